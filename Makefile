@@ -1,0 +1,127 @@
+# Needs only: make, Python 3.11+ with venv, and a C++20 compiler. Everything else comes from PyPI into
+# the virtual environment $(VENV), which every target makes or refreshes when its inputs have changed.
+#
+#   make test PYTHON=python3.12 VENV=.venv312        another interpreter
+#   make test ARGS="-k queue -x"                     arguments for pytest (demo, bench: for the program)
+#   make test VENV=.venv-faults DEFINES="ONECOPY_FAULTS=ON"      another build, in its own environment
+
+PYTHON  ?= python3
+VENV    ?= .venv
+DEFINES ?=
+ARGS    ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-all native-tests bench lint format stubs wheel clean
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# An environment that the caller has switched on must not leak into ours.
+unexport PYTHONPATH PYTHONHOME
+
+BIN     := $(VENV)/bin
+VENV_ID := $(notdir $(VENV))
+
+# What the installed package is made of. It is installed as a copy, not as an editable link: imports then
+# cost what they cost a user, and a child started from any folder by any method finds the same files.
+# Folders are listed too: their times change when a file is removed.
+SOURCES := $(shell find native src -name __pycache__ -prune -o \( -type d -o -name '*.[ch]pp' -o -name '*.h' \
+             -o -name '*.py' -o -name '*.pyi' -o -name py.typed \) -print 2>/dev/null)
+PROJECT := pyproject.toml CMakeLists.txt README.md LICENSE $(SOURCES)
+
+# The build's tools live in $(VENV), not in a throw-away environment: a rebuild compiles only what has
+# changed and asks no network. `make wheel` builds in isolation, as a user's pip does.
+INSTALL = $(BIN)/python -m pip install -q --no-build-isolation \
+            --config-settings=build-dir=build/$(VENV_ID)-{wheel_tag} \
+            $(foreach d,$(DEFINES),--config-settings=cmake.define.$(d))
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multiprocessing.Queue
+	$(BIN)/onecopy demo $(ARGS)
+
+test: $(VENV)/.installed-test ## The fast tests (about a minute)
+	$(BIN)/python -m pytest -m "not slow and not stress" $(ARGS)
+
+test-all: $(VENV)/.installed-test ## Every test, the slow and the stress ones too
+	$(BIN)/python -m pytest $(ARGS)
+
+native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as errors
+	$(BIN)/cmake -G Ninja -S . -B build/native-tests -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_NATIVE_TESTS=ON -DONECOPY_WERROR=ON $(addprefix -D,$(DEFINES))
+	$(BIN)/cmake --build build/native-tests
+	$(BIN)/ctest --test-dir build/native-tests --output-on-failure
+
+bench: $(VENV)/.installed-bench ## The benchmarks against the peers from PyPI
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/.installed-dev $(VENV)/.installed-demo ## ruff, mypy, clang-format, and: is the stub up to date?
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+	@mkdir -p build
+	$(BIN)/python -m nanobind.stubgen -q -m onecopy._native -o build/_native.pyi
+	@diff -u src/onecopy/_native.pyi build/_native.pyi || { echo "The stub is out of date: run make stubs."; exit 1; }
+
+CXX_FILES := $(filter %.cpp %.hpp %.h,$(SOURCES))
+
+format: $(VENV)/.installed-dev ## Lay the code out as `make lint` wants it
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
+
+stubs: $(VENV)/.installed-dev $(VENV)/.installed-demo ## Write src/onecopy/_native.pyi anew from the built module
+	$(BIN)/python -m nanobind.stubgen -q -m onecopy._native -o src/onecopy/_native.pyi
+
+wheel: $(VENV)/.made ## Build dist/*.whl in isolation, as a user's pip would
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --no-deps --config-settings=build-dir=build/wheel -w dist .
+
+clean: ## Remove the environment and everything built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ------------------------------------------------------------------------------- the environment
+
+# Made anew when the command line or the environment asks for another PYTHON than it was made with.
+ifneq ($(origin PYTHON),file)
+MADE_WITH := $(shell cat $(VENV)/.made 2>/dev/null)
+endif
+$(VENV)/.made: $(if $(MADE_WITH),$(if $(filter-out $(MADE_WITH),$(PYTHON)),FORCE))
+	@command -v $(PYTHON) >/dev/null || { echo "onecopy: no '$(PYTHON)' here; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "onecopy needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "onecopy: '$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { \
+	  echo "onecopy: '$(PYTHON)' has no C headers; on Debian and Ubuntu install python3-dev" >&2; exit 1; }
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+	  echo "onecopy: no C++ compiler here; on Debian and Ubuntu install g++" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo '$(PYTHON)' > $@
+
+# The build's requirements as pyproject.toml states them, and the two tools that drive the compiler.
+$(VENV)/.built-with: $(VENV)/.made pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  > $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja
+	@touch $@
+
+# Other definitions mean another build.
+$(VENV)/.defines: FORCE
+	@mkdir -p $(VENV)
+	@echo '$(DEFINES)' | cmp -s - $@ || echo '$(DEFINES)' > $@
+FORCE:
+
+$(VENV)/.installed-dev: $(VENV)/.built-with pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
+	  > $(VENV)/dev-requires.txt
+	$(BIN)/python -m pip install -q -r $(VENV)/dev-requires.txt
+	@touch $@
+
+# One stamp per extra: what each adds is in pyproject.toml. pip finds the rest in place.
+$(VENV)/.installed-%: $(VENV)/.built-with $(VENV)/.defines $(PROJECT)
+	$(INSTALL) '.[$*]'
+	@touch $@
