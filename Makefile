@@ -20,7 +20,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 BIN     := $(VENV)/bin
-VENV_ID := $(notdir $(VENV))
+# The name of the environment, without its dot: each has a build folder of its own.
+VENV_ID := $(patsubst .%,%,$(notdir $(VENV)))
 
 # What the installed package is made of. It is installed as a copy, not as an editable link: imports then
 # cost what they cost a user, and a child started from any folder by any method finds the same files.

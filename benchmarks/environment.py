@@ -1,0 +1,59 @@
+"""The machine and the versions that a result belongs to."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("onecopy", "numpy", "faster-fifo", "iceoryx2", "sharedbox")
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        # aarch64 kernels give no model name.
+        if line.startswith(("model name", "CPU part")):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def memory_available() -> int:
+    """Bytes that can be allocated without swapping, as the kernel estimates them."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def shared_memory_free() -> int:
+    """Bytes left in /dev/shm, or memory available when that is less."""
+    try:
+        status = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size, not written to
+    except OSError:
+        return 0
+    return min(status.f_bavail * status.f_frsize, memory_available())
+
+
+def record() -> dict[str, Any]:
+    """What somebody needs who wants to know whether two results may be compared."""
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "memory_available_bytes": memory_available(),
+        "shared_memory_free_bytes": shared_memory_free(),
+        "load_average": os.getloadavg(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }

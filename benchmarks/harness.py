@@ -1,0 +1,263 @@
+"""What every workload needs: processes that start together, a time bound, and interleaved runs.
+
+A *team* is the set of processes of one run of one contender. Each member is set up by a
+module-level function, says that it is ready, and then runs one *step* after another when told to.
+Members share nothing with the harness but a pipe of their own, so that only the contender's own way
+of moving data is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+# CLOCK_MONOTONIC on Linux: instants taken in different processes may be subtracted.
+clock = time.perf_counter
+
+# A contender that failed this often is not started again: each failure may cost a whole time bound.
+MAX_FAILURES = 2
+START_LIMIT = 60.0
+STOP_LIMIT = 3.0
+# Of a failure's text, for the table: some exceptions print whole arrays.
+LONGEST_MESSAGE = 300
+
+# A step takes a count (of items, rounds, seconds: the workload knows); its answer gets pickled.
+Step = Callable[[int], Any]
+# One complete run of one contender: named numbers.
+Run = Callable[[], dict[str, float]]
+
+
+class RunFailed(Exception):  # noqa: N818 - not a bug of ours but an outcome, shown in the table
+    """A run gave no number: a member raised, died, or did not answer within its time bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much to measure.
+
+    `seconds` is about what one measured run of one contender takes, `runs` how many of them the
+    median is of, and `peers` the contenders wanted (all of them when None).
+    """
+
+    runs: int = 5
+    seconds: float = 1.0
+    quick: bool = False
+    peers: frozenset[str] | None = None
+    say: Callable[[str], None] = print
+
+    def wants(self, peer: str) -> bool:
+        return self.peers is None or any(peer.startswith(wanted) for wanted in self.peers)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One step of one member: when it began and ended, how many items it moved, what it found."""
+
+    start: float
+    end: float
+    count: int
+    found: Any = None
+
+
+def rate(spans: Iterable[Span], received: Iterable[Span]) -> float:
+    """Items per second from the first start of anybody until the last item has arrived."""
+    received = list(received)
+    begin = min(span.start for span in (*spans, *received))
+    return sum(span.count for span in received) / (max(span.end for span in received) - begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process of a team: `setup(*args)` runs in the child and returns its step."""
+
+    name: str
+    setup: Callable[..., Step]
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True)
+class Team:
+    """Processes that are started and stopped together; a context manager.
+
+    Parameters
+    ----------
+    members
+        In the order in which they are told to begin a step: receivers first, so that nobody's
+        start-up is waited for inside the measured time.
+    start_method
+        As `multiprocessing.get_context` takes it. "spawn" unless a contender cannot: members are
+        then as unrelated as they can be, and inherit no warmed-up memory.
+    """
+
+    members: Sequence[Member]
+    start_method: str = "spawn"
+    start_limit: float = START_LIMIT
+    _processes: dict[str, BaseProcess] = field(default_factory=dict)
+    _pipes: dict[str, Connection] = field(default_factory=dict)
+
+    def __enter__(self) -> Team:
+        context = multiprocessing.get_context(self.start_method)
+        try:
+            for member in self.members:
+                ours, theirs = context.Pipe()
+                process = context.Process(  # type: ignore[attr-defined]
+                    target=_serve, args=(theirs, member), name=member.name, daemon=True
+                )
+                process.start()
+                theirs.close()
+                self._processes[member.name] = process
+                self._pipes[member.name] = ours
+            self._collect(self._pipes, self.start_limit, "start")
+        except BaseException:
+            self.stop(kill=True)
+            raise
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.stop(kill=kind is not None)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by member name."""
+        return {name: process.pid or 0 for name, process in self._processes.items()}
+
+    def tell(self, count: int, names: Iterable[str] | None = None) -> None:
+        """Let members begin a step, without waiting for its end."""
+        for name in names or self._pipes:
+            self._pipes[name].send(count)
+
+    def step(
+        self, count: int, limit: float = 60.0, names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Let members (all of them by default) run one step; their answers by name.
+
+        Raises
+        ------
+        RunFailed
+            If one raises, dies, or has not answered after `limit` seconds. The team is killed.
+        """
+        chosen = {name: self._pipes[name] for name in names or self._pipes}
+        self.tell(count, chosen)
+        return self._collect(chosen, limit, "finish")
+
+    def answers(self) -> dict[str, Any]:
+        """What members that were told to begin have answered by now."""
+        waiting = {pipe: name for name, pipe in self._pipes.items()}
+        ready = {waiting[pipe]: pipe for pipe in connection.wait(list(waiting), 0.0)}  # type: ignore[index]
+        return self._collect(ready, STOP_LIMIT, "finish")  # type: ignore[arg-type]
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End every process; those that do not go by themselves are killed."""
+        for pipe in self._pipes.values():
+            with contextlib.suppress(OSError):
+                pipe.send(None)
+        deadline = clock() + (0.0 if kill else STOP_LIMIT)
+        for process in self._processes.values():
+            process.join(max(0.0, deadline - clock()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+        for pipe in self._pipes.values():
+            pipe.close()
+        self._processes.clear()
+        self._pipes.clear()
+
+    def _collect(self, pipes: Mapping[str, Connection], limit: float, what: str) -> dict[str, Any]:
+        waiting = {pipe: name for name, pipe in pipes.items()}
+        answers: dict[str, Any] = {}
+        deadline = clock() + limit
+        # A pipe whose other end is gone is readable too, and gives EOFError: a death needs no
+        # sentinel of its own.
+        while waiting:
+            ready = connection.wait(list(waiting), max(0.0, deadline - clock()))
+            if not ready:
+                silent = ", ".join(waiting.values())
+                raise RunFailed(f"{silent} did not {what} within {limit:.0f} s")
+            for pipe in ready:
+                name = waiting.pop(pipe)  # type: ignore[call-overload]
+                try:
+                    ok, answer = pipe.recv()  # type: ignore[union-attr]
+                except (EOFError, ConnectionError):
+                    process = self._processes[name]
+                    process.join(STOP_LIMIT)
+                    raise RunFailed(f"{name} died (exit code {process.exitcode})") from None
+                if not ok:
+                    raise RunFailed(f"{name}: {answer}")
+                answers[name] = answer
+        return answers
+
+
+def _serve(pipe: Connection, member: Member) -> None:
+    """What a member's process does: set up, then step when told to, until told to end."""
+    try:
+        step = member.setup(*member.args)
+        pipe.send((True, None))
+        while (count := pipe.recv()) is not None:
+            pipe.send((True, step(count)))
+    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+        return  # the harness is gone, or the person at the keyboard wants us to be
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
+        with contextlib.suppress(OSError):
+            pipe.send((False, f"{type(error).__name__}: {error} ({place})"))
+
+
+def calibrated(pilot: int, pilot_seconds: float, seconds: float, multiple: int = 1) -> int:
+    """How many items take about `seconds`, when `pilot` of them took `pilot_seconds`.
+
+    A whole number of times `multiple`, and never fewer than the pilot's.
+    """
+    wanted = pilot * seconds / max(pilot_seconds, 1e-9)
+    return max(pilot, multiple, round(wanted / multiple) * multiple)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All runs of one contender: each number's values in order of the runs, and what went wrong."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def given_up(self) -> bool:
+        return len(self.failures) >= MAX_FAILURES
+
+
+def interleave(
+    contenders: Mapping[str, Run], runs: int, say: Callable[[str], None] = print
+) -> dict[str, Outcome]:
+    """Run A B C, A B C, ... so that a machine that drifts, drifts for everybody.
+
+    A contender that fails is reported and tried again, until it has failed `MAX_FAILURES` times.
+    """
+    outcomes = {name: Outcome() for name in contenders}
+    for number in range(1, runs + 1):
+        for name, run in contenders.items():
+            outcome = outcomes[name]
+            if outcome.given_up:
+                continue
+            try:
+                numbers = run()
+            except RunFailed as error:
+                failure = " ".join(str(error).split())[:LONGEST_MESSAGE]
+                outcome.failures.append(failure)
+                say(f"  run {number}/{runs}  {name}: FAILED: {failure}")
+                continue
+            for key, value in numbers.items():
+                outcome.values.setdefault(key, []).append(value)
+            shown = "  ".join(f"{key} {value:,.4g}" for key, value in numbers.items())
+            say(f"  run {number}/{runs}  {name}: {shown}")
+    return outcomes

@@ -1,0 +1,103 @@
+"""What an adapter offers to the workloads.
+
+A channel is made in the parent, travels to the members of a team by pickle, and gives each its end.
+The ends are plain callables, wherever possible the peer's own bound methods: a wrapper's call would
+be timed with a message that takes less than a microsecond. They block until they have succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+# Looks at a frame that arrived. The frame may be given back to the peer as soon as it returns.
+Look = Callable[[Frame], None]
+
+FRAME_SHAPE = (720, 1080, 3)
+FRAME_BYTES = 720 * 1080 * 3
+# Frames in flight, the same for everybody.
+FRAME_DEPTH = 8
+MESSAGE_BYTES = 64
+# Messages in flight. Peers that count bytes get room for as many.
+MESSAGE_DEPTH = 1024
+BATCH = 100
+# Processes that wait for something that does not come.
+IDLE_PROCESSES = 8
+
+
+class FrameChannel(Protocol):
+    """Moves frames of FRAME_SHAPE, uint8, from one process to another."""
+
+    def writer(self) -> Callable[[Frame], object]:
+        """Copies a frame in. It may be overwritten by its owner as soon as the call returns."""
+
+    def reader(self) -> Callable[[Look], None]:
+        """Waits for the next frame and shows it."""
+
+    def close(self) -> None:
+        """Leaves nothing behind; called in the parent, when the members have gone."""
+
+
+class MessageChannel(Protocol):
+    """Moves `bytes` of MESSAGE_BYTES, in order when there is one sender and one receiver."""
+
+    def sender(self) -> Callable[[bytes], object]: ...
+
+    def receiver(self) -> Callable[[], bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class BatchChannel(Protocol):
+    """Moves lists of messages; receiving may cut them differently than sending did."""
+
+    def batch_sender(self) -> Callable[[list[bytes]], object]: ...
+
+    def batch_receiver(self) -> Callable[[], list[bytes]]: ...
+
+    def close(self) -> None: ...
+
+
+class HandoffChannel(Protocol):
+    """Hands over blocks that exist already; nobody writes or reads their contents."""
+
+    def giver(self) -> Callable[[int], None]:
+        """Hands over the n-th of the blocks."""
+
+    def taker(self) -> Callable[[], int]:
+        """Takes the next block, gives it back, and returns its size in bytes."""
+
+    def close(self) -> None: ...
+
+
+class IdleChannel(Protocol):
+    """Something to wait for in IDLE_PROCESSES processes."""
+
+    def waiter(self, number: int) -> Callable[[], object]:
+        """Returns a call that waits without end."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A contender: what it can do, by the classes that do it.
+
+    `messages_hot` is the variant for latency when that differs from the one for throughput, for
+    example because polling is the fastest way to wait. `shared` says that several processes may
+    send and several receive on one message channel. `handoff` takes the size of a block.
+    """
+
+    name: str
+    frames: Callable[[], FrameChannel] | None = None
+    messages: Callable[[], MessageChannel] | None = None
+    messages_hot: Callable[[], MessageChannel] | None = None
+    batches: Callable[[], BatchChannel] | None = None
+    handoff: Callable[[int], HandoffChannel] | None = None
+    idle: Callable[[], IdleChannel] | None = None
+    shared: bool = False

@@ -1,0 +1,91 @@
+"""sharedbox: a stream of typed items, one sender, lossless readers that copy items out."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from sharedbox import Capacity, DType, Shape, SharedStream
+
+from benchmarks.peers.base import (
+    FRAME_DEPTH,
+    FRAME_SHAPE,
+    IDLE_PROCESSES,
+    MESSAGE_BYTES,
+    MESSAGE_DEPTH,
+    Frame,
+    Look,
+    Peer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NUMBERS = count()
+MESSAGE = Annotated[bytes, Capacity(MESSAGE_BYTES)]
+FRAME = Annotated[np.ndarray, Shape(*FRAME_SHAPE), DType("uint8")]
+
+
+class Stream:
+    def __init__(self, item: object, capacity: int, readers: int = 1) -> None:
+        self.name = f"onecopy-bench-{os.getpid()}-{next(NUMBERS)}"
+        self.item = item
+        # Kept open: a segment without a process that holds it would be gone.
+        self.stream: Any = SharedStream.create(
+            item, self.name, capacity=capacity, max_readers=readers
+        )
+
+    def __getstate__(self) -> tuple[str, object]:
+        return self.name, self.item
+
+    def __setstate__(self, state: tuple[str, object]) -> None:
+        self.name, self.item = state
+        self.stream = SharedStream.attach(self.item, self.name)
+
+    def close(self) -> None:
+        self.stream.close()
+        SharedStream.unlink(self.name)
+
+
+class Frames(Stream):
+    """Received into an array that is made once, the fastest way it offers."""
+
+    def __init__(self) -> None:
+        super().__init__(FRAME, FRAME_DEPTH)
+
+    def writer(self) -> Callable[[Frame], object]:
+        return self.stream.sender().send
+
+    def reader(self) -> Callable[[Look], None]:
+        receive_into = self.stream.reader(start="oldest").receive_into
+        buffer = np.zeros(FRAME_SHAPE, np.uint8)
+
+        def read(look: Look) -> None:
+            receive_into(buffer)
+            look(buffer)
+
+        return read
+
+
+class Messages(Stream):
+    def __init__(self) -> None:
+        super().__init__(MESSAGE, MESSAGE_DEPTH)
+
+    def sender(self) -> Callable[[bytes], object]:
+        return self.stream.sender().send
+
+    def receiver(self) -> Callable[[], bytes]:
+        return self.stream.reader(start="oldest").receive
+
+
+class Idle(Stream):
+    def __init__(self) -> None:
+        super().__init__(MESSAGE, MESSAGE_DEPTH, IDLE_PROCESSES)
+
+    def waiter(self, _number: int) -> Callable[[], object]:
+        return self.stream.reader().receive
+
+
+PEERS = (Peer("sharedbox stream", frames=Frames, messages=Messages, idle=Idle),)

@@ -1,0 +1,26 @@
+"""The workloads, one module each, in the order in which they run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+NAMES = (
+    "frames",
+    "handoff",
+    "messages",
+    "latency",
+    "objects",
+    "scale",
+    "heap",
+    "startup",
+    "idle",
+)
+
+
+def load(name: str) -> ModuleType:
+    """A workload's module: its docstring says what is measured, its `run(options)` does it."""
+    return importlib.import_module(f"{__name__}.{name}")

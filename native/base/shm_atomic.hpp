@@ -1,0 +1,101 @@
+// shm_atomic: the one type through which shared memory is written.
+//
+// Every store, exchange, CAS and fetch-op to the segment goes through here (bulk bytes through copy_in), so a fault
+// build can number them and kill the process after the N-th: that is how the crash campaign enumerates deaths.
+// In a normal build the crash point compiles to nothing.
+//
+// Memory-order convention: `store_release` pairs with `load_acquire` under a label written at both ends, as in
+// "[queue.tail]". Read-modify-writes are sequentially consistent: the protocols that need them (holder bits against state,
+// commit against sleepers) are Dekker-shaped, and on x86 they cost the same.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace onecopy {
+
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+void crash_point() noexcept;  // defined in base/crash_point.cpp
+#else
+inline void crash_point() noexcept {}
+#endif
+
+template <class T>
+class shm_atomic {
+    static_assert(std::is_trivially_copyable_v<T> && std::atomic<T>::is_always_lock_free);
+
+  public:
+    T load_relaxed() const noexcept { return value_.load(std::memory_order_relaxed); }
+    T load_acquire() const noexcept { return value_.load(std::memory_order_acquire); }
+    T load() const noexcept { return value_.load(std::memory_order_seq_cst); }
+
+    void store_relaxed(T v) noexcept { value_.store(v, std::memory_order_relaxed); crash_point(); }
+    void store_release(T v) noexcept { value_.store(v, std::memory_order_release); crash_point(); }
+    void store(T v) noexcept { value_.store(v, std::memory_order_seq_cst); crash_point(); }
+
+    T exchange(T v) noexcept {
+        T old = value_.exchange(v, std::memory_order_seq_cst);
+        crash_point();
+        return old;
+    }
+    bool cas(T& expected, T desired) noexcept {
+        bool done = value_.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
+        if (done) crash_point();
+        return done;
+    }
+    T fetch_add(T v) noexcept {
+        T old = value_.fetch_add(v, std::memory_order_seq_cst);
+        crash_point();
+        return old;
+    }
+    T fetch_or(T v) noexcept {
+        T old = value_.fetch_or(v, std::memory_order_seq_cst);
+        crash_point();
+        return old;
+    }
+    T fetch_and(T v) noexcept {
+        T old = value_.fetch_and(v, std::memory_order_seq_cst);
+        crash_point();
+        return old;
+    }
+    // The kernel needs the plain address (futex).
+    std::uint32_t* word() noexcept
+        requires(sizeof(T) == 4)
+    {
+        return reinterpret_cast<std::uint32_t*>(&value_);
+    }
+
+  private:
+    std::atomic<T> value_;
+};
+
+inline void fence() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+
+// Bulk bytes into shared memory: one crash point, because no reader may depend on a part of them.
+inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
+    if (n != 0) std::memcpy(shared, from, n);
+    crash_point();
+}
+
+// Bytes that another process may be overwriting while we read (a lossy stream): word by word and atomic, so that a torn
+// read is a value to be discarded by the sequence check and not a data race. `n` is rounded up to whole words.
+inline void copy_out_racy(void* to, const void* shared, std::size_t n) noexcept {
+    auto* dst = static_cast<std::uint64_t*>(to);
+    auto* src = static_cast<const std::uint64_t*>(shared);
+    for (std::size_t i = 0; i < (n + 7) / 8; ++i) dst[i] = __atomic_load_n(src + i, __ATOMIC_RELAXED);
+}
+inline void copy_in_racy(void* shared, const void* from, std::size_t n) noexcept {
+    auto* dst = static_cast<std::uint64_t*>(shared);
+    auto* src = static_cast<const unsigned char*>(from);
+    for (std::size_t at = 0; at < n; at += 8) {
+        std::uint64_t w = 0;
+        std::memcpy(&w, src + at, n - at < 8 ? n - at : 8);
+        __atomic_store_n(dst + at / 8, w, __ATOMIC_RELAXED);
+    }
+    crash_point();
+}
+
+}  // namespace onecopy

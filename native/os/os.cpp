@@ -1,0 +1,146 @@
+#include "os/os.hpp"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace onecopy::os {
+
+std::int64_t monotonic_ns() noexcept {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+}
+
+Wake futex_wait(std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) noexcept {
+    timespec t{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
+    // Not FUTEX_PRIVATE_FLAG: the word is shared between processes, keyed by file and offset.
+    if (syscall(SYS_futex, word, FUTEX_WAIT, expected, &t, nullptr, 0) == 0) return Wake::woken;
+    switch (errno) {
+        case EAGAIN: return Wake::changed;
+        case EINTR: return Wake::signal;
+        default: return Wake::timed_out;
+    }
+}
+
+int futex_wake(std::uint32_t* word, int how_many) noexcept {
+    long n = syscall(SYS_futex, word, FUTEX_WAKE, how_many, nullptr, nullptr, 0);
+    return n < 0 ? 0 : static_cast<int>(n);
+}
+
+namespace {
+struct flock region(std::uint64_t byte, short type) noexcept {
+    struct flock l {};
+    l.l_type = type;
+    l.l_whence = SEEK_SET;
+    l.l_start = static_cast<off_t>(byte);
+    l.l_len = 1;
+    l.l_pid = 0;  // required to be 0 for open file description locks
+    return l;
+}
+}  // namespace
+
+ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept {
+    struct flock l = region(byte, exclusive ? F_WRLCK : F_RDLCK);
+    for (;;) {
+        if (fcntl(fd, F_OFD_SETLK, &l) == 0) return ByteLock::taken;
+        if (errno == EINTR) continue;
+        return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
+    }
+}
+
+void unlock_byte(int fd, std::uint64_t byte) noexcept {
+    struct flock l = region(byte, F_UNLCK);
+    while (fcntl(fd, F_OFD_SETLK, &l) != 0 && errno == EINTR) {
+    }
+}
+
+bool byte_is_locked(int fd, std::uint64_t byte) noexcept {
+    struct flock l = region(byte, F_WRLCK);
+    while (fcntl(fd, F_OFD_GETLK, &l) != 0) {
+        if (errno != EINTR) return true;  // cannot tell: never take from somebody who may live
+    }
+    return l.l_type != F_UNLCK;
+}
+
+int open_again(int fd) noexcept {
+    char path[48];
+    std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+    // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic timer it would never end.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+        error = errno;
+        if (error != EINTR) break;
+        error = 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return error;
+}
+
+int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+    while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                     static_cast<off_t>(length)) != 0) {
+        if (errno != EINTR) return errno;
+    }
+    return 0;
+}
+
+void* map_shared(int fd, std::size_t length, bool writable) noexcept {
+    void* at = mmap(nullptr, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    return at == MAP_FAILED ? nullptr : at;
+}
+
+void unmap(void* base, std::size_t length) noexcept { munmap(base, length); }
+
+Identity identity() noexcept {
+    Identity id{static_cast<std::uint32_t>(getpid()), 0, 0};
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        char text[1024];
+        ssize_t n = read(fd, text, sizeof text - 1);
+        close(fd);
+        if (n > 0) {
+            text[n] = 0;
+            // The command name may contain blanks and brackets: fields are counted from the last ')'.
+            char* at = std::strrchr(text, ')');
+            for (int field = 2; at != nullptr && field < 22; ++field) at = std::strchr(at + 1, ' ');
+            if (at != nullptr) id.start_ticks = std::strtoull(at + 1, nullptr, 10);
+        }
+    }
+    struct stat s {};
+    if (stat("/proc/self/ns/pid", &s) == 0) id.pid_namespace = s.st_ino;
+    return id;
+}
+
+int usable_cpus() noexcept {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return CPU_COUNT(&set);
+}
+
+bool random_bytes(void* to, std::size_t n) noexcept {
+    return getrandom(to, n, 0) == static_cast<ssize_t>(n);
+}
+
+}  // namespace onecopy::os

@@ -1,0 +1,42 @@
+// Everything that calls the kernel. Thin: each function is one system call, its loop on EINTR, and its error as errno.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace onecopy::os {
+
+// ---- time ----------------------------------------------------------------------------------------------------------
+std::int64_t monotonic_ns() noexcept;
+
+// ---- futex (shared between processes) --------------------------------------------------------------------------------
+enum class Wake { woken, changed, timed_out, signal };
+Wake futex_wait(std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) noexcept;
+int futex_wake(std::uint32_t* word, int how_many) noexcept;  // number woken
+
+// ---- open file description locks ---------------------------------------------------------------------------------------
+// They belong to the open file description: other descriptors of the process do not drop them, kill -9 does, and they work
+// across PID namespaces and on memfd. Offsets lie far beyond any file size.
+enum class ByteLock { taken, busy, failed };
+ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept;
+void unlock_byte(int fd, std::uint64_t byte) noexcept;
+bool byte_is_locked(int fd, std::uint64_t byte) noexcept;  // by somebody else's description
+
+// ---- files --------------------------------------------------------------------------------------------------------------
+int open_again(int fd) noexcept;  // a new open file description of the same file, or -1
+int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept;  // fallocate; 0 or errno
+int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
+void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullptr on failure
+void unmap(void* base, std::size_t length) noexcept;
+
+// ---- this process ---------------------------------------------------------------------------------------------------------
+struct Identity {
+    std::uint32_t pid;
+    std::uint64_t start_ticks;  // field 22 of /proc/self/stat
+    std::uint64_t pid_namespace;
+};
+Identity identity() noexcept;
+int usable_cpus() noexcept;
+bool random_bytes(void* to, std::size_t n) noexcept;
+
+}  // namespace onecopy::os

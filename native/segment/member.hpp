@@ -1,0 +1,90 @@
+// A process's membership in a pool: its mapping, its slot, its private counts. One per pool and process.
+//
+// Everything below works on (base, length) and this process's slot; nothing here opens a file by name (segment/file.hpp does).
+#pragma once
+#include <atomic>
+#include <mutex>
+#include <string>
+
+#include "base/status.hpp"
+#include "layout/layout.hpp"
+#include "sync/lock.hpp"
+
+namespace onecopy {
+
+class Member final : public Liveness {
+  public:
+    Member(unsigned char* base, std::size_t length, int fd) noexcept;
+    ~Member() override;
+    Member(const Member&) = delete;
+    Member& operator=(const Member&) = delete;
+
+    // ---- the mapping
+    unsigned char* base;
+    std::size_t length;
+    int fd;
+    Header& header() const noexcept { return *reinterpret_cast<Header*>(base); }
+    const Geometry& geo() const noexcept { return geo_; }
+    Row& row(u32 slot) const noexcept { return reinterpret_cast<Row*>(base + geo_.rows_off)[slot]; }
+    Row& own_row() const noexcept { return row(slot); }
+    Block& block(u32 index) const noexcept { return reinterpret_cast<Block*>(base + geo_.blocks_off)[index]; }
+    NameEntry& name(u32 index) const noexcept { return reinterpret_cast<NameEntry*>(base + geo_.names_off)[index]; }
+    HeapIndex& heads() const noexcept { return *reinterpret_cast<HeapIndex*>(base + geo_.heads_off); }
+    unsigned char* heap() const noexcept { return base + geo_.heap_off; }
+    template <class T>
+    T& at(u64 offset) const noexcept { return *reinterpret_cast<T*>(base + offset); }
+    u64 offset_of(const void* p) const noexcept { return static_cast<u64>(static_cast<const unsigned char*>(p) - base); }
+    bool contains(const void* p) const noexcept {
+        auto* c = static_cast<const unsigned char*>(p);
+        return c >= base + geo_.heap_off && c < base + length;
+    }
+
+    // ---- this process's slot. Changed only by join, leave and fork.
+    u32 slot = kNoSlot;
+    u32 gen = 0;
+    std::atomic<bool> joined{false};   // false: left, or a child for which the table had no room
+    bool last_one_unlinks = true;
+    std::string path;                  // where the name is; empty when there is none
+
+    // Guards `local` and the row's intent. Nothing waits while it is held; fork takes it.
+    std::mutex mutex;
+    // How many holds of this process stand behind its one bit, per block.
+    u32* local = nullptr;
+
+    // ---- Liveness
+    u32 tag() const noexcept override { return make_tag(slot, gen); }
+    bool passed(u32 tag) const noexcept override;
+    bool gone(u32 tag) noexcept override;
+
+    // Recovery lies above: it installs itself here.
+    static bool (*recover_slot)(Member&, u32 slot) noexcept;
+
+    // ---- joining
+    Status check() noexcept;  // does the header describe a segment of ours, of this length?
+    Status join() noexcept;   // take a slot (recovering a dead one if there is no free one)
+    void leave() noexcept;    // give up every hold and the slot. Idempotent.
+
+    // ---- fork (called by segment/fork.cpp with `mutex` held)
+    void fork_prepare() noexcept;
+    void fork_parent() noexcept;
+    void fork_child() noexcept;
+
+    bool corrupt() const noexcept { return header().corrupt.load_relaxed() != 0; }
+    void mark_corrupt() noexcept { header().corrupt.store(1); }
+
+  private:
+    Status claim(u32 index, int descriptor, RowState as) noexcept;
+    Geometry geo_{};
+    int child_fd_ = -1;
+    u32 child_slot_ = kNoSlot;
+};
+
+// Writes a fresh segment into (base, length): the file is reserved up to the fixed tables.
+void format(unsigned char* base, const Geometry& g, u64 flags) noexcept;
+u64 fixed_bytes(const Geometry& g) noexcept;  // what must be reserved before `format`
+
+// Members that must follow a fork.
+void register_member(Member* m) noexcept;
+void forget_member(Member* m) noexcept;
+
+}  // namespace onecopy

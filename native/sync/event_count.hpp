@@ -1,0 +1,76 @@
+// "Something changed": a word to sleep on that nobody owns, so no death can hold it.
+//
+//   word   sequence:31 | sleepers:1
+//
+// Sleeper: set the bit, look at the condition once more, sleep on the value. Waker: after its commit and a full fence, if the bit is set,
+// move the sequence and wake. A wake that is lost with its process costs one nap (at most 100 ms).
+#pragma once
+#include <climits>
+
+#include "base/bits.hpp"
+#include "base/status.hpp"
+#include "layout/layout.hpp"
+#include "sync/lock.hpp"
+#include "sync/patience.hpp"
+
+namespace onecopy {
+
+inline void notify_slow(EventCount& event, int how_many) noexcept {
+    u32 value = event.word.fetch_add(2) + 2;
+    if (os::futex_wake(event.word.word(), how_many) == 0 || how_many == INT_MAX) {
+        event.word.cas(value, value & ~1u);  // nobody left asleep; who comes now sets the bit again
+    }
+}
+// Call after the commit. [commit/sleepers]
+inline void notify(EventCount& event, int how_many = 1) noexcept {
+    fence();
+    if (event.word.load_relaxed() & 1u) notify_slow(event, how_many);
+}
+inline void notify_all(EventCount& event) noexcept { notify(event, INT_MAX); }
+
+// Runs `attempt` until it answers something other than would_block. `ready` is a cheap look without side effects that tells whether an
+// attempt is worth while; `idle` runs after each nap without news (a chance to look for the dead).
+template <class Attempt, class Ready, class Idle>
+Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready ready, Idle idle) noexcept {
+    constexpr int kSpinBeforeRelease = 200;  // about 5 us: not worth giving the GIL away
+    Status s = attempt();
+    if (s != Status::would_block || !patience.may_wait()) return s;
+    std::int64_t nap = kFirstNap;
+    for (;;) {
+        const int budget = Spin::budget();
+        bool news = false;
+        for (int i = 0; i < budget && !news; ++i) {
+            if (i == kSpinBeforeRelease) patience.about_to_block();
+            cpu_relax();
+            news = ready();
+        }
+        if (news) {
+            Spin::paid();
+        } else {
+            Spin::wasted();
+            patience.about_to_block();
+            u32 seen = event.word.fetch_or(1u) | 1u;
+            if (!ready()) {  // [commit/sleepers]: either we see the change or the waker sees our bit
+                std::int64_t ns = patience.left(nap);
+                if (ns == 0) return Status::timed_out;
+                switch (os::futex_wait(event.word.word(), seen, ns)) {
+                    case os::Wake::signal:
+                        if (patience.interrupted()) return Status::interrupted;
+                        break;
+                    case os::Wake::timed_out:
+                        idle();
+                        nap = nap * 2 < kLongestNap ? nap * 2 : kLongestNap;
+                        break;
+                    case os::Wake::woken:
+                    case os::Wake::changed:
+                        nap = kFirstNap;
+                        break;
+                }
+            }
+        }
+        s = attempt();
+        if (s != Status::would_block) return s;
+    }
+}
+
+}  // namespace onecopy

@@ -1,0 +1,64 @@
+#include "sync/lock.hpp"
+
+#include <algorithm>
+
+#include "base/bits.hpp"
+
+namespace onecopy {
+namespace {
+constexpr int kMaxSpin = 1500;  // about 40 us
+constexpr int kMinSpin = 4;
+const bool many_cpus = os::usable_cpus() > 1;
+thread_local int spin_budget = kMaxSpin;
+}  // namespace
+
+int Spin::budget() noexcept { return many_cpus ? spin_budget : 0; }
+void Spin::paid() noexcept { spin_budget = std::min(kMaxSpin, spin_budget * 2); }
+void Spin::wasted() noexcept { spin_budget = std::max(kMinSpin, spin_budget / 2); }
+
+Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
+    constexpr int kLockSpin = 60;  // critical sections are shorter than 2 us; if the owner lost its core, sleep
+    if (many_cpus) {
+        for (int i = 0; i < kLockSpin; ++i) {
+            cpu_relax();
+            if (lock.word.load_relaxed() == 0 && try_lock(lock, me)) return Status::ok;
+        }
+    }
+    std::int64_t nap = kFirstNap;
+    for (;;) {
+        u32 seen = lock.word.load();
+        if (seen == 0) {
+            // Others may sleep: whoever came through here leaves the bit, at worst for one wake too many.
+            if (lock.word.cas(seen, me.tag() | kWaiters)) return Status::ok;
+            continue;
+        }
+        if (me.passed(seen & ~kWaiters)) {
+            if (lock.word.cas(seen, me.tag() | kWaiters)) return Status::owner_died;
+            continue;
+        }
+        if (!patience.may_wait()) return Status::would_block;
+        if (!(seen & kWaiters)) {
+            if (!lock.word.cas(seen, seen | kWaiters)) continue;
+            seen |= kWaiters;
+        }
+        std::int64_t ns = patience.left(nap);
+        if (ns == 0) return Status::timed_out;
+        patience.about_to_block();
+        switch (os::futex_wait(lock.word.word(), seen, ns)) {
+            case os::Wake::timed_out:
+                if (lock.word.load() == seen && me.gone(seen & ~kWaiters) && lock.word.cas(seen, me.tag() | kWaiters)) {
+                    return Status::owner_died;
+                }
+                nap = std::min(nap * 2, kLongestNap);
+                break;
+            case os::Wake::signal:
+                if (patience.interrupted()) return Status::interrupted;
+                break;
+            case os::Wake::woken:
+            case os::Wake::changed:
+                break;
+        }
+    }
+}
+
+}  // namespace onecopy

@@ -1,0 +1,56 @@
+// A lock in shared memory that survives its owner.
+//
+//   word   waiters:1 | generation:20 | slot+1:11      0: free
+//
+// The word names the owner by slot and generation, so who waits can ask whether that owner is gone: its row has moved on to another
+// generation, or its lock byte is free. Then the waiter takes the word over and is told `owner_died`; it repairs the structure before use.
+// No robust pthread mutexes: across PID namespaces the kernel compares thread ids of different namespaces.
+#pragma once
+#include "base/status.hpp"
+#include "layout/layout.hpp"
+#include "sync/patience.hpp"
+
+namespace onecopy {
+
+constexpr u32 kWaiters = 1u << 31;
+constexpr u32 kTagSlotBits = 11;
+constexpr u32 make_tag(u32 slot, u32 gen) noexcept { return (gen & 0xfffff) << kTagSlotBits | (slot + 1); }
+constexpr u32 tag_slot(u32 tag) noexcept { return (tag & ((1u << kTagSlotBits) - 1)) - 1; }
+constexpr u32 tag_gen(u32 tag) noexcept { return (tag & ~kWaiters) >> kTagSlotBits; }
+
+// What a lock needs to know of its party.
+class Liveness {
+  public:
+    virtual ~Liveness() = default;
+    virtual u32 tag() const noexcept = 0;
+    // Has the owner's generation passed? Cheap.
+    virtual bool passed(u32 tag) const noexcept = 0;
+    // Is the owner gone? May probe the kernel and recover the owner's slot. True only once its intents are resolved.
+    virtual bool gone(u32 tag) noexcept = 0;
+};
+
+inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
+    u32 free = 0;
+    return lock.word.cas(free, me.tag());
+}
+Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
+
+// ok, owner_died, timed_out, interrupted. `would_block` instead of timed_out when the patience is zero.
+inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
+    return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
+}
+inline void unlock(LockWord& l) noexcept {
+    if (l.word.exchange(0) & kWaiters) os::futex_wake(l.word.word(), 1);
+}
+
+// How long to spin before sleeping: grows while spinning pays, shrinks to nothing while it does not. Per thread.
+class Spin {
+  public:
+    static int budget() noexcept;
+    static void paid() noexcept;
+    static void wasted() noexcept;
+};
+
+constexpr std::int64_t kFirstNap = 20'000'000, kLongestNap = 100'000'000;  // ns between looks at the owner
+
+}  // namespace onecopy

@@ -1,0 +1,38 @@
+// How long a caller is ready to wait, and what it must do around a wait. The core knows no Python: the binding derives from
+// this to release the GIL before the first block and to run signal handlers when a wait is interrupted.
+#pragma once
+#include <cstdint>
+
+#include "os/os.hpp"
+
+namespace onecopy {
+
+class Patience {
+  public:
+    static constexpr std::int64_t kForever = -1;
+    explicit Patience(std::int64_t deadline_ns = kForever) noexcept : deadline_(deadline_ns) {}
+    virtual ~Patience() = default;
+    Patience(const Patience&) = delete;
+    Patience& operator=(const Patience&) = delete;
+
+    // Called before the thread may sleep, possibly several times.
+    virtual void about_to_block() noexcept {}
+    // Called after a signal cut a wait short, never while a shared lock is held: true gives up the wait.
+    virtual bool interrupted() noexcept { return false; }
+
+    bool may_wait() const noexcept { return deadline_ != 0; }
+    // Nanoseconds left, at most `cap`; 0 when the deadline has passed.
+    std::int64_t left(std::int64_t cap) const noexcept {
+        if (deadline_ == kForever) return cap;
+        std::int64_t rest = deadline_ == 0 ? 0 : deadline_ - os::monotonic_ns();
+        return rest <= 0 ? 0 : (rest < cap ? rest : cap);
+    }
+
+  private:
+    std::int64_t deadline_;  // monotonic ns; 0: do not wait; kForever
+};
+
+// Waits of the core itself (a structure's lock while something is released): no deadline, not interruptible.
+class Stubborn final : public Patience {};
+
+}  // namespace onecopy
