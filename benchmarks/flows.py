@@ -44,6 +44,7 @@ def receive_singly(channel: MessageChannel, ordered: bool) -> Step:
     receive = channel.receiver()
 
     def step(count: int) -> Span:
+        last = b""
         start = clock()
         for number in range(count // BLOCK):
             first = receive()
@@ -75,7 +76,7 @@ def receive_batches(channel: BatchChannel) -> Step:
     receive = channel.batch_receiver()
 
     def step(count: int) -> Span:
-        got = 0
+        got, batch = 0, [b""]
         start = clock()
         while got < count:
             batch = receive()

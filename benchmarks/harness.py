@@ -251,8 +251,9 @@ def interleave(
                 continue
             try:
                 numbers = run()
-            except RunFailed as error:
-                failure = " ".join(str(error).split())[:LONGEST_MESSAGE]
+            except Exception as error:  # noqa: BLE001 - one contender must not end the others' runs
+                text = str(error) if isinstance(error, RunFailed) else repr(error)
+                failure = " ".join(text.split())[:LONGEST_MESSAGE]
                 outcome.failures.append(failure)
                 say(f"  run {number}/{runs}  {name}: FAILED: {failure}")
                 continue

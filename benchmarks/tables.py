@@ -25,19 +25,19 @@ def number(value: float | None, unit: str = "") -> str:
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print one table; columns after the second are numbers."""
-    rows = [list(row) for row in rows]
+    lines = [list(row) for row in rows]
     try:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
     except ImportError:
-        _plain(title, heads, rows)
+        _plain(title, heads, lines)
         return
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for index, head in enumerate(heads):
         drawn.add_column(head, justify="left" if index < 2 else "right", overflow="fold")
     styles = {"met": "green", "MISSED": "bold red", "not measured": "yellow"}
-    for row in rows:
+    for row in lines:
         bold = "bold" if any(cell.split(" ")[0] == OURS for cell in row[:2]) else ""
         drawn.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row), style=bold)
     console = Console()

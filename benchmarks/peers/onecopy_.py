@@ -181,7 +181,7 @@ class Idle(OwnPool):
     def __init__(self) -> None:
         super().__init__()
         frames = self.frames()
-        self.lent: Any = [frames.acquire() for _ in range(frames.count)]
+        self.lent: Any = [frames.acquire(timeout=5.0) for _ in range(frames.count)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in super().__getstate__().items() if key != "lent"}

@@ -31,6 +31,7 @@ def ask(forth: MessageChannel, back: MessageChannel) -> Step:
 
     def step(count: int) -> dict[str, float]:
         times = np.zeros(count, np.int64)
+        answer = b""
         for number in range(count):
             start = perf_counter_ns()
             send(FILLING)

@@ -46,6 +46,7 @@ def onecopy_step() -> Step:
 def small(put: Any, array: np.ndarray, count: int) -> tuple[float, float]:
     """Microseconds per put and per get."""
     putting = getting = 0.0
+    got: Any = None
     batches = max(1, count // BATCH)
     for number in range(batches + 1):
         start = clock()
@@ -55,7 +56,7 @@ def small(put: Any, array: np.ndarray, count: int) -> tuple[float, float]:
             got = ref.get()
         end = clock()
         assert np.array_equal(got, array)
-        del got
+        got = None
         for ref in refs:
             ref.release()
         if number:  # the first batch warms up
@@ -71,6 +72,7 @@ def big(put: Any, array: np.ndarray, rounds: int) -> tuple[float, float, float]:
     """
     target = np.zeros_like(array)
     times = np.zeros((rounds, 3))
+    got: Any = None
     for number in range(-1, rounds):  # the first round warms up
         start = clock()
         ref = put(array)
@@ -82,7 +84,7 @@ def big(put: Any, array: np.ndarray, rounds: int) -> tuple[float, float, float]:
         after_gets = clock()
         assert got[-1] == array[-1]
         assert got.nbytes == array.nbytes
-        del got
+        got = None
         ref.release()
         get = (after_gets - after_copy) / BATCH
         times[max(number, 0)] = after_put - start, get, after_copy - after_put

@@ -5,9 +5,9 @@
 //   heads_off   HeapIndex     8.6 KiB         derived: free lists
 //   buckets_off u32[B]        name hash       derived
 //   extents_off u64[]         1 bit per 2 MiB of heap: backed by memory
-//   names_off   NameEntry[N]  256 B each      reserved up to header.names_top
-//   blocks_off  Block[M]      128 B each      reserved up to header.blocks_top
-//   heap_off    bytes         capacity        reserved up to header.heap_top
+//   names_off   NameEntry[N]  256 B each      reserved up to header.names_reserved
+//   blocks_off  Block[M]      128 B each      reserved up to header.blocks_reserved
+//   heap_off    bytes         capacity        reserved where the extents bitmap says so
 //
 // Who may write what, and which store commits: docs/design/0001-the-heart.md.
 #pragma once
@@ -47,7 +47,8 @@ struct LockWord { shm_atomic<u32> word; };    // waiters:1 | generation:20 | slo
 struct EventCount { shm_atomic<u32> word; };  // sequence:31 | sleepers:1
 
 // ---- block (heap/) ---------------------------------------------------------------------------------------------------
-enum class BlockState : u8 { unused = 0, span = 1, live = 2, freeing = 3 };
+enum class BlockState : u8 { unused = 0, span = 1, live = 2, tentative = 3, freeing = 4 };
+// tentative: its slot is looking whether the block can go, anybody may turn it back to live; freeing: decided, never reverts.
 enum BlockFlags : u8 {
     kFlagEnvelope = 1,   // starts with an encoded object: a Ref or a name may point at it
     kFlagShared = 2,     // writable by everyone (shared_array)
@@ -114,7 +115,7 @@ struct Row {
     // line 1: reference operations
     shm_atomic<u64> op;             // running number; survives owners of the slot
     shm_atomic<u32> intent;         // IntentKind: storing it arms the record
-    shm_atomic<u32> intent_index;   // unused
+    shm_atomic<u32> unused;
     shm_atomic<u64> intent_cell;    // segment offset of the cell
     shm_atomic<u64> intent_old;
     shm_atomic<u64> intent_new;
@@ -179,21 +180,22 @@ struct alignas(64) Header {
     shm_atomic<u32> free_entries;   // derived: list of unused block entries
     shm_atomic<u32> last_entry;     // derived: the entry whose span ends at heap_top, or kNil
     shm_atomic<u32> blocks_top;     // entries below it are reserved and in use by the tiling or the free list
-    shm_atomic<u64> heap_top;       // truth: bytes of heap that are tiled and reserved
+    shm_atomic<u64> heap_top;       // truth: bytes of heap that are tiled
     shm_atomic<u64> used;           // derived: bytes of live user blocks
     shm_atomic<u64> body_bytes;     // derived: bytes of live structure bodies
     shm_atomic<u32> live_blocks;    // derived: user blocks
     shm_atomic<u32> live_bodies;    // derived
-    shm_atomic<u64> unbacked;       // derived: extents below heap_top that were given back
     // line 4
     alignas(64) EventCount memory_freed;
+    EventCount frame_home[15];      // "a frame came home", by body index modulo 15: out of line, so that a late wake cannot
+                                    // land in memory that has become somebody's payload
     // line 5: directory, under names_lock
     alignas(64) LockWord names_lock;
     shm_atomic<u32> free_names;     // derived
     shm_atomic<u32> names_top;      // entries below it are reserved
     shm_atomic<u32> names_reserved; // entries whose memory is reserved
     shm_atomic<u64> ordinal;
-    shm_atomic<u64> blocks_reserved;
+    shm_atomic<u64> blocks_reserved; // block entries whose memory is reserved
 };
 static_assert(sizeof(Header) <= kHeaderBytes);
 enum HeaderFlags : u64 { kPersistent = 1, kMemfd = 2, kOthersMayWrite = 4 };

@@ -25,7 +25,7 @@ class Member final : public Liveness {
     int fd;
     Header& header() const noexcept { return *reinterpret_cast<Header*>(base); }
     const Geometry& geo() const noexcept { return geo_; }
-    Row& row(u32 slot) const noexcept { return reinterpret_cast<Row*>(base + geo_.rows_off)[slot]; }
+    Row& row(u32 of_slot) const noexcept { return reinterpret_cast<Row*>(base + geo_.rows_off)[of_slot]; }
     Row& own_row() const noexcept { return row(slot); }
     Block& block(u32 index) const noexcept { return reinterpret_cast<Block*>(base + geo_.blocks_off)[index]; }
     NameEntry& name(u32 index) const noexcept { return reinterpret_cast<NameEntry*>(base + geo_.names_off)[index]; }
@@ -57,7 +57,8 @@ class Member final : public Liveness {
     bool gone(u32 tag) noexcept override;
 
     // Recovery lies above: it installs itself here.
-    static bool (*recover_slot)(Member&, u32 slot) noexcept;
+    static bool (*recover_slot)(Member&, u32 of_slot) noexcept;
+    static void (*recover_own)(Member&) noexcept;  // cleans the dead member whose slot we have just taken
 
     // ---- joining
     Status check() noexcept;  // does the header describe a segment of ours, of this length?
@@ -73,7 +74,7 @@ class Member final : public Liveness {
     void mark_corrupt() noexcept { header().corrupt.store(1); }
 
   private:
-    Status claim(u32 index, int descriptor, RowState as) noexcept;
+    void claim(u32 index, RowState as) noexcept;
     Geometry geo_{};
     int child_fd_ = -1;
     u32 child_slot_ = kNoSlot;

@@ -17,9 +17,11 @@ namespace onecopy {
 
 inline void notify_slow(EventCount& event, int how_many) noexcept {
     u32 value = event.word.fetch_add(2) + 2;
-    if (os::futex_wake(event.word.word(), how_many) == 0 || how_many == INT_MAX) {
-        event.word.cas(value, value & ~1u);  // nobody left asleep; who comes now sets the bit again
-    }
+    if (how_many == 1 && os::futex_wake(event.word.word(), 1) != 0) return;  // the bit stays: others may sleep
+    // Nobody slept, or all are to wake. Clearing moves the sequence too, so that who has just set the bit and is about to
+    // sleep finds another value, and who already sleeps is woken after it.
+    event.word.cas(value, (value + 2) & ~1u);
+    os::futex_wake(event.word.word(), INT_MAX);
 }
 // Call after the commit. [commit/sleepers]
 inline void notify(EventCount& event, int how_many = 1) noexcept {
@@ -52,10 +54,16 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
             u32 seen = event.word.fetch_or(1u) | 1u;
             if (!ready()) {  // [commit/sleepers]: either we see the change or the waker sees our bit
                 std::int64_t ns = patience.left(nap);
-                if (ns == 0) return Status::timed_out;
+                if (ns == 0) {
+                    notify(event);  // a wake meant for one may have reached us: pass it on
+                    return Status::timed_out;
+                }
                 switch (os::futex_wait(event.word.word(), seen, ns)) {
                     case os::Wake::signal:
-                        if (patience.interrupted()) return Status::interrupted;
+                        if (patience.interrupted()) {
+                            notify(event);
+                            return Status::interrupted;
+                        }
                         break;
                     case os::Wake::timed_out:
                         idle();

@@ -278,12 +278,25 @@ class _Run:
 
 @contextlib.contextmanager
 def held(*signals: signal.Signals) -> Iterator[None]:
-    """Let these signals wait until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    """Let these signals wait until the block is done.
+
+    Blocking them is for the processes started meanwhile, which inherit the mask. It does not keep
+    them from this process, as OpenCV's and numpy's own threads take them: so they are noted.
+    """
+    noted: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _frame: noted.append(number))
+        for number in signals
+    }
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in dict.fromkeys(noted):
+            signal.raise_signal(late)
 
 
 def _how_it_ended(exitcode: int | None) -> str:

@@ -1,0 +1,39 @@
+// A pool of equal blocks with a home. Free is derived: no holder bit, and only the home refers to it.
+//
+// Body (a block of kind frames):
+//   0    line 0  magic, count, frame bytes, meta length           fixed
+//   64   line 1  lock, hint
+//   128  meta    up to 128 bytes: what a frame is (dtype, shape), encoded by the binding
+//   256  cells   u64[count]: reference cells to the frames. Only the index part counts: acquiring gives the block a new generation.
+//
+// COMMIT of acquire: word := LIVE(gen+1).
+#pragma once
+#include <string>
+#include <vector>
+
+#include "heap/heap.hpp"
+
+namespace onecopy {
+
+class Frames {
+  public:
+    static Status create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len, Patience& p, Handle& out) noexcept;
+    static Status open(Member& m, Handle h, Frames& out) noexcept;
+    // A frame, held once for the caller, under a new generation. timed_out/would_block: all are out. Looks for dead holders while it waits.
+    Status acquire(Patience& p, Handle& out) noexcept;
+    u32 count() const noexcept;
+    u32 available() const noexcept;
+    u64 frame_bytes() const noexcept;
+    const unsigned char* meta() const noexcept;
+    u32 meta_length() const noexcept;
+    static std::vector<std::string> validate(Member& m, u32 index);
+
+  private:
+    struct Body;
+    Member* m_ = nullptr;
+    Body* b_ = nullptr;
+    u32 index_ = 0;
+    u32 count_ = 0;
+};
+
+}  // namespace onecopy

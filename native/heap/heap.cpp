@@ -1,0 +1,462 @@
+// Two-level segregated fit (Masmano, Ripoll, Crespo, Real: TLSF, ECRTS 2004), with the boundary tags in the block table.
+//
+// Truth: entries that are live, tentative or freeing, with offset and size, and header.heap_top. Free lists, neighbour links, bitmaps and
+// counters are derived: they change under the heap lock and `rebuild_heap` makes them anew after a dead owner.
+#include "heap/heap.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "base/bits.hpp"
+
+namespace onecopy {
+namespace {
+
+struct Bucket { u32 first, second; };
+
+Bucket bucket_of(u64 units) noexcept {
+    if (units < kSecondLevels) return {0, static_cast<u32>(units)};
+    const u32 log = log2_floor(units);
+    return {log - 3, static_cast<u32>(units >> (log - 4)) & (kSecondLevels - 1)};
+}
+// The first bucket in which every span is large enough.
+Bucket bucket_for(u64 units) noexcept {
+    if (units >= kSecondLevels) units += (u64{1} << (log2_floor(units) - 4)) - 1;
+    return bucket_of(units);
+}
+
+void reset_lists(HeapIndex& heads) noexcept {
+    heads.first.store_relaxed(0);
+    for (auto& bits : heads.second) bits.store_relaxed(0);
+    for (auto& row : heads.heads) {
+        for (auto& head : row) head.store_relaxed(kNil);
+    }
+}
+
+void push_free(Member& m, u32 index) noexcept {
+    HeapIndex& heads = m.heads();
+    Block& b = m.block(index);
+    const Bucket at = bucket_of(b.size.load_relaxed() / kUnit);
+    auto& head = heads.heads[at.first][at.second];
+    const u32 next = head.load_relaxed();
+    b.links[kPrevFree].store_relaxed(kNil);
+    b.links[kNextFree].store_relaxed(next);
+    if (next != kNil) m.block(next).links[kPrevFree].store_relaxed(index);
+    head.store_relaxed(index);
+    heads.second[at.first].store_relaxed(heads.second[at.first].load_relaxed() | 1u << at.second);
+    heads.first.store_relaxed(heads.first.load_relaxed() | u64{1} << at.first);
+}
+
+void remove_free(Member& m, u32 index) noexcept {
+    HeapIndex& heads = m.heads();
+    Block& b = m.block(index);
+    const u32 previous = b.links[kPrevFree].load_relaxed(), next = b.links[kNextFree].load_relaxed();
+    if (next != kNil) m.block(next).links[kPrevFree].store_relaxed(previous);
+    if (previous != kNil) {
+        m.block(previous).links[kNextFree].store_relaxed(next);
+        return;
+    }
+    const Bucket at = bucket_of(b.size.load_relaxed() / kUnit);
+    heads.heads[at.first][at.second].store_relaxed(next);
+    if (next != kNil) return;
+    const u32 left = heads.second[at.first].load_relaxed() & ~(1u << at.second);
+    heads.second[at.first].store_relaxed(left);
+    if (left == 0) heads.first.store_relaxed(heads.first.load_relaxed() & ~(u64{1} << at.first));
+}
+
+u32 find_fit(Member& m, u64 units) noexcept {
+    HeapIndex& heads = m.heads();
+    // The same size again is the commonest request, and the span freed last is the warm one: look at the front of its own bucket first,
+    // whose spans may or may not be large enough.
+    const Bucket own = bucket_of(units);
+    if (own.first >= kFirstLevels) return kNil;
+    u32 candidate = heads.heads[own.first][own.second].load_relaxed();
+    for (int i = 0; i < 8 && candidate != kNil; ++i) {
+        if (m.block(candidate).size.load_relaxed() >= units * kUnit) return candidate;
+        candidate = m.block(candidate).links[kNextFree].load_relaxed();
+    }
+    const Bucket at = bucket_for(units);
+    if (at.first >= kFirstLevels) return kNil;
+    u32 second = heads.second[at.first].load_relaxed() & (~0u << at.second);
+    u32 first = at.first;
+    if (second == 0) {
+        const u64 above = heads.first.load_relaxed() & (~u64{0} << 1 << at.first);
+        if (above == 0) return kNil;
+        first = static_cast<u32>(std::countr_zero(above));
+        second = heads.second[first].load_relaxed();
+        if (second == 0) return kNil;
+    }
+    return heads.heads[first][static_cast<u32>(std::countr_zero(second))].load_relaxed();
+}
+
+// An unused entry of the table. kNil: the table, or the memory under it, is full.
+u32 new_entry(Member& m) noexcept {
+    Header& h = m.header();
+    const u32 free = h.free_entries.load_relaxed();
+    if (free != kNil) {
+        h.free_entries.store_relaxed(m.block(free).links[kNextFree].load_relaxed());
+        return free;
+    }
+    const u32 top = h.blocks_top.load_relaxed();
+    if (top >= m.geo().max_blocks) return kNil;
+    const u64 reserved = h.blocks_reserved.load_relaxed();
+    if (top >= reserved) {
+        constexpr u64 kStep = 64 * kKiB / sizeof(Block);
+        const u64 more = std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
+        if (os::reserve(m.fd, m.geo().blocks_off + reserved * sizeof(Block), more * sizeof(Block)) != 0) return kNil;
+        h.blocks_reserved.store_release(reserved + more);
+    }
+    h.blocks_top.store_release(top + 1);
+    return top;
+}
+
+void return_entry(Member& m, u32 index) noexcept {
+    Header& h = m.header();
+    Block& b = m.block(index);
+    b.word.store_release(BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::unused, kNoSlot, 0).raw);
+    b.links[kNextFree].store_relaxed(h.free_entries.load_relaxed());
+    h.free_entries.store_relaxed(index);
+}
+
+void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next) noexcept {
+    Block& b = m.block(index);
+    b.offset.store_relaxed(offset);
+    b.size.store_relaxed(size);
+    b.slack.store_relaxed(0);
+    b.links[kPrevNeighbour].store_relaxed(previous);
+    b.links[kNextNeighbour].store_relaxed(next);
+    b.word.store_release(BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::span, kNoSlot, 0).raw);
+}
+
+BlockState state_of(Member& m, u32 index) noexcept { return BlockWord{m.block(index).word.load_relaxed()}.state(); }
+
+// Makes room at the end of the tiling. Address space only: memory is reserved by whoever gets the block.
+u32 extend(Member& m, u64 size) noexcept {
+    Header& h = m.header();
+    const u64 top = h.heap_top.load_relaxed();
+    const u32 last = h.last_entry.load_relaxed();
+    const bool merge = last != kNil && state_of(m, last) == BlockState::span;
+    const u64 have = merge ? m.block(last).size.load_relaxed() : 0;
+    if (size - have > m.geo().capacity - top) return kNil;
+    if (merge) {
+        remove_free(m, last);
+        m.block(last).size.store_relaxed(size);
+        h.heap_top.store_release(top + size - have);
+        push_free(m, last);
+        return last;
+    }
+    const u32 fresh = new_entry(m);
+    if (fresh == kNil) return kNil;
+    set_span(m, fresh, top, size, last, kNil);
+    if (last != kNil) m.block(last).links[kNextNeighbour].store_relaxed(fresh);
+    h.last_entry.store_relaxed(fresh);
+    h.heap_top.store_release(top + size);
+    push_free(m, fresh);
+    return fresh;
+}
+
+void count_block(Member& m, u8 flags, u64 bytes, bool more) noexcept {
+    Header& h = m.header();
+    auto& sum = flags & kFlagBody ? h.body_bytes : h.used;
+    auto& number = flags & kFlagBody ? h.live_bodies : h.live_blocks;
+    sum.store_relaxed(more ? sum.load_relaxed() + bytes : sum.load_relaxed() - bytes);
+    number.store_relaxed(more ? number.load_relaxed() + 1 : number.load_relaxed() - 1);
+}
+
+Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out) noexcept {
+    u32 index = find_fit(m, size / kUnit);
+    if (index == kNil) index = extend(m, size);
+    if (index == kNil) return Status::no_memory;
+    Block& b = m.block(index);
+    remove_free(m, index);
+    const u64 rest = b.size.load_relaxed() - size;
+    if (rest != 0) {
+        const u32 remainder = new_entry(m);
+        if (remainder == kNil) {
+            push_free(m, index);
+            return Status::no_memory;
+        }
+        const u32 next = b.links[kNextNeighbour].load_relaxed();
+        set_span(m, remainder, b.offset.load_relaxed() + size, rest, index, next);
+        if (next != kNil) m.block(next).links[kPrevNeighbour].store_relaxed(remainder);
+        else m.header().last_entry.store_relaxed(remainder);
+        b.links[kNextNeighbour].store_relaxed(remainder);
+        b.size.store_relaxed(size);
+        push_free(m, remainder);
+    }
+    b.slack.store_relaxed(static_cast<u32>(size - spec.bytes));
+    b.cells_count.store_relaxed(0);
+    b.links[kHome].store_relaxed(spec.home);
+    b.links[kKind].store_relaxed(static_cast<u32>(spec.kind));
+    count_block(m, spec.flags, size, true);
+    {
+        std::lock_guard guard(m.mutex);
+        b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));
+        ++m.local[index];
+        u32 gen = BlockWord{b.word.load_relaxed()}.gen() + 1;
+        if (gen == 0) gen = 1;  // a handle is never null
+        b.word.store(BlockWord::make(gen, BlockState::live, kNoSlot, spec.flags).raw);  // COMMIT
+    }
+    out = index;
+    return Status::ok;
+}
+
+// ---- memory under the heap ----------------------------------------------------------------------------------------------
+
+shm_atomic<u64>& extent_word(Member& m, u64 extent) noexcept { return m.at<shm_atomic<u64>>(m.geo().extents_off + extent / 64 * 8); }
+bool is_backed(Member& m, u64 extent) noexcept { return extent_word(m, extent).load_acquire() >> (extent % 64) & 1; }
+
+// Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and extents are only given back while they
+// lie in a free span. 0 or errno.
+int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
+    const u64 end = (offset + size + kExtent - 1) / kExtent;
+    for (u64 e = offset / kExtent; e < end;) {
+        if (is_backed(m, e)) {
+            ++e;
+            continue;
+        }
+        u64 stop = e + 1;
+        while (stop < end && !is_backed(m, stop)) ++stop;
+        const u64 from = m.geo().heap_off + e * kExtent;
+        const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
+        if (int error = os::reserve(m.fd, from, to - from)) return error;
+        for (; e < stop; ++e) extent_word(m, e).fetch_or(u64{1} << (e % 64));
+    }
+    return 0;
+}
+
+Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out, int& error) noexcept {
+    u32 index = 0;
+    if (Status s = lock_heap(m, p); !good(s)) return s;
+    const Status taken = take_span(m, spec, size, index);
+    unlock(m.header().heap_lock);
+    if (taken != Status::ok) return taken;
+    const u64 offset = m.block(index).offset.load_relaxed();
+    error = back_with_memory(m, offset, size);
+    if (error != 0) {
+        drop(m, index, p);
+        return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory : Status::system_error;
+    }
+    out = {index, m.heap() + offset};
+    if (spec.zero) {
+        std::memset(out.data, 0, size);
+        crash_point();
+    }
+    return Status::ok;
+}
+
+}  // namespace
+
+Status lock_heap(Member& m, Patience& p) noexcept {
+    const Status s = lock(m.header().heap_lock, m, p);
+    if (s == Status::owner_died) rebuild_heap(m);
+    return s;
+}
+
+Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) noexcept {
+    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
+    if (m.corrupt()) return Status::corrupt;
+    if (spec.bytes > m.geo().capacity) return Status::too_large;
+    const u64 size = round_up(std::max<u64>(spec.bytes, 1), kUnit);
+    int error = 0;
+    Status s = allocate_once(m, spec, size, p, out, error);
+    if (s != Status::no_memory) return s;
+    // What the dead hold comes first; then memory that lies unused under large free spans.
+    bool found = false;
+    const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+    for (u32 slot = 0; slot < rows && Member::recover_slot != nullptr; ++slot) {
+        if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free)) found |= Member::recover_slot(m, slot);
+    }
+    if (error != 0 && trim(m) != 0) found = true;
+    return found ? allocate_once(m, spec, size, p, out, error) : s;
+}
+
+void free_span(Member& m, u32 index) noexcept {
+    Header& h = m.header();
+    Block& b = m.block(index);
+    const BlockWord w{b.word.load_relaxed()};
+    u64 size = b.size.load_relaxed();
+    b.cells_count.store_relaxed(0);
+    b.word.store(BlockWord::make(w.gen(), BlockState::span, kNoSlot, 0).raw);  // COMMIT
+    count_block(m, w.flags(), size, false);
+    u64 offset = b.offset.load_relaxed();
+    u32 previous = b.links[kPrevNeighbour].load_relaxed(), next = b.links[kNextNeighbour].load_relaxed();
+    if (next != kNil && state_of(m, next) == BlockState::span) {
+        remove_free(m, next);
+        size += m.block(next).size.load_relaxed();
+        const u32 after = m.block(next).links[kNextNeighbour].load_relaxed();
+        return_entry(m, next);
+        next = after;
+    }
+    if (previous != kNil && state_of(m, previous) == BlockState::span) {
+        remove_free(m, previous);
+        size += m.block(previous).size.load_relaxed();
+        offset = m.block(previous).offset.load_relaxed();
+        const u32 before = m.block(previous).links[kPrevNeighbour].load_relaxed();
+        return_entry(m, previous);
+        previous = before;
+    }
+    set_span(m, index, offset, size, previous, next);
+    if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
+    if (next != kNil) m.block(next).links[kPrevNeighbour].store_relaxed(index);
+    else h.last_entry.store_relaxed(index);
+    push_free(m, index);
+}
+
+void format_heap(Member& m) noexcept {
+    Header& h = m.header();
+    reset_lists(m.heads());
+    h.free_entries.store_relaxed(kNil);
+    h.last_entry.store_relaxed(kNil);
+    h.blocks_top.store_relaxed(1);  // index 0 is never issued: a handle of 0 is null
+}
+
+void rebuild_heap(Member& m) noexcept {
+    Header& h = m.header();
+    struct Extent { u64 offset, size; u32 index; };
+    std::vector<Extent> taken;
+    std::vector<u32> spare;
+    const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
+    u64 used = 0, bodies = 0, blocks = 0, body_bytes = 0;
+    for (u32 i = top; i-- > 1;) {
+        Block& b = m.block(i);
+        const BlockWord w{b.word.load_acquire()};
+        if (w.state() == BlockState::unused || w.state() == BlockState::span) {
+            spare.push_back(i);
+            continue;
+        }
+        const u64 size = b.size.load_relaxed();
+        taken.push_back({b.offset.load_relaxed(), size, i});
+        (w.flags() & kFlagBody ? body_bytes : used) += size;
+        (w.flags() & kFlagBody ? bodies : blocks) += 1;
+    }
+    std::sort(taken.begin(), taken.end(), [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
+    reset_lists(m.heads());
+    h.free_entries.store_relaxed(kNil);
+    const u64 heap_top = h.heap_top.load_relaxed();
+    u64 at = 0;
+    u32 previous = kNil;
+    auto lay_span = [&](u64 end) {
+        u32 index;
+        if (spare.empty()) {
+            index = new_entry(m);
+            if (index == kNil) return;  // the gap is found again by the next rebuild
+        } else {
+            index = spare.back();
+            spare.pop_back();
+        }
+        set_span(m, index, at, end - at, previous, kNil);
+        if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
+        push_free(m, index);
+        previous = index;
+    };
+    for (const Extent& e : taken) {
+        if (e.offset < at || e.size > heap_top || e.offset > heap_top - e.size) {
+            m.mark_corrupt();
+            return;
+        }
+        if (e.offset > at) lay_span(e.offset);
+        Block& b = m.block(e.index);
+        b.links[kPrevNeighbour].store_relaxed(previous);
+        b.links[kNextNeighbour].store_relaxed(kNil);
+        if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(e.index);
+        previous = e.index;
+        at = e.offset + e.size;
+    }
+    if (at < heap_top) lay_span(heap_top);
+    for (u32 index : spare) return_entry(m, index);
+    h.last_entry.store_relaxed(previous);
+    h.used.store_relaxed(used);
+    h.body_bytes.store_relaxed(body_bytes);
+    h.live_blocks.store_relaxed(static_cast<u32>(blocks));
+    h.live_bodies.store_relaxed(static_cast<u32>(bodies));
+}
+
+u64 trim(Member& m) noexcept {
+    Stubborn wait;
+    u64 given_back = 0;
+    const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    for (u32 i = 1; i < top; ++i) {
+        if (state_of(m, i) != BlockState::span || m.block(i).size.load_relaxed() < kExtent) continue;
+        if (!good(lock_heap(m, wait))) return given_back;  // a lock per span: nobody waits for all of it
+        Block& b = m.block(i);
+        if (state_of(m, i) == BlockState::span) {
+            const u64 offset = b.offset.load_relaxed(), end = offset + b.size.load_relaxed();
+            for (u64 e = (offset + kExtent - 1) / kExtent; (e + 1) * kExtent <= end; ++e) {
+                if (!is_backed(m, e)) continue;
+                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));  // before the hole: who finds the bit set may write
+                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0) given_back += kExtent;
+            }
+        }
+        unlock(m.header().heap_lock);
+    }
+    return given_back;
+}
+
+HeapStats heap_stats(Member& m) noexcept {
+    Header& h = m.header();
+    u64 extents = 0;
+    for (u64 e = 0; e < m.geo().capacity / kExtent + 1; e += 64) extents += static_cast<u64>(std::popcount(extent_word(m, e).load_relaxed()));
+    return {m.geo().capacity,          h.used.load_relaxed(),     h.body_bytes.load_relaxed(), std::min(extents * kExtent, m.geo().capacity),
+            h.heap_top.load_relaxed(), h.live_blocks.load_relaxed(), h.live_bodies.load_relaxed()};
+}
+
+std::vector<std::string> validate_heap(Member& m) {
+    std::vector<std::string> wrong;
+    auto say = [&](const std::string& what) { if (wrong.size() < 50) wrong.push_back("heap: " + what); };
+    Stubborn wait;
+    if (!good(lock_heap(m, wait))) return {"heap: its lock could not be taken"};
+    Header& h = m.header();
+    const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
+    struct Tile { u64 offset, size; u32 index; bool span; };
+    std::vector<Tile> tiles;
+    u64 used = 0, body_bytes = 0, spans = 0;
+    for (u32 i = 1; i < top; ++i) {
+        Block& b = m.block(i);
+        const BlockWord w{b.word.load()};
+        if (w.state() == BlockState::unused) continue;
+        if (w.state() > BlockState::freeing) { say("block " + std::to_string(i) + " has no valid state"); continue; }
+        const bool span = w.state() == BlockState::span;
+        tiles.push_back({b.offset.load_relaxed(), b.size.load_relaxed(), i, span});
+        spans += span;
+        if (!span) (w.flags() & kFlagBody ? body_bytes : used) += b.size.load_relaxed();
+        for (u32 s = 0; s < m.geo().max_processes; ++s) {
+            if ((b.holder_word(s / 64).load() >> (s % 64) & 1) && m.row(s).state.load() == static_cast<u32>(RowState::free)) {
+                say("block " + std::to_string(i) + " is held by slot " + std::to_string(s) + ", which nobody occupies");
+            }
+        }
+    }
+    std::sort(tiles.begin(), tiles.end(), [](const Tile& x, const Tile& y) { return x.offset < y.offset; });
+    u64 at = 0;
+    u32 previous = kNil;
+    bool was_span = false;
+    for (const Tile& t : tiles) {
+        if (t.offset != at) say("the tiling breaks at byte " + std::to_string(at) + ": the next block starts at " + std::to_string(t.offset));
+        if (m.block(t.index).links[kPrevNeighbour].load_relaxed() != previous) say("block " + std::to_string(t.index) + " has a wrong left neighbour");
+        if (t.span && was_span) say("two free spans lie side by side at byte " + std::to_string(t.offset));
+        was_span = t.span;
+        previous = t.index;
+        at = t.offset + t.size;
+    }
+    if (at != h.heap_top.load_relaxed()) say("the tiling ends at " + std::to_string(at) + ", the heap at " + std::to_string(h.heap_top.load_relaxed()));
+    if (previous != h.last_entry.load_relaxed()) say("the last block is not the one the header names");
+    if (used != h.used.load_relaxed()) say("used is " + std::to_string(h.used.load_relaxed()) + ", live blocks have " + std::to_string(used) + " bytes");
+    if (body_bytes != h.body_bytes.load_relaxed()) say("body bytes are miscounted");
+    u64 listed = 0;
+    for (u32 f = 0; f < kFirstLevels; ++f) {
+        for (u32 s = 0; s < kSecondLevels; ++s) {
+            u64 steps = 0;
+            for (u32 i = m.heads().heads[f][s].load_relaxed(); i != kNil && steps <= tiles.size(); i = m.block(i).links[kNextFree].load_relaxed(), ++steps) {
+                if (i >= top || state_of(m, i) != BlockState::span) { say("a free list contains what is not free"); break; }
+            }
+            listed += steps;
+        }
+    }
+    if (listed != spans) say(std::to_string(spans) + " free spans, " + std::to_string(listed) + " in the free lists");
+    unlock(h.heap_lock);
+    return wrong;
+}
+
+}  // namespace onecopy

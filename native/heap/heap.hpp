@@ -1,0 +1,39 @@
+// The allocator: two-level segregated fit over the heap, boundary tags out of line in the block table.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "heap/blocks.hpp"
+
+namespace onecopy {
+
+struct Allocated {
+    u32 index = 0;
+    unsigned char* data = nullptr;
+};
+struct BlockSpec {
+    u64 bytes;
+    u8 flags = 0;
+    BodyKind kind = BodyKind::none;
+    u32 home = kNil;      // frames body
+    bool zero = false;    // payload zeroed
+};
+// A block held once by this process, its memory reserved. ok, no_memory (now), too_large (ever), timed_out, interrupted, corrupt.
+// Looks for blocks of dead processes before it says no_memory.
+Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) noexcept;
+
+// Gives memory of free spans back to the system. Returns bytes.
+u64 trim(Member& m) noexcept;
+
+void format_heap(Member& m) noexcept;                     // on a fresh segment
+Status lock_heap(Member& m, Patience& p) noexcept;        // repairs after a dead owner
+void free_span(Member& m, u32 index) noexcept;            // heap lock held; block is `freeing` by us, its cells empty
+void rebuild_heap(Member& m) noexcept;                    // heap lock held
+
+struct HeapStats {
+    u64 capacity, used, body_bytes, committed, heap_top, blocks, bodies;
+};
+HeapStats heap_stats(Member& m) noexcept;
+std::vector<std::string> validate_heap(Member& m);
+
+}  // namespace onecopy

@@ -1,0 +1,38 @@
+// Pools as files: creating without a window, opening without trust, leaving without a trace.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "segment/member.hpp"
+
+namespace onecopy {
+
+struct CreateSpec {
+    std::string directory;  // for shm and memfd: the pool directory; for a file-backed pool: the directory of the file
+    std::string name;       // file name in it
+    u64 capacity = 0;
+    u32 max_processes = 256;
+    u32 mode = 0600;
+    bool persistent = false;
+    bool memfd = false;      // the memory is a memfd; `directory/name` is a rendezvous file that lists members' descriptors
+    bool prefault = false;
+};
+struct Failure { int error = 0; std::string what; };  // errno and the step that failed, for the message
+
+// ok, exists, no_memory, not_allowed, bad_argument, system_error
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why);
+// ok, no_entry (also: all members of a non-persistent pool are dead; the file is removed), not_allowed, bad_version, corrupt, no_slot, system_error.
+// The same pool opened twice in a process is the same Member.
+Status open_pool(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why);
+// Removes the name now; members go on. ok, no_entry, ...
+Status unlink_pool(Member& m);
+// What a name in the pool directory is, for `gc`: removes it if nobody uses it.
+enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed };
+Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove);
+// 0700 if made here; refuses links, other owners, group- or world-writable.
+Status check_directory(const std::string& directory, bool create, Failure& why);
+
+// At exit: leave every pool (views stay mapped), so that the last one out removes the name.
+void leave_all() noexcept;
+
+}  // namespace onecopy

@@ -1,0 +1,212 @@
+#include "segment/member.hpp"
+
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "base/bits.hpp"
+#include "heap/blocks.hpp"
+
+namespace onecopy {
+
+bool (*Member::recover_slot)(Member&, u32) noexcept = nullptr;
+void (*Member::recover_own)(Member&) noexcept = nullptr;
+
+u64 fixed_bytes(const Geometry& g) noexcept { return g.names_off; }
+
+void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
+    Header& h = *reinterpret_cast<Header*>(base);
+    h.version = kVersion;
+    h.max_processes = g.max_processes;
+    h.capacity = g.capacity;
+    h.file_size = g.file_size;
+    h.flags = flags;
+    h.rows_off = g.rows_off;
+    h.heads_off = g.heads_off;
+    h.buckets_off = g.buckets_off;
+    h.extents_off = g.extents_off;
+    h.names_off = g.names_off;
+    h.blocks_off = g.blocks_off;
+    h.heap_off = g.heap_off;
+    h.max_names = g.max_names;
+    h.max_blocks = g.max_blocks;
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    h.created_ns = static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
+    h.creator_pid = static_cast<u32>(getpid());
+    h.creator_uid = geteuid();
+    Row* rows = reinterpret_cast<Row*>(base + g.rows_off);
+    for (u32 i = 0; i < g.max_processes; ++i) rows[i].gen.store_relaxed(1);
+    h.layout_hash = layout_hash();
+    h.magic = kMagic;
+}
+
+Member::Member(unsigned char* base_, std::size_t length_, int fd_) noexcept
+    : base(base_), length(length_), fd(fd_), geo_(onecopy::geometry(header().capacity, header().max_processes)) {
+    void* counts = mmap(nullptr, std::size_t{geo_.max_blocks} * sizeof(u32), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    local = counts == MAP_FAILED ? nullptr : static_cast<u32*>(counts);
+}
+
+Member::~Member() {
+    leave();
+    if (local != nullptr) munmap(local, std::size_t{geo_.max_blocks} * sizeof(u32));
+    if (base != nullptr) os::unmap(base, length);
+    if (fd >= 0) close(fd);
+}
+
+Status Member::check() noexcept {
+    const Header& h = header();
+    if (h.magic != kMagic) return Status::corrupt;
+    if (h.version != kVersion || h.layout_hash != layout_hash()) return Status::bad_version;
+    if (h.max_processes == 0 || h.max_processes > kMaxProcesses || h.capacity > u64{1} << 46) return Status::corrupt;
+    const Geometry g = onecopy::geometry(h.capacity, h.max_processes);
+    const bool same = h.capacity == g.capacity && h.file_size == g.file_size && h.rows_off == g.rows_off && h.heads_off == g.heads_off &&
+                      h.buckets_off == g.buckets_off && h.extents_off == g.extents_off && h.names_off == g.names_off &&
+                      h.blocks_off == g.blocks_off && h.heap_off == g.heap_off && h.max_names == g.max_names && h.max_blocks == g.max_blocks;
+    if (!same || length != g.file_size || corrupt()) return Status::corrupt;
+    if (h.blocks_reserved.load_acquire() > g.max_blocks || h.blocks_top.load_acquire() > h.blocks_reserved.load_acquire() + 1 ||
+        h.heap_top.load_acquire() > g.capacity || h.rows_used.load_acquire() > g.max_processes ||
+        h.names_reserved.load_acquire() > g.max_names || h.names_top.load_acquire() > h.names_reserved.load_acquire()) {
+        return Status::corrupt;
+    }
+    return local == nullptr ? Status::system_error : Status::ok;
+}
+
+// ---- slots ----------------------------------------------------------------------------------------------------------------
+
+// With the slot's byte locked.
+void Member::claim(u32 index, RowState as) noexcept {
+    Row& r = row(index);
+    const os::Identity who = os::identity();
+    r.pid.store_relaxed(who.pid);
+    r.parent_pid.store_relaxed(static_cast<u32>(getppid()));
+    r.start_ticks.store_relaxed(who.start_ticks);
+    r.pid_namespace.store_relaxed(who.pid_namespace);
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    r.born_ns.store_relaxed(static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec));
+    u32 used = header().rows_used.load();
+    while (used < index + 1 && !header().rows_used.cas(used, index + 1)) {
+    }
+    r.state.store_release(static_cast<u32>(as));  // COMMIT [row.state]: from here a death is found by the sweep
+}
+
+Status Member::join() noexcept {
+    for (int pass = 0; pass < 2; ++pass) {
+        for (u32 i = 0; i < geo_.max_processes; ++i) {
+            const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
+            if (!is_free && pass == 0) continue;  // the living and the dead only when nothing is free
+            if (os::lock_byte(fd, kSlotByte + i, true) != os::ByteLock::taken) continue;
+            slot = i;
+            gen = row(i).gen.load_acquire();
+            if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
+                // A dead member's slot: clean it in its name, and stay in it.
+                joined = true;
+                if (recover_own == nullptr) return Status::no_slot;
+                recover_own(*this);
+                gen = row(i).gen.load_acquire();
+            }
+            claim(i, RowState::live);
+            joined = true;
+            return Status::ok;
+        }
+    }
+    slot = kNoSlot;
+    return Status::no_slot;
+}
+
+void Member::leave() noexcept {
+    if (!joined.load()) return;
+    Stubborn wait;
+    const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
+    for (u32 i = 1; i < top; ++i) {
+        {
+            std::lock_guard guard(mutex);
+            if (local[i] == 0) continue;
+            local[i] = 1;
+        }
+        drop(*this, i, wait);
+    }
+    std::lock_guard guard(mutex);
+    joined = false;
+    Row& r = own_row();
+    r.gen.store(r.gen.load() + 1);  // lock words with our tag are nobody's from here on
+    r.state.store_release(static_cast<u32>(RowState::free));
+    os::unlock_byte(fd, kSlotByte + slot);
+}
+
+bool Member::passed(u32 tag) const noexcept {
+    const u32 owner = tag_slot(tag);
+    return owner >= geo_.max_processes || (row(owner).gen.load_acquire() & 0xfffff) != tag_gen(tag);
+}
+
+bool Member::gone(u32 tag) noexcept {
+    if (passed(tag)) return true;
+    const u32 owner = tag_slot(tag);
+    if (owner == slot || recover_slot == nullptr) return false;  // another thread of this process has it
+    return recover_slot(*this, owner) && passed(tag);
+}
+
+// ---- fork -------------------------------------------------------------------------------------------------------------------
+// A child shares its parent's open file description, and with it the parent's lock: it would keep the parent alive after its death, through the descriptor
+// and also through the inherited mapping. So the child gets a description, a slot and a mapping of its own, and all of them exist before the fork.
+
+void Member::fork_prepare() noexcept {
+    child_fd_ = -1;
+    child_slot_ = kNoSlot;
+    if (!joined) return;
+    child_fd_ = os::open_again(fd);
+    if (child_fd_ < 0) return;
+    if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken) return;
+    for (u32 i = 0; i < geo_.max_processes; ++i) {
+        if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) continue;
+        if (os::lock_byte(child_fd_, kSlotByte + i, true) != os::ByteLock::taken) continue;
+        if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
+            os::unlock_byte(child_fd_, kSlotByte + i);
+            continue;
+        }
+        claim(i, RowState::embryo);
+        child_slot_ = i;
+        const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
+        // The parent's own bit keeps each block alive until the child's stands.
+        for (u32 b = 1; b < top; ++b) {
+            if (local[b] != 0) block(b).holder_word(i / 64).fetch_or(u64{1} << (i % 64));
+        }
+        return;
+    }
+}
+
+void Member::fork_parent() noexcept {
+    if (child_fd_ >= 0) close(child_fd_);  // the child's copy keeps the locks; if the fork failed they go with this one
+    child_fd_ = -1;
+}
+
+void Member::fork_child() noexcept {
+    // The segment was mapped MADV_DONTFORK: there is nothing at `base` now.
+    const int own = child_fd_ >= 0 ? child_fd_ : os::open_again(fd);
+    const int use = own >= 0 ? own : fd;
+    if (mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, use, 0) == MAP_FAILED) {
+        abort();  // every view of this child would be a segmentation fault later; say so here
+    }
+    madvise(base, length, MADV_DONTFORK);
+    if (own >= 0) {
+        close(fd);  // close only: unlocking would unlock the parent
+        fd = own;
+    }
+    child_fd_ = -1;
+    if (!joined) return;
+    if (child_slot_ == kNoSlot) {
+        joined = false;  // the table was full
+        slot = kNoSlot;
+        return;
+    }
+    slot = child_slot_;
+    gen = own_row().gen.load_acquire();
+    claim(slot, RowState::live);
+}
+
+}  // namespace onecopy
