@@ -3,8 +3,8 @@
 // Body (a block of kind queue):
 //   0    line 0  magic, maxsize, table entries, flags          fixed
 //   64   line 1  producer lock, tail, seen_head                producers
-//   128  line 2  consumer lock, head, seen_tail, floor         consumers
-//   192  line 3  not_empty, not_full, done, all_done, closed   sleepers and task_done
+//   128  line 2  consumer lock, head, seen_tail, floor, done   consumers
+//   192  line 3  not_empty, not_full, all_done, closed         sleepers
 //   256  table   u64[entries]: reference cells to chunks of 64 slots (blocks of kind queue_chunk)
 //
 // COMMITS: put: tail := t+1 [queue.tail]. get: head := h+1 [queue.head]. task_done: done += 1.
@@ -48,11 +48,35 @@ class Queue {
 
   private:
     struct Body;
+    // Where the chunk of a handle lies; touched under the lock of its side only. The handle is stored last, so that a fork
+    // in between leaves no wrong pair.
+    struct Cached {
+        Handle handle = 0;
+        Slot* slots = nullptr;
+    };
+    Status usable() const noexcept;
+    shm_atomic<u64>& table(u64 chunk) const noexcept;
+    Slot* slots_of(Handle h, Cached& cached) noexcept;
+    Slot* find_slots(Handle h, Cached& cached) noexcept;
+    Status add_chunk(shm_atomic<u64>& cell, Patience& p, Handle& out) noexcept;
+    Status put_locked(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status try_put(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status put_some(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status enter_consumer(Patience& p) noexcept;
+    void repair_consumer(Patience& p) noexcept;
+    Status get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, Patience& p) noexcept;
+    Status leave_consumer(Status s, u32 moved, Handle emptied, Patience& p) noexcept;
+    Status try_get(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status get_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    u64 add_done(u64 n, bool clamp) noexcept;
+    void check_table(std::vector<std::string>& out);
+
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     u32 index_ = 0;
     u64 limit_ = 0;  // copied once when opened and checked
     u32 entries_ = 0;
+    Cached put_chunk_, get_chunk_;
 };
 
 }  // namespace onecopy

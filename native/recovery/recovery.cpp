@@ -5,6 +5,8 @@
 // If the recoverer dies, its hold on the byte dies with it and the next one starts from the top.
 #include "recovery/recovery.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <mutex>
 
@@ -123,13 +125,17 @@ u32 collect_dead(Member& m) noexcept {
     return cleaned;
 }
 
-void recovery_in_forked_child() noexcept {
+namespace {
+void in_forked_child() noexcept {
     // Another thread of the parent may have been inside; it does not exist here.
     new (&one_recovery_at_a_time) std::recursive_mutex;
 }
+}  // namespace
 
 void install_recovery() noexcept {
     Member::recover_slot = &recover;
+    static const int installed = pthread_atfork(nullptr, nullptr, in_forked_child);
+    static_cast<void>(installed);
     Member::recover_own = [](Member& m) noexcept { clean(m, m.slot); };
 }
 

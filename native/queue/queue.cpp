@@ -1,0 +1,542 @@
+#include "queue/queue.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include "sync/event_count.hpp"
+#include "sync/inner.hpp"
+
+namespace onecopy {
+
+struct Queue::Body {
+    static constexpr u64 kMagic = 0x31'65'75'65'75'71'63'6fULL;  // "ocqueue1"
+    // line 0: fixed
+    shm_atomic<u64> magic;
+    shm_atomic<u64> maxsize;
+    shm_atomic<u64> limit;
+    shm_atomic<u32> entries;
+    shm_atomic<u32> flags;
+    // line 1: producers
+    alignas(64) LockWord put_lock;
+    shm_atomic<u64> tail;
+    shm_atomic<u64> seen_head;  // an old value of head
+    // line 2: consumers
+    alignas(64) LockWord get_lock;
+    shm_atomic<u64> head;
+    shm_atomic<u64> seen_tail;  // an old value of tail
+    shm_atomic<u64> floor;      // room for redelivery
+    shm_atomic<u64> done;
+    // line 3: sleepers
+    alignas(64) EventCount not_empty;
+    EventCount not_full;
+    EventCount all_done;
+    shm_atomic<u32> closed;
+};
+
+namespace {
+
+constexpr u64 kTableOffset = 256;
+constexpr u64 kChunkBytes = kChunkSlots * sizeof(Slot);
+constexpr u64 kLargestSize = u64{1} << 36;
+
+constexpr u64 limit_for(u64 maxsize) noexcept { return maxsize == 0 ? kUnboundedSize : maxsize; }
+// Two more than the limit needs: between a consumer that empties an entry and the producer that fills it again lies at least one
+// whole chunk of takes, so the entry needs no lock of its own.
+constexpr u64 entries_for(u64 limit) noexcept { return (limit + kChunkSlots - 1) / kChunkSlots + 2; }
+
+}  // namespace
+
+// ---- create and open -----------------------------------------------------------------------------------------------------
+
+Status Queue::create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out) noexcept {
+    static_assert(sizeof(Body) == kTableOffset);
+    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
+    if (m.corrupt()) return Status::corrupt;
+    if (maxsize > kLargestSize) return Status::too_large;
+    const u64 limit = limit_for(maxsize);
+    const u64 entries = entries_for(limit);
+    Allocated block;
+    Status s = allocate(m, {.bytes = kTableOffset + entries * 8, .flags = kFlagBody, .kind = BodyKind::queue, .zero = true}, p, block);
+    if (s != Status::ok) return s;
+    auto& b = *reinterpret_cast<Body*>(block.data);
+    b.maxsize.store_relaxed(maxsize);
+    b.limit.store_relaxed(limit);
+    b.entries.store_relaxed(static_cast<u32>(entries));
+    b.flags.store_relaxed(flags);
+    b.magic.store_release(Body::kMagic);  // [queue.magic]
+    declare_cells(m, block.index, kTableOffset, 8, static_cast<u32>(entries));
+    out = handle_of(m, block.index);
+    return Status::ok;
+}
+
+Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
+    BlockInfo info;
+    const u32 index = handle_index(h);
+    if (Status s = inspect(m, index, info); s != Status::ok) return s;
+    if (handle_of(m, index) != h) return Status::stale;
+    if (info.kind != BodyKind::queue) return Status::bad_argument;
+    if (info.length < kTableOffset) return Status::corrupt;
+    auto& b = *reinterpret_cast<Body*>(info.data);
+    if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [queue.magic]
+    const u64 maxsize = b.maxsize.load_relaxed(), limit = b.limit.load_relaxed();
+    const u32 entries = b.entries.load_relaxed();
+    if (maxsize > kLargestSize || limit != limit_for(maxsize) || entries != entries_for(limit)) return Status::corrupt;
+    if (info.length < kTableOffset + u64{entries} * 8) return Status::corrupt;
+    out.m_ = &m;
+    out.b_ = &b;
+    out.index_ = index;
+    out.limit_ = limit;
+    out.entries_ = entries;
+    out.put_chunk_ = {};
+    out.get_chunk_ = {};
+    return Status::ok;
+}
+
+inline Status Queue::usable() const noexcept {
+    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
+    if (m_->corrupt()) [[unlikely]] return Status::corrupt;
+    return Status::ok;
+}
+
+// ---- chunks --------------------------------------------------------------------------------------------------------------
+
+inline shm_atomic<u64>& Queue::table(u64 chunk) const noexcept {
+    auto* cells = reinterpret_cast<shm_atomic<u64>*>(reinterpret_cast<unsigned char*>(b_) + kTableOffset);
+    return cells[chunk >> 32 == 0 ? static_cast<u32>(chunk) % entries_ : chunk % entries_];  // 32-bit division is cheaper
+}
+
+inline Slot* Queue::slots_of(Handle h, Cached& cached) noexcept {
+    if (std::atomic_ref(cached.handle).load(std::memory_order_acquire) == h) [[likely]] return cached.slots;
+    return find_slots(h, cached);
+}
+
+[[gnu::noinline]] Slot* Queue::find_slots(Handle h, Cached& cached) noexcept {
+    BlockInfo info;
+    const u32 index = handle_index(h);
+    if (h == 0 || inspect(*m_, index, info) != Status::ok || handle_of(*m_, index) != h || info.kind != BodyKind::queue_chunk ||
+        info.length < kChunkBytes) {
+        m_->mark_corrupt();
+        return nullptr;
+    }
+    auto* slots = reinterpret_cast<Slot*>(info.data);
+    std::atomic_ref(cached.handle).store(0, std::memory_order_relaxed);
+    std::atomic_ref(cached.slots).store(slots, std::memory_order_release);
+    std::atomic_ref(cached.handle).store(h, std::memory_order_release);
+    return slots;
+}
+
+// Producer lock held.
+[[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, Patience& p, Handle& out) noexcept {
+    Inner inner(p, os::monotonic_ns() + 1'000'000'000);  // for the heap lock; signal handlers must not run here
+    Allocated chunk;
+    Status s = allocate(*m_, {.bytes = kChunkBytes, .flags = kFlagBody, .kind = BodyKind::queue_chunk, .zero = true}, inner, chunk);
+    if (s == Status::too_large) return Status::no_memory;
+    if (s != Status::ok) return s;
+    declare_cells(*m_, chunk.index, offsetof(Slot, cell), sizeof(Slot), kChunkSlots);
+    out = handle_of(*m_, chunk.index);
+    s = swap_cell(*m_, cell, 0, out);
+    Inner releasing(p);
+    drop(*m_, chunk.index, releasing);
+    return s;
+}
+
+// ---- put -----------------------------------------------------------------------------------------------------------------
+
+// Producer lock held. Puts 1..n messages into the chunk of the tail.
+inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+    Body& b = *b_;
+    if (b.closed.load_relaxed() != 0) return Status::shut_down;
+    u64 tail = b.tail.load_relaxed();
+    u64 used = tail - b.seen_head.load_relaxed();
+    if (used >= limit_) {
+        const u64 head = b.head.load_acquire();  // [queue.head]: what the consumer did to older table entries is done
+        used = tail - head;
+        if (used > limit_) {
+            m_->mark_corrupt();
+            return Status::corrupt;
+        }
+        b.seen_head.store_relaxed(head);
+        if (used == limit_) return Status::would_block;
+    }
+    shm_atomic<u64>& cell = table(tail / kChunkSlots);
+    Handle chunk = cell.load_relaxed();
+    if (chunk == 0) [[unlikely]] {
+        if (Status s = add_chunk(cell, p, chunk); s != Status::ok) return s;
+    }
+    Slot* const slots = slots_of(chunk, put_chunk_);
+    if (slots == nullptr) return Status::corrupt;
+    Slot* slot = slots + tail % kChunkSlots;
+    const u64 count = std::min({u64{n}, kChunkSlots - tail % kChunkSlots, limit_ - used});
+    u64 committed = tail;
+    Status s = Status::ok;
+    for (u64 i = 0; i < count; ++i, ++slot, ++tail) {
+        const Message& msg = msgs[i];
+        copy_in(slot->bytes, msg.bytes, msg.length);
+        slot->length.store_relaxed(msg.length);
+        if (msg.block == 0) continue;
+        if (committed != tail) b.tail.store_release(tail);  // COMMIT [queue.tail]
+        s = put_cell(*m_, slot->cell, msg.block, b.tail, tail, [] {});
+        committed = s == Status::ok ? tail + 1 : tail;
+        moved = static_cast<u32>(i);
+        if (s != Status::ok) return i == 0 ? s : Status::ok;  // the next attempt meets it again
+    }
+    if (committed != tail) b.tail.store_release(tail);  // COMMIT [queue.tail]
+    moved = static_cast<u32>(count);
+    return Status::ok;
+}
+
+inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+    moved = 0;
+    if (Status s = usable(); s != Status::ok) return s;
+    // owner_died: nothing to repair, its reference intent was resolved before the lock was ours.
+    if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
+    Status s = put_locked(msgs, n, moved, p);
+    unlock(b_->put_lock);
+    if (moved != 0) notify(b_->not_empty, static_cast<int>(moved));
+    return s;
+}
+
+inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+    Status s = try_put(msgs, n, moved, p);
+    if (s != Status::would_block || !p.may_wait()) [[likely]] return s;
+    return [&]() __attribute__((noinline)) {
+        return wait_for(
+            b_->not_full, p, [&] { return try_put(msgs, n, moved, p); },
+            [&] {
+                // Head first: tail only grows, so room that we see was there. [commit/sleepers]
+                const u64 head = b_->head.load();
+                return b_->tail.load() - head < limit_ || b_->closed.load() != 0 || usable() != Status::ok;
+            },
+            [] {});
+    }();
+}
+
+Status Queue::put(const Message& msg, Patience& p) noexcept {
+    if (msg.length > kInlineBytes) return Status::bad_argument;
+    u32 moved;
+    return put_some(&msg, 1, moved, p);
+}
+
+Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexcept {
+    done = 0;
+    for (u32 i = 0; i < n; ++i) {
+        if (msgs[i].length > kInlineBytes) return Status::bad_argument;
+    }
+    while (done < n) {
+        u32 moved = 0;
+        Status s = put_some(msgs + done, n - done, moved, p);
+        done += moved;
+        if (s != Status::ok) return s;
+    }
+    return Status::ok;
+}
+
+// ---- get -----------------------------------------------------------------------------------------------------------------
+
+// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk just below head can be left: all
+// others were emptied by earlier takes, or stand in entries that the tail may already use again.
+[[gnu::noinline]] void Queue::repair_consumer(Patience& p) noexcept {
+    const u64 chunk = b_->head.load_relaxed() / kChunkSlots;
+    if (chunk == 0) return;
+    shm_atomic<u64>& cell = table(chunk - 1);
+    const Handle left = cell.load_relaxed();
+    if (left == 0 || swap_cell(*m_, cell, left, 0) != Status::ok) return;
+    Inner inner(p);
+    try_free(*m_, handle_index(left), inner);
+}
+
+inline Status Queue::enter_consumer(Patience& p) noexcept {
+    Status s = enter(b_->get_lock, *m_, p);
+    if (s == Status::owner_died) [[unlikely]] {
+        repair_consumer(p);
+        return Status::ok;
+    }
+    return s;
+}
+
+// Consumer lock held. Takes 1..n messages from the chunk of the head.
+inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, Patience& p) noexcept {
+    Body& b = *b_;
+    u64 head = b.head.load_relaxed();
+    u64 there = b.seen_tail.load_relaxed() - head;
+    if (there - 1 >= limit_) {  // none, as far as was seen
+        u64 tail = b.tail.load_acquire();  // [queue.tail]
+        if (tail == head) {
+            // Nothing is put after `closed` is set, so what is not there now never comes.
+            if (b.closed.load_acquire() == 0) return Status::would_block;  // [queue.closed]
+            tail = b.tail.load_acquire();                                  // [queue.tail]
+            if (tail == head) return Status::shut_down;
+        }
+        there = tail - head;
+        if (there > limit_) {
+            m_->mark_corrupt();
+            return Status::corrupt;
+        }
+        b.seen_tail.store_relaxed(tail);
+    }
+    shm_atomic<u64>& cell = table(head / kChunkSlots);
+    const Handle chunk = cell.load_relaxed();
+    Slot* const slots = slots_of(chunk, get_chunk_);
+    if (slots == nullptr) return Status::corrupt;
+    Slot* slot = slots + head % kChunkSlots;
+    const u64 count = std::min({u64{n}, kChunkSlots - head % kChunkSlots, there});
+    u64 committed = head;
+    Status s = Status::ok;
+    u64 i = 0;
+    for (; i < count; ++i, ++slot, ++head) {
+        Message& msg = msgs[i];
+        const u32 length = slot->length.load_relaxed();
+        if (length > kInlineBytes) [[unlikely]] {
+            m_->mark_corrupt();
+            s = Status::corrupt;
+            break;
+        }
+        msg.block = slot->cell.load_relaxed();
+        msg.length = length;
+        std::memcpy(msg.bytes, slot->bytes, length);
+        if (msg.block == 0) continue;
+        if (committed != head) b.head.store_release(head);  // COMMIT [queue.head]
+        committed = head;
+        if (hold(*m_, msg.block) != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone
+            m_->mark_corrupt();
+            msg.block = 0;
+            s = Status::corrupt;
+            break;
+        }
+        s = take_cell(*m_, slot->cell, msg.block, b.head, head);
+        if (s != Status::ok) [[unlikely]] {
+            Inner inner(p);
+            drop(*m_, handle_index(msg.block), inner);
+            msg.block = 0;
+            break;
+        }
+        committed = head + 1;
+    }
+    if (committed < head) b.head.store_release(head);  // COMMIT [queue.head]
+    moved = static_cast<u32>(i);
+    if (i != 0 && head % kChunkSlots == 0 && swap_cell(*m_, cell, chunk, 0) == Status::ok) emptied = chunk;
+    return i != 0 ? Status::ok : s;
+}
+
+inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, Patience& p) noexcept {
+    unlock(b_->get_lock);
+    if (moved != 0) notify(b_->not_full, static_cast<int>(moved));
+    if (emptied != 0) [[unlikely]] {
+        Inner inner(p);
+        try_free(*m_, handle_index(emptied), inner);
+    }
+    return s;
+}
+
+inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+    moved = 0;
+    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = enter_consumer(p); s != Status::ok) return s;
+    Handle emptied = 0;
+    Status s = get_locked(msgs, n, moved, emptied, p);
+    return leave_consumer(s, moved, emptied, p);
+}
+
+inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+    Status s = try_get(msgs, n, moved, p);
+    if (s != Status::would_block || !p.may_wait()) [[likely]] return s;
+    return [&]() __attribute__((noinline)) {
+        return wait_for(
+            b_->not_empty, p, [&] { return try_get(msgs, n, moved, p); },
+            [&] {
+                // Tail first: head only grows, so what we miss because of it, another has taken. [commit/sleepers]
+                const u64 tail = b_->tail.load();
+                return tail != b_->head.load() || b_->closed.load() != 0 || usable() != Status::ok;
+            },
+            [] {});
+    }();
+}
+
+Status Queue::get(Message& msg, Patience& p) noexcept {
+    u32 moved;
+    return get_some(&msg, 1, moved, p);
+}
+
+Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
+    got = 0;
+    if (n == 0) return Status::ok;
+    if (Status s = get_some(msgs, n, got, p); s != Status::ok) return s;
+    // Further chunks, as long as it costs no wait: what was taken must not be lost to an interruption.
+    while (got < n && try_lock(b_->get_lock, *m_)) {
+        u32 moved = 0;
+        Handle emptied = 0;
+        Status s = get_locked(msgs + got, n - got, moved, emptied, p);
+        leave_consumer(s, moved, emptied, p);
+        if (s != Status::ok) break;
+        got += moved;
+    }
+    return Status::ok;
+}
+
+// ---- counts, tasks, the end ----------------------------------------------------------------------------------------------
+
+u64 Queue::size() const noexcept {
+    u64 head = b_->head.load();
+    for (int tries = 0; tries < 1000; ++tries) {
+        const u64 tail = b_->tail.load();
+        const u64 again = b_->head.load();
+        if (again == head) return tail - head;  // head stood still around the look at tail
+        head = again;
+    }
+    const u64 tail = b_->tail.load();
+    return std::min(tail - head, limit_);
+}
+
+u64 Queue::maxsize() const noexcept { return b_->maxsize.load_relaxed(); }
+u32 Queue::flags() const noexcept { return b_->flags.load_relaxed(); }
+bool Queue::is_shut_down() const noexcept { return b_->closed.load_acquire() != 0; }  // [queue.closed]
+
+u64 Queue::unfinished() const noexcept {
+    u64 done = b_->done.load();
+    for (int tries = 0; tries < 1000; ++tries) {
+        const u64 tail = b_->tail.load();
+        const u64 again = b_->done.load();
+        if (again == done) break;
+        done = again;
+    }
+    return b_->tail.load() - done;
+}
+
+// Adds n to done, but not beyond tail. Returns how many were added: n, or fewer (clamp), or 0.
+u64 Queue::add_done(u64 n, bool clamp) noexcept {
+    u64 done = b_->done.load();
+    for (;;) {
+        const u64 tail = b_->tail.load();
+        u64 add = n;
+        if (n > tail - done) {
+            if (!clamp) return 0;
+            add = tail - done;
+        }
+        if (add == 0) return 0;
+        if (!b_->done.cas(done, done + add)) continue;  // COMMIT of task_done
+        if (done + add == tail) notify_all(b_->all_done);
+        return add;
+    }
+}
+
+Status Queue::task_done(u64 n) noexcept {
+    if (Status s = usable(); s != Status::ok) return s;
+    return n == 0 || add_done(n, false) == n ? Status::ok : Status::bad_argument;
+}
+
+Status Queue::join(Patience& p) noexcept {
+    // done first: it never passes tail, so equality means that both were equal when tail was read.
+    auto finished = [&] {
+        const u64 done = b_->done.load();
+        return done == b_->tail.load();
+    };
+    return wait_for(
+        b_->all_done, p,
+        [&] {
+            if (Status s = usable(); s != Status::ok) return s;
+            return finished() ? Status::ok : Status::would_block;
+        },
+        [&] { return finished() || usable() != Status::ok; }, [] {});
+}
+
+Status Queue::shut_down(bool immediate, Patience& p) noexcept {
+    if (Status s = usable(); s != Status::ok) return s;
+    // Under the producer lock: a put has either committed before, or sees it.
+    if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
+    b_->closed.store_release(1);  // COMMIT [queue.closed]
+    unlock(b_->put_lock);
+    notify_all(b_->not_empty);
+    notify_all(b_->not_full);
+    Status s = Status::ok;
+    while (immediate) {
+        Message taken[16];
+        u32 moved = 0;
+        s = try_get(taken, 16, moved, p);
+        if (s != Status::ok) break;
+        Inner inner(p);
+        for (u32 i = 0; i < moved; ++i) {
+            if (taken[i].block != 0) drop(*m_, handle_index(taken[i].block), inner);
+        }
+        add_done(moved, true);
+    }
+    notify_all(b_->all_done);
+    return s == Status::shut_down ? Status::ok : s;
+}
+
+// ---- validate ------------------------------------------------------------------------------------------------------------
+
+// Both locks held.
+void Queue::check_table(std::vector<std::string>& out) {
+    Body& b = *b_;
+    const std::string who = "queue " + std::to_string(index_) + ": ";
+    auto say = [&](const std::string& what) { out.push_back(who + what); };
+    const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load();
+    if (head > tail) return say("head " + std::to_string(head) + " lies beyond tail " + std::to_string(tail));
+    if (tail - head > limit_) return say(std::to_string(tail - head) + " messages, but the limit is " + std::to_string(limit_));
+    if (b.seen_head.load() > head) say("the producers' copy of head lies beyond head");
+    if (b.seen_tail.load() > tail) say("the consumers' copy of tail lies beyond tail");
+    if (done > tail) say("more tasks are done than were put");
+    const u64 first = head / kChunkSlots, last = tail / kChunkSlots;
+    for (u64 chunk = first; chunk < first + entries_; ++chunk) {
+        const Handle h = table(chunk).load();
+        const std::string name = "chunk " + std::to_string(chunk);
+        if (h == 0) {
+            if (chunk * kChunkSlots < tail) say(name + " is missing");
+            continue;
+        }
+        if (chunk > last) {
+            say(name + " lies beyond the tail or below the head but is still referred to");
+            continue;
+        }
+        BlockInfo info;
+        const u32 index = handle_index(h);
+        if (inspect(*m_, index, info) != Status::ok || handle_of(*m_, index) != h) {
+            say(name + " refers to a block that is gone");
+            continue;
+        }
+        if (info.kind != BodyKind::queue_chunk || info.length < kChunkBytes) {
+            say(name + " refers to a block that is no chunk");
+            continue;
+        }
+        Block& block = m_->block(index);
+        if (block.cells_count.load_relaxed() != kChunkSlots || block.cells_stride.load_relaxed() != sizeof(Slot) ||
+            block.cells_offset.load_relaxed() != offsetof(Slot, cell)) {
+            say(name + " does not declare its cells");
+        }
+        auto* slots = reinterpret_cast<Slot*>(info.data);
+        for (u64 i = 0; i < kChunkSlots; ++i) {
+            const u64 position = chunk * kChunkSlots + i;
+            const Handle cell = slots[i].cell.load();
+            const std::string slot = "slot " + std::to_string(position);
+            if (position < head || position >= tail) {
+                if (cell != 0) say(slot + " holds no message but refers to a block");
+                continue;
+            }
+            if (slots[i].length.load_relaxed() > kInlineBytes) say(slot + " is longer than a slot");
+            if (cell != 0 && (inspect(*m_, handle_index(cell), info) != Status::ok || handle_of(*m_, handle_index(cell)) != cell)) {
+                say(slot + " refers to a block that is gone");
+            }
+        }
+    }
+}
+
+std::vector<std::string> Queue::validate(Member& m, u32 index) {
+    std::vector<std::string> out;
+    const std::string who = "queue " + std::to_string(index) + ": ";
+    Queue q;
+    if (open(m, handle_of(m, index), q) != Status::ok) return {who + "its fixed fields make no sense"};
+    Stubborn outer;
+    Inner put_wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (!good(lock(q.b_->put_lock, m, put_wait))) return {who + "its producer lock cannot be taken"};
+    Inner get_wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (q.enter_consumer(get_wait) != Status::ok) {
+        out.push_back(who + "its consumer lock cannot be taken");
+    } else {
+        q.check_table(out);
+        unlock(q.b_->get_lock);
+    }
+    unlock(q.b_->put_lock);
+    return out;
+}
+
+}  // namespace onecopy

@@ -1,0 +1,145 @@
+"""What can go wrong, as a tree.
+
+::
+
+    OneCopyError                      anything below; also: contradicting arguments, closed things
+     ├── PoolFull          (MemoryError)        no room: now, or ever
+     ├── PoolNotFound      (FileNotFoundError)  no pool of that name, or its last process has gone
+     ├── PoolExists        (FileExistsError)    `Pool.create` with a name that is taken
+     ├── PoolVersionError                       made by a build with another memory layout
+     ├── PoolCorrupted                          the shared memory breaks an invariant
+     ├── StaleRef          (LookupError)        what a reference pointed at is gone
+     ├── OwnerDied                              a lock's holder died, and was to be told
+     ├── ShutDown          (queue.ShutDown¹)    the channel was shut down and has nothing left
+     └── Untrusted         (PermissionError)    data that another user could have written
+    OwnerDiedWarning (RuntimeWarning)           a lock's holder died; the lock was taken over
+
+¹ where the standard library has it: from Python 3.13 on.
+
+A queue that is full or empty raises `queue.Full` and `queue.Empty`, as in the standard library.
+Each message says what happened, the names and sizes involved, and what to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from onecopy.sizes import format_size
+
+if TYPE_CHECKING:
+    from onecopy._native import Member
+
+__all__ = [
+    "OneCopyError",
+    "OwnerDied",
+    "OwnerDiedWarning",
+    "PoolCorrupted",
+    "PoolExists",
+    "PoolFull",
+    "PoolNotFound",
+    "PoolVersionError",
+    "ShutDown",
+    "StaleRef",
+    "Untrusted",
+    "pool_full_message",
+]
+
+_LARGEST = 3  # holders that a message names
+
+
+class OneCopyError(Exception):
+    """The root of the package's own errors."""
+
+
+class PoolFull(OneCopyError, MemoryError):  # noqa: N818 - the name is the face's
+    """There is no room in the pool, or never will be: the message has the sizes and the holders."""
+
+
+class PoolNotFound(OneCopyError, FileNotFoundError):  # noqa: N818 - the name is the face's
+    """There is no such pool, or the last process that used it has gone and taken it along."""
+
+
+class PoolExists(OneCopyError, FileExistsError):  # noqa: N818 - the name is the face's
+    """A pool of that name is already there."""
+
+
+class PoolVersionError(OneCopyError):
+    """The pool was made by a build whose memory layout differs from this one's."""
+
+
+class PoolCorrupted(OneCopyError):  # noqa: N818 - the name is the face's
+    """The shared memory breaks an invariant; what was asked for was not done."""
+
+
+class StaleRef(OneCopyError, LookupError):  # noqa: N818 - the name is the face's
+    """The object a reference points at is gone: nothing kept it alive in the meantime."""
+
+
+class OwnerDied(OneCopyError):  # noqa: N818 - the name is the face's
+    """The process that held the lock died; the lock is now held by the caller."""
+
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown as _StandardShutDown
+
+    class ShutDown(OneCopyError, _StandardShutDown):  # noqa: N818 - the standard library's name
+        """The queue or stream was shut down, and has nothing left to give."""
+
+else:
+
+    class ShutDown(OneCopyError):  # noqa: N818 - the standard library's name
+        """The queue or stream was shut down, and has nothing left to give."""
+
+
+class Untrusted(OneCopyError, PermissionError):  # noqa: N818 - the name is the face's
+    """Refused to unpickle what another user could have written."""
+
+
+class OwnerDiedWarning(RuntimeWarning):
+    """A lock was taken over from a process that died while it held the lock."""
+
+
+def pool_full_message(member: Member, nbytes: int) -> str:
+    """Say why `nbytes` do not fit, and who holds the most.
+
+    Parameters
+    ----------
+    member : Member
+        The process's membership in the pool.
+    nbytes : int
+        Bytes asked for.
+
+    Returns
+    -------
+    str
+        The text of a `PoolFull`.
+    """
+    from onecopy.paths import pool_name
+
+    stats = member.stats()
+    capacity, used = stats["capacity"], stats["used"]
+    asked = format_size(nbytes)
+    where = f"pool {pool_name(member.path)!r}" if member.path else "the pool"
+    if nbytes > capacity:
+        return (
+            f"{asked} can never fit: {where} is {format_size(capacity)} large. "
+            "Make a larger pool (Pool.create(size=…), or ONECOPY_POOL_SIZE for the default pool)."
+        )
+    text = (
+        f"no room for {asked} in {where}: {format_size(used)} of {format_size(capacity)} are in "
+        f"use in {stats['blocks']} blocks"
+    )
+    if used + nbytes <= capacity:
+        text += (
+            ". What is free lies in pieces that are too small, or the memory under the pool "
+            "(/dev/shm, the disk, the container's limit) is itself full"
+        )
+    holders = [holder for holder in member.holders() if holder["bytes"]][:_LARGEST]
+    if holders:
+        text += "; held by " + ", ".join(
+            f"process {holder['pid']}{'' if holder['alive'] else ' (dead)'}: "
+            f"{format_size(holder['bytes'])} in {holder['blocks']} blocks"
+            for holder in holders
+        )
+    return text + ". Let go of arrays and references, take from queues, or make a larger pool."
