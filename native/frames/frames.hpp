@@ -2,7 +2,7 @@
 //
 // Body (a block of kind frames):
 //   0    line 0  magic, count, frame bytes, meta length           fixed
-//   64   line 1  lock, hint
+//   64   line 1  lock
 //   128  meta    up to 128 bytes: what a frame is (dtype, shape), encoded by the binding
 //   256  cells   u64[count]: reference cells to the frames. Only the index part counts: acquiring gives the block a new generation.
 //
@@ -30,10 +30,17 @@ class Frames {
 
   private:
     struct Body;
+    Status usable() const noexcept;
+    shm_atomic<u64>& cell(u32 i) const noexcept;
+    bool any_free() const noexcept;
+    Status try_acquire(Patience& p, Handle& out) noexcept;
+    void repair() noexcept;
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     u32 index_ = 0;
     u32 count_ = 0;
+    u32 meta_length_ = 0;
+    u64 frame_bytes_ = 0;
 };
 
 }  // namespace onecopy

@@ -109,7 +109,7 @@ void drop(Member& m, u32 index, Patience& p) noexcept {
         home = b.links[kHome].load_relaxed();
         clear_bit(m, b);
     }
-    if (home != kNil) notify(m.header().frame_home[home % 15]);
+    if (home != kNil) notify_all(m.header().frame_home[home % 15]);
     try_free(m, index, p);
 }
 

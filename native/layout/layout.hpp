@@ -92,7 +92,7 @@ struct Block {
     shm_atomic<u32> cells_offset; // first reference cell, bytes from the payload's start
     shm_atomic<u32> cells_stride;
     shm_atomic<u32> cells_count;  // 0: refers to nothing. Stored last.
-    shm_atomic<u32> links[4];     // derived: previous/next neighbour, previous/next of the free list. Live: [2] = home+1, [3] = kind
+    shm_atomic<u32> links[4];     // derived: previous/next neighbour, previous/next of the free list. Live: [2] = home (kNil: none), [3] = kind
 
     shm_atomic<u64>& holder_word(u32 w) noexcept { return w < kHolderWords - 2 ? holders[w] : holders_tail[w - (kHolderWords - 2)]; }
 };

@@ -396,7 +396,7 @@ u64 Queue::unfinished() const noexcept {
     for (int tries = 0; tries < 1000; ++tries) {
         const u64 tail = b_->tail.load();
         const u64 again = b_->done.load();
-        if (again == done) break;
+        if (again == done) return tail - done;
         done = again;
     }
     return b_->tail.load() - done;

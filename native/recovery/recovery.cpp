@@ -89,7 +89,7 @@ void clean(Member& m, u32 slot) noexcept {
         const u32 home = b.links[kHome].load_relaxed();
         const BlockState state = BlockWord{b.word.load()}.state();
         if (state == BlockState::live) {
-            if (held && home != kNil) notify(m.header().frame_home[home % 15]);
+            if (held && home != kNil) notify_all(m.header().frame_home[home % 15]);
             try_free(m, i, wait);  // also what it had let go of without getting to free it
         }
     }

@@ -2,7 +2,7 @@
 //
 // Body (a block of kind stream):
 //   0    line 0  magic, depth, policy, subscriber table size     fixed
-//   64   line 1  publisher lock, head, closed
+//   64   line 1  publisher lock, head, closed, slowest (an old value of the slowest cursor)
 //   128  line 2  published (event), space (event)
 //   192  subscribers[64]: {cursor, owner tag, spare} 64 bytes each
 //   ...  ring    Slot[depth]
@@ -36,7 +36,7 @@ class Stream {
     // latest: skips to the newest; skipped messages count as missed.
     Status read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept;
     Status close(Patience& p) noexcept;   // for everybody: subscribers drain and then see shut_down
-    u32 depth() const noexcept;
+    u32 depth() const noexcept;           // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
     u64 published() const noexcept;
     u32 subscribers() const noexcept;  // live ones
@@ -44,6 +44,15 @@ class Stream {
 
   private:
     struct Body;
+    struct Subscriber;
+    Status usable() const noexcept;
+    Slot& slot(u64 message) const noexcept;
+    u64 slowest(u64 head) const noexcept;
+    bool room() const noexcept;
+    void evict_dead(u64 head) noexcept;
+    Status try_publish(const Message& msg, Patience& p) noexcept;
+    Status try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept;
+    void check_ring(std::vector<std::string>& out);
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     u32 index_ = 0;

@@ -34,9 +34,163 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
-    from typing_extensions import Buffer
+    from _typeshed import ReadableBuffer
 
 __all__ = ["OUT_OF_BAND", "decode", "encode"]
 
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
 
+
+def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]:
+    """Pickle an object, with its large buffers left out.
+
+    Parameters
+    ----------
+    obj : object
+        Anything that pickle takes.
+
+    Returns
+    -------
+    data : bytes
+        The pickle.
+    buffers : list of buffers
+        One-dimensional, contiguous, of bytes, in the order in which `decode` wants them.
+    sent : list of ndarray
+        Arrays of `obj` that lie in a pool and are not shared for writing: to be made read-only (by
+        `seal`) once the object is on its way.
+
+    Raises
+    ------
+    Exception
+        What pickle raises for something that cannot be pickled. Nothing has been sent then.
+    """
+    file = io.BytesIO()
+    buffers: list[ReadableBuffer] = []
+    pickler = _Pickler(file, buffers)
+    pickler.dump(obj)
+    return file.getvalue(), buffers, pickler.sent
+
+
+def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
+    """Rebuild what `encode` took apart.
+
+    Parameters
+    ----------
+    data : buffer
+        The pickle.
+    buffers : sequence of buffers
+        What was left out, each keeping its own memory alive.
+
+    Returns
+    -------
+    object
+        Equal to the original. Only for data that this user has written: pickle runs what it is told.
+    """
+    return pickle.loads(data, buffers=buffers)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickle with arrays by reference and large buffers out of band."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer]) -> None:
+        # Not a method of self: that would be a cycle, which keeps arrays alive until it is collected.
+        self._own: list[pickle.PickleBuffer] = []
+        self.sent: list[npt.NDArray[Any]] = []
+        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own))
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Take apart arrays that need no pickle; leave all other objects to pickle."""
+        kind = type(obj)
+        if (kind is not np.ndarray and kind is not SharedArray) or obj.dtype.hasobject:
+            return NotImplemented
+        lease = lease_of(obj)
+        if lease is not None:
+            span, offset = _span(obj, lease)
+            shared = kind is SharedArray
+            if not shared and obj.flags.writeable:
+                self.sent.append(obj)
+            return _view, (
+                self._out_of_band(span),
+                _spell(obj.dtype),
+                obj.shape,
+                obj.strides,
+                offset,
+                shared,
+            )
+        if obj.nbytes < OUT_OF_BAND:
+            if kind is np.ndarray:
+                return NotImplemented
+            return obj.view(np.ndarray).__reduce_ex__(5)
+        array = obj.view(np.ndarray)
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        flat = array.reshape(-1, order="F" if fortran else "C").view(np.uint8)
+        order = "F" if fortran else "C"
+        return _whole, (self._out_of_band(flat), _spell(obj.dtype), obj.shape, order)
+
+    def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
+        buffer = pickle.PickleBuffer(memory)
+        self._own.append(buffer)
+        return buffer
+
+
+def _callback(
+    buffers: list[ReadableBuffer], own: list[pickle.PickleBuffer]
+) -> Callable[[pickle.PickleBuffer], bool]:
+    """Sort buffers into those that leave the pickle and those that stay (true)."""
+
+    def stays(buffer: pickle.PickleBuffer) -> bool:
+        if own and own[-1] is buffer:
+            buffers.append(own.pop().raw())
+            return False
+        try:
+            memory = buffer.raw()
+        except BufferError:
+            return True  # not contiguous: pickle says so in its own words
+        if memory.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(memory)
+        return False
+
+    return stays
+
+
+def _span(
+    array: npt.NDArray[Any], lease: Lease
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """Give the bytes from the array's lowest to its highest element, and where its first one is."""
+    memory = np.frombuffer(lease, np.uint8)
+    base: int = memory.__array_interface__["data"][0]
+    first: int = array.__array_interface__["data"][0]
+    low = high = first
+    for count, stride in zip(array.shape, array.strides, strict=True):
+        if stride < 0:
+            low += (count - 1) * stride
+        else:
+            high += (count - 1) * stride
+    high += array.itemsize
+    return memory[low - base : high - base], first - low
+
+
+def _spell(dtype: np.dtype[Any]) -> str | np.dtype[Any]:
+    """Write a plain dtype as its short string, which pickles smaller and faster."""
+    return dtype.str if dtype.isbuiltin == 1 and dtype.kind not in "VMm" else dtype
+
+
+def _view(
+    buffer: ReadableBuffer,
+    dtype: str | np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+    shared: bool,
+) -> npt.NDArray[Any]:
+    """Rebuild an array that was in a pool: the same shape and strides over the same memory."""
+    kind: type[npt.NDArray[Any]] = SharedArray if shared else np.ndarray
+    return kind(shape, np.dtype(dtype), buffer, offset, strides)
+
+
+def _whole(
+    buffer: ReadableBuffer, dtype: str | np.dtype[Any], shape: tuple[int, ...], order: str
+) -> npt.NDArray[Any]:
+    """Rebuild an array that was copied into the pool."""
+    return np.ndarray(shape, np.dtype(dtype), buffer, order="F" if order == "F" else "C")

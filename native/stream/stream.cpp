@@ -1,0 +1,397 @@
+#include "stream/stream.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include "sync/event_count.hpp"
+#include "sync/inner.hpp"
+
+namespace onecopy {
+
+struct Stream::Subscriber {
+    alignas(64) shm_atomic<u64> cursor;  // the next message to read
+    shm_atomic<u32> owner;               // tag; 0: the entry is free
+};
+
+struct Stream::Body {
+    static constexpr u64 kMagic = 0x31'6d'61'65'72'74'63'6fULL;  // "octream1"
+    // line 0: fixed
+    shm_atomic<u64> magic;
+    shm_atomic<u32> depth;
+    shm_atomic<u32> policy;
+    shm_atomic<u32> table;
+    // line 1: publishers
+    alignas(64) LockWord lock;
+    shm_atomic<u64> head;
+    shm_atomic<u64> slowest;  // no live cursor is below it (lossless)
+    shm_atomic<u32> closed;
+    // line 2
+    alignas(64) EventCount published;
+    EventCount space;
+    // line 3 and on
+    Subscriber subscribers[kSubscribers];
+};
+
+namespace {
+constexpr u64 kRingOffset = 192 + u64{kSubscribers} * 64;
+constexpr u32 kLargestDepth = 1u << 24;
+constexpr u64 written(u64 message) noexcept { return 2 * message + 2; }
+}  // namespace
+
+// ---- create and open -----------------------------------------------------------------------------------------------------
+
+Status Stream::create(Member& m, u32 depth, StreamPolicy policy, Patience& p, Handle& out) noexcept {
+    static_assert(sizeof(Body) == kRingOffset);
+    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
+    if (m.corrupt()) return Status::corrupt;
+    if (depth == 0 || policy > StreamPolicy::latest) return Status::bad_argument;
+    if (depth > kLargestDepth) return Status::too_large;
+    // latest: a reader copies the newest message while the next one is written beside it.
+    if (policy == StreamPolicy::latest) depth = std::max(depth, 2u);
+    Allocated block;
+    Status s = allocate(m, {.bytes = kRingOffset + u64{depth} * sizeof(Slot), .flags = kFlagBody, .kind = BodyKind::stream, .zero = true}, p, block);
+    if (s != Status::ok) return s;
+    auto& b = *reinterpret_cast<Body*>(block.data);
+    b.depth.store_relaxed(depth);
+    b.policy.store_relaxed(static_cast<u32>(policy));
+    b.table.store_relaxed(kSubscribers);
+    b.magic.store_release(Body::kMagic);  // [stream.magic]
+    declare_cells(m, block.index, static_cast<u32>(kRingOffset + offsetof(Slot, cell)), sizeof(Slot), depth);
+    out = handle_of(m, block.index);
+    return Status::ok;
+}
+
+Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
+    BlockInfo info;
+    const u32 index = handle_index(h);
+    if (Status s = inspect(m, index, info); s != Status::ok) return s;
+    if (handle_of(m, index) != h) return Status::stale;
+    if (info.kind != BodyKind::stream) return Status::bad_argument;
+    if (info.length < kRingOffset) return Status::corrupt;
+    auto& b = *reinterpret_cast<Body*>(info.data);
+    if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [stream.magic]
+    const u32 depth = b.depth.load_relaxed(), policy = b.policy.load_relaxed();
+    if (depth == 0 || depth > kLargestDepth || policy > static_cast<u32>(StreamPolicy::latest)) return Status::corrupt;
+    if (policy == static_cast<u32>(StreamPolicy::latest) && depth < 2) return Status::corrupt;
+    if (b.table.load_relaxed() != kSubscribers || info.length < kRingOffset + u64{depth} * sizeof(Slot)) return Status::corrupt;
+    out.m_ = &m;
+    out.b_ = &b;
+    out.index_ = index;
+    out.depth_ = depth;
+    out.policy_ = static_cast<StreamPolicy>(policy);
+    return Status::ok;
+}
+
+inline Status Stream::usable() const noexcept {
+    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
+    if (m_->corrupt()) [[unlikely]] return Status::corrupt;
+    return Status::ok;
+}
+
+inline Slot& Stream::slot(u64 message) const noexcept {
+    auto* ring = reinterpret_cast<Slot*>(reinterpret_cast<unsigned char*>(b_) + kRingOffset);
+    return ring[message >> 32 == 0 ? static_cast<u32>(message) % depth_ : message % depth_];
+}
+
+// ---- publish -------------------------------------------------------------------------------------------------------------
+
+// The lowest cursor of a subscriber that is not known to be dead; head if there is none.
+u64 Stream::slowest(u64 head) const noexcept {
+    u64 lowest = head;
+    for (Subscriber& sub : b_->subscribers) {
+        const u32 owner = sub.owner.load();  // [stream.owner]
+        if (owner == 0 || m_->passed(owner)) continue;
+        lowest = std::min(lowest, sub.cursor.load());  // [stream.cursor]
+    }
+    return lowest;
+}
+
+// For a sleeping publisher of a lossless stream. [commit/sleepers]
+bool Stream::room() const noexcept {
+    const u64 head = b_->head.load();
+    return head - slowest(head) < depth_ || b_->closed.load() != 0 || usable() != Status::ok;
+}
+
+// Frees the entries of dead subscribers that have not read up to `head`. May probe and recover their slots.
+void Stream::evict_dead(u64 head) noexcept {
+    for (Subscriber& sub : b_->subscribers) {
+        u32 owner = sub.owner.load();
+        if (owner == 0 || owner == m_->tag() || sub.cursor.load() > head) continue;
+        if (m_->passed(owner) || m_->gone(owner)) sub.owner.cas(owner, 0);
+    }
+}
+
+Status Stream::try_publish(const Message& msg, Patience& p) noexcept {
+    if (Status s = usable(); s != Status::ok) return s;
+    Body& b = *b_;
+    // owner_died: its reference intent was resolved; the slot it may have been writing is ours to write over.
+    if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
+    if (b.closed.load_relaxed() != 0) {
+        unlock(b.lock);
+        return Status::shut_down;
+    }
+    const u64 k = b.head.load_relaxed();
+    if (policy_ == StreamPolicy::lossless && k - b.slowest.load_relaxed() >= depth_) {
+        const u64 lowest = slowest(k);
+        b.slowest.store_relaxed(lowest);
+        if (k - lowest >= depth_) {
+            unlock(b.lock);
+            return Status::would_block;
+        }
+    }
+    Slot& s = slot(k);
+    const Handle old = s.cell.load_relaxed();
+    s.stamp.store_relaxed(written(k) - 1);
+    std::atomic_thread_fence(std::memory_order_release);  // [stream.stamp]: who sees a byte of k sees that stamp
+    copy_in_racy(s.bytes, msg.bytes, msg.length);
+    s.length.store_relaxed(msg.length);
+    if (old != msg.block) {
+        if (Status done = swap_cell(*m_, s.cell, old, msg.block); done != Status::ok) {
+            // The old message is gone (its bytes are overwritten), the new one not there: the stamp stays odd.
+            unlock(b.lock);
+            return done;
+        }
+    }
+    s.stamp.store_release(written(k));  // [stream.stamp]
+    b.head.store_release(k + 1);        // COMMIT [stream.head]
+    unlock(b.lock);
+    if (old != 0 && old != msg.block) {
+        Inner inner(p);
+        try_free(*m_, handle_index(old), inner);
+    }
+    notify_all(b.published);
+    return Status::ok;
+}
+
+Status Stream::publish(const Message& msg, Patience& p) noexcept {
+    if (msg.length > kInlineBytes) return Status::bad_argument;
+    Status s = try_publish(msg, p);
+    if (s != Status::would_block) return s;
+    if (!p.may_wait()) {
+        // Nobody would ever look for a dead subscriber otherwise.
+        const u64 head = b_->head.load();
+        if (policy_ != StreamPolicy::lossless || head - slowest(head) < depth_) return s;
+        evict_dead(head - depth_);
+        return head - slowest(head) < depth_ ? try_publish(msg, p) : s;
+    }
+    return wait_for(
+        b_->space, p, [&] { return try_publish(msg, p); }, [&] { return room(); },
+        [&] {
+            const u64 head = b_->head.load();
+            if (head >= depth_) evict_dead(head - depth_);
+        });
+}
+
+Status Stream::close(Patience& p) noexcept {
+    if (Status s = usable(); s != Status::ok) return s;
+    // Under the lock: a publish has either committed before, or sees it.
+    if (Status s = enter(b_->lock, *m_, p); !good(s)) return s;
+    b_->closed.store_release(1);  // COMMIT [stream.closed]
+    unlock(b_->lock);
+    notify_all(b_->published);
+    notify_all(b_->space);
+    return Status::ok;
+}
+
+// ---- subscribe and read --------------------------------------------------------------------------------------------------
+
+Status Stream::subscribe(Patience& p, u32& subscriber) noexcept {
+    if (Status s = usable(); s != Status::ok) return s;
+    Body& b = *b_;
+    // Under the publisher lock: no message can be written over between the choice of the cursor and the commit.
+    if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
+    const u64 head = b.head.load_relaxed();
+    u32 found = kSubscribers;
+    for (int look = 0; look < 2 && found == kSubscribers; ++look) {
+        if (look == 1) evict_dead(head);
+        for (u32 i = 0; i < kSubscribers && found == kSubscribers; ++i) {
+            const u32 owner = b.subscribers[i].owner.load();
+            if (owner == 0 || m_->passed(owner)) found = i;
+        }
+    }
+    if (found != kSubscribers) {
+        Subscriber& sub = b.subscribers[found];
+        sub.owner.store(0);  // a dead owner's: its cursor must not move under a tag
+        sub.cursor.store(policy_ == StreamPolicy::latest && head != 0 ? head - 1 : head);
+        sub.owner.store(m_->tag());  // COMMIT [stream.owner]
+        subscriber = found;
+    }
+    unlock(b.lock);
+    notify_all(b.space);  // somebody may have been evicted
+    return found == kSubscribers ? Status::table_full : Status::ok;
+}
+
+void Stream::unsubscribe(u32 subscriber) noexcept {
+    if (subscriber >= kSubscribers || usable() != Status::ok) return;
+    u32 mine = m_->tag();
+    if (!b_->subscribers[subscriber].owner.cas(mine, 0)) return;  // COMMIT [stream.owner]
+    notify_all(b_->space);
+    notify_all(b_->published);  // a thread of ours may wait in read
+}
+
+Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept {
+    if (Status s = usable(); s != Status::ok) return s;
+    Body& b = *b_;
+    Subscriber& sub = b.subscribers[subscriber];
+    for (u32 torn = 0;;) {
+        if (sub.owner.load() != m_->tag()) return Status::stale;
+        u64 cursor = sub.cursor.load();
+        u64 head = b.head.load_acquire();  // [stream.head]
+        if (head == cursor) {
+            // Nothing is published after `closed` is set.
+            if (b.closed.load_acquire() == 0) return Status::would_block;  // [stream.closed]
+            head = b.head.load_acquire();                                  // [stream.head]
+            if (head == cursor) return Status::shut_down;
+        }
+        if (head < cursor) {
+            m_->mark_corrupt();
+            return Status::corrupt;
+        }
+        // Where to go on. The cursor moves by CAS: threads of this process may share the subscription.
+        u64 from = cursor;
+        if (policy_ == StreamPolicy::latest) {
+            from = head - 1;
+        } else if (policy_ == StreamPolicy::lossy && head - cursor > depth_) {
+            from = head - depth_;
+        }
+        // Overtaken while reading: leave more and more distance to the publisher.
+        if (torn != 0) from = std::max(from, std::min(head - 1, cursor + (u64{1} << std::min(torn - 1, 20u)) - 1));
+        if (from != cursor) {
+            if (!sub.cursor.cas(cursor, from)) continue;
+            missed += from - cursor;
+            cursor = from;
+        }
+        Slot& s = slot(cursor);
+        const u64 stamp = s.stamp.load_acquire();  // [stream.stamp]
+        Handle block = 0;
+        u32 length = 0;
+        bool whole = stamp == written(cursor);
+        if (whole) {
+            length = s.length.load_relaxed();
+            copy_out_racy(msg.bytes, s.bytes, std::min(length, kInlineBytes));
+            block = s.cell.load_relaxed();
+            Status held = block == 0 ? Status::ok : hold(*m_, block);
+            // [stream.stamp]: if any of the above came from a later message, its odd stamp is seen here.
+            std::atomic_thread_fence(std::memory_order_acquire);
+            whole = s.stamp.load_relaxed() == stamp;
+            if (held != Status::ok) {
+                if (whole) {  // the slot owned it: it cannot be gone
+                    m_->mark_corrupt();
+                    return Status::corrupt;
+                }
+                block = 0;
+            }
+        } else if (stamp < written(cursor)) {  // head says it is there
+            m_->mark_corrupt();
+            return Status::corrupt;
+        }
+        const bool moved = whole && length <= kInlineBytes && sub.cursor.cas(cursor, cursor + 1);  // COMMIT [stream.cursor]
+        if (moved) {
+            msg.block = block;
+            msg.length = length;
+            if (policy_ == StreamPolicy::lossless) notify(b.space);
+            return Status::ok;
+        }
+        if (block != 0) {
+            Inner inner(p);
+            drop(*m_, handle_index(block), inner);
+        }
+        if (whole) {
+            if (length <= kInlineBytes) continue;  // another thread has read it
+            m_->mark_corrupt();
+            return Status::corrupt;
+        }
+        if (sub.cursor.cas(cursor, cursor + 1)) ++missed;  // overwritten
+        ++torn;
+    }
+}
+
+Status Stream::read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept {
+    if (subscriber >= kSubscribers) return Status::bad_argument;
+    Status s = try_read(subscriber, msg, missed, p);
+    if (s != Status::would_block || !p.may_wait()) return s;
+    Subscriber& sub = b_->subscribers[subscriber];
+    return wait_for(
+        b_->published, p, [&] { return try_read(subscriber, msg, missed, p); },
+        [&] {  // [commit/sleepers]
+            return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 || sub.owner.load() != m_->tag() || usable() != Status::ok;
+        },
+        [] {});
+}
+
+// ---- looks ---------------------------------------------------------------------------------------------------------------
+
+u32 Stream::depth() const noexcept { return depth_; }
+StreamPolicy Stream::policy() const noexcept { return policy_; }
+u64 Stream::published() const noexcept { return b_->head.load_acquire(); }  // [stream.head]
+
+u32 Stream::subscribers() const noexcept {
+    u32 n = 0;
+    for (Subscriber& sub : b_->subscribers) {
+        const u32 owner = sub.owner.load();
+        if (owner != 0 && !m_->passed(owner)) ++n;
+    }
+    return n;
+}
+
+// Publisher lock held.
+void Stream::check_ring(std::vector<std::string>& out) {
+    const std::string who = "stream " + std::to_string(index_) + ": ";
+    auto say = [&](const std::string& what) { out.push_back(who + what); };
+    const u64 head = b_->head.load();
+    if (b_->slowest.load() > head) say("the noted slowest cursor lies beyond head");
+    for (u32 i = 0; i < kSubscribers; ++i) {
+        Subscriber& sub = b_->subscribers[i];
+        const u32 owner = sub.owner.load();
+        if (owner == 0) continue;
+        const std::string name = "subscriber " + std::to_string(i);
+        if (tag_slot(owner) >= m_->geo().max_processes) {
+            say(name + " belongs to no slot");
+            continue;
+        }
+        if (m_->passed(owner)) continue;  // dead; evicted when somebody needs the entry
+        const u64 cursor = sub.cursor.load();
+        if (cursor > head) say(name + " has read beyond head");
+        if (policy_ == StreamPolicy::lossless && cursor <= head && head - cursor > depth_ && sub.owner.load() == owner) {
+            say(name + " was overtaken, but nothing may be lost");
+        }
+    }
+    for (u64 i = 0; i < depth_; ++i) {
+        Slot& s = slot(i);
+        const Handle cell = s.cell.load();
+        const u64 stamp = s.stamp.load();
+        const std::string name = "slot " + std::to_string(i);
+        if (cell != 0) {
+            BlockInfo info;
+            const u32 at = handle_index(cell);
+            if (inspect(*m_, at, info) != Status::ok || handle_of(*m_, at) != cell) say(name + " refers to a block that is gone");
+        }
+        if (s.length.load_relaxed() > kInlineBytes) say(name + " is longer than a slot");
+        if (stamp == 0) {
+            if (i < head) say(name + " was never written, but head has passed it");
+            continue;
+        }
+        const u64 message = (stamp - 1) / 2;
+        if (message % depth_ != i || message > head) {
+            say(name + " carries the stamp of message " + std::to_string(message));
+        } else if (message != head && (stamp % 2 != 0 || head - message > depth_)) {
+            // Only the slot of the next message may be half written (a publisher died).
+            say(name + " carries message " + std::to_string(message) + ", which is not the last of that place");
+        }
+    }
+}
+
+std::vector<std::string> Stream::validate(Member& m, u32 index) {
+    std::vector<std::string> out;
+    const std::string who = "stream " + std::to_string(index) + ": ";
+    Stream st;
+    if (open(m, handle_of(m, index), st) != Status::ok) return {who + "its fixed fields make no sense"};
+    Stubborn outer;
+    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};
+    st.check_ring(out);
+    unlock(st.b_->lock);
+    return out;
+}
+
+}  // namespace onecopy

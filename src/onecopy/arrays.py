@@ -1,0 +1,271 @@
+"""Arrays in a pool.
+
+An array made by `Pool.empty` and its kin is an ordinary `numpy.ndarray` whose memory lies in the
+pool. It keeps its memory by itself: at the end of its chain of bases is a *lease*, and the memory is
+free once the last lease on it, in any process, is gone. When it is sent or put, it goes by reference
+and becomes read-only in the sender: from then on it belongs to its readers.
+
+`SharedArray` is the exception: writable in every process that has it, and nobody's turn is arranged.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
+
+import numpy as np
+
+from onecopy._native import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from onecopy._native import Member, Ref
+    from onecopy.membership import PoolHandle
+
+__all__ = ["SharedArray", "empty", "lease_of", "seal"]
+
+ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
+
+
+class SharedArray(np.ndarray[Any, Any]):
+    """An array that every process that has it may write.
+
+    Made by `Pool.shared_array`. Views of it are shared arrays too; what is computed from it is an
+    ordinary array in ordinary memory, as with `numpy.memmap`. Nothing keeps two processes from
+    writing at the same time: use a lock, or let each write a part of its own.
+
+    It is pickled by reference, also as an argument of a child process. A pickle keeps nothing alive:
+    unpickling raises `StaleRef` if no process had the array any more. On a queue it stays alive.
+    """
+
+    def __array_wrap__(  # type: ignore[override]  # numpy 1.26 passes no return_scalar
+        self,
+        array: npt.NDArray[Any],
+        context: Any = None,
+        return_scalar: bool = False,
+        /,
+    ) -> Any:
+        """Give results as ordinary arrays, unless they were written into this one."""
+        if array is self:
+            return array
+        if return_scalar or array.shape == ():
+            return array[()]
+        return array.view(np.ndarray)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Give a view as a shared array, and a copy (by fancy indexing) as an ordinary one."""
+        part = super().__getitem__(index)
+        if type(part) is SharedArray and part.flags.owndata:
+            return part.view(np.ndarray)
+        return part
+
+    def copy(self, order: Any = "C") -> npt.NDArray[Any]:  # type: ignore[override]  # not a SharedArray
+        """Copy into ordinary memory, as an ordinary array."""
+        return self.view(np.ndarray).copy(order)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickle by reference."""
+        lease = lease_of(self)
+        if lease is None:  # empty, or a copy that numpy made under this class
+            return self.view(np.ndarray).__reduce_ex__(protocol)
+        from onecopy.membership import handle_of
+
+        return _rebuild_shared, (
+            handle_of(lease.member),
+            lease.handle,
+            self.dtype,
+            self.shape,
+            self.strides,
+            address(self) - address(np.frombuffer(lease, np.uint8)),
+        )
+
+    def __reduce__(self) -> Any:
+        """Pickle by reference."""
+        return self.__reduce_ex__(2)
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Give the address of an array's first element in this process."""
+    return cast("int", array.__array_interface__["data"][0])
+
+
+def lease_of(array: npt.NDArray[Any]) -> Lease | None:
+    """Find the lease at the end of an array's chain of bases.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any.
+
+    Returns
+    -------
+    Lease or None
+        None: its memory lies in no pool (or is empty, or was wrapped by another library).
+    """
+    if not array.size:
+        return None
+    base: object = array
+    while True:
+        if isinstance(base, np.ndarray):
+            base = base.base
+        elif isinstance(base, memoryview):
+            base = base.obj
+        else:
+            return base if isinstance(base, Lease) else None
+
+
+def seal(arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Make arrays, and those they are views of, read-only in this process.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        Arrays that lie in a pool and were sent.
+    """
+    for array in arrays:
+        base: object = array
+        while isinstance(base, np.ndarray):
+            base.flags.writeable = False
+            base = base.base
+
+
+def checked_shape(shape: ShapeLike) -> tuple[int, ...]:
+    """Turn a shape as numpy takes it into a tuple.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        No entry below zero.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError
+        An entry is no integer.
+    ValueError
+        An entry is negative.
+    """
+    if isinstance(shape, SupportsIndex):
+        result: tuple[int, ...] = (operator.index(shape),)
+    else:
+        result = tuple(operator.index(count) for count in shape)
+    if any(count < 0 for count in result):
+        raise ValueError(f"shape={result}: negative dimensions are not allowed")
+    return result
+
+
+def checked_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Turn a dtype as numpy takes it into one that shared memory can hold.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+        Without Python objects in it.
+
+    Returns
+    -------
+    numpy.dtype
+
+    Raises
+    ------
+    TypeError
+        It has Python objects in it, or is no dtype.
+    """
+    result: np.dtype[Any] = np.dtype(dtype)
+    if result.hasobject:
+        raise TypeError(
+            f"an array of dtype {result} holds Python objects, which only mean something in one "
+            "process; put() and queues pickle such an array instead"
+        )
+    return result
+
+
+def empty(
+    member: Member,
+    shape: ShapeLike,
+    dtype: npt.DTypeLike = None,
+    *,
+    zero: bool = False,
+    shared: bool = False,
+) -> npt.NDArray[Any]:
+    """Allocate an array in a pool.
+
+    Parameters
+    ----------
+    member : Member
+        The membership.
+    shape : int or sequence of int
+        C order.
+    dtype : dtype-like
+        Without Python objects. Default: float64.
+    zero : bool
+        Whether to fill it with zeros; otherwise it has what was there before.
+    shared : bool
+        Whether it stays writable when it is sent. It then is a `SharedArray`.
+
+    Returns
+    -------
+    ndarray
+        Writable, aligned to 64 bytes. An array without elements needs no pool and lies in none.
+
+    Raises
+    ------
+    PoolFull
+        No room; for an array larger than the pool, at once.
+    TypeError, ValueError
+        The shape or dtype will not do.
+    """
+    shape, dtype = checked_shape(shape), checked_dtype(dtype)
+    if math.prod(shape) * dtype.itemsize == 0:
+        array = np.zeros(shape, dtype)
+    else:
+        array = member.empty(shape, dtype, zero, shared)
+    return array.view(SharedArray) if shared else array
+
+
+def full(
+    member: Member, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike = None
+) -> npt.NDArray[Any]:
+    """Allocate an array in a pool and fill it; see `Pool.full`."""
+    if dtype is None:
+        dtype = np.asarray(fill_value).dtype
+    array = empty(member, shape, dtype)
+    array[...] = fill_value
+    return array
+
+
+def array(member: Member, obj: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    """Copy something like an array into a pool; see `Pool.array`."""
+    if isinstance(obj, np.ma.MaskedArray):
+        raise TypeError(
+            "an array in a pool has no mask; put() and queues take a masked array whole, "
+            "or store obj.data and obj.mask"
+        )
+    source = np.asarray(obj, dtype)
+    if source.flags.f_contiguous and not source.flags.c_contiguous:
+        result = empty(member, source.shape[::-1], source.dtype).T
+    else:
+        result = empty(member, source.shape, source.dtype)
+    np.copyto(result, source)
+    return result
+
+
+def _rebuild_shared(
+    pool: PoolHandle,
+    handle: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+) -> SharedArray:
+    from onecopy.membership import join
+
+    lease = join(pool).lease(handle)
+    return SharedArray(shape, dtype, lease, offset, strides)

@@ -1,0 +1,216 @@
+"""Frames: a fixed number of equal arrays that go round.
+
+A producer acquires a frame, fills it in place, and sends it on a queue or stream; it comes home when
+the last process that looks at it lets go. Nothing is allocated while the frames are in use, and a
+producer that is faster than its consumers waits for a frame instead of filling the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onecopy._native import FramesBase
+from onecopy.arrays import checked_dtype, checked_shape
+from onecopy.errors import OneCopyError
+from onecopy.names import Kind, agree, open_or_create
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from onecopy._native import Hold, Member
+    from onecopy.arrays import ShapeLike
+    from onecopy.membership import PoolHandle
+    from onecopy.pool import Pool
+
+__all__ = ["Frames", "open_frames"]
+
+_MOST = 1 << 20
+
+
+class Frames(FramesBase):
+    """A fixed number of equal arrays in a pool, each free or in somebody's hands.
+
+    ``Frames(shape, dtype, count)`` makes them in the default pool; `Pool.frames` makes or opens
+    them in any pool. They are pickled by reference.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Of each frame.
+    dtype : dtype-like
+        Of each frame; without Python objects.
+    count : int
+        How many.
+
+    Raises
+    ------
+    PoolFull
+        There is no room for all of them.
+    ValueError, TypeError
+        The frames would have no elements, Python objects as elements, or there would be none.
+
+    Notes
+    -----
+    A frame whose holder dies comes home as well. A frame that a process keeps stays out: with
+    ``count`` of them kept, `acquire` waits.
+    """
+
+    _name: str | None = None
+
+    def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None:
+        from onecopy.default import default_pool
+
+        shape, dtype, count = _checked(shape, dtype, count)
+        super().__init__(None, default_pool().member, shape, dtype, count)
+
+    @property
+    def name(self) -> str | None:
+        """The name by which `Pool.frames` opens them; None: they have none."""
+        return self._name
+
+    @contextlib.contextmanager
+    def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Any]]:
+        """Lend a frame for the length of a ``with`` block.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for a free frame; None: without limit.
+
+        Yields
+        ------
+        ndarray
+            A writable frame, with what was in it before. When the block ends the array is emptied
+            (its shape is then ``(0,)``) and this process lets go of the frame: it is home at once, or
+            with the last receiver if it was sent. If something else refers to the array or a part
+            of it by then, the frame stays with that instead.
+
+        Raises
+        ------
+        queue.Empty
+            No frame came home in time.
+        """
+        frame = self.acquire(timeout)
+        lent = frame.view()
+        del frame
+        try:
+            yield lent
+        finally:
+            lent.flags.writeable = False
+            # Views of the array refer to the frame that it views, not to the array itself (numpy
+            # shortens chains of bases), so these keep the frame out. What refers to the array itself
+            # would be left without memory: it may be emptied if that is only the block's variable.
+            if sys.getrefcount(lent) <= _references_to_a_lent_array():
+                lent.__setstate__((1, (0,), lent.dtype, False, b""))
+
+    def close(self) -> None:
+        """Let go of the frames in this process; whoever else has them goes on.
+
+        Frames that were acquired or received stay valid. Further calls raise `OneCopyError`.
+        """
+        self.detach()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference."""
+        from onecopy.membership import handle_of
+
+        return _rebuild, (handle_of(self.member), self.handle, self._name)
+
+    def __repr__(self) -> str:
+        name = "" if self._name is None else f" {self._name!r}"
+        try:
+            return (
+                f"<onecopy.Frames{name}, {self.available} of {self.count} at home, "
+                f"shape {self.shape}, {self.dtype}>"
+            )
+        except OneCopyError:
+            return f"<onecopy.Frames{name}, closed>"
+
+
+def open_frames(
+    pool: Pool,
+    name: str | None,
+    shape: ShapeLike | None,
+    dtype: npt.DTypeLike | None,
+    count: int | None,
+) -> Frames:
+    """Make or open frames; see `Pool.frames`."""
+    asked_shape = None if shape is None else checked_shape(shape)
+    asked_dtype = None if dtype is None else checked_dtype(dtype)
+    member = pool.member
+
+    def make(hold: Hold | None) -> Frames:
+        if hold is None:
+            if asked_shape is None or count is None:
+                raise OneCopyError(
+                    f"there are no frames {name!r} in pool {pool.name!r} to open; "
+                    "to make them, give shape, dtype and count"
+                )
+            return _make(member, None, *_checked(asked_shape, asked_dtype, count), name)
+        frames = _make(member, hold, (1,), np.dtype("u1"), 1, name)
+        agree("frames", name, "shape", asked_shape, frames.shape)
+        agree("frames", name, "dtype", asked_dtype, frames.dtype)
+        agree("frames", name, "count", count, frames.count)
+        return frames
+
+    return open_or_create(member, Kind.FRAMES, name, make)
+
+
+def _checked(
+    shape: ShapeLike, dtype: npt.DTypeLike, count: int
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    shape, dtype, count = checked_shape(shape), checked_dtype(dtype), operator.index(count)
+    if 0 in shape or not dtype.itemsize:
+        raise ValueError(f"frames of shape {shape} and dtype {dtype} have no bytes to fill")
+    if not 1 <= count <= _MOST:
+        raise ValueError(f"count={count}: it must be between 1 and {_MOST:,}")
+    return shape, dtype, count
+
+
+def _references_to_a_lent_array() -> int:
+    """Count the references that a lent array has when nobody kept it but the block's variable.
+
+    Interpreters differ in what they count, so this looks at an object in the same situation.
+    """
+
+    @contextlib.contextmanager
+    def lend() -> Iterator[object]:
+        lent = object()
+        try:
+            yield lent
+        finally:
+            counts.append(sys.getrefcount(lent))
+
+    counts: list[int] = []
+    with lend() as lent:
+        del lent
+        lent = None
+    return counts[0] + 1
+
+
+def _make(
+    member: Member,
+    hold: Hold | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    count: int,
+    name: str | None,
+) -> Frames:
+    frames = Frames.__new__(Frames)
+    FramesBase.__init__(frames, hold, member, shape, dtype, count)
+    frames._name = name  # noqa: SLF001 - ours
+    return frames
+
+
+def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Frames:
+    from onecopy.membership import join
+
+    member = join(pool)
+    return _make(member, member.hold(handle), (1,), np.dtype("u1"), 1, name)

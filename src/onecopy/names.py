@@ -1,0 +1,130 @@
+"""Named things: the first call with a name creates, later ones, in any process, open the same."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from onecopy.errors import OneCopyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from onecopy._native import Hold, Member
+
+__all__ = ["LONGEST", "Kind", "agree", "checked_name", "open_or_create"]
+
+LONGEST = 200  # bytes of UTF-8
+
+_Thing = TypeVar("_Thing")
+
+
+class Kind(IntEnum):
+    """What a name stands for; names of different kinds do not meet."""
+
+    OBJECT = 1
+    QUEUE = 2
+    STREAM = 3
+    FRAMES = 4
+    ARRAY = 5
+
+
+def checked_name(name: object) -> str:
+    """Refuse what cannot be a name.
+
+    Parameters
+    ----------
+    name : str
+        1 to 200 bytes in UTF-8.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    TypeError
+        It is no string.
+    ValueError
+        It is empty, too long, or cannot be encoded.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a string, not {type(name).__name__} {name!r}")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {name!r} cannot be written as UTF-8") from None
+    if not 0 < length <= LONGEST:
+        raise ValueError(f"a name has 1 to {LONGEST} bytes in UTF-8; this one has {length}")
+    return name
+
+
+def open_or_create(
+    member: Member,
+    kind: Kind,
+    name: str | None,
+    make: Callable[[Hold | None], _Thing],
+    *,
+    store: Callable[[_Thing], Any] = lambda thing: thing,
+) -> _Thing:
+    """Open the thing of that name, or create it; whichever process is first creates.
+
+    Parameters
+    ----------
+    member : Member
+        The membership.
+    kind : Kind
+        What the name stands for.
+    name : str or None
+        None: create one without a name.
+    make : callable
+        Called with None to create, with a hold of what exists to open. Raises if the arguments of the
+        call contradict it.
+    store : callable
+        Gives what the name shall refer to, for a thing that was created. Default: the thing itself.
+
+    Returns
+    -------
+    thing
+        What `make` returned last.
+    """
+    if name is None:
+        return make(None)
+    checked_name(name)
+    try:
+        hold = member.name_get(kind, name)
+    except KeyError:
+        pass
+    else:
+        return make(hold)
+    thing = make(None)
+    existing = member.name_set(kind, name, store(thing), True)
+    # Another process was faster: ours goes, theirs counts.
+    return thing if existing is None else make(existing)
+
+
+def agree(what: str, name: str | None, argument: str, asked: object, existing: object) -> None:
+    """Refuse an argument that contradicts what exists.
+
+    Parameters
+    ----------
+    what, name : str
+        The thing, such as ``"queue"`` and ``"jobs"``.
+    argument : str
+        The parameter.
+    asked : object
+        Its argument; None: left out.
+    existing : object
+        What the thing has.
+
+    Raises
+    ------
+    OneCopyError
+        They differ.
+    """
+    if asked is not None and asked != existing:
+        raise OneCopyError(
+            f"{what} {name!r} exists with {argument}={existing!r}, and was asked for with "
+            f"{argument}={asked!r}; leave {argument} out to take it as it is, or use another name"
+        )

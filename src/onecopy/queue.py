@@ -1,0 +1,173 @@
+"""A queue of objects between any processes.
+
+Large parts of an object go into the pool once, and the queue moves where they are. A queue that is
+referred to by a name, another queue, or a process stays; an anonymous one goes with the last process
+that has it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from onecopy._native import QueueBase
+from onecopy.errors import OneCopyError
+from onecopy.names import Kind, agree, open_or_create
+
+if TYPE_CHECKING:
+    from onecopy._native import Hold, Member
+    from onecopy.membership import PoolHandle
+    from onecopy.pool import Pool
+
+__all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
+
+DEFAULT_MAXSIZE = 1024
+
+
+class Message:
+    """An object taken from a queue, with what belongs to it.
+
+    Attributes
+    ----------
+    item : object
+        What was put.
+    redelivered : bool
+        Whether another process took it before and died without finishing it.
+    """
+
+    __slots__ = ("_queue", "item", "redelivered")
+
+    def __init__(self, queue: Queue, item: Any, redelivered: bool) -> None:
+        self._queue = queue
+        self.item = item
+        self.redelivered = redelivered
+
+    def task_done(self) -> None:
+        """Say that the work on this message is finished, as `Queue.task_done` does."""
+        self._queue.task_done()
+
+    def __repr__(self) -> str:
+        again = ", redelivered" if self.redelivered else ""
+        return f"<Message from {self._queue!r}{again}>"
+
+
+class Queue(QueueBase):
+    """A first-in, first-out queue of objects; the methods and errors of `queue.Queue`.
+
+    ``Queue(maxsize)`` makes one in the default pool; `Pool.queue` makes or opens one in any pool.
+    Pickle it, or pass it to a child process, to have the same queue there. Any number of processes
+    and threads may put and get; `maxsize` counts messages, and a put waits while as many are there.
+
+    What is put is encoded before the call returns: later changes do not reach the receiver, except
+    through arrays that lie in the pool, which become read-only in the sender for that reason.
+    Memory that is received is read-only, and stays as it is for as long as anything refers to it.
+
+    Parameters
+    ----------
+    maxsize : int, optional
+        Messages at most; 0 (the default) or less: as many as fit the pool.
+
+    Raises
+    ------
+    PoolFull
+        There is no room for the queue.
+
+    Notes
+    -----
+    After a fork the child has the queue too. A process that dies in `put` has put the whole object
+    or nothing; one that dies in `get` has taken it or left it.
+    """
+
+    _name: str | None = None
+
+    def __init__(self, maxsize: int = 0) -> None:
+        from onecopy.default import default_pool
+
+        super().__init__(None, default_pool().member, max(0, operator.index(maxsize)), 0)
+
+    @property
+    def name(self) -> str | None:
+        """The name by which `Pool.queue` opens it; None: it has none."""
+        return self._name
+
+    def get_message(self, block: bool = True, timeout: float | None = None) -> Message:
+        """Take an object, as `get` does, with what belongs to it.
+
+        Parameters
+        ----------
+        block : bool
+            Whether to wait for one.
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        Message
+            ``item`` and ``task_done()``.
+
+        Raises
+        ------
+        queue.Empty, ShutDown
+            As `get`.
+        """
+        return Message(self, self.get(block, timeout), redelivered=False)
+
+    def close(self) -> None:
+        """Let go of the queue in this process; whoever else has it goes on.
+
+        Further calls raise `OneCopyError`. Closing twice does nothing. To end it for everybody, use
+        `shutdown`.
+        """
+        self.detach()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference."""
+        from onecopy.membership import handle_of
+
+        return _rebuild, (handle_of(self.member), self.handle, self._name)
+
+    def __repr__(self) -> str:
+        name = "" if self._name is None else f" {self._name!r}"
+        try:
+            size, maxsize = self.qsize(), self.maxsize or "∞"
+        except OneCopyError:
+            return f"<onecopy.Queue{name}, closed>"
+        return f"<onecopy.Queue{name}, {size} of {maxsize}>"
+
+
+def open_queue(
+    pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None
+) -> Queue:
+    """Make or open a queue; see `Pool.queue`."""
+    if redeliver:
+        raise OneCopyError(
+            "redeliver=True is not there yet: this version's queues do not give back what a "
+            "process took and died with"
+        )
+    if maxsize is not None:
+        maxsize = operator.index(maxsize)
+        if maxsize < 0:
+            raise ValueError(f"maxsize={maxsize}: it must be 0 (unbounded) or above")
+    member = pool.member
+
+    def make(hold: Hold | None) -> Queue:
+        asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
+        queue = _make(member, hold, asked if hold is None else 0, name)
+        agree("queue", name, "maxsize", maxsize if hold is not None else None, queue.maxsize)
+        return queue
+
+    return open_or_create(member, Kind.QUEUE, name, make)
+
+
+def _make(member: Member, hold: Hold | None, maxsize: int, name: str | None) -> Queue:
+    queue = Queue.__new__(Queue)
+    QueueBase.__init__(queue, hold, member, maxsize, 0)
+    queue._name = name  # noqa: SLF001 - ours
+    return queue
+
+
+def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
+    from onecopy.membership import join
+
+    member = join(pool)
+    return _make(member, member.hold(handle), 0, name)

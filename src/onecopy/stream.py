@@ -1,0 +1,130 @@
+"""A stream: every subscriber sees every message."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Final
+
+from onecopy._native import StreamBase
+from onecopy._native import SubscriptionBase as Subscription
+from onecopy.errors import OneCopyError
+from onecopy.names import Kind, agree, open_or_create
+
+if TYPE_CHECKING:
+    from onecopy._native import Hold, Member
+    from onecopy.membership import PoolHandle
+    from onecopy.pool import Pool
+
+__all__ = ["DEFAULT_DEPTH", "DEFAULT_POLICY", "POLICIES", "Stream", "Subscription", "open_stream"]
+
+POLICIES: Final = ("lossy", "lossless", "latest")
+DEFAULT_DEPTH = 16
+DEFAULT_POLICY = "lossy"
+_DEEPEST = 1 << 20
+
+
+class Stream(StreamBase):
+    """A stream of objects to any number of subscribers, in this and other processes.
+
+    ``Stream(depth, policy)`` makes one in the default pool; `Pool.stream` makes or opens one in any
+    pool. It is pickled by reference.
+
+    Parameters
+    ----------
+    depth : int, optional
+        Messages that the stream keeps.
+    policy : {"lossy", "lossless", "latest"}, optional
+        What happens to a subscriber that falls more than `depth` messages behind.
+
+        lossy
+            It misses the oldest ones; `Subscription.missed` counts them.
+        lossless
+            The publisher waits for it, as long as its process lives.
+        latest
+            `Subscription.get` always gives the newest message; those skipped count as missed.
+
+    Raises
+    ------
+    ValueError
+        There is no such policy, or the depth is not between 1 and 1,048,576.
+    PoolFull
+        There is no room for the stream.
+    """
+
+    _name: str | None = None
+
+    def __init__(self, depth: int = DEFAULT_DEPTH, policy: str = DEFAULT_POLICY) -> None:
+        from onecopy.default import default_pool
+
+        index, depth = _checked_policy(policy), _checked_depth(depth)
+        super().__init__(None, default_pool().member, depth, index)
+
+    @property
+    def name(self) -> str | None:
+        """The name by which `Pool.stream` opens it; None: it has none."""
+        return self._name
+
+    @property
+    def policy(self) -> str:  # type: ignore[override]  # the core has numbers for them
+        """What happens to a subscriber that falls behind: "lossy", "lossless" or "latest"."""
+        return POLICIES[super().policy]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference."""
+        from onecopy.membership import handle_of
+
+        return _rebuild, (handle_of(self.member), self.handle, self._name)
+
+    def __repr__(self) -> str:
+        name = "" if self._name is None else f" {self._name!r}"
+        try:
+            return f"<onecopy.Stream{name}, {self.policy}, depth {self.depth}>"
+        except OneCopyError:
+            return f"<onecopy.Stream{name}, closed>"
+
+
+def open_stream(
+    pool: Pool, name: str | None, depth: int | None, policy: str | None
+) -> Stream:
+    """Make or open a stream; see `Pool.stream`."""
+    if depth is not None:
+        depth = _checked_depth(depth)
+    index = _checked_policy(DEFAULT_POLICY if policy is None else policy)
+    member = pool.member
+
+    def make(hold: Hold | None) -> Stream:
+        stream = _make(member, hold, DEFAULT_DEPTH if depth is None else depth, index, name)
+        if hold is not None:
+            agree("stream", name, "depth", depth, stream.depth)
+            agree("stream", name, "policy", policy, stream.policy)
+        return stream
+
+    return open_or_create(member, Kind.STREAM, name, make)
+
+
+def _checked_depth(depth: int) -> int:
+    depth = operator.index(depth)
+    if not 1 <= depth <= _DEEPEST:
+        raise ValueError(f"depth={depth}: it must be between 1 and {_DEEPEST:,}")
+    return depth
+
+
+def _checked_policy(policy: object) -> int:
+    if policy not in POLICIES:
+        choices = ", ".join(map(repr, POLICIES))
+        raise ValueError(f"policy={policy!r}: there are {choices}")
+    return POLICIES.index(policy)
+
+
+def _make(member: Member, hold: Hold | None, depth: int, policy: int, name: str | None) -> Stream:
+    stream = Stream.__new__(Stream)
+    StreamBase.__init__(stream, hold, member, depth, policy)
+    stream._name = name  # noqa: SLF001 - ours
+    return stream
+
+
+def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Stream:
+    from onecopy.membership import join
+
+    member = join(pool)
+    return _make(member, member.hold(handle), 1, 0, name)
