@@ -26,11 +26,15 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
 Status open_pool(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
 Status unlink_pool(Member& m);
-// What a name in the pool directory is, for `gc`: removes it if nobody uses it.
+// What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without `remove`: would be removed.
 enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed };
 Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove);
 // 0700 if made here; refuses links, other owners, group- or world-writable.
 Status check_directory(const std::string& directory, bool create, Failure& why);
+
+// In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others find the pool when the parent is gone. Does nothing
+// for other pools, or twice in a process. Not from inside a fork handler, and with no Member::mutex nor shared lock held.
+void announce(Member& m);
 
 // At exit: leave every pool (views stay mapped), so that the last one out removes the name.
 void leave_all() noexcept;

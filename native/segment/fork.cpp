@@ -3,9 +3,7 @@
 // Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is the copy of the one that took them, and it may
 // unlock those (a recursive mutex would refuse, it remembers the thread's id).
 #include <pthread.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <vector>
 
 #include "segment/member.hpp"
@@ -21,7 +19,11 @@ std::mutex& pools_mutex() noexcept {
 namespace {
 struct List {
     std::mutex mutex;
-    std::vector<Member*> members;
+    struct Entry {
+        Member* member;
+        bool borrowed = false;
+    };
+    std::vector<Entry> members;
 };
 List& list() noexcept {
     static List& l = *new List;
@@ -31,16 +33,16 @@ List& list() noexcept {
 void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
-    for (Member* m : list().members) {
-        m->mutex.lock();
-        m->fork_prepare();
+    for (auto& entry : list().members) {
+        entry.member->mutex.lock();
+        entry.member->fork_prepare();
     }
 }
 void parent() noexcept {
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
-        (*it)->fork_parent();
-        (*it)->mutex.unlock();
+        it->member->fork_parent();
+        it->member->mutex.unlock();
     }
     list().mutex.unlock();
     pools_mutex().unlock();
@@ -48,14 +50,12 @@ void parent() noexcept {
 void child() noexcept {
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
-        Member* m = *it;
+        Member* m = it->member;
+        const int before = m->fd;
         m->fork_child();
-        // Without a slot there must be no descriptor either: what is left would be the parent's open file description, whose locks would outlive the
-        // parent in us, and which we would unlock under its feet when we let go. Closing a copy drops none of its locks.
-        if (!m->joined.load() && m->fd >= 0) {
-            close(m->fd);
-            m->fd = -1;
-        }
+        // A description of its own has another number, because the parent's was still open when it was made. The same number means there were no
+        // descriptors to be had: what we have is the parent's, and unlocking anything through it would unlock the parent.
+        it->borrowed = m->fd == before;
         m->mutex.unlock();
     }
     list().mutex.unlock();
@@ -69,12 +69,21 @@ void register_member(Member* m) noexcept {
     static_cast<void>(installed);
     std::lock_guard guard(list().mutex);
     auto& members = list().members;
-    if (std::find(members.begin(), members.end(), m) == members.end()) members.push_back(m);
+    for (const auto& entry : members)
+        if (entry.member == m) return;
+    members.push_back({m});
 }
 
 void forget_member(Member* m) noexcept {
     std::lock_guard guard(list().mutex);
-    std::erase(list().members, m);
+    std::erase_if(list().members, [m](const List::Entry& entry) { return entry.member == m; });
+}
+
+bool descriptor_is_borrowed(const Member* m) noexcept {
+    std::lock_guard guard(list().mutex);
+    for (const auto& entry : list().members)
+        if (entry.member == m) return entry.borrowed;
+    return false;
 }
 
 }  // namespace onecopy

@@ -154,9 +154,7 @@ def _callback(
     return stays
 
 
-def _span(
-    array: npt.NDArray[Any], lease: Lease
-) -> tuple[npt.NDArray[np.uint8], int]:
+def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8], int]:
     """Give the bytes from the array's lowest to its highest element, and where its first one is."""
     memory = np.frombuffer(lease, np.uint8)
     base: int = memory.__array_interface__["data"][0]

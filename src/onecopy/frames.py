@@ -8,6 +8,7 @@ producer that is faster than its consumers waits for a frame instead of filling 
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import sys
 from typing import TYPE_CHECKING, Any
@@ -174,11 +175,13 @@ def _checked(
     return shape, dtype, count
 
 
+@functools.cache
 def _references_to_a_lent_array() -> int:
-    """Count the references that a lent array has when nobody kept it but the block's variable.
+    """Count the references to a lent array that only the variable of its block refers to.
 
     Interpreters differ in what they count, so this looks at an object in the same situation.
     """
+    counts: list[int] = []
 
     @contextlib.contextmanager
     def lend() -> Iterator[object]:
@@ -188,11 +191,9 @@ def _references_to_a_lent_array() -> int:
         finally:
             counts.append(sys.getrefcount(lent))
 
-    counts: list[int] = []
-    with lend() as lent:
-        del lent
-        lent = None
-    return counts[0] + 1
+    with lend() as _variable:
+        pass
+    return counts[0]
 
 
 def _make(

@@ -135,9 +135,7 @@ class Queue(QueueBase):
         return f"<onecopy.Queue{name}, {size} of {maxsize}>"
 
 
-def open_queue(
-    pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None
-) -> Queue:
+def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
     if redeliver:
         raise OneCopyError(

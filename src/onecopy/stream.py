@@ -83,9 +83,7 @@ class Stream(StreamBase):
             return f"<onecopy.Stream{name}, closed>"
 
 
-def open_stream(
-    pool: Pool, name: str | None, depth: int | None, policy: str | None
-) -> Stream:
+def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | None) -> Stream:
     """Make or open a stream; see `Pool.stream`."""
     if depth is not None:
         depth = _checked_depth(depth)

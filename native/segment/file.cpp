@@ -1,0 +1,886 @@
+// How a name, a lock byte and an inode together decide who is there:
+//
+//   * Every member holds kMemberByte shared, from before the file has its name until it leaves. Who gets it exclusively is alone.
+//   * A name is only ever removed under flock(directory), after the inode it leads to was compared, by somebody who holds the byte exclusively
+//     (or on request, unlink_pool). So a name that was given anew in the meantime is not removed in the place of the old one.
+//   * Who opens, and gets the byte shared, may have opened a file whose name is gone by then: its link count is 0, and it starts over.
+//
+// A memfd has no name. In its place stands a rendezvous file that says where members' descriptors are in /proc; it is compared by the pool's id, not by
+// inode, because it is rewritten when it grows.
+#include "segment/file.hpp"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "directory/directory.hpp"
+#include "heap/heap.hpp"
+#include "segment/registry.hpp"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#endif
+
+namespace onecopy {
+namespace {
+
+constexpr u64 kMaxCapacity = u64{1} << 46;  // keeps every sum in `geometry` and every file offset far from overflow and from the lock bytes
+constexpr char kHidden[] = ".onecopy-new-";  // files in the making, where there is no O_TMPFILE
+constexpr char kRendezvous[] = "onecopy-memfd 1 ";
+constexpr std::size_t kRendezvousMost = 1 << 20, kRendezvousTidy = 1 << 16;
+constexpr std::int64_t kOpenPatience = 1'000'000'000, kDirectoryPatience = 5'000'000'000;
+
+class Fd {
+  public:
+    explicit Fd(int n = -1) noexcept : n_(n) {}
+    ~Fd() { reset(); }
+    Fd(Fd&& o) noexcept : n_(std::exchange(o.n_, -1)) {}
+    Fd& operator=(Fd&& o) noexcept {
+        if (this != &o) reset(std::exchange(o.n_, -1));
+        return *this;
+    }
+    int get() const noexcept { return n_; }
+    int release() noexcept { return std::exchange(n_, -1); }
+    void reset(int n = -1) noexcept {
+        const int saved = errno;
+        if (n_ >= 0) close(n_);
+        n_ = n;
+        errno = saved;
+    }
+    explicit operator bool() const noexcept { return n_ >= 0; }
+
+  private:
+    int n_;
+};
+
+void nap(std::int64_t ns) noexcept {
+    timespec t{0, static_cast<long>(ns)};
+    nanosleep(&t, nullptr);
+}
+
+Status status_of(int error) noexcept {
+    switch (error) {
+        case ENOENT: return Status::no_entry;
+        case EEXIST: return Status::exists;
+        case ENOSPC:
+        case ENOMEM:
+        case EDQUOT:
+        case EFBIG: return Status::no_memory;
+        case EACCES:
+        case EPERM:
+        case EROFS:
+        case ELOOP: return Status::not_allowed;
+        default: return Status::system_error;
+    }
+}
+Status fail(Failure& why, const char* step, int error = errno) {
+    why = {error, step};
+    return status_of(error);
+}
+Status fail(Failure& why, const char* what, Status status) {
+    why = {0, what};
+    return status;
+}
+
+bool valid_name(const std::string& name) noexcept {
+    return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." && name.find('/') == std::string::npos &&
+           name.find('\0') == std::string::npos;
+}
+bool is_hidden(const std::string& name) noexcept { return name.starts_with(kHidden); }
+
+// ---- the directory ------------------------------------------------------------------------------------------------------------
+
+Status open_directory(const std::string& directory, Fd& out, Failure& why) {
+    out.reset(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (out) return Status::ok;
+    // A symbolic link shows as ELOOP or ENOTDIR.
+    if (errno == ENOTDIR) return why = {ENOTDIR, "pool directory is a link or no directory"}, Status::not_allowed;
+    return fail(why, "open the pool directory");
+}
+
+Status trusted_directory(const std::string& directory, bool create, Fd& out, Failure& why) {
+    if (create && mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return fail(why, "make the pool directory");
+    if (Status s = open_directory(directory, out, why); !good(s)) return s;
+    struct stat st {};
+    if (fstat(out.get(), &st) != 0) return fail(why, "look at the pool directory");
+    if (st.st_uid != geteuid()) return fail(why, "the pool directory belongs to another user", Status::not_allowed);
+    if (st.st_mode & 022) return fail(why, "the pool directory is writable by others", Status::not_allowed);
+    return Status::ok;
+}
+
+// flock of the directory. Bounded: its holder may be stopped, and we may be on our way out.
+class DirectoryLock {
+  public:
+    explicit DirectoryLock(int fd) noexcept : fd_(fd) {
+        const std::int64_t end = os::monotonic_ns() + kDirectoryPatience;
+        while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+            if (errno == EINTR) continue;
+            if (errno != EWOULDBLOCK || os::monotonic_ns() > end) return;
+            nap(1'000'000);
+        }
+        held_ = true;
+    }
+    ~DirectoryLock() { release(); }
+    DirectoryLock(const DirectoryLock&) = delete;
+    DirectoryLock& operator=(const DirectoryLock&) = delete;
+    void release() noexcept {
+        const int saved = errno;
+        if (held_) flock(fd_, LOCK_UN);
+        held_ = false;
+        errno = saved;
+    }
+    explicit operator bool() const noexcept { return held_; }
+
+  private:
+    int fd_;
+    bool held_ = false;
+};
+
+// ---- the header, before anything is mapped ---------------------------------------------------------------------------------------
+
+struct HeaderCopy {
+    alignas(Header) unsigned char bytes[sizeof(Header)];
+    const Header& get() const noexcept { return *reinterpret_cast<const Header*>(bytes); }
+    bool read(int fd) noexcept {
+        std::size_t got = 0;
+        while (got < sizeof bytes) {
+            ssize_t n = pread(fd, bytes + got, sizeof bytes - got, static_cast<off_t>(got));
+            if (n < 0 && errno == EINTR) continue;
+            if (n <= 0) return false;
+            got += static_cast<std::size_t>(n);
+        }
+        return true;
+    }
+};
+
+// Is this a pool of ours, and does the file contain all it says it does? `corrupt` (the flag) is not looked at.
+Status verify(const Header& h, u64 file_size, Failure& why) {
+    if (h.magic != kMagic) return fail(why, "not a pool", Status::corrupt);
+    if (h.version != kVersion || h.layout_hash != layout_hash()) return fail(why, "a pool of another version or build", Status::bad_version);
+    if (h.max_processes == 0 || h.max_processes > kMaxProcesses || h.capacity == 0 || h.capacity > kMaxCapacity)
+        return fail(why, "the header's limits are impossible", Status::corrupt);
+    const Geometry g = geometry(h.capacity, h.max_processes);
+    if (g.capacity != h.capacity || g.rows_off != h.rows_off || g.heads_off != h.heads_off || g.buckets_off != h.buckets_off ||
+        g.extents_off != h.extents_off || g.names_off != h.names_off || g.blocks_off != h.blocks_off || g.heap_off != h.heap_off ||
+        g.max_names != h.max_names || g.max_blocks != h.max_blocks || g.file_size != h.file_size)
+        return fail(why, "the header's offsets do not fit its limits", Status::corrupt);
+    if (file_size != g.file_size) return fail(why, "the file is not as long as its header says", Status::corrupt);
+    return Status::ok;
+}
+
+// ---- which pool it is -------------------------------------------------------------------------------------------------------------
+
+struct PoolId {
+    u64 id[2] = {0, 0};
+    bool operator==(const PoolId&) const = default;
+    static PoolId of(const Header& h) noexcept { return {{h.id[0], h.id[1]}}; }
+    std::string hex() const {
+        char text[33];
+        std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(id[0]), static_cast<unsigned long long>(id[1]));
+        return text;
+    }
+};
+
+// A name in a directory, and what it must lead to for us to touch it.
+struct Place {
+    std::string directory;  // absolute
+    std::string name;
+    dev_t dev = 0;          // of the pool file; not used for a rendezvous
+    ino_t ino = 0;
+    PoolId id;
+    bool memfd = false;
+};
+
+// A pool of this process. Private; found by the member's address.
+struct Pool {
+    Member* member = nullptr;
+    std::weak_ptr<Member> shared;
+    Place place;
+    dev_t dev = 0;  // of the memory
+    ino_t ino = 0;
+    bool persistent = false;
+    bool left = false;
+    pid_t leaving = 0;    // process in which somebody is at it: a fork copies the mark, but not the thread
+    pid_t announced = 0;  // memfd: process whose line stands in the rendezvous
+};
+std::vector<std::unique_ptr<Pool>>& pools() noexcept {  // under pools_mutex
+    static auto& all = *new std::vector<std::unique_ptr<Pool>>;
+    return all;
+}
+Pool* pool_of(const Member* m) noexcept {
+    for (auto& p : pools())
+        if (p->member == m) return p.get();
+    return nullptr;
+}
+
+std::string absolute(const std::string& directory) {
+    if (directory.starts_with('/')) return directory;
+    char here[PATH_MAX];
+    if (getcwd(here, sizeof here) == nullptr) return directory;
+    return std::string(here) + "/" + directory;
+}
+
+// ---- the rendezvous of a memfd ------------------------------------------------------------------------------------------------------
+
+struct Line {
+    unsigned pid = 0;
+    int fd = -1;
+    unsigned long long start = 0, pid_namespace = 0;
+};
+struct Rendezvous {
+    std::string id;  // hex
+    std::vector<Line> lines;
+};
+
+bool write_all(int fd, std::string_view text) noexcept {
+    while (!text.empty()) {
+        ssize_t n = write(fd, text.data(), text.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        text.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return true;
+}
+
+std::string line_text(const Line& l) {
+    char text[96];
+    std::snprintf(text, sizeof text, "%u %d %llu %llu\n", l.pid, l.fd, l.start, l.pid_namespace);
+    return text;
+}
+std::string own_line(const Member& m) {
+    const os::Identity me = os::identity();
+    return line_text({me.pid, m.fd, me.start_ticks, me.pid_namespace});
+}
+
+bool read_rendezvous(int fd, Rendezvous& out) {
+    std::string text;
+    char part[4096];
+    while (text.size() < kRendezvousMost) {
+        ssize_t n = pread(fd, part, sizeof part, static_cast<off_t>(text.size()));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        text.append(part, static_cast<std::size_t>(n));
+        if (!text.starts_with(std::string_view(kRendezvous).substr(0, text.size()))) return false;  // a pool, or whatever: do not read it all
+    }
+    constexpr std::size_t kPrefix = sizeof kRendezvous - 1;
+    if (text.size() < kPrefix + 33 || text[kPrefix + 32] != '\n') return false;
+    out = {text.substr(kPrefix, 32), {}};
+    for (std::size_t at = kPrefix + 33, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1) {
+        Line l;
+        if (std::sscanf(text.c_str() + at, "%u %d %llu %llu", &l.pid, &l.fd, &l.start, &l.pid_namespace) == 4 && l.pid != 0 && l.fd >= 0)
+            out.lines.push_back(l);
+    }
+    return true;
+}
+
+unsigned long long start_of(unsigned pid) noexcept {  // 0: no such process
+    char path[48], text[1024];
+    std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+    if (!fd) return 0;
+    ssize_t n = read(fd.get(), text, sizeof text - 1);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    char* at = std::strrchr(text, ')');  // the command may contain blanks and brackets
+    for (int field = 2; at != nullptr && field < 22; ++field) at = std::strchr(at + 1, ' ');
+    return at == nullptr ? 0 : std::strtoull(at + 1, nullptr, 10);
+}
+
+enum class Reach { found, stale, out_of_sight };
+
+// Out of sight: the process may live, but not where we can look (another PID namespace, or it may not be looked into).
+Reach reach(const Line& l, const std::string& id, u64 own_namespace, Fd& out) {
+    if (l.pid_namespace != own_namespace) return Reach::out_of_sight;
+    if (start_of(l.pid) != l.start) return Reach::stale;
+    char path[64];
+    std::snprintf(path, sizeof path, "/proc/%u/fd/%d", l.pid, l.fd);
+    struct stat st {};
+    // The number may mean anything by now; opening a device or a pipe could have effects. A memfd is a regular file without a name.
+    if (stat(path, &st) != 0) return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 0) return Reach::stale;
+    Fd fd(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    if (!fd) return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
+    // Without the seals whoever has it could cut it short under our mapping.
+    const int seals = fcntl(fd.get(), F_GET_SEALS);
+    HeaderCopy h;
+    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) || !h.read(fd.get())) return Reach::stale;
+    if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
+    out = std::move(fd);
+    return Reach::found;
+}
+Reach reach_any(const Rendezvous& r, Fd& out) {
+    const u64 own_namespace = os::identity().pid_namespace;
+    Reach best = Reach::stale;
+    for (auto it = r.lines.rbegin(); it != r.lines.rend(); ++it) {
+        switch (reach(*it, r.id, own_namespace, out)) {
+            case Reach::found: return Reach::found;
+            case Reach::out_of_sight: best = Reach::out_of_sight; break;
+            case Reach::stale: break;
+        }
+    }
+    return best;
+}
+
+// ---- giving and taking names. The directory is locked ----------------------------------------------------------------------------------
+
+constexpr int kOpenFlags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;  // nonblocking: a FIFO in the way must not stop us
+
+bool still_there(int dirfd, const Place& place) {
+    if (place.memfd) {
+        Fd fd(openat(dirfd, place.name.c_str(), O_RDONLY | kOpenFlags));
+        Rendezvous r;
+        return fd && read_rendezvous(fd.get(), r) && r.id == place.id.hex();
+    }
+    struct stat st {};
+    return fstatat(dirfd, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_dev == place.dev && st.st_ino == place.ino;
+}
+
+Status remove_name(int dirfd, const Place& place) {
+    DirectoryLock directory_lock(dirfd);
+    if (!directory_lock) return Status::system_error;
+    if (!still_there(dirfd, place)) return Status::no_entry;
+    return unlinkat(dirfd, place.name.c_str(), 0) == 0 ? Status::ok : status_of(errno);
+}
+
+std::string random_name() {
+    u64 n = 0;
+    os::random_bytes(&n, sizeof n);
+    char text[sizeof kHidden + 16];
+    std::snprintf(text, sizeof text, "%s%016llx", kHidden, static_cast<unsigned long long>(n));
+    return text;
+}
+
+// A file that has no name yet, or a hidden one where the file system cannot do without.
+class Unpublished {
+  public:
+    ~Unpublished() {
+        if (!hidden_.empty()) unlinkat(dirfd_, hidden_.c_str(), 0);
+    }
+    int make(int dirfd) {
+        dirfd_ = dirfd;
+        int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)) return fd;
+        return make_hidden(dirfd);
+    }
+    int make_hidden(int dirfd) {
+        dirfd_ = dirfd;
+        for (int i = 0; i < 16; ++i) {
+            std::string name = random_name();
+            int fd = openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+            if (fd >= 0) {
+                hidden_ = name;
+                return fd;
+            }
+            if (errno != EEXIST) return fd;
+        }
+        return -1;
+    }
+    // Fails with EEXIST rather than replace.
+    bool publish(int fd, const char* name) {
+        if (hidden_.empty()) {
+            char path[48];
+            std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+            return linkat(AT_FDCWD, path, dirfd_, name, AT_SYMLINK_FOLLOW) == 0;
+        }
+        if (syscall(SYS_renameat2, dirfd_, hidden_.c_str(), dirfd_, name, RENAME_NOREPLACE) != 0) {
+            if (errno != EINVAL && errno != ENOSYS) return false;
+            if (linkat(dirfd_, hidden_.c_str(), dirfd_, name, 0) != 0) return false;
+            unlinkat(dirfd_, hidden_.c_str(), 0);
+        }
+        hidden_.clear();
+        return true;
+    }
+    bool replace(const char* name) {
+        if (renameat(dirfd_, hidden_.c_str(), dirfd_, name) != 0) return false;
+        hidden_.clear();
+        return true;
+    }
+
+  private:
+    int dirfd_ = -1;
+    std::string hidden_;
+};
+
+// Adds our line to a rendezvous. no_entry: it is gone, or another pool's.
+Status add_line(int dirfd, const Place& place, const Member& m) {
+    DirectoryLock directory_lock(dirfd);
+    if (!directory_lock) return Status::system_error;
+    Fd fd(openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags));
+    if (!fd) return status_of(errno);
+    struct stat st {};
+    Rendezvous r;
+    if (fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode) || !read_rendezvous(fd.get(), r) || r.id != place.id.hex()) return Status::no_entry;
+    if (st.st_size > static_cast<off_t>(kRendezvousTidy)) {
+        // Many have come and gone. In a new file, so that who reads sees the old text or the new one.
+        Unpublished fresh;
+        Fd to(fresh.make_hidden(dirfd));
+        std::string text = kRendezvous + r.id + "\n";
+        const u64 own_namespace = os::identity().pid_namespace;
+        for (const Line& l : r.lines)
+            if (l.pid_namespace != own_namespace || start_of(l.pid) == l.start) text += line_text(l);
+        if (to && write_all(to.get(), text + own_line(m)) && fresh.replace(place.name.c_str())) return Status::ok;
+    }
+    // A line cut short by a full file system would run into the next one.
+    const std::string lead = st.st_size > 0 && [&] { char c = 0; return pread(fd.get(), &c, 1, st.st_size - 1) == 1 && c != '\n'; }() ? "\n" : "";
+    return write_all(fd.get(), lead + own_line(m)) ? Status::ok : status_of(errno);
+}
+
+// What stands behind a name; removes it if it is of no use to anybody. The directory is locked.
+Orphan look_behind(int dirfd, const std::string& name, bool remove) {
+    Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    if (!fd) return errno == EACCES || errno == EPERM || errno == ENOENT || errno == EMFILE || errno == ENFILE ? Orphan::failed : Orphan::not_a_pool;
+    struct stat st {};
+    if (fstat(fd.get(), &st) != 0) return Orphan::failed;
+    if (!S_ISREG(st.st_mode)) return Orphan::not_a_pool;
+    auto gone = [&] { return !remove || unlinkat(dirfd, name.c_str(), 0) == 0 ? Orphan::removed : Orphan::failed; };
+    // The probe for a mere question must not be a lock: a last member on its way out would take us for somebody.
+    auto alone = [&](int of) {
+        return remove ? os::lock_byte(of, kMemberByte, true) == os::ByteLock::taken : !os::byte_is_locked(of, kMemberByte);
+    };
+    if (is_hidden(name)) {
+        // Left by somebody who died while creating. A pool in the making has its byte; a rendezvous has not, but is made in no time.
+        timespec now{};
+        clock_gettime(CLOCK_REALTIME, &now);
+        if (now.tv_sec - st.st_mtime < 60) return Orphan::in_use;
+        if (!alone(fd.get())) return Orphan::in_use;
+        const Orphan result = gone();
+        os::unlock_byte(fd.get(), kMemberByte);
+        return result;
+    }
+    if (Rendezvous r; read_rendezvous(fd.get(), r)) {
+        Fd memory;
+        switch (reach_any(r, memory)) {
+            case Reach::out_of_sight: return Orphan::in_use;
+            case Reach::stale: return gone();
+            case Reach::found: break;
+        }
+        if (!alone(memory.get())) return Orphan::in_use;
+        const Orphan result = gone();
+        os::unlock_byte(memory.get(), kMemberByte);
+        return result;
+    }
+    // Only what stands in the first line of the header, which is the same in every version: pools of older builds must go too.
+    HeaderCopy h;
+    if (!h.read(fd.get()) || h.get().magic != kMagic) return Orphan::not_a_pool;
+    if (os::byte_is_locked(fd.get(), kMemberByte)) return Orphan::in_use;
+    if (h.get().flags & kPersistent) return Orphan::kept_persistent;
+    if (!alone(fd.get())) return Orphan::in_use;
+    const Orphan result = gone();
+    os::unlock_byte(fd.get(), kMemberByte);  // explicitly: a copy of the descriptor in a child would keep it
+    return result;
+}
+
+// ---- leaving ------------------------------------------------------------------------------------------------------------------------------
+
+// Gives the membership byte up; the last one takes the name along. Under pools_mutex.
+void depart(int fd, const Place& place, bool persistent) {
+    os::unlock_byte(fd, kMemberByte);
+    if (persistent || os::lock_byte(fd, kMemberByte, true) != os::ByteLock::taken) return;
+    Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (dirfd) remove_name(dirfd.get(), place);
+    os::unlock_byte(fd, kMemberByte);
+}
+
+// The part after Member::leave. Under pools_mutex.
+void depart(Pool& pool) {
+    Member& m = *pool.member;
+    if (!pool.left && m.fd >= 0 && !descriptor_is_borrowed(&m)) depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
+    pool.left = true;
+    pool.leaving = 0;
+}
+
+// What the last shared_ptr does.
+void let_go(Member* m) noexcept {
+    std::unique_lock guard(pools_mutex());
+    Pool* pool = pool_of(m);
+    // leave_all may be at it in another thread.
+    while (pool != nullptr && pool->leaving == getpid()) {
+        guard.unlock();
+        nap(1'000'000);
+        guard.lock();
+        pool = pool_of(m);
+    }
+    if (pool != nullptr && !pool->left) {
+        pool->leaving = getpid();
+        // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do not wait for that.
+        guard.unlock();
+        m->leave();
+        guard.lock();
+        pool = pool_of(m);
+        if (pool != nullptr) depart(*pool);
+    }
+    std::erase_if(pools(), [m](const auto& p) { return p->member == m; });
+    forget_member(m);
+    delete m;  // under the mutex: a fork must not copy half of it
+}
+
+// Puts a joined member on the books. Under pools_mutex.
+std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place, const struct stat& memory, bool persistent) {
+    Member* m = member.get();
+    m->path = place.directory + "/" + place.name;
+    m->last_one_unlinks = !persistent;
+    auto pool = std::make_unique<Pool>();
+    pool->member = m;
+    pool->place = std::move(place);
+    pool->dev = memory.st_dev;
+    pool->ino = memory.st_ino;
+    pool->persistent = persistent;
+    pool->announced = getpid();
+    std::shared_ptr<Member> shared(member.release(), let_go);
+    pool->shared = shared;
+    pools().push_back(std::move(pool));
+    register_member(m);
+    return shared;
+}
+
+// ---- creating -------------------------------------------------------------------------------------------------------------------------------
+
+int make_memfd() noexcept {
+    int fd = static_cast<int>(syscall(SYS_memfd_create, "onecopy", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
+    if (fd < 0 && errno == EINVAL) fd = static_cast<int>(syscall(SYS_memfd_create, "onecopy", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    return fd;
+}
+
+Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
+    Fd dirfd;
+    if (Status s = trusted_directory(spec.directory, true, dirfd, why); !good(s)) return s;
+    // Taken? Asked again when it counts; now only to save the work. The name of a pool whose members are all dead is free.
+    {
+        struct stat st {};
+        DirectoryLock directory_lock(dirfd.get());
+        if (!directory_lock) return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+        if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && look_behind(dirfd.get(), spec.name, true) != Orphan::removed)
+            return fail(why, "publish the pool", EEXIST);
+    }
+
+    const Geometry g = geometry(spec.capacity, spec.max_processes);
+    const bool others = (spec.mode & 022) != 0;
+    const u64 flags = (spec.persistent ? kPersistent : 0ULL) | (spec.memfd ? kMemfd : 0ULL) | (others ? kOthersMayWrite : 0ULL);
+    Unpublished file;  // destroyed after the descriptor is
+    Fd fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
+    if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
+    // First of all: a hidden file without the byte locked is taken for left behind.
+    if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken) return fail(why, "lock the membership byte");
+    if (fchmod(fd.get(), spec.mode) != 0) return fail(why, "set the mode of the pool file");
+    if (ftruncate(fd.get(), static_cast<off_t>(g.file_size)) != 0) return fail(why, "set the size of the pool file");
+    if (spec.memfd && fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return fail(why, "seal the memfd");
+    if (int error = os::reserve(fd.get(), 0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
+    if (spec.prefault)
+        if (int error = os::reserve(fd.get(), g.heap_off, g.capacity)) return fail(why, "reserve the heap", error);
+
+    auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), g.file_size, true));
+    if (base == nullptr) return fail(why, "map the pool");
+    // A child gets a mapping of its own in Member::fork_child; an inherited one would hold on to our open file description, and so to our locks.
+    if (madvise(base, g.file_size, MADV_DONTFORK) != 0) {
+        const int error = errno;
+        os::unmap(base, g.file_size);
+        return fail(why, "madvise(MADV_DONTFORK)", error);
+    }
+    PoolId id;
+    if (!os::random_bytes(id.id, sizeof id.id)) {
+        const int error = errno;
+        os::unmap(base, g.file_size);
+        return fail(why, "getrandom", error);
+    }
+    format(base, g, flags);
+    copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
+    struct stat memory {};
+    if (fstat(fd.get(), &memory) != 0) {
+        const int error = errno;
+        os::unmap(base, g.file_size);
+        return fail(why, "look at the pool file", error);
+    }
+    // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever fails leaves nothing behind.
+    auto member = std::make_unique<Member>(base, g.file_size, fd.release());
+    format_heap(*member);
+    directory::format(*member);
+    if (Status s = member->check(); !good(s)) return fail(why, "check the new pool", s);
+    if (spec.prefault) {
+        while (madvise(base + g.heap_off, g.capacity, MADV_POPULATE_WRITE) != 0) {
+            if (errno == EINVAL) break;  // a kernel before 5.14: the memory is reserved, only not mapped yet
+            if (errno != EINTR && errno != EAGAIN) return fail(why, "prefault the heap");
+        }
+    }
+    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
+
+    Unpublished rendezvous;
+    Fd text;
+    if (spec.memfd) {
+        text.reset(rendezvous.make(dirfd.get()));
+        if (!text) return fail(why, "create the rendezvous file");
+        if (fchmod(text.get(), 0600) != 0 || !write_all(text.get(), kRendezvous + id.hex() + "\n" + own_line(*member)))
+            return fail(why, "write the rendezvous file");
+    }
+    {
+        DirectoryLock directory_lock(dirfd.get());
+        if (!directory_lock) return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+        // Everything is in place and we are its member: with the name the pool exists, and there is no moment in which it looks deserted.
+        auto publish = [&] { return spec.memfd ? rendezvous.publish(text.get(), spec.name.c_str()) : file.publish(member->fd, spec.name.c_str()); };
+        bool done = publish();
+        if (!done && errno == EEXIST) {
+            done = look_behind(dirfd.get(), spec.name, true) == Orphan::removed && publish();
+            if (!done) return fail(why, "publish the pool", EEXIST);
+        }
+        if (!done) return why = {errno, "publish the pool"}, errno == ENOENT ? Status::system_error : status_of(errno);
+    }
+    Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
+    out = adopt(std::move(member), std::move(place), memory, spec.persistent);
+    return Status::ok;
+}
+
+// ---- opening ----------------------------------------------------------------------------------------------------------------------------------
+
+// One attempt. would_block: somebody is coming or going right now.
+// `rejected` keeps members alive that turned out not to serve: if ours were the last pointer, letting go would need the mutex we hold.
+Status try_open(int dirfd, const std::string& directory, const std::string& name, std::vector<std::shared_ptr<Member>>& rejected,
+                std::shared_ptr<Member>& out, Failure& why) {
+    Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    if (!fd) {
+        if (errno == EISDIR || errno == ENXIO || errno == ENODEV) return fail(why, "not a pool", Status::corrupt);
+        return fail(why, "open the pool file");
+    }
+    struct stat st {};
+    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
+    if (!S_ISREG(st.st_mode)) return fail(why, "not a pool", Status::corrupt);
+    const bool own = st.st_uid == geteuid();
+    if (!own && !(st.st_mode & 022)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+
+    Place place{absolute(directory), name, st.st_dev, st.st_ino, {}, false};
+    if (Rendezvous r; own && read_rendezvous(fd.get(), r)) {
+        place.memfd = true;
+        fd.reset();
+        Reach found = reach_any(r, fd);
+        if (found == Reach::stale) {
+            // Somebody may have added a line since: look again while nobody can.
+            DirectoryLock directory_lock(dirfd);
+            if (!directory_lock) return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+            Fd again(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+            if (!again) return fail(why, "open the rendezvous file");
+            Rendezvous now;
+            if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;  // another pool by now
+            found = reach_any(now, fd);
+            if (found == Reach::stale) {
+                unlinkat(dirfd, name.c_str(), 0);
+                return fail(why, "all members of the pool are gone", Status::no_entry);
+            }
+        }
+        if (found == Reach::out_of_sight) return fail(why, "the pool's members cannot be looked into from here", Status::not_allowed);
+        if (fstat(fd.get(), &st) != 0) return fail(why, "look at the memfd");
+        if (st.st_uid != geteuid()) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    }
+    HeaderCopy copy;
+    if (!copy.read(fd.get())) return fail(why, "not a pool", Status::corrupt);
+    const Header& h = copy.get();
+    if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
+    if (((h.flags & kMemfd) != 0) != place.memfd) return fail(why, "a memfd pool without its memfd", Status::corrupt);
+    // The creator must have meant it, and not only a later chmod.
+    if (!own && !(h.flags & kOthersMayWrite)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    place.id = PoolId::of(h);
+    const bool persistent = (h.flags & kPersistent) != 0;
+
+    for (auto& p : pools()) {
+        if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
+        std::shared_ptr<Member> here = p->shared.lock();
+        if (here == nullptr) continue;
+        if (!p->left && p->leaving != getpid() && here->joined.load()) {
+            if (here->corrupt()) {
+                rejected.push_back(std::move(here));
+                return fail(why, "the pool is marked corrupt", Status::corrupt);
+            }
+            out = std::move(here);
+            return Status::ok;
+        }
+        rejected.push_back(std::move(here));
+    }
+
+    switch (os::lock_byte(fd.get(), kMemberByte, true)) {
+        case os::ByteLock::failed: return fail(why, "lock the membership byte");
+        case os::ByteLock::taken:
+            // Nobody is here: its members have died.
+            if (!persistent) {
+                const Status s = remove_name(dirfd, place);
+                const int error = errno;
+                os::unlock_byte(fd.get(), kMemberByte);
+                if (s != Status::ok && s != Status::no_entry) return why = {error, "remove a dead pool"}, s;
+                return fail(why, "all members of the pool are gone", Status::no_entry);
+            }
+            if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken) return fail(why, "lock the membership byte");
+            break;
+        case os::ByteLock::busy:
+            switch (os::lock_byte(fd.get(), kMemberByte, false)) {
+                case os::ByteLock::failed: return fail(why, "lock the membership byte");
+                case os::ByteLock::busy: return Status::would_block;  // the last one is leaving, or somebody looks whether anybody is here
+                case os::ByteLock::taken: break;
+            }
+    }
+    // We count as a member now: whatever goes wrong, we may be the last one out.
+    auto turn_back = [&](Status s) {
+        const int error = errno;
+        depart(fd.get(), place, persistent);
+        errno = error;
+        return s;
+    };
+    if (fstat(fd.get(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
+    if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock
+        os::unlock_byte(fd.get(), kMemberByte);
+        return Status::would_block;
+    }
+    auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
+    if (base == nullptr) return turn_back(fail(why, "map the pool"));
+    if (madvise(base, h.file_size, MADV_DONTFORK) != 0) {
+        const Status s = fail(why, "madvise(MADV_DONTFORK)");
+        os::unmap(base, h.file_size);
+        return turn_back(s);
+    }
+    // The member owns a descriptor of the same description: turning back still needs one after the member is gone.
+    const int second = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
+    if (second < 0) {
+        const Status s = fail(why, "duplicate the descriptor");
+        os::unmap(base, h.file_size);
+        return turn_back(s);
+    }
+    auto member = std::make_unique<Member>(base, h.file_size, second);
+    if (Status s = member->check(); !good(s)) {
+        fail(why, member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);
+        member.reset();
+        return turn_back(s);
+    }
+    if (Status s = member->join(); !good(s)) {
+        fail(why, "take a slot", s);
+        member.reset();
+        return turn_back(s);
+    }
+    if (place.memfd) {
+        if (Status s = add_line(dirfd, place, *member); !good(s)) {
+            const int error = errno;
+            member->leave();
+            member.reset();
+            turn_back(s);
+            if (s == Status::no_entry) return Status::would_block;  // the last one left: the name says more
+            return why = {error, "add to the rendezvous file"}, s;
+        }
+    }
+    out = adopt(std::move(member), std::move(place), st, persistent);
+    return Status::ok;
+}
+
+}  // namespace
+
+// ---- the interface ------------------------------------------------------------------------------------------------------------------------------
+
+Status check_directory(const std::string& directory, bool create, Failure& why) {
+    Fd fd;
+    return trusted_directory(directory, create, fd, why);
+}
+
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
+    if (!valid_name(spec.name) || is_hidden(spec.name)) return fail(why, "not a valid name", Status::bad_argument);
+    if (spec.capacity == 0 || spec.capacity > kMaxCapacity) return fail(why, "capacity", Status::bad_argument);
+    if (spec.max_processes == 0 || spec.max_processes > kMaxProcesses) return fail(why, "max_processes", Status::bad_argument);
+    if ((spec.mode & ~0666u) != 0 || (spec.mode & 0600) != 0600) return fail(why, "mode", Status::bad_argument);
+    // The memory of a memfd goes with its last member, and its rendezvous is for its owner alone.
+    if (spec.memfd && (spec.persistent || (spec.mode & 066) != 0)) return fail(why, "a memfd pool is neither persistent nor for others", Status::bad_argument);
+    std::lock_guard guard(pools_mutex());
+    return create_locked(spec, out, why);
+}
+
+Status open_pool(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why) {
+    if (!valid_name(name) || is_hidden(name)) return fail(why, "not a valid name", Status::bad_argument);
+    std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
+    std::lock_guard guard(pools_mutex());
+    Fd dirfd;
+    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
+    const std::int64_t end = os::monotonic_ns() + kOpenPatience;
+    for (;;) {
+        const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
+        if (s != Status::would_block) return s;
+        if (os::monotonic_ns() > end) return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
+        nap(500'000);
+    }
+}
+
+Status unlink_pool(Member& m) {
+    std::lock_guard guard(pools_mutex());
+    Pool* pool = pool_of(&m);
+    if (pool == nullptr) return Status::no_entry;
+    Failure why;
+    Fd dirfd;
+    if (Status s = open_directory(pool->place.directory, dirfd, why); !good(s)) return s;
+    const Status s = remove_name(dirfd.get(), pool->place);
+    if (good(s)) {
+        m.last_one_unlinks = false;  // others find that the name is gone, or not theirs, when they look
+        m.path.clear();
+    }
+    return s;
+}
+
+Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove) {
+    if (!valid_name(name)) return Orphan::not_a_pool;
+    std::lock_guard guard(pools_mutex());
+    Failure why;
+    Fd dirfd;
+    if (!good(open_directory(directory, dirfd, why))) return Orphan::failed;
+    DirectoryLock directory_lock(dirfd.get());
+    return directory_lock ? look_behind(dirfd.get(), name, remove) : Orphan::failed;
+}
+
+void announce(Member& m) {
+    std::lock_guard guard(pools_mutex());
+    Pool* pool = pool_of(&m);
+    if (pool == nullptr || !pool->place.memfd || pool->announced == getpid() || pool->left || !m.joined.load()) return;
+    pool->announced = getpid();  // whether it works or not: not finding us is no reason to try on every operation
+    Failure why;
+    Fd dirfd;
+    if (good(open_directory(pool->place.directory, dirfd, why))) add_line(dirfd.get(), pool->place, m);
+}
+
+void leave_all() noexcept {
+    const std::int64_t end = os::monotonic_ns() + 1'000'000'000;
+    std::unique_lock guard(pools_mutex());
+    for (;;) {
+        Pool* next = nullptr;
+        bool others_at_it = false;
+        for (auto& p : pools()) {
+            if (p->left) continue;
+            if (p->leaving == getpid()) others_at_it = true;
+            else next = p.get();
+        }
+        if (next == nullptr) {
+            // Another thread lets one go. Let it finish, but not for ever: what it leaves undone the kernel and the next opener do.
+            if (!others_at_it || os::monotonic_ns() > end) return;
+            guard.unlock();
+            nap(1'000'000);
+            guard.lock();
+            continue;
+        }
+        // The mark keeps the member: let_go waits for it to be gone.
+        next->leaving = getpid();
+        Member* m = next->member;
+        guard.unlock();
+        m->leave();
+        guard.lock();
+        depart(*next);
+    }
+}
+
+}  // namespace onecopy

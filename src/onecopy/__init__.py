@@ -1,0 +1,59 @@
+"""Shared memory for Python processes: data is written once, and read in place by everyone.
+
+>>> import onecopy as oc
+>>> pool = oc.Pool("camera", size="2GiB")
+>>> jobs = pool.queue("jobs")
+>>> jobs.put({"id": 7, "image": image})  # doctest: +SKIP
+"""
+
+from onecopy._native import Ref
+from onecopy.arrays import SharedArray
+from onecopy.default import array, default_pool, empty, put, shared_array, zeros
+from onecopy.errors import (
+    OneCopyError,
+    OwnerDied,
+    OwnerDiedWarning,
+    PoolCorrupted,
+    PoolExists,
+    PoolFull,
+    PoolNotFound,
+    PoolVersionError,
+    ShutDown,
+    StaleRef,
+    Untrusted,
+)
+from onecopy.frames import Frames
+from onecopy.pool import Pool, PoolStats
+from onecopy.queue import Message, Queue
+from onecopy.stream import Stream, Subscription
+
+__all__ = [
+    "Frames",
+    "Message",
+    "OneCopyError",
+    "OwnerDied",
+    "OwnerDiedWarning",
+    "Pool",
+    "PoolCorrupted",
+    "PoolExists",
+    "PoolFull",
+    "PoolNotFound",
+    "PoolStats",
+    "PoolVersionError",
+    "Queue",
+    "Ref",
+    "SharedArray",
+    "ShutDown",
+    "StaleRef",
+    "Stream",
+    "Subscription",
+    "Untrusted",
+    "array",
+    "default_pool",
+    "empty",
+    "put",
+    "shared_array",
+    "zeros",
+]
+
+__version__ = "0.1.0"

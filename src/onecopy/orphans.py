@@ -1,0 +1,56 @@
+"""Pools whose processes have all died, and the directory they lie in."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, TypeAlias
+
+from onecopy import _native
+from onecopy.paths import SUFFIX
+
+__all__ = ["State", "prepare", "sweep"]
+
+State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "not_a_pool", "failed"]
+
+
+def prepare(directory: str) -> None:
+    """Make the pool directory, check that it is safe, and remove what nobody uses any more.
+
+    Parameters
+    ----------
+    directory : str
+        Made with mode 0700 if it is not there.
+
+    Raises
+    ------
+    PermissionError
+        It is a link, belongs to another user, or others may write in it.
+    OSError
+        It cannot be made.
+    """
+    _native.check_directory(directory, True)
+    sweep(directory, remove=True)
+
+
+def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
+    """Find out which pools of a directory are in use.
+
+    Parameters
+    ----------
+    directory : str
+        May be missing.
+    remove : bool
+        Whether to remove those that are not in use and not persistent.
+
+    Returns
+    -------
+    list of (str, str)
+        File names, sorted, and what became of them: "in_use", "removed", "orphan" (in place of
+        "removed", without `remove`), "persistent" (not in use, and to be kept), "not_a_pool", or
+        "failed" (it could not be looked at).
+    """
+    try:
+        filenames = sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX))
+    except FileNotFoundError:
+        return []
+    return [(name, _native.sweep_pool(directory, name, remove)) for name in filenames]

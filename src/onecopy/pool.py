@@ -1,0 +1,806 @@
+"""A pool: one piece of shared memory, and everything that lives in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from weakref import WeakSet
+
+from onecopy import arrays, membership, orphans, paths
+from onecopy.arrays import SharedArray
+from onecopy.errors import OneCopyError, PoolExists, PoolFull, PoolNotFound
+from onecopy.frames import Frames, open_frames
+from onecopy.names import Kind, agree, checked_name, open_or_create
+from onecopy.queue import Queue, open_queue
+from onecopy.sizes import format_size, parse_size
+from onecopy.stream import Stream, open_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    import numpy.typing as npt
+
+    from onecopy._native import Hold, Member, Ref
+    from onecopy.arrays import ShapeLike
+    from onecopy.membership import PoolHandle
+
+__all__ = ["Pool", "PoolStats"]
+
+_Part = TypeVar("_Part", Queue, Stream, Frames)
+
+DEFAULT_PROCESSES = 256
+_MOST_PROCESSES = 512
+_SAME_SIZE = (
+    2 << 20
+)  # bytes by which a pool may be larger than asked for: it is made of whole extents
+_ROUNDS = 100  # of "it is not there: make it; it is there: open it"
+
+
+class PoolStats(NamedTuple):
+    """How full a pool is, at one instant.
+
+    Attributes
+    ----------
+    name : str
+        Of the pool.
+    size : int
+        Bytes for data.
+    used : int
+        Bytes in live blocks: objects, arrays and messages, not the bodies of queues and their kin.
+        0 when nothing is held.
+    free : int
+        ``size`` less what is used and what the bodies take.
+    blocks : int
+        Live blocks that `used` counts.
+    processes : int
+        That are members, this one included.
+    max_processes : int
+        That can be.
+    structures : int
+        Bodies of queues, streams and frames.
+    structure_bytes : int
+        What these take.
+    committed : int
+        Bytes of memory that are reserved for the pool. It grows with use; `Pool.collect` gives back
+        what is free.
+    """
+
+    name: str
+    size: int
+    used: int
+    free: int
+    blocks: int
+    processes: int
+    max_processes: int
+    structures: int
+    structure_bytes: int
+    committed: int
+
+
+class Pool(MutableMapping[str, Any]):
+    """A piece of shared memory in which objects, arrays, queues, streams and frames live.
+
+    ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one, and
+    `open` on finding one. Any process of the same user may join: by the name, or by getting the pool,
+    or anything in it, as an argument, on a queue, or by a fork. The last process that leaves takes
+    the pool along, unless it is persistent.
+
+    A pool is a mapping too, a directory of named objects: ``pool["calibration"] = array``.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Up to 100 letters, digits, dots, hyphens and underscores; or a path, with a slash in it.
+    size : int or str, optional
+        Bytes for data, or such as ``"512MB"`` and ``"2GiB"``. Memory is taken as it is needed.
+        Default: what exists, else half of the free shared memory.
+    backing, max_processes, mode, persistent, prefault
+        For a pool that is made; see `create`.
+
+    Raises
+    ------
+    OneCopyError
+        The pool exists with another size.
+    PoolVersionError, PoolCorrupted, PermissionError
+        The pool exists and cannot be used.
+    PoolFull
+        The machine does not have that much memory.
+    ValueError, TypeError
+        The name or size will not do.
+
+    Notes
+    -----
+    Methods may be called by any number of threads and processes. A forked child is a member by
+    itself. Objects got from the pool outlive the `Pool` object, `close`, and every other process.
+    """
+
+    __slots__ = ("__weakref__", "_id", "_member", "_name", "_parts")
+
+    def __init__(
+        self,
+        name: str | os.PathLike[str],
+        size: int | str | None = None,
+        *,
+        backing: str | os.PathLike[str] = "shm",
+        max_processes: int = DEFAULT_PROCESSES,
+        mode: int = 0o600,
+        persistent: bool = False,
+        prefault: bool = False,
+    ) -> None:
+        asked = None if size is None else parse_size(size)
+        for _ in range(_ROUNDS):
+            try:
+                member = membership.open_file(*paths.locate(name))
+            except PoolNotFound:
+                pass
+            else:
+                self._set(member)
+                self._check_size(asked)
+                return
+            try:
+                self._set(_make(name, asked, backing, max_processes, mode, persistent, prefault))
+            except PoolExists:
+                continue
+            return
+        raise OneCopyError(
+            f"pool {os.fspath(name)!r} keeps appearing and vanishing: other processes make and "
+            "leave it all the time. Let one process keep it open"
+        )
+
+    @classmethod
+    def create(
+        cls,
+        name: str | os.PathLike[str] | None = None,
+        size: int | str | None = None,
+        *,
+        backing: str | os.PathLike[str] = "shm",
+        max_processes: int = DEFAULT_PROCESSES,
+        mode: int = 0o600,
+        persistent: bool = False,
+        prefault: bool = False,
+    ) -> Self:
+        """Make a pool.
+
+        Parameters
+        ----------
+        name : str or path-like, optional
+            As for `Pool`. Default: a random one; the pool is then reached through what lives in it.
+        size : int or str, optional
+            Bytes for data, as for `Pool`. Default: half of the free shared memory.
+        backing : str or path-like, optional
+            Where the memory is.
+
+            ``"shm"``
+                A file in the pool directory, in memory. Where /dev/shm is smaller than `size`
+                (containers often have 64 MB), ``"memfd"`` is used instead, and a line logged.
+            ``"memfd"``
+                Anonymous memory, which /dev/shm does not limit.
+            a path
+                A file on disk, which stays when the last process leaves.
+        max_processes : int, optional
+            How many may be members at a time: 1 to 512.
+        mode : int, optional
+            Permissions of the file. With more than the owner's, objects that another user could
+            have written are not unpickled (`Untrusted`).
+        persistent : bool, optional
+            Whether the pool stays when the last process leaves.
+        prefault : bool, optional
+            Whether to take and touch all memory now, so that nothing waits for it later.
+
+        Returns
+        -------
+        Pool
+
+        Raises
+        ------
+        PoolExists
+            The name is taken.
+        PoolFull
+            The machine does not have that much memory.
+        PermissionError
+            The directory belongs to somebody else, or others may write in it.
+        ValueError, TypeError
+            An argument will not do.
+        """
+        asked = None if size is None else parse_size(size)
+        self = cls.__new__(cls)
+        self._set(_make(name, asked, backing, max_processes, mode, persistent, prefault))
+        return self
+
+    @classmethod
+    def open(cls, name: str | os.PathLike[str]) -> Self:
+        """Join a pool that exists.
+
+        Parameters
+        ----------
+        name : str or path-like
+            As for `Pool`.
+
+        Returns
+        -------
+        Pool
+
+        Raises
+        ------
+        PoolNotFound
+            There is none, or its last process is dead.
+        PoolVersionError
+            It was made by a build with another memory layout.
+        PoolCorrupted
+            It is no pool, or damaged.
+        PermissionError
+            It belongs to another user.
+        """
+        self = cls.__new__(cls)
+        self._set(membership.open_file(*paths.locate(name)))
+        return self
+
+    @classmethod
+    def of(cls, member: Member) -> Self:
+        """Wrap a membership that this process has; for the modules of this package."""
+        self = cls.__new__(cls)
+        self._set(member)
+        return self
+
+    def _set(self, member: Member) -> None:
+        self._member: Member | None = member
+        self._id = member.id
+        self._name = paths.pool_name(member.path)
+        self._parts: WeakSet[Queue | Stream | Frames] = WeakSet()
+
+    def _check_size(self, asked: int | None) -> None:
+        existing = self.member.capacity
+        if asked is not None and not 0 <= existing - asked < _SAME_SIZE:
+            name = self._name
+            self.close()
+            raise OneCopyError(
+                f"pool {name!r} exists with size={existing} ({format_size(existing)}), and was "
+                f"asked for with size={asked} ({format_size(asked)}); leave size out to take it as "
+                "it is, or use another name"
+            )
+
+    # ------------------------------------------------------------------------------- the pool itself
+
+    @property
+    def member(self) -> Member:
+        """This process's membership; for the modules of this package."""
+        member = self._member
+        if member is None:
+            raise OneCopyError(f"pool {self._name!r} was closed here; open it again to use it")
+        return member
+
+    @property
+    def name(self) -> str:
+        """The name, or the path, by which `open` finds the pool."""
+        return self._name
+
+    @property
+    def id(self) -> bytes:
+        """16 random bytes that no other pool has."""
+        return self._id
+
+    @property
+    def size(self) -> int:
+        """Bytes for data."""
+        return self.member.capacity
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called on this object."""
+        return self._member is None
+
+    def stats(self) -> PoolStats:
+        """Tell how full the pool is.
+
+        Returns
+        -------
+        PoolStats
+            All from one instant, as far as one lock reaches.
+        """
+        stats = self.member.stats()
+        return PoolStats(
+            name=self._name,
+            size=stats["capacity"],
+            used=stats["used"],
+            free=stats["capacity"] - stats["used"] - stats["body_bytes"],
+            blocks=stats["blocks"],
+            processes=stats["processes"],
+            max_processes=stats["max_processes"],
+            structures=stats["bodies"],
+            structure_bytes=stats["body_bytes"],
+            committed=stats["committed"],
+        )
+
+    def validate(self) -> list[str]:
+        """Check every invariant of the pool.
+
+        Returns
+        -------
+        list of str
+            The broken ones; empty when the pool is sound. Meant for a pool that nobody is changing:
+            what is under way may look like damage.
+        """
+        return self.member.validate()
+
+    def collect(self) -> int:
+        """Clean up after processes that died, and give free memory back to the system.
+
+        Returns
+        -------
+        int
+            Blocks that dead processes had held, and that are free now. The same happens by itself
+            whenever somebody waits for memory or for a lock.
+        """
+        member = self.member
+        reclaimed = member.collect()
+        member.trim()
+        return reclaimed
+
+    def close(self) -> None:
+        """Let go of the pool in this process.
+
+        Queues, streams and frames made or opened by this object are let go of too, here and not for
+        others. Arrays and references stay valid, and this process stays a member until the last of
+        them is gone. Closing twice does nothing.
+        """
+        if self._member is None:
+            return
+        for part in list(self._parts):
+            part.detach()
+        self._parts.clear()
+        self._member = None
+
+    def unlink(self) -> None:
+        """Take the pool's name away now: nobody else can join, and its members go on.
+
+        Raises
+        ------
+        PoolNotFound
+            It has no name any more.
+        """
+        self.member.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference."""
+        return _rebuild, (membership.handle_of(self.member),)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are the same pool."""
+        return self._id == other._id if isinstance(other, Pool) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __bool__(self) -> bool:
+        """True, also without a named object in it."""
+        return True
+
+    def __repr__(self) -> str:
+        if self._member is None:
+            return f"<onecopy.Pool {self._name!r}, closed>"
+        stats = self.stats()
+        used, size = format_size(stats.used), format_size(stats.size)
+        return f"<onecopy.Pool {self._name!r}, {used} of {size} in use>"
+
+    # --------------------------------------------------------------------------- objects and arrays
+
+    def put(self, obj: Any) -> Ref:
+        """Write an object into the pool, once.
+
+        Parameters
+        ----------
+        obj : object
+            Anything that pickle takes. Arrays and buffers are not pickled; those that already lie in
+            the pool are not written again.
+
+        Returns
+        -------
+        Ref
+            Holds the object; `Ref.get` gives it back, in any process.
+
+        Raises
+        ------
+        PoolFull
+            No room; for an object larger than the pool, at once.
+        Exception
+            What pickle raises for what it cannot pickle. Nothing stays in the pool then.
+
+        Notes
+        -----
+        Arrays of this pool in `obj` become read-only in this process, unless they are shared arrays.
+        """
+        return self.member.put(obj)
+
+    def empty(self, shape: ShapeLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+        """Allocate an array, with whatever was in the memory before.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            C order.
+        dtype : dtype-like, optional
+            Without Python objects. Default: float64.
+
+        Returns
+        -------
+        ndarray
+            Writable, until it is put or sent; aligned to 64 bytes. It holds its memory by itself. An
+            array without elements lies in no pool.
+
+        Raises
+        ------
+        PoolFull
+            No room; for an array larger than the pool, at once.
+        TypeError, ValueError
+            The shape or the dtype will not do.
+        """
+        return arrays.empty(self.member, shape, dtype)
+
+    def zeros(self, shape: ShapeLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+        """Allocate an array of zeros; otherwise as `empty`."""
+        return arrays.empty(self.member, shape, dtype, zero=True)
+
+    def full(
+        self, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike = None
+    ) -> npt.NDArray[Any]:
+        """Allocate an array and fill it; otherwise as `empty`.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            C order.
+        fill_value : scalar or array-like
+            What to fill it with.
+        dtype : dtype-like, optional
+            Default: that of `fill_value`.
+
+        Returns
+        -------
+        ndarray
+            As from `empty`.
+        """
+        return arrays.full(self.member, shape, fill_value, dtype)
+
+    def array(self, obj: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+        """Copy an array, or what numpy can make one of, into the pool.
+
+        Parameters
+        ----------
+        obj : array-like
+            No masked array.
+        dtype : dtype-like, optional
+            Default: that of `obj`.
+
+        Returns
+        -------
+        ndarray
+            As from `empty`; in Fortran order if `obj` is.
+
+        Raises
+        ------
+        PoolFull
+            No room.
+        TypeError
+            A masked array, or one of Python objects.
+        """
+        return arrays.array(self.member, obj, dtype)
+
+    def shared_array(
+        self,
+        shape: ShapeLike | None = None,
+        dtype: npt.DTypeLike = None,
+        name: str | None = None,
+    ) -> SharedArray:
+        """Allocate an array that every process that has it may write, or open one by its name.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            C order. May be left out to open one by its name.
+        dtype : dtype-like, optional
+            Without Python objects. Default: float64, or what exists.
+        name : str, optional
+            The first call with a name makes the array, full of zeros; later ones open it.
+
+        Returns
+        -------
+        SharedArray
+            Zeros at first.
+
+        Raises
+        ------
+        OneCopyError
+            The array of that name has another shape or dtype; or there is none, and no shape.
+        PoolFull
+            No room.
+        """
+        member = self.member
+        asked_shape = None if shape is None else arrays.checked_shape(shape)
+        asked_dtype = None if dtype is None else arrays.checked_dtype(dtype)
+
+        def make(hold: Hold | None) -> SharedArray:
+            if hold is None:
+                if asked_shape is None:
+                    raise OneCopyError(
+                        f"there is no shared array {name!r} in pool {self._name!r} to open; "
+                        "to make it, give its shape"
+                    )
+                made = arrays.empty(member, asked_shape, asked_dtype, zero=True, shared=True)
+                return cast("SharedArray", made)
+            existing = cast("SharedArray", member.ref(hold.handle).get())
+            agree("shared array", name, "shape", asked_shape, existing.shape)
+            agree("shared array", name, "dtype", asked_dtype, existing.dtype)
+            return existing
+
+        return open_or_create(member, Kind.ARRAY, name, make, store=member.put)
+
+    # ------------------------------------------------------------------------------------- channels
+
+    def queue(
+        self,
+        name: str | None = None,
+        maxsize: int | None = None,
+        redeliver: bool | None = None,
+    ) -> Queue:
+        """Make a queue, or open it by its name.
+
+        Parameters
+        ----------
+        name : str, optional
+            The first call with a name, in any process, makes the queue; later ones open it. Without
+            a name it travels by reference.
+        maxsize : int, optional
+            Messages at most; 0: as many as fit the pool. Default: what exists, else 1024.
+        redeliver : bool, optional
+            Must be false in this version.
+
+        Returns
+        -------
+        Queue
+
+        Raises
+        ------
+        OneCopyError
+            The queue of that name has another maxsize.
+        PoolFull
+            No room.
+        ValueError
+            `maxsize` is negative.
+        """
+        return self._own(open_queue(self, name, maxsize, redeliver))
+
+    def stream(
+        self, name: str | None = None, depth: int | None = None, policy: str | None = None
+    ) -> Stream:
+        """Make a stream, or open it by its name.
+
+        Parameters
+        ----------
+        name : str, optional
+            As for `queue`.
+        depth : int, optional
+            Messages that the stream keeps. Default: what exists, else 16.
+        policy : {"lossy", "lossless", "latest"}, optional
+            What happens to a subscriber that falls behind; see `Stream`. Default: what exists, else
+            "lossy".
+
+        Returns
+        -------
+        Stream
+
+        Raises
+        ------
+        OneCopyError
+            The stream of that name has another depth or policy.
+        PoolFull
+            No room.
+        ValueError
+            There is no such policy, or the depth is below 1.
+        """
+        return self._own(open_stream(self, name, depth, policy))
+
+    def frames(
+        self,
+        name: str | None = None,
+        shape: ShapeLike | None = None,
+        dtype: npt.DTypeLike | None = None,
+        count: int | None = None,
+    ) -> Frames:
+        """Make a set of equal arrays that go round, or open it by its name.
+
+        Parameters
+        ----------
+        name : str, optional
+            As for `queue`.
+        shape : int or sequence of int
+            Of each frame.
+        dtype : dtype-like
+            Of each frame.
+        count : int
+            How many frames.
+
+        Returns
+        -------
+        Frames
+
+        Raises
+        ------
+        OneCopyError
+            Those of that name have another shape, dtype or count; or there are none, and shape or
+            count was left out.
+        PoolFull
+            No room for all of them.
+        """
+        return self._own(open_frames(self, name, shape, dtype, count))
+
+    def _own(self, part: _Part) -> _Part:
+        self._parts.add(part)
+        return part
+
+    # ---------------------------------------------------------------------- the directory of objects
+
+    def __getitem__(self, name: str) -> Any:
+        """Build the object of that name; its arrays lie in the pool and are read-only."""
+        member = self.member
+        if not isinstance(name, str):
+            raise KeyError(name)
+        hold = member.name_get(Kind.OBJECT, name)
+        return member.ref(hold.handle).get()
+
+    def __setitem__(self, name: str, obj: Any) -> None:
+        """Write an object under a name; a reference is stored as the object it refers to."""
+        member = self.member
+        checked_name(name)
+        member.name_set(Kind.OBJECT, name, member.put(obj), False)
+
+    def __delitem__(self, name: str) -> None:
+        """Take a name away; whoever has the object keeps it."""
+        member = self.member
+        if not isinstance(name, str):
+            raise KeyError(name)
+        member.name_del(Kind.OBJECT, name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names there are now, in the order in which they were first set."""
+        return iter(self.member.name_list(Kind.OBJECT))
+
+    def __len__(self) -> int:
+        return self.member.name_count(Kind.OBJECT)
+
+    def __contains__(self, name: object) -> bool:
+        member = self.member
+        if not isinstance(name, str):
+            return False
+        try:
+            member.name_get(Kind.OBJECT, name)
+        except KeyError:
+            return False
+        return True
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Give the object of that name, or write `default` under it; one process wins.
+
+        Parameters
+        ----------
+        name : str
+            1 to 200 bytes in UTF-8.
+        default : object, optional
+            What to write if there is none.
+
+        Returns
+        -------
+        object
+            What the name stands for now.
+        """
+        member = self.member
+        try:
+            return self[name]
+        except KeyError:
+            checked_name(name)
+        ref = member.put(default)
+        existing = member.name_set(Kind.OBJECT, name, ref, True)
+        return ref.get() if existing is None else member.ref(existing.handle).get()
+
+
+def _make(
+    name: str | os.PathLike[str] | None,
+    size: int | None,
+    backing: str | os.PathLike[str],
+    max_processes: int,
+    mode: int,
+    persistent: bool,
+    prefault: bool,
+) -> Member:
+    """Make the file of a pool, where `backing` says."""
+    if not 1 <= max_processes <= _MOST_PROCESSES:
+        raise ValueError(
+            f"max_processes={max_processes}: it must be between 1 and {_MOST_PROCESSES}"
+        )
+    backing = os.fspath(backing)
+    memfd = backing == "memfd"
+    if "/" in backing:
+        if name is not None:
+            raise ValueError(
+                f"a pool in the file {backing!r} is named by it; leave out the name "
+                f"{os.fspath(name)!r}"
+            )
+        name = backing
+        persistent = True
+    elif backing not in {"shm", "memfd"}:
+        raise ValueError(
+            f"backing={backing!r}: it is 'shm', 'memfd', or a path (with a slash in it)"
+        )
+    directory, filename = paths.locate(name or f"anon-{os.urandom(8).hex()}")
+    if name is not None and "/" in os.fspath(name) and size is None:
+        raise ValueError(f"size: a pool at a path ({directory}/{filename}) needs one")
+    if size is None:
+        from onecopy.default import default_size
+
+        size = default_size()
+    if directory == paths.pool_directory():
+        orphans.prepare(directory)
+    if "/" not in backing:
+        memfd = _checked_memory(directory, size, memfd)
+    return membership.create(
+        directory,
+        filename,
+        capacity=size,
+        max_processes=max_processes,
+        mode=mode,
+        persistent=persistent,
+        memfd=memfd,
+        prefault=prefault,
+    )
+
+
+def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
+    """Refuse what the machine cannot hold; tell whether the pool is to be a memfd."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > machine and size > machine + _swap():
+        raise PoolFull(
+            f"a pool of {format_size(size)} can never fit: this machine has {format_size(machine)} "
+            "of memory. For data larger than memory, give a path on disk as backing"
+        )
+    if memfd or directory != paths.pool_directory():
+        return memfd
+    system = os.statvfs(directory)
+    free = system.f_bavail * system.f_frsize
+    if size <= free and (paths.has_dev_shm() or "ONECOPY_DIR" in os.environ):
+        return False
+    import logging
+
+    logging.getLogger("onecopy").warning(
+        "%s has %s free, less than the %s of the pool; its memory is a memfd instead, which "
+        "counts against this process's memory limit only",
+        directory,
+        format_size(free),
+        format_size(size),
+    )
+    return True
+
+
+def _swap() -> int:
+    """Give the size of swap space in bytes."""
+    with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - pathlib is not loaded for this
+        for line in lines:
+            if line.startswith("SwapTotal:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _rebuild(handle: PoolHandle) -> Pool:
+    return Pool.of(membership.join(handle))
