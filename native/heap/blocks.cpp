@@ -4,6 +4,7 @@
 
 #include "heap/heap.hpp"
 #include "sync/event_count.hpp"
+#include "sync/inner.hpp"
 
 namespace onecopy {
 namespace {
@@ -99,17 +100,12 @@ void hold_again(Member& m, u32 index) noexcept {
 }
 
 void drop(Member& m, u32 index, Patience& p) noexcept {
-    Block& b = m.block(index);
-    u32 home = kNil;
     {
         std::lock_guard guard(m.mutex);
         if (!m.joined.load(std::memory_order_relaxed) || m.local[index] == 0) return;  // left already: the bits went then
         if (--m.local[index] != 0) return;
-        // Before the bit goes: afterwards the block may be somebody else's.
-        home = b.links[kHome].load_relaxed();
-        clear_bit(m, b);
+        clear_bit(m, m.block(index));
     }
-    if (home != kNil) notify_all(m.header().frame_home[home % 15]);
     try_free(m, index, p);
 }
 
@@ -240,7 +236,8 @@ void take_apart(Member& m, u32 index, std::vector<u32>& work) {
 
 }  // namespace
 
-void finish_free(Member& m, u32 index, Patience& p) noexcept {
+void finish_free(Member& m, u32 index, Patience& outer) noexcept {
+    Inner p(outer);  // what is decided is finished: neither a deadline nor a signal may leave it halfway
     std::vector<u32> work{index};  // not recursion: a chain of messages may be a million long
     while (!work.empty()) {
         const u32 at = work.back();
@@ -256,11 +253,20 @@ void finish_free(Member& m, u32 index, Patience& p) noexcept {
 
 void try_free(Member& m, u32 index, Patience& p) noexcept {
     if (index == 0 || index >= table_top(m)) return;
+    Block& b = m.block(index);
+    bool ours = false;
     {
         std::lock_guard guard(m.mutex);
-        if (!m.joined.load(std::memory_order_relaxed) || !decide(m, m.block(index))) return;
+        if (!m.joined.load(std::memory_order_relaxed)) return;
+        ours = decide(m, b);
     }
-    finish_free(m, index, p);
+    if (ours) return finish_free(m, index, p);
+    // A frame came home if nobody but its home has it. A wake too many is harmless (the block may be another one by now), and the event lies
+    // outside of the body, which may be gone.
+    const u32 home = b.links[kHome].load_relaxed();
+    if (home != kNil && BlockWord{b.word.load()}.state() == BlockState::live && !any_holder(b) && RefsWord{b.refs.load()}.count() == 1) {
+        notify_all(m.header().frame_home[home % 15]);  // all: several bodies share an event
+    }
 }
 
 }  // namespace onecopy

@@ -14,7 +14,6 @@
 #include "frames/frames.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
-#include "sync/event_count.hpp"
 
 namespace onecopy {
 namespace {
@@ -73,8 +72,7 @@ void clean(Member& m, u32 slot) noexcept {
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
         // Entries of every state: it may have died while it looked at a stale handle or before it committed an allocation.
-        const bool held = (b.holder_word(slot / 64).load() & bit) != 0;
-        if (held) b.holder_word(slot / 64).fetch_and(~bit);
+        if (b.holder_word(slot / 64).load() & bit) b.holder_word(slot / 64).fetch_and(~bit);
         BlockWord w{b.word.load()};
         if (w.slot() == slot && w.state() == BlockState::tentative) {
             u64 expected = w.raw;
@@ -86,12 +84,8 @@ void clean(Member& m, u32 slot) noexcept {
             if (w.raw == ours || b.word.cas(expected, ours)) finish_free(m, i, wait);
             continue;
         }
-        const u32 home = b.links[kHome].load_relaxed();
-        const BlockState state = BlockWord{b.word.load()}.state();
-        if (state == BlockState::live) {
-            if (held && home != kNil) notify_all(m.header().frame_home[home % 15]);
-            try_free(m, i, wait);  // also what it had let go of without getting to free it
-        }
+        // Also what it had let go of without getting to free it; and a frame's home hears of it.
+        if (BlockWord{b.word.load()}.state() == BlockState::live) try_free(m, i, wait);
     }
     row.swept.store_relaxed(row.swept.load_relaxed() + 1);
 }

@@ -110,8 +110,14 @@ bool is_hidden(const std::string& name) noexcept { return name.starts_with(kHidd
 
 // ---- the directory ------------------------------------------------------------------------------------------------------------
 
+// With a slash at its end a symbolic link would be followed in spite of O_NOFOLLOW.
+std::string bare(std::string directory) {
+    while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
+    return directory;
+}
+
 Status open_directory(const std::string& directory, Fd& out, Failure& why) {
-    out.reset(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    out.reset(open(bare(directory).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
     if (errno == ENOTDIR) return why = {ENOTDIR, "pool directory is a link or no directory"}, Status::not_allowed;
@@ -119,7 +125,7 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
 }
 
 Status trusted_directory(const std::string& directory, bool create, Fd& out, Failure& why) {
-    if (create && mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return fail(why, "make the pool directory");
+    if (create && mkdir(bare(directory).c_str(), 0700) != 0 && errno != EEXIST) return fail(why, "make the pool directory");
     if (Status s = open_directory(directory, out, why); !good(s)) return s;
     struct stat st {};
     if (fstat(out.get(), &st) != 0) return fail(why, "look at the pool directory");
@@ -234,10 +240,9 @@ Pool* pool_of(const Member* m) noexcept {
 }
 
 std::string absolute(const std::string& directory) {
-    if (directory.starts_with('/')) return directory;
     char here[PATH_MAX];
-    if (getcwd(here, sizeof here) == nullptr) return directory;
-    return std::string(here) + "/" + directory;
+    if (directory.starts_with('/') || getcwd(here, sizeof here) == nullptr) return bare(directory);
+    return std::string(here) + "/" + bare(directory);
 }
 
 // ---- the rendezvous of a memfd ------------------------------------------------------------------------------------------------------
@@ -509,6 +514,15 @@ void depart(Pool& pool) {
     pool.leaving = 0;
 }
 
+void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
+    pool.leaving = getpid();  // keeps the member: let_go waits until the mark is gone
+    // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do not wait for that.
+    guard.unlock();
+    pool.member->leave();
+    guard.lock();
+    depart(pool);
+}
+
 // What the last shared_ptr does.
 void let_go(Member* m) noexcept {
     std::unique_lock guard(pools_mutex());
@@ -520,15 +534,7 @@ void let_go(Member* m) noexcept {
         guard.lock();
         pool = pool_of(m);
     }
-    if (pool != nullptr && !pool->left) {
-        pool->leaving = getpid();
-        // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do not wait for that.
-        guard.unlock();
-        m->leave();
-        guard.lock();
-        pool = pool_of(m);
-        if (pool != nullptr) depart(*pool);
-    }
+    if (pool != nullptr && !pool->left) leave_marked(guard, *pool);
     std::erase_if(pools(), [m](const auto& p) { return p->member == m; });
     forget_member(m);
     delete m;  // under the mutex: a fork must not copy half of it
@@ -574,8 +580,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     }
 
     const Geometry g = geometry(spec.capacity, spec.max_processes);
-    const bool others = (spec.mode & 022) != 0;
-    const u64 flags = (spec.persistent ? kPersistent : 0ULL) | (spec.memfd ? kMemfd : 0ULL) | (others ? kOthersMayWrite : 0ULL);
+    auto flag = [](bool set, HeaderFlags which) { return set ? static_cast<u64>(which) : 0; };
+    const u64 flags = flag(spec.persistent, kPersistent) | flag(spec.memfd, kMemfd) | flag((spec.mode & 022) != 0, kOthersMayWrite);
     Unpublished file;  // destroyed after the descriptor is
     Fd fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
@@ -718,10 +724,8 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         case os::ByteLock::taken:
             // Nobody is here: its members have died.
             if (!persistent) {
-                const Status s = remove_name(dirfd, place);
-                const int error = errno;
+                remove_name(dirfd, place);  // if that fails there is no such pool all the same
                 os::unlock_byte(fd.get(), kMemberByte);
-                if (s != Status::ok && s != Status::no_entry) return why = {error, "remove a dead pool"}, s;
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
             if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken) return fail(why, "lock the membership byte");
@@ -873,14 +877,14 @@ void leave_all() noexcept {
             guard.lock();
             continue;
         }
-        // The mark keeps the member: let_go waits for it to be gone.
-        next->leaving = getpid();
-        Member* m = next->member;
-        guard.unlock();
-        m->leave();
-        guard.lock();
-        depart(*next);
+        leave_marked(guard, *next);
     }
+}
+
+void leave_pool(Member& m) noexcept {
+    std::unique_lock guard(pools_mutex());
+    Pool* pool = pool_of(&m);
+    if (pool != nullptr && !pool->left && pool->leaving != getpid()) leave_marked(guard, *pool);
 }
 
 }  // namespace onecopy

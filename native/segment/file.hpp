@@ -36,6 +36,8 @@ Status check_directory(const std::string& directory, bool create, Failure& why);
 // for other pools, or twice in a process. Not from inside a fork handler, and with no Member::mutex nor shared lock held.
 void announce(Member& m);
 
+// Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around. Idempotent.
+void leave_pool(Member& m) noexcept;
 // At exit: leave every pool (views stay mapped), so that the last one out removes the name.
 void leave_all() noexcept;
 

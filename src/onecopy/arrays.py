@@ -1,11 +1,12 @@
 """Arrays in a pool.
 
 An array made by `Pool.empty` and its kin is an ordinary `numpy.ndarray` whose memory lies in the
-pool. It keeps its memory by itself: at the end of its chain of bases is a *lease*, and the memory is
-free once the last lease on it, in any process, is gone. When it is sent or put, it goes by reference
-and becomes read-only in the sender: from then on it belongs to its readers.
+pool. It keeps its memory by itself: at the end of its chain of bases is a *lease*, and the memory
+is free once the last lease on it, in any process, is gone. When it is sent or put, it goes by
+reference and becomes read-only in the sender: from then on it belongs to its readers.
 
-`SharedArray` is the exception: writable in every process that has it, and nobody's turn is arranged.
+`SharedArray` is the exception: writable in every process that has it, and nobody's turn is
+arranged.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from onecopy._native import Member, Ref
+    from onecopy._native import Member
     from onecopy.membership import PoolHandle
 
 __all__ = ["SharedArray", "empty", "lease_of", "seal"]
@@ -38,11 +39,12 @@ class SharedArray(np.ndarray[Any, Any]):
     ordinary array in ordinary memory, as with `numpy.memmap`. Nothing keeps two processes from
     writing at the same time: use a lock, or let each write a part of its own.
 
-    It is pickled by reference, also as an argument of a child process. A pickle keeps nothing alive:
-    unpickling raises `StaleRef` if no process had the array any more. On a queue it stays alive.
+    It is pickled by reference, also as an argument of a child process. A pickle keeps nothing
+    alive: unpickling raises `StaleRef` if no process had the array any more. On a queue it stays
+    alive.
     """
 
-    def __array_wrap__(  # type: ignore[override]  # numpy 1.26 passes no return_scalar
+    def __array_wrap__(
         self,
         array: npt.NDArray[Any],
         context: Any = None,
@@ -63,7 +65,7 @@ class SharedArray(np.ndarray[Any, Any]):
             return part.view(np.ndarray)
         return part
 
-    def copy(self, order: Any = "C") -> npt.NDArray[Any]:  # type: ignore[override]  # not a SharedArray
+    def copy(self, order: Any = "C") -> npt.NDArray[Any]:  # type: ignore[override]  # plain
         """Copy into ordinary memory, as an ordinary array."""
         return self.view(np.ndarray).copy(order)
 
@@ -80,7 +82,7 @@ class SharedArray(np.ndarray[Any, Any]):
             self.dtype,
             self.shape,
             self.strides,
-            address(self) - address(np.frombuffer(lease, np.uint8)),
+            address(self) - address(np.frombuffer(memoryview(lease), np.uint8)),
         )
 
     def __reduce__(self) -> Any:
@@ -161,13 +163,13 @@ def checked_shape(shape: ShapeLike) -> tuple[int, ...]:
     return result
 
 
-def checked_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     """Turn a dtype as numpy takes it into one that shared memory can hold.
 
     Parameters
     ----------
     dtype : dtype-like
-        Without Python objects in it.
+        Without Python objects in it. None: float64, as in numpy.
 
     Returns
     -------
@@ -190,7 +192,7 @@ def checked_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 def empty(
     member: Member,
     shape: ShapeLike,
-    dtype: npt.DTypeLike = None,
+    dtype: npt.DTypeLike | None = None,
     *,
     zero: bool = False,
     shared: bool = False,
@@ -231,7 +233,7 @@ def empty(
 
 
 def full(
-    member: Member, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike = None
+    member: Member, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike | None = None
 ) -> npt.NDArray[Any]:
     """Allocate an array in a pool and fill it; see `Pool.full`."""
     if dtype is None:
@@ -241,7 +243,7 @@ def full(
     return array
 
 
-def array(member: Member, obj: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+def array(member: Member, obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """Copy something like an array into a pool; see `Pool.array`."""
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError(
@@ -268,4 +270,4 @@ def _rebuild_shared(
     from onecopy.membership import join
 
     lease = join(pool).lease(handle)
-    return SharedArray(shape, dtype, lease, offset, strides)
+    return SharedArray(shape, dtype, memoryview(lease), offset, strides)

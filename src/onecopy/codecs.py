@@ -1,9 +1,9 @@
 """Objects to bytes and back, with the large parts left where they are.
 
-None, bool, int, float, str, bytes, small tuples of them, and arrays by themselves are encoded by the
-native core. This module does the rest with pickle's protocol 5: what it yields is a short pickle and a
-list of buffers. The core copies a buffer into the pool, unless it already lies there: then only its
-place travels.
+None, bool, int, float, str, bytes, small tuples of them, and arrays by themselves are encoded by
+the native core. This module does the rest with pickle's protocol 5: what it yields is a short
+pickle and a list of buffers. The core copies a buffer into the pool, unless it already lies there:
+then only its place travels.
 
 Arrays inside other objects (`{"id": 7, "image": image}`, a list of them, a data frame's columns):
 
@@ -11,9 +11,9 @@ Arrays inside other objects (`{"id": 7, "image": image}`, a list of them, a data
 array                                     how it travels
 ========================================  =======================================================
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
-elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if it is F-contiguous)
-elsewhere, less than 4 KiB                inside the pickle; the receiver gets a private, writable copy
-of Python objects, or a subclass          as pickle does it
+elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
+elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
+one of Python objects, or a subclass          as pickle does it
 ========================================  =======================================================
 
 What lies in a pool is read-only for the receiver, except a `SharedArray`.
@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy._native import Lease
 from onecopy.arrays import SharedArray, lease_of
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from _typeshed import ReadableBuffer
+
+    from onecopy._native import Lease
 
 __all__ = ["OUT_OF_BAND", "decode", "encode"]
 
@@ -84,7 +85,8 @@ def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
     Returns
     -------
     object
-        Equal to the original. Only for data that this user has written: pickle runs what it is told.
+        Equal to the original. Only for data that this user has written: pickle runs what it is
+        told.
     """
     return pickle.loads(data, buffers=buffers)
 
@@ -93,7 +95,8 @@ class _Pickler(pickle.Pickler):
     """Pickle with arrays by reference and large buffers out of band."""
 
     def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer]) -> None:
-        # Not a method of self: that would be a cycle, which keeps arrays alive until it is collected.
+        # Not a method of self: that would be a cycle, which keeps arrays alive until it is
+        # collected.
         self._own: list[pickle.PickleBuffer] = []
         self.sent: list[npt.NDArray[Any]] = []
         super().__init__(file, 5, buffer_callback=_callback(buffers, self._own))
@@ -128,7 +131,7 @@ class _Pickler(pickle.Pickler):
         return _whole, (self._out_of_band(flat), _spell(obj.dtype), obj.shape, order)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
-        buffer = pickle.PickleBuffer(memory)
+        buffer = pickle.PickleBuffer(memory.data)
         self._own.append(buffer)
         return buffer
 
@@ -156,7 +159,7 @@ def _callback(
 
 def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8], int]:
     """Give the bytes from the array's lowest to its highest element, and where its first one is."""
-    memory = np.frombuffer(lease, np.uint8)
+    memory = np.frombuffer(memoryview(lease), np.uint8)
     base: int = memory.__array_interface__["data"][0]
     first: int = array.__array_interface__["data"][0]
     low = high = first
@@ -175,7 +178,7 @@ def _spell(dtype: np.dtype[Any]) -> str | np.dtype[Any]:
 
 
 def _view(
-    buffer: ReadableBuffer,
+    buffer: Any,
     dtype: str | np.dtype[Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
@@ -188,7 +191,7 @@ def _view(
 
 
 def _whole(
-    buffer: ReadableBuffer, dtype: str | np.dtype[Any], shape: tuple[int, ...], order: str
+    buffer: Any, dtype: str | np.dtype[Any], shape: tuple[int, ...], order: str
 ) -> npt.NDArray[Any]:
     """Rebuild an array that was copied into the pool."""
     return np.ndarray(shape, np.dtype(dtype), buffer, order="F" if order == "F" else "C")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onecopy._native import Member, Ref
-    from onecopy.arrays import SharedArray, ShapeLike
+    from onecopy.arrays import ShapeLike, SharedArray
 
 __all__ = [
     "adopt",
@@ -42,8 +42,8 @@ _lock = threading.Lock()
 def default_pool() -> Pool:
     """Give the pool that the functions of the package work on; make it on first use.
 
-    Its size is ``ONECOPY_POOL_SIZE`` (such as ``2GiB``), else half of the free shared memory, at most
-    half of the machine's memory. Memory is taken as it is needed.
+    Its size is ``ONECOPY_POOL_SIZE`` (such as ``2GiB``), else half of the free shared memory, at
+    most half of the machine's memory. Memory is taken as it is needed.
 
     Returns
     -------
@@ -137,23 +137,23 @@ def put(obj: Any) -> Ref:
     return default_pool().put(obj)
 
 
-def empty(shape: ShapeLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+def empty(shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """Allocate an array in the default pool; see `Pool.empty`."""
     return default_pool().empty(shape, dtype)
 
 
-def zeros(shape: ShapeLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+def zeros(shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """Allocate an array of zeros in the default pool; see `Pool.zeros`."""
     return default_pool().zeros(shape, dtype)
 
 
-def array(obj: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+def array(obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """Copy an array into the default pool; see `Pool.array`."""
     return default_pool().array(obj, dtype)
 
 
 def shared_array(
-    shape: ShapeLike | None = None, dtype: npt.DTypeLike = None, name: str | None = None
+    shape: ShapeLike | None = None, dtype: npt.DTypeLike | None = None, name: str | None = None
 ) -> SharedArray:
     """Allocate a writable shared array in the default pool; see `Pool.shared_array`."""
     return default_pool().shared_array(shape, dtype, name)

@@ -1,8 +1,8 @@
 """Frames: a fixed number of equal arrays that go round.
 
-A producer acquires a frame, fills it in place, and sends it on a queue or stream; it comes home when
-the last process that looks at it lets go. Nothing is allocated while the frames are in use, and a
-producer that is faster than its consumers waits for a frame instead of filling the pool.
+A producer acquires a frame, fills it in place, and sends it on a queue or stream; it comes home
+when the last process that looks at it lets go. Nothing is allocated while the frames are in use,
+and a producer that is faster than its consumers waits for a frame instead of filling the pool.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class Frames(FramesBase):
         ------
         ndarray
             A writable frame, with what was in it before. When the block ends the array is emptied
-            (its shape is then ``(0,)``) and this process lets go of the frame: it is home at once, or
-            with the last receiver if it was sent. If something else refers to the array or a part
-            of it by then, the frame stays with that instead.
+            (its shape is then ``(0,)``) and this process lets go of the frame: it is home at once,
+            or with the last receiver if it was sent. If something else refers to the array or a
+            part of it by then, the frame stays with that instead.
 
         Raises
         ------
@@ -106,10 +106,11 @@ class Frames(FramesBase):
         finally:
             lent.flags.writeable = False
             # Views of the array refer to the frame that it views, not to the array itself (numpy
-            # shortens chains of bases), so these keep the frame out. What refers to the array itself
-            # would be left without memory: it may be emptied if that is only the block's variable.
+            # shortens chains of bases), so these keep the frame out. What refers to the array
+            # itself would be left without memory: it may be emptied if that is only the block's
+            # variable.
             if sys.getrefcount(lent) <= _references_to_a_lent_array():
-                lent.__setstate__((1, (0,), lent.dtype, False, b""))
+                lent.__setstate__((1, (0,), lent.dtype, np.False_, b""))
 
     def close(self) -> None:
         """Let go of the frames in this process; whoever else has them goes on.
@@ -165,7 +166,7 @@ def open_frames(
 
 
 def _checked(
-    shape: ShapeLike, dtype: npt.DTypeLike, count: int
+    shape: ShapeLike, dtype: npt.DTypeLike | None, count: int
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     shape, dtype, count = checked_shape(shape), checked_dtype(dtype), operator.index(count)
     if 0 in shape or not dtype.itemsize:
@@ -206,7 +207,7 @@ def _make(
 ) -> Frames:
     frames = Frames.__new__(Frames)
     FramesBase.__init__(frames, hold, member, shape, dtype, count)
-    frames._name = name  # noqa: SLF001 - ours
+    frames._name = name
     return frames
 
 

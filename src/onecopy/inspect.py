@@ -57,8 +57,8 @@ class Holder(NamedTuple):
     pid : int
         As the process itself sees it; in another container it means something else.
     start_ticks : int
-        When it started, in clock ticks since boot, as in ``/proc/PID/stat``; tells one process from a
-        later one with the same pid.
+        When it started, in clock ticks since boot, as in ``/proc/PID/stat``; tells one process from
+        a later one with the same pid.
     alive : bool
         Whether it lives.
     blocks, bytes : int

@@ -1,4 +1,4 @@
-"""This process's memberships in pools: joined once, found by handle, left at exit.
+"""Memberships of this process in pools: joined once, found by handle, left at exit.
 
 A pool's *handle* is what a pickled reference carries: ``(id, path, default)``. `id` are 16 random
 bytes, `path` is the pool's file, and `default` says that it is the default pool of the process that

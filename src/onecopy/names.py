@@ -79,8 +79,8 @@ def open_or_create(
     name : str or None
         None: create one without a name.
     make : callable
-        Called with None to create, with a hold of what exists to open. Raises if the arguments of the
-        call contradict it.
+        Called with None to create, with a hold of what exists to open. Raises if the arguments of
+        the call contradict it.
     store : callable
         Gives what the name shall refer to, for a thing that was created. Default: the thing itself.
 

@@ -50,7 +50,8 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
         "failed" (it could not be looked at).
     """
     try:
-        filenames = sorted(name for name in os.listdir(directory) if name.endswith(SUFFIX))
+        with os.scandir(directory) as entries:
+            filenames = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
     except FileNotFoundError:
         return []
     return [(name, _native.sweep_pool(directory, name, remove)) for name in filenames]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths
-from onecopy.arrays import SharedArray
 from onecopy.errors import OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
 from onecopy.names import Kind, agree, checked_name, open_or_create
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onecopy._native import Hold, Member, Ref
-    from onecopy.arrays import ShapeLike
+    from onecopy.arrays import ShapeLike, SharedArray
     from onecopy.membership import PoolHandle
 
 __all__ = ["Pool", "PoolStats"]
@@ -83,10 +82,10 @@ class PoolStats(NamedTuple):
 class Pool(MutableMapping[str, Any]):
     """A piece of shared memory in which objects, arrays, queues, streams and frames live.
 
-    ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one, and
-    `open` on finding one. Any process of the same user may join: by the name, or by getting the pool,
-    or anything in it, as an argument, on a queue, or by a fork. The last process that leaves takes
-    the pool along, unless it is persistent.
+    ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one,
+    and `open` on finding one. Any process of the same user may join: by the name, or by getting the
+    pool, or anything in it, as an argument, on a queue, or by a fork. The last process that leaves
+    takes the pool along, unless it is persistent.
 
     A pool is a mapping too, a directory of named objects: ``pool["calibration"] = array``.
 
@@ -262,11 +261,11 @@ class Pool(MutableMapping[str, Any]):
                 "it is, or use another name"
             )
 
-    # ------------------------------------------------------------------------------- the pool itself
+    # ----------------------------------------------------------------------------- the pool itself
 
     @property
     def member(self) -> Member:
-        """This process's membership; for the modules of this package."""
+        """The membership of this process; for the modules of this package."""
         member = self._member
         if member is None:
             raise OneCopyError(f"pool {self._name!r} was closed here; open it again to use it")
@@ -386,7 +385,7 @@ class Pool(MutableMapping[str, Any]):
         return hash(self._id)
 
     def __bool__(self) -> bool:
-        """True, also without a named object in it."""
+        """Say true, also without a named object in it."""
         return True
 
     def __repr__(self) -> str:
@@ -404,8 +403,8 @@ class Pool(MutableMapping[str, Any]):
         Parameters
         ----------
         obj : object
-            Anything that pickle takes. Arrays and buffers are not pickled; those that already lie in
-            the pool are not written again.
+            Anything that pickle takes. Arrays and buffers are not pickled; those that already lie
+            in the pool are not written again.
 
         Returns
         -------
@@ -421,11 +420,12 @@ class Pool(MutableMapping[str, Any]):
 
         Notes
         -----
-        Arrays of this pool in `obj` become read-only in this process, unless they are shared arrays.
+        Arrays of this pool in `obj` become read-only in this process, unless they are shared
+        arrays.
         """
         return self.member.put(obj)
 
-    def empty(self, shape: ShapeLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    def empty(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Allocate an array, with whatever was in the memory before.
 
         Parameters
@@ -438,8 +438,8 @@ class Pool(MutableMapping[str, Any]):
         Returns
         -------
         ndarray
-            Writable, until it is put or sent; aligned to 64 bytes. It holds its memory by itself. An
-            array without elements lies in no pool.
+            Writable, until it is put or sent; aligned to 64 bytes. It holds its memory by itself.
+            An array without elements lies in no pool.
 
         Raises
         ------
@@ -450,12 +450,12 @@ class Pool(MutableMapping[str, Any]):
         """
         return arrays.empty(self.member, shape, dtype)
 
-    def zeros(self, shape: ShapeLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    def zeros(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Allocate an array of zeros; otherwise as `empty`."""
         return arrays.empty(self.member, shape, dtype, zero=True)
 
     def full(
-        self, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike = None
+        self, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike | None = None
     ) -> npt.NDArray[Any]:
         """Allocate an array and fill it; otherwise as `empty`.
 
@@ -475,7 +475,7 @@ class Pool(MutableMapping[str, Any]):
         """
         return arrays.full(self.member, shape, fill_value, dtype)
 
-    def array(self, obj: npt.ArrayLike, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    def array(self, obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Copy an array, or what numpy can make one of, into the pool.
 
         Parameters
@@ -502,7 +502,7 @@ class Pool(MutableMapping[str, Any]):
     def shared_array(
         self,
         shape: ShapeLike | None = None,
-        dtype: npt.DTypeLike = None,
+        dtype: npt.DTypeLike | None = None,
         name: str | None = None,
     ) -> SharedArray:
         """Allocate an array that every process that has it may write, or open one by its name.
@@ -651,7 +651,7 @@ class Pool(MutableMapping[str, Any]):
         self._parts.add(part)
         return part
 
-    # ---------------------------------------------------------------------- the directory of objects
+    # -------------------------------------------------------------------- the directory of objects
 
     def __getitem__(self, name: str) -> Any:
         """Build the object of that name; its arrays lie in the pool and are read-only."""

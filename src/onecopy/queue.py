@@ -1,8 +1,8 @@
 """A queue of objects between any processes.
 
 Large parts of an object go into the pool once, and the queue moves where they are. A queue that is
-referred to by a name, another queue, or a process stays; an anonymous one goes with the last process
-that has it.
+referred to by a name, another queue, or a process stays; an anonymous one goes with the last
+process that has it.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
 def _make(member: Member, hold: Hold | None, maxsize: int, name: str | None) -> Queue:
     queue = Queue.__new__(Queue)
     QueueBase.__init__(queue, hold, member, maxsize, 0)
-    queue._name = name  # noqa: SLF001 - ours
+    queue._name = name
     return queue
 
 

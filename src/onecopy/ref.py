@@ -4,8 +4,8 @@ A `Ref` is what `Pool.put` returns: the object lies in the pool once, and `Ref.g
 there, in any process that has the reference, without copying its arrays and buffers.
 
 A reference holds its object: the memory is free once no process has a reference, no queue or name
-has the object, and no array got from it is left. A *pickled* reference holds nothing; a reference on
-a queue does.
+has the object, and no array got from it is left. A *pickled* reference holds nothing; a reference
+on a queue does.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def parse_size(size: SupportsIndex | str, what: str = "size") -> int:
     Parameters
     ----------
     size : int or str
-        Bytes, or a number with a unit: ``"512MB"`` is 512,000,000, ``"2GiB"`` is 2 × 1024³.
+        Bytes, or a number with a unit: ``"512MB"`` is 512,000,000, ``"2GiB"`` is 2 * 1024**3.
         Units are B, KB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024), in
         any case, the B optional.
     what : str, optional

@@ -117,7 +117,7 @@ def _checked_policy(policy: object) -> int:
 def _make(member: Member, hold: Hold | None, depth: int, policy: int, name: str | None) -> Stream:
     stream = Stream.__new__(Stream)
     StreamBase.__init__(stream, hold, member, depth, policy)
-    stream._name = name  # noqa: SLF001 - ours
+    stream._name = name
     return stream
 
 
