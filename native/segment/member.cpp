@@ -188,15 +188,16 @@ void Member::fork_parent() noexcept {
 void Member::fork_child() noexcept {
     // The segment was mapped MADV_DONTFORK: there is nothing at `base` now.
     const int own = child_fd_ >= 0 ? child_fd_ : os::open_again(fd);
-    const int use = own >= 0 ? own : fd;
-    if (mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, use, 0) == MAP_FAILED) {
-        abort();  // every view of this child would be a segmentation fault later; say so here
+    // Mapping through the parent's description instead would keep the parent's locks alive in us after its death: others would wait for it forever.
+    // No mapping at all would make every view of this child a segmentation fault later. So it ends here, and says why.
+    if (own < 0 || mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, own, 0) == MAP_FAILED) {
+        constexpr char kWhy[] = "onecopy: a forked child could not map the pool again (too many open files?)\n";
+        if (write(STDERR_FILENO, kWhy, sizeof kWhy - 1) < 0) abort();
+        abort();
     }
     madvise(base, length, MADV_DONTFORK);
-    if (own >= 0) {
-        close(fd);  // close only: unlocking would unlock the parent
-        fd = own;
-    }
+    close(fd);  // close only: unlocking would unlock the parent
+    fd = own;
     child_fd_ = -1;
     if (!joined) return;
     if (child_slot_ == kNoSlot) {

@@ -39,7 +39,7 @@ def build() -> typer.Typer:
     """
     import typer
 
-    from onecopy.cli import demo
+    from onecopy.cli import demo, pools
 
     app = typer.Typer(
         help="Shared memory for Python processes: data is written once and read in place.",
@@ -51,11 +51,10 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    # A callback makes typer keep the command names even while there is only one command.
-    app.callback()(_group)
     app.command("demo")(demo.demo)
+    app.command("ls")(pools.ls)
+    app.command("inspect")(pools.inspect_pool)
+    app.command("holders")(pools.holders)
+    app.command("gc")(pools.gc)
+    app.command("doctor")(pools.doctor)
     return app
-
-
-def _group() -> None:
-    """Hold the options that all commands share: none so far."""
