@@ -11,7 +11,7 @@ import contextlib
 import functools
 import operator
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -110,7 +110,7 @@ class Frames(FramesBase):
             # itself would be left without memory: it may be emptied if that is only the block's
             # variable.
             if sys.getrefcount(lent) <= _references_to_a_lent_array():
-                lent.__setstate__((1, (0,), lent.dtype, np.False_, b""))
+                cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
 
     def close(self) -> None:
         """Let go of the frames in this process; whoever else has them goes on.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from onecopy import orphans, paths
+from onecopy import membership, orphans, paths
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind
 from onecopy.pool import Pool, PoolStats
@@ -94,7 +94,7 @@ class PoolView(NamedTuple):
     names : dict of str to list of str
         Named things by their kind: "object", "queue", "stream", "frames", "array".
     holders : list of Holder
-        Its members, the largest holder first.
+        Its members, the largest holder first; without this process if it only looks.
     problems : list of str
         Broken invariants; see `Pool.validate`.
     """
@@ -156,6 +156,7 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
         As `Pool.open`.
     """
+    visiting = not membership.has_joined(*paths.locate(name))
     with Pool.open(name) as pool:
         member = pool.member
         return PoolView(
@@ -165,7 +166,7 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
             persistent=member.persistent,
             memfd=member.memfd,
             names={kind.name.lower(): member.name_list(kind) for kind in Kind},
-            holders=_holders(member),
+            holders=_holders(member, visiting),
             problems=member.validate() if validate else [],
         )
 
@@ -188,8 +189,9 @@ def holders(name: str | os.PathLike[str]) -> list[Holder]:
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
         As `Pool.open`.
     """
+    visiting = not membership.has_joined(*paths.locate(name))
     with Pool.open(name) as pool:
-        return _holders(pool.member)
+        return _holders(pool.member, visiting)
 
 
 def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]:
@@ -217,5 +219,9 @@ def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]
     ]
 
 
-def _holders(member: Member) -> list[Holder]:
-    return [Holder(**holder) for holder in member.holders()]
+def _holders(member: Member, visiting: bool) -> list[Holder]:
+    return [
+        Holder(**holder)
+        for holder in member.holders()
+        if not (visiting and holder["slot"] == member.slot)
+    ]

@@ -134,6 +134,23 @@ def join(handle: PoolHandle) -> Member:
     return member
 
 
+def has_joined(directory: str, filename: str) -> bool:
+    """Tell whether this process is a member of the pool in that file.
+
+    Parameters
+    ----------
+    directory, filename : str
+        Of the file.
+
+    Returns
+    -------
+    bool
+        From what this process knows, without a look at the file.
+    """
+    path = f"{directory}/{filename}"
+    return any(member.path == path and member.joined for member in list(_members.values()))
+
+
 def handle_of(member: Member) -> PoolHandle:
     """Give the handle by which any process of this user can join the pool.
 

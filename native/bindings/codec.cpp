@@ -1,0 +1,216 @@
+#include "bindings/codec.hpp"
+
+#include "bindings/errors.hpp"
+#include "bindings/patience.hpp"
+#include "bindings/ref.hpp"
+
+namespace onecopy::py {
+
+Hooks hooks;
+
+Status AtOnce::allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept {
+    GilPatience patience;  // for the heap's lock: `allocate` itself does not wait for memory
+    return onecopy::allocate(pool->core(), spec, patience, out);
+}
+
+// ---- encoding ----------------------------------------------------------------------------------------------------------------
+
+Encoding::~Encoding() {
+    Py_XDECREF(array_);
+    Py_XDECREF(sent_);
+    Py_XDECREF(buffers_);
+}
+
+bool Encoding::encode(PyObject* object) noexcept {
+    if (encode_small(object, message)) return true;
+    Done done = Done::no;
+    if (PyArray_CheckExact(object)) {
+        done = encode_array(reinterpret_cast<PyArrayObject*>(object));
+    } else if (PyBytes_CheckExact(object) || PyUnicode_CheckExact(object)) {
+        done = encode_long(object);
+    } else if (is_ref(object)) {
+        done = encode_ref(object);
+    } else if (PyMemoryView_Check(object)) {
+        done = encode_view(object);
+    }
+    return done == Done::no ? encode_pickle(object) : done == Done::yes;
+}
+
+unsigned char* Encoding::claim(u64 bytes) noexcept {
+    Allocated block;
+    const Status s = memory_.allocate(pool_, {.bytes = prefix_ + bytes, .flags = flags_}, block);
+    if (s != Status::ok) {
+        if (s == Status::timed_out || s == Status::would_block) {
+            raise_pool_full(pool_, prefix_ + bytes);
+        } else {
+            raise_status(s, "the pool", pool_, prefix_ + bytes);
+        }
+        return nullptr;
+    }
+    held = Held(pool_, block.index);
+    message.block = handle_of(pool_->core(), block.index);
+    new_block = true;
+    return block.data + prefix_;
+}
+
+void Encoding::go_by(Place&& place) noexcept {
+    message.block = place.handle;
+    held = std::move(place.held);
+}
+
+void Encoding::keep(PyObject* object, bool seal_it) noexcept {
+    if (seal_it) array_ = Py_NewRef(object);
+}
+
+void Encoding::seal_sent() noexcept {
+    if (array_ != nullptr) seal(array_);
+    if (sent_ == nullptr) return;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(sent_); ++i) seal(PyList_GET_ITEM(sent_, i));
+}
+
+Done Encoding::encode_ref(PyObject* object) noexcept {
+    RefObject& ref = ref_of(object);
+    if (!ref.held) {
+        raise(Error::root, "the reference was released; it refers to nothing");
+        return Done::failed;
+    }
+    if (ref.held.pool() != pool_) return Done::no;  // its pickle names its own pool
+    held = ref.held.again();
+    message.block = ref.handle;
+    message.bytes[0] = static_cast<unsigned char>(Tag::ref);
+    message.length = 1;
+    return Done::yes;
+}
+
+// ---- decoding ----------------------------------------------------------------------------------------------------------------
+
+PyObject* decode_ref(Held block) noexcept {
+    if (!block || !is_envelope(block)) return raise_corrupt("a reference");
+    return make_ref(std::move(block));
+}
+
+PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block) noexcept {
+    Reader from(bytes, length);
+    u8 tag_byte;
+    if (!from.get(tag_byte)) return raise_corrupt("a message");
+    const auto tag = static_cast<Tag>(tag_byte);
+    switch (tag) {
+        case Tag::array:
+            return decode_array(pool, from, std::move(block));
+        case Tag::view:
+            return decode_view(from, std::move(block));
+        case Tag::long_text:
+        case Tag::long_bytes:
+            return decode_long(tag, from, std::move(block));
+        case Tag::ref:
+            return decode_ref(std::move(block));
+        case Tag::pickle:
+            return decode_pickle(pool, from, std::move(block));
+        case Tag::pickle_block:
+            return decode_pickle_block(pool, from, std::move(block));
+        default:
+            return decode_small(tag, from);
+    }
+}
+
+// ---- envelopes -----------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+enum class Inside : u32 { none = 0, own = 1, child = 2 };  // where the message's block is
+struct Envelope {
+    u32 length;
+    Inside inside;
+    unsigned char bytes[kInlineBytes];
+    u64 child;  // reference cell
+    u64 spare;
+};
+static_assert(sizeof(Envelope) == 256 && sizeof(Envelope) % kUnit == 0);
+constexpr u32 kChildCell = offsetof(Envelope, child);
+
+shm_atomic<u64>& child_cell(unsigned char* data) noexcept { return *reinterpret_cast<shm_atomic<u64>*>(data + kChildCell); }
+
+}  // namespace
+
+Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
+    Member& m = pool->core();
+    Message message;
+    Encoding encoding(pool, memory, message, sizeof(Envelope), kFlagEnvelope);
+    if (!encoding.encode(object)) return {};
+    const Handle child = encoding.new_block ? 0 : message.block;
+    Held held_child = encoding.new_block ? Held() : std::move(encoding.held);
+    if (!encoding.new_block && encoding.claim(0) == nullptr) return {};
+    BlockInfo info;
+    if (inspect(m, encoding.held.index(), info) != Status::ok) {
+        raise_corrupt("a new block");
+        return {};
+    }
+    Envelope envelope;
+    envelope.length = message.length;
+    envelope.inside = child != 0 ? Inside::child : held_child || encoding.new_block ? Inside::own : Inside::none;
+    std::memcpy(envelope.bytes, message.bytes, message.length);
+    copy_in(info.data, &envelope, offsetof(Envelope, bytes) + message.length);
+    if (child != 0) {
+        shm_atomic<u64>& cell = child_cell(info.data);
+        cell.store_relaxed(0);
+        declare_cells(m, encoding.held.index(), kChildCell, 8, 1);
+        if (const Status s = swap_cell(m, cell, 0, child); s != Status::ok) {
+            raise_status(s, "a reference");
+            return {};
+        }
+    }
+    encoding.seal_sent();
+    return std::move(encoding.held);
+}
+
+bool is_envelope(const Held& held) noexcept {
+    BlockInfo info;
+    return inspect(held.core(), held.index(), info) == Status::ok && (info.flags & (kFlagEnvelope | kFlagBody)) == kFlagEnvelope &&
+           info.length >= sizeof(Envelope);
+}
+
+PyObject* open_envelope(const Held& held) noexcept {
+    BlockInfo info;
+    if (!is_envelope(held) || inspect(held.core(), held.index(), info) != Status::ok) return raise_corrupt("an object in the pool");
+    Envelope envelope;
+    std::memcpy(&envelope, info.data, offsetof(Envelope, bytes));
+    if (envelope.length > kInlineBytes) return raise_corrupt("an object in the pool");
+    std::memcpy(envelope.bytes, info.data + offsetof(Envelope, bytes), envelope.length);
+    Held block;
+    switch (envelope.inside) {
+        case Inside::none:
+            break;
+        case Inside::own:
+            block = held.again();
+            break;
+        case Inside::child: {
+            const Handle child = child_cell(info.data).load_acquire();
+            // The envelope's reference keeps the child alive: it is there, or the pool lies.
+            if (const Status s = hold(held.core(), child); s != Status::ok) {
+                return s == Status::closed ? raise_status(s, "the pool") : raise_corrupt("an object in the pool");
+            }
+            block = Held(held.pool(), handle_index(child));
+            break;
+        }
+        default:
+            return raise_corrupt("an object in the pool");
+    }
+    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block));
+}
+
+u64 envelope_bytes(const Held& held) noexcept {
+    Member& m = held.core();
+    BlockInfo info, child;
+    if (inspect(m, held.index(), info) != Status::ok) return 0;
+    u64 bytes = info.length;
+    const Block& block = m.block(held.index());
+    const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(), first = block.cells_offset.load_relaxed();
+    if (count == 0 || stride % 8 != 0 || first % 8 != 0 || first > info.size || (count - 1) * stride + 8 > info.size - first) return bytes;
+    for (u64 i = 0; i < count; ++i) {
+        const Handle h = reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
+        if (h != 0 && inspect(m, handle_index(h), child) == Status::ok) bytes += child.length;
+    }
+    return bytes;
+}
+
+}  // namespace onecopy::py

@@ -1,0 +1,135 @@
+// Objects to messages and back.
+//
+//   object                                          message
+//   None, bool, int64, float, str, bytes, tuples    inline
+//   ndarray in the pool                             inline: dtype, shape, strides, offset;  block: the array's own
+//   ndarray elsewhere                               same, block: a new one with a copy
+//   memoryview, long bytes, long str                as arrays
+//   Ref                                             block: the Ref's own
+//   anything else                                   pickle protocol 5, inline if it fits; buffers in the pool by reference, others copied once
+//
+// An envelope is a block that begins with a message (what Pool.put makes): the message's own block is the envelope itself, or its child.
+// Encoding may run Python code (pickle) and ends before any shared lock is taken; what it has acquired is let go by destructors if it fails.
+// Decoding trusts nothing: every number that came out of the pool is copied once and checked.
+#pragma once
+#include <vector>
+
+#include "bindings/lease.hpp"
+#include "bindings/wire.hpp"
+#include "heap/heap.hpp"
+#include "queue/message.hpp"
+
+namespace onecopy::py {
+
+// Where memory for copies comes from, and what happens when there is none: a queue may wait, a put may not.
+class Memory {
+  public:
+    virtual ~Memory() = default;
+    virtual Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept = 0;
+};
+// Does not wait for memory, only for the heap's lock.
+class AtOnce final : public Memory {
+  public:
+    Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override;
+};
+
+enum class Done { yes, no, failed };  // no: not of this kind, try another way. failed: an exception is set
+
+// Where memory lies in a pool.
+struct Place {
+    Held held;      // of its own, because the object behind it may let go while the message waits
+    Handle handle = 0;
+    u64 offset = 0;  // in the block's payload
+    bool shared = false;
+};
+// Whether [memory, memory+length) lies in one block of this pool that this process holds. `object` is what exports it.
+bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length, Place& out) noexcept;
+
+// One object on its way into a pool.
+class Encoding {
+  public:
+    // A new block begins with `prefix` bytes for the caller and gets `flags`.
+    Encoding(const PoolPtr& pool, Memory& memory, Message& out, u32 prefix = 0, u8 flags = 0) noexcept
+        : message(out), pool_(pool), memory_(memory), prefix_(prefix), flags_(flags) {}
+    ~Encoding();
+    Encoding(const Encoding&) = delete;
+    Encoding& operator=(const Encoding&) = delete;
+
+    // False with an exception set.
+    bool encode(PyObject* object) noexcept;
+    // After it was sent: arrays that went by reference become read-only here.
+    void seal_sent() noexcept;
+
+    // A new block of prefix+bytes; where the bytes begin, or nullptr with an exception set.
+    unsigned char* claim(u64 bytes) noexcept;
+
+    Message& message;
+    Held held;               // on message.block
+    bool new_block = false;  // message.block was made by `claim`
+
+  private:
+    Done encode_array(PyArrayObject* array) noexcept;
+    Done encode_view(PyObject* view) noexcept;
+    Done encode_long(PyObject* object) noexcept;
+    Done encode_ref(PyObject* object) noexcept;
+    bool encode_pickle(PyObject* object) noexcept;
+    bool pack(PyObject* pickle, PyObject* buffers) noexcept;
+    bool pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::vector<Place>& places) noexcept;
+    void go_by(Place&& place) noexcept;
+    void keep(PyObject* object, bool seal_it) noexcept;
+
+    const PoolPtr& pool_;
+    Memory& memory_;
+    u32 prefix_;
+    u8 flags_;
+    PyObject* array_ = nullptr;  // what travels by reference: alive until it is sent, sealed then
+    PyObject* sent_ = nullptr;   // a list of such arrays
+    PyObject* buffers_ = nullptr;
+};
+
+// None, bool, int64, float, str, bytes, tuples of them, if they fit a message. Never raises.
+bool encode_small(PyObject* object, Message& out) noexcept;
+
+// The object of a message; `block` is the hold on message.block. nullptr with an exception set.
+PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block) noexcept;
+inline PyObject* decode(const PoolPtr& pool, const Message& m) noexcept {
+    return decode(pool, m.bytes, m.length, m.block == 0 ? Held() : Held(pool, handle_index(m.block)));
+}
+
+// ---- envelopes
+// One block with the object in it; empty with an exception set.
+Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
+bool is_envelope(const Held& held) noexcept;
+PyObject* open_envelope(const Held& held) noexcept;
+u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
+
+// ---- arrays
+bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept;  // false: it does not fit, or an exception is set
+PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept;  // new reference; nullptr with an exception set
+bool can_share(PyArray_Descr* dtype) noexcept;  // its elements are plain bytes
+
+// ---- the parts of decode
+PyObject* decode_small(Tag tag, Reader& from) noexcept;
+PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept;
+PyObject* decode_view(Reader& from, Held block) noexcept;
+PyObject* decode_long(Tag tag, Reader& from, Held block) noexcept;
+PyObject* decode_ref(Held block) noexcept;
+PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept;
+PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noexcept;
+
+// Large copies are made without the GIL.
+void copy_into_pool(void* to, const void* from, u64 bytes) noexcept;
+constexpr u64 kCopyOutside = 256 * kKiB;
+
+// pickle.dumps(object, 5) and pickle.loads: for dtypes, and for containers of plain values.
+PyObject* plain_dumps(PyObject* object) noexcept;
+PyObject* plain_loads(PyObject* bytes) noexcept;
+
+struct Hooks {
+    PyObject* encode = nullptr;
+    PyObject* decode = nullptr;
+    PyObject* pool_handle = nullptr;
+};
+extern Hooks hooks;
+
+}  // namespace onecopy::py

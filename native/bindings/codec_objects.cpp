@@ -1,0 +1,318 @@
+// Everything that has no form of its own: pickle, with the large buffers beside it.
+//
+// A message that is too large for a slot is a block:
+//
+//   PickleHead    16 bytes
+//   PickleBuffer  24 bytes each: in which child or in this block, where, how long
+//   cells         u64 each: reference cells to the children, the blocks that hold buffers which were in the pool already
+//   the pickle
+//   copies of the other buffers, each at a multiple of 64
+#include <unordered_map>
+
+#include "bindings/codec.hpp"
+#include "bindings/errors.hpp"
+
+namespace onecopy::py {
+namespace {
+
+struct PickleHead {
+    u32 buffers;
+    u32 children;
+    u64 pickle_bytes;
+};
+struct PickleBuffer {
+    u32 child;
+    u32 spare;
+    u64 offset;
+    u64 bytes;
+};
+static_assert(sizeof(PickleHead) == 16 && sizeof(PickleBuffer) == 24);
+constexpr u32 kOwn = 0xffffffff;
+
+PyObject* wrong_object() noexcept { return raise_corrupt("a pickled object"); }
+
+// pickle.dumps and pickle.loads, found once.
+PyObject* pickle_function(const char* name, PyObject*& cache) noexcept {
+    if (cache == nullptr) {
+        PyObject* module = PyImport_ImportModule("pickle");
+        if (module == nullptr) return nullptr;
+        cache = PyObject_GetAttrString(module, name);
+        Py_DECREF(module);
+    }
+    return cache;
+}
+
+// Values that need no more than pickle.dumps: no arrays anywhere inside, so the codec hook (written in Python) would find nothing to do.
+bool is_plain(PyObject* object, int& budget, int depth) noexcept {
+    if (--budget < 0 || depth > 8) return false;
+    PyTypeObject* type = Py_TYPE(object);
+    if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyBool_Type || type == &PyBytes_Type ||
+        object == Py_None || type == &PyComplex_Type) {
+        return true;
+    }
+    if (type == &PyDict_Type) {
+        PyObject *key, *value;
+        Py_ssize_t at = 0;
+        while (PyDict_Next(object, &at, &key, &value)) {
+            if (!is_plain(key, budget, depth + 1) || !is_plain(value, budget, depth + 1)) return false;
+        }
+        return true;
+    }
+    if (type == &PyList_Type) {
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(object); ++i) {
+            if (!is_plain(PyList_GET_ITEM(object, i), budget, depth + 1)) return false;
+        }
+        return true;
+    }
+    if (type == &PyTuple_Type) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
+            if (!is_plain(PyTuple_GET_ITEM(object, i), budget, depth + 1)) return false;
+        }
+        return true;
+    }
+    return false;
+}
+
+// The lease on part of a block as a new reference; takes the hold. nullptr with an exception set.
+PyObject* part(Held block, u64 offset, u64 bytes) noexcept {
+    LeaseObject* lease = make_lease(std::move(block), false);
+    if (lease == nullptr) return nullptr;
+    if (bytes > lease->block_length || offset > lease->block_length - bytes) {
+        Py_DECREF(lease);
+        return wrong_object();
+    }
+    narrow(lease, offset, bytes);
+    return reinterpret_cast<PyObject*>(lease);
+}
+
+// Takes the references to both; either may be nullptr with an exception set.
+PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
+    PyObject* result = nullptr;
+    if (pickle != nullptr && buffers != nullptr) {
+        if (hooks.decode != nullptr) {
+            PyObject* arguments[] = {pickle, buffers};
+            result = PyObject_Vectorcall(hooks.decode, arguments, 2, nullptr);
+        } else {
+            static PyObject* loads = nullptr;
+            PyObject* names = Py_BuildValue("(s)", "buffers");
+            PyObject* arguments[] = {pickle, buffers};
+            if (names != nullptr && pickle_function("loads", loads) != nullptr) result = PyObject_Vectorcall(loads, arguments, 1, names);
+            Py_XDECREF(names);
+        }
+    }
+    Py_XDECREF(pickle);
+    Py_XDECREF(buffers);
+    return result;
+}
+
+// Views of a list's buffers, released at the end.
+struct Views {
+    std::vector<Py_buffer> all;
+    ~Views() {
+        for (Py_buffer& view : all) PyBuffer_Release(&view);
+    }
+};
+
+}  // namespace
+
+PyObject* plain_dumps(PyObject* object) noexcept {
+    static PyObject* dumps = nullptr;
+    static PyObject* protocol = PyLong_FromLong(5);
+    if (pickle_function("dumps", dumps) == nullptr) return nullptr;
+    PyObject* arguments[] = {object, protocol};
+    PyObject* data = PyObject_Vectorcall(dumps, arguments, 2, nullptr);
+    if (data != nullptr && !PyBytes_CheckExact(data)) {
+        Py_CLEAR(data);
+        PyErr_SetString(PyExc_TypeError, "pickle.dumps did not return bytes");
+    }
+    return data;
+}
+
+PyObject* plain_loads(PyObject* bytes) noexcept {
+    static PyObject* loads = nullptr;
+    return pickle_function("loads", loads) == nullptr ? nullptr : PyObject_CallOneArg(loads, bytes);
+}
+
+// ---- encoding ----------------------------------------------------------------------------------------------------------------
+
+bool Encoding::encode_pickle(PyObject* object) noexcept {
+    int budget = 64;
+    if (hooks.encode == nullptr || is_plain(object, budget, 0)) {
+        PyObject* pickle = plain_dumps(object);
+        if (pickle == nullptr) return false;
+        const bool done = pack(pickle, nullptr);
+        Py_DECREF(pickle);
+        return done;
+    }
+    PyObject* parts = PyObject_CallOneArg(hooks.encode, object);
+    if (parts == nullptr) return false;
+    bool done = false;
+    const Py_ssize_t n = PyTuple_Check(parts) ? PyTuple_GET_SIZE(parts) : 0;
+    if ((n != 2 && n != 3) || !PyBytes_Check(PyTuple_GET_ITEM(parts, 0)) || !PyList_Check(PyTuple_GET_ITEM(parts, 1)) ||
+        (n == 3 && !PyList_Check(PyTuple_GET_ITEM(parts, 2)))) {
+        PyErr_SetString(PyExc_TypeError, "the encode hook must return (bytes, list of buffers, list of arrays to seal)");
+    } else {
+        buffers_ = Py_NewRef(PyTuple_GET_ITEM(parts, 1));
+        if (n == 3) sent_ = Py_NewRef(PyTuple_GET_ITEM(parts, 2));
+        done = pack(PyTuple_GET_ITEM(parts, 0), buffers_);
+    }
+    Py_DECREF(parts);
+    return done;
+}
+
+bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
+    Views views;
+    std::vector<Place> places;
+    const Py_ssize_t n = buffers == nullptr ? 0 : PyList_GET_SIZE(buffers);
+    for (Py_ssize_t i = 0; i < n; ++i) {
+        PyObject* buffer = PyList_GET_ITEM(buffers, i);
+        Py_buffer view;
+        if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) return false;
+        views.all.push_back(view);
+        Place& place = places.emplace_back();
+        if (view.len > 0) locate(pool_, buffer, static_cast<const unsigned char*>(view.buf), static_cast<u64>(view.len), place);
+    }
+    const auto pickle_bytes = static_cast<std::size_t>(PyBytes_GET_SIZE(pickle));
+    if (n > 1 || pickle_bytes + 2 + (n == 1 ? 16 : 0) > kInlineBytes) return pack_block(pickle, views.all, places);
+
+    u64 offset = 0, bytes = 0;
+    if (n == 1) {
+        bytes = static_cast<u64>(views.all[0].len);
+        if (places[0].held) {
+            offset = places[0].offset;
+            go_by(std::move(places[0]));
+        } else {
+            unsigned char* data = claim(bytes);
+            if (data == nullptr) return false;
+            copy_into_pool(data, views.all[0].buf, bytes);
+            offset = prefix_;
+        }
+    }
+    Writer to(message.bytes, message.bytes + kInlineBytes);
+    to.put(Tag::pickle);
+    to.put(static_cast<u8>(n));
+    if (n == 1) {
+        to.put(offset);
+        to.put(bytes);
+    }
+    to.put(PyBytes_AS_STRING(pickle), pickle_bytes);
+    message.length = static_cast<u32>(to.at() - message.bytes);
+    return true;
+}
+
+bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::vector<Place>& places) noexcept {
+    const auto pickle_bytes = static_cast<u64>(PyBytes_GET_SIZE(pickle));
+    if (views.size() > 1u << 24) {
+        PyErr_SetString(PyExc_ValueError, "the object consists of more than 16 million buffers");
+        return false;
+    }
+    // Children: each block once, however many buffers lie in it.
+    std::vector<Handle> children;
+    std::vector<PickleBuffer> table(views.size());
+    std::unordered_map<Handle, u32> known;
+    for (std::size_t i = 0; i < views.size(); ++i) {
+        table[i] = {kOwn, 0, 0, static_cast<u64>(views[i].len)};
+        if (!places[i].held) continue;
+        const auto [at, is_new] = known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
+        if (is_new) children.push_back(places[i].handle);
+        table[i].child = at->second;
+        table[i].offset = places[i].offset;
+    }
+    const u64 cells_at = sizeof(PickleHead) + table.size() * sizeof(PickleBuffer);
+    const u64 pickle_at = cells_at + children.size() * 8;
+    u64 end = pickle_at + pickle_bytes;
+    for (PickleBuffer& buffer : table) {
+        if (buffer.child != kOwn) continue;
+        end = round_up(end, kUnit);
+        buffer.offset = prefix_ + end;
+        end += buffer.bytes;
+    }
+    unsigned char* data = claim(end);
+    if (data == nullptr) return false;
+
+    Member& m = pool_->core();
+    const PickleHead head{static_cast<u32>(table.size()), static_cast<u32>(children.size()), pickle_bytes};
+    copy_in(data, &head, sizeof head);
+    copy_in(data + sizeof head, table.data(), table.size() * sizeof(PickleBuffer));
+    copy_into_pool(data + pickle_at, PyBytes_AS_STRING(pickle), pickle_bytes);
+    for (std::size_t i = 0; i < table.size(); ++i) {
+        if (table[i].child == kOwn) copy_into_pool(data + (table[i].offset - prefix_), views[i].buf, table[i].bytes);
+    }
+    if (!children.empty()) {
+        auto* cells = reinterpret_cast<shm_atomic<u64>*>(data + cells_at);
+        for (std::size_t i = 0; i < children.size(); ++i) cells[i].store_relaxed(0);
+        declare_cells(m, held.index(), static_cast<u32>(prefix_ + cells_at), 8, static_cast<u32>(children.size()));
+        for (std::size_t i = 0; i < children.size(); ++i) {
+            if (const Status s = swap_cell(m, cells[i], 0, children[i]); s != Status::ok) {
+                raise_status(s, "an array in the pool");
+                return false;
+            }
+        }
+    }
+    Writer to(message.bytes, message.bytes + kInlineBytes);
+    to.put(Tag::pickle_block);
+    to.put(u64{prefix_});
+    message.length = static_cast<u32>(to.at() - message.bytes);
+    return true;
+}
+
+// ---- decoding ----------------------------------------------------------------------------------------------------------------
+
+PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept {
+    if (pool->others_may_write) return raise_untrusted();
+    u8 n;
+    u64 offset, bytes;
+    if (!from.get(n) || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block))) return wrong_object();
+    const std::size_t length = from.left();
+    PyObject* pickle = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(from.take(length)), static_cast<Py_ssize_t>(length));
+    PyObject* buffers = pickle == nullptr ? nullptr : PyList_New(n);
+    if (buffers != nullptr && n == 1) {
+        PyObject* buffer = part(std::move(block), offset, bytes);
+        if (buffer != nullptr) {
+            PyList_SET_ITEM(buffers, 0, buffer);
+        } else {
+            Py_CLEAR(buffers);
+        }
+    }
+    return rebuild(pickle, buffers);
+}
+
+PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noexcept {
+    if (pool->others_may_write) return raise_untrusted();
+    Member& m = pool->core();
+    u64 at;
+    BlockInfo info;
+    if (!from.get(at) || !block || inspect(m, block.index(), info) != Status::ok || at % 8 != 0 || at > info.length) return wrong_object();
+    Reader body(info.data + at, info.length - at);
+    PickleHead head;
+    if (!body.get(head) || u64{head.buffers} * sizeof(PickleBuffer) > body.left()) return wrong_object();
+    const unsigned char* table = body.take(u64{head.buffers} * sizeof(PickleBuffer));
+    if (table == nullptr || u64{head.children} * 8 > body.left()) return wrong_object();
+    const unsigned char* cells = body.take(u64{head.children} * 8);
+    if (cells == nullptr || head.pickle_bytes > body.left()) return wrong_object();
+    const auto pickle_at = static_cast<u64>(cells - info.data) + u64{head.children} * 8;
+
+    PyObject* buffers = PyList_New(static_cast<Py_ssize_t>(head.buffers));
+    for (u32 i = 0; buffers != nullptr && i < head.buffers; ++i) {
+        PickleBuffer buffer;
+        std::memcpy(&buffer, table + u64{i} * sizeof buffer, sizeof buffer);
+        Held source;
+        if (buffer.child == kOwn) {
+            source = block.again();
+        } else if (buffer.child < head.children) {
+            const Handle child = reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
+            if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
+        }
+        PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes) : wrong_object();
+        if (item != nullptr) {
+            PyList_SET_ITEM(buffers, i, item);
+        } else {
+            Py_CLEAR(buffers);
+        }
+    }
+    // Not copied: pickle reads it where it is.
+    PyObject* pickle = buffers == nullptr ? nullptr : part(std::move(block), pickle_at, head.pickle_bytes);
+    return rebuild(pickle, buffers);
+}
+
+}  // namespace onecopy::py

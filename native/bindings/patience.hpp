@@ -1,0 +1,133 @@
+// Waiting without the GIL.
+#pragma once
+#include <unistd.h>
+
+#include <atomic>
+
+#include "bindings/numpy_api.hpp"
+#include "sync/patience.hpp"
+
+namespace onecopy::py {
+
+// ---- who is outside: threads that run in the core, or copy, without the GIL ------------------------------------------------
+
+struct Outsiders {
+    std::atomic<int> in_flight{0};
+    std::atomic<int> parked{0};         // of those: asleep for good, because the process is leaving
+    std::atomic<bool> leaving{false};
+};
+inline Outsiders outsiders;
+
+// The process is about to leave its pools. A thread that still waits in one must not wake and work in it afterwards, so it stops here.
+// It may hold shared locks; that is as if it had died, and whoever needs them takes them over.
+[[noreturn]] inline void park() noexcept {
+    outsiders.parked.fetch_add(1);
+    for (;;) pause();
+}
+
+// Until Python 3.13, taking the GIL while the interpreter ends unwinds the thread (pthread_exit), which no frame of C++ above us is
+// prepared for: it would end in std::terminate. 3.14 lets such threads hang instead; so do we.
+class HangIfUnwound {
+  public:
+    ~HangIfUnwound() {
+        while (armed) pause();
+    }
+    bool armed = true;
+};
+[[gnu::noinline]] inline void take_gil(PyThreadState* state) {
+    HangIfUnwound guard;
+    PyEval_RestoreThread(state);
+    guard.armed = false;
+}
+
+// The GIL is given away for as long as this lives; for work that needs no Python and may take long.
+class Outside {
+  public:
+    Outside() noexcept {
+        outsiders.in_flight.fetch_add(1);
+        state_ = PyEval_SaveThread();
+    }
+    ~Outside() {
+        outsiders.in_flight.fetch_sub(1);  // before: whoever waits for the GIL is no longer in the core
+        take_gil(state_);
+    }
+    Outside(const Outside&) = delete;
+    Outside& operator=(const Outside&) = delete;
+
+  private:
+    PyThreadState* state_;
+};
+
+// ---- patience ----------------------------------------------------------------------------------------------------------------
+
+constexpr std::int64_t kNoWait = 0;
+
+// Gives the GIL away before the first time the thread may sleep, and takes it back when it goes.
+class GilPatience final : public Patience {
+  public:
+    explicit GilPatience(std::int64_t deadline_ns = kForever) noexcept : Patience(deadline_ns) {}
+    ~GilPatience() override {
+        if (state_ != nullptr) come_back();
+    }
+
+    void about_to_block() noexcept override {
+        if (state_ == nullptr) {
+            outsiders.in_flight.fetch_add(1);
+            state_ = PyEval_SaveThread();
+        }
+        if (outsiders.leaving.load(std::memory_order_relaxed)) park();
+    }
+    // Runs Python's signal handlers. If one raises, the exception stays set and the wait ends.
+    bool interrupted() noexcept override {
+        const bool was_outside = state_ != nullptr;
+        if (was_outside) come_back();
+        if (PyErr_CheckSignals() != 0) return true;
+        if (was_outside) about_to_block();
+        return false;
+    }
+
+  private:
+    void come_back() noexcept {
+        outsiders.in_flight.fetch_sub(1);
+        take_gil(state_);
+        state_ = nullptr;
+    }
+    PyThreadState* state_ = nullptr;
+};
+
+// ---- from Python's arguments to a deadline -------------------------------------------------------------------------------------
+
+// None: for ever; seconds; false with an exception set for what is neither or negative, in queue.Queue's words.
+inline bool deadline_of(PyObject* timeout, std::int64_t& out) noexcept {
+    if (timeout == Py_None) {
+        out = Patience::kForever;
+        return true;
+    }
+    const double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) return false;
+    if (!(seconds >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
+        return false;
+    }
+    if (seconds == 0) {
+        out = kNoWait;
+    } else if (seconds > 3e8) {  // ten years, and no overflow
+        out = Patience::kForever;
+    } else {
+        out = os::monotonic_ns() + static_cast<std::int64_t>(seconds * 1e9) + 1;
+    }
+    return true;
+}
+inline bool deadline_of(PyObject* block, PyObject* timeout, std::int64_t& out) noexcept {
+    if (block != Py_True) {
+        const int yes = PyObject_IsTrue(block);
+        if (yes < 0) return false;
+        if (yes == 0) {
+            out = kNoWait;  // as in queue.Queue, the timeout does not matter then
+            return true;
+        }
+    }
+    return deadline_of(timeout, out);
+}
+
+}  // namespace onecopy::py

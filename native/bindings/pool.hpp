@@ -1,0 +1,70 @@
+// What a process knows of a pool beyond the core's Member, and holds on its blocks. Everything here is used with the GIL held.
+#pragma once
+#include <memory>
+#include <utility>
+
+#include "bindings/numpy_api.hpp"
+#include "heap/blocks.hpp"
+#include "segment/file.hpp"
+
+namespace onecopy::py {
+
+struct MemberObject;  // the Python class Member
+
+struct Pool {
+    std::shared_ptr<Member> member;
+    // Whether somebody of another uid may write here. Found out from the file when it was opened and not from the header, which whoever can
+    // write the pool can change.
+    bool others_may_write = false;
+    MemberObject* wrapper = nullptr;   // the Python object, while there is one
+    PyObject* wrapper_object = nullptr;  // borrowed
+
+    Member& core() const noexcept { return *member; }
+};
+using PoolPtr = std::shared_ptr<Pool>;
+
+// The one Pool of a member.
+PoolPtr pool_of(std::shared_ptr<Member> member);
+// The Python object Member; a new reference, or nullptr with an exception set.
+PyObject* member_object(const PoolPtr& pool) noexcept;
+
+// One hold on a block; dropped when this goes.
+class Held {
+  public:
+    Held() = default;
+    Held(PoolPtr pool, u32 index) noexcept : pool_(std::move(pool)), index_(index) {}  // takes over a hold that is there
+    Held(Held&& other) noexcept : pool_(std::move(other.pool_)), index_(std::exchange(other.index_, 0)) {}
+    Held& operator=(Held&& other) noexcept {
+        if (this != &other) {
+            release();
+            pool_ = std::move(other.pool_);
+            index_ = std::exchange(other.index_, 0);
+        }
+        return *this;
+    }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    ~Held() { release(); }
+
+    explicit operator bool() const noexcept { return index_ != 0; }
+    u32 index() const noexcept { return index_; }
+    const PoolPtr& pool() const noexcept { return pool_; }
+    Member& core() const noexcept { return pool_->core(); }
+    // A second hold on the same block.
+    Held again() const noexcept {
+        if (index_ != 0) hold_again(core(), index_);
+        return {pool_, index_};
+    }
+    void release() noexcept {
+        if (index_ == 0) return;
+        // Not one that gives the GIL away: this runs in destructors of Python objects, also while the interpreter ends.
+        Stubborn wait;
+        drop(core(), std::exchange(index_, 0), wait);
+    }
+
+  private:
+    PoolPtr pool_;
+    u32 index_ = 0;
+};
+
+}  // namespace onecopy::py

@@ -1,0 +1,151 @@
+"""Processes for tests: relatives by each start method, and strangers.
+
+Run as a script, this is a stranger: a process that has no relation to the test but the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+METHODS = ["fork", "forkserver", "spawn", "stranger"]
+LIMIT = 60.0  # seconds: a watchdog, not a measurement
+
+
+class Relative:
+    """A child of multiprocessing."""
+
+    def __init__(self, method, function, arguments):
+        context = multiprocessing.get_context(method)
+        self._process = context.Process(
+            target=_run, args=(os.environ["ONECOPY_DIR"], function, arguments)
+        )
+        self._process.start()
+        self.pid = self._process.pid
+
+    def wait(self):
+        """Give its exit status once it has ended; negative: the signal that killed it."""
+        self._process.join(LIMIT)
+        assert self._process.exitcode is not None, "the child did not end"
+        return self._process.exitcode
+
+    def kill(self):
+        """End it as `kill -9` does."""
+        self._process.kill()
+        assert self.wait() == -signal.SIGKILL
+
+    def end(self):
+        """Make sure that it has gone, and its descriptors with it."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+
+
+class Stranger:
+    """A process started by hand: it gets names, or a pickle in a file."""
+
+    def __init__(self, function, arguments):
+        target = function.__module__, function.__qualname__
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *target], stdin=subprocess.PIPE, env=os.environ
+        )
+        search = [path for path in sys.path if path]
+        self._process.stdin.write(pickle.dumps(search) + pickle.dumps(arguments))
+        self._process.stdin.close()
+        self.pid = self._process.pid
+
+    def wait(self):
+        """Give its exit status once it has ended; negative: the signal that killed it."""
+        return self._process.wait(LIMIT)
+
+    def kill(self):
+        """End it as `kill -9` does."""
+        self._process.kill()
+        assert self.wait() == -signal.SIGKILL
+
+    def end(self):
+        """Make sure that it has gone."""
+        self._process.kill()
+        self._process.wait()
+
+
+def start(method, function, *arguments):
+    """Start a process that calls a function of a test module.
+
+    `method` is one of `METHODS`. Pools and what lives in them travel in `arguments` by reference.
+    """
+    if method == "stranger":
+        return Stranger(function, arguments)
+    return Relative(method, function, arguments)
+
+
+def _run(directory, function, arguments):
+    os.environ["ONECOPY_DIR"] = directory  # a fork server has that of the test that started it
+    function(*arguments)
+
+
+def eventually(condition, what):
+    """Wait for a state that nobody announces."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.001)
+
+
+def asleep(pid):
+    """Tell whether all threads of a process sleep."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return all(
+            (task / "stat").read_text().rpartition(")")[2].split()[0] == "S"
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+    return False
+
+
+def descriptors():
+    """Count this process's open descriptors."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a pathlib iterator holds one open
+
+
+def descendants():
+    """List this process's children, without those that multiprocessing keeps for itself."""
+    multiprocessing.active_children()  # reaps those that have ended
+    own = {
+        multiprocessing.resource_tracker._resource_tracker._pid,
+        multiprocessing.forkserver._forkserver._forkserver_pid,
+    }
+    return {
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    } - own
+
+
+def used(pool):
+    """Give the bytes in use once what the dead held has been collected."""
+    pool.collect()
+    return pool.stats().used
+
+
+def main():
+    module, name = sys.argv[1:]
+    sys.path[:0] = pickle.load(sys.stdin.buffer)
+    arguments = pickle.load(sys.stdin.buffer)
+    function = importlib.import_module(module)
+    for part in name.split("."):
+        function = getattr(function, part)
+    function(*arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Each test has a pool directory of its own, and leaves no file, descriptor or child behind."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import children
+import pytest
+
+import onecopy as oc
+from onecopy import default, orphans
+
+pytest.register_assert_rewrite("children")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _helpers_of_multiprocessing():
+    """Start multiprocessing's own helpers now: they stay, and are no leak of any test."""
+    multiprocessing.resource_tracker.ensure_running()
+    multiprocessing.forkserver.ensure_running()
+
+
+@pytest.fixture(autouse=True)
+def pool_directory(monkeypatch, _helpers_of_multiprocessing):
+    """A pool directory for this test alone, in memory where there is room for it."""
+    memory = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
+    directory = Path(tempfile.mkdtemp(prefix="onecopy-test-", dir=memory if roomy else None))
+    monkeypatch.setenv("ONECOPY_DIR", str(directory))
+    monkeypatch.setenv("ONECOPY_POOL_SIZE", "256MiB")
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(pool_directory, request):
+    gc.collect()
+    descriptors_before = children.descriptors()
+    started = children.descendants()
+    yield
+    if default._pool is not None:
+        default._pool.close()
+        default._pool = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # unraisable errors of objects that a failed test left
+        gc.collect()
+    # A process that was killed leaves the file to whoever comes next: to us.
+    children.eventually(lambda: not (children.descendants() - started), "children to be gone")
+    orphans.sweep(str(pool_directory), remove=True)
+    if request.session.testsfailed == request.node.session._failed_before:
+        assert sorted(path.name for path in pool_directory.iterdir()) == []
+        assert children.descriptors() == descriptors_before
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    item.session._failed_before = item.session.testsfailed
+
+
+@pytest.fixture
+def pool():
+    """A pool of 64 MiB."""
+    with oc.Pool.create(size="64MiB") as pool:
+        yield pool
+
+
+@pytest.fixture
+def start():
+    """Start a child by a method: ``start("spawn", function, *arguments)``; ended with the test."""
+    running = []
+
+    def start(method, function, *arguments):
+        child = children.start(method, function, *arguments)
+        running.append(child)
+        return child
+
+    yield start
+    for child in running:
+        child.end()
+
+
+@pytest.fixture(params=children.METHODS)
+def method(request):
+    """Each way to start a process."""
+    return request.param
