@@ -137,9 +137,15 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     Message message;
     Encoding encoding(pool, memory, message, sizeof(Envelope), kFlagEnvelope);
     if (!encoding.encode(object)) return {};
-    const Handle child = encoding.new_block ? 0 : message.block;
-    Held held_child = encoding.new_block ? Held() : std::move(encoding.held);
-    if (!encoding.new_block && encoding.claim(0) == nullptr) return {};
+    Inside inside = Inside::own;
+    Handle child = 0;
+    Held held_child;
+    if (!encoding.new_block) {
+        child = std::exchange(message.block, 0);
+        held_child = std::move(encoding.held);
+        inside = child != 0 ? Inside::child : Inside::none;
+        if (encoding.claim(0) == nullptr) return {};
+    }
     BlockInfo info;
     if (inspect(m, encoding.held.index(), info) != Status::ok) {
         raise_corrupt("a new block");
@@ -147,7 +153,7 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     }
     Envelope envelope;
     envelope.length = message.length;
-    envelope.inside = child != 0 ? Inside::child : held_child || encoding.new_block ? Inside::own : Inside::none;
+    envelope.inside = inside;
     std::memcpy(envelope.bytes, message.bytes, message.length);
     copy_in(info.data, &envelope, offsetof(Envelope, bytes) + message.length);
     if (child != 0) {

@@ -24,4 +24,42 @@ PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbyt
 // Opening and making pools.
 PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) noexcept;
 
+// The exception that is set, put aside.
+class SavedError {
+  public:
+    SavedError() noexcept {
+#if PY_VERSION_HEX >= 0x030c0000
+        value_ = PyErr_GetRaisedException();
+#else
+        PyErr_Fetch(&type_, &value_, &trace_);
+        if (type_ != nullptr) PyErr_NormalizeException(&type_, &value_, &trace_);
+#endif
+    }
+    SavedError(const SavedError&) = delete;
+    SavedError& operator=(const SavedError&) = delete;
+    ~SavedError() {
+        Py_XDECREF(value_);
+#if PY_VERSION_HEX < 0x030c0000
+        Py_XDECREF(type_);
+        Py_XDECREF(trace_);
+#endif
+    }
+    explicit operator bool() const noexcept { return value_ != nullptr; }
+    PyObject* value() const noexcept { return value_; }
+    // Sets it again, once.
+    void restore() noexcept {
+#if PY_VERSION_HEX >= 0x030c0000
+        PyErr_SetRaisedException(std::exchange(value_, nullptr));
+#else
+        PyErr_Restore(std::exchange(type_, nullptr), std::exchange(value_, nullptr), std::exchange(trace_, nullptr));
+#endif
+    }
+
+  private:
+    PyObject* value_ = nullptr;
+#if PY_VERSION_HEX < 0x030c0000
+    PyObject *type_ = nullptr, *trace_ = nullptr;
+#endif
+};
+
 }  // namespace onecopy::py

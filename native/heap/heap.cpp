@@ -190,7 +190,7 @@ Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out) noexcept 
     b.cells_count.store_relaxed(0);
     b.links[kHome].store_relaxed(spec.home);
     b.links[kKind].store_relaxed(static_cast<u32>(spec.kind));
-    count_block(m, spec.flags, size, true);
+    count_block(m, spec.flags, spec.bytes, true);
     {
         std::lock_guard guard(m.mutex);
         b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));
@@ -280,7 +280,7 @@ void free_span(Member& m, u32 index) noexcept {
     u64 size = b.size.load_relaxed();
     b.cells_count.store_relaxed(0);
     b.word.store(BlockWord::make(w.gen(), BlockState::span, kNoSlot, 0).raw);  // COMMIT
-    count_block(m, w.flags(), size, false);
+    count_block(m, w.flags(), size - b.slack.load_relaxed(), false);
     u64 offset = b.offset.load_relaxed();
     u32 previous = b.links[kPrevNeighbour].load_relaxed(), next = b.links[kNextNeighbour].load_relaxed();
     if (next != kNil && state_of(m, next) == BlockState::span) {
@@ -329,7 +329,7 @@ void rebuild_heap(Member& m) noexcept {
         }
         const u64 size = b.size.load_relaxed();
         taken.push_back({b.offset.load_relaxed(), size, i});
-        (w.flags() & kFlagBody ? body_bytes : used) += size;
+        (w.flags() & kFlagBody ? body_bytes : used) += size - b.slack.load_relaxed();
         (w.flags() & kFlagBody ? bodies : blocks) += 1;
     }
     std::sort(taken.begin(), taken.end(), [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
@@ -421,7 +421,7 @@ std::vector<std::string> validate_heap(Member& m) {
         const bool span = w.state() == BlockState::span;
         tiles.push_back({b.offset.load_relaxed(), b.size.load_relaxed(), i, span});
         spans += span;
-        if (!span) (w.flags() & kFlagBody ? body_bytes : used) += b.size.load_relaxed();
+        if (!span) (w.flags() & kFlagBody ? body_bytes : used) += b.size.load_relaxed() - b.slack.load_relaxed();
         for (u32 s = 0; s < m.geo().max_processes; ++s) {
             if ((b.holder_word(s / 64).load() >> (s % 64) & 1) && m.row(s).state.load() == static_cast<u32>(RowState::free)) {
                 say("block " + std::to_string(i) + " is held by slot " + std::to_string(s) + ", which nobody occupies");

@@ -181,7 +181,7 @@ struct alignas(64) Header {
     shm_atomic<u32> last_entry;     // derived: the entry whose span ends at heap_top, or kNil
     shm_atomic<u32> blocks_top;     // entries below it are reserved and in use by the tiling or the free list
     shm_atomic<u64> heap_top;       // truth: bytes of heap that are tiled
-    shm_atomic<u64> used;           // derived: bytes of live user blocks
+    shm_atomic<u64> used;           // derived: bytes asked for, of live user blocks
     shm_atomic<u64> body_bytes;     // derived: bytes of live structure bodies
     shm_atomic<u32> live_blocks;    // derived: user blocks
     shm_atomic<u32> live_bodies;    // derived

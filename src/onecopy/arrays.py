@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onecopy._native import Member
     from onecopy.membership import PoolHandle
 
-__all__ = ["SharedArray", "empty", "lease_of", "seal"]
+__all__ = ["SharedArray", "empty", "lease_of"]
 
 ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
@@ -61,7 +61,7 @@ class SharedArray(np.ndarray[Any, Any]):
     def __getitem__(self, index: Any) -> Any:
         """Give a view as a shared array, and a copy (by fancy indexing) as an ordinary one."""
         part = super().__getitem__(index)
-        if type(part) is SharedArray and part.flags.owndata:
+        if type(part) is SharedArray and lease_of(part) is None:
             return part.view(np.ndarray)
         return part
 
@@ -118,21 +118,6 @@ def lease_of(array: npt.NDArray[Any]) -> Lease | None:
             base = base.obj
         else:
             return base if isinstance(base, Lease) else None
-
-
-def seal(arrays: Sequence[npt.NDArray[Any]]) -> None:
-    """Make arrays, and those they are views of, read-only in this process.
-
-    Parameters
-    ----------
-    arrays : sequence of ndarray
-        Arrays that lie in a pool and were sent.
-    """
-    for array in arrays:
-        base: object = array
-        while isinstance(base, np.ndarray):
-            base.flags.writeable = False
-            base = base.base
 
 
 def checked_shape(shape: ShapeLike) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -57,8 +57,8 @@ def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[A
     buffers : list of buffers
         One-dimensional, contiguous, of bytes, in the order in which `decode` wants them.
     sent : list of ndarray
-        Arrays of `obj` that lie in a pool and are not shared for writing: to be made read-only (by
-        `seal`) once the object is on its way.
+        Arrays of `obj` that lie in a pool: the core makes them, and what they are views of,
+        read-only once the object is on its way.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class _Pickler(pickle.Pickler):
         if lease is not None:
             span, offset = _span(obj, lease)
             shared = kind is SharedArray
-            if not shared and obj.flags.writeable:
+            if not shared:
                 self.sent.append(obj)
             return _view, (
                 self._out_of_band(span),
@@ -124,14 +124,12 @@ class _Pickler(pickle.Pickler):
             if kind is np.ndarray:
                 return NotImplemented
             return obj.view(np.ndarray).__reduce_ex__(5)
-        array = obj.view(np.ndarray)
-        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-        flat = array.reshape(-1, order="F" if fortran else "C").view(np.uint8)
-        order = "F" if fortran else "C"
-        return _whole, (self._out_of_band(flat), _spell(obj.dtype), obj.shape, order)
+        array = obj if obj.flags.forc else np.ascontiguousarray(obj)
+        order = "C" if array.flags.c_contiguous else "F"
+        return _whole, (self._out_of_band(_bytes(array)), _spell(obj.dtype), obj.shape, order)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
-        buffer = pickle.PickleBuffer(memory.data)
+        buffer = pickle.PickleBuffer(cast("ReadableBuffer", memory))
         self._own.append(buffer)
         return buffer
 
@@ -159,6 +157,8 @@ def _callback(
 
 def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8], int]:
     """Give the bytes from the array's lowest to its highest element, and where its first one is."""
+    if array.flags.forc:
+        return _bytes(array), 0
     memory = np.frombuffer(memoryview(lease), np.uint8)
     base: int = memory.__array_interface__["data"][0]
     first: int = array.__array_interface__["data"][0]
@@ -170,6 +170,12 @@ def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8],
             high += (count - 1) * stride
     high += array.itemsize
     return memory[low - base : high - base], first - low
+
+
+def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Give the memory of a contiguous array, in the order in which it lies there."""
+    rows = array if array.flags.c_contiguous else array.T
+    return rows.reshape(-1).view(np.ndarray).view(np.uint8)
 
 
 def _spell(dtype: np.dtype[Any]) -> str | np.dtype[Any]:

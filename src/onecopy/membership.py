@@ -21,7 +21,7 @@ from onecopy.errors import PoolNotFound
 if TYPE_CHECKING:
     from onecopy._native import Member
 
-__all__ = ["PoolHandle", "create", "handle_of", "join", "open_file"]
+__all__ = ["PoolHandle", "create", "handle_of", "has_joined", "join", "mark_default", "open_file"]
 
 PoolHandle: TypeAlias = "tuple[bytes, str, bool]"
 

@@ -1,0 +1,417 @@
+#include "queue/queue.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "bindings/codec.hpp"
+#include "bindings/objects.hpp"
+#include "bindings/waiting.hpp"
+
+namespace onecopy::py {
+namespace {
+
+constexpr u32 kBatch = 64;
+
+struct QueueObject : Channel {
+    Queue queue;
+};
+
+bool usable(const QueueObject& q) noexcept { return q.usable("the queue"); }
+
+// Waiting for memory, without a timeout, makes sense while something may still be let go: an item in the queue, or what others hold.
+auto hope(QueueObject& q, std::int64_t deadline) noexcept {
+    return [&q, deadline] { return deadline != Patience::kForever || q.queue.size() != 0 || others_hold(q.core()); };
+}
+
+class QueueMemory final : public Memory {
+  public:
+    QueueMemory(QueueObject& q, std::int64_t deadline) noexcept : queue_(q), deadline_(deadline) {}
+    Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
+        Using in_use(queue_);
+        const Status s = AtOnce().allocate(pool, spec, out);
+        if (s != Status::no_memory || deadline_ == kNoWait) return s;
+        return wait_for_memory(pool->core(), deadline_, hope(queue_, deadline_),
+                               [&](Patience& p) { return onecopy::allocate(pool->core(), spec, p, out); });
+    }
+
+  private:
+    QueueObject& queue_;
+    std::int64_t deadline_;
+};
+
+PyObject* raise_put(QueueObject& q, Status s) noexcept {
+    if (s == Status::timed_out || s == Status::would_block) return raise_full();
+    return raise_status(s, "the queue", q.pool, kChunkSlots * sizeof(Slot));
+}
+PyObject* raise_get(Status s) noexcept {
+    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
+    return raise_status(s, "the queue");
+}
+
+// Sends messages; `done` says how many went. Waits for room and for memory.
+Status send(QueueObject& q, const Message* messages, u32 n, u32& done, std::int64_t deadline) noexcept {
+    Using in_use(q);
+    auto attempt = [&](Patience& p) {
+        if (n == 1) {
+            const Status s = q.queue.put(*messages, p);
+            done = s == Status::ok ? 1 : 0;
+            return s;
+        }
+        u32 moved = 0;
+        const Status s = q.queue.put_many(messages + done, n - done, moved, p);
+        done += moved;
+        return s;
+    };
+    done = 0;
+    Status s;
+    {
+        GilPatience p(deadline);
+        s = attempt(p);
+    }
+    if (s != Status::no_memory || deadline == kNoWait) [[likely]] return s;
+    return wait_for_memory(q.core(), deadline, hope(q, deadline), attempt);
+}
+
+PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    Message message;
+    u32 done;
+    if (encode_small(object, message)) [[likely]] {
+        const Status s = send(q, &message, 1, done, deadline);
+        if (s == Status::ok) [[likely]] return Py_NewRef(Py_None);
+        return raise_put(q, s);
+    }
+    if (q.queue.is_shut_down()) return raise_status(Status::shut_down, "the queue");
+    QueueMemory memory(q, deadline);
+    Encoding encoding(q.pool, memory, message);
+    if (!encoding.encode(object)) return nullptr;
+    if (!usable(q)) return nullptr;  // pickling runs Python code
+    if (const Status s = send(q, &message, 1, done, deadline); s != Status::ok) return raise_put(q, s);
+    encoding.seal_sent();
+    return Py_NewRef(Py_None);
+}
+
+PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    Message message;
+    Status s;
+    {
+        Using in_use(q);
+        GilPatience p(deadline);
+        s = q.queue.get(message, p);
+    }
+    if (s == Status::ok) [[likely]] return decode(q.pool, message);
+    return raise_get(s);
+}
+
+// ---- many --------------------------------------------------------------------------------------------------------------------
+
+// Messages that are encoded and not yet sent.
+class Batch {
+  public:
+    Batch(QueueObject& q, std::int64_t deadline) noexcept : queue_(q), deadline_(deadline), messages_(new Message[kBatch]) {}
+
+    // False with an exception set; what was added before has been sent then, as far as it could be.
+    bool add(PyObject* object) noexcept {
+        Message& message = messages_[count_];
+        message.block = 0;
+        if (!encode_small(object, message) && !add_large(object)) return false;
+        return ++count_ < kBatch || flush();
+    }
+    bool flush() noexcept {
+        if (count_ == 0) return true;
+        if (!usable(queue_)) return false;
+        const u32 n = std::exchange(count_, 0);
+        u32 done;
+        const Status s = send(queue_, messages_.get(), n, done, deadline_);
+        sent_ += done;
+        for (auto& [position, encoding] : large_) {
+            if (position < done) encoding->seal_sent();
+        }
+        large_.clear();
+        if (s == Status::ok) return true;
+        if (s == Status::timed_out || s == Status::would_block) {
+            raise(Error::full, "%llu objects were put before the queue was full", static_cast<unsigned long long>(sent_));
+        } else {
+            raise_put(queue_, s);
+        }
+        return false;
+    }
+
+  private:
+    // Memory that is waited for may be what the batch itself holds, and nobody can take that before it is sent.
+    class BatchMemory final : public Memory {
+      public:
+        explicit BatchMemory(Batch& b) noexcept : batch_(b) {}
+        Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
+            const Status s = AtOnce().allocate(pool, spec, out);
+            if (s != Status::no_memory) return s;
+            if (!batch_.flush()) return Status::interrupted;  // an exception is set
+            return QueueMemory(batch_.queue_, batch_.deadline_).allocate(pool, spec, out);
+        }
+
+      private:
+        Batch& batch_;
+    };
+
+    bool add_large(PyObject* object) noexcept {
+        auto encoding = std::make_unique<Encoding>(queue_.pool, memory_, scratch_);
+        scratch_.block = 0;
+        if (!encoding->encode(object)) {
+            // As in a loop of puts: the objects before this one are sent.
+            SavedError error;
+            if (!flush()) PyErr_Clear();
+            error.restore();
+            return false;
+        }
+        messages_[count_] = scratch_;  // encoding may have sent the batch, so its place is known only now
+        large_.emplace_back(count_, std::move(encoding));
+        return true;
+    }
+
+    QueueObject& queue_;
+    std::int64_t deadline_;
+    std::unique_ptr<Message[]> messages_;
+    std::vector<std::pair<u32, std::unique_ptr<Encoding>>> large_;
+    BatchMemory memory_{*this};
+    Message scratch_;
+    u32 count_ = 0;
+    u64 sent_ = 0;
+};
+
+PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    PyObject* iterator = PyObject_GetIter(iterable);
+    if (iterator == nullptr) return nullptr;
+    Batch batch(q, deadline);
+    bool done = true;
+    while (done) {
+        PyObject* object = PyIter_Next(iterator);
+        if (object == nullptr) break;
+        done = batch.add(object);
+        Py_DECREF(object);
+    }
+    Py_DECREF(iterator);
+    if (!done) return nullptr;
+    SavedError error;  // the iterator's own, if it raised: what it gave before is sent
+    const bool flushed = batch.flush();
+    if (error) {
+        if (!flushed) PyErr_Clear();
+        error.restore();
+        return nullptr;
+    }
+    return flushed ? Py_NewRef(Py_None) : nullptr;
+}
+
+// Messages that were taken are the caller's: one that cannot be decoded must not take the others along.
+PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    if (max_items < 1) {
+        PyErr_SetString(PyExc_ValueError, "'max_items' must be a positive number");
+        return nullptr;
+    }
+    PyObject* items = PyList_New(0);
+    if (items == nullptr) return nullptr;
+    const std::unique_ptr<Message[]> messages(new Message[kBatch]);
+    std::optional<SavedError> error;  // of the first that could not be decoded
+    Py_ssize_t left = max_items;
+    while (left > 0 && !error) {
+        const u32 n = static_cast<u32>(std::min<Py_ssize_t>(left, kBatch));
+        u32 got = 0;
+        Status s;
+        {
+            Using in_use(q);
+            GilPatience p(left == max_items ? deadline : kNoWait);
+            s = q.queue.get_many(messages.get(), n, got, p);
+        }
+        if (s != Status::ok) {
+            if (left != max_items) break;  // some are there
+            Py_DECREF(items);
+            return raise_get(s);
+        }
+        left -= static_cast<Py_ssize_t>(got);
+        for (u32 i = 0; i < got; ++i) {
+            PyObject* item = decode(q.pool, messages[i]);
+            const bool added = item != nullptr && PyList_Append(items, item) == 0;
+            Py_XDECREF(item);
+            if (added) continue;
+            if (!error) {
+                error.emplace();
+            } else {
+                PyErr_Clear();
+            }
+        }
+        if (got < n || q.detached) break;
+    }
+    if (!error) return items;
+    // The others go along with the exception, as `error.items`.
+    if (PyObject_SetAttrString(error->value(), "items", items) != 0) PyErr_Clear();
+    Py_DECREF(items);
+    error->restore();
+    return nullptr;
+}
+
+// ---- the rest ------------------------------------------------------------------------------------------------------------------
+
+PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    Status s;
+    {
+        Using in_use(q);
+        GilPatience p(deadline);
+        s = q.queue.join(p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_None);
+    if (s == Status::timed_out || s == Status::would_block) {
+        PyErr_Format(PyExc_TimeoutError, "%llu tasks of the queue were not finished in time", static_cast<unsigned long long>(q.queue.unfinished()));
+        return nullptr;
+    }
+    return raise_status(s, "the queue");
+}
+
+PyObject* task_done(QueueObject& q) noexcept {
+    if (!usable(q)) return nullptr;
+    const Status s = q.queue.task_done(1);
+    if (s == Status::ok) return Py_NewRef(Py_None);
+    if (s == Status::bad_argument) {
+        PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
+        return nullptr;
+    }
+    return raise_status(s, "the queue");
+}
+
+PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
+    if (!usable(q)) return nullptr;
+    Status s;
+    {
+        Using in_use(q);
+        GilPatience p;
+        s = q.queue.shut_down(immediate, p);
+    }
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the queue");
+}
+
+bool full(const QueueObject& q) noexcept {
+    const u64 maxsize = q.queue.maxsize();
+    return q.queue.size() >= (maxsize == 0 ? kUnboundedSize : maxsize);
+}
+
+void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsize, u32 flags) {
+    auto fresh = std::make_unique<QueueObject>();
+    bool create = false;
+    check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
+    Status s = Status::ok;
+    if (create) {
+        GilPatience p;
+        s = Queue::create(fresh->core(), maxsize, flags, p, fresh->handle);
+    }
+    if (s == Status::ok) {
+        if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
+        s = Queue::open(fresh->core(), fresh->handle, fresh->queue);
+        if (s == Status::bad_argument) {
+            PyErr_SetString(PyExc_ValueError, "the block is no queue");
+            throw nb::python_error();
+        }
+    }
+    if (s != Status::ok) {
+        raise_status(s, "the queue", fresh->pool, 256 + (maxsize / kChunkSlots + 3) * 8);
+        throw nb::python_error();
+    }
+    new (self) QueueObject(std::move(*fresh));
+}
+
+}  // namespace
+
+Channel* as_queue(PyObject* object) noexcept { return channel_of<QueueObject>(object); }
+
+void bind_queue(nb::module_& m) {
+    const auto block = nb::arg("block").none();
+    nb::class_<QueueObject>(m, "QueueBase", nb::is_weak_referenceable(), "A queue in a pool; see `onecopy.Queue`.")
+        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("maxsize"), nb::arg("flags"),
+             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, flags: int) -> None"))
+        .def(
+            "put",
+            [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline) ? put(q, obj.ptr(), deadline) : nullptr);
+            },
+            nb::arg("obj").none(), block = true, nb::arg("timeout") = nb::none(),
+            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None) -> None"),
+            "Put an object. Raises queue.Full, PoolFull, ShutDown.")
+        .def(
+            "get",
+            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline) ? get(q, deadline) : nullptr);
+            },
+            block = true, nb::arg("timeout") = nb::none(),
+            nb::sig("def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
+            "Take an object. Raises queue.Empty, ShutDown.")
+        .def(
+            "put_nowait", [](QueueObject& q, nb::handle obj) noexcept { return result(put(q, obj.ptr(), kNoWait)); }, nb::arg("obj").none(),
+            nb::sig("def put_nowait(self, obj: object) -> None"), "As `put` with block=False.")
+        .def(
+            "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); }, nb::sig("def get_nowait(self) -> typing.Any"),
+            "As `get` with block=False.")
+        .def(
+            "put_many",
+            [](QueueObject& q, nb::handle iterable, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? put_many(q, iterable.ptr(), deadline) : nullptr);
+            },
+            nb::arg("iterable"), nb::arg("timeout") = nb::none(),
+            nb::sig("def put_many(self, iterable: collections.abc.Iterable[object], timeout: float | None = None) -> None"),
+            "Put objects in order, as a loop of `put` does, and faster. The timeout is for all of them.")
+        .def(
+            "get_many",
+            [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? get_many(q, max_items, deadline) : nullptr);
+            },
+            nb::arg("max_items"), nb::arg("timeout") = nb::none(),
+            nb::sig("def get_many(self, max_items: int, timeout: float | None = None) -> list[typing.Any]"),
+            "Take what is there, at most so many; waits for the first. If one cannot be decoded, the exception has the others as `items`.")
+        .def(
+            "qsize", [](QueueObject& q) noexcept { return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.size()) : nullptr); },
+            nb::sig("def qsize(self) -> int"), "How many objects are in the queue.")
+        .def(
+            "empty", [](QueueObject& q) noexcept { return result(usable(q) ? PyBool_FromLong(q.queue.size() == 0) : nullptr); },
+            nb::sig("def empty(self) -> bool"), "Whether there is none.")
+        .def(
+            "full", [](QueueObject& q) noexcept { return result(usable(q) ? PyBool_FromLong(full(q)) : nullptr); },
+            nb::sig("def full(self) -> bool"), "Whether there is no room for one more.")
+        .def(
+            "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); }, nb::sig("def task_done(self) -> None"),
+            "Say that the work on an object taken is finished.")
+        .def(
+            "join",
+            [](QueueObject& q, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? join(q, deadline) : nullptr);
+            },
+            nb::arg("timeout") = nb::none(), nb::sig("def join(self, timeout: float | None = None) -> None"),
+            "Wait until `task_done` was called for every object that was put. Raises TimeoutError.")
+        .def(
+            "shutdown", [](QueueObject& q, bool immediate) noexcept { return result(shut_down(q, immediate)); }, nb::arg("immediate") = false,
+            nb::sig("def shutdown(self, immediate: bool = False) -> None"),
+            "End the queue for everybody: no more puts; gets go on until it is empty, or fail at once if `immediate`.")
+        .def(
+            "detach", [](QueueObject& q) noexcept { q.detach(); }, "Let go of the queue in this process.")
+        .def_prop_ro(
+            "maxsize", [](QueueObject& q) noexcept { return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.maxsize()) : nullptr); },
+            nb::sig("def maxsize(self) -> int"), "Objects at most; 0: as many as fit the pool.")
+        .def_prop_ro(
+            "flags", [](QueueObject& q) noexcept { return result(usable(q) ? PyLong_FromUnsignedLong(q.queue.flags()) : nullptr); },
+            nb::sig("def flags(self) -> int"))
+        .def_prop_ro(
+            "is_shut_down", [](QueueObject& q) noexcept { return result(usable(q) ? PyBool_FromLong(q.queue.is_shut_down()) : nullptr); },
+            nb::sig("def is_shut_down(self) -> bool"), "Whether `shutdown` was called, by any process.")
+        .def_prop_ro(
+            "handle", [](QueueObject& q) noexcept { return q.handle; }, "The number of the queue in its pool.")
+        .def_prop_ro(
+            "member", [](QueueObject& q) noexcept { return result(member_object(q.pool)); }, nb::sig("def member(self) -> Member"),
+            "The process's membership in the pool.");
+}
+
+}  // namespace onecopy::py

@@ -1,0 +1,255 @@
+#include "stream/stream.hpp"
+
+#include <memory>
+
+#include "bindings/codec.hpp"
+#include "bindings/objects.hpp"
+#include "bindings/waiting.hpp"
+
+namespace onecopy::py {
+namespace {
+
+struct StreamObject : Channel {
+    Stream stream;
+};
+
+struct SubscriptionObject : Channel {
+    Stream stream;
+    u32 number = 0;
+    u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object, not of the subscription
+    u64 missed = 0;
+
+    SubscriptionObject() = default;
+    SubscriptionObject(SubscriptionObject&& other) noexcept
+        : Channel(std::move(other)),
+          stream(other.stream),
+          number(other.number),
+          slot(std::exchange(other.slot, kNoSlot)),
+          gen(other.gen),
+          missed(other.missed) {}
+    ~SubscriptionObject() { end(); }
+
+    bool ours() const noexcept {
+        const Member& m = core();
+        return slot != kNoSlot && m.joined.load() && m.slot == slot && m.gen == gen;
+    }
+    void end() noexcept {
+        if (pool != nullptr && ours()) stream.unsubscribe(number);
+        slot = kNoSlot;
+    }
+};
+
+bool usable(const StreamObject& s) noexcept { return s.usable("the stream"); }
+
+// A publisher that overwrites does not wait for readers either, unless it is told how long.
+bool may_wait_for_memory(const StreamObject& s, std::int64_t deadline) noexcept {
+    return deadline != kNoWait && (deadline != Patience::kForever || s.stream.policy() == StreamPolicy::lossless);
+}
+auto hope(StreamObject& s, std::int64_t deadline) noexcept {
+    return [&s, deadline] { return deadline != Patience::kForever || others_hold(s.core()); };
+}
+
+class StreamMemory final : public Memory {
+  public:
+    StreamMemory(StreamObject& s, std::int64_t deadline) noexcept : stream_(s), deadline_(deadline) {}
+    Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
+        Using in_use(stream_);
+        const Status s = AtOnce().allocate(pool, spec, out);
+        if (s != Status::no_memory || !may_wait_for_memory(stream_, deadline_)) return s;
+        return wait_for_memory(pool->core(), deadline_, hope(stream_, deadline_),
+                               [&](Patience& p) { return onecopy::allocate(pool->core(), spec, p, out); });
+    }
+
+  private:
+    StreamObject& stream_;
+    std::int64_t deadline_;
+};
+
+PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) noexcept {
+    if (!usable(self)) return nullptr;
+    Message message;
+    StreamMemory memory(self, deadline);
+    Encoding encoding(self.pool, memory, message);
+    if (!encoding.encode(object) || !usable(self)) return nullptr;
+    Status s;
+    {
+        Using in_use(self);
+        GilPatience p(deadline);
+        s = self.stream.publish(message, p);
+    }
+    if (s == Status::timed_out || s == Status::would_block) return raise_full();
+    if (s != Status::ok) return raise_status(s, "the stream");
+    encoding.seal_sent();
+    return Py_NewRef(Py_None);
+}
+
+PyObject* subscribe(StreamObject& self) noexcept {
+    if (!usable(self)) return nullptr;
+    SubscriptionObject fresh;
+    Status s;
+    {
+        Using in_use(self);
+        GilPatience p;
+        s = self.stream.subscribe(p, fresh.number);
+    }
+    if (s != Status::ok) return raise_status(s, "the stream");
+    const Member& m = self.core();
+    fresh.pool = self.pool;
+    fresh.stream = self.stream;
+    fresh.slot = m.slot;
+    fresh.gen = m.gen;
+    if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
+    fresh.held = self.held.again();
+    fresh.handle = self.handle;
+    PyObject* object = nb::inst_alloc(nb::type<SubscriptionObject>()).release().ptr();
+    if (object == nullptr) return nullptr;
+    new (nb::inst_ptr<SubscriptionObject>(object)) SubscriptionObject(std::move(fresh));
+    nb::inst_mark_ready(object);
+    return object;
+}
+
+PyObject* close_stream(StreamObject& self) noexcept {
+    if (!usable(self)) return nullptr;
+    Status s;
+    {
+        Using in_use(self);
+        GilPatience p;
+        s = self.stream.close(p);
+    }
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the stream");
+}
+
+// ---- subscriptions -----------------------------------------------------------------------------------------------------------
+
+PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
+    if (self.detached) return raise(Error::shut_down, "the subscription was closed");
+    if (!self.ours()) {
+        return raise(Error::root, "the subscription belongs to the process that made it; subscribe again in this one");
+    }
+    Message message;
+    u64 missed = 0;
+    Status s;
+    {
+        Using in_use(self);
+        GilPatience p(deadline);
+        s = self.stream.read(self.number, message, missed, p);
+    }
+    self.missed += missed;
+    if (s == Status::ok) return decode(self.pool, message);
+    if (self.detached) return raise(Error::shut_down, "the subscription was closed");  // by another thread, meanwhile
+    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
+    return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
+}
+
+PyObject* next(SubscriptionObject& self) noexcept {
+    PyObject* object = read(self, Patience::kForever);
+    if (object != nullptr) return object;
+    PyObject* over = error_class(Error::shut_down);
+    if (over != nullptr && PyErr_ExceptionMatches(over)) {
+        PyErr_Clear();
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return nullptr;
+}
+
+void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth, u32 policy) {
+    auto fresh = std::make_unique<StreamObject>();
+    bool create = false;
+    check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
+    Status s = Status::ok;
+    if (create) {
+        if (policy > 2) {
+            PyErr_SetString(PyExc_ValueError, "policy: 0 (lossy), 1 (lossless) or 2 (latest)");
+            throw nb::python_error();
+        }
+        GilPatience p;
+        s = Stream::create(fresh->core(), depth, static_cast<StreamPolicy>(policy), p, fresh->handle);
+    }
+    if (s == Status::ok) {
+        if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
+        s = Stream::open(fresh->core(), fresh->handle, fresh->stream);
+        if (s == Status::bad_argument) {
+            PyErr_SetString(PyExc_ValueError, "the block is no stream");
+            throw nb::python_error();
+        }
+    }
+    if (s != Status::ok) {
+        raise_status(s, "the stream", fresh->pool, u64{depth} * sizeof(Slot) + kSubscribers * 64);
+        throw nb::python_error();
+    }
+    new (self) StreamObject(std::move(*fresh));
+}
+
+PyObject* number(u64 n) noexcept { return PyLong_FromUnsignedLongLong(n); }
+
+}  // namespace
+
+Channel* as_stream(PyObject* object) noexcept { return channel_of<StreamObject>(object); }
+
+void bind_stream(nb::module_& m) {
+    nb::class_<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(), "A subscription to a stream, of this process.")
+        .def(
+            "get",
+            [](SubscriptionObject& s, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
+            },
+            nb::arg("timeout") = nb::none(), nb::sig("def get(self, timeout: float | None = None) -> typing.Any"),
+            "The next message. Raises queue.Empty, and ShutDown once the stream was closed and everything is read.")
+        .def(
+            "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); }, nb::sig("def __iter__(self) -> SubscriptionBase"))
+        .def(
+            "__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); }, nb::sig("def __next__(self) -> typing.Any"))
+        .def(
+            "close",
+            [](SubscriptionObject& s) noexcept {
+                if (s.detached) return;
+                s.end();
+                s.detach();
+            },
+            "End the subscription. Closing twice does nothing.")
+        .def_prop_ro(
+            "closed", [](SubscriptionObject& s) noexcept { return s.detached; }, "Whether it was ended.")
+        .def_prop_ro(
+            "missed", [](SubscriptionObject& s) noexcept { return s.missed; }, "How many messages were overwritten or skipped unread.");
+
+    nb::class_<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(), "A stream in a pool; see `onecopy.Stream`.")
+        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("depth"), nb::arg("policy"),
+             nb::sig("def __init__(self, hold: Hold | None, member: Member, depth: int, policy: int) -> None"))
+        .def(
+            "publish",
+            [](StreamObject& s, nb::handle obj, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? publish(s, obj.ptr(), deadline) : nullptr);
+            },
+            nb::arg("obj").none(), nb::arg("timeout") = nb::none(),
+            nb::sig("def publish(self, obj: object, timeout: float | None = None) -> None"),
+            "Send an object to every subscriber. Raises queue.Full (lossless: a subscriber is behind), PoolFull, ShutDown.")
+        .def(
+            "subscribe", [](StreamObject& s) noexcept { return result(subscribe(s)); }, nb::sig("def subscribe(self) -> SubscriptionBase"),
+            "Begin to receive, with the next message (policy latest: with the newest).")
+        .def(
+            "close", [](StreamObject& s) noexcept { return result(close_stream(s)); }, nb::sig("def close(self) -> None"),
+            "End the stream for everybody: subscribers read what is there, and then get ShutDown.")
+        .def(
+            "detach", [](StreamObject& s) noexcept { s.detach(); }, "Let go of the stream in this process.")
+        .def_prop_ro(
+            "depth", [](StreamObject& s) noexcept { return result(usable(s) ? number(s.stream.depth()) : nullptr); }, nb::sig("def depth(self) -> int"),
+            "Messages that the stream keeps.")
+        .def_prop_ro(
+            "policy", [](StreamObject& s) noexcept { return result(usable(s) ? number(static_cast<u64>(s.stream.policy())) : nullptr); },
+            nb::sig("def policy(self) -> int"), "0 lossy, 1 lossless, 2 latest.")
+        .def_prop_ro(
+            "published", [](StreamObject& s) noexcept { return result(usable(s) ? number(s.stream.published()) : nullptr); },
+            nb::sig("def published(self) -> int"), "Messages sent so far.")
+        .def_prop_ro(
+            "subscribers", [](StreamObject& s) noexcept { return result(usable(s) ? number(s.stream.subscribers()) : nullptr); },
+            nb::sig("def subscribers(self) -> int"), "Live subscriptions.")
+        .def_prop_ro(
+            "handle", [](StreamObject& s) noexcept { return s.handle; }, "The number of the stream in its pool.")
+        .def_prop_ro(
+            "member", [](StreamObject& s) noexcept { return result(member_object(s.pool)); }, nb::sig("def member(self) -> Member"),
+            "The process's membership in the pool.");
+}
+
+}  // namespace onecopy::py

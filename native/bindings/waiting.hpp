@@ -1,0 +1,29 @@
+// Waiting for memory in a full pool.
+#pragma once
+#include "bindings/objects.hpp"
+#include "sync/event_count.hpp"
+
+namespace onecopy::py {
+
+// Runs `attempt(patience)` again whenever memory was freed, for as long as it answers no_memory, `hope()` and the deadline.
+// no_memory also when the deadline has passed.
+template <class Hope, class Attempt>
+Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt attempt) noexcept {
+    GilPatience patience(deadline);
+    Header& header = m.header();
+    auto footprint = [&] { return header.used.load_relaxed() + header.body_bytes.load_relaxed(); };
+    u64 seen = 0;
+    bool lacked = false;
+    const Status s = wait_for(
+        header.memory_freed, patience,
+        [&] {
+            seen = footprint();
+            const Status tried = attempt(patience);
+            lacked = tried == Status::no_memory;
+            return lacked && hope() ? Status::would_block : tried;
+        },
+        [&] { return footprint() != seen || m.corrupt() || !m.joined.load(std::memory_order_relaxed); }, [] {});
+    return lacked && (s == Status::timed_out || s == Status::would_block) ? Status::no_memory : s;
+}
+
+}  // namespace onecopy::py
