@@ -46,7 +46,7 @@ PyObject* spell(PyArray_Descr* dtype, bool pickled) noexcept {
         PyObject* result = PyBytes_FromStringAndSize(nullptr, n + 3);
         if (result != nullptr) {
             char* to = PyBytes_AS_STRING(result);
-            const u16 length = static_cast<u16>(n <= 0xffff ? n : 0xffff);  // too long for any message, and refused for it
+            const auto length = static_cast<std::uint16_t>(n <= 0xffff ? n : 0xffff);  // too long for any message, and refused for it
             to[0] = static_cast<char>(Form::pickled);
             std::memcpy(to + 1, &length, 2);
             std::memcpy(to + 3, PyBytes_AS_STRING(data), static_cast<std::size_t>(n));
@@ -165,7 +165,7 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
                 if (!from.get(small)) return refuse();
                 n = small;
             } else {
-                u16 length;
+                std::uint16_t length;
                 if (!from.get(length)) return refuse();
                 n = length;
             }

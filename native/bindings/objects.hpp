@@ -27,6 +27,9 @@ inline void check(bool done) {
     if (!done) throw nb::python_error();
 }
 
+// Calls it for every pool that this process has joined.
+void for_each_pool(void (*act)(Member&)) noexcept;
+
 struct MemberObject {
     PoolPtr pool;
     explicit MemberObject(PoolPtr p) noexcept : pool(std::move(p)) {}

@@ -1,0 +1,136 @@
+#include "bindings/pool.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <unordered_map>
+#include <vector>
+
+#include "bindings/lease.hpp"
+#include "bindings/objects.hpp"
+#include "bindings/ref.hpp"
+
+namespace onecopy::py {
+namespace {
+
+// Never destroyed: leases may be let go after static destructors ran.
+std::unordered_map<const Member*, std::weak_ptr<Pool>>& pools() {
+    static auto& all = *new std::unordered_map<const Member*, std::weak_ptr<Pool>>;
+    return all;
+}
+
+bool found_writable(const Member& m) noexcept {
+    const u64 flags = m.header().flags;
+    if (flags & kOthersMayWrite) return true;
+    struct stat st;
+    if (fstat(m.fd, &st) != 0 || st.st_uid != geteuid()) return true;
+    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read our memory anyway.
+    return !(flags & kMemfd) && (st.st_mode & 022) != 0;
+}
+
+}  // namespace
+
+PoolPtr pool_of(std::shared_ptr<Member> member) {
+    std::weak_ptr<Pool>& known = pools()[member.get()];
+    PoolPtr pool = known.lock();
+    if (pool == nullptr) {
+        const Member* key = member.get();
+        pool = PoolPtr(new Pool{.member = std::move(member)}, [key](Pool* p) {
+            if (auto it = pools().find(key); it != pools().end() && it->second.expired()) pools().erase(it);
+            delete p;
+        });
+        pool->others_may_write = found_writable(pool->core());
+        known = pool;
+    }
+    return pool;
+}
+
+PyObject* member_object(const PoolPtr& pool) noexcept {
+    // One that is on its way out (its weak references are being told) has no references left and must not be used again.
+    if (pool->wrapper != nullptr && Py_REFCNT(pool->wrapper_object) > 0) return Py_NewRef(pool->wrapper_object);
+    PyObject* object = nb::inst_alloc(nb::type<MemberObject>()).release().ptr();
+    if (object == nullptr) return nullptr;
+    pool->wrapper = new (nb::inst_ptr<MemberObject>(object)) MemberObject(pool);
+    pool->wrapper_object = object;
+    nb::inst_mark_ready(object);
+    return object;
+}
+
+MemberObject::~MemberObject() {
+    if (pool->wrapper == this) {
+        pool->wrapper = nullptr;
+        pool->wrapper_object = nullptr;
+    }
+}
+
+void for_each_pool(void (*act)(Member&)) noexcept {
+    std::vector<PoolPtr> all;  // `act` may take long, and pools may come and go meanwhile
+    for (auto& [key, known] : pools()) {
+        if (PoolPtr pool = known.lock()) all.push_back(std::move(pool));
+    }
+    for (const PoolPtr& pool : all) act(pool->core());
+}
+
+MemberObject* as_member(PyObject* object) noexcept {
+    if (nb::isinstance<MemberObject>(object) && nb::inst_ready(object)) return nb::inst_ptr<MemberObject>(object);
+    PyErr_Format(PyExc_TypeError, "expected a Member, not %.200s", Py_TYPE(object)->tp_name);
+    return nullptr;
+}
+
+bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& create) noexcept {
+    MemberObject* m = as_member(member);
+    if (m == nullptr) return false;
+    channel.pool = m->pool;
+    create = hold == Py_None;
+    if (create) return true;
+    channel.held = held_by(m->pool, hold, channel.handle);
+    return static_cast<bool>(channel.held);
+}
+
+Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
+    const Held* held = nullptr;
+    if (is_ref(object)) {
+        held = &ref_of(object).held;
+        handle = ref_of(object).handle;
+    } else if (nb::isinstance<HoldObject>(object)) {
+        held = &nb::inst_ptr<HoldObject>(object)->held;
+        handle = nb::inst_ptr<HoldObject>(object)->handle;
+    } else if (Channel* c = as_queue(object); c != nullptr || (c = as_stream(object)) != nullptr || (c = as_frames(object)) != nullptr) {
+        held = &c->held;
+        handle = c->handle;
+    } else if (LeaseObject* lease = lease_behind(object); lease != nullptr) {
+        held = &lease->held;
+        handle = lease->handle;
+    } else {
+        PyErr_Format(PyExc_TypeError, "a %.200s stands for nothing in a pool", Py_TYPE(object)->tp_name);
+        return {};
+    }
+    if (!*held) {
+        raise(Error::root, "the %.200s was released or closed in this process", Py_TYPE(object)->tp_name);
+        return {};
+    }
+    if (held->pool() != pool) {
+        PyErr_Format(PyExc_ValueError, "the %.200s belongs to another pool", Py_TYPE(object)->tp_name);
+        return {};
+    }
+    return held->again();
+}
+
+bool others_hold(Member& m) noexcept {
+    const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    const u32 slot = m.slot;
+    for (u32 i = 1; i < top; ++i) {
+        Block& b = m.block(i);
+        const BlockWord w{b.word.load_acquire()};
+        if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
+        for (u32 word = 0; word < kHolderWords; ++word) {
+            u64 bits = b.holder_word(word).load_relaxed();
+            if (slot / 64 == word) bits &= ~(u64{1} << (slot % 64));
+            if (bits != 0) return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace onecopy::py
