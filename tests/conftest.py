@@ -17,8 +17,6 @@ import pytest
 import onecopy as oc
 from onecopy import default, orphans
 
-pytest.register_assert_rewrite("children")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _helpers_of_multiprocessing():

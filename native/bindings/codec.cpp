@@ -13,7 +13,8 @@ Status AtOnce::allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& o
     return onecopy::allocate(pool->core(), spec, patience, out);
 }
 
-// ---- encoding ----------------------------------------------------------------------------------------------------------------
+// ---- encoding
+// ----------------------------------------------------------------------------------------------------------------
 
 Encoding::~Encoding() {
     Py_XDECREF(array_);
@@ -65,7 +66,8 @@ void Encoding::keep(PyObject* object, bool seal_it) noexcept {
 void Encoding::seal_sent() noexcept {
     if (array_ != nullptr) seal(array_);
     if (sent_ == nullptr) return;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(sent_); ++i) seal(PyList_GET_ITEM(sent_, i));
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(sent_); ++i)
+        seal(PyList_GET_ITEM(sent_, i));
 }
 
 Done Encoding::encode_ref(PyObject* object) noexcept {
@@ -82,7 +84,8 @@ Done Encoding::encode_ref(PyObject* object) noexcept {
     return Done::yes;
 }
 
-// ---- decoding ----------------------------------------------------------------------------------------------------------------
+// ---- decoding
+// ----------------------------------------------------------------------------------------------------------------
 
 PyObject* decode_ref(Held block) noexcept {
     if (!block || !is_envelope(block)) return raise_corrupt("a reference");
@@ -113,7 +116,8 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
     }
 }
 
-// ---- envelopes -----------------------------------------------------------------------------------------------------------------
+// ---- envelopes
+// -----------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -128,7 +132,9 @@ struct Envelope {
 static_assert(sizeof(Envelope) == 256 && sizeof(Envelope) % kUnit == 0);
 constexpr u32 kChildCell = offsetof(Envelope, child);
 
-shm_atomic<u64>& child_cell(unsigned char* data) noexcept { return *reinterpret_cast<shm_atomic<u64>*>(data + kChildCell); }
+shm_atomic<u64>& child_cell(unsigned char* data) noexcept {
+    return *reinterpret_cast<shm_atomic<u64>*>(data + kChildCell);
+}
 
 }  // namespace
 
@@ -171,13 +177,15 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
 
 bool is_envelope(const Held& held) noexcept {
     BlockInfo info;
-    return inspect(held.core(), held.index(), info) == Status::ok && (info.flags & (kFlagEnvelope | kFlagBody)) == kFlagEnvelope &&
+    return inspect(held.core(), held.index(), info) == Status::ok &&
+           (info.flags & (kFlagEnvelope | kFlagBody)) == kFlagEnvelope &&
            info.length >= sizeof(Envelope);
 }
 
 PyObject* open_envelope(const Held& held) noexcept {
     BlockInfo info;
-    if (!is_envelope(held) || inspect(held.core(), held.index(), info) != Status::ok) return raise_corrupt("an object in the pool");
+    if (!is_envelope(held) || inspect(held.core(), held.index(), info) != Status::ok)
+        return raise_corrupt("an object in the pool");
     Envelope envelope;
     std::memcpy(&envelope, info.data, offsetof(Envelope, bytes));
     if (envelope.length > kInlineBytes) return raise_corrupt("an object in the pool");
@@ -193,7 +201,8 @@ PyObject* open_envelope(const Held& held) noexcept {
             const Handle child = child_cell(info.data).load_acquire();
             // The envelope's reference keeps the child alive: it is there, or the pool lies.
             if (const Status s = hold(held.core(), child); s != Status::ok) {
-                return s == Status::closed ? raise_status(s, "the pool") : raise_corrupt("an object in the pool");
+                return s == Status::closed ? raise_status(s, "the pool")
+                                           : raise_corrupt("an object in the pool");
             }
             block = Held(held.pool(), handle_index(child));
             break;
@@ -210,10 +219,14 @@ u64 envelope_bytes(const Held& held) noexcept {
     if (inspect(m, held.index(), info) != Status::ok) return 0;
     u64 bytes = info.length;
     const Block& block = m.block(held.index());
-    const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(), first = block.cells_offset.load_relaxed();
-    if (count == 0 || stride % 8 != 0 || first % 8 != 0 || first > info.size || (count - 1) * stride + 8 > info.size - first) return bytes;
+    const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
+              first = block.cells_offset.load_relaxed();
+    if (count == 0 || stride % 8 != 0 || first % 8 != 0 || first > info.size ||
+        (count - 1) * stride + 8 > info.size - first)
+        return bytes;
     for (u64 i = 0; i < count; ++i) {
-        const Handle h = reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
+        const Handle h =
+            reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
         if (h != 0 && inspect(m, handle_index(h), child) == Status::ok) bytes += child.length;
     }
     return bytes;

@@ -2,15 +2,16 @@
 //
 //   object                                          message
 //   None, bool, int64, float, str, bytes, tuples    inline
-//   ndarray in the pool                             inline: dtype, shape, strides, offset;  block: the array's own
-//   ndarray elsewhere                               same, block: a new one with a copy
-//   memoryview, long bytes, long str                as arrays
-//   Ref                                             block: the Ref's own
-//   anything else                                   pickle protocol 5, inline if it fits; buffers in the pool by reference, others copied once
+//   ndarray in the pool                             inline: dtype, shape, strides, offset;  block:
+//   the array's own ndarray elsewhere                               same, block: a new one with a
+//   copy memoryview, long bytes, long str                as arrays Ref block: the Ref's own
+//   anything else                                   pickle protocol 5, inline if it fits; buffers
+//   in the pool by reference, others copied once
 //
-// An envelope is a block that begins with a message (what Pool.put makes): the message's own block is the envelope itself, or its child.
-// Encoding may run Python code (pickle) and ends before any shared lock is taken; what it has acquired is let go by destructors if it fails.
-// Decoding trusts nothing: every number that came out of the pool is copied once and checked.
+// An envelope is a block that begins with a message (what Pool.put makes): the message's own block
+// is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any
+// shared lock is taken; what it has acquired is let go by destructors if it fails. Decoding trusts
+// nothing: every number that came out of the pool is copied once and checked.
 #pragma once
 #include <vector>
 
@@ -21,11 +22,13 @@
 
 namespace onecopy::py {
 
-// Where memory for copies comes from, and what happens when there is none: a queue may wait, a put may not.
+// Where memory for copies comes from, and what happens when there is none: a queue may wait, a put
+// may not.
 class Memory {
   public:
     virtual ~Memory() = default;
-    virtual Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept = 0;
+    virtual Status allocate(const PoolPtr& pool, const BlockSpec& spec,
+                            Allocated& out) noexcept = 0;
 };
 // Does not wait for memory, only for the heap's lock.
 class AtOnce final : public Memory {
@@ -33,23 +36,30 @@ class AtOnce final : public Memory {
     Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override;
 };
 
-enum class Done { yes, no, failed };  // no: not of this kind, try another way. failed: an exception is set
+enum class Done {
+    yes,
+    no,
+    failed
+};  // no: not of this kind, try another way. failed: an exception is set
 
 // Where memory lies in a pool.
 struct Place {
-    Held held;      // of its own, because the object behind it may let go while the message waits
+    Held held;  // of its own, because the object behind it may let go while the message waits
     Handle handle = 0;
     u64 offset = 0;  // in the block's payload
     bool shared = false;
 };
-// Whether [memory, memory+length) lies in one block of this pool that this process holds. `object` is what exports it.
-bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length, Place& out) noexcept;
+// Whether [memory, memory+length) lies in one block of this pool that this process holds. `object`
+// is what exports it.
+bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length,
+            Place& out) noexcept;
 
 // One object on its way into a pool.
 class Encoding {
   public:
     // A new block begins with `prefix` bytes for the caller and gets `flags`.
-    Encoding(const PoolPtr& pool, Memory& memory, Message& out, u32 prefix = 0, u8 flags = 0) noexcept
+    Encoding(const PoolPtr& pool, Memory& memory, Message& out, u32 prefix = 0,
+             u8 flags = 0) noexcept
         : message(out), pool_(pool), memory_(memory), prefix_(prefix), flags_(flags) {}
     ~Encoding();
     Encoding(const Encoding&) = delete;
@@ -74,7 +84,8 @@ class Encoding {
     Done encode_ref(PyObject* object) noexcept;
     bool encode_pickle(PyObject* object) noexcept;
     bool pack(PyObject* pickle, PyObject* buffers) noexcept;
-    bool pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::vector<Place>& places) noexcept;
+    bool pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
+                    std::vector<Place>& places) noexcept;
     void go_by(Place&& place) noexcept;
     void keep(PyObject* object, bool seal_it) noexcept;
 
@@ -93,7 +104,8 @@ bool encode_small(PyObject* object, Message& out) noexcept;
 // The object of a message; `block` is the hold on message.block. nullptr with an exception set.
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block) noexcept;
 inline PyObject* decode(const PoolPtr& pool, const Message& m) noexcept {
-    return decode(pool, m.bytes, m.length, m.block == 0 ? Held() : Held(pool, handle_index(m.block)));
+    return decode(pool, m.bytes, m.length,
+                  m.block == 0 ? Held() : Held(pool, handle_index(m.block)));
 }
 
 // ---- envelopes
@@ -104,9 +116,11 @@ PyObject* open_envelope(const Held& held) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
 
 // ---- arrays
-bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept;  // false: it does not fit, or an exception is set
-PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept;  // new reference; nullptr with an exception set
-bool can_share(PyArray_Descr* dtype) noexcept;  // its elements are plain bytes
+bool write_dtype(PyArray_Descr* dtype,
+                 Writer& to) noexcept;  // false: it does not fit, or an exception is set
+PyArray_Descr* read_dtype(const PoolPtr& pool,
+                          Reader& from) noexcept;  // new reference; nullptr with an exception set
+bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain bytes
 
 // ---- the parts of decode
 PyObject* decode_small(Tag tag, Reader& from) noexcept;

@@ -8,10 +8,14 @@ namespace {
 
 constexpr int kMaxDims = 32;  // more never fit a message
 
-PyObject* wrong_array() noexcept { return raise_corrupt("an array's shape or place"); }
+PyObject* wrong_array() noexcept {
+    return raise_corrupt("an array's shape or place");
+}
 
-// The lowest and one past the highest byte of an array relative to its first element; false: overflow.
-bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp itemsize, std::int64_t& low, std::int64_t& high) noexcept {
+// The lowest and one past the highest byte of an array relative to its first element; false:
+// overflow.
+bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp itemsize,
+            std::int64_t& low, std::int64_t& high) noexcept {
     low = 0;
     high = itemsize;
     for (int i = 0; i < ndim; ++i) {
@@ -48,7 +52,9 @@ bool total(int ndim, const npy_intp* shape, npy_intp itemsize, std::int64_t& out
 char plain_format(const Py_buffer& view) noexcept {
     const char* format = view.format == nullptr ? "B" : view.format;
     if (*format == '@') ++format;
-    if (format[0] == '\0' || format[1] != '\0' || std::strchr("cbB?hHiIlLqQnNfdP", format[0]) == nullptr) return '\0';
+    if (format[0] == '\0' || format[1] != '\0' ||
+        std::strchr("cbB?hHiIlLqQnNfdP", format[0]) == nullptr)
+        return '\0';
     return format[0];
 }
 
@@ -63,26 +69,33 @@ void copy_into_pool(void* to, const void* from, u64 bytes) noexcept {
     }
 }
 
-// ---- where memory lies -------------------------------------------------------------------------------------------------------
+// ---- where memory lies
+// -------------------------------------------------------------------------------------------------------
 
-bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length, Place& out) noexcept {
+bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length,
+            Place& out) noexcept {
     Member& m = pool->core();
     if (!m.contains(memory)) return false;
     if (LeaseObject* lease = lease_behind(object); lease != nullptr && lease->held.pool() == pool) {
-        if (memory < lease->block || length > lease->block_length || memory > lease->block + (lease->block_length - length)) return false;
+        if (memory < lease->block || length > lease->block_length ||
+            memory > lease->block + (lease->block_length - length))
+            return false;
         out.held = lease->held.again();
         out.handle = lease->handle;
         out.offset = static_cast<u64>(memory - lease->block);
         out.shared = lease->shared;
         return true;
     }
-    // Somebody else's object (an Arrow buffer, say) over memory of ours: look through what this process holds.
+    // Somebody else's object (an Arrow buffer, say) over memory of ours: look through what this
+    // process holds.
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
         if (__atomic_load_n(&m.local[i], __ATOMIC_RELAXED) == 0) continue;
         BlockInfo info;
         if (inspect(m, i, info) != Status::ok || (info.flags & kFlagBody) != 0) continue;
-        if (memory < info.data || length > info.length || memory > info.data + (info.length - length)) continue;
+        if (memory < info.data || length > info.length ||
+            memory > info.data + (info.length - length))
+            continue;
         const Handle handle = handle_of(m, i);
         if (hold(m, handle) != Status::ok) return false;
         out.held = Held(pool, i);
@@ -94,7 +107,8 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     return false;
 }
 
-// ---- ndarray -------------------------------------------------------------------------------------------------------------------
+// ---- ndarray
+// -------------------------------------------------------------------------------------------------------------------
 
 Done Encoding::encode_array(PyArrayObject* array) noexcept {
     PyArray_Descr* dtype = PyArray_DESCR(array);
@@ -119,7 +133,8 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
     if (!extent(ndim, shape, strides, itemsize, low, high)) return Done::no;
     if (high == 0) {
         order = Order::c;  // no elements, no block
-    } else if (Place place; locate(pool_, reinterpret_cast<PyObject*>(array), first + low, static_cast<u64>(high - low), place)) {
+    } else if (Place place; locate(pool_, reinterpret_cast<PyObject*>(array), first + low,
+                                   static_cast<u64>(high - low), place)) {
         offset = place.offset + static_cast<u64>(-low);
         const bool shared = place.shared;
         go_by(std::move(place));
@@ -134,8 +149,8 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         } else {
             order = Order::c;
             Py_INCREF(dtype);
-            PyObject* copy =
-                PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, data, NPY_ARRAY_CARRAY, nullptr);
+            PyObject* copy = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, data,
+                                                  NPY_ARRAY_CARRAY, nullptr);
             if (copy == nullptr) return Done::failed;
             const int failed = PyArray_CopyInto(reinterpret_cast<PyArrayObject*>(copy), array);
             Py_DECREF(copy);
@@ -160,7 +175,8 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
     npy_intp shape[kMaxDims], strides[kMaxDims];
     const npy_intp itemsize = PyDataType_ELSIZE(dtype);
     std::int64_t low = 0, high = 0;
-    bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset) && ndim <= kMaxDims && order_byte <= 2 && offset <= INT64_MAX / 2;
+    bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset) && ndim <= kMaxDims &&
+                 order_byte <= 2 && offset <= INT64_MAX / 2;
     const auto order = static_cast<Order>(order_byte);
     if (sound) {
         const unsigned char* data = from.take(8 * std::size_t{ndim});
@@ -180,8 +196,10 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
         return wrong_array();
     }
     if (high == low) {
-        PyObject* empty = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
-        if (empty != nullptr) PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
+        PyObject* empty =
+            PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
+        if (empty != nullptr)
+            PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
         return empty;
     }
     if (!block) {
@@ -195,24 +213,30 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
     }
     const auto start = static_cast<std::int64_t>(offset);
     std::int64_t end;
-    if (start + low < 0 || __builtin_add_overflow(start, high, &end) || static_cast<u64>(end) > lease->block_length) {
+    if (start + low < 0 || __builtin_add_overflow(start, high, &end) ||
+        static_cast<u64>(end) > lease->block_length) {
         Py_DECREF(dtype);
         Py_DECREF(lease);
         return wrong_array();
     }
-    const int flags = (lease->readonly ? 0 : NPY_ARRAY_WRITEABLE) | (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
-    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, order == Order::strided ? strides : nullptr,
+    const int flags = (lease->readonly ? 0 : NPY_ARRAY_WRITEABLE) |
+                      (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
+    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape,
+                                           order == Order::strided ? strides : nullptr,
                                            lease->block + offset, flags, nullptr);
     if (array == nullptr) {
         Py_DECREF(lease);
         return nullptr;
     }
     // Takes the reference to the lease, also when it fails.
-    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array), reinterpret_cast<PyObject*>(lease)) < 0) Py_CLEAR(array);
+    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array),
+                              reinterpret_cast<PyObject*>(lease)) < 0)
+        Py_CLEAR(array);
     return array;
 }
 
-// ---- memoryview ------------------------------------------------------------------------------------------------------------------
+// ---- memoryview
+// ------------------------------------------------------------------------------------------------------------------
 
 Done Encoding::encode_view(PyObject* object) noexcept {
     Py_buffer view;
@@ -223,7 +247,9 @@ Done Encoding::encode_view(PyObject* object) noexcept {
     } release{view};
     const char format = plain_format(view);
     const bool many = view.ndim > 1;
-    if (format == '\0' || view.ndim < 1 || view.ndim > 8 || (many && view.len == 0) || !PyBuffer_IsContiguous(&view, 'C')) return Done::no;
+    if (format == '\0' || view.ndim < 1 || view.ndim > 8 || (many && view.len == 0) ||
+        !PyBuffer_IsContiguous(&view, 'C'))
+        return Done::no;
     const auto* memory = static_cast<const unsigned char*>(view.buf);
     const auto bytes = static_cast<u64>(view.len);
     u64 offset = 0;
@@ -254,7 +280,9 @@ PyObject* decode_view(Reader& from, Held block) noexcept {
     char format;
     u8 ndim;
     u64 offset, bytes;
-    if (!from.get(format) || !from.get(ndim) || !from.get(offset) || !from.get(bytes) || ndim < 1 || ndim > 8) return wrong_array();
+    if (!from.get(format) || !from.get(ndim) || !from.get(offset) || !from.get(bytes) || ndim < 1 ||
+        ndim > 8)
+        return wrong_array();
     PyObject* memory;
     if (bytes == 0) {
         PyObject* nothing = PyBytes_FromStringAndSize(nullptr, 0);
@@ -297,7 +325,8 @@ PyObject* decode_view(Reader& from, Held block) noexcept {
     return result;
 }
 
-// ---- long bytes and strings --------------------------------------------------------------------------------------------------------
+// ---- long bytes and strings
+// --------------------------------------------------------------------------------------------------------
 
 Done Encoding::encode_long(PyObject* object) noexcept {
     const char* data;
@@ -311,7 +340,8 @@ Done Encoding::encode_long(PyObject* object) noexcept {
         data = static_cast<const char*>(PyUnicode_DATA(object));
         n = PyUnicode_GET_LENGTH(object);
     } else {
-        encoded = PyUnicode_AsUTF8String(object);  // not AsUTF8AndSize: the string would keep the copy
+        encoded =
+            PyUnicode_AsUTF8String(object);  // not AsUTF8AndSize: the string would keep the copy
         if (encoded == nullptr) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return Done::failed;
             PyErr_Clear();
@@ -337,8 +367,9 @@ Done Encoding::encode_long(PyObject* object) noexcept {
 PyObject* decode_long(Tag tag, Reader& from, Held block) noexcept {
     u64 offset, bytes;
     BlockInfo info;
-    if (!from.get(offset) || !from.get(bytes) || !block || inspect(block.core(), block.index(), info) != Status::ok ||
-        bytes > info.length || offset > info.length - bytes) {
+    if (!from.get(offset) || !from.get(bytes) || !block ||
+        inspect(block.core(), block.index(), info) != Status::ok || bytes > info.length ||
+        offset > info.length - bytes) {
         return raise_corrupt("a long string");
     }
     const auto* data = reinterpret_cast<const char*>(info.data + offset);

@@ -3,9 +3,10 @@
 //   form        then                              for
 //   simple      u8 type number                    numbers in this machine's byte order
 //   swapped     u8 type number                    numbers in the other
-//   sized       u8 type number, u32 item size     S, U, V (in this machine's byte order; S and V have none)
-//   spelled     u8 length, text as in dtype.str   dates and times; U in the other byte order
-//   pickled     u16 length, a pickle              structured dtypes, dtypes with metadata, users' own dtypes
+//   sized       u8 type number, u32 item size     S, U, V (in this machine's byte order; S and V
+//   have none) spelled     u8 length, text as in dtype.str   dates and times; U in the other byte
+//   order pickled     u16 length, a pickle              structured dtypes, dtypes with metadata,
+//   users' own dtypes
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 
@@ -14,8 +15,12 @@ namespace {
 
 enum class Form : u8 { simple = 0, swapped = 1, sized = 2, spelled = 3, pickled = 4 };
 
-constexpr bool is_number(int type) noexcept { return (type >= NPY_BOOL && type <= NPY_CLONGDOUBLE) || type == NPY_HALF; }
-constexpr bool is_sized(int type) noexcept { return type == NPY_STRING || type == NPY_UNICODE || type == NPY_VOID; }
+constexpr bool is_number(int type) noexcept {
+    return (type >= NPY_BOOL && type <= NPY_CLONGDOUBLE) || type == NPY_HALF;
+}
+constexpr bool is_sized(int type) noexcept {
+    return type == NPY_STRING || type == NPY_UNICODE || type == NPY_VOID;
+}
 
 // The last dtype that took long to write, and to read: a queue mostly carries the same ones.
 struct Remembered {
@@ -25,14 +30,17 @@ struct Remembered {
 
     void set(PyArray_Descr* new_dtype, PyObject* new_bytes) noexcept {
         // The old ones go last: what they run may come back here.
-        PyObject* old_dtype = std::exchange(dtype, Py_NewRef(reinterpret_cast<PyObject*>(new_dtype)));
+        PyObject* old_dtype =
+            std::exchange(dtype, Py_NewRef(reinterpret_cast<PyObject*>(new_dtype)));
         PyObject* old_names = std::exchange(names, Py_XNewRef(names_of(new_dtype)));
         PyObject* old_bytes = std::exchange(bytes, Py_NewRef(new_bytes));
         Py_XDECREF(old_dtype);
         Py_XDECREF(old_names);
         Py_XDECREF(old_bytes);
     }
-    static PyObject* names_of(PyArray_Descr* d) noexcept { return PyDataType_ISLEGACY(d) ? PyDataType_NAMES(d) : nullptr; }
+    static PyObject* names_of(PyArray_Descr* d) noexcept {
+        return PyDataType_ISLEGACY(d) ? PyDataType_NAMES(d) : nullptr;
+    }
 };
 Remembered written, read;
 
@@ -46,7 +54,8 @@ PyObject* spell(PyArray_Descr* dtype, bool pickled) noexcept {
         PyObject* result = PyBytes_FromStringAndSize(nullptr, n + 3);
         if (result != nullptr) {
             char* to = PyBytes_AS_STRING(result);
-            const auto length = static_cast<std::uint16_t>(n <= 0xffff ? n : 0xffff);  // too long for any message, and refused for it
+            const auto length = static_cast<std::uint16_t>(
+                n <= 0xffff ? n : 0xffff);  // too long for any message, and refused for it
             to[0] = static_cast<char>(Form::pickled);
             std::memcpy(to + 1, &length, 2);
             std::memcpy(to + 3, PyBytes_AS_STRING(data), static_cast<std::size_t>(n));
@@ -74,15 +83,21 @@ PyArray_Descr* refuse() noexcept {
     return nullptr;
 }
 
-PyArray_Descr* unspell(const PoolPtr& pool, Form form, const unsigned char* data, std::size_t n) noexcept {
+PyArray_Descr* unspell(const PoolPtr& pool, Form form, const unsigned char* data,
+                       std::size_t n) noexcept {
     if (form == Form::pickled && pool->others_may_write) {
         raise_untrusted();
         return nullptr;
     }
     PyObject* source = form == Form::pickled
-                           ? PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data), static_cast<Py_ssize_t>(n))
-                           : PyUnicode_DecodeASCII(reinterpret_cast<const char*>(data), static_cast<Py_ssize_t>(n), nullptr);
-    if (source == nullptr) return nullptr;
+                           ? PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data),
+                                                       static_cast<Py_ssize_t>(n))
+                           : PyUnicode_DecodeASCII(reinterpret_cast<const char*>(data),
+                                                   static_cast<Py_ssize_t>(n), nullptr);
+    if (source == nullptr) {
+        if (PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) PyErr_Clear();
+        return refuse();
+    }
     PyArray_Descr* dtype = nullptr;
     if (form == Form::pickled) {
         PyObject* object = plain_loads(source);
@@ -115,13 +130,15 @@ bool can_share(PyArray_Descr* dtype) noexcept {
 bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept {
     const int type = dtype->type_num;
     const bool native = PyArray_ISNBO(dtype->byteorder);
-    const bool plain = PyDataType_ISLEGACY(dtype) && PyDataType_METADATA(dtype) == nullptr && !PyDataType_HASFIELDS(dtype) &&
-                       !PyDataType_HASSUBARRAY(dtype);
-    if (plain && is_number(type)) return to.put(native ? Form::simple : Form::swapped) && to.put(static_cast<u8>(type));
+    const bool plain = PyDataType_ISLEGACY(dtype) && PyDataType_METADATA(dtype) == nullptr &&
+                       !PyDataType_HASFIELDS(dtype) && !PyDataType_HASSUBARRAY(dtype);
+    if (plain && is_number(type))
+        return to.put(native ? Form::simple : Form::swapped) && to.put(static_cast<u8>(type));
     // V has a type of its own per dtype: a subclass of numpy.void (a record) must keep it.
     if (plain && is_sized(type) && native && dtype->typeobj != nullptr &&
         (type != NPY_VOID || dtype->typeobj == &PyVoidArrType_Type)) {
-        return to.put(Form::sized) && to.put(static_cast<u8>(type)) && to.put(static_cast<u32>(PyDataType_ELSIZE(dtype)));
+        return to.put(Form::sized) && to.put(static_cast<u8>(type)) &&
+               to.put(static_cast<u32>(PyDataType_ELSIZE(dtype)));
     }
     auto* object = reinterpret_cast<PyObject*>(dtype);
     if (written.dtype != object || written.names != Remembered::names_of(dtype)) {
@@ -131,7 +148,8 @@ bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept {
         written.set(dtype, bytes);
         Py_DECREF(bytes);
     }
-    return to.put(PyBytes_AS_STRING(written.bytes), static_cast<std::size_t>(PyBytes_GET_SIZE(written.bytes)));
+    return to.put(PyBytes_AS_STRING(written.bytes),
+                  static_cast<std::size_t>(PyBytes_GET_SIZE(written.bytes)));
 }
 
 PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
@@ -150,8 +168,8 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
         }
         case Form::sized: {
             u32 size;
-            if (!from.get(small) || !is_sized(small) || !from.get(size) || size == 0 || size > 0x7fffffff ||
-                (small == NPY_UNICODE && size % 4 != 0)) {
+            if (!from.get(small) || !is_sized(small) || !from.get(size) || size == 0 ||
+                size > 0x7fffffff || (small == NPY_UNICODE && size % 4 != 0)) {
                 return refuse();
             }
             PyArray_Descr* dtype = PyArray_DescrNewFromType(small);
@@ -171,12 +189,16 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
             }
             const unsigned char* data = from.take(n);
             if (data == nullptr) return refuse();
-            if (read.bytes != nullptr && static_cast<std::size_t>(PyBytes_GET_SIZE(read.bytes)) == n + 1 &&
-                PyBytes_AS_STRING(read.bytes)[0] == static_cast<char>(form) && std::memcmp(PyBytes_AS_STRING(read.bytes) + 1, data, n) == 0 &&
+            if (read.bytes != nullptr &&
+                static_cast<std::size_t>(PyBytes_GET_SIZE(read.bytes)) == n + 1 &&
+                PyBytes_AS_STRING(read.bytes)[0] == static_cast<char>(form) &&
+                std::memcmp(PyBytes_AS_STRING(read.bytes) + 1, data, n) == 0 &&
                 (form == Form::spelled || !pool->others_may_write)) {
                 auto* dtype = reinterpret_cast<PyArray_Descr*>(read.dtype);
-                if (Remembered::names_of(dtype) == nullptr) return reinterpret_cast<PyArray_Descr*>(Py_NewRef(read.dtype));
-                if (Remembered::names_of(dtype) == read.names) return PyArray_DescrNew(dtype);  // each array may rename its own
+                if (Remembered::names_of(dtype) == nullptr)
+                    return reinterpret_cast<PyArray_Descr*>(Py_NewRef(read.dtype));
+                if (Remembered::names_of(dtype) == read.names)
+                    return PyArray_DescrNew(dtype);  // each array may rename its own
             }
             PyArray_Descr* dtype = unspell(pool, form, data, n);
             if (dtype == nullptr) return nullptr;

@@ -4,9 +4,8 @@
 //
 //   PickleHead    16 bytes
 //   PickleBuffer  24 bytes each: in which child or in this block, where, how long
-//   cells         u64 each: reference cells to the children, the blocks that hold buffers which were in the pool already
-//   the pickle
-//   copies of the other buffers, each at a multiple of 64
+//   cells         u64 each: reference cells to the children, the blocks that hold buffers which
+//   were in the pool already the pickle copies of the other buffers, each at a multiple of 64
 #include <unordered_map>
 
 #include "bindings/codec.hpp"
@@ -29,7 +28,9 @@ struct PickleBuffer {
 static_assert(sizeof(PickleHead) == 16 && sizeof(PickleBuffer) == 24);
 constexpr u32 kOwn = 0xffffffff;
 
-PyObject* wrong_object() noexcept { return raise_corrupt("a pickled object"); }
+PyObject* wrong_object() noexcept {
+    return raise_corrupt("a pickled object");
+}
 
 // pickle.dumps and pickle.loads, found once.
 PyObject* pickle_function(const char* name, PyObject*& cache) noexcept {
@@ -42,19 +43,22 @@ PyObject* pickle_function(const char* name, PyObject*& cache) noexcept {
     return cache;
 }
 
-// Values that need no more than pickle.dumps: no arrays anywhere inside, so the codec hook (written in Python) would find nothing to do.
+// Values that need no more than pickle.dumps: no arrays anywhere inside, so the codec hook (written
+// in Python) would find nothing to do.
 bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     if (--budget < 0 || depth > 8) return false;
     PyTypeObject* type = Py_TYPE(object);
-    if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyBool_Type || type == &PyBytes_Type ||
-        object == Py_None || type == &PyComplex_Type) {
+    if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
+        type == &PyBool_Type || type == &PyBytes_Type || object == Py_None ||
+        type == &PyComplex_Type) {
         return true;
     }
     if (type == &PyDict_Type) {
         PyObject *key, *value;
         Py_ssize_t at = 0;
         while (PyDict_Next(object, &at, &key, &value)) {
-            if (!is_plain(key, budget, depth + 1) || !is_plain(value, budget, depth + 1)) return false;
+            if (!is_plain(key, budget, depth + 1) || !is_plain(value, budget, depth + 1))
+                return false;
         }
         return true;
     }
@@ -96,7 +100,8 @@ PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
             static PyObject* loads = nullptr;
             PyObject* names = Py_BuildValue("(s)", "buffers");
             PyObject* arguments[] = {pickle, buffers};
-            if (names != nullptr && pickle_function("loads", loads) != nullptr) result = PyObject_Vectorcall(loads, arguments, 1, names);
+            if (names != nullptr && pickle_function("loads", loads) != nullptr)
+                result = PyObject_Vectorcall(loads, arguments, 1, names);
             Py_XDECREF(names);
         }
     }
@@ -109,7 +114,8 @@ PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
 struct Views {
     std::vector<Py_buffer> all;
     ~Views() {
-        for (Py_buffer& view : all) PyBuffer_Release(&view);
+        for (Py_buffer& view : all)
+            PyBuffer_Release(&view);
     }
 };
 
@@ -133,7 +139,8 @@ PyObject* plain_loads(PyObject* bytes) noexcept {
     return pickle_function("loads", loads) == nullptr ? nullptr : PyObject_CallOneArg(loads, bytes);
 }
 
-// ---- encoding ----------------------------------------------------------------------------------------------------------------
+// ---- encoding
+// ----------------------------------------------------------------------------------------------------------------
 
 bool Encoding::encode_pickle(PyObject* object) noexcept {
     int budget = 64;
@@ -148,9 +155,12 @@ bool Encoding::encode_pickle(PyObject* object) noexcept {
     if (parts == nullptr) return false;
     bool done = false;
     const Py_ssize_t n = PyTuple_Check(parts) ? PyTuple_GET_SIZE(parts) : 0;
-    if ((n != 2 && n != 3) || !PyBytes_Check(PyTuple_GET_ITEM(parts, 0)) || !PyList_Check(PyTuple_GET_ITEM(parts, 1)) ||
+    if ((n != 2 && n != 3) || !PyBytes_Check(PyTuple_GET_ITEM(parts, 0)) ||
+        !PyList_Check(PyTuple_GET_ITEM(parts, 1)) ||
         (n == 3 && !PyList_Check(PyTuple_GET_ITEM(parts, 2)))) {
-        PyErr_SetString(PyExc_TypeError, "the encode hook must return (bytes, list of buffers, list of arrays to seal)");
+        PyErr_SetString(
+            PyExc_TypeError,
+            "the encode hook must return (bytes, list of buffers, list of arrays to seal)");
     } else {
         buffers_ = Py_NewRef(PyTuple_GET_ITEM(parts, 1));
         if (n == 3) sent_ = Py_NewRef(PyTuple_GET_ITEM(parts, 2));
@@ -170,10 +180,13 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
         if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) return false;
         views.all.push_back(view);
         Place& place = places.emplace_back();
-        if (view.len > 0) locate(pool_, buffer, static_cast<const unsigned char*>(view.buf), static_cast<u64>(view.len), place);
+        if (view.len > 0)
+            locate(pool_, buffer, static_cast<const unsigned char*>(view.buf),
+                   static_cast<u64>(view.len), place);
     }
     const auto pickle_bytes = static_cast<std::size_t>(PyBytes_GET_SIZE(pickle));
-    if (n > 1 || pickle_bytes + 2 + (n == 1 ? 16 : 0) > kInlineBytes) return pack_block(pickle, views.all, places);
+    if (n > 1 || pickle_bytes + 2 + (n == 1 ? 16 : 0) > kInlineBytes)
+        return pack_block(pickle, views.all, places);
 
     u64 offset = 0, bytes = 0;
     if (n == 1) {
@@ -200,7 +213,8 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     return true;
 }
 
-bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::vector<Place>& places) noexcept {
+bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
+                          std::vector<Place>& places) noexcept {
     const auto pickle_bytes = static_cast<u64>(PyBytes_GET_SIZE(pickle));
     if (views.size() > 1u << 24) {
         PyErr_SetString(PyExc_ValueError, "the object consists of more than 16 million buffers");
@@ -213,7 +227,8 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::
     for (std::size_t i = 0; i < views.size(); ++i) {
         table[i] = {kOwn, 0, 0, static_cast<u64>(views[i].len)};
         if (!places[i].held) continue;
-        const auto [at, is_new] = known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
+        const auto [at, is_new] =
+            known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
         if (is_new) children.push_back(places[i].handle);
         table[i].child = at->second;
         table[i].offset = places[i].offset;
@@ -231,17 +246,21 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::
     if (data == nullptr) return false;
 
     Member& m = pool_->core();
-    const PickleHead head{static_cast<u32>(table.size()), static_cast<u32>(children.size()), pickle_bytes};
+    const PickleHead head{static_cast<u32>(table.size()), static_cast<u32>(children.size()),
+                          pickle_bytes};
     copy_in(data, &head, sizeof head);
     copy_in(data + sizeof head, table.data(), table.size() * sizeof(PickleBuffer));
     copy_into_pool(data + pickle_at, PyBytes_AS_STRING(pickle), pickle_bytes);
     for (std::size_t i = 0; i < table.size(); ++i) {
-        if (table[i].child == kOwn) copy_into_pool(data + (table[i].offset - prefix_), views[i].buf, table[i].bytes);
+        if (table[i].child == kOwn)
+            copy_into_pool(data + (table[i].offset - prefix_), views[i].buf, table[i].bytes);
     }
     if (!children.empty()) {
         auto* cells = reinterpret_cast<shm_atomic<u64>*>(data + cells_at);
-        for (std::size_t i = 0; i < children.size(); ++i) cells[i].store_relaxed(0);
-        declare_cells(m, held.index(), static_cast<u32>(prefix_ + cells_at), 8, static_cast<u32>(children.size()));
+        for (std::size_t i = 0; i < children.size(); ++i)
+            cells[i].store_relaxed(0);
+        declare_cells(m, held.index(), static_cast<u32>(prefix_ + cells_at), 8,
+                      static_cast<u32>(children.size()));
         for (std::size_t i = 0; i < children.size(); ++i) {
             if (const Status s = swap_cell(m, cells[i], 0, children[i]); s != Status::ok) {
                 raise_status(s, "an array in the pool");
@@ -256,15 +275,18 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views, std::
     return true;
 }
 
-// ---- decoding ----------------------------------------------------------------------------------------------------------------
+// ---- decoding
+// ----------------------------------------------------------------------------------------------------------------
 
 PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept {
     if (pool->others_may_write) return raise_untrusted();
     u8 n;
     u64 offset, bytes;
-    if (!from.get(n) || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block))) return wrong_object();
+    if (!from.get(n) || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
+        return wrong_object();
     const std::size_t length = from.left();
-    PyObject* pickle = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(from.take(length)), static_cast<Py_ssize_t>(length));
+    PyObject* pickle = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(from.take(length)),
+                                                 static_cast<Py_ssize_t>(length));
     PyObject* buffers = pickle == nullptr ? nullptr : PyList_New(n);
     if (buffers != nullptr && n == 1) {
         PyObject* buffer = part(std::move(block), offset, bytes);
@@ -282,10 +304,13 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noe
     Member& m = pool->core();
     u64 at;
     BlockInfo info;
-    if (!from.get(at) || !block || inspect(m, block.index(), info) != Status::ok || at % 8 != 0 || at > info.length) return wrong_object();
+    if (!from.get(at) || !block || inspect(m, block.index(), info) != Status::ok || at % 8 != 0 ||
+        at > info.length)
+        return wrong_object();
     Reader body(info.data + at, info.length - at);
     PickleHead head;
-    if (!body.get(head) || u64{head.buffers} * sizeof(PickleBuffer) > body.left()) return wrong_object();
+    if (!body.get(head) || u64{head.buffers} * sizeof(PickleBuffer) > body.left())
+        return wrong_object();
     const unsigned char* table = body.take(u64{head.buffers} * sizeof(PickleBuffer));
     if (table == nullptr || u64{head.children} * 8 > body.left()) return wrong_object();
     const unsigned char* cells = body.take(u64{head.children} * 8);
@@ -300,10 +325,12 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noe
         if (buffer.child == kOwn) {
             source = block.again();
         } else if (buffer.child < head.children) {
-            const Handle child = reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
+            const Handle child =
+                reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
         }
-        PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes) : wrong_object();
+        PyObject* item =
+            source ? part(std::move(source), buffer.offset, buffer.bytes) : wrong_object();
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);
         } else {
@@ -311,7 +338,8 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noe
         }
     }
     // Not copied: pickle reads it where it is.
-    PyObject* pickle = buffers == nullptr ? nullptr : part(std::move(block), pickle_at, head.pickle_bytes);
+    PyObject* pickle =
+        buffers == nullptr ? nullptr : part(std::move(block), pickle_at, head.pickle_bytes);
     return rebuild(pickle, buffers);
 }
 

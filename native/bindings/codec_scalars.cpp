@@ -23,7 +23,8 @@ bool write_small(PyObject* object, Writer& to) noexcept {
     if (type == &PyFloat_Type) return to.put(Tag::real) && to.put(PyFloat_AS_DOUBLE(object));
     if (type == &PyUnicode_Type) {
         if (PyUnicode_IS_COMPACT_ASCII(object)) {
-            return write_bytes(Tag::text, static_cast<const char*>(PyUnicode_DATA(object)), PyUnicode_GET_LENGTH(object), to);
+            return write_bytes(Tag::text, static_cast<const char*>(PyUnicode_DATA(object)),
+                               PyUnicode_GET_LENGTH(object), to);
         }
         if (PyUnicode_GET_LENGTH(object) > 255) return false;  // before UTF-8 is made of a long one
         Py_ssize_t n = 0;
@@ -34,7 +35,8 @@ bool write_small(PyObject* object, Writer& to) noexcept {
         }
         return write_bytes(Tag::text, text, n, to);
     }
-    if (type == &PyBytes_Type) return write_bytes(Tag::bytes, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object), to);
+    if (type == &PyBytes_Type)
+        return write_bytes(Tag::bytes, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object), to);
     if (object == Py_None) return to.put(Tag::none);
     if (type == &PyBool_Type) return to.put(object == Py_True ? Tag::yes : Tag::no);
     if (type == &PyTuple_Type) {
@@ -49,7 +51,9 @@ bool write_small(PyObject* object, Writer& to) noexcept {
     return false;
 }
 
-PyObject* short_message() noexcept { return raise_corrupt("a message"); }
+PyObject* short_message() noexcept {
+    return raise_corrupt("a message");
+}
 
 }  // namespace
 
@@ -81,7 +85,8 @@ PyObject* decode_small(Tag tag, Reader& from) noexcept {
             u8 n;
             const unsigned char* data = from.get(n) ? from.take(n) : nullptr;
             if (data == nullptr) return short_message();
-            if (tag == Tag::bytes) return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data), n);
+            if (tag == Tag::bytes)
+                return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data), n);
             PyObject* text = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(data), n, nullptr);
             if (text == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
                 PyErr_Clear();
@@ -96,7 +101,8 @@ PyObject* decode_small(Tag tag, Reader& from) noexcept {
             if (result == nullptr) return nullptr;
             for (u8 i = 0; i < n; ++i) {
                 u8 inner;
-                PyObject* item = from.get(inner) ? decode_small(static_cast<Tag>(inner), from) : short_message();
+                PyObject* item =
+                    from.get(inner) ? decode_small(static_cast<Tag>(inner), from) : short_message();
                 if (item == nullptr) {
                     Py_DECREF(result);
                     return nullptr;

@@ -14,18 +14,27 @@ struct Where {
     const char* name;
 };
 constexpr Where kClasses[] = {
-    {"onecopy.errors", "OneCopyError"},     {"onecopy.errors", "PoolFull"},      {"onecopy.errors", "PoolNotFound"},
-    {"onecopy.errors", "PoolExists"},       {"onecopy.errors", "PoolVersionError"}, {"onecopy.errors", "PoolCorrupted"},
-    {"onecopy.errors", "StaleRef"},         {"onecopy.errors", "ShutDown"},      {"onecopy.errors", "Untrusted"},
-    {"queue", "Empty"},                     {"queue", "Full"},
+    {"onecopy.errors", "OneCopyError"},
+    {"onecopy.errors", "PoolFull"},
+    {"onecopy.errors", "PoolNotFound"},
+    {"onecopy.errors", "PoolExists"},
+    {"onecopy.errors", "PoolVersionError"},
+    {"onecopy.errors", "PoolCorrupted"},
+    {"onecopy.errors", "StaleRef"},
+    {"onecopy.errors", "ShutDown"},
+    {"onecopy.errors", "Untrusted"},
+    {"queue", "Empty"},
+    {"queue", "Full"},
 };
 PyObject* classes[sizeof kClasses / sizeof kClasses[0]];
 
 PyObject* raise_os_error(int error, const std::string& path) noexcept {
     errno = error;
-    PyObject* name = PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
+    PyObject* name =
+        PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
     if (name == nullptr) return nullptr;
-    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);  // PermissionError and its kin by errno
+    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError,
+                                         name);  // PermissionError and its kin by errno
     Py_DECREF(name);
     return nullptr;
 }
@@ -68,9 +77,10 @@ PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept {
     PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy.errors");
     if (module == nullptr) return nullptr;
     PyObject* member = member_object(pool);
-    PyObject* text = member == nullptr ? nullptr
-                                       : PyObject_CallMethod(module, "pool_full_message", "OK", member,
-                                                             static_cast<unsigned long long>(nbytes));
+    PyObject* text = member == nullptr
+                         ? nullptr
+                         : PyObject_CallMethod(module, "pool_full_message", "OK", member,
+                                               static_cast<unsigned long long>(nbytes));
     if (text != nullptr) PyErr_SetObject(type, text);
     Py_XDECREF(text);
     Py_XDECREF(member);
@@ -80,15 +90,18 @@ PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept {
 
 PyObject* raise_corrupt(const char* what) noexcept {
     return raise(Error::corrupted,
-                 "%s: what stands in the pool makes no sense. Something outside onecopy has written into its memory, or a writable array was "
+                 "%s: what stands in the pool makes no sense. Something outside onecopy has "
+                 "written into its memory, or a writable array was "
                  "overrun; make a new pool.",
                  what);
 }
 
 PyObject* raise_untrusted() noexcept {
-    return raise(Error::untrusted,
-                 "refused to unpickle: users other than this one may write the pool, and a pickle can run any code. Send arrays, bytes, "
-                 "strings and numbers (none of them is pickled), or make the pool with mode=0o600.");
+    return raise(
+        Error::untrusted,
+        "refused to unpickle: users other than this one may write the pool, and a pickle can run "
+        "any code. Send arrays, bytes, "
+        "strings and numbers (none of them is pickled), or make the pool with mode=0o600.");
 }
 
 PyObject* raise_status(Status s, const char* what) noexcept {
@@ -101,27 +114,38 @@ PyObject* raise_status(Status s, const char* what) noexcept {
         case Status::no_memory:
             return raise(Error::pool_full, "%s: no room in the pool", what);
         case Status::too_large:
-            return raise(Error::pool_full, "%s can never fit the pool: it is larger than the whole of it", what);
+            return raise(Error::pool_full,
+                         "%s can never fit the pool: it is larger than the whole of it", what);
         case Status::no_slot:
             return raise(Error::root,
-                         "no slot: as many processes as the pool has slots for have joined it. Make the pool with a larger max_processes.");
+                         "no slot: as many processes as the pool has slots for have joined it. "
+                         "Make the pool with a larger max_processes.");
         case Status::table_full:
-            return raise(Error::root, "%s: a table of fixed size is full (names, blocks, subscribers, or references to one block)", what);
+            return raise(Error::root,
+                         "%s: a table of fixed size is full (names, blocks, subscribers, or "
+                         "references to one block)",
+                         what);
         case Status::stale:
             return raise(Error::stale,
-                         "%s is gone: nothing kept it alive. A handle or a pickled reference keeps nothing; keep the original until the copy "
+                         "%s is gone: nothing kept it alive. A handle or a pickled reference keeps "
+                         "nothing; keep the original until the copy "
                          "has arrived, or send it on a queue.",
                          what);
         case Status::corrupt:
             return raise_corrupt(what);
         case Status::bad_version:
-            return raise(Error::version, "%s was made by a build of onecopy with another memory layout", what);
+            return raise(Error::version,
+                         "%s was made by a build of onecopy with another memory layout", what);
         case Status::closed:
             if (outsiders.leaving.load()) {
-                return raise(Error::root, "%s cannot be used: this process has left its pools, because it is exiting", what);
+                return raise(
+                    Error::root,
+                    "%s cannot be used: this process has left its pools, because it is exiting",
+                    what);
             }
             return raise(Error::root,
-                         "no slot for this child: the process table was full when it was forked. Make the pool with a larger max_processes.");
+                         "no slot for this child: the process table was full when it was forked. "
+                         "Make the pool with a larger max_processes.");
         case Status::not_allowed:
             PyErr_Format(PyExc_PermissionError, "%s: not allowed", what);
             return nullptr;
@@ -147,7 +171,8 @@ PyObject* raise_status(Status s, const char* what) noexcept {
 }
 
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept {
-    return s == Status::no_memory || s == Status::too_large ? raise_pool_full(pool, nbytes) : raise_status(s, what);
+    return s == Status::no_memory || s == Status::too_large ? raise_pool_full(pool, nbytes)
+                                                            : raise_status(s, what);
 }
 
 PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) noexcept {
@@ -155,19 +180,27 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
     const char* step = why.what.empty() ? "refused" : why.what.c_str();
     switch (s) {
         case Status::no_entry:
-            return raise(Error::pool_not_found, "there is no pool at %s, or the last process that used it has gone and taken it along", where);
+            return raise(Error::pool_not_found,
+                         "there is no pool at %s, or the last process that used it has gone and "
+                         "taken it along",
+                         where);
         case Status::exists:
-            return raise(Error::pool_exists, "a pool at %s exists already; open it, or choose another name", where);
+            return raise(Error::pool_exists,
+                         "a pool at %s exists already; open it, or choose another name", where);
         case Status::bad_version:
             return raise(Error::version,
-                         "the pool at %s was made by a build of onecopy with another memory layout. Use the same version in all processes, or "
+                         "the pool at %s was made by a build of onecopy with another memory "
+                         "layout. Use the same version in all processes, or "
                          "remove it once nobody uses it (onecopy gc).",
                          where);
         case Status::corrupt:
-            return raise(Error::corrupted, "%s is no sound pool (%s); remove it once nobody uses it", where, step);
+            return raise(Error::corrupted,
+                         "%s is no sound pool (%s); remove it once nobody uses it", where, step);
         case Status::no_memory:
-            return raise(Error::pool_full, "no memory for the pool at %s (%s): %s. Ask for less, or use another backing.", where, step,
-                         std::strerror(why.error == 0 ? ENOSPC : why.error));
+            return raise(
+                Error::pool_full,
+                "no memory for the pool at %s (%s): %s. Ask for less, or use another backing.",
+                where, step, std::strerror(why.error == 0 ? ENOSPC : why.error));
         case Status::bad_argument:
             PyErr_Format(PyExc_ValueError, "the pool at %s: %s", where, step);
             return nullptr;

@@ -1,23 +1,39 @@
-// From the core's Status to Python's exceptions. Each function sets an exception and returns nullptr, so that a caller can
-// `return raise_…(…)`; nothing here throws, because a C++ exception costs more than a queue's whole round trip.
+// From the core's Status to Python's exceptions. Each function sets an exception and returns
+// nullptr, so that a caller can `return raise_…(…)`; nothing here throws, because a C++ exception
+// costs more than a queue's whole round trip.
 #pragma once
-#include "bindings/numpy_api.hpp"
 #include "base/status.hpp"
+#include "bindings/numpy_api.hpp"
 #include "bindings/pool.hpp"
 
 namespace onecopy::py {
 
-// The class of that name in onecopy.errors, or queue.Empty, queue.Full; borrowed. nullptr: the import failed and has raised.
-enum class Error { root, pool_full, pool_not_found, pool_exists, version, corrupted, stale, shut_down, untrusted, empty, full };
+// The class of that name in onecopy.errors, or queue.Empty, queue.Full; borrowed. nullptr: the
+// import failed and has raised.
+enum class Error {
+    root,
+    pool_full,
+    pool_not_found,
+    pool_exists,
+    version,
+    corrupted,
+    stale,
+    shut_down,
+    untrusted,
+    empty,
+    full
+};
 PyObject* error_class(Error which) noexcept;
 
 [[gnu::format(printf, 2, 3)]] PyObject* raise(Error which, const char* format, ...) noexcept;
 PyObject* raise_empty() noexcept;  // queue.Empty
 PyObject* raise_full() noexcept;   // queue.Full
 PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept;
-PyObject* raise_corrupt(const char* what) noexcept;  // what was read from shared memory makes no sense
+PyObject* raise_corrupt(
+    const char* what) noexcept;  // what was read from shared memory makes no sense
 PyObject* raise_untrusted() noexcept;
-// Anything else. `what` names the thing, as in "the queue". For `interrupted` the exception is there already.
+// Anything else. `what` names the thing, as in "the queue". For `interrupted` the exception is
+// there already.
 PyObject* raise_status(Status s, const char* what) noexcept;
 // Same, where running out of memory is possible.
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept;
@@ -51,7 +67,8 @@ class SavedError {
 #if PY_VERSION_HEX >= 0x030c0000
         PyErr_SetRaisedException(std::exchange(value_, nullptr));
 #else
-        PyErr_Restore(std::exchange(type_, nullptr), std::exchange(value_, nullptr), std::exchange(trace_, nullptr));
+        PyErr_Restore(std::exchange(type_, nullptr), std::exchange(value_, nullptr),
+                      std::exchange(trace_, nullptr));
 #endif
     }
 

@@ -20,18 +20,26 @@ struct FramesObject : Channel {
 
     FramesObject() = default;
     FramesObject(FramesObject&& other) noexcept
-        : Channel(std::move(other)), frames(other.frames), dtype(std::exchange(other.dtype, nullptr)), ndim(other.ndim), bytes(other.bytes) {
+        : Channel(std::move(other)),
+          frames(other.frames),
+          dtype(std::exchange(other.dtype, nullptr)),
+          ndim(other.ndim),
+          bytes(other.bytes) {
         std::copy(std::begin(other.shape), std::end(other.shape), shape);
     }
     ~FramesObject() { Py_XDECREF(dtype); }
 };
 
-bool usable(const FramesObject& f) noexcept { return f.usable("the frames"); }
+bool usable(const FramesObject& f) noexcept {
+    return f.usable("the frames");
+}
 
 bool count_bytes(FramesObject& f) noexcept {
     f.bytes = static_cast<u64>(PyDataType_ELSIZE(f.dtype));
     for (int i = 0; i < f.ndim; ++i) {
-        if (f.shape[i] < 1 || __builtin_mul_overflow(f.bytes, static_cast<u64>(f.shape[i]), &f.bytes)) return false;
+        if (f.shape[i] < 1 ||
+            __builtin_mul_overflow(f.bytes, static_cast<u64>(f.shape[i]), &f.bytes))
+            return false;
     }
     return f.bytes != 0 && f.bytes <= u64{1} << 46;
 }
@@ -39,11 +47,13 @@ bool count_bytes(FramesObject& f) noexcept {
 // From what Python passes. False with an exception set.
 bool take_arguments(FramesObject& f, PyObject* shape, PyObject* dtype) noexcept {
     if (!PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) > kMaxDims) {
-        PyErr_Format(PyExc_ValueError, "the shape of a frame is a tuple of at most %d numbers", kMaxDims);
+        PyErr_Format(PyExc_ValueError, "the shape of a frame is a tuple of at most %d numbers",
+                     kMaxDims);
         return false;
     }
     if (!PyArray_DescrCheck(dtype) || !can_share(reinterpret_cast<PyArray_Descr*>(dtype))) {
-        PyErr_SetString(PyExc_TypeError, "the dtype of a frame is a numpy.dtype without Python objects");
+        PyErr_SetString(PyExc_TypeError,
+                        "the dtype of a frame is a numpy.dtype without Python objects");
         return false;
     }
     f.dtype = reinterpret_cast<PyArray_Descr*>(Py_NewRef(dtype));
@@ -74,7 +84,8 @@ bool read_meta(FramesObject& f) noexcept {
     u8 ndim = 0;
     bool sound = from.get(ndim) && ndim <= kMaxDims && from.left() >= 8 * std::size_t{ndim};
     f.ndim = sound ? ndim : 0;
-    for (int i = 0; i < f.ndim; ++i) from.get(f.shape[i]);
+    for (int i = 0; i < f.ndim; ++i)
+        from.get(f.shape[i]);
     sound = sound && count_bytes(f) && f.bytes <= f.frames.frame_bytes();
     if (!sound) raise_corrupt("the frames");
     return sound;
@@ -82,6 +93,7 @@ bool read_meta(FramesObject& f) noexcept {
 
 PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
     if (!usable(f)) return nullptr;
+    Using call(f);
     Handle handle = 0;
     Status s;
     {
@@ -99,12 +111,15 @@ PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
     }
     narrow(lease, 0, f.bytes);
     Py_INCREF(f.dtype);
-    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, f.dtype, f.ndim, f.shape, nullptr, lease->data, NPY_ARRAY_WRITEABLE, nullptr);
+    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, f.dtype, f.ndim, f.shape, nullptr,
+                                           lease->data, NPY_ARRAY_WRITEABLE, nullptr);
     if (array == nullptr) {
         Py_DECREF(lease);
         return nullptr;
     }
-    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array), reinterpret_cast<PyObject*>(lease)) < 0) Py_CLEAR(array);
+    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array),
+                              reinterpret_cast<PyObject*>(lease)) < 0)
+        Py_CLEAR(array);
     return array;
 }
 
@@ -121,7 +136,8 @@ PyObject* shape_of(const FramesObject& f) noexcept {
     return shape;
 }
 
-void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handle shape, nb::handle dtype, u32 count) {
+void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handle shape,
+               nb::handle dtype, u32 count) {
     auto fresh = std::make_unique<FramesObject>();
     bool create = false;
     check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
@@ -132,13 +148,17 @@ void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handl
         Writer to(meta, meta + kMetaBytes);
         const auto rank = static_cast<std::size_t>(fresh->ndim);
         if (!write_dtype(fresh->dtype, to) || to.room() < 1 + 8 * rank) {
-            if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "shape and dtype of a frame take more than 128 bytes to write down");
+            if (!PyErr_Occurred())
+                PyErr_SetString(
+                    PyExc_ValueError,
+                    "shape and dtype of a frame take more than 128 bytes to write down");
             throw nb::python_error();
         }
         to.put(static_cast<u8>(rank));
         to.put(fresh->shape, 8 * rank);
         GilPatience p;
-        s = Frames::create(fresh->core(), count, fresh->bytes, meta, static_cast<u32>(to.at() - meta), p, fresh->handle);
+        s = Frames::create(fresh->core(), count, fresh->bytes, meta,
+                           static_cast<u32>(to.at() - meta), p, fresh->handle);
     }
     if (s == Status::ok) {
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
@@ -156,45 +176,68 @@ void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handl
     new (self) FramesObject(std::move(*fresh));
 }
 
-PyObject* number(u64 n) noexcept { return PyLong_FromUnsignedLongLong(n); }
+PyObject* number(u64 n) noexcept {
+    return PyLong_FromUnsignedLongLong(n);
+}
 
 }  // namespace
 
-Channel* as_frames(PyObject* object) noexcept { return channel_of<FramesObject>(object); }
+Channel* as_frames(PyObject* object) noexcept {
+    return channel_of<FramesObject>(object);
+}
 
 void bind_frames(nb::module_& m) {
-    nb::class_<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(), "Frames in a pool; see `onecopy.Frames`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("shape"), nb::arg("dtype"), nb::arg("count"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, shape: tuple[int, ...], dtype: numpy.dtype[typing.Any], "
+    nb::class_<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
+                             "Frames in a pool; see `onecopy.Frames`.")
+        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("shape"),
+             nb::arg("dtype"), nb::arg("count"),
+             nb::sig("def __init__(self, hold: Hold | None, member: Member, shape: tuple[int, "
+                     "...], dtype: numpy.dtype[typing.Any], "
                      "count: int) -> None"))
         .def(
             "acquire",
             [](FramesObject& f, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? acquire(f, deadline) : nullptr);
+                return result(deadline_of(timeout.ptr(), deadline) ? acquire(f, deadline)
+                                                                   : nullptr);
             },
             nb::arg("timeout") = nb::none(),
-            nb::sig("def acquire(self, timeout: float | None = None) -> numpy.typing.NDArray[typing.Any]"),
+            nb::sig("def acquire(self, timeout: float | None = None) -> "
+                    "numpy.typing.NDArray[typing.Any]"),
             "A free frame, writable, with what was in it before. Raises queue.Empty.")
         .def(
-            "detach", [](FramesObject& f) noexcept { f.detach(); }, "Let go of the frames in this process.")
+            "detach", [](FramesObject& f) noexcept { f.detach(); },
+            "Let go of the frames in this process.")
         .def_prop_ro(
-            "count", [](FramesObject& f) noexcept { return result(usable(f) ? number(f.frames.count()) : nullptr); },
+            "count",
+            [](FramesObject& f) noexcept {
+                return result(usable(f) ? number(f.frames.count()) : nullptr);
+            },
             nb::sig("def count(self) -> int"), "How many frames there are.")
         .def_prop_ro(
-            "available", [](FramesObject& f) noexcept { return result(usable(f) ? number(f.frames.available()) : nullptr); },
+            "available",
+            [](FramesObject& f) noexcept {
+                return result(usable(f) ? number(f.frames.available()) : nullptr);
+            },
             nb::sig("def available(self) -> int"), "How many of them are at home.")
         .def_prop_ro(
-            "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); }, nb::sig("def shape(self) -> tuple[int, ...]"),
-            "Of each frame.")
+            "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); },
+            nb::sig("def shape(self) -> tuple[int, ...]"), "Of each frame.")
         .def_prop_ro(
-            "dtype", [](FramesObject& f) noexcept { return result(Py_NewRef(reinterpret_cast<PyObject*>(f.dtype))); },
+            "dtype",
+            [](FramesObject& f) noexcept {
+                return result(Py_NewRef(reinterpret_cast<PyObject*>(f.dtype)));
+            },
             nb::sig("def dtype(self) -> numpy.dtype[typing.Any]"), "Of each frame.")
         .def_prop_ro(
-            "handle", [](FramesObject& f) noexcept { return f.handle; }, "The number of the frames in their pool.")
+            "handle", [](FramesObject& f) noexcept { return f.handle; },
+            "The number of the frames in their pool.")
         .def_prop_ro(
-            "member", [](FramesObject& f) noexcept { return result(member_object(f.pool)); }, nb::sig("def member(self) -> Member"),
-            "The process's membership in the pool.");
+            "member",
+            [](FramesObject& f) noexcept {
+                return result(usable(f) ? member_object(f.pool) : nullptr);
+            },
+            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

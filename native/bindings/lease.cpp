@@ -14,7 +14,9 @@ constexpr int kSpareLeases = 64;
 LeaseObject* spare[kSpareLeases];
 int spares = 0;
 
-LeaseObject* self_of(PyObject* object) noexcept { return reinterpret_cast<LeaseObject*>(object); }
+LeaseObject* self_of(PyObject* object) noexcept {
+    return reinterpret_cast<LeaseObject*>(object);
+}
 
 void lease_dealloc(PyObject* object) noexcept {
     LeaseObject* self = self_of(object);
@@ -30,19 +32,32 @@ void lease_dealloc(PyObject* object) noexcept {
 
 int lease_getbuffer(PyObject* object, Py_buffer* view, int flags) noexcept {
     LeaseObject* self = self_of(object);
-    return PyBuffer_FillInfo(view, object, self->data, static_cast<Py_ssize_t>(self->length), self->readonly ? 1 : 0, flags);
+    return PyBuffer_FillInfo(view, object, self->data, static_cast<Py_ssize_t>(self->length),
+                             self->readonly ? 1 : 0, flags);
 }
 
-Py_ssize_t lease_length(PyObject* object) noexcept { return static_cast<Py_ssize_t>(self_of(object)->length); }
-PyObject* lease_member(PyObject* object, void*) noexcept { return member_object(self_of(object)->held.pool()); }
-PyObject* lease_handle(PyObject* object, void*) noexcept { return PyLong_FromUnsignedLongLong(self_of(object)->handle); }
-PyObject* lease_readonly(PyObject* object, void*) noexcept { return PyBool_FromLong(self_of(object)->readonly ? 1 : 0); }
-PyObject* lease_nbytes(PyObject* object, void*) noexcept { return PyLong_FromUnsignedLongLong(self_of(object)->length); }
+Py_ssize_t lease_length(PyObject* object) noexcept {
+    return static_cast<Py_ssize_t>(self_of(object)->length);
+}
+PyObject* lease_member(PyObject* object, void*) noexcept {
+    return member_object(self_of(object)->held.pool());
+}
+PyObject* lease_handle(PyObject* object, void*) noexcept {
+    return PyLong_FromUnsignedLongLong(self_of(object)->handle);
+}
+PyObject* lease_readonly(PyObject* object, void*) noexcept {
+    return PyBool_FromLong(self_of(object)->readonly ? 1 : 0);
+}
+PyObject* lease_nbytes(PyObject* object, void*) noexcept {
+    return PyLong_FromUnsignedLongLong(self_of(object)->length);
+}
 
 PyGetSetDef properties[] = {
-    {"member", lease_member, nullptr, "The process's membership in the pool that the memory belongs to.", nullptr},
+    {"member", lease_member, nullptr,
+     "The process's membership in the pool that the memory belongs to.", nullptr},
     {"handle", lease_handle, nullptr, "The block's handle.", nullptr},
-    {"readonly", lease_readonly, nullptr, "Whether the memory may only be read through this lease.", nullptr},
+    {"readonly", lease_readonly, nullptr, "Whether the memory may only be read through this lease.",
+     nullptr},
     {"nbytes", lease_nbytes, nullptr, "Bytes that the lease exports.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -52,7 +67,8 @@ PyType_Slot slots[] = {
     {Py_bf_getbuffer, reinterpret_cast<void*>(lease_getbuffer)},
     {Py_sq_length, reinterpret_cast<void*>(lease_length)},
     {Py_tp_getset, properties},
-    {Py_tp_doc, const_cast<char*>("Memory of a pool, kept alive for as long as this object lives. Supports the buffer protocol.")},
+    {Py_tp_doc, const_cast<char*>("Memory of a pool, kept alive for as long as this object lives. "
+                                  "Supports the buffer protocol.")},
     {0, nullptr},
 };
 
@@ -69,10 +85,13 @@ PyType_Spec spec = {
 
 bool init_lease(PyObject* module) noexcept {
     lease_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-    return lease_type != nullptr && PyModule_AddObjectRef(module, "Lease", reinterpret_cast<PyObject*>(lease_type)) == 0;
+    return lease_type != nullptr &&
+           PyModule_AddObjectRef(module, "Lease", reinterpret_cast<PyObject*>(lease_type)) == 0;
 }
 
-bool is_lease(PyObject* object) noexcept { return Py_TYPE(object) == lease_type; }
+bool is_lease(PyObject* object) noexcept {
+    return Py_TYPE(object) == lease_type;
+}
 
 LeaseObject* make_lease(Held held, bool writable) noexcept {
     BlockInfo info;

@@ -1,36 +1,38 @@
-// Lease: the Python object that stands behind memory of a pool. It holds the block for as long as it lives, exports the buffer protocol,
-// and is the base of every array and memoryview over pool memory.
+// Lease: the Python object that stands behind memory of a pool. It holds the block for as long as
+// it lives, exports the buffer protocol, and is the base of every array and memoryview over pool
+// memory.
 #pragma once
 #include "bindings/pool.hpp"
 
 namespace onecopy::py {
 
 struct LeaseObject {
-    PyObject_HEAD
-    Held held;
+    PyObject_HEAD Held held;
     Handle handle;
     unsigned char* block;  // the block's payload
     u64 block_length;
-    unsigned char* data;   // the part of it that this lease exports
+    unsigned char* data;  // the part of it that this lease exports
     u64 length;
     bool readonly;
-    bool shared;           // writable for everybody, for ever (kFlagShared)
+    bool shared;  // writable for everybody, for ever (kFlagShared)
 };
 
 bool init_lease(PyObject* module) noexcept;
 bool is_lease(PyObject* object) noexcept;
 
-// A lease on all of a block. Received ones are read-only unless the block is shared. nullptr with an exception set (out of memory; the
-// block is a structure's body or lies outside the heap: PoolCorrupted).
+// A lease on all of a block. Received ones are read-only unless the block is shared. nullptr with
+// an exception set (out of memory; the block is a structure's body or lies outside the heap:
+// PoolCorrupted).
 LeaseObject* make_lease(Held held, bool writable) noexcept;
 // Part of a block: the caller has checked it against `lease->block_length`.
 void narrow(LeaseObject* lease, u64 offset, u64 length) noexcept;
 
-// The lease behind an object's memory: follows arrays' bases and memoryviews. Borrowed; nullptr: there is none.
+// The lease behind an object's memory: follows arrays' bases and memoryviews. Borrowed; nullptr:
+// there is none.
 LeaseObject* lease_behind(PyObject* object) noexcept;
 
-// Makes an array and the arrays it is a view of read-only, and the lease at their end: what was sent belongs to its readers.
-// Nothing happens to shared arrays.
+// Makes an array and the arrays it is a view of read-only, and the lease at their end: what was
+// sent belongs to its readers. Nothing happens to shared arrays.
 void seal(PyObject* array) noexcept;
 
 }  // namespace onecopy::py

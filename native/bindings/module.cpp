@@ -1,4 +1,5 @@
-// onecopy._native: what Python sees of the core. One file per core file; they convert, give the GIL away, raise, and decide nothing.
+// onecopy._native: what Python sees of the core. One file per core file; they convert, give the GIL
+// away, raise, and decide nothing.
 #define ONECOPY_IMPORTS_NUMPY
 #include "bindings/numpy_api.hpp"
 
@@ -19,9 +20,10 @@ void set_hooks(nb::handle encode, nb::handle decode, nb::handle pool_handle) noe
     Py_XSETREF(hooks.pool_handle, Py_NewRef(pool_handle.ptr()));
 }
 
-// Threads that are in the core now (daemon threads: the others have ended) must not wake after we have left. Those that wait look at
-// `leaving` between two naps and stop there for good; the others come back by themselves. Who does neither in time is given up on, and we
-// with it: the kernel takes our locks when the process ends, and the next user of the pool cleans up.
+// Threads that are in the core now (daemon threads: the others have ended) must not wake after we
+// have left. Those that wait look at `leaving` between two naps and stop there for good; the others
+// come back by themselves. Who does neither in time is given up on, and we with it: the kernel
+// takes our locks when the process ends, and the next user of the pool cleans up.
 bool nobody_is_inside() noexcept {
     if (outsiders.in_flight.load() == 0) return true;
     const std::int64_t deadline = os::monotonic_ns() + 500'000'000;
@@ -46,7 +48,8 @@ void forget_outsiders() noexcept {
     outsiders.leaving.store(false);
 }
 
-// A forked child is a member by itself. One that nobody can find without its parent (memfd) makes itself known.
+// A forked child is a member by itself. One that nobody can find without its parent (memfd) makes
+// itself known.
 void announce_all() noexcept {
     for_each_pool([](Member& m) {
         if (m.joined.load()) announce(m);
@@ -56,7 +59,8 @@ void announce_all() noexcept {
 }  // namespace
 
 static void bind(nb::module_& m) {
-    // Memberships and queues live in globals of Python modules, some of which the interpreter never clears.
+    // Memberships and queues live in globals of Python modules, some of which the interpreter never
+    // clears.
     nb::set_leak_warnings(false);
     if (!init_lease(m.ptr())) throw nb::python_error();
     bind_member(m);
@@ -68,7 +72,8 @@ static void bind(nb::module_& m) {
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-    m.def("crash_after", &crash_after, nb::arg("step"), "SIGKILL this process after its step-th shared store from now; 0: never.");
+    m.def("crash_after", &crash_after, nb::arg("step"),
+          "SIGKILL this process after its step-th shared store from now; 0: never.");
     m.def("crash_steps", &crash_steps, "Shared stores since crash_after.");
 #endif
     pthread_atfork(nullptr, nullptr, forget_outsiders);
@@ -79,7 +84,8 @@ static void bind(nb::module_& m) {
 }  // namespace onecopy::py
 
 NB_MODULE(_native, m) {
-    m.doc() = "The native core: memberships, references, and the bases of queues, streams and frames.";
+    m.doc() =
+        "The native core: memberships, references, and the bases of queues, streams and frames.";
     if (PyArray_ImportNumPyAPI() < 0) throw nanobind::python_error();
     onecopy::install_recovery();
     onecopy::py::bind(m);

@@ -1,4 +1,5 @@
-// Python and numpy, included the same way everywhere: one table of numpy's functions for all files of the module.
+// Python and numpy, included the same way everywhere: one table of numpy's functions for all files
+// of the module.
 #pragma once
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -19,9 +19,14 @@ void bind_queue(nb::module_& m);
 void bind_stream(nb::module_& m);
 void bind_frames(nb::module_& m);
 
-// From functions that answer nullptr with an exception set. nanobind passes the exception on without throwing in C++.
-inline nb::object result(PyObject* object) noexcept { return nb::steal<nb::object>(object); }
-inline nb::object none_or_error(bool done) noexcept { return result(done ? Py_NewRef(Py_None) : nullptr); }
+// From functions that answer nullptr with an exception set. nanobind passes the exception on
+// without throwing in C++.
+inline nb::object result(PyObject* object) noexcept {
+    return nb::steal<nb::object>(object);
+}
+inline nb::object none_or_error(bool done) noexcept {
+    return result(done ? Py_NewRef(Py_None) : nullptr);
+}
 // Where nanobind wants a C++ exception (constructors).
 inline void check(bool done) {
     if (!done) throw nb::python_error();
@@ -44,7 +49,8 @@ struct HoldObject {
     Handle handle;
 };
 
-// A structure in a pool as one Python object has it. `detach` lets go of it; threads that are still in a call keep it until they come out.
+// A structure in a pool as one Python object has it. `detach` lets go of it; threads that are still
+// in a call keep it until they come out.
 struct Channel {
     PoolPtr pool;
     Held held;
@@ -54,21 +60,29 @@ struct Channel {
 
     Member& core() const noexcept { return pool->core(); }
     bool usable(const char* what) const noexcept {
-        if (!detached) [[likely]] return true;
+        if (!detached) [[likely]]
+            return true;
         raise(Error::root, "%s was closed in this process", what);
         return false;
     }
     void detach() noexcept {
         detached = true;
-        if (busy == 0) held.release();
+        if (busy == 0) let_go();
+    }
+    // The pool too: a process whose last object in a pool was closed is no member any more, even if
+    // Python still has the empty shell.
+    void let_go() noexcept {
+        held = Held();
+        pool.reset();
     }
 };
-// Around every call of the core that may give the GIL away.
+// Around every call that uses the pool: the GIL may be given away in it, and another thread may
+// detach.
 class Using {
   public:
     explicit Using(Channel& c) noexcept : channel_(c) { ++channel_.busy; }
     ~Using() {
-        if (--channel_.busy == 0 && channel_.detached) channel_.held.release();
+        if (--channel_.busy == 0 && channel_.detached) channel_.let_go();
     }
     Using(const Using&) = delete;
     Using& operator=(const Using&) = delete;
@@ -79,7 +93,9 @@ class Using {
 
 template <class T>
 Channel* channel_of(PyObject* object) noexcept {
-    return nb::isinstance<T>(object) && nb::inst_ready(object) ? static_cast<Channel*>(nb::inst_ptr<T>(object)) : nullptr;
+    return nb::isinstance<T>(object) && nb::inst_ready(object)
+               ? static_cast<Channel*>(nb::inst_ptr<T>(object))
+               : nullptr;
 }
 Channel* as_queue(PyObject* object) noexcept;
 Channel* as_stream(PyObject* object) noexcept;
@@ -88,9 +104,11 @@ Channel* as_frames(PyObject* object) noexcept;
 // What Python passes as `hold` (None: make a new one) and `member`. False: an exception is set.
 bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& create) noexcept;
 MemberObject* as_member(PyObject* object) noexcept;  // nullptr with TypeError set
-// The block that a Ref, a Hold, a queue, a stream, frames, a lease or an array stands for, held once more. Empty with an exception set.
+// The block that a Ref, a Hold, a queue, a stream, frames, a lease or an array stands for, held
+// once more. Empty with an exception set.
 Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept;
-// Whether anybody but this process holds a block: if nobody does, waiting for memory is waiting for oneself.
+// Whether anybody but this process holds a block: if nobody does, waiting for memory is waiting for
+// oneself.
 bool others_hold(Member& m) noexcept;
 
 }  // namespace onecopy::py

@@ -9,28 +9,33 @@
 
 namespace onecopy::py {
 
-// ---- who is outside: threads that run in the core, or copy, without the GIL ------------------------------------------------
+// ---- who is outside: threads that run in the core, or copy, without the GIL
+// ------------------------------------------------
 
 struct Outsiders {
     std::atomic<int> in_flight{0};
-    std::atomic<int> parked{0};         // of those: asleep for good, because the process is leaving
+    std::atomic<int> parked{0};  // of those: asleep for good, because the process is leaving
     std::atomic<bool> leaving{false};
 };
 inline Outsiders outsiders;
 
-// The process is about to leave its pools. A thread that still waits in one must not wake and work in it afterwards, so it stops here.
-// It may hold shared locks; that is as if it had died, and whoever needs them takes them over.
+// The process is about to leave its pools. A thread that still waits in one must not wake and work
+// in it afterwards, so it stops here. It may hold shared locks; that is as if it had died, and
+// whoever needs them takes them over.
 [[noreturn]] inline void park() noexcept {
     outsiders.parked.fetch_add(1);
-    for (;;) pause();
+    for (;;)
+        pause();
 }
 
-// Until Python 3.13, taking the GIL while the interpreter ends unwinds the thread (pthread_exit), which no frame of C++ above us is
-// prepared for: it would end in std::terminate. 3.14 lets such threads hang instead; so do we.
+// Until Python 3.13, taking the GIL while the interpreter ends unwinds the thread (pthread_exit),
+// which no frame of C++ above us is prepared for: it would end in std::terminate. 3.14 lets such
+// threads hang instead; so do we.
 class HangIfUnwound {
   public:
     ~HangIfUnwound() {
-        while (armed) pause();
+        while (armed)
+            pause();
     }
     bool armed = true;
 };
@@ -48,7 +53,8 @@ class Outside {
         state_ = PyEval_SaveThread();
     }
     ~Outside() {
-        outsiders.in_flight.fetch_sub(1);  // before: whoever waits for the GIL is no longer in the core
+        outsiders.in_flight.fetch_sub(
+            1);  // before: whoever waits for the GIL is no longer in the core
         take_gil(state_);
     }
     Outside(const Outside&) = delete;
@@ -58,7 +64,8 @@ class Outside {
     PyThreadState* state_;
 };
 
-// ---- patience ----------------------------------------------------------------------------------------------------------------
+// ---- patience
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::int64_t kNoWait = 0;
 
@@ -95,9 +102,11 @@ class GilPatience final : public Patience {
     PyThreadState* state_ = nullptr;
 };
 
-// ---- from Python's arguments to a deadline -------------------------------------------------------------------------------------
+// ---- from Python's arguments to a deadline
+// -------------------------------------------------------------------------------------
 
-// None: for ever; seconds; false with an exception set for what is neither or negative, in queue.Queue's words.
+// None: for ever; seconds; false with an exception set for what is neither or negative, in
+// queue.Queue's words.
 inline bool deadline_of(PyObject* timeout, std::int64_t& out) noexcept {
     if (timeout == Py_None) {
         out = Patience::kForever;

@@ -25,7 +25,8 @@ bool found_writable(const Member& m) noexcept {
     if (flags & kOthersMayWrite) return true;
     struct stat st;
     if (fstat(m.fd, &st) != 0 || st.st_uid != geteuid()) return true;
-    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read our memory anyway.
+    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read
+    // our memory anyway.
     return !(flags & kMemfd) && (st.st_mode & 022) != 0;
 }
 
@@ -37,7 +38,8 @@ PoolPtr pool_of(std::shared_ptr<Member> member) {
     if (pool == nullptr) {
         const Member* key = member.get();
         pool = PoolPtr(new Pool{.member = std::move(member)}, [key](Pool* p) {
-            if (auto it = pools().find(key); it != pools().end() && it->second.expired()) pools().erase(it);
+            if (auto it = pools().find(key); it != pools().end() && it->second.expired())
+                pools().erase(it);
             delete p;
         });
         pool->others_may_write = found_writable(pool->core());
@@ -47,8 +49,10 @@ PoolPtr pool_of(std::shared_ptr<Member> member) {
 }
 
 PyObject* member_object(const PoolPtr& pool) noexcept {
-    // One that is on its way out (its weak references are being told) has no references left and must not be used again.
-    if (pool->wrapper != nullptr && Py_REFCNT(pool->wrapper_object) > 0) return Py_NewRef(pool->wrapper_object);
+    // One that is on its way out (its weak references are being told) has no references left and
+    // must not be used again.
+    if (pool->wrapper != nullptr && Py_REFCNT(pool->wrapper_object) > 0)
+        return Py_NewRef(pool->wrapper_object);
     PyObject* object = nb::inst_alloc(nb::type<MemberObject>()).release().ptr();
     if (object == nullptr) return nullptr;
     pool->wrapper = new (nb::inst_ptr<MemberObject>(object)) MemberObject(pool);
@@ -69,11 +73,13 @@ void for_each_pool(void (*act)(Member&)) noexcept {
     for (auto& [key, known] : pools()) {
         if (PoolPtr pool = known.lock()) all.push_back(std::move(pool));
     }
-    for (const PoolPtr& pool : all) act(pool->core());
+    for (const PoolPtr& pool : all)
+        act(pool->core());
 }
 
 MemberObject* as_member(PyObject* object) noexcept {
-    if (nb::isinstance<MemberObject>(object) && nb::inst_ready(object)) return nb::inst_ptr<MemberObject>(object);
+    if (nb::isinstance<MemberObject>(object) && nb::inst_ready(object))
+        return nb::inst_ptr<MemberObject>(object);
     PyErr_Format(PyExc_TypeError, "expected a Member, not %.200s", Py_TYPE(object)->tp_name);
     return nullptr;
 }
@@ -96,22 +102,26 @@ Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
     } else if (nb::isinstance<HoldObject>(object)) {
         held = &nb::inst_ptr<HoldObject>(object)->held;
         handle = nb::inst_ptr<HoldObject>(object)->handle;
-    } else if (Channel* c = as_queue(object); c != nullptr || (c = as_stream(object)) != nullptr || (c = as_frames(object)) != nullptr) {
+    } else if (Channel* c = as_queue(object); c != nullptr || (c = as_stream(object)) != nullptr ||
+                                              (c = as_frames(object)) != nullptr) {
         held = &c->held;
         handle = c->handle;
     } else if (LeaseObject* lease = lease_behind(object); lease != nullptr) {
         held = &lease->held;
         handle = lease->handle;
     } else {
-        PyErr_Format(PyExc_TypeError, "a %.200s stands for nothing in a pool", Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "an object of type %.200s stands for nothing in a pool",
+                     Py_TYPE(object)->tp_name);
         return {};
     }
     if (!*held) {
-        raise(Error::root, "the %.200s was released or closed in this process", Py_TYPE(object)->tp_name);
+        raise(Error::root, "the %.200s was released or closed in this process",
+              Py_TYPE(object)->tp_name);
         return {};
     }
     if (held->pool() != pool) {
-        PyErr_Format(PyExc_ValueError, "the %.200s belongs to another pool", Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_ValueError, "the %.200s belongs to another pool",
+                     Py_TYPE(object)->tp_name);
         return {};
     }
     return held->again();

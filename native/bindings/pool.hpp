@@ -1,4 +1,5 @@
-// What a process knows of a pool beyond the core's Member, and holds on its blocks. Everything here is used with the GIL held.
+// What a process knows of a pool beyond the core's Member, and holds on its blocks. Everything here
+// is used with the GIL held.
 #pragma once
 #include <memory>
 #include <utility>
@@ -13,10 +14,10 @@ struct MemberObject;  // the Python class Member
 
 struct Pool {
     std::shared_ptr<Member> member;
-    // Whether somebody of another uid may write here. Found out from the file when it was opened and not from the header, which whoever can
-    // write the pool can change.
+    // Whether somebody of another uid may write here. Found out from the file when it was opened
+    // and not from the header, which whoever can write the pool can change.
     bool others_may_write = false;
-    MemberObject* wrapper = nullptr;   // the Python object, while there is one
+    MemberObject* wrapper = nullptr;     // the Python object, while there is one
     PyObject* wrapper_object = nullptr;  // borrowed
 
     Member& core() const noexcept { return *member; }
@@ -32,8 +33,10 @@ PyObject* member_object(const PoolPtr& pool) noexcept;
 class Held {
   public:
     Held() = default;
-    Held(PoolPtr pool, u32 index) noexcept : pool_(std::move(pool)), index_(index) {}  // takes over a hold that is there
-    Held(Held&& other) noexcept : pool_(std::move(other.pool_)), index_(std::exchange(other.index_, 0)) {}
+    Held(PoolPtr pool, u32 index) noexcept
+        : pool_(std::move(pool)), index_(index) {}  // takes over a hold that is there
+    Held(Held&& other) noexcept
+        : pool_(std::move(other.pool_)), index_(std::exchange(other.index_, 0)) {}
     Held& operator=(Held&& other) noexcept {
         if (this != &other) {
             release();
@@ -57,7 +60,8 @@ class Held {
     }
     void release() noexcept {
         if (index_ == 0) return;
-        // Not one that gives the GIL away: this runs in destructors of Python objects, also while the interpreter ends.
+        // Not one that gives the GIL away: this runs in destructors of Python objects, also while
+        // the interpreter ends.
         Stubborn wait;
         drop(core(), std::exchange(index_, 0), wait);
     }

@@ -17,11 +17,16 @@ struct QueueObject : Channel {
     Queue queue;
 };
 
-bool usable(const QueueObject& q) noexcept { return q.usable("the queue"); }
+bool usable(const QueueObject& q) noexcept {
+    return q.usable("the queue");
+}
 
-// Waiting for memory, without a timeout, makes sense while something may still be let go: an item in the queue, or what others hold.
+// Waiting for memory, without a timeout, makes sense while something may still be let go: an item
+// in the queue, or what others hold.
 auto hope(QueueObject& q, std::int64_t deadline) noexcept {
-    return [&q, deadline] { return deadline != Patience::kForever || q.queue.size() != 0 || others_hold(q.core()); };
+    return [&q, deadline] {
+        return deadline != Patience::kForever || q.queue.size() != 0 || others_hold(q.core());
+    };
 }
 
 class QueueMemory final : public Memory {
@@ -31,8 +36,9 @@ class QueueMemory final : public Memory {
         Using in_use(queue_);
         const Status s = AtOnce().allocate(pool, spec, out);
         if (s != Status::no_memory || deadline_ == kNoWait) return s;
-        return wait_for_memory(pool->core(), deadline_, hope(queue_, deadline_),
-                               [&](Patience& p) { return onecopy::allocate(pool->core(), spec, p, out); });
+        return wait_for_memory(pool->core(), deadline_, hope(queue_, deadline_), [&](Patience& p) {
+            return onecopy::allocate(pool->core(), spec, p, out);
+        });
     }
 
   private:
@@ -50,7 +56,8 @@ PyObject* raise_get(Status s) noexcept {
 }
 
 // Sends messages; `done` says how many went. Waits for room and for memory.
-Status send(QueueObject& q, const Message* messages, u32 n, u32& done, std::int64_t deadline) noexcept {
+Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
+            std::int64_t deadline) noexcept {
     Using in_use(q);
     auto attempt = [&](Patience& p) {
         if (n == 1) {
@@ -69,17 +76,20 @@ Status send(QueueObject& q, const Message* messages, u32 n, u32& done, std::int6
         GilPatience p(deadline);
         s = attempt(p);
     }
-    if (s != Status::no_memory || deadline == kNoWait) [[likely]] return s;
+    if (s != Status::no_memory || deadline == kNoWait) [[likely]]
+        return s;
     return wait_for_memory(q.core(), deadline, hope(q, deadline), attempt);
 }
 
 PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     Message message;
     u32 done;
     if (encode_small(object, message)) [[likely]] {
         const Status s = send(q, &message, 1, done, deadline);
-        if (s == Status::ok) [[likely]] return Py_NewRef(Py_None);
+        if (s == Status::ok) [[likely]]
+            return Py_NewRef(Py_None);
         return raise_put(q, s);
     }
     if (q.queue.is_shut_down()) return raise_status(Status::shut_down, "the queue");
@@ -87,13 +97,15 @@ PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline) noexcept 
     Encoding encoding(q.pool, memory, message);
     if (!encoding.encode(object)) return nullptr;
     if (!usable(q)) return nullptr;  // pickling runs Python code
-    if (const Status s = send(q, &message, 1, done, deadline); s != Status::ok) return raise_put(q, s);
+    if (const Status s = send(q, &message, 1, done, deadline); s != Status::ok)
+        return raise_put(q, s);
     encoding.seal_sent();
     return Py_NewRef(Py_None);
 }
 
 PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     Message message;
     Status s;
     {
@@ -101,16 +113,19 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
         GilPatience p(deadline);
         s = q.queue.get(message, p);
     }
-    if (s == Status::ok) [[likely]] return decode(q.pool, message);
+    if (s == Status::ok) [[likely]]
+        return decode(q.pool, message);
     return raise_get(s);
 }
 
-// ---- many --------------------------------------------------------------------------------------------------------------------
+// ---- many
+// --------------------------------------------------------------------------------------------------------------------
 
 // Messages that are encoded and not yet sent.
 class Batch {
   public:
-    Batch(QueueObject& q, std::int64_t deadline) noexcept : queue_(q), deadline_(deadline), messages_(new Message[kBatch]) {}
+    Batch(QueueObject& q, std::int64_t deadline) noexcept
+        : queue_(q), deadline_(deadline), messages_(new Message[kBatch]) {}
 
     // False with an exception set; what was added before has been sent then, as far as it could be.
     bool add(PyObject* object) noexcept {
@@ -132,7 +147,8 @@ class Batch {
         large_.clear();
         if (s == Status::ok) return true;
         if (s == Status::timed_out || s == Status::would_block) {
-            raise(Error::full, "%llu objects were put before the queue was full", static_cast<unsigned long long>(sent_));
+            raise(Error::full, "%llu objects were put before the queue was full",
+                  static_cast<unsigned long long>(sent_));
         } else {
             raise_put(queue_, s);
         }
@@ -140,11 +156,13 @@ class Batch {
     }
 
   private:
-    // Memory that is waited for may be what the batch itself holds, and nobody can take that before it is sent.
+    // Memory that is waited for may be what the batch itself holds, and nobody can take that before
+    // it is sent.
     class BatchMemory final : public Memory {
       public:
         explicit BatchMemory(Batch& b) noexcept : batch_(b) {}
-        Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
+        Status allocate(const PoolPtr& pool, const BlockSpec& spec,
+                        Allocated& out) noexcept override {
             const Status s = AtOnce().allocate(pool, spec, out);
             if (s != Status::no_memory) return s;
             if (!batch_.flush()) return Status::interrupted;  // an exception is set
@@ -165,7 +183,8 @@ class Batch {
             error.restore();
             return false;
         }
-        messages_[count_] = scratch_;  // encoding may have sent the batch, so its place is known only now
+        messages_[count_] =
+            scratch_;  // encoding may have sent the batch, so its place is known only now
         large_.emplace_back(count_, std::move(encoding));
         return true;
     }
@@ -182,6 +201,7 @@ class Batch {
 
 PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     PyObject* iterator = PyObject_GetIter(iterable);
     if (iterator == nullptr) return nullptr;
     Batch batch(q, deadline);
@@ -204,9 +224,11 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) no
     return flushed ? Py_NewRef(Py_None) : nullptr;
 }
 
-// Messages that were taken are the caller's: one that cannot be decoded must not take the others along.
+// Messages that were taken are the caller's: one that cannot be decoded must not take the others
+// along.
 PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     if (max_items < 1) {
         PyErr_SetString(PyExc_ValueError, "'max_items' must be a positive number");
         return nullptr;
@@ -252,10 +274,12 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
     return nullptr;
 }
 
-// ---- the rest ------------------------------------------------------------------------------------------------------------------
+// ---- the rest
+// ------------------------------------------------------------------------------------------------------------------
 
 PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     Status s;
     {
         Using in_use(q);
@@ -264,7 +288,8 @@ PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     }
     if (s == Status::ok) return Py_NewRef(Py_None);
     if (s == Status::timed_out || s == Status::would_block) {
-        PyErr_Format(PyExc_TimeoutError, "%llu tasks of the queue were not finished in time", static_cast<unsigned long long>(q.queue.unfinished()));
+        PyErr_Format(PyExc_TimeoutError, "%llu tasks of the queue were not finished in time",
+                     static_cast<unsigned long long>(q.queue.unfinished()));
         return nullptr;
     }
     return raise_status(s, "the queue");
@@ -272,6 +297,7 @@ PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
 
 PyObject* task_done(QueueObject& q) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     const Status s = q.queue.task_done(1);
     if (s == Status::ok) return Py_NewRef(Py_None);
     if (s == Status::bad_argument) {
@@ -283,6 +309,7 @@ PyObject* task_done(QueueObject& q) noexcept {
 
 PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
     if (!usable(q)) return nullptr;
+    Using call(q);
     Status s;
     {
         Using in_use(q);
@@ -323,66 +350,98 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 
 }  // namespace
 
-Channel* as_queue(PyObject* object) noexcept { return channel_of<QueueObject>(object); }
+Channel* as_queue(PyObject* object) noexcept {
+    return channel_of<QueueObject>(object);
+}
 
 void bind_queue(nb::module_& m) {
     const auto block = nb::arg("block").none();
-    nb::class_<QueueObject>(m, "QueueBase", nb::is_weak_referenceable(), "A queue in a pool; see `onecopy.Queue`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("maxsize"), nb::arg("flags"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, flags: int) -> None"))
+    nb::class_<QueueObject>(m, "QueueBase", nb::is_weak_referenceable(),
+                            "A queue in a pool; see `onecopy.Queue`.")
+        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("maxsize"),
+             nb::arg("flags"),
+             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, flags: "
+                     "int) -> None"))
         .def(
             "put",
             [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline) ? put(q, obj.ptr(), deadline) : nullptr);
+                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline)
+                                  ? put(q, obj.ptr(), deadline)
+                                  : nullptr);
             },
             nb::arg("obj").none(), block = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None) -> None"),
+            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None) "
+                    "-> None"),
             "Put an object. Raises queue.Full, PoolFull, ShutDown.")
         .def(
             "get",
             [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline) ? get(q, deadline) : nullptr);
+                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline) ? get(q, deadline)
+                                                                               : nullptr);
             },
             block = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
+            nb::sig(
+                "def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
             "Take an object. Raises queue.Empty, ShutDown.")
         .def(
-            "put_nowait", [](QueueObject& q, nb::handle obj) noexcept { return result(put(q, obj.ptr(), kNoWait)); }, nb::arg("obj").none(),
-            nb::sig("def put_nowait(self, obj: object) -> None"), "As `put` with block=False.")
+            "put_nowait",
+            [](QueueObject& q, nb::handle obj) noexcept {
+                return result(put(q, obj.ptr(), kNoWait));
+            },
+            nb::arg("obj").none(), nb::sig("def put_nowait(self, obj: object) -> None"),
+            "As `put` with block=False.")
         .def(
-            "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); }, nb::sig("def get_nowait(self) -> typing.Any"),
-            "As `get` with block=False.")
+            "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); },
+            nb::sig("def get_nowait(self) -> typing.Any"), "As `get` with block=False.")
         .def(
             "put_many",
             [](QueueObject& q, nb::handle iterable, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? put_many(q, iterable.ptr(), deadline) : nullptr);
+                return result(deadline_of(timeout.ptr(), deadline)
+                                  ? put_many(q, iterable.ptr(), deadline)
+                                  : nullptr);
             },
             nb::arg("iterable"), nb::arg("timeout") = nb::none(),
-            nb::sig("def put_many(self, iterable: collections.abc.Iterable[object], timeout: float | None = None) -> None"),
-            "Put objects in order, as a loop of `put` does, and faster. The timeout is for all of them.")
+            nb::sig("def put_many(self, iterable: collections.abc.Iterable[object], timeout: float "
+                    "| None = None) -> None"),
+            "Put objects in order, as a loop of `put` does, and faster. The timeout is for all of "
+            "them.")
         .def(
             "get_many",
             [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? get_many(q, max_items, deadline) : nullptr);
+                return result(deadline_of(timeout.ptr(), deadline)
+                                  ? get_many(q, max_items, deadline)
+                                  : nullptr);
             },
             nb::arg("max_items"), nb::arg("timeout") = nb::none(),
-            nb::sig("def get_many(self, max_items: int, timeout: float | None = None) -> list[typing.Any]"),
-            "Take what is there, at most so many; waits for the first. If one cannot be decoded, the exception has the others as `items`.")
+            nb::sig("def get_many(self, max_items: int, timeout: float | None = None) -> "
+                    "list[typing.Any]"),
+            "Take what is there, at most so many; waits for the first. If one cannot be decoded, "
+            "the exception has the others as `items`.")
         .def(
-            "qsize", [](QueueObject& q) noexcept { return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.size()) : nullptr); },
+            "qsize",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.size()) : nullptr);
+            },
             nb::sig("def qsize(self) -> int"), "How many objects are in the queue.")
         .def(
-            "empty", [](QueueObject& q) noexcept { return result(usable(q) ? PyBool_FromLong(q.queue.size() == 0) : nullptr); },
+            "empty",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyBool_FromLong(q.queue.size() == 0) : nullptr);
+            },
             nb::sig("def empty(self) -> bool"), "Whether there is none.")
         .def(
-            "full", [](QueueObject& q) noexcept { return result(usable(q) ? PyBool_FromLong(full(q)) : nullptr); },
+            "full",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyBool_FromLong(full(q)) : nullptr);
+            },
             nb::sig("def full(self) -> bool"), "Whether there is no room for one more.")
         .def(
-            "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); }, nb::sig("def task_done(self) -> None"),
+            "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); },
+            nb::sig("def task_done(self) -> None"),
             "Say that the work on an object taken is finished.")
         .def(
             "join",
@@ -390,28 +449,47 @@ void bind_queue(nb::module_& m) {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? join(q, deadline) : nullptr);
             },
-            nb::arg("timeout") = nb::none(), nb::sig("def join(self, timeout: float | None = None) -> None"),
+            nb::arg("timeout") = nb::none(),
+            nb::sig("def join(self, timeout: float | None = None) -> None"),
             "Wait until `task_done` was called for every object that was put. Raises TimeoutError.")
         .def(
-            "shutdown", [](QueueObject& q, bool immediate) noexcept { return result(shut_down(q, immediate)); }, nb::arg("immediate") = false,
+            "shutdown",
+            [](QueueObject& q, bool immediate) noexcept { return result(shut_down(q, immediate)); },
+            nb::arg("immediate") = false,
             nb::sig("def shutdown(self, immediate: bool = False) -> None"),
-            "End the queue for everybody: no more puts; gets go on until it is empty, or fail at once if `immediate`.")
+            "End the queue for everybody: no more puts; gets go on until it is empty, or fail at "
+            "once if `immediate`.")
         .def(
-            "detach", [](QueueObject& q) noexcept { q.detach(); }, "Let go of the queue in this process.")
+            "detach", [](QueueObject& q) noexcept { q.detach(); },
+            "Let go of the queue in this process.")
         .def_prop_ro(
-            "maxsize", [](QueueObject& q) noexcept { return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.maxsize()) : nullptr); },
+            "maxsize",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.maxsize()) : nullptr);
+            },
             nb::sig("def maxsize(self) -> int"), "Objects at most; 0: as many as fit the pool.")
         .def_prop_ro(
-            "flags", [](QueueObject& q) noexcept { return result(usable(q) ? PyLong_FromUnsignedLong(q.queue.flags()) : nullptr); },
+            "flags",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyLong_FromUnsignedLong(q.queue.flags()) : nullptr);
+            },
             nb::sig("def flags(self) -> int"))
         .def_prop_ro(
-            "is_shut_down", [](QueueObject& q) noexcept { return result(usable(q) ? PyBool_FromLong(q.queue.is_shut_down()) : nullptr); },
-            nb::sig("def is_shut_down(self) -> bool"), "Whether `shutdown` was called, by any process.")
+            "is_shut_down",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyBool_FromLong(q.queue.is_shut_down()) : nullptr);
+            },
+            nb::sig("def is_shut_down(self) -> bool"),
+            "Whether `shutdown` was called, by any process.")
         .def_prop_ro(
-            "handle", [](QueueObject& q) noexcept { return q.handle; }, "The number of the queue in its pool.")
+            "handle", [](QueueObject& q) noexcept { return q.handle; },
+            "The number of the queue in its pool.")
         .def_prop_ro(
-            "member", [](QueueObject& q) noexcept { return result(member_object(q.pool)); }, nb::sig("def member(self) -> Member"),
-            "The process's membership in the pool.");
+            "member",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? member_object(q.pool) : nullptr);
+            },
+            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

@@ -9,14 +9,16 @@ namespace {
 PyTypeObject* ref_type = nullptr;
 
 bool usable(const RefObject& ref) noexcept {
-    if (ref.held) [[likely]] return true;
+    if (ref.held) [[likely]]
+        return true;
     raise(Error::root, "the reference was released; it refers to nothing");
     return false;
 }
 
 nb::object get(RefObject& ref) noexcept {
     if (!usable(ref)) return result(nullptr);
-    const Held held = ref.held.again();  // unpickling runs Python code, which may release the reference
+    const Held held =
+        ref.held.again();  // unpickling runs Python code, which may release the reference
     return result(open_envelope(held));
 }
 
@@ -38,19 +40,25 @@ nb::object reduce(RefObject& ref) noexcept {
     PyObject* pool = member == nullptr ? nullptr : PyObject_CallOneArg(hooks.pool_handle, member);
     Py_XDECREF(member);
     if (pool == nullptr) return result(nullptr);
-    return result(Py_BuildValue("O(NK)", rebuild, pool, static_cast<unsigned long long>(ref.handle)));
+    return result(
+        Py_BuildValue("O(NK)", rebuild, pool, static_cast<unsigned long long>(ref.handle)));
 }
 
 nb::object describe(RefObject& ref) noexcept {
     if (!ref.held) return result(PyUnicode_FromString("<onecopy.Ref, released>"));
-    return result(PyUnicode_FromFormat("<onecopy.Ref to block %u, %llu bytes>", handle_index(ref.handle),
+    return result(PyUnicode_FromFormat("<onecopy.Ref to block %u, %llu bytes>",
+                                       handle_index(ref.handle),
                                        static_cast<unsigned long long>(envelope_bytes(ref.held))));
 }
 
 }  // namespace
 
-bool is_ref(PyObject* object) noexcept { return Py_TYPE(object) == ref_type; }
-RefObject& ref_of(PyObject* object) noexcept { return *nb::inst_ptr<RefObject>(object); }
+bool is_ref(PyObject* object) noexcept {
+    return Py_TYPE(object) == ref_type;
+}
+RefObject& ref_of(PyObject* object) noexcept {
+    return *nb::inst_ptr<RefObject>(object);
+}
 
 PyObject* make_ref(Held held) noexcept {
     const Handle handle = handle_of(held.core(), held.index());
@@ -62,21 +70,34 @@ PyObject* make_ref(Held held) noexcept {
 }
 
 void bind_ref(nb::module_& m) {
-    nb::class_<RefObject> type(m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
-                               "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
+    nb::class_<RefObject> type(
+        m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
+        "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
     type.def("get", &get, nb::sig("def get(self) -> object"),
-             "Build the object from the pool. Its arrays and buffers are read where they lie, read-only.")
+             "Build the object from the pool. Its arrays and buffers are read where they lie, "
+             "read-only.")
         .def(
-            "release", [](RefObject& r) noexcept { r.held.release(); }, "Let go of the object. Releasing twice does nothing.")
+            "release", [](RefObject& r) noexcept { r.held.release(); },
+            "Let go of the object. Releasing twice does nothing.")
         .def_prop_ro(
-            "released", [](RefObject& r) noexcept { return !r.held; }, "Whether the reference was released.")
+            "released", [](RefObject& r) noexcept { return !r.held; },
+            "Whether the reference was released.")
         .def_prop_ro(
-            "nbytes", [](RefObject& r) noexcept { return usable(r) ? result(PyLong_FromUnsignedLongLong(envelope_bytes(r.held))) : result(nullptr); },
-            nb::sig("def nbytes(self) -> int"), "Bytes in the pool that the reference keeps, with what they are stored with.")
+            "nbytes",
+            [](RefObject& r) noexcept {
+                return usable(r) ? result(PyLong_FromUnsignedLongLong(envelope_bytes(r.held)))
+                                 : result(nullptr);
+            },
+            nb::sig("def nbytes(self) -> int"),
+            "Bytes in the pool that the reference keeps, with what they are stored with.")
         .def_prop_ro(
-            "handle", [](RefObject& r) noexcept { return r.handle; }, "The number of the object in its pool.")
+            "handle", [](RefObject& r) noexcept { return r.handle; },
+            "The number of the object in its pool.")
         .def_prop_ro(
-            "member", [](RefObject& r) noexcept { return usable(r) ? result(member_object(r.held.pool())) : result(nullptr); },
+            "member",
+            [](RefObject& r) noexcept {
+                return usable(r) ? result(member_object(r.held.pool())) : result(nullptr);
+            },
             nb::sig("def member(self) -> Member"), "The process's membership in the pool.")
         .def("__reduce__", &reduce, nb::sig("def __reduce__(self) -> tuple[object, ...]"))
         .def("__repr__", &describe, nb::sig("def __repr__(self) -> str"));

@@ -16,7 +16,8 @@ struct StreamObject : Channel {
 struct SubscriptionObject : Channel {
     Stream stream;
     u32 number = 0;
-    u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object, not of the subscription
+    u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
+                                  // not of the subscription
     u64 missed = 0;
 
     SubscriptionObject() = default;
@@ -39,11 +40,14 @@ struct SubscriptionObject : Channel {
     }
 };
 
-bool usable(const StreamObject& s) noexcept { return s.usable("the stream"); }
+bool usable(const StreamObject& s) noexcept {
+    return s.usable("the stream");
+}
 
 // A publisher that overwrites does not wait for readers either, unless it is told how long.
 bool may_wait_for_memory(const StreamObject& s, std::int64_t deadline) noexcept {
-    return deadline != kNoWait && (deadline != Patience::kForever || s.stream.policy() == StreamPolicy::lossless);
+    return deadline != kNoWait &&
+           (deadline != Patience::kForever || s.stream.policy() == StreamPolicy::lossless);
 }
 auto hope(StreamObject& s, std::int64_t deadline) noexcept {
     return [&s, deadline] { return deadline != Patience::kForever || others_hold(s.core()); };
@@ -51,13 +55,15 @@ auto hope(StreamObject& s, std::int64_t deadline) noexcept {
 
 class StreamMemory final : public Memory {
   public:
-    StreamMemory(StreamObject& s, std::int64_t deadline) noexcept : stream_(s), deadline_(deadline) {}
+    StreamMemory(StreamObject& s, std::int64_t deadline) noexcept
+        : stream_(s), deadline_(deadline) {}
     Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
         Using in_use(stream_);
         const Status s = AtOnce().allocate(pool, spec, out);
         if (s != Status::no_memory || !may_wait_for_memory(stream_, deadline_)) return s;
-        return wait_for_memory(pool->core(), deadline_, hope(stream_, deadline_),
-                               [&](Patience& p) { return onecopy::allocate(pool->core(), spec, p, out); });
+        return wait_for_memory(pool->core(), deadline_, hope(stream_, deadline_), [&](Patience& p) {
+            return onecopy::allocate(pool->core(), spec, p, out);
+        });
     }
 
   private:
@@ -67,6 +73,7 @@ class StreamMemory final : public Memory {
 
 PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) noexcept {
     if (!usable(self)) return nullptr;
+    Using call(self);
     Message message;
     StreamMemory memory(self, deadline);
     Encoding encoding(self.pool, memory, message);
@@ -85,6 +92,7 @@ PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) n
 
 PyObject* subscribe(StreamObject& self) noexcept {
     if (!usable(self)) return nullptr;
+    Using call(self);
     SubscriptionObject fresh;
     Status s;
     {
@@ -110,6 +118,7 @@ PyObject* subscribe(StreamObject& self) noexcept {
 
 PyObject* close_stream(StreamObject& self) noexcept {
     if (!usable(self)) return nullptr;
+    Using call(self);
     Status s;
     {
         Using in_use(self);
@@ -119,13 +128,17 @@ PyObject* close_stream(StreamObject& self) noexcept {
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the stream");
 }
 
-// ---- subscriptions -----------------------------------------------------------------------------------------------------------
+// ---- subscriptions
+// -----------------------------------------------------------------------------------------------------------
 
 PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
-        return raise(Error::root, "the subscription belongs to the process that made it; subscribe again in this one");
+        return raise(
+            Error::root,
+            "the subscription belongs to the process that made it; subscribe again in this one");
     }
+    Using call(self);
     Message message;
     u64 missed = 0;
     Status s;
@@ -136,7 +149,9 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     }
     self.missed += missed;
     if (s == Status::ok) return decode(self.pool, message);
-    if (self.detached) return raise(Error::shut_down, "the subscription was closed");  // by another thread, meanwhile
+    if (self.detached)
+        return raise(Error::shut_down,
+                     "the subscription was closed");  // by another thread, meanwhile
     if (s == Status::timed_out || s == Status::would_block) return raise_empty();
     return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
 }
@@ -163,7 +178,8 @@ void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth
             throw nb::python_error();
         }
         GilPatience p;
-        s = Stream::create(fresh->core(), depth, static_cast<StreamPolicy>(policy), p, fresh->handle);
+        s = Stream::create(fresh->core(), depth, static_cast<StreamPolicy>(policy), p,
+                           fresh->handle);
     }
     if (s == Status::ok) {
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
@@ -180,26 +196,35 @@ void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth
     new (self) StreamObject(std::move(*fresh));
 }
 
-PyObject* number(u64 n) noexcept { return PyLong_FromUnsignedLongLong(n); }
+PyObject* number(u64 n) noexcept {
+    return PyLong_FromUnsignedLongLong(n);
+}
 
 }  // namespace
 
-Channel* as_stream(PyObject* object) noexcept { return channel_of<StreamObject>(object); }
+Channel* as_stream(PyObject* object) noexcept {
+    return channel_of<StreamObject>(object);
+}
 
 void bind_stream(nb::module_& m) {
-    nb::class_<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(), "A subscription to a stream, of this process.")
+    nb::class_<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
+                                   "A subscription to a stream, of this process.")
         .def(
             "get",
             [](SubscriptionObject& s, nb::handle timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
             },
-            nb::arg("timeout") = nb::none(), nb::sig("def get(self, timeout: float | None = None) -> typing.Any"),
-            "The next message. Raises queue.Empty, and ShutDown once the stream was closed and everything is read.")
+            nb::arg("timeout") = nb::none(),
+            nb::sig("def get(self, timeout: float | None = None) -> typing.Any"),
+            "The next message. Raises queue.Empty, and ShutDown once the stream was closed and "
+            "everything is read.")
         .def(
-            "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); }, nb::sig("def __iter__(self) -> SubscriptionBase"))
+            "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
+            nb::sig("def __iter__(self) -> SubscriptionBase"))
         .def(
-            "__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); }, nb::sig("def __next__(self) -> typing.Any"))
+            "__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); },
+            nb::sig("def __next__(self) -> typing.Any"))
         .def(
             "close",
             [](SubscriptionObject& s) noexcept {
@@ -209,47 +234,73 @@ void bind_stream(nb::module_& m) {
             },
             "End the subscription. Closing twice does nothing.")
         .def_prop_ro(
-            "closed", [](SubscriptionObject& s) noexcept { return s.detached; }, "Whether it was ended.")
+            "closed", [](SubscriptionObject& s) noexcept { return s.detached; },
+            "Whether it was ended.")
         .def_prop_ro(
-            "missed", [](SubscriptionObject& s) noexcept { return s.missed; }, "How many messages were overwritten or skipped unread.");
+            "missed", [](SubscriptionObject& s) noexcept { return s.missed; },
+            "How many messages were overwritten or skipped unread.");
 
-    nb::class_<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(), "A stream in a pool; see `onecopy.Stream`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("depth"), nb::arg("policy"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, depth: int, policy: int) -> None"))
+    nb::class_<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
+                             "A stream in a pool; see `onecopy.Stream`.")
+        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("depth"),
+             nb::arg("policy"),
+             nb::sig("def __init__(self, hold: Hold | None, member: Member, depth: int, policy: "
+                     "int) -> None"))
         .def(
             "publish",
             [](StreamObject& s, nb::handle obj, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? publish(s, obj.ptr(), deadline) : nullptr);
+                return result(deadline_of(timeout.ptr(), deadline) ? publish(s, obj.ptr(), deadline)
+                                                                   : nullptr);
             },
             nb::arg("obj").none(), nb::arg("timeout") = nb::none(),
             nb::sig("def publish(self, obj: object, timeout: float | None = None) -> None"),
-            "Send an object to every subscriber. Raises queue.Full (lossless: a subscriber is behind), PoolFull, ShutDown.")
+            "Send an object to every subscriber. Raises queue.Full (lossless: a subscriber is "
+            "behind), PoolFull, ShutDown.")
         .def(
-            "subscribe", [](StreamObject& s) noexcept { return result(subscribe(s)); }, nb::sig("def subscribe(self) -> SubscriptionBase"),
+            "subscribe", [](StreamObject& s) noexcept { return result(subscribe(s)); },
+            nb::sig("def subscribe(self) -> SubscriptionBase"),
             "Begin to receive, with the next message (policy latest: with the newest).")
         .def(
-            "close", [](StreamObject& s) noexcept { return result(close_stream(s)); }, nb::sig("def close(self) -> None"),
+            "close", [](StreamObject& s) noexcept { return result(close_stream(s)); },
+            nb::sig("def close(self) -> None"),
             "End the stream for everybody: subscribers read what is there, and then get ShutDown.")
         .def(
-            "detach", [](StreamObject& s) noexcept { s.detach(); }, "Let go of the stream in this process.")
+            "detach", [](StreamObject& s) noexcept { s.detach(); },
+            "Let go of the stream in this process.")
         .def_prop_ro(
-            "depth", [](StreamObject& s) noexcept { return result(usable(s) ? number(s.stream.depth()) : nullptr); }, nb::sig("def depth(self) -> int"),
-            "Messages that the stream keeps.")
+            "depth",
+            [](StreamObject& s) noexcept {
+                return result(usable(s) ? number(s.stream.depth()) : nullptr);
+            },
+            nb::sig("def depth(self) -> int"), "Messages that the stream keeps.")
         .def_prop_ro(
-            "policy", [](StreamObject& s) noexcept { return result(usable(s) ? number(static_cast<u64>(s.stream.policy())) : nullptr); },
+            "policy",
+            [](StreamObject& s) noexcept {
+                return result(usable(s) ? number(static_cast<u64>(s.stream.policy())) : nullptr);
+            },
             nb::sig("def policy(self) -> int"), "0 lossy, 1 lossless, 2 latest.")
         .def_prop_ro(
-            "published", [](StreamObject& s) noexcept { return result(usable(s) ? number(s.stream.published()) : nullptr); },
+            "published",
+            [](StreamObject& s) noexcept {
+                return result(usable(s) ? number(s.stream.published()) : nullptr);
+            },
             nb::sig("def published(self) -> int"), "Messages sent so far.")
         .def_prop_ro(
-            "subscribers", [](StreamObject& s) noexcept { return result(usable(s) ? number(s.stream.subscribers()) : nullptr); },
+            "subscribers",
+            [](StreamObject& s) noexcept {
+                return result(usable(s) ? number(s.stream.subscribers()) : nullptr);
+            },
             nb::sig("def subscribers(self) -> int"), "Live subscriptions.")
         .def_prop_ro(
-            "handle", [](StreamObject& s) noexcept { return s.handle; }, "The number of the stream in its pool.")
+            "handle", [](StreamObject& s) noexcept { return s.handle; },
+            "The number of the stream in its pool.")
         .def_prop_ro(
-            "member", [](StreamObject& s) noexcept { return result(member_object(s.pool)); }, nb::sig("def member(self) -> Member"),
-            "The process's membership in the pool.");
+            "member",
+            [](StreamObject& s) noexcept {
+                return result(usable(s) ? member_object(s.pool) : nullptr);
+            },
+            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

@@ -5,8 +5,8 @@
 
 namespace onecopy::py {
 
-// Runs `attempt(patience)` again whenever memory was freed, for as long as it answers no_memory, `hope()` and the deadline.
-// no_memory also when the deadline has passed.
+// Runs `attempt(patience)` again whenever memory was freed, for as long as it answers no_memory,
+// `hope()` and the deadline. no_memory also when the deadline has passed.
 template <class Hope, class Attempt>
 Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt attempt) noexcept {
     GilPatience patience(deadline);
@@ -22,7 +22,10 @@ Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt atte
             lacked = tried == Status::no_memory;
             return lacked && hope() ? Status::would_block : tried;
         },
-        [&] { return footprint() != seen || m.corrupt() || !m.joined.load(std::memory_order_relaxed); }, [] {});
+        [&] {
+            return footprint() != seen || m.corrupt() || !m.joined.load(std::memory_order_relaxed);
+        },
+        [] {});
     return lacked && (s == Status::timed_out || s == Status::would_block) ? Status::no_memory : s;
 }
 

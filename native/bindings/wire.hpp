@@ -11,18 +11,19 @@ enum class Tag : u8 {
     none = 1,
     yes,
     no,
-    integer,      // i64
-    real,         // f64
-    text,         // u8 length, UTF-8
-    bytes,        // u8 length, bytes
-    tuple,        // u8 count, elements
-    array,        // dtype, u8 ndim, u8 layout, u64 offset, i64 shape[ndim], i64 strides[ndim] if layout says so
-    view,         // u8 format, u8 ndim, u64 offset, u64 bytes, i64 shape[ndim]
-    long_text,    // u64 offset, u64 bytes
-    long_bytes,   // u64 offset, u64 bytes
+    integer,  // i64
+    real,     // f64
+    text,     // u8 length, UTF-8
+    bytes,    // u8 length, bytes
+    tuple,    // u8 count, elements
+    array,    // dtype, u8 ndim, u8 layout, u64 offset, i64 shape[ndim], i64 strides[ndim] if layout
+              // says so
+    view,     // u8 format, u8 ndim, u64 offset, u64 bytes, i64 shape[ndim]
+    long_text,   // u64 offset, u64 bytes
+    long_bytes,  // u64 offset, u64 bytes
     ref,
-    pickle,       // u8 buffers (0 or 1), [u64 offset, u64 bytes], the pickle
-    pickle_block, // u64 offset of a PickleHead in the block
+    pickle,        // u8 buffers (0 or 1), [u64 offset, u64 bytes], the pickle
+    pickle_block,  // u64 offset of a PickleHead in the block
 };
 enum class Order : u8 { c = 0, fortran = 1, strided = 2 };
 
@@ -39,7 +40,8 @@ class Writer {
     }
     bool put(const void* from, std::size_t n) noexcept {
         if (room() < n) return false;
-        std::memcpy(at_, from, n);
+        if (n != 0)
+            std::memcpy(at_, from, n);  // an array without dimensions has no shape to point at
         at_ += n;
         return true;
     }
