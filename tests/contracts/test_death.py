@@ -103,6 +103,8 @@ def hold(pool, ready):
 def test_what_the_dead_held_is_free(pool, method, start):
     mine = pool.full(1000, 7, "u1")
     ready = pool.queue("ready")
+    ready.put(0)
+    assert ready.get() == 0  # a queue takes its first piece of memory when it is used
     before = pool.stats()
     child = start(method, hold, pool, ready)
     assert ready.get(timeout=LIMIT) > 2 << 20

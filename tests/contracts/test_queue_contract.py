@@ -120,7 +120,8 @@ def test_put_many_that_runs_out_of_room_says_so(pool):
 
 def test_tasks(queue):
     queue.put_many(range(3))
-    for _ in range(3):
+    for expected in range(3):
+        assert queue.get() == expected
         queue.task_done()
     with pytest.raises(ValueError, match="too many times"):
         queue.task_done()
@@ -482,7 +483,7 @@ def test_join_waits_for_tasks_done_elsewhere(pool, method, start):
 
 def put_slowly(queue, count):
     for index in range(count):
-        queue.put((index, np.full(100_000, index, "u1")))
+        queue.put((index, np.full(100_000, index % 256, "u1")))
 
 
 def test_a_full_queue_holds_the_producer_back(pool, method, start):

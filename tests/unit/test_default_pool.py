@@ -86,14 +86,14 @@ def test_threads_get_the_same_one():
     assert len({id(pool) for pool in pools}) == 1
 
 
-def use_default(queue, name):
-    assert oc.default_pool().name == name
+def use_default(queue, pool_id):
+    assert oc.default_pool().id == pool_id
     queue.put(oc.array(np.arange(3)))
 
 
 def test_children_have_their_parents(method, start):
     queue = oc.Queue()
-    child = start(method, use_default, queue, oc.default_pool().name)
+    child = start(method, use_default, queue, oc.default_pool().id)
     assert queue.get().tolist() == [0, 1, 2]
     assert child.wait() == 0
 
