@@ -73,7 +73,7 @@ void Encoding::seal_sent() noexcept {
 Done Encoding::encode_ref(PyObject* object) noexcept {
     RefObject& ref = ref_of(object);
     if (!ref.held) {
-        raise(Error::root, "the reference was released; it refers to nothing");
+        raise(Error::stale, "the reference was released; it refers to nothing");
         return Done::failed;
     }
     if (ref.held.pool() != pool_) return Done::no;  // its pickle names its own pool
@@ -217,7 +217,7 @@ u64 envelope_bytes(const Held& held) noexcept {
     Member& m = held.core();
     BlockInfo info, child;
     if (inspect(m, held.index(), info) != Status::ok) return 0;
-    u64 bytes = info.length;
+    u64 bytes = info.length - std::min<u64>(info.length, sizeof(Envelope));  // the object's, not what we wrap it in
     const Block& block = m.block(held.index());
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();

@@ -48,6 +48,19 @@ bool total(int ndim, const npy_intp* shape, npy_intp itemsize, std::int64_t& out
     return true;
 }
 
+// Whether the strides are those that numpy gives a new array: it calls an array contiguous whatever
+// stands for dimensions of length 1, and an array that travels keeps its strides.
+bool is_canonical(Order order, int ndim, const npy_intp* shape, const npy_intp* strides,
+                  npy_intp itemsize) noexcept {
+    npy_intp expected = itemsize;
+    for (int i = 0; i < ndim; ++i) {
+        const int axis = order == Order::fortran ? i : ndim - 1 - i;
+        if (strides[axis] != expected) return false;
+        expected *= shape[axis];
+    }
+    return true;
+}
+
 // Formats that memoryview.cast can make; without the '@' that may stand before them.
 char plain_format(const Py_buffer& view) noexcept {
     const char* format = view.format == nullptr ? "B" : view.format;
@@ -135,6 +148,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         order = Order::c;  // no elements, no block
     } else if (Place place; locate(pool_, reinterpret_cast<PyObject*>(array), first + low,
                                    static_cast<u64>(high - low), place)) {
+        if (!is_canonical(order, ndim, shape, strides, itemsize)) order = Order::strided;
         offset = place.offset + static_cast<u64>(-low);
         const bool shared = place.shared;
         go_by(std::move(place));

@@ -8,7 +8,8 @@
 namespace onecopy::py {
 namespace {
 
-constexpr u32 kMetaBytes = 128;  // what a frame is: dtype, u8 ndim, i64 shape[ndim]
+// What a frame is: dtype, u8 ndim, i64 shape[ndim].
+constexpr u32 kMetaBytes = kFrameMetaBytes;
 constexpr int kMaxDims = 15;
 
 struct FramesObject : Channel {
@@ -149,9 +150,9 @@ void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handl
         const auto rank = static_cast<std::size_t>(fresh->ndim);
         if (!write_dtype(fresh->dtype, to) || to.room() < 1 + 8 * rank) {
             if (!PyErr_Occurred())
-                PyErr_SetString(
-                    PyExc_ValueError,
-                    "shape and dtype of a frame take more than 128 bytes to write down");
+                PyErr_Format(PyExc_ValueError,
+                             "shape and dtype of a frame take more than %u bytes to write down",
+                             kMetaBytes);
             throw nb::python_error();
         }
         to.put(static_cast<u8>(rank));

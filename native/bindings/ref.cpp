@@ -11,7 +11,7 @@ PyTypeObject* ref_type = nullptr;
 bool usable(const RefObject& ref) noexcept {
     if (ref.held) [[likely]]
         return true;
-    raise(Error::root, "the reference was released; it refers to nothing");
+    raise(Error::stale, "the reference was released; it refers to nothing");
     return false;
 }
 
@@ -77,7 +77,8 @@ void bind_ref(nb::module_& m) {
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
              "read-only.")
         .def(
-            "release", [](RefObject& r) noexcept { r.held.release(); },
+            // The pool too, as Channel::let_go does.
+            "release", [](RefObject& r) noexcept { r.held = Held(); },
             "Let go of the object. Releasing twice does nothing.")
         .def_prop_ro(
             "released", [](RefObject& r) noexcept { return !r.held; },

@@ -1,6 +1,7 @@
 #include "frames/frames.hpp"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "recovery/recovery.hpp"
 #include "sync/event_count.hpp"
@@ -9,13 +10,12 @@
 namespace onecopy {
 
 namespace {
-constexpr u32 kMetaBytes = 128;
 constexpr u32 kLargestCount = 1u << 24;
 }  // namespace
 
 struct Frames::Body {
     static constexpr u64 kMagic = 0x31'65'6d'61'72'66'63'6fULL;  // "ocframe1"
-    static constexpr u64 kCellsOffset = 256;
+    static constexpr u64 kCellsOffset = 1024;
     // line 0: fixed
     shm_atomic<u64> magic;
     shm_atomic<u64> frame_bytes;
@@ -24,7 +24,7 @@ struct Frames::Body {
     // line 1
     alignas(64) LockWord lock;
     // line 2
-    alignas(64) unsigned char meta[kMetaBytes];
+    alignas(64) unsigned char meta[kFrameMetaBytes];
 };
 
 namespace {
@@ -74,10 +74,10 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
 // ---- create and open -----------------------------------------------------------------------------------------------------
 
 Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len, Patience& p, Handle& out) noexcept {
-    static_assert(sizeof(Body) == Body::kCellsOffset);
+    static_assert(offsetof(Body, meta) == 128 && sizeof(Body) == Body::kCellsOffset);
     if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
     if (m.corrupt()) return Status::corrupt;
-    if (count == 0 || frame_bytes == 0 || meta_len > kMetaBytes) return Status::bad_argument;
+    if (count == 0 || frame_bytes == 0 || meta_len > kFrameMetaBytes) return Status::bad_argument;
     if (count > kLargestCount || frame_bytes > m.geo().capacity / count) return Status::too_large;
     Allocated body;
     Status s = allocate(m, {.bytes = Body::kCellsOffset + u64{count} * 8, .flags = kFlagBody, .kind = BodyKind::frames, .zero = true}, p, body);
@@ -117,7 +117,7 @@ Status Frames::open(Member& m, Handle h, Frames& out) noexcept {
     if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [frames.magic]
     const u32 count = b.count.load_relaxed(), meta_length = b.meta_length.load_relaxed();
     const u64 frame_bytes = b.frame_bytes.load_relaxed();
-    if (count == 0 || count > kLargestCount || meta_length > kMetaBytes || frame_bytes == 0) return Status::corrupt;
+    if (count == 0 || count > kLargestCount || meta_length > kFrameMetaBytes || frame_bytes == 0) return Status::corrupt;
     if (info.length < Body::kCellsOffset + u64{count} * 8) return Status::corrupt;
     out.m_ = &m;
     out.b_ = &b;

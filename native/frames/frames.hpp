@@ -3,8 +3,8 @@
 // Body (a block of kind frames):
 //   0    line 0  magic, count, frame bytes, meta length           fixed
 //   64   line 1  lock
-//   128  meta    up to 128 bytes: what a frame is (dtype, shape), encoded by the binding
-//   256  cells   u64[count]: reference cells to the frames. Only the index part counts: acquiring gives the block a new generation.
+//   128  meta    up to kFrameMetaBytes: what a frame is (dtype, shape), encoded by the binding
+//   1024 cells   u64[count]: reference cells to the frames. Only the index part counts: acquiring gives the block a new generation.
 //
 // COMMIT of acquire: word := LIVE(gen+1).
 #pragma once
@@ -14,6 +14,8 @@
 #include "heap/heap.hpp"
 
 namespace onecopy {
+
+constexpr u32 kFrameMetaBytes = 896;  // a structured dtype is a pickle
 
 class Frames {
   public:

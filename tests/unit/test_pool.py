@@ -348,10 +348,10 @@ def test_a_truncated_pool_is_refused():
     path.unlink()
 
 
-def test_a_link_is_refused(pool_directory, tmp_path):
+def test_a_link_is_refused(pool_directory):
     path = kept_pool()
-    path.rename(tmp_path / "elsewhere")
-    path.symlink_to(tmp_path / "elsewhere")
+    elsewhere = path.rename(pool_directory / "elsewhere")
+    path.symlink_to(elsewhere)
     with pytest.raises((oc.PoolCorrupted, OSError)):
         oc.Pool.open("camera")
     path.unlink()
