@@ -217,10 +217,16 @@ u64 envelope_bytes(const Held& held) noexcept {
     Member& m = held.core();
     BlockInfo info, child;
     if (inspect(m, held.index(), info) != Status::ok) return 0;
-    u64 bytes = info.length - std::min<u64>(info.length, sizeof(Envelope));  // the object's, not what we wrap it in
+    if (info.length < sizeof(Envelope)) return 0;
+    u64 bytes = info.length - sizeof(Envelope);  // the object's, not what we wrap it in
     const Block& block = m.block(held.index());
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
+    if (count == 0 && bytes == 0) {  // all of it is in the message
+        u32 length;
+        std::memcpy(&length, info.data + offsetof(Envelope, length), sizeof length);
+        return std::min(length, kInlineBytes);
+    }
     if (count == 0 || stride % 8 != 0 || first % 8 != 0 || first > info.size ||
         (count - 1) * stride + 8 > info.size - first)
         return bytes;

@@ -13,7 +13,14 @@
 namespace onecopy::py {
 namespace {
 
-enum class Form : u8 { simple = 0, swapped = 1, sized = 2, spelled = 3, pickled = 4 };
+enum class Form : u8 {
+    simple = 0,
+    swapped = 1,
+    sized = 2,
+    spelled = 3,
+    described = 4,
+    pickled = 5
+};
 
 constexpr bool is_number(int type) noexcept {
     return (type >= NPY_BOOL && type <= NPY_CLONGDOUBLE) || type == NPY_HALF;
@@ -44,38 +51,75 @@ struct Remembered {
 };
 Remembered written, read;
 
-// dtype.str, or a pickle, with what goes before it; new reference or nullptr with an exception set.
-PyObject* spell(PyArray_Descr* dtype, bool pickled) noexcept {
-    auto* object = reinterpret_cast<PyObject*>(dtype);
-    if (pickled) {
-        PyObject* data = plain_dumps(object);
-        if (data == nullptr) return nullptr;
-        const Py_ssize_t n = PyBytes_GET_SIZE(data);
-        PyObject* result = PyBytes_FromStringAndSize(nullptr, n + 3);
-        if (result != nullptr) {
-            char* to = PyBytes_AS_STRING(result);
-            const auto length = static_cast<std::uint16_t>(
-                n <= 0xffff ? n : 0xffff);  // too long for any message, and refused for it
-            to[0] = static_cast<char>(Form::pickled);
-            std::memcpy(to + 1, &length, 2);
-            std::memcpy(to + 3, PyBytes_AS_STRING(data), static_cast<std::size_t>(n));
-        }
-        Py_DECREF(data);
-        return result;
-    }
-    PyObject* text = PyObject_GetAttrString(object, "str");
-    if (text == nullptr) return nullptr;
+// What stands for a dtype, with the form and the length before it; takes the reference to `data`
+// (bytes or str; nullptr: an exception is set). New reference or nullptr.
+PyObject* with_head(Form form, PyObject* data) noexcept {
+    if (data == nullptr) return nullptr;
     Py_ssize_t n = 0;
-    const char* data = PyUnicode_AsUTF8AndSize(text, &n);
-    PyObject* result = data == nullptr ? nullptr : PyBytes_FromStringAndSize(nullptr, n + 2);
+    const char* from;
+    if (PyBytes_Check(data)) {
+        from = PyBytes_AS_STRING(data);
+        n = PyBytes_GET_SIZE(data);
+    } else {
+        from = PyUnicode_AsUTF8AndSize(data, &n);
+    }
+    PyObject* result = from == nullptr ? nullptr : PyBytes_FromStringAndSize(nullptr, n + 3);
     if (result != nullptr) {
         char* to = PyBytes_AS_STRING(result);
-        to[0] = static_cast<char>(Form::spelled);
-        to[1] = static_cast<char>(n);
-        std::memcpy(to + 2, data, static_cast<std::size_t>(n));
+        // One that is too long is too long for any message, and refused for that.
+        const auto length = static_cast<std::uint16_t>(n <= 0xffff ? n : 0xffff);
+        to[0] = static_cast<char>(form);
+        std::memcpy(to + 1, &length, 2);
+        std::memcpy(to + 3, from, static_cast<std::size_t>(n));
     }
-    Py_DECREF(text);
+    Py_DECREF(data);
     return result;
+}
+
+// repr(dtype.descr) if that says all there is to say; else nullptr, without an exception.
+PyObject* describe(PyArray_Descr* dtype) noexcept {
+    auto* object = reinterpret_cast<PyObject*>(dtype);
+    PyObject* list = PyObject_GetAttrString(object, "descr");
+    PyArray_Descr* again = nullptr;
+    PyObject* text = nullptr;
+    if (list != nullptr && PyArray_DescrConverter(list, &again) == NPY_SUCCEED &&
+        again != nullptr &&
+        PyObject_RichCompareBool(object, reinterpret_cast<PyObject*>(again), Py_EQ) == 1 &&
+        PyDataType_FLAGS(dtype) == PyDataType_FLAGS(again) && dtype->typeobj == again->typeobj) {
+        text = PyObject_Repr(list);
+    }
+    PyErr_Clear();
+    Py_XDECREF(again);
+    Py_XDECREF(list);
+    return text;
+}
+
+PyObject* spell(PyArray_Descr* dtype) noexcept {
+    auto* object = reinterpret_cast<PyObject*>(dtype);
+    const int type = dtype->type_num;
+    const bool bare = PyDataType_ISLEGACY(dtype) && PyDataType_METADATA(dtype) == nullptr;
+    if (bare && (type == NPY_DATETIME || type == NPY_TIMEDELTA || type == NPY_UNICODE)) {
+        return with_head(Form::spelled, PyObject_GetAttrString(object, "str"));
+    }
+    if (bare && PyDataType_HASFIELDS(dtype)) {
+        if (PyObject* text = describe(dtype); text != nullptr) {
+            return with_head(Form::described, text);
+        }
+    }
+    return with_head(Form::pickled, plain_dumps(object));
+}
+
+// ast.literal_eval: constants and containers of them, and nothing that runs.
+PyObject* evaluate(PyObject* text) noexcept {
+    static PyObject* literal_eval = nullptr;
+    if (literal_eval == nullptr) {
+        PyObject* module = PyImport_ImportModule("ast");
+        if (module == nullptr) return nullptr;
+        literal_eval = PyObject_GetAttrString(module, "literal_eval");
+        Py_DECREF(module);
+        if (literal_eval == nullptr) return nullptr;
+    }
+    return PyObject_CallOneArg(literal_eval, text);
 }
 
 PyArray_Descr* refuse() noexcept {
@@ -85,33 +129,33 @@ PyArray_Descr* refuse() noexcept {
 
 PyArray_Descr* unspell(const PoolPtr& pool, Form form, const unsigned char* data,
                        std::size_t n) noexcept {
-    if (form == Form::pickled && pool->others_may_write) {
-        raise_untrusted();
-        return nullptr;
-    }
-    PyObject* source = form == Form::pickled
-                           ? PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data),
-                                                       static_cast<Py_ssize_t>(n))
-                           : PyUnicode_DecodeASCII(reinterpret_cast<const char*>(data),
-                                                   static_cast<Py_ssize_t>(n), nullptr);
-    if (source == nullptr) {
-        if (PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) PyErr_Clear();
-        return refuse();
-    }
+    const auto* text = reinterpret_cast<const char*>(data);
+    const auto length = static_cast<Py_ssize_t>(n);
     PyArray_Descr* dtype = nullptr;
     if (form == Form::pickled) {
-        PyObject* object = plain_loads(source);
-        if (object != nullptr && PyArray_DescrCheck(object)) {
-            dtype = reinterpret_cast<PyArray_Descr*>(object);
-        } else {
-            Py_XDECREF(object);
+        if (pool->others_may_write) {
+            raise_untrusted();
+            return nullptr;
         }
-    } else if (PyArray_DescrConverter(source, &dtype) == NPY_FAIL) {
-        dtype = nullptr;
-        PyErr_Clear();
+        PyObject* bytes = PyBytes_FromStringAndSize(text, length);
+        PyObject* object = bytes == nullptr ? nullptr : plain_loads(bytes);
+        Py_XDECREF(bytes);
+        if (object == nullptr) return nullptr;  // as for any pickle: its own exception
+        if (!PyArray_DescrCheck(object)) {
+            Py_DECREF(object);
+            return refuse();
+        }
+        dtype = reinterpret_cast<PyArray_Descr*>(object);
+    } else {
+        PyObject* source = PyUnicode_DecodeUTF8(text, length, nullptr);
+        if (source != nullptr && form == Form::described) Py_SETREF(source, evaluate(source));
+        if (source == nullptr || PyArray_DescrConverter(source, &dtype) == NPY_FAIL) {
+            dtype = nullptr;
+            PyErr_Clear();
+        }
+        Py_XDECREF(source);
+        if (dtype == nullptr) return refuse();
     }
-    Py_DECREF(source);
-    if (dtype == nullptr) return refuse();
     if (!can_share(dtype) || PyDataType_ELSIZE(dtype) <= 0) {
         Py_DECREF(dtype);
         return refuse();
@@ -142,8 +186,7 @@ bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept {
     }
     auto* object = reinterpret_cast<PyObject*>(dtype);
     if (written.dtype != object || written.names != Remembered::names_of(dtype)) {
-        const bool pickled = !plain || PyTypeNum_ISUSERDEF(type) || type == NPY_VOID;
-        PyObject* bytes = spell(dtype, pickled);
+        PyObject* bytes = spell(dtype);
         if (bytes == nullptr) return false;
         written.set(dtype, bytes);
         Py_DECREF(bytes);
@@ -177,23 +220,16 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
             return dtype;
         }
         case Form::spelled:
+        case Form::described:
         case Form::pickled: {
-            std::size_t n = 0;
-            if (form == Form::spelled) {
-                if (!from.get(small)) return refuse();
-                n = small;
-            } else {
-                std::uint16_t length;
-                if (!from.get(length)) return refuse();
-                n = length;
-            }
+            std::uint16_t n;
+            if (!from.get(n)) return refuse();
             const unsigned char* data = from.take(n);
             if (data == nullptr) return refuse();
-            if (read.bytes != nullptr &&
-                static_cast<std::size_t>(PyBytes_GET_SIZE(read.bytes)) == n + 1 &&
+            if (read.bytes != nullptr && PyBytes_GET_SIZE(read.bytes) == Py_ssize_t{n} + 1 &&
                 PyBytes_AS_STRING(read.bytes)[0] == static_cast<char>(form) &&
                 std::memcmp(PyBytes_AS_STRING(read.bytes) + 1, data, n) == 0 &&
-                (form == Form::spelled || !pool->others_may_write)) {
+                (form != Form::pickled || !pool->others_may_write)) {
                 auto* dtype = reinterpret_cast<PyArray_Descr*>(read.dtype);
                 if (Remembered::names_of(dtype) == nullptr)
                     return reinterpret_cast<PyArray_Descr*>(Py_NewRef(read.dtype));
@@ -202,7 +238,7 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
             }
             PyArray_Descr* dtype = unspell(pool, form, data, n);
             if (dtype == nullptr) return nullptr;
-            PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(n) + 1);
+            PyObject* bytes = PyBytes_FromStringAndSize(nullptr, Py_ssize_t{n} + 1);
             if (bytes == nullptr) {
                 Py_DECREF(dtype);
                 return nullptr;

@@ -170,7 +170,7 @@ PyObject* where(const PoolPtr& pool, PyObject* object) noexcept {
 // -----------------------------------------------------------------------------------------------------------------------
 
 // A name as the directory wants it. False with an exception set.
-bool name_of(PyObject* object, u32 kind, std::string_view& out) noexcept {
+bool name_of(PyObject* object, u32 kind, bool store, std::string_view& out) noexcept {
     if (kind < 1 || kind > 5) {
         PyErr_SetString(PyExc_ValueError, "kind: 1 (object) to 5 (array)");
         return false;
@@ -181,7 +181,16 @@ bool name_of(PyObject* object, u32 kind, std::string_view& out) noexcept {
     }
     Py_ssize_t n = 0;
     const char* text = PyUnicode_AsUTF8AndSize(object, &n);
-    if (text == nullptr) return false;
+    if (text == nullptr) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return false;
+        PyErr_Clear();
+        if (store) {
+            PyErr_Format(PyExc_ValueError, "the name %R cannot be written as UTF-8", object);
+        } else {
+            PyErr_SetObject(PyExc_KeyError, object);  // so nothing has that name
+        }
+        return false;
+    }
     out = {text, static_cast<std::size_t>(n)};
     return true;
 }
@@ -204,7 +213,7 @@ PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* valu
                    bool only_new) noexcept {
     std::string_view text;
     Handle handle = 0, found = 0;
-    if (!name_of(name, kind, text)) return nullptr;
+    if (!name_of(name, kind, true, text)) return nullptr;
     const Held held = held_by(pool, value, handle);
     if (!held) return nullptr;
     Status s;
@@ -221,7 +230,7 @@ PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* valu
 PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
     std::string_view text;
     Handle found = 0;
-    if (!name_of(name, kind, text)) return nullptr;
+    if (!name_of(name, kind, false, text)) return nullptr;
     Status s;
     {
         GilPatience p;
@@ -233,7 +242,7 @@ PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
 
 PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
     std::string_view text;
-    if (!name_of(name, kind, text)) return nullptr;
+    if (!name_of(name, kind, false, text)) return nullptr;
     Status s;
     {
         GilPatience p;
