@@ -13,8 +13,7 @@ Status AtOnce::allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& o
     return onecopy::allocate(pool->core(), spec, patience, out);
 }
 
-// ---- encoding
-// ----------------------------------------------------------------------------------------------------------------
+// ---- encoding -----------------------------------------------------------------------------------
 
 Encoding::~Encoding() {
     Py_XDECREF(array_);
@@ -84,8 +83,7 @@ Done Encoding::encode_ref(PyObject* object) noexcept {
     return Done::yes;
 }
 
-// ---- decoding
-// ----------------------------------------------------------------------------------------------------------------
+// ---- decoding -----------------------------------------------------------------------------------
 
 PyObject* decode_ref(Held block) noexcept {
     if (!block || !is_envelope(block)) return raise_corrupt("a reference");
@@ -116,8 +114,7 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
     }
 }
 
-// ---- envelopes
-// -----------------------------------------------------------------------------------------------------------------
+// ---- envelopes ----------------------------------------------------------------------------------
 
 namespace {
 
@@ -213,29 +210,27 @@ PyObject* open_envelope(const Held& held) noexcept {
     return decode(held.pool(), envelope.bytes, envelope.length, std::move(block));
 }
 
+// The object's bytes, not those of what it is wrapped in: its data and what it refers to, or, for one
+// that lies wholly in the envelope, its message.
 u64 envelope_bytes(const Held& held) noexcept {
     Member& m = held.core();
     BlockInfo info, child;
-    if (inspect(m, held.index(), info) != Status::ok) return 0;
-    if (info.length < sizeof(Envelope)) return 0;
-    u64 bytes = info.length - sizeof(Envelope);  // the object's, not what we wrap it in
+    if (!is_envelope(held) || inspect(m, held.index(), info) != Status::ok) return 0;
+    u64 bytes = info.length - sizeof(Envelope);
     const Block& block = m.block(held.index());
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
-    if (count == 0 && bytes == 0) {  // all of it is in the message
-        u32 length;
-        std::memcpy(&length, info.data + offsetof(Envelope, length), sizeof length);
-        return std::min(length, kInlineBytes);
-    }
-    if (count == 0 || stride % 8 != 0 || first % 8 != 0 || first > info.size ||
-        (count - 1) * stride + 8 > info.size - first)
-        return bytes;
-    for (u64 i = 0; i < count; ++i) {
-        const Handle h =
-            reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
+    const bool sound = count != 0 && stride % 8 == 0 && first % 8 == 0 && first <= info.size &&
+                       (count - 1) * stride + 8 <= info.size - first;
+    for (u64 i = 0; sound && i < count; ++i) {
+        const unsigned char* cell = info.data + first + i * stride;
+        const Handle h = reinterpret_cast<const shm_atomic<u64>*>(cell)->load_acquire();
         if (h != 0 && inspect(m, handle_index(h), child) == Status::ok) bytes += child.length;
     }
-    return bytes;
+    if (bytes != 0) return bytes;
+    u32 length;
+    std::memcpy(&length, info.data, sizeof length);
+    return std::min(length, kInlineBytes);
 }
 
 }  // namespace onecopy::py

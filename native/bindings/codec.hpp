@@ -1,12 +1,13 @@
 // Objects to messages and back.
 //
-//   object                                          message
-//   None, bool, int64, float, str, bytes, tuples    inline
-//   ndarray in the pool                             inline: dtype, shape, strides, offset;  block:
-//   the array's own ndarray elsewhere                               same, block: a new one with a
-//   copy memoryview, long bytes, long str                as arrays Ref block: the Ref's own
-//   anything else                                   pickle protocol 5, inline if it fits; buffers
-//   in the pool by reference, others copied once
+//   object                                        message
+//   None, bool, int64, float, str, bytes, tuple   inline
+//   ndarray in the pool                           inline: dtype, shape, place; block: its own
+//   ndarray elsewhere                             same; block: a new one, with a copy
+//   memoryview, long bytes, long str              as arrays
+//   Ref                                           block: what it refers to
+//   anything else                                 pickle protocol 5, inline if it fits; buffers in
+//                                                 the pool by reference, others copied once
 //
 // An envelope is a block that begins with a message (what Pool.put makes): the message's own block
 // is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any
@@ -108,21 +109,21 @@ inline PyObject* decode(const PoolPtr& pool, const Message& m) noexcept {
                   m.block == 0 ? Held() : Held(pool, handle_index(m.block)));
 }
 
-// ---- envelopes
+// ---- envelopes ----------------------------------------------------------------------------------
 // One block with the object in it; empty with an exception set.
 Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
 bool is_envelope(const Held& held) noexcept;
 PyObject* open_envelope(const Held& held) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
 
-// ---- arrays
+// ---- arrays -------------------------------------------------------------------------------------
 bool write_dtype(PyArray_Descr* dtype,
                  Writer& to) noexcept;  // false: it does not fit, or an exception is set
 PyArray_Descr* read_dtype(const PoolPtr& pool,
                           Reader& from) noexcept;  // new reference; nullptr with an exception set
 bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain bytes
 
-// ---- the parts of decode
+// ---- the parts of decode ------------------------------------------------------------------------
 PyObject* decode_small(Tag tag, Reader& from) noexcept;
 PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept;
 PyObject* decode_view(Reader& from, Held block) noexcept;

@@ -82,8 +82,7 @@ void copy_into_pool(void* to, const void* from, u64 bytes) noexcept {
     }
 }
 
-// ---- where memory lies
-// -------------------------------------------------------------------------------------------------------
+// ---- where memory lies --------------------------------------------------------------------------
 
 bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length,
             Place& out) noexcept {
@@ -120,8 +119,7 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     return false;
 }
 
-// ---- ndarray
-// -------------------------------------------------------------------------------------------------------------------
+// ---- ndarray ------------------------------------------------------------------------------------
 
 Done Encoding::encode_array(PyArrayObject* array) noexcept {
     PyArray_Descr* dtype = PyArray_DESCR(array);
@@ -249,8 +247,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
     return array;
 }
 
-// ---- memoryview
-// ------------------------------------------------------------------------------------------------------------------
+// ---- memoryview ---------------------------------------------------------------------------------
 
 Done Encoding::encode_view(PyObject* object) noexcept {
     Py_buffer view;
@@ -339,8 +336,7 @@ PyObject* decode_view(Reader& from, Held block) noexcept {
     return result;
 }
 
-// ---- long bytes and strings
-// --------------------------------------------------------------------------------------------------------
+// ---- long bytes and strings ---------------------------------------------------------------------
 
 Done Encoding::encode_long(PyObject* object) noexcept {
     const char* data;

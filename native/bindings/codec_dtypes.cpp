@@ -1,12 +1,12 @@
 // How a dtype travels.
 //
-//   form        then                              for
-//   simple      u8 type number                    numbers in this machine's byte order
-//   swapped     u8 type number                    numbers in the other
-//   sized       u8 type number, u32 item size     S, U, V (in this machine's byte order; S and V
-//   have none) spelled     u8 length, text as in dtype.str   dates and times; U in the other byte
-//   order pickled     u16 length, a pickle              structured dtypes, dtypes with metadata,
-//   users' own dtypes
+//   form       then                             for
+//   simple     u8 type number                   numbers in this machine's byte order
+//   swapped    u8 type number                   numbers in the other
+//   sized      u8 type number, u32 item size    S, V, and U in this machine's byte order
+//   spelled    u16 length, text: dtype.str      dates and times, U in the other byte order
+//   described  u16 length, text: dtype.descr    structured dtypes, where that says it all
+//   pickled    u16 length, a pickle             those with metadata, titles or alignment, users' own
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 

@@ -4,8 +4,9 @@
 //
 //   PickleHead    16 bytes
 //   PickleBuffer  24 bytes each: in which child or in this block, where, how long
-//   cells         u64 each: reference cells to the children, the blocks that hold buffers which
-//   were in the pool already the pickle copies of the other buffers, each at a multiple of 64
+//   cells         u64 each: references to the children, blocks whose memory buffers lie in
+//   the pickle
+//   the other buffers' copies, each at a multiple of 64
 #include <unordered_map>
 
 #include "bindings/codec.hpp"
@@ -139,8 +140,7 @@ PyObject* plain_loads(PyObject* bytes) noexcept {
     return pickle_function("loads", loads) == nullptr ? nullptr : PyObject_CallOneArg(loads, bytes);
 }
 
-// ---- encoding
-// ----------------------------------------------------------------------------------------------------------------
+// ---- encoding -----------------------------------------------------------------------------------
 
 bool Encoding::encode_pickle(PyObject* object) noexcept {
     int budget = 64;
@@ -275,8 +275,7 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
     return true;
 }
 
-// ---- decoding
-// ----------------------------------------------------------------------------------------------------------------
+// ---- decoding -----------------------------------------------------------------------------------
 
 PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept {
     if (pool->others_may_write) return raise_untrusted();

@@ -98,7 +98,6 @@ PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
     Handle handle = 0;
     Status s;
     {
-        Using in_use(f);
         GilPatience p(deadline);
         s = f.frames.acquire(p, handle);
     }

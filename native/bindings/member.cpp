@@ -11,8 +11,7 @@
 namespace onecopy::py {
 namespace {
 
-// ---- making and opening
-// --------------------------------------------------------------------------------------------------------
+// ---- making and opening -------------------------------------------------------------------------
 
 PyObject* create(CreateSpec spec) {
     std::shared_ptr<Member> member;
@@ -47,8 +46,7 @@ PyObject* unlink(Member& m) {
     return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, {}, m.path);
 }
 
-// ---- objects and arrays
-// ----------------------------------------------------------------------------------------------------------
+// ---- objects and arrays -------------------------------------------------------------------------
 
 PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
     AtOnce memory;
@@ -166,8 +164,7 @@ PyObject* where(const PoolPtr& pool, PyObject* object) noexcept {
     return inside ? PyLong_FromUnsignedLongLong(place.handle) : Py_NewRef(Py_None);
 }
 
-// ---- names
-// -----------------------------------------------------------------------------------------------------------------------
+// ---- names --------------------------------------------------------------------------------------
 
 // A name as the directory wants it. False with an exception set.
 bool name_of(PyObject* object, u32 kind, bool store, std::string_view& out) noexcept {
@@ -278,8 +275,7 @@ PyObject* name_list(const PoolPtr& pool, u32 kind) {
     return strings(names);
 }
 
-// ---- looking
-// ---------------------------------------------------------------------------------------------------------------------
+// ---- looking ------------------------------------------------------------------------------------
 
 bool has_left(const Member& m) noexcept {
     return !m.joined.load();
@@ -373,8 +369,7 @@ PyObject* holders(Member& m) {
     return list;
 }
 
-// ---- repairing
-// -------------------------------------------------------------------------------------------------------------------
+// ---- repairing ----------------------------------------------------------------------------------
 
 PyObject* validate_pool(Member& m) {
     if (has_left(m)) return raise_status(Status::closed, "the pool");

@@ -72,7 +72,7 @@ struct Channel {
     // The pool too: a process whose last object in a pool was closed is no member any more, even if
     // Python still has the empty shell.
     void let_go() noexcept {
-        held = Held();
+        held.release();
         pool.reset();
     }
 };

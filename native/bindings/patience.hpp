@@ -9,8 +9,7 @@
 
 namespace onecopy::py {
 
-// ---- who is outside: threads that run in the core, or copy, without the GIL
-// ------------------------------------------------
+// ---- who is outside: threads that run in the core, or copy, without the GIL ---------------------
 
 struct Outsiders {
     std::atomic<int> in_flight{0};
@@ -64,8 +63,7 @@ class Outside {
     PyThreadState* state_;
 };
 
-// ---- patience
-// ----------------------------------------------------------------------------------------------------------------
+// ---- patience -----------------------------------------------------------------------------------
 
 constexpr std::int64_t kNoWait = 0;
 
@@ -102,8 +100,7 @@ class GilPatience final : public Patience {
     PyThreadState* state_ = nullptr;
 };
 
-// ---- from Python's arguments to a deadline
-// -------------------------------------------------------------------------------------
+// ---- from Python's arguments to a deadline ------------------------------------------------------
 
 // None: for ever; seconds; false with an exception set for what is neither or negative, in
 // queue.Queue's words.

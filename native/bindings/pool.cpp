@@ -115,8 +115,8 @@ Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
         return {};
     }
     if (!*held) {
-        raise(Error::root, "the %.200s was released or closed in this process",
-              Py_TYPE(object)->tp_name);
+        raise(is_ref(object) ? Error::stale : Error::root,
+              "the %.200s was released or closed in this process", Py_TYPE(object)->tp_name);
         return {};
     }
     if (held->pool() != pool) {

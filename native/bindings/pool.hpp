@@ -58,12 +58,15 @@ class Held {
         if (index_ != 0) hold_again(core(), index_);
         return {pool_, index_};
     }
+    // The pool goes too: what holds nothing in it is no reason to stay a member.
     void release() noexcept {
-        if (index_ == 0) return;
-        // Not one that gives the GIL away: this runs in destructors of Python objects, also while
-        // the interpreter ends.
-        Stubborn wait;
-        drop(core(), std::exchange(index_, 0), wait);
+        if (index_ != 0) {
+            // Not a patience that gives the GIL away: this runs in destructors of Python objects,
+            // also while the interpreter ends.
+            Stubborn wait;
+            drop(core(), std::exchange(index_, 0), wait);
+        }
+        pool_.reset();
     }
 
   private:

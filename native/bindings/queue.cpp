@@ -33,7 +33,6 @@ class QueueMemory final : public Memory {
   public:
     QueueMemory(QueueObject& q, std::int64_t deadline) noexcept : queue_(q), deadline_(deadline) {}
     Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
-        Using in_use(queue_);
         const Status s = AtOnce().allocate(pool, spec, out);
         if (s != Status::no_memory || deadline_ == kNoWait) return s;
         return wait_for_memory(pool->core(), deadline_, hope(queue_, deadline_), [&](Patience& p) {
@@ -58,7 +57,6 @@ PyObject* raise_get(Status s) noexcept {
 // Sends messages; `done` says how many went. Waits for room and for memory.
 Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
             std::int64_t deadline) noexcept {
-    Using in_use(q);
     auto attempt = [&](Patience& p) {
         if (n == 1) {
             const Status s = q.queue.put(*messages, p);
@@ -109,7 +107,6 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
     Message message;
     Status s;
     {
-        Using in_use(q);
         GilPatience p(deadline);
         s = q.queue.get(message, p);
     }
@@ -118,8 +115,7 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
     return raise_get(s);
 }
 
-// ---- many
-// --------------------------------------------------------------------------------------------------------------------
+// ---- many ---------------------------------------------------------------------------------------
 
 // Messages that are encoded and not yet sent.
 class Batch {
@@ -243,7 +239,6 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         u32 got = 0;
         Status s;
         {
-            Using in_use(q);
             GilPatience p(left == max_items ? deadline : kNoWait);
             s = q.queue.get_many(messages.get(), n, got, p);
         }
@@ -274,15 +269,13 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
     return nullptr;
 }
 
-// ---- the rest
-// ------------------------------------------------------------------------------------------------------------------
+// ---- the rest -----------------------------------------------------------------------------------
 
 PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Status s;
     {
-        Using in_use(q);
         GilPatience p(deadline);
         s = q.queue.join(p);
     }
@@ -312,7 +305,6 @@ PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
     Using call(q);
     Status s;
     {
-        Using in_use(q);
         GilPatience p;
         s = q.queue.shut_down(immediate, p);
     }

@@ -58,7 +58,6 @@ class StreamMemory final : public Memory {
     StreamMemory(StreamObject& s, std::int64_t deadline) noexcept
         : stream_(s), deadline_(deadline) {}
     Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
-        Using in_use(stream_);
         const Status s = AtOnce().allocate(pool, spec, out);
         if (s != Status::no_memory || !may_wait_for_memory(stream_, deadline_)) return s;
         return wait_for_memory(pool->core(), deadline_, hope(stream_, deadline_), [&](Patience& p) {
@@ -80,7 +79,6 @@ PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) n
     if (!encoding.encode(object) || !usable(self)) return nullptr;
     Status s;
     {
-        Using in_use(self);
         GilPatience p(deadline);
         s = self.stream.publish(message, p);
     }
@@ -96,7 +94,6 @@ PyObject* subscribe(StreamObject& self) noexcept {
     SubscriptionObject fresh;
     Status s;
     {
-        Using in_use(self);
         GilPatience p;
         s = self.stream.subscribe(p, fresh.number);
     }
@@ -121,15 +118,13 @@ PyObject* close_stream(StreamObject& self) noexcept {
     Using call(self);
     Status s;
     {
-        Using in_use(self);
         GilPatience p;
         s = self.stream.close(p);
     }
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the stream");
 }
 
-// ---- subscriptions
-// -----------------------------------------------------------------------------------------------------------
+// ---- subscriptions ------------------------------------------------------------------------------
 
 PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
@@ -143,7 +138,6 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     u64 missed = 0;
     Status s;
     {
-        Using in_use(self);
         GilPatience p(deadline);
         s = self.stream.read(self.number, message, missed, p);
     }

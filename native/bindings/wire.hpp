@@ -16,8 +16,7 @@ enum class Tag : u8 {
     text,     // u8 length, UTF-8
     bytes,    // u8 length, bytes
     tuple,    // u8 count, elements
-    array,    // dtype, u8 ndim, u8 layout, u64 offset, i64 shape[ndim], i64 strides[ndim] if layout
-              // says so
+    array,    // dtype, u8 ndim, u8 order, u64 offset, i64 shape[ndim], strided: i64 strides[ndim]
     view,     // u8 format, u8 ndim, u64 offset, u64 bytes, i64 shape[ndim]
     long_text,   // u64 offset, u64 bytes
     long_bytes,  // u64 offset, u64 bytes

@@ -66,17 +66,29 @@ void remove_free(Member& m, u32 index) noexcept {
     if (left == 0) heads.first.store_relaxed(heads.first.load_relaxed() & ~(u64{1} << at.first));
 }
 
+// The smallest span of a list that is large enough, as far as a bounded look reaches; the first one if several are equal, because the span
+// that was freed last is the warm one. kNil: none.
+u32 best_of(Member& m, u32 head, u64 size) noexcept {
+    constexpr int kLooks = 32;
+    u32 best = kNil;
+    u64 best_size = ~u64{0};
+    for (int i = 0; i < kLooks && head != kNil && best_size != size; ++i) {
+        const u64 has = m.block(head).size.load_relaxed();
+        if (has >= size && has < best_size) {
+            best = head;
+            best_size = has;
+        }
+        head = m.block(head).links[kNextFree].load_relaxed();
+    }
+    return best;
+}
+
 u32 find_fit(Member& m, u64 units) noexcept {
     HeapIndex& heads = m.heads();
-    // The same size again is the commonest request, and the span freed last is the warm one: look at the front of its own bucket first,
-    // whose spans may or may not be large enough.
+    // The request's own bucket first, whose spans may or may not be large enough: the same size again is the commonest request.
     const Bucket own = bucket_of(units);
     if (own.first >= kFirstLevels) return kNil;
-    u32 candidate = heads.heads[own.first][own.second].load_relaxed();
-    for (int i = 0; i < 8 && candidate != kNil; ++i) {
-        if (m.block(candidate).size.load_relaxed() >= units * kUnit) return candidate;
-        candidate = m.block(candidate).links[kNextFree].load_relaxed();
-    }
+    if (const u32 same = best_of(m, heads.heads[own.first][own.second].load_relaxed(), units * kUnit); same != kNil) return same;
     const Bucket at = bucket_for(units);
     if (at.first >= kFirstLevels) return kNil;
     u32 second = heads.second[at.first].load_relaxed() & (~0u << at.second);
@@ -88,7 +100,7 @@ u32 find_fit(Member& m, u64 units) noexcept {
         second = heads.second[first].load_relaxed();
         if (second == 0) return kNil;
     }
-    return heads.heads[first][static_cast<u32>(std::countr_zero(second))].load_relaxed();
+    return best_of(m, heads.heads[first][static_cast<u32>(std::countr_zero(second))].load_relaxed(), units * kUnit);
 }
 
 // An unused entry of the table. kNil: the table, or the memory under it, is full.
@@ -311,6 +323,14 @@ void format_heap(Member& m) noexcept {
     h.free_entries.store_relaxed(kNil);
     h.last_entry.store_relaxed(kNil);
     h.blocks_top.store_relaxed(1);  // index 0 is never issued: a handle of 0 is null
+}
+
+void note_reserved(Member& m) noexcept {
+    const u64 extents = (m.geo().capacity + kExtent - 1) / kExtent;
+    for (u64 e = 0; e < extents; e += 64) {
+        const u64 n = std::min(extents - e, u64{64});
+        extent_word(m, e).fetch_or(~u64{0} >> (64 - n));  // no bit beyond the last extent
+    }
 }
 
 void rebuild_heap(Member& m) noexcept {

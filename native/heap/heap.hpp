@@ -26,6 +26,7 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
 u64 trim(Member& m) noexcept;
 
 void format_heap(Member& m) noexcept;                     // on a fresh segment
+void note_reserved(Member& m) noexcept;                   // somebody reserved the memory of the whole heap
 Status lock_heap(Member& m, Patience& p) noexcept;        // repairs after a dead owner
 void free_span(Member& m, u32 index) noexcept;            // heap lock held; block is `freeing` by us, its cells empty
 void rebuild_heap(Member& m) noexcept;                    // heap lock held

@@ -619,6 +619,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever fails leaves nothing behind.
     auto member = std::make_unique<Member>(base, g.file_size, fd.release());
     format_heap(*member);
+    if (spec.prefault) note_reserved(*member);
     directory::format(*member);
     if (Status s = member->check(); !good(s)) return fail(why, "check the new pool", s);
     if (spec.prefault) {

@@ -69,6 +69,14 @@ class SharedArray(np.ndarray[Any, Any]):
         """Copy into ordinary memory, as an ordinary array."""
         return self.view(np.ndarray).copy(order)
 
+    def __copy__(self) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
+        """Copy as `copy` does."""
+        return self.copy("K")
+
+    def __deepcopy__(self, memo: dict[int, Any] | None, /) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
+        """Copy as `copy` does: there are no objects in it."""
+        return self.copy("K")
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by reference."""
         lease = lease_of(self)

@@ -120,13 +120,21 @@ class _Pickler(pickle.Pickler):
                 offset,
                 shared,
             )
-        if obj.nbytes < OUT_OF_BAND:
+        small = obj.nbytes < OUT_OF_BAND
+        # numpy's pickles of dates, and of arrays that are not contiguous, lose the byte order.
+        if small and (obj.dtype.isnative or not obj.dtype.itemsize):
             if kind is np.ndarray:
                 return NotImplemented
             return obj.view(np.ndarray).__reduce_ex__(5)
         array = obj if obj.flags.forc else np.ascontiguousarray(obj)
         order = "C" if array.flags.c_contiguous else "F"
-        return _whole, (self._out_of_band(_bytes(array)), _spell(obj.dtype), obj.shape, order)
+        memory = _bytes(array)
+        buffer = (
+            pickle.PickleBuffer(cast("ReadableBuffer", memory))
+            if small
+            else self._out_of_band(memory)
+        )
+        return _whole, (buffer, _spell(obj.dtype), obj.shape, order)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
         buffer = pickle.PickleBuffer(cast("ReadableBuffer", memory))

@@ -355,6 +355,7 @@ def test_a_link_is_refused(pool_directory):
     with pytest.raises((oc.PoolCorrupted, OSError)):
         oc.Pool.open("camera")
     path.unlink()
+    elsewhere.unlink()
 
 
 def test_a_file_that_cannot_be_read_is_refused(pool_directory):
