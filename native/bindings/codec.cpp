@@ -210,8 +210,8 @@ PyObject* open_envelope(const Held& held) noexcept {
     return decode(held.pool(), envelope.bytes, envelope.length, std::move(block));
 }
 
-// The object's bytes, not those of what it is wrapped in: its data and what it refers to, or, for one
-// that lies wholly in the envelope, its message.
+// The object's bytes, not those of what it is wrapped in: its data and what it refers to, or, for
+// one that lies wholly in the envelope, its message.
 u64 envelope_bytes(const Held& held) noexcept {
     Member& m = held.core();
     BlockInfo info, child;

@@ -6,7 +6,8 @@
 //   sized      u8 type number, u32 item size    S, V, and U in this machine's byte order
 //   spelled    u16 length, text: dtype.str      dates and times, U in the other byte order
 //   described  u16 length, text: dtype.descr    structured dtypes, where that says it all
-//   pickled    u16 length, a pickle             those with metadata, titles or alignment, users' own
+//   pickled    u16 length, a pickle             those with metadata, titles or alignment, users'
+//   own
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 

@@ -8,7 +8,7 @@
 
 #include "base/crash_point.hpp"
 #include "bindings/codec.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/member.hpp"
 #include "recovery/recovery.hpp"
 
 namespace onecopy::py {
@@ -63,6 +63,7 @@ static void bind(nb::module_& m) {
     // clears.
     nb::set_leak_warnings(false);
     if (!init_lease(m.ptr())) throw nb::python_error();
+    bind_files(m);
     bind_member(m);
     bind_ref(m);
     bind_queue(m);

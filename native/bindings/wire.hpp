@@ -11,14 +11,14 @@ enum class Tag : u8 {
     none = 1,
     yes,
     no,
-    integer,  // i64
-    real,     // f64
-    text,     // u8 length, UTF-8
-    bytes,    // u8 length, bytes
-    tuple,    // u8 count, elements
-    array,    // dtype, u8 ndim, u8 order, u64 offset, i64 shape[ndim], strided: i64 strides[ndim]
-    view,     // u8 format, u8 ndim, u64 offset, u64 bytes, i64 shape[ndim]
-    long_text,   // u64 offset, u64 bytes
+    integer,    // i64
+    real,       // f64
+    text,       // u8 length, UTF-8
+    bytes,      // u8 length, bytes
+    tuple,      // u8 count, elements
+    array,      // dtype, u8 ndim, u8 order, u64 offset, i64 shape[ndim], strided: i64 strides[ndim]
+    view,       // u8 format, u8 ndim, u64 offset, u64 bytes, i64 shape[ndim]
+    long_text,  // u64 offset, u64 bytes
     long_bytes,  // u64 offset, u64 bytes
     ref,
     pickle,        // u8 buffers (0 or 1), [u64 offset, u64 bytes], the pickle

@@ -161,7 +161,12 @@ def test_a_child_without_a_free_slot_says_so_and_the_parent_goes_on():
         queue = pool.queue()
 
         def child():
-            for call in (lambda: queue.put(1), lambda: pool.zeros(5), pool.collect, queue.get_nowait):
+            for call in (
+                lambda: queue.put(1),
+                lambda: pool.zeros(5),
+                pool.collect,
+                queue.get_nowait,
+            ):
                 with pytest.raises(oc.OneCopyError, match="max_processes"):
                     call()
 

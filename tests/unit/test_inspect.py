@@ -83,7 +83,8 @@ def test_holders_are_listed_largest_first(pool, start):
 def die():
     # The orphan last: making a pool removes the orphans of the directory.
     oc.Pool.create("kept", size="16MiB", persistent=True)["a"] = 1
-    oc.Pool.create("orphan", size="16MiB")
+    orphan = oc.Pool.create("orphan", size="16MiB")
+    orphan["a"] = 1
     os._exit(3)
 
 

@@ -181,9 +181,12 @@ def test_a_persistent_pool_stays(pool_directory):
     assert files(pool_directory) == []
 
 
-def test_prefault_takes_the_memory_at_once():
-    with oc.Pool.create(size="16MiB", prefault=True) as pool:
-        assert pool.stats().committed >= 16 << 20
+@pytest.mark.parametrize("size", [16 << 20, (128 << 20) + 4096, 200 << 20])
+def test_prefault_takes_the_memory_at_once(size, pool_directory):
+    with oc.Pool.create("full", size=size, prefault=True) as pool:
+        assert pool.stats().committed == pool.stats().size >= size
+        assert (pool_directory / "full.pool").stat().st_blocks * 512 >= size
+        assert pool.validate() == []
 
 
 def test_unlink_takes_the_name_and_leaves_the_members(pool_directory):
@@ -362,6 +365,7 @@ def test_a_file_that_cannot_be_read_is_refused(pool_directory):
     path = kept_pool()
     path.chmod(0o000)
     if os.access(path, os.R_OK):
+        path.unlink()
         pytest.skip("permissions do not bind this user")
     with pytest.raises(PermissionError):
         oc.Pool.open("camera")

@@ -60,6 +60,16 @@ def test_a_released_reference_says_so(pool):
         pickle.dumps(ref)
 
 
+def test_a_released_reference_lets_go_of_its_pool(pool_directory):
+    with oc.Pool.create(size="16MiB") as pool:
+        ref = pool.put(1)
+    del pool
+    assert list(pool_directory.iterdir()) != []
+    ref.release()
+    assert list(pool_directory.iterdir()) == []
+    assert ref.released
+
+
 def test_what_is_got_shares_its_memory(pool):
     ref = pool.put({"image": np.zeros((100, 100))})
     first, second = ref.get()["image"], ref.get()["image"]

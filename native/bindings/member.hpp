@@ -1,0 +1,35 @@
+// The parts of the class Member, one file each. Functions that return an object return nullptr with
+// an exception set if they fail; some may throw what the standard library throws.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "bindings/objects.hpp"
+
+namespace onecopy::py {
+
+PyObject* make_hold(Held held, Handle handle) noexcept;
+PyObject* strings(const std::vector<std::string>& all) noexcept;  // a list of str
+
+// ---- member_names.cpp
+PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* value,
+                   bool only_new) noexcept;
+PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
+PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
+PyObject* name_list(const PoolPtr& pool, u32 kind);
+
+// ---- member_view.cpp
+PyObject* stats(Member& m) noexcept;
+PyObject* holders(Member& m);
+PyObject* validate_pool(Member& m);
+PyObject* collect(Member& m) noexcept;
+PyObject* trim_pool(Member& m) noexcept;
+
+// ---- files.cpp
+PyObject* create_member(const CreateSpec& spec);
+PyObject* open_member(const std::string& directory, const std::string& name);
+PyObject* unlink_member(Member& m);
+std::string file_name(nb::handle object);  // of a str or path; throws
+void bind_files(nb::module_& m);
+
+}  // namespace onecopy::py

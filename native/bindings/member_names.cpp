@@ -1,0 +1,108 @@
+#include <string_view>
+
+#include "bindings/member.hpp"
+
+namespace onecopy::py {
+
+namespace {
+
+// A name as the directory wants it. False with an exception set.
+bool name_of(PyObject* object, u32 kind, bool store, std::string_view& out) noexcept {
+    if (kind < 1 || kind > 5) {
+        PyErr_SetString(PyExc_ValueError, "kind: 1 (object) to 5 (array)");
+        return false;
+    }
+    if (!PyUnicode_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "a name is a string, not %.200s", Py_TYPE(object)->tp_name);
+        return false;
+    }
+    Py_ssize_t n = 0;
+    const char* text = PyUnicode_AsUTF8AndSize(object, &n);
+    if (text == nullptr) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return false;
+        PyErr_Clear();
+        if (store) {
+            PyErr_Format(PyExc_ValueError, "the name %R cannot be written as UTF-8", object);
+        } else {
+            PyErr_SetObject(PyExc_KeyError, object);  // so nothing has that name
+        }
+        return false;
+    }
+    out = {text, static_cast<std::size_t>(n)};
+    return true;
+}
+
+PyObject* raise_name(Status s, PyObject* name, const PoolPtr& pool) noexcept {
+    if (s == Status::no_entry) {
+        PyErr_SetObject(PyExc_KeyError, name);
+        return nullptr;
+    }
+    if (s == Status::bad_argument) {
+        PyErr_Format(PyExc_ValueError, "a name has 1 to %u bytes in UTF-8", kNameBytes);
+        return nullptr;
+    }
+    if (s == Status::table_full)
+        return raise(Error::root, "the pool has as many names as it can have");
+    return raise_status(s, "the pool's directory", pool, sizeof(NameEntry));
+}
+
+}  // namespace
+
+PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* value,
+                   bool only_new) noexcept {
+    std::string_view text;
+    Handle handle = 0, found = 0;
+    if (!name_of(name, kind, true, text)) return nullptr;
+    const Held held = held_by(pool, value, handle);
+    if (!held) return nullptr;
+    Status s;
+    {
+        GilPatience p;
+        s = directory::set(pool->core(), static_cast<NameKind>(kind), text, handle, only_new, p,
+                           found);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_None);
+    if (s == Status::exists) return make_hold(Held(pool, handle_index(found)), found);
+    return raise_name(s, name, pool);
+}
+
+PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
+    std::string_view text;
+    Handle found = 0;
+    if (!name_of(name, kind, false, text)) return nullptr;
+    Status s;
+    {
+        GilPatience p;
+        s = directory::find(pool->core(), static_cast<NameKind>(kind), text, p, found);
+    }
+    return s == Status::ok ? make_hold(Held(pool, handle_index(found)), found)
+                           : raise_name(s, name, pool);
+}
+
+PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
+    std::string_view text;
+    if (!name_of(name, kind, false, text)) return nullptr;
+    Status s;
+    {
+        GilPatience p;
+        s = directory::erase(pool->core(), static_cast<NameKind>(kind), text, p);
+    }
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_name(s, name, pool);
+}
+
+PyObject* name_list(const PoolPtr& pool, u32 kind) {
+    std::vector<directory::Item> items;
+    Status s;
+    {
+        GilPatience p;
+        s = directory::list(pool->core(), p, items);
+    }
+    if (s != Status::ok) return raise_status(s, "the pool's directory");
+    std::vector<std::string> names;
+    for (directory::Item& item : items) {
+        if (static_cast<u32>(item.kind) == kind) names.push_back(std::move(item.name));
+    }
+    return strings(names);
+}
+
+}  // namespace onecopy::py

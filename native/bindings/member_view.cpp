@@ -1,0 +1,139 @@
+// Looking at a pool, and cleaning it.
+#include <algorithm>
+#include <bit>
+
+#include "bindings/member.hpp"
+#include "recovery/recovery.hpp"
+
+namespace onecopy::py {
+
+namespace {
+
+bool has_left(const Member& m) noexcept {
+    return !m.joined.load();
+}
+
+// The kernel's answer: whether somebody holds the slot's byte. Our own slot's is ours, which the
+// kernel does not tell us.
+bool is_alive(const Member& m, u32 slot) noexcept {
+    return slot == m.slot || (m.fd >= 0 && os::byte_is_locked(m.fd, kSlotByte + slot));
+}
+
+u32 rows_used(const Member& m) noexcept {
+    return std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+}
+bool is_taken(const Member& m, u32 slot) noexcept {
+    return m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
+}
+
+struct Holder {
+    u32 slot = 0;
+    u32 pid = 0;
+    bool alive = false;
+    u64 start_ticks = 0, born_ns = 0, blocks = 0, bytes = 0;
+};
+
+std::vector<Holder> look_at_holders(Member& m) {
+    std::vector<Holder> all(rows_used(m));
+    const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    for (u32 i = 1; i < top; ++i) {
+        Block& b = m.block(i);
+        const BlockWord w{b.word.load_acquire()};
+        if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
+        const u64 size = b.size.load_relaxed() - b.slack.load_relaxed();  // as `used` counts
+        for (u32 word = 0; word < kHolderWords; ++word) {
+            for (u64 bits = b.holder_word(word).load_relaxed(); bits != 0; bits &= bits - 1) {
+                const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(bits));
+                if (slot >= all.size()) continue;
+                ++all[slot].blocks;
+                all[slot].bytes += size;
+            }
+        }
+    }
+    for (u32 i = 0; i < all.size(); ++i) {
+        const Row& row = m.row(i);
+        all[i].slot = i;
+        all[i].pid = row.pid.load_relaxed();
+        all[i].start_ticks = row.start_ticks.load_relaxed();
+        all[i].born_ns = row.born_ns.load_relaxed();
+        all[i].alive = is_alive(m, i);
+    }
+    std::erase_if(all, [&](const Holder& h) { return !is_taken(m, h.slot); });
+    std::stable_sort(all.begin(), all.end(),
+                     [](const Holder& a, const Holder& b) { return a.bytes > b.bytes; });
+    return all;
+}
+
+}  // namespace
+
+PyObject* stats(Member& m) noexcept {
+    HeapStats heap;
+    unsigned long long processes = 0;
+    {
+        Outside outside;
+        heap = heap_stats(m);
+        for (u32 i = 0; i < rows_used(m); ++i)
+            processes += is_taken(m, i) && is_alive(m, i) ? 1 : 0;
+    }
+    auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsI}", "capacity", number(heap.capacity), "used",
+                         number(heap.used), "body_bytes", number(heap.body_bytes), "committed",
+                         number(heap.committed), "heap_top", number(heap.heap_top), "blocks",
+                         number(heap.blocks), "bodies", number(heap.bodies), "processes", processes,
+                         "max_processes", m.geo().max_processes);
+}
+
+PyObject* holders(Member& m) {
+    std::vector<Holder> all;
+    {
+        Outside outside;
+        all = look_at_holders(m);
+    }
+    PyObject* list = PyList_New(0);
+    auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
+    for (const Holder& h : all) {
+        if (list == nullptr) break;
+        PyObject* one =
+            Py_BuildValue("{sIsIsKsOsKsKsK}", "slot", h.slot, "pid", h.pid, "start_ticks",
+                          number(h.start_ticks), "alive", h.alive ? Py_True : Py_False, "blocks",
+                          number(h.blocks), "bytes", number(h.bytes), "born_ns", number(h.born_ns));
+        if (one == nullptr || PyList_Append(list, one) != 0) Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
+PyObject* validate_pool(Member& m) {
+    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    std::vector<std::string> wrong;
+    {
+        Outside outside;
+        wrong = validate(m);
+    }
+    return strings(wrong);
+}
+
+PyObject* collect(Member& m) noexcept {
+    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    u32 before, after;
+    {
+        Outside outside;
+        before = m.header().live_blocks.load_relaxed();
+        collect_dead(m);
+        after = m.header().live_blocks.load_relaxed();
+    }
+    return PyLong_FromUnsignedLong(before > after ? before - after
+                                                  : 0);  // others may have allocated meanwhile
+}
+
+PyObject* trim_pool(Member& m) noexcept {
+    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    u64 bytes;
+    {
+        Outside outside;
+        bytes = trim(m);
+    }
+    return PyLong_FromUnsignedLongLong(bytes);
+}
+
+}  // namespace onecopy::py
