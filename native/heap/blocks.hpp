@@ -27,8 +27,6 @@ void hold_again(Member& m, u32 index) noexcept;
 // Offsets come from shared memory: read once, checked against the heap. corrupt if they point outside.
 Status inspect(Member& m, u32 index, BlockInfo& out) noexcept;
 Handle handle_of(Member& m, u32 index) noexcept;          // of a block that is held
-// The held block whose payload contains `p`, or 0. `p` must point into this member's heap and be held.
-u32 block_at(Member& m, const void* p) noexcept;
 
 // ---- references
 // Sets *cell (which contains `old`) to `next`, moving the counts. The caller guards the cell (a structure's lock, or sole ownership) and holds `next`.
