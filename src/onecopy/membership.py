@@ -95,7 +95,9 @@ def open_file(directory: str, filename: str) -> Member:
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
     """
-    return _remember(_native.Member.open(directory, filename))
+    member = _remember(_native.Member.open(directory, filename))
+    member.collect()  # a new member is an occasion to clean up after dead ones
+    return member
 
 
 def join(handle: PoolHandle) -> Member:

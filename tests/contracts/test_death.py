@@ -117,6 +117,25 @@ def test_what_the_dead_held_is_free(pool, method, start):
     assert pool.validate() == []
 
 
+def join(pool, ready):
+    ready.put(0)
+
+
+def test_a_new_member_cleans_up_after_the_dead(pool, start):
+    ready = pool.queue("ready")
+    ready.put(0)
+    assert ready.get() == 0
+    before = pool.stats().used
+    child = start("spawn", hold, pool, ready)
+    assert ready.get(timeout=LIMIT) > 2 << 20
+    child.kill()
+    assert pool.stats().used > before
+    newcomer = start("spawn", join, pool, ready)
+    assert ready.get(timeout=LIMIT) == 0
+    assert newcomer.wait() == 0
+    assert pool.stats().used == before
+
+
 def fill(pool, ready):
     held = []
     try:
