@@ -24,6 +24,9 @@ enum class Status : std::uint8_t {
     not_allowed,     // owner or mode
     closed,          // this member has left, or was never given a slot (fork into a full table)
     system_error,    // errno says what
+    deadlock,        // the caller would wait for itself
+    not_held,        // to give back what one does not have
+    broken,          // a barrier that cannot fill any more
 };
 
 inline bool good(Status s) noexcept { return s == Status::ok || s == Status::owner_died; }

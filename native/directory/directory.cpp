@@ -176,7 +176,7 @@ Status hold_value(Member& m, u32 index, Handle& out) noexcept {
 }
 
 bool valid(NameKind kind, std::string_view name) noexcept {
-    return !name.empty() && name.size() <= kNameBytes && kind >= NameKind::object && kind <= NameKind::array;
+    return !name.empty() && name.size() <= kNameBytes && kind >= NameKind::object && static_cast<u32>(kind) <= kNameKinds;
 }
 
 }  // namespace

@@ -25,6 +25,12 @@ std::int64_t monotonic_ns() noexcept {
     return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
 }
 
+std::int64_t coarse_ns() noexcept {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+}
+
 Wake futex_wait(std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) noexcept {
     timespec t{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
     // Not FUTEX_PRIVATE_FLAG: the word is shared between processes, keyed by file and offset.

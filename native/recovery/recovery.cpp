@@ -12,6 +12,12 @@
 
 #include "directory/directory.hpp"
 #include "frames/frames.hpp"
+#include "locks/barrier.hpp"
+#include "locks/condition.hpp"
+#include "locks/event.hpp"
+#include "locks/mutex.hpp"
+#include "locks/rwlock.hpp"
+#include "locks/semaphore.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
 
@@ -157,6 +163,12 @@ std::vector<std::string> validate(Member& m) {
             case BodyKind::queue: take(Queue::validate(m, i)); break;
             case BodyKind::stream: take(Stream::validate(m, i)); break;
             case BodyKind::frames: take(Frames::validate(m, i)); break;
+            case BodyKind::mutex: take(Mutex::validate(m, i)); break;
+            case BodyKind::rwlock: take(RwLock::validate(m, i)); break;
+            case BodyKind::semaphore: take(Semaphore::validate(m, i)); break;
+            case BodyKind::event: take(Event::validate(m, i)); break;
+            case BodyKind::condition: take(Condition::validate(m, i)); break;
+            case BodyKind::barrier: take(Barrier::validate(m, i)); break;
             default: break;
         }
         const u64 n = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(), first = b.cells_offset.load_relaxed();

@@ -31,16 +31,16 @@ inline void notify(EventCount& event, int how_many = 1) noexcept {
 inline void notify_all(EventCount& event) noexcept { notify(event, INT_MAX); }
 
 // Runs `attempt` until it answers something other than would_block. `ready` is a cheap look without side effects that tells whether an
-// attempt is worth while; `idle` runs after each nap without news (a chance to look for the dead).
+// attempt is worth while; `idle` runs after each nap, and at least every 100 ms of waiting (a chance to look for the dead).
 template <class Attempt, class Ready, class Idle>
 Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready ready, Idle idle) noexcept {
     constexpr int kSpinBeforeRelease = 200;  // about 5 us: not worth giving the GIL away
     Status s = attempt();
     if (s != Status::would_block || !patience.may_wait()) return s;
-    std::int64_t nap = kFirstNap;
+    std::int64_t nap = kFirstNap, look = 0;
     for (;;) {
         const int budget = Spin::budget();
-        bool news = false;
+        bool news = false, undisturbed = false;
         for (int i = 0; i < budget && !news; ++i) {
             if (i == kSpinBeforeRelease) patience.about_to_block();
             cpu_relax();
@@ -58,25 +58,24 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
                     notify(event);  // a wake meant for one may have reached us: pass it on
                     return Status::timed_out;
                 }
-                switch (os::futex_wait(event.word.word(), seen, ns)) {
-                    case os::Wake::signal:
-                        if (patience.interrupted()) {
-                            notify(event);
-                            return Status::interrupted;
-                        }
-                        break;
-                    case os::Wake::timed_out:
-                        idle();
-                        nap = nap * 2 < kLongestNap ? nap * 2 : kLongestNap;
-                        break;
-                    case os::Wake::woken:
-                    case os::Wake::changed:
-                        nap = kFirstNap;
-                        break;
+                const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
+                if (how == os::Wake::signal && patience.interrupted()) {
+                    notify(event);
+                    return Status::interrupted;
                 }
+                undisturbed = how == os::Wake::timed_out;
             }
         }
         s = attempt();
+        if (s != Status::would_block) return s;
+        // By the clock, not only after an undisturbed nap: signals, and news that others take, may cut every nap short.
+        const std::int64_t now = os::monotonic_ns();
+        if (look == 0) look = now + nap;
+        if (!undisturbed && now < look) continue;
+        idle();
+        nap = nap * 2 < kLongestNap ? nap * 2 : kLongestNap;
+        look = now + nap;
+        s = attempt();  // what `idle` found may be what was missing
         if (s != Status::would_block) return s;
     }
 }

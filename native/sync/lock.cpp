@@ -24,7 +24,7 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
             if (lock.word.load_relaxed() == 0 && try_lock(lock, me)) return Status::ok;
         }
     }
-    std::int64_t nap = kFirstNap;
+    std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     for (;;) {
         u32 seen = lock.word.load();
         if (seen == 0) {
@@ -44,21 +44,23 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
         std::int64_t ns = patience.left(nap);
         if (ns == 0) return Status::timed_out;
         patience.about_to_block();
-        switch (os::futex_wait(lock.word.word(), seen, ns)) {
-            case os::Wake::timed_out:
-                if (lock.word.load() == seen && me.gone(seen & ~kWaiters) && lock.word.cas(seen, me.tag() | kWaiters)) {
-                    return Status::owner_died;
-                }
-                nap = std::min(nap * 2, kLongestNap);
-                break;
-            case os::Wake::signal:
-                if (patience.interrupted()) return Status::interrupted;
-                break;
-            case os::Wake::woken:
-            case os::Wake::changed:
-                break;
-        }
+        const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
+        if (how == os::Wake::signal && patience.interrupted()) return Status::interrupted;
+        // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut every nap short.
+        const std::int64_t now = os::monotonic_ns();
+        if (how != os::Wake::timed_out && now < look) continue;
+        if (lock.word.load() == seen && me.gone(seen & ~kWaiters) && lock.word.cas(seen, me.tag() | kWaiters)) return Status::owner_died;
+        nap = std::min(nap * 2, kLongestNap);
+        look = now + nap;
     }
+}
+
+Status lock_at_once(LockWord& lock, Liveness& me) noexcept {
+    u32 seen = 0;
+    if (lock.word.cas(seen, me.tag())) return Status::ok;
+    const u32 owner = seen & ~kWaiters;
+    if (!me.passed(owner) && !me.gone(owner)) return Status::would_block;
+    return lock.word.cas(seen, me.tag() | kWaiters) ? Status::owner_died : Status::would_block;
 }
 
 }  // namespace onecopy

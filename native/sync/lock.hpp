@@ -18,6 +18,9 @@ constexpr u32 make_tag(u32 slot, u32 gen) noexcept { return (gen & 0xfffff) << k
 constexpr u32 tag_slot(u32 tag) noexcept { return (tag & ((1u << kTagSlotBits) - 1)) - 1; }
 constexpr u32 tag_gen(u32 tag) noexcept { return (tag & ~kWaiters) >> kTagSlotBits; }
 
+// The tag of a slot that cannot exist, so that it has always passed: what nobody holds and somebody left damaged.
+constexpr u32 kAbandoned = (1u << kTagSlotBits) - 1;
+
 // What a lock needs to know of its party.
 class Liveness {
   public:
@@ -39,6 +42,8 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
 inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
     return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
 }
+// For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the kernel). ok, owner_died, would_block.
+Status lock_at_once(LockWord& lock, Liveness& me) noexcept;
 inline void unlock(LockWord& l) noexcept {
     if (l.word.exchange(0) & kWaiters) os::futex_wake(l.word.word(), 1);
 }

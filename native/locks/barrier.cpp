@@ -1,0 +1,241 @@
+#include "locks/barrier.hpp"
+
+#include <algorithm>
+
+namespace onecopy {
+
+struct Barrier::Body {
+    static constexpr u64 kMagic = 0x31'72'72'61'62'63'6f'6fULL;  // "oocbarr1"
+    // line 0: fixed
+    shm_atomic<u64> magic;
+    shm_atomic<u32> parties;
+    // line 1: under the lock
+    alignas(64) LockWord lock;
+    shm_atomic<u32> culprit;
+    shm_atomic<u64> state;
+    shm_atomic<u64> resets;  // bit phase%64: that phase ended by reset, as far as 64 phases back
+    // line 2: sleepers
+    alignas(64) EventCount changed;
+    char pad[60];
+};
+
+namespace {
+
+constexpr u64 kWaitingOffset = 192;
+enum Kind : u32 { kFilling = 0, kTripping = 1, kBroken = 2 };
+constexpr u64 state_of(u32 phase, Kind kind) noexcept { return u64{phase} << 32 | kind; }
+constexpr u32 phase_of(u64 state) noexcept { return static_cast<u32>(state >> 32); }
+constexpr u32 kind_of(u64 state) noexcept { return static_cast<u32>(state); }
+
+// An entry's count: of the phase it names.
+constexpr u32 counted(u64 word, u32 phase) noexcept {
+    const u32 c = Shares::count(word);
+    return c >> 16 == (phase & 0xffff) ? c & 0xffff : 0;
+}
+constexpr u64 entry_of(u32 phase, u32 count, u32 gen) noexcept { return Shares::word(phase << 16 | count, gen); }
+
+}  // namespace
+
+Status Barrier::create(Member& m, u32 parties, Patience& p, Handle& out) noexcept {
+    static_assert(sizeof(Body) == kWaitingOffset);
+    if (parties == 0 || parties > kMostParties) return Status::bad_argument;
+    Allocated block;
+    const u64 bytes = kWaitingOffset + Shares::bytes(m.geo().max_processes);
+    if (Status s = create_body(m, BodyKind::barrier, bytes, p, block); s != Status::ok) return s;
+    auto& b = *reinterpret_cast<Body*>(block.data);
+    b.parties.store_relaxed(parties);
+    b.magic.store_release(Body::kMagic);  // [body.magic]
+    out = handle_of(m, block.index);
+    return Status::ok;
+}
+
+Status Barrier::open(Member& m, Handle h, Barrier& out) noexcept {
+    Body* b = nullptr;
+    const u64 bytes = kWaitingOffset + Shares::bytes(m.geo().max_processes);
+    if (Status s = open_body(m, h, BodyKind::barrier, bytes, b); s != Status::ok) return s;
+    const u32 parties = b->parties.load_relaxed();
+    if (parties == 0 || parties > kMostParties) return Status::corrupt;
+    out.m_ = &m;
+    out.b_ = b;
+    out.waiting_ = Shares(reinterpret_cast<unsigned char*>(b) + kWaitingOffset, m.geo().max_processes);
+    out.parties_ = parties;
+    return Status::ok;
+}
+
+// owner_died: every change is one store, so there is nothing to repair.
+Status Barrier::enter(Patience& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    const Status s = onecopy::enter(b_->lock, *m_, p);
+    return s == Status::owner_died ? Status::ok : s;
+}
+
+// ---- under the lock ------------------------------------------------------------------------------------------------------
+
+u32 Barrier::arrived(u32 phase) const noexcept {
+    u32 n = 0;
+    for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) n += counted(waiting_[slot].load(), phase);
+    return n;
+}
+
+// Whether somebody who waits, or runs the action (the last one to arrive), is dead: then this phase can never be complete.
+bool Barrier::find_the_dead(u32 phase, bool ask_the_kernel) noexcept {
+    for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
+        const u64 w = waiting_[slot].load();
+        if (counted(w, phase) == 0) continue;
+        if (!(ask_the_kernel ? Shares::gone(*m_, slot, w) : Shares::passed(*m_, slot, w))) continue;
+        // Its row still says who it was, unless somebody has moved in since.
+        const bool vacant = m_->row(slot).state.load_acquire() == static_cast<u32>(RowState::free);
+        b_->culprit.store_relaxed(vacant ? m_->row(slot).pid.load_relaxed() : 0);
+        return true;
+    }
+    return false;
+}
+
+void Barrier::move_on(u32 phase, bool by_reset) noexcept {
+    const u64 bit = u64{1} << (phase % 64);
+    b_->resets.store_relaxed(by_reset ? b_->resets.load_relaxed() | bit : b_->resets.load_relaxed() & ~bit);
+    b_->culprit.store_relaxed(0);
+    b_->state.store(state_of(phase + 1, kFilling));  // COMMIT [barrier.state]
+    for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
+        if (waiting_[slot].load() != 0) waiting_[slot].store_relaxed(0);
+    }
+    notify_all(b_->changed);
+}
+
+void Barrier::break_it(u32 phase) noexcept {
+    b_->state.store(state_of(phase, kBroken));  // COMMIT [barrier.state]
+    notify_all(b_->changed);
+}
+
+// ---- for callers ---------------------------------------------------------------------------------------------------------
+
+Status Barrier::try_arrive(Patience& p, Arrival& out) noexcept {
+    if (Status s = enter(p); s != Status::ok) return s;
+    const u64 state = b_->state.load();
+    const u32 phase = phase_of(state);
+    Status s = Status::ok;
+    if (kind_of(state) != kBroken && find_the_dead(phase, false)) {
+        break_it(phase);
+        s = Status::broken;
+    } else if (kind_of(state) == kBroken) {
+        s = Status::broken;
+    } else if (kind_of(state) == kTripping) {
+        s = Status::would_block;
+    } else {
+        shm_atomic<u64>& entry = waiting_[m_->slot];
+        out = {phase, arrived(phase), false};
+        const u64 w = entry.load();
+        entry.store_release(entry_of(phase, (Shares::gen(w) == m_->gen ? counted(w, phase) : 0) + 1, m_->gen));  // COMMIT
+        if (out.index + 1 >= parties_) {
+            out.trips = true;
+            b_->state.store_release(state_of(phase, kTripping));
+        }
+    }
+    unlock(b_->lock);
+    return s;
+}
+
+Status Barrier::arrive(Patience& p, Arrival& out) noexcept {
+    return wait_for(
+        b_->changed, p, [&] { return try_arrive(p, out); },
+        [&] { return kind_of(b_->state.load()) != kTripping || usable(*m_) != Status::ok; },
+        [&] {
+            const u64 state = b_->state.load();
+            if (kind_of(state) == kTripping) find_the_dead(phase_of(state), true);  // try_arrive breaks it then
+        });
+}
+
+// A waiter that goes away from a phase that is still there.
+void Barrier::count_out(u32 phase) noexcept {
+    shm_atomic<u64>& entry = waiting_[m_->slot];
+    const u64 w = entry.load();
+    if (Shares::gen(w) == m_->gen && counted(w, phase) != 0) entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));
+}
+
+Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
+    auto outcome = [&] {
+        const u64 state = b_->state.load();  // [barrier.state]
+        if (phase_of(state) == mine.phase) return kind_of(state) == kBroken ? Status::broken : Status::would_block;
+        return b_->resets.load() >> (mine.phase % 64) & 1 ? Status::broken : Status::ok;
+    };
+    Status s = wait_for(
+        b_->changed, p,
+        [&] {
+            if (Status u = usable(*m_); u != Status::ok) return u;
+            return outcome();
+        },
+        [&] { return outcome() != Status::would_block || usable(*m_) != Status::ok; },
+        [&] {
+            Inner inner(p);
+            if (!find_the_dead(mine.phase, true) || enter(inner) != Status::ok) return;
+            if (const u64 state = b_->state.load(); phase_of(state) == mine.phase && kind_of(state) != kBroken && find_the_dead(mine.phase, false)) {
+                break_it(mine.phase);
+            }
+            unlock(b_->lock);
+        });
+    if (s == Status::ok || s == Status::closed || s == Status::corrupt) return s;
+    Inner inner(p);
+    if (Status e = enter(inner); e != Status::ok) return e;
+    const Status now = outcome();  // it may have tripped before we had the lock
+    if (now == Status::would_block) break_it(mine.phase);
+    if (now != Status::ok) count_out(mine.phase);
+    unlock(b_->lock);
+    return now == Status::ok && s != Status::interrupted ? Status::ok : s;
+}
+
+Status Barrier::trip(const Arrival& mine) noexcept {
+    Stubborn p;
+    if (Status s = enter(p); s != Status::ok) return s;
+    const u64 state = b_->state.load();
+    const bool ours = phase_of(state) == mine.phase && kind_of(state) == kTripping;
+    if (ours) move_on(mine.phase, false);
+    unlock(b_->lock);
+    return ours ? Status::ok : Status::broken;
+}
+
+Status Barrier::abort() noexcept {
+    Stubborn p;
+    if (Status s = enter(p); s != Status::ok) return s;
+    break_it(phase_of(b_->state.load()));
+    unlock(b_->lock);
+    return Status::ok;
+}
+
+Status Barrier::reset() noexcept {
+    Stubborn p;
+    if (Status s = enter(p); s != Status::ok) return s;
+    move_on(phase_of(b_->state.load()), true);
+    unlock(b_->lock);
+    return Status::ok;
+}
+
+u32 Barrier::waiting() const noexcept {
+    const u64 state = b_->state.load();
+    u32 n = 0;
+    for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
+        const u64 w = waiting_[slot].load();
+        if (!Shares::passed(*m_, slot, w)) n += counted(w, phase_of(state));
+    }
+    return n;
+}
+
+bool Barrier::is_broken() const noexcept { return kind_of(b_->state.load()) == kBroken; }
+u32 Barrier::culprit() const noexcept { return b_->culprit.load_relaxed(); }
+
+std::vector<std::string> Barrier::validate(Member& m, u32 index) {
+    const std::string who = "barrier " + std::to_string(index) + ": ";
+    Barrier barrier;
+    if (open(m, handle_of(m, index), barrier) != Status::ok) return {who + "its fixed fields make no sense"};
+    Stubborn outer;
+    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (barrier.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
+    std::vector<std::string> out;
+    const u64 state = barrier.b_->state.load();
+    const u32 there = barrier.arrived(phase_of(state));
+    if (kind_of(state) > kBroken) out.push_back(who + "it has no valid state");
+    if (there > barrier.parties_) out.push_back(who + "more have arrived than it has parties");
+    unlock(barrier.b_->lock);
+    return out;
+}
+
+}  // namespace onecopy

@@ -1,0 +1,60 @@
+// Parties that wait for each other.
+//
+// Body (a block of kind barrier):
+//   0    line 0  magic, parties                                   fixed
+//   64   line 1  lock, culprit, state, resets
+//   128  line 2  changed                                          event count
+//   192  waiting[P]  phase:16 count:16 | generation               Shares, whose count is split in two
+//
+//   state    phase:32 | kind:32 (filling, tripping, broken)
+//
+// An entry counts for the phase that it names and no other, so that the table may be cleared after the phase has moved.
+//
+// COMMITS: arrive: the entry. trip and reset: state := (phase+1, filling). break: state := (phase, broken).
+#pragma once
+#include "locks/body.hpp"
+
+namespace onecopy {
+
+class Barrier {
+  public:
+    static constexpr u32 kMostParties = 0xffff;
+    static Status create(Member& m, u32 parties, Patience& p, Handle& out) noexcept;
+    static Status open(Member& m, Handle h, Barrier& out) noexcept;
+
+    struct Arrival {
+        u32 phase = 0;
+        u32 index = 0;      // how many were there before
+        bool trips = false; // the last one: run the action, then `trip`
+    };
+    // ok: counted in. broken. Waits while an action of the last phase is running.
+    Status arrive(Patience& p, Arrival& out) noexcept;
+    // Until the phase of an arrival is over. ok; broken, also after a reset; timed_out/would_block and interrupted break the barrier.
+    Status wait(Patience& p, const Arrival& mine) noexcept;
+    Status trip(const Arrival& mine) noexcept;  // broken: somebody broke or reset it meanwhile
+    Status abort() noexcept;
+    Status reset() noexcept;
+
+    u32 parties() const noexcept { return parties_; }
+    u32 waiting() const noexcept;
+    bool is_broken() const noexcept;
+    u32 culprit() const noexcept;  // pid of the process whose death broke it; 0: none
+    static std::vector<std::string> validate(Member& m, u32 index);
+
+  private:
+    struct Body;
+    Status enter(Patience& p) noexcept;
+    u32 arrived(u32 phase) const noexcept;
+    bool find_the_dead(u32 phase, bool ask_the_kernel) noexcept;
+    void move_on(u32 phase, bool by_reset) noexcept;
+    void break_it(u32 phase) noexcept;
+    void count_out(u32 phase) noexcept;
+    Status try_arrive(Patience& p, Arrival& out) noexcept;
+
+    Member* m_ = nullptr;
+    Body* b_ = nullptr;
+    Shares waiting_;
+    u32 parties_ = 0;
+};
+
+}  // namespace onecopy

@@ -1,0 +1,49 @@
+// A condition variable over a Mutex.
+//
+// Body (a block of kind condition):
+//   0    magic, places                         fixed
+//   16   lock                                  reference cell: the mutex lives as long as the condition
+//   24   ticket                                the next one
+//   32   used                                  no place at or above it was ever taken
+//   64   places  {word u32, tag u32, ticket u64}   word: ticket:30 | state:2 (free, waiting, notified); what this waiter sleeps on
+//
+// Places change with the mutex held, always. The ticket inside the word tells one stay from the next, for who sleeps on it.
+//
+// COMMITS: wait: word := waiting. notify: word := notified.
+#pragma once
+#include "locks/mutex.hpp"
+
+namespace onecopy {
+
+class Condition {
+  public:
+    // `mutex` is held by the caller for as long as the call lasts.
+    static Status create(Member& m, Handle mutex, Patience& p, Handle& out) noexcept;
+    static Status open(Member& m, Handle h, Condition& out) noexcept;
+    Handle lock_handle() const noexcept { return lock_; }
+
+    // `mutex` is the one of lock_handle(), held by the caller, who has it again afterwards whatever happened; `again` says how it came back
+    // (ok, owner_died; else it is not held). ok: notified; would_block/timed_out, interrupted; not_held; table_full: too many wait.
+    Status wait(Mutex& mutex, Patience& p, Status& again) noexcept;
+    // Wakes the n that have waited longest. not_held.
+    Status notify(Mutex& mutex, u32 n) noexcept;
+    u32 waiting() const noexcept;
+    static std::vector<std::string> validate(Member& m, u32 index);
+
+  private:
+    struct Body;
+    struct Place;
+    Place& place(u32 i) const noexcept;
+    u32 used() const noexcept;
+    Status take_place(u32& out) noexcept;
+    void wake(u32 n) noexcept;
+    bool is_dead_notified(u32 i, bool ask_the_kernel) noexcept;
+    void hand_over() noexcept;
+    Status sleep(Place& own, u32 stay, Patience& p) noexcept;
+    Member* m_ = nullptr;
+    Body* b_ = nullptr;
+    Handle lock_ = 0;
+    u32 places_ = 0;
+};
+
+}  // namespace onecopy

@@ -1,0 +1,74 @@
+#include "locks/event.hpp"
+
+namespace onecopy {
+
+struct Event::Body {
+    static constexpr u64 kMagic = 0x31'74'6e'65'76'65'63'6fULL;  // "ocevent1"
+    shm_atomic<u64> magic;
+    alignas(64) shm_atomic<u32> word;
+    EventCount changed;
+};
+
+namespace {
+constexpr u32 kSet = 1;
+}  // namespace
+
+Status Event::create(Member& m, Patience& p, Handle& out) noexcept {
+    Allocated block;
+    if (Status s = create_body(m, BodyKind::event, sizeof(Body), p, block); s != Status::ok) return s;
+    reinterpret_cast<Body*>(block.data)->magic.store_release(Body::kMagic);  // [body.magic]
+    out = handle_of(m, block.index);
+    return Status::ok;
+}
+
+Status Event::open(Member& m, Handle h, Event& out) noexcept {
+    Body* b = nullptr;
+    if (Status s = open_body(m, h, BodyKind::event, sizeof(Body), b); s != Status::ok) return s;
+    out.m_ = &m;
+    out.b_ = b;
+    return Status::ok;
+}
+
+Status Event::set() noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    u32 seen = b_->word.load();
+    while (!(seen & kSet)) {
+        if (!b_->word.cas(seen, (seen + 2) | kSet)) continue;  // COMMIT [event.word]
+        break;
+    }
+    notify_all(b_->changed);  // also if it was set: whoever set it may have died before the wake
+    return Status::ok;
+}
+
+Status Event::clear() noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    b_->word.fetch_and(~kSet);  // COMMIT
+    return Status::ok;
+}
+
+bool Event::is_set() const noexcept { return (b_->word.load() & kSet) != 0; }
+
+Status Event::wait(Patience& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    const u32 before = b_->word.load();  // [event.word]
+    if (before & kSet) return Status::ok;
+    auto released = [&] {
+        const u32 now = b_->word.load();
+        return (now & kSet) != 0 || now >> 1 != before >> 1;
+    };
+    return wait_for(
+        b_->changed, p,
+        [&] {
+            if (Status s = usable(*m_); s != Status::ok) return s;
+            return released() ? Status::ok : Status::would_block;
+        },
+        [&] { return released() || usable(*m_) != Status::ok; }, [] {});
+}
+
+std::vector<std::string> Event::validate(Member& m, u32 index) {
+    Event event;
+    if (open(m, handle_of(m, index), event) == Status::ok) return {};
+    return {"event " + std::to_string(index) + ": its fixed fields make no sense"};
+}
+
+}  // namespace onecopy

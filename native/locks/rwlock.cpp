@@ -1,0 +1,326 @@
+#include "locks/rwlock.hpp"
+
+#include <algorithm>
+
+namespace onecopy {
+
+struct RwLock::Body {
+    static constexpr u64 kMagic = 0x31'6b'63'6f'6c'77'72'6fULL;  // "orwlock1"
+    // line 0: fixed
+    shm_atomic<u64> magic;
+    shm_atomic<u32> prefer;
+    // line 1: writers
+    alignas(64) LockWord writer;
+    shm_atomic<u32> closed;  // tag of the writer for whom no reader may enter; 0: open
+    shm_atomic<u32> active;  // tag of the writer that is inside; 0: none
+    shm_atomic<u32> turn;    // fair: 1 while the readers that wait go before the next writer
+    shm_atomic<u32> pid;
+    shm_atomic<std::int64_t> since;
+    // line 2: sleepers
+    alignas(64) EventCount may_read;
+    EventCount drained;
+};
+
+namespace {
+
+constexpr u64 kReadersOffset = 192;
+
+// What this thread has of which lock: to let a reader read again without waiting for a writer that waits for it, and to refuse what would wait
+// for itself (also from a signal handler that runs while this thread waits to write). Keyed by handle and tag: a lock that is gone, or the
+// parent's before a fork, matches nothing.
+enum class Writing : u8 { no, waiting, inside };
+struct Has {
+    u64 pool;
+    Handle lock;
+    u32 tag;
+    u32 reads;
+    Writing writing;
+};
+thread_local std::vector<Has> this_thread_has;
+
+Has* find(const Member& m, Handle lock) noexcept {
+    const u64 pool = m.header().id[0];
+    for (Has& h : this_thread_has) {
+        if (h.lock == lock && h.pool == pool && h.tag == m.tag()) return &h;
+    }
+    return nullptr;
+}
+void remember(const Member& m, Handle lock, u32 reads, Writing writing) {
+    if (this_thread_has.size() >= 32) {  // locks held before a fork, or in a pool that was left and joined again
+        std::erase_if(this_thread_has, [&](const Has& h) { return h.pool == m.header().id[0] && h.tag != m.tag(); });
+    }
+    this_thread_has.push_back({m.header().id[0], lock, m.tag(), reads, writing});
+}
+void forget(const Member& m, Handle lock) noexcept {
+    Has* h = find(m, lock);
+    if (h == nullptr) return;
+    *h = this_thread_has.back();
+    this_thread_has.pop_back();
+}
+
+constexpr std::int64_t kLongestTurn = 100'000'000;  // ns that a writer lets the readers before it: they may be dead
+
+}  // namespace
+
+Status RwLock::create(Member& m, Prefer prefer, Patience& p, Handle& out) noexcept {
+    static_assert(sizeof(Body) == kReadersOffset);
+    if (prefer > Prefer::fair) return Status::bad_argument;
+    Allocated block;
+    const u64 bytes = kReadersOffset + Shares::bytes(m.geo().max_processes);
+    if (Status s = create_body(m, BodyKind::rwlock, bytes, p, block); s != Status::ok) return s;
+    auto& b = *reinterpret_cast<Body*>(block.data);
+    b.prefer.store_relaxed(static_cast<u32>(prefer));
+    b.magic.store_release(Body::kMagic);  // [body.magic]
+    out = handle_of(m, block.index);
+    return Status::ok;
+}
+
+Status RwLock::open(Member& m, Handle h, RwLock& out) noexcept {
+    Body* b = nullptr;
+    const u64 bytes = kReadersOffset + Shares::bytes(m.geo().max_processes);
+    if (Status s = open_body(m, h, BodyKind::rwlock, bytes, b); s != Status::ok) return s;
+    const u32 prefer = b->prefer.load_relaxed();
+    if (prefer > static_cast<u32>(Prefer::fair)) return Status::corrupt;
+    out.m_ = &m;
+    out.b_ = b;
+    out.handle_ = h;
+    out.readers_ = Shares(reinterpret_cast<unsigned char*>(b) + kReadersOffset, m.geo().max_processes);
+    out.prefer_ = static_cast<Prefer>(prefer);
+    return Status::ok;
+}
+
+// ---- readers -------------------------------------------------------------------------------------------------------------
+
+// The entry belongs to this process's threads alone; what stands there under another generation is a dead predecessor's.
+void RwLock::read_again() noexcept {
+    shm_atomic<u64>& entry = readers_[m_->slot];
+    u64 seen = entry.load();
+    while (!entry.cas(seen, Shares::word(Shares::own(*m_, seen) + 1, m_->gen))) {
+    }
+}
+
+void RwLock::count_out() noexcept {
+    shm_atomic<u64>& entry = readers_[m_->slot];
+    u64 seen = entry.load();
+    while (!entry.cas(seen, Shares::word(Shares::count(seen) - 1, m_->gen))) {
+    }
+    if (Shares::count(seen) == 1) notify(b_->drained);
+}
+
+bool RwLock::count_in() noexcept {
+    read_again();                                                   // [rwlock.closed/readers]
+    if (b_->closed.load() != 0) [[unlikely]] {
+        count_out();
+        return false;
+    }
+    if (prefer_ == Prefer::fair && b_->turn.load_relaxed() != 0) {
+        b_->turn.store(0);
+        notify(b_->drained);
+    }
+    return true;
+}
+
+Status RwLock::read(Patience& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (Has* h = find(*m_, handle_)) {
+        if (h->writing != Writing::no) return Status::deadlock;
+        read_again();  // a writer that waits, waits for us: no look at `closed`
+        ++h->reads;
+        return Status::ok;
+    }
+    if (!count_in()) [[unlikely]] {
+        if (Status s = read_slow(p); s != Status::ok) return s;
+    }
+    remember(*m_, handle_, 1, Writing::no);
+    return Status::ok;
+}
+
+[[gnu::noinline]] Status RwLock::read_slow(Patience& p) noexcept {
+    auto attempt = [&] {
+        if (Status s = usable(*m_); s != Status::ok) return s;
+        if (count_in()) return Status::ok;
+        return m_->passed(b_->closed.load()) ? take_over(p) : Status::would_block;
+    };
+    if (!p.may_wait()) {
+        const u32 closed = b_->closed.load();
+        return closed == 0 || m_->gone(closed) ? attempt() : Status::would_block;
+    }
+    return wait_for(
+        b_->may_read, p, attempt,
+        [&] {
+            const u32 closed = b_->closed.load();
+            return closed == 0 || m_->passed(closed) || usable(*m_) != Status::ok;
+        },
+        [&] {
+            if (const u32 closed = b_->closed.load(); closed != 0) m_->gone(closed);
+        });
+}
+
+// A reader has met a dead writer. Whatever that one was about, the lock becomes ours for writing first.
+Status RwLock::take_over(Patience& p) noexcept {
+    const Status taken = lock_at_once(b_->writer, *m_);
+    if (!good(taken)) return taken;  // somebody else is at it
+    if (b_->active.load() == 0) {
+        // It only waited, and readers may be inside: go to them.
+        read_again();
+        let_readers_in();
+        unlock(b_->writer);
+        return Status::ok;
+    }
+    return enter_as_writer(p);
+}
+
+Status RwLock::read_release() noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    Has* h = find(*m_, handle_);
+    if (h == nullptr || h->reads == 0) return Status::not_held;
+    if (--h->reads == 0) forget(*m_, handle_);
+    count_out();  // COMMIT
+    return Status::ok;
+}
+
+// ---- writers -------------------------------------------------------------------------------------------------------------
+
+// The slot of somebody who reads; kNoSlot: nobody.
+u32 RwLock::a_reader() const noexcept {
+    for (u32 slot = 0; slot < readers_.used(*m_); ++slot) {
+        if (reads(slot)) return slot;
+    }
+    return kNoSlot;
+}
+bool RwLock::reads(u32 slot) const noexcept {
+    const u64 w = readers_[slot].load();  // [rwlock.closed/readers]
+    return Shares::count(w) != 0 && !Shares::passed(*m_, slot, w);
+}
+
+void RwLock::let_readers_in() noexcept {
+    b_->closed.store(0);
+    notify_all(b_->may_read);
+}
+
+// fair, the writer's word held: readers whom the last writer has promised the next turn. It is over when one of them is inside.
+Status RwLock::wait_for_turn(Patience& p) noexcept {
+    const std::int64_t limit = os::monotonic_ns() + kLongestTurn;
+    return wait_for(
+        b_->drained, p,
+        [&] {
+            if (b_->turn.load() == 0) return Status::ok;
+            if (os::monotonic_ns() < limit) return Status::would_block;
+            b_->turn.store(0);
+            return Status::ok;
+        },
+        [&] { return b_->turn.load() == 0; }, [] {});
+}
+
+// The writer's word held: nobody reads, and no reader can enter.
+Status RwLock::close_and_drain(Patience& p) noexcept {
+    if (prefer_ == Prefer::fair && b_->turn.load() != 0) {
+        if (Status s = wait_for_turn(p); s != Status::ok) return s;
+    }
+    if (prefer_ != Prefer::reader) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
+    u32 blocker = kNoSlot;
+    auto attempt = [&] {
+        if ((blocker = a_reader()) != kNoSlot) return Status::would_block;
+        if (prefer_ != Prefer::reader) return Status::ok;
+        b_->closed.store(m_->tag());  // [rwlock.closed/readers]
+        if ((blocker = a_reader()) == kNoSlot) return Status::ok;
+        let_readers_in();
+        return Status::would_block;
+    };
+    const Status s = wait_for(b_->drained, p, attempt, [&] { return !reads(blocker); }, [&] { readers_.probe(*m_); });
+    return s == Status::would_block && readers_.probe(*m_) ? attempt() : s;  // who does not wait finds the dead, too
+}
+
+// The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever the word named: several may have died since.
+Status RwLock::enter_as_writer(Patience& p) noexcept {
+    const bool damaged = b_->active.load() != 0;
+    remember(*m_, handle_, 0, Writing::waiting);
+    const Status s = close_and_drain(p);
+    if (s != Status::ok) {
+        forget(*m_, handle_);
+        if (damaged) {
+            abandon();  // whoever comes next must hear of it instead of us
+        } else {
+            let_readers_in();
+            unlock(b_->writer);
+        }
+        return s;
+    }
+    if (damaged) died_ = b_->pid.load_relaxed();
+    b_->pid.store_relaxed(m_->own_row().pid.load_relaxed());
+    b_->since.store_relaxed(os::coarse_ns());
+    b_->active.store_release(m_->tag());  // COMMIT
+    find(*m_, handle_)->writing = Writing::inside;
+    return damaged ? Status::owner_died : Status::ok;
+}
+
+Status RwLock::write(Patience& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (find(*m_, handle_) != nullptr) return Status::deadlock;
+    const Status s = p.may_wait() ? lock(b_->writer, *m_, p) : lock_at_once(b_->writer, *m_);
+    return good(s) ? enter_as_writer(p) : s;
+}
+
+Status RwLock::write_release() noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    Has* h = find(*m_, handle_);
+    if (h == nullptr || h->writing != Writing::inside) return Status::not_held;
+    forget(*m_, handle_);
+    b_->active.store_release(0);
+    if (prefer_ == Prefer::fair && (b_->may_read.word.load() & 1u) != 0) b_->turn.store(1);
+    let_readers_in();  // COMMIT
+    unlock(b_->writer);
+    return Status::ok;
+}
+
+void RwLock::downgrade() noexcept {
+    Has* h = find(*m_, handle_);
+    if (h == nullptr || h->writing != Writing::inside) return;
+    read_again();
+    h->reads = 1;
+    h->writing = Writing::no;
+    b_->active.store_release(0);
+    let_readers_in();
+    unlock(b_->writer);
+}
+
+void RwLock::abandon() noexcept {
+    forget(*m_, handle_);
+    b_->active.store(kAbandoned);
+    b_->closed.store(kAbandoned);
+    const bool waiters = b_->writer.word.exchange(kAbandoned | kWaiters) & kWaiters;
+    if (waiters) os::futex_wake(b_->writer.word.word(), 1);
+    notify_all(b_->may_read);
+}
+
+// ---- looks ---------------------------------------------------------------------------------------------------------------
+
+bool RwLock::owner(Owner& out) const noexcept {
+    const u32 active = b_->active.load();
+    if (active == 0) return false;
+    out = {b_->pid.load_relaxed(), is_alive(*m_, active), b_->since.load_relaxed()};
+    return true;
+}
+
+u32 RwLock::readers() const noexcept {
+    u32 n = 0;
+    for (u32 slot = 0; slot < readers_.used(*m_); ++slot) {
+        const u64 w = readers_[slot].load();
+        if (Shares::count(w) != 0 && !Shares::passed(*m_, slot, w) && is_alive(*m_, make_tag(slot, Shares::gen(w)))) n += Shares::count(w);
+    }
+    return n;
+}
+
+std::vector<std::string> RwLock::validate(Member& m, u32 index) {
+    const std::string who = "rwlock " + std::to_string(index) + ": ";
+    RwLock lock;
+    if (open(m, handle_of(m, index), lock) != Status::ok) return {who + "its fixed fields make no sense"};
+    std::vector<std::string> out;
+    const u32 writer = lock.b_->writer.word.load() & ~kWaiters, closed = lock.b_->closed.load(), active = lock.b_->active.load();
+    if (!makes_sense(m, writer)) out.push_back(who + "its writer is no slot of the pool");
+    if (writer == 0 && (closed != 0 || active != 0)) out.push_back(who + "it is closed, and there is no writer");
+    if (active != 0 && closed == 0) out.push_back(who + "a writer is inside, but readers may enter");
+    return out;
+}
+
+}  // namespace onecopy

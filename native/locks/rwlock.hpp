@@ -1,0 +1,64 @@
+// Readers together, writers alone.
+//
+// Body (a block of kind rwlock):
+//   0    line 0  magic, prefer                             fixed
+//   64   line 1  writer (lock word), closed (tag), active (tag), turn, pid, since
+//   128  line 2  may_read, drained                         event counts
+//   192  readers[P]  count | generation                    Shares
+//
+// A reader counts itself in and then looks at `closed`; a writer closes and then looks at the readers. Both are sequentially consistent, so
+// one of them sees the other [rwlock.closed/readers].
+//
+// COMMITS: read: the entry. write: active := tag. release: the entry; closed := 0.
+#pragma once
+#include "locks/body.hpp"
+
+namespace onecopy {
+
+enum class Prefer : u32 { writer = 0, reader = 1, fair = 2 };
+
+class RwLock {
+  public:
+    static Status create(Member& m, Prefer prefer, Patience& p, Handle& out) noexcept;
+    static Status open(Member& m, Handle h, RwLock& out) noexcept;
+
+    // ok; would_block/timed_out, interrupted; deadlock: this thread writes.
+    // owner_died: a writer died inside. The caller holds the lock for WRITING, to look and repair alone; `downgrade` makes it the reader it wanted to be.
+    Status read(Patience& p) noexcept;
+    // ok, owner_died (and held); would_block/timed_out, interrupted; deadlock: this thread reads or writes.
+    Status write(Patience& p) noexcept;
+    // not_held: this thread does not have it that way.
+    Status read_release() noexcept;
+    Status write_release() noexcept;
+    void downgrade() noexcept;  // from writing to reading, with no writer in between
+    void abandon() noexcept;    // writing: free it so that the next one is told of a death again
+
+    Prefer prefer() const noexcept { return prefer_; }
+    bool owner(Owner& out) const noexcept;  // the writer; false: none
+    u32 readers() const noexcept;           // live ones, threads counted one by one
+    u32 died() const noexcept { return died_; }
+    static std::vector<std::string> validate(Member& m, u32 index);
+
+  private:
+    struct Body;
+    bool count_in() noexcept;  // false: it is closed, and we are out again
+    void count_out() noexcept;
+    void read_again() noexcept;
+    bool reads(u32 slot) const noexcept;
+    u32 a_reader() const noexcept;
+    void let_readers_in() noexcept;
+    Status read_slow(Patience& p) noexcept;
+    Status take_over(Patience& p) noexcept;
+    Status wait_for_turn(Patience& p) noexcept;
+    Status close_and_drain(Patience& p) noexcept;
+    Status enter_as_writer(Patience& p) noexcept;
+
+    Member* m_ = nullptr;
+    Body* b_ = nullptr;
+    Handle handle_ = 0;
+    Shares readers_;
+    Prefer prefer_ = Prefer::writer;
+    u32 died_ = 0;
+};
+
+}  // namespace onecopy

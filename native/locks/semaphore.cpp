@@ -1,0 +1,178 @@
+#include "locks/semaphore.hpp"
+
+#include <algorithm>
+
+namespace onecopy {
+
+struct Semaphore::Body {
+    static constexpr u64 kMagic = 0x31'61'6d'65'73'63'6f'6fULL;  // "oocsema1"
+    // line 0: fixed
+    shm_atomic<u64> magic;
+    shm_atomic<u64> initial;
+    shm_atomic<u32> flags;
+    // line 1: under the lock
+    alignas(64) LockWord lock;
+    shm_atomic<u64> value;  // derived
+    shm_atomic<u64> extra;
+    // line 2: sleepers
+    alignas(64) EventCount freed;
+    char pad[60];
+};
+
+namespace {
+constexpr u64 kHeldOffset = 192;
+constexpr u64 kMostExtra = u64{1} << 62;
+}  // namespace
+
+Status Semaphore::create(Member& m, u64 initial, u32 flags, Patience& p, Handle& out) noexcept {
+    static_assert(sizeof(Body) == kHeldOffset);
+    if (initial > kLargest) return Status::too_large;
+    Allocated block;
+    const u64 bytes = kHeldOffset + Shares::bytes(m.geo().max_processes);
+    if (Status s = create_body(m, BodyKind::semaphore, bytes, p, block); s != Status::ok) return s;
+    auto& b = *reinterpret_cast<Body*>(block.data);
+    b.initial.store_relaxed(initial);
+    b.value.store_relaxed(initial);
+    if (flags & kKeepsNothing) b.extra.store_relaxed(initial);
+    b.flags.store_relaxed(flags);
+    b.magic.store_release(Body::kMagic);  // [body.magic]
+    out = handle_of(m, block.index);
+    return Status::ok;
+}
+
+Status Semaphore::open(Member& m, Handle h, Semaphore& out) noexcept {
+    Body* b = nullptr;
+    const u64 bytes = kHeldOffset + Shares::bytes(m.geo().max_processes);
+    if (Status s = open_body(m, h, BodyKind::semaphore, bytes, b); s != Status::ok) return s;
+    const u64 initial = b->initial.load_relaxed();
+    if (initial > kLargest) return Status::corrupt;
+    out.m_ = &m;
+    out.b_ = b;
+    out.held_ = Shares(reinterpret_cast<unsigned char*>(b) + kHeldOffset, m.geo().max_processes);
+    out.initial_ = initial;
+    out.flags_ = b->flags.load_relaxed();
+    return Status::ok;
+}
+
+// ---- under the lock ------------------------------------------------------------------------------------------------------
+
+// Entries of the dead count until they are returned, here as everywhere: the sum is of what stands in the table.
+void Semaphore::recount() noexcept {
+    const u64 all = stock() + b_->extra.load_relaxed();
+    u64 taken = 0;
+    for (u32 slot = 0; slot < held_.used(*m_); ++slot) taken += Shares::count(held_[slot].load());
+    if (taken > all) return m_->mark_corrupt();
+    b_->value.store_release(all - taken);
+}
+
+// What those held that have gone is free again.
+void Semaphore::return_tokens() noexcept {
+    bool changed = false;
+    for (u32 slot = 0; slot < held_.used(*m_); ++slot) {
+        const u64 w = held_[slot].load();
+        if (Shares::count(w) == 0 || !Shares::passed(*m_, slot, w)) continue;
+        held_[slot].store_release(0);  // COMMIT
+        changed = true;
+    }
+    if (changed) recount();
+}
+
+// Our own token first, then one that another process took (it has handed it to us), and if nobody has any, it is a signal.
+void Semaphore::give_one_back() noexcept {
+    u32 from = m_->slot;
+    u64 w = held_[from].load();
+    if (Shares::own(*m_, w) == 0) {
+        for (from = 0; from < held_.used(*m_); ++from) {
+            w = held_[from].load();
+            if (Shares::count(w) != 0) break;
+        }
+    }
+    if (from < held_.used(*m_)) {
+        held_[from].store_release(Shares::word(Shares::count(w) - 1, Shares::gen(w)));  // COMMIT
+    } else {
+        b_->extra.store_release(b_->extra.load_relaxed() + 1);  // COMMIT
+    }
+    b_->value.store_release(b_->value.load_relaxed() + 1);
+}
+
+// Takes the lock; a dead owner may have died between a commit and the count of it.
+Status Semaphore::enter(Patience& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    const Status s = onecopy::enter(b_->lock, *m_, p);
+    if (s != Status::owner_died) return s;
+    recount();
+    return Status::ok;
+}
+
+Status Semaphore::try_acquire(Patience& p) noexcept {
+    if (Status s = enter(p); s != Status::ok) return s;
+    const u64 own = held_[m_->slot].load();
+    // Also before our own entry is written over one that a predecessor in this slot left.
+    if (b_->value.load_relaxed() == 0 || (Shares::count(own) != 0 && Shares::gen(own) != m_->gen)) return_tokens();
+    const u64 value = b_->value.load_relaxed();
+    if (value == 0) {
+        unlock(b_->lock);
+        return Status::would_block;
+    }
+    if (const u64 extra = b_->extra.load_relaxed(); extra != 0) {
+        b_->extra.store_release(extra - 1);  // COMMIT
+    } else {
+        shm_atomic<u64>& entry = held_[m_->slot];
+        entry.store_release(Shares::word(Shares::own(*m_, entry.load()) + 1, m_->gen));  // COMMIT
+    }
+    b_->value.store_release(value - 1);
+    unlock(b_->lock);
+    return Status::ok;
+}
+
+// ---- for callers ---------------------------------------------------------------------------------------------------------
+
+Status Semaphore::acquire(Patience& p) noexcept {
+    Status s = try_acquire(p);
+    if (s != Status::would_block) return s;
+    if (!p.may_wait()) return held_.probe(*m_) ? try_acquire(p) : s;
+    return wait_for(
+        b_->freed, p, [&] { return try_acquire(p); }, [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },
+        [&] { held_.probe(*m_); });
+}
+
+Status Semaphore::release(u64 n, Patience& outer) noexcept {
+    Inner p(outer);  // what one has is given back, whatever the caller's patience
+    if (Status s = enter(p); s != Status::ok) return s;
+    Status s = Status::ok;
+    if ((flags_ & kBounded) != 0 && b_->value.load_relaxed() + n > initial_) s = Status::not_held;
+    if (n > kLargest || b_->extra.load_relaxed() + n > kMostExtra) s = Status::too_large;
+    for (u64 i = 0; s == Status::ok && i < n; ++i) give_one_back();
+    unlock(b_->lock);
+    if (s == Status::ok) notify(b_->freed, static_cast<int>(n));
+    return s;
+}
+
+Status Semaphore::value(u64& out, Patience& p) noexcept {
+    if (Status s = enter(p); s != Status::ok) return s;
+    return_tokens();
+    out = b_->value.load_relaxed();
+    unlock(b_->lock);
+    return Status::ok;
+}
+
+std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
+    const std::string who = "semaphore " + std::to_string(index) + ": ";
+    Semaphore sem;
+    if (open(m, handle_of(m, index), sem) != Status::ok) return {who + "its fixed fields make no sense"};
+    Stubborn outer;
+    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (sem.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
+    std::vector<std::string> out;
+    u64 taken = 0;
+    for (u32 slot = 0; slot < m.geo().max_processes; ++slot) taken += Shares::count(sem.held_[slot].load());
+    const u64 all = sem.stock() + sem.b_->extra.load_relaxed(), value = sem.b_->value.load_relaxed();
+    if (taken + value != all) {
+        out.push_back(who + std::to_string(all) + " tokens, of which " + std::to_string(taken) + " are held and " + std::to_string(value) + " free");
+    }
+    if ((sem.flags_ & kBounded) != 0 && value > sem.initial_) out.push_back(who + "more is free than there ever was");
+    unlock(sem.b_->lock);
+    return out;
+}
+
+}  // namespace onecopy

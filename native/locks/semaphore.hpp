@@ -1,0 +1,53 @@
+// A counter of tokens that knows who took them.
+//
+// Body (a block of kind semaphore):
+//   0    line 0  magic, initial, flags                          fixed
+//   64   line 1  lock, value (derived), extra
+//   128  line 2  freed                                          event count
+//   192  held[P]  count | generation                            Shares
+//
+//   value = initial + extra - sum of held
+//
+// `extra` are releases beyond what anybody had taken: signals. They are taken first, and who takes one holds nothing. A token of the initial
+// value is held by the process that took it, until it gives it back, somebody else gives one back for it, or it dies: then it is free again.
+//
+// COMMITS: acquire: extra -= 1, or held[me] += 1. release: held[me] -= 1, or held[other] -= 1, or extra += 1. A death: held[it] := 0.
+#pragma once
+#include "locks/body.hpp"
+
+namespace onecopy {
+
+class Semaphore {
+  public:
+    static constexpr u64 kLargest = 0x7fffffff;
+    enum Flags : u32 {
+        kBounded = 1,
+        kKeepsNothing = 2,  // all tokens are signals: nobody holds any, and what the dead took stays taken
+    };
+    static Status create(Member& m, u64 initial, u32 flags, Patience& p, Handle& out) noexcept;
+    static Status open(Member& m, Handle h, Semaphore& out) noexcept;
+
+    Status acquire(Patience& p) noexcept;          // ok; would_block/timed_out, interrupted
+    Status release(u64 n, Patience& p) noexcept;   // not_held: bounded, and more than the initial value; too_large
+    Status value(u64& out, Patience& p) noexcept;  // how many could be taken now
+    u64 initial() const noexcept { return initial_; }
+    u32 flags() const noexcept { return flags_; }
+    static std::vector<std::string> validate(Member& m, u32 index);
+
+  private:
+    struct Body;
+    u64 stock() const noexcept { return flags_ & kKeepsNothing ? 0 : initial_; }  // tokens that somebody may hold
+    Status enter(Patience& p) noexcept;
+    void return_tokens() noexcept;
+    void recount() noexcept;
+    void give_one_back() noexcept;
+    Status try_acquire(Patience& p) noexcept;
+
+    Member* m_ = nullptr;
+    Body* b_ = nullptr;
+    Shares held_;
+    u64 initial_ = 0;
+    u32 flags_ = 0;
+};
+
+}  // namespace onecopy
