@@ -161,9 +161,16 @@ PyObject* raise_status(Status s, const char* what) noexcept {
             return nullptr;
         case Status::system_error:
             return PyErr_SetFromErrno(PyExc_OSError);
+        case Status::deadlock:
+            PyErr_Format(PyExc_RuntimeError, "%s: this thread would wait for itself", what);
+            return nullptr;
+        case Status::not_held:
+            PyErr_Format(PyExc_RuntimeError, "%s is not held", what);
+            return nullptr;
         case Status::ok:
         case Status::owner_died:
         case Status::exists:
+        case Status::broken:
             break;
     }
     PyErr_Format(PyExc_SystemError, "%s: unexpected status %d", what, static_cast<int>(s));

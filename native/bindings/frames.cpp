@@ -182,11 +182,8 @@ PyObject* number(u64 n) noexcept {
 
 }  // namespace
 
-Channel* as_frames(PyObject* object) noexcept {
-    return channel_of<FramesObject>(object);
-}
-
 void bind_frames(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<FramesObject>);
     nb::class_<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
                              "Frames in a pool; see `onecopy.Frames`.")
         .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("shape"),

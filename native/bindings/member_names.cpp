@@ -8,8 +8,8 @@ namespace {
 
 // A name as the directory wants it. False with an exception set.
 bool name_of(PyObject* object, u32 kind, bool store, std::string_view& out) noexcept {
-    if (kind < 1 || kind > 5) {
-        PyErr_SetString(PyExc_ValueError, "kind: 1 (object) to 5 (array)");
+    if (kind < 1 || kind > kNameKinds) {
+        PyErr_Format(PyExc_ValueError, "kind: 1 (object) to %u", kNameKinds);
         return false;
     }
     if (!PyUnicode_Check(object)) {

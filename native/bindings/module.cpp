@@ -9,6 +9,7 @@
 #include "base/crash_point.hpp"
 #include "bindings/codec.hpp"
 #include "bindings/member.hpp"
+#include "bindings/sync.hpp"
 #include "recovery/recovery.hpp"
 
 namespace onecopy::py {
@@ -69,6 +70,12 @@ static void bind(nb::module_& m) {
     bind_queue(m);
     bind_stream(m);
     bind_frames(m);
+    bind_mutex(m);
+    bind_rwlock(m);
+    bind_semaphore(m);
+    bind_event(m);
+    bind_condition(m);
+    bind_barrier(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);

@@ -4,6 +4,10 @@
 
 #include <nanobind/nanobind.h>
 
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "bindings/errors.hpp"
 #include "bindings/patience.hpp"
 #include "bindings/pool.hpp"
@@ -97,9 +101,9 @@ Channel* channel_of(PyObject* object) noexcept {
                ? static_cast<Channel*>(nb::inst_ptr<T>(object))
                : nullptr;
 }
-Channel* as_queue(PyObject* object) noexcept;
-Channel* as_stream(PyObject* object) noexcept;
-Channel* as_frames(PyObject* object) noexcept;
+// Each class that is a channel adds its `channel_of` here.
+using AsChannel = Channel* (*)(PyObject*) noexcept;
+std::vector<AsChannel>& channel_kinds() noexcept;
 
 // What Python passes as `hold` (None: make a new one) and `member`. False: an exception is set.
 bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& create) noexcept;

@@ -94,6 +94,18 @@ bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& crea
     return static_cast<bool>(channel.held);
 }
 
+std::vector<AsChannel>& channel_kinds() noexcept {
+    static auto& all = *new std::vector<AsChannel>;
+    return all;
+}
+
+static Channel* channel_behind(PyObject* object) noexcept {
+    for (AsChannel as_channel : channel_kinds()) {
+        if (Channel* channel = as_channel(object)) return channel;
+    }
+    return nullptr;
+}
+
 Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
     const Held* held = nullptr;
     if (is_ref(object)) {
@@ -102,8 +114,7 @@ Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
     } else if (nb::isinstance<HoldObject>(object)) {
         held = &nb::inst_ptr<HoldObject>(object)->held;
         handle = nb::inst_ptr<HoldObject>(object)->handle;
-    } else if (Channel* c = as_queue(object); c != nullptr || (c = as_stream(object)) != nullptr ||
-                                              (c = as_frames(object)) != nullptr) {
+    } else if (Channel* c = channel_behind(object)) {
         held = &c->held;
         handle = c->handle;
     } else if (LeaseObject* lease = lease_behind(object); lease != nullptr) {

@@ -342,11 +342,8 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 
 }  // namespace
 
-Channel* as_queue(PyObject* object) noexcept {
-    return channel_of<QueueObject>(object);
-}
-
 void bind_queue(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<QueueObject>);
     const auto block = nb::arg("block").none();
     nb::class_<QueueObject>(m, "QueueBase", nb::is_weak_referenceable(),
                             "A queue in a pool; see `onecopy.Queue`.")

@@ -196,11 +196,8 @@ PyObject* number(u64 n) noexcept {
 
 }  // namespace
 
-Channel* as_stream(PyObject* object) noexcept {
-    return channel_of<StreamObject>(object);
-}
-
 void bind_stream(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<StreamObject>);
     nb::class_<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
                                    "A subscription to a stream, of this process.")
         .def(

@@ -149,6 +149,7 @@ Status Semaphore::release(u64 n, Patience& outer) noexcept {
 }
 
 Status Semaphore::value(u64& out, Patience& p) noexcept {
+    held_.probe(*m_);  // somebody wants to know: look who is dead
     if (Status s = enter(p); s != Status::ok) return s;
     return_tokens();
     out = b_->value.load_relaxed();

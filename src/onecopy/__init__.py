@@ -23,12 +23,27 @@ from onecopy.errors import (
     Untrusted,
 )
 from onecopy.frames import Frames
+from onecopy.locks import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    RWLock,
+    Semaphore,
+)
 from onecopy.pool import Pool, PoolStats
 from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "Frames",
+    "Lock",
     "Message",
     "OneCopyError",
     "OwnerDied",
@@ -41,7 +56,10 @@ __all__ = [
     "PoolStats",
     "PoolVersionError",
     "Queue",
+    "RLock",
+    "RWLock",
     "Ref",
+    "Semaphore",
     "SharedArray",
     "ShutDown",
     "StaleRef",

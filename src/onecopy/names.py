@@ -27,6 +27,14 @@ class Kind(IntEnum):
     STREAM = 3
     FRAMES = 4
     ARRAY = 5
+    LOCK = 6
+    RLOCK = 7
+    RWLOCK = 8
+    SEMAPHORE = 9
+    BOUNDED_SEMAPHORE = 10
+    EVENT = 11
+    CONDITION = 12
+    BARRIER = 13
 
 
 def checked_name(name: object) -> str:

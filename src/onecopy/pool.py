@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths
 from onecopy.errors import OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
+from onecopy.locks.factory import LockFactory
 from onecopy.names import Kind, agree, checked_name, open_or_create
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "PoolStats"]
 
-_Part = TypeVar("_Part", Queue, Stream, Frames)
+_Part = TypeVar("_Part", bound="_Detachable")
 
 DEFAULT_PROCESSES = 256
 _MOST_PROCESSES = 512
@@ -36,6 +37,12 @@ _SAME_SIZE = (
     2 << 20
 )  # bytes by which a pool may be larger than asked for: it is made of whole extents
 _ROUNDS = 100  # of "it is not there: make it; it is there: open it"
+
+
+class _Detachable(Protocol):
+    """A queue, a lock, or whatever else this process can let go of."""
+
+    def detach(self) -> None: ...
 
 
 class PoolStats(NamedTuple):
@@ -79,8 +86,8 @@ class PoolStats(NamedTuple):
     committed: int
 
 
-class Pool(MutableMapping[str, Any]):
-    """A piece of shared memory in which objects, arrays, queues, streams and frames live.
+class Pool(LockFactory, MutableMapping[str, Any]):
+    """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
     ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one,
     and `open` on finding one. Any process of the same user may join: by the name, or by getting the
@@ -248,7 +255,7 @@ class Pool(MutableMapping[str, Any]):
         self._member: Member | None = member
         self._id = member.id
         self._name = paths.pool_name(member.path)
-        self._parts: WeakSet[Queue | Stream | Frames] = WeakSet()
+        self._parts: WeakSet[_Detachable] = WeakSet()
 
     def _check_size(self, asked: int | None) -> None:
         existing = self.member.capacity

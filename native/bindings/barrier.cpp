@@ -1,0 +1,133 @@
+#include "locks/barrier.hpp"
+
+#include "bindings/sync.hpp"
+
+namespace onecopy::py {
+namespace {
+
+constexpr const char* kWhat = "the barrier";
+
+using BarrierObject = SyncObject<Barrier>;
+
+bool usable(const BarrierObject& o) noexcept {
+    return o.usable(kWhat);
+}
+
+PyObject* raise_broken(const BarrierObject& o) noexcept {
+    PyObject* module = PyImport_ImportModule("threading");
+    PyObject* type =
+        module == nullptr ? nullptr : PyObject_GetAttrString(module, "BrokenBarrierError");
+    Py_XDECREF(module);
+    if (type == nullptr) return nullptr;
+    if (const u32 pid = o.sync.culprit(); o.sync.is_broken() && pid != 0) {
+        PyErr_Format(type,
+                     "process %u died while it waited at the barrier, which cannot fill any more; "
+                     "reset() makes it usable again",
+                     pid);
+    } else {
+        PyErr_SetNone(type);
+    }
+    Py_DECREF(type);
+    return nullptr;
+}
+
+// What threading.Barrier does: whoever comes last runs the action and lets the others go.
+PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Barrier::Arrival mine;
+    Status s;
+    {
+        GilPatience p(deadline);
+        s = o.sync.arrive(p, mine);
+    }
+    if (s == Status::timed_out || s == Status::would_block) {
+        o.sync.abort();
+        return raise_broken(o);
+    }
+    if (s == Status::broken) return raise_broken(o);
+    if (s != Status::ok) return raise_status(s, kWhat);
+    if (mine.trips) {
+        if (action != Py_None) {
+            PyObject* answer = PyObject_CallNoArgs(action);
+            if (answer == nullptr) {
+                SavedError error;
+                o.sync.abort();
+                error.restore();
+                return nullptr;
+            }
+            Py_DECREF(answer);
+        }
+        s = o.sync.trip(mine);
+    } else {
+        GilPatience p(deadline);
+        s = o.sync.wait(p, mine);
+    }
+    if (s == Status::ok) return PyLong_FromUnsignedLong(mine.index);
+    if (s == Status::broken || s == Status::timed_out || s == Status::would_block)
+        return raise_broken(o);
+    return raise_status(s, kWhat);
+}
+
+PyObject* done(const BarrierObject& o, Status s) noexcept {
+    static_cast<void>(o);
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, kWhat);
+}
+
+}  // namespace
+
+void bind_barrier(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<BarrierObject>);
+    nb::class_<BarrierObject> type(m, "BarrierBase", nb::is_weak_referenceable(),
+                                   "A barrier in a pool; see `onecopy.Barrier`.");
+    type.def(
+            "__init__",
+            [](BarrierObject* self, nb::handle hold, nb::handle member, u32 parties) {
+                construct_sync(self, hold, member, kWhat,
+                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                                   return Barrier::create(core, parties, p, out);
+                               });
+            },
+            nb::arg("hold").none(), nb::arg("member"), nb::arg("parties"),
+            nb::sig("def __init__(self, hold: Hold | None, member: Member, parties: int) -> None"))
+        .def(
+            "wait_and_do",
+            [](BarrierObject& o, nb::handle action, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(lock_deadline(Py_True, timeout.ptr(), deadline)
+                                  ? wait(o, action.ptr(), deadline)
+                                  : nullptr);
+            },
+            nb::arg("action").none(), nb::arg("timeout").none(),
+            nb::sig("def wait_and_do(self, action: collections.abc.Callable[[], object] | None, "
+                    "timeout: float | None) -> int"))
+        .def(
+            "abort",
+            [](BarrierObject& o) noexcept {
+                return result(usable(o) ? done(o, o.sync.abort()) : nullptr);
+            },
+            nb::sig("def abort(self) -> None"), "Break the barrier: all who wait get an error.")
+        .def(
+            "reset",
+            [](BarrierObject& o) noexcept {
+                return result(usable(o) ? done(o, o.sync.reset()) : nullptr);
+            },
+            nb::sig("def reset(self) -> None"),
+            "Make it empty and whole again; who waits gets an error.")
+        .def_prop_ro("parties", [](BarrierObject& o) noexcept { return o.sync.parties(); })
+        .def_prop_ro(
+            "n_waiting",
+            [](BarrierObject& o) noexcept {
+                return result(usable(o) ? PyLong_FromUnsignedLong(o.sync.waiting()) : nullptr);
+            },
+            nb::sig("def n_waiting(self) -> int"), "How many wait now.")
+        .def_prop_ro(
+            "broken",
+            [](BarrierObject& o) noexcept {
+                return result(usable(o) ? PyBool_FromLong(o.sync.is_broken()) : nullptr);
+            },
+            nb::sig("def broken(self) -> bool"), "Whether it is broken.");
+    bind_channel<BarrierObject>(type, kWhat);
+}
+
+}  // namespace onecopy::py

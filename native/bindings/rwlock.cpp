@@ -1,0 +1,193 @@
+#include "locks/rwlock.hpp"
+
+#include "bindings/sync.hpp"
+
+namespace onecopy::py {
+namespace {
+
+constexpr const char* kWhat = "the lock";
+
+struct RwLockObject : SyncObject<RwLock> {
+    OnDeath on_death;
+};
+
+bool usable(const RwLockObject& o) noexcept {
+    return o.usable(kWhat);
+}
+
+PyObject* refuse(bool write) noexcept {
+    PyErr_SetString(PyExc_RuntimeError,
+                    write ? "this thread has the lock already and would wait for itself: a reader "
+                            "cannot become a writer. Release the read lock first, take the write "
+                            "lock, and look again at what you read"
+                          : "this thread has the lock for writing, and may read under it; taking it "
+                            "for reading as well would wait for itself");
+    return nullptr;
+}
+
+PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
+    RwLockObject& o = *nb::inst_ptr<RwLockObject>(self);
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Status s;
+    {
+        GilPatience p(deadline);
+        s = write ? o.sync.write(p) : o.sync.read(p);
+    }
+    if (s == Status::ok) [[likely]]
+        return Py_NewRef(Py_True);
+    if (s == Status::deadlock) return refuse(write);
+    if (s != Status::owner_died) return yes_or_no(s, kWhat);
+    // Held for writing now, also by who wanted to read.
+    const bool dealt_with = o.on_death.tell(self, o.sync.died());
+    if (write) return dealt_with ? Py_NewRef(Py_True) : nullptr;
+    if (dealt_with) {
+        o.sync.downgrade();
+        return Py_NewRef(Py_True);
+    }
+    // A reader cannot repair: it gets nothing, and the next one is told again.
+    o.sync.abandon();
+    return nullptr;
+}
+
+PyObject* release(RwLockObject& o, bool write) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    const Status s = write ? o.sync.write_release() : o.sync.read_release();
+    if (s == Status::ok) [[likely]]
+        return Py_NewRef(Py_None);
+    if (s != Status::not_held) return raise_status(s, kWhat);
+    PyErr_Format(PyExc_RuntimeError, "this thread does not have the lock for %s",
+                 write ? "writing" : "reading");
+    return nullptr;
+}
+
+// One side of a lock, as an object to use with `with`: it refers to the lock and has no state.
+struct SideObject {
+    PyObject* lock = nullptr;
+    PyObject* timeout = nullptr;
+    bool write = false;
+    SideObject() = default;
+    SideObject(const SideObject&) = delete;
+    SideObject& operator=(const SideObject&) = delete;
+    ~SideObject() {
+        Py_XDECREF(lock);
+        Py_XDECREF(timeout);
+    }
+};
+
+PyObject* side(nb::handle lock, bool write, nb::handle timeout) noexcept {
+    PyObject* object = nb::inst_alloc(nb::type<SideObject>()).release().ptr();
+    if (object == nullptr) return nullptr;
+    auto* s = new (nb::inst_ptr<SideObject>(object)) SideObject;
+    nb::inst_mark_ready(object);
+    s->lock = Py_NewRef(lock.ptr());
+    s->timeout = Py_NewRef(timeout.ptr());
+    s->write = write;
+    return object;
+}
+
+PyObject* enter(SideObject& s) noexcept {
+    std::int64_t deadline = Patience::kForever;
+    if (s.timeout != Py_None && !lock_deadline(Py_True, s.timeout, deadline)) return nullptr;
+    PyObject* got = acquire(s.lock, s.write, deadline);
+    if (got != Py_False) return got;
+    Py_DECREF(got);
+    PyErr_Format(PyExc_TimeoutError, "the lock could not be taken for %s within %S seconds",
+                 s.write ? "writing" : "reading", s.timeout);
+    return nullptr;
+}
+
+}  // namespace
+
+void bind_rwlock(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<RwLockObject>);
+    nb::class_<SideObject>(m, "RWSide", "The reading or the writing side of an RWLock.")
+        .def(
+            "acquire",
+            [](SideObject& s, nb::handle wait, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(lock_deadline(wait.ptr(), timeout.ptr(), deadline)
+                                  ? acquire(s.lock, s.write, deadline)
+                                  : nullptr);
+            },
+            nb::arg("block").none() = true, nb::arg("timeout") = nb::none(),
+            nb::sig(
+                "def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
+            "Take this side; False: not in time.")
+        .def(
+            "release",
+            [](SideObject& s) noexcept {
+                return result(release(*nb::inst_ptr<RwLockObject>(s.lock), s.write));
+            },
+            nb::sig("def release(self) -> None"), "Give it back, in the thread that took it.")
+        .def(
+            "__enter__", [](SideObject& s) noexcept { return result(enter(s)); },
+            nb::sig("def __enter__(self) -> bool"))
+        .def(
+            "__exit__",
+            [](SideObject& s, nb::handle, nb::handle, nb::handle) noexcept {
+                return result(release(*nb::inst_ptr<RwLockObject>(s.lock), s.write));
+            },
+            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
+            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
+                    "None, traceback: types.TracebackType | None) -> None"));
+
+    nb::class_<RwLockObject> type(m, "RWLockBase", nb::is_weak_referenceable(),
+                                  nb::type_slots(collectable<RwLockObject>()),
+                                  "A reader-writer lock in a pool; see `onecopy.RWLock`.");
+    type.def(
+            "__init__",
+            [](RwLockObject* self, nb::handle hold, nb::handle member, u32 prefer,
+               nb::handle on_death) {
+                construct_sync(self, hold, member, kWhat,
+                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                                   return RwLock::create(core, static_cast<Prefer>(prefer), p,
+                                                         out);
+                               });
+                self->on_death.set(on_death.ptr());
+            },
+            nb::arg("hold").none(), nb::arg("member"), nb::arg("prefer"), nb::arg("on_death"),
+            nb::sig("def __init__(self, hold: Hold | None, member: Member, prefer: int, on_death: "
+                    "collections.abc.Callable[[typing.Any, int], object]) -> None"))
+        .def(
+            "read",
+            [](nb::handle_t<RwLockObject> self, nb::handle timeout) noexcept {
+                return result(side(self, false, timeout));
+            },
+            nb::arg("timeout") = nb::none(),
+            nb::sig("def read(self, timeout: float | None = None) -> RWSide"),
+            "The reading side, for `with`, or to acquire and release.")
+        .def(
+            "write",
+            [](nb::handle_t<RwLockObject> self, nb::handle timeout) noexcept {
+                return result(side(self, true, timeout));
+            },
+            nb::arg("timeout") = nb::none(),
+            nb::sig("def write(self, timeout: float | None = None) -> RWSide"),
+            "The writing side, for `with`, or to acquire and release.")
+        .def(
+            "abandon", [](RwLockObject& o) noexcept { o.sync.abandon(); },
+            "Held for writing: give it back so that the next one is told of a death.")
+        .def_prop_ro("prefer",
+                     [](RwLockObject& o) noexcept { return static_cast<u32>(o.sync.prefer()); })
+        .def_prop_ro(
+            "readers",
+            [](RwLockObject& o) noexcept {
+                return result(usable(o) ? PyLong_FromUnsignedLong(o.sync.readers()) : nullptr);
+            },
+            nb::sig("def readers(self) -> int"), "How many read now, in processes that live.")
+        .def_prop_ro(
+            "owner_info",
+            [](RwLockObject& o) noexcept {
+                Owner who;
+                if (!usable(o)) return result(nullptr);
+                return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
+                                                : Py_NewRef(Py_None));
+            },
+            nb::sig("def owner_info(self) -> tuple[int, bool, float] | None"),
+            "Who writes: pid, whether it lives, seconds since it began.");
+    bind_channel<RwLockObject>(type, kWhat);
+}
+
+}  // namespace onecopy::py

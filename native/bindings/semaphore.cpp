@@ -1,0 +1,118 @@
+#include "locks/semaphore.hpp"
+
+#include "bindings/sync.hpp"
+
+namespace onecopy::py {
+namespace {
+
+constexpr const char* kWhat = "the semaphore";
+
+using SemaphoreObject = SyncObject<Semaphore>;
+
+bool usable(const SemaphoreObject& o) noexcept {
+    return o.usable(kWhat);
+}
+
+PyObject* acquire(SemaphoreObject& o, std::int64_t deadline) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Status s;
+    {
+        GilPatience p(deadline);
+        s = o.sync.acquire(p);
+    }
+    return yes_or_no(s, kWhat);
+}
+
+PyObject* release(SemaphoreObject& o, Py_ssize_t n) noexcept {
+    if (!usable(o)) return nullptr;
+    if (n < 1) {
+        PyErr_SetString(PyExc_ValueError, "n must be one or more");
+        return nullptr;
+    }
+    Using call(o);
+    Status s;
+    {
+        GilPatience p;
+        s = o.sync.release(static_cast<u64>(n), p);
+    }
+    if (s == Status::ok) [[likely]]
+        return Py_NewRef(Py_None);
+    if (s == Status::not_held) {
+        PyErr_SetString(PyExc_ValueError, "Semaphore released too many times");
+        return nullptr;
+    }
+    if (s == Status::too_large) {
+        PyErr_SetString(PyExc_ValueError, "n is too large");
+        return nullptr;
+    }
+    return raise_status(s, kWhat);
+}
+
+PyObject* value(SemaphoreObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    u64 n = 0;
+    Status s;
+    {
+        GilPatience p;
+        s = o.sync.value(n, p);
+    }
+    return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_status(s, kWhat);
+}
+
+}  // namespace
+
+void bind_semaphore(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<SemaphoreObject>);
+    nb::class_<SemaphoreObject> type(m, "SemaphoreBase", nb::is_weak_referenceable(),
+                                     "A semaphore in a pool; see `onecopy.Semaphore`.");
+    type.def(
+            "__init__",
+            [](SemaphoreObject* self, nb::handle hold, nb::handle member, u64 initial, u32 flags) {
+                construct_sync(self, hold, member, kWhat,
+                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                                   return Semaphore::create(core, initial, flags, p, out);
+                               });
+            },
+            nb::arg("hold").none(), nb::arg("member"), nb::arg("initial"), nb::arg("flags"),
+            nb::sig("def __init__(self, hold: Hold | None, member: Member, initial: int, flags: "
+                    "int) -> None"))
+        .def(
+            "acquire",
+            [](SemaphoreObject& o, nb::handle wait, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(lock_deadline(wait.ptr(), timeout.ptr(), deadline)
+                                  ? acquire(o, deadline)
+                                  : nullptr);
+            },
+            nb::arg("block").none() = true, nb::arg("timeout") = nb::none(),
+            nb::sig(
+                "def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
+            "Take a token; False: none came in time.")
+        .def(
+            "release",
+            [](SemaphoreObject& o, Py_ssize_t n) noexcept { return result(release(o, n)); },
+            nb::arg("n") = 1, nb::sig("def release(self, n: int = 1) -> None"),
+            "Give tokens back.")
+        .def(
+            "__enter__",
+            [](SemaphoreObject& o) noexcept { return result(acquire(o, Patience::kForever)); },
+            nb::sig("def __enter__(self) -> bool"))
+        .def(
+            "__exit__",
+            [](SemaphoreObject& o, nb::handle, nb::handle, nb::handle) noexcept {
+                return result(release(o, 1));
+            },
+            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
+            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
+                    "None, traceback: types.TracebackType | None) -> None"))
+        .def(
+            "get_value", [](SemaphoreObject& o) noexcept { return result(value(o)); },
+            nb::sig("def get_value(self) -> int"), "How many tokens could be taken now.")
+        .def_prop_ro("initial", [](SemaphoreObject& o) noexcept { return o.sync.initial(); })
+        .def_prop_ro("flags", [](SemaphoreObject& o) noexcept { return o.sync.flags(); });
+    bind_channel<SemaphoreObject>(type, kWhat);
+}
+
+}  // namespace onecopy::py

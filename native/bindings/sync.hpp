@@ -1,0 +1,133 @@
+// What the classes of locks and their friends have in common.
+#pragma once
+#include "bindings/objects.hpp"
+
+namespace onecopy::py {
+
+template <class Core>
+struct SyncObject : Channel {
+    Core sync;
+};
+
+// The core's `create` or `open`, in a constructor; `what` as in "the lock". Throws what Python shall see.
+template <class Object, class Create>
+void construct_sync(Object* self, nb::handle hold, nb::handle member, const char* what,
+                    Create create_it) {
+    auto fresh = std::make_unique<Object>();
+    bool create = false;
+    check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
+    Status s = Status::ok;
+    if (create) {
+        GilPatience p;
+        s = create_it(fresh->core(), p, fresh->handle);
+    }
+    if (s == Status::ok) {
+        if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
+        s = decltype(fresh->sync)::open(fresh->core(), fresh->handle, fresh->sync);
+        if (s == Status::bad_argument) {
+            PyErr_Format(PyExc_ValueError, "the block is not %s", what);
+            throw nb::python_error();
+        }
+    }
+    if (s != Status::ok) {
+        raise_status(s, what, fresh->pool, 4096);
+        throw nb::python_error();
+    }
+    new (self) Object(std::move(*fresh));
+}
+
+// `handle`, `member` and `detach`, which every channel has.
+template <class Object, class Class>
+void bind_channel(Class& type, const char* what) {
+    type.def(
+            "detach", [](Object& o) noexcept { o.detach(); }, "Let go of it in this process.")
+        .def_prop_ro(
+            "handle", [](Object& o) noexcept { return o.handle; }, "Its number in the pool.")
+        .def_prop_ro(
+            "member",
+            [what](Object& o) noexcept {
+                return result(o.usable(what) ? member_object(o.pool) : nullptr);
+            },
+            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+}
+
+// True, False (not in time), or an exception: what `acquire` and `wait` of the standard library's
+// locks answer.
+inline PyObject* yes_or_no(Status s, const char* what) noexcept {
+    if (s == Status::ok) [[likely]]
+        return Py_NewRef(Py_True);
+    if (s == Status::timed_out || s == Status::would_block) return Py_NewRef(Py_False);
+    return raise_status(s, what);
+}
+
+// As multiprocessing understands them: None waits for ever, what is negative does not wait.
+inline bool lock_deadline(PyObject* block, PyObject* timeout, std::int64_t& out) noexcept {
+    if (block != Py_True) {
+        const int yes = PyObject_IsTrue(block);
+        if (yes < 0) return false;
+        if (yes == 0) {
+            out = kNoWait;
+            return true;
+        }
+    }
+    if (timeout != Py_None) {
+        const double seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1.0 && PyErr_Occurred()) return false;
+        if (seconds < 0) {
+            out = kNoWait;
+            return true;
+        }
+    }
+    return deadline_of(timeout, out);
+}
+
+// (pid, alive, seconds since it took the lock).
+PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
+
+// The Python callable that is told of a death, kept by a lock's object. It may refer back to the
+// lock: the garbage collector knows.
+struct OnDeath {
+    PyObject* callable = nullptr;
+    OnDeath() = default;
+    OnDeath(OnDeath&& other) noexcept : callable(std::exchange(other.callable, nullptr)) {}
+    OnDeath(const OnDeath&) = delete;
+    OnDeath& operator=(const OnDeath&) = delete;
+    ~OnDeath() { Py_CLEAR(callable); }
+    void set(PyObject* object) noexcept { Py_XSETREF(callable, Py_NewRef(object)); }
+    // Calls it with the lock and the pid; false with an exception set.
+    bool tell(PyObject* lock, u32 pid) const noexcept {
+        PyObject* answer = PyObject_CallFunction(callable, "OI", lock, static_cast<unsigned>(pid));
+        Py_XDECREF(answer);
+        return answer != nullptr;
+    }
+};
+
+template <class Object>
+int traverse_sync(PyObject* self, visitproc visit, void* arg) noexcept {
+    Py_VISIT(Py_TYPE(self));
+    if (nb::inst_ready(self)) Py_VISIT(nb::inst_ptr<Object>(self)->on_death.callable);
+    return 0;
+}
+template <class Object>
+int clear_sync(PyObject* self) noexcept {
+    if (nb::inst_ready(self)) Py_CLEAR(nb::inst_ptr<Object>(self)->on_death.callable);
+    return 0;
+}
+template <class Object>
+PyType_Slot* collectable() noexcept {
+    static PyType_Slot slots[] = {
+        {Py_tp_traverse, reinterpret_cast<void*>(&traverse_sync<Object>)},
+        {Py_tp_clear, reinterpret_cast<void*>(&clear_sync<Object>)},
+        {0, nullptr},
+    };
+    return slots;
+}
+
+void bind_mutex(nb::module_& m);
+void bind_rwlock(nb::module_& m);
+void bind_semaphore(nb::module_& m);
+void bind_event(nb::module_& m);
+void bind_condition(nb::module_& m);  // after bind_mutex
+void bind_barrier(nb::module_& m);
+
+}  // namespace onecopy::py

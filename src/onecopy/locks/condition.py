@@ -1,0 +1,174 @@
+"""Condition: wait, with a lock, for somebody to say that something changed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from onecopy._native import ConditionBase, LockBase
+from onecopy.locks.mutex import Lock, RLock
+from onecopy.locks.shared import Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from onecopy._native import Hold, Member
+
+__all__ = ["Condition", "new_lock"]
+
+_T = TypeVar("_T")
+
+_EVERYBODY = 2**31 - 1
+
+
+def new_lock(member: Member) -> RLock:
+    """Make the lock of a condition that was given none."""
+    return RLock._open(None, member, None, "warn")
+
+
+class Condition(Shared, ConditionBase):
+    """A condition variable; as `multiprocessing.Condition` and `threading.Condition`.
+
+    Parameters
+    ----------
+    lock : Lock or RLock, optional
+        What protects the condition. Default: an RLock of its own.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The lock is none of these, or lies in another pool.
+    PoolFull
+        There is no room for the condition.
+
+    Notes
+    -----
+    A process that is killed while it waits is passed over by `notify`; one that is killed after it
+    was notified, before it had the lock again, passes the notification on. If the owner of the lock
+    dies, the lock's `on_owner_death` applies to whoever gets it back in `wait`. A wait may end
+    without a reason after such a death: look at what you wait for, as `wait_for` does.
+    """
+
+    _lock: Lock | RLock
+
+    def __init__(self, lock: Lock | RLock | None = None) -> None:
+        from onecopy.default import default_pool
+
+        member = default_pool().member if lock is None else lock.member
+        self._attach(None, member, new_lock(member) if lock is None else lock)
+
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        lock = state[0] if state else None
+        if lock is not None and not isinstance(lock, (Lock, RLock)):
+            raise TypeError(
+                f"the lock of a condition is a onecopy.Lock or RLock, not {type(lock).__name__}"
+            )
+        if lock is not None and lock.member is not member:
+            raise ValueError("the lock of a condition lies in the same pool as the condition")
+        ConditionBase.__init__(self, hold, member, 0 if lock is None else lock.handle)
+        self._lock = self._open_lock() if lock is None else lock
+
+    def _open_lock(self) -> Lock | RLock:
+        hold = self.member.hold(self.lock_handle)
+        recursive = LockBase(hold, self.member, False, _nothing).recursive
+        kind: type[Lock | RLock] = RLock if recursive else Lock
+        return kind._open(hold, self.member, None, "warn")
+
+    def _state(self) -> tuple[Any, ...]:
+        return (self._lock,)
+
+    def _describe(self) -> str:
+        return f", {self.waiting} waiting, {self._lock!r}"
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Take the lock; as `Lock.acquire`."""
+        return self._lock.acquire(block, timeout)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        """Take the lock."""
+        return self._lock.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Give the lock back, wait to be notified, take the lock again.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most, not counting the time it takes to get the lock back.
+
+        Returns
+        -------
+        bool
+            False: it was not notified in time.
+
+        Raises
+        ------
+        RuntimeError
+            The lock is not held.
+        OneCopyError
+            More threads wait than the condition has places for (twice the pool's max_processes).
+        """
+        return self.wait_with(self._lock, timeout)
+
+    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
+        """Wait until something is true.
+
+        Parameters
+        ----------
+        predicate : callable
+            Called with the lock held, at first and after each wake.
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        object
+            What the predicate gave last; false: not in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        result = predicate()
+        while not result:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+            result = predicate()
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        """Wake those `n` that have waited longest, if there are so many.
+
+        Raises
+        ------
+        RuntimeError
+            The lock is not held.
+        """
+        self.notify_with(self._lock, n)
+
+    def notify_all(self) -> None:
+        """Wake all that wait.
+
+        Raises
+        ------
+        RuntimeError
+            The lock is not held.
+        """
+        self.notify_with(self._lock, _EVERYBODY)
+
+
+def _nothing(lock: Any, pid: int) -> None:
+    """Be told nothing: that lock object is only asked what it is."""

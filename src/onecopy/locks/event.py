@@ -1,0 +1,37 @@
+"""Event: a flag to wait for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onecopy._native import EventBase
+from onecopy.locks.shared import Shared
+
+if TYPE_CHECKING:
+    from onecopy._native import Hold, Member
+
+__all__ = ["Event"]
+
+
+class Event(Shared, EventBase):
+    """A flag that processes set, clear and wait for; as `multiprocessing.Event`.
+
+    ``set()``, ``clear()``, ``is_set()``, ``wait(timeout=None) -> bool``. Whoever waits when the
+    flag is set is let go, even if it is cleared again at once. Nobody owns it: no death changes it.
+
+    Raises
+    ------
+    PoolFull
+        There is no room for the event.
+    """
+
+    def __init__(self) -> None:
+        from onecopy.default import default_pool
+
+        self._attach(None, default_pool().member)
+
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        EventBase.__init__(self, hold, member, *state)
+
+    def _describe(self) -> str:
+        return ", set" if self.is_set() else ", not set"

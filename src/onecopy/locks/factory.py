@@ -1,0 +1,150 @@
+"""The methods of `Pool` that make or open locks and their friends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from onecopy.errors import OneCopyError
+from onecopy.locks.barrier import Barrier, checked_parties
+from onecopy.locks.condition import Condition, new_lock
+from onecopy.locks.event import Event
+from onecopy.locks.mutex import Lock, RLock
+from onecopy.locks.rwlock import RWLock, prefer_number
+from onecopy.locks.semaphore import BoundedSemaphore, Semaphore, checked_value
+from onecopy.names import Kind, agree, open_or_create
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from onecopy._native import Hold, Member
+    from onecopy.locks.deaths import OwnerDeathPolicy
+    from onecopy.locks.rwlock import Prefer
+    from onecopy.locks.shared import Shared
+
+__all__ = ["LockFactory"]
+
+_Lock = TypeVar("_Lock", bound="Shared")
+_Semaphore = TypeVar("_Semaphore", bound=Semaphore)
+
+
+class LockFactory:
+    """What a pool can make to synchronize with.
+
+    The first call with a name, in any process, makes the thing; later ones open it. What is left
+    out is taken from what exists, and what contradicts it raises `OneCopyError`. Without a name it
+    travels by reference: pickle it, send it, or pass it to a child. Each raises `PoolFull` if there
+    is no room.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def member(self) -> Member: ...
+        def _own(self, part: _Lock, /) -> _Lock: ...
+
+    def lock(self, name: str | None = None, *, on_owner_death: OwnerDeathPolicy = "warn") -> Lock:
+        """Make a lock, or open it by its name; see `Lock`."""
+        return self._make(
+            Kind.LOCK, name, lambda hold: Lock._open(hold, self.member, name, on_owner_death)
+        )
+
+    def rlock(self, name: str | None = None, *, on_owner_death: OwnerDeathPolicy = "warn") -> RLock:
+        """Make a recursive lock, or open it by its name; see `RLock`."""
+        return self._make(
+            Kind.RLOCK, name, lambda hold: RLock._open(hold, self.member, name, on_owner_death)
+        )
+
+    def rwlock(
+        self,
+        name: str | None = None,
+        prefer: Prefer | None = None,
+        *,
+        on_owner_death: OwnerDeathPolicy = "warn",
+    ) -> RWLock:
+        """Make a reader-writer lock, or open it by its name; see `RWLock`."""
+        number = prefer_number("writer" if prefer is None else prefer)
+
+        def make(hold: Hold | None) -> RWLock:
+            lock = RWLock._open(hold, self.member, name, number, on_owner_death)
+            agree("rwlock", name, "prefer", prefer, lock.preference)
+            return lock
+
+        return self._make(Kind.RWLOCK, name, make)
+
+    def semaphore(
+        self, name: str | None = None, value: int | None = None, *, recover: bool | None = None
+    ) -> Semaphore:
+        """Make a semaphore (of 1, if no value is given), or open it by its name; see `Semaphore`."""
+        return self._semaphore(Semaphore, Kind.SEMAPHORE, name, value, recover)
+
+    def bounded_semaphore(
+        self, name: str | None = None, value: int | None = None, *, recover: bool | None = None
+    ) -> BoundedSemaphore:
+        """Make a bounded semaphore, or open it by its name; see `BoundedSemaphore`."""
+        return self._semaphore(BoundedSemaphore, Kind.BOUNDED_SEMAPHORE, name, value, recover)
+
+    def event(self, name: str | None = None) -> Event:
+        """Make an event, or open it by its name; see `Event`."""
+        return self._make(Kind.EVENT, name, lambda hold: Event._open(hold, self.member, name))
+
+    def condition(self, name: str | None = None, lock: Lock | RLock | None = None) -> Condition:
+        """Make a condition variable, or open it by its name; see `Condition`."""
+
+        def make(hold: Hold | None) -> Condition:
+            if hold is None:
+                own = new_lock(self.member) if lock is None else lock
+                return Condition._open(None, self.member, name, own)
+            condition = Condition._open(hold, self.member, name)
+            if lock is not None and lock.handle != condition.lock_handle:
+                raise OneCopyError(
+                    f"condition {name!r} exists with another lock; leave lock out to take it as it "
+                    "is, or use another name"
+                )
+            return condition if lock is None else Condition._open(hold, self.member, name, lock)
+
+        return self._make(Kind.CONDITION, name, make)
+
+    def barrier(
+        self,
+        name: str | None = None,
+        parties: int | None = None,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> Barrier:
+        """Make a barrier for so many parties, or open it by its name; see `Barrier`."""
+        if parties is not None:
+            parties = checked_parties(parties)
+
+        def make(hold: Hold | None) -> Barrier:
+            if hold is None and parties is None:
+                raise OneCopyError(
+                    f"there is no barrier {name!r} to open; to make it, say for how many parties"
+                )
+            barrier = Barrier._open(hold, self.member, name, parties or 1, action, timeout)
+            agree("barrier", name, "parties", parties, barrier.parties)
+            return barrier
+
+        return self._make(Kind.BARRIER, name, make)
+
+    def _semaphore(
+        self,
+        cls: type[_Semaphore],
+        kind: Kind,
+        name: str | None,
+        value: int | None,
+        recover: bool | None,
+    ) -> _Semaphore:
+        initial = 1 if value is None else checked_value(value)
+
+        def make(hold: Hold | None) -> _Semaphore:
+            semaphore = cls._open(hold, self.member, name, initial, recover is not False)
+            agree("semaphore", name, "value", value, semaphore.initial)
+            agree("semaphore", name, "recover", recover, semaphore.recovers)
+            return semaphore
+
+        return self._make(kind, name, make)
+
+    def _make(self, kind: Kind, name: str | None, make: Callable[[Hold | None], _Lock]) -> _Lock:
+        return self._own(open_or_create(self.member, kind, name, make))

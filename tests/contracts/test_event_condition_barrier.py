@@ -1,0 +1,484 @@
+"""Event, Condition and Barrier: waiting for each other, whoever dies."""
+
+import pickle
+import signal
+import threading
+import time
+import warnings
+
+import pytest
+from children import LIMIT, asleep, eventually
+
+import onecopy as oc
+
+# ------------------------------------------------------------------------------------------- Event
+
+
+def wait_for_event(event, ready):
+    ready.put("waits")
+    ready.put(event.wait())
+
+
+def test_event(pool):
+    event = pool.event("e")
+    assert not event.is_set()
+    before = time.monotonic()
+    assert event.wait(0.05) is False
+    assert time.monotonic() - before >= 0.05
+    assert event.wait(0) is False
+    event.set()
+    event.set()
+    assert event.is_set()
+    assert event.wait() is True
+    assert pool.event("e").is_set()
+    assert pickle.loads(pickle.dumps(event)).is_set()
+    event.clear()
+    assert not event.is_set()
+    assert oc.Event().wait(0) is False
+
+
+def test_an_event_lets_all_go(pool, start, method):
+    event, ready = pool.event(), pool.queue()
+    waiters = [start(method, wait_for_event, event, ready) for _ in range(3)]
+    for waiter in waiters:
+        assert ready.get(timeout=LIMIT) == "waits"
+        eventually(lambda waiter=waiter: asleep(waiter.pid), "the child to wait")
+    waiters[0].kill()
+    event.set()
+    event.clear()  # those who waited have been let go all the same
+    assert [ready.get(timeout=LIMIT) for _ in range(2)] == [True, True]
+    assert [waiter.wait() for waiter in waiters[1:]] == [0, 0]
+
+
+# --------------------------------------------------------------------------------------- Condition
+
+
+def wait_once(condition, ready, timeout=None):
+    with condition:
+        ready.put("waits")
+        answer = condition.wait(timeout)
+        ready.put(answer)
+
+
+def waiting(condition, n):
+    eventually(lambda: condition.waiting == n, f"{n} to wait")
+
+
+@pytest.fixture(params=["rlock", "lock"])
+def condition(request, pool):
+    """Over either kind of lock."""
+    return pool.condition("it", getattr(pool, request.param)())
+
+
+def test_condition_needs_its_lock(condition):
+    for act in (condition.wait, condition.notify, condition.notify_all):
+        with pytest.raises(RuntimeError, match="whose lock is not held"):
+            act()
+    with condition:
+        condition.notify()
+        condition.notify_all()
+        before = time.monotonic()
+        assert condition.wait(0.05) is False
+        assert time.monotonic() - before >= 0.05
+        assert condition.wait(0) is False
+
+
+def test_notify_wakes_exactly_so_many_and_the_oldest(condition, pool, start):
+    ready, order = pool.queue(), []
+    children = []
+    for n in range(5):
+        children.append(start("fork", wait_and_say, condition, ready, n))
+        waiting(condition, n + 1)
+    for n in (1, 2):
+        with condition:
+            condition.notify(n)
+        order += [ready.get(timeout=LIMIT) for _ in range(n)]
+        assert condition.waiting == 5 - len(order)
+    assert order[0] == 0
+    assert sorted(order) == [0, 1, 2]
+    with condition:
+        condition.notify_all()
+    assert sorted(ready.get(timeout=LIMIT) for _ in range(2)) == [3, 4]
+    assert ready.empty()
+    assert [child.wait() for child in children] == [0] * 5
+
+
+def wait_and_say(condition, ready, number):
+    with condition:
+        condition.wait()
+    ready.put(number)
+
+
+def test_notify_without_a_waiter_is_not_kept(condition):
+    with condition:
+        condition.notify(5)
+        assert condition.wait(0.02) is False
+
+
+def test_a_killed_waiter_is_passed_over(condition, pool, start, method):
+    ready = pool.queue()
+    first = start(method, wait_once, condition, ready)
+    waiting(condition, 1)
+    second = start(method, wait_once, condition, ready)
+    waiting(condition, 2)
+    first.kill()
+    with condition:
+        condition.notify()
+    assert [ready.get(timeout=LIMIT) for _ in range(3)] == ["waits", "waits", True]
+    assert second.wait() == 0
+    assert pool.validate() == []
+
+
+def test_who_dies_after_it_was_notified_passes_it_on(condition, pool, start):
+    ready = pool.queue()
+    first = start("fork", wait_once, condition, ready)
+    waiting(condition, 1)
+    second = start("fork", wait_once, condition, ready)
+    waiting(condition, 2)
+    with condition:  # it is notified, and cannot come back before we let go
+        condition.notify()
+        assert condition.waiting == 1
+        first.kill()
+    assert [ready.get(timeout=LIMIT) for _ in range(3)] == ["waits", "waits", True]
+    assert second.wait() == 0
+    assert condition.waiting == 0
+
+
+def test_the_lock_of_a_dead_notifier_comes_back_to_the_waiter(pool, start):
+    condition, ready = pool.condition(), pool.queue()
+    waiter = start("fork", wait_and_count_warnings, condition, ready)
+    waiting(condition, 1)
+    notifier = start("fork", notify_and_stay, condition, ready)
+    assert ready.get(timeout=LIMIT) == "notified"
+    notifier.kill()
+    assert ready.get(timeout=LIMIT) == (True, 1)
+    assert waiter.wait() == 0
+
+
+def notify_and_stay(condition, ready):
+    condition.acquire()
+    condition.notify()
+    ready.put("notified")
+    threading.Event().wait()
+
+
+def wait_and_count_warnings(condition, ready):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with condition:
+            answer = condition.wait()
+            ready.put((answer, len(caught)))
+
+
+def test_wait_gives_back_all_of_an_rlock(pool, start):
+    condition, ready = pool.condition(), pool.queue()
+    child = start("fork", wait_twice_inside, condition, ready)
+    waiting(condition, 1)
+    assert condition.acquire(timeout=LIMIT)
+    condition.notify()
+    condition.release()
+    assert ready.get(timeout=LIMIT) == [True, True, False]
+    assert child.wait() == 0
+
+
+def wait_twice_inside(condition, ready):
+    lock = condition._lock
+    with condition, condition:
+        answers = [condition.wait()]
+        condition.release()
+        answers.append(lock.mine)
+        condition.acquire()
+    answers.append(lock.mine)
+    ready.put(answers)
+
+
+def test_wait_for(condition):
+    state = []
+
+    def later():
+        with condition:
+            state.append(1)
+            condition.notify_all()
+
+    thread = threading.Thread(target=later)
+    with condition:
+        thread.start()
+        assert condition.wait_for(lambda: state, timeout=LIMIT) == [1]
+        assert condition.wait_for(lambda: False, timeout=0.05) is False
+    thread.join()
+
+
+def test_an_interrupted_wait_has_the_lock_again(condition):
+    class Stop(Exception):  # noqa: N818 - no error
+        pass
+
+    def stop(number, frame):
+        raise Stop
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    main = threading.get_ident()
+
+    def interrupt():
+        waiting(condition, 1)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    thread = threading.Thread(target=interrupt)
+    try:
+        with condition:
+            thread.start()
+            with pytest.raises(Stop):
+                condition.wait()
+            assert condition._lock.mine
+            assert condition.waiting == 0
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_producers_and_consumers_with_a_condition(condition, pool, start):
+    box, ready = pool.shared_array(2, "i8"), pool.queue()
+    takers = [start("fork", take_from_box, condition, box, 200) for _ in range(3)]
+    for _ in range(600):
+        with condition:
+            box[0] += 1
+            condition.notify()
+    assert [taker.wait() for taker in takers] == [0, 0, 0]
+    assert box.tolist() == [0, 600]
+    del ready
+
+
+def take_from_box(condition, box, times):
+    for _ in range(times):
+        with condition:
+            condition.wait_for(lambda: box[0] > 0)
+            box[0] -= 1
+            box[1] += 1
+
+
+def test_killed_waiters_at_any_instant(pool, start):
+    condition, box, ready = pool.condition(), pool.shared_array(2, "i8"), pool.queue()
+    for _ in range(10):
+        victims = [start("fork", take_for_ever, condition, box, ready) for _ in range(3)]
+        for _ in victims:
+            ready.get(timeout=LIMIT)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for victim in victims:
+                for _ in range(5):
+                    with condition:
+                        box[0] += 1
+                        condition.notify()
+                victim.kill()
+            with condition:
+                condition.notify_all()
+        assert pool.validate() == []
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(notified(condition)))
+    thread.start()
+    waiting(condition, 1)
+    with condition:
+        condition.notify()
+    thread.join()
+    assert answers == [True]
+
+
+def notified(condition):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with condition:
+            return condition.wait()
+
+
+def take_for_ever(condition, box, ready):
+    warnings.simplefilter("ignore")
+    ready.put(None)
+    while True:
+        with condition:
+            condition.wait_for(lambda: box[0] > 0)
+            box[0] -= 1
+
+
+def test_a_condition_keeps_its_lock(pool):
+    lock = pool.lock()
+    condition = pool.condition("c", lock)
+    handle = lock.handle
+    del lock
+    again = pool.condition("c")
+    assert again.lock_handle == handle
+    with condition:
+        assert again._lock.locked()
+    assert pickle.loads(pickle.dumps(condition)).lock_handle == handle
+    with pytest.raises(oc.OneCopyError, match="another lock"):
+        pool.condition("c", pool.lock())
+    with pytest.raises(TypeError, match="Lock or RLock"):
+        pool.condition(None, threading.Lock())
+    with oc.Pool.create(size="16MiB") as other, pytest.raises(ValueError, match="same pool"):
+        pool.condition(None, other.lock())
+
+
+def test_condition_in_the_default_pool():
+    condition = oc.Condition()
+    with condition:
+        assert condition.wait(0) is False
+    lock = oc.Lock()
+    with oc.Condition(lock):
+        assert lock.locked()
+
+
+# ----------------------------------------------------------------------------------------- Barrier
+
+
+def pass_barrier(barrier, answers, rounds=1):
+    for _ in range(rounds):
+        try:
+            answers.put(barrier.wait())
+        except threading.BrokenBarrierError as error:
+            answers.put(str(error) or "broken")
+            return
+
+
+def test_barrier(pool, start, method):
+    barrier, answers = pool.barrier("b", 3), pool.queue()
+    running = [start(method, pass_barrier, barrier, answers, 5) for _ in range(3)]
+    assert [child.wait() for child in running] == [0, 0, 0]
+    got = answers.get_many(100)
+    assert sorted(got) == sorted(list(range(3)) * 5)
+    assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
+    assert pool.barrier("b").parties == 3
+    with pytest.raises(oc.OneCopyError, match="parties=3.*parties=4"):
+        pool.barrier("b", 4)
+    with pytest.raises(oc.OneCopyError, match="for how many parties"):
+        pool.barrier("c")
+    with pytest.raises(ValueError, match="parties=0"):
+        pool.barrier("d", 0)
+
+
+def test_barrier_of_one(pool):
+    calls = []
+    barrier = pool.barrier(None, 1, action=lambda: calls.append(1))
+    assert [barrier.wait() for _ in range(3)] == [0, 0, 0]
+    assert calls == [1, 1, 1]
+
+
+def test_the_action_runs_once_before_anybody_goes_on(pool):
+    calls, seen = [], []
+    barrier = pool.barrier(None, 3, action=lambda: calls.append(len(seen)))
+
+    def party():
+        barrier.wait()
+        seen.append(len(calls))
+
+    threads = [threading.Thread(target=party) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [0]
+    assert seen == [1, 1, 1]
+
+
+def test_an_action_that_raises_breaks_the_barrier(pool, start):
+    answers = pool.queue()
+
+    def fail():
+        raise KeyError("no")
+
+    barrier = pool.barrier("b", 2, action=fail)
+    child = start("fork", pass_barrier, pool.barrier("b"), answers)
+    eventually(lambda: barrier.n_waiting == 1, "the child to wait")
+    with pytest.raises(KeyError):
+        barrier.wait()
+    assert answers.get(timeout=LIMIT) == "broken"
+    assert child.wait() == 0
+    assert barrier.broken
+
+
+def test_a_time_out_breaks_the_barrier(pool, start):
+    barrier, answers = pool.barrier(None, 3, timeout=0.05), pool.queue()
+    child = start("fork", pass_barrier, pickle.loads(pickle.dumps(barrier)), answers)
+    before = time.monotonic()
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait()
+    assert answers.get(timeout=LIMIT) == "broken"
+    assert child.wait() == 0
+    assert barrier.broken
+    assert time.monotonic() - before < LIMIT
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait()
+    barrier.reset()
+    assert not barrier.broken
+
+
+def test_abort_and_reset(pool, start, method):
+    barrier, answers = pool.barrier(None, 2), pool.queue()
+    child = start(method, pass_barrier, barrier, answers)
+    eventually(lambda: barrier.n_waiting == 1, "the child to wait")
+    barrier.abort()
+    assert answers.get(timeout=LIMIT) == "broken"
+    assert child.wait() == 0
+    barrier.reset()
+    child = start(method, pass_barrier, barrier, answers)
+    eventually(lambda: barrier.n_waiting == 1, "the child to wait")
+    barrier.reset()
+    assert answers.get(timeout=LIMIT) == "broken"
+    assert child.wait() == 0
+    child = start(method, pass_barrier, barrier, answers)
+    assert barrier.wait(timeout=LIMIT) + answers.get(timeout=LIMIT) == 1
+    assert child.wait() == 0
+
+
+def test_a_death_breaks_the_barrier_and_is_named(pool, start, method):
+    barrier, answers = pool.barrier(None, 3), pool.queue()
+    victim = start(method, pass_barrier, barrier, answers)
+    eventually(lambda: barrier.n_waiting == 1, "the victim to wait")
+    survivor = start(method, pass_barrier, barrier, answers)
+    eventually(lambda: barrier.n_waiting == 2, "the survivor to wait")
+    victim.kill()
+    assert f"process {victim.pid} died" in answers.get(timeout=LIMIT)
+    assert survivor.wait() == 0
+    assert barrier.broken
+    with pytest.raises(threading.BrokenBarrierError, match=str(victim.pid)):
+        barrier.wait()
+    barrier.reset()
+    running = [start("fork", pass_barrier, barrier, answers) for _ in range(3)]
+    assert [child.wait() for child in running] == [0, 0, 0]
+    assert sorted(answers.get_many(3)) == [0, 1, 2]
+    assert pool.validate() == []
+
+
+def die_in_action(barrier_name, pool, ready):
+    def action():
+        ready.put("in action")
+        threading.Event().wait()
+
+    pool.barrier(barrier_name, action=action).wait()
+
+
+def test_a_death_in_the_action_breaks_the_barrier(pool, start):
+    barrier, answers, ready = pool.barrier("b", 2), pool.queue(), pool.queue()
+    waiter = start("fork", pass_barrier, barrier, answers)
+    eventually(lambda: barrier.n_waiting == 1, "the child to wait")
+    actor = start("fork", die_in_action, "b", pool, ready)
+    assert ready.get(timeout=LIMIT) == "in action"
+    late = start("fork", pass_barrier, barrier, answers)
+    eventually(lambda: asleep(late.pid), "the late one to wait")
+    actor.kill()
+    assert f"process {actor.pid} died" in answers.get(timeout=LIMIT)
+    assert f"process {actor.pid} died" in answers.get(timeout=LIMIT)
+    assert [waiter.wait(), late.wait()] == [0, 0]
+
+
+def test_more_who_come_than_parties(pool, start):
+    barrier, answers = pool.barrier(None, 2), pool.queue(maxsize=0)
+    running = [start("fork", pass_barrier, barrier, answers, 100_000) for _ in range(4)]
+    eventually(lambda: answers.qsize() >= 400, "the rounds")
+    barrier.abort()
+    assert [child.wait() for child in running] == [0] * 4
+    got = answers.get_many(1_000_000)
+    assert got.count("broken") == 4
+    assert got.count(0) == got.count(1) >= 199
+
+
+def test_barrier_in_the_default_pool():
+    assert oc.Barrier(1).wait() == 0
+    assert "0 of 2 waiting" in repr(oc.Barrier(2))
