@@ -42,8 +42,7 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
     }
     if (s == Status::not_held) return not_held("wait on");
     if (s == Status::table_full)
-        return raise(Error::root, "too many threads wait on the condition (%u)",
-                     o.sync.waiting());
+        return raise(Error::root, "too many threads wait on the condition (%u)", o.sync.waiting());
     if (again == Status::owner_died && !mutex->on_death.tell(lock.ptr(), mutex->sync.died()))
         return nullptr;
     return yes_or_no(s, kWhat);

@@ -78,8 +78,7 @@ void bind_mutex(nb::module_& m) {
                                   : nullptr);
             },
             block = true, nb::arg("timeout") = nb::none(),
-            nb::sig(
-                "def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
+            nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
             "Take the lock; False: not in time.")
         .def(
             "release", [](MutexObject& o) noexcept { return result(release(o)); },

@@ -17,11 +17,12 @@ bool usable(const RwLockObject& o) noexcept {
 
 PyObject* refuse(bool write) noexcept {
     PyErr_SetString(PyExc_RuntimeError,
-                    write ? "this thread has the lock already and would wait for itself: a reader "
-                            "cannot become a writer. Release the read lock first, take the write "
-                            "lock, and look again at what you read"
-                          : "this thread has the lock for writing, and may read under it; taking it "
-                            "for reading as well would wait for itself");
+                    write
+                        ? "this thread has the lock already and would wait for itself: a reader "
+                          "cannot become a writer. Release the read lock first, take the write "
+                          "lock, and look again at what you read"
+                        : "this thread has the lock for writing, and may read under it; taking it "
+                          "for reading as well would wait for itself");
     return nullptr;
 }
 
@@ -112,8 +113,7 @@ void bind_rwlock(nb::module_& m) {
                                   : nullptr);
             },
             nb::arg("block").none() = true, nb::arg("timeout") = nb::none(),
-            nb::sig(
-                "def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
+            nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
             "Take this side; False: not in time.")
         .def(
             "release",
@@ -142,8 +142,7 @@ void bind_rwlock(nb::module_& m) {
                nb::handle on_death) {
                 construct_sync(self, hold, member, kWhat,
                                [&](Member& core, Patience& p, Handle& out) noexcept {
-                                   return RwLock::create(core, static_cast<Prefer>(prefer), p,
-                                                         out);
+                                   return RwLock::create(core, static_cast<Prefer>(prefer), p, out);
                                });
                 self->on_death.set(on_death.ptr());
             },

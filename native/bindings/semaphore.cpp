@@ -87,14 +87,12 @@ void bind_semaphore(nb::module_& m) {
                                   : nullptr);
             },
             nb::arg("block").none() = true, nb::arg("timeout") = nb::none(),
-            nb::sig(
-                "def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
+            nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
             "Take a token; False: none came in time.")
         .def(
             "release",
             [](SemaphoreObject& o, Py_ssize_t n) noexcept { return result(release(o, n)); },
-            nb::arg("n") = 1, nb::sig("def release(self, n: int = 1) -> None"),
-            "Give tokens back.")
+            nb::arg("n") = 1, nb::sig("def release(self, n: int = 1) -> None"), "Give tokens back.")
         .def(
             "__enter__",
             [](SemaphoreObject& o) noexcept { return result(acquire(o, Patience::kForever)); },

@@ -9,7 +9,8 @@ struct SyncObject : Channel {
     Core sync;
 };
 
-// The core's `create` or `open`, in a constructor; `what` as in "the lock". Throws what Python shall see.
+// The core's `create` or `open`, in a constructor; `what` as in "the lock". Throws what Python
+// shall see.
 template <class Object, class Create>
 void construct_sync(Object* self, nb::handle hold, nb::handle member, const char* what,
                     Create create_it) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from onecopy.errors import OneCopyError
 
@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 
     from onecopy._native import Hold, Member
 
-__all__ = ["LONGEST", "Kind", "agree", "checked_name", "open_or_create"]
+__all__ = ["LONGEST", "Detachable", "Kind", "agree", "checked_name", "open_or_create"]
 
 LONGEST = 200  # bytes of UTF-8
 
 _Thing = TypeVar("_Thing")
+
+
+class Detachable(Protocol):
+    """A queue, a lock, or whatever else in a pool this process can let go of."""
+
+    def detach(self) -> None:
+        """Let go of it here."""
 
 
 class Kind(IntEnum):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths
 from onecopy.errors import OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
 from onecopy.locks.factory import LockFactory
-from onecopy.names import Kind, agree, checked_name, open_or_create
+from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
 from onecopy.stream import Stream, open_stream
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "PoolStats"]
 
-_Part = TypeVar("_Part", bound="_Detachable")
+_Part = TypeVar("_Part", bound="Detachable")
 
 DEFAULT_PROCESSES = 256
 _MOST_PROCESSES = 512
@@ -37,12 +37,6 @@ _SAME_SIZE = (
     2 << 20
 )  # bytes by which a pool may be larger than asked for: it is made of whole extents
 _ROUNDS = 100  # of "it is not there: make it; it is there: open it"
-
-
-class _Detachable(Protocol):
-    """A queue, a lock, or whatever else this process can let go of."""
-
-    def detach(self) -> None: ...
 
 
 class PoolStats(NamedTuple):
@@ -255,7 +249,7 @@ class Pool(LockFactory, MutableMapping[str, Any]):
         self._member: Member | None = member
         self._id = member.id
         self._name = paths.pool_name(member.path)
-        self._parts: WeakSet[_Detachable] = WeakSet()
+        self._parts: WeakSet[Detachable] = WeakSet()
 
     def _check_size(self, asked: int | None) -> None:
         existing = self.member.capacity
@@ -654,7 +648,7 @@ class Pool(LockFactory, MutableMapping[str, Any]):
         """
         return self._own(open_frames(self, name, shape, dtype, count))
 
-    def _own(self, part: _Part) -> _Part:
+    def _own(self, part: _Part, /) -> _Part:
         self._parts.add(part)
         return part
 

@@ -345,7 +345,7 @@ def test_barrier(pool, start, method):
     assert sorted(got) == sorted(list(range(3)) * 5)
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
     assert pool.barrier("b").parties == 3
-    with pytest.raises(oc.OneCopyError, match="parties=3.*parties=4"):
+    with pytest.raises(oc.OneCopyError, match=r"parties=3.*parties=4"):
         pool.barrier("b", 4)
     with pytest.raises(oc.OneCopyError, match="for how many parties"):
         pool.barrier("c")

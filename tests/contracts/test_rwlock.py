@@ -175,9 +175,12 @@ def kill_a_writer(rw, pool, start):
 def test_a_dead_writer_is_told_once(side, rw, pool, start):
     pid = kill_a_writer(rw, pool, start)
     assert not rw.owner.alive
-    with pytest.warns(oc.OwnerDiedWarning, match=f"process {pid}"), getattr(rw, side)():
-        assert rw.readers == (1 if side == "read" else 0)
-        assert (rw.owner is None) == (side == "read")
+    mine = getattr(rw, side)()
+    with pytest.warns(oc.OwnerDiedWarning, match=f"process {pid}"):
+        mine.acquire()
+    assert rw.readers == (1 if side == "read" else 0)
+    assert (rw.owner is None) == (side == "read")
+    mine.release()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with rw.read():
@@ -398,7 +401,8 @@ def test_a_forked_child_has_nothing_of_its_parents(rw, pool, start):
         assert rw.readers == 1
     with rw.write():
         assert start("fork", release_what_it_has_not, rw, answers).wait() == 0
-    assert answers.get_many(4) == [RuntimeError] * 4
+    assert all("does not have the lock" in answer for answer in answers.get_many(4))
+    assert answers.empty()
 
 
 def release_what_it_has_not(rw, answers):
@@ -406,15 +410,14 @@ def release_what_it_has_not(rw, answers):
         try:
             side.release()
         except RuntimeError as error:
-            answers.put(type(error)) if False else answers.put(RuntimeError)
-            del error
+            answers.put(str(error))
 
 
 def test_by_name_and_by_handle(pool):
     rw = pool.rwlock("x", "fair")
     assert pool.rwlock("x").preference == "fair"
     assert pickle.loads(pickle.dumps(rw)).preference == "fair"
-    with pytest.raises(oc.OneCopyError, match="prefer='fair'.*prefer='reader'"):
+    with pytest.raises(oc.OneCopyError, match=r"prefer='fair'.*prefer='reader'"):
         pool.rwlock("x", "reader")
     with pytest.raises(ValueError, match="'writer', 'reader', 'fair'"):
         pool.rwlock("y", "nobody")

@@ -231,7 +231,7 @@ def test_by_name_and_by_handle(make):
     semaphore = make("x", 4)
     assert make("x").get_value() == 4
     assert make("x", 4).initial == 4
-    with pytest.raises(oc.OneCopyError, match="value=4.*value=5"):
+    with pytest.raises(oc.OneCopyError, match=r"value=4.*value=5"):
         make("x", 5)
     with pickle.loads(pickle.dumps(semaphore)):
         assert semaphore.get_value() == 3

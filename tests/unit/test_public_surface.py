@@ -11,7 +11,12 @@ import pytest
 import onecopy as oc
 
 FACE = {
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "Frames",
+    "Lock",
     "Message",
     "OneCopyError",
     "OwnerDied",
@@ -24,7 +29,10 @@ FACE = {
     "PoolStats",
     "PoolVersionError",
     "Queue",
+    "RLock",
+    "RWLock",
     "Ref",
+    "Semaphore",
     "SharedArray",
     "ShutDown",
     "StaleRef",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from onecopy.errors import OwnerDied, OwnerDiedWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LockOwner", "OnDeath", "OwnerDeathPolicy", "owner_of"]
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from onecopy._native import Hold, Member
     from onecopy.locks.deaths import OwnerDeathPolicy
     from onecopy.locks.rwlock import Prefer
-    from onecopy.locks.shared import Shared
+    from onecopy.names import Detachable
 
 __all__ = ["LockFactory"]
 
-_Lock = TypeVar("_Lock", bound="Shared")
+_Part = TypeVar("_Part", bound="Detachable")
 _Semaphore = TypeVar("_Semaphore", bound=Semaphore)
 
 
@@ -41,8 +41,8 @@ class LockFactory:
     if TYPE_CHECKING:
 
         @property
-        def member(self) -> Member: ...
-        def _own(self, part: _Lock, /) -> _Lock: ...
+        def member(self) -> Member: ...  # noqa: D102 - Pool's
+        def _own(self, part: _Part, /) -> _Part: ...
 
     def lock(self, name: str | None = None, *, on_owner_death: OwnerDeathPolicy = "warn") -> Lock:
         """Make a lock, or open it by its name; see `Lock`."""
@@ -76,7 +76,7 @@ class LockFactory:
     def semaphore(
         self, name: str | None = None, value: int | None = None, *, recover: bool | None = None
     ) -> Semaphore:
-        """Make a semaphore (of 1, if no value is given), or open it by its name; see `Semaphore`."""
+        """Make a semaphore (default: of 1), or open it by its name; see `Semaphore`."""
         return self._semaphore(Semaphore, Kind.SEMAPHORE, name, value, recover)
 
     def bounded_semaphore(
@@ -146,5 +146,5 @@ class LockFactory:
 
         return self._make(kind, name, make)
 
-    def _make(self, kind: Kind, name: str | None, make: Callable[[Hold | None], _Lock]) -> _Lock:
+    def _make(self, kind: Kind, name: str | None, make: Callable[[Hold | None], _Part]) -> _Part:
         return self._own(open_or_create(self.member, kind, name, make))

@@ -29,9 +29,10 @@ class Shared:
     if TYPE_CHECKING:
 
         @property
-        def member(self) -> Member: ...
+        def member(self) -> Member: ...  # noqa: D102 - the native part's
         @property
-        def handle(self) -> int: ...
+        def handle(self) -> int: ...  # noqa: D102 - as above
+        def detach(self) -> None: ...  # noqa: D102 - as above
 
     @property
     def name(self) -> str | None:
