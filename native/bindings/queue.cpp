@@ -1,11 +1,10 @@
-#include "queue/queue.hpp"
+#include "bindings/queue.hpp"
 
 #include <algorithm>
 #include <memory>
 #include <optional>
 
 #include "bindings/codec.hpp"
-#include "bindings/objects.hpp"
 #include "bindings/waiting.hpp"
 
 namespace onecopy::py {
@@ -13,19 +12,11 @@ namespace {
 
 constexpr u32 kBatch = 64;
 
-struct QueueObject : Channel {
-    Queue queue;
-};
-
-bool usable(const QueueObject& q) noexcept {
-    return q.usable("the queue");
-}
-
-// Waiting for memory, without a timeout, makes sense while something may still be let go: an item
-// in the queue, or what others hold.
+// Waiting for memory, without a timeout, makes sense while something may still be let go: a message
+// of the queue, or what others hold.
 auto hope(QueueObject& q, std::int64_t deadline) noexcept {
     return [&q, deadline] {
-        return deadline != Patience::kForever || q.queue.size() != 0 || others_hold(q.core());
+        return deadline != Patience::kForever || q.queue.occupied() != 0 || others_hold(q.core());
     };
 }
 
@@ -48,10 +39,6 @@ class QueueMemory final : public Memory {
 PyObject* raise_put(QueueObject& q, Status s) noexcept {
     if (s == Status::timed_out || s == Status::would_block) return raise_full();
     return raise_status(s, "the queue", q.pool, kChunkSlots * sizeof(Slot));
-}
-PyObject* raise_get(Status s) noexcept {
-    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
-    return raise_status(s, "the queue");
 }
 
 // Sends messages; `done` says how many went. Waits for room and for memory.
@@ -291,10 +278,18 @@ PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
 PyObject* task_done(QueueObject& q) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
-    const Status s = q.queue.task_done(1);
+    Status s;
+    {
+        GilPatience p;
+        s = q.queue.task_done(p);
+    }
     if (s == Status::ok) return Py_NewRef(Py_None);
     if (s == Status::bad_argument) {
-        PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
+        PyErr_SetString(PyExc_ValueError,
+                        q.queue.redelivers()
+                            ? "task_done() called too many times: this process has finished all "
+                              "that it took from the queue"
+                            : "task_done() called too many times");
         return nullptr;
     }
     return raise_status(s, "the queue");
@@ -311,18 +306,14 @@ PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the queue");
 }
 
-bool full(const QueueObject& q) noexcept {
-    const u64 maxsize = q.queue.maxsize();
-    return q.queue.size() >= (maxsize == 0 ? kUnboundedSize : maxsize);
-}
-
-void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsize, u32 flags) {
+void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsize, bool redeliver) {
     auto fresh = std::make_unique<QueueObject>();
     bool create = false;
     check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
     Status s = Status::ok;
     if (create) {
         GilPatience p;
+        const u32 flags = redeliver ? kQueueRedelivers : 0;
         s = Queue::create(fresh->core(), maxsize, flags, p, fresh->handle);
     }
     if (s == Status::ok) {
@@ -345,12 +336,13 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 void bind_queue(nb::module_& m) {
     channel_kinds().push_back(&channel_of<QueueObject>);
     const auto block = nb::arg("block").none();
-    nb::class_<QueueObject>(m, "QueueBase", nb::is_weak_referenceable(),
-                            "A queue in a pool; see `onecopy.Queue`.")
+    nb::class_<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
+                                  "A queue in a pool; see `onecopy.Queue`.");
+    queue
         .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("maxsize"),
-             nb::arg("flags"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, flags: "
-                     "int) -> None"))
+             nb::arg("redeliver"),
+             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, "
+                     "redeliver: bool) -> None"))
         .def(
             "put",
             [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout) noexcept {
@@ -415,7 +407,7 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.size()) : nullptr);
             },
-            nb::sig("def qsize(self) -> int"), "How many objects are in the queue.")
+            nb::sig("def qsize(self) -> int"), "How many objects are there to be taken.")
         .def(
             "empty",
             [](QueueObject& q) noexcept {
@@ -425,7 +417,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "full",
             [](QueueObject& q) noexcept {
-                return result(usable(q) ? PyBool_FromLong(full(q)) : nullptr);
+                return result(usable(q) ? PyBool_FromLong(q.queue.full()) : nullptr);
             },
             nb::sig("def full(self) -> bool"), "Whether there is no room for one more.")
         .def(
@@ -452,17 +444,18 @@ void bind_queue(nb::module_& m) {
             "detach", [](QueueObject& q) noexcept { q.detach(); },
             "Let go of the queue in this process.")
         .def_prop_ro(
+            "redeliver",
+            [](QueueObject& q) noexcept {
+                return result(usable(q) ? PyBool_FromLong(q.queue.redelivers()) : nullptr);
+            },
+            nb::sig("def redeliver(self) -> bool"),
+            "Whether what a process took and did not finish before it died is given out again.")
+        .def_prop_ro(
             "maxsize",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.maxsize()) : nullptr);
             },
             nb::sig("def maxsize(self) -> int"), "Objects at most; 0: as many as fit the pool.")
-        .def_prop_ro(
-            "flags",
-            [](QueueObject& q) noexcept {
-                return result(usable(q) ? PyLong_FromUnsignedLong(q.queue.flags()) : nullptr);
-            },
-            nb::sig("def flags(self) -> int"))
         .def_prop_ro(
             "is_shut_down",
             [](QueueObject& q) noexcept {
@@ -479,6 +472,7 @@ void bind_queue(nb::module_& m) {
                 return result(usable(q) ? member_object(q.pool) : nullptr);
             },
             nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+    bind_messages(queue);
 }
 
 }  // namespace onecopy::py

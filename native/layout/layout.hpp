@@ -178,7 +178,8 @@ struct alignas(64) Header {
     u32 creator_pid, creator_uid;
     shm_atomic<u32> corrupt;    // set once, never cleared: refused from then on
     shm_atomic<u32> rows_used;  // no slot at or above this was ever used
-    char pad2[40];
+    shm_atomic<u64> departures; // moves after a row's generation has moved: somebody died and was cleaned up, or left [pool.departures]
+    char pad2[32];
     // line 3: heap, under heap_lock
     alignas(64) LockWord heap_lock;
     shm_atomic<u32> free_entries;   // derived: list of unused block entries

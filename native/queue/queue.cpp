@@ -1,42 +1,15 @@
 #include "queue/queue.hpp"
 
 #include <algorithm>
-#include <atomic>
 
+#include "queue/body.hpp"
 #include "sync/event_count.hpp"
 #include "sync/inner.hpp"
 
 namespace onecopy {
 
-struct Queue::Body {
-    static constexpr u64 kMagic = 0x31'65'75'65'75'71'63'6fULL;  // "ocqueue1"
-    // line 0: fixed
-    shm_atomic<u64> magic;
-    shm_atomic<u64> maxsize;
-    shm_atomic<u64> limit;
-    shm_atomic<u32> entries;
-    shm_atomic<u32> flags;
-    // line 1: producers
-    alignas(64) LockWord put_lock;
-    shm_atomic<u64> tail;
-    shm_atomic<u64> seen_head;  // an old value of head
-    // line 2: consumers
-    alignas(64) LockWord get_lock;
-    shm_atomic<u64> head;
-    shm_atomic<u64> seen_tail;  // an old value of tail
-    shm_atomic<u64> floor;      // room for redelivery
-    shm_atomic<u64> done;
-    // line 3: sleepers
-    alignas(64) EventCount not_empty;
-    EventCount not_full;
-    EventCount all_done;
-    shm_atomic<u32> closed;
-};
-
 namespace {
 
-constexpr u64 kTableOffset = 256;
-constexpr u64 kChunkBytes = kChunkSlots * sizeof(Slot);
 constexpr u64 kLargestSize = u64{1} << 36;
 
 constexpr u64 limit_for(u64 maxsize) noexcept { return maxsize == 0 ? kUnboundedSize : maxsize; }
@@ -53,6 +26,7 @@ Status Queue::create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out
     if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
     if (m.corrupt()) return Status::corrupt;
     if (maxsize > kLargestSize) return Status::too_large;
+    if ((flags & ~kQueueRedelivers) != 0) return Status::bad_argument;
     const u64 limit = limit_for(maxsize);
     const u64 entries = entries_for(limit);
     Allocated block;
@@ -79,7 +53,8 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     auto& b = *reinterpret_cast<Body*>(info.data);
     if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [queue.magic]
     const u64 maxsize = b.maxsize.load_relaxed(), limit = b.limit.load_relaxed();
-    const u32 entries = b.entries.load_relaxed();
+    const u32 entries = b.entries.load_relaxed(), flags = b.flags.load_relaxed();
+    if ((flags & ~kQueueRedelivers) != 0) return Status::corrupt;
     if (maxsize > kLargestSize || limit != limit_for(maxsize) || entries != entries_for(limit)) return Status::corrupt;
     if (info.length < kTableOffset + u64{entries} * 8) return Status::corrupt;
     out.m_ = &m;
@@ -87,28 +62,14 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     out.index_ = index;
     out.limit_ = limit;
     out.entries_ = entries;
+    out.redelivers_ = (flags & kQueueRedelivers) != 0;
     out.put_chunk_ = {};
     out.get_chunk_ = {};
-    return Status::ok;
-}
-
-inline Status Queue::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
-    if (m_->corrupt()) [[unlikely]] return Status::corrupt;
+    out.floor_chunk_ = {};
     return Status::ok;
 }
 
 // ---- chunks --------------------------------------------------------------------------------------------------------------
-
-inline shm_atomic<u64>& Queue::table(u64 chunk) const noexcept {
-    auto* cells = reinterpret_cast<shm_atomic<u64>*>(reinterpret_cast<unsigned char*>(b_) + kTableOffset);
-    return cells[chunk >> 32 == 0 ? static_cast<u32>(chunk) % entries_ : chunk % entries_];  // 32-bit division is cheaper
-}
-
-inline Slot* Queue::slots_of(Handle h, Cached& cached) noexcept {
-    if (std::atomic_ref(cached.handle).load(std::memory_order_acquire) == h) [[likely]] return cached.slots;
-    return find_slots(h, cached);
-}
 
 [[gnu::noinline]] Slot* Queue::find_slots(Handle h, Cached& cached) noexcept {
     BlockInfo info;
@@ -149,7 +110,7 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, Patience
     u64 tail = b.tail.load_relaxed();
     u64 used = tail - b.seen_head.load_relaxed();
     if (used >= limit_) {
-        const u64 head = b.head.load_acquire();  // [queue.head]: what the consumer did to older table entries is done
+        const u64 head = lowest().load_acquire();  // [queue.head] [queue.floor]: what the consumer did to older table entries is done
         used = tail - head;
         if (used > limit_) {
             m_->mark_corrupt();
@@ -204,7 +165,7 @@ inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, Patience& 
             b_->not_full, p, [&] { return try_put(msgs, n, moved, p); },
             [&] {
                 // Head first: tail only grows, so room that we see was there. [commit/sleepers]
-                const u64 head = b_->head.load();
+                const u64 head = lowest().load();
                 return b_->tail.load() - head < limit_ || b_->closed.load() != 0 || usable() != Status::ok;
             },
             [] {});
@@ -233,10 +194,10 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexc
 
 // ---- get -----------------------------------------------------------------------------------------------------------------
 
-// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk just below head can be left: all
-// others were emptied by earlier takes, or stand in entries that the tail may already use again.
-[[gnu::noinline]] void Queue::repair_consumer(Patience& p) noexcept {
-    const u64 chunk = b_->head.load_relaxed() / kChunkSlots;
+// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk just below head (floor, in a queue
+// that redelivers) can be left: all others were emptied by earlier takes, or stand in entries that the tail may already use again.
+[[gnu::noinline]] void Queue::repair_chunk(Patience& p) noexcept {
+    const u64 chunk = lowest().load_relaxed() / kChunkSlots;
     if (chunk == 0) return;
     shm_atomic<u64>& cell = table(chunk - 1);
     const Handle left = cell.load_relaxed();
@@ -245,13 +206,10 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexc
     try_free(*m_, handle_index(left), inner);
 }
 
-inline Status Queue::enter_consumer(Patience& p) noexcept {
-    Status s = enter(b_->get_lock, *m_, p);
-    if (s == Status::owner_died) [[unlikely]] {
-        repair_consumer(p);
-        return Status::ok;
-    }
-    return s;
+[[gnu::noinline]] Status Queue::repair_consumer(Patience& p) noexcept {
+    repair_chunk(p);
+    if (redelivers_) repair_takings(p);
+    return Status::ok;
 }
 
 // Consumer lock held. Takes 1..n messages from the chunk of the head.
@@ -354,12 +312,14 @@ inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, Patience& p) noe
 
 Status Queue::get(Message& msg, Patience& p) noexcept {
     u32 moved;
+    if (redelivers_) [[unlikely]] return take_some(&msg, 1, moved, p);
     return get_some(&msg, 1, moved, p);
 }
 
 Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
     got = 0;
     if (n == 0) return Status::ok;
+    if (redelivers_) [[unlikely]] return take_some(msgs, n, got, p);
     if (Status s = get_some(msgs, n, got, p); s != Status::ok) return s;
     // Further chunks, as long as it costs no wait: what was taken must not be lost to an interruption.
     while (got < n && try_lock(b_->get_lock, *m_)) {
@@ -375,32 +335,30 @@ Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
 
 // ---- counts, tasks, the end ----------------------------------------------------------------------------------------------
 
-u64 Queue::size() const noexcept {
-    u64 head = b_->head.load();
+// How far tail is ahead of a mark that only grows: exact at some instant if the mark stands still around the look at tail.
+u64 Queue::ahead_of(const shm_atomic<u64>& mark) const noexcept {
+    u64 at = mark.load();
     for (int tries = 0; tries < 1000; ++tries) {
         const u64 tail = b_->tail.load();
-        const u64 again = b_->head.load();
-        if (again == head) return tail - head;  // head stood still around the look at tail
-        head = again;
+        const u64 again = mark.load();
+        if (again == at) return tail - at;
+        at = again;
     }
-    const u64 tail = b_->tail.load();
-    return std::min(tail - head, limit_);
+    return b_->tail.load() - at;
 }
 
+u64 Queue::size() noexcept {
+    if (redelivers_) [[unlikely]] return size_with_returned();
+    return std::min(ahead_of(b_->head), limit_);
+}
+
+u64 Queue::occupied() const noexcept { return ahead_of(lowest()); }
+bool Queue::full() const noexcept { return occupied() >= limit_; }
 u64 Queue::maxsize() const noexcept { return b_->maxsize.load_relaxed(); }
 u32 Queue::flags() const noexcept { return b_->flags.load_relaxed(); }
 bool Queue::is_shut_down() const noexcept { return b_->closed.load_acquire() != 0; }  // [queue.closed]
 
-u64 Queue::unfinished() const noexcept {
-    u64 done = b_->done.load();
-    for (int tries = 0; tries < 1000; ++tries) {
-        const u64 tail = b_->tail.load();
-        const u64 again = b_->done.load();
-        if (again == done) return tail - done;
-        done = again;
-    }
-    return b_->tail.load() - done;
-}
+u64 Queue::unfinished() noexcept { return redelivers_ ? unfinished_takings() : ahead_of(b_->done); }
 
 // Adds n to done, but not beyond tail. Returns how many were added: n, or fewer (clamp), or 0.
 u64 Queue::add_done(u64 n, bool clamp) noexcept {
@@ -419,48 +377,61 @@ u64 Queue::add_done(u64 n, bool clamp) noexcept {
     }
 }
 
-Status Queue::task_done(u64 n) noexcept {
+Status Queue::task_done(Patience& p) noexcept {
+    if (redelivers_) return finish_lowest(p);
     if (Status s = usable(); s != Status::ok) return s;
-    return n == 0 || add_done(n, false) == n ? Status::ok : Status::bad_argument;
+    return add_done(1, false) == 1 ? Status::ok : Status::bad_argument;
 }
 
+Status Queue::task_done(u64 position, Patience& p) noexcept { return redelivers_ ? finish(position, p) : task_done(p); }
+
 Status Queue::join(Patience& p) noexcept {
-    // done first: it never passes tail, so equality means that both were equal when tail was read.
+    const shm_atomic<u64>& mark = redelivers_ ? b_->floor : b_->done;
+    // The mark first: it never passes tail, so equality means that both were equal when tail was read.
     auto finished = [&] {
-        const u64 done = b_->done.load();
+        const u64 done = mark.load();
         return done == b_->tail.load();
     };
-    return wait_for(
-        b_->all_done, p,
-        [&] {
-            if (Status s = usable(); s != Status::ok) return s;
-            return finished() ? Status::ok : Status::would_block;
-        },
-        [&] { return finished() || usable() != Status::ok; }, [] {});
+    auto attempt = [&] {
+        if (Status s = usable(); s != Status::ok) return s;
+        return finished() ? Status::ok : Status::would_block;
+    };
+    auto look = [&] {
+        if (redelivers_) look_for_the_dead(p);
+    };
+    Status s = wait_for(b_->all_done, p, attempt, [&] { return finished() || usable() != Status::ok; }, look);
+    if (s != Status::would_block && s != Status::timed_out) return s;
+    look();  // once, also for who does not wait
+    return finished() ? Status::ok : s;
 }
 
 Status Queue::shut_down(bool immediate, Patience& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     // Under the producer lock: a put has either committed before, or sees it.
     if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
-    b_->closed.store_release(1);  // COMMIT [queue.closed]
+    const u32 how = immediate && redelivers_ ? kDropping : kNoMorePuts;
+    if (b_->closed.load_relaxed() < how) b_->closed.store_release(how);  // COMMIT [queue.closed]
     unlock(b_->put_lock);
     notify_all(b_->not_empty);
     notify_all(b_->not_full);
     Status s = Status::ok;
-    while (immediate) {
+    if (immediate) s = redelivers_ ? drop_everything(p) : take_everything(p);
+    notify_all(b_->all_done);
+    return s;
+}
+
+Status Queue::take_everything(Patience& p) noexcept {
+    for (;;) {
         Message taken[16];
         u32 moved = 0;
-        s = try_get(taken, 16, moved, p);
-        if (s != Status::ok) break;
+        Status s = try_get(taken, 16, moved, p);
+        if (s != Status::ok) return s == Status::shut_down ? Status::ok : s;
         Inner inner(p);
         for (u32 i = 0; i < moved; ++i) {
             if (taken[i].block != 0) drop(*m_, handle_index(taken[i].block), inner);
         }
         add_done(moved, true);
     }
-    notify_all(b_->all_done);
-    return s == Status::shut_down ? Status::ok : s;
 }
 
 // ---- validate ------------------------------------------------------------------------------------------------------------
@@ -470,13 +441,14 @@ void Queue::check_table(std::vector<std::string>& out) {
     Body& b = *b_;
     const std::string who = "queue " + std::to_string(index_) + ": ";
     auto say = [&](const std::string& what) { out.push_back(who + what); };
-    const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load();
+    const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load(), low = lowest().load();
+    if (low > head) return say("floor " + std::to_string(low) + " lies beyond head " + std::to_string(head));
     if (head > tail) return say("head " + std::to_string(head) + " lies beyond tail " + std::to_string(tail));
-    if (tail - head > limit_) return say(std::to_string(tail - head) + " messages, but the limit is " + std::to_string(limit_));
-    if (b.seen_head.load() > head) say("the producers' copy of head lies beyond head");
+    if (tail - low > limit_) return say(std::to_string(tail - low) + " messages, but the limit is " + std::to_string(limit_));
+    if (b.seen_head.load() > low) say("the producers' copy of head lies beyond head");
     if (b.seen_tail.load() > tail) say("the consumers' copy of tail lies beyond tail");
     if (done > tail) say("more tasks are done than were put");
-    const u64 first = head / kChunkSlots, last = tail / kChunkSlots;
+    const u64 first = low / kChunkSlots, last = tail / kChunkSlots;
     for (u64 chunk = first; chunk < first + entries_; ++chunk) {
         const Handle h = table(chunk).load();
         const std::string name = "chunk " + std::to_string(chunk);
@@ -508,7 +480,7 @@ void Queue::check_table(std::vector<std::string>& out) {
             const u64 position = chunk * kChunkSlots + i;
             const Handle cell = slots[i].cell.load();
             const std::string slot = "slot " + std::to_string(position);
-            if (position < head || position >= tail) {
+            if (position < low || position >= tail) {
                 if (cell != 0) say(slot + " holds no message but refers to a block");
                 continue;
             }
@@ -533,6 +505,7 @@ std::vector<std::string> Queue::validate(Member& m, u32 index) {
         out.push_back(who + "its consumer lock cannot be taken");
     } else {
         q.check_table(out);
+        if (q.redelivers_ && out.empty()) q.check_takings(out);
         unlock(q.b_->get_lock);
     }
     unlock(q.b_->put_lock);

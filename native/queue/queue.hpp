@@ -3,11 +3,14 @@
 // Body (a block of kind queue):
 //   0    line 0  magic, maxsize, table entries, flags          fixed
 //   64   line 1  producer lock, tail, seen_head                producers
-//   128  line 2  consumer lock, head, seen_tail, floor, done   consumers
+//   128  line 2  consumer lock, head, seen_tail, done, floor…  consumers
 //   192  line 3  not_empty, not_full, all_done, closed         sleepers
 //   256  table   u64[entries]: reference cells to chunks of 64 slots (blocks of kind queue_chunk)
 //
 // COMMITS: put: tail := t+1 [queue.tail]. get: head := h+1 [queue.head]. task_done: done += 1.
+//
+// A queue made with kQueueRedelivers keeps what was taken until it is finished, and gives it out again if its taker dies: redeliver.cpp,
+// docs/design/0003-redelivery.md. Its ring is the same; room begins at `floor` and not at `head`.
 #pragma once
 #include <string>
 #include <vector>
@@ -19,6 +22,8 @@ namespace onecopy {
 
 constexpr u32 kChunkSlots = 64;
 constexpr u64 kUnboundedSize = u64{1} << 20;  // maxsize=0: as many as this, or as fit the pool
+
+enum QueueFlags : u32 { kQueueRedelivers = 1 };
 
 class Queue {
   public:
@@ -36,12 +41,19 @@ class Queue {
     // At least one, at most n.
     Status get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept;
 
-    u64 size() const noexcept;      // exact at some instant
+    u64 size() noexcept;            // what can be taken; exact at some instant
+    u64 occupied() const noexcept;  // what takes room: also what is taken and not finished, if the queue redelivers
+    bool full() const noexcept;     // is there no room for one more?
     u64 maxsize() const noexcept;   // 0: unbounded
     u32 flags() const noexcept;
-    Status task_done(u64 n) noexcept;            // bad_argument: more than was put
-    Status join(Patience& p) noexcept;           // until done == tail
-    u64 unfinished() const noexcept;
+    bool redelivers() const noexcept { return redelivers_; }
+    // ok; bad_argument: more than was put. Redelivering: finishes the lowest that this thread, or else this process, has taken and not
+    // finished; bad_argument: there is none.
+    Status task_done(Patience& p) noexcept;
+    // Of the message at that position. Redelivering: bad_argument if this process does not have it (any more). Otherwise as the above.
+    Status task_done(u64 position, Patience& p) noexcept;
+    Status join(Patience& p) noexcept;           // until everything put is done
+    u64 unfinished() noexcept;
     Status shut_down(bool immediate, Patience& p) noexcept;
     bool is_shut_down() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
@@ -62,21 +74,59 @@ class Queue {
     Status put_locked(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
     Status try_put(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
     Status put_some(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    // Where the room for producers begins.
+    const shm_atomic<u64>& lowest() const noexcept;
+    u64 ahead_of(const shm_atomic<u64>& mark) const noexcept;
     Status enter_consumer(Patience& p) noexcept;
-    void repair_consumer(Patience& p) noexcept;
+    Status repair_consumer(Patience& p) noexcept;
+    void repair_chunk(Patience& p) noexcept;
     Status get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, Patience& p) noexcept;
     Status leave_consumer(Status s, u32 moved, Handle emptied, Patience& p) noexcept;
     Status try_get(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
     Status get_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
     u64 add_done(u64 n, bool clamp) noexcept;
+    Status take_everything(Patience& p) noexcept;
     void check_table(std::vector<std::string>& out);
+
+    // ---- redeliver.cpp
+    struct Range;    // floor, head, tail
+    struct Effects;  // what was done under the consumer lock and is to be told after it
+    bool range(Range& r) noexcept;
+    Slot* slot_at(u64 position, Cached& cached) noexcept;
+    template <class Visit>
+    bool walk(u64 from, u64 to, Visit visit) noexcept;
+    bool rescan(Effects& e, Patience& p) noexcept;
+    bool refresh(Effects& e, Patience& p) noexcept;
+    void repair_takings(Patience& p) noexcept;
+    Status take_slot(Slot& slot, u64 position, bool again, Message& msg) noexcept;
+    Status take_returned(const Range& r, Message* msgs, u32 n, u32& moved) noexcept;
+    Status take_queued(const Range& r, Message* msgs, u32 n, u32& moved, Effects& e) noexcept;
+    Status take_locked(Message* msgs, u32 n, u32& moved, Effects& e, Patience& p) noexcept;
+    Status try_take(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Handle empty_slot(Slot& slot) noexcept;
+    void clear_slot(Slot& slot, Patience& p) noexcept;
+    void advance(Effects& e, Patience& p) noexcept;
+    Status finish_locked(u64 position, Effects& e, Patience& p) noexcept;
+    Status finish(u64 position, Patience& p) noexcept;
+    Status finish_lowest(Patience& p) noexcept;
+    bool drop_some(Effects& e, Patience& p) noexcept;
+    Status drop_everything(Patience& p) noexcept;
+    void note_takers(const Range& r, Effects& e) noexcept;
+    void tell(const Effects& e, Patience& p) noexcept;
+    void leave_takings(const Effects& e, Patience& p) noexcept;
+    bool look_for_the_dead(Patience& p) noexcept;
+    u64 size_with_returned() noexcept;
+    u64 unfinished_takings() noexcept;
+    void check_takings(std::vector<std::string>& out);
 
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     u32 index_ = 0;
     u64 limit_ = 0;  // copied once when opened and checked
     u32 entries_ = 0;
-    Cached put_chunk_, get_chunk_;
+    bool redelivers_ = false;
+    Cached put_chunk_, get_chunk_, floor_chunk_;
 };
 
 }  // namespace onecopy

@@ -71,6 +71,7 @@ void clean(Member& m, u32 slot) noexcept {
     row.state.store_release(static_cast<u32>(RowState::reaping));
     resolve(m, slot);
     row.gen.store(row.gen.load() + 1);
+    m.header().departures.fetch_add(1);  // [pool.departures] a death in between: the next recoverer does both again
     if (slot == m.slot) m.gen = row.gen.load();  // from here on we lock under the new generation
     Stubborn wait;
     const u64 bit = u64{1} << (slot % 64);

@@ -135,6 +135,7 @@ void Member::leave() noexcept {
     joined = false;
     Row& r = own_row();
     r.gen.store(r.gen.load() + 1);  // lock words with our tag are nobody's from here on
+    header().departures.fetch_add(1);  // [pool.departures]
     r.state.store_release(static_cast<u32>(RowState::free));
     os::unlock_byte(fd, kSlotByte + slot);
 }

@@ -567,7 +567,8 @@ class Pool(LockFactory, MutableMapping[str, Any]):
         maxsize : int, optional
             Messages at most; 0: as many as fit the pool. Default: what exists, else 1024.
         redeliver : bool, optional
-            Must be false in this version.
+            Whether what a process took and did not finish (`Queue.task_done`) before it died goes
+            back to the head of the queue; see `Queue`. Default: what exists, else False.
 
         Returns
         -------
@@ -576,7 +577,7 @@ class Pool(LockFactory, MutableMapping[str, Any]):
         Raises
         ------
         OneCopyError
-            The queue of that name has another maxsize.
+            The queue of that name has another maxsize, or the other kind of delivery.
         PoolFull
             No room.
         ValueError

@@ -32,19 +32,29 @@ class Message:
     item : object
         What was put.
     redelivered : bool
-        Whether another process took it before and died without finishing it.
+        Whether another process took it before and died, or left the pool, without finishing it: its
+        work may have been done in part, or even in full. Always False if the queue does not
+        redeliver.
     """
 
-    __slots__ = ("_queue", "item", "redelivered")
+    __slots__ = ("_position", "_queue", "item", "redelivered")
 
-    def __init__(self, queue: Queue, item: Any, redelivered: bool) -> None:
+    def __init__(self, queue: Queue, item: Any, redelivered: bool, position: int) -> None:
         self._queue = queue
+        self._position = position
         self.item = item
         self.redelivered = redelivered
 
     def task_done(self) -> None:
-        """Say that the work on this message is finished, as `Queue.task_done` does."""
-        self._queue.task_done()
+        """Say that the work on this very message is finished.
+
+        Raises
+        ------
+        ValueError
+            It was said before, or by an ancestor of this process, which forked with the message in
+            hand. (A queue that does not redeliver only counts, as `Queue.task_done` does.)
+        """
+        self._queue.finish(self._position)
 
     def __repr__(self) -> str:
         again = ", redelivered" if self.redelivered else ""
@@ -76,6 +86,16 @@ class Queue(QueueBase):
     -----
     After a fork the child has the queue too. A process that dies in `put` has put the whole object
     or nothing; one that dies in `get` has taken it or left it.
+
+    In a queue made with ``redeliver=True`` an object that was taken stays in the queue until it is
+    finished, by `task_done` or `Message.task_done`. If its taker dies or leaves the pool first, it
+    goes back to the head, in order, and `get_message` tells so. Such an object takes room until it
+    is finished: `maxsize` counts what is queued and what is not finished, and `full` says whether
+    that much is there; `qsize` and `empty` speak of what can be taken. `task_done` without a
+    message finishes the oldest object that the calling thread has taken and not finished, or else
+    the oldest of its process; with several in hand, use `get_message`. An object that could not be
+    rebuilt (the exception came out of `get`) counts as taken. What a process took, a child that it
+    forks cannot finish.
     """
 
     _name: str | None = None
@@ -83,7 +103,7 @@ class Queue(QueueBase):
     def __init__(self, maxsize: int = 0) -> None:
         from onecopy.default import default_pool
 
-        super().__init__(None, default_pool().member, max(0, operator.index(maxsize)), 0)
+        super().__init__(None, default_pool().member, max(0, operator.index(maxsize)), False)
 
     @property
     def name(self) -> str | None:
@@ -103,14 +123,15 @@ class Queue(QueueBase):
         Returns
         -------
         Message
-            ``item`` and ``task_done()``.
+            ``item``, ``redelivered`` and ``task_done()``.
 
         Raises
         ------
         queue.Empty, ShutDown
             As `get`.
         """
-        return Message(self, self.get(block, timeout), redelivered=False)
+        item, redelivered, position = self.receive(block, timeout)
+        return Message(self, item, redelivered, position)
 
     def close(self) -> None:
         """Let go of the queue in this process; whoever else has it goes on.
@@ -137,11 +158,6 @@ class Queue(QueueBase):
 
 def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
-    if redeliver:
-        raise OneCopyError(
-            "redeliver=True is not there yet: this version's queues do not give back what a "
-            "process took and died with"
-        )
     if maxsize is not None:
         maxsize = operator.index(maxsize)
         if maxsize < 0:
@@ -149,23 +165,32 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
     member = pool.member
 
     def make(hold: Hold | None) -> Queue:
-        asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
-        queue = _make(member, hold, asked if hold is None else 0, name)
-        agree("queue", name, "maxsize", maxsize if hold is not None else None, queue.maxsize)
+        if hold is None:
+            asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
+            return _make(member, None, asked, bool(redeliver), name)
+        queue = _open(member, hold, name)
+        agree("queue", name, "maxsize", maxsize, queue.maxsize)
+        agree("queue", name, "redeliver", redeliver, queue.redeliver)
         return queue
 
     return open_or_create(member, Kind.QUEUE, name, make)
 
 
-def _make(member: Member, hold: Hold | None, maxsize: int, name: str | None) -> Queue:
+def _make(
+    member: Member, hold: Hold | None, maxsize: int, redeliver: bool, name: str | None
+) -> Queue:
     queue = Queue.__new__(Queue)
-    QueueBase.__init__(queue, hold, member, maxsize, 0)
+    QueueBase.__init__(queue, hold, member, maxsize, redeliver)
     queue._name = name
     return queue
+
+
+def _open(member: Member, hold: Hold, name: str | None) -> Queue:
+    return _make(member, hold, 0, False, name)  # it has its own maxsize, and so on
 
 
 def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
     from onecopy.membership import join
 
     member = join(pool)
-    return _make(member, member.hold(handle), 0, name)
+    return _open(member, member.hold(handle), name)

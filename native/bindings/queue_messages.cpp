@@ -1,0 +1,73 @@
+// Messages one by one, with what belongs to them: whether they were given out before, and who finishes
+// which. What happens to the messages of the dead is native/queue/redeliver.cpp.
+#include "bindings/codec.hpp"
+#include "bindings/queue.hpp"
+
+namespace onecopy::py {
+namespace {
+
+// (object, redelivered, position)
+PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    Using call(q);
+    Message message;
+    Status s;
+    {
+        GilPatience p(deadline);
+        s = q.queue.get(message, p);
+    }
+    if (s != Status::ok) return raise_get(s);
+    const u64 position = message.position;
+    const bool redelivered = message.redelivered;
+    PyObject* const object = decode(q.pool, message);
+    if (object == nullptr) return nullptr;
+    return Py_BuildValue("(NOK)", object, redelivered ? Py_True : Py_False,
+                         static_cast<unsigned long long>(position));
+}
+
+PyObject* finish(QueueObject& q, u64 position) noexcept {
+    if (!usable(q)) return nullptr;
+    Using call(q);
+    Status s;
+    {
+        GilPatience p;
+        s = q.queue.task_done(position, p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_None);
+    if (s == Status::bad_argument) {
+        PyErr_SetString(PyExc_ValueError,
+                        q.queue.redelivers()
+                            ? "this process does not have the message: task_done() was called for it "
+                              "before, or another process took it (after a fork, only the parent "
+                              "can finish what it took)"
+                            : "task_done() called too many times");
+        return nullptr;
+    }
+    return raise_status(s, "the queue");
+}
+
+}  // namespace
+
+void bind_messages(nb::class_<QueueObject>& queue) {
+    queue
+        .def(
+            "receive",
+            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline)
+                                  ? receive(q, deadline)
+                                  : nullptr);
+            },
+            nb::arg("block") = true, nb::arg("timeout") = nb::none(),
+            nb::sig("def receive(self, block: bool = True, timeout: float | None = None) -> "
+                    "tuple[typing.Any, bool, int]"),
+            "As `get`; gives the object, whether it was redelivered, and its position for "
+            "`finish`.")
+        .def(
+            "finish",
+            [](QueueObject& q, u64 position) noexcept { return result(finish(q, position)); },
+            nb::arg("position"), nb::sig("def finish(self, position: int) -> None"),
+            "Say that the work on the message at that position is finished.");
+}
+
+}  // namespace onecopy::py
