@@ -1,5 +1,5 @@
-// Messages one by one, with what belongs to them: whether they were given out before, and who finishes
-// which. What happens to the messages of the dead is native/queue/redeliver.cpp.
+// Messages one by one, with what belongs to them: whether they were given out before, and who
+// finishes which. What happens to the messages of the dead is native/queue/redeliver.cpp.
 #include "bindings/codec.hpp"
 #include "bindings/queue.hpp"
 
@@ -35,12 +35,13 @@ PyObject* finish(QueueObject& q, u64 position) noexcept {
     }
     if (s == Status::ok) return Py_NewRef(Py_None);
     if (s == Status::bad_argument) {
-        PyErr_SetString(PyExc_ValueError,
-                        q.queue.redelivers()
-                            ? "this process does not have the message: task_done() was called for it "
-                              "before, or another process took it (after a fork, only the parent "
-                              "can finish what it took)"
-                            : "task_done() called too many times");
+        PyErr_SetString(
+            PyExc_ValueError,
+            q.queue.redelivers()
+                ? "this process does not have the message: task_done() was called for it "
+                  "before, or another process took it (after a fork, only the parent "
+                  "can finish what it took)"
+                : "task_done() called too many times");
         return nullptr;
     }
     return raise_status(s, "the queue");

@@ -1,4 +1,5 @@
-// A queue's body in shared memory, and how its two files (queue.cpp, redeliver.cpp) find their way in it. Drawn in queue.hpp.
+// A queue's body in shared memory, and how its two files (queue.cpp, redeliver.cpp) find their way
+// in it. Drawn in queue.hpp.
 #pragma once
 #include <atomic>
 
@@ -25,10 +26,11 @@ struct Queue::Body {
     shm_atomic<u64> seen_tail;  // an old value of tail
     shm_atomic<u64> done;
     // Only in a queue that redelivers; the last three are derived, by `rescan`.
-    shm_atomic<u64> floor;            // everything below is finished
-    shm_atomic<u64> returned;         // slots whose taker died, and that nobody has taken again
-    shm_atomic<u64> first_returned;   // no slot below it is one of them
-    shm_atomic<u64> seen_departures;  // header.departures as it was when the takers were last looked at
+    shm_atomic<u64> floor;           // everything below is finished
+    shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken again
+    shm_atomic<u64> first_returned;  // no slot below it is one of them
+    shm_atomic<u64>
+        seen_departures;  // header.departures as it was when the takers were last looked at
     // line 3: sleepers
     alignas(64) EventCount not_empty;
     EventCount not_full;
@@ -38,24 +40,31 @@ struct Queue::Body {
 
 enum Closed : u32 {
     kNoMorePuts = 1,
-    kDropping = 2,  // and what is in the queue, or comes back to it, is dropped (only in a queue that redelivers)
+    kDropping = 2,  // and what is in the queue, or comes back to it, is dropped (only in a queue
+                    // that redelivers)
 };
 
 constexpr u64 kTableOffset = 256;
 constexpr u64 kChunkBytes = kChunkSlots * sizeof(Slot);
 
 inline Status Queue::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
-    if (m_->corrupt()) [[unlikely]] return Status::corrupt;
+    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]]
+        return Status::closed;
+    if (m_->corrupt()) [[unlikely]]
+        return Status::corrupt;
     return Status::ok;
 }
 
 inline shm_atomic<u64>& Queue::table(u64 chunk) const noexcept {
-    auto* cells = reinterpret_cast<shm_atomic<u64>*>(reinterpret_cast<unsigned char*>(b_) + kTableOffset);
-    return cells[chunk >> 32 == 0 ? static_cast<u32>(chunk) % entries_ : chunk % entries_];  // 32-bit division is cheaper
+    auto* cells =
+        reinterpret_cast<shm_atomic<u64>*>(reinterpret_cast<unsigned char*>(b_) + kTableOffset);
+    return cells[chunk >> 32 == 0 ? static_cast<u32>(chunk) % entries_
+                                  : chunk % entries_];  // 32-bit division is cheaper
 }
 
-inline const shm_atomic<u64>& Queue::lowest() const noexcept { return redelivers_ ? b_->floor : b_->head; }
+inline const shm_atomic<u64>& Queue::lowest() const noexcept {
+    return redelivers_ ? b_->floor : b_->head;
+}
 
 inline Status Queue::enter_consumer(Patience& p) noexcept {
     const Status s = enter(b_->get_lock, *m_, p);
@@ -63,7 +72,8 @@ inline Status Queue::enter_consumer(Patience& p) noexcept {
 }
 
 inline Slot* Queue::slots_of(Handle h, Cached& cached) noexcept {
-    if (std::atomic_ref(cached.handle).load(std::memory_order_acquire) == h) [[likely]] return cached.slots;
+    if (std::atomic_ref(cached.handle).load(std::memory_order_acquire) == h) [[likely]]
+        return cached.slots;
     return find_slots(h, cached);
 }
 

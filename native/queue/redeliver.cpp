@@ -1,14 +1,16 @@
-// The consumers' side of a queue that redelivers: what was taken stays in its slot until it is finished, and goes to somebody else if its
-// taker dies first. docs/design/0003-redelivery.md has the states and the table of deaths.
+// The consumers' side of a queue that redelivers: what was taken stays in its slot until it is
+// finished, and goes to somebody else if its taker dies first. docs/design/0003-redelivery.md has
+// the states and the table of deaths.
 //
 //     finished        taken, returned or done            never taken
 //   ────────────┬───────────────────────────────────┬─────────────────┬────────
 //             floor                               head              tail
 //
 // Everything here happens under the consumer lock. COMMITS:
-//   get        of a queued message: head := h+1 [queue.head]; of a returned one: its word := taken (me, again)
-//   task_done  word := done; then its cell is emptied, and floor := f+1 [queue.floor] for as long as the slot at the floor is done
-//   a death    word := returned, by whoever looks at the takers after `header.departures` moved
+//   get        of a queued message: head := h+1 [queue.head]; of a returned one: its word := taken
+//   (me, again) task_done  word := done; then its cell is emptied, and floor := f+1 [queue.floor]
+//   for as long as the slot at the floor is done a death    word := returned, by whoever looks at
+//   the takers after `header.departures` moved
 #include <algorithm>
 #include <climits>
 
@@ -22,32 +24,40 @@ struct Queue::Range {
 };
 
 struct Queue::Effects {
-    u64 room = 0;                    // by how much floor moved
-    u64 came_back = 0;               // messages that have become returned
-    Handle finished = 0;             // the block of a message that is done
-    Handle emptied = 0;              // the chunk that floor has left
-    bool others = false;             // there are takers other than us
-    u64 takers[kHolderWords] = {};   // their slots, one bit each: to be asked whether they live
+    u64 room = 0;                   // by how much floor moved
+    u64 came_back = 0;              // messages that have become returned
+    Handle finished = 0;            // the block of a message that is done
+    Handle emptied = 0;             // the chunk that floor has left
+    bool others = false;            // there are takers other than us
+    u64 takers[kHolderWords] = {};  // their slots, one bit each: to be asked whether they live
 };
 
 namespace {
 
 u32 this_thread() noexcept {
     static std::atomic<u32> last{0};
-    thread_local const u32 number = last.fetch_add(1, std::memory_order_relaxed) & Taking::kThreadMask;
+    thread_local const u32 number =
+        last.fetch_add(1, std::memory_order_relaxed) & Taking::kThreadMask;
     return number;
 }
 
-Taking taking_of(const Slot& slot) noexcept { return {slot.stamp.load_relaxed()}; }
-void set_state(Slot& slot, Taking::State s) noexcept { slot.stamp.store_release(s); }
+Taking taking_of(const Slot& slot) noexcept {
+    return {slot.stamp.load_relaxed()};
+}
+void set_state(Slot& slot, Taking::State s) noexcept {
+    slot.stamp.store_release(s);
+}
 
 }  // namespace
 
-// ---- the slots -----------------------------------------------------------------------------------------------------------
+// ---- the slots
+// -----------------------------------------------------------------------------------------------------------
 
 bool Queue::range(Range& r) noexcept {
-    r = {b_->floor.load_relaxed(), b_->head.load_relaxed(), b_->tail.load_acquire()};  // [queue.tail]
-    if (r.floor <= r.head && r.head <= r.tail && r.tail - r.floor <= limit_) [[likely]] return true;
+    r = {b_->floor.load_relaxed(), b_->head.load_relaxed(),
+         b_->tail.load_acquire()};  // [queue.tail]
+    if (r.floor <= r.head && r.head <= r.tail && r.tail - r.floor <= limit_) [[likely]]
+        return true;
     m_->mark_corrupt();
     return false;
 }
@@ -69,13 +79,15 @@ bool Queue::walk(u64 from, u64 to, Visit visit) noexcept {
     return true;
 }
 
-// Takes the reference out of a slot that is done. The block, which the caller may have to free; 0: there was none.
+// Takes the reference out of a slot that is done. The block, which the caller may have to free; 0:
+// there was none.
 Handle Queue::empty_slot(Slot& slot) noexcept {
     const Handle block = slot.cell.load_relaxed();
     return block != 0 && swap_cell(*m_, slot.cell, block, 0) == Status::ok ? block : 0;
 }
 
-// As `empty_slot`, and frees the block under the lock: for repairs and drops, which nobody is in a hurry for.
+// As `empty_slot`, and frees the block under the lock: for repairs and drops, which nobody is in a
+// hurry for.
 void Queue::clear_slot(Slot& slot, Patience& p) noexcept {
     const Handle block = empty_slot(slot);
     if (block == 0) return;
@@ -83,8 +95,8 @@ void Queue::clear_slot(Slot& slot, Patience& p) noexcept {
     try_free(*m_, handle_index(block), inner);
 }
 
-// Moves the floor over what is done. A chunk that it leaves goes before it moves on: when a producer sees a floor a chunk further, the
-// table entry is free (see `entries_for`).
+// Moves the floor over what is done. A chunk that it leaves goes before it moves on: when a
+// producer sees a floor a chunk further, the table entry is free (see `entries_for`).
 void Queue::advance(Effects& e, Patience& p) noexcept {
     Range r;
     if (!range(r)) return;
@@ -110,13 +122,15 @@ void Queue::advance(Effects& e, Patience& p) noexcept {
     }
 }
 
-// ---- the dead ------------------------------------------------------------------------------------------------------------
+// ---- the dead
+// ------------------------------------------------------------------------------------------------------------
 
-// Looks at every slot that was taken: what a departed process had comes back. Also repairs: it derives the count of returned slots, empties
-// those that are done, and moves the floor.
+// Looks at every slot that was taken: what a departed process had comes back. Also repairs: it
+// derives the count of returned slots, empties those that are done, and moves the floor.
 [[gnu::noinline]] bool Queue::rescan(Effects& e, Patience& p) noexcept {
-    const u64 departures = m_->header().departures.load_acquire();  // [pool.departures] before the generations
-    const bool dropping = b_->closed.load_acquire() == kDropping;   // [queue.closed]
+    const u64 departures =
+        m_->header().departures.load_acquire();  // [pool.departures] before the generations
+    const bool dropping = b_->closed.load_acquire() == kDropping;  // [queue.closed]
     Range r;
     if (!range(r)) return false;
     u64 returned = 0, first = r.head, came_back = 0;
@@ -156,7 +170,8 @@ void Queue::repair_takings(Patience& p) noexcept {
 
 // To be called first under the consumer lock. False: the queue is corrupt.
 inline bool Queue::refresh(Effects& e, Patience& p) noexcept {
-    const bool news = b_->seen_departures.load_relaxed() != m_->header().departures.load_acquire();  // [pool.departures]
+    const bool news = b_->seen_departures.load_relaxed() !=
+                      m_->header().departures.load_acquire();  // [pool.departures]
     if (news && !rescan(e, p)) return false;
     if (b_->closed.load_acquire() == kDropping) [[unlikely]] {  // [queue.closed]
         while (drop_some(e, p)) {
@@ -169,7 +184,8 @@ void Queue::note_takers(const Range& r, Effects& e) noexcept {
     walk(r.floor, r.head, [&](Slot& slot, u64) {
         const Taking t = taking_of(slot);
         const u32 taker = tag_slot(t.tag());
-        if (t.state() != Taking::taken || taker == m_->slot || taker >= m_->geo().max_processes) return true;
+        if (t.state() != Taking::taken || taker == m_->slot || taker >= m_->geo().max_processes)
+            return true;
         e.takers[taker / 64] |= u64{1} << (taker % 64);
         e.others = true;
         return true;
@@ -182,27 +198,33 @@ void Queue::tell(const Effects& e, Patience& p) noexcept {
         notify(b_->not_full, static_cast<int>(std::min<u64>(e.room, INT_MAX)));
         if (b_->floor.load() == b_->tail.load()) notify_all(b_->all_done);
     }
-    if (e.came_back != 0) notify(b_->not_empty, static_cast<int>(std::min<u64>(e.came_back, INT_MAX)));
+    if (e.came_back != 0)
+        notify(b_->not_empty, static_cast<int>(std::min<u64>(e.came_back, INT_MAX)));
     Inner inner(p);
     if (e.finished != 0) try_free(*m_, handle_index(e.finished), inner);
     if (e.emptied != 0) try_free(*m_, handle_index(e.emptied), inner);
 }
 
-// Unlocks, tells, and asks the takers that were noted whether they live. Who does not is cleaned up by that: `departures` moves.
+// Unlocks, tells, and asks the takers that were noted whether they live. Who does not is cleaned up
+// by that: `departures` moves.
 void Queue::leave_takings(const Effects& e, Patience& p) noexcept {
     unlock(b_->get_lock);
     tell(e, p);
-    if (!e.others) [[likely]] return;
+    if (!e.others) [[likely]]
+        return;
     p.about_to_block();  // cleaning up may take a while
     for (u32 slot = 0; slot < m_->geo().max_processes; ++slot) {
         // Under the generation of now: if it has moved since, `departures` has too, or is about to.
-        if (e.takers[slot / 64] >> (slot % 64) & 1) m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));
+        if (e.takers[slot / 64] >> (slot % 64) & 1)
+            m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));
     }
 }
 
-// For who has nothing to do, or is about to give up: asks every taker. True: something can be taken that had been taken before.
+// For who has nothing to do, or is about to give up: asks every taker. True: something can be taken
+// that had been taken before.
 [[gnu::noinline]] bool Queue::look_for_the_dead(Patience& p) noexcept {
-    if (b_->floor.load() == b_->head.load() && b_->closed.load() != kDropping) return false;  // nobody has anything
+    if (b_->floor.load() == b_->head.load() && b_->closed.load() != kDropping)
+        return false;  // nobody has anything
     for (int round = 0; round < 2; ++round) {
         if (usable() != Status::ok) return false;
         Inner inner(p, os::monotonic_ns() + kLockGrace);
@@ -212,18 +234,22 @@ void Queue::leave_takings(const Effects& e, Patience& p) noexcept {
         const bool sound = refresh(e, inner) && range(r);
         if (sound && round == 0) note_takers(r, e);
         leave_takings(e, inner);
-        if (!sound || !e.others || b_->seen_departures.load_relaxed() == m_->header().departures.load_acquire()) break;
+        if (!sound || !e.others ||
+            b_->seen_departures.load_relaxed() == m_->header().departures.load_acquire())
+            break;
     }
     return b_->returned.load_relaxed() != 0;
 }
 
-// ---- get -----------------------------------------------------------------------------------------------------------------
+// ---- get
+// -----------------------------------------------------------------------------------------------------------------
 
 Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noexcept {
     const u32 length = slot.length.load_relaxed();
     msg.block = slot.cell.load_relaxed();
     // The slot owns its block: it cannot be gone.
-    if (length > kInlineBytes || (msg.block != 0 && hold(*m_, msg.block) != Status::ok)) [[unlikely]] {
+    if (length > kInlineBytes || (msg.block != 0 && hold(*m_, msg.block) != Status::ok))
+        [[unlikely]] {
         m_->mark_corrupt();
         msg.block = 0;
         return Status::corrupt;
@@ -232,52 +258,60 @@ Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noex
     msg.redelivered = again;
     msg.position = position;
     std::memcpy(msg.bytes, slot.bytes, length);
-    slot.stamp.store_release(Taking::by(m_->tag(), this_thread(), again).raw);  // COMMIT, if `again`: else head is
+    slot.stamp.store_release(
+        Taking::by(m_->tag(), this_thread(), again).raw);  // COMMIT, if `again`: else head is
     return Status::ok;
 }
 
-[[gnu::noinline]] Status Queue::take_returned(const Range& r, Message* msgs, u32 n, u32& moved) noexcept {
+[[gnu::noinline]] Status Queue::take_returned(const Range& r, Message* msgs, u32 n,
+                                              u32& moved) noexcept {
     u64 left = b_->returned.load_relaxed();
     Status s = Status::ok;
-    const bool sound = walk(std::max(b_->first_returned.load_relaxed(), r.floor), r.head, [&](Slot& slot, u64 position) {
-        if (taking_of(slot).state() != Taking::returned) return true;
-        s = take_slot(slot, position, true, msgs[moved]);
-        if (s != Status::ok) return false;
-        ++moved;
-        b_->first_returned.store_relaxed(position + 1);
-        b_->returned.store_relaxed(--left);
-        return left != 0 && moved != n;
-    });
+    const bool sound = walk(std::max(b_->first_returned.load_relaxed(), r.floor), r.head,
+                            [&](Slot& slot, u64 position) {
+                                if (taking_of(slot).state() != Taking::returned) return true;
+                                s = take_slot(slot, position, true, msgs[moved]);
+                                if (s != Status::ok) return false;
+                                ++moved;
+                                b_->first_returned.store_relaxed(position + 1);
+                                b_->returned.store_relaxed(--left);
+                                return left != 0 && moved != n;
+                            });
     if (sound && (moved == n || left == 0)) return Status::ok;
     m_->mark_corrupt();  // fewer than were counted
     return s == Status::ok ? Status::corrupt : s;
 }
 
-inline Status Queue::take_queued(const Range& r, Message* msgs, u32 n, u32& moved, Effects& e) noexcept {
+inline Status Queue::take_queued(const Range& r, Message* msgs, u32 n, u32& moved,
+                                 Effects& e) noexcept {
     const u64 until = std::min(r.tail, r.head + (n - moved));
     u64 head = r.head;
     Status s = Status::ok;
     for (; head != until; ++head, ++moved) {
         Slot* const slot = slot_at(head, get_chunk_);
         s = slot == nullptr ? Status::corrupt : take_slot(*slot, head, false, msgs[moved]);
-        if (s != Status::ok) [[unlikely]] break;
+        if (s != Status::ok) [[unlikely]]
+            break;
     }
     if (head == r.head) return s;
     b_->head.store_release(head);  // COMMIT [queue.head]
     // Once in a chunk, so that a queue which is never empty finds its dead too.
-    if (head / kChunkSlots != r.head / kChunkSlots) [[unlikely]] note_takers({r.floor, head, r.tail}, e);
+    if (head / kChunkSlots != r.head / kChunkSlots) [[unlikely]]
+        note_takers({r.floor, head, r.tail}, e);
     return s;
 }
 
 // Consumer lock held. Takes 1..n messages: first what came back, then what is queued, so in order.
-inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e, Patience& p) noexcept {
+inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
+                                 Patience& p) noexcept {
     if (!refresh(e, p)) return Status::corrupt;
     // Before tail: nothing is put after `closed` is set, so what is not there now never comes.
     const bool closed = b_->closed.load_acquire() != 0;  // [queue.closed]
     Range r;
     if (!range(r)) return Status::corrupt;
     Status s = Status::ok;
-    if (b_->returned.load_relaxed() != 0) [[unlikely]] s = take_returned(r, msgs, n, moved);
+    if (b_->returned.load_relaxed() != 0) [[unlikely]]
+        s = take_returned(r, msgs, n, moved);
     if (s == Status::ok && moved < n) s = take_queued(r, msgs, n, moved, e);
     if (moved != 0 || s != Status::ok) return moved != 0 ? Status::ok : s;
     return closed ? Status::shut_down : Status::would_block;
@@ -299,9 +333,11 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept 
         s = wait_for(
             b_->not_empty, p, [&] { return try_take(msgs, n, moved, p); },
             [&] {
-                // Tail first: head only grows, so what we miss because of it, another has taken. [commit/sleepers]
+                // Tail first: head only grows, so what we miss because of it, another has taken.
+                // [commit/sleepers]
                 const u64 tail = b_->tail.load();
-                return tail != b_->head.load() || b_->returned.load() != 0 || b_->closed.load() != 0 || usable() != Status::ok ||
+                return tail != b_->head.load() || b_->returned.load() != 0 ||
+                       b_->closed.load() != 0 || usable() != Status::ok ||
                        b_->seen_departures.load() != m_->header().departures.load();
             },
             [&] { look_for_the_dead(p); });
@@ -312,7 +348,8 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept 
     return s;
 }
 
-// ---- task_done -----------------------------------------------------------------------------------------------------------
+// ---- task_done
+// -----------------------------------------------------------------------------------------------------------
 
 Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
     Cached chunk;
@@ -321,7 +358,8 @@ Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
     const Taking t = taking_of(*slot);
     if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
     set_state(*slot, Taking::done);  // COMMIT
-    e.finished = empty_slot(*slot);  // now, and not when the floor gets here: an older one may take long
+    e.finished =
+        empty_slot(*slot);  // now, and not when the floor gets here: an older one may take long
     advance(e, p);
     return Status::ok;
 }
@@ -332,7 +370,8 @@ Status Queue::finish(u64 position, Patience& p) noexcept {
     Effects e;
     Range r;
     Status s = range(r) ? Status::bad_argument : Status::corrupt;
-    if (s == Status::bad_argument && position >= r.floor && position < r.head) s = finish_locked(position, e, p);
+    if (s == Status::bad_argument && position >= r.floor && position < r.head)
+        s = finish_locked(position, e, p);
     leave_takings(e, p);
     return s;
 }
@@ -345,21 +384,24 @@ Status Queue::finish_lowest(Patience& p) noexcept {
     Status s = Status::corrupt;
     u64 found = ~u64{0};
     const bool sound = range(r) && walk(r.floor, r.head, [&](Slot& slot, u64 position) {
-        const Taking t = taking_of(slot);
-        if (t.state() != Taking::taken || t.tag() != m_->tag()) return true;
-        // This thread's own comes first: of several workers in one process, each finishes what it took.
-        const bool own = t.thread() == this_thread();
-        if (own || found == ~u64{0}) found = position;
-        return !own;
-    });
+                           const Taking t = taking_of(slot);
+                           if (t.state() != Taking::taken || t.tag() != m_->tag()) return true;
+                           // This thread's own comes first: of several workers in one process, each
+                           // finishes what it took.
+                           const bool own = t.thread() == this_thread();
+                           if (own || found == ~u64{0}) found = position;
+                           return !own;
+                       });
     if (sound) s = found == ~u64{0} ? Status::bad_argument : finish_locked(found, e, p);
     leave_takings(e, p);
     return s;
 }
 
-// ---- the end, counts -----------------------------------------------------------------------------------------------------
+// ---- the end, counts
+// -----------------------------------------------------------------------------------------------------
 
-// After an immediate shutdown, consumer lock held. Drops what came back and a chunk's worth of what is queued; true: there is more.
+// After an immediate shutdown, consumer lock held. Drops what came back and a chunk's worth of what
+// is queued; true: there is more.
 bool Queue::drop_some(Effects& e, Patience& p) noexcept {
     if (b_->returned.load_relaxed() != 0 && !rescan(e, p)) return false;
     Range r;
@@ -394,7 +436,8 @@ Status Queue::drop_everything(Patience& p) noexcept {
 
 // Not of one instant: a message that comes back or is taken in between may count or not.
 u64 Queue::size_with_returned() noexcept {
-    const bool news = b_->seen_departures.load_relaxed() != m_->header().departures.load_acquire();  // [pool.departures]
+    const bool news = b_->seen_departures.load_relaxed() !=
+                      m_->header().departures.load_acquire();  // [pool.departures]
     if (news && usable() == Status::ok && try_lock(b_->get_lock, *m_)) {
         Stubborn wait;
         Effects e;
@@ -429,20 +472,25 @@ void Queue::check_takings(std::vector<std::string>& out) {
     u64 returned = 0;
     walk(r.floor - r.floor % kChunkSlots, r.head, [&](Slot& slot, u64 position) {
         const Taking t = taking_of(slot);
-        auto say = [&](const char* what) { out.push_back(who + "slot " + std::to_string(position) + " " + what); };
+        auto say = [&](const char* what) {
+            out.push_back(who + "slot " + std::to_string(position) + " " + what);
+        };
         if (position < r.floor) {
             if (t.state() != Taking::done) say("lies below the floor and is not done");
             return true;
         }
         if (t.state() == Taking::never) say("lies below the head and was never taken");
-        if (t.state() == Taking::done && slot.cell.load() != 0) say("is done but refers to a block");
+        if (t.state() == Taking::done && slot.cell.load() != 0)
+            say("is done but refers to a block");
         if (t.state() == Taking::done && position == r.floor) say("is done, but the floor stays");
-        if (t.state() == Taking::returned && position < b_->first_returned.load()) say("came back, and nobody will look for it");
+        if (t.state() == Taking::returned && position < b_->first_returned.load())
+            say("came back, and nobody will look for it");
         returned += t.state() == Taking::returned;
         return true;
     });
     if (returned != b_->returned.load()) {
-        out.push_back(who + "counts " + std::to_string(b_->returned.load()) + " returned messages, there are " + std::to_string(returned));
+        out.push_back(who + "counts " + std::to_string(b_->returned.load()) +
+                      " returned messages, there are " + std::to_string(returned));
     }
 }
 

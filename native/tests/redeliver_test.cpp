@@ -1,6 +1,7 @@
-// Queues that redeliver. In every build: what they promise, with takers that end. In a fault build also: a member is killed after each of
-// its shared stores in turn, and a survivor finds every message that was not finished, in order, and flagged if it was given out before.
-// With an argument, the recoverer is killed at each of *its* stores too.
+// Queues that redeliver. In every build: what they promise, with takers that end. In a fault build
+// also: a member is killed after each of its shared stores in turn, and a survivor finds every
+// message that was not finished, in order, and flagged if it was given out before. With an
+// argument, the recoverer is killed at each of *its* stores too.
 #include <algorithm>
 #include <vector>
 
@@ -15,7 +16,8 @@ namespace {
 
 constexpr u32 kMost = 400;
 
-// What the processes that may die say they did: memory of the test's own, in which no store is a crash point.
+// What the processes that may die say they did: memory of the test's own, in which no store is a
+// crash point.
 struct Log {
     bool tried_get, tried_shutdown, shut_down;
     u32 taken, puts, done;
@@ -37,7 +39,9 @@ struct Party {
     Queue q;
     std::vector<Message> hand;
 
-    explicit Party(int fd) : m(test::join_pool(fd)) { CHECK(Queue::open(*m, named(*m), q) == Status::ok); }
+    explicit Party(int fd) : m(test::join_pool(fd)) {
+        CHECK(Queue::open(*m, named(*m), q) == Status::ok);
+    }
 
     static u64 value(const Message& msg) {
         u64 v;
@@ -130,7 +134,8 @@ int fresh(u64 before, u64 count, u64 maxsize = 300) {
         party.get(1, false);
         party.finish(0, false);
     }
-    for (u64 i = 0; i < count; ++i) party.put(i);
+    for (u64 i = 0; i < count; ++i)
+        party.put(i);
     return fd;
 }
 
@@ -155,7 +160,8 @@ void take_and_end(int fd, u32 n) {
 void empty_again(Party& party) {
     Stubborn wait;
     Patience now(0);
-    CHECK(party.q.join(now) == Status::ok && party.q.unfinished() == 0 && party.q.size() == 0 && party.q.occupied() == 0);
+    CHECK(party.q.join(now) == Status::ok && party.q.unfinished() == 0 && party.q.size() == 0 &&
+          party.q.occupied() == 0);
     test::expect_sound(*party.m, "empty");
     CHECK(heap_stats(*party.m).used == 0);
     if (party.q.is_shut_down()) return;
@@ -170,7 +176,8 @@ void empty_again(Party& party) {
     CHECK(all);
 }
 
-// ---- what is promised ------------------------------------------------------------------------------------------------------
+// ---- what is promised
+// ------------------------------------------------------------------------------------------------------
 
 void comes_back_first_and_in_order(u64 before, u32 taken) {
     constexpr u64 kCount = 150;
@@ -188,7 +195,8 @@ void comes_back_first_and_in_order(u64 before, u32 taken) {
     Patience now(0);
     CHECK(party.q.get(msg, now) == Status::would_block);
     CHECK(party.q.unfinished() == kCount && party.q.join(now) == Status::would_block);
-    while (!party.hand.empty()) party.finish(party.hand.size() / 2, false);
+    while (!party.hand.empty())
+        party.finish(party.hand.size() / 2, false);
     empty_again(party);
     close(fd);
 }
@@ -197,8 +205,10 @@ void finished_memory_is_free_behind_one_that_takes_long() {
     const int fd = fresh(0, 200);
     Party party(fd);
     party.get(200, false);
-    while (party.hand.size() > 1) party.finish(1, false);
-    CHECK(heap_stats(*party.m).used == 3000 && party.q.occupied() == 200 && party.q.unfinished() == 1);
+    while (party.hand.size() > 1)
+        party.finish(1, false);
+    CHECK(heap_stats(*party.m).used == 3000 && party.q.occupied() == 200 &&
+          party.q.unfinished() == 1);
     test::expect_sound(*party.m, "the first takes long");
     party.finish_lowest(false);
     empty_again(party);
@@ -214,14 +224,16 @@ void what_is_not_finished_takes_room() {
     party.get(2, false);
     CHECK(party.q.full() && party.q.size() == 1 && party.q.put(msg, now) == Status::would_block);
     party.finish(1, false);
-    CHECK(party.q.full() && party.q.put(msg, now) == Status::would_block);  // the slot of the first is in the way
+    CHECK(party.q.full() &&
+          party.q.put(msg, now) == Status::would_block);  // the slot of the first is in the way
     party.finish(0, false);
     CHECK(!party.q.full() && party.q.occupied() == 1);
     party.put(3);
     party.put(5);
     CHECK(party.q.full());
     party.get(3, false);
-    while (!party.hand.empty()) party.finish_lowest(false);
+    while (!party.hand.empty())
+        party.finish_lowest(false);
     empty_again(party);
     close(fd);
 }
@@ -233,7 +245,8 @@ void only_the_taker_may_finish() {
     party.get(2, false);
     CHECK(other.q.task_done(party.hand[0].position, wait) == Status::bad_argument);
     CHECK(other.q.task_done(wait) == Status::bad_argument);
-    for (u64 position : {u64{2}, u64{3}, u64{64}, ~u64{0}}) CHECK(party.q.task_done(position, wait) == Status::bad_argument);
+    for (u64 position : {u64{2}, u64{3}, u64{64}, ~u64{0}})
+        CHECK(party.q.task_done(position, wait) == Status::bad_argument);
     other.get(1, false);
     CHECK(Party::value(other.hand[0]) == 2);
     party.finish_lowest(false);
@@ -254,8 +267,10 @@ void who_leaves_has_not_finished() {
     }
     CHECK(party.q.size() == 3);
     party.get(3, false);
-    for (u64 i = 0; i < 3; ++i) CHECK(Party::value(party.hand[i]) == i && party.hand[i].redelivered == (i < 2));
-    while (!party.hand.empty()) party.finish_lowest(false);
+    for (u64 i = 0; i < 3; ++i)
+        CHECK(Party::value(party.hand[i]) == i && party.hand[i].redelivered == (i < 2));
+    while (!party.hand.empty())
+        party.finish_lowest(false);
     empty_again(party);
     close(fd);
 }
@@ -282,7 +297,8 @@ void a_busy_queue_finds_its_dead() {
     }
     CHECK(party.q.size() != 0);
     party.get(static_cast<u32>(party.q.size()), false);
-    while (!party.hand.empty()) party.finish_lowest(false);
+    while (!party.hand.empty())
+        party.finish_lowest(false);
     empty_again(party);
     close(fd);
 }
@@ -303,9 +319,12 @@ void shut_down() {
             party.get(1, false);
             CHECK(Party::value(party.hand.back()) == i && party.hand.back().redelivered == (i < 3));
         }
-        CHECK(party.q.get(msg, wait) == Status::shut_down && party.q.get(msg, now) == Status::shut_down);
-        CHECK(party.q.join(now) == Status::would_block && party.q.unfinished() == (immediate ? 1 : 150));
-        while (!party.hand.empty()) party.finish_lowest(false);
+        CHECK(party.q.get(msg, wait) == Status::shut_down &&
+              party.q.get(msg, now) == Status::shut_down);
+        CHECK(party.q.join(now) == Status::would_block &&
+              party.q.unfinished() == (immediate ? 1 : 150));
+        while (!party.hand.empty())
+            party.finish_lowest(false);
         empty_again(party);
         close(fd);
     }
@@ -325,7 +344,8 @@ void a_taker_that_dies_after_the_end() {
         if (!immediate) {
             party.get(2, false);
             CHECK(party.hand[0].redelivered && party.hand[1].redelivered);
-            while (!party.hand.empty()) party.finish_lowest(false);
+            while (!party.hand.empty())
+                party.finish_lowest(false);
         }
         Patience now(0);
         CHECK(party.q.join(now) == Status::ok);
@@ -336,7 +356,8 @@ void a_taker_that_dies_after_the_end() {
 
 void promises() {
     for (const u64 before : {0, 1, 60, 63, 64}) {
-        for (const u32 taken : {1, 4, 64, 100, 150}) comes_back_first_and_in_order(before, taken);
+        for (const u32 taken : {1, 4, 64, 100, 150})
+            comes_back_first_and_in_order(before, taken);
     }
     finished_memory_is_free_behind_one_that_takes_long();
     what_is_not_finished_takes_room();
@@ -348,7 +369,8 @@ void promises() {
     std::puts("redeliver: promises kept");
 }
 
-// ---- deaths ------------------------------------------------------------------------------------------------------------------
+// ---- deaths
+// ------------------------------------------------------------------------------------------------------------------
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 
@@ -376,24 +398,72 @@ void end(Party& party, bool immediate) {
 const Operation operations[] = {
     {"put", 0, 0, 0, [](Party& p) { put(p, 2); }},
     {"put_over_the_edge", 62, 1, 0, [](Party& p) { put(p, 2); }},
-    {"get", 0, 3, 0, [](Party& p) { p.get(1); p.get(1); }},
+    {"get", 0, 3, 0,
+     [](Party& p) {
+         p.get(1);
+         p.get(1);
+     }},
     {"get_many", 0, 4, 0, [](Party& p) { p.get(3); }},
     {"get_many_over_the_edge", 62, 4, 0, [](Party& p) { p.get(4); }},
-    {"task_done", 0, 3, 0, [](Party& p) { p.get(3); p.finish(1); p.finish(1); p.finish(0); }},
-    {"task_done_lowest", 0, 3, 0, [](Party& p) { p.get(2); p.finish_lowest(); p.finish_lowest(); }},
-    {"task_done_over_the_edge", 62, 3, 0, [](Party& p) { p.get(3); p.finish(1); p.finish(1); p.finish(0); }},
-    {"task_done_over_two_edges", 63, 67, 0,
-     [](Party& p) { p.finish(0); },
+    {"task_done", 0, 3, 0,
+     [](Party& p) {
+         p.get(3);
+         p.finish(1);
+         p.finish(1);
+         p.finish(0);
+     }},
+    {"task_done_lowest", 0, 3, 0,
+     [](Party& p) {
+         p.get(2);
+         p.finish_lowest();
+         p.finish_lowest();
+     }},
+    {"task_done_over_the_edge", 62, 3, 0,
+     [](Party& p) {
+         p.get(3);
+         p.finish(1);
+         p.finish(1);
+         p.finish(0);
+     }},
+    {"task_done_over_two_edges", 63, 67, 0, [](Party& p) { p.finish(0); },
      [](Party& p) {
          p.get(67);
-         while (p.hand.size() > 1) p.finish(1);
+         while (p.hand.size() > 1)
+             p.finish(1);
      }},
-    {"returned", 0, 4, 2, [](Party& p) { p.get(1); p.finish(0); p.get(1); }},
-    {"returned_many", 62, 4, 3, [](Party& p) { p.get(4); p.finish(2); }},
-    {"a_death_unnoticed", 0, 1, 1, [](Party& p) { p.get(1); p.finish(0); }},
-    {"shut_down", 0, 3, 1, [](Party& p) { p.get(1); end(p, false); p.get(2); p.finish(0); }},
-    {"shut_down_immediate", 62, 5, 2, [](Party& p) { p.get(1); end(p, true); }},
-    {"leave", 0, 4, 1, [](Party& p) { p.get(3); p.m->leave(); }},
+    {"returned", 0, 4, 2,
+     [](Party& p) {
+         p.get(1);
+         p.finish(0);
+         p.get(1);
+     }},
+    {"returned_many", 62, 4, 3,
+     [](Party& p) {
+         p.get(4);
+         p.finish(2);
+     }},
+    {"a_death_unnoticed", 0, 1, 1,
+     [](Party& p) {
+         p.get(1);
+         p.finish(0);
+     }},
+    {"shut_down", 0, 3, 1,
+     [](Party& p) {
+         p.get(1);
+         end(p, false);
+         p.get(2);
+         p.finish(0);
+     }},
+    {"shut_down_immediate", 62, 5, 2,
+     [](Party& p) {
+         p.get(1);
+         end(p, true);
+     }},
+    {"leave", 0, 4, 1,
+     [](Party& p) {
+         p.get(3);
+         p.m->leave();
+     }},
 };
 const Operation* current = nullptr;
 
@@ -401,7 +471,8 @@ int prepared() {
     *log_book = {};
     const int fd = fresh(current->before, current->count);
     if (current->returned != 0) take_and_end(fd, current->returned);
-    if (current->returned < current->count) CHECK(collect_dead(*test::join_pool(fd)) == (current->returned != 0));
+    if (current->returned < current->count)
+        CHECK(collect_dead(*test::join_pool(fd)) == (current->returned != 0));
     return fd;
 }
 
@@ -437,9 +508,12 @@ void recover_and_take(Party& party) {
     if (party.q.get(msg, now) == Status::ok) log_book->took[log_book->taken++] = Party::value(msg);
 }
 
-bool among(const u64* values, u32 n, u64 v) { return std::find(values, values + n, v) != values + n; }
+bool among(const u64* values, u32 n, u64 v) {
+    return std::find(values, values + n, v) != values + n;
+}
 
-// `swept`: the dead are cleaned up first, so everything comes in order. Otherwise whoever gets has to find out.
+// `swept`: the dead are cleaned up first, so everything comes in order. Otherwise whoever gets has
+// to find out.
 void survivors_go_on(int fd, bool swept, const char* what) {
     const Log& l = *log_book;
     Party party(fd);
@@ -470,7 +544,8 @@ void survivors_go_on(int fd, bool swept, const char* what) {
     CHECK(s == (party.q.is_shut_down() ? Status::shut_down : Status::would_block));
     CHECK(!l.shut_down || party.q.is_shut_down());
     CHECK(!party.q.is_shut_down() || l.tried_shutdown);
-    const bool dropped = party.q.is_shut_down() && std::strcmp(current->name, "shut_down_immediate") == 0;
+    const bool dropped =
+        party.q.is_shut_down() && std::strcmp(current->name, "shut_down_immediate") == 0;
     if (dropped) {
         CHECK(got.empty());
     } else {
@@ -478,11 +553,13 @@ void survivors_go_on(int fd, bool swept, const char* what) {
             const bool there = std::find(got.begin(), got.end(), v) != got.end();
             CHECK(there || among(l.finished, l.done, v) || l.finishing == v + 1);
         }
-        for (u64 i = 0; i < l.puts; ++i) CHECK(std::find(got.begin(), got.end(), 1000 + i) != got.end());
+        for (u64 i = 0; i < l.puts; ++i)
+            CHECK(std::find(got.begin(), got.end(), 1000 + i) != got.end());
     }
     collect_dead(*party.m);
     test::expect_sound(*party.m, what);
-    while (!party.hand.empty()) party.finish(party.hand.size() / 2, false);
+    while (!party.hand.empty())
+        party.finish(party.hand.size() / 2, false);
     empty_again(party);
 }
 
@@ -505,7 +582,8 @@ void campaign(bool nested, const char* only) {
                 fd = prepared();
                 CHECK(dies_at(fd, step, op.act));
                 const bool recoverer_died = dies_at(fd, again, recover_and_take);
-                std::snprintf(what, sizeof what, "%s, killed at step %lu, its recoverer at %lu", op.name, step, again);
+                std::snprintf(what, sizeof what, "%s, killed at step %lu, its recoverer at %lu",
+                              op.name, step, again);
                 survivors_go_on(fd, (step + again) % 2 == 0, what);
                 close(fd);
                 if (!recoverer_died) break;
@@ -516,17 +594,21 @@ void campaign(bool nested, const char* only) {
         std::printf("%-26s %lu steps\n", op.name, step - 1);
         std::fflush(stdout);
     }
-    std::printf("redeliver: %lu deaths, %lu deaths of recoverers, all survived\n", total, nested_total);
+    std::printf("redeliver: %lu deaths, %lu deaths of recoverers, all survived\n", total,
+                nested_total);
 }
 #else
-void campaign(bool, const char*) { std::puts("redeliver: no deaths, they need -DONECOPY_FAULTS=ON"); }
+void campaign(bool, const char*) {
+    std::puts("redeliver: no deaths, they need -DONECOPY_FAULTS=ON");
+}
 #endif
 
 }  // namespace
 
 // redeliver_test [nested [operation]]
 int main(int argc, char** argv) {
-    void* shared = mmap(nullptr, sizeof(Log), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* shared =
+        mmap(nullptr, sizeof(Log), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     log_book = static_cast<Log*>(shared);
     promises();
