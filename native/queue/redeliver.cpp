@@ -7,10 +7,11 @@
 //             floor                               head              tail
 //
 // Everything here happens under the consumer lock. COMMITS:
-//   get        of a queued message: head := h+1 [queue.head]; of a returned one: its word := taken
-//   (me, again) task_done  word := done; then its cell is emptied, and floor := f+1 [queue.floor]
-//   for as long as the slot at the floor is done a death    word := returned, by whoever looks at
-//   the takers after `header.departures` moved
+//   get        a queued message: head := h+1 [queue.head]
+//              one that came back: its word := taken (by me, again)
+//   task_done  its word := done; then its cell is emptied, and floor := f+1 [queue.floor] for as
+//              long as the slot at the floor is done
+//   a death    its word := returned, by whoever sees that `header.departures` moved
 #include <algorithm>
 #include <climits>
 
@@ -50,12 +51,11 @@ void set_state(Slot& slot, Taking::State s) noexcept {
 
 }  // namespace
 
-// ---- the slots
-// -----------------------------------------------------------------------------------------------------------
+// ---- the slots ----------------------------------------------------------------------------------
 
 bool Queue::range(Range& r) noexcept {
-    r = {b_->floor.load_relaxed(), b_->head.load_relaxed(),
-         b_->tail.load_acquire()};  // [queue.tail]
+    // [queue.tail]
+    r = {b_->floor.load_relaxed(), b_->head.load_relaxed(), b_->tail.load_acquire()};
     if (r.floor <= r.head && r.head <= r.tail && r.tail - r.floor <= limit_) [[likely]]
         return true;
     m_->mark_corrupt();
@@ -122,14 +122,13 @@ void Queue::advance(Effects& e, Patience& p) noexcept {
     }
 }
 
-// ---- the dead
-// ------------------------------------------------------------------------------------------------------------
+// ---- the dead -----------------------------------------------------------------------------------
 
 // Looks at every slot that was taken: what a departed process had comes back. Also repairs: it
 // derives the count of returned slots, empties those that are done, and moves the floor.
 [[gnu::noinline]] bool Queue::rescan(Effects& e, Patience& p) noexcept {
-    const u64 departures =
-        m_->header().departures.load_acquire();  // [pool.departures] before the generations
+    // [pool.departures] before the generations, so that what is missed here is seen next time.
+    const u64 departures = m_->header().departures.load_acquire();
     const bool dropping = b_->closed.load_acquire() == kDropping;  // [queue.closed]
     Range r;
     if (!range(r)) return false;
@@ -241,25 +240,25 @@ void Queue::leave_takings(const Effects& e, Patience& p) noexcept {
     return b_->returned.load_relaxed() != 0;
 }
 
-// ---- get
-// -----------------------------------------------------------------------------------------------------------------
+// ---- get ----------------------------------------------------------------------------------------
 
 Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noexcept {
     const u32 length = slot.length.load_relaxed();
     msg.block = slot.cell.load_relaxed();
-    // The slot owns its block: it cannot be gone.
-    if (length > kInlineBytes || (msg.block != 0 && hold(*m_, msg.block) != Status::ok))
-        [[unlikely]] {
-        m_->mark_corrupt();
+    Status s = length > kInlineBytes ? Status::corrupt : Status::ok;
+    if (s == Status::ok && msg.block != 0) s = hold(*m_, msg.block);
+    if (s != Status::ok) [[unlikely]] {
         msg.block = 0;
+        if (s == Status::closed) return s;
+        m_->mark_corrupt();  // the slot owned its block: it cannot be gone
         return Status::corrupt;
     }
     msg.length = length;
     msg.redelivered = again;
     msg.position = position;
     std::memcpy(msg.bytes, slot.bytes, length);
-    slot.stamp.store_release(
-        Taking::by(m_->tag(), this_thread(), again).raw);  // COMMIT, if `again`: else head is
+    // COMMIT of one that came back; of the others, head is.
+    slot.stamp.store_release(Taking::by(m_->tag(), this_thread(), again).raw);
     return Status::ok;
 }
 
@@ -267,19 +266,22 @@ Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noex
                                               u32& moved) noexcept {
     u64 left = b_->returned.load_relaxed();
     Status s = Status::ok;
-    const bool sound = walk(std::max(b_->first_returned.load_relaxed(), r.floor), r.head,
-                            [&](Slot& slot, u64 position) {
-                                if (taking_of(slot).state() != Taking::returned) return true;
-                                s = take_slot(slot, position, true, msgs[moved]);
-                                if (s != Status::ok) return false;
-                                ++moved;
-                                b_->first_returned.store_relaxed(position + 1);
-                                b_->returned.store_relaxed(--left);
-                                return left != 0 && moved != n;
-                            });
-    if (sound && (moved == n || left == 0)) return Status::ok;
-    m_->mark_corrupt();  // fewer than were counted
-    return s == Status::ok ? Status::corrupt : s;
+    auto take = [&](Slot& slot, u64 position) {
+        if (taking_of(slot).state() != Taking::returned) return true;
+        s = take_slot(slot, position, true, msgs[moved]);
+        if (s != Status::ok) return false;
+        ++moved;
+        b_->first_returned.store_relaxed(position + 1);
+        b_->returned.store_relaxed(--left);
+        return left != 0 && moved != n;
+    };
+    const u64 from = std::max(b_->first_returned.load_relaxed(), r.floor);
+    if (!walk(from, r.head, take)) return Status::corrupt;
+    if (s == Status::ok && moved != n && left != 0) {  // fewer than were counted
+        m_->mark_corrupt();
+        return Status::corrupt;
+    }
+    return s;
 }
 
 inline Status Queue::take_queued(const Range& r, Message* msgs, u32 n, u32& moved,
@@ -348,18 +350,16 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept 
     return s;
 }
 
-// ---- task_done
-// -----------------------------------------------------------------------------------------------------------
+// ---- task_done ----------------------------------------------------------------------------------
 
 Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
-    Cached chunk;
-    Slot* const slot = slot_at(position, chunk);
+    Slot* const slot = slot_at(position, floor_chunk_);
     if (slot == nullptr) return Status::corrupt;
     const Taking t = taking_of(*slot);
     if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
     set_state(*slot, Taking::done);  // COMMIT
-    e.finished =
-        empty_slot(*slot);  // now, and not when the floor gets here: an older one may take long
+    // Now, and not when the floor gets here: an older one may take long.
+    e.finished = empty_slot(*slot);
     advance(e, p);
     return Status::ok;
 }
@@ -397,8 +397,7 @@ Status Queue::finish_lowest(Patience& p) noexcept {
     return s;
 }
 
-// ---- the end, counts
-// -----------------------------------------------------------------------------------------------------
+// ---- the end, counts ----------------------------------------------------------------------------
 
 // After an immediate shutdown, consumer lock held. Drops what came back and a chunk's worth of what
 // is queued; true: there is more.

@@ -176,8 +176,7 @@ void empty_again(Party& party) {
     CHECK(all);
 }
 
-// ---- what is promised
-// ------------------------------------------------------------------------------------------------------
+// ---- what is promised ---------------------------------------------------------------------------
 
 void comes_back_first_and_in_order(u64 before, u32 taken) {
     constexpr u64 kCount = 150;
@@ -369,8 +368,7 @@ void promises() {
     std::puts("redeliver: promises kept");
 }
 
-// ---- deaths
-// ------------------------------------------------------------------------------------------------------------------
+// ---- deaths -------------------------------------------------------------------------------------
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 
@@ -517,7 +515,10 @@ bool among(const u64* values, u32 n, u64 v) {
 void survivors_go_on(int fd, bool swept, const char* what) {
     const Log& l = *log_book;
     Party party(fd);
-    if (swept) collect_dead(*party.m);
+    if (swept) {
+        collect_dead(*party.m);
+        test::expect_sound(*party.m, what);  // takes every lock over, so it repairs
+    }
     Message msg;
     Patience now(0);
     std::vector<u64> got;
