@@ -13,7 +13,7 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all native-tests bench lint format stubs wheel clean
+.PHONY: help demo test test-all soak native-tests bench lint format stubs wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -47,6 +47,10 @@ test: $(VENV)/.installed-test ## The fast tests (about a minute)
 
 test-all: $(VENV)/.installed-test ## Every test, the slow and the stress ones too
 	$(BIN)/python -m pytest $(ARGS)
+
+MINUTES ?= 5
+soak: $(VENV)/.installed-test ## Many processes, killed and stopped at random, for MINUTES=5
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as errors
 	$(BIN)/cmake -G Ninja -S . -B build/native-tests -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \

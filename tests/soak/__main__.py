@@ -1,0 +1,56 @@
+"""``python -m tests.soak --minutes 30``; the package's docstring says what it does and counts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+
+import onecopy as oc
+
+from .campaign import Options, Soak
+
+
+def main() -> int:
+    """Soak; 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=None, help="of an earlier run")
+    parser.add_argument("--round", type=float, default=10.0, help="seconds between two accounts")
+    parser.add_argument(
+        "--pace", type=float, default=0.03, help="seconds between two kills or stops"
+    )
+    parser.add_argument(
+        "--redeliver",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="whether the queue gives back what a killed worker took; auto: if this build can",
+    )
+    chosen = parser.parse_args()
+    seed = random.SystemRandom().randrange(1 << 30) if chosen.seed is None else chosen.seed
+    with tempfile.TemporaryDirectory(prefix="onecopy-soak-", dir=_memory()) as directory:
+        os.environ["ONECOPY_DIR"] = directory
+        redeliver = _can_redeliver() if chosen.redeliver == "auto" else chosen.redeliver == "yes"
+        print(f"seed {seed}, {chosen.minutes:g} minutes, redeliver={redeliver}", flush=True)
+        counts = Soak(Options(chosen.minutes, seed, chosen.round, redeliver, chosen.pace)).run()
+    print(counts.table())
+    return 0 if counts.good else 1
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a directory of its own is made in it
+
+
+def _can_redeliver() -> bool:
+    with oc.Pool.create(size="16MiB") as pool:
+        try:
+            pool.queue(redeliver=True)
+        except oc.OneCopyError:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
