@@ -118,8 +118,13 @@ void* map_shared(int fd, std::size_t length, bool writable) noexcept {
 
 void unmap(void* base, std::size_t length) noexcept { munmap(base, length); }
 
+namespace {
+constexpr std::uint64_t kByMount = std::uint64_t{1} << 63;  // no inode is that large
+}  // namespace
+
 Identity identity() noexcept {
     Identity id{static_cast<std::uint32_t>(getpid()), 0, 0};
+    std::uint32_t seen_as = id.pid;
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         char text[1024];
@@ -127,6 +132,7 @@ Identity identity() noexcept {
         close(fd);
         if (n > 0) {
             text[n] = 0;
+            seen_as = static_cast<std::uint32_t>(std::strtoul(text, nullptr, 10));
             // The command name may contain blanks and brackets: fields are counted from the last ')'.
             char* at = std::strrchr(text, ')');
             for (int field = 2; at != nullptr && field < 22; ++field) at = std::strchr(at + 1, ' ');
@@ -134,7 +140,14 @@ Identity identity() noexcept {
         }
     }
     struct stat s {};
-    if (stat("/proc/self/ns/pid", &s) == 0) id.pid_namespace = s.st_ino;
+    if (seen_as != id.pid) {
+        // /proc belongs to a namespace above ours (`unshare --pid` without `--mount-proc`), and shows us under another number. It is that number by
+        // which we are found in it, by those who see the same /proc.
+        id.pid = seen_as;
+        if (stat("/proc", &s) == 0) id.pid_namespace = kByMount | s.st_dev;
+    } else if (stat("/proc/self/ns/pid", &s) == 0) {
+        id.pid_namespace = s.st_ino;
+    }
     return id;
 }
 

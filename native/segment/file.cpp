@@ -226,8 +226,8 @@ struct Pool {
     ino_t ino = 0;
     bool persistent = false;
     bool left = false;
-    pid_t leaving = 0;    // process in which somebody is at it: a fork copies the mark, but not the thread
-    pid_t announced = 0;  // memfd: process whose line stands in the rendezvous
+    unsigned leaving = 0;    // lineage of the process in which somebody is at it: a fork copies the mark, but not the thread
+    unsigned announced = 0;  // memfd: of the process whose line stands in the rendezvous
 };
 std::vector<std::unique_ptr<Pool>>& pools() noexcept {  // under pools_mutex
     static auto& all = *new std::vector<std::unique_ptr<Pool>>;
@@ -515,7 +515,7 @@ void depart(Pool& pool) {
 }
 
 void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
-    pool.leaving = getpid();  // keeps the member: let_go waits until the mark is gone
+    pool.leaving = lineage();  // keeps the member: let_go waits until the mark is gone
     // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do not wait for that.
     guard.unlock();
     pool.member->leave();
@@ -528,7 +528,7 @@ void let_go(Member* m) noexcept {
     std::unique_lock guard(pools_mutex());
     Pool* pool = pool_of(m);
     // leave_all may be at it in another thread.
-    while (pool != nullptr && pool->leaving == getpid()) {
+    while (pool != nullptr && pool->leaving == lineage()) {
         guard.unlock();
         nap(1'000'000);
         guard.lock();
@@ -551,7 +551,7 @@ std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place, const
     pool->dev = memory.st_dev;
     pool->ino = memory.st_ino;
     pool->persistent = persistent;
-    pool->announced = getpid();
+    pool->announced = lineage();
     std::shared_ptr<Member> shared(member.release(), let_go);
     pool->shared = shared;
     pools().push_back(std::move(pool));
@@ -709,7 +709,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
         std::shared_ptr<Member> here = p->shared.lock();
         if (here == nullptr) continue;
-        if (!p->left && p->leaving != getpid() && here->joined.load()) {
+        if (!p->left && p->leaving != lineage() && here->joined.load()) {
             if (here->corrupt()) {
                 rejected.push_back(std::move(here));
                 return fail(why, "the pool is marked corrupt", Status::corrupt);
@@ -852,8 +852,8 @@ Orphan sweep_pool(const std::string& directory, const std::string& name, bool re
 void announce(Member& m) {
     std::lock_guard guard(pools_mutex());
     Pool* pool = pool_of(&m);
-    if (pool == nullptr || !pool->place.memfd || pool->announced == getpid() || pool->left || !m.joined.load()) return;
-    pool->announced = getpid();  // whether it works or not: not finding us is no reason to try on every operation
+    if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left || !m.joined.load()) return;
+    pool->announced = lineage();  // whether it works or not: not finding us is no reason to try on every operation
     Failure why;
     Fd dirfd;
     if (good(open_directory(pool->place.directory, dirfd, why))) add_line(dirfd.get(), pool->place, m);
@@ -867,7 +867,7 @@ void leave_all() noexcept {
         bool others_at_it = false;
         for (auto& p : pools()) {
             if (p->left) continue;
-            if (p->leaving == getpid()) others_at_it = true;
+            if (p->leaving == lineage()) others_at_it = true;
             else next = p.get();
         }
         if (next == nullptr) {
@@ -885,7 +885,7 @@ void leave_all() noexcept {
 void leave_pool(Member& m) noexcept {
     std::unique_lock guard(pools_mutex());
     Pool* pool = pool_of(&m);
-    if (pool != nullptr && !pool->left && pool->leaving != getpid()) leave_marked(guard, *pool);
+    if (pool != nullptr && !pool->left && pool->leaving != lineage()) leave_marked(guard, *pool);
 }
 
 }  // namespace onecopy

@@ -47,7 +47,10 @@ void parent() noexcept {
     list().mutex.unlock();
     pools_mutex().unlock();
 }
+unsigned forks = 1;  // written where there is one thread, right after the fork; 0 is nobody
+
 void child() noexcept {
+    ++forks;
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
         Member* m = it->member;
@@ -62,6 +65,8 @@ void child() noexcept {
     pools_mutex().unlock();
 }
 }  // namespace
+
+unsigned lineage() noexcept { return forks; }
 
 void register_member(Member* m) noexcept {
     // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it runs `prepare`.

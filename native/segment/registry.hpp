@@ -12,6 +12,10 @@ class Member;
 // that others can see, except for a slot while joining.
 std::mutex& pools_mutex() noexcept;
 
+// Which process this is, in the line of forks that led to it: a mark that was copied by a fork is not taken for one's own. (Process ids would not do: a
+// parent and its child can both be process 1, each of its own namespace.)
+unsigned lineage() noexcept;
+
 // True in a child that could not get an open file description of its own: its `fd` is the parent's, and the locks on it are too.
 bool descriptor_is_borrowed(const Member* m) noexcept;
 

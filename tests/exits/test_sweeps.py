@@ -154,7 +154,7 @@ def test_gc_on_the_command_line(pool_directory, start):
 
 
 def test_a_creator_that_is_killed_leaves_nothing(pool_directory):
-    """A pool gets its name when it is complete: whatever the instant, nothing half-made is found."""
+    """A pool gets its name when complete: whatever the instant, nothing half-made is found."""
     for number in range(40):
         heard, say = os.pipe()
         pid = os.fork()

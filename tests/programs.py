@@ -1,7 +1,8 @@
 """Programs that end, in one way or another, and what must be seen of it: nothing.
 
 Each is a Python program of its own, run with warnings as errors and in development mode, so that
-whatever an interpreter has to complain about at its end shows on stderr.
+whatever an interpreter has to complain about at its end shows on stderr. `inside` is a command that
+runs another one: in a namespace of its own, say.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from children import LIMIT, asleep, eventually
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Mapping, Sequence
 
 STRICT = ("-X", "dev", "-W", "error")
 
@@ -45,15 +47,23 @@ oc.put(np.zeros(100_000))  # in the default pool
 class Running:
     """A program that runs."""
 
-    def __init__(self, text: str, *, flags: tuple[str, ...] = STRICT, holding: bool = True) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        flags: tuple[str, ...] = STRICT,
+        holding: bool = True,
+        inside: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         program = PRELUDE + (HOLDING if holding else "") + textwrap.dedent(text)
         self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", program],
+            [*inside, sys.executable, *flags, "-c", program],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            env=os.environ,
+            env=os.environ if environment is None else environment,
         )
         self.pid = self._process.pid
         self.stdout = self.stderr = ""
@@ -70,13 +80,19 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """Make sure that it has gone."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+        self._process.stderr.close()
+
     def end(self) -> tuple[int, str]:
         """Give its status and what it said on stderr, once it has ended."""
         try:
             _, self.stderr = self._process.communicate(timeout=LIMIT)
         finally:
-            self._process.kill()
-            self._process.communicate()
+            self.kill()
         return self._process.returncode, self.stderr
 
 

@@ -1,0 +1,60 @@
+"""Commands that run another one elsewhere: in other namespaces, on a small file system.
+
+Where the machine does not allow it the test is skipped, and says why.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def own_pids() -> list[str]:
+    """Run in a PID namespace of its own, as its process 1, with a /proc of its own."""
+    return _unshare("--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def own_pids_foreign_proc() -> list[str]:
+    """Run in a PID namespace of its own that still sees the /proc of this one."""
+    return _unshare("--pid", "--fork", "--kill-child")
+
+
+def small(size: str, where: Path | str) -> list[str]:
+    """Run where `where` is a file system in memory of that size."""
+    script = f'mount -t tmpfs -o mode=1777,size={size} none "$0" && exec "$@"'
+    command = [*_unshare("--mount"), "sh", "-c", script, str(where)]
+    _try((*command, "true"))
+    return command
+
+
+def _unshare(*flags: str) -> list[str]:
+    program = shutil.which("unshare")
+    if program is None:
+        pytest.skip("this machine has no `unshare` (util-linux)")
+    command = [program, *flags]
+    if os.geteuid() != 0:
+        command[1:1] = ["--user", "--map-root-user"]
+    _try((*command, "true"))
+    return command
+
+
+def _try(command: tuple[str, ...]) -> None:
+    said = _said(command)
+    if said is not None:
+        pytest.skip(f"this machine does not allow `{' '.join(command)}`: {said}")
+
+
+@functools.cache
+def _said(command: tuple[str, ...]) -> str | None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stderr.strip() or f"status {done.returncode}"
+
+
+def first_inside(pid: int) -> int:
+    """Give the outer number of the process that `unshare --fork` (itself `pid`) started."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
