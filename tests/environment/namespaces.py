@@ -26,7 +26,7 @@ def own_pids_foreign_proc() -> list[str]:
 
 def small(size: str, where: Path | str) -> list[str]:
     """Run where `where` is a file system in memory of that size."""
-    script = f'mount -t tmpfs -o mode=1777,size={size} none "$0" && exec "$@"'
+    script = f'mount -t tmpfs -o mode=0700,size={size} none "$0" && exec "$@"'
     command = [*_unshare("--mount"), "sh", "-c", script, str(where)]
     _try((*command, "true"))
     return command
