@@ -170,7 +170,7 @@ Status take_entry(Member& m, u32& index) noexcept {
 Status hold_value(Member& m, u32 index, Handle& out) noexcept {
     const Handle h = m.name(index).value.load_acquire();
     Status s = hold(m, h);
-    if (s == Status::stale) return broken(m);
+    if (s == Status::stale || s == Status::corrupt) return broken(m);
     if (good(s)) out = h;
     return s;
 }

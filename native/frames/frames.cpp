@@ -41,6 +41,12 @@ bool at_home(Block& block) noexcept { return !has_holder(block) && RefsWord{bloc
 
 bool is_free(Block& block) noexcept { return BlockWord{block.word.load()}.state() == BlockState::live && at_home(block); }
 
+// Entries below this exist.
+u32 table_top(Member& m) noexcept {
+    const u32 top = m.header().blocks_top.load_relaxed();
+    return top <= m.geo().max_blocks ? top : 0;
+}
+
 constexpr u32 next_gen(u32 gen) noexcept { return gen + 1 == 0 ? 1 : gen + 1; }
 
 // Frames lock held. Takes the frame if it is free: held once for the caller, under a new generation.
@@ -146,7 +152,7 @@ inline shm_atomic<u64>& Frames::cell(u32 i) const noexcept {
     for (u32 i = 0; i < count_; ++i) {
         const Handle h = cell(i).load_relaxed();
         const u32 index = handle_index(h);
-        if (h == 0 || index >= m_->header().blocks_top.load_relaxed()) continue;
+        if (h == 0 || index >= table_top(*m_)) continue;
         Block& block = m_->block(index);
         const BlockWord word{block.word.load()};
         if (word.state() == BlockState::tentative) {
@@ -166,7 +172,7 @@ Status Frames::try_acquire(Patience& p, Handle& out) noexcept {
     // From the front: the frame that came home last among the first ones is the one that is still warm.
     for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
-        if (index >= m_->header().blocks_top.load_relaxed()) {
+        if (index >= table_top(*m_)) {
             m_->mark_corrupt();
             s = Status::corrupt;
             break;
@@ -193,7 +199,7 @@ Status Frames::acquire(Patience& p, Handle& out) noexcept {
 // ---- looks ---------------------------------------------------------------------------------------------------------------
 
 bool Frames::any_free() const noexcept {
-    const u32 top = m_->header().blocks_top.load_relaxed();
+    const u32 top = table_top(*m_);
     for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
         if (index >= top || is_free(m_->block(index))) return true;  // outside: let acquire say so
@@ -202,7 +208,7 @@ bool Frames::any_free() const noexcept {
 }
 
 u32 Frames::available() const noexcept {
-    const u32 top = m_->header().blocks_top.load_relaxed();
+    const u32 top = table_top(*m_);
     u32 n = 0;
     for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
@@ -227,8 +233,9 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
     if (!good(s)) return {who + "its lock cannot be taken"};
     if (s == Status::owner_died) f.repair();
     std::vector<u32> seen;
+    constexpr std::size_t kMostLines = 50;
     bool half_made = false;
-    for (u32 i = 0; i < f.count_; ++i) {
+    for (u32 i = 0; i < f.count_ && out.size() < kMostLines; ++i) {
         const Handle h = f.cell(i).load();
         const std::string name = "frame " + std::to_string(i);
         if (h == 0) {
@@ -238,7 +245,7 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
         if (half_made) out.push_back(who + name + " follows a place without a frame");
         BlockInfo info;
         const u32 at = handle_index(h);
-        if (at >= m.header().blocks_top.load() || inspect(m, at, info) != Status::ok) {
+        if (at >= table_top(m) || inspect(m, at, info) != Status::ok) {
             out.push_back(who + name + " is no block");
             continue;
         }

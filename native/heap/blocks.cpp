@@ -177,7 +177,7 @@ Status swap_cell(Member& m, shm_atomic<u64>& cell, Handle old, Handle next) noex
         return Status::table_full;
     }
     cell.store_release(next);  // COMMIT
-    if (old != 0) refs::add(m, old, m.slot, tag + 1, -1);
+    if (old != 0 && !refs::add(m, old, m.slot, tag + 1, -1)) m.mark_corrupt();  // the cell was counted, or was no cell of ours
     refs::disarm(m);
     return Status::ok;
 }
@@ -187,7 +187,7 @@ Status take_cell(Member& m, shm_atomic<u64>& cell, Handle old, shm_atomic<u64>& 
     refs::arm(m, IntentKind::take, cell, old, 0, &head, position);
     head.store_release(position + 1);  // COMMIT [queue.head]
     cell.store_relaxed(0);
-    refs::add(m, old, m.slot, m.own_row().op.load_relaxed() * 4 + 1, -1);
+    if (!refs::add(m, old, m.slot, m.own_row().op.load_relaxed() * 4 + 1, -1)) [[unlikely]] m.mark_corrupt();
     refs::disarm(m);
     return Status::ok;
 }

@@ -35,35 +35,79 @@ void reset_lists(HeapIndex& heads) noexcept {
     }
 }
 
-void push_free(Member& m, u32 index) noexcept {
+// Whoever may write the file may have written anything into the table and the index. What is used as an index, an offset or a size is read once
+// and checked; what cannot be marks the pool corrupt, and nobody allocates or frees in it any more.
+bool broken(Member& m) noexcept {
+    m.mark_corrupt();
+    return false;
+}
+
+// The loads of the table's end are of the line that the heap lock is on.
+bool is_entry(Member& m, u32 index) noexcept {
+    const u32 top = m.header().blocks_top.load_relaxed();
+    return index != 0 && index < top && top <= m.geo().max_blocks;
+}
+bool is_entry_or_nil(Member& m, u32 index) noexcept { return index == kNil || is_entry(m, index); }
+
+struct Place { u64 offset = 0, size = 0; };
+
+// Where an entry lies. False, and the pool is marked: it is none, or lies outside of what is tiled.
+bool read_place(Member& m, u32 index, Place& out) noexcept {
+    if (!is_entry(m, index)) return broken(m);
+    const Block& b = m.block(index);
+    out = {b.offset.load_relaxed(), b.size.load_relaxed()};
+    const u64 top = m.header().heap_top.load_relaxed();
+    const bool sound = top <= m.geo().capacity && out.size != 0 && out.size <= top && out.offset <= top - out.size &&
+                       (out.offset | out.size) % kUnit == 0;
+    return sound || broken(m);
+}
+
+BlockState state_of(Member& m, u32 index) noexcept { return BlockWord{m.block(index).word.load_relaxed()}.state(); }
+
+bool read_span(Member& m, u32 index, Place& out) noexcept {
+    return read_place(m, index, out) && (state_of(m, index) == BlockState::span || broken(m));
+}
+
+// `size` as it stands in the entry, checked by the caller.
+bool push_free(Member& m, u32 index, u64 size) noexcept {
     HeapIndex& heads = m.heads();
     Block& b = m.block(index);
-    const Bucket at = bucket_of(b.size.load_relaxed() / kUnit);
+    const Bucket at = bucket_of(size / kUnit);
     auto& head = heads.heads[at.first][at.second];
     const u32 next = head.load_relaxed();
+    if (!is_entry_or_nil(m, next)) return broken(m);
     b.links[kPrevFree].store_relaxed(kNil);
     b.links[kNextFree].store_relaxed(next);
     if (next != kNil) m.block(next).links[kPrevFree].store_relaxed(index);
     head.store_relaxed(index);
     heads.second[at.first].store_relaxed(heads.second[at.first].load_relaxed() | 1u << at.second);
     heads.first.store_relaxed(heads.first.load_relaxed() | u64{1} << at.first);
+    return true;
 }
 
-void remove_free(Member& m, u32 index) noexcept {
+// As push_free. The neighbours in the list must agree, so a ring or a list that runs into another one is noticed here.
+bool remove_free(Member& m, u32 index, u64 size) noexcept {
     HeapIndex& heads = m.heads();
     Block& b = m.block(index);
     const u32 previous = b.links[kPrevFree].load_relaxed(), next = b.links[kNextFree].load_relaxed();
-    if (next != kNil) m.block(next).links[kPrevFree].store_relaxed(previous);
+    if (!is_entry_or_nil(m, previous) || !is_entry_or_nil(m, next)) return broken(m);
+    if (next != kNil && m.block(next).links[kPrevFree].load_relaxed() != index) return broken(m);
     if (previous != kNil) {
+        if (m.block(previous).links[kNextFree].load_relaxed() != index) return broken(m);
+        if (next != kNil) m.block(next).links[kPrevFree].store_relaxed(previous);
         m.block(previous).links[kNextFree].store_relaxed(next);
-        return;
+        return true;
     }
-    const Bucket at = bucket_of(b.size.load_relaxed() / kUnit);
-    heads.heads[at.first][at.second].store_relaxed(next);
-    if (next != kNil) return;
+    const Bucket at = bucket_of(size / kUnit);
+    auto& head = heads.heads[at.first][at.second];
+    if (head.load_relaxed() != index) return broken(m);
+    if (next != kNil) m.block(next).links[kPrevFree].store_relaxed(kNil);
+    head.store_relaxed(next);
+    if (next != kNil) return true;
     const u32 left = heads.second[at.first].load_relaxed() & ~(1u << at.second);
     heads.second[at.first].store_relaxed(left);
     if (left == 0) heads.first.store_relaxed(heads.first.load_relaxed() & ~(u64{1} << at.first));
+    return true;
 }
 
 // The smallest span of a list that is large enough, as far as a bounded look reaches; the first one if several are equal, because the span
@@ -73,6 +117,10 @@ u32 best_of(Member& m, u32 head, u64 size) noexcept {
     u32 best = kNil;
     u64 best_size = ~u64{0};
     for (int i = 0; i < kLooks && head != kNil && best_size != size; ++i) {
+        if (!is_entry(m, head)) {
+            broken(m);
+            return kNil;
+        }
         const u64 has = m.block(head).size.load_relaxed();
         if (has >= size && has < best_size) {
             best = head;
@@ -83,6 +131,7 @@ u32 best_of(Member& m, u32 head, u64 size) noexcept {
     return best;
 }
 
+// Nothing that the index says is believed further than that the entry exists: the caller checks the span.
 u32 find_fit(Member& m, u64 units) noexcept {
     HeapIndex& heads = m.heads();
     // The request's own bucket first, whose spans may or may not be large enough: the same size again is the commonest request.
@@ -97,28 +146,45 @@ u32 find_fit(Member& m, u64 units) noexcept {
         const u64 above = heads.first.load_relaxed() & (~u64{0} << 1 << at.first);
         if (above == 0) return kNil;
         first = static_cast<u32>(std::countr_zero(above));
+        if (first >= kFirstLevels) {
+            broken(m);
+            return kNil;
+        }
         second = heads.second[first].load_relaxed();
-        if (second == 0) return kNil;
     }
+    second &= (1u << kSecondLevels) - 1;
+    if (second == 0) return kNil;
     return best_of(m, heads.heads[first][static_cast<u32>(std::countr_zero(second))].load_relaxed(), units * kUnit);
 }
 
-// An unused entry of the table. kNil: the table, or the memory under it, is full.
+// An unused entry of the table. kNil: the table, or the memory under it, is full, or the pool is broken.
 u32 new_entry(Member& m) noexcept {
     Header& h = m.header();
     const u32 free = h.free_entries.load_relaxed();
     if (free != kNil) {
+        if (!is_entry(m, free) || state_of(m, free) != BlockState::unused) {
+            broken(m);
+            return kNil;
+        }
         h.free_entries.store_relaxed(m.block(free).links[kNextFree].load_relaxed());
         return free;
     }
     const u32 top = h.blocks_top.load_relaxed();
-    if (top >= m.geo().max_blocks) return kNil;
     const u64 reserved = h.blocks_reserved.load_relaxed();
+    if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks) {  // + 1: entry 0 is not used
+        broken(m);
+        return kNil;
+    }
+    if (top >= m.geo().max_blocks) return kNil;
     if (top >= reserved) {
         constexpr u64 kStep = 64 * kKiB / sizeof(Block);
         const u64 more = std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
         if (os::reserve(m.fd, m.geo().blocks_off + reserved * sizeof(Block), more * sizeof(Block)) != 0) return kNil;
         h.blocks_reserved.store_release(reserved + more);
+    }
+    if (state_of(m, top) != BlockState::unused) {  // fresh memory is zero
+        broken(m);
+        return kNil;
     }
     h.blocks_top.store_release(top + 1);
     return top;
@@ -142,31 +208,37 @@ void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next
     b.word.store_release(BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::span, kNoSlot, 0).raw);
 }
 
-BlockState state_of(Member& m, u32 index) noexcept { return BlockWord{m.block(index).word.load_relaxed()}.state(); }
-
 // Makes room at the end of the tiling. Address space only: memory is reserved by whoever gets the block.
 u32 extend(Member& m, u64 size) noexcept {
     Header& h = m.header();
     const u64 top = h.heap_top.load_relaxed();
     const u32 last = h.last_entry.load_relaxed();
-    const bool merge = last != kNil && state_of(m, last) == BlockState::span;
-    const u64 have = merge ? m.block(last).size.load_relaxed() : 0;
-    if (size - have > m.geo().capacity - top) return kNil;
-    if (merge) {
-        remove_free(m, last);
-        m.block(last).size.store_relaxed(size);
-        h.heap_top.store_release(top + size - have);
-        push_free(m, last);
-        return last;
+    Place place;
+    if (top > m.geo().capacity || !is_entry_or_nil(m, last)) {
+        broken(m);
+        return kNil;
     }
+    if (last != kNil && state_of(m, last) == BlockState::span) {
+        if (!read_span(m, last, place)) return kNil;
+        if (place.offset + place.size != top) {
+            broken(m);
+            return kNil;
+        }
+        if (place.size >= size) return last;  // the look into its list did not reach it
+        const u64 more = size - place.size;
+        if (more > m.geo().capacity - top || !remove_free(m, last, place.size)) return kNil;
+        m.block(last).size.store_relaxed(size);
+        h.heap_top.store_release(top + more);
+        return push_free(m, last, size) ? last : kNil;
+    }
+    if (size > m.geo().capacity - top) return kNil;
     const u32 fresh = new_entry(m);
     if (fresh == kNil) return kNil;
     set_span(m, fresh, top, size, last, kNil);
     if (last != kNil) m.block(last).links[kNextNeighbour].store_relaxed(fresh);
     h.last_entry.store_relaxed(fresh);
     h.heap_top.store_release(top + size);
-    push_free(m, fresh);
-    return fresh;
+    return push_free(m, fresh, size) ? fresh : kNil;
 }
 
 void count_block(Member& m, u8 flags, u64 bytes, bool more) noexcept {
@@ -177,26 +249,32 @@ void count_block(Member& m, u8 flags, u64 bytes, bool more) noexcept {
     number.store_relaxed(more ? number.load_relaxed() + 1 : number.load_relaxed() - 1);
 }
 
-Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out) noexcept {
+Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out, u64& offset) noexcept {
     u32 index = find_fit(m, size / kUnit);
-    if (index == kNil) index = extend(m, size);
-    if (index == kNil) return Status::no_memory;
+    if (index == kNil && !m.corrupt()) index = extend(m, size);
+    if (index == kNil) return m.corrupt() ? Status::corrupt : Status::no_memory;
     Block& b = m.block(index);
-    remove_free(m, index);
-    const u64 rest = b.size.load_relaxed() - size;
+    Place place;
+    if (!read_span(m, index, place) || !(place.size >= size || broken(m)) || !remove_free(m, index, place.size)) return Status::corrupt;
+    offset = place.offset;
+    const u64 rest = place.size - size;
     if (rest != 0) {
+        const u32 next = b.links[kNextNeighbour].load_relaxed();
+        if (!is_entry_or_nil(m, next)) {
+            broken(m);
+            return Status::corrupt;
+        }
         const u32 remainder = new_entry(m);
         if (remainder == kNil) {
-            push_free(m, index);
-            return Status::no_memory;
+            push_free(m, index, place.size);
+            return m.corrupt() ? Status::corrupt : Status::no_memory;
         }
-        const u32 next = b.links[kNextNeighbour].load_relaxed();
-        set_span(m, remainder, b.offset.load_relaxed() + size, rest, index, next);
+        set_span(m, remainder, offset + size, rest, index, next);
         if (next != kNil) m.block(next).links[kPrevNeighbour].store_relaxed(remainder);
         else m.header().last_entry.store_relaxed(remainder);
         b.links[kNextNeighbour].store_relaxed(remainder);
         b.size.store_relaxed(size);
-        push_free(m, remainder);
+        if (!push_free(m, remainder, rest)) return Status::corrupt;
     }
     b.slack.store_relaxed(static_cast<u32>(size - spec.bytes));
     b.cells_count.store_relaxed(0);
@@ -241,11 +319,11 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
 
 Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out, int& error) noexcept {
     u32 index = 0;
+    u64 offset = 0;
     if (Status s = lock_heap(m, p); !good(s)) return s;
-    const Status taken = take_span(m, spec, size, index);
+    const Status taken = take_span(m, spec, size, index, offset);
     unlock(m.header().heap_lock);
     if (taken != Status::ok) return taken;
-    const u64 offset = m.block(index).offset.load_relaxed();
     error = back_with_memory(m, offset, size);
     if (error != 0) {
         drop(m, index, p);
@@ -262,9 +340,13 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
 }  // namespace
 
 Status lock_heap(Member& m, Patience& p) noexcept {
+    if (m.corrupt()) return Status::corrupt;
     const Status s = lock(m.header().heap_lock, m, p);
-    if (s == Status::owner_died) rebuild_heap(m);
-    return s;
+    if (s != Status::owner_died) return s;
+    rebuild_heap(m);
+    if (!m.corrupt()) return s;
+    unlock(m.header().heap_lock);
+    return Status::corrupt;
 }
 
 Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) noexcept {
@@ -288,33 +370,48 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
 void free_span(Member& m, u32 index) noexcept {
     Header& h = m.header();
     Block& b = m.block(index);
+    Place place;
+    if (!read_place(m, index, place)) return;
+    // Both neighbours are looked at before anything is changed.
+    u32 previous = b.links[kPrevNeighbour].load_relaxed(), next = b.links[kNextNeighbour].load_relaxed();
+    Place left, right;
+    if (!is_entry_or_nil(m, previous) || !is_entry_or_nil(m, next) || previous == index || next == index) {
+        broken(m);
+        return;
+    }
+    const bool merge_right = next != kNil && state_of(m, next) == BlockState::span;
+    const bool merge_left = previous != kNil && state_of(m, previous) == BlockState::span;
+    if (merge_right && (!read_span(m, next, right) || !(right.offset == place.offset + place.size || broken(m)))) return;
+    if (merge_left && (!read_span(m, previous, left) || !(left.offset + left.size == place.offset || broken(m)))) return;
+    const u32 after = merge_right ? m.block(next).links[kNextNeighbour].load_relaxed() : kNil;
+    const u32 before = merge_left ? m.block(previous).links[kPrevNeighbour].load_relaxed() : kNil;
+    if (!is_entry_or_nil(m, after) || !is_entry_or_nil(m, before)) {
+        broken(m);
+        return;
+    }
+
     const BlockWord w{b.word.load_relaxed()};
-    u64 size = b.size.load_relaxed();
+    const u64 slack = b.slack.load_relaxed();
     b.cells_count.store_relaxed(0);
     b.word.store(BlockWord::make(w.gen(), BlockState::span, kNoSlot, 0).raw);  // COMMIT
-    count_block(m, w.flags(), size - b.slack.load_relaxed(), false);
-    u64 offset = b.offset.load_relaxed();
-    u32 previous = b.links[kPrevNeighbour].load_relaxed(), next = b.links[kNextNeighbour].load_relaxed();
-    if (next != kNil && state_of(m, next) == BlockState::span) {
-        remove_free(m, next);
-        size += m.block(next).size.load_relaxed();
-        const u32 after = m.block(next).links[kNextNeighbour].load_relaxed();
+    count_block(m, w.flags(), place.size - slack, false);
+    if (merge_right) {
+        if (!remove_free(m, next, right.size)) return;
+        place.size += right.size;
         return_entry(m, next);
         next = after;
     }
-    if (previous != kNil && state_of(m, previous) == BlockState::span) {
-        remove_free(m, previous);
-        size += m.block(previous).size.load_relaxed();
-        offset = m.block(previous).offset.load_relaxed();
-        const u32 before = m.block(previous).links[kPrevNeighbour].load_relaxed();
+    if (merge_left) {
+        if (!remove_free(m, previous, left.size)) return;
+        place = {left.offset, place.size + left.size};
         return_entry(m, previous);
         previous = before;
     }
-    set_span(m, index, offset, size, previous, next);
+    set_span(m, index, place.offset, place.size, previous, next);
     if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
     if (next != kNil) m.block(next).links[kPrevNeighbour].store_relaxed(index);
     else h.last_entry.store_relaxed(index);
-    push_free(m, index);
+    push_free(m, index, place.size);
 }
 
 void format_heap(Member& m) noexcept {
@@ -333,16 +430,45 @@ void note_reserved(Member& m) noexcept {
     }
 }
 
+// What is reserved already costs a look. For a set bit beyond the file's memory a member that is alone can do this; while others are at it,
+// they are believed: who may write the bitmap may cut the file short as well.
+int reserve_marked(Member& m) noexcept {
+    const Geometry& g = m.geo();
+    const u64 names = std::min<u64>(m.header().names_reserved.load_acquire(), g.max_names);
+    const u64 blocks = std::min<u64>(m.header().blocks_reserved.load_acquire(), g.max_blocks);
+    if (int error = os::reserve(m.fd, 0, fixed_bytes(g))) return error;
+    if (int error = names == 0 ? 0 : os::reserve(m.fd, g.names_off, names * sizeof(NameEntry))) return error;
+    if (int error = blocks == 0 ? 0 : os::reserve(m.fd, g.blocks_off, blocks * sizeof(Block))) return error;
+    const u64 extents = (g.capacity + kExtent - 1) / kExtent;
+    for (u64 e = 0; e < extents; ++e) {
+        const u64 first = e;
+        while (e < extents && is_backed(m, e)) ++e;
+        if (e == first) continue;
+        const u64 from = g.heap_off + first * kExtent, to = std::min(g.heap_off + e * kExtent, g.file_size);
+        if (int error = os::reserve(m.fd, from, to - from)) return error;
+    }
+    return 0;
+}
+
 void rebuild_heap(Member& m) noexcept {
     Header& h = m.header();
     struct Extent { u64 offset, size; u32 index; };
     std::vector<Extent> taken;
     std::vector<u32> spare;
-    const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
+    const u32 top = h.blocks_top.load_relaxed();
+    const u64 heap_top = h.heap_top.load_relaxed(), reserved = h.blocks_reserved.load_relaxed();
+    if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks || top > m.geo().max_blocks || heap_top > m.geo().capacity) {
+        m.mark_corrupt();
+        return;
+    }
     u64 used = 0, bodies = 0, blocks = 0, body_bytes = 0;
     for (u32 i = top; i-- > 1;) {
         Block& b = m.block(i);
         const BlockWord w{b.word.load_acquire()};
+        if (w.state() > BlockState::freeing) {
+            m.mark_corrupt();
+            return;
+        }
         if (w.state() == BlockState::unused || w.state() == BlockState::span) {
             spare.push_back(i);
             continue;
@@ -355,7 +481,6 @@ void rebuild_heap(Member& m) noexcept {
     std::sort(taken.begin(), taken.end(), [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
     reset_lists(m.heads());
     h.free_entries.store_relaxed(kNil);
-    const u64 heap_top = h.heap_top.load_relaxed();
     u64 at = 0;
     u32 previous = kNil;
     auto lay_span = [&](u64 end) {
@@ -369,11 +494,11 @@ void rebuild_heap(Member& m) noexcept {
         }
         set_span(m, index, at, end - at, previous, kNil);
         if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
-        push_free(m, index);
+        push_free(m, index, end - at);
         previous = index;
     };
     for (const Extent& e : taken) {
-        if (e.offset < at || e.size > heap_top || e.offset > heap_top - e.size) {
+        if (e.offset < at || e.size == 0 || e.size > heap_top || e.offset > heap_top - e.size || (e.offset | e.size) % kUnit != 0) {
             m.mark_corrupt();
             return;
         }
@@ -401,10 +526,10 @@ u64 trim(Member& m) noexcept {
     for (u32 i = 1; i < top; ++i) {
         if (state_of(m, i) != BlockState::span || m.block(i).size.load_relaxed() < kExtent) continue;
         if (!good(lock_heap(m, wait))) return given_back;  // a lock per span: nobody waits for all of it
-        Block& b = m.block(i);
-        if (state_of(m, i) == BlockState::span) {
-            const u64 offset = b.offset.load_relaxed(), end = offset + b.size.load_relaxed();
-            for (u64 e = (offset + kExtent - 1) / kExtent; (e + 1) * kExtent <= end; ++e) {
+        Place place;
+        if (state_of(m, i) == BlockState::span && read_span(m, i, place)) {
+            const u64 end = place.offset + place.size;
+            for (u64 e = (place.offset + kExtent - 1) / kExtent; (e + 1) * kExtent <= end; ++e) {
                 if (!is_backed(m, e)) continue;
                 extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));  // before the hole: who finds the bit set may write
                 if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0) given_back += kExtent;
@@ -426,9 +551,11 @@ HeapStats heap_stats(Member& m) noexcept {
 std::vector<std::string> validate_heap(Member& m) {
     std::vector<std::string> wrong;
     auto say = [&](const std::string& what) { if (wrong.size() < 50) wrong.push_back("heap: " + what); };
-    Stubborn wait;
-    if (!good(lock_heap(m, wait))) return {"heap: its lock could not be taken"};
     Header& h = m.header();
+    Stubborn wait;
+    const Status locked = lock(h.heap_lock, m, wait);  // not lock_heap: a corrupt pool is looked at too
+    if (!good(locked)) return {"heap: its lock could not be taken"};
+    if (locked == Status::owner_died) rebuild_heap(m);
     const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
     struct Tile { u64 offset, size; u32 index; bool span; };
     std::vector<Tile> tiles;

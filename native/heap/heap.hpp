@@ -27,6 +27,7 @@ u64 trim(Member& m) noexcept;
 
 void format_heap(Member& m) noexcept;                     // on a fresh segment
 void note_reserved(Member& m) noexcept;                   // somebody reserved the memory of the whole heap
+int reserve_marked(Member& m) noexcept;                   // makes true what marks and extents bitmap say is reserved; 0 or errno
 Status lock_heap(Member& m, Patience& p) noexcept;        // repairs after a dead owner
 void free_span(Member& m, u32 index) noexcept;            // heap lock held; block is `freeing` by us, its cells empty
 void rebuild_heap(Member& m) noexcept;                    // heap lock held

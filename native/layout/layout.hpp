@@ -34,6 +34,7 @@ constexpr u64 kExtent = 2 * kMiB;      // granularity of giving memory back
 constexpr u32 kNil = 0xffffffff;
 constexpr u32 kNameBytes = 200;
 constexpr u64 kHeaderBytes = 4096;
+constexpr u64 kMaxCapacity = u64{1} << 46;  // keeps every sum in `geometry` and every file offset far from overflow and from the lock bytes
 
 constexpr u64 kSlotByte = u64{1} << 62;     // OFD lock of slot i: kSlotByte + i
 constexpr u64 kMemberByte = kSlotByte - 1;  // shared by every member; exclusive: nobody else is here

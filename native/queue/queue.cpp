@@ -255,9 +255,11 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
         if (msg.block == 0) continue;
         if (committed != head) b.head.store_release(head);  // COMMIT [queue.head]
         committed = head;
-        if (hold(*m_, msg.block) != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone
-            m_->mark_corrupt();
+        s = hold(*m_, msg.block);
+        if (s != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone, unless we are
             msg.block = 0;
+            if (s == Status::closed) break;
+            m_->mark_corrupt();
             s = Status::corrupt;
             break;
         }
@@ -341,7 +343,7 @@ u64 Queue::ahead_of(const shm_atomic<u64>& mark) const noexcept {
     for (int tries = 0; tries < 1000; ++tries) {
         const u64 tail = b_->tail.load();
         const u64 again = mark.load();
-        if (again == at) return tail - at;
+        if (again == at) return std::min(tail - at, limit_);
         at = again;
     }
     return b_->tail.load() - at;
@@ -389,12 +391,14 @@ Status Queue::join(Patience& p) noexcept {
     const shm_atomic<u64>& mark = redelivers_ ? b_->floor : b_->done;
     // The mark first: it never passes tail, so equality means that both were equal when tail was read.
     auto finished = [&] {
-        const u64 done = mark.load();
-        return done == b_->tail.load();
+        const u64 done = mark.load(), tail = b_->tail.load();
+        if (done > tail) m_->mark_corrupt();
+        return done == tail;
     };
     auto attempt = [&] {
         if (Status s = usable(); s != Status::ok) return s;
-        return finished() ? Status::ok : Status::would_block;
+        if (finished()) return Status::ok;
+        return m_->corrupt() ? Status::corrupt : Status::would_block;
     };
     auto look = [&] {
         if (redelivers_) look_for_the_dead(p);
@@ -440,7 +444,7 @@ Status Queue::take_everything(Patience& p) noexcept {
 void Queue::check_table(std::vector<std::string>& out) {
     Body& b = *b_;
     const std::string who = "queue " + std::to_string(index_) + ": ";
-    auto say = [&](const std::string& what) { out.push_back(who + what); };
+    auto say = [&](const std::string& what) { if (out.size() < 50) out.push_back(who + what); };
     const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load(), low = lowest().load();
     if (low > head) return say("floor " + std::to_string(low) + " lies beyond head " + std::to_string(head));
     if (head > tail) return say("head " + std::to_string(head) + " lies beyond tail " + std::to_string(tail));

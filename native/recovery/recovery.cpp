@@ -70,7 +70,7 @@ void clean(Member& m, u32 slot) noexcept {
     Row& row = m.row(slot);
     row.state.store_release(static_cast<u32>(RowState::reaping));
     resolve(m, slot);
-    row.gen.store(row.gen.load() + 1);
+    row.gen.store(Member::next_generation(row.gen.load()));
     m.header().departures.fetch_add(1);  // [pool.departures] a death in between: the next recoverer does both again
     if (slot == m.slot) m.gen = row.gen.load();  // from here on we lock under the new generation
     Stubborn wait;
@@ -108,11 +108,15 @@ bool recover(Member& m, u32 slot) noexcept {
     if (slot == m.slot || slot >= m.geo().max_processes || !m.joined) return false;
     std::unique_lock only(one_recovery_at_a_time, std::try_to_lock);
     if (!only.owns_lock()) return false;  // another thread is at it, or we are inside a recovery: the caller looks again later
-    if (m.row(slot).state.load_acquire() == static_cast<u32>(RowState::free)) return false;
     // Our own description must not be asked about bytes it holds itself; it holds only its slot's and the membership's.
     if (os::lock_byte(m.fd, kSlotByte + slot, true) != os::ByteLock::taken) return false;
     const bool dead = m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
-    if (dead) recover_held(m, slot);
+    if (dead) {
+        recover_held(m, slot);
+    } else {
+        // Nobody is there, so a lock word that names this generation has no owner: nobody who holds a lock frees its row before the generation moves.
+        m.row(slot).gen.store(Member::next_generation(m.row(slot).gen.load()));
+    }
     os::unlock_byte(m.fd, kSlotByte + slot);
     return dead;
 }
@@ -173,7 +177,7 @@ std::vector<std::string> validate(Member& m) {
             default: break;
         }
         const u64 n = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(), first = b.cells_offset.load_relaxed();
-        if (n != 0 && (stride == 0 || first > info.size || (n - 1) * stride + 8 > info.size - first)) {
+        if (n != 0 && (stride == 0 || (stride | first) % 8 != 0 || first > info.size || (n - 1) * stride + 8 > info.size - first)) {
             wrong.push_back("block " + std::to_string(i) + ": its reference cells lie outside of it");
             continue;
         }

@@ -44,7 +44,6 @@
 namespace onecopy {
 namespace {
 
-constexpr u64 kMaxCapacity = u64{1} << 46;  // keeps every sum in `geometry` and every file offset far from overflow and from the lock bytes
 constexpr char kHidden[] = ".onecopy-new-";  // files in the making, where there is no O_TMPFILE
 constexpr char kRendezvous[] = "onecopy-memfd 1 ";
 constexpr std::size_t kRendezvousMost = 1 << 20, kRendezvousTidy = 1 << 16;
@@ -541,8 +540,12 @@ void let_go(Member* m) noexcept {
 }
 
 // Puts a joined member on the books. Under pools_mutex.
-std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place, const struct stat& memory, bool persistent) {
+// `flags` as they were checked, not as they stand in the header by now.
+std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place, const struct stat& memory, u64 flags) {
+    const bool persistent = (flags & kPersistent) != 0;
     Member* m = member.get();
+    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read our memory anyway.
+    m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() || (!place.memfd && (memory.st_mode & 022) != 0);
     m->path = place.directory + "/" + place.name;
     m->last_one_unlinks = !persistent;
     auto pool = std::make_unique<Pool>();
@@ -651,7 +654,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
         if (!done) return why = {errno, "publish the pool"}, errno == ENOENT ? Status::system_error : status_of(errno);
     }
     Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
-    out = adopt(std::move(member), std::move(place), memory, spec.persistent);
+    out = adopt(std::move(member), std::move(place), memory, flags);
     return Status::ok;
 }
 
@@ -720,9 +723,11 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         rejected.push_back(std::move(here));
     }
 
+    bool alone = false;
     switch (os::lock_byte(fd.get(), kMemberByte, true)) {
         case os::ByteLock::failed: return fail(why, "lock the membership byte");
         case os::ByteLock::taken:
+            alone = true;
             // Nobody is here: its members have died.
             if (!persistent) {
                 remove_name(dirfd, place);  // if that fails there is no such pool all the same
@@ -750,6 +755,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         os::unlock_byte(fd.get(), kMemberByte);
         return Status::would_block;
     }
+    if (static_cast<u64>(st.st_size) != h.file_size) return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
     auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
     if (base == nullptr) return turn_back(fail(why, "map the pool"));
     if (madvise(base, h.file_size, MADV_DONTFORK) != 0) {
@@ -770,6 +776,11 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         member.reset();
         return turn_back(s);
     }
+    // Nobody vouches for what the marks say of a file that was lying about: copied with holes, cut short and grown again.
+    if (const int error = alone ? reserve_marked(*member) : 0; error != 0) {
+        member.reset();
+        return turn_back(fail(why, "reserve what the pool says it has", error));
+    }
     if (Status s = member->join(); !good(s)) {
         fail(why, "take a slot", s);
         member.reset();
@@ -785,7 +796,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return why = {error, "add to the rendezvous file"}, s;
         }
     }
-    out = adopt(std::move(member), std::move(place), st, persistent);
+    out = adopt(std::move(member), std::move(place), st, h.flags);
     return Status::ok;
 }
 

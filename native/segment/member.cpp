@@ -44,8 +44,19 @@ void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
     h.magic = kMagic;
 }
 
+namespace {
+// The header's limits, read once: everything that is checked later is checked against these, whatever the header says by then.
+Geometry read_geometry(const Header& h) noexcept {
+    const u64 capacity = __atomic_load_n(&h.capacity, __ATOMIC_RELAXED);
+    const u32 processes = __atomic_load_n(&h.max_processes, __ATOMIC_RELAXED);
+    const bool possible = capacity != 0 && capacity <= kMaxCapacity && processes != 0 && processes <= kMaxProcesses;
+    return possible ? geometry(capacity, processes) : Geometry{};
+}
+}  // namespace
+
 Member::Member(unsigned char* base_, std::size_t length_, int fd_) noexcept
-    : base(base_), length(length_), fd(fd_), geo_(onecopy::geometry(header().capacity, header().max_processes)) {
+    : base(base_), length(length_), fd(fd_), geo_(read_geometry(header())) {
+    if (geo_.max_blocks == 0) return;
     void* counts = mmap(nullptr, std::size_t{geo_.max_blocks} * sizeof(u32), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     local = counts == MAP_FAILED ? nullptr : static_cast<u32*>(counts);
@@ -62,13 +73,14 @@ Status Member::check() noexcept {
     const Header& h = header();
     if (h.magic != kMagic) return Status::corrupt;
     if (h.version != kVersion || h.layout_hash != layout_hash()) return Status::bad_version;
-    if (h.max_processes == 0 || h.max_processes > kMaxProcesses || h.capacity > u64{1} << 46) return Status::corrupt;
-    const Geometry g = onecopy::geometry(h.capacity, h.max_processes);
+    const Geometry& g = geo_;
+    if (g.max_blocks == 0 || h.max_processes != g.max_processes) return Status::corrupt;
     const bool same = h.capacity == g.capacity && h.file_size == g.file_size && h.rows_off == g.rows_off && h.heads_off == g.heads_off &&
                       h.buckets_off == g.buckets_off && h.extents_off == g.extents_off && h.names_off == g.names_off &&
                       h.blocks_off == g.blocks_off && h.heap_off == g.heap_off && h.max_names == g.max_names && h.max_blocks == g.max_blocks;
     if (!same || length != g.file_size || corrupt()) return Status::corrupt;
-    if (h.blocks_reserved.load_acquire() > g.max_blocks || h.blocks_top.load_acquire() > h.blocks_reserved.load_acquire() + 1 ||
+    const u32 blocks_top = h.blocks_top.load_acquire();
+    if (h.blocks_reserved.load_acquire() > g.max_blocks || blocks_top == 0 || blocks_top > h.blocks_reserved.load_acquire() + 1 ||
         h.heap_top.load_acquire() > g.capacity || h.rows_used.load_acquire() > g.max_processes ||
         h.names_reserved.load_acquire() > g.max_names || h.names_top.load_acquire() > h.names_reserved.load_acquire()) {
         return Status::corrupt;
@@ -102,14 +114,14 @@ Status Member::join() noexcept {
             if (!is_free && pass == 0) continue;  // the living and the dead only when nothing is free
             if (os::lock_byte(fd, kSlotByte + i, true) != os::ByteLock::taken) continue;
             slot = i;
-            gen = row(i).gen.load_acquire();
             if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
                 // A dead member's slot: clean it in its name, and stay in it.
                 joined = true;
                 if (recover_own == nullptr) return Status::no_slot;
                 recover_own(*this);
-                gen = row(i).gen.load_acquire();
             }
+            gen = next_generation(row(i).gen.load_acquire());
+            row(i).gen.store_release(gen);
             claim(i, RowState::live);
             joined = true;
             return Status::ok;
@@ -117,6 +129,12 @@ Status Member::join() noexcept {
     }
     slot = kNoSlot;
     return Status::no_slot;
+}
+
+u32 Member::next_generation(u32 old) noexcept {
+    std::uint16_t skip = 0;
+    os::random_bytes(&skip, sizeof skip);
+    return old + 1 + skip;
 }
 
 void Member::leave() noexcept {
@@ -149,7 +167,8 @@ bool Member::gone(u32 tag) noexcept {
     if (passed(tag)) return true;
     const u32 owner = tag_slot(tag);
     if (owner == slot || recover_slot == nullptr) return false;  // another thread of this process has it
-    return recover_slot(*this, owner) && passed(tag);
+    recover_slot(*this, owner);
+    return passed(tag);
 }
 
 // ---- fork -------------------------------------------------------------------------------------------------------------------
@@ -170,6 +189,7 @@ void Member::fork_prepare() noexcept {
             os::unlock_byte(child_fd_, kSlotByte + i);
             continue;
         }
+        row(i).gen.store_release(next_generation(row(i).gen.load_acquire()));
         claim(i, RowState::embryo);
         child_slot_ = i;
         const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);

@@ -44,6 +44,7 @@ class Member final : public Liveness {
     u32 gen = 0;
     std::atomic<bool> joined{false};   // false: left, or a child for which the table had no room
     bool last_one_unlinks = true;
+    bool others_may_write = false;     // somebody of another uid: as the file said when it was opened
     std::string path;                  // where the name is; empty when there is none
 
     // Guards `local` and the row's intent. Nothing waits while it is held; fork takes it.
@@ -72,6 +73,10 @@ class Member final : public Liveness {
 
     bool corrupt() const noexcept { return header().corrupt.load_relaxed() != 0; }
     void mark_corrupt() noexcept { header().corrupt.store(1); }
+
+    // The generation after `old`, for a slot whose byte is held. Not the next number: a lock word in a file that somebody has prepared must not
+    // happen to name us as its owner, because for a lock of our own we wait as long as it takes.
+    static u32 next_generation(u32 old) noexcept;
 
   private:
     void claim(u32 index, RowState as) noexcept;

@@ -77,6 +77,8 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
         look = now + nap;
         s = attempt();  // what `idle` found may be what was missing
         if (s != Status::would_block) return s;
+        // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in a pool that lies), the deadline still holds.
+        if (news && patience.left(1) == 0) return Status::timed_out;
     }
 }
 

@@ -45,9 +45,9 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
     auto* base = static_cast<unsigned char*>(os::map_shared(fd, g.file_size, true));
     format(base, g, 0);
     Member m(base, g.file_size, os::open_again(fd));
-    CHECK(m.check() == Status::ok);
     format_heap(m);
     directory::format(m);
+    CHECK(m.check() == Status::ok);
     return fd;
 }
 
