@@ -13,7 +13,7 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all soak native-tests bench lint format stubs wheel clean
+.PHONY: help demo test test-all soak native-tests fuzz san tsan bench lint format stubs wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -57,6 +57,31 @@ native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as erro
 	  -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_NATIVE_TESTS=ON -DONECOPY_WERROR=ON $(addprefix -D,$(DEFINES))
 	$(BIN)/cmake --build build/native-tests
 	$(BIN)/ctest --test-dir build/native-tests --output-on-failure
+
+# ---- hostile input, and the sanitizers. Each in a build folder of its own; the installed package stays as it is.
+ROUNDS ?= 20000
+SEED   ?=
+SANITIZED_CMAKE = $(BIN)/cmake -G Ninja -S . -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DONECOPY_NATIVE_TESTS=ON \
+                    -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_BUILD_TYPE=RelWithDebInfo $(addprefix -D,$(DEFINES))
+
+fuzz: $(VENV)/.installed-test native-tests ## Spoil segments, messages and handles: make fuzz ROUNDS=100000 SEED=7
+	build/native-tests/hostile_test $(ROUNDS) $(SEED)
+	$(BIN)/python tests/hostile/campaign.py $(ROUNDS) $(SEED)
+
+san: $(VENV)/.installed-test ## The native tests and the tests of hostile input, codecs and units under ASan and UBSan
+	$(SANITIZED_CMAKE) -B build/san -DONECOPY_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/san
+	$(SANITIZER_OPTIONS) $(BIN)/ctest --test-dir build/san --output-on-failure
+	rm -rf build/san/site && mkdir -p build/san/site && cp -r src/onecopy build/san/site/ && cp build/san/_native*.so build/san/site/onecopy/
+	$(SANITIZER_OPTIONS) PYTHONPATH=$(CURDIR)/build/san/site PYTHONMALLOC=malloc LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
+	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" tests/hostile tests/unit tests/property $(ARGS)
+# Leaks: the interpreter never frees all it has. Private memory that a wild number asks for is refused, not fatal.
+SANITIZER_OPTIONS = ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
+
+tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, under TSan
+	$(SANITIZED_CMAKE) -B build/tsan -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_SANITIZE=thread
+	$(BIN)/cmake --build build/tsan --target threads_test
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 build/tsan/threads_test $(ARGS)
 
 bench: $(VENV)/.installed-bench ## The benchmarks against the peers from PyPI
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -85,32 +85,32 @@ Done Encoding::encode_ref(PyObject* object) noexcept {
 
 // ---- decoding -----------------------------------------------------------------------------------
 
-PyObject* decode_ref(Held block) noexcept {
-    if (!block || !is_envelope(block)) return raise_corrupt("a reference");
+PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept {
+    if (!block || !is_envelope(block)) return raise_corrupt(pool, "a reference");
     return make_ref(std::move(block));
 }
 
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block) noexcept {
     Reader from(bytes, length);
     u8 tag_byte;
-    if (!from.get(tag_byte)) return raise_corrupt("a message");
+    if (!from.get(tag_byte)) return raise_corrupt(pool, "a message");
     const auto tag = static_cast<Tag>(tag_byte);
     switch (tag) {
         case Tag::array:
             return decode_array(pool, from, std::move(block));
         case Tag::view:
-            return decode_view(from, std::move(block));
+            return decode_view(pool, from, std::move(block));
         case Tag::long_text:
         case Tag::long_bytes:
-            return decode_long(tag, from, std::move(block));
+            return decode_long(pool, tag, from, std::move(block));
         case Tag::ref:
-            return decode_ref(std::move(block));
+            return decode_ref(pool, std::move(block));
         case Tag::pickle:
             return decode_pickle(pool, from, std::move(block));
         case Tag::pickle_block:
             return decode_pickle_block(pool, from, std::move(block));
         default:
-            return decode_small(tag, from);
+            return decode_small(pool, tag, from);
     }
 }
 
@@ -151,7 +151,7 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     }
     BlockInfo info;
     if (inspect(m, encoding.held.index(), info) != Status::ok) {
-        raise_corrupt("a new block");
+        raise_corrupt(pool, "a new block");
         return {};
     }
     Envelope envelope;
@@ -180,12 +180,14 @@ bool is_envelope(const Held& held) noexcept {
 }
 
 PyObject* open_envelope(const Held& held) noexcept {
+    const PoolPtr& pool = held.pool();
+    if (held.core().corrupt()) return raise_status(Status::corrupt, "the pool");
     BlockInfo info;
     if (!is_envelope(held) || inspect(held.core(), held.index(), info) != Status::ok)
-        return raise_corrupt("an object in the pool");
+        return raise_corrupt(pool, "an object in the pool");
     Envelope envelope;
     std::memcpy(&envelope, info.data, offsetof(Envelope, bytes));
-    if (envelope.length > kInlineBytes) return raise_corrupt("an object in the pool");
+    if (envelope.length > kInlineBytes) return raise_corrupt(pool, "an object in the pool");
     std::memcpy(envelope.bytes, info.data + offsetof(Envelope, bytes), envelope.length);
     Held block;
     switch (envelope.inside) {
@@ -199,13 +201,13 @@ PyObject* open_envelope(const Held& held) noexcept {
             // The envelope's reference keeps the child alive: it is there, or the pool lies.
             if (const Status s = hold(held.core(), child); s != Status::ok) {
                 return s == Status::closed ? raise_status(s, "the pool")
-                                           : raise_corrupt("an object in the pool");
+                                           : raise_corrupt(pool, "an object in the pool");
             }
             block = Held(held.pool(), handle_index(child));
             break;
         }
         default:
-            return raise_corrupt("an object in the pool");
+            return raise_corrupt(pool, "an object in the pool");
     }
     return decode(held.pool(), envelope.bytes, envelope.length, std::move(block));
 }
@@ -220,7 +222,7 @@ u64 envelope_bytes(const Held& held) noexcept {
     const Block& block = m.block(held.index());
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
-    const bool sound = count != 0 && stride % 8 == 0 && first % 8 == 0 && first <= info.size &&
+    const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 && first <= info.size &&
                        (count - 1) * stride + 8 <= info.size - first;
     for (u64 i = 0; sound && i < count; ++i) {
         const unsigned char* cell = info.data + first + i * stride;

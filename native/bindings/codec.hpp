@@ -124,11 +124,11 @@ PyArray_Descr* read_dtype(const PoolPtr& pool,
 bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain bytes
 
 // ---- the parts of decode ------------------------------------------------------------------------
-PyObject* decode_small(Tag tag, Reader& from) noexcept;
+PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept;
 PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept;
-PyObject* decode_view(Reader& from, Held block) noexcept;
-PyObject* decode_long(Tag tag, Reader& from, Held block) noexcept;
-PyObject* decode_ref(Held block) noexcept;
+PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block) noexcept;
+PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) noexcept;
+PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept;
 PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept;
 PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noexcept;
 

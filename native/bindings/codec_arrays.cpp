@@ -8,8 +8,8 @@ namespace {
 
 constexpr int kMaxDims = 32;  // more never fit a message
 
-PyObject* wrong_array() noexcept {
-    return raise_corrupt("an array's shape or place");
+PyObject* wrong_array(const PoolPtr& pool) noexcept {
+    return raise_corrupt(pool, "an array's shape or place");
 }
 
 // The lowest and one past the highest byte of an array relative to its first element; false:
@@ -30,6 +30,13 @@ bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp i
         if (__builtin_add_overflow(side, reach, &side)) return false;
     }
     return true;
+}
+
+// numpy refused a shape that no array can have.
+PyObject* wrong_shape(const PoolPtr& pool) noexcept {
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) return nullptr;
+    PyErr_Clear();
+    return wrong_array(pool);
 }
 
 // shape's product times itemsize; false: overflow or a negative entry.
@@ -205,18 +212,18 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
     }
     if (!sound) {
         Py_DECREF(dtype);
-        return wrong_array();
+        return wrong_array(pool);
     }
     if (high == low) {
         PyObject* empty =
             PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
-        if (empty != nullptr)
-            PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
+        if (empty == nullptr) return wrong_shape(pool);
+        PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
         return empty;
     }
     if (!block) {
         Py_DECREF(dtype);
-        return wrong_array();
+        return wrong_array(pool);
     }
     LeaseObject* lease = make_lease(std::move(block), false);
     if (lease == nullptr) {
@@ -229,7 +236,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
         static_cast<u64>(end) > lease->block_length) {
         Py_DECREF(dtype);
         Py_DECREF(lease);
-        return wrong_array();
+        return wrong_array(pool);
     }
     const int flags = (lease->readonly ? 0 : NPY_ARRAY_WRITEABLE) |
                       (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
@@ -238,7 +245,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
                                            lease->block + offset, flags, nullptr);
     if (array == nullptr) {
         Py_DECREF(lease);
-        return nullptr;
+        return wrong_shape(pool);
     }
     // Takes the reference to the lease, also when it fails.
     if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array),
@@ -287,13 +294,13 @@ Done Encoding::encode_view(PyObject* object) noexcept {
     return Done::yes;
 }
 
-PyObject* decode_view(Reader& from, Held block) noexcept {
+PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block) noexcept {
     char format;
     u8 ndim;
     u64 offset, bytes;
     if (!from.get(format) || !from.get(ndim) || !from.get(offset) || !from.get(bytes) || ndim < 1 ||
         ndim > 8)
-        return wrong_array();
+        return wrong_array(pool);
     PyObject* memory;
     if (bytes == 0) {
         PyObject* nothing = PyBytes_FromStringAndSize(nullptr, 0);
@@ -301,12 +308,12 @@ PyObject* decode_view(Reader& from, Held block) noexcept {
         memory = PyMemoryView_FromObject(nothing);
         Py_DECREF(nothing);
     } else {
-        if (!block) return wrong_array();
+        if (!block) return wrong_array(pool);
         LeaseObject* lease = make_lease(std::move(block), false);
         if (lease == nullptr) return nullptr;
         if (bytes > lease->block_length || offset > lease->block_length - bytes) {
             Py_DECREF(lease);
-            return wrong_array();
+            return wrong_array(pool);
         }
         narrow(lease, offset, bytes);
         memory = PyMemoryView_FromObject(reinterpret_cast<PyObject*>(lease));
@@ -331,7 +338,7 @@ PyObject* decode_view(Reader& from, Held block) noexcept {
     Py_DECREF(memory);
     if (result == nullptr) {
         PyErr_Clear();  // numbers that do not fit each other
-        return wrong_array();
+        return wrong_array(pool);
     }
     return result;
 }
@@ -374,21 +381,26 @@ Done Encoding::encode_long(PyObject* object) noexcept {
     return to_data == nullptr ? Done::failed : Done::yes;
 }
 
-PyObject* decode_long(Tag tag, Reader& from, Held block) noexcept {
+PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) noexcept {
     u64 offset, bytes;
     BlockInfo info;
     if (!from.get(offset) || !from.get(bytes) || !block ||
         inspect(block.core(), block.index(), info) != Status::ok || bytes > info.length ||
         offset > info.length - bytes) {
-        return raise_corrupt("a long string");
+        return raise_corrupt(pool, "a long string");
     }
     const auto* data = reinterpret_cast<const char*>(info.data + offset);
     const auto n = static_cast<Py_ssize_t>(bytes);
     if (tag == Tag::long_text) {
-        PyObject* text = PyUnicode_DecodeUTF8(data, n, nullptr);
+        // The decoder looks at the bytes more than once. Who may not be trusted may change them in between, so it gets a copy.
+        PyObject* copy = pool->others_may_write ? PyBytes_FromStringAndSize(data, n) : nullptr;
+        if (copy == nullptr && pool->others_may_write) return nullptr;
+        PyObject* text =
+            PyUnicode_DecodeUTF8(copy == nullptr ? data : PyBytes_AS_STRING(copy), n, nullptr);
+        Py_XDECREF(copy);
         if (text == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
             PyErr_Clear();
-            return raise_corrupt("a long string");
+            return raise_corrupt(pool, "a long string");
         }
         return text;
     }

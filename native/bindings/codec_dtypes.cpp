@@ -123,8 +123,8 @@ PyObject* evaluate(PyObject* text) noexcept {
     return PyObject_CallOneArg(literal_eval, text);
 }
 
-PyArray_Descr* refuse() noexcept {
-    if (!PyErr_Occurred()) raise_corrupt("a dtype");
+PyArray_Descr* refuse(const PoolPtr& pool) noexcept {
+    if (!PyErr_Occurred()) raise_corrupt(pool, "a dtype");
     return nullptr;
 }
 
@@ -144,7 +144,7 @@ PyArray_Descr* unspell(const PoolPtr& pool, Form form, const unsigned char* data
         if (object == nullptr) return nullptr;  // as for any pickle: its own exception
         if (!PyArray_DescrCheck(object)) {
             Py_DECREF(object);
-            return refuse();
+            return refuse(pool);
         }
         dtype = reinterpret_cast<PyArray_Descr*>(object);
     } else {
@@ -155,11 +155,11 @@ PyArray_Descr* unspell(const PoolPtr& pool, Form form, const unsigned char* data
             PyErr_Clear();
         }
         Py_XDECREF(source);
-        if (dtype == nullptr) return refuse();
+        if (dtype == nullptr) return refuse(pool);
     }
     if (!can_share(dtype) || PyDataType_ELSIZE(dtype) <= 0) {
         Py_DECREF(dtype);
-        return refuse();
+        return refuse(pool);
     }
     return dtype;
 }
@@ -198,12 +198,12 @@ bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept {
 
 PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
     u8 form_byte, small;
-    if (!from.get(form_byte)) return refuse();
+    if (!from.get(form_byte)) return refuse(pool);
     const auto form = static_cast<Form>(form_byte);
     switch (form) {
         case Form::simple:
         case Form::swapped: {
-            if (!from.get(small) || !is_number(small)) return refuse();
+            if (!from.get(small) || !is_number(small)) return refuse(pool);
             PyArray_Descr* dtype = PyArray_DescrFromType(small);
             if (dtype == nullptr || form == Form::simple) return dtype;
             PyArray_Descr* other = PyArray_DescrNewByteorder(dtype, NPY_SWAP);
@@ -214,7 +214,7 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
             u32 size;
             if (!from.get(small) || !is_sized(small) || !from.get(size) || size == 0 ||
                 size > 0x7fffffff || (small == NPY_UNICODE && size % 4 != 0)) {
-                return refuse();
+                return refuse(pool);
             }
             PyArray_Descr* dtype = PyArray_DescrNewFromType(small);
             if (dtype != nullptr) PyDataType_SET_ELSIZE(dtype, static_cast<npy_intp>(size));
@@ -224,9 +224,9 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
         case Form::described:
         case Form::pickled: {
             std::uint16_t n;
-            if (!from.get(n)) return refuse();
+            if (!from.get(n)) return refuse(pool);
             const unsigned char* data = from.take(n);
-            if (data == nullptr) return refuse();
+            if (data == nullptr) return refuse(pool);
             if (read.bytes != nullptr && PyBytes_GET_SIZE(read.bytes) == Py_ssize_t{n} + 1 &&
                 PyBytes_AS_STRING(read.bytes)[0] == static_cast<char>(form) &&
                 std::memcmp(PyBytes_AS_STRING(read.bytes) + 1, data, n) == 0 &&
@@ -251,7 +251,7 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
             return dtype;
         }
     }
-    return refuse();
+    return refuse(pool);
 }
 
 }  // namespace onecopy::py

@@ -29,8 +29,8 @@ struct PickleBuffer {
 static_assert(sizeof(PickleHead) == 16 && sizeof(PickleBuffer) == 24);
 constexpr u32 kOwn = 0xffffffff;
 
-PyObject* wrong_object() noexcept {
-    return raise_corrupt("a pickled object");
+PyObject* wrong_object(const PoolPtr& pool) noexcept {
+    return raise_corrupt(pool, "a pickled object");
 }
 
 // pickle.dumps and pickle.loads, found once.
@@ -80,11 +80,12 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
 
 // The lease on part of a block as a new reference; takes the hold. nullptr with an exception set.
 PyObject* part(Held block, u64 offset, u64 bytes) noexcept {
+    const PoolPtr pool = block.pool();
     LeaseObject* lease = make_lease(std::move(block), false);
     if (lease == nullptr) return nullptr;
     if (bytes > lease->block_length || offset > lease->block_length - bytes) {
         Py_DECREF(lease);
-        return wrong_object();
+        return wrong_object(pool);
     }
     narrow(lease, offset, bytes);
     return reinterpret_cast<PyObject*>(lease);
@@ -282,7 +283,7 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept 
     u8 n;
     u64 offset, bytes;
     if (!from.get(n) || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
-        return wrong_object();
+        return wrong_object(pool);
     const std::size_t length = from.left();
     PyObject* pickle = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(from.take(length)),
                                                  static_cast<Py_ssize_t>(length));
@@ -305,15 +306,15 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noe
     BlockInfo info;
     if (!from.get(at) || !block || inspect(m, block.index(), info) != Status::ok || at % 8 != 0 ||
         at > info.length)
-        return wrong_object();
+        return wrong_object(pool);
     Reader body(info.data + at, info.length - at);
     PickleHead head;
     if (!body.get(head) || u64{head.buffers} * sizeof(PickleBuffer) > body.left())
-        return wrong_object();
+        return wrong_object(pool);
     const unsigned char* table = body.take(u64{head.buffers} * sizeof(PickleBuffer));
-    if (table == nullptr || u64{head.children} * 8 > body.left()) return wrong_object();
+    if (table == nullptr || u64{head.children} * 8 > body.left()) return wrong_object(pool);
     const unsigned char* cells = body.take(u64{head.children} * 8);
-    if (cells == nullptr || head.pickle_bytes > body.left()) return wrong_object();
+    if (cells == nullptr || head.pickle_bytes > body.left()) return wrong_object(pool);
     const auto pickle_at = static_cast<u64>(cells - info.data) + u64{head.children} * 8;
 
     PyObject* buffers = PyList_New(static_cast<Py_ssize_t>(head.buffers));
@@ -329,7 +330,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noe
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
         }
         PyObject* item =
-            source ? part(std::move(source), buffer.offset, buffer.bytes) : wrong_object();
+            source ? part(std::move(source), buffer.offset, buffer.bytes) : wrong_object(pool);
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);
         } else {

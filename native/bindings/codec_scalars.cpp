@@ -51,8 +51,8 @@ bool write_small(PyObject* object, Writer& to) noexcept {
     return false;
 }
 
-PyObject* short_message() noexcept {
-    return raise_corrupt("a message");
+PyObject* short_message(const PoolPtr& pool) noexcept {
+    return raise_corrupt(pool, "a message");
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ bool encode_small(PyObject* object, Message& out) noexcept {
     return true;
 }
 
-PyObject* decode_small(Tag tag, Reader& from) noexcept {
+PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept {
     switch (tag) {
         case Tag::none:
             return Py_NewRef(Py_None);
@@ -74,35 +74,36 @@ PyObject* decode_small(Tag tag, Reader& from) noexcept {
             return Py_NewRef(Py_False);
         case Tag::integer: {
             std::int64_t value;
-            return from.get(value) ? PyLong_FromLongLong(value) : short_message();
+            return from.get(value) ? PyLong_FromLongLong(value) : short_message(pool);
         }
         case Tag::real: {
             double value;
-            return from.get(value) ? PyFloat_FromDouble(value) : short_message();
+            return from.get(value) ? PyFloat_FromDouble(value) : short_message(pool);
         }
         case Tag::text:
         case Tag::bytes: {
             u8 n;
             const unsigned char* data = from.get(n) ? from.take(n) : nullptr;
-            if (data == nullptr) return short_message();
+            if (data == nullptr) return short_message(pool);
             if (tag == Tag::bytes)
                 return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data), n);
             PyObject* text = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(data), n, nullptr);
             if (text == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
                 PyErr_Clear();
-                return short_message();
+                return short_message(pool);
             }
             return text;
         }
         case Tag::tuple: {
             u8 n;
-            if (!from.get(n) || from.left() < n) return short_message();
+            if (!from.get(n) || from.left() < n) return short_message(pool);
             PyObject* result = PyTuple_New(n);
             if (result == nullptr) return nullptr;
             for (u8 i = 0; i < n; ++i) {
                 u8 inner;
                 PyObject* item =
-                    from.get(inner) ? decode_small(static_cast<Tag>(inner), from) : short_message();
+                    from.get(inner) ? decode_small(pool, static_cast<Tag>(inner), from)
+                                    : short_message(pool);
                 if (item == nullptr) {
                     Py_DECREF(result);
                     return nullptr;
@@ -112,7 +113,7 @@ PyObject* decode_small(Tag tag, Reader& from) noexcept {
             return result;
         }
         default:
-            return short_message();
+            return short_message(pool);
     }
 }
 

@@ -96,6 +96,11 @@ PyObject* raise_corrupt(const char* what) noexcept {
                  what);
 }
 
+PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept {
+    pool->core().mark_corrupt();
+    return raise_corrupt(what);
+}
+
 PyObject* raise_untrusted() noexcept {
     return raise(
         Error::untrusted,
@@ -178,6 +183,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
 }
 
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept {
+    if (s == Status::corrupt) return raise_corrupt(pool, what);
     return s == Status::no_memory || s == Status::too_large ? raise_pool_full(pool, nbytes)
                                                             : raise_status(s, what);
 }

@@ -29,6 +29,8 @@ PyObject* error_class(Error which) noexcept;
 PyObject* raise_empty() noexcept;  // queue.Empty
 PyObject* raise_full() noexcept;   // queue.Full
 PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept;
+// What was read from a pool makes no sense: the pool is marked, and refused from then on.
+PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept;
 PyObject* raise_corrupt(
     const char* what) noexcept;  // what was read from shared memory makes no sense
 PyObject* raise_untrusted() noexcept;

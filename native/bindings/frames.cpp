@@ -75,7 +75,7 @@ bool read_meta(FramesObject& f) noexcept {
     unsigned char meta[kMetaBytes];
     const u32 length = f.frames.meta_length();
     if (length > kMetaBytes) {
-        raise_corrupt("the frames");
+        raise_corrupt(f.pool, "the frames");
         return false;
     }
     std::memcpy(meta, f.frames.meta(), length);
@@ -88,7 +88,7 @@ bool read_meta(FramesObject& f) noexcept {
     for (int i = 0; i < f.ndim; ++i)
         from.get(f.shape[i]);
     sound = sound && count_bytes(f) && f.bytes <= f.frames.frame_bytes();
-    if (!sound) raise_corrupt("the frames");
+    if (!sound) raise_corrupt(f.pool, "the frames");
     return sound;
 }
 
@@ -107,7 +107,7 @@ PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
     if (lease == nullptr) return nullptr;
     if (f.bytes > lease->block_length) {
         Py_DECREF(lease);
-        return raise_corrupt("a frame");
+        return raise_corrupt(f.pool, "a frame");
     }
     narrow(lease, 0, f.bytes);
     Py_INCREF(f.dtype);
@@ -164,7 +164,7 @@ void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handl
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
         s = Frames::open(fresh->core(), fresh->handle, fresh->frames);
         if (s == Status::bad_argument) {
-            PyErr_SetString(PyExc_ValueError, "the block is no set of frames");
+            raise(Error::stale, "the block of that handle is no set of frames");
             throw nb::python_error();
         }
     }

@@ -96,7 +96,7 @@ bool is_lease(PyObject* object) noexcept {
 LeaseObject* make_lease(Held held, bool writable) noexcept {
     BlockInfo info;
     if (inspect(held.core(), held.index(), info) != Status::ok || (info.flags & kFlagBody) != 0) {
-        raise_corrupt("a block");
+        raise_corrupt(held.pool(), "a block");
         return nullptr;
     }
     LeaseObject* self;

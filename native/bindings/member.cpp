@@ -97,9 +97,20 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     return array;
 }
 
+// A number that came from anywhere, as out of a pickle. False with an exception set.
+bool handle_from(PyObject* number, Handle& out) noexcept {
+    out = PyLong_AsUnsignedLongLong(number);
+    if (out != ~Handle{0} || !PyErr_Occurred()) return true;
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        raise(Error::stale, "%R was never the handle of anything", number);
+    }
+    return false;
+}
+
 // Holds the block of a handle that came from somewhere else; empty with an exception set.
 Held hold_handle(const PoolPtr& pool, Handle handle, const char* what) noexcept {
-    Status s = hold(pool->core(), handle);
+    Status s = pool->core().corrupt() ? Status::corrupt : hold(pool->core(), handle);
     if (s == Status::corrupt && !pool->core().corrupt())
         s = Status::stale;  // a number that was never a handle of this pool
     if (s == Status::ok) return {pool, handle_index(handle)};
@@ -122,7 +133,11 @@ PyObject* ref_object(const PoolPtr& pool, Handle handle) noexcept {
 
 PyObject* lease_object(const PoolPtr& pool, Handle handle) noexcept {
     Held held = hold_handle(pool, handle, "the array");
-    return held ? reinterpret_cast<PyObject*>(make_lease(std::move(held), false)) : nullptr;
+    if (!held) return nullptr;
+    BlockInfo info;
+    if (inspect(held.core(), held.index(), info) == Status::ok && (info.flags & kFlagBody) != 0)
+        return raise(Error::stale, "the block of that handle is no array");
+    return reinterpret_cast<PyObject*>(make_lease(std::move(held), false));
 }
 
 PyObject* where(const PoolPtr& pool, PyObject* object) noexcept {
@@ -278,20 +293,26 @@ void bind_member(nb::module_& m) {
             nb::arg("kind"))
         .def(
             "hold",
-            [](MemberObject& o, Handle handle) noexcept {
-                return result(hold_object(o.pool, handle));
+            [](MemberObject& o, nb::handle number) noexcept {
+                Handle handle;
+                return result(handle_from(number.ptr(), handle) ? hold_object(o.pool, handle)
+                                                                : nullptr);
             },
             nb::arg("handle"), nb::sig("def hold(self, handle: int) -> Hold"))
         .def(
             "ref",
-            [](MemberObject& o, Handle handle) noexcept {
-                return result(ref_object(o.pool, handle));
+            [](MemberObject& o, nb::handle number) noexcept {
+                Handle handle;
+                return result(handle_from(number.ptr(), handle) ? ref_object(o.pool, handle)
+                                                                : nullptr);
             },
             nb::arg("handle"), nb::sig("def ref(self, handle: int) -> Ref"))
         .def(
             "lease",
-            [](MemberObject& o, Handle handle) noexcept {
-                return result(lease_object(o.pool, handle));
+            [](MemberObject& o, nb::handle number) noexcept {
+                Handle handle;
+                return result(handle_from(number.ptr(), handle) ? lease_object(o.pool, handle)
+                                                                : nullptr);
             },
             nb::arg("handle"), nb::sig("def lease(self, handle: int) -> Lease"))
         .def(

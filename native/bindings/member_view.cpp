@@ -115,6 +115,7 @@ PyObject* validate_pool(Member& m) {
 
 PyObject* collect(Member& m) noexcept {
     if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u32 before, after;
     {
         Outside outside;
@@ -128,6 +129,7 @@ PyObject* collect(Member& m) noexcept {
 
 PyObject* trim_pool(Member& m) noexcept {
     if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u64 bytes;
     {
         Outside outside;

@@ -1,8 +1,5 @@
 #include "bindings/pool.hpp"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <unordered_map>
 #include <vector>
@@ -20,16 +17,6 @@ std::unordered_map<const Member*, std::weak_ptr<Pool>>& pools() {
     return all;
 }
 
-bool found_writable(const Member& m) noexcept {
-    const u64 flags = m.header().flags;
-    if (flags & kOthersMayWrite) return true;
-    struct stat st;
-    if (fstat(m.fd, &st) != 0 || st.st_uid != geteuid()) return true;
-    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read
-    // our memory anyway.
-    return !(flags & kMemfd) && (st.st_mode & 022) != 0;
-}
-
 }  // namespace
 
 PoolPtr pool_of(std::shared_ptr<Member> member) {
@@ -42,7 +29,7 @@ PoolPtr pool_of(std::shared_ptr<Member> member) {
                 pools().erase(it);
             delete p;
         });
-        pool->others_may_write = found_writable(pool->core());
+        pool->others_may_write = pool->core().others_may_write;
         known = pool;
     }
     return pool;

@@ -15,7 +15,8 @@ struct MemberObject;  // the Python class Member
 struct Pool {
     std::shared_ptr<Member> member;
     // Whether somebody of another uid may write here. Found out from the file when it was opened
-    // and not from the header, which whoever can write the pool can change.
+    // and not from the header, which whoever can write the pool can change. A later chmod by the
+    // owner is not noticed: who gives a pool away while it is in use gives away what reads it.
     bool others_may_write = false;
     MemberObject* wrapper = nullptr;     // the Python object, while there is one
     PyObject* wrapper_object = nullptr;  // borrowed

@@ -320,7 +320,7 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
         s = Queue::open(fresh->core(), fresh->handle, fresh->queue);
         if (s == Status::bad_argument) {
-            PyErr_SetString(PyExc_ValueError, "the block is no queue");
+            raise(Error::stale, "the block of that handle is no queue");
             throw nb::python_error();
         }
     }

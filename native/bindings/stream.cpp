@@ -181,7 +181,7 @@ void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
         s = Stream::open(fresh->core(), fresh->handle, fresh->stream);
         if (s == Status::bad_argument) {
-            PyErr_SetString(PyExc_ValueError, "the block is no stream");
+            raise(Error::stale, "the block of that handle is no stream");
             throw nb::python_error();
         }
     }

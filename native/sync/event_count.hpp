@@ -64,10 +64,14 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
                     return Status::interrupted;
                 }
                 undisturbed = how == os::Wake::timed_out;
+            } else {
+                news = true;
             }
         }
         s = attempt();
         if (s != Status::would_block) return s;
+        // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in a pool that lies), the deadline still holds.
+        if (news && patience.left(1) == 0) return Status::timed_out;
         // By the clock, not only after an undisturbed nap: signals, and news that others take, may cut every nap short.
         const std::int64_t now = os::monotonic_ns();
         if (look == 0) look = now + nap;
@@ -77,8 +81,6 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
         look = now + nap;
         s = attempt();  // what `idle` found may be what was missing
         if (s != Status::would_block) return s;
-        // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in a pool that lies), the deadline still holds.
-        if (news && patience.left(1) == 0) return Status::timed_out;
     }
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PoolHandle", "create", "handle_of", "has_joined", "join", "mark_default", "open_file"]
 
 PoolHandle: TypeAlias = "tuple[bytes, str, bool]"
+_ID_BYTES = 16
 
 # The native core answers with the same member for a pool it is already in, but has to open the file
 # to know that; this finds it without. Entries go with the last object that uses the member.
@@ -120,9 +121,11 @@ def join(handle: PoolHandle) -> Member:
     PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
     """
-    identity, path, default = handle
+    identity, path, default = _checked(handle)
     member = _members.get(identity)
     if member is None or not member.joined:
+        if not path:
+            raise PoolNotFound("the pool's name was removed (unlink), so nobody can join any more")
         member = open_file(*os.path.split(path))
         if member.id != identity:
             raise PoolNotFound(
@@ -134,6 +137,16 @@ def join(handle: PoolHandle) -> Member:
 
         default_module.adopt(member)
     return member
+
+
+def _checked(handle: object) -> PoolHandle:
+    """Refuse what is no handle: it came in a pickle, which may have been damaged on its way."""
+    match handle:
+        case (bytes() as identity, str() as path, bool() as default) if (
+            len(identity) == _ID_BYTES and "\0" not in path and (not path or os.path.isabs(path))
+        ):
+            return identity, path, default
+    raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")
 
 
 def has_joined(directory: str, filename: str) -> bool:

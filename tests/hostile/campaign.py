@@ -1,0 +1,37 @@
+"""The long run: ``python tests/hostile/campaign.py ROUNDS [SEED]``, or ``make fuzz``."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import messages
+import segments
+
+
+def main():
+    rounds = int(sys.argv[1])
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
+    print(f"seed {seed}", flush=True)
+    failed = 0
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="onecopy-fuzz-") as directory:  # noqa: S108 - its own
+        os.environ["ONECOPY_DIR"] = directory
+        for name, run in (("segments", segments.campaign), ("messages", messages.campaign)):
+            start = time.monotonic()
+            done, every, failures = run(directory, rounds, seed)
+            took = time.monotonic() - start
+            print(f"{name}: {done} rounds ({every} directed exist) in {took:.0f} s, "
+                  f"{len(failures)} failed", flush=True)
+            print(*failures, sep="\n")
+            failed += len(failures)
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
