@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
 import numpy as np
 
 from onecopy._native import Lease
+from onecopy.errors import StaleRef
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -263,4 +264,9 @@ def _rebuild_shared(
     from onecopy.membership import join
 
     lease = join(pool).lease(handle)
-    return SharedArray(shape, dtype, memoryview(lease), offset, strides)
+    try:
+        if not lease.readonly:
+            return SharedArray(shape, dtype, memoryview(lease), offset, strides)
+    except (TypeError, ValueError) as error:  # it does not fit the block
+        raise StaleRef(f"the block of that handle is not this shared array: {error}") from error
+    raise StaleRef("the block of that handle is no shared array")

@@ -126,7 +126,10 @@ def join(handle: PoolHandle) -> Member:
     if member is None or not member.joined:
         if not path:
             raise PoolNotFound("the pool's name was removed (unlink), so nobody can join any more")
-        member = open_file(*os.path.split(path))
+        try:
+            member = open_file(*os.path.split(path))
+        except ValueError as error:  # no name that a pool could have
+            raise PoolNotFound(f"there is no pool at {path:.200}: {error}") from error
         if member.id != identity:
             raise PoolNotFound(
                 f"the pool that this reference belongs to is gone; another pool is now at {path}. "
