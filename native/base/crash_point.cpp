@@ -1,27 +1,60 @@
-// Fault builds only: counts shared stores and dies after the one that was asked for.
+// Fault builds only: counts crash points and raises the signal at the one that was asked for.
 #include "base/crash_point.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-#include <csignal>
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 
 namespace onecopy {
 namespace {
+
+// Private to the process: a forked child has copies.
 std::atomic<std::uint64_t> steps{0};
 std::atomic<std::uint64_t> fatal_step{0};
+std::atomic<int> fatal_signal{SIGKILL};
+std::atomic<FaultRecord*> witness{nullptr};
+std::atomic<bool> for_child{false};
+
+void in_child() noexcept {
+    // What was asked of the parent does not concern its children.
+    if (!for_child.exchange(false)) fatal_step = 0;
+    steps = 0;
+}
+
+void arm(std::uint64_t step, FaultRecord* record, int signal, bool child) noexcept {
+    // Handlers in a child run in the order of their registration, and the steps of the pool's own handler count. A campaign arms before it
+    // opens its first pool for that reason; in a process forked from such a one it is so already.
+    static const int installed = pthread_atfork(nullptr, nullptr, in_child);
+    static_cast<void>(installed);
+    fatal_step = 0;
+    steps = 0;
+    witness = record;
+    fatal_signal = signal;
+    for_child = child;
+    fatal_step = step;
+}
+
 }  // namespace
 
 void crash_point() noexcept {
-    if (steps.fetch_add(1, std::memory_order_relaxed) + 1 == fatal_step.load(std::memory_order_relaxed)) {
-        kill(getpid(), SIGKILL);
+    const std::uint64_t now = steps.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (now != fatal_step.load(std::memory_order_relaxed) || for_child.load(std::memory_order_relaxed)) return;
+    if (FaultRecord* record = witness.load(std::memory_order_relaxed); record != nullptr) {
+        record->place = reinterpret_cast<std::uint64_t>(__builtin_return_address(0));
+        __atomic_store_n(&record->step, now, __ATOMIC_SEQ_CST);
     }
+    // The whole process, from whichever thread. The signal is delivered before kill() returns if this thread may take it, and no thread
+    // survives SIGKILL; a stopped process goes on from here.
+    kill(getpid(), fatal_signal.load(std::memory_order_relaxed));
 }
-void crash_after(std::uint64_t step) noexcept {
-    steps = 0;
-    fatal_step = step;
-}
+
+void crash_after(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGKILL, false); }
+void stop_at(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGSTOP, false); }
+void crash_child_after(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGKILL, true); }
 std::uint64_t crash_steps() noexcept { return steps; }
+
 }  // namespace onecopy
 #endif

@@ -15,13 +15,9 @@
 #include <cstring>
 #include <type_traits>
 
-namespace onecopy {
+#include "base/crash_point.hpp"
 
-#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-void crash_point() noexcept;  // defined in base/crash_point.cpp
-#else
-inline void crash_point() noexcept {}
-#endif
+namespace onecopy {
 
 template <class T>
 class shm_atomic {
@@ -74,8 +70,14 @@ class shm_atomic {
 
 inline void fence() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
-// Bulk bytes into shared memory: one crash point, because no reader may depend on a part of them.
+// Bulk bytes into shared memory. A death halfway is tried too: no reader may depend on a part of them.
 inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    if (const std::size_t half = n / 2; half != 0) {
+        std::memcpy(shared, from, half);
+        crash_point();
+    }
+#endif
     if (n != 0) std::memcpy(shared, from, n);
     crash_point();
 }

@@ -49,6 +49,35 @@ void forget_outsiders() noexcept {
     outsiders.leaving.store(false);
 }
 
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+// `record`: a writable buffer of at least 16 bytes that outlives the process's last crash point (an mmap): its memory is kept.
+FaultRecord* record_in(nb::object buffer) {
+    if (buffer.is_none()) return nullptr;
+    static Py_buffer views[64];  // never released: a crash point may come at any time
+    static unsigned used = 0;
+    static FaultRecord* last = nullptr;
+    static PyObject* last_object = nullptr;
+    if (buffer.ptr() == last_object) return last;
+    if (used == 64 || PyObject_GetBuffer(buffer.ptr(), &views[used], PyBUF_WRITABLE) != 0) throw nb::python_error();
+    last = static_cast<FaultRecord*>(views[used++].buf);
+    last_object = buffer.ptr();
+    return last;
+}
+
+void bind_faults(nb::module_& m) {
+    crash_after(0);  // its fork handler first
+    m.def(
+        "crash_after", [](u64 step, nb::object record) { crash_after(step, record_in(std::move(record))); },
+        nb::arg("step"), nb::arg("record") = nb::none(),
+        "SIGKILL this process at its step-th crash point from now, noted in the record; 0: never.");
+    m.def(
+        "crash_child_after", [](u64 step, nb::object record) { crash_child_after(step, record_in(std::move(record))); },
+        nb::arg("step"), nb::arg("record") = nb::none(),
+        "As crash_after, for the child of this process's next fork, counted from the fork.");
+    m.def("crash_steps", &crash_steps, "Crash points passed since crash_after.");
+}
+#endif
+
 // A forked child is a member by itself. One that nobody can find without its parent (memfd) makes
 // itself known.
 void announce_all() noexcept {
@@ -80,9 +109,7 @@ static void bind(nb::module_& m) {
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-    m.def("crash_after", &crash_after, nb::arg("step"),
-          "SIGKILL this process after its step-th shared store from now; 0: never.");
-    m.def("crash_steps", &crash_steps, "Shared stores since crash_after.");
+    bind_faults(m);
 #endif
     pthread_atfork(nullptr, nullptr, forget_outsiders);
     nb::object after = nb::cpp_function(&announce_all);

@@ -17,6 +17,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/crash_point.hpp"
+
 namespace onecopy::os {
 
 std::int64_t monotonic_ns() noexcept {
@@ -62,7 +64,10 @@ struct flock region(std::uint64_t byte, short type) noexcept {
 ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept {
     struct flock l = region(byte, exclusive ? F_WRLCK : F_RDLCK);
     for (;;) {
-        if (fcntl(fd, F_OFD_SETLK, &l) == 0) return ByteLock::taken;
+        if (fcntl(fd, F_OFD_SETLK, &l) == 0) {
+            crash_point();  // a death between two steps that only the kernel sees
+            return ByteLock::taken;
+        }
         if (errno == EINTR) continue;
         return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
     }
@@ -72,6 +77,7 @@ void unlock_byte(int fd, std::uint64_t byte) noexcept {
     struct flock l = region(byte, F_UNLCK);
     while (fcntl(fd, F_OFD_SETLK, &l) != 0 && errno == EINTR) {
     }
+    crash_point();
 }
 
 bool byte_is_locked(int fd, std::uint64_t byte) noexcept {
@@ -100,6 +106,7 @@ int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
         error = 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (error == 0) crash_point();
     return error;
 }
 
@@ -108,6 +115,7 @@ int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
                      static_cast<off_t>(length)) != 0) {
         if (errno != EINTR) return errno;
     }
+    crash_point();
     return 0;
 }
 

@@ -72,6 +72,13 @@ class Fd {
     int n_;
 };
 
+// For a system call that changes what others see: a death right after it is one of those the crash campaign tries.
+bool happened(long result) noexcept {
+    if (result != 0) return false;
+    crash_point();
+    return true;
+}
+
 void nap(std::int64_t ns) noexcept {
     timespec t{0, static_cast<long>(ns)};
     nanosleep(&t, nullptr);
@@ -124,7 +131,7 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
 }
 
 Status trusted_directory(const std::string& directory, bool create, Fd& out, Failure& why) {
-    if (create && mkdir(bare(directory).c_str(), 0700) != 0 && errno != EEXIST) return fail(why, "make the pool directory");
+    if (create && !happened(mkdir(bare(directory).c_str(), 0700)) && errno != EEXIST) return fail(why, "make the pool directory");
     if (Status s = open_directory(directory, out, why); !good(s)) return s;
     struct stat st {};
     if (fstat(out.get(), &st) != 0) return fail(why, "look at the pool directory");
@@ -144,13 +151,14 @@ class DirectoryLock {
             nap(1'000'000);
         }
         held_ = true;
+        crash_point();
     }
     ~DirectoryLock() { release(); }
     DirectoryLock(const DirectoryLock&) = delete;
     DirectoryLock& operator=(const DirectoryLock&) = delete;
     void release() noexcept {
         const int saved = errno;
-        if (held_) flock(fd_, LOCK_UN);
+        if (held_) happened(flock(fd_, LOCK_UN));
         held_ = false;
         errno = saved;
     }
@@ -262,6 +270,7 @@ bool write_all(int fd, std::string_view text) noexcept {
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return false;
         text.remove_prefix(static_cast<std::size_t>(n));
+        crash_point();
     }
     return true;
 }
@@ -363,7 +372,7 @@ Status remove_name(int dirfd, const Place& place) {
     DirectoryLock directory_lock(dirfd);
     if (!directory_lock) return Status::system_error;
     if (!still_there(dirfd, place)) return Status::no_entry;
-    return unlinkat(dirfd, place.name.c_str(), 0) == 0 ? Status::ok : status_of(errno);
+    return happened(unlinkat(dirfd, place.name.c_str(), 0)) ? Status::ok : status_of(errno);
 }
 
 std::string random_name() {
@@ -378,7 +387,7 @@ std::string random_name() {
 class Unpublished {
   public:
     ~Unpublished() {
-        if (!hidden_.empty()) unlinkat(dirfd_, hidden_.c_str(), 0);
+        if (!hidden_.empty()) happened(unlinkat(dirfd_, hidden_.c_str(), 0));
     }
     int make(int dirfd) {
         dirfd_ = dirfd;
@@ -392,6 +401,7 @@ class Unpublished {
             std::string name = random_name();
             int fd = openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
             if (fd >= 0) {
+                crash_point();
                 hidden_ = name;
                 return fd;
             }
@@ -404,18 +414,18 @@ class Unpublished {
         if (hidden_.empty()) {
             char path[48];
             std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-            return linkat(AT_FDCWD, path, dirfd_, name, AT_SYMLINK_FOLLOW) == 0;
+            return happened(linkat(AT_FDCWD, path, dirfd_, name, AT_SYMLINK_FOLLOW));
         }
-        if (syscall(SYS_renameat2, dirfd_, hidden_.c_str(), dirfd_, name, RENAME_NOREPLACE) != 0) {
+        if (!happened(syscall(SYS_renameat2, dirfd_, hidden_.c_str(), dirfd_, name, RENAME_NOREPLACE))) {
             if (errno != EINVAL && errno != ENOSYS) return false;
-            if (linkat(dirfd_, hidden_.c_str(), dirfd_, name, 0) != 0) return false;
-            unlinkat(dirfd_, hidden_.c_str(), 0);
+            if (!happened(linkat(dirfd_, hidden_.c_str(), dirfd_, name, 0))) return false;
+            happened(unlinkat(dirfd_, hidden_.c_str(), 0));
         }
         hidden_.clear();
         return true;
     }
     bool replace(const char* name) {
-        if (renameat(dirfd_, hidden_.c_str(), dirfd_, name) != 0) return false;
+        if (!happened(renameat(dirfd_, hidden_.c_str(), dirfd_, name))) return false;
         hidden_.clear();
         return true;
     }
@@ -456,7 +466,7 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     struct stat st {};
     if (fstat(fd.get(), &st) != 0) return Orphan::failed;
     if (!S_ISREG(st.st_mode)) return Orphan::not_a_pool;
-    auto gone = [&] { return !remove || unlinkat(dirfd, name.c_str(), 0) == 0 ? Orphan::removed : Orphan::failed; };
+    auto gone = [&] { return !remove || happened(unlinkat(dirfd, name.c_str(), 0)) ? Orphan::removed : Orphan::failed; };
     // The probe for a mere question must not be a lock: a last member on its way out would take us for somebody.
     auto alone = [&](int of) {
         return remove ? os::lock_byte(of, kMemberByte, true) == os::ByteLock::taken : !os::byte_is_locked(of, kMemberByte);
@@ -590,9 +600,9 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
     // First of all: a hidden file without the byte locked is taken for left behind.
     if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken) return fail(why, "lock the membership byte");
-    if (fchmod(fd.get(), spec.mode) != 0) return fail(why, "set the mode of the pool file");
-    if (ftruncate(fd.get(), static_cast<off_t>(g.file_size)) != 0) return fail(why, "set the size of the pool file");
-    if (spec.memfd && fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return fail(why, "seal the memfd");
+    if (!happened(fchmod(fd.get(), spec.mode))) return fail(why, "set the mode of the pool file");
+    if (!happened(ftruncate(fd.get(), static_cast<off_t>(g.file_size)))) return fail(why, "set the size of the pool file");
+    if (spec.memfd && !happened(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))) return fail(why, "seal the memfd");
     if (int error = os::reserve(fd.get(), 0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
     if (spec.prefault)
         if (int error = os::reserve(fd.get(), g.heap_off, g.capacity)) return fail(why, "reserve the heap", error);
@@ -690,7 +700,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;  // another pool by now
             found = reach_any(now, fd);
             if (found == Reach::stale) {
-                unlinkat(dirfd, name.c_str(), 0);
+                happened(unlinkat(dirfd, name.c_str(), 0));
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
         }

@@ -17,6 +17,8 @@ void (*Member::recover_own)(Member&) noexcept = nullptr;
 
 u64 fixed_bytes(const Geometry& g) noexcept { return g.names_off; }
 
+// Plain stores: the file has no name yet and nobody else maps it, so a death here leaves nothing but memory that the kernel takes back. That is why
+// one crash point at its end stands for all of it.
 void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
     Header& h = *reinterpret_cast<Header*>(base);
     h.version = kVersion;
@@ -42,6 +44,7 @@ void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
     for (u32 i = 0; i < g.max_processes; ++i) rows[i].gen.store_relaxed(1);
     h.layout_hash = layout_hash();
     h.magic = kMagic;
+    crash_point();
 }
 
 namespace {
@@ -204,6 +207,7 @@ void Member::fork_prepare() noexcept {
 void Member::fork_parent() noexcept {
     if (child_fd_ >= 0) close(child_fd_);  // the child's copy keeps the locks; if the fork failed they go with this one
     child_fd_ = -1;
+    crash_point();
 }
 
 void Member::fork_child() noexcept {
@@ -217,7 +221,9 @@ void Member::fork_child() noexcept {
         abort();
     }
     madvise(base, length, MADV_DONTFORK);
+    crash_point();
     close(fd);  // close only: unlocking would unlock the parent
+    crash_point();
     fd = own;
     child_fd_ = -1;
     if (!joined) return;

@@ -1,235 +1,255 @@
-// Kills a member after each of its shared stores in turn; a survivor recovers it. Then kills the recoverer at each of *its* stores.
-// Needs a fault build. The Python campaign covers the public operations; this one the ground they stand on.
-#include "base/crash_point.hpp"
-#include "heap/heap.hpp"
-#include "queue/queue.hpp"
-#include "stream/stream.hpp"
-#include "frames/frames.hpp"
-#include "tests/check.hpp"
+// Kills a member at each of its crash points in turn, and looks whether the others go on with nothing lost and nothing leaked. Then kills the
+// recoverer at each of *its* crash points.
+//
+//   crash_test                      a slice of everything, rotated by a seed that is printed
+//   crash_test full                 every crash point of every operation
+//   crash_test nested               and every crash point of the recoverer for each of them: quadratic
+//   crash_test ... seed=7 only=put  that seed; operations whose name contains the text
+#include <sys/prctl.h>
 
-using namespace onecopy;
+#include <ctime>
+
+#include "tests/crash_operations.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+
+extern "C" const char __executable_start;  // where the program was loaded; from the linker
+
+using namespace onecopy;
+using namespace onecopy::campaign;
+
 namespace {
 
-using Act = void (*)(Member&);
+constexpr u64 kCompletes = 1'000'000;  // a step that no operation reaches
+constexpr unsigned kHang = 20;         // seconds
 
-Handle named(Member& m, const char* name) {
-    Stubborn wait;
-    Handle h = 0;
-    CHECK(directory::find(m, NameKind::object, name, wait, h) == Status::ok);
-    return h;
-}
-Queue the_queue(Member& m) {
-    Queue q;
-    CHECK(Queue::open(m, named(m, "queue"), q) == Status::ok);
-    return q;
-}
-Message text() {
-    Message msg;
-    msg.length = 5;
-    std::memcpy(msg.bytes, "hello", 5);
-    return msg;
-}
+char what[160];  // the case at hand, for messages
 
-void put_block(Member& m) {
-    Stubborn wait;
-    Allocated a;
-    CHECK(allocate(m, {.bytes = 3000}, wait, a) == Status::ok);
-    Message msg = text();
-    msg.block = handle_of(m, a.index);
-    CHECK(the_queue(m).put(msg, wait) == Status::ok);
-    drop(m, a.index, wait);
-}
-void put_text(Member& m) {
-    Stubborn wait;
-    CHECK(the_queue(m).put(text(), wait) == Status::ok);
-}
-void get_one(Member& m) {
-    Stubborn wait;
-    Message msg;
-    CHECK(the_queue(m).get(msg, wait) == Status::ok);
-    if (msg.block != 0) drop(m, handle_index(msg.block), wait);
-}
-void many(Member& m) {
-    for (int i = 0; i < 70; ++i) put_text(m);
-    for (int i = 0; i < 70; ++i) get_one(m);
-}
-void set_name(Member& m) {
-    Stubborn wait;
-    Handle found;
-    Allocated a;
-    CHECK(allocate(m, {.bytes = 100}, wait, a) == Status::ok);
-    CHECK(directory::set(m, NameKind::object, "x", handle_of(m, a.index), false, wait, found) == Status::ok);
-    drop(m, a.index, wait);
-}
-void erase_name(Member& m) {
-    Stubborn wait;
-    set_name(m);
-    CHECK(directory::erase(m, NameKind::object, "x", wait) == Status::ok);
-}
-void publish(Member& m) {
-    Stubborn wait;
-    Stream s;
-    CHECK(Stream::open(m, named(m, "stream"), s) == Status::ok);
-    Allocated a;
-    CHECK(allocate(m, {.bytes = 100}, wait, a) == Status::ok);
-    Message msg = text();
-    msg.block = handle_of(m, a.index);
-    CHECK(s.publish(msg, wait) == Status::ok);
-    drop(m, a.index, wait);
-}
-void subscribe(Member& m) {
-    Stubborn wait;
-    Stream s;
-    CHECK(Stream::open(m, named(m, "stream"), s) == Status::ok);
-    u32 me;
-    CHECK(s.subscribe(wait, me) == Status::ok);
-    publish(m);
-    Message msg;
-    u64 missed = 0;
-    CHECK(s.read(me, msg, missed, wait) == Status::ok);
-    drop(m, handle_index(msg.block), wait);
-    s.unsubscribe(me);
-}
-void frame(Member& m) {
-    Stubborn wait;
-    Frames f;
-    CHECK(Frames::open(m, named(m, "frames"), f) == Status::ok);
-    Handle h;
-    CHECK(f.acquire(wait, h) == Status::ok);
-    Message msg = text();
-    msg.block = h;
-    CHECK(the_queue(m).put(msg, wait) == Status::ok);
-    drop(m, handle_index(h), wait);
-}
-void make_and_drop_queue(Member& m) {
-    Stubborn wait;
-    Handle h;
-    CHECK(Queue::create(m, 10, 0, wait, h) == Status::ok);
-    Queue q;
-    CHECK(Queue::open(m, h, q) == Status::ok);
-    Allocated a;
-    CHECK(allocate(m, {.bytes = 100}, wait, a) == Status::ok);
-    Message msg = text();
-    msg.block = handle_of(m, a.index);
-    CHECK(q.put(msg, wait) == Status::ok);
-    drop(m, a.index, wait);
-    drop(m, handle_index(h), wait);
-}
-void leave(Member& m) { m.leave(); }
+enum Outcome : int { kDied = 0, kFailed = 1, kCompleted = 10 };
 
-struct Operation { const char* name; Act act; };
-const Operation operations[] = {{"put_block", put_block}, {"put_text", put_text}, {"get", get_one}, {"many", many}, {"set", set_name}, {"erase", erase_name},
-                                {"publish", publish}, {"subscribe", subscribe}, {"frame", frame}, {"make_and_drop_queue", make_and_drop_queue}, {"leave", leave}};
+// Whom the survivors ask first.
+enum class Rescue { survivor, newcomer, nobody };
 
-int fresh() {
-    const int fd = test::make_pool(16 * kMiB, 16);
+void act_as_recoverer(int fd, u64 step) {
+    crash_after(step, &ledger().recoverer);
     auto m = test::join_pool(fd);
-    Stubborn wait;
-    Handle q, s, f, found;
-    CHECK(Queue::create(*m, 1000, 0, wait, q) == Status::ok);
-    CHECK(Stream::create(*m, 2, StreamPolicy::lossy, wait, s) == Status::ok);
-    CHECK(Frames::create(*m, 3, 5000, "", 0, wait, f) == Status::ok);
-    CHECK(directory::set(*m, NameKind::object, "queue", q, true, wait, found) == Status::ok);
-    CHECK(directory::set(*m, NameKind::object, "stream", s, true, wait, found) == Status::ok);
-    CHECK(directory::set(*m, NameKind::object, "frames", f, true, wait, found) == Status::ok);
-    put_block(*m);
-    return fd;
+    collect_dead(*m);
+    ledger().recovery_steps = crash_steps();
+    crash_after(0);
+    kill(getpid(), SIGKILL);
 }
 
-// Runs `act` as a member of its own and dies after `step` stores. True: it died there.
-bool dies_at(int fd, u64 step, void (*act)(int)) {
-    static u64 at;
-    at = step;
+void act_as_actor(const Operation& op, int fd, u64 step) {
+    Ledger& l = ledger();
+    if (op.flags & kJoining) crash_after(step, &l.actor);
+    auto m = test::join_pool(fd);
+    if (!(op.flags & kJoining)) {
+        Hand h(*m);
+        op.ready(h);
+        if (step != 0) {
+            (op.flags & kChild ? crash_child_after : crash_after)(step, &l.actor);
+            op.act(h);
+        }
+    }
+    if (!(op.flags & kChild)) l.steps = crash_steps();
+    crash_after(0);
+    l.note[7] = 1;  // it went through
+    kill(getpid(), SIGKILL);  // and dies holding what it has
+}
+
+// Everybody who comes out of `start`, orphans included, has ended when this returns.
+template <class Start>
+void to_the_end(Start start) {
     const pid_t child = fork();
     if (child == 0) {
-        crash_after(at);
-        act(fd);
-        crash_after(0);
-        _exit(0);
+        start();
+        _exit(kFailed);
     }
     int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    while (waitpid(-1, &status, 0) > 0) {
+    }
+}
+
+void rescue(Hand& survivor, int fd, Rescue by) {
+    if (by == Rescue::survivor) collect_dead(survivor.m);
+    if (by == Rescue::newcomer) {
+        auto m = test::join_pool(fd);
+        collect_dead(*m);
+    }
+    if (by == Rescue::nobody) {
+        use_everything(survivor);
+        collect_dead(survivor.m);
+    }
+}
+
+void compare(const Operation& op, const State& now) {
+    Ledger& l = ledger();
+    for (int f = 0; f < State::fields; ++f) {
+        const u64 before = l.before.of[f], after = l.after.of[f], is = now.of[f];
+        bool good = is == before || is == after;
+        if (op.flags & kMany) good = is >= std::min(before, after) && is <= std::max(before, after);
+        // What has happened at one step has happened at all later ones.
+        else if (before != after && l.seen.of[f] == 1 && is == before) good = false;
+        if (!good) std::fprintf(stderr, "%s: %s is %lu; %lu before the operation, %lu after it\n", what, kFieldNames[f], is, before, after);
+        CHECK(good);
+        if (is != before) l.seen.of[f] = 1;
+    }
+}
+
+// One world. `step` 0: the actor only gets ready.
+[[noreturn]] void world(const Operation& op, u64 step, u64 recoverer_step, Rescue by, bool again) {
+    alarm(kHang);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    Ledger& l = ledger();
+    const int fd = make_world(op.rows);
+    auto member = test::join_pool(fd);
+    Hand survivor(*member);
+    const HeapStats idle = heap_stats(*member);
+    op.prepare(survivor);
+    l.steps = l.recovery_steps = 0;
+    l.note[7] = 0;
+    to_the_end([&] { act_as_actor(op, fd, step); });
+    // It died where it was told to, or it went through; nothing else.
+    const bool died = l.actor.step != 0;
+    if (died) CHECK(l.actor.step == step);
+    if (!(op.flags & kChild)) CHECK(died != (l.note[7] == 1));
+    bool recoverer_died = false;
+    if (recoverer_step != 0) {
+        to_the_end([&] { act_as_recoverer(fd, recoverer_step); });
+        recoverer_died = l.recoverer.step != 0;
+        if (recoverer_died) CHECK(l.recoverer.step == recoverer_step);
+        CHECK(recoverer_died != (l.recovery_steps != 0));
+    }
+    const std::int64_t start = os::monotonic_ns();
+    rescue(survivor, fd, by);
+    const bool pristine = by != Rescue::nobody;
+    State now;
+    if (pristine) {
+        CHECK(occupied_rows(*member) == 1);
+        test::expect_sound(*member, what);
+        now = measure(survivor);
+    }
+    const std::int64_t took = os::monotonic_ns() - start;
+    l.slowest = std::max(l.slowest, took);
+    CHECK(took < kRecoveryBound);
+    if (step == 0) l.before = now;
+    else if (step == kCompletes) l.after = now;
+    else if (pristine && !(op.flags & kInBetween)) compare(op, now);
+    expect_idle(survivor, idle, what);
+    if (again) {
+        op.prepare(survivor);
+        to_the_end([&] { act_as_actor(op, fd, kCompletes); });
+        CHECK(l.note[7] == 1);
+        collect_dead(*member);
+        expect_idle(survivor, idle, what);
+    }
+    if (recoverer_step != 0) _exit(recoverer_died ? kDied : kCompleted);
+    _exit(died ? kDied : kCompleted);
+}
+
+template <class World>
+Outcome in_a_process(World run) {
+    std::fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) run();
+    int status = 0;
     CHECK(waitpid(child, &status, 0) == child);
-    if (WIFSIGNALED(status)) {
-        CHECK(WTERMSIG(status) == SIGKILL);
-        return true;
-    }
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    return false;
+    if (WIFEXITED(status) && (WEXITSTATUS(status) == kDied || WEXITSTATUS(status) == kCompleted)) return static_cast<Outcome>(WEXITSTATUS(status));
+    const bool hung = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    std::fprintf(stderr, "FAILED: %s: %s (status %d)\n", what, hung ? "it hung" : "see above", status);
+    // The actor's place, to be given to addr2line.
+    std::fprintf(stderr, "  the actor died at %#lx, the recoverer at %#lx\n", ledger().actor.place - reinterpret_cast<u64>(&__executable_start),
+                 ledger().recoverer.place == 0 ? 0 : ledger().recoverer.place - reinterpret_cast<u64>(&__executable_start));
+    std::exit(1);
 }
 
-Act current;
-void as_member(int fd) {
-    auto m = test::join_pool(fd);
-    current(*m);
-    m.release();  // not leave(): the process ends as a crash does
-}
-void as_recoverer(int fd) {
-    auto m = test::join_pool(fd);
-    collect_dead(*m);
-    m.release();
-}
-
-void survivors_go_on(int fd, const char* what) {
-    auto m = test::join_pool(fd);
-    collect_dead(*m);
-    test::expect_sound(*m, what);
-    Stubborn wait;
-    put_text(*m);
-    put_block(*m);
-    Queue q = the_queue(*m);
-    Message msg;
-    Patience now(0);
-    while (q.size() != 0) {
-        CHECK(q.get(msg, now) == Status::ok);
-        if (msg.block != 0) drop(*m, handle_index(msg.block), wait);
+struct Plan {
+    bool slice = true, nested = false;
+    u64 seed = 0;
+    const char* only = "";
+    // Always the first and the last ones; in a slice some of those in between.
+    bool takes(u64 step, u64 last, u64 wanted) const {
+        if (!slice || step <= 2 || step + 2 > last || last <= wanted) return true;
+        return (step + seed) % ((last + wanted - 1) / wanted) == 0;
     }
-    set_name(*m);
-    CHECK(directory::erase(*m, NameKind::object, "x", wait) == Status::ok);
-    subscribe(*m);
-    frame(*m);
-    get_one(*m);
-    Frames f;
-    CHECK(Frames::open(*m, named(*m, "frames"), f) == Status::ok);
-    CHECK(f.available() == 3);
-    // Two stream slots of 100 bytes, three frames: nothing else may be alive.
-    CHECK(heap_stats(*m).used <= 3 * round_up(5000, 64) + 2 * 128);
-    test::expect_sound(*m, what);
+};
+
+struct Totals {
+    u64 operations = 0, steps = 0, deaths = 0, nested = 0;
+};
+
+void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
+    Ledger& l = ledger();
+    l.seen = {};
+    std::snprintf(what, sizeof what, "%s, only getting ready", op.name);
+    in_a_process([&] { world(op, 0, 0, Rescue::survivor, false); });
+    std::snprintf(what, sizeof what, "%s, going through", op.name);
+    in_a_process([&] { world(op, kCompletes, 0, Rescue::survivor, true); });
+    u64 last = l.steps;
+    u64 deaths = 0, nested = 0;
+    if (op.flags & kChild) {  // nobody counts for it
+        for (last = 1; in_a_process([&] { world(op, last, 0, Rescue::survivor, false); }) == kDied; ++last) {
+        }
+        --last;
+        l.seen = {};
+    }
+    CHECK(last != 0);
+    for (u64 step = 1; step <= last; ++step) {
+        if (!plan.takes(step, last, 24)) continue;
+        const auto by = static_cast<Rescue>((step + plan.seed) % 3);
+        std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, rescue %d", op.name, step, last, static_cast<int>(by));
+        if (in_a_process([&] { world(op, step, 0, by, !plan.slice || step % 5 == plan.seed % 5); }) == kCompleted) break;
+        ++deaths;
+        if (!plan.nested && !(plan.slice && (step + plan.seed / 3) % 6 == 0)) continue;
+        // How many steps has the recoverer?
+        u64 inner_last = 0;
+        std::snprintf(what, sizeof what, "%s, killed at step %lu, recovered by another", op.name, step);
+        in_a_process([&] { world(op, step, kCompletes, Rescue::survivor, false); });
+        inner_last = l.recovery_steps;
+        for (u64 inner = 1; inner <= inner_last; ++inner) {
+            if (!plan.takes(inner, inner_last, 4)) continue;
+            const auto then = static_cast<Rescue>((step + inner + plan.seed) % 3);
+            std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, its recoverer at %lu of %lu, rescue %d", op.name, step, last, inner,
+                          inner_last, static_cast<int>(then));
+            if (in_a_process([&] { world(op, step, inner, then, false); }) == kCompleted) break;
+            ++nested;
+        }
+    }
+    std::printf("%-36s %4lu steps, %4lu deaths, %5lu of recoverers\n", op.name, last, deaths, nested);
+    ++totals.operations;
+    totals.steps += last;
+    totals.deaths += deaths;
+    totals.nested += nested;
 }
 
 }  // namespace
 
-int main(int argc, char**) {
-    const bool nested = argc > 1;
-    unsigned long total = 0, nested_total = 0;
-    for (const Operation& op : operations) {
-        current = op.act;
-        u64 step = 1;
-        for (;; ++step) {
-            char what[96];
-            std::snprintf(what, sizeof what, "%s, killed at step %lu", op.name, step);
-            int fd = fresh();
-            const bool died = dies_at(fd, step, as_member);
-            survivors_go_on(fd, what);
-            close(fd);
-            if (!died) break;
-            ++total;
-            for (u64 again = 1; nested; ++again) {
-                fd = fresh();
-                CHECK(dies_at(fd, step, as_member));
-                const bool recoverer_died = dies_at(fd, again, as_recoverer);
-                std::snprintf(what, sizeof what, "%s, killed at step %lu, its recoverer at %lu", op.name, step, again);
-                survivors_go_on(fd, what);
-                close(fd);
-                if (!recoverer_died) break;
-                ++nested_total;
-            }
-        }
-        std::printf("%-20s %lu steps\n", op.name, step - 1);
-        std::fflush(stdout);
+int main(int argc, char** argv) {
+    Plan plan;
+    plan.seed = static_cast<u64>(time(nullptr)) % 1000;
+    bool timings = false;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view arg = argv[i];
+        if (arg == "full") plan.slice = false;
+        if (arg == "nested") plan.slice = false, plan.nested = true;
+        if (arg == "timings") timings = true;
+        if (arg.starts_with("seed=")) plan.seed = std::strtoull(argv[i] + 5, nullptr, 10);
+        if (arg.starts_with("only=")) plan.only = argv[i] + 5;
     }
-    std::printf("crash: %lu deaths, %lu deaths of recoverers, all survived\n", total, nested_total);
+    std::printf("crash: seed=%lu\n", plan.seed);
+    crash_after(0);  // its fork handler comes before the pools'
+    const std::int64_t start = os::monotonic_ns();
+    Totals totals;
+    for (const Operation& op : kOperations) {
+        if (std::strstr(op.name, plan.only) == nullptr) continue;
+        const std::int64_t from = os::monotonic_ns();
+        try_operation(op, plan, totals);
+        if (timings) std::printf("    %.2f s\n", static_cast<double>(os::monotonic_ns() - from) / 1e9);
+    }
+    std::printf("crash: %lu operations, %lu crash points, %lu deaths, %lu deaths of recoverers, all survived; slowest recovery %.1f ms; %.1f s\n",
+                totals.operations, totals.steps, totals.deaths, totals.nested, static_cast<double>(ledger().slowest) / 1e6,
+                static_cast<double>(os::monotonic_ns() - start) / 1e9);
     return 0;
 }
 #else
