@@ -3,12 +3,14 @@
 //
 //   crash_test                      a slice of everything, rotated by a seed that is printed
 //   crash_test full                 every crash point of every operation
-//   crash_test nested               and every crash point of the recoverer for each of them: quadratic
+//   crash_test nested               many crash points, and for each of them many of its recoverer's
+//   crash_test everything           every crash point of the recoverer for every one of the operation: quadratic, takes hours
 //   crash_test ... seed=7 only=put  that seed; operations whose name contains the text
 #include <sys/prctl.h>
 
 #include <ctime>
 
+#include "tests/crash_files.hpp"
 #include "tests/crash_operations.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -164,13 +166,18 @@ Outcome in_a_process(World run) {
     std::exit(1);
 }
 
+constexpr u64 kAll = ~u64{0};
+
 struct Plan {
-    bool slice = true, nested = false;
+    u64 deaths = 24;       // of each operation, about
+    u64 nested_every = 5;  // each so many of them with a recoverer that dies; 0: none
+    u64 nested = 5;        // deaths of a recoverer, about
+    u64 again_every = 4;
     u64 seed = 0;
     const char* only = "";
-    // Always the first and the last ones; in a slice some of those in between.
+    // Always the first and the last ones, and some of those in between.
     bool takes(u64 step, u64 last, u64 wanted) const {
-        if (!slice || step <= 2 || step + 2 > last || last <= wanted) return true;
+        if (step <= 2 || step + 2 > last || last <= wanted) return true;
         return (step + seed) % ((last + wanted - 1) / wanted) == 0;
     }
 };
@@ -196,19 +203,19 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     }
     CHECK(last != 0);
     for (u64 step = 1; step <= last; ++step) {
-        if (!plan.takes(step, last, 24)) continue;
+        if (!plan.takes(step, last, plan.deaths)) continue;
         const auto by = static_cast<Rescue>((step + plan.seed) % 3);
         std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, rescue %d", op.name, step, last, static_cast<int>(by));
-        if (in_a_process([&] { world(op, step, 0, by, !plan.slice || step % 5 == plan.seed % 5); }) == kCompleted) break;
+        if (in_a_process([&] { world(op, step, 0, by, (step + plan.seed) % plan.again_every == 0); }) == kCompleted) break;
         ++deaths;
-        if (!plan.nested && !(plan.slice && (step + plan.seed / 3) % 6 == 0)) continue;
+        if (plan.nested_every == 0 || (deaths + plan.seed) % plan.nested_every != 0) continue;
         // How many steps has the recoverer?
         u64 inner_last = 0;
         std::snprintf(what, sizeof what, "%s, killed at step %lu, recovered by another", op.name, step);
         in_a_process([&] { world(op, step, kCompletes, Rescue::survivor, false); });
         inner_last = l.recovery_steps;
         for (u64 inner = 1; inner <= inner_last; ++inner) {
-            if (!plan.takes(inner, inner_last, 4)) continue;
+            if (!plan.takes(inner, inner_last, plan.nested)) continue;
             const auto then = static_cast<Rescue>((step + inner + plan.seed) % 3);
             std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, its recoverer at %lu of %lu, rescue %d", op.name, step, last, inner,
                           inner_last, static_cast<int>(then));
@@ -223,6 +230,78 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     totals.nested += nested;
 }
 
+// ---- files ------------------------------------------------------------------------------------------------------------------------------
+
+[[noreturn]] void file_world(const FileCase& one, bool memfd, u64 step) {
+    alarm(kHang);
+    Ledger& l = ledger();
+    l.actor = {};
+    l.steps = 0;
+    char path[] = "/dev/shm/onecopy-crash-XXXXXX";
+    CHECK(mkdtemp(path) != nullptr);
+    directory_of_world() = path;
+    Process actor([&] {
+        Joined pool;
+        one.ready(memfd, pool);
+        crash_after(step, &l.actor);
+        one.act(memfd, pool);
+        l.steps = crash_steps();
+        crash_after(0);
+        kill(getpid(), SIGKILL);
+    });
+    Process outsider([&] {
+        Joined pool;
+        if (one.survivor) {
+            const Status s = open_it(pool);
+            CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));
+        } else if (one.persistent) {
+            CHECK(open_it(pool) == Status::ok);
+        } else {
+            CHECK(make(memfd, pool) == Status::ok);  // whatever is left of the dead one is not in the way
+        }
+        if (pool == nullptr) return;
+        work_in(*pool);
+        if (one.persistent) CHECK(unlink_pool(*pool) == Status::ok);
+        pool.reset();
+    });
+    Joined survivor;
+    if (one.survivor) made(memfd, survivor);
+    int status = actor.run();
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    const bool died = l.actor.step != 0;
+    if (died) CHECK(l.actor.step == step);
+    CHECK(died != (l.steps != 0));
+    const std::int64_t start = os::monotonic_ns();
+    status = outsider.run();
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (survivor != nullptr) work_in(*survivor);
+    const std::int64_t took = os::monotonic_ns() - start;
+    l.slowest = std::max(l.slowest, took);
+    CHECK(took < kRecoveryBound);
+    survivor.reset();
+    CHECK(files_in_directory() == 0);
+    CHECK(rmdir(path) == 0);
+    _exit(died ? kDied : kCompleted);
+}
+
+void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals) {
+    const char* const kind = memfd ? "memfd" : "file";
+    std::snprintf(what, sizeof what, "%s (%s), going through", one.name, kind);
+    CHECK(in_a_process([&] { file_world(one, memfd, kCompletes); }) == kCompleted);
+    const u64 last = ledger().steps;
+    u64 deaths = 0;
+    for (u64 step = 1; step <= last; ++step) {
+        if (!plan.takes(step, last, plan.deaths)) continue;
+        std::snprintf(what, sizeof what, "%s (%s), killed at step %lu of %lu", one.name, kind, step, last);
+        CHECK(in_a_process([&] { file_world(one, memfd, step); }) == kDied);
+        ++deaths;
+    }
+    std::printf("%-30s %-5s %4lu steps, %4lu deaths\n", one.name, kind, last, deaths);
+    ++totals.operations;
+    totals.steps += last;
+    totals.deaths += deaths;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -231,14 +310,16 @@ int main(int argc, char** argv) {
     bool timings = false;
     for (int i = 1; i < argc; ++i) {
         const std::string_view arg = argv[i];
-        if (arg == "full") plan.slice = false;
-        if (arg == "nested") plan.slice = false, plan.nested = true;
+        if (arg == "full") plan.deaths = kAll, plan.nested_every = 0, plan.again_every = 1;
+        if (arg == "nested") plan.deaths = 60, plan.nested_every = 1, plan.nested = 30;
+        if (arg == "everything") plan.deaths = plan.nested = kAll, plan.nested_every = 1, plan.again_every = 1;
         if (arg == "timings") timings = true;
         if (arg.starts_with("seed=")) plan.seed = std::strtoull(argv[i] + 5, nullptr, 10);
         if (arg.starts_with("only=")) plan.only = argv[i] + 5;
     }
     std::printf("crash: seed=%lu\n", plan.seed);
     crash_after(0);  // its fork handler comes before the pools'
+    ledger();        // before the first fork, so that it is everybody's
     const std::int64_t start = os::monotonic_ns();
     Totals totals;
     for (const Operation& op : kOperations) {
@@ -246,6 +327,11 @@ int main(int argc, char** argv) {
         const std::int64_t from = os::monotonic_ns();
         try_operation(op, plan, totals);
         if (timings) std::printf("    %.2f s\n", static_cast<double>(os::monotonic_ns() - from) / 1e9);
+    }
+    for (const FileCase& one : kFileCases) {
+        for (bool memfd : {false, true}) {
+            if (std::strstr(one.name, plan.only) != nullptr && !(memfd && one.persistent)) try_files(one, memfd, plan, totals);
+        }
     }
     std::printf("crash: %lu operations, %lu crash points, %lu deaths, %lu deaths of recoverers, all survived; slowest recovery %.1f ms; %.1f s\n",
                 totals.operations, totals.steps, totals.deaths, totals.nested, static_cast<double>(ledger().slowest) / 1e6,
