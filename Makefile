@@ -13,7 +13,7 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all soak native-tests fuzz san tsan bench lint format stubs wheel clean
+.PHONY: help demo test test-all soak native-tests faults crash plant fuzz san tsan bench lint format stubs wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -42,8 +42,9 @@ help: ## Show this list
 demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multiprocessing.Queue
 	$(BIN)/onecopy demo $(ARGS)
 
-test: $(VENV)/.installed-test ## The fast tests (about a minute)
-	$(BIN)/python -m pytest -m "not slow and not stress" $(ARGS)
+test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (two minutes)
+	$(BIN)/python -m pytest -m "not slow and not stress" --ignore=tests/crash $(ARGS)
+	$(if $(ARGS),,$(WITH_FAULTS) $(BIN)/python -m pytest tests/crash)
 
 test-all: $(VENV)/.installed-test ## Every test, the slow and the stress ones too
 	$(BIN)/python -m pytest $(ARGS)
@@ -52,11 +53,36 @@ MINUTES ?= 5
 soak: $(VENV)/.installed-test ## Many processes, killed and stopped at random, for MINUTES=5
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
-native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as errors
+native-tests: $(VENV)/.built-with faults ## The core's C++ tests, with warnings as errors, and a slice of their crash campaign
 	$(BIN)/cmake -G Ninja -S . -B build/native-tests -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_NATIVE_TESTS=ON -DONECOPY_WERROR=ON $(addprefix -D,$(DEFINES))
 	$(BIN)/cmake --build build/native-tests
 	$(BIN)/ctest --test-dir build/native-tests --output-on-failure
+	$(if $(DEFINES),,$(FAULTS)/crash_test)
+	$(if $(DEFINES),,$(FAULTS)/interleave_test)
+
+# ---- killed at any instruction: a build of its own, in which shared stores are numbered crash points. It is never installed:
+# $(FAULTS)/site holds a copy of the package with it, and only the crash campaign looks there. No link-time optimization: it
+# would cost a minute per build and show nothing.
+FAULTS      := build/faults
+WITH_FAULTS := PYTHONPATH=$(abspath $(FAULTS)/site)
+
+faults: $(VENV)/.built-with $(VENV)/.installed-test ## The fault build: $(FAULTS), for the crash campaign
+	$(BIN)/cmake -G Ninja -S . -B $(FAULTS) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-O1 -g" \
+	  -DONECOPY_FAULTS=ON -DONECOPY_LTO=OFF -DONECOPY_NATIVE_TESTS=ON --log-level=WARNING
+	$(BIN)/cmake --build $(FAULTS)
+	@rm -rf $(FAULTS)/site && mkdir -p $(FAULTS)/site
+	@cp -r src/onecopy $(FAULTS)/site/onecopy && cp $(FAULTS)/_native*.so $(FAULTS)/site/onecopy/
+
+crash: faults ## The whole crash campaign: every death, deaths of recoverers, pauses (half an hour)
+	$(FAULTS)/crash_test full
+	$(FAULTS)/crash_test nested
+	$(FAULTS)/interleave_test full
+	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
+
+plant: faults ## Plant known bugs in a copy of the core: the native campaigns must catch each
+	$(BIN)/python tests/crash/plant.py $(ARGS)
 
 # ---- hostile input, and the sanitizers. Each in a build folder of its own; the installed package stays as it is.
 ROUNDS ?= 20000

@@ -1,0 +1,48 @@
+"""The crash campaign: each public operation is killed at its crash points; the others go on.
+
+It needs a fault build: `make faults`, then ``PYTHONPATH=build/faults/site``. `make test` runs a slice
+of it (a seed that is printed moves it from run to run), `make crash` every crash point.
+"""
+
+import os
+import random
+
+import pytest
+
+from onecopy import _native
+
+if not hasattr(_native, "crash_after"):
+    pytest.skip("needs a fault build: make faults", allow_module_level=True)
+
+from crash_operations import OPERATIONS, NOT_TRIED, public_operations
+from crash_world import Victims, world
+
+FULL = os.environ.get("ONECOPY_CRASH") == "full"
+SEED = int(os.environ.get("ONECOPY_CRASH_SEED", random.randrange(1000)))  # noqa: S311
+BETWEEN = 4  # deaths of a slice between the first and the last steps of an operation
+
+
+@pytest.mark.timeout(1800 if FULL else 120)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_killed_in(operation, pool_directory, record_property):
+    print(f"ONECOPY_CRASH_SEED={SEED}")
+    with world(pool_directory) as at:
+        victims = Victims(at, operation)
+        victims.measure()
+        if FULL:
+            victims.all_steps()
+        else:
+            victims.some_steps(SEED, BETWEEN)
+        assert victims.deaths or not victims.last
+    record_property("deaths", victims.deaths)
+    record_property("steps", victims.last)
+    record_property("slowest", victims.slowest)
+
+
+def test_every_public_operation_is_in_the_campaign():
+    covered = {name for operation in OPERATIONS for name in operation.covers}
+    public = set(public_operations())
+    assert public - covered - set(NOT_TRIED) == set(), "add them to OPERATIONS, or say why not"
+    assert set(NOT_TRIED) - public == set(), "these do not exist"
+    assert covered - public - {"os.fork"} == set(), "these do not exist"
+    assert covered & set(NOT_TRIED) == set(), "either one or the other"
