@@ -44,6 +44,8 @@ demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multi
 
 test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (two minutes)
 	$(BIN)/python -m pytest -m "not slow and not stress" --ignore=tests/crash $(ARGS)
+	$(if $(ARGS),,$(FAULTS)/crash_test)
+	$(if $(ARGS),,$(FAULTS)/interleave_test)
 	$(if $(ARGS),,$(WITH_FAULTS) $(BIN)/python -m pytest tests/crash)
 
 test-all: $(VENV)/.installed-test ## Every test, the slow and the stress ones too
@@ -53,13 +55,11 @@ MINUTES ?= 5
 soak: $(VENV)/.installed-test ## Many processes, killed and stopped at random, for MINUTES=5
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
-native-tests: $(VENV)/.built-with faults ## The core's C++ tests, with warnings as errors, and a slice of their crash campaign
+native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as errors
 	$(BIN)/cmake -G Ninja -S . -B build/native-tests -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_NATIVE_TESTS=ON -DONECOPY_WERROR=ON $(addprefix -D,$(DEFINES))
 	$(BIN)/cmake --build build/native-tests
 	$(BIN)/ctest --test-dir build/native-tests --output-on-failure
-	$(if $(DEFINES),,$(FAULTS)/crash_test)
-	$(if $(DEFINES),,$(FAULTS)/interleave_test)
 
 # ---- killed at any instruction: a build of its own, in which shared stores are numbered crash points. It is never installed:
 # $(FAULTS)/site holds a copy of the package with it, and only the crash campaign looks there. No link-time optimization: it

@@ -7,7 +7,8 @@ namespace onecopy {
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 
-void crash_point() noexcept;
+void crash_point() noexcept;   // after a shared store
+void before_store() noexcept;  // before it, and after the looks on which it rests
 
 // What a campaign learns of a death or a pause. It lies where the campaign can read it afterwards: outside the pool, in memory shared with
 // the victim. Written right before the signal is raised, so what it says is where it happened.
@@ -19,6 +20,7 @@ struct FaultRecord {
 // The step-th crash point of this process from now raises SIGKILL (SIGSTOP). 0: none does. `record` may be null.
 void crash_after(std::uint64_t step, FaultRecord* record = nullptr) noexcept;
 void stop_at(std::uint64_t step, FaultRecord* record = nullptr) noexcept;
+void stop_before(std::uint64_t step, FaultRecord* record = nullptr) noexcept;
 // As crash_after, but meant for the child of this process's next fork: steps count from the fork on, its own handlers included.
 void crash_child_after(std::uint64_t step, FaultRecord* record = nullptr) noexcept;
 
@@ -26,6 +28,7 @@ std::uint64_t crash_steps() noexcept;  // crash points passed since one of the a
 
 #else
 inline void crash_point() noexcept {}
+inline void before_store() noexcept {}
 #endif
 
 }  // namespace onecopy

@@ -28,31 +28,36 @@ class shm_atomic {
     T load_acquire() const noexcept { return value_.load(std::memory_order_acquire); }
     T load() const noexcept { return value_.load(std::memory_order_seq_cst); }
 
-    void store_relaxed(T v) noexcept { value_.store(v, std::memory_order_relaxed); crash_point(); }
-    void store_release(T v) noexcept { value_.store(v, std::memory_order_release); crash_point(); }
-    void store(T v) noexcept { value_.store(v, std::memory_order_seq_cst); crash_point(); }
+    void store_relaxed(T v) noexcept { before_store(); value_.store(v, std::memory_order_relaxed); crash_point(); }
+    void store_release(T v) noexcept { before_store(); value_.store(v, std::memory_order_release); crash_point(); }
+    void store(T v) noexcept { before_store(); value_.store(v, std::memory_order_seq_cst); crash_point(); }
 
     T exchange(T v) noexcept {
+        before_store();
         T old = value_.exchange(v, std::memory_order_seq_cst);
         crash_point();
         return old;
     }
     bool cas(T& expected, T desired) noexcept {
+        before_store();
         bool done = value_.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
         if (done) crash_point();
         return done;
     }
     T fetch_add(T v) noexcept {
+        before_store();
         T old = value_.fetch_add(v, std::memory_order_seq_cst);
         crash_point();
         return old;
     }
     T fetch_or(T v) noexcept {
+        before_store();
         T old = value_.fetch_or(v, std::memory_order_seq_cst);
         crash_point();
         return old;
     }
     T fetch_and(T v) noexcept {
+        before_store();
         T old = value_.fetch_and(v, std::memory_order_seq_cst);
         crash_point();
         return old;

@@ -56,6 +56,11 @@ class Spin {
     static void wasted() noexcept;
 };
 
-constexpr std::int64_t kFirstNap = 20'000'000, kLongestNap = 100'000'000;  // ns between looks at the owner
+// ns between looks at the owner. In a fault build a campaign may make them so long that a lost wake shows.
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+inline std::int64_t kFirstNap = 20'000'000, kLongestNap = 100'000'000;
+#else
+constexpr std::int64_t kFirstNap = 20'000'000, kLongestNap = 100'000'000;
+#endif
 
 }  // namespace onecopy

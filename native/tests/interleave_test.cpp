@@ -1,0 +1,544 @@
+// Pauses a process (A) before and after each of its shared stores, lets another one (B) act from start to end meanwhile, or until it is seen to wait for A, and then
+// lets A go on. Shows the races that deaths do not: a look that comes too early, a second look that is missing, a wake that is lost.
+//
+//   interleave_test                a slice, rotated by a seed that is printed
+//   interleave_test full           every crash point
+//   interleave_test only=hold      pairs whose name contains the text
+#include <poll.h>
+#include <sys/prctl.h>
+
+#include <ctime>
+
+#include "tests/crash_operations.hpp"
+
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+
+extern "C" const char __executable_start;  // where the program was loaded; from the linker
+
+using namespace onecopy;
+using namespace onecopy::campaign;
+
+namespace {
+
+constexpr u64 kNever = 1'000'000;
+constexpr std::int64_t kWaits = 20'000'000;        // ns without an end: B waits for A
+constexpr std::int64_t kWakes = 2'000'000'000;     // ns in which it has to notice that A has gone on
+constexpr std::int64_t kLongNap = 10'000'000'000;  // longer than that: only a wake helps
+constexpr unsigned kHang = 30;
+
+char what[160];
+
+// What the two tell each other and the campaign. In shared memory, outside of the pool.
+struct Stage {
+    std::atomic<u32> a_ready, b_ready, a_go, b_go, a_done, b_done, a_after, b_after;
+    std::atomic<u64> handle[4];  // what one of them made, for the other
+    std::atomic<u64> mine[2];    // index of the frame each got
+};
+Stage& stage() {
+    static Stage* const it = static_cast<Stage*>(mmap(nullptr, sizeof(Stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    return *it;
+}
+bool comes(const std::atomic<u32>& flag, std::int64_t within) {
+    const std::int64_t end = os::monotonic_ns() + within;
+    while (flag.load() == 0) {
+        if (os::monotonic_ns() > end) return false;
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+    return true;
+}
+void await(const std::atomic<u32>& flag) { CHECK(comes(flag, std::int64_t{kHang} * 1'000'000'000)); }
+
+struct Pair {
+    const char* name;
+    void (*prepare)(Hand& survivor);
+    void (*ready_a)(Hand&);
+    void (*a)(Hand&);
+    void (*ready_b)(Hand&);
+    void (*b)(Hand&);
+};
+
+// ---- blocks that somebody holds: nobody else's bytes may appear in them ----------------------------------------------------------------
+
+constexpr u64 kMark = 0x1122334455667788;
+constexpr u64 kSize = 2000;
+
+void keep(Hand& h, Handle block) {
+    for (Handle& place : h.held) {
+        if (place == 0) {
+            place = block;
+            return;
+        }
+    }
+    CHECK(!"too many");
+}
+// Overwrites whatever memory the allocator gives out.
+void scribble(Hand& h) {
+    u32 blocks[6];
+    const u64 sizes[6] = {kSize, kSize, 3000, 700, 300, kFrameBytes};
+    for (int i = 0; i < 6; ++i) {
+        blocks[i] = allocate_block(h, sizes[i]);
+        std::memset(data_of(h, handle_of(h.m, blocks[i])), 0xee, sizes[i]);
+    }
+    for (u32 block : blocks) let_go(h, block);
+}
+void verify_and_let_go(Hand& h) {
+    for (Handle& block : h.held) {
+        if (block == 0) continue;
+        const BlockWord word{h.m.block(handle_index(block)).word.load()};
+        CHECK(word.gen() == handle_gen(block) && (word.state() == BlockState::live || word.state() == BlockState::tentative));
+        CHECK(*reinterpret_cast<u64*>(data_of(h, block)) == kMark);
+        let_go(h, handle_index(block));
+        block = 0;
+    }
+}
+Handle marked_block(Hand& h) {
+    const Handle block = handle_of(h.m, allocate_block(h, kSize));
+    *reinterpret_cast<u64*>(data_of(h, block)) = kMark;
+    return block;
+}
+
+void offers(Hand& h) {  // makes a block that only it holds, and tells the other
+    stage().handle[0] = marked_block(h);
+}
+void drops_offered(Hand& h) { let_go(h, handle_index(stage().handle[0])); }
+void drops_and_recycles(Hand& h) {
+    drops_offered(h);
+    const Handle again = marked_block(h);
+    let_go(h, handle_index(again));
+}
+void holds_offered(Hand& h) {
+    const Status s = hold(h.m, stage().handle[0]);
+    CHECK(s == Status::ok || s == Status::stale);
+    if (s == Status::ok) keep(h, stage().handle[0]);
+}
+void both_hold(Hand& h) {
+    CHECK(hold(h.m, stage().handle[0]) == Status::ok);
+}
+void survivor_offers(Hand& h) {  // an extra block, held by the survivor too
+    stage().handle[0] = ledger().extra = marked_block(h);
+}
+
+// ---- queue ---------------------------------------------------------------------------------------------------------------------------------
+
+void sends_and_keeps(Hand& h) {
+    const Handle block = marked_block(h);
+    Message msg;
+    msg.length = 8;
+    std::memcpy(msg.bytes, &kMark, 8);
+    msg.block = block;
+    Queue& q = h.queues[1];
+    CHECK(q.put(msg, h.wait) == Status::ok);
+    stage().handle[0] = block;
+}
+void takes_and_keeps(Hand& h) {
+    Message msg;
+    CHECK(h.queues[1].get(msg, h.wait) == Status::ok);
+    keep(h, msg.block);
+}
+void puts_block(Hand& h) { put(h, Kind::block); }
+void gets(Hand& h) {
+    Message msg;
+    CHECK(h.queues[0].get(msg, h.wait) == Status::ok);
+    number_of(h, msg);
+    done_with(h, msg);
+}
+void puts_narrow(Hand& h) { put(h, Kind::block, 1); }
+void gets_narrow(Hand& h) { get(h, 1); }
+// Two producers: the numbers are theirs, so only the consumer side is looked at.
+void puts_number_under_lock(Hand& h) {
+    Message msg = item(h, kMark, Kind::block);
+    CHECK(h.queues[0].put(msg, h.wait) == Status::ok);
+    done_with(h, msg);
+}
+void takes_both(Hand& h) {
+    for (int i = 0; i < 2; ++i) {
+        Message msg;
+        CHECK(h.queues[0].get(msg, h.wait) == Status::ok && number_of(h, msg) == kMark);
+        done_with(h, msg);
+    }
+}
+
+// ---- frames --------------------------------------------------------------------------------------------------------------------------------
+
+template <int who>
+void acquires(Hand& h) {
+    Handle frame;
+    CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
+    *reinterpret_cast<u64*>(data_of(h, frame)) = kMark;
+    keep(h, frame);
+    stage().mine[who] = handle_index(frame);
+    const u64 other = stage().mine[1 - who];
+    CHECK(other != handle_index(frame));  // a frame has one user
+}
+void all_out(Hand& h) {
+    for (u32 i = 0; i < kFrames; ++i) {
+        Handle frame;
+        CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
+        *reinterpret_cast<u64*>(data_of(h, frame)) = kMark;
+        keep(h, frame);
+    }
+}
+void returns_one(Hand& h) {
+    const Handle frame = h.held[1];
+    h.held[1] = 0;
+    let_go(h, handle_index(frame));
+}
+void knows_a_frame(Hand& h) {
+    Handle frame;
+    CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
+    stage().handle[0] = frame;
+    *reinterpret_cast<u64*>(data_of(h, frame)) = kMark;
+    let_go(h, handle_index(frame));
+}
+void holds_frame(Hand& h) {
+    const Status s = hold(h.m, stage().handle[0]);
+    CHECK(s == Status::ok || s == Status::stale);
+    if (s != Status::ok) return;
+    keep(h, stage().handle[0]);
+    stage().mine[1] = handle_index(stage().handle[0]);
+    CHECK(stage().mine[0] != stage().mine[1]);
+}
+
+// ---- stream --------------------------------------------------------------------------------------------------------------------------------
+
+template <int which>
+void three_published(Hand& h) {
+    for (u32 i = 0; i < kDepth + 1; ++i) publish(h, which, Kind::block);
+}
+template <int which>
+void reads(Hand& h) {
+    read_all(h, which);
+}
+template <int which>
+void waits_for_one(Hand& h) {
+    Message msg;
+    u64 missed = 0;
+    CHECK(h.streams[which].read(h.reader[which], msg, missed, h.wait) == Status::ok);
+    number_of(h, msg);
+    done_with(h, msg);
+}
+template <int which>
+void follows(Hand& h) {
+    subscribe<which>(h);
+    publish(h, which, Kind::block);
+}
+template <int which>
+void publishes(Hand& h) {
+    publish(h, which, Kind::block);
+}
+template <int which>
+void publishes_round(Hand& h) {
+    for (u32 i = 0; i < kDepth + 1; ++i) publish(h, which, Kind::block);
+}
+void unfollows(Hand& h) { unsubscribe<1>(h); }
+
+// ---- names ---------------------------------------------------------------------------------------------------------------------------------
+
+void named_block(Hand& h, const char* name) {
+    const Handle block = marked_block(h);
+    Handle found;
+    CHECK(directory::set(h.m, NameKind::object, name, block, false, h.wait, found) == Status::ok);
+    let_go(h, handle_index(block));
+}
+void sets(Hand& h) { named_block(h, "x"); }
+void finds(Hand& h) {
+    Handle found = 0;
+    const Status s = directory::find(h.m, NameKind::object, "x", h.wait, found);
+    CHECK(s == Status::ok || s == Status::no_entry);
+    if (s == Status::ok) keep(h, found);
+}
+void erases(Hand& h) { erase_name(h, "x"); }
+template <char name>
+void names_offered(Hand& h) {
+    const char text[2] = {name, 0};
+    Handle found;
+    CHECK(hold(h.m, stage().handle[0]) == Status::ok);
+    CHECK(directory::set(h.m, NameKind::object, text, stage().handle[0], false, h.wait, found) == Status::ok);
+    let_go(h, handle_index(stage().handle[0]));
+}
+template <char name>
+void unnames(Hand& h) {
+    const char text[2] = {name, 0};
+    erase_name(h, text);
+}
+void offered_under_two_names(Hand& h) {
+    survivor_offers(h);
+    names_offered<'x'>(h);
+    names_offered<'y'>(h);
+    let_go(h, handle_index(ledger().extra));  // the names have it
+    ledger().extra = 0;
+}
+// Containers without a lock in common: the count is the only place where they meet.
+template <int cell>
+void refers(Hand& h) {
+    Allocated box;
+    CHECK(allocate(h.m, {.bytes = 64, .zero = true}, h.wait, box) == Status::ok);
+    declare_cells(h.m, box.index, 0, 8, 1);
+    auto& place = *reinterpret_cast<shm_atomic<u64>*>(box.data);
+    CHECK(hold(h.m, stage().handle[0]) == Status::ok);
+    for (int i = 0; i < 2; ++i) {
+        CHECK(swap_cell(h.m, place, 0, stage().handle[0]) == Status::ok);
+        CHECK(swap_cell(h.m, place, stage().handle[0], 0) == Status::ok);
+    }
+    CHECK(swap_cell(h.m, place, 0, stage().handle[0]) == Status::ok);
+    let_go(h, handle_index(stage().handle[0]));
+    let_go(h, box.index);  // takes the reference with it
+}
+
+// ---- heap and members ------------------------------------------------------------------------------------------------------------------------
+
+void allocates(Hand& h) { keep(h, marked_block(h)); }
+void frees(Hand& h) { let_go(h, handle_index(h.held[1])), h.held[1] = 0; }
+void some_blocks(Hand& h) {
+    for (int i = 0; i < 3; ++i) keep(h, marked_block(h));
+}
+void collects(Hand& h) { collect_dead(h.m); }
+void joins(Hand& h) {
+    auto m = test::join_pool(h.m.fd);
+    Hand other(*m);
+    const Handle block = marked_block(other);
+    CHECK(*reinterpret_cast<u64*>(data_of(other, block)) == kMark);
+    let_go(other, handle_index(block));
+}
+void leaves(Hand& h) {
+    std::memset(h.held, 0, sizeof h.held);
+    h.m.leave();
+}
+void forks(Hand& h) {
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        // What the parent held is held by the child too, and intact.
+        scribble(h);
+        verify_and_let_go(h);
+        h.m.leave();
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+void ready_to_fork(Hand& h) {
+    some_blocks(h);
+    register_member(&h.m);
+}
+
+const Pair kPairs[] = {
+    {"drop / hold", nothing, offers, drops_offered, nothing, holds_offered},
+    {"hold / drop", nothing, nothing, holds_offered, offers, drops_offered},
+    {"hold / drop, recycle", nothing, nothing, holds_offered, offers, drops_and_recycles},
+    {"drop / drop", survivor_offers, both_hold, drops_offered, both_hold, drops_offered},
+    {"get / drop", nothing, nothing, takes_and_keeps, sends_and_keeps, drops_offered},
+    {"drop / get", nothing, sends_and_keeps, drops_offered, nothing, takes_and_keeps},
+    {"put / get, one slot", nothing, nothing, puts_narrow, nothing, gets_narrow},
+    {"get / put, one slot", puts_narrow, nothing, gets_narrow, nothing, puts_narrow},
+    {"put / get", nothing, nothing, puts_block, nothing, gets},
+    {"put / put", nothing, nothing, puts_number_under_lock, nothing, [](Hand& h) { puts_number_under_lock(h), takes_both(h); }},
+    {"get / get", few_items, nothing, gets, nothing, gets},
+    {"acquire / acquire", nothing, nothing, acquires<0>, nothing, acquires<1>},
+    {"return / acquire", nothing, all_out, returns_one, nothing, [](Hand& h) { acquires<1>(h); }},
+    {"acquire / return", [](Hand&) {}, nothing, acquires<0>, all_out, returns_one},
+    {"acquire / hold the frame", nothing, knows_a_frame, acquires<0>, nothing, holds_frame},
+    {"publish / read, lossy", full_ring<0>, nothing, publishes<0>, follows<0>, reads<0>},
+    {"publish / read, lossless", full_ring<1>, nothing, publishes<1>, follows<1>, reads<1>},
+    {"publish / read, latest", full_ring<2>, nothing, publishes<2>, follows<2>, reads<2>},
+    {"publish / wait, lossy", full_ring<0>, nothing, publishes<0>, subscribe<0>, waits_for_one<0>},
+    {"publish / wait, lossless", full_ring<1>, nothing, publishes<1>, subscribe<1>, waits_for_one<1>},
+    {"publish / publish round", full_ring<0>, nothing, publishes<0>, nothing, publishes_round<0>},
+    {"read / publish round, lossy", full_ring<0>, follows<0>, reads<0>, nothing, publishes_round<0>},
+    {"read / publish round, lossless", full_ring<1>, follows<1>, waits_for_one<1>, nothing, publishes<1>},
+    {"read / publish round, latest", full_ring<2>, follows<2>, reads<2>, nothing, publishes_round<2>},
+    {"unsubscribe / publish, lossless", full_ring<1>, [](Hand& h) { follows<1>(h), publishes<1>(h); }, unfollows, nothing, publishes<1>},
+    {"subscribe / publish", full_ring<0>, nothing, subscribe<0>, nothing, publishes<0>},
+    {"set / find", sets, nothing, sets, nothing, finds},
+    {"find / set", sets, nothing, finds, nothing, sets},
+    {"erase / find", sets, nothing, erases, nothing, finds},
+    {"find / erase", sets, nothing, finds, nothing, erases},
+    {"set / erase", sets, nothing, sets, nothing, erases},
+    {"name / name", survivor_offers, nothing, names_offered<'x'>, nothing, names_offered<'y'>},
+    {"erase / erase, one block", offered_under_two_names, nothing, unnames<'x'>, nothing, unnames<'y'>},
+    {"refer / refer", survivor_offers, nothing, refers<0>, nothing, refers<1>},
+    {"allocate / free", nothing, nothing, allocates, some_blocks, frees},
+    {"free / allocate", nothing, some_blocks, frees, nothing, allocates},
+    {"free / free", nothing, some_blocks, frees, some_blocks, frees},
+    {"allocate / trim", room_to_trim, nothing, [](Hand& h) { keep(h, handle_of(h.m, allocate_block(h, 5 * kMiB))), *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark; },
+     nothing, [](Hand& h) { trim(h.m); }},
+    {"trim / allocate", room_to_trim, nothing, [](Hand& h) { trim(h.m); }, nothing,
+     [](Hand& h) { keep(h, handle_of(h.m, allocate_block(h, 5 * kMiB))), *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark; }},
+    {"collect / collect", dead_with_everything, nothing, collects, nothing, collects},
+    {"collect / join", dead_with_everything, nothing, collects, nothing, joins},
+    {"join / collect", nothing, nothing, joins, nothing, collects},
+    {"leave / collect", nothing, some_blocks, leaves, nothing, collects},
+    {"collect / leave", dead_with_everything, nothing, collects, some_blocks, leaves},
+    {"fork / collect", nothing, ready_to_fork, forks, nothing, collects},
+    {"fork / drop", nothing, ready_to_fork, forks, some_blocks, frees},
+};
+
+void player(int fd, bool is_a, const Pair& pair, u64 step, bool before) {
+    Stage& s = stage();
+    auto m = test::join_pool(fd);
+    {
+        Hand h(*m);
+        (is_a ? pair.ready_a : pair.ready_b)(h);
+        (is_a ? s.a_ready : s.b_ready) = 1;
+        await(is_a ? s.a_go : s.b_go);
+        if (is_a) {
+            (before ? stop_before : stop_at)(step, &ledger().actor);
+            pair.a(h);
+            ledger().steps = crash_steps();
+            stop_at(0);
+        } else {
+            pair.b(h);
+        }
+        (is_a ? s.a_done : s.b_done) = 1;
+        await(is_a ? s.a_after : s.b_after);
+        if (m->joined) {
+            scribble(h);
+            verify_and_let_go(h);
+        }
+    }
+    m.reset();
+    _exit(0);
+}
+
+template <class Run>
+pid_t start(Run run) {
+    const pid_t child = fork();
+    if (child == 0) run();
+    CHECK(child > 0);
+    return child;
+}
+void ends_well(pid_t child) {
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+enum Outcome : int { kPaused = 0, kPausedAndWaited = 11, kWentThrough = 10 };
+
+[[noreturn]] void world(const Pair& pair, u64 step, bool before) {
+    alarm(kHang);
+    Ledger& l = ledger();
+    Stage& s = stage();
+    const int fd = make_world(8);
+    std::memset(static_cast<void*>(&s), 0, sizeof s);
+    auto member = test::join_pool(fd);
+    Hand survivor(*member);
+    const HeapStats idle = heap_stats(*member);
+    pair.prepare(survivor);
+    // Nobody dies from here on, so nobody needs to look by itself: every wait must be ended by a wake.
+    kFirstNap = kLongestNap = kLongNap;
+    l.steps = 0;
+    l.actor = {};
+    const pid_t a = start([&] { player(fd, true, pair, step, before); });
+    await(s.a_ready);
+    const pid_t b = start([&] { player(fd, false, pair, 0, false); });
+    await(s.b_ready);
+    s.a_go = 1;
+    const std::int64_t begun = os::monotonic_ns();
+    bool paused = false, b_waited = false;
+    for (;;) {
+        int status = 0;
+        const pid_t stopped = waitpid(a, &status, WUNTRACED | WNOHANG);
+        if (stopped == a) {
+            CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+            CHECK(l.actor.step == step);
+            paused = true;
+            break;
+        }
+        if (comes(s.a_done, 200'000)) break;
+        // It may have to wait for B before it gets there: then B goes first.
+        if (os::monotonic_ns() - begun > kWaits) s.b_go = 1;
+    }
+    s.b_go = 1;
+    if (paused) {
+        b_waited = !comes(s.b_done, kWaits);
+        CHECK(kill(a, SIGCONT) == 0);
+    }
+    CHECK(comes(s.a_done, kWakes));
+    CHECK(comes(s.b_done, kWakes));  // no wake is lost
+    s.a_after = 1;
+    s.b_after = 1;
+    ends_well(a);
+    ends_well(b);
+    CHECK(paused || l.actor.step == 0);
+    CHECK(occupied_rows(*member) == 1);
+    test::expect_sound(*member, what);
+    // Two producers or consumers: the order between them is their own affair.
+    Message msg;
+    u64 in_queue = survivor.queues[0].size();
+    if (in_queue == 0) l.taken[0] = 0;
+    if (survivor.queues[1].size() == 0) l.taken[1] = 0;
+    expect_idle(survivor, idle, what);
+    _exit(paused ? (b_waited ? kPausedAndWaited : kPaused) : kWentThrough);
+}
+
+template <class World>
+int in_a_process(World run) {
+    std::fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        setpgid(0, 0);  // so that none is left behind when it fails
+        run();
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    if (WIFEXITED(status) && (WEXITSTATUS(status) == kPaused || WEXITSTATUS(status) == kPausedAndWaited || WEXITSTATUS(status) == kWentThrough)) {
+        return WEXITSTATUS(status);
+    }
+    kill(-child, SIGKILL);
+    const bool hung = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    std::fprintf(stderr, "FAILED: %s: %s (status %d)\n  A was paused at %#lx\n", what, hung ? "it hung" : "see above", status,
+                 ledger().actor.place == 0 ? 0 : ledger().actor.place - reinterpret_cast<u64>(&__executable_start));
+    std::exit(1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    bool full = false;
+    u64 seed = static_cast<u64>(time(nullptr)) % 1000;
+    const char* only = "";
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view arg = argv[i];
+        if (arg == "full") full = true;
+        if (arg.starts_with("seed=")) seed = std::strtoull(argv[i] + 5, nullptr, 10);
+        if (arg.starts_with("only=")) only = argv[i] + 5;
+    }
+    std::printf("interleave: seed=%lu\n", seed);
+    crash_after(0);  // its fork handler comes before the pools'
+    ledger();        // before the first fork, so that they are everybody's
+    stage();
+    const std::int64_t begin = os::monotonic_ns();
+    u64 pairs = 0, points = 0, pauses = 0, waits = 0;
+    for (const Pair& pair : kPairs) {
+        if (std::strstr(pair.name, only) == nullptr) continue;
+        std::snprintf(what, sizeof what, "%s, without a pause", pair.name);
+        CHECK(in_a_process([&] { world(pair, kNever, false); }) == kWentThrough);
+        const u64 last = ledger().steps;
+        const u64 stride = full ? 1 : std::max<u64>(1, last / 8);
+        u64 paused = 0, waited = 0;
+        for (u64 step = 1; step <= last; ++step) {
+            if (step > 1 && step + 1 <= last && (step + seed) % stride != 0) continue;
+            for (bool before : {true, false}) {
+                std::snprintf(what, sizeof what, "%s, paused %s store %lu of %lu", pair.name, before ? "before" : "after", step, last);
+                const int outcome = in_a_process([&] { world(pair, step, before); });
+                paused += outcome != kWentThrough;
+                waited += outcome == kPausedAndWaited;
+            }
+        }
+        std::printf("%-32s %4lu crash points, %4lu pauses, %4lu in which the other one waited\n", pair.name, last, paused, waited);
+        ++pairs;
+        points += last;
+        pauses += paused;
+        waits += waited;
+    }
+    std::printf("interleave: %lu pairs, %lu crash points, %lu pauses, %lu waits, all sound; %.1f s\n", pairs, points, pauses, waits,
+                static_cast<double>(os::monotonic_ns() - begin) / 1e9);
+    return 0;
+}
+#else
+int main() {
+    std::puts("interleave: skipped, needs -DONECOPY_FAULTS=ON");
+    return 0;
+}
+#endif
