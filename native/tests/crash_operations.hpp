@@ -25,12 +25,13 @@ inline void nothing(Hand&) {}
 
 // ---- a process that dies, before the one that is tried -------------------------------------------------------------------------------
 
-template <class Act>
-void victim(int file, u64 step, Act act) {
+template <class Act, class Ready = void (*)(Hand&)>
+void victim(int file, u64 step, Act act, Ready ready = nothing) {
     const pid_t child = fork();
     if (child == 0) {
         auto m = test::join_pool(file);
         Hand h(*m);
+        ready(h);
         crash_after(step);
         act(h);
         crash_after(0);
@@ -216,6 +217,31 @@ inline void names_lock_orphaned(Hand& h) {
     CHECK(h.m.header().names_lock.word.load() != 0);
     collect_dead(h.m);
 }
+// A process dies while it counts a reference, and then another one counts the same block: the word does not tell any more whether the
+// first one's step landed. `Taken`: the victim was letting go of its reference, else it was adding one.
+constexpr u64 kArm = 7;  // crash points until an intent is armed
+template <bool Taken, u64 step>
+void counted_by_two(Hand& h) {
+    static shm_atomic<u64>* cell;
+    ledger().extra = handle_of(h.m, allocate_block(h, 800));
+    auto box = [](Hand& v) {
+        Allocated a;
+        CHECK(allocate(v.m, {.bytes = 64, .zero = true}, v.wait, a) == Status::ok);
+        declare_cells(v.m, a.index, 0, 8, 1);
+        cell = reinterpret_cast<shm_atomic<u64>*>(a.data);
+        CHECK(hold(v.m, ledger().extra) == Status::ok);
+        if (Taken) CHECK(swap_cell(v.m, *cell, 0, ledger().extra) == Status::ok);
+    };
+    auto act = [](Hand& v) { CHECK(swap_cell(v.m, *cell, Taken ? ledger().extra : 0, Taken ? 0 : ledger().extra) == Status::ok); };
+    victim(h.m.fd, kArm + step, act, box);
+    CHECK(h.m.row(1).intent.load() != 0 || h.m.row(2).intent.load() != 0);
+    for (const char* name : {"x", "y"}) {
+        Handle found;
+        CHECK(directory::set(h.m, NameKind::object, name, ledger().extra, false, h.wait, found) == Status::ok);
+    }
+    erase_name(h, "y");
+}
+
 inline void follow_forks(Hand& h) {
     hold_some(h);
     register_member(&h.m);
@@ -338,6 +364,11 @@ inline const Operation kOperations[] = {
     {"fork, the child dies", nothing, follow_forks, fork_once, kMany | kChild},
     // recovery
     {"collect", dead_with_everything, nothing, [](Hand& h) { collect_dead(h.m); }, kMany},
+    {"collect, adding, not counted", counted_by_two<false, 0>, nothing, [](Hand& h) { collect_dead(h.m); }},
+    {"collect, adding, counted", counted_by_two<false, 1>, nothing, [](Hand& h) { collect_dead(h.m); }},
+    {"collect, adding, committed", counted_by_two<false, 2>, nothing, [](Hand& h) { collect_dead(h.m); }},
+    {"collect, taking, committed", counted_by_two<true, 1>, nothing, [](Hand& h) { collect_dead(h.m); }},
+    {"collect, taking, counted", counted_by_two<true, 2>, nothing, [](Hand& h) { collect_dead(h.m); }},
     {"allocate with an orphaned heap lock", heap_lock_orphaned, nothing, [](Hand& h) { allocate_block(h, 700); }, kMany},
     {"find with an orphaned directory", names_lock_orphaned, nothing, [](Hand& h) { set_name(h, "x", 100); }, kMany},
 };

@@ -192,7 +192,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     std::snprintf(what, sizeof what, "%s, only getting ready", op.name);
     in_a_process([&] { world(op, 0, 0, Rescue::survivor, false); });
     std::snprintf(what, sizeof what, "%s, going through", op.name);
-    in_a_process([&] { world(op, kCompletes, 0, Rescue::survivor, true); });
+    in_a_process([&] { world(op, kCompletes, 0, Rescue::survivor, false); });
     u64 last = l.steps;
     u64 deaths = 0, nested = 0;
     if (op.flags & kChild) {  // nobody counts for it

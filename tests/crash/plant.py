@@ -1,0 +1,460 @@
+"""Plant known bugs in a copy of the core, and see that the native campaigns catch each of them.
+
+Usage: ``python tests/crash/plant.py [text]``, from the root of the project; with a text, only the bugs
+whose name contains it. Each bug is one replacement in one file, built on its own
+(-O1, no optimization across files) in a temporary folder. It fails if a bug is not caught, or if the
+campaigns fail without one.
+
+What this cannot show: x86 does not let a store pass an earlier store, so a missing release or acquire
+changes nothing there. Bugs of order are planted as the order that the missing barrier would allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SEED = "seed=4"
+# From the quickest to the most thorough; the first that fails has caught the bug.
+CAMPAIGNS = (
+    ("interleave_test", SEED),
+    ("crash_test", SEED),
+    ("crash_test", "full", SEED),
+    ("interleave_test", "full", SEED),
+    ("crash_test", "nested", SEED),
+)
+LIMIT = 900  # seconds for one campaign: a watchdog
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One replacement in one file, and why it is wrong."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    why: str
+
+
+BUGS = [
+    Bug(
+        "the sender lets go before the queue refers",
+        "heap/blocks.hpp",
+        """    cell.store_relaxed(next);
+    fill();
+    tail.store_release(position + 1);  // COMMIT [queue.tail]""",
+        """    m.block(handle_index(next)).holder_word(m.slot / 64).fetch_and(~(u64{1} << (m.slot % 64)));
+    cell.store_relaxed(next);
+    fill();
+    tail.store_release(position + 1);  // COMMIT [queue.tail]""",
+        "a death before the commit undoes the reference, and nobody is left who would free the block",
+    ),
+    Bug(
+        "the queue's tail moves before the cell is filled",
+        "heap/blocks.hpp",
+        """    cell.store_relaxed(next);
+    fill();
+    tail.store_release(position + 1);  // COMMIT [queue.tail]""",
+        """    tail.store_release(position + 1);  // COMMIT [queue.tail]
+    cell.store_relaxed(next);
+    fill();""",
+        "the commit must be last: a consumer finds a message without its block (also the order that a missing release allows)",
+    ),
+    Bug(
+        "the receiver holds after the head has moved",
+        "queue/queue.cpp",
+        """        if (hold(*m_, msg.block) != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone
+            m_->mark_corrupt();
+            msg.block = 0;
+            s = Status::corrupt;
+            break;
+        }
+        s = take_cell(*m_, slot->cell, msg.block, b.head, head);""",
+        """        s = take_cell(*m_, slot->cell, msg.block, b.head, head);
+        if (hold(*m_, msg.block) != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone
+            m_->mark_corrupt();
+            msg.block = 0;
+            s = Status::corrupt;
+            break;
+        }""",
+        "between both nobody owns the block: the sender's drop frees it under the receiver",
+    ),
+    Bug(
+        "recovery does not undo an uncommitted reference",
+        "recovery/recovery.cpp",
+        """            refs::add(m, next, slot, op * 4 + 2, -1);
+""",
+        "",
+        "the count of a put that never happened stays: a leak",
+    ),
+    Bug(
+        "recovery does not empty the cell of an uncommitted put",
+        "recovery/recovery.cpp",
+        """        cell.store(old);
+        if (next""",
+        """        if (next""",
+        "the cell refers to a block that does not count it",
+    ),
+    Bug(
+        "recovery does not drop the old reference",
+        "recovery/recovery.cpp",
+        """            if (old != 0 && !refs::landed(m, old, slot, op, 1)) refs::add(m, old, slot, op * 4 + 1, -1);
+""",
+        "",
+        "what was taken, or replaced, before the death is never free",
+    ),
+    Bug(
+        "recovery undoes without asking whether the step landed",
+        "recovery/recovery.cpp",
+        "if (next != 0 && !refs::landed(m, next, slot, op, 2) && refs::landed(m, next, slot, op, 0)) {",
+        "if (next != 0) {",
+        "a count that never rose is taken back",
+    ),
+    Bug(
+        "the second undo is not recognized",
+        "recovery/recovery.cpp",
+        "if (next != 0 && !refs::landed(m, next, slot, op, 2) && refs::landed(m, next, slot, op, 0)) {",
+        "if (next != 0 && refs::landed(m, next, slot, op, 0)) {",
+        "a recoverer that died after undoing is followed by one that undoes again, if an acknowledgement remains",
+    ),
+    Bug(
+        "the generation moves before the intent is resolved",
+        "recovery/recovery.cpp",
+        """    resolve(m, slot);
+    row.gen.store(row.gen.load() + 1);
+""",
+        """    row.gen.store(row.gen.load() + 1);
+    resolve(m, slot);
+""",
+        "its locks are free for others while its half-done swap is still open",
+    ),
+    Bug(
+        "no acknowledgement",
+        "heap/blocks.cpp",
+        """        acknowledge(m, w, slot);
+""",
+        "",
+        "whoever overwrites the word destroys the only proof that a step landed",
+    ),
+    Bug(
+        "landed() does not look at the generation",
+        "heap/blocks.cpp",
+        "    return BlockWord{b.word.load()}.gen() != handle_gen(h);\n}\n\nvoid arm",
+        "    return false;\n}\n\nvoid arm",
+        "the block was freed and given out again: its new user's count is taken",
+    ),
+    Bug(
+        "the intent is armed before its number is stored",
+        "heap/blocks.cpp",
+        """    row.op.store_release(row.op.load_relaxed() + 1);  // before the kind: a death between them leaves no intent
+""",
+        """    row.intent.store_release(static_cast<u32>(kind));
+    row.op.store_release(row.op.load_relaxed() + 1);
+""",
+        "recovery resolves the previous operation once more",
+    ),
+    Bug(
+        "a span is unlinked before it is one",
+        "heap/heap.cpp",
+        """    b.word.store(BlockWord::make(w.gen(), BlockState::span, kNoSlot, 0).raw);  // COMMIT
+    count_block""",
+        """    count_block""",
+        "the commit store is missing: a death in the middle of merging leaves a block that is freed twice",
+    ),
+    Bug(
+        "the rebuild forgets blocks that are being freed",
+        "heap/heap.cpp",
+        "if (w.state() == BlockState::unused || w.state() == BlockState::span) {",
+        "if (w.state() == BlockState::unused || w.state() == BlockState::span || w.state() == BlockState::freeing) {",
+        "their space is given out while somebody still takes them apart",
+    ),
+    Bug(
+        "an orphaned heap lock is taken without a rebuild",
+        "heap/heap.cpp",
+        "    if (s == Status::owner_died) rebuild_heap(m);\n",
+        "",
+        "free lists and counters are half changed",
+    ),
+    Bug(
+        "an orphaned directory lock is taken without a rebuild",
+        "directory/directory.cpp",
+        "if (status == Status::owner_died) status = rebuild(m) ? Status::ok : broken(m);",
+        "if (status == Status::owner_died) status = Status::ok;",
+        "chains and free entries are half changed",
+    ),
+    Bug(
+        "a dead member's doubt stays",
+        "recovery/recovery.cpp",
+        "            b.word.cas(expected, BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);\n",
+        "            (void)expected;\n",
+        "a block that it was looking at is neither live nor freed",
+    ),
+    Bug(
+        "a dead member's freeing is not finished",
+        "recovery/recovery.cpp",
+        "            if (w.raw == ours || b.word.cas(expected, ours)) finish_free(m, i, wait);\n",
+        "            (void)expected, (void)ours;\n",
+        "decided and never done: a leak",
+    ),
+    Bug(
+        "free without a second look",
+        "heap/blocks.cpp",
+        """        if (is_owned(b)) {
+            expected = looking;
+            b.word.cas(expected, w.raw);
+            continue;  // they may have let go in between, and saw `tentative`: look again
+        }
+""",
+        "",
+        "somebody may have got hold of it between the first look and the mark",
+    ),
+    Bug(
+        "hold without a look at the state",
+        "heap/blocks.cpp",
+        """            if (w.state() == BlockState::live) {
+                ++m.local[index];
+                return Status::ok;
+            }
+            if (w.state() != BlockState::tentative) break;""",
+        """            if (w.state() != BlockState::tentative) {
+                ++m.local[index];
+                return Status::ok;
+            }""",
+        "a block that is being freed is given to somebody",
+    ),
+    Bug(
+        "hold does not turn back who doubts",
+        "heap/blocks.cpp",
+        """            b.word.cas(expected, BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
+        }
+        if (!first)""",
+        """            ++m.local[index];
+            return Status::ok;
+        }
+        if (!first)""",
+        "whoever looks has looked already, and frees it",
+    ),
+    Bug(
+        "a stale hold leaves its bit",
+        "heap/blocks.cpp",
+        "        clear_bit(m, b);\n    }\n    // Our bit",
+        "    }\n    // Our bit",
+        "the block's next life never ends",
+    ),
+    Bug(
+        "a stale hold does not free what it kept",
+        "heap/blocks.cpp",
+        """    Stubborn wait;
+    try_free(m, index, wait);
+    return Status::stale;""",
+        """    return Status::stale;""",
+        "its bit stopped the last owner from freeing the block",
+    ),
+    Bug(
+        "the count is looked at before the holders",
+        "heap/blocks.cpp",
+        "return any_holder(b) || RefsWord{b.refs.load()}.count() != 0;",
+        "const bool counted = RefsWord{b.refs.load()}.count() != 0;\n    std::atomic_signal_fence(std::memory_order_seq_cst);\n    return counted || any_holder(b);",
+        "a hold that becomes a reference between both looks is seen by neither",
+    ),
+    Bug(
+        "a stream's slot is not marked while it is written",
+        "stream/stream.cpp",
+        "    s.stamp.store_relaxed(written(k) - 1);\n",
+        "",
+        "a reader takes half of one message and half of another",
+    ),
+    Bug(
+        "a reader does not look at the stamp again",
+        "stream/stream.cpp",
+        "            whole = s.stamp.load_relaxed() == stamp;\n",
+        "",
+        "what it copied may be from two messages",
+    ),
+    Bug(
+        "a stream's head moves before the slot is written",
+        "stream/stream.cpp",
+        """    const Handle old = s.cell.load_relaxed();
+    s.stamp""",
+        """    const Handle old = s.cell.load_relaxed();
+    b.head.store_release(k + 1);
+    s.stamp""",
+        "the commit must be last",
+    ),
+    Bug(
+        "a frame is taken without a second look",
+        "frames/frames.cpp",
+        """    if (!at_home(block)) {
+        word = mine.raw;
+        block.word.cas(word, live.raw);  // fails if somebody turned it back already
+        return false;
+    }
+""",
+        "",
+        "somebody may have got hold of it meanwhile",
+    ),
+    Bug(
+        "a frame's cell is not repaired",
+        "frames/frames.cpp",
+        "        if (word.gen() != handle_gen(h)) cell(i).store_release(make_handle(word.gen(), index));  // [frames.cell]\n",
+        "        (void)word;\n",
+        "the home refers to a life of the block that is over",
+    ),
+    Bug(
+        "the wake comes before the commit",
+        "queue/queue.cpp",
+        """    Status s = put_locked(msgs, n, moved, p);
+    unlock(b_->put_lock);
+    if (moved != 0) notify(b_->not_empty, static_cast<int>(moved));""",
+        """    notify(b_->not_empty, static_cast<int>(n));
+    Status s = put_locked(msgs, n, moved, p);
+    unlock(b_->put_lock);""",
+        "the consumer wakes, finds nothing, and sleeps on",
+    ),
+    Bug(
+        "a queue's last chunk is not repaired",
+        "queue/queue.cpp",
+        """        repair_consumer(p);
+        return Status::ok;""",
+        """        return Status::ok;""",
+        "a consumer that died before it let go of an empty chunk leaves it there",
+    ),
+    Bug(
+        "a row is free before its holds are",
+        "segment/member.cpp",
+        """    if (!joined.load()) return;
+    Stubborn wait;""",
+        """    if (!joined.load()) return;
+    own_row().state.store_release(static_cast<u32>(RowState::free));
+    Stubborn wait;""",
+        "a death in between leaves bits of a row that nobody cleans",
+    ),
+    Bug(
+        "recovery frees the row first",
+        "recovery/recovery.cpp",
+        "    row.state.store_release(static_cast<u32>(RowState::reaping));\n",
+        "    row.state.store_release(static_cast<u32>(RowState::free));\n",
+        "if the recoverer dies, nobody goes on where it stopped",
+    ),
+    Bug(
+        "a forked child inherits no holds",
+        "segment/member.cpp",
+        "            if (local[b] != 0) block(b).holder_word(i / 64).fetch_or(u64{1} << (i % 64));\n",
+        "",
+        "what the parent lets go of is freed under the child",
+    ),
+    Bug(
+        "the last one does not remove the name",
+        "segment/file.cpp",
+        "    if (dirfd) remove_name(dirfd.get(), place);\n",
+        "",
+        "files without a process stay behind",
+    ),
+    Bug(
+        "a pool has its name before anybody is in it",
+        "segment/file.cpp",
+        "    if (Status s = member->join(); !good(s)) return fail(why, \"take a slot\", s);\n\n    Unpublished rendezvous;",
+        "    Unpublished rendezvous;",
+        "nobody is a member of what others can open",
+    ),
+]
+
+
+class Copy:
+    """A copy of the core, and its build."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder = folder
+        self._tools = Path(sys.executable).parent
+        shutil.copytree(root / "native", folder / "native")
+        shutil.copy(root / "CMakeLists.txt", folder)
+        self._run(
+            *("cmake", "-G", "Ninja", "-S", folder, "-B", folder / "build"),
+            f"-DCMAKE_MAKE_PROGRAM={self._tools / 'ninja'}",
+            *("-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1", "-DONECOPY_LTO=OFF"),
+            *("-DONECOPY_FAULTS=ON", "-DONECOPY_NATIVE_TESTS=ON", "-DONECOPY_PYTHON_MODULE=OFF"),
+        )
+
+    def _run(self, *command: object) -> None:
+        tool, *arguments = map(str, command)
+        done = subprocess.run(
+            [str(self._tools / tool), *arguments], check=False, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            sys.exit(f"{tool} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+    def build(self) -> None:
+        """Compile what has changed."""
+        self._run("cmake", "--build", self.folder / "build", "--target", "crash_test", "interleave_test")
+
+    def caught(self, campaigns: tuple[tuple[str, ...], ...]) -> tuple[str, float] | None:
+        """Run the campaigns until one fails: what it says, and after how many seconds."""
+        start = time.monotonic()
+        for program, *arguments in campaigns:
+            with subprocess.Popen(
+                [self.folder / "build" / program, *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            ) as campaign:
+                try:
+                    _, said = campaign.communicate(timeout=LIMIT)
+                except subprocess.TimeoutExpired:
+                    os.killpg(campaign.pid, 9)
+                    return f"{program}: it hung", time.monotonic() - start
+            if campaign.returncode != 0:
+                lines = [line for line in said.splitlines() if line.startswith("FAILED: ")]
+                what = lines[0].removeprefix("FAILED: ") if lines else said.strip()[-200:]
+                return f"{program} {arguments[0]}: {what}", time.monotonic() - start
+        return None
+
+
+def main() -> None:
+    root = Path.cwd()
+    options = argparse.ArgumentParser(description="Plant bugs in the core; the campaigns must catch each.")
+    options.add_argument("wanted", nargs="?", default="", help="part of the names of the bugs to plant")
+    options.add_argument("--slices", action="store_true", help="run only the campaigns' slices")
+    given = options.parse_args()
+    wanted = given.wanted
+    campaigns = CAMPAIGNS[:2] if given.slices else CAMPAIGNS
+    missed = []
+    with tempfile.TemporaryDirectory(prefix="onecopy-plant-") as folder:
+        copy = Copy(Path(folder) / "onecopy", root)
+        copy.build()
+        if not wanted:
+            if (found := copy.caught(campaigns)) is not None:
+                sys.exit(f"the campaigns fail without a planted bug: {found[0]}")
+            print("nothing planted: nothing found", flush=True)
+        for bug in BUGS:
+            if wanted not in bug.name:
+                continue
+            path = copy.folder / "native" / bug.file
+            sound = path.read_text()
+            if sound.count(bug.old) != 1:
+                sys.exit(f"{bug.name}: its text stands {sound.count(bug.old)} times in {bug.file}")
+            path.write_text(sound.replace(bug.old, bug.new))
+            try:
+                copy.build()
+                found = copy.caught(campaigns)
+            finally:
+                path.write_text(sound)
+            if found is None:
+                missed.append(bug.name)
+                print(f"NOT CAUGHT  {bug.name}: {bug.why}", flush=True)
+            else:
+                print(f"caught in {found[1]:6.1f} s  {bug.name}\n    by {found[0]}", flush=True)
+    if missed:
+        sys.exit(f"{len(missed)} planted bugs were not caught")
+
+
+if __name__ == "__main__":
+    main()
