@@ -334,6 +334,8 @@ const Pair kPairs[] = {
     {"get / put, one slot", puts_narrow, nothing, gets_narrow, nothing, puts_narrow},
     {"put / get", nothing, nothing, puts_block, nothing, gets},
     {"put / put", nothing, nothing, puts_number_under_lock, nothing, [](Hand& h) { puts_number_under_lock(h), takes_both(h); }},
+    {"put / sweep", dead_with_everything, nothing, puts_block, nothing, collects},
+    {"get / sweep", [](Hand& h) { put(h, Kind::children), dead_with_everything(h); }, nothing, gets, nothing, collects},
     {"get / get", few_items, nothing, gets, nothing, gets},
     {"acquire / acquire", nothing, nothing, acquires<0>, nothing, acquires<1>},
     {"return / acquire", nothing, all_out, returns_one, nothing, [](Hand& h) { acquires<1>(h); }},

@@ -16,7 +16,7 @@ import onecopy as oc
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# ------------------------------------------------------------------------------- what they work with
+# ------------------------------------------------------------------------------ what they work with
 
 
 def queue_of(count: int, **options: int) -> Callable[[World], None]:
@@ -182,23 +182,45 @@ def frames_and_queue(w: World) -> None:
 
 OPERATIONS = [
     # ---- pools
-    Operation("create", ("Pool.create",), lambda w: oc.Pool.create("other", size="1MiB"), look=other_can_be_made),
     Operation(
-        "create, memfd", ("Pool.create",),
-        lambda w: oc.Pool.create("other", size="1MiB", backing="memfd"), look=other_can_be_made,
+        "create",
+        ("Pool.create",),
+        lambda w: oc.Pool.create("other", size="1MiB"),
+        look=other_can_be_made,
+    ),
+    Operation(
+        "create, memfd",
+        ("Pool.create",),
+        lambda w: oc.Pool.create("other", size="1MiB", backing="memfd"),
+        look=other_can_be_made,
     ),
     Operation("open", ("Pool.open",), lambda w: oc.Pool.open("other"), other, look=other_is_well),
-    Operation("open or create", ("Pool.__init__",), lambda w: oc.Pool("other"), other, look=other_is_well),
-    Operation("close", ("Pool.close", "Pool.__exit__"), leave_other, other, opened_other, other_is_well),
-    Operation("unlink", ("Pool.unlink",), lambda w: w.other.unlink(), other, opened_other, other_may_be_gone),
+    Operation(
+        "open or create", ("Pool.__init__",), lambda w: oc.Pool("other"), other, look=other_is_well
+    ),
+    Operation(
+        "close", ("Pool.close", "Pool.__exit__"), leave_other, other, opened_other, other_is_well
+    ),
+    Operation(
+        "unlink",
+        ("Pool.unlink",),
+        lambda w: w.other.unlink(),
+        other,
+        opened_other,
+        other_may_be_gone,
+    ),
     Operation("collect", ("Pool.collect",), lambda w: w.pool.collect(), ready=hold_some),
     Operation("validate", ("Pool.validate",), lambda w: w.pool.validate(), queue_of(3)),
     Operation("pickle a pool", ("Pool.__reduce__",), lambda w: by_reference(w.pool)),
     # ---- objects
     Operation("put small", ("Pool.put",), lambda w: w.pool.put(1)),
     Operation("put", ("Pool.put",), lambda w: w.pool.put(item(1))),
-    Operation("put tree", ("Pool.put",), lambda w: w.pool.put([item(1), np.zeros(9000), b"x" * 5000])),
-    Operation("put what lies in the pool", ("Pool.put",), lambda w: w.pool.put([w.pool.zeros(900)])),
+    Operation(
+        "put tree", ("Pool.put",), lambda w: w.pool.put([item(1), np.zeros(9000), b"x" * 5000])
+    ),
+    Operation(
+        "put what lies in the pool", ("Pool.put",), lambda w: w.pool.put([w.pool.zeros(900)])
+    ),
     Operation("empty", ("Pool.empty",), lambda w: w.pool.empty(1000)),
     Operation("empty, large", ("Pool.empty",), lambda w: w.pool.empty(5 << 20, "u1")),
     Operation("zeros", ("Pool.zeros",), lambda w: w.pool.zeros(1000)),
@@ -206,105 +228,284 @@ OPERATIONS = [
     Operation("array", ("Pool.array",), lambda w: w.pool.array(np.arange(1000))),
     Operation("shared_array", ("Pool.shared_array",), lambda w: w.pool.shared_array(1000)),
     Operation(
-        "shared_array, named", ("Pool.shared_array",),
+        "shared_array, named",
+        ("Pool.shared_array",),
         lambda w: w.pool.shared_array(1000, name="grid"),
     ),
     Operation("Ref.get", ("Ref.get",), lambda w: w.ref.get(), ref),
     Operation("Ref.release", ("Ref.release",), lambda w: w.mine.release(), ready=second_ref),
-    Operation("pickle a Ref", ("Ref.__reduce__",), lambda w: by_reference(w.mine), ready=second_ref),
+    Operation(
+        "pickle a Ref", ("Ref.__reduce__",), lambda w: by_reference(w.mine), ready=second_ref
+    ),
     # ---- names
-    Operation("pool[...] =", ("Pool.__setitem__", "Pool.update"), lambda w: w.pool.update(c=item(3)), named, look=names),
-    Operation("pool[...] = anew", ("Pool.__setitem__",), lambda w: w.pool.update(a=4), named, look=names),
-    Operation("pool[...]", ("Pool.__getitem__", "Pool.get"), lambda w: w.pool.get("a"), named, look=names),
-    Operation("in, len, list", ("Pool.__contains__", "Pool.__len__", "Pool.__iter__"),
-              lambda w: ("a" in w.pool, len(w.pool), list(w.pool)), named, look=names),
-    Operation("del pool[...]", ("Pool.__delitem__",), lambda w: w.pool.__delitem__("a"), named, look=names),
+    Operation(
+        "pool[...] =",
+        ("Pool.__setitem__", "Pool.update"),
+        lambda w: w.pool.update(c=item(3)),
+        named,
+        look=names,
+    ),
+    Operation(
+        "pool[...] = anew", ("Pool.__setitem__",), lambda w: w.pool.update(a=4), named, look=names
+    ),
+    Operation(
+        "pool[...]", ("Pool.__getitem__", "Pool.get"), lambda w: w.pool.get("a"), named, look=names
+    ),
+    Operation(
+        "in, len, list",
+        ("Pool.__contains__", "Pool.__len__", "Pool.__iter__"),
+        lambda w: ("a" in w.pool, len(w.pool), list(w.pool)),
+        named,
+        look=names,
+    ),
+    Operation(
+        "del pool[...]", ("Pool.__delitem__",), lambda w: w.pool.__delitem__("a"), named, look=names
+    ),
     Operation("pop", ("Pool.pop",), lambda w: w.pool.pop("a"), named, look=names),
     Operation("popitem", ("Pool.popitem",), lambda w: w.pool.popitem(), named, look=names),
     Operation("clear", ("Pool.clear",), lambda w: w.pool.clear(), named, several=True),
-    Operation("setdefault", ("Pool.setdefault",), lambda w: w.pool.setdefault("c", item(3)), named, look=names),
-    Operation("keys, values, items", ("Pool.keys", "Pool.values", "Pool.items"),
-              lambda w: (list(w.pool.keys()), list(w.pool.values()), list(w.pool.items())), named, look=names),
+    Operation(
+        "setdefault",
+        ("Pool.setdefault",),
+        lambda w: w.pool.setdefault("c", item(3)),
+        named,
+        look=names,
+    ),
+    Operation(
+        "keys, values, items",
+        ("Pool.keys", "Pool.values", "Pool.items"),
+        lambda w: (list(w.pool.keys()), list(w.pool.values()), list(w.pool.items())),
+        named,
+        look=names,
+    ),
     # ---- queue
     Operation("queue", ("Pool.queue",), lambda w: w.pool.queue()),
     Operation("queue, named", ("Pool.queue",), lambda w: w.pool.queue("jobs")),
     Operation("Queue.put", ("Queue.put",), lambda w: w.queue.put(4), queue_of(4), look=size),
-    Operation("Queue.put array", ("Queue.put",), lambda w: w.queue.put(item(4)), queue_of(4), look=size),
-    Operation("Queue.put_nowait", ("Queue.put_nowait",), lambda w: w.queue.put_nowait(item(4)), queue_of(4), look=size),
-    Operation("Queue.put, first", ("Queue.put",), lambda w: w.queue.put(item(0)), queue_of(0), look=size),
-    Operation("Queue.put_many", ("Queue.put_many",),
-              lambda w: w.queue.put_many([3, item(4), 5, item(6)]), queue_of(3), several=True),
+    Operation(
+        "Queue.put array", ("Queue.put",), lambda w: w.queue.put(item(4)), queue_of(4), look=size
+    ),
+    Operation(
+        "Queue.put_nowait",
+        ("Queue.put_nowait",),
+        lambda w: w.queue.put_nowait(item(4)),
+        queue_of(4),
+        look=size,
+    ),
+    Operation(
+        "Queue.put, first", ("Queue.put",), lambda w: w.queue.put(item(0)), queue_of(0), look=size
+    ),
+    Operation(
+        "Queue.put_many",
+        ("Queue.put_many",),
+        lambda w: w.queue.put_many([3, item(4), 5, item(6)]),
+        queue_of(3),
+        several=True,
+    ),
     Operation("Queue.get", ("Queue.get",), lambda w: w.queue.get(), queue_of(3), look=size),
     Operation("Queue.get array", ("Queue.get",), lambda w: w.queue.get(), taken, look=size),
-    Operation("Queue.get_nowait", ("Queue.get_nowait",), lambda w: w.queue.get_nowait(), taken, look=size),
-    Operation("Queue.get_message", ("Queue.get_message",), lambda w: w.queue.get_message(), taken, look=size),
-    Operation("Queue.get_many", ("Queue.get_many",), lambda w: w.queue.get_many(4), queue_of(6), several=True),
-    Operation("Queue.get_many across chunks", ("Queue.get_many",),
-              lambda w: w.queue.get_many(4), across_chunks, several=True),
+    Operation(
+        "Queue.get_nowait", ("Queue.get_nowait",), lambda w: w.queue.get_nowait(), taken, look=size
+    ),
+    Operation(
+        "Queue.get_message",
+        ("Queue.get_message",),
+        lambda w: w.queue.get_message(),
+        taken,
+        look=size,
+    ),
+    Operation(
+        "Queue.get_many",
+        ("Queue.get_many",),
+        lambda w: w.queue.get_many(4),
+        queue_of(6),
+        several=True,
+    ),
+    Operation(
+        "Queue.get_many across chunks",
+        ("Queue.get_many",),
+        lambda w: w.queue.get_many(4),
+        across_chunks,
+        several=True,
+    ),
     Operation("Queue.task_done", ("Queue.task_done",), lambda w: w.queue.task_done(), taken),
     Operation("Queue.join", ("Queue.join",), lambda w: w.queue.join(), queue_of(0)),
-    Operation("Queue.shutdown", ("Queue.shutdown",), lambda w: w.ending.shutdown(), closing, look=ending),
-    Operation("Queue.shutdown, immediate", ("Queue.shutdown",),
-              lambda w: w.ending.shutdown(immediate=True), closing, several=True),
-    Operation("Queue.close", ("Queue.close",), lambda w: w.own.close(),
-              ready=lambda w: w.things.update(own=w.pool.queue())),
-    Operation("pickle a queue", ("Queue.__reduce__",), lambda w: by_reference(w.queue), queue_of(3), look=size),
+    Operation(
+        "Queue.shutdown", ("Queue.shutdown",), lambda w: w.ending.shutdown(), closing, look=ending
+    ),
+    Operation(
+        "Queue.shutdown, immediate",
+        ("Queue.shutdown",),
+        lambda w: w.ending.shutdown(immediate=True),
+        closing,
+        several=True,
+    ),
+    Operation(
+        "Queue.close",
+        ("Queue.close",),
+        lambda w: w.own.close(),
+        ready=lambda w: w.things.update(own=w.pool.queue()),
+    ),
+    Operation(
+        "pickle a queue",
+        ("Queue.__reduce__",),
+        lambda w: by_reference(w.queue),
+        queue_of(3),
+        look=size,
+    ),
     # ---- stream
     Operation("stream", ("Pool.stream",), lambda w: w.pool.stream()),
     *(
         Operation(f"{what}, {policy}", (covers,), act, stream_of(policy), ready, published)
         for policy in ("lossy", "lossless", "latest")
         for what, covers, act, ready in (
-            ("Stream.publish", "Stream.publish", lambda w: w.stream.publish(item(3)), lambda w: None),
-            ("Stream.subscribe", "Stream.subscribe", lambda w: w.stream.subscribe(), lambda w: None),
+            (
+                "Stream.publish",
+                "Stream.publish",
+                lambda w: w.stream.publish(item(3)),
+                lambda w: None,
+            ),
+            (
+                "Stream.subscribe",
+                "Stream.subscribe",
+                lambda w: w.stream.subscribe(),
+                lambda w: None,
+            ),
         )
     ),
     *(
-        Operation(f"Subscription.get, {policy}", ("Subscription.get",), lambda w: w.sub.get(timeout=5),
-                  stream_of(policy), subscribed, published)
+        Operation(
+            f"Subscription.get, {policy}",
+            ("Subscription.get",),
+            lambda w: w.sub.get(timeout=5),
+            stream_of(policy),
+            subscribed,
+            published,
+        )
         for policy in ("lossy", "lossless", "latest")
     ),
-    Operation("for ... in a subscription", ("Subscription.__next__", "Subscription.__iter__"), iterate, stream_of("lossy"), subscribed, published),
-    Operation("Subscription.close", ("Subscription.close",), lambda w: w.sub.close(), stream_of("lossy"), subscribed),
+    Operation(
+        "for ... in a subscription",
+        ("Subscription.__next__", "Subscription.__iter__"),
+        iterate,
+        stream_of("lossy"),
+        subscribed,
+        published,
+    ),
+    Operation(
+        "Subscription.close",
+        ("Subscription.close",),
+        lambda w: w.sub.close(),
+        stream_of("lossy"),
+        subscribed,
+    ),
     Operation("Stream.close", ("Stream.close",), lambda w: w.stream.close(), stream_of("lossy")),
-    Operation("pickle a stream", ("Stream.__reduce__",), lambda w: by_reference(w.stream), stream_of("latest"), look=published),
+    Operation(
+        "pickle a stream",
+        ("Stream.__reduce__",),
+        lambda w: by_reference(w.stream),
+        stream_of("latest"),
+        look=published,
+    ),
     # ---- frames
     Operation("frames", ("Pool.frames",), lambda w: w.pool.frames(None, (100,), "i4", 3)),
-    Operation("Frames.acquire", ("Frames.acquire",), lambda w: w.frames.acquire(), frames, look=at_home),
-    Operation("return a frame", ("Frames.acquire",), lambda w: let(w, "frame"), frames, acquired, at_home),
+    Operation(
+        "Frames.acquire", ("Frames.acquire",), lambda w: w.frames.acquire(), frames, look=at_home
+    ),
+    Operation(
+        "return a frame", ("Frames.acquire",), lambda w: let(w, "frame"), frames, acquired, at_home
+    ),
     Operation("Frames.lend", ("Frames.lend",), lend, frames, look=at_home),
-    Operation("send a frame", ("Frames.acquire", "Queue.put"), send_frame, frames_and_queue, look=at_home, several=True),
+    Operation(
+        "send a frame",
+        ("Frames.acquire", "Queue.put"),
+        send_frame,
+        frames_and_queue,
+        look=at_home,
+        several=True,
+    ),
     Operation("Frames.close", ("Frames.close",), lambda w: w.frames.close(), frames, look=at_home),
-    Operation("pickle frames", ("Frames.__reduce__",), lambda w: by_reference(w.frames), frames, look=at_home),
+    Operation(
+        "pickle frames",
+        ("Frames.__reduce__",),
+        lambda w: by_reference(w.frames),
+        frames,
+        look=at_home,
+    ),
     # ---- processes
-    Operation("fork, the parent dies", ("os.fork",), fork_and_wait, queue_of(2), hold_some, several=True),
-    Operation("fork, the child dies", ("os.fork",), fork_and_wait, queue_of(2), hold_some, several=True, in_child=True),
+    Operation(
+        "fork, the parent dies", ("os.fork",), fork_and_wait, queue_of(2), hold_some, several=True
+    ),
+    Operation(
+        "fork, the child dies",
+        ("os.fork",),
+        fork_and_wait,
+        queue_of(2),
+        hold_some,
+        several=True,
+        in_child=True,
+    ),
 ]
 
 # Public and not killed by itself, and why. Everything else must be covered.
 NOT_TRIED = {
     **dict.fromkeys(
-        ("Pool.name", "Pool.id", "Pool.size", "Pool.closed", "Pool.member", "Pool.stats", "Pool.of"),
+        (
+            "Pool.name",
+            "Pool.id",
+            "Pool.size",
+            "Pool.closed",
+            "Pool.member",
+            "Pool.stats",
+            "Pool.of",
+        ),
         "tells what this process knows, or reads counters",
     ),
     **dict.fromkeys(
-        ("Queue.empty", "Queue.full", "Queue.qsize", "Queue.maxsize", "Queue.flags", "Queue.name",
-         "Queue.handle", "Queue.member", "Queue.is_shut_down"),
+        (
+            "Queue.empty",
+            "Queue.full",
+            "Queue.qsize",
+            "Queue.maxsize",
+            "Queue.flags",
+            "Queue.name",
+            "Queue.handle",
+            "Queue.member",
+            "Queue.is_shut_down",
+        ),
         "reads head, tail or what is fixed",
     ),
-    **dict.fromkeys(("Queue.detach", "Stream.detach", "Frames.detach"), "what close and Pool.close call"),
     **dict.fromkeys(
-        ("Stream.depth", "Stream.policy", "Stream.published", "Stream.subscribers", "Stream.name",
-         "Stream.handle", "Stream.member"),
+        ("Queue.detach", "Stream.detach", "Frames.detach"), "what close and Pool.close call"
+    ),
+    **dict.fromkeys(
+        (
+            "Stream.depth",
+            "Stream.policy",
+            "Stream.published",
+            "Stream.subscribers",
+            "Stream.name",
+            "Stream.handle",
+            "Stream.member",
+        ),
         "reads counters or what is fixed",
     ),
     **dict.fromkeys(("Subscription.missed", "Subscription.closed"), "private to the process"),
     **dict.fromkeys(
-        ("Frames.available", "Frames.count", "Frames.shape", "Frames.dtype", "Frames.name",
-         "Frames.handle", "Frames.member"),
+        (
+            "Frames.available",
+            "Frames.count",
+            "Frames.shape",
+            "Frames.dtype",
+            "Frames.name",
+            "Frames.handle",
+            "Frames.member",
+        ),
         "reads counters or what is fixed",
     ),
-    **dict.fromkeys(("Ref.handle", "Ref.member", "Ref.nbytes", "Ref.released"), "reads what is fixed"),
+    **dict.fromkeys(
+        ("Ref.handle", "Ref.member", "Ref.nbytes", "Ref.released"), "reads what is fixed"
+    ),
     "Pool.__enter__": "gives the pool itself",
     **dict.fromkeys(
         ("Queue.__init__", "Stream.__init__", "Frames.__init__"),
@@ -313,8 +514,16 @@ NOT_TRIED = {
 }
 # Methods with a meaning in the language that act on a pool.
 SPECIAL = (
-    "__getitem__", "__setitem__", "__delitem__", "__contains__", "__len__", "__iter__", "__next__",
-    "__enter__", "__exit__", "__reduce__",
+    "__getitem__",
+    "__setitem__",
+    "__delitem__",
+    "__contains__",
+    "__len__",
+    "__iter__",
+    "__next__",
+    "__enter__",
+    "__exit__",
+    "__reduce__",
 )
 
 

@@ -47,13 +47,13 @@ class Operation:
     act: Callable[[World], object]  # in the victim, with crash points
     prepare: Callable[[World], object] = nothing  # by the survivor
     ready: Callable[[World], object] = nothing  # in the victim, before crash points count
-    look: Callable[[World], object] = nothing  # what survivors see: before or after, never else
+    look: Callable[[World], object] = nothing  # what survivors see: as before, or as after
     several: bool = False  # more than one commit: what lies in between may be seen
     in_child: bool = False  # a forked child of the victim is the one that dies
     repeats: bool = True  # can be done once more after a death
 
 
-# ------------------------------------------------------------------------------- the second survivor
+# ------------------------------------------------------------------------------ the second survivor
 
 
 class Second:
@@ -214,7 +214,7 @@ def world(directory: Any) -> Any:
     with oc.Pool.create(name, size="16MiB", max_processes=16) as pool:
         second = Second(name)
         made = World(pool, second, directory)
-        # The first use of some things allocates what stays: numpy's and pickle's own, not the pool's.
+        # The first use loads what stays: numpy's and pickle's own.
         _use(pool)
         gc.collect()
         gc.freeze()  # what pytest has loaded need not be looked through after each death
@@ -284,7 +284,9 @@ class Victims:
         at = self.world
         start = time.monotonic()
         at.pool.collect()
-        if at.pool.stats().processes != 2:  # somebody whom the victim forked is still on its way out
+        if (
+            at.pool.stats().processes != 2
+        ):  # somebody whom the victim forked is still on its way out
             eventually(lambda: (at.pool.collect(), at.pool.stats().processes)[1] == 2, "the end")
         _is_sound(at.pool)
         took = time.monotonic() - start

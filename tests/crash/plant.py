@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the replaced texts are as long as the lines of the core
 """Plant known bugs in a copy of the core, and see that the native campaigns catch each of them.
 
 Usage: ``python tests/crash/plant.py [text]``, from the root of the project; with a text, only the bugs
@@ -42,20 +43,20 @@ class Bug:
     old: str
     new: str
     why: str
+    where: tuple[str, str] | None = None  # a campaign and an operation that are likely to show it
 
 
 BUGS = [
     Bug(
         "the sender lets go before the queue refers",
         "heap/blocks.hpp",
-        """    cell.store_relaxed(next);
-    fill();
-    tail.store_release(position + 1);  // COMMIT [queue.tail]""",
+        """    refs::arm(m, IntentKind::put, cell, 0, next, &tail, position);
+""",
         """    m.block(handle_index(next)).holder_word(m.slot / 64).fetch_and(~(u64{1} << (m.slot % 64)));
-    cell.store_relaxed(next);
-    fill();
-    tail.store_release(position + 1);  // COMMIT [queue.tail]""",
-        "a death before the commit undoes the reference, and nobody is left who would free the block",
+    refs::arm(m, IntentKind::put, cell, 0, next, &tail, position);
+""",
+        "for a moment nobody owns the block, and a sweep frees it",
+        where=("interleave_test", "put / sweep"),
     ),
     Bug(
         "the queue's tail moves before the cell is filled",
@@ -67,6 +68,7 @@ BUGS = [
     cell.store_relaxed(next);
     fill();""",
         "the commit must be last: a consumer finds a message without its block (also the order that a missing release allows)",
+        where=("crash_test", "put block"),
     ),
     Bug(
         "the receiver holds after the head has moved",
@@ -86,6 +88,7 @@ BUGS = [
             break;
         }""",
         "between both nobody owns the block: the sender's drop frees it under the receiver",
+        where=("interleave_test", "get / sweep"),
     ),
     Bug(
         "recovery does not undo an uncommitted reference",
@@ -94,6 +97,7 @@ BUGS = [
 """,
         "",
         "the count of a put that never happened stays: a leak",
+        where=("crash_test", "put block"),
     ),
     Bug(
         "recovery does not empty the cell of an uncommitted put",
@@ -102,6 +106,7 @@ BUGS = [
         if (next""",
         """        if (next""",
         "the cell refers to a block that does not count it",
+        where=("crash_test", "put block"),
     ),
     Bug(
         "recovery does not drop the old reference",
@@ -110,6 +115,7 @@ BUGS = [
 """,
         "",
         "what was taken, or replaced, before the death is never free",
+        where=("crash_test", "get block"),
     ),
     Bug(
         "recovery undoes without asking whether the step landed",
@@ -117,6 +123,7 @@ BUGS = [
         "if (next != 0 && !refs::landed(m, next, slot, op, 2) && refs::landed(m, next, slot, op, 0)) {",
         "if (next != 0) {",
         "a count that never rose is taken back",
+        where=("crash_test", "collect, adding"),
     ),
     Bug(
         "the second undo is not recognized",
@@ -124,6 +131,7 @@ BUGS = [
         "if (next != 0 && !refs::landed(m, next, slot, op, 2) && refs::landed(m, next, slot, op, 0)) {",
         "if (next != 0 && refs::landed(m, next, slot, op, 0)) {",
         "a recoverer that died after undoing is followed by one that undoes again, if an acknowledgement remains",
+        where=("crash_test", "collect, adding"),
     ),
     Bug(
         "the generation moves before the intent is resolved",
@@ -135,6 +143,7 @@ BUGS = [
     resolve(m, slot);
 """,
         "its locks are free for others while its half-done swap is still open",
+        where=("interleave_test", "collect"),
     ),
     Bug(
         "no acknowledgement",
@@ -143,6 +152,7 @@ BUGS = [
 """,
         "",
         "whoever overwrites the word destroys the only proof that a step landed",
+        where=("crash_test", "collect, adding"),
     ),
     Bug(
         "landed() does not look at the generation",
@@ -150,6 +160,7 @@ BUGS = [
         "    return BlockWord{b.word.load()}.gen() != handle_gen(h);\n}\n\nvoid arm",
         "    return false;\n}\n\nvoid arm",
         "the block was freed and given out again: its new user's count is taken",
+        where=("crash_test", "get block"),
     ),
     Bug(
         "the intent is armed before its number is stored",
@@ -160,6 +171,7 @@ BUGS = [
     row.op.store_release(row.op.load_relaxed() + 1);
 """,
         "recovery resolves the previous operation once more",
+        where=("crash_test", "get block"),
     ),
     Bug(
         "a span is unlinked before it is one",
@@ -168,6 +180,7 @@ BUGS = [
     count_block""",
         """    count_block""",
         "the commit store is missing: a death in the middle of merging leaves a block that is freed twice",
+        where=("crash_test", "drop"),
     ),
     Bug(
         "the rebuild forgets blocks that are being freed",
@@ -175,6 +188,7 @@ BUGS = [
         "if (w.state() == BlockState::unused || w.state() == BlockState::span) {",
         "if (w.state() == BlockState::unused || w.state() == BlockState::span || w.state() == BlockState::freeing) {",
         "their space is given out while somebody still takes them apart",
+        where=("crash_test", "drop"),
     ),
     Bug(
         "an orphaned heap lock is taken without a rebuild",
@@ -182,6 +196,7 @@ BUGS = [
         "    if (s == Status::owner_died) rebuild_heap(m);\n",
         "",
         "free lists and counters are half changed",
+        where=("crash_test", "allocate"),
     ),
     Bug(
         "an orphaned directory lock is taken without a rebuild",
@@ -189,6 +204,7 @@ BUGS = [
         "if (status == Status::owner_died) status = rebuild(m) ? Status::ok : broken(m);",
         "if (status == Status::owner_died) status = Status::ok;",
         "chains and free entries are half changed",
+        where=("crash_test", "set a name"),
     ),
     Bug(
         "a dead member's doubt stays",
@@ -196,6 +212,7 @@ BUGS = [
         "            b.word.cas(expected, BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);\n",
         "            (void)expected;\n",
         "a block that it was looking at is neither live nor freed",
+        where=("crash_test", "drop"),
     ),
     Bug(
         "a dead member's freeing is not finished",
@@ -203,6 +220,7 @@ BUGS = [
         "            if (w.raw == ours || b.word.cas(expected, ours)) finish_free(m, i, wait);\n",
         "            (void)expected, (void)ours;\n",
         "decided and never done: a leak",
+        where=("crash_test", "drop"),
     ),
     Bug(
         "free without a second look",
@@ -215,6 +233,7 @@ BUGS = [
 """,
         "",
         "somebody may have got hold of it between the first look and the mark",
+        where=("interleave_test", "drop / hold"),
     ),
     Bug(
         "hold without a look at the state",
@@ -229,6 +248,7 @@ BUGS = [
                 return Status::ok;
             }""",
         "a block that is being freed is given to somebody",
+        where=("crash_test", "hold what"),
     ),
     Bug(
         "hold does not turn back who doubts",
@@ -241,6 +261,7 @@ BUGS = [
         }
         if (!first)""",
         "whoever looks has looked already, and frees it",
+        where=("interleave_test", "drop / hold"),
     ),
     Bug(
         "a stale hold leaves its bit",
@@ -248,6 +269,7 @@ BUGS = [
         "        clear_bit(m, b);\n    }\n    // Our bit",
         "    }\n    // Our bit",
         "the block's next life never ends",
+        where=("crash_test", "hold what"),
     ),
     Bug(
         "a stale hold does not free what it kept",
@@ -257,6 +279,7 @@ BUGS = [
     return Status::stale;""",
         """    return Status::stale;""",
         "its bit stopped the last owner from freeing the block",
+        where=("interleave_test", "hold / drop"),
     ),
     Bug(
         "the count is looked at before the holders",
@@ -264,6 +287,7 @@ BUGS = [
         "return any_holder(b) || RefsWord{b.refs.load()}.count() != 0;",
         "const bool counted = RefsWord{b.refs.load()}.count() != 0;\n    std::atomic_signal_fence(std::memory_order_seq_cst);\n    return counted || any_holder(b);",
         "a hold that becomes a reference between both looks is seen by neither",
+        where=("interleave_test", "put"),
     ),
     Bug(
         "a stream's slot is not marked while it is written",
@@ -271,6 +295,7 @@ BUGS = [
         "    s.stamp.store_relaxed(written(k) - 1);\n",
         "",
         "a reader takes half of one message and half of another",
+        where=("interleave_test", "publish round"),
     ),
     Bug(
         "a reader does not look at the stamp again",
@@ -278,6 +303,7 @@ BUGS = [
         "            whole = s.stamp.load_relaxed() == stamp;\n",
         "",
         "what it copied may be from two messages",
+        where=("interleave_test", "publish round"),
     ),
     Bug(
         "a stream's head moves before the slot is written",
@@ -288,6 +314,7 @@ BUGS = [
     b.head.store_release(k + 1);
     s.stamp""",
         "the commit must be last",
+        where=("crash_test", "publish"),
     ),
     Bug(
         "a frame is taken without a second look",
@@ -300,6 +327,7 @@ BUGS = [
 """,
         "",
         "somebody may have got hold of it meanwhile",
+        where=("interleave_test", "acquire"),
     ),
     Bug(
         "a frame's cell is not repaired",
@@ -307,6 +335,7 @@ BUGS = [
         "        if (word.gen() != handle_gen(h)) cell(i).store_release(make_handle(word.gen(), index));  // [frames.cell]\n",
         "        (void)word;\n",
         "the home refers to a life of the block that is over",
+        where=("crash_test", "acquire"),
     ),
     Bug(
         "the wake comes before the commit",
@@ -318,6 +347,7 @@ BUGS = [
     Status s = put_locked(msgs, n, moved, p);
     unlock(b_->put_lock);""",
         "the consumer wakes, finds nothing, and sleeps on",
+        where=("interleave_test", "put / get"),
     ),
     Bug(
         "a queue's last chunk is not repaired",
@@ -326,6 +356,7 @@ BUGS = [
         return Status::ok;""",
         """        return Status::ok;""",
         "a consumer that died before it let go of an empty chunk leaves it there",
+        where=("crash_test", "across chunks"),
     ),
     Bug(
         "a row is free before its holds are",
@@ -336,6 +367,7 @@ BUGS = [
     own_row().state.store_release(static_cast<u32>(RowState::free));
     Stubborn wait;""",
         "a death in between leaves bits of a row that nobody cleans",
+        where=("crash_test", "leave"),
     ),
     Bug(
         "recovery frees the row first",
@@ -343,6 +375,7 @@ BUGS = [
         "    row.state.store_release(static_cast<u32>(RowState::reaping));\n",
         "    row.state.store_release(static_cast<u32>(RowState::free));\n",
         "if the recoverer dies, nobody goes on where it stopped",
+        where=("crash_test", "collect"),
     ),
     Bug(
         "a forked child inherits no holds",
@@ -350,6 +383,7 @@ BUGS = [
         "            if (local[b] != 0) block(b).holder_word(i / 64).fetch_or(u64{1} << (i % 64));\n",
         "",
         "what the parent lets go of is freed under the child",
+        where=("interleave_test", "fork"),
     ),
     Bug(
         "the last one does not remove the name",
@@ -357,13 +391,15 @@ BUGS = [
         "    if (dirfd) remove_name(dirfd.get(), place);\n",
         "",
         "files without a process stay behind",
+        where=("crash_test", "leave"),
     ),
     Bug(
         "a pool has its name before anybody is in it",
         "segment/file.cpp",
-        "    if (Status s = member->join(); !good(s)) return fail(why, \"take a slot\", s);\n\n    Unpublished rendezvous;",
+        '    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);\n\n    Unpublished rendezvous;',
         "    Unpublished rendezvous;",
         "nobody is a member of what others can open",
+        where=("crash_test", "create"),
     ),
 ]
 
@@ -393,11 +429,17 @@ class Copy:
 
     def build(self) -> None:
         """Compile what has changed."""
-        self._run("cmake", "--build", self.folder / "build", "--target", "crash_test", "interleave_test")
+        self._run(
+            "cmake", "--build", self.folder / "build", "--target", "crash_test", "interleave_test"
+        )
 
-    def caught(self, campaigns: tuple[tuple[str, ...], ...]) -> tuple[str, float] | None:
+    def caught(
+        self, campaigns: tuple[tuple[str, ...], ...], where: tuple[str, str] | None = None
+    ) -> tuple[str, float] | None:
         """Run the campaigns until one fails: what it says, and after how many seconds."""
         start = time.monotonic()
+        if where is not None:
+            campaigns = ((where[0], "full", f"only={where[1]}", SEED), *campaigns)
         for program, *arguments in campaigns:
             with subprocess.Popen(
                 [self.folder / "build" / program, *arguments],
@@ -414,14 +456,18 @@ class Copy:
             if campaign.returncode != 0:
                 lines = [line for line in said.splitlines() if line.startswith("FAILED: ")]
                 what = lines[0].removeprefix("FAILED: ") if lines else said.strip()[-200:]
-                return f"{program} {arguments[0]}: {what}", time.monotonic() - start
+                return f"{program}: {what}", time.monotonic() - start
         return None
 
 
 def main() -> None:
     root = Path.cwd()
-    options = argparse.ArgumentParser(description="Plant bugs in the core; the campaigns must catch each.")
-    options.add_argument("wanted", nargs="?", default="", help="part of the names of the bugs to plant")
+    options = argparse.ArgumentParser(
+        description="Plant bugs in the core; the campaigns must catch each."
+    )
+    options.add_argument(
+        "wanted", nargs="?", default="", help="part of the names of the bugs to plant"
+    )
     options.add_argument("--slices", action="store_true", help="run only the campaigns' slices")
     given = options.parse_args()
     wanted = given.wanted
@@ -444,7 +490,7 @@ def main() -> None:
             path.write_text(sound.replace(bug.old, bug.new))
             try:
                 copy.build()
-                found = copy.caught(campaigns)
+                found = copy.caught(campaigns, bug.where)
             finally:
                 path.write_text(sound)
             if found is None:

@@ -1,7 +1,7 @@
 """The crash campaign: each public operation is killed at its crash points; the others go on.
 
-It needs a fault build: `make faults`, then ``PYTHONPATH=build/faults/site``. `make test` runs a slice
-of it (a seed that is printed moves it from run to run), `make crash` every crash point.
+It needs a fault build: `make faults`, then ``PYTHONPATH=build/faults/site``. `make test` runs a
+slice of it (a seed that is printed moves it from run to run), `make crash` every crash point.
 """
 
 import os
@@ -14,7 +14,7 @@ from onecopy import _native
 if not hasattr(_native, "crash_after"):
     pytest.skip("needs a fault build: make faults", allow_module_level=True)
 
-from crash_operations import OPERATIONS, NOT_TRIED, public_operations
+from crash_operations import NOT_TRIED, OPERATIONS, public_operations
 from crash_world import Victims, world
 
 FULL = os.environ.get("ONECOPY_CRASH") == "full"
