@@ -43,6 +43,9 @@ def test_a_pool_is_looked_into(pool):
     pool.stream("camera")
     pool.frames("cam0", (2, 2), "u1", 3)
     pool.shared_array(3, name="grid")
+    pool.lock("gpu")
+    pool.rwlock("table")
+    pool.barrier("start", 2)
     view = inspect.inspect_pool(pool.name)
     assert view.names == {
         "object": ["calibration"],
@@ -50,6 +53,14 @@ def test_a_pool_is_looked_into(pool):
         "stream": ["camera"],
         "frames": ["cam0"],
         "array": ["grid"],
+        "lock": ["gpu"],
+        "rlock": [],
+        "rwlock": ["table"],
+        "semaphore": [],
+        "bounded_semaphore": [],
+        "event": [],
+        "condition": [],
+        "barrier": ["start"],
     }
     assert view.problems == []
     assert (view.id, view.path) == (pool.id.hex(), pool.member.path)
