@@ -10,6 +10,7 @@
 #include "frames/frames.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
+#include "tests/campaign_locks.hpp"
 #include "tests/check.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -56,6 +57,7 @@ struct Hand {
         open("lossless", streams[1]);
         open("latest", streams[2]);
         open("frames", frames);
+        locks.open([this](const char* name, auto& out) { open(name, out); });
     }
     template <class T>
     void open(const char* name, T& out) {
@@ -69,6 +71,7 @@ struct Hand {
     Queue queues[2];
     Stream streams[3];
     Frames frames;
+    Locks locks;
     Handle held[8] = {};     // what `ready` got hold of
     u32 reader[3] = {kSubscribers, kSubscribers, kSubscribers};
 };
@@ -212,6 +215,12 @@ inline int make_world(u32 rows) {
     }
     CHECK(Frames::create(*m, kFrames, kFrameBytes, "", 0, wait, h) == Status::ok);
     name("frames", h);
+    make_locks(*m, [](Member& of, const char* as, Handle lock) {
+        Stubborn patience;
+        Handle found;
+        CHECK(directory::set(of, NameKind::object, as, lock, true, patience, found) == Status::ok);
+        drop(of, handle_index(lock), patience);
+    });
     Ledger& l = ledger();
     l.next[0] = l.next[1] = l.taken[0] = l.taken[1] = l.extra = 0;
     std::memset(l.note, 0, sizeof l.note);
@@ -314,6 +323,7 @@ inline void use_everything(Hand& h) {
     for (Handle& frame : frames) CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
     for (Handle frame : frames) let_go(h, handle_index(frame));
     let_go(h, allocate_block(h, 5 * kMiB));
+    use_locks(h.locks, h.wait);
 }
 
 // With the dead collected, and all taken out and given back, the pool contains exactly what it was made with.
@@ -324,7 +334,7 @@ inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     use_everything(h);
     std::vector<directory::Item> items;
     CHECK(directory::list(h.m, h.wait, items) == Status::ok);
-    for (std::size_t i = 6; i < items.size(); ++i) erase_name(h, items[i].name.c_str());
+    for (std::size_t i = 6 + kLockCount; i < items.size(); ++i) erase_name(h, items[i].name.c_str());
     CHECK(h.frames.available() == kFrames);
     for (int i = 0; i < 3; ++i) {
         CHECK(h.streams[i].subscribers() == 0);

@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "tests/crash_files.hpp"
+#include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -322,12 +323,14 @@ int main(int argc, char** argv) {
     ledger();        // before the first fork, so that it is everybody's
     const std::int64_t start = os::monotonic_ns();
     Totals totals;
-    for (const Operation& op : kOperations) {
-        if (std::strstr(op.name, plan.only) == nullptr) continue;
+    auto try_it = [&](const Operation& op) {
+        if (std::strstr(op.name, plan.only) == nullptr) return;
         const std::int64_t from = os::monotonic_ns();
         try_operation(op, plan, totals);
         if (timings) std::printf("    %.2f s\n", static_cast<double>(os::monotonic_ns() - from) / 1e9);
-    }
+    };
+    for (const Operation& op : kOperations) try_it(op);
+    for (const Operation& op : kLockOperations) try_it(op);
     for (const FileCase& one : kFileCases) {
         for (bool memfd : {false, true}) {
             if (std::strstr(one.name, plan.only) != nullptr && !(memfd && one.persistent)) try_files(one, memfd, plan, totals);
