@@ -89,13 +89,14 @@ class Queue(QueueBase):
 
     In a queue made with ``redeliver=True`` an object that was taken stays in the queue until it is
     finished, by `task_done` or `Message.task_done`. If its taker dies or leaves the pool first, it
-    goes back to the head, in order, and `get_message` tells so. Such an object takes room until it
-    is finished: `maxsize` counts what is queued and what is not finished, and `full` says whether
-    that much is there; `qsize` and `empty` speak of what can be taken. `task_done` without a
-    message finishes the oldest object that the calling thread has taken and not finished, or else
-    the oldest of its process; with several in hand, use `get_message`. An object that could not be
-    rebuilt (the exception came out of `get`) counts as taken. What a process took, a child that it
-    forks cannot finish.
+    goes back to the head, in order, and `get_message` tells so. Room is counted from the oldest
+    object that is not finished: from it on, `maxsize` objects fit, be they taken, finished or
+    queued, and `full` says whether that many are there. So an object that is in hand for long holds
+    the producers back once `maxsize` others have passed it. `qsize` and `empty` speak of what can
+    be taken. `task_done` without a message finishes the oldest object that the calling thread has
+    taken and not finished, or else the oldest of its process; with several in hand, use
+    `get_message`. An object that could not be rebuilt (the exception came out of `get`) counts as
+    taken. What a process took, a child that it forks cannot finish.
     """
 
     _name: str | None = None

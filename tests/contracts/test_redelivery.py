@@ -1,5 +1,6 @@
 """What a process took and did not finish goes to somebody else when it dies."""
 
+import contextlib
 import os
 import pickle
 import queue as standard
@@ -243,6 +244,43 @@ def test_immediate_shutdown_drops_what_nobody_has(pool, queue):
     check(message.item, 0)
     message.task_done()
     del message
+    is_empty(pool, queue)
+
+
+def test_threads_share_one_queue(pool):
+    queue = pool.queue(maxsize=10, redeliver=True)
+    producers, each = 3, 300
+    taken = [[] for _ in range(3)]
+
+    def produce(number):
+        for index in range(each):
+            queue.put({"index": (number, index), "image": np.full(index % 3 * 2000 + 1, index)})
+
+    def consume(mine):
+        """Have two in hand where there are two, and finish the newer one first."""
+        with contextlib.suppress(oc.ShutDown):
+            while True:
+                hand = [queue.get_message()]
+                with contextlib.suppress(standard.Empty, oc.ShutDown):
+                    hand.append(queue.get_message(block=False))
+                for message in reversed(hand):
+                    number, index = message.item["index"]
+                    assert (message.item["image"] == index).all()
+                    assert not message.redelivered
+                    mine.append((number, index))
+                    message.task_done()
+
+    consumers = [threading.Thread(target=consume, args=(mine,)) for mine in taken]
+    threads = [threading.Thread(target=produce, args=(number,)) for number in range(producers)]
+    for thread in (*consumers, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    queue.shutdown()
+    for thread in consumers:
+        thread.join()
+    everything = [item for mine in taken for item in mine]
+    assert sorted(everything) == [(n, i) for n in range(producers) for i in range(each)]
     is_empty(pool, queue)
 
 
