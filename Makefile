@@ -45,6 +45,7 @@ demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multi
 test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (two minutes)
 	$(BIN)/python -m pytest -m "not slow and not stress" --ignore=tests/crash $(ARGS)
 	$(if $(ARGS),,$(FAULTS)/crash_test)
+	$(if $(ARGS),,$(FAULTS)/redeliver_test)
 	$(if $(ARGS),,$(FAULTS)/interleave_test)
 	$(if $(ARGS),,$(WITH_FAULTS) $(BIN)/python -m pytest tests/crash)
 
@@ -78,6 +79,7 @@ faults: $(VENV)/.built-with $(VENV)/.installed-test ## The fault build: $(FAULTS
 crash: faults ## The whole crash campaign: every death, deaths of recoverers, pauses (half an hour)
 	$(FAULTS)/crash_test full
 	$(FAULTS)/crash_test nested
+	$(FAULTS)/redeliver_test nested
 	$(FAULTS)/interleave_test full
 	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
 

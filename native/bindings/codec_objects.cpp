@@ -281,7 +281,7 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
 PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept {
     if (pool->others_may_write) return raise_untrusted();
     u8 n;
-    u64 offset, bytes;
+    u64 offset = 0, bytes = 0;
     if (!from.get(n) || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
         return wrong_object(pool);
     const std::size_t length = from.left();

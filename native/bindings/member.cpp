@@ -103,7 +103,8 @@ bool handle_from(PyObject* number, Handle& out) noexcept {
     if (out != ~Handle{0} || !PyErr_Occurred()) return true;
     if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
         PyErr_Clear();
-        raise(Error::stale, "%R was never the handle of anything", number);
+        if (PyObject* type = error_class(Error::stale))
+            PyErr_Format(type, "%R was never the handle of anything", number);
     }
     return false;
 }

@@ -313,7 +313,7 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
     Status s = Status::ok;
     if (create) {
         GilPatience p;
-        const u32 flags = redeliver ? kQueueRedelivers : 0;
+        const u32 flags = redeliver ? u32{kQueueRedelivers} : 0;
         s = Queue::create(fresh->core(), maxsize, flags, p, fresh->handle);
     }
     if (s == Status::ok) {

@@ -224,7 +224,7 @@ Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool o
     }
     if (s != Status::no_entry) return s;
 
-    u32 index;
+    u32 index = 0;
     s = take_entry(m, index);
     if (!good(s)) return s;
     NameEntry& e = m.name(index);

@@ -279,7 +279,7 @@ inline const Operation kOperations[] = {
     {"get across chunks", full_chunk, nothing, [](Hand& h) { for (int i = 0; i < 4; ++i) get(h); }, kMany},
     {"get many across chunks", full_chunk, nothing, [](Hand& h) { get_several(h, 5); }, kMany},
     {"get, one slot", [](Hand& h) { put(h, Kind::block, 1); }, nothing, [](Hand& h) { get(h, 1); }},
-    {"task_done", one_given_out, nothing, [](Hand& h) { CHECK(h.queues[0].task_done(1) == Status::ok); }},
+    {"task_done", one_given_out, nothing, [](Hand& h) { CHECK(h.queues[0].task_done(h.wait) == Status::ok); }},
     {"shutdown", extra_queue, nothing, [](Hand& h) { CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok); }},
     {"shutdown, immediate", extra_queue, nothing, [](Hand& h) { CHECK(the_extra_queue(h).shut_down(true, h.wait) == Status::ok); }, kMany},
     {"make and drop a queue", nothing, nothing, [](Hand& h) {

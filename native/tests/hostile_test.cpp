@@ -262,7 +262,10 @@ void use(Member& m, Opened& o) {
         for (u32 i = 0; i < n; ++i) if (many[i].block != 0) drop(m, handle_index(many[i].block), wait);
         for (auto& each : many) each = text();
         o.queue.put_many(many, 100, n, q);
-        o.queue.task_done(3);
+        for (int k = 0; k < 3; ++k) {
+            Patience done(soon());
+            o.queue.task_done(done);
+        }
         o.queue.join(r);
     }
     for (int k = 0; k < 3; ++k) {
