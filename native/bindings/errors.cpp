@@ -142,6 +142,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
             return raise(Error::version,
                          "%s was made by a build of onecopy with another memory layout", what);
         case Status::closed:
+            park_if_left();
             if (outsiders.leaving.load()) {
                 return raise(
                     Error::root,

@@ -38,6 +38,7 @@ bool nobody_is_inside() noexcept {
 }
 
 void leave() noexcept {
+    outsiders.leaver.store(pthread_self());
     outsiders.leaving.store(true);
     if (nobody_is_inside()) onecopy::leave_all();
 }

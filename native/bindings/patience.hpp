@@ -1,5 +1,6 @@
 // Waiting without the GIL.
 #pragma once
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -15,6 +16,7 @@ struct Outsiders {
     std::atomic<int> in_flight{0};
     std::atomic<int> parked{0};  // of those: asleep for good, because the process is leaving
     std::atomic<bool> leaving{false};
+    std::atomic<pthread_t> leaver{};  // the thread that leaves: what Python still runs at its end runs in it
 };
 inline Outsiders outsiders;
 
@@ -25,6 +27,16 @@ inline Outsiders outsiders;
     outsiders.parked.fetch_add(1);
     for (;;)
         pause();
+}
+
+// For a thread that has found that the process has left its pools: it is a daemon, and Python stops
+// those only a moment later. An error now would be a traceback about nothing. The thread that left
+// goes on: what it runs, an exit handler or a finalizer, shall have the error.
+inline void park_if_left() noexcept {
+    if (!outsiders.leaving.load() || pthread_equal(outsiders.leaver.load(), pthread_self())) return;
+    outsiders.in_flight.fetch_add(1);
+    PyEval_SaveThread();
+    park();
 }
 
 // Until Python 3.13, taking the GIL while the interpreter ends unwinds the thread (pthread_exit),

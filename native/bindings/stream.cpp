@@ -129,6 +129,7 @@ PyObject* close_stream(StreamObject& self) noexcept {
 PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
+        park_if_left();
         return raise(
             Error::root,
             "the subscription belongs to the process that made it; subscribe again in this one");

@@ -229,7 +229,21 @@ def _leave_when_children_end() -> None:
 def _register_finalizer(_: _Anchor) -> None:
     util = sys.modules["multiprocessing.util"]
     # After all others (they may still use a pool): those with a higher priority run first.
-    util.Finalize(None, _native.leave_all, exitpriority=-100)
+    util.Finalize(None, _leave_after_threads, exitpriority=-100)
+
+
+def _leave_after_threads() -> None:
+    """Leave every pool once the threads that are no daemons have ended.
+
+    multiprocessing runs its finalizers first and waits for these threads then; they may be at work
+    in a pool until they end, as they may in a process that runs `atexit`.
+    """
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()
+    _native.leave_all()
 
 
 os.register_at_fork(after_in_child=_leave_when_children_end)

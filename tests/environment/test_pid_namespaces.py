@@ -155,7 +155,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("turns", [12])
+@pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_in_two_namespaces(shared, member_inside, turns):
     """Often inside a critical section: the lock's owner is named by slot, not by a number."""
     randomness = random.Random(0)  # noqa: S311 - not for secrets

@@ -1,4 +1,4 @@
-"""A file system of 16 MB that is much smaller than the pool on it: full is an error, never SIGBUS."""
+"""A file system of 16 MB, much smaller than the pool on it: full is an error, never SIGBUS."""
 
 import os
 import textwrap
@@ -163,7 +163,8 @@ CASES = {
         jobs = pool.queue()
         big = {"array": np.zeros(30 << 20, "u1"), "text": "x" * 1000, "object": Exception("e")}
         deep = [{"bytes": bytes(100_000), "list": list(range(1000))} for _ in range(300)]
-        for thing in big, deep, bytes(30 << 20), "y" * (30 << 20), [np.zeros(1 << 16) for _ in range(40)]:
+        many = [np.zeros(1 << 16) for _ in range(40)]
+        for thing in big, deep, bytes(30 << 20), "y" * (30 << 20), many:
             for send in pool.put, jobs.put_nowait, lambda x: pool.__setitem__("x", x):
                 try: send(thing)
                 except oc.PoolFull: pass
@@ -210,8 +211,8 @@ CASES = {
         made = fill(lambda: pool.full(1 << 20, 7, "u1"))
         made.pop()
         occupy()
-        stranger = f"import onecopy as oc; pool = oc.Pool.open('{directory}/small.pool'); assert len(pool) == 0; " \\
-                   "print(pool.full(500_000, 3, 'u1').sum())"
+        stranger = f"import onecopy as oc; pool = oc.Pool.open('{directory}/small.pool');" \\
+                   "assert len(pool) == 0; print(pool.full(500_000, 3, 'u1').sum())"
         done = subprocess.run([sys.executable, "-c", stranger], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "1500000\\n", ""), done
         del made

@@ -47,7 +47,10 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])
+FLAGS = [pytest.param((), marks=pytest.mark.slow, id="plain"), pytest.param(STRICT, id="strict")]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("how", ENDS)
 def test_an_end(how, flags):
     text, status, complaint = ENDS[how]

@@ -36,6 +36,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_ctrl_c_ends_the_program(call):
     program = Running(_waits(call))
@@ -49,6 +50,7 @@ def test_ctrl_c_ends_the_program(call):
     assert left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_a_handler_that_exits(call):
     handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"

@@ -3,12 +3,13 @@
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
-from children import LIMIT, eventually, used
+from children import LIMIT, asleep, eventually, used
 from programs import Running, left, run
 
 import onecopy as oc
@@ -107,6 +108,37 @@ def test_a_child_of_multiprocessing(pool, capfd, start_method, how):
     elif start_method != "forkserver":  # the server's stderr was another one when it began
         assert stderr.endswith("LookupError: on purpose\n")
     assert "ignored" not in stderr
+
+
+@pytest.mark.parametrize("start_method", METHODS)
+def test_a_child_s_threads_may_finish(pool, capfd, start_method):
+    """A child of multiprocessing waits for its threads; what they do in a pool goes on."""
+    go, done = pool.queue(), pool.queue()
+    process = multiprocessing.get_context(start_method).Process(
+        target=leave_a_thread, args=(go, done)
+    )
+    process.start()
+    assert done.get(timeout=LIMIT) == "returning"
+    eventually(lambda: asleep(process.pid), "the child to wait for its thread")
+    go.put(np.zeros(1000))
+    process.join(LIMIT)
+    assert process.exitcode == 0
+    process.close()
+    assert done.get(timeout=LIMIT) == "finished"
+    assert pool.stats().processes == 1
+    assert capfd.readouterr().err == ""
+
+
+def leave_a_thread(go, done):
+    def late():
+        kept = go.get()
+        for _ in range(20):
+            go.put([kept, np.zeros(1000)])
+            go.get()
+        done.put("finished")
+
+    threading.Thread(target=late).start()
+    done.put("returning")
 
 
 def test_daemons_of_multiprocessing_are_ended_with_their_parent():

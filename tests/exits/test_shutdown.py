@@ -103,6 +103,25 @@ PLACES = {
         threading.Thread(target=lambda: queue.put(1)).start()
         sys.exit(0)
         """,
+    "daemons that run on for a while after the process has left": """
+        import time
+        from onecopy import _native
+        def work(act):
+            while True: act(); time.sleep(0.001)
+        subscribed = stream.subscribe()
+        while not queue.empty(): queue.get()
+        for act in (
+            lambda: (queue.put(np.zeros(3000)), queue.get()), lambda: pool.zeros(100),
+            lambda: (stream.publish(array), subscribed.get()), lambda: pool.put([1, {}]),
+            lambda: pool.__setitem__("x", array), pool.stats, pool.queue, frames.acquire,
+            lambda: queue.qsize() and queue.empty(), lambda: "x" in pool, lambda: pool.get("kept"),
+            lambda: pool.frames(None, 10, "u1", 2), pool.collect, lambda: list(pool), shared.sum,
+        ):
+            threading.Thread(target=work, args=(act,), daemon=True).start()
+        atexit.unregister(_native.leave_all)
+        atexit.register(time.sleep, 0.1)  # runs after the next one
+        atexit.register(_native.leave_all)
+        """,
     "a subscription in a daemon's for": """
         def read():
             for _ in subscription: pass
@@ -111,13 +130,17 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])
+FLAGS = [pytest.param((), marks=pytest.mark.slow, id="plain"), pytest.param(STRICT, id="strict")]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_interpreter_ends(place, flags):
     assert run(PLACES[place], flags=flags) == (0, "")
     assert left() == []
 
 
+@pytest.mark.slow
 def test_many_times_with_daemons_at_work():
     """Each end meets the daemons at another place."""
     for _ in range(15):
