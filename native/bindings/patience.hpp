@@ -16,7 +16,8 @@ struct Outsiders {
     std::atomic<int> in_flight{0};
     std::atomic<int> parked{0};  // of those: asleep for good, because the process is leaving
     std::atomic<bool> leaving{false};
-    std::atomic<pthread_t> leaver{};  // the thread that leaves: what Python still runs at its end runs in it
+    std::atomic<pthread_t>
+        leaver{};  // the thread that leaves: what Python still runs at its end runs in it
 };
 inline Outsiders outsiders;
 

@@ -152,7 +152,8 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
 }
 
 PyObject* next(SubscriptionObject& self) noexcept {
-    // Before: looking the class up may import, which loses an exception that is set (Ctrl-C's, say).
+    // Before: looking the class up may import, which loses an exception that is set (Ctrl-C's,
+    // say).
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
     PyObject* object = read(self, Patience::kForever);
