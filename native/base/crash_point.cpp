@@ -25,9 +25,11 @@ void in_child() noexcept {
     steps = 0;
 }
 
-void arm(std::uint64_t step, FaultRecord* record, int signal, bool child, bool early = false) noexcept {
-    // Handlers in a child run in the order of their registration, and the steps of the pool's own handler count. A campaign arms before it
-    // opens its first pool for that reason; in a process forked from such a one it is so already.
+void arm(std::uint64_t step, FaultRecord* record, int signal, bool child,
+         bool early = false) noexcept {
+    // Handlers in a child run in the order of their registration, and the steps of the pool's own
+    // handler count. A campaign arms before it opens its first pool for that reason; in a process
+    // forked from such a one it is so already.
     static const int installed = pthread_atfork(nullptr, nullptr, in_child);
     static_cast<void>(installed);
     fatal_step = 0;
@@ -45,13 +47,17 @@ static void raise_at(std::uint64_t step, void* place) noexcept;
 
 void crash_point() noexcept {
     const std::uint64_t now = steps.fetch_add(1, std::memory_order_relaxed) + 1;
-    if (now != fatal_step.load(std::memory_order_relaxed) || for_child.load(std::memory_order_relaxed) || before.load(std::memory_order_relaxed)) return;
+    if (now != fatal_step.load(std::memory_order_relaxed) ||
+        for_child.load(std::memory_order_relaxed) || before.load(std::memory_order_relaxed))
+        return;
     raise_at(now, __builtin_return_address(0));
 }
 
 void before_store() noexcept {
     const std::uint64_t next = steps.load(std::memory_order_relaxed) + 1;
-    if (next != fatal_step.load(std::memory_order_relaxed) || !before.load(std::memory_order_relaxed)) return;
+    if (next != fatal_step.load(std::memory_order_relaxed) ||
+        !before.load(std::memory_order_relaxed))
+        return;
     fatal_step = 0;  // once: the store may be a compare-and-swap that fails
     raise_at(next, __builtin_return_address(0));
 }
@@ -61,16 +67,26 @@ static void raise_at(std::uint64_t step, void* place) noexcept {
         record->place = reinterpret_cast<std::uint64_t>(place);
         __atomic_store_n(&record->step, step, __ATOMIC_SEQ_CST);
     }
-    // The whole process, from whichever thread. The signal is delivered before kill() returns if this thread may take it, and no thread
-    // survives SIGKILL; a stopped process goes on from here.
+    // The whole process, from whichever thread. The signal is delivered before kill() returns if
+    // this thread may take it, and no thread survives SIGKILL; a stopped process goes on from here.
     kill(getpid(), fatal_signal.load(std::memory_order_relaxed));
 }
 
-void crash_after(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGKILL, false); }
-void stop_at(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGSTOP, false); }
-void crash_child_after(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGKILL, true); }
-void stop_before(std::uint64_t step, FaultRecord* record) noexcept { arm(step, record, SIGSTOP, false, true); }
-std::uint64_t crash_steps() noexcept { return steps; }
+void crash_after(std::uint64_t step, FaultRecord* record) noexcept {
+    arm(step, record, SIGKILL, false);
+}
+void stop_at(std::uint64_t step, FaultRecord* record) noexcept {
+    arm(step, record, SIGSTOP, false);
+}
+void crash_child_after(std::uint64_t step, FaultRecord* record) noexcept {
+    arm(step, record, SIGKILL, true);
+}
+void stop_before(std::uint64_t step, FaultRecord* record) noexcept {
+    arm(step, record, SIGSTOP, false, true);
+}
+std::uint64_t crash_steps() noexcept {
+    return steps;
+}
 
 }  // namespace onecopy
 #endif

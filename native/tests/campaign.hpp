@@ -1,5 +1,6 @@
-// A small world for campaigns: a pool with one of everything in it, a survivor that is a member throughout, an actor that is killed or stopped,
-// and what must be true afterwards. Each world is a process of its own, so nothing of one reaches the next, and a hang is an alarm.
+// A small world for campaigns: a pool with one of everything in it, a survivor that is a member
+// throughout, an actor that is killed or stopped, and what must be true afterwards. Each world is a
+// process of its own, so nothing of one reaches the next, and a hang is an alarm.
 #pragma once
 #include <sys/resource.h>
 
@@ -20,34 +21,59 @@ namespace onecopy::campaign {
 constexpr u32 kFrames = 3;
 constexpr u64 kFrameBytes = 5000;
 constexpr u32 kDepth = 2;
-constexpr std::int64_t kRecoveryBound = 1'000'000'000;  // a bound, not a measurement: recovery takes a few milliseconds
+constexpr std::int64_t kRecoveryBound =
+    1'000'000'000;  // a bound, not a measurement: recovery takes a few milliseconds
 
-// What can be counted in a pool. A death leaves each number as it was before the operation, or as it is after it.
+// What can be counted in a pool. A death leaves each number as it was before the operation, or as
+// it is after it.
 struct State {
-    enum Field { used, blocks, body_bytes, bodies, first, items, narrow_items, unfinished, names, free_frames, lossy, lossless, latest, readers, extra_items, extra_tasks, extra_closed, fields };
+    enum Field {
+        used,
+        blocks,
+        body_bytes,
+        bodies,
+        first,
+        items,
+        narrow_items,
+        unfinished,
+        names,
+        free_frames,
+        lossy,
+        lossless,
+        latest,
+        readers,
+        extra_items,
+        extra_tasks,
+        extra_closed,
+        fields
+    };
     u64 of[fields] = {};
 };
-inline const char* const kFieldNames[] = {"used",       "blocks", "body bytes",  "bodies", "first item", "items",  "narrow items", "unfinished",
-                                          "names",      "free frames", "lossy head", "lossless head", "latest head", "readers", "extra items", "extra tasks", "extra closed"};
+inline const char* const kFieldNames[] = {
+    "used",         "blocks",     "body bytes",  "bodies",      "first item",  "items",
+    "narrow items", "unfinished", "names",       "free frames", "lossy head",  "lossless head",
+    "latest head",  "readers",    "extra items", "extra tasks", "extra closed"};
 
 // Outside of the pool, shared by all processes of a campaign.
 struct Ledger {
     FaultRecord actor, recoverer;
-    u64 next[2];       // number of the next item of each queue; moved when a put has returned
-    u64 taken[2];      // items below it were returned by a get
-    Handle extra;      // a structure or block that an operation's preparation made
-    u64 steps;         // crash points of an operation that went through
+    u64 next[2];   // number of the next item of each queue; moved when a put has returned
+    u64 taken[2];  // items below it were returned by a get
+    Handle extra;  // a structure or block that an operation's preparation made
+    u64 steps;     // crash points of an operation that went through
     u64 recovery_steps;
-    std::int64_t slowest;       // ns, of all recoveries
-    u64 note[8];       // an operation's own
+    std::int64_t slowest;  // ns, of all recoveries
+    u64 note[8];           // an operation's own
     State before, after, seen;
 };
 inline Ledger& ledger() {
-    static Ledger* const it = static_cast<Ledger*>(mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    static Ledger* const it = static_cast<Ledger*>(
+        mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     return *it;
 }
 
-// ---- a member and what it works with, opened before crash points count ------------------------------------------------------------
+// ---- a member and what it works with, opened before crash points count
+// ------------------------------------------------------------
 
 struct Hand {
     explicit Hand(Member& member) : m(member) {
@@ -72,7 +98,7 @@ struct Hand {
     Stream streams[3];
     Frames frames;
     Locks locks;
-    Handle held[8] = {};     // what `ready` got hold of
+    Handle held[8] = {};  // what `ready` got hold of
     u32 reader[3] = {kSubscribers, kSubscribers, kSubscribers};
 };
 
@@ -81,14 +107,17 @@ inline u32 allocate_block(Hand& h, u64 bytes) {
     CHECK(allocate(h.m, {.bytes = bytes}, h.wait, a) == Status::ok);
     return a.index;
 }
-inline void let_go(Hand& h, u32 index) { drop(h.m, index, h.wait); }
+inline void let_go(Hand& h, u32 index) {
+    drop(h.m, index, h.wait);
+}
 inline unsigned char* data_of(Hand& h, Handle block) {
     BlockInfo info;
     CHECK(inspect(h.m, handle_index(block), info) == Status::ok);
     return info.data;
 }
 
-// ---- items: numbered, the number also in their block and its children --------------------------------------------------------------
+// ---- items: numbered, the number also in their block and its children
+// --------------------------------------------------------------
 
 enum class Kind { text, block, children };
 
@@ -108,7 +137,8 @@ inline Message item(Hand& h, u64 number, Kind kind) {
         for (int i = 1; i <= 2; ++i) {
             const u32 child = allocate_block(h, 700);
             copy_in(data_of(h, handle_of(h.m, child)), &number, 8);
-            CHECK(swap_cell(h.m, reinterpret_cast<shm_atomic<u64>&>(words[i]), 0, handle_of(h.m, child)) == Status::ok);
+            CHECK(swap_cell(h.m, reinterpret_cast<shm_atomic<u64>&>(words[i]), 0,
+                            handle_of(h.m, child)) == Status::ok);
             let_go(h, child);
         }
     }
@@ -145,18 +175,21 @@ inline void get(Hand& h, int which = 0) {
 }
 inline void put_several(Hand& h, u32 n) {
     Message msgs[64];
-    for (u32 i = 0; i < n; ++i) msgs[i] = item(h, ledger().next[0] + i, i % 5 == 3 ? Kind::block : Kind::text);
+    for (u32 i = 0; i < n; ++i)
+        msgs[i] = item(h, ledger().next[0] + i, i % 5 == 3 ? Kind::block : Kind::text);
     u32 done = 0;
     CHECK(h.queues[0].put_many(msgs, n, done, h.wait) == Status::ok && done == n);
     ledger().next[0] += n;
-    for (u32 i = 0; i < n; ++i) done_with(h, msgs[i]);
+    for (u32 i = 0; i < n; ++i)
+        done_with(h, msgs[i]);
 }
 inline void get_several(Hand& h, u32 n) {
     Message msgs[64];
     u32 got = 0;
     CHECK(h.queues[0].get_many(msgs, n, got, h.wait) == Status::ok && got == n);
     ledger().taken[0] = number_of(h, msgs[n - 1]) + 1;
-    for (u32 i = 0; i < n; ++i) done_with(h, msgs[i]);
+    for (u32 i = 0; i < n; ++i)
+        done_with(h, msgs[i]);
 }
 inline void publish(Hand& h, int which, Kind kind) {
     const Message msg = item(h, h.streams[which].published(), kind);
@@ -182,7 +215,8 @@ inline u64 read_all(Hand& h, int which) {
 inline void set_name(Hand& h, const char* name, u64 bytes, bool only_new = false) {
     const u32 index = allocate_block(h, bytes);
     Handle found = 0;
-    const Status s = directory::set(h.m, NameKind::object, name, handle_of(h.m, index), only_new, h.wait, found);
+    const Status s =
+        directory::set(h.m, NameKind::object, name, handle_of(h.m, index), only_new, h.wait, found);
     CHECK(s == Status::ok || (only_new && s == Status::exists));
     if (found != 0) let_go(h, handle_index(found));
     let_go(h, index);
@@ -192,7 +226,8 @@ inline void erase_name(Hand& h, const char* name) {
     CHECK(s == Status::ok || s == Status::no_entry);
 }
 
-// ---- the pool ------------------------------------------------------------------------------------------------------------------------
+// ---- the pool
+// ------------------------------------------------------------------------------------------------------------------------
 
 inline int make_world(u32 rows) {
     const int fd = test::make_pool(24 * kMiB, rows);
@@ -228,7 +263,8 @@ inline int make_world(u32 rows) {
     return fd;
 }
 
-// Takes all items out: consecutive numbers, none that was returned to somebody before, all that were put.
+// Takes all items out: consecutive numbers, none that was returned to somebody before, all that
+// were put.
 inline void drain(Hand& h, int which, u64& first, u64& n) {
     Ledger& l = ledger();
     Patience now(0);
@@ -246,8 +282,8 @@ inline void drain(Hand& h, int which, u64& first, u64& n) {
     }
     CHECK(n == there);
     if (n != 0) {
-        CHECK(first >= l.taken[which]);     // none delivered twice
-        CHECK(expected >= l.next[which]);   // none lost that was put
+        CHECK(first >= l.taken[which]);    // none delivered twice
+        CHECK(expected >= l.next[which]);  // none lost that was put
         l.next[which] = expected;
     } else {
         CHECK(l.taken[which] <= l.next[which] + 64);
@@ -259,7 +295,8 @@ inline void drain(Hand& h, int which, u64& first, u64& n) {
 
 inline u64 occupied_rows(Member& m) {
     u64 n = 0;
-    for (u32 i = 0; i < m.geo().max_processes; ++i) n += m.row(i).state.load() != static_cast<u32>(RowState::free);
+    for (u32 i = 0; i < m.geo().max_processes; ++i)
+        n += m.row(i).state.load() != static_cast<u32>(RowState::free);
     return n;
 }
 
@@ -286,7 +323,8 @@ inline State measure(Hand& h) {
     } else if (Stream stream; extra != 0 && Stream::open(h.m, extra, stream) == Status::ok) {
         Message none;
         Patience now(0);
-        s.of[State::extra_closed] = stream.publish(item(h, 0, Kind::text), now) == Status::shut_down;
+        s.of[State::extra_closed] =
+            stream.publish(item(h, 0, Kind::text), now) == Status::shut_down;
     }
     u64 ignored;
     drain(h, 0, s.of[State::first], s.of[State::items]);
@@ -294,12 +332,14 @@ inline State measure(Hand& h) {
     return s;
 }
 
-// Everything is usable, whether or not anybody has cleaned up after the dead. Brings the queues' numbers in order first.
+// Everything is usable, whether or not anybody has cleaned up after the dead. Brings the queues'
+// numbers in order first.
 inline void use_everything(Hand& h) {
     u64 first, n;
     drain(h, 0, first, n);
     drain(h, 1, first, n);
-    for (Kind kind : {Kind::text, Kind::block, Kind::children}) put(h, kind);
+    for (Kind kind : {Kind::text, Kind::block, Kind::children})
+        put(h, kind);
     put(h, Kind::block, 1);
     drain(h, 0, first, n);
     CHECK(n == 3);
@@ -311,8 +351,10 @@ inline void use_everything(Hand& h) {
         erase_name(h, name);
     }
     for (int i = 0; i < 3; ++i) {
-        if (h.reader[i] != kSubscribers) read_all(h, i);
-        else CHECK(h.streams[i].subscribe(h.wait, h.reader[i]) == Status::ok);
+        if (h.reader[i] != kSubscribers)
+            read_all(h, i);
+        else
+            CHECK(h.streams[i].subscribe(h.wait, h.reader[i]) == Status::ok);
         const bool behind = i == 2 && read_all(h, i) != 0;  // latest: starts with the newest
         publish(h, i, Kind::block);
         CHECK(read_all(h, i) == 1 || behind);
@@ -320,13 +362,16 @@ inline void use_everything(Hand& h) {
         h.reader[i] = kSubscribers;
     }
     Handle frames[kFrames];
-    for (Handle& frame : frames) CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
-    for (Handle frame : frames) let_go(h, handle_index(frame));
+    for (Handle& frame : frames)
+        CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
+    for (Handle frame : frames)
+        let_go(h, handle_index(frame));
     let_go(h, allocate_block(h, 5 * kMiB));
     use_locks(h.locks, h.wait);
 }
 
-// With the dead collected, and all taken out and given back, the pool contains exactly what it was made with.
+// With the dead collected, and all taken out and given back, the pool contains exactly what it was
+// made with.
 inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     Ledger& l = ledger();
     if (l.extra != 0 && h.m.local[handle_index(l.extra)] != 0) let_go(h, handle_index(l.extra));
@@ -334,25 +379,32 @@ inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     use_everything(h);
     std::vector<directory::Item> items;
     CHECK(directory::list(h.m, h.wait, items) == Status::ok);
-    for (std::size_t i = 6 + kLockCount; i < items.size(); ++i) erase_name(h, items[i].name.c_str());
+    for (std::size_t i = 6 + kLockCount; i < items.size(); ++i)
+        erase_name(h, items[i].name.c_str());
     CHECK(h.frames.available() == kFrames);
     for (int i = 0; i < 3; ++i) {
         CHECK(h.streams[i].subscribers() == 0);
-        for (u32 k = 0; k < kDepth; ++k) publish(h, i, Kind::text);
+        for (u32 k = 0; k < kDepth; ++k)
+            publish(h, i, Kind::text);
     }
     // A queue gives its last chunk back when it is through with it.
     for (int which = 0; which < 2; ++which) {
         const u64 bodies = heap_stats(h.m).bodies;
-        for (u32 i = 0; i < kChunkSlots && bodies != idle.bodies && heap_stats(h.m).bodies >= bodies; ++i) {
+        for (u32 i = 0;
+             i < kChunkSlots && bodies != idle.bodies && heap_stats(h.m).bodies >= bodies; ++i) {
             put(h, Kind::text, which);
             get(h, which);
         }
     }
     CHECK(occupied_rows(h.m) == 1);
     const HeapStats now = heap_stats(h.m);
-    if (now.used != idle.used || now.blocks != idle.blocks || now.bodies != idle.bodies || now.body_bytes != idle.body_bytes) {
-        std::fprintf(stderr, "%s: used %lu in %lu blocks, %lu in %lu bodies; before: %lu in %lu, %lu in %lu\n", what, now.used, now.blocks,
-                     now.body_bytes, now.bodies, idle.used, idle.blocks, idle.body_bytes, idle.bodies);
+    if (now.used != idle.used || now.blocks != idle.blocks || now.bodies != idle.bodies ||
+        now.body_bytes != idle.body_bytes) {
+        std::fprintf(
+            stderr,
+            "%s: used %lu in %lu blocks, %lu in %lu bodies; before: %lu in %lu, %lu in %lu\n", what,
+            now.used, now.blocks, now.body_bytes, now.bodies, idle.used, idle.blocks,
+            idle.body_bytes, idle.bodies);
         CHECK(!"something leaked, or was freed twice");
     }
     test::expect_sound(h.m, what);

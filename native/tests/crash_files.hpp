@@ -1,4 +1,5 @@
-// Deaths around the file of a pool: creating, opening, leaving, removing. The kernel's state counts here: names, byte locks, descriptors.
+// Deaths around the file of a pool: creating, opening, leaving, removing. The kernel's state counts
+// here: names, byte locks, descriptors.
 #pragma once
 #include <dirent.h>
 
@@ -15,10 +16,10 @@ using Joined = std::shared_ptr<Member>;
 
 struct FileCase {
     const char* name;
-    bool survivor;                        // another process made the pool and is in it throughout
-    void (*ready)(bool memfd, Joined&);   // by the actor, before its crash points count
+    bool survivor;                       // another process made the pool and is in it throughout
+    void (*ready)(bool memfd, Joined&);  // by the actor, before its crash points count
     void (*act)(bool memfd, Joined&);
-    bool may_lose_name = false;           // the name may be gone, although there is a survivor
+    bool may_lose_name = false;  // the name may be gone, although there is a survivor
     bool persistent = false;
 };
 
@@ -28,9 +29,15 @@ inline std::string& directory_of_world() {
 }
 inline Status make(bool memfd, Joined& out, bool persistent = false) {
     Failure why;
-    const Status s = create_pool({.directory = directory_of_world(), .name = "p", .capacity = kMiB, .max_processes = 4, .persistent = persistent, .memfd = memfd},
+    const Status s = create_pool({.directory = directory_of_world(),
+                                  .name = "p",
+                                  .capacity = kMiB,
+                                  .max_processes = 4,
+                                  .persistent = persistent,
+                                  .memfd = memfd},
                                  out, why);
-    if (s != Status::ok && s != Status::exists) std::fprintf(stderr, "create: %s, errno %d\n", why.what.c_str(), why.error);
+    if (s != Status::ok && s != Status::exists)
+        std::fprintf(stderr, "create: %s, errno %d\n", why.what.c_str(), why.error);
     return s;
 }
 inline Status open_it(Joined& out) {
@@ -38,10 +45,18 @@ inline Status open_it(Joined& out) {
     return open_pool(directory_of_world(), "p", out, why);
 }
 inline void no_file(bool, Joined&) {}
-inline void made(bool memfd, Joined& pool) { CHECK(make(memfd, pool) == Status::ok); }
-inline void made_to_stay(bool memfd, Joined& pool) { CHECK(make(memfd, pool, true) == Status::ok); }
-inline void opened(bool, Joined& pool) { CHECK(open_it(pool) == Status::ok); }
-inline void leave_it(bool, Joined& pool) { leave_pool(*pool); }
+inline void made(bool memfd, Joined& pool) {
+    CHECK(make(memfd, pool) == Status::ok);
+}
+inline void made_to_stay(bool memfd, Joined& pool) {
+    CHECK(make(memfd, pool, true) == Status::ok);
+}
+inline void opened(bool, Joined& pool) {
+    CHECK(open_it(pool) == Status::ok);
+}
+inline void leave_it(bool, Joined& pool) {
+    leave_pool(*pool);
+}
 inline void orphan(bool memfd, Joined&) {
     const pid_t child = fork();
     if (child == 0) {
@@ -56,22 +71,28 @@ inline void orphan(bool memfd, Joined&) {
 inline const FileCase kFileCases[] = {
     {"create", false, no_file, made},
     {"create in the place of a dead one", false, orphan, made},
-    {"create what exists", true, no_file, [](bool memfd, Joined& pool) { CHECK(make(memfd, pool) == Status::exists); }},
+    {"create what exists", true, no_file,
+     [](bool memfd, Joined& pool) { CHECK(make(memfd, pool) == Status::exists); }},
     {"open", true, no_file, opened},
-    {"open a dead one", false, orphan, [](bool, Joined& pool) { CHECK(open_it(pool) == Status::no_entry); }},
+    {"open a dead one", false, orphan,
+     [](bool, Joined& pool) { CHECK(open_it(pool) == Status::no_entry); }},
     {"leave", true, opened, leave_it},
     {"leave as the last one", false, made, leave_it},
     {"leave one that stays", false, made_to_stay, leave_it, false, true},
-    {"unlink", true, opened, [](bool, Joined& pool) { CHECK(unlink_pool(*pool) == Status::ok); }, true},
-    {"sweep a dead one", false, orphan, [](bool, Joined&) { CHECK(sweep_pool(directory_of_world(), "p", true) == Orphan::removed); }},
-    {"sweep one in use", true, no_file, [](bool, Joined&) { CHECK(sweep_pool(directory_of_world(), "p", true) == Orphan::in_use); }},
+    {"unlink", true, opened, [](bool, Joined& pool) { CHECK(unlink_pool(*pool) == Status::ok); },
+     true},
+    {"sweep a dead one", false, orphan,
+     [](bool, Joined&) { CHECK(sweep_pool(directory_of_world(), "p", true) == Orphan::removed); }},
+    {"sweep one in use", true, no_file,
+     [](bool, Joined&) { CHECK(sweep_pool(directory_of_world(), "p", true) == Orphan::in_use); }},
 };
 
 inline int files_in_directory() {
     int n = 0;
     DIR* dir = opendir(directory_of_world().c_str());
     CHECK(dir != nullptr);
-    while (const dirent* entry = readdir(dir)) n += entry->d_name[0] != '.' || (entry->d_name[1] != 0 && entry->d_name[1] != '.');
+    while (const dirent* entry = readdir(dir))
+        n += entry->d_name[0] != '.' || (entry->d_name[1] != 0 && entry->d_name[1] != '.');
     closedir(dir);
     return n;
 }

@@ -15,15 +15,17 @@ struct Operation {
     u32 rows = 8;
 };
 enum OperationFlags : int {
-    kMany = 1,      // a run of commits: numbers may lie in between
-    kJoining = 2,   // the actor's joining is what is tried
-    kInBetween = 8, // several operations: between them the pool contains what it does neither before nor after
-    kChild = 4,     // a forked child of the actor dies, not the actor
+    kMany = 1,       // a run of commits: numbers may lie in between
+    kJoining = 2,    // the actor's joining is what is tried
+    kInBetween = 8,  // several operations: between them the pool contains what it does neither
+                     // before nor after
+    kChild = 4,      // a forked child of the actor dies, not the actor
 };
 
 inline void nothing(Hand&) {}
 
-// ---- a process that dies, before the one that is tried -------------------------------------------------------------------------------
+// ---- a process that dies, before the one that is tried
+// -------------------------------------------------------------------------------
 
 template <class Act, class Ready = void (*)(Hand&)>
 void victim(int file, u64 step, Act act, Ready ready = nothing) {
@@ -38,16 +40,20 @@ void victim(int file, u64 step, Act act, Ready ready = nothing) {
         kill(getpid(), SIGKILL);
     }
     int status = 0;
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
+          WTERMSIG(status) == SIGKILL);
 }
 inline void hold_everything(Hand& h) {
-    for (u64 bytes : {100, 4000, 70'000}) allocate_block(h, bytes);
+    for (u64 bytes : {100, 4000, 70'000})
+        allocate_block(h, bytes);
     Handle found;
     CHECK(h.frames.acquire(h.wait, found) == Status::ok);
-    for (int i = 0; i < 3; ++i) CHECK(h.streams[i].subscribe(h.wait, h.reader[i]) == Status::ok);
+    for (int i = 0; i < 3; ++i)
+        CHECK(h.streams[i].subscribe(h.wait, h.reader[i]) == Status::ok);
     Queue q;
     Handle own;
-    CHECK(Queue::create(h.m, 10, 0, h.wait, own) == Status::ok && Queue::open(h.m, own, q) == Status::ok);
+    CHECK(Queue::create(h.m, 10, 0, h.wait, own) == Status::ok &&
+          Queue::open(h.m, own, q) == Status::ok);
     for (u64 i = 0; i < 3; ++i) {
         const Message msg = item(h, i, Kind::children);
         CHECK(q.put(msg, h.wait) == Status::ok);
@@ -66,12 +72,14 @@ u64 step_inside(int file, Act act, Lock lock_of) {
         if (word != 0) return step;
         collect_dead(*m);
         Stubborn wait;
-        CHECK(good(lock_heap(*m, wait)));  // repaired now, or the next one would spend its steps on that
+        CHECK(good(
+            lock_heap(*m, wait)));  // repaired now, or the next one would spend its steps on that
         unlock(m->header().heap_lock);
     }
 }
 
-// ---- queue ----------------------------------------------------------------------------------------------------------------------------
+// ---- queue
+// ----------------------------------------------------------------------------------------------------------------------------
 
 inline void few_items(Hand& h) {
     put(h, Kind::text);
@@ -81,7 +89,8 @@ inline void few_items(Hand& h) {
 }
 template <int from>
 void skip(Hand& h) {
-    for (int i = 0; i < from; ++i) get(h);
+    for (int i = 0; i < from; ++i)
+        get(h);
 }
 inline void near_the_end_of_a_chunk(Hand& h) {
     const u64 start = ledger().next[0];
@@ -92,8 +101,10 @@ inline void near_the_end_of_a_chunk(Hand& h) {
     put(h, Kind::block);
 }
 inline void full_chunk(Hand& h) {
-    for (u32 i = 0; i < kChunkSlots + 4; ++i) put(h, i % 16 == 15 ? Kind::block : Kind::text);
-    for (u32 i = 0; i < kChunkSlots - 2; ++i) get(h);
+    for (u32 i = 0; i < kChunkSlots + 4; ++i)
+        put(h, i % 16 == 15 ? Kind::block : Kind::text);
+    for (u32 i = 0; i < kChunkSlots - 2; ++i)
+        get(h);
 }
 inline void one_given_out(Hand& h) {
     put(h, Kind::text);
@@ -103,7 +114,8 @@ inline void one_given_out(Hand& h) {
 inline void extra_queue(Hand& h) {
     Handle own;
     Queue q;
-    CHECK(Queue::create(h.m, 10, 0, h.wait, own) == Status::ok && Queue::open(h.m, own, q) == Status::ok);
+    CHECK(Queue::create(h.m, 10, 0, h.wait, own) == Status::ok &&
+          Queue::open(h.m, own, q) == Status::ok);
     for (u64 i = 0; i < 3; ++i) {
         const Message msg = item(h, i, i == 1 ? Kind::block : Kind::text);
         CHECK(q.put(msg, h.wait) == Status::ok);
@@ -117,11 +129,13 @@ inline Queue the_extra_queue(Hand& h) {
     return q;
 }
 
-// ---- stream ---------------------------------------------------------------------------------------------------------------------------
+// ---- stream
+// ---------------------------------------------------------------------------------------------------------------------------
 
 template <int which>
 void full_ring(Hand& h) {
-    for (u32 i = 0; i < kDepth + 1; ++i) publish(h, which, i % 2 == 0 ? Kind::block : Kind::text);
+    for (u32 i = 0; i < kDepth + 1; ++i)
+        publish(h, which, i % 2 == 0 ? Kind::block : Kind::text);
 }
 template <int which>
 void with_reader(Hand& h) {
@@ -149,11 +163,14 @@ inline void extra_stream(Hand& h) {
     CHECK(Stream::create(h.m, 3, StreamPolicy::lossy, h.wait, ledger().extra) == Status::ok);
 }
 
-// ---- heap -----------------------------------------------------------------------------------------------------------------------------
+// ---- heap
+// -----------------------------------------------------------------------------------------------------------------------------
 
 inline void four_blocks(Hand& h) {
-    // Larger than what lies about, so that they are neighbours; the last one keeps the end of the heap away.
-    for (int i = 0; i < 4; ++i) h.held[i] = handle_of(h.m, allocate_block(h, 300'000));
+    // Larger than what lies about, so that they are neighbours; the last one keeps the end of the
+    // heap away.
+    for (int i = 0; i < 4; ++i)
+        h.held[i] = handle_of(h.m, allocate_block(h, 300'000));
 }
 template <int... which>
 void but(Hand& h) {
@@ -173,10 +190,13 @@ inline void recycled_block(Hand& h) {
     h.held[1] = handle_of(h.m, allocate_block(h, 500));
     CHECK(handle_index(h.held[1]) == handle_index(h.held[0]));
     Handle found;  // somebody else's by now
-    CHECK(directory::set(h.m, NameKind::object, "recycled", h.held[1], false, h.wait, found) == Status::ok);
+    CHECK(directory::set(h.m, NameKind::object, "recycled", h.held[1], false, h.wait, found) ==
+          Status::ok);
     let_go(h, handle_index(h.held[1]));
 }
-inline void hold_stale(Hand& h) { CHECK(hold(h.m, h.held[0]) == Status::stale); }
+inline void hold_stale(Hand& h) {
+    CHECK(hold(h.m, h.held[0]) == Status::stale);
+}
 inline void survivors_block(Hand& h) {
     ledger().extra = handle_of(h.m, allocate_block(h, 800));
 }
@@ -184,16 +204,22 @@ inline void hold_and_drop(Hand& h) {
     CHECK(hold(h.m, ledger().extra) == Status::ok);
     let_go(h, handle_index(ledger().extra));
 }
-inline void room_to_trim(Hand& h) { let_go(h, allocate_block(h, 7 * kMiB)); }
+inline void room_to_trim(Hand& h) {
+    let_go(h, allocate_block(h, 7 * kMiB));
+}
 
-// ---- members --------------------------------------------------------------------------------------------------------------------------
+// ---- members
+// --------------------------------------------------------------------------------------------------------------------------
 
 inline void hold_some(Hand& h) {
-    for (u64 bytes : {100, 4000}) allocate_block(h, bytes);
+    for (u64 bytes : {100, 4000})
+        allocate_block(h, bytes);
     CHECK(h.frames.acquire(h.wait, h.held[0]) == Status::ok);
     subscribe<0>(h);
 }
-inline void dead_with_everything(Hand& h) { victim(h.m.fd, 0, hold_everything); }
+inline void dead_with_everything(Hand& h) {
+    victim(h.m.fd, 0, hold_everything);
+}
 inline void dead_and_table_full(Hand& h) {
     victim(h.m.fd, 0, hold_everything);
     // The actor will find no free row but the dead one's.
@@ -201,7 +227,8 @@ inline void dead_and_table_full(Hand& h) {
 }
 inline void heap_lock_orphaned(Hand& h) {
     auto inside = [](Hand& v) { allocate_block(v, 900); };
-    const u64 step = step_inside(h.m.fd, inside, [](Member& m) -> LockWord& { return m.header().heap_lock; });
+    const u64 step =
+        step_inside(h.m.fd, inside, [](Member& m) -> LockWord& { return m.header().heap_lock; });
     collect_dead(h.m);
     test::expect_sound(h.m, "preparing");
     victim(h.m.fd, step + 12, inside);
@@ -210,15 +237,17 @@ inline void heap_lock_orphaned(Hand& h) {
 }
 inline void names_lock_orphaned(Hand& h) {
     auto inside = [](Hand& v) { set_name(v, "orphan", 100); };
-    const u64 step = step_inside(h.m.fd, inside, [](Member& m) -> LockWord& { return m.header().names_lock; });
+    const u64 step =
+        step_inside(h.m.fd, inside, [](Member& m) -> LockWord& { return m.header().names_lock; });
     collect_dead(h.m);
     test::expect_sound(h.m, "preparing");
     victim(h.m.fd, step + 12, inside);
     CHECK(h.m.header().names_lock.word.load() != 0);
     collect_dead(h.m);
 }
-// A process dies while it counts a reference, and then another one counts the same block: the word does not tell any more whether the
-// first one's step landed. `Taken`: the victim was letting go of its reference, else it was adding one.
+// A process dies while it counts a reference, and then another one counts the same block: the word
+// does not tell any more whether the first one's step landed. `Taken`: the victim was letting go of
+// its reference, else it was adding one.
 constexpr u64 kArm = 7;  // crash points until an intent is armed
 template <bool Taken, u64 step>
 void counted_by_two(Hand& h) {
@@ -232,12 +261,16 @@ void counted_by_two(Hand& h) {
         CHECK(hold(v.m, ledger().extra) == Status::ok);
         if (Taken) CHECK(swap_cell(v.m, *cell, 0, ledger().extra) == Status::ok);
     };
-    auto act = [](Hand& v) { CHECK(swap_cell(v.m, *cell, Taken ? ledger().extra : 0, Taken ? 0 : ledger().extra) == Status::ok); };
+    auto act = [](Hand& v) {
+        CHECK(swap_cell(v.m, *cell, Taken ? ledger().extra : 0, Taken ? 0 : ledger().extra) ==
+              Status::ok);
+    };
     victim(h.m.fd, kArm + step, act, box);
     CHECK(h.m.row(1).intent.load() != 0 || h.m.row(2).intent.load() != 0);
     for (const char* name : {"x", "y"}) {
         Handle found;
-        CHECK(directory::set(h.m, NameKind::object, name, ledger().extra, false, h.wait, found) == Status::ok);
+        CHECK(directory::set(h.m, NameKind::object, name, ledger().extra, false, h.wait, found) ==
+              Status::ok);
     }
     erase_name(h, "y");
 }
@@ -258,7 +291,8 @@ inline void fork_once(Hand& h) {
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
 }
 
-// What only exists under a name can be found, replaced and erased. Names in one bucket make a chain.
+// What only exists under a name can be found, replaced and erased. Names in one bucket make a
+// chain.
 inline void two_names(Hand& h) {
     set_name(h, "x", 100);
     set_name(h, "y", 200);
@@ -270,22 +304,34 @@ inline const Operation kOperations[] = {
     {"put block", few_items, nothing, [](Hand& h) { put(h, Kind::block); }},
     {"put children", few_items, nothing, [](Hand& h) { put(h, Kind::children); }},
     {"put many", few_items, nothing, [](Hand& h) { put_several(h, 12); }, kMany},
-    {"put into a new chunk", near_the_end_of_a_chunk, nothing, [](Hand& h) { put(h, Kind::block), put(h, Kind::text); }, kMany},
+    {"put into a new chunk", near_the_end_of_a_chunk, nothing,
+     [](Hand& h) { put(h, Kind::block), put(h, Kind::text); }, kMany},
     {"put, one slot", nothing, nothing, [](Hand& h) { put(h, Kind::block, 1); }},
     {"get text", few_items, nothing, [](Hand& h) { get(h); }},
     {"get block", [](Hand& h) { few_items(h), skip<1>(h); }, nothing, [](Hand& h) { get(h); }},
     {"get children", [](Hand& h) { few_items(h), skip<2>(h); }, nothing, [](Hand& h) { get(h); }},
-    {"get many", [](Hand& h) { put_several(h, 14); }, nothing, [](Hand& h) { get_several(h, 10); }, kMany},
-    {"get across chunks", full_chunk, nothing, [](Hand& h) { for (int i = 0; i < 4; ++i) get(h); }, kMany},
+    {"get many", [](Hand& h) { put_several(h, 14); }, nothing, [](Hand& h) { get_several(h, 10); },
+     kMany},
+    {"get across chunks", full_chunk, nothing,
+     [](Hand& h) {
+         for (int i = 0; i < 4; ++i)
+             get(h);
+     },
+     kMany},
     {"get many across chunks", full_chunk, nothing, [](Hand& h) { get_several(h, 5); }, kMany},
     {"get, one slot", [](Hand& h) { put(h, Kind::block, 1); }, nothing, [](Hand& h) { get(h, 1); }},
-    {"task_done", one_given_out, nothing, [](Hand& h) { CHECK(h.queues[0].task_done(h.wait) == Status::ok); }},
-    {"shutdown", extra_queue, nothing, [](Hand& h) { CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok); }},
-    {"shutdown, immediate", extra_queue, nothing, [](Hand& h) { CHECK(the_extra_queue(h).shut_down(true, h.wait) == Status::ok); }, kMany},
-    {"make and drop a queue", nothing, nothing, [](Hand& h) {
+    {"task_done", one_given_out, nothing,
+     [](Hand& h) { CHECK(h.queues[0].task_done(h.wait) == Status::ok); }},
+    {"shutdown", extra_queue, nothing,
+     [](Hand& h) { CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok); }},
+    {"shutdown, immediate", extra_queue, nothing,
+     [](Hand& h) { CHECK(the_extra_queue(h).shut_down(true, h.wait) == Status::ok); }, kMany},
+    {"make and drop a queue", nothing, nothing,
+     [](Hand& h) {
          Handle own;
          Queue q;
-         CHECK(Queue::create(h.m, 70, 0, h.wait, own) == Status::ok && Queue::open(h.m, own, q) == Status::ok);
+         CHECK(Queue::create(h.m, 70, 0, h.wait, own) == Status::ok &&
+               Queue::open(h.m, own, q) == Status::ok);
          const Message msg = item(h, 1, Kind::children);
          CHECK(q.put(msg, h.wait) == Status::ok);
          done_with(h, msg);
@@ -302,38 +348,48 @@ inline const Operation kOperations[] = {
     {"read, lossless", full_ring<1>, own_reader<1>, read_one<1>},
     {"read, latest", full_ring<2>, own_reader<2>, read_one<2>},
     {"unsubscribe", full_ring<1>, own_reader<1>, unsubscribe<1>},
-    {"close a stream", extra_stream, nothing, [](Hand& h) {
+    {"close a stream", extra_stream, nothing,
+     [](Hand& h) {
          Stream s;
          CHECK(Stream::open(h.m, ledger().extra, s) == Status::ok && s.close(h.wait) == Status::ok);
      }},
-    {"make and drop a stream", nothing, nothing, [](Hand& h) {
+    {"make and drop a stream", nothing, nothing,
+     [](Hand& h) {
          Handle own;
          Stream s;
-         CHECK(Stream::create(h.m, 2, StreamPolicy::latest, h.wait, own) == Status::ok && Stream::open(h.m, own, s) == Status::ok);
+         CHECK(Stream::create(h.m, 2, StreamPolicy::latest, h.wait, own) == Status::ok &&
+               Stream::open(h.m, own, s) == Status::ok);
          const Message msg = item(h, 0, Kind::block);
          CHECK(s.publish(msg, h.wait) == Status::ok);
          done_with(h, msg);
          let_go(h, handle_index(own));
      }},
     // frames
-    {"acquire a frame", nothing, nothing, [](Hand& h) { CHECK(h.frames.acquire(h.wait, h.held[0]) == Status::ok); }},
-    {"return a frame", nothing, [](Hand& h) { CHECK(h.frames.acquire(h.wait, h.held[0]) == Status::ok); }, drop_held<0>},
-    {"make and drop frames", nothing, nothing, [](Hand& h) {
+    {"acquire a frame", nothing, nothing,
+     [](Hand& h) { CHECK(h.frames.acquire(h.wait, h.held[0]) == Status::ok); }},
+    {"return a frame", nothing,
+     [](Hand& h) { CHECK(h.frames.acquire(h.wait, h.held[0]) == Status::ok); }, drop_held<0>},
+    {"make and drop frames", nothing, nothing,
+     [](Hand& h) {
          Handle own;
          CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, own) == Status::ok);
          let_go(h, handle_index(own));
      }},
-    {"drop frames while one is out", nothing, [](Hand& h) {
+    {"drop frames while one is out", nothing,
+     [](Hand& h) {
          Frames f;
-         CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, h.held[0]) == Status::ok && Frames::open(h.m, h.held[0], f) == Status::ok);
+         CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, h.held[0]) == Status::ok &&
+               Frames::open(h.m, h.held[0], f) == Status::ok);
          CHECK(f.acquire(h.wait, h.held[1]) == Status::ok);
-     }, [](Hand& h) { let_go(h, handle_index(h.held[0])), let_go(h, handle_index(h.held[1])); }},
+     },
+     [](Hand& h) { let_go(h, handle_index(h.held[0])), let_go(h, handle_index(h.held[1])); }},
     // directory
     {"set a name", two_names, nothing, [](Hand& h) { set_name(h, "new", 300); }},
     {"set a name anew", two_names, nothing, [](Hand& h) { set_name(h, "x", 300); }},
     {"set a name that exists", two_names, nothing, [](Hand& h) { set_name(h, "x", 300, true); }},
     {"erase a name", two_names, nothing, [](Hand& h) { erase_name(h, "x"); }},
-    {"list names", two_names, nothing, [](Hand& h) {
+    {"list names", two_names, nothing,
+     [](Hand& h) {
          std::vector<directory::Item> items;
          CHECK(directory::list(h.m, h.wait, items) == Status::ok && items.size() >= 8);
      }},
@@ -347,14 +403,18 @@ inline const Operation kOperations[] = {
     {"hold what is gone", nothing, gone_block, hold_stale},
     {"hold what was recycled", nothing, recycled_block, hold_stale},
     {"hold and drop", survivors_block, nothing, hold_and_drop},
-    {"swap between containers", nothing, [](Hand& h) { h.held[0] = handle_of(h.m, allocate_block(h, 500)); }, [](Hand& h) {
+    {"swap between containers", nothing,
+     [](Hand& h) { h.held[0] = handle_of(h.m, allocate_block(h, 500)); },
+     [](Hand& h) {
          for (const char* name : {"x", "y"}) {
              Handle found;
-             CHECK(directory::set(h.m, NameKind::object, name, h.held[0], false, h.wait, found) == Status::ok);
+             CHECK(directory::set(h.m, NameKind::object, name, h.held[0], false, h.wait, found) ==
+                   Status::ok);
          }
          erase_name(h, "x");
          erase_name(h, "y");
-     }, kInBetween},
+     },
+     kInBetween},
     {"trim", room_to_trim, nothing, [](Hand& h) { CHECK(trim(h.m) != 0); }},
     // members
     {"join", nothing, nothing, nothing, kJoining},
@@ -364,13 +424,20 @@ inline const Operation kOperations[] = {
     {"fork, the child dies", nothing, follow_forks, fork_once, kMany | kChild},
     // recovery
     {"collect", dead_with_everything, nothing, [](Hand& h) { collect_dead(h.m); }, kMany},
-    {"collect, adding, not counted", counted_by_two<false, 0>, nothing, [](Hand& h) { collect_dead(h.m); }},
-    {"collect, adding, counted", counted_by_two<false, 1>, nothing, [](Hand& h) { collect_dead(h.m); }},
-    {"collect, adding, committed", counted_by_two<false, 2>, nothing, [](Hand& h) { collect_dead(h.m); }},
-    {"collect, taking, committed", counted_by_two<true, 1>, nothing, [](Hand& h) { collect_dead(h.m); }},
-    {"collect, taking, counted", counted_by_two<true, 2>, nothing, [](Hand& h) { collect_dead(h.m); }},
-    {"allocate with an orphaned heap lock", heap_lock_orphaned, nothing, [](Hand& h) { allocate_block(h, 700); }, kMany},
-    {"find with an orphaned directory", names_lock_orphaned, nothing, [](Hand& h) { set_name(h, "x", 100); }, kMany},
+    {"collect, adding, not counted", counted_by_two<false, 0>, nothing,
+     [](Hand& h) { collect_dead(h.m); }},
+    {"collect, adding, counted", counted_by_two<false, 1>, nothing,
+     [](Hand& h) { collect_dead(h.m); }},
+    {"collect, adding, committed", counted_by_two<false, 2>, nothing,
+     [](Hand& h) { collect_dead(h.m); }},
+    {"collect, taking, committed", counted_by_two<true, 1>, nothing,
+     [](Hand& h) { collect_dead(h.m); }},
+    {"collect, taking, counted", counted_by_two<true, 2>, nothing,
+     [](Hand& h) { collect_dead(h.m); }},
+    {"allocate with an orphaned heap lock", heap_lock_orphaned, nothing,
+     [](Hand& h) { allocate_block(h, 700); }, kMany},
+    {"find with an orphaned directory", names_lock_orphaned, nothing,
+     [](Hand& h) { set_name(h, "x", 100); }, kMany},
 };
 
 }  // namespace onecopy::campaign

@@ -1,11 +1,12 @@
-// Kills a member at each of its crash points in turn, and looks whether the others go on with nothing lost and nothing leaked. Then kills the
-// recoverer at each of *its* crash points.
+// Kills a member at each of its crash points in turn, and looks whether the others go on with
+// nothing lost and nothing leaked. Then kills the recoverer at each of *its* crash points.
 //
 //   crash_test                      a slice of everything, rotated by a seed that is printed
 //   crash_test full                 every crash point of every operation
 //   crash_test nested               many crash points, and for each of them many of its recoverer's
-//   crash_test everything           every crash point of the recoverer for every one of the operation: quadratic, takes hours
-//   crash_test ... seed=7 only=put  that seed; operations whose name contains the text
+//   crash_test everything           every crash point of the recoverer for every one of the
+//   operation: quadratic, takes hours crash_test ... seed=7 only=put  that seed; operations whose
+//   name contains the text
 #include <sys/prctl.h>
 
 #include <ctime>
@@ -56,7 +57,7 @@ void act_as_actor(const Operation& op, int fd, u64 step) {
     }
     if (!(op.flags & kChild)) l.steps = crash_steps();
     crash_after(0);
-    l.note[7] = 1;  // it went through
+    l.note[7] = 1;            // it went through
     kill(getpid(), SIGKILL);  // and dies holding what it has
 }
 
@@ -69,7 +70,8 @@ void to_the_end(Start start) {
         _exit(kFailed);
     }
     int status = 0;
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
+          WTERMSIG(status) == SIGKILL);
     while (waitpid(-1, &status, 0) > 0) {
     }
 }
@@ -93,8 +95,11 @@ void compare(const Operation& op, const State& now) {
         bool good = is == before || is == after;
         if (op.flags & kMany) good = is >= std::min(before, after) && is <= std::max(before, after);
         // What has happened at one step has happened at all later ones.
-        else if (before != after && l.seen.of[f] == 1 && is == before) good = false;
-        if (!good) std::fprintf(stderr, "%s: %s is %lu; %lu before the operation, %lu after it\n", what, kFieldNames[f], is, before, after);
+        else if (before != after && l.seen.of[f] == 1 && is == before)
+            good = false;
+        if (!good)
+            std::fprintf(stderr, "%s: %s is %lu; %lu before the operation, %lu after it\n", what,
+                         kFieldNames[f], is, before, after);
         CHECK(good);
         if (is != before) l.seen.of[f] = 1;
     }
@@ -136,9 +141,12 @@ void compare(const Operation& op, const State& now) {
     const std::int64_t took = os::monotonic_ns() - start;
     l.slowest = std::max(l.slowest, took);
     CHECK(took < kRecoveryBound);
-    if (step == 0) l.before = now;
-    else if (step == kCompletes) l.after = now;
-    else if (pristine && !(op.flags & kInBetween)) compare(op, now);
+    if (step == 0)
+        l.before = now;
+    else if (step == kCompletes)
+        l.after = now;
+    else if (pristine && !(op.flags & kInBetween))
+        compare(op, now);
     expect_idle(survivor, idle, what);
     if (again) {
         op.prepare(survivor);
@@ -158,12 +166,17 @@ Outcome in_a_process(World run) {
     if (child == 0) run();
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child);
-    if (WIFEXITED(status) && (WEXITSTATUS(status) == kDied || WEXITSTATUS(status) == kCompleted)) return static_cast<Outcome>(WEXITSTATUS(status));
+    if (WIFEXITED(status) && (WEXITSTATUS(status) == kDied || WEXITSTATUS(status) == kCompleted))
+        return static_cast<Outcome>(WEXITSTATUS(status));
     const bool hung = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
-    std::fprintf(stderr, "FAILED: %s: %s (status %d)\n", what, hung ? "it hung" : "see above", status);
+    std::fprintf(stderr, "FAILED: %s: %s (status %d)\n", what, hung ? "it hung" : "see above",
+                 status);
     // The actor's place, to be given to addr2line.
-    std::fprintf(stderr, "  the actor died at %#lx, the recoverer at %#lx\n", ledger().actor.place - reinterpret_cast<u64>(&__executable_start),
-                 ledger().recoverer.place == 0 ? 0 : ledger().recoverer.place - reinterpret_cast<u64>(&__executable_start));
+    std::fprintf(stderr, "  the actor died at %#lx, the recoverer at %#lx\n",
+                 ledger().actor.place - reinterpret_cast<u64>(&__executable_start),
+                 ledger().recoverer.place == 0
+                     ? 0
+                     : ledger().recoverer.place - reinterpret_cast<u64>(&__executable_start));
     std::exit(1);
 }
 
@@ -197,7 +210,8 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     u64 last = l.steps;
     u64 deaths = 0, nested = 0;
     if (op.flags & kChild) {  // nobody counts for it
-        for (last = 1; in_a_process([&] { world(op, last, 0, Rescue::survivor, false); }) == kDied; ++last) {
+        for (last = 1; in_a_process([&] { world(op, last, 0, Rescue::survivor, false); }) == kDied;
+             ++last) {
         }
         --last;
         l.seen = {};
@@ -206,32 +220,40 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     for (u64 step = 1; step <= last; ++step) {
         if (!plan.takes(step, last, plan.deaths)) continue;
         const auto by = static_cast<Rescue>((step + plan.seed) % 3);
-        std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, rescue %d", op.name, step, last, static_cast<int>(by));
-        if (in_a_process([&] { world(op, step, 0, by, (step + plan.seed) % plan.again_every == 0); }) == kCompleted) break;
+        std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, rescue %d", op.name, step,
+                      last, static_cast<int>(by));
+        if (in_a_process([&] {
+                world(op, step, 0, by, (step + plan.seed) % plan.again_every == 0);
+            }) == kCompleted)
+            break;
         ++deaths;
         if (plan.nested_every == 0 || (deaths + plan.seed) % plan.nested_every != 0) continue;
         // How many steps has the recoverer?
         u64 inner_last = 0;
-        std::snprintf(what, sizeof what, "%s, killed at step %lu, recovered by another", op.name, step);
+        std::snprintf(what, sizeof what, "%s, killed at step %lu, recovered by another", op.name,
+                      step);
         in_a_process([&] { world(op, step, kCompletes, Rescue::survivor, false); });
         inner_last = l.recovery_steps;
         for (u64 inner = 1; inner <= inner_last; ++inner) {
             if (!plan.takes(inner, inner_last, plan.nested)) continue;
             const auto then = static_cast<Rescue>((step + inner + plan.seed) % 3);
-            std::snprintf(what, sizeof what, "%s, killed at step %lu of %lu, its recoverer at %lu of %lu, rescue %d", op.name, step, last, inner,
-                          inner_last, static_cast<int>(then));
+            std::snprintf(what, sizeof what,
+                          "%s, killed at step %lu of %lu, its recoverer at %lu of %lu, rescue %d",
+                          op.name, step, last, inner, inner_last, static_cast<int>(then));
             if (in_a_process([&] { world(op, step, inner, then, false); }) == kCompleted) break;
             ++nested;
         }
     }
-    std::printf("%-36s %4lu steps, %4lu deaths, %5lu of recoverers\n", op.name, last, deaths, nested);
+    std::printf("%-36s %4lu steps, %4lu deaths, %5lu of recoverers\n", op.name, last, deaths,
+                nested);
     ++totals.operations;
     totals.steps += last;
     totals.deaths += deaths;
     totals.nested += nested;
 }
 
-// ---- files ------------------------------------------------------------------------------------------------------------------------------
+// ---- files
+// ------------------------------------------------------------------------------------------------------------------------------
 
 [[noreturn]] void file_world(const FileCase& one, bool memfd, u64 step) {
     alarm(kHang);
@@ -258,7 +280,8 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
         } else if (one.persistent) {
             CHECK(open_it(pool) == Status::ok);
         } else {
-            CHECK(make(memfd, pool) == Status::ok);  // whatever is left of the dead one is not in the way
+            CHECK(make(memfd, pool) ==
+                  Status::ok);  // whatever is left of the dead one is not in the way
         }
         if (pool == nullptr) return;
         work_in(*pool);
@@ -293,7 +316,8 @@ void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals
     u64 deaths = 0;
     for (u64 step = 1; step <= last; ++step) {
         if (!plan.takes(step, last, plan.deaths)) continue;
-        std::snprintf(what, sizeof what, "%s (%s), killed at step %lu of %lu", one.name, kind, step, last);
+        std::snprintf(what, sizeof what, "%s (%s), killed at step %lu of %lu", one.name, kind, step,
+                      last);
         CHECK(in_a_process([&] { file_world(one, memfd, step); }) == kDied);
         ++deaths;
     }
@@ -313,7 +337,8 @@ int main(int argc, char** argv) {
         const std::string_view arg = argv[i];
         if (arg == "full") plan.deaths = kAll, plan.nested_every = 0, plan.again_every = 1;
         if (arg == "nested") plan.deaths = 60, plan.nested_every = 1, plan.nested = 30;
-        if (arg == "everything") plan.deaths = plan.nested = kAll, plan.nested_every = 1, plan.again_every = 1;
+        if (arg == "everything")
+            plan.deaths = plan.nested = kAll, plan.nested_every = 1, plan.again_every = 1;
         if (arg == "timings") timings = true;
         if (arg.starts_with("seed=")) plan.seed = std::strtoull(argv[i] + 5, nullptr, 10);
         if (arg.starts_with("only=")) plan.only = argv[i] + 5;
@@ -327,18 +352,25 @@ int main(int argc, char** argv) {
         if (std::strstr(op.name, plan.only) == nullptr) return;
         const std::int64_t from = os::monotonic_ns();
         try_operation(op, plan, totals);
-        if (timings) std::printf("    %.2f s\n", static_cast<double>(os::monotonic_ns() - from) / 1e9);
+        if (timings)
+            std::printf("    %.2f s\n", static_cast<double>(os::monotonic_ns() - from) / 1e9);
     };
-    for (const Operation& op : kOperations) try_it(op);
-    for (const Operation& op : kLockOperations) try_it(op);
+    for (const Operation& op : kOperations)
+        try_it(op);
+    for (const Operation& op : kLockOperations)
+        try_it(op);
     for (const FileCase& one : kFileCases) {
         for (bool memfd : {false, true}) {
-            if (std::strstr(one.name, plan.only) != nullptr && !(memfd && one.persistent)) try_files(one, memfd, plan, totals);
+            if (std::strstr(one.name, plan.only) != nullptr && !(memfd && one.persistent))
+                try_files(one, memfd, plan, totals);
         }
     }
-    std::printf("crash: %lu operations, %lu crash points, %lu deaths, %lu deaths of recoverers, all survived; slowest recovery %.1f ms; %.1f s\n",
-                totals.operations, totals.steps, totals.deaths, totals.nested, static_cast<double>(ledger().slowest) / 1e6,
-                static_cast<double>(os::monotonic_ns() - start) / 1e9);
+    std::printf(
+        "crash: %lu operations, %lu crash points, %lu deaths, %lu deaths of recoverers, all "
+        "survived; slowest recovery %.1f ms; %.1f s\n",
+        totals.operations, totals.steps, totals.deaths, totals.nested,
+        static_cast<double>(ledger().slowest) / 1e6,
+        static_cast<double>(os::monotonic_ns() - start) / 1e9);
     return 0;
 }
 #else

@@ -1,5 +1,7 @@
-// Pauses a process (A) before and after each of its shared stores, lets another one (B) act from start to end meanwhile, or until it is seen to wait for A, and then
-// lets A go on. Shows the races that deaths do not: a look that comes too early, a second look that is missing, a wake that is lost.
+// Pauses a process (A) before and after each of its shared stores, lets another one (B) act from
+// start to end meanwhile, or until it is seen to wait for A, and then lets A go on. Shows the races
+// that deaths do not: a look that comes too early, a second look that is missing, a wake that is
+// lost.
 //
 //   interleave_test                a slice, rotated by a seed that is printed
 //   interleave_test full           every crash point
@@ -21,8 +23,8 @@ using namespace onecopy::campaign;
 namespace {
 
 constexpr u64 kNever = 1'000'000;
-constexpr std::int64_t kWaits = 20'000'000;        // ns without an end: B waits for A
-constexpr std::int64_t kWakes = 2'000'000'000;     // ns in which it has to notice that A has gone on
+constexpr std::int64_t kWaits = 20'000'000;     // ns without an end: B waits for A
+constexpr std::int64_t kWakes = 2'000'000'000;  // ns in which it has to notice that A has gone on
 constexpr std::int64_t kLongNap = 10'000'000'000;  // longer than that: only a wake helps
 constexpr unsigned kHang = 30;
 
@@ -35,7 +37,8 @@ struct Stage {
     std::atomic<u64> mine[2];    // index of the frame each got
 };
 Stage& stage() {
-    static Stage* const it = static_cast<Stage*>(mmap(nullptr, sizeof(Stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    static Stage* const it = static_cast<Stage*>(
+        mmap(nullptr, sizeof(Stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     return *it;
 }
 bool comes(const std::atomic<u32>& flag, std::int64_t within) {
@@ -47,7 +50,9 @@ bool comes(const std::atomic<u32>& flag, std::int64_t within) {
     }
     return true;
 }
-void await(const std::atomic<u32>& flag) { CHECK(comes(flag, std::int64_t{kHang} * 1'000'000'000)); }
+void await(const std::atomic<u32>& flag) {
+    CHECK(comes(flag, std::int64_t{kHang} * 1'000'000'000));
+}
 
 struct Pair {
     const char* name;
@@ -56,9 +61,11 @@ struct Pair {
     void (*a)(Hand&);
     void (*ready_b)(Hand&);
     void (*b)(Hand&);
+    bool dead = false;  // somebody died before with a lock: no wake comes from there
 };
 
-// ---- blocks that somebody holds: nobody else's bytes may appear in them ----------------------------------------------------------------
+// ---- blocks that somebody holds: nobody else's bytes may appear in them
+// ----------------------------------------------------------------
 
 constexpr u64 kMark = 0x1122334455667788;
 constexpr u64 kSize = 2000;
@@ -80,13 +87,15 @@ void scribble(Hand& h) {
         blocks[i] = allocate_block(h, sizes[i]);
         std::memset(data_of(h, handle_of(h.m, blocks[i])), 0xee, sizes[i]);
     }
-    for (u32 block : blocks) let_go(h, block);
+    for (u32 block : blocks)
+        let_go(h, block);
 }
 void verify_and_let_go(Hand& h) {
     for (Handle& block : h.held) {
         if (block == 0) continue;
         const BlockWord word{h.m.block(handle_index(block)).word.load()};
-        CHECK(word.gen() == handle_gen(block) && (word.state() == BlockState::live || word.state() == BlockState::tentative));
+        CHECK(word.gen() == handle_gen(block) &&
+              (word.state() == BlockState::live || word.state() == BlockState::tentative));
         CHECK(*reinterpret_cast<u64*>(data_of(h, block)) == kMark);
         let_go(h, handle_index(block));
         block = 0;
@@ -101,7 +110,9 @@ Handle marked_block(Hand& h) {
 void offers(Hand& h) {  // makes a block that only it holds, and tells the other
     stage().handle[0] = marked_block(h);
 }
-void drops_offered(Hand& h) { let_go(h, handle_index(stage().handle[0])); }
+void drops_offered(Hand& h) {
+    let_go(h, handle_index(stage().handle[0]));
+}
 void drops_and_recycles(Hand& h) {
     drops_offered(h);
     const Handle again = marked_block(h);
@@ -119,7 +130,8 @@ void survivor_offers(Hand& h) {  // an extra block, held by the survivor too
     stage().handle[0] = ledger().extra = marked_block(h);
 }
 
-// ---- queue ---------------------------------------------------------------------------------------------------------------------------------
+// ---- queue
+// ---------------------------------------------------------------------------------------------------------------------------------
 
 void sends_and_keeps(Hand& h) {
     const Handle block = marked_block(h);
@@ -136,15 +148,21 @@ void takes_and_keeps(Hand& h) {
     CHECK(h.queues[1].get(msg, h.wait) == Status::ok);
     keep(h, msg.block);
 }
-void puts_block(Hand& h) { put(h, Kind::block); }
+void puts_block(Hand& h) {
+    put(h, Kind::block);
+}
 void gets(Hand& h) {
     Message msg;
     CHECK(h.queues[0].get(msg, h.wait) == Status::ok);
     number_of(h, msg);
     done_with(h, msg);
 }
-void puts_narrow(Hand& h) { put(h, Kind::block, 1); }
-void gets_narrow(Hand& h) { get(h, 1); }
+void puts_narrow(Hand& h) {
+    put(h, Kind::block, 1);
+}
+void gets_narrow(Hand& h) {
+    get(h, 1);
+}
 // Two producers: the numbers are theirs, so only the consumer side is looked at.
 void puts_number_under_lock(Hand& h) {
     Message msg = item(h, kMark, Kind::block);
@@ -159,7 +177,8 @@ void takes_both(Hand& h) {
     }
 }
 
-// ---- frames --------------------------------------------------------------------------------------------------------------------------------
+// ---- frames
+// --------------------------------------------------------------------------------------------------------------------------------
 
 template <int who>
 void acquires(Hand& h) {
@@ -200,11 +219,13 @@ void holds_frame(Hand& h) {
     CHECK(stage().mine[0] != stage().mine[1]);
 }
 
-// ---- stream --------------------------------------------------------------------------------------------------------------------------------
+// ---- stream
+// --------------------------------------------------------------------------------------------------------------------------------
 
 template <int which>
 void three_published(Hand& h) {
-    for (u32 i = 0; i < kDepth + 1; ++i) publish(h, which, Kind::block);
+    for (u32 i = 0; i < kDepth + 1; ++i)
+        publish(h, which, Kind::block);
 }
 template <int which>
 void reads(Hand& h) {
@@ -229,11 +250,15 @@ void publishes(Hand& h) {
 }
 template <int which>
 void publishes_round(Hand& h) {
-    for (u32 i = 0; i < kDepth + 1; ++i) publish(h, which, Kind::block);
+    for (u32 i = 0; i < kDepth + 1; ++i)
+        publish(h, which, Kind::block);
 }
-void unfollows(Hand& h) { unsubscribe<1>(h); }
+void unfollows(Hand& h) {
+    unsubscribe<1>(h);
+}
 
-// ---- names ---------------------------------------------------------------------------------------------------------------------------------
+// ---- names
+// ---------------------------------------------------------------------------------------------------------------------------------
 
 void named_block(Hand& h, const char* name) {
     const Handle block = marked_block(h);
@@ -241,20 +266,25 @@ void named_block(Hand& h, const char* name) {
     CHECK(directory::set(h.m, NameKind::object, name, block, false, h.wait, found) == Status::ok);
     let_go(h, handle_index(block));
 }
-void sets(Hand& h) { named_block(h, "x"); }
+void sets(Hand& h) {
+    named_block(h, "x");
+}
 void finds(Hand& h) {
     Handle found = 0;
     const Status s = directory::find(h.m, NameKind::object, "x", h.wait, found);
     CHECK(s == Status::ok || s == Status::no_entry);
     if (s == Status::ok) keep(h, found);
 }
-void erases(Hand& h) { erase_name(h, "x"); }
+void erases(Hand& h) {
+    erase_name(h, "x");
+}
 template <char name>
 void names_offered(Hand& h) {
     const char text[2] = {name, 0};
     Handle found;
     CHECK(hold(h.m, stage().handle[0]) == Status::ok);
-    CHECK(directory::set(h.m, NameKind::object, text, stage().handle[0], false, h.wait, found) == Status::ok);
+    CHECK(directory::set(h.m, NameKind::object, text, stage().handle[0], false, h.wait, found) ==
+          Status::ok);
     let_go(h, handle_index(stage().handle[0]));
 }
 template <char name>
@@ -286,14 +316,40 @@ void refers(Hand& h) {
     let_go(h, box.index);  // takes the reference with it
 }
 
-// ---- heap and members ------------------------------------------------------------------------------------------------------------------------
+// ---- heap and members
+// ------------------------------------------------------------------------------------------------------------------------
 
-void allocates(Hand& h) { keep(h, marked_block(h)); }
-void frees(Hand& h) { let_go(h, handle_index(h.held[1])), h.held[1] = 0; }
-void some_blocks(Hand& h) {
-    for (int i = 0; i < 3; ++i) keep(h, marked_block(h));
+void allocates(Hand& h) {
+    keep(h, marked_block(h));
 }
-void collects(Hand& h) { collect_dead(h.m); }
+void frees(Hand& h) {
+    let_go(h, handle_index(h.held[1])), h.held[1] = 0;
+}
+void some_blocks(Hand& h) {
+    for (int i = 0; i < 3; ++i)
+        keep(h, marked_block(h));
+}
+void collects(Hand& h) {
+    collect_dead(h.m);
+}
+// Somebody died inside a put (a get), with its reference counted (its hold taken) and nothing
+// committed: the lock is its, and so is the open intent.
+void died_in_put(Hand& h) {
+    few_items(h);
+    static Message msg;
+    victim(
+        h.m.fd, 13, [](Hand& v) { CHECK(v.queues[0].put(msg, v.wait) == Status::ok); },
+        [](Hand& v) { msg = item(v, kMark, Kind::block); });
+    CHECK(h.queues[0].size() == 4);
+    CHECK(h.m.row(1).intent.load() == static_cast<u32>(IntentKind::put));
+}
+void died_in_get(Hand& h) {
+    put(h, Kind::block);
+    put(h, Kind::block);
+    victim(h.m.fd, 9 + 1, [](Hand& v) { get(v); });
+    CHECK(h.queues[0].size() == 2);
+    CHECK(h.m.row(1).intent.load() == static_cast<u32>(IntentKind::take));
+}
 void joins(Hand& h) {
     auto m = test::join_pool(h.m.fd);
     Hand other(*m);
@@ -333,9 +389,11 @@ const Pair kPairs[] = {
     {"put / get, one slot", nothing, nothing, puts_narrow, nothing, gets_narrow},
     {"get / put, one slot", puts_narrow, nothing, gets_narrow, nothing, puts_narrow},
     {"put / get", nothing, nothing, puts_block, nothing, gets},
-    {"put / put", nothing, nothing, puts_number_under_lock, nothing, [](Hand& h) { puts_number_under_lock(h), takes_both(h); }},
+    {"put / put", nothing, nothing, puts_number_under_lock, nothing,
+     [](Hand& h) { puts_number_under_lock(h), takes_both(h); }},
     {"put / sweep", dead_with_everything, nothing, puts_block, nothing, collects},
-    {"get / sweep", [](Hand& h) { put(h, Kind::children), dead_with_everything(h); }, nothing, gets, nothing, collects},
+    {"get / sweep", [](Hand& h) { put(h, Kind::children), dead_with_everything(h); }, nothing, gets,
+     nothing, collects},
     {"get / get", few_items, nothing, gets, nothing, gets},
     {"acquire / acquire", nothing, nothing, acquires<0>, nothing, acquires<1>},
     {"return / acquire", nothing, all_out, returns_one, nothing, [](Hand& h) { acquires<1>(h); }},
@@ -345,12 +403,17 @@ const Pair kPairs[] = {
     {"publish / read, lossless", full_ring<1>, nothing, publishes<1>, follows<1>, reads<1>},
     {"publish / read, latest", full_ring<2>, nothing, publishes<2>, follows<2>, reads<2>},
     {"publish / wait, lossy", full_ring<0>, nothing, publishes<0>, subscribe<0>, waits_for_one<0>},
-    {"publish / wait, lossless", full_ring<1>, nothing, publishes<1>, subscribe<1>, waits_for_one<1>},
+    {"publish / wait, lossless", full_ring<1>, nothing, publishes<1>, subscribe<1>,
+     waits_for_one<1>},
     {"publish / publish round", full_ring<0>, nothing, publishes<0>, nothing, publishes_round<0>},
-    {"read / publish round, lossy", full_ring<0>, follows<0>, reads<0>, nothing, publishes_round<0>},
-    {"read / publish round, lossless", full_ring<1>, follows<1>, waits_for_one<1>, nothing, publishes<1>},
-    {"read / publish round, latest", full_ring<2>, follows<2>, reads<2>, nothing, publishes_round<2>},
-    {"unsubscribe / publish, lossless", full_ring<1>, [](Hand& h) { follows<1>(h), publishes<1>(h); }, unfollows, nothing, publishes<1>},
+    {"read / publish round, lossy", full_ring<0>, follows<0>, reads<0>, nothing,
+     publishes_round<0>},
+    {"read / publish round, lossless", full_ring<1>, follows<1>, waits_for_one<1>, nothing,
+     publishes<1>},
+    {"read / publish round, latest", full_ring<2>, follows<2>, reads<2>, nothing,
+     publishes_round<2>},
+    {"unsubscribe / publish, lossless", full_ring<1>,
+     [](Hand& h) { follows<1>(h), publishes<1>(h); }, unfollows, nothing, publishes<1>},
     {"subscribe / publish", full_ring<0>, nothing, subscribe<0>, nothing, publishes<0>},
     {"set / find", sets, nothing, sets, nothing, finds},
     {"find / set", sets, nothing, finds, nothing, sets},
@@ -358,16 +421,26 @@ const Pair kPairs[] = {
     {"find / erase", sets, nothing, finds, nothing, erases},
     {"set / erase", sets, nothing, sets, nothing, erases},
     {"name / name", survivor_offers, nothing, names_offered<'x'>, nothing, names_offered<'y'>},
-    {"erase / erase, one block", offered_under_two_names, nothing, unnames<'x'>, nothing, unnames<'y'>},
+    {"erase / erase, one block", offered_under_two_names, nothing, unnames<'x'>, nothing,
+     unnames<'y'>},
     {"refer / refer", survivor_offers, nothing, refers<0>, nothing, refers<1>},
     {"allocate / free", nothing, nothing, allocates, some_blocks, frees},
     {"free / allocate", nothing, some_blocks, frees, nothing, allocates},
     {"free / free", nothing, some_blocks, frees, some_blocks, frees},
-    {"allocate / trim", room_to_trim, nothing, [](Hand& h) { keep(h, handle_of(h.m, allocate_block(h, 5 * kMiB))), *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark; },
+    {"allocate / trim", room_to_trim, nothing,
+     [](Hand& h) {
+         keep(h, handle_of(h.m, allocate_block(h, 5 * kMiB))),
+             *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark;
+     },
      nothing, [](Hand& h) { trim(h.m); }},
     {"trim / allocate", room_to_trim, nothing, [](Hand& h) { trim(h.m); }, nothing,
-     [](Hand& h) { keep(h, handle_of(h.m, allocate_block(h, 5 * kMiB))), *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark; }},
+     [](Hand& h) {
+         keep(h, handle_of(h.m, allocate_block(h, 5 * kMiB))),
+             *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark;
+     }},
     {"collect / collect", dead_with_everything, nothing, collects, nothing, collects},
+    {"collect / put", died_in_put, nothing, collects, nothing, puts_block, true},
+    {"collect / get", died_in_get, nothing, collects, nothing, gets, true},
     {"collect / join", dead_with_everything, nothing, collects, nothing, joins},
     {"join / collect", nothing, nothing, joins, nothing, collects},
     {"leave / collect", nothing, some_blocks, leaves, nothing, collects},
@@ -427,8 +500,9 @@ enum Outcome : int { kPaused = 0, kPausedAndWaited = 11, kWentThrough = 10 };
     Hand survivor(*member);
     const HeapStats idle = heap_stats(*member);
     pair.prepare(survivor);
-    // Nobody dies from here on, so nobody needs to look by itself: every wait must be ended by a wake.
-    kFirstNap = kLongestNap = kLongNap;
+    // Nobody dies from here on, so nobody needs to look by itself: every wait must be ended by a
+    // wake.
+    if (!pair.dead) kFirstNap = kLongestNap = kLongNap;
     l.steps = 0;
     l.actor = {};
     const pid_t a = start([&] { player(fd, true, pair, step, before); });
@@ -484,13 +558,18 @@ int in_a_process(World run) {
     }
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child);
-    if (WIFEXITED(status) && (WEXITSTATUS(status) == kPaused || WEXITSTATUS(status) == kPausedAndWaited || WEXITSTATUS(status) == kWentThrough)) {
+    if (WIFEXITED(status) &&
+        (WEXITSTATUS(status) == kPaused || WEXITSTATUS(status) == kPausedAndWaited ||
+         WEXITSTATUS(status) == kWentThrough)) {
         return WEXITSTATUS(status);
     }
     kill(-child, SIGKILL);
     const bool hung = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
-    std::fprintf(stderr, "FAILED: %s: %s (status %d)\n  A was paused at %#lx\n", what, hung ? "it hung" : "see above", status,
-                 ledger().actor.place == 0 ? 0 : ledger().actor.place - reinterpret_cast<u64>(&__executable_start));
+    std::fprintf(stderr, "FAILED: %s: %s (status %d)\n  A was paused at %#lx\n", what,
+                 hung ? "it hung" : "see above", status,
+                 ledger().actor.place == 0
+                     ? 0
+                     : ledger().actor.place - reinterpret_cast<u64>(&__executable_start));
     std::exit(1);
 }
 
@@ -522,20 +601,23 @@ int main(int argc, char** argv) {
         for (u64 step = 1; step <= last; ++step) {
             if (step > 1 && step + 1 <= last && (step + seed) % stride != 0) continue;
             for (bool before : {true, false}) {
-                std::snprintf(what, sizeof what, "%s, paused %s store %lu of %lu", pair.name, before ? "before" : "after", step, last);
+                std::snprintf(what, sizeof what, "%s, paused %s store %lu of %lu", pair.name,
+                              before ? "before" : "after", step, last);
                 const int outcome = in_a_process([&] { world(pair, step, before); });
                 paused += outcome != kWentThrough;
                 waited += outcome == kPausedAndWaited;
             }
         }
-        std::printf("%-32s %4lu crash points, %4lu pauses, %4lu in which the other one waited\n", pair.name, last, paused, waited);
+        std::printf("%-32s %4lu crash points, %4lu pauses, %4lu in which the other one waited\n",
+                    pair.name, last, paused, waited);
         ++pairs;
         points += last;
         pauses += paused;
         waits += waited;
     }
-    std::printf("interleave: %lu pairs, %lu crash points, %lu pauses, %lu waits, all sound; %.1f s\n", pairs, points, pauses, waits,
-                static_cast<double>(os::monotonic_ns() - begin) / 1e9);
+    std::printf(
+        "interleave: %lu pairs, %lu crash points, %lu pauses, %lu waits, all sound; %.1f s\n",
+        pairs, points, pauses, waits, static_cast<double>(os::monotonic_ns() - begin) / 1e9);
     return 0;
 }
 #else

@@ -528,9 +528,10 @@ SPECIAL = (
 
 
 def public_operations() -> Iterator[str]:
-    """List what the classes of the public face offer."""
-    for face in ("Pool", "Queue", "Stream", "Subscription", "Frames", "Ref"):
-        cls = getattr(oc, face)
+    """List what the classes of the public face offer that live in a pool: new ones too."""
+    for face, cls in vars(oc).items():
+        if not isinstance(cls, type) or not (hasattr(cls, "member") or cls is oc.Subscription):
+            continue
         for name in dir(cls):
             special = name in SPECIAL and getattr(cls, name) is not getattr(object, name, None)
             makes = name == "__init__" and inspect.isfunction(vars(cls).get(name))
