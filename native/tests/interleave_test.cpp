@@ -439,6 +439,7 @@ const Pair kPairs[] = {
              *reinterpret_cast<u64*>(data_of(h, h.held[0])) = kMark;
      }},
     {"collect / collect", dead_with_everything, nothing, collects, nothing, collects},
+    {"allocate / sweep", dead_with_everything, nothing, allocates, nothing, collects},
     {"collect / put", died_in_put, nothing, collects, nothing, puts_block, true},
     {"collect / get", died_in_get, nothing, collects, nothing, gets, true},
     {"collect / join", dead_with_everything, nothing, collects, nothing, joins},
