@@ -118,6 +118,13 @@ void drops_and_recycles(Hand& h) {
     const Handle again = marked_block(h);
     let_go(h, handle_index(again));
 }
+void offers_what_is_recycled(Hand& h) {
+    offers(h);
+    drops_offered(h);
+    stage().handle[1] = marked_block(h);
+    CHECK(handle_index(stage().handle[1]) == handle_index(stage().handle[0]));
+}
+void drops_new_life(Hand& h) { let_go(h, handle_index(stage().handle[1])); }
 void holds_offered(Hand& h) {
     const Status s = hold(h.m, stage().handle[0]);
     CHECK(s == Status::ok || s == Status::stale);
@@ -383,6 +390,7 @@ const Pair kPairs[] = {
     {"drop / hold", nothing, offers, drops_offered, nothing, holds_offered},
     {"hold / drop", nothing, nothing, holds_offered, offers, drops_offered},
     {"hold / drop, recycle", nothing, nothing, holds_offered, offers, drops_and_recycles},
+    {"hold the recycled / drop", nothing, nothing, holds_offered, offers_what_is_recycled, drops_new_life},
     {"drop / drop", survivor_offers, both_hold, drops_offered, both_hold, drops_offered},
     {"get / drop", nothing, nothing, takes_and_keeps, sends_and_keeps, drops_offered},
     {"drop / get", nothing, sends_and_keeps, drops_offered, nothing, takes_and_keeps},
