@@ -463,9 +463,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description="Plant bugs in the core; the campaigns must catch each."
     )
-    options.add_argument(
-        "wanted", nargs="?", default="", help="part of the names of the bugs to plant"
-    )
+    options.add_argument("wanted", nargs="*", help="parts of the names of the bugs to plant")
     options.add_argument("--slices", action="store_true", help="run only the campaigns' slices")
     given = options.parse_args()
     wanted = given.wanted
