@@ -31,6 +31,12 @@ PyObject* raise_broken(const BarrierObject& o) noexcept {
     return nullptr;
 }
 
+enum class Act { abort, reset };
+Status do_it(BarrierObject& o, Act act) noexcept {
+    GilPatience p;
+    return act == Act::abort ? o.sync.abort(p) : o.sync.reset(p);
+}
+
 // What threading.Barrier does: whoever comes last runs the action and lets the others go.
 PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexcept {
     if (!usable(o)) return nullptr;
@@ -38,30 +44,27 @@ PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexce
     Barrier::Arrival mine;
     Status s;
     {
-        GilPatience p(deadline);
+        GilPatience p;  // the time-out is for the others, not for an action that is running
         s = o.sync.arrive(p, mine);
-    }
-    if (s == Status::timed_out || s == Status::would_block) {
-        o.sync.abort();
-        return raise_broken(o);
     }
     if (s == Status::broken) return raise_broken(o);
     if (s != Status::ok) return raise_status(s, kWhat);
-    if (mine.trips) {
+    if (!mine.trips) {
+        GilPatience p(deadline);
+        s = o.sync.wait(p, mine);
+    } else {
         if (action != Py_None) {
             PyObject* answer = PyObject_CallNoArgs(action);
             if (answer == nullptr) {
                 SavedError error;
-                o.sync.abort();
+                do_it(o, Act::abort);
                 error.restore();
                 return nullptr;
             }
             Py_DECREF(answer);
         }
-        s = o.sync.trip(mine);
-    } else {
-        GilPatience p(deadline);
-        s = o.sync.wait(p, mine);
+        GilPatience p;
+        s = o.sync.trip(p, mine);
     }
     if (s == Status::ok) return PyLong_FromUnsignedLong(mine.index);
     if (s == Status::broken || s == Status::timed_out || s == Status::would_block)
@@ -69,8 +72,10 @@ PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexce
     return raise_status(s, kWhat);
 }
 
-PyObject* done(const BarrierObject& o, Status s) noexcept {
-    static_cast<void>(o);
+PyObject* act(BarrierObject& o, Act which) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    const Status s = do_it(o, which);
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, kWhat);
 }
 
@@ -91,7 +96,7 @@ void bind_barrier(nb::module_& m) {
             nb::arg("hold").none(), nb::arg("member"), nb::arg("parties"),
             nb::sig("def __init__(self, hold: Hold | None, member: Member, parties: int) -> None"))
         .def(
-            "wait_and_do",
+            "_wait_and_do",
             [](BarrierObject& o, nb::handle action, nb::handle timeout) noexcept {
                 std::int64_t deadline;
                 return result(lock_deadline(Py_True, timeout.ptr(), deadline)
@@ -99,19 +104,15 @@ void bind_barrier(nb::module_& m) {
                                   : nullptr);
             },
             nb::arg("action").none(), nb::arg("timeout").none(),
-            nb::sig("def wait_and_do(self, action: collections.abc.Callable[[], object] | None, "
+            nb::sig("def _wait_and_do(self, action: collections.abc.Callable[[], object] | None, "
                     "timeout: float | None) -> int"))
         .def(
             "abort",
-            [](BarrierObject& o) noexcept {
-                return result(usable(o) ? done(o, o.sync.abort()) : nullptr);
-            },
+            [](BarrierObject& o) noexcept { return result(act(o, Act::abort)); },
             nb::sig("def abort(self) -> None"), "Break the barrier: all who wait get an error.")
         .def(
             "reset",
-            [](BarrierObject& o) noexcept {
-                return result(usable(o) ? done(o, o.sync.reset()) : nullptr);
-            },
+            [](BarrierObject& o) noexcept { return result(act(o, Act::reset)); },
             nb::sig("def reset(self) -> None"),
             "Make it empty and whole again; who waits gets an error.")
         .def_prop_ro("parties", [](BarrierObject& o) noexcept { return o.sync.parties(); })

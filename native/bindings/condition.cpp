@@ -43,8 +43,19 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
     if (s == Status::not_held) return not_held("wait on");
     if (s == Status::table_full)
         return raise(Error::root, "too many threads wait on the condition (%u)", o.sync.waiting());
-    if (again == Status::owner_died && !mutex->on_death.tell(lock.ptr(), mutex->sync.died()))
-        return nullptr;
+    if (again == Status::owner_died) {
+        SavedError interrupted;  // the wait may have been ended by an exception, which comes first
+        const bool told = mutex->on_death.tell(lock.ptr(), mutex->sync.died()) !=
+                          OnDeath::Said::failed;
+        // The caller gets the lock whatever happens, because it is about to release it.
+        if (!told) mutex->unrepaired = true;
+        if (interrupted) {
+            PyErr_Clear();
+            interrupted.restore();
+            return nullptr;
+        }
+        if (PyErr_Occurred()) return nullptr;
+    }
     return yes_or_no(s, kWhat);
 }
 
@@ -76,7 +87,7 @@ void bind_condition(nb::module_& m) {
             nb::arg("hold").none(), nb::arg("member"), nb::arg("lock"),
             nb::sig("def __init__(self, hold: Hold | None, member: Member, lock: int) -> None"))
         .def(
-            "wait_with",
+            "_wait_with",
             [](ConditionObject& o, nb::handle lock, nb::handle timeout) noexcept {
                 std::int64_t deadline;
                 return result(lock_deadline(Py_True, timeout.ptr(), deadline)
@@ -84,17 +95,17 @@ void bind_condition(nb::module_& m) {
                                   : nullptr);
             },
             nb::arg("lock"), nb::arg("timeout").none(),
-            nb::sig("def wait_with(self, lock: LockBase, timeout: float | None) -> bool"))
+            nb::sig("def _wait_with(self, lock: LockBase, timeout: float | None) -> bool"))
         .def(
-            "notify_with",
+            "_notify_with",
             [](ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
                 return result(notify(o, lock, n));
             },
             nb::arg("lock"), nb::arg("n"),
-            nb::sig("def notify_with(self, lock: LockBase, n: int) -> None"))
-        .def_prop_ro("lock_handle",
+            nb::sig("def _notify_with(self, lock: LockBase, n: int) -> None"))
+        .def_prop_ro("_lock_handle",
                      [](ConditionObject& o) noexcept { return o.sync.lock_handle(); })
-        .def_prop_ro("waiting", [](ConditionObject& o) noexcept {
+        .def_prop_ro("n_waiting", [](ConditionObject& o) noexcept {
             return o.detached ? 0u : o.sync.waiting();
         });
     bind_channel<ConditionObject>(type, kWhat);

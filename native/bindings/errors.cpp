@@ -23,6 +23,7 @@ constexpr Where kClasses[] = {
     {"onecopy.errors", "StaleRef"},
     {"onecopy.errors", "ShutDown"},
     {"onecopy.errors", "Untrusted"},
+    {"onecopy.errors", "OwnerDied"},
     {"queue", "Empty"},
     {"queue", "Full"},
 };

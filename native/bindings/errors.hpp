@@ -20,6 +20,7 @@ enum class Error {
     stale,
     shut_down,
     untrusted,
+    owner_died,
     empty,
     full
 };

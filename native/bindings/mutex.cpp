@@ -3,7 +3,8 @@
 namespace onecopy::py {
 
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept {
-    const double held = static_cast<double>(os::monotonic_ns() - since_ns) * 1e-9;
+    const u64 age = static_cast<u64>(os::monotonic_ns()) - static_cast<u64>(since_ns);
+    const double held = static_cast<double>(static_cast<std::int64_t>(age)) * 1e-9;
     return Py_BuildValue("(IOd)", static_cast<unsigned>(pid), alive ? Py_True : Py_False,
                          held > 0 ? held : 0.0);
 }
@@ -17,25 +18,33 @@ bool usable(const MutexObject& o) noexcept {
 }
 
 PyObject* acquire(PyObject* self, std::int64_t deadline) noexcept {
-    MutexObject& o = *nb::inst_ptr<MutexObject>(self);
-    if (!usable(o)) return nullptr;
-    Using call(o);
+    MutexObject* o = ready<MutexObject>(self);
+    if (o == nullptr || !usable(*o)) return nullptr;
+    Using call(*o);
     Status s;
     {
         GilPatience p(deadline);
-        s = o.sync.acquire(p);
+        s = o->sync.acquire(p);
     }
-    if (s == Status::ok) [[likely]]
+    if (s == Status::ok && !o->detached) [[likely]]
         return Py_NewRef(Py_True);
-    if (s == Status::owner_died)
-        return o.on_death.tell(self, o.sync.died()) ? Py_NewRef(Py_True) : nullptr;
-    return yes_or_no(s, kWhat);
+    if (!good(s)) return yes_or_no(s, kWhat);
+    if (o->detached) {
+        s == Status::ok ? o->sync.release() : o->sync.abandon();
+        return closed_meanwhile(kWhat);
+    }
+    const OnDeath::Said said = o->on_death.tell(self, o->sync.died());
+    if (said == OnDeath::Said::dealt_with) return Py_NewRef(Py_True);
+    if (said == OnDeath::Said::failed) o->sync.abandon();
+    return nullptr;
 }
 
 PyObject* release(MutexObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
-    const Status s = o.sync.release();
+    const bool abandon = o.unrepaired && o.sync.mine() && o.sync.once();
+    const Status s = abandon ? o.sync.abandon() : o.sync.release();
+    if (abandon) o.unrepaired = false;
     if (s == Status::ok) [[likely]]
         return Py_NewRef(Py_None);
     if (s != Status::not_held) return raise_status(s, kWhat);
@@ -68,7 +77,7 @@ void bind_mutex(nb::module_& m) {
             },
             nb::arg("hold").none(), nb::arg("member"), nb::arg("recursive"), nb::arg("on_death"),
             nb::sig("def __init__(self, hold: Hold | None, member: Member, recursive: bool, "
-                    "on_death: collections.abc.Callable[[typing.Any, int], object]) -> None"))
+                    "on_death: collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
         .def(
             "acquire",
             [](nb::handle_t<MutexObject> self, nb::handle wait, nb::handle timeout) noexcept {
@@ -103,22 +112,19 @@ void bind_mutex(nb::module_& m) {
                 return result(usable(o) ? PyBool_FromLong(o.sync.locked()) : nullptr);
             },
             nb::sig("def locked(self) -> bool"), "Whether somebody who lives has it.")
-        .def(
-            "abandon", [](MutexObject& o) noexcept { o.sync.abandon(); },
-            "Give it back so that the next owner is told of a death.")
         .def_prop_ro(
-            "mine", [](MutexObject& o) noexcept { return !o.detached && o.sync.mine(); },
+            "_mine", [](MutexObject& o) noexcept { return !o.detached && o.sync.mine(); },
             "Whether this process (recursive: this thread) has it.")
-        .def_prop_ro("recursive", [](MutexObject& o) noexcept { return o.sync.recursive(); })
+        .def_prop_ro("_is_recursive", [](MutexObject& o) noexcept { return o.sync.recursive(); })
         .def_prop_ro(
-            "owner_info",
+            "_owner_info",
             [](MutexObject& o) noexcept {
                 Owner who;
                 if (!usable(o)) return result(nullptr);
                 return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
                                                 : Py_NewRef(Py_None));
             },
-            nb::sig("def owner_info(self) -> tuple[int, bool, float] | None"),
+            nb::sig("def _owner_info(self) -> tuple[int, bool, float] | None"),
             "Who has it: pid, whether it lives, seconds since it took it.");
     bind_channel<MutexObject>(type, kWhat);
 }

@@ -27,34 +27,41 @@ PyObject* refuse(bool write) noexcept {
 }
 
 PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
-    RwLockObject& o = *nb::inst_ptr<RwLockObject>(self);
-    if (!usable(o)) return nullptr;
-    Using call(o);
+    RwLockObject* o = ready<RwLockObject>(self);
+    if (o == nullptr || !usable(*o)) return nullptr;
+    Using call(*o);
     Status s;
     {
         GilPatience p(deadline);
-        s = write ? o.sync.write(p) : o.sync.read(p);
+        s = write ? o->sync.write(p) : o->sync.read(p);
     }
-    if (s == Status::ok) [[likely]]
+    if (s == Status::ok && !o->detached) [[likely]]
         return Py_NewRef(Py_True);
     if (s == Status::deadlock) return refuse(write);
-    if (s != Status::owner_died) return yes_or_no(s, kWhat);
+    if (s == Status::table_full)
+        return raise(Error::root, "this thread has too many reader-writer locks at a time");
+    if (!good(s)) return yes_or_no(s, kWhat);
+    if (o->detached) {
+        if (s == Status::owner_died) o->sync.abandon();
+        else write ? o->sync.write_release() : o->sync.read_release();
+        return closed_meanwhile(kWhat);
+    }
     // Held for writing now, also by who wanted to read.
-    const bool dealt_with = o.on_death.tell(self, o.sync.died());
-    if (write) return dealt_with ? Py_NewRef(Py_True) : nullptr;
-    if (dealt_with) {
-        o.sync.downgrade();
+    const OnDeath::Said said = o->on_death.tell(self, o->sync.died(), write);
+    if (said == OnDeath::Said::dealt_with) {
+        if (!write) o->sync.downgrade();
         return Py_NewRef(Py_True);
     }
     // A reader cannot repair: it gets nothing, and the next one is told again.
-    o.sync.abandon();
+    if (said == OnDeath::Said::failed || !write) o->sync.abandon();
     return nullptr;
 }
 
-PyObject* release(RwLockObject& o, bool write) noexcept {
-    if (!usable(o)) return nullptr;
-    Using call(o);
-    const Status s = write ? o.sync.write_release() : o.sync.read_release();
+PyObject* release(PyObject* self, bool write) noexcept {
+    RwLockObject* o = ready<RwLockObject>(self);
+    if (o == nullptr || !usable(*o)) return nullptr;
+    Using call(*o);
+    const Status s = write ? o->sync.write_release() : o->sync.read_release();
     if (s == Status::ok) [[likely]]
         return Py_NewRef(Py_None);
     if (s != Status::not_held) return raise_status(s, kWhat);
@@ -88,27 +95,60 @@ PyObject* side(nb::handle lock, bool write, nb::handle timeout) noexcept {
     return object;
 }
 
+// What `acquire` is told, or else what the side was made with. False with an exception set.
+bool side_deadline(const SideObject& s, PyObject* block, PyObject* timeout,
+                   std::int64_t& out) noexcept {
+    return lock_deadline(block, timeout == Py_None ? s.timeout : timeout, out);
+}
+
 PyObject* enter(SideObject& s) noexcept {
-    std::int64_t deadline = Patience::kForever;
-    if (s.timeout != Py_None && !lock_deadline(Py_True, s.timeout, deadline)) return nullptr;
+    std::int64_t deadline;
+    if (!side_deadline(s, Py_True, Py_None, deadline)) return nullptr;
     PyObject* got = acquire(s.lock, s.write, deadline);
     if (got != Py_False) return got;
     Py_DECREF(got);
-    PyErr_Format(PyExc_TimeoutError, "the lock could not be taken for %s within %S seconds",
-                 s.write ? "writing" : "reading", s.timeout);
+    const char* what = s.write ? "writing" : "reading";
+    if (deadline == kNoWait) {
+        PyErr_Format(PyExc_TimeoutError, "the lock could not be taken for %s at once", what);
+    } else {
+        PyErr_Format(PyExc_TimeoutError, "the lock could not be taken for %s within %S seconds",
+                     what, s.timeout);
+    }
     return nullptr;
 }
+
+int traverse_side(PyObject* self, visitproc visit, void* arg) noexcept {
+    Py_VISIT(Py_TYPE(self));
+    if (nb::inst_ready(self)) {
+        Py_VISIT(nb::inst_ptr<SideObject>(self)->lock);
+        Py_VISIT(nb::inst_ptr<SideObject>(self)->timeout);
+    }
+    return 0;
+}
+int clear_side(PyObject* self) noexcept {
+    if (nb::inst_ready(self)) {
+        Py_CLEAR(nb::inst_ptr<SideObject>(self)->lock);
+        Py_CLEAR(nb::inst_ptr<SideObject>(self)->timeout);
+    }
+    return 0;
+}
+PyType_Slot side_slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(&traverse_side)},
+    {Py_tp_clear, reinterpret_cast<void*>(&clear_side)},
+    {0, nullptr},
+};
 
 }  // namespace
 
 void bind_rwlock(nb::module_& m) {
     channel_kinds().push_back(&channel_of<RwLockObject>);
-    nb::class_<SideObject>(m, "RWSide", "The reading or the writing side of an RWLock.")
+    nb::class_<SideObject>(m, "RWSide", nb::type_slots(side_slots),
+                           "The reading or the writing side of an RWLock.")
         .def(
             "acquire",
             [](SideObject& s, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(lock_deadline(wait.ptr(), timeout.ptr(), deadline)
+                return result(side_deadline(s, wait.ptr(), timeout.ptr(), deadline)
                                   ? acquire(s.lock, s.write, deadline)
                                   : nullptr);
             },
@@ -118,7 +158,7 @@ void bind_rwlock(nb::module_& m) {
         .def(
             "release",
             [](SideObject& s) noexcept {
-                return result(release(*nb::inst_ptr<RwLockObject>(s.lock), s.write));
+                return result(release(s.lock, s.write));
             },
             nb::sig("def release(self) -> None"), "Give it back, in the thread that took it.")
         .def(
@@ -127,7 +167,7 @@ void bind_rwlock(nb::module_& m) {
         .def(
             "__exit__",
             [](SideObject& s, nb::handle, nb::handle, nb::handle) noexcept {
-                return result(release(*nb::inst_ptr<RwLockObject>(s.lock), s.write));
+                return result(release(s.lock, s.write));
             },
             nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
             nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
@@ -148,7 +188,7 @@ void bind_rwlock(nb::module_& m) {
             },
             nb::arg("hold").none(), nb::arg("member"), nb::arg("prefer"), nb::arg("on_death"),
             nb::sig("def __init__(self, hold: Hold | None, member: Member, prefer: int, on_death: "
-                    "collections.abc.Callable[[typing.Any, int], object]) -> None"))
+                    "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
         .def(
             "read",
             [](nb::handle_t<RwLockObject> self, nb::handle timeout) noexcept {
@@ -165,10 +205,7 @@ void bind_rwlock(nb::module_& m) {
             nb::arg("timeout") = nb::none(),
             nb::sig("def write(self, timeout: float | None = None) -> RWSide"),
             "The writing side, for `with`, or to acquire and release.")
-        .def(
-            "abandon", [](RwLockObject& o) noexcept { o.sync.abandon(); },
-            "Held for writing: give it back so that the next one is told of a death.")
-        .def_prop_ro("prefer",
+        .def_prop_ro("_prefer",
                      [](RwLockObject& o) noexcept { return static_cast<u32>(o.sync.prefer()); })
         .def_prop_ro(
             "readers",
@@ -177,14 +214,14 @@ void bind_rwlock(nb::module_& m) {
             },
             nb::sig("def readers(self) -> int"), "How many read now, in processes that live.")
         .def_prop_ro(
-            "owner_info",
+            "_owner_info",
             [](RwLockObject& o) noexcept {
                 Owner who;
                 if (!usable(o)) return result(nullptr);
                 return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
                                                 : Py_NewRef(Py_None));
             },
-            nb::sig("def owner_info(self) -> tuple[int, bool, float] | None"),
+            nb::sig("def _owner_info(self) -> tuple[int, bool, float] | None"),
             "Who writes: pid, whether it lives, seconds since it began.");
     bind_channel<RwLockObject>(type, kWhat);
 }

@@ -21,6 +21,11 @@ PyObject* acquire(SemaphoreObject& o, std::int64_t deadline) noexcept {
         GilPatience p(deadline);
         s = o.sync.acquire(p);
     }
+    if (s == Status::ok && o.detached) [[unlikely]] {
+        GilPatience p;
+        o.sync.release(1, p);
+        return closed_meanwhile(kWhat);
+    }
     return yes_or_no(s, kWhat);
 }
 
@@ -108,8 +113,8 @@ void bind_semaphore(nb::module_& m) {
         .def(
             "get_value", [](SemaphoreObject& o) noexcept { return result(value(o)); },
             nb::sig("def get_value(self) -> int"), "How many tokens could be taken now.")
-        .def_prop_ro("initial", [](SemaphoreObject& o) noexcept { return o.sync.initial(); })
-        .def_prop_ro("flags", [](SemaphoreObject& o) noexcept { return o.sync.flags(); });
+        .def_prop_ro("_initial", [](SemaphoreObject& o) noexcept { return o.sync.initial(); })
+        .def_prop_ro("_flags", [](SemaphoreObject& o) noexcept { return o.sync.flags(); });
     bind_channel<SemaphoreObject>(type, kWhat);
 }
 

@@ -85,6 +85,20 @@ inline bool lock_deadline(PyObject* block, PyObject* timeout, std::int64_t& out)
 // (pid, alive, seconds since it took the lock).
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
 
+// Of the object that a method was called on; nullptr with TypeError set if its `__init__` has not run.
+template <class Object>
+Object* ready(PyObject* self) noexcept {
+    if (nb::inst_ready(self)) [[likely]]
+        return nb::inst_ptr<Object>(self);
+    PyErr_Format(PyExc_TypeError, "%.200s.__init__() was not called", Py_TYPE(self)->tp_name);
+    return nullptr;
+}
+
+// Another thread closed the pool while this one was inside: what it got has been given back.
+inline PyObject* closed_meanwhile(const char* what) noexcept {
+    return raise(Error::root, "%s was closed in this process while it was waited for", what);
+}
+
 // The Python callable that is told of a death, kept by a lock's object. It may refer back to the
 // lock: the garbage collector knows.
 struct OnDeath {
@@ -95,11 +109,16 @@ struct OnDeath {
     OnDeath& operator=(const OnDeath&) = delete;
     ~OnDeath() { Py_CLEAR(callable); }
     void set(PyObject* object) noexcept { Py_XSETREF(callable, Py_NewRef(object)); }
-    // Calls it with the lock and the pid; false with an exception set.
-    bool tell(PyObject* lock, u32 pid) const noexcept {
-        PyObject* answer = PyObject_CallFunction(callable, "OI", lock, static_cast<unsigned>(pid));
+    enum class Said { dealt_with, keep, failed };
+    // Calls it with the lock, the pid, and whether the lock is held for good. An exception is set
+    // unless it was dealt with; `keep`: it is OwnerDied, so the lock stays held.
+    Said tell(PyObject* lock, u32 pid, bool stays = true) const noexcept {
+        PyObject* answer = PyObject_CallFunction(callable, "OIO", lock, static_cast<unsigned>(pid),
+                                                 stays ? Py_True : Py_False);
         Py_XDECREF(answer);
-        return answer != nullptr;
+        if (answer != nullptr) return Said::dealt_with;
+        PyObject* type = error_class(Error::owner_died);
+        return type != nullptr && PyErr_ExceptionMatches(type) ? Said::keep : Said::failed;
     }
 };
 

@@ -114,7 +114,9 @@ Status Barrier::try_arrive(Patience& p, Arrival& out) noexcept {
     const u64 state = b_->state.load();
     const u32 phase = phase_of(state);
     Status s = Status::ok;
-    if (kind_of(state) != kBroken && find_the_dead(phase, false)) {
+    // The last one to come asks the kernel: who waits for it must not be let go by a party that is dead.
+    const bool last = kind_of(state) == kFilling && arrived(phase) + 1 >= parties_;
+    if (kind_of(state) != kBroken && find_the_dead(phase, last)) {
         break_it(phase);
         s = Status::broken;
     } else if (kind_of(state) == kBroken) {
@@ -183,8 +185,8 @@ Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
     return now == Status::ok && s != Status::interrupted ? Status::ok : s;
 }
 
-Status Barrier::trip(const Arrival& mine) noexcept {
-    Stubborn p;
+Status Barrier::trip(Patience& outer, const Arrival& mine) noexcept {
+    Inner p(outer);
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 state = b_->state.load();
     const bool ours = phase_of(state) == mine.phase && kind_of(state) == kTripping;
@@ -193,16 +195,16 @@ Status Barrier::trip(const Arrival& mine) noexcept {
     return ours ? Status::ok : Status::broken;
 }
 
-Status Barrier::abort() noexcept {
-    Stubborn p;
+Status Barrier::abort(Patience& outer) noexcept {
+    Inner p(outer);
     if (Status s = enter(p); s != Status::ok) return s;
     break_it(phase_of(b_->state.load()));
     unlock(b_->lock);
     return Status::ok;
 }
 
-Status Barrier::reset() noexcept {
-    Stubborn p;
+Status Barrier::reset(Patience& outer) noexcept {
+    Inner p(outer);
     if (Status s = enter(p); s != Status::ok) return s;
     move_on(phase_of(b_->state.load()), true);
     unlock(b_->lock);

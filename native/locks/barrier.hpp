@@ -27,13 +27,13 @@ class Barrier {
         u32 index = 0;      // how many were there before
         bool trips = false; // the last one: run the action, then `trip`
     };
-    // ok: counted in. broken. Waits while an action of the last phase is running.
+    // ok: counted in. broken. Waits while the action of this phase is running, for the next one.
     Status arrive(Patience& p, Arrival& out) noexcept;
     // Until the phase of an arrival is over. ok; broken, also after a reset; timed_out/would_block and interrupted break the barrier.
     Status wait(Patience& p, const Arrival& mine) noexcept;
-    Status trip(const Arrival& mine) noexcept;  // broken: somebody broke or reset it meanwhile
-    Status abort() noexcept;
-    Status reset() noexcept;
+    Status trip(Patience& p, const Arrival& mine) noexcept;  // broken: somebody broke or reset it meanwhile
+    Status abort(Patience& p) noexcept;
+    Status reset(Patience& p) noexcept;
 
     u32 parties() const noexcept { return parties_; }
     u32 waiting() const noexcept;

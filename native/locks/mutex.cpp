@@ -103,10 +103,19 @@ Status Mutex::release() noexcept {
     return Status::ok;
 }
 
-void Mutex::abandon() noexcept {
+Status Mutex::abandon() noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (!mine()) return Status::not_held;
     b_->thread.store_relaxed(0);
-    if (b_->word.word.exchange(kAbandoned | kWaiters) & kWaiters) os::futex_wake(b_->word.word.word(), 1);
+    u32 seen = b_->word.word.load_relaxed();
+    do {
+        if ((seen & ~kWaiters) != m_->tag()) return Status::not_held;
+    } while (!b_->word.word.cas(seen, kAbandoned | kWaiters));  // COMMIT
+    if (seen & kWaiters) os::futex_wake(b_->word.word.word(), 1);
+    return Status::ok;
 }
+
+bool Mutex::once() const noexcept { return !recursive_ || b_->depth.load_relaxed() <= 1; }
 
 u32 Mutex::release_all() noexcept {
     const u32 depth = recursive_ ? b_->depth.load_relaxed() : 1;

@@ -23,12 +23,13 @@ class Mutex {
     // Plain: anybody may, as in multiprocessing, unless its owner is dead: then not_held, because somebody must be told.
     // Recursive: not_held unless it is this thread's.
     Status release() noexcept;
-    // Held by us. Frees it so that the next owner is told of a death again.
-    void abandon() noexcept;
+    // Frees it so that the next owner is told of a death again. not_held: it is not ours.
+    Status abandon() noexcept;
 
     bool recursive() const noexcept { return recursive_; }
     bool locked() const noexcept;        // by somebody who lives
     bool mine() const noexcept;          // recursive: this thread's; else this process's
+    bool once() const noexcept;          // mine: one release gives it back
     bool owner(Owner& out) const noexcept;  // false: nobody
     u32 died() const noexcept { return died_; }
 

@@ -36,26 +36,36 @@ struct Has {
     u32 reads;
     Writing writing;
 };
-thread_local std::vector<Has> this_thread_has;
+// A fixed number, so that nothing is allocated, and can fail, with the lock half taken.
+struct AllThatThreadHas {
+    static constexpr u32 kMost = 64;
+    Has all[kMost];
+    u32 n = 0;
+};
+thread_local constinit AllThatThreadHas this_thread{};
 
 Has* find(const Member& m, Handle lock) noexcept {
     const u64 pool = m.header().id[0];
-    for (Has& h : this_thread_has) {
+    for (u32 i = 0; i < this_thread.n; ++i) {
+        Has& h = this_thread.all[i];
         if (h.lock == lock && h.pool == pool && h.tag == m.tag()) return &h;
     }
     return nullptr;
 }
-void remember(const Member& m, Handle lock, u32 reads, Writing writing) {
-    if (this_thread_has.size() >= 32) {  // locks held before a fork, or in a pool that was left and joined again
-        std::erase_if(this_thread_has, [&](const Has& h) { return h.pool == m.header().id[0] && h.tag != m.tag(); });
+void remove(u32 i) noexcept { this_thread.all[i] = this_thread.all[--this_thread.n]; }
+// Whether one more can be remembered.
+bool has_room(const Member& m) noexcept {
+    if (this_thread.n < AllThatThreadHas::kMost) [[likely]] return true;
+    for (u32 i = this_thread.n; i-- > 0;) {  // locks held before a fork, or in a pool that was left and joined again
+        if (this_thread.all[i].pool == m.header().id[0] && this_thread.all[i].tag != m.tag()) remove(i);
     }
-    this_thread_has.push_back({m.header().id[0], lock, m.tag(), reads, writing});
+    return this_thread.n < AllThatThreadHas::kMost;
+}
+void remember(const Member& m, Handle lock, u32 reads, Writing writing) noexcept {
+    this_thread.all[this_thread.n++] = {m.header().id[0], lock, m.tag(), reads, writing};
 }
 void forget(const Member& m, Handle lock) noexcept {
-    Has* h = find(m, lock);
-    if (h == nullptr) return;
-    *h = this_thread_has.back();
-    this_thread_has.pop_back();
+    if (Has* h = find(m, lock)) remove(static_cast<u32>(h - this_thread.all));
 }
 
 constexpr std::int64_t kLongestTurn = 100'000'000;  // ns that a writer lets the readers before it: they may be dead
@@ -128,6 +138,7 @@ Status RwLock::read(Patience& p) noexcept {
         ++h->reads;
         return Status::ok;
     }
+    if (!has_room(*m_)) return Status::table_full;
     if (!count_in()) [[unlikely]] {
         if (Status s = read_slow(p); s != Status::ok) return s;
     }
@@ -138,8 +149,9 @@ Status RwLock::read(Patience& p) noexcept {
 [[gnu::noinline]] Status RwLock::read_slow(Patience& p) noexcept {
     auto attempt = [&] {
         if (Status s = usable(*m_); s != Status::ok) return s;
-        if (count_in()) return Status::ok;
-        return m_->passed(b_->closed.load()) ? take_over(p) : Status::would_block;
+        // Not counted in while it is closed: that would only disturb a writer who waits for the last reader.
+        if (b_->closed.load() == 0 && count_in()) return Status::ok;
+        return is_orphaned() ? take_over(p) : Status::would_block;
     };
     if (!p.may_wait()) {
         const u32 closed = b_->closed.load();
@@ -147,13 +159,16 @@ Status RwLock::read(Patience& p) noexcept {
     }
     return wait_for(
         b_->may_read, p, attempt,
-        [&] {
-            const u32 closed = b_->closed.load();
-            return closed == 0 || m_->passed(closed) || usable(*m_) != Status::ok;
-        },
+        [&] { return b_->closed.load() == 0 || is_orphaned() || usable(*m_) != Status::ok; },
         [&] {
             if (const u32 closed = b_->closed.load(); closed != 0) m_->gone(closed);
         });
+}
+
+// Closed for a writer that has gone, and no other has come yet: one who has will say so in `closed` in a moment.
+bool RwLock::is_orphaned() const noexcept {
+    const u32 closed = b_->closed.load(), writer = b_->writer.word.load() & ~kWaiters;
+    return closed != 0 && m_->passed(closed) && (writer == 0 || m_->passed(writer));
 }
 
 // A reader has met a dead writer. Whatever that one was about, the lock becomes ours for writing first.
@@ -201,7 +216,7 @@ void RwLock::let_readers_in() noexcept {
 // fair, the writer's word held: readers whom the last writer has promised the next turn. It is over when one of them is inside.
 Status RwLock::wait_for_turn(Patience& p) noexcept {
     const std::int64_t limit = os::monotonic_ns() + kLongestTurn;
-    return wait_for(
+    const Status s = wait_for(
         b_->drained, p,
         [&] {
             if (b_->turn.load() == 0) return Status::ok;
@@ -210,6 +225,9 @@ Status RwLock::wait_for_turn(Patience& p) noexcept {
             return Status::ok;
         },
         [&] { return b_->turn.load() == 0; }, [] {});
+    // Who does not wait so long does not wait for promises to readers that may be dead.
+    if (s == Status::would_block || s == Status::timed_out) b_->turn.store(0);
+    return s == Status::would_block ? Status::ok : s;
 }
 
 // The writer's word held: nobody reads, and no reader can enter.
@@ -217,11 +235,13 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
     if (prefer_ == Prefer::fair && b_->turn.load() != 0) {
         if (Status s = wait_for_turn(p); s != Status::ok) return s;
     }
-    if (prefer_ != Prefer::reader) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
+    // Readers go first, unless a writer has died inside: then nobody reads before somebody has been told.
+    const bool readers_first = prefer_ == Prefer::reader && b_->active.load() == 0;
+    if (!readers_first) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
     u32 blocker = kNoSlot;
     auto attempt = [&] {
         if ((blocker = a_reader()) != kNoSlot) return Status::would_block;
-        if (prefer_ != Prefer::reader) return Status::ok;
+        if (!readers_first) return Status::ok;
         b_->closed.store(m_->tag());  // [rwlock.closed/readers]
         if ((blocker = a_reader()) == kNoSlot) return Status::ok;
         let_readers_in();
@@ -239,7 +259,7 @@ Status RwLock::enter_as_writer(Patience& p) noexcept {
     if (s != Status::ok) {
         forget(*m_, handle_);
         if (damaged) {
-            abandon();  // whoever comes next must hear of it instead of us
+            leave_damaged();  // whoever comes next must hear of it instead of us
         } else {
             let_readers_in();
             unlock(b_->writer);
@@ -257,6 +277,7 @@ Status RwLock::enter_as_writer(Patience& p) noexcept {
 Status RwLock::write(Patience& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (find(*m_, handle_) != nullptr) return Status::deadlock;
+    if (!has_room(*m_)) return Status::table_full;
     const Status s = p.may_wait() ? lock(b_->writer, *m_, p) : lock_at_once(b_->writer, *m_);
     return good(s) ? enter_as_writer(p) : s;
 }
@@ -284,11 +305,20 @@ void RwLock::downgrade() noexcept {
     unlock(b_->writer);
 }
 
-void RwLock::abandon() noexcept {
+Status RwLock::abandon() noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    Has* h = find(*m_, handle_);
+    if (h == nullptr || h->writing != Writing::inside) return Status::not_held;
     forget(*m_, handle_);
+    leave_damaged();
+    return Status::ok;
+}
+
+// The writer's word is ours.
+void RwLock::leave_damaged() noexcept {
     b_->active.store(kAbandoned);
     b_->closed.store(kAbandoned);
-    const bool waiters = b_->writer.word.exchange(kAbandoned | kWaiters) & kWaiters;
+    const bool waiters = b_->writer.word.exchange(kAbandoned | kWaiters) & kWaiters;  // COMMIT
     if (waiters) os::futex_wake(b_->writer.word.word(), 1);
     notify_all(b_->may_read);
 }

@@ -22,7 +22,7 @@ class RwLock {
     static Status create(Member& m, Prefer prefer, Patience& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, RwLock& out) noexcept;
 
-    // ok; would_block/timed_out, interrupted; deadlock: this thread writes.
+    // ok; would_block/timed_out, interrupted; deadlock: this thread writes; table_full: this thread has too many locks.
     // owner_died: a writer died inside. The caller holds the lock for WRITING, to look and repair alone; `downgrade` makes it the reader it wanted to be.
     Status read(Patience& p) noexcept;
     // ok, owner_died (and held); would_block/timed_out, interrupted; deadlock: this thread reads or writes.
@@ -31,7 +31,7 @@ class RwLock {
     Status read_release() noexcept;
     Status write_release() noexcept;
     void downgrade() noexcept;  // from writing to reading, with no writer in between
-    void abandon() noexcept;    // writing: free it so that the next one is told of a death again
+    Status abandon() noexcept;  // writing: frees it so that the next one is told of a death again
 
     Prefer prefer() const noexcept { return prefer_; }
     bool owner(Owner& out) const noexcept;  // the writer; false: none
@@ -48,7 +48,9 @@ class RwLock {
     u32 a_reader() const noexcept;
     void let_readers_in() noexcept;
     Status read_slow(Patience& p) noexcept;
+    bool is_orphaned() const noexcept;
     Status take_over(Patience& p) noexcept;
+    void leave_damaged() noexcept;
     Status wait_for_turn(Patience& p) noexcept;
     Status close_and_drain(Patience& p) noexcept;
     Status enter_as_writer(Patience& p) noexcept;

@@ -77,22 +77,11 @@ void Semaphore::return_tokens() noexcept {
     if (changed) recount();
 }
 
-// Our own token first, then one that another process took (it has handed it to us), and if nobody has any, it is a signal.
-void Semaphore::give_one_back() noexcept {
-    u32 from = m_->slot;
-    u64 w = held_[from].load();
-    if (Shares::own(*m_, w) == 0) {
-        for (from = 0; from < held_.used(*m_); ++from) {
-            w = held_[from].load();
-            if (Shares::count(w) != 0) break;
-        }
-    }
-    if (from < held_.used(*m_)) {
-        held_[from].store_release(Shares::word(Shares::count(w) - 1, Shares::gen(w)));  // COMMIT
-    } else {
-        b_->extra.store_release(b_->extra.load_relaxed() + 1);  // COMMIT
-    }
-    b_->value.store_release(b_->value.load_relaxed() + 1);
+// Takes up to n off what a process holds; how many.
+u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
+    const u64 w = held_[slot].load(), k = std::min<u64>(Shares::count(w), n);
+    if (k != 0) held_[slot].store_release(Shares::word(Shares::count(w) - static_cast<u32>(k), Shares::gen(w)));  // COMMIT
+    return k;
 }
 
 // Takes the lock; a dead owner may have died between a commit and the count of it.
@@ -140,9 +129,16 @@ Status Semaphore::release(u64 n, Patience& outer) noexcept {
     Inner p(outer);  // what one has is given back, whatever the caller's patience
     if (Status s = enter(p); s != Status::ok) return s;
     Status s = Status::ok;
+    if (Shares::own(*m_, held_[m_->slot].load()) < n) return_tokens();  // what the dead held is no longer theirs to be given back
     if ((flags_ & kBounded) != 0 && b_->value.load_relaxed() + n > initial_) s = Status::not_held;
     if (n > kLargest || b_->extra.load_relaxed() + n > kMostExtra) s = Status::too_large;
-    for (u64 i = 0; s == Status::ok && i < n; ++i) give_one_back();
+    if (s == Status::ok) {
+        // Our own tokens first, then those that other processes took (they were handed to us); what nobody has is a signal.
+        u64 left = n - give_back_to(m_->slot, n);
+        for (u32 slot = 0; left != 0 && slot < held_.used(*m_); ++slot) left -= give_back_to(slot, left);
+        if (left != 0) b_->extra.store_release(b_->extra.load_relaxed() + left);  // COMMIT
+        b_->value.store_release(b_->value.load_relaxed() + n);
+    }
     unlock(b_->lock);
     if (s == Status::ok) notify(b_->freed, static_cast<int>(n));
     return s;

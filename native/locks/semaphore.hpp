@@ -28,7 +28,8 @@ class Semaphore {
     static Status open(Member& m, Handle h, Semaphore& out) noexcept;
 
     Status acquire(Patience& p) noexcept;          // ok; would_block/timed_out, interrupted
-    Status release(u64 n, Patience& p) noexcept;   // not_held: bounded, and more than the initial value; too_large
+    // not_held: bounded, and more than the initial value; too_large. A death in the middle has given some of them back.
+    Status release(u64 n, Patience& p) noexcept;
     Status value(u64& out, Patience& p) noexcept;  // how many could be taken now
     u64 initial() const noexcept { return initial_; }
     u32 flags() const noexcept { return flags_; }
@@ -40,7 +41,7 @@ class Semaphore {
     Status enter(Patience& p) noexcept;
     void return_tokens() noexcept;
     void recount() noexcept;
-    void give_one_back() noexcept;
+    u64 give_back_to(u32 slot, u64 n) noexcept;
     Status try_acquire(Patience& p) noexcept;
 
     Member* m_ = nullptr;

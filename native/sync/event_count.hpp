@@ -34,6 +34,11 @@ inline void notify_all(EventCount& event) noexcept { notify(event, INT_MAX); }
 // attempt is worth while; `idle` runs after each nap, and at least every 100 ms of waiting (a chance to look for the dead).
 template <class Attempt, class Ready, class Idle>
 Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready ready, Idle idle) noexcept {
+    // A wake meant for one may have reached us: who gives up passes it on.
+    auto give_up = [&](Status s) {
+        if (s == Status::timed_out || s == Status::interrupted) notify(event);
+        return s;
+    };
     constexpr int kSpinBeforeRelease = 200;  // about 5 us: not worth giving the GIL away
     Status s = attempt();
     if (s != Status::would_block || !patience.may_wait()) return s;
@@ -54,24 +59,18 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
             u32 seen = event.word.fetch_or(1u) | 1u;
             if (!ready()) {  // [commit/sleepers]: either we see the change or the waker sees our bit
                 std::int64_t ns = patience.left(nap);
-                if (ns == 0) {
-                    notify(event);  // a wake meant for one may have reached us: pass it on
-                    return Status::timed_out;
-                }
+                if (ns == 0) return give_up(Status::timed_out);
                 const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
-                if (how == os::Wake::signal && patience.interrupted()) {
-                    notify(event);
-                    return Status::interrupted;
-                }
+                if (how == os::Wake::signal && patience.interrupted()) return give_up(Status::interrupted);
                 undisturbed = how == os::Wake::timed_out;
             } else {
                 news = true;
             }
         }
         s = attempt();
-        if (s != Status::would_block) return s;
+        if (s != Status::would_block) return give_up(s);
         // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in a pool that lies), the deadline still holds.
-        if (news && patience.left(1) == 0) return Status::timed_out;
+        if (news && patience.left(1) == 0) return give_up(Status::timed_out);
         // By the clock, not only after an undisturbed nap: signals, and news that others take, may cut every nap short.
         const std::int64_t now = os::monotonic_ns();
         if (look == 0) look = now + nap;
@@ -80,7 +79,7 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
         nap = nap * 2 < kLongestNap ? nap * 2 : kLongestNap;
         look = now + nap;
         s = attempt();  // what `idle` found may be what was missing
-        if (s != Status::would_block) return s;
+        if (s != Status::would_block) return give_up(s);
     }
 }
 

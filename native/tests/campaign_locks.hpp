@@ -63,7 +63,7 @@ inline void arrive_and_trip(Barrier& barrier, Patience& p) {
     Barrier::Arrival first, second;
     CHECK(barrier.arrive(p, first) == Status::ok && first.index == 0 && !first.trips);
     CHECK(barrier.arrive(p, second) == Status::ok && second.index == 1 && second.trips);
-    CHECK(barrier.trip(second) == Status::ok && barrier.wait(p, first) == Status::ok);
+    CHECK(barrier.trip(p, second) == Status::ok && barrier.wait(p, first) == Status::ok);
 }
 
 // Everything is usable by a survivor, whoever died with what.
@@ -94,11 +94,11 @@ inline void use_locks(Locks& l, Patience& p) {
     CHECK(l.condition.waiting() == 0 && l.rmutex.release() == Status::ok);
     Barrier::Arrival arrival;
     if (l.barrier.is_broken() || l.barrier.waiting() != 0 || l.barrier.arrive(now, arrival) != Status::ok) {
-        CHECK(l.barrier.reset() == Status::ok);
+        CHECK(l.barrier.reset(p) == Status::ok);
         arrive_and_trip(l.barrier, p);
     } else {
-        CHECK(l.barrier.abort() == Status::ok && l.barrier.is_broken() && l.barrier.wait(p, arrival) == Status::broken);
-        CHECK(l.barrier.reset() == Status::ok);
+        CHECK(l.barrier.abort(p) == Status::ok && l.barrier.is_broken() && l.barrier.wait(p, arrival) == Status::broken);
+        CHECK(l.barrier.reset(p) == Status::ok);
     }
     CHECK(!l.barrier.is_broken() && l.barrier.waiting() == 0);
 }

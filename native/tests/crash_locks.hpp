@@ -113,7 +113,7 @@ inline const Operation kLockOperations[] = {
          const Status s = h.locks.barrier.arrive(h.wait, arrival);
          CHECK(s == Status::broken || s == Status::ok);
      }, kMany},
-    {"abort and reset a barrier", nothing, nothing, [](Hand& h) { CHECK(h.locks.barrier.abort() == Status::ok && h.locks.barrier.reset() == Status::ok); }},
+    {"abort and reset a barrier", nothing, nothing, [](Hand& h) { CHECK(h.locks.barrier.abort(h.wait) == Status::ok && h.locks.barrier.reset(h.wait) == Status::ok); }},
     {"make and drop a lock", nothing, nothing, [](Hand& h) { make_and_drop<Mutex>(h, true); }},
     {"make and drop an rwlock", nothing, nothing, [](Hand& h) { make_and_drop<RwLock>(h, Prefer::fair); }},
     {"make and drop a semaphore", nothing, nothing, [](Hand& h) { make_and_drop<Semaphore>(h, u64{3}, u32{Semaphore::kKeepsNothing}); }},

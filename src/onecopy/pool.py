@@ -60,7 +60,7 @@ class PoolStats(NamedTuple):
     max_processes : int
         That can be.
     structures : int
-        Bodies of queues, streams and frames.
+        Bodies of queues, streams, frames, locks and their friends.
     structure_bytes : int
         What these take.
     committed : int
@@ -342,16 +342,17 @@ class Pool(LockFactory, MutableMapping[str, Any]):
     def close(self) -> None:
         """Let go of the pool in this process.
 
-        Queues, streams and frames made or opened by this object are let go of too, here and not for
-        others. Arrays and references stay valid, and this process stays a member until the last of
+        Queues, locks and whatever else was made or opened by this object are let go of too, here and
+        not for others. Threads that wait in one go on waiting until they get what they wait for, or
+        their time is up. Arrays and references stay valid, and this process stays a member until the last of
         them is gone. Closing twice does nothing.
         """
         if self._member is None:
             return
-        for part in list(self._parts):
+        self._member = None  # from here on nothing is added
+        parts, self._parts = self._parts, WeakSet()
+        for part in list(parts):
             part.detach()
-        self._parts.clear()
-        self._member = None
 
     def unlink(self) -> None:
         """Take the pool's name away now: nobody else can join, and its members go on.
@@ -651,6 +652,8 @@ class Pool(LockFactory, MutableMapping[str, Any]):
 
     def _own(self, part: _Part, /) -> _Part:
         self._parts.add(part)
+        if self._member is None:  # another thread has closed the pool meanwhile
+            part.detach()
         return part
 
     # -------------------------------------------------------------------- the directory of objects

@@ -61,7 +61,7 @@ def wait_once(condition, ready, timeout=None):
 
 
 def waiting(condition, n):
-    eventually(lambda: condition.waiting == n, f"{n} to wait")
+    eventually(lambda: condition.n_waiting == n, f"{n} to wait")
 
 
 @pytest.fixture(params=["rlock", "lock"])
@@ -93,7 +93,7 @@ def test_notify_wakes_exactly_so_many_and_the_oldest(condition, pool, start):
         with condition:
             condition.notify(n)
         order += [ready.get(timeout=LIMIT) for _ in range(n)]
-        assert condition.waiting == 5 - len(order)
+        assert condition.n_waiting == 5 - len(order)
     assert order[0] == 0
     assert sorted(order) == [0, 1, 2]
     with condition:
@@ -137,11 +137,11 @@ def test_who_dies_after_it_was_notified_passes_it_on(condition, pool, start):
     waiting(condition, 2)
     with condition:  # it is notified, and cannot come back before we let go
         condition.notify()
-        assert condition.waiting == 1
+        assert condition.n_waiting == 1
         first.kill()
     assert [ready.get(timeout=LIMIT) for _ in range(3)] == ["waits", "waits", True]
     assert second.wait() == 0
-    assert condition.waiting == 0
+    assert condition.n_waiting == 0
 
 
 def test_the_lock_of_a_dead_notifier_comes_back_to_the_waiter(pool, start):
@@ -186,9 +186,9 @@ def wait_twice_inside(condition, ready):
     with condition, condition:
         answers = [condition.wait()]
         condition.release()
-        answers.append(lock.mine)
+        answers.append(lock._mine)
         condition.acquire()
-    answers.append(lock.mine)
+    answers.append(lock._mine)
     ready.put(answers)
 
 
@@ -228,8 +228,8 @@ def test_an_interrupted_wait_has_the_lock_again(condition):
             thread.start()
             with pytest.raises(Stop):
                 condition.wait()
-            assert condition._lock.mine
-            assert condition.waiting == 0
+            assert condition._lock._mine
+            assert condition.n_waiting == 0
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, before)
@@ -304,10 +304,10 @@ def test_a_condition_keeps_its_lock(pool):
     handle = lock.handle
     del lock
     again = pool.condition("c")
-    assert again.lock_handle == handle
+    assert again._lock_handle == handle
     with condition:
         assert again._lock.locked()
-    assert pickle.loads(pickle.dumps(condition)).lock_handle == handle
+    assert pickle.loads(pickle.dumps(condition))._lock_handle == handle
     with pytest.raises(oc.OneCopyError, match="another lock"):
         pool.condition("c", pool.lock())
     with pytest.raises(TypeError, match="Lock or RLock"):

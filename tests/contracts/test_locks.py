@@ -152,7 +152,7 @@ class TestPolicies:
         self.kill_an_owner(lock, pool, start)
         with pytest.raises(oc.OwnerDied, match="then release the lock"):
             lock.acquire()
-        assert lock.mine
+        assert lock._mine
         lock.release()
         with lock:
             pass
@@ -162,12 +162,12 @@ class TestPolicies:
         self.kill_an_owner(lock, pool, start)
         with pytest.raises(oc.OwnerDied), lock:
             pass
-        assert lock.mine
+        assert lock._mine
         lock.release()
 
     def test_a_function_repairs(self, kind, pool, start):
         seen = []
-        lock = getattr(pool, kind)("x", on_owner_death=lambda it: seen.append(it.mine))
+        lock = getattr(pool, kind)("x", on_owner_death=lambda it: seen.append(it._mine))
         self.kill_an_owner(lock, pool, start)
         assert lock.acquire() is True
         assert seen == [True]
@@ -182,7 +182,7 @@ class TestPolicies:
         for _ in range(3):
             with pytest.raises(KeyError):
                 lock.acquire()
-            assert not lock.mine
+            assert not lock._mine
         with pytest.warns(oc.OwnerDiedWarning):
             getattr(pool, kind)("x").acquire()
         lock.release()
@@ -277,20 +277,20 @@ def test_rlock_belongs_to_the_thread(pool):
     thread.start()
     thread.join()
     assert len(errors) == 1
-    assert lock.mine
+    assert lock._mine
     lock.release()
 
 
 def try_both(lock, answers):
     answers.put(lock.acquire(False))
-    answers.put(lock.mine)
+    answers.put(lock._mine)
 
 
 def test_a_forked_child_does_not_have_its_parents_lock(lock, pool, start):
     answers = pool.queue()
     with lock:
         assert start("fork", try_both, lock, answers).wait() == 0
-        assert lock.mine
+        assert lock._mine
     assert answers.get_many(2) == [False, False]
 
 

@@ -415,10 +415,10 @@ def release_what_it_has_not(rw, answers):
 
 def test_by_name_and_by_handle(pool):
     rw = pool.rwlock("x", "fair")
-    assert pool.rwlock("x").preference == "fair"
-    assert pickle.loads(pickle.dumps(rw)).preference == "fair"
+    assert pool.rwlock("x").prefer == "fair"
+    assert pickle.loads(pickle.dumps(rw)).prefer == "fair"
     with pytest.raises(oc.OneCopyError, match=r"prefer='fair'.*prefer='reader'"):
         pool.rwlock("x", "reader")
     with pytest.raises(ValueError, match="'writer', 'reader', 'fair'"):
         pool.rwlock("y", "nobody")
-    assert oc.RWLock().preference == "writer"
+    assert oc.RWLock().prefer == "writer"

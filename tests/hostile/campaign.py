@@ -26,8 +26,11 @@ def main():
             start = time.monotonic()
             done, every, failures = run(directory, rounds, seed)
             took = time.monotonic() - start
-            print(f"{name}: {done} rounds ({every} directed exist) in {took:.0f} s, "
-                  f"{len(failures)} failed", flush=True)
+            print(
+                f"{name}: {done} rounds ({every} directed exist) in {took:.0f} s, "
+                f"{len(failures)} failed",
+                flush=True,
+            )
             print(*failures, sep="\n")
             failed += len(failures)
     return failed != 0

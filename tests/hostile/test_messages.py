@@ -27,7 +27,9 @@ def test_a_slice_of_the_campaign(pool_directory):
 def any_message(mode):
     rig = messages.Rig(mode)
 
-    @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(
         tag=st.integers(0, 20),
         body=st.binary(max_size=231),
@@ -120,10 +122,29 @@ def use_what_came(value):
 
 def wrong_pools(handle):
     identity, path, default = handle
-    yield from (None, (), (1, 2, 3), (identity, path), (identity, path, default, 1), b"", handle[::-1])
+    yield from (
+        None,
+        (),
+        (1, 2, 3),
+        (identity, path),
+        (identity, path, default, 1),
+        b"",
+        handle[::-1],
+    )
     # In this process the id says it all; the path matters where the pool is not joined yet.
     flipped = bytes([identity[0] ^ 1]) + identity[1:]
-    for where in (path, "", "/", "relative", "/nonexistent/a", path + "/", path + "\0", os.devnull, "/tmp", "/" + "x" * 5000):  # noqa: S108 - it is not used
+    for where in (
+        path,
+        "",
+        "/",
+        "relative",
+        "/nonexistent/a",
+        path + "/",
+        path + "\0",
+        os.devnull,
+        "/tmp",
+        "/" + "x" * 5000,
+    ):  # noqa: S108 - it is not used
         for who in (flipped, bytes(16), b"short", None):
             yield who, where, default
     yield identity, 7, default

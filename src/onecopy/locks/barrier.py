@@ -104,4 +104,4 @@ class Barrier(Shared, BarrierBase):
             It is broken: by a time-out, `abort`, an action that raised, or a process that died; or
             it was reset while this thread waited.
         """
-        return self.wait_and_do(self._action, self._timeout if timeout is None else timeout)
+        return self._wait_and_do(self._action, self._timeout if timeout is None else timeout)

@@ -15,16 +15,26 @@ if TYPE_CHECKING:
 
     from onecopy._native import Hold, Member
 
-__all__ = ["Condition", "new_lock"]
+__all__ = ["Condition", "checked_lock"]
 
 _T = TypeVar("_T")
 
 _EVERYBODY = 2**31 - 1
 
 
-def new_lock(member: Member) -> RLock:
-    """Make the lock of a condition that was given none."""
-    return RLock._open(None, member, None, "warn")
+def checked_lock(lock: object) -> Lock | RLock | None:
+    """Refuse what cannot be the lock of a condition.
+
+    Raises
+    ------
+    TypeError
+        It is neither a `Lock`, nor an `RLock`, nor None.
+    """
+    if lock is not None and not isinstance(lock, (Lock, RLock)):
+        raise TypeError(
+            f"the lock of a condition is a onecopy.Lock or RLock, not {type(lock).__name__}"
+        )
+    return lock
 
 
 class Condition(Shared, ConditionBase):
@@ -46,40 +56,51 @@ class Condition(Shared, ConditionBase):
     -----
     A process that is killed while it waits is passed over by `notify`; one that is killed after it
     was notified, before it had the lock again, passes the notification on. If the owner of the lock
-    dies, the lock's `on_owner_death` applies to whoever gets it back in `wait`. A wait may end
+    dies, the lock's `on_owner_death` applies to whoever gets it back in `wait`, who has the lock
+    whatever comes of it. A wait may end
     without a reason after such a death: look at what you wait for, as `wait_for` does.
     """
 
     _lock: Lock | RLock
+    _has_own_lock: bool
 
     def __init__(self, lock: Lock | RLock | None = None) -> None:
         from onecopy.default import default_pool
 
+        checked_lock(lock)
         member = default_pool().member if lock is None else lock.member
-        self._attach(None, member, new_lock(member) if lock is None else lock)
+        self._attach(None, member, lock)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
-        lock = state[0] if state else None
-        if lock is not None and not isinstance(lock, (Lock, RLock)):
-            raise TypeError(
-                f"the lock of a condition is a onecopy.Lock or RLock, not {type(lock).__name__}"
-            )
+        lock = checked_lock(state[0] if state else None)
         if lock is not None and lock.member is not member:
             raise ValueError("the lock of a condition lies in the same pool as the condition")
-        ConditionBase.__init__(self, hold, member, 0 if lock is None else lock.handle)
-        self._lock = self._open_lock() if lock is None else lock
+        self._has_own_lock = lock is None
+        if hold is None:
+            lock = RLock._open(None, member, None, "warn") if lock is None else lock
+            ConditionBase.__init__(self, None, member, lock.handle)
+        else:
+            ConditionBase.__init__(self, hold, member, 0)
+            lock = self._open_lock() if lock is None else lock
+        self._lock = lock
 
     def _open_lock(self) -> Lock | RLock:
-        hold = self.member.hold(self.lock_handle)
-        recursive = LockBase(hold, self.member, False, _nothing).recursive
+        hold = self.member.hold(self._lock_handle)
+        recursive = LockBase(hold, self.member, False, _nothing)._is_recursive
         kind: type[Lock | RLock] = RLock if recursive else Lock
         return kind._open(hold, self.member, None, "warn")
+
+    def detach(self) -> None:
+        """Let go of it in this process, and of its lock, unless that was given to it."""
+        super().detach()
+        if self._has_own_lock:
+            self._lock.detach()
 
     def _state(self) -> tuple[Any, ...]:
         return (self._lock,)
 
     def _describe(self) -> str:
-        return f", {self.waiting} waiting, {self._lock!r}"
+        return f", {self.n_waiting} waiting, {self._lock!r}"
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; as `Lock.acquire`."""
@@ -120,9 +141,10 @@ class Condition(Shared, ConditionBase):
         RuntimeError
             The lock is not held.
         OneCopyError
-            More threads wait than the condition has places for (twice the pool's max_processes).
+            More threads wait than the condition has places for: twice the pool's max_processes, but
+            at least 256.
         """
-        return self.wait_with(self._lock, timeout)
+        return self._wait_with(self._lock, timeout)
 
     def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
         """Wait until something is true.
@@ -157,7 +179,7 @@ class Condition(Shared, ConditionBase):
         RuntimeError
             The lock is not held.
         """
-        self.notify_with(self._lock, n)
+        self._notify_with(self._lock, n)
 
     def notify_all(self) -> None:
         """Wake all that wait.
@@ -167,8 +189,8 @@ class Condition(Shared, ConditionBase):
         RuntimeError
             The lock is not held.
         """
-        self.notify_with(self._lock, _EVERYBODY)
+        self._notify_with(self._lock, _EVERYBODY)
 
 
-def _nothing(lock: Any, pid: int) -> None:
+def _nothing(lock: Any, pid: int, stays: bool) -> None:
     """Be told nothing: that lock object is only asked what it is."""

@@ -35,12 +35,12 @@ class LockOwner(NamedTuple):
 
 class _HasOwner(Protocol):
     @property
-    def owner_info(self) -> tuple[int, bool, float] | None: ...
+    def _owner_info(self) -> tuple[int, bool, float] | None: ...
 
 
 def owner_of(lock: _HasOwner) -> LockOwner | None:
     """Say who has a lock; None: nobody."""
-    info = lock.owner_info
+    info = lock._owner_info
     if info is None:
         return None
     pid, alive, age = info
@@ -79,24 +79,29 @@ class OnDeath:
         self.policy = policy
         self.what = what
 
-    def __call__(self, lock: Any, pid: int) -> None:
-        """Do what the policy says; what it raises comes out of `acquire`."""
-        text = (
-            f"process {pid} died, or left the pool, while it had {self.what}; this process has it "
-            "now. What it protects may be half changed: check or repair it before you rely on it"
-        )
+    def __call__(self, lock: Any, pid: int, stays: bool) -> None:
+        """Do what the policy says.
+
+        What it raises comes out of `acquire`. Then the core gives the lock back in a way that the
+        next owner is told again, because nobody has repaired anything; but with `OwnerDied` the
+        lock stays held, unless `stays` is false: a reader, who cannot repair, gets nothing.
+        """
+        text = f"process {pid} died, or left the pool, while it had {self.what}"
         if self.policy == "raise":
-            raise OwnerDied(f"{text}, then release the lock.")
-        try:
-            if callable(self.policy):
-                self.policy(lock)
-            else:
-                warnings.warn(
-                    f"{text}. (on_owner_death='raise', or a function, instead of this warning)",
-                    OwnerDiedWarning,
-                    stacklevel=2,
-                )
-        except BaseException:
-            # Nobody has repaired anything: the next owner is told again.
-            lock.abandon()
-            raise
+            raise OwnerDied(
+                f"{text}. This process has it now, and what it protects may be half changed: "
+                "repair that, then release the lock."
+                if stays
+                else f"{text}, so what it protects may be half changed. It cannot be read before a "
+                "process has taken the lock for writing, and repaired it."
+            )
+        if callable(self.policy):
+            self.policy(lock)
+        else:
+            warnings.warn(
+                f"{text}; this process has it now. What it protects may be half changed: check or "
+                "repair it before you rely on it. (on_owner_death='raise', or a function, instead "
+                "of this warning)",
+                OwnerDiedWarning,
+                stacklevel=2,
+            )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from onecopy.errors import OneCopyError
 from onecopy.locks.barrier import Barrier, checked_parties
-from onecopy.locks.condition import Condition, new_lock
+from onecopy.locks.condition import Condition, checked_lock
 from onecopy.locks.event import Event
 from onecopy.locks.mutex import Lock, RLock
 from onecopy.locks.rwlock import RWLock, prefer_number
@@ -33,7 +33,7 @@ class LockFactory:
     The first call with a name, in any process, makes the thing; later ones open it. What is left
     out is taken from what exists, and what contradicts it raises `OneCopyError`. Without a name it
     travels by reference: pickle it, send it, or pass it to a child. Each raises `PoolFull` if there
-    is no room.
+    is no room. A name stands for one thing of each kind: ``lock("a")`` and ``rlock("a")`` are two.
     """
 
     __slots__ = ()
@@ -68,7 +68,7 @@ class LockFactory:
 
         def make(hold: Hold | None) -> RWLock:
             lock = RWLock._open(hold, self.member, name, number, on_owner_death)
-            agree("rwlock", name, "prefer", prefer, lock.preference)
+            agree("rwlock", name, "prefer", prefer, lock.prefer)
             return lock
 
         return self._make(Kind.RWLOCK, name, make)
@@ -91,18 +91,16 @@ class LockFactory:
 
     def condition(self, name: str | None = None, lock: Lock | RLock | None = None) -> Condition:
         """Make a condition variable, or open it by its name; see `Condition`."""
+        checked_lock(lock)
 
         def make(hold: Hold | None) -> Condition:
-            if hold is None:
-                own = new_lock(self.member) if lock is None else lock
-                return Condition._open(None, self.member, name, own)
-            condition = Condition._open(hold, self.member, name)
-            if lock is not None and lock.handle != condition.lock_handle:
+            condition = Condition._open(hold, self.member, name, lock)
+            if lock is not None and lock.handle != condition._lock_handle:
                 raise OneCopyError(
                     f"condition {name!r} exists with another lock; leave lock out to take it as it "
                     "is, or use another name"
                 )
-            return condition if lock is None else Condition._open(hold, self.member, name, lock)
+            return condition
 
         return self._make(Kind.CONDITION, name, make)
 

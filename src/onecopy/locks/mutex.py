@@ -48,8 +48,8 @@ class _Mutex(Shared, LockBase):
 class Lock(_Mutex):
     """A lock that one process at a time has, and that survives its owner.
 
-    The methods of `multiprocessing.Lock`: ``acquire(block=True, timeout=None)``, ``release()``,
-    ``locked()``, and ``with``. ``Lock()`` makes one in the default pool; `Pool.lock` makes or opens
+    The methods of `multiprocessing.Lock`: ``acquire(block=True, timeout=None)`` (a negative timeout
+    does not wait), ``release()``, ``locked()``, and ``with``. ``Lock()`` makes one in the default pool; `Pool.lock` makes or opens
     one in any pool. Pickle it to have the same lock in another process, related or not.
 
     When the owner dies (or leaves the pool, or ends, without a release), whoever asks next gets the
@@ -69,7 +69,8 @@ class Lock(_Mutex):
             ``release()``.
         a function
             Called with the lock as its argument and held, to repair. If it raises, the lock is
-            given back and the next owner is told again.
+            given back and the next owner is told again. It must not release the lock. To pickle
+            the lock, the function must be importable.
 
     Raises
     ------

@@ -67,7 +67,8 @@ class RWLock(Shared, RWLockBase):
     Readers of different processes do not touch each other's memory. A dead reader is not waited
     for. A thread that reads may read again at any time, and must give both back; a thread that
     reads cannot ask to write, nor one that writes to read (RuntimeError): it would wait for itself.
-    Each side is released by the thread that took it. A fork's child has nothing of its parent's.
+    Each side is released by the thread that took it; one that ends without doing so keeps writers
+    out for as long as its process lives. A fork's child has nothing of its parent's.
     """
 
     _on_death: OnDeath
@@ -95,9 +96,9 @@ class RWLock(Shared, RWLockBase):
         return f", {self.readers} readers"
 
     @property
-    def preference(self) -> Prefer:
+    def prefer(self) -> Prefer:
         """Who goes first when both wait."""
-        return cast("Prefer", _PREFER[self.prefer])
+        return cast("Prefer", _PREFER[self._prefer])
 
     @property
     def owner(self) -> LockOwner | None:

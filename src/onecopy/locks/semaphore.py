@@ -56,7 +56,7 @@ class Semaphore(Shared, SemaphoreBase):
         There is no room for the semaphore.
     """
 
-    _flags = 0
+    _options = 0
 
     def __init__(self, value: int = 1, *, recover: bool = True) -> None:
         from onecopy.default import default_pool
@@ -65,22 +65,27 @@ class Semaphore(Shared, SemaphoreBase):
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         value, recover = state
-        flags = self._flags | (0 if recover else _KEEPS_NOTHING)
+        flags = self._options | (0 if recover else _KEEPS_NOTHING)
         SemaphoreBase.__init__(self, hold, member, value, flags)
 
     def _state(self) -> tuple[Any, ...]:
-        return self.initial, self.recovers
+        return self._initial, self.recovers
 
     def _describe(self) -> str:
-        return f", {self.get_value()} of {self.initial} free"
+        return f", {self.get_value()} of {self._initial} free"
+
+    @property
+    def initial(self) -> int:
+        """Tokens at the beginning."""
+        return self._initial
 
     @property
     def recovers(self) -> bool:
         """Whether the tokens of a process that dies come back."""
-        return not self.flags & _KEEPS_NOTHING
+        return not self._flags & _KEEPS_NOTHING
 
 
 class BoundedSemaphore(Semaphore):
     """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
 
-    _flags = _BOUNDED
+    _options = _BOUNDED
