@@ -183,8 +183,11 @@ class Pool(LockFactory, MutableMapping[str, Any]):
         max_processes : int, optional
             How many may be members at a time: 1 to 512.
         mode : int, optional
-            Permissions of the file. With more than the owner's, objects that another user could
-            have written are not unpickled (`Untrusted`).
+            Permissions of the file. Where others may write (``0o660``, ``0o666``), nothing that
+            comes out of the pool is unpickled, in any process (`Untrusted`): arrays, bytes,
+            strings, numbers and tuples of them still travel. What the file says when a process
+            joins is what counts for that process: a later ``chmod`` by the owner gives away a
+            pool that its members go on trusting.
         persistent : bool, optional
             Whether the pool stays when the last process leaves.
         prefault : bool, optional

@@ -361,20 +361,28 @@ def open_and_use(path, changes, in_use):
 class Specimen:
     """A sound pool's bytes, and a file to spoil them in."""
 
+    _sound = None  # made once: spans of the file, and its size
+
     def __init__(self, directory):
         self.path = str(Path(directory, "specimen.pool"))
-        problem = in_child(furnish, self.path)
-        assert problem is None, problem
-        self.file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        self.size = os.fstat(self.file).st_size
+        if Specimen._sound is None:
+            problem = in_child(furnish, self.path)
+            assert problem is None, problem
+            self.file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            layout = Layout(self.file)
+            spans = [
+                (0, layout.names + (64 << 10)),
+                (layout.table, layout.table + layout.blocks_top * BLOCK),
+                (layout.heap, layout.heap + layout.heap_top),
+            ]
+            read = [(at, os.pread(self.file, end - at, at)) for at, end in spans]
+            Specimen._sound = read, os.fstat(self.file).st_size
+        else:
+            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._bytes, self.size = Specimen._sound
+        self.restore()
         self.layout = Layout(self.file)
         self.regions = list(self.layout.regions(self.file))
-        spans = [
-            (0, self.layout.names + (64 << 10)),
-            (self.layout.table, self.layout.table + self.layout.blocks_top * BLOCK),
-            (self.layout.heap, self.layout.heap + self.layout.heap_top),
-        ]
-        self._bytes = [(at, os.pread(self.file, end - at, at)) for at, end in spans]
 
     def restore(self):
         """Make it sound again."""

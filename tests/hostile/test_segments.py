@@ -16,7 +16,7 @@ SEED = random.SystemRandom().getrandbits(32)
 
 def test_a_slice_of_the_campaign(pool_directory):
     print(f"seed {SEED}")
-    done, every, failures = segments.campaign(str(pool_directory), 300, SEED)
+    done, every, failures = segments.campaign(str(pool_directory), 120, SEED)
     assert not failures, f"seed {SEED}, {done} rounds of {every}:\n" + "\n".join(failures)
 
 
@@ -67,7 +67,7 @@ def must_be_found(path):
         pool.put(1)
 
 
-WILD = [1 << 20, 1 << 31, 0xFFFFFFFE, 65535, 60_000]
+WILD = [1 << 31, 0xFFFFFFFE, 60_000]
 
 
 @pytest.mark.parametrize("index", WILD)
@@ -77,9 +77,7 @@ def test_free_lists_that_lead_outside(specimen, index):
 
 @pytest.mark.parametrize("link", [2, 3])
 def test_free_lists_that_are_rings(specimen, link):
-    rings = [
-        change("ring", entry(specimen, i) + 112 + 4 * link, i) for _, i in free_lists(specimen)
-    ]
+    rings = [change("ring", entry(specimen, i) + 112 + 4 * link, i) for _, i in free_lists(specimen)]
     assert found(specimen, *rings)
 
 
@@ -94,7 +92,7 @@ def test_links_of_blocks_that_lead_outside(specimen, link, index):
 
 
 @pytest.mark.parametrize("field", [80, 88], ids=["offset", "size"])
-@pytest.mark.parametrize("value", [0, 1, 63, 1 << 24, 1 << 40, (1 << 64) - 64, 1 << 63])
+@pytest.mark.parametrize("value", [0, 63, 1 << 24, 1 << 40, (1 << 64) - 64])
 def test_free_spans_with_impossible_places(specimen, field, value):
     spans = [b.index for b in specimen.layout.blocks if b.state == 1]
     changes = [change("span", entry(specimen, i) + field, value, 8) for i in spans]
@@ -104,7 +102,7 @@ def test_free_spans_with_impossible_places(specimen, field, value):
 
 
 @pytest.mark.parametrize("field", [80, 88], ids=["offset", "size"])
-@pytest.mark.parametrize("value", [1 << 24, 1 << 40, (1 << 64) - 64, 1 << 63])
+@pytest.mark.parametrize("value", [1 << 24, (1 << 64) - 64])
 def test_live_blocks_with_impossible_places(specimen, field, value):
     live = [b.index for b in specimen.layout.blocks if b.state == 2]
     assert found(specimen, *(change("block", entry(specimen, i) + field, value, 8) for i in live))
@@ -180,9 +178,9 @@ def must_work(path):
         assert pool.validate() == []
 
 
-@pytest.mark.parametrize("state", [1, 2, 3, 7, 1 << 31])
+@pytest.mark.parametrize("state", [1, 2, 3, 1 << 31])
 def test_rows_of_processes_that_never_were(specimen, state):
-    for intent in (0, 1, 2, 3, 4, 99):
+    for intent in (0, 2, 4, 99):
         changes = [change("rows_used", 148, 8)]
         for row in range(8):
             at = specimen.layout.rows + row * segments.ROW
@@ -192,17 +190,15 @@ def test_rows_of_processes_that_never_were(specimen, state):
             assert specimen.round(changes, in_use) is None
 
 
-@pytest.mark.parametrize(
-    "field", [72, 80, 136, 144, 152, 160], ids="tail seen_head head seen_tail floor done".split()
-)
-@pytest.mark.parametrize("value", [1, 1 << 32, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("field", [72, 80, 136, 144, 152, 160], ids="tail seen_head head seen_tail floor done".split())
+@pytest.mark.parametrize("value", [1 << 32, (1 << 64) - 1])
 def test_ends_of_a_queue(specimen, field, value):
     body = specimen.layout.bodies(1)[0].offset
     for in_use in (False, True):
         assert specimen.round([change("queue", body + field, value, 8)], in_use) is None
 
 
-@pytest.mark.parametrize("value", [1, 2, 1 << 20, 1 << 32, 1 << 62, (1 << 64) - 1])
+@pytest.mark.parametrize("value", [1, 1 << 32, (1 << 64) - 1])
 def test_heads_and_stamps_of_streams(specimen, value):
     """A stamp that lies beyond the head would let a reader look for ever."""
     for body in specimen.layout.bodies(3):
@@ -235,17 +231,13 @@ def test_extents_that_are_not_what_the_bitmap_says(specimen, bits):
         assert os.fstat(specimen.file).st_blocks * 512 >= 16 << 20
 
 
-@pytest.mark.parametrize(
-    "cells", [(0, 0, 0xFFFFFFFF), (0, 8, 0xFFFFFFFF), (4, 8, 1), (1 << 31, 8, 2)]
-)
+@pytest.mark.parametrize("cells", [(0, 0, 0xFFFFFFFF), (0, 8, 0xFFFFFFFF), (4, 8, 1), (1 << 31, 8, 2)])
 def test_reference_cells_outside_of_their_block(specimen, cells):
     changes = []
     for block in specimen.layout.blocks:
         if block.state == 2 and block.kind != 2:
             changes.append(
-                segments.Change(
-                    "cells", entry(specimen, block.index) + 100, struct.pack("<3I", *cells)
-                )
+                segments.Change("cells", entry(specimen, block.index) + 100, struct.pack("<3I", *cells))
             )
     assert found(specimen, *changes)
 
@@ -253,9 +245,7 @@ def test_reference_cells_outside_of_their_block(specimen, cells):
 # ---------------------------------------------------------------------------- cut short, and grown
 
 
-@pytest.mark.parametrize(
-    "end", ["-1", "-4096", "0", "1", "4095", "4096", "heap", "+1", "+4096", "+1G"]
-)
+@pytest.mark.parametrize("end", ["-1", "-4096", "0", "1", "4095", "4096", "heap", "+1", "+4096", "+1G"])
 def test_a_file_of_another_length_is_refused(specimen, end):
     lengths = {"heap": specimen.layout.heap, "+1G": specimen.size + (1 << 30)}
     length = lengths.get(end, int(end) if end.isdigit() else None)
