@@ -104,7 +104,7 @@ san: $(VENV)/.installed-test ## The native tests and the tests of hostile input,
 	$(SANITIZER_OPTIONS) PYTHONPATH=$(CURDIR)/build/san/site PYTHONMALLOC=malloc LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
 	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" tests/hostile tests/unit tests/property $(ARGS)
 # Leaks: the interpreter never frees all it has. Private memory that a wild number asks for is refused, not fatal.
-SANITIZER_OPTIONS = ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
+SANITIZER_OPTIONS = ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
 
 tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, under TSan
 	$(SANITIZED_CMAKE) -B build/tsan -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_SANITIZE=thread

@@ -1,9 +1,12 @@
-// Anything may stand in a segment: a pool is spoilt, one word at a time and at random, and then used. Every round ends in a status; a signal or a
-// hang is a bug. A pool that was found corrupt stays refused.
+// Anything may stand in a segment: a pool is spoilt, one word at a time and at random, and then
+// used. Every round ends in a status; a signal or a hang is a bug. A pool that was found corrupt
+// stays refused.
 //
-//   hostile_test [rounds] [seed]     rounds 0: every directed mutation once, and as many random ones
+//   hostile_test [rounds] [seed]     rounds 0: every directed mutation once, and as many random
+//   ones
 //
-// Rounds run in children with an alarm. Half of them spoil the file before it is opened, half while it is in use.
+// Rounds run in children with an alarm. Half of them spoil the file before it is opened, half while
+// it is in use.
 #include <algorithm>
 #include <cstring>
 #include <ctime>
@@ -37,7 +40,8 @@ struct Change {
     u64 value;
 };
 
-// ---- a sound pool ---------------------------------------------------------------------------------------------------------
+// ---- a sound pool
+// ---------------------------------------------------------------------------------------------------------
 
 Allocated block_of(Member& m, u64 bytes, u8 flags = 0) {
     Stubborn wait;
@@ -57,7 +61,8 @@ Message text(const char* of = "hello") {
     return msg;
 }
 
-// Everything that can lie in a pool, its free lists not trivial. Where it lies: the regions worth spoiling.
+// Everything that can lie in a pool, its free lists not trivial. Where it lies: the regions worth
+// spoiling.
 std::vector<Region> furnish(Member& m) {
     Stubborn wait;
     std::vector<Region> regions;
@@ -67,7 +72,8 @@ std::vector<Region> furnish(Member& m) {
         regions.push_back({name, m.geo().heap_off + info.offset, std::min(length, info.length)});
     };
     std::vector<Allocated> gaps;
-    for (u64 bytes : {100, 5000, 100, 300, 90'000, 100, 5000, 64}) gaps.push_back(block_of(m, bytes));
+    for (u64 bytes : {100, 5000, 100, 300, 90'000, 100, 5000, 64})
+        gaps.push_back(block_of(m, bytes));
 
     Handle h = 0;
     CHECK(Queue::create(m, 200, 0, wait, h) == Status::ok);
@@ -83,10 +89,12 @@ std::vector<Region> furnish(Member& m) {
     body("queue body", h, 256 + 40);
     BlockInfo info;
     CHECK(inspect(m, handle_index(h), info) == Status::ok);
-    body("queue chunk", reinterpret_cast<shm_atomic<u64>*>(info.data + 256)->load(), 4 * sizeof(Slot));
+    body("queue chunk", reinterpret_cast<shm_atomic<u64>*>(info.data + 256)->load(),
+         4 * sizeof(Slot));
     drop(m, handle_index(h), wait);
 
-    for (StreamPolicy policy : {StreamPolicy::lossy, StreamPolicy::lossless, StreamPolicy::latest}) {
+    for (StreamPolicy policy :
+         {StreamPolicy::lossy, StreamPolicy::lossless, StreamPolicy::latest}) {
         const char* names[] = {"lossy", "lossless", "latest"};
         CHECK(Stream::create(m, 4, policy, wait, h) == Status::ok);
         Stream stream;
@@ -116,13 +124,17 @@ std::vector<Region> furnish(Member& m) {
     declare_cells(m, parent.index, 0, 8, 2);
     CHECK(swap_cell(m, cells[0], 0, handle_of(m, child.index)) == Status::ok);
     name_block(m, NameKind::object, "parent", handle_of(m, parent.index));
-    for (int i = 0; i < 8; ++i) name_block(m, NameKind::object, ("name" + std::to_string(i)).c_str(), handle_of(m, child.index));
+    for (int i = 0; i < 8; ++i)
+        name_block(m, NameKind::object, ("name" + std::to_string(i)).c_str(),
+                   handle_of(m, child.index));
     CHECK(directory::erase(m, NameKind::object, "name3", wait) == Status::ok);
     drop(m, parent.index, wait);
     drop(m, child.index, wait);
-    for (std::size_t i = 0; i < gaps.size(); i += 2) drop(m, gaps[i].index, wait);
+    for (std::size_t i = 0; i < gaps.size(); i += 2)
+        drop(m, gaps[i].index, wait);
     for (std::size_t i = 1; i < gaps.size(); i += 2) {
-        name_block(m, NameKind::array, ("gap" + std::to_string(i)).c_str(), handle_of(m, gaps[i].index));
+        name_block(m, NameKind::array, ("gap" + std::to_string(i)).c_str(),
+                   handle_of(m, gaps[i].index));
         drop(m, gaps[i].index, wait);
     }
 
@@ -133,32 +145,41 @@ std::vector<Region> furnish(Member& m) {
     for (u32 first = 0; first < kFirstLevels; ++first)
         for (u32 second = 0; second < kSecondLevels; ++second)
             if (m.heads().heads[first][second].load() != kNil)
-                regions.push_back({"heap index", g.heads_off + offsetof(HeapIndex, heads) + (u64{first} * kSecondLevels + second) * 4, 4});
+                regions.push_back({"heap index",
+                                   g.heads_off + offsetof(HeapIndex, heads) +
+                                       (u64{first} * kSecondLevels + second) * 4,
+                                   4});
     for (u32 b = 0; b < kBuckets; ++b)
-        if (m.at<shm_atomic<u32>>(g.buckets_off + u64{b} * 4).load() != 0) regions.push_back({"name buckets", g.buckets_off + u64{b} * 4, 4});
+        if (m.at<shm_atomic<u32>>(g.buckets_off + u64{b} * 4).load() != 0)
+            regions.push_back({"name buckets", g.buckets_off + u64{b} * 4, 4});
     regions.push_back({"extents", g.extents_off, 16});
-    for (u32 i = 0; i < 12; ++i) regions.push_back({"name entries", g.names_off + u64{i} * sizeof(NameEntry), 48});
+    for (u32 i = 0; i < 12; ++i)
+        regions.push_back({"name entries", g.names_off + u64{i} * sizeof(NameEntry), 48});
     regions.push_back({"blocks", g.blocks_off, u64{m.header().blocks_top.load()} * sizeof(Block)});
     test::expect_sound(m, "before");
     return regions;
 }
 
-// ---- what is done to it ------------------------------------------------------------------------------------------------------
+// ---- what is done to it
+// ------------------------------------------------------------------------------------------------------
 
 std::vector<Change> directed(const std::vector<Region>& regions, int fd) {
     std::vector<Change> all;
     auto add = [&](const Region& r, u64 offset, u32 width) {
         u64 is = 0;
         CHECK(pread(fd, &is, width, static_cast<off_t>(offset)) == static_cast<ssize_t>(width));
-        const u64 mask = width == 8 ? ~u64{0} : (u64{1} << width * 8) - 1, sign = u64{1} << (width * 8 - 1);
-        for (u64 value : {u64{0}, u64{1}, u64{2}, mask, mask - 1, sign, sign - 1, is + 1, is - 1, is ^ sign, is << 1, is + 64, is - 64, u64{7}, u64{40'000'000}})
+        const u64 mask = width == 8 ? ~u64{0} : (u64{1} << width * 8) - 1,
+                  sign = u64{1} << (width * 8 - 1);
+        for (u64 value : {u64{0}, u64{1}, u64{2}, mask, mask - 1, sign, sign - 1, is + 1, is - 1,
+                          is ^ sign, is << 1, is + 64, is - 64, u64{7}, u64{40'000'000}})
             if ((value & mask) != is) all.push_back({r.name, offset, width, value & mask});
     };
     for (const Region& r : regions) {
         for (u64 at = 0; at + 4 <= r.length; at += 4) {
             add(r, r.offset + at, 4);
             if ((r.offset + at) % 8 == 0 && at + 8 <= r.length) add(r, r.offset + at, 8);
-            if (std::string_view(r.name) == "name entries" && at == 28) add(r, r.offset + at, 1), add(r, r.offset + at + 1, 1);
+            if (std::string_view(r.name) == "name entries" && at == 28)
+                add(r, r.offset + at, 1), add(r, r.offset + at + 1, 1);
         }
     }
     return all;
@@ -171,7 +192,8 @@ std::vector<Change> random_changes(const std::vector<Region>& regions, std::mt19
         // A kind of place first: there are many more buckets than headers.
         std::vector<std::string_view> kinds;
         for (const Region& each : regions)
-            if (std::find(kinds.begin(), kinds.end(), each.name) == kinds.end()) kinds.push_back(each.name);
+            if (std::find(kinds.begin(), kinds.end(), each.name) == kinds.end())
+                kinds.push_back(each.name);
         const std::string_view kind = kinds[random() % kinds.size()];
         std::vector<const Region*> of_kind;
         for (const Region& each : regions)
@@ -180,27 +202,34 @@ std::vector<Change> random_changes(const std::vector<Region>& regions, std::mt19
         const u32 width = r.length >= 8 && random() % 2 ? 8 : 4;
         const u64 offset = r.offset + random() % (r.length / width) * width;
         // Small numbers are indices that exist; others are wild, or wild in their upper half only.
-        const u64 values[] = {random() % 64, random(), random() % 64 << 32 | random() % 64, random() % (2 * kCapacity), random() >> random() % 64};
+        const u64 values[] = {random() % 64, random(), random() % 64 << 32 | random() % 64,
+                              random() % (2 * kCapacity), random() >> random() % 64};
         some.push_back({r.name, offset, width, values[random() % std::size(values)]});
     }
     return some;
 }
 
 void apply(int fd, const std::vector<Change>& changes) {
-    for (const Change& c : changes) CHECK(pwrite(fd, &c.value, c.width, static_cast<off_t>(c.offset)) == static_cast<ssize_t>(c.width));
+    for (const Change& c : changes)
+        CHECK(pwrite(fd, &c.value, c.width, static_cast<off_t>(c.offset)) ==
+              static_cast<ssize_t>(c.width));
 }
 
-// ---- use ---------------------------------------------------------------------------------------------------------------------
+// ---- use
+// ---------------------------------------------------------------------------------------------------------------------
 
 // Touches all of what a pool says is there: a wrong place is a fault.
 void read_block(Member& m, Handle h) {
     BlockInfo info;
     if (inspect(m, handle_index(h), info) != Status::ok || info.length == 0) return;
     const volatile unsigned char* data = info.data;
-    for (u64 at = 0; at < info.length; at += 4096) static_cast<void>(data[at]);
+    for (u64 at = 0; at < info.length; at += 4096)
+        static_cast<void>(data[at]);
     static_cast<void>(data[info.length - 1]);
 }
-void write_block(const Allocated& a, u64 bytes) { std::memset(a.data, 0x5a, bytes); }
+void write_block(const Allocated& a, u64 bytes) {
+    std::memset(a.data, 0x5a, bytes);
+}
 
 struct Opened {
     Queue queue;
@@ -209,7 +238,8 @@ struct Opened {
     Handle handles[5] = {};
     bool there[5] = {};
 };
-constexpr NameKind kKinds[] = {NameKind::queue, NameKind::stream, NameKind::stream, NameKind::stream, NameKind::frames};
+constexpr NameKind kKinds[] = {NameKind::queue, NameKind::stream, NameKind::stream,
+                               NameKind::stream, NameKind::frames};
 constexpr const char* kNames[] = {"queue", "lossy", "lossless", "latest", "frames"};
 
 void open_all(Member& m, Opened& o) {
@@ -217,7 +247,7 @@ void open_all(Member& m, Opened& o) {
     for (int i = 0; i < 5; ++i) {
         if (o.there[i]) continue;
         if (directory::find(m, kKinds[i], kNames[i], wait, o.handles[i]) != Status::ok) continue;
-        const Status s = i == 0 ? Queue::open(m, o.handles[0], o.queue)
+        const Status s = i == 0  ? Queue::open(m, o.handles[0], o.queue)
                          : i < 4 ? Stream::open(m, o.handles[i], o.streams[i - 1])
                                  : Frames::open(m, o.handles[4], o.frames);
         o.there[i] = s == Status::ok;
@@ -259,8 +289,10 @@ void use(Member& m, Opened& o) {
         u32 n = 0;
         Patience p(soon()), q(soon()), r(soon());
         o.queue.get_many(many, 100, n, p);
-        for (u32 i = 0; i < n; ++i) if (many[i].block != 0) drop(m, handle_index(many[i].block), wait);
-        for (auto& each : many) each = text();
+        for (u32 i = 0; i < n; ++i)
+            if (many[i].block != 0) drop(m, handle_index(many[i].block), wait);
+        for (auto& each : many)
+            each = text();
         o.queue.put_many(many, 100, n, q);
         for (int k = 0; k < 3; ++k) {
             Patience done(soon());
@@ -309,12 +341,15 @@ void use(Member& m, Opened& o) {
         directory::erase(m, item.kind, item.name, wait);
         drop(m, handle_index(h), wait);
     }
-    for (const Allocated& a : mine) drop(m, a.index, wait);
+    for (const Allocated& a : mine)
+        drop(m, a.index, wait);
     trim(m);
-    for (u64 h : {u64{0}, u64{1}, ~u64{0}, u64{5} << 32 | 3, u64{1} << 32 | 0x7fffffff, u64{1} << 32 | 2}) {
+    for (u64 h :
+         {u64{0}, u64{1}, ~u64{0}, u64{5} << 32 | 3, u64{1} << 32 | 0x7fffffff, u64{1} << 32 | 2}) {
         if (hold(m, h) == Status::ok) drop(m, handle_index(h), wait);
     }
-    for (int i = 0; i < 5; ++i) if (o.there[i]) drop(m, handle_index(o.handles[i]), wait);
+    for (int i = 0; i < 5; ++i)
+        if (o.there[i]) drop(m, handle_index(o.handles[i]), wait);
     validate(m);
 }
 
@@ -327,7 +362,9 @@ bool is_refused(Member& m, Opened& o) {
     Patience now(0);
     if (allocate(m, {.bytes = 100}, wait, a) != Status::corrupt) return false;
     if (directory::find(m, NameKind::object, "parent", wait, h) != Status::corrupt) return false;
-    if (o.there[0] && (o.queue.put(msg, now) != Status::corrupt || o.queue.get(msg, now) != Status::corrupt)) return false;
+    if (o.there[0] &&
+        (o.queue.put(msg, now) != Status::corrupt || o.queue.get(msg, now) != Status::corrupt))
+        return false;
     if (o.there[1] && o.streams[0].publish(msg, now) != Status::corrupt) return false;
     if (o.there[4] && o.frames.acquire(now, h) != Status::corrupt) return false;
     return m.check() != Status::ok;  // its version may be spoilt as well
@@ -337,7 +374,8 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
     const int fd = os::open_again(file);
     const off_t size = lseek(fd, 0, SEEK_END);
     if (!in_use) apply(fd, changes);
-    auto* base = static_cast<unsigned char*>(os::map_shared(fd, static_cast<std::size_t>(size), true));
+    auto* base =
+        static_cast<unsigned char*>(os::map_shared(fd, static_cast<std::size_t>(size), true));
     auto m = std::make_unique<Member>(base, static_cast<std::size_t>(size), fd);
     if (m->check() != Status::ok) return kRefused;
     if (reserve_marked(*m) != 0 || m->join() != Status::ok) return kRefused;
@@ -347,7 +385,8 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
         Message msg;
         Patience now(0);
         Stubborn wait;
-        if (o.queue.get(msg, now) == Status::ok && msg.block != 0) drop(*m, handle_index(msg.block), wait);
+        if (o.queue.get(msg, now) == Status::ok && msg.block != 0)
+            drop(*m, handle_index(msg.block), wait);
         apply(fd, changes);
     }
     use(*m, o);
@@ -357,19 +396,24 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
     return corrupt ? kFoundCorrupt : kSound;
 }
 
-// ---- the campaign ------------------------------------------------------------------------------------------------------------
+// ---- the campaign
+// ------------------------------------------------------------------------------------------------------------
 
 class Campaign {
   public:
-    explicit Campaign(unsigned seed) : random_(seed), file_(test::make_pool(kCapacity, kProcesses)) {
+    explicit Campaign(unsigned seed)
+        : random_(seed), file_(test::make_pool(kCapacity, kProcesses)) {
         auto m = test::join_pool(file_);
         regions_ = furnish(*m);
         const Geometry g = m->geo();
         const u64 heap_top = m->header().heap_top.load();
         m.reset();
-        for (auto [from, to] : {std::pair{u64{0}, g.names_off + 64 * kKiB}, {g.blocks_off, g.blocks_off + 64 * kKiB}, {g.heap_off, g.heap_off + heap_top}}) {
+        for (auto [from, to] : {std::pair{u64{0}, g.names_off + 64 * kKiB},
+                                {g.blocks_off, g.blocks_off + 64 * kKiB},
+                                {g.heap_off, g.heap_off + heap_top}}) {
             snapshot_.push_back({from, std::vector<unsigned char>(to - from)});
-            CHECK(pread(file_, snapshot_.back().bytes.data(), to - from, static_cast<off_t>(from)) == static_cast<ssize_t>(to - from));
+            CHECK(pread(file_, snapshot_.back().bytes.data(), to - from,
+                        static_cast<off_t>(from)) == static_cast<ssize_t>(to - from));
         }
         all_ = directed(regions_, file_);
         std::shuffle(all_.begin(), all_.end(), random_);
@@ -378,10 +422,15 @@ class Campaign {
     int run(u64 rounds) {
         const u64 half = rounds == 0 ? all_.size() : std::min<u64>(rounds / 2, all_.size());
         const u64 wild = rounds == 0 ? all_.size() : rounds - half;
-        for (u64 i = 0; i < half; ++i) one({all_[i]}, i % 2 != 0);
-        for (u64 i = 0; i < wild; ++i) one(random_changes(regions_, random_), i % 2 != 0);
-        std::printf("hostile: %lu directed of %zu, %lu random; sound %lu, refused %lu, found corrupt %lu, FAILED %lu\n", half, all_.size(), wild,
-                    counts_[kSound], counts_[kRefused], counts_[kFoundCorrupt], failed_);
+        for (u64 i = 0; i < half; ++i)
+            one({all_[i]}, i % 2 != 0);
+        for (u64 i = 0; i < wild; ++i)
+            one(random_changes(regions_, random_), i % 2 != 0);
+        std::printf(
+            "hostile: %lu directed of %zu, %lu random; sound %lu, refused %lu, found corrupt %lu, "
+            "FAILED %lu\n",
+            half, all_.size(), wild, counts_[kSound], counts_[kRefused], counts_[kFoundCorrupt],
+            failed_);
         return failed_ == 0 ? 0 : 1;
     }
 
@@ -394,7 +443,9 @@ class Campaign {
     void restore() {
         const Geometry g = geometry(kCapacity, kProcesses);
         CHECK(os::punch(file_, 0, g.file_size) == 0);
-        for (const Part& p : snapshot_) CHECK(pwrite(file_, p.bytes.data(), p.bytes.size(), static_cast<off_t>(p.offset)) == static_cast<ssize_t>(p.bytes.size()));
+        for (const Part& p : snapshot_)
+            CHECK(pwrite(file_, p.bytes.data(), p.bytes.size(), static_cast<off_t>(p.offset)) ==
+                  static_cast<ssize_t>(p.bytes.size()));
     }
 
     void one(const std::vector<Change>& changes, bool in_use) {
@@ -407,14 +458,19 @@ class Campaign {
         }
         int status = 0;
         CHECK(waitpid(child, &status, 0) == child);
-        if (WIFEXITED(status) && WEXITSTATUS(status) != kBroken && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) >= kRefused)) {
+        if (WIFEXITED(status) && WEXITSTATUS(status) != kBroken &&
+            (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) >= kRefused)) {
             ++counts_[WEXITSTATUS(status)];
             return;
         }
         if (++failed_ > 40) return;
-        const char* what = !WIFSIGNALED(status) ? "a corrupt pool was not refused" : WTERMSIG(status) == SIGALRM ? "hang" : strsignal(WTERMSIG(status));
+        const char* what = !WIFSIGNALED(status)          ? "a corrupt pool was not refused"
+                           : WTERMSIG(status) == SIGALRM ? "hang"
+                                                         : strsignal(WTERMSIG(status));
         std::fprintf(stderr, "%s, %s:", what, in_use ? "spoilt in use" : "spoilt before");
-        for (const Change& c : changes) std::fprintf(stderr, " [%s +%#lx u%u := %#lx]", c.where, c.offset - start_of(c), c.width * 8, c.value);
+        for (const Change& c : changes)
+            std::fprintf(stderr, " [%s +%#lx u%u := %#lx]", c.where, c.offset - start_of(c),
+                         c.width * 8, c.value);
         std::fprintf(stderr, "\n");
     }
     u64 start_of(const Change& c) const {
@@ -436,7 +492,8 @@ class Campaign {
 
 int main(int argc, char** argv) {
     const u64 rounds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 2000;
-    const unsigned seed = argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)) : static_cast<unsigned>(std::time(nullptr));
+    const unsigned seed = argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10))
+                                   : static_cast<unsigned>(std::time(nullptr));
     std::printf("hostile: seed %u\n", seed);
     std::fflush(stdout);
     return Campaign(seed).run(rounds);

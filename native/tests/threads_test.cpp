@@ -1,8 +1,11 @@
-// The threads of one process on one member and one mapping, at everything at once. Made for ThreadSanitizer (make tsan), and true without it.
+// The threads of one process on one member and one mapping, at everything at once. Made for
+// ThreadSanitizer (make tsan), and true without it.
 //
-// What TSan does not see: it knows no fences (`fence()`, the release and acquire fences around a stream's stamp), so it takes the bytes that those
-// order for unordered. They are read and written by relaxed atomics (copy_in_racy, copy_out_racy), which is no race for it either way; that a torn
-// message is thrown away is checked here by content. Nor does it see other processes: another mapping is another address.
+// What TSan does not see: it knows no fences (`fence()`, the release and acquire fences around a
+// stream's stamp), so it takes the bytes that those order for unordered. They are read and written
+// by relaxed atomics (copy_in_racy, copy_out_racy), which is no race for it either way; that a torn
+// message is thrown away is checked here by content. Nor does it see other processes: another
+// mapping is another address.
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -28,7 +31,8 @@ struct Soon final : Patience {
 };
 
 void fill(unsigned char* to, u64 bytes, u64 mark) {
-    for (u64 i = 0; i + 8 <= bytes; i += 8) std::memcpy(to + i, &mark, 8);
+    for (u64 i = 0; i + 8 <= bytes; i += 8)
+        std::memcpy(to + i, &mark, 8);
 }
 u64 check_mark(const unsigned char* from, u64 bytes) {
     u64 first = 0, here = 0;
@@ -64,7 +68,8 @@ void take_message(Member& m, const Message& msg) {
     const u64 mark = check_mark(msg.bytes, 64);
     if (msg.block != 0) {
         BlockInfo info;
-        CHECK(inspect(m, handle_index(msg.block), info) == Status::ok && info.length == kBlockBytes);
+        CHECK(inspect(m, handle_index(msg.block), info) == Status::ok &&
+              info.length == kBlockBytes);
         CHECK(check_mark(info.data, kBlockBytes) == mark);
     }
     let_go(m, msg);
@@ -91,9 +96,11 @@ void getter(Member& m, Queue& q, u64 seed) {
         const Status s = random() % 2 ? q.get(msgs[0], p) : q.get_many(msgs, 8, n, p);
         CHECK(s == Status::ok || s == Status::timed_out);
         if (s != Status::ok) continue;
-        for (u32 i = 0; i < std::max(n, 1u); ++i) take_message(m, msgs[i]);
+        for (u32 i = 0; i < std::max(n, 1u); ++i)
+            take_message(m, msgs[i]);
         Stubborn wait;
-        for (u32 i = 0; i < std::max(n, 1u); ++i) CHECK(q.task_done(wait) == Status::ok);
+        for (u32 i = 0; i < std::max(n, 1u); ++i)
+            CHECK(q.task_done(wait) == Status::ok);
     }
 }
 void publisher(Member& m, Stream& stream, u64 seed) {
@@ -151,7 +158,8 @@ void namer(Member& m, u64 seed) {
                 Allocated a;
                 if (allocate(m, {.bytes = kBlockBytes}, wait, a) != Status::ok) break;
                 fill(a.data, kBlockBytes, random());
-                const Status s = directory::set(m, NameKind::object, name, handle_of(m, a.index), random() % 2, wait, h);
+                const Status s = directory::set(m, NameKind::object, name, handle_of(m, a.index),
+                                                random() % 2, wait, h);
                 CHECK(s == Status::ok || s == Status::exists);
                 if (s == Status::exists) drop(m, handle_index(h), wait);
                 drop(m, a.index, wait);
@@ -205,12 +213,14 @@ int main(int argc, char** argv) {
     Queue queue;
     Stream streams[3];
     Frames frames;
-    CHECK(Queue::create(m, 100, 0, wait, h[0]) == Status::ok && Queue::open(m, h[0], queue) == Status::ok);
+    CHECK(Queue::create(m, 100, 0, wait, h[0]) == Status::ok &&
+          Queue::open(m, h[0], queue) == Status::ok);
     for (u32 i = 0; i < 3; ++i) {
         CHECK(Stream::create(m, 4, static_cast<StreamPolicy>(i), wait, h[i + 1]) == Status::ok);
         CHECK(Stream::open(m, h[i + 1], streams[i]) == Status::ok);
     }
-    CHECK(Frames::create(m, 3, 1000, "", 0, wait, h[4]) == Status::ok && Frames::open(m, h[4], frames) == Status::ok);
+    CHECK(Frames::create(m, 3, 1000, "", 0, wait, h[4]) == Status::ok &&
+          Frames::open(m, h[4], frames) == Status::ok);
 
     std::vector<std::thread> threads;
     for (u64 i = 0; i < 2; ++i) {
@@ -227,11 +237,13 @@ int main(int argc, char** argv) {
     }
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
     over = true;
-    for (auto& t : threads) t.join();
+    for (auto& t : threads)
+        t.join();
     CHECK(!m.corrupt());
     test::expect_sound(m, "after the threads");
     CHECK(queue.unfinished() == queue.size());
     std::printf("threads: %zu threads, %lu messages\n", threads.size(), moved.load());
-    for (Handle each : h) drop(m, handle_index(each), wait);
+    for (Handle each : h)
+        drop(m, handle_index(each), wait);
     return 0;
 }

@@ -146,7 +146,7 @@ def _checked(handle: object) -> PoolHandle:
     """Refuse what is no handle: it came in a pickle, which may have been damaged on its way."""
     match handle:
         case (bytes() as identity, str() as path, bool() as default) if (
-            len(identity) == _ID_BYTES and "\0" not in path and (not path or os.path.isabs(path))
+            len(identity) == _ID_BYTES and "\0" not in path and (not path or path[0] == "/")
         ):
             return identity, path, default
     raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")

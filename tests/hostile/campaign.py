@@ -20,7 +20,7 @@ def main():
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
     print(f"seed {seed}", flush=True)
     failed = 0
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="onecopy-fuzz-") as directory:  # noqa: S108 - its own
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="onecopy-fuzz-") as directory:
         os.environ["ONECOPY_DIR"] = directory
         for name, run in (("segments", segments.campaign), ("messages", messages.campaign)):
             start = time.monotonic()

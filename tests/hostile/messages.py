@@ -1,4 +1,4 @@
-"""Spoilt messages: in the slots of queues, in the blocks of objects, and handles that lead astray."""
+"""Spoilt messages, in queues and in the blocks of objects; and handles that lead astray."""
 
 from __future__ import annotations
 
@@ -152,8 +152,19 @@ def spoil(data, numbers):
         before = int.from_bytes(data[at : at + width], "little")
         top = 1 << 8 * width
         value = numbers.choice(
-            [0, 1, top - 1, top >> 1, (top >> 1) - 1, before + 1, before - 1, before << 1]
-            + [numbers.randrange(top), numbers.randrange(20), 1 << 20]
+            [
+                0,
+                1,
+                top - 1,
+                top >> 1,
+                (top >> 1) - 1,
+                before + 1,
+                before - 1,
+                before << 1,
+                numbers.randrange(top),
+                numbers.randrange(20),
+                1 << 20,
+            ]
         )
         data[at : at + width] = (value % top).to_bytes(width, "little")
     return bytes(data)

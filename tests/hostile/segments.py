@@ -302,7 +302,7 @@ def use(pool):
     for name in ("array", "new", "frame"):
         attempt(pool.__setitem__, name, np.arange(10))
         attempt(pool.__delitem__, name)
-    attempt(lambda: pool.member.trim())
+    attempt(pool.member.trim)
     attempt(pool.validate)
 
 

@@ -76,7 +76,7 @@ def put_rendezvous_to_nowhere(path):
 def put_rendezvous_to_ourselves(path):
     """A line that names a descriptor of a live process that is no pool."""
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    namespace = os.stat("/proc/self/ns/pid").st_ino
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
     lines = "".join(f"{os.getpid()} {fd} {start} {namespace}\n" for fd in range(8))
     path.write_text("onecopy-memfd 1 " + "0" * 32 + "\n" + lines)
 
@@ -91,7 +91,9 @@ def state_of(directory):
     state = {}
     for path in sorted(directory.rglob("*")):
         there = path.lstat()
-        data = path.read_bytes() if stat.S_ISREG(there.st_mode) and there.st_size < 1 << 16 else None
+        data = (
+            path.read_bytes() if stat.S_ISREG(there.st_mode) and there.st_size < 1 << 16 else None
+        )
         state[str(path)] = (there.st_mode, there.st_uid, there.st_ino, there.st_size, data)
     return state
 
@@ -136,7 +138,7 @@ def clear(directory):
 
 @pytest.mark.parametrize("put", [put_rendezvous_to_nowhere, put_rendezvous_to_ourselves])
 def test_a_rendezvous_that_leads_nowhere_is_no_pool(pool_directory, put):
-    """A line of another PID namespace may be true: that one is left. The other is of no use to anybody."""
+    """A line of another PID namespace may be true: that file is left."""
     put(pool_directory / "camera.pool")
     with pytest.raises((oc.PoolNotFound, PermissionError)):
         oc.Pool.open("camera")
@@ -210,7 +212,9 @@ def test_a_directory_that_is_none(tmp_path, monkeypatch, kind):
         oc.Pool.open("camera")
 
 
-@pytest.mark.parametrize("name", ["..", ".", "", "a\0b", "\0", "x" * 300, ".onecopy-new-0", "a/../b"])
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "a\0b", "\0", "x" * 300, ".onecopy-new-0", "a/../b"]
+)
 def test_names_that_lead_elsewhere_are_refused_by_the_core(pool_directory, name):
     """The Python layer refuses most of them earlier; a pickled handle gets this far."""
     from onecopy import _native

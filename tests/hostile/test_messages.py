@@ -142,9 +142,9 @@ def wrong_pools(handle):
         path + "/",
         path + "\0",
         os.devnull,
-        "/tmp",
+        "/proc",
         "/" + "x" * 5000,
-    ):  # noqa: S108 - it is not used
+    ):
         for who in (flipped, bytes(16), b"short", None):
             yield who, where, default
     yield identity, 7, default
@@ -186,7 +186,7 @@ def test_numbers_that_were_never_handles(pool, number):
 def spoilt_pickles(seed):
     numbers = random.Random(seed)  # noqa: S311 - reproducible
     with oc.Pool.create(size="16MiB") as pool:
-        # Not of a shared array: in its pickle is a dtype, whose own unpickling can be made to crash numpy.
+        # Not of a shared array: its pickle has a dtype, and a spoilt dtype crashes numpy itself.
         for original in (pool.put([1, 2]), pool.queue(), pool.stream(), pool):
             data = pickle.dumps(original)
             for _ in range(2000):

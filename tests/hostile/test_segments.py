@@ -77,7 +77,9 @@ def test_free_lists_that_lead_outside(specimen, index):
 
 @pytest.mark.parametrize("link", [2, 3])
 def test_free_lists_that_are_rings(specimen, link):
-    rings = [change("ring", entry(specimen, i) + 112 + 4 * link, i) for _, i in free_lists(specimen)]
+    rings = [
+        change("ring", entry(specimen, i) + 112 + 4 * link, i) for _, i in free_lists(specimen)
+    ]
     assert found(specimen, *rings)
 
 
@@ -190,7 +192,11 @@ def test_rows_of_processes_that_never_were(specimen, state):
             assert specimen.round(changes, in_use) is None
 
 
-@pytest.mark.parametrize("field", [72, 80, 136, 144, 152, 160], ids="tail seen_head head seen_tail floor done".split())
+@pytest.mark.parametrize(
+    "field",
+    [72, 80, 136, 144, 152, 160],
+    ids=["tail", "seen_head", "head", "seen_tail", "floor", "done"],
+)
 @pytest.mark.parametrize("value", [1 << 32, (1 << 64) - 1])
 def test_ends_of_a_queue(specimen, field, value):
     body = specimen.layout.bodies(1)[0].offset
@@ -231,29 +237,33 @@ def test_extents_that_are_not_what_the_bitmap_says(specimen, bits):
         assert os.fstat(specimen.file).st_blocks * 512 >= 16 << 20
 
 
-@pytest.mark.parametrize("cells", [(0, 0, 0xFFFFFFFF), (0, 8, 0xFFFFFFFF), (4, 8, 1), (1 << 31, 8, 2)])
+@pytest.mark.parametrize(
+    "cells", [(0, 0, 0xFFFFFFFF), (0, 8, 0xFFFFFFFF), (4, 8, 1), (1 << 31, 8, 2)]
+)
 def test_reference_cells_outside_of_their_block(specimen, cells):
-    changes = []
-    for block in specimen.layout.blocks:
-        if block.state == 2 and block.kind != 2:
-            changes.append(
-                segments.Change("cells", entry(specimen, block.index) + 100, struct.pack("<3I", *cells))
-            )
+    data = struct.pack("<3I", *cells)
+    changes = [
+        segments.Change("cells", entry(specimen, block.index) + 100, data)
+        for block in specimen.layout.blocks
+        if block.state == 2 and block.kind != 2
+    ]
     assert found(specimen, *changes)
 
 
 # ---------------------------------------------------------------------------- cut short, and grown
 
 
-@pytest.mark.parametrize("end", ["-1", "-4096", "0", "1", "4095", "4096", "heap", "+1", "+4096", "+1G"])
+@pytest.mark.parametrize(
+    "end", ["-1", "-4096", "0", "1", "4095", "4096", "heap", "+1", "+4096", "+1G"]
+)
 def test_a_file_of_another_length_is_refused(specimen, end):
     lengths = {"heap": specimen.layout.heap, "+1G": specimen.size + (1 << 30)}
     length = lengths.get(end, int(end) if end.isdigit() else None)
     os.truncate(specimen.path, specimen.size + int(end) if length is None else length)
-    size = os.stat(specimen.path).st_size
+    size = os.fstat(specimen.file).st_size
     with pytest.raises(oc.PoolCorrupted):
         oc.Pool.open(specimen.path)
-    assert os.stat(specimen.path).st_size == size
+    assert os.fstat(specimen.file).st_size == size
 
 
 @pytest.mark.parametrize("cut", ["heap", "blocks", "names", "rows"])

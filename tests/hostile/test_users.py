@@ -7,6 +7,7 @@ import os
 import pickle
 import queue  # noqa: F401 - as above
 import struct
+from pathlib import Path
 
 import messages
 import numpy as np
@@ -133,10 +134,14 @@ def refused(path, error):
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
 def test_a_stranger_is_refused(shared, mode):
     assert segments.in_child(make, shared, mode) is None
-    before = os.stat(shared)
+    before = state_of(shared)
     assert as_nobody(refused, shared, PermissionError) is None
-    after = os.stat(shared)
-    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+    assert state_of(shared) == before
+
+
+def state_of(path):
+    there = Path(path).stat()
+    return there.st_ino, there.st_mode, there.st_size, there.st_mtime_ns
 
 
 @second_user
@@ -144,7 +149,7 @@ def test_a_stranger_cannot_look_into_a_directory(pool_directory):
     path = str(pool_directory / "shared.pool")
     assert segments.in_child(make, path, 0o666) is None
     assert as_nobody(refused, path, PermissionError) is None
-    os.unlink(path)
+    Path(path).unlink()
 
 
 @second_user
@@ -186,12 +191,12 @@ def test_a_pool_of_another_user(pool_directory, mode):
         assert segments.in_child(refused, path, PermissionError) is None
     else:
         assert segments.in_child(see_only_data, path) is None
-    os.unlink(path)
+    Path(path).unlink()
     other.rmdir()
 
 
 def set_flags(path, flags):
-    with open(path, "r+b") as file:
+    with Path(path).open("r+b") as file:
         file.seek(56)
         before = struct.unpack("<Q", file.read(8))[0]
         file.seek(56)
@@ -226,7 +231,7 @@ def test_a_flag_changed_while_it_is_open_changes_nothing(shared):
 def test_what_the_file_says_when_one_joins_is_what_counts(shared):
     with oc.Pool.create(shared, size="16MiB", persistent=True) as pool:
         pool["a"] = {"a": 1}
-        os.chmod(shared, 0o666)
+        Path(shared).chmod(0o666)
         assert pool["a"] == {"a": 1}
         if os.geteuid() == 0:  # the creator did not mean it
             assert as_nobody(refused, shared, PermissionError) is None
@@ -240,7 +245,10 @@ def is_not_unpickled(path):
 
 def test_a_dtype_that_was_read_in_a_trusted_pool_is_not_trusted_in_another(shared):
     """A cache of dtypes must not stand in for a check."""
-    with oc.Pool.create(size="16MiB") as mine, oc.Pool.create(shared, size="16MiB", mode=0o666) as theirs:
+    with (
+        oc.Pool.create(size="16MiB") as mine,
+        oc.Pool.create(shared, size="16MiB", mode=0o666) as theirs,
+    ):
         mine["a"] = np.zeros(3, UNITS)
         theirs["a"] = np.zeros(3, UNITS)
         assert mine["a"].dtype.metadata == {"unit": "m"}
