@@ -124,7 +124,9 @@ void offers_what_is_recycled(Hand& h) {
     stage().handle[1] = marked_block(h);
     CHECK(handle_index(stage().handle[1]) == handle_index(stage().handle[0]));
 }
-void drops_new_life(Hand& h) { let_go(h, handle_index(stage().handle[1])); }
+void drops_new_life(Hand& h) {
+    let_go(h, handle_index(stage().handle[1]));
+}
 void holds_offered(Hand& h) {
     const Status s = hold(h.m, stage().handle[0]);
     CHECK(s == Status::ok || s == Status::stale);
@@ -340,7 +342,9 @@ void collects(Hand& h) {
     collect_dead(h.m);
 }
 // Nothing of the dead is to be freed, so who sweeps does not wait for the heap's lock.
-void dead_with_nothing(Hand& h) { victim(h.m.fd, 0, nothing); }
+void dead_with_nothing(Hand& h) {
+    victim(h.m.fd, 0, nothing);
+}
 // Somebody died inside a put (a get), with its reference counted (its hold taken) and nothing
 // committed: the lock is its, and so is the open intent.
 void died_in_put(Hand& h) {
@@ -392,7 +396,8 @@ const Pair kPairs[] = {
     {"drop / hold", nothing, offers, drops_offered, nothing, holds_offered},
     {"hold / drop", nothing, nothing, holds_offered, offers, drops_offered},
     {"hold / drop, recycle", nothing, nothing, holds_offered, offers, drops_and_recycles},
-    {"hold the recycled / drop", nothing, nothing, holds_offered, offers_what_is_recycled, drops_new_life},
+    {"hold the recycled / drop", nothing, nothing, holds_offered, offers_what_is_recycled,
+     drops_new_life},
     {"drop / drop", survivor_offers, both_hold, drops_offered, both_hold, drops_offered},
     {"get / drop", nothing, nothing, takes_and_keeps, sends_and_keeps, drops_offered},
     {"drop / get", nothing, sends_and_keeps, drops_offered, nothing, takes_and_keeps},
@@ -410,6 +415,8 @@ const Pair kPairs[] = {
     {"acquire / return", [](Hand&) {}, nothing, acquires<0>, all_out, returns_one},
     {"acquire / hold the frame", nothing, knows_a_frame, acquires<0>, nothing, holds_frame},
     {"publish / read, lossy", full_ring<0>, nothing, publishes<0>, follows<0>, reads<0>},
+    {"publish / read the oldest, lossy", full_ring<0>, nothing, publishes<0>,
+     [](Hand& h) { follows<0>(h), publishes<0>(h); }, reads<0>},
     {"publish / read, lossless", full_ring<1>, nothing, publishes<1>, follows<1>, reads<1>},
     {"publish / read, latest", full_ring<2>, nothing, publishes<2>, follows<2>, reads<2>},
     {"publish / wait, lossy", full_ring<0>, nothing, publishes<0>, subscribe<0>, waits_for_one<0>},
