@@ -375,17 +375,26 @@ void leaves(Hand& h) {
     h.m.leave();
 }
 void forks(Hand& h) {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        // What the parent held is held by the child too, and intact.
+        // What the parent held is held by the child too, and intact after the parent has let go.
+        char go = 0;
+        CHECK(read(ends[0], &go, 1) == 1);
         scribble(h);
         verify_and_let_go(h);
         h.m.leave();
         _exit(0);
     }
+    verify_and_let_go(h);
+    scribble(h);
+    CHECK(write(ends[1], "", 1) == 1);
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(ends[0]);
+    close(ends[1]);
 }
 void ready_to_fork(Hand& h) {
     some_blocks(h);
