@@ -243,6 +243,7 @@ class Victims:
         self.before: Any = None
         self.after: Any = None
         self.last = 0
+        self._through = 0  # the last victim was killed by itself, after the operation
 
     def _die(self, step: int) -> tuple[int, int]:
         """Fork a victim and wait for its end; the step it died at (0: none), and all its steps."""
@@ -258,7 +259,7 @@ class Victims:
         os.close(all_ended)
         assert os.WIFSIGNALED(status), f"the victim failed, status {status}"
         assert os.WTERMSIG(status) == signal.SIGKILL, f"signal {os.WTERMSIG(status)}"
-        died_at, _place, steps, _ = struct.unpack("4Q", self._record[:32])
+        died_at, _place, steps, self._through = struct.unpack("4Q", self._record[:32])
         return died_at, steps
 
     def _be_the_victim(self, step: int) -> None:
@@ -272,7 +273,7 @@ class Victims:
                 kept = operation.act(at)  # noqa: F841 - it dies with it
                 steps = _native.crash_steps()
                 _native.crash_after(0)
-                self._record[16:24] = struct.pack("Q", steps)
+                self._record[16:32] = struct.pack("QQ", steps, 1)
         except BaseException:  # noqa: BLE001 - nothing may get back into pytest from here
             traceback.print_exc()
             sys.stderr.flush()
@@ -313,10 +314,10 @@ class Victims:
     def kill_at(self, step: int, again: bool) -> bool:
         """Have a victim die at a step. False: it was through before that."""
         self.operation.prepare(self.world)
-        died_at, steps = self._die(step)
+        died_at, _ = self._die(step)
         # It proves where it died: a kill that does not happen leaves both, or neither.
         if not self.operation.in_child:
-            assert (died_at != 0) != (steps != 0), (died_at, steps)
+            assert (died_at != 0) != self._through, (died_at, self._through)
         assert died_at in {0, step}
         if (step + len(self.operation.name)) % 3 == 0:
             self.world.second("use")  # before anybody has collected
