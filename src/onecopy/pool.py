@@ -345,10 +345,10 @@ class Pool(LockFactory, MutableMapping[str, Any]):
     def close(self) -> None:
         """Let go of the pool in this process.
 
-        Queues, locks and whatever else was made or opened by this object are let go of too, here and
-        not for others. Threads that wait in one go on waiting until they get what they wait for, or
-        their time is up. Arrays and references stay valid, and this process stays a member until the last of
-        them is gone. Closing twice does nothing.
+        Queues, locks and whatever else was made or opened by this object are let go of too, here
+        and not for others. Threads that wait in one go on waiting until they get what they wait
+        for, or their time is up. Arrays and references stay valid, and this process stays a member
+        until the last of them is gone. Closing twice does nothing.
         """
         if self._member is None:
             return
