@@ -113,11 +113,11 @@ struct OnDeath {
     // Calls it with the lock, the pid, and whether the lock is held for good. An exception is set
     // unless it was dealt with; `keep`: it is OwnerDied, so the lock stays held.
     Said tell(PyObject* lock, u32 pid, bool stays = true) const noexcept {
+        PyObject* type = error_class(Error::owner_died);  // before there is an exception
         PyObject* answer = PyObject_CallFunction(callable, "OIO", lock, static_cast<unsigned>(pid),
                                                  stays ? Py_True : Py_False);
         Py_XDECREF(answer);
         if (answer != nullptr) return Said::dealt_with;
-        PyObject* type = error_class(Error::owner_died);
         return type != nullptr && PyErr_ExceptionMatches(type) ? Said::keep : Said::failed;
     }
 };

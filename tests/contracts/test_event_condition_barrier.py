@@ -325,6 +325,92 @@ def test_condition_in_the_default_pool():
         assert lock.locked()
 
 
+def test_a_callback_that_fails_in_wait_leaves_the_lock_held_and_unrepaired(pool, start):
+    def fail(lock):
+        raise KeyError("no")
+
+    ready = pool.queue()
+    lock = pool.lock("x", on_owner_death=fail)
+    condition = pool.condition(None, lock)
+    report = []
+
+    def wait():
+        try:
+            with condition:
+                condition.wait()
+        except KeyError:
+            report.append(lock.locked())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting(condition, 1)
+    notifier = start("fork", notify_and_stay, condition, ready)
+    ready.get(timeout=LIMIT)
+    notifier.kill()
+    thread.join()
+    assert report == [False]  # `with` has released it
+    with pytest.warns(oc.OwnerDiedWarning):
+        pool.lock("x").acquire()
+    lock.release()
+
+
+def test_an_interruption_comes_before_a_death(pool, start):
+    class Stop(Exception):  # noqa: N818 - no error
+        pass
+
+    def stop(number, frame):
+        raise Stop
+
+    ready, seen = pool.queue(), []
+    lock = pool.lock(on_owner_death=seen.append)
+    condition = pool.condition(None, lock)
+    before = signal.signal(signal.SIGUSR1, stop)
+    main = threading.get_ident()
+
+    def interrupt():
+        waiting(condition, 1)
+        holder = start("fork", acquire_and_stay, condition, ready)
+        ready.get(timeout=LIMIT)
+        signal.pthread_kill(main, signal.SIGUSR1)
+        holder.kill()
+
+    thread = threading.Thread(target=interrupt)
+    try:
+        with condition:
+            thread.start()
+            with pytest.raises(Stop):
+                condition.wait()
+            assert lock._mine
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert len(seen) == 1
+
+
+def acquire_and_stay(condition, ready):
+    condition.acquire()
+    ready.put(None)
+    threading.Event().wait()
+
+
+def test_closing_a_pool_closes_the_lock_of_a_condition(pool_directory):
+    pool = oc.Pool.create(size="16MiB")
+    condition = pool.condition()
+    pool.close()
+    with pytest.raises(oc.OneCopyError, match="closed"):
+        condition.acquire()
+    assert list(pool_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [None, "c"])
+def test_what_cannot_be_the_lock_of_a_condition(name, pool):
+    pool.condition("c")
+    with pytest.raises(TypeError, match="Lock or RLock"):
+        pool.condition(name, threading.Lock())
+    with pytest.raises(TypeError, match="Lock or RLock"):
+        oc.Condition(threading.Lock())
+
+
 # ----------------------------------------------------------------------------------------- Barrier
 
 
@@ -444,6 +530,16 @@ def test_a_death_breaks_the_barrier_and_is_named(pool, start, method):
     assert [child.wait() for child in running] == [0, 0, 0]
     assert sorted(answers.get_many(3)) == [0, 1, 2]
     assert pool.validate() == []
+
+
+def test_the_last_to_come_does_not_pass_with_the_dead(pool, start):
+    """Nobody has looked yet: it asks itself."""
+    barrier, answers = pool.barrier(None, 2), pool.queue()
+    victim = start("fork", pass_barrier, barrier, answers)
+    eventually(lambda: barrier.n_waiting == 1, "the victim to wait")
+    victim.kill()
+    with pytest.raises(threading.BrokenBarrierError, match=f"process {victim.pid} died"):
+        barrier.wait()
 
 
 def die_in_action(barrier_name, pool, ready):

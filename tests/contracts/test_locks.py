@@ -413,3 +413,63 @@ def test_a_lock_in_a_message(pool, start, method):
 
 def try_what_comes(queue, answers):
     answers.put(queue.get(timeout=LIMIT)["lock"].acquire(False))
+
+
+def acquire_and_report(lock, report):
+    try:
+        report.append(lock.acquire())
+    except oc.OneCopyError as error:
+        report.append(error)
+
+
+def asleep_in(native):
+    with open(f"/proc/self/task/{native}/stat") as stat:  # noqa: PTH123 - short
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.mark.parametrize("kind", ["lock", "rlock"])
+def test_a_pool_that_is_closed_while_a_thread_waits(kind, pool, pool_directory):
+    """The thread has nothing when it comes back, and nobody is told of a death."""
+    mine = oc.Pool.open(pool.name)
+    lock, held = getattr(mine, kind)("x"), getattr(pool, kind)("x")
+    held.acquire()
+    report = []
+    thread = threading.Thread(target=acquire_and_report, args=(lock, report))
+    thread.start()
+    eventually(lambda: asleep_in(thread.native_id), "the thread to wait")
+    mine.close()
+    held.release()
+    thread.join()
+    assert "closed in this process" in str(report[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert held.acquire(False)
+    held.release()
+
+
+@pytest.mark.parametrize("cls", [oc.Lock, oc.RLock])
+def test_an_object_that_was_never_made(cls):
+    class Unmade(cls):
+        def __init__(self):
+            pass
+
+    for act in ("acquire", "__enter__"):
+        with pytest.raises(TypeError, match="__init__"):
+            getattr(Unmade(), act)()
+
+
+def test_a_policy_that_refers_to_the_lock_is_garbage_in_the_end(pool):
+    class Keeper:
+        def __init__(self):
+            self.lock = pool.lock(on_owner_death=self.repair)
+            self.rw = pool.rwlock(on_owner_death=self.repair)
+            self.sides = self.rw.read(), self.rw.write()
+
+        def repair(self, lock):
+            pass
+
+    before = pool.stats().structures
+    Keeper()
+    assert pool.stats().structures > before
+    gc.collect()
+    assert pool.stats().structures == before

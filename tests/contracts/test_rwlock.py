@@ -422,3 +422,77 @@ def test_by_name_and_by_handle(pool):
     with pytest.raises(ValueError, match="'writer', 'reader', 'fair'"):
         pool.rwlock("y", "nobody")
     assert oc.RWLock().prefer == "writer"
+
+
+def test_the_time_of_a_side_is_that_of_its_acquire(rw, pool, start):
+    ready = pool.queue()
+    start("fork", write_and_stay, rw, ready)
+    ready.get(timeout=LIMIT)
+    assert rw.read(timeout=0.01).acquire() is False
+    assert rw.write(timeout=0.01).acquire() is False
+    with pytest.raises(TimeoutError, match="at once"), rw.read(timeout=-1):
+        pass
+
+
+def test_a_promise_to_dead_readers_is_not_kept_for_ever(pool, start):
+    rw, ready = pool.rwlock(None, "fair"), pool.queue()
+    with rw.write():
+        reader = start("fork", read_once, rw, ready)
+        ready.get(timeout=LIMIT)
+        eventually(lambda: asleep(reader.pid), "the reader to wait")
+        reader.kill()
+    for _ in range(3):
+        assert rw.write().acquire(block=False)
+        rw.write().release()
+
+
+def try_to_read(rw, log, stop):
+    while not stop.is_set():
+        try:
+            if rw.read().acquire(block=False):
+                log.append("read")
+                rw.read().release()
+        except oc.OwnerDied:
+            log.append("refused")
+
+
+def test_nobody_reads_before_somebody_was_told(rw, pool, start):
+    """Also while readers come and go all the time, and a writer takes over."""
+    for turn in range(10):
+        mine = pool.rwlock("it", on_owner_death="raise")
+        kill_a_writer(rw, pool, start)
+        log, stop = [], threading.Event()
+        threads = [threading.Thread(target=try_to_read, args=(mine, log, stop)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with pytest.raises(oc.OwnerDied):
+            mine.write().acquire(timeout=LIMIT)
+        assert "read" not in log, f"turn {turn}"
+        stop.set()
+        for thread in threads:
+            thread.join()
+        mine.write().release()
+
+
+def test_readers_are_told_that_they_have_nothing(pool, start):
+    rw = pool.rwlock("x", on_owner_death="raise")
+    kill_a_writer(rw, pool, start)
+    with pytest.raises(oc.OwnerDied, match="cannot be read before a process has taken the lock"):
+        rw.read().acquire()
+    with pytest.raises(oc.OwnerDied, match="then release the lock"):
+        rw.write().acquire()
+    rw.write().release()
+
+
+def test_many_locks_at_a_time(pool):
+    locks = [pool.rwlock() for _ in range(65)]
+    for lock in locks[:64]:
+        lock.read().acquire()
+    with pytest.raises(oc.OneCopyError, match="too many"):
+        locks[64].read().acquire()
+    with pytest.raises(oc.OneCopyError, match="too many"):
+        locks[64].write().acquire()
+    for lock in locks[:64]:
+        lock.read().release()
+    with locks[64].write():
+        pass

@@ -243,3 +243,28 @@ def test_in_the_default_pool(kind):
     assert kind(7).get_value() == 7
     with pytest.raises(ValueError, match="value=-1"):
         kind(-1)
+
+
+def test_whether_somebody_has_looked_makes_no_difference(pool, start):
+    """A release after a death is a signal; the dead one's token comes back beside it."""
+    for look in (False, True):
+        semaphore, ready = pool.semaphore(None, 1), pool.queue()
+        child = start("fork", take_and_stay, semaphore, ready)
+        ready.get(timeout=LIMIT)
+        child.kill()
+        pool.collect()
+        if look:
+            assert semaphore.get_value() == 1
+        semaphore.release()
+        assert semaphore.get_value() == 2
+
+
+def test_many_at_once(pool):
+    semaphore = pool.semaphore(None, 3)
+    for _ in range(3):
+        semaphore.acquire()
+    semaphore.release(2**31 - 1)
+    assert semaphore.get_value() == 2**31 - 1
+    with pytest.raises(ValueError, match="too large"):
+        semaphore.release(2**31)
+    assert pool.validate() == []
