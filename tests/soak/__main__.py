@@ -8,7 +8,6 @@ import random
 import sys
 import tempfile
 
-import onecopy as oc
 
 from .campaign import Options, Soak
 
@@ -26,30 +25,21 @@ def main() -> int:
         "--redeliver",
         choices=["auto", "yes", "no"],
         default="auto",
-        help="whether the queue gives back what a killed worker took; auto: if this build can",
+        help="whether the queue gives back what a killed worker took; auto: in every other round",
     )
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 30) if chosen.seed is None else chosen.seed
     with tempfile.TemporaryDirectory(prefix="onecopy-soak-", dir=_memory()) as directory:
         os.environ["ONECOPY_DIR"] = directory
-        redeliver = _can_redeliver() if chosen.redeliver == "auto" else chosen.redeliver == "yes"
-        print(f"seed {seed}, {chosen.minutes:g} minutes, redeliver={redeliver}", flush=True)
-        counts = Soak(Options(chosen.minutes, seed, chosen.round, redeliver, chosen.pace)).run()
+        print(f"seed {seed}, {chosen.minutes:g} minutes, redeliver={chosen.redeliver}", flush=True)
+        options = Options(chosen.minutes, seed, chosen.round, chosen.redeliver, chosen.pace)
+        counts = Soak(options).run()
     print(counts.table())
     return 0 if counts.good else 1
 
 
 def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a directory of its own is made in it
-
-
-def _can_redeliver() -> bool:
-    with oc.Pool.create(size="16MiB") as pool:
-        try:
-            pool.queue(redeliver=True)
-        except oc.OneCopyError:
-            return False
-    return True
 
 
 if __name__ == "__main__":

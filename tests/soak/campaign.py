@@ -43,7 +43,7 @@ class Options:
     minutes: float
     seed: int
     round_seconds: float
-    redeliver: bool
+    redeliver: str  # "yes", "no", or "auto": in every other round
     pace: float  # seconds between two acts of the killer, on average
 
 
@@ -145,7 +145,9 @@ class Soak:
         directory = self.books / f"round-{self.counts.rounds}"
         directory.mkdir()
         reported = len(self.counts.notes)
-        round_ = roles.Round(pool, redeliver=self.options.redeliver)
+        chosen = self.options.redeliver
+        self.redelivers = chosen == "yes" or (chosen == "auto" and self.counts.rounds % 2 == 0)
+        round_ = roles.Round(pool, redeliver=self.redelivers)
         self.pauses = []
         self.all: list[Child] = []
         self._refill(directory)
@@ -184,7 +186,7 @@ class Soak:
             role,
             self.identity,
             self.options.seed,
-            self.options.redeliver,
+            self.redelivers,
         )
         how = self.randomness.random()
         process: Any
@@ -318,7 +320,7 @@ class Soak:
             accounts.append(Account(child.role, child.identity, entries, child.killed))
             for text in accusations:
                 self.counts.accuse("corrupt", f"{child.role} {child.identity}: {text}")
-        audit(self.counts, accounts, Pauses(self.pauses), redeliver=self.options.redeliver)
+        audit(self.counts, accounts, Pauses(self.pauses), redeliver=self.redelivers)
         least, most = additions(accounts)
         if not least <= int(round_.pair[0]) <= most:
             self.counts.accuse("lost", f"additions: {round_.pair.tolist()} of {least} to {most}")

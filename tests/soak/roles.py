@@ -128,14 +128,35 @@ def _step(book: Ledger, number: int, act) -> None:
 
 
 def worker(all_: Round, book: Ledger, randomness: random.Random, identity: int, going) -> None:
-    """Take messages and look at them; keep a few for a while."""
+    """Take messages and look at them; keep a few for a while.
+
+    From a queue that redelivers, up to four are in hand unfinished, and are finished in any order.
+    """
     kept: list[object] = []
+    in_hand: list[object] = []
     while going():
-        kept.append(take(all_, book, randomness.choice([1, 1, 1, 6])))
+        messages = take(all_, book, randomness.choice([1, 1, 1, 6]), finish=False)
+        kept.append(messages)
         del kept[: -randomness.randrange(1, 4)]
+        if all_.redeliver:
+            in_hand += messages
+            while len(in_hand) > randomness.randrange(4):
+                _finish(book, in_hand.pop(randomness.randrange(len(in_hand))))
+    for message in in_hand:
+        _finish(book, message)
 
 
-def take(all_: Round, book: Ledger, most: int, timeout: float = PATIENCE) -> list:
+def _finish(book: Ledger, message) -> None:
+    """Say that the work on a message is finished, and write down that it was said."""
+    identity, number = message.item[:2]
+    book.note("~", identity, number)
+    message.task_done()
+    book.note("=", identity, number)
+
+
+def take(
+    all_: Round, book: Ledger, most: int, timeout: float = PATIENCE, *, finish: bool = True
+) -> list:
     """Ask for messages once; give what came."""
     if all_.redeliver:
         most = 1
@@ -159,14 +180,12 @@ def take(all_: Round, book: Ledger, most: int, timeout: float = PATIENCE) -> lis
     book.notes([*lines, (".",)])
     for one in messages:
         try:
-            identity, number = check(one.item if all_.redeliver else one)
+            check(one.item if all_.redeliver else one)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
             book.accuse(f"{type(error).__name__}: {error}")
             continue
-        if all_.redeliver:
-            book.note("~", identity, number)
-            one.task_done()
-            book.note("=", identity, number)
+        if all_.redeliver and finish:
+            _finish(book, one)
     return messages
 
 

@@ -50,7 +50,8 @@ class Lock(_Mutex):
 
     The methods of `multiprocessing.Lock`: ``acquire(block=True, timeout=None)`` (a negative timeout
     does not wait), ``release()``, ``locked()``, and ``with``. ``Lock()`` makes one in the default
-    pool; `Pool.lock` makes or opens one in any pool. Pickle it to have the same lock in another process, related or not.
+    pool; `Pool.lock` makes or opens one in any pool. Pickle it to have the same lock in another
+    process, related or not.
 
     When the owner dies (or leaves the pool, or ends, without a release), whoever asks next gets the
     lock within a fraction of a second, and is told.
