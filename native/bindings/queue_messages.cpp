@@ -52,7 +52,7 @@ PyObject* finish(QueueObject& q, u64 position) noexcept {
 void bind_messages(nb::class_<QueueObject>& queue) {
     queue
         .def(
-            "receive",
+            "_receive",
             [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(wait.ptr(), timeout.ptr(), deadline)
@@ -60,14 +60,14 @@ void bind_messages(nb::class_<QueueObject>& queue) {
                                   : nullptr);
             },
             nb::arg("block") = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def receive(self, block: bool = True, timeout: float | None = None) -> "
+            nb::sig("def _receive(self, block: bool = True, timeout: float | None = None) -> "
                     "tuple[typing.Any, bool, int]"),
             "As `get`; gives the object, whether it was redelivered, and its position for "
             "`finish`.")
         .def(
-            "finish",
+            "_finish",
             [](QueueObject& q, u64 position) noexcept { return result(finish(q, position)); },
-            nb::arg("position"), nb::sig("def finish(self, position: int) -> None"),
+            nb::arg("position"), nb::sig("def _finish(self, position: int) -> None"),
             "Say that the work on the message at that position is finished.");
 }
 

@@ -54,7 +54,7 @@ class Message:
             It was said before, or by an ancestor of this process, which forked with the message in
             hand. (A queue that does not redeliver only counts, as `Queue.task_done` does.)
         """
-        self._queue.finish(self._position)
+        self._queue._finish(self._position)
 
     def __repr__(self) -> str:
         again = ", redelivered" if self.redelivered else ""
@@ -131,7 +131,7 @@ class Queue(QueueBase):
         queue.Empty, ShutDown
             As `get`.
         """
-        item, redelivered, position = self.receive(block, timeout)
+        item, redelivered, position = self._receive(block, timeout)
         return Message(self, item, redelivered, position)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import numpy as np
+from crash_lock_operations import LOCK_OPERATIONS, LOCKS_NOT_TRIED
 from crash_world import Operation, World, by_reference, item
 
 import onecopy as oc
@@ -32,6 +33,46 @@ def across_chunks(w: World) -> None:
     queue_of(0)(w)
     w.queue.put_many(range(66))
     assert w.queue.get_many(62) == list(range(62))
+
+
+def redelivering(count: int) -> Callable[[World], None]:
+    def prepare(w: World) -> None:
+        w.things["queue"] = w.pool.queue(redeliver=True)
+        for index in range(count):
+            w.queue.put(item(index) if index % 2 else index)
+
+    return prepare
+
+
+def taken_and_returned(w: World) -> None:
+    """A process has taken two and died: they are the first to be taken again."""
+    redelivering(5)(w)
+    pid = os.fork()
+    if pid == 0:
+        w.queue.get_many(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def across_redelivered_chunks(w: World) -> None:
+    w.things["queue"] = w.pool.queue(redeliver=True)
+    w.queue.put_many(range(66))
+    for index in range(62):
+        message = w.queue.get_message()
+        assert message.item == index
+        message.task_done()
+
+
+def take_message(w: World) -> None:
+    w.things["message"] = w.queue.get_message()
+
+
+def all_of_it(w: World) -> list[object]:
+    """Take and finish three."""
+    got = [w.queue.get_message() for _ in range(3)]
+    for message in got:
+        message.task_done()
+    return got
 
 
 def taken(w: World) -> None:
@@ -353,6 +394,55 @@ OPERATIONS = [
         queue_of(3),
         look=size,
     ),
+    # ---- a queue that redelivers: what a victim took comes back, unless it was finished
+    Operation("queue, redelivering", ("Pool.queue",), lambda w: w.pool.queue(redeliver=True)),
+    Operation(
+        "get, redelivering", ("Queue.get",), lambda w: w.queue.get(), redelivering(3), look=size
+    ),
+    Operation(
+        "get_message, redelivered",
+        ("Queue.get_message",),
+        lambda w: w.queue.get_message(),
+        taken_and_returned,
+        look=size,
+    ),
+    Operation(
+        "get_many, redelivering",
+        ("Queue.get_many",),
+        lambda w: w.queue.get_many(4),
+        taken_and_returned,
+        look=size,
+    ),
+    Operation(
+        "put, redelivering",
+        ("Queue.put",),
+        lambda w: w.queue.put(item(5)),
+        taken_and_returned,
+        look=size,
+    ),
+    Operation(
+        "task_done, redelivering",
+        ("Queue.task_done",),
+        lambda w: w.queue.task_done(),
+        redelivering(3),
+        lambda w: w.queue.get(),
+        size,
+    ),
+    Operation(
+        "Message.task_done",
+        ("Queue.get_message",),
+        lambda w: w.message.task_done(),
+        redelivering(3),
+        take_message,
+        size,
+    ),
+    Operation(
+        "take and finish across chunks",
+        ("Queue.get_message",),
+        all_of_it,
+        across_redelivered_chunks,
+        several=True,
+    ),
     # ---- stream
     Operation("stream", ("Pool.stream",), lambda w: w.pool.stream()),
     *(
@@ -445,6 +535,7 @@ OPERATIONS = [
         several=True,
         in_child=True,
     ),
+    *LOCK_OPERATIONS,
 ]
 
 # Public and not killed by itself, and why. Everything else must be covered.
@@ -467,7 +558,7 @@ NOT_TRIED = {
             "Queue.full",
             "Queue.qsize",
             "Queue.maxsize",
-            "Queue.flags",
+            "Queue.redeliver",
             "Queue.name",
             "Queue.handle",
             "Queue.member",
@@ -511,6 +602,7 @@ NOT_TRIED = {
         ("Queue.__init__", "Stream.__init__", "Frames.__init__"),
         "as Pool.queue, Pool.stream and Pool.frames, in the default pool",
     ),
+    **LOCKS_NOT_TRIED,
 }
 # Methods with a meaning in the language that act on a pool.
 SPECIAL = (

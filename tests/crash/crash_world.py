@@ -25,6 +25,7 @@ from children import eventually
 
 import onecopy as oc
 from onecopy import _native
+from onecopy.names import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +124,8 @@ def _use(pool: oc.Pool) -> None:
     pool["use"] = item(3)
     assert number(pool["use"]) == 3
     del pool["use"]
+    with pool.lock() as locked, pool.rwlock().write(), pool.semaphore():
+        assert locked
     array = pool.zeros(300_000, "u1")
     assert not array.any()
 
@@ -168,7 +171,7 @@ class World:
         gc.collect()
         for name in list(self.pool):
             del self.pool[name]
-        for kind in (2, 3, 4, 5):
+        for kind in Kind:
             for name in self.pool.member.name_list(kind):
                 self.pool.member.name_del(kind, name)
         stats = self.pool.stats()
