@@ -154,15 +154,19 @@ Status RwLock::read(Patience& p) noexcept {
         return is_orphaned() ? take_over(p) : Status::would_block;
     };
     if (!p.may_wait()) {
-        const u32 closed = b_->closed.load();
-        return closed == 0 || m_->gone(closed) ? attempt() : Status::would_block;
+        ask_for_writers();
+        return attempt();
     }
     return wait_for(
         b_->may_read, p, attempt,
         [&] { return b_->closed.load() == 0 || is_orphaned() || usable(*m_) != Status::ok; },
-        [&] {
-            if (const u32 closed = b_->closed.load(); closed != 0) m_->gone(closed);
-        });
+        [&] { ask_for_writers(); });
+}
+
+// Both names: who took the lock over from a dead writer may have died before it wrote its own into `closed`.
+void RwLock::ask_for_writers() noexcept {
+    if (const u32 closed = b_->closed.load(); closed != 0) m_->gone(closed);
+    if (const u32 writer = b_->writer.word.load() & ~kWaiters; writer != 0) m_->gone(writer);
 }
 
 // Closed for a writer that has gone, and no other has come yet: one who has will say so in `closed` in a moment.

@@ -49,6 +49,7 @@ class RwLock {
     void let_readers_in() noexcept;
     Status read_slow(Patience& p) noexcept;
     bool is_orphaned() const noexcept;
+    void ask_for_writers() noexcept;
     Status take_over(Patience& p) noexcept;
     void leave_damaged() noexcept;
     Status wait_for_turn(Patience& p) noexcept;

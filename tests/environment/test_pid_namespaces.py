@@ -84,6 +84,7 @@ def test_one_inside_is_killed(shared, member_inside):
     assert there.get(timeout=LIMIT) == "ready"
     inner = first_inside(victim.pid)
     eventually(lambda: asleep(inner), "it to wait")
+    eventually(lambda: shared.stats().processes == 3, "both")
     assert frames.available == 1
     stream.publish(1)  # the lossless stream is full for the one that is about to die
     os.kill(inner, signal.SIGKILL)
