@@ -33,8 +33,9 @@ char what[160];
 // What the two tell each other and the campaign. In shared memory, outside of the pool.
 struct Stage {
     std::atomic<u32> a_ready, b_ready, a_go, b_go, a_done, b_done, a_after, b_after;
-    std::atomic<u64> handle[4];  // what one of them made, for the other
-    std::atomic<u64> mine[2];    // index of the frame each got
+    std::atomic<u64> handle[4];         // what one of them made, for the other
+    std::atomic<u64> mine[2];           // index of the frame each got
+    std::atomic<u32> readers, writers;  // inside of a lock
 };
 Stage& stage() {
     static Stage* const it = static_cast<Stage*>(
@@ -401,6 +402,95 @@ void ready_to_fork(Hand& h) {
     register_member(&h.m);
 }
 
+// ---- locks: two who must not be inside together
+// ----------------------------------------------------------------
+
+void write_inside() {
+    Stage& s = stage();
+    CHECK(s.writers.fetch_add(1) == 0 && s.readers.load() == 0);
+    crash_point();  // a pause in there
+    CHECK(s.writers.load() == 1 && s.readers.load() == 0);
+    s.writers.fetch_sub(1);
+}
+void read_inside() {
+    Stage& s = stage();
+    s.readers.fetch_add(1);
+    CHECK(s.writers.load() == 0);
+    crash_point();
+    CHECK(s.writers.load() == 0);
+    s.readers.fetch_sub(1);
+}
+template <int which>
+void reads_locked(Hand& h) {
+    CHECK(h.locks.rw[which].read(h.wait) == Status::ok);
+    read_inside();
+    CHECK(h.locks.rw[which].read_release() == Status::ok);
+}
+template <int which>
+void writes_locked(Hand& h) {
+    CHECK(h.locks.rw[which].write(h.wait) == Status::ok);
+    write_inside();
+    CHECK(h.locks.rw[which].write_release() == Status::ok);
+}
+void locks(Hand& h) {
+    CHECK(h.locks.mutex.acquire(h.wait) == Status::ok);
+    write_inside();
+    CHECK(h.locks.mutex.release() == Status::ok);
+}
+void locks_twice(Hand& h) {
+    for (int i = 0; i < 2; ++i)
+        CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
+    write_inside();
+    for (int i = 0; i < 2; ++i)
+        CHECK(h.locks.rmutex.release() == Status::ok);
+}
+void takes_a_token(Hand& h) {
+    CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok);
+    crash_point();
+    CHECK(h.locks.semaphore.release(1, h.wait) == Status::ok);
+}
+void takes_a_token_if_there(Hand& h) {  // one is always there
+    Patience now(0);
+    CHECK(h.locks.semaphore.acquire(now) == Status::ok);
+    CHECK(h.locks.semaphore.release(1, h.wait) == Status::ok);
+}
+void waits_to_be_notified(Hand& h) {
+    CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
+    Status again;
+    CHECK(h.locks.condition.wait(h.locks.rmutex, h.wait, again) == Status::ok &&
+          again == Status::ok);
+    CHECK(h.locks.rmutex.release() == Status::ok);
+}
+void notifies(Hand& h) {
+    for (bool done = false; !done;) {
+        CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
+        done = h.locks.condition.waiting() != 0;
+        CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok);
+        CHECK(h.locks.rmutex.release() == Status::ok);
+        const timespec nap{0, 50'000};
+        if (!done) nanosleep(&nap, nullptr);
+    }
+}
+void waits_for_event(Hand& h) {
+    CHECK(h.locks.event.wait(h.wait) == Status::ok);
+}
+void sets_and_clears_event(Hand& h) {  // as often as it takes for the other one to have begun
+    while (stage().a_done.load() == 0) {
+        CHECK(h.locks.event.set() == Status::ok && h.locks.event.clear() == Status::ok);
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+}
+void sets_event(Hand& h) {
+    CHECK(h.locks.event.set() == Status::ok);
+}
+void passes_barrier(Hand& h) {
+    Barrier::Arrival mine;
+    CHECK(h.locks.barrier.arrive(h.wait, mine) == Status::ok);
+    CHECK((mine.trips ? h.locks.barrier.trip(h.wait, mine) : h.locks.barrier.wait(h.wait, mine)) ==
+          Status::ok);
+}
+
 const Pair kPairs[] = {
     {"drop / hold", nothing, offers, drops_offered, nothing, holds_offered},
     {"hold / drop", nothing, nothing, holds_offered, offers, drops_offered},
@@ -474,6 +564,26 @@ const Pair kPairs[] = {
     {"collect / leave", dead_with_everything, nothing, collects, some_blocks, leaves},
     {"fork / collect", nothing, ready_to_fork, forks, nothing, collects},
     {"fork / drop", nothing, ready_to_fork, forks, some_blocks, frees},
+    // locks
+    {"lock / lock", nothing, nothing, locks, nothing, locks},
+    {"lock twice / lock twice", nothing, nothing, locks_twice, nothing, locks_twice},
+    {"read / write, prefer writer", nothing, nothing, reads_locked<0>, nothing, writes_locked<0>},
+    {"read / write, prefer reader", nothing, nothing, reads_locked<1>, nothing, writes_locked<1>},
+    {"read / write, fair", nothing, nothing, reads_locked<2>, nothing, writes_locked<2>},
+    {"write / read, prefer writer", nothing, nothing, writes_locked<0>, nothing, reads_locked<0>},
+    {"write / read, prefer reader", nothing, nothing, writes_locked<1>, nothing, reads_locked<1>},
+    {"write / read, fair", nothing, nothing, writes_locked<2>, nothing, reads_locked<2>},
+    {"write / write, prefer writer", nothing, nothing, writes_locked<0>, nothing, writes_locked<0>},
+    {"write / write, prefer reader", nothing, nothing, writes_locked<1>, nothing, writes_locked<1>},
+    {"write / write, fair", nothing, nothing, writes_locked<2>, nothing, writes_locked<2>},
+    {"read / read", nothing, nothing, reads_locked<0>, nothing, reads_locked<0>},
+    {"token / token", nothing, nothing, takes_a_token, nothing, takes_a_token_if_there},
+    {"wait / notify", nothing, nothing, waits_to_be_notified, nothing, notifies},
+    {"wait / set an event", nothing, nothing, waits_for_event, nothing, sets_event},
+    {"set / wait for an event", nothing, nothing, sets_event, nothing, waits_for_event},
+    {"wait / set and clear an event", nothing, nothing, waits_for_event, nothing,
+     sets_and_clears_event},
+    {"barrier / barrier", nothing, nothing, passes_barrier, nothing, passes_barrier},
 };
 
 void player(int fd, bool is_a, const Pair& pair, u64 step, bool before) {
