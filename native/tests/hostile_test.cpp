@@ -17,6 +17,7 @@
 #include "frames/frames.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
+#include "tests/campaign_locks.hpp"
 #include "tests/check.hpp"
 
 using namespace onecopy;
@@ -118,6 +119,39 @@ std::vector<Region> furnish(Member& m) {
     regions.back().offset += 1024;
     regions.back().length = 24;
     drop(m, handle_index(h), wait);
+
+    CHECK(Queue::create(m, 100, kQueueRedelivers, wait, h) == Status::ok);
+    Queue again;
+    CHECK(Queue::open(m, h, again) == Status::ok);
+    for (int i = 0; i < 8; ++i) {
+        Message msg = text();
+        if (i % 2 == 0) msg.block = handle_of(m, block_of(m, 250).index);
+        CHECK(again.put(msg, wait) == Status::ok);
+        if (msg.block != 0) drop(m, handle_index(msg.block), wait);
+    }
+    for (int i = 0; i < 4; ++i) {  // taken, and come back when this member leaves
+        Message msg;
+        CHECK(again.get(msg, wait) == Status::ok);
+        if (msg.block != 0) drop(m, handle_index(msg.block), wait);
+        if (i == 1) CHECK(again.task_done(wait) == Status::ok);
+    }
+    name_block(m, NameKind::queue, "again", h);
+    body("redelivering body", h, 256 + 24);
+    CHECK(inspect(m, handle_index(h), info) == Status::ok);
+    body("redelivering chunk", reinterpret_cast<shm_atomic<u64>*>(info.data + 256)->load(),
+         6 * sizeof(Slot));
+    drop(m, handle_index(h), wait);
+
+    campaign::make_locks(m, [](Member& of, const char* as, Handle lock) {
+        Stubborn patience;
+        name_block(of, NameKind::object, as, lock);
+        drop(of, handle_index(lock), patience);
+    });
+    for (const char* name : campaign::kLockNames) {
+        CHECK(directory::find(m, NameKind::object, name, wait, h) == Status::ok);
+        body("lock", h, 192 + 16 * 8);
+        drop(m, handle_index(h), wait);
+    }
 
     const Allocated child = block_of(m, 5000), parent = block_of(m, 1000, kFlagEnvelope);
     auto* cells = reinterpret_cast<shm_atomic<u64>*>(parent.data);
@@ -237,6 +271,11 @@ struct Opened {
     Frames frames;
     Handle handles[5] = {};
     bool there[5] = {};
+    Queue again;
+    Handle again_handle = 0;
+    campaign::Locks locks;
+    bool locks_there[campaign::kLockCount] = {};
+    Handle lock_handles[campaign::kLockCount] = {};
 };
 constexpr NameKind kKinds[] = {NameKind::queue, NameKind::stream, NameKind::stream,
                                NameKind::stream, NameKind::frames};
@@ -252,6 +291,92 @@ void open_all(Member& m, Opened& o) {
                                  : Frames::open(m, o.handles[4], o.frames);
         o.there[i] = s == Status::ok;
         if (!o.there[i]) drop(m, handle_index(o.handles[i]), wait);
+    }
+    auto find = [&](NameKind kind, const char* name, Handle& h, auto& out) {
+        if (h != 0 || directory::find(m, kind, name, wait, h) != Status::ok) return false;
+        if (std::remove_reference_t<decltype(out)>::open(m, h, out) == Status::ok) return true;
+        drop(m, handle_index(h), wait);
+        h = 0;
+        return false;
+    };
+    find(NameKind::queue, "again", o.again_handle, o.again);
+    u32 i = 0;
+    o.locks.open([&](const char* name, auto& lock) {
+        o.locks_there[i] =
+            find(NameKind::object, name, o.lock_handles[i], lock) || o.locks_there[i];
+        ++i;
+    });
+}
+
+void use_again(Member& m, Queue& q) {
+    auto soon = [] { return os::monotonic_ns() + 2'000'000; };
+    Stubborn wait;
+    q.size();
+    q.unfinished();
+    q.full();
+    for (int i = 0; i < 12; ++i) {
+        Patience p(i % 4 ? 0 : soon()), r(soon()), d(soon());
+        Message msg;
+        if (i % 3 == 0) {
+            msg = text("again");
+            q.put(msg, p);
+        } else if (q.get(msg, p) == Status::ok) {
+            if (msg.block != 0) read_block(m, msg.block), drop(m, handle_index(msg.block), wait);
+            if (i % 2)
+                q.task_done(msg.position, r);
+            else
+                q.task_done(d);
+        }
+    }
+    Patience j(soon());
+    q.join(j);
+}
+
+// Not `use_locks`, which knows what must come out.
+void use_locks_somehow(Opened& o) {
+    auto soon = [] { return os::monotonic_ns() + 2'000'000; };
+    campaign::Locks& l = o.locks;
+    for (int round = 0; round < 2; ++round) {
+        Patience p(round == 0 ? 0 : soon()), q(round == 0 ? 0 : soon()), r(soon()), s(soon()),
+            t(soon());
+        Owner who;
+        if (o.locks_there[0] && good(l.mutex.acquire(p)))
+            l.mutex.locked(), l.mutex.owner(who), round ? l.mutex.abandon() : l.mutex.release();
+        Status again = Status::ok;
+        if (o.locks_there[1] && good(l.rmutex.acquire(q))) {
+            l.rmutex.acquire(q);
+            if (o.locks_there[7]) {
+                l.condition.waiting();
+                l.condition.notify(l.rmutex, round ? 1000 : 2);
+                l.condition.wait(l.rmutex, r, again);
+            }
+            if (good(again)) l.rmutex.release(), l.rmutex.release();
+        }
+        for (u32 i = 0; i < 3; ++i) {
+            if (!o.locks_there[2 + i]) continue;
+            Patience u(round == 0 ? 0 : soon()), v(round == 0 ? 0 : soon());
+            RwLock& rw = l.rw[i];
+            const Status in = rw.read(u);
+            rw.readers();
+            rw.owner(who);
+            if (in == Status::owner_died) rw.downgrade();
+            if (good(in)) rw.read_release();
+            if (good(rw.write(v))) round ? rw.abandon() : rw.write_release();
+        }
+        u64 value = 0;
+        if (o.locks_there[5]) {
+            l.semaphore.value(value, s);
+            if (l.semaphore.acquire(s) == Status::ok) l.semaphore.release(1, s);
+            l.semaphore.release(3, s);
+        }
+        if (o.locks_there[6]) l.event.set(), l.event.wait(s), l.event.clear(), l.event.wait(s);
+        if (o.locks_there[8]) {
+            Barrier::Arrival mine;
+            l.barrier.waiting();
+            if (l.barrier.arrive(t, mine) == Status::ok)
+                mine.trips ? l.barrier.trip(t, mine) : l.barrier.wait(t, mine);
+            round ? l.barrier.reset(t) : l.barrier.abort(t);
+        }
     }
 }
 
@@ -330,6 +455,8 @@ void use(Member& m, Opened& o) {
             if (i != 1) drop(m, handle_index(h), wait);
         }
     }
+    if (o.again_handle != 0) use_again(m, o.again);
+    use_locks_somehow(o);
     std::vector<directory::Item> items;
     directory::list(m, wait, items);
     directory::count(m, NameKind::object);
@@ -350,6 +477,9 @@ void use(Member& m, Opened& o) {
     }
     for (int i = 0; i < 5; ++i)
         if (o.there[i]) drop(m, handle_index(o.handles[i]), wait);
+    for (Handle lock : o.lock_handles)
+        if (lock != 0) drop(m, handle_index(lock), wait);
+    if (o.again_handle != 0) drop(m, handle_index(o.again_handle), wait);
     validate(m);
 }
 
