@@ -87,7 +87,7 @@ crash: faults ## The whole crash campaign: every death, deaths of recoverers, pa
 	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 plant: faults ## Plant known bugs in a copy of the core: the native campaigns must catch each
-	$(BIN)/python tests/crash/plant.py $(ARGS)
+	$(BIN)/python tests/crash/plant.py --slices $(ARGS)
 
 # ---- hostile input, and the sanitizers. Each in a build folder of its own; the installed package stays as it is.
 ROUNDS ?= 20000

@@ -61,8 +61,11 @@ bool has_room(const Member& m) noexcept {
     }
     return this_thread.n < AllThatThreadHas::kMost;
 }
-void remember(const Member& m, Handle lock, u32 reads, Writing writing) noexcept {
+// False: no room any more. Signal handlers that ran in a wait may have taken locks of their own.
+bool remember(const Member& m, Handle lock, u32 reads, Writing writing) noexcept {
+    if (!has_room(m)) return false;
     this_thread.all[this_thread.n++] = {m.header().id[0], lock, m.tag(), reads, writing};
+    return true;
 }
 void forget(const Member& m, Handle lock) noexcept {
     if (Has* h = find(m, lock)) remove(static_cast<u32>(h - this_thread.all));
@@ -142,7 +145,10 @@ Status RwLock::read(Patience& p) noexcept {
     if (!count_in()) [[unlikely]] {
         if (Status s = read_slow(p); s != Status::ok) return s;
     }
-    remember(*m_, handle_, 1, Writing::no);
+    if (!remember(*m_, handle_, 1, Writing::no)) [[unlikely]] {
+        count_out();
+        return Status::table_full;
+    }
     return Status::ok;
 }
 
@@ -258,8 +264,7 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
 // The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever the word named: several may have died since.
 Status RwLock::enter_as_writer(Patience& p) noexcept {
     const bool damaged = b_->active.load() != 0;
-    remember(*m_, handle_, 0, Writing::waiting);
-    const Status s = close_and_drain(p);
+    const Status s = remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
     if (s != Status::ok) {
         forget(*m_, handle_);
         if (damaged) {
