@@ -11,6 +11,7 @@
 
 #include <ctime>
 
+#include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -471,6 +472,17 @@ void notifies(Hand& h) {
         if (!done) nanosleep(&nap, nullptr);
     }
 }
+// The dead one has waited longer, and nobody knows that it is dead: one notification is for the
+// living.
+void notifies_beside_a_dead_one(Hand& h) {
+    while (h.locks.condition.waiting() < 2) {
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+    CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
+    CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok);
+    CHECK(h.locks.rmutex.release() == Status::ok);
+}
 void waits_for_event(Hand& h) {
     CHECK(h.locks.event.wait(h.wait) == Status::ok);
 }
@@ -579,6 +591,8 @@ const Pair kPairs[] = {
     {"read / read", nothing, nothing, reads_locked<0>, nothing, reads_locked<0>},
     {"token / token", nothing, nothing, takes_a_token, nothing, takes_a_token_if_there},
     {"wait / notify", nothing, nothing, waits_to_be_notified, nothing, notifies},
+    {"wait beside a dead one / notify", die_waiting, nothing, waits_to_be_notified, nothing,
+     notifies_beside_a_dead_one, true},
     {"wait / set an event", nothing, nothing, waits_for_event, nothing, sets_event},
     {"set / wait for an event", nothing, nothing, sets_event, nothing, waits_for_event},
     {"wait / set and clear an event", nothing, nothing, waits_for_event, nothing,

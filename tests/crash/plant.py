@@ -478,7 +478,7 @@ BUGS = [
         "            first->word.store(word & ~kStateBits);  // dead: the next one gets it\n            continue;",
         "            --n;\n            continue;",
         "its place is never free again, and the next notification goes there too",
-        where=("crash_test", "notify"),
+        where=("interleave_test", "dead one / notify"),
     ),
     Bug(
         "a barrier forgets the dead",
