@@ -8,7 +8,6 @@ import random
 import sys
 import tempfile
 
-
 from .campaign import Options, Soak
 
 

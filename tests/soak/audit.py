@@ -76,12 +76,17 @@ class Counts:
 
 
 class Account(NamedTuple):
-    """What one process wrote, and when it was killed (None: it ended by itself)."""
+    """What one process wrote, and when it was killed (None: it ended by itself).
+
+    It did nothing after `killed`, and may have been dead from `doomed` on (None: from `killed` on):
+    the killer itself may lose its core between the signal and the look at the clock.
+    """
 
     role: str
     identity: int
     entries: list[Entry]
     killed: int | None
+    doomed: int | None = None
 
 
 class Pauses:
@@ -170,6 +175,7 @@ class _Queue:
         self.finished: dict[tuple[int, int], list[int]] = defaultdict(list)  # message: when
         self.open: list[_Question] = []
         self.killed = {a.identity: a.killed for a in accounts}
+        self.doomed = {a.identity: a.killed if a.doomed is None else a.doomed for a in accounts}
         self.disordered: list[str] = []
         for account in accounts:
             if account.role == "producer":
@@ -242,10 +248,10 @@ class _Queue:
         self, counts: Counts, message: tuple[int, int], taken: list[_Taken]
     ) -> None:
         for before, after in pairwise(taken):
-            killed = self.killed.get(before.worker)
+            doomed = self.doomed.get(before.worker)
             if not after.flagged:
                 counts.accuse("duplicated", f"message {message} came twice without the flag")
-            elif killed is None or killed > after.got:
+            elif doomed is None or doomed > after.got:
                 counts.accuse("duplicated", f"message {message} came again while its taker lived")
         if any(done < taken[-1].asked for done in self.finished.get(message, [])):
             counts.accuse("duplicated", f"message {message} came again after it was finished")

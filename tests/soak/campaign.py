@@ -55,6 +55,7 @@ class Child:
     identity: int
     process: Any  # multiprocessing's Process, or subprocess's Popen
     killed: int | None = None
+    doomed: int | None = None
     told: bool = False
     stopped: int | None = None
     continue_at: float = 0.0
@@ -229,6 +230,7 @@ class Soak:
 
     def _kill(self, child: Child) -> None:
         if child.poll() is None and child.killed is None:
+            child.doomed = time.monotonic_ns()
             child.signal(signal.SIGKILL)
             child.killed = time.monotonic_ns()  # after: it did nothing later than this
             self.counts.kills += 1
@@ -317,7 +319,9 @@ class Soak:
         for child in [*self.all, drained]:
             path = directory / f"{child.role}-{child.identity}.book"
             entries, accusations = ledger.read(path)
-            accounts.append(Account(child.role, child.identity, entries, child.killed))
+            accounts.append(
+                Account(child.role, child.identity, entries, child.killed, child.doomed)
+            )
             for text in accusations:
                 self.counts.accuse("corrupt", f"{child.role} {child.identity}: {text}")
         audit(self.counts, accounts, Pauses(self.pauses), redeliver=self.redelivers)

@@ -167,6 +167,16 @@ def test_redelivery_with_the_flag():
     assert counts.redelivered == 1
 
 
+def test_a_killer_that_was_slow_to_look_at_the_clock():
+    """What came back did so after the kill, though the killer noted a later time."""
+    again = [("?", (1,), 26), ("g", (1, 1, 1), 27), (".", (), 27)]
+    finished = worker(*TAKEN[:3], *again, *TAKEN[6:], *done(0, 1, 2, at=40))
+    slow = worker(*TAKEN[3:6], identity=3, killed=60)
+    assert wrong(counted(producer(*PUT), finished, slow, redeliver=True)) == {"duplicated": 1}
+    slow = slow._replace(doomed=25)
+    assert wrong(counted(producer(*PUT), finished, slow, redeliver=True)) == {}
+
+
 @pytest.mark.parametrize(
     ("flag", "killed_at", "and_done"), [(0, 25, []), (1, 60, []), (1, 25, done(1, at=23))]
 )
