@@ -14,6 +14,10 @@
 #include <vector>
 
 #include "frames/frames.hpp"
+#include "locks/condition.hpp"
+#include "locks/mutex.hpp"
+#include "locks/rwlock.hpp"
+#include "locks/semaphore.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
 #include "tests/check.hpp"
@@ -201,6 +205,58 @@ void allocator(Member& m, u64 seed) {
     }
 }
 
+// ---- locks: plain variables behind each, so that TSan sees whether they order anything
+// ----------------------------------------------------------------
+
+struct Guarded {
+    Mutex mutex;
+    RwLock rw[3];
+    Semaphore one;  // one token: a lock by another name
+    Condition condition;
+    u64 by_mutex = 0, by_rw[3] = {}, by_token = 0, box = 0, taken = 0;  // not atomic
+};
+void locker(Guarded& g, u64 seed) {
+    std::mt19937_64 random(seed);
+    while (!over) {
+        Soon p, q, r;
+        if (g.mutex.acquire(p) == Status::ok) {
+            ++g.by_mutex;
+            CHECK(g.mutex.release() == Status::ok);
+        }
+        const u64 i = random() % 3;
+        if (random() % 4 == 0) {
+            if (g.rw[i].write(q) == Status::ok) {
+                ++g.by_rw[i];
+                CHECK(g.rw[i].write_release() == Status::ok);
+            }
+        } else if (g.rw[i].read(q) == Status::ok) {
+            const u64 seen = g.by_rw[i];
+            CHECK(g.by_rw[i] == seen && g.rw[i].read_release() == Status::ok);
+        }
+        if (g.one.acquire(r) == Status::ok) {
+            ++g.by_token;
+            CHECK(g.one.release(1, r) == Status::ok);
+        }
+    }
+}
+void boxer(Guarded& g, bool gives) {
+    while (!over) {
+        Soon p, q;
+        if (g.mutex.acquire(p) != Status::ok) continue;
+        if (gives) {
+            ++g.box;
+            CHECK(g.condition.notify(g.mutex, 1) == Status::ok);
+        } else {
+            Status again = Status::ok;
+            while (g.box == 0 && g.condition.wait(g.mutex, q, again) == Status::ok) {
+            }
+            CHECK(again == Status::ok);
+            if (g.box != 0) --g.box, ++g.taken;
+        }
+        CHECK(g.mutex.release() == Status::ok);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -222,7 +278,23 @@ int main(int argc, char** argv) {
     CHECK(Frames::create(m, 3, 1000, "", 0, wait, h[4]) == Status::ok &&
           Frames::open(m, h[4], frames) == Status::ok);
 
+    Guarded guarded;
+    Handle lock[6] = {};
+    CHECK(Mutex::create(m, false, wait, lock[0]) == Status::ok &&
+          Mutex::open(m, lock[0], guarded.mutex) == Status::ok);
+    for (u32 i = 0; i < 3; ++i)
+        CHECK(RwLock::create(m, static_cast<Prefer>(i), wait, lock[1 + i]) == Status::ok &&
+              RwLock::open(m, lock[1 + i], guarded.rw[i]) == Status::ok);
+    CHECK(Semaphore::create(m, 1, 0, wait, lock[4]) == Status::ok &&
+          Semaphore::open(m, lock[4], guarded.one) == Status::ok);
+    CHECK(Condition::create(m, lock[0], wait, lock[5]) == Status::ok &&
+          Condition::open(m, lock[5], guarded.condition) == Status::ok);
+
     std::vector<std::thread> threads;
+    for (u64 i = 0; i < 3; ++i)
+        threads.emplace_back([&, i] { locker(guarded, 60 + i); });
+    for (bool gives : {true, false})
+        threads.emplace_back([&, gives] { boxer(guarded, gives); });
     for (u64 i = 0; i < 2; ++i) {
         threads.emplace_back([&, i] { putter(m, queue, i); });
         threads.emplace_back([&, i] { getter(m, queue, 10 + i); });
@@ -243,7 +315,10 @@ int main(int argc, char** argv) {
     test::expect_sound(m, "after the threads");
     CHECK(queue.unfinished() == queue.size());
     std::printf("threads: %zu threads, %lu messages\n", threads.size(), moved.load());
+    CHECK(guarded.by_mutex != 0 && guarded.by_token != 0 && guarded.taken != 0);
     for (Handle each : h)
+        drop(m, handle_index(each), wait);
+    for (Handle each : lock)
         drop(m, handle_index(each), wait);
     return 0;
 }
