@@ -26,6 +26,7 @@ PRELUDE = """
 import atexit, gc, os, signal, sys, threading, weakref
 import numpy as np
 import onecopy as oc
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have us started without it
 """
 
 # All that a program may have in its hands when it ends.
