@@ -42,10 +42,10 @@ help: ## Show this list
 demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multiprocessing.Queue
 	$(BIN)/onecopy demo $(ARGS)
 
-# Both test and wait: two workers per two cores. Fewer than 2 cores or ARGS (one is looking closer): one after the other.
+# One worker per core, at most four: most tests wait for processes. With ARGS (somebody is looking closer): one after the other.
 PARALLEL := $(if $(ARGS),,-n auto --maxprocesses=4 --dist worksteal)
 
-test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (two minutes)
+test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (five minutes)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not stress" --ignore=tests/crash $(ARGS)
 	$(if $(ARGS),,$(FAULTS)/crash_test)
 	$(if $(ARGS),,$(FAULTS)/redeliver_test)
