@@ -90,14 +90,15 @@ PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept {
     return make_ref(std::move(block));
 }
 
-PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block) noexcept {
+PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
+                 bool alone) noexcept {
     Reader from(bytes, length);
     u8 tag_byte;
     if (!from.get(tag_byte)) return raise_corrupt(pool, "a message");
     const auto tag = static_cast<Tag>(tag_byte);
     switch (tag) {
         case Tag::array:
-            return decode_array(pool, from, std::move(block));
+            return decode_array(pool, from, std::move(block), alone);
         case Tag::view:
             return decode_view(pool, from, std::move(block));
         case Tag::long_text:
@@ -106,9 +107,9 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
         case Tag::ref:
             return decode_ref(pool, std::move(block));
         case Tag::pickle:
-            return decode_pickle(pool, from, std::move(block));
+            return decode_pickle(pool, from, std::move(block), alone);
         case Tag::pickle_block:
-            return decode_pickle_block(pool, from, std::move(block));
+            return decode_pickle_block(pool, from, std::move(block), alone);
         default:
             return decode_small(pool, tag, from);
     }

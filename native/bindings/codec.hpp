@@ -103,10 +103,12 @@ class Encoding {
 bool encode_small(PyObject* object, Message& out) noexcept;
 
 // The object of a message; `block` is the hold on message.block. nullptr with an exception set.
-PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block) noexcept;
-inline PyObject* decode(const PoolPtr& pool, const Message& m) noexcept {
+// `alone`: what was copied for this message goes to this receiver only, who may write it.
+PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
+                 bool alone = false) noexcept;
+inline PyObject* decode(const PoolPtr& pool, const Message& m, bool alone = false) noexcept {
     return decode(pool, m.bytes, m.length,
-                  m.block == 0 ? Held() : Held(pool, handle_index(m.block)));
+                  m.block == 0 ? Held() : Held(pool, handle_index(m.block)), alone);
 }
 
 // ---- envelopes ----------------------------------------------------------------------------------
@@ -125,12 +127,12 @@ bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain byt
 
 // ---- the parts of decode ------------------------------------------------------------------------
 PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept;
-PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept;
+PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
 PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block) noexcept;
 PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) noexcept;
 PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept;
-PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept;
-PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noexcept;
+PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
+PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
 
 // Large copies are made without the GIL.
 void copy_into_pool(void* to, const void* from, u64 bytes) noexcept;

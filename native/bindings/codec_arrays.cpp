@@ -96,6 +96,7 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     Member& m = pool->core();
     if (!m.contains(memory)) return false;
     if (LeaseObject* lease = lease_behind(object); lease != nullptr && lease->held.pool() == pool) {
+        if (lease->alone) return false;
         if (memory < lease->block || length > lease->block_length ||
             memory > lease->block + (lease->block_length - length))
             return false;
@@ -115,6 +116,7 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
         if (memory < info.data || length > info.length ||
             memory > info.data + (info.length - length))
             continue;
+        if (is_alone(info.data)) return false;
         const Handle handle = handle_of(m, i);
         if (hold(m, handle) != Status::ok) return false;
         out.held = Held(pool, i);
@@ -178,7 +180,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         }
     }
     to.put(static_cast<u8>(ndim));
-    to.put(order);
+    to.put(static_cast<u8>(static_cast<u8>(order) | (new_block ? kFresh : 0)));
     to.put(offset);
     to.put(shape, 8 * rank);
     if (order == Order::strided) to.put(strides, 8 * rank);
@@ -186,7 +188,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
     return Done::yes;
 }
 
-PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
+PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept {
     PyArray_Descr* dtype = read_dtype(pool, from);
     if (dtype == nullptr) return nullptr;
     u8 ndim, order_byte;
@@ -194,8 +196,10 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
     npy_intp shape[kMaxDims], strides[kMaxDims];
     const npy_intp itemsize = PyDataType_ELSIZE(dtype);
     std::int64_t low = 0, high = 0;
-    bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset) && ndim <= kMaxDims &&
-                 order_byte <= 2 && offset <= INT64_MAX / 2;
+    bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset);
+    const bool mine = sound && alone && (order_byte & kFresh) != 0;
+    order_byte &= static_cast<u8>(~kFresh);
+    sound = sound && ndim <= kMaxDims && order_byte <= 2 && offset <= INT64_MAX / 2;
     const auto order = static_cast<Order>(order_byte);
     if (sound) {
         const unsigned char* data = from.take(8 * std::size_t{ndim});
@@ -218,7 +222,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
         PyObject* empty =
             PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
         if (empty == nullptr) return wrong_shape(pool);
-        PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
+        if (!alone) PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
         return empty;
     }
     if (!block) {
@@ -230,6 +234,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
         Py_DECREF(dtype);
         return nullptr;
     }
+    if (mine) take_alone(lease);
     const auto start = static_cast<std::int64_t>(offset);
     std::int64_t end;
     if (start + low < 0 || __builtin_add_overflow(start, high, &end) ||

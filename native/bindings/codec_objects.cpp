@@ -79,7 +79,7 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
 }
 
 // The lease on part of a block as a new reference; takes the hold. nullptr with an exception set.
-PyObject* part(Held block, u64 offset, u64 bytes) noexcept {
+PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
     const PoolPtr pool = block.pool();
     LeaseObject* lease = make_lease(std::move(block), false);
     if (lease == nullptr) return nullptr;
@@ -88,6 +88,7 @@ PyObject* part(Held block, u64 offset, u64 bytes) noexcept {
         return wrong_object(pool);
     }
     narrow(lease, offset, bytes);
+    if (alone) take_alone(lease);
     return reinterpret_cast<PyObject*>(lease);
 }
 
@@ -204,7 +205,7 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     }
     Writer to(message.bytes, message.bytes + kInlineBytes);
     to.put(Tag::pickle);
-    to.put(static_cast<u8>(n));
+    to.put(static_cast<u8>(n | (new_block ? kFresh : 0)));
     if (n == 1) {
         to.put(offset);
         to.put(bytes);
@@ -278,18 +279,21 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
 
 // ---- decoding -----------------------------------------------------------------------------------
 
-PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept {
+PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept {
     if (pool->others_may_write) return raise_untrusted();
     u8 n;
     u64 offset = 0, bytes = 0;
-    if (!from.get(n) || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
+    const bool known = from.get(n);
+    alone = alone && known && (n & kFresh) != 0;
+    n &= static_cast<u8>(~kFresh);
+    if (!known || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
         return wrong_object(pool);
     const std::size_t length = from.left();
     PyObject* pickle = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(from.take(length)),
                                                  static_cast<Py_ssize_t>(length));
     PyObject* buffers = pickle == nullptr ? nullptr : PyList_New(n);
     if (buffers != nullptr && n == 1) {
-        PyObject* buffer = part(std::move(block), offset, bytes);
+        PyObject* buffer = part(std::move(block), offset, bytes, alone);
         if (buffer != nullptr) {
             PyList_SET_ITEM(buffers, 0, buffer);
         } else {
@@ -299,7 +303,7 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block) noexcept 
     return rebuild(pickle, buffers);
 }
 
-PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noexcept {
+PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept {
     if (pool->others_may_write) return raise_untrusted();
     Member& m = pool->core();
     u64 at;
@@ -330,7 +334,9 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block) noe
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
         }
         PyObject* item =
-            source ? part(std::move(source), buffer.offset, buffer.bytes) : wrong_object(pool);
+            source ? part(std::move(source), buffer.offset, buffer.bytes,
+                          alone && buffer.child == kOwn)
+                   : wrong_object(pool);
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);
         } else {

@@ -24,6 +24,7 @@ constexpr Where kClasses[] = {
     {"onecopy.errors", "ShutDown"},
     {"onecopy.errors", "Untrusted"},
     {"onecopy.errors", "OwnerDied"},
+    {"onecopy.errors", "Closed"},
     {"queue", "Empty"},
     {"queue", "Full"},
 };

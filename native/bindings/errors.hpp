@@ -21,6 +21,7 @@ enum class Error {
     shut_down,
     untrusted,
     owner_died,
+    closed,
     empty,
     full
 };

@@ -66,7 +66,7 @@ struct Channel {
     bool usable(const char* what) const noexcept {
         if (!detached) [[likely]]
             return true;
-        raise(Error::root, "%s was closed in this process", what);
+        raise(Error::closed, "%s is closed in this process", what);
         return false;
     }
     void detach() noexcept {

@@ -98,7 +98,7 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
         s = q.queue.get(message, p);
     }
     if (s == Status::ok) [[likely]]
-        return decode(q.pool, message);
+        return decode(q.pool, message, q.gives_alone);
     return raise_get(s);
 }
 
@@ -236,7 +236,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
-            PyObject* item = decode(q.pool, messages[i]);
+            PyObject* item = decode(q.pool, messages[i], q.gives_alone);
             const bool added = item != nullptr && PyList_Append(items, item) == 0;
             Py_XDECREF(item);
             if (added) continue;
@@ -257,6 +257,20 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
 }
 
 // ---- the rest -----------------------------------------------------------------------------------
+
+// Waits until `get` would not: True; False: not in time.
+PyObject* wait_ready(QueueObject& q, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    Using call(q);
+    Status s;
+    {
+        GilPatience p(deadline);
+        s = q.queue.wait_ready(p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_True);
+    if (s == Status::timed_out || s == Status::would_block) return Py_NewRef(Py_False);
+    return raise_status(s, "the queue");
+}
 
 PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
@@ -366,6 +380,21 @@ void bind_queue(nb::module_& m) {
             nb::sig(
                 "def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
             "Take an object. Raises queue.Empty, ShutDown.")
+        .def(
+            "_wait_ready",
+            [](QueueObject& q, nb::handle timeout) noexcept {
+                std::int64_t deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? wait_ready(q, deadline)
+                                                                   : nullptr);
+            },
+            nb::arg("timeout") = nb::none(),
+            nb::sig("def _wait_ready(self, timeout: float | None = None) -> bool"),
+            "Wait until there is something to take, or the queue was shut down, and take nothing.")
+        .def_prop_rw(
+            "_gives_alone", [](QueueObject& q) noexcept { return q.gives_alone; },
+            [](QueueObject& q, bool yes) noexcept { q.gives_alone = yes; },
+            "Whether arrays that were copied for a message may be written by who takes it. If the "
+            "queue redelivers, whoever takes it next sees what was written.")
         .def(
             "put_nowait",
             [](QueueObject& q, nb::handle obj) noexcept {

@@ -7,6 +7,7 @@ namespace onecopy::py {
 
 struct QueueObject : Channel {
     Queue queue;
+    bool gives_alone = false;  // what was copied for a message belongs to who takes it: see take_alone
 };
 
 inline bool usable(const QueueObject& q) noexcept {

@@ -19,7 +19,7 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
     if (s != Status::ok) return raise_get(s);
     const u64 position = message.position;
     const bool redelivered = message.redelivered;
-    PyObject* const object = decode(q.pool, message);
+    PyObject* const object = decode(q.pool, message, q.gives_alone);
     if (object == nullptr) return nullptr;
     return Py_BuildValue("(NOK)", object, redelivered ? Py_True : Py_False,
                          static_cast<unsigned long long>(position));

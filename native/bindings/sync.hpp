@@ -96,7 +96,7 @@ Object* ready(PyObject* self) noexcept {
 
 // Another thread closed the pool while this one was inside: what it got has been given back.
 inline PyObject* closed_meanwhile(const char* what) noexcept {
-    return raise(Error::root, "%s was closed in this process while it was waited for", what);
+    return raise(Error::closed, "%s was closed in this process while it was waited for", what);
 }
 
 // The Python callable that is told of a death, kept by a lock's object. It may refer back to the

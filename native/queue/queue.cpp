@@ -335,6 +335,21 @@ Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
     return Status::ok;
 }
 
+Status Queue::wait_ready(Patience& p) noexcept {
+    auto ready = [&] {
+        const u64 tail = b_->tail.load();
+        if (tail != b_->head.load() || b_->closed.load() != 0) return true;
+        return redelivers_ && size_with_returned() != 0;  // looks for dead takers too
+    };
+    return wait_for(
+        b_->not_empty, p,
+        [&] {
+            if (Status s = usable(); s != Status::ok) return s;
+            return ready() ? Status::ok : Status::would_block;
+        },
+        [&] { return ready() || usable() != Status::ok; }, [] {});
+}
+
 // ---- counts, tasks, the end ----------------------------------------------------------------------------------------------
 
 // How far tail is ahead of a mark that only grows: exact at some instant if the mark stands still around the look at tail.

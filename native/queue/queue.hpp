@@ -52,6 +52,7 @@ class Queue {
     Status task_done(Patience& p) noexcept;
     // Of the message at that position. Redelivering: bad_argument if this process does not have it (any more). Otherwise as the above.
     Status task_done(u64 position, Patience& p) noexcept;
+    Status wait_ready(Patience& p) noexcept;     // until `get` has something to say: a message, or that there will be none
     Status join(Patience& p) noexcept;           // until everything put is done
     u64 unfinished() noexcept;
     Status shut_down(bool immediate, Patience& p) noexcept;

@@ -19,6 +19,7 @@ import numpy as np
 
 from onecopy._native import Lease
 from onecopy.errors import StaleRef
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +86,7 @@ class SharedArray(np.ndarray[Any, Any]):
             return self.view(np.ndarray).__reduce_ex__(protocol)
         from onecopy.membership import handle_of
 
+        keep_for_child(self)
         return _rebuild_shared, (
             handle_of(lease.member),
             lease.handle,

@@ -107,7 +107,7 @@ class _Pickler(pickle.Pickler):
         if (kind is not np.ndarray and kind is not SharedArray) or obj.dtype.hasobject:
             return NotImplemented
         lease = lease_of(obj)
-        if lease is not None:
+        if lease is not None and not lease.alone:
             span, offset = _span(obj, lease)
             shared = kind is SharedArray
             if not shared:

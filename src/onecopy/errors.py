@@ -11,6 +11,7 @@
      ├── StaleRef          (LookupError)        what a reference pointed at is gone
      ├── OwnerDied                              a lock's holder died, and was to be told
      ├── ShutDown          (queue.ShutDown¹)    the channel was shut down and has nothing left
+     ├── Closed            (ValueError, OSError) close() was called on it in this process
      └── Untrusted         (PermissionError)    data that another user could have written
     OwnerDiedWarning (RuntimeWarning)           a lock's holder died; the lock was taken over
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from onecopy._native import Member
 
 __all__ = [
+    "Closed",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
@@ -74,6 +76,13 @@ class PoolCorrupted(OneCopyError):  # noqa: N818 - the name is the face's
 
 class StaleRef(OneCopyError, LookupError):  # noqa: N818 - the name is the face's
     """The object a reference points at is gone: nothing kept it alive in the meantime."""
+
+
+class Closed(OneCopyError, OSError, ValueError):  # noqa: N818 - reads as what happened
+    """A queue, a lock or the like was closed in this process: let go of, here and nowhere else.
+
+    A ValueError and an OSError too: what multiprocessing's closed queues raise.
+    """
 
 
 class OwnerDied(OneCopyError):  # noqa: N818 - the name is the face's

@@ -19,6 +19,7 @@ from onecopy._native import FramesBase
 from onecopy.arrays import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,7 @@ class Frames(FramesBase):
         """Pickle by reference."""
         from onecopy.membership import handle_of
 
+        keep_for_child(self)
         return _rebuild, (handle_of(self.member), self.handle, self._name)
 
     def __repr__(self) -> str:

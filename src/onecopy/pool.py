@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths
-from onecopy.errors import OneCopyError, PoolExists, PoolFull, PoolNotFound
+from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
 from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
+from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ class Pool(LockFactory, MutableMapping[str, Any]):
         """The membership of this process; for the modules of this package."""
         member = self._member
         if member is None:
-            raise OneCopyError(f"pool {self._name!r} was closed here; open it again to use it")
+            raise Closed(f"pool {self._name!r} was closed here; open it again to use it")
         return member
 
     @property
@@ -380,6 +381,7 @@ class Pool(LockFactory, MutableMapping[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
+        keep_for_child(self)
         return _rebuild, (membership.handle_of(self.member),)
 
     def __eq__(self, other: object) -> bool:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from onecopy._native import QueueBase
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
@@ -146,7 +149,22 @@ class Queue(QueueBase):
         """Pickle by reference."""
         from onecopy.membership import handle_of
 
-        return _rebuild, (handle_of(self.member), self.handle, self._name)
+        keep_for_child(self)
+        return _rebuild, (type(self), handle_of(self.member), self.handle, self._name)
+
+    @classmethod
+    def _open(cls, member: Member, hold: Hold, name: str | None) -> Self:
+        """Open what the hold is on."""
+        return cls._make(member, hold, 0, False, name)  # it has its own maxsize, and so on
+
+    @classmethod
+    def _make(
+        cls, member: Member, hold: Hold | None, maxsize: int, redeliver: bool, name: str | None
+    ) -> Self:
+        queue = cls.__new__(cls)
+        QueueBase.__init__(queue, hold, member, maxsize, redeliver)
+        queue._name = name
+        return queue
 
     def __repr__(self) -> str:
         name = "" if self._name is None else f" {self._name!r}"
@@ -168,8 +186,8 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
     def make(hold: Hold | None) -> Queue:
         if hold is None:
             asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
-            return _make(member, None, asked, bool(redeliver), name)
-        queue = _open(member, hold, name)
+            return Queue._make(member, None, asked, bool(redeliver), name)
+        queue = Queue._open(member, hold, name)
         agree("queue", name, "maxsize", maxsize, queue.maxsize)
         agree("queue", name, "redeliver", redeliver, queue.redeliver)
         return queue
@@ -177,21 +195,8 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
     return open_or_create(member, Kind.QUEUE, name, make)
 
 
-def _make(
-    member: Member, hold: Hold | None, maxsize: int, redeliver: bool, name: str | None
-) -> Queue:
-    queue = Queue.__new__(Queue)
-    QueueBase.__init__(queue, hold, member, maxsize, redeliver)
-    queue._name = name
-    return queue
-
-
-def _open(member: Member, hold: Hold, name: str | None) -> Queue:
-    return _make(member, hold, 0, False, name)  # it has its own maxsize, and so on
-
-
-def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
+def _rebuild(cls: type[Queue], pool: PoolHandle, handle: int, name: str | None) -> Queue:
     from onecopy.membership import join
 
     member = join(pool)
-    return _open(member, member.hold(handle), name)
+    return cls._open(member, member.hold(handle), name)

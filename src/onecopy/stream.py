@@ -9,6 +9,7 @@ from onecopy._native import StreamBase
 from onecopy._native import SubscriptionBase as Subscription
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -73,6 +74,7 @@ class Stream(StreamBase):
         """Pickle by reference."""
         from onecopy.membership import handle_of
 
+        keep_for_child(self)
         return _rebuild, (handle_of(self.member), self.handle, self._name)
 
     def __repr__(self) -> str:

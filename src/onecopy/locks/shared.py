@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from onecopy.errors import OneCopyError
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from typing import Self
@@ -60,6 +61,7 @@ class Shared:
         """Pickle by reference: whoever unpickles has the same one, if it still exists."""
         from onecopy.membership import handle_of
 
+        keep_for_child(self)
         arguments = (type(self), handle_of(self.member), self.handle, self._name, self._state())
         return _rebuild, arguments
 

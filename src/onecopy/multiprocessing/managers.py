@@ -1,0 +1,3 @@
+"""Managers (placeholder until the part arrives)."""
+
+from multiprocessing.managers import *  # noqa: F403

@@ -1,0 +1,72 @@
+"""Locks and their friends under the names and parameters of `multiprocessing.synchronize`.
+
+They are onecopy's own classes. What differs from the standard library's is that they may be pickled
+at any time, and what happens when a process dies that has one: see each class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onecopy import locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+
+class Lock(locks.Lock):
+    """`onecopy.Lock`. `ctx` is accepted and not needed."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+
+class RLock(locks.RLock):
+    """`onecopy.RLock`. `ctx` is accepted and not needed."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+
+class Semaphore(locks.Semaphore):
+    """`onecopy.Semaphore`. `ctx` is accepted and not needed."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        super().__init__(value)
+
+
+class BoundedSemaphore(locks.BoundedSemaphore):
+    """`onecopy.BoundedSemaphore`. `ctx` is accepted and not needed."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        super().__init__(value)
+
+
+class Condition(locks.Condition):
+    """`onecopy.Condition`. `ctx` is accepted and not needed."""
+
+    def __init__(self, lock: locks.Lock | locks.RLock | None = None, *, ctx: Any = None) -> None:
+        super().__init__(lock)
+
+
+class Event(locks.Event):
+    """`onecopy.Event`. `ctx` is accepted and not needed."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+
+class Barrier(locks.Barrier):
+    """`onecopy.Barrier`. `ctx` is accepted and not needed."""
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any = None,
+    ) -> None:
+        super().__init__(parties, action, timeout)
