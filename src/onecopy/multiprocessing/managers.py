@@ -1,3 +1,6 @@
 """Managers (placeholder until the part arrives)."""
 
-from multiprocessing.managers import *  # noqa: F403
+import sys
+from multiprocessing import managers
+
+sys.modules[__name__] = managers

@@ -57,6 +57,10 @@ class Event(locks.Event):
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__()
 
+    def __repr__(self) -> str:
+        state = "set" if self.is_set() else "unset"
+        return f"<{type(self).__qualname__} at {id(self):#x} {state}>"
+
 
 class Barrier(locks.Barrier):
     """`onecopy.Barrier`. `ctx` is accepted and not needed."""
