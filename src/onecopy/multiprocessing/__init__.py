@@ -95,9 +95,28 @@ set_forkserver_preload = default_context.set_forkserver_preload
 set_start_method = default_context.set_start_method
 
 _MODULES = frozenset(
-    "connection context dummy forkserver heap managers pool popen_fork popen_forkserver "
-    "popen_spawn_posix process queues reduction resource_sharer resource_tracker shared_memory "
-    "sharedctypes spawn synchronize util".split()
+    {
+        "connection",
+        "context",
+        "dummy",
+        "forkserver",
+        "heap",
+        "managers",
+        "pool",
+        "popen_fork",
+        "popen_forkserver",
+        "popen_spawn_posix",
+        "process",
+        "queues",
+        "reduction",
+        "resource_sharer",
+        "resource_tracker",
+        "shared_memory",
+        "sharedctypes",
+        "spawn",
+        "synchronize",
+        "util",
+    }
 )
 
 

@@ -1,4 +1,4 @@
-"""`multiprocessing.heap`, the very module: the standard library's own heap, which onecopy does not use."""
+"""`multiprocessing.heap`, the very module; onecopy does not use it."""
 
 import sys
 from multiprocessing import heap

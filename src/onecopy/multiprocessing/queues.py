@@ -62,7 +62,7 @@ class Queue(own.Queue):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # A hook that people override: it is for objects that cannot be pickled. Only they pay for it.
+        # A hook that people override, for objects that cannot be pickled. Only they pay for it.
         if "_on_queue_feeder_error" in vars(cls):
             cls.put = _put_and_report  # type: ignore[assignment, method-assign]
 
