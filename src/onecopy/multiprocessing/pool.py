@@ -101,6 +101,19 @@ class Pool(standard.Pool):
         """Empty the task queue, so that the thread that fills it comes to its end."""
         inqueue.drain_until_ended(task_handler)
 
+    def join(self) -> None:
+        """Wait for the workers, after `close` or `terminate`; let go of the queues.
+
+        Raises
+        ------
+        ValueError
+            The pool is still running.
+        """
+        super().join()
+        self._inqueue.close()
+        self._outqueue.close()
+        self._change_notifier.close()
+
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
@@ -310,7 +323,7 @@ class _Notifier:
 
     def put(self, _: None) -> None:
         """Wake whoever waits."""
-        with suppress(BlockingIOError):  # full of wake-ups
+        with suppress(OSError):  # full of wake-ups, or closed
             os.write(self._write_fd, b"\0")
 
     def empty(self) -> bool:
