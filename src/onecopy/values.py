@@ -17,6 +17,7 @@ from __future__ import annotations
 import array
 import copyreg
 import ctypes
+import sys
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -140,15 +141,22 @@ def _register(kind: type[Any]) -> None:
     if copyreg.dispatch_table.get(kind) is not _reduce:
         _registered[kind] = cast("Any", copyreg.dispatch_table.get(kind))
         copyreg.pickle(kind, _reduce)
+    if "multiprocessing.sharedctypes" in sys.modules:
+        # It says the same of each type that it makes an object of, and there the last one counts.
+        sys.modules["multiprocessing.reduction"].ForkingPickler.register(kind, _reduce_either)
+
+
+def _reduce_either(obj: Any) -> Any:
+    if isinstance(getattr(obj, "_wrapper", None), (_Memory, type(None))):
+        return _reduce(obj)
+    return sys.modules["multiprocessing.sharedctypes"].reduce_ctype(obj)
 
 
 def _reduce(obj: Any) -> Any:
     memory = getattr(obj, "_wrapper", None)
     if isinstance(memory, _Memory):
         if memory.array.size and ctypes.addressof(obj) == arrays.address(memory.array):
-            from onecopy.multiprocessing._spawning import keep_alive
-
-            keep_alive(memory)
+            _keep_for_child(memory)
             return _rebuild, (*_spell(type(obj)), memory)
         # A copy that ctypes made, with the attributes of the original; or it has no bytes.
         if ctypes.sizeof(obj):
@@ -159,20 +167,46 @@ def _reduce(obj: Any) -> Any:
     return obj.__reduce_ex__(4) if before is None else before(obj)
 
 
-def _spell(kind: type[Any]) -> tuple[type[Any], tuple[int, ...]]:
-    """Take array types apart: pickle finds only types that have a name in a module."""
-    lengths: list[int] = []
+def _keep_for_child(obj: object) -> None:
+    """Keep what goes to a process that is being started; without a load of anything else."""
+    context = sys.modules.get("multiprocessing.context")
+    if context is not None and context.get_spawning_popen() is not None:
+        from onecopy.multiprocessing._spawning import keep_alive
+
+        keep_alive(obj)
+
+
+def _spell(kind: type[Any]) -> tuple[type[Any], tuple[int | str, ...]]:
+    """Take types apart that have no name in a module, by which pickle could find them.
+
+    Returns
+    -------
+    kind : type
+        That has a name.
+    steps : tuple
+        From there: the attribute with the type of the other byte order, lengths of arrays.
+    """
+    steps: list[int | str] = []
     item: Any = kind
     while issubclass(item, ctypes.Array) and item is item._type_ * item._length_:
-        lengths.append(item._length_)
+        steps.append(item._length_)
         item = item._type_
-    return item, tuple(reversed(lengths))
+    native = getattr(item, _NATIVE, None)
+    if native not in (None, item):
+        steps.append(_SWAPPED)
+        item = native
+    return item, tuple(reversed(steps))
 
 
-def _rebuild(kind: type[Any], lengths: tuple[int, ...], memory: _Memory | None) -> Any:
+_NATIVE, _SWAPPED = "__ctype_le__", "__ctype_be__"
+if sys.byteorder == "big":
+    _NATIVE, _SWAPPED = _SWAPPED, _NATIVE
+
+
+def _rebuild(kind: Any, steps: tuple[int | str, ...], memory: _Memory | None) -> Any:
     """Make the object again: in another process, after pickling; or a copy, for the module copy."""
-    for length in lengths:
-        kind *= length
+    for step in steps:
+        kind = getattr(kind, step) if isinstance(step, str) else kind * step
     if memory is None:
         return kind()
     if memory.attached or not isinstance(memory.array, SharedArray):
@@ -280,8 +314,11 @@ def raw_array(member: Member, typecode_or_type: Any, size_or_initializer: Any) -
     obj = _allocate(member, kind, zero=False)
     if length:
         target = np.frombuffer(obj, "u1" if letter == "c" else letter)
-        with np.errstate(all="ignore"):  # as C converts
-            np.copyto(target, source, casting="unsafe")
+        if source.dtype == target.dtype:
+            np.copyto(target, source)
+        else:
+            with np.errstate(all="ignore"):  # as C converts
+                np.copyto(target, source, casting="unsafe")
     return obj
 
 
@@ -435,9 +472,7 @@ class SynchronizedBase(Guarded):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
-        from onecopy.multiprocessing._spawning import keep_alive
-
-        keep_alive(self)
+        _keep_for_child(self)
         return synchronized, (self._obj, self._lock)
 
     def __repr__(self) -> str:
@@ -604,10 +639,14 @@ _NAMED: dict[np.dtype[Any], type[Any]] = {
 
 def _dtype_of(kind: type[Any]) -> np.dtype[Any]:
     """Describe a type of ctypes so that a process that does not have it can open the value."""
-    item, lengths = _spell(kind)
+    shape: tuple[int, ...] = ()
+    item: Any = kind
     try:
-        dtype: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else np.dtype(item)
-        dtype = arrays.checked_dtype(np.dtype((dtype, lengths)) if lengths else dtype)
+        while issubclass(item, ctypes.Array):
+            shape += (item._length_,)
+            item = item._type_
+        base: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else np.dtype(item)
+        dtype = arrays.checked_dtype(np.dtype((base, shape)))
     except TypeError as error:
         raise TypeError(
             f"a value of type {getattr(kind, '__name__', kind)} cannot have a name: {error}"
