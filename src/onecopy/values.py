@@ -14,7 +14,6 @@ alive (`StaleRef`), a queue does, and so does the start of a process that gets o
 
 from __future__ import annotations
 
-import array
 import copyreg
 import ctypes
 import sys
@@ -327,9 +326,7 @@ def _numbers(letter: str, items: Any) -> npt.NDArray[Any] | None:
     kind = type(items)
     if kind is np.ndarray or kind is SharedArray:
         source = cast("npt.NDArray[Any]", items)
-    elif kind in _BUFFERS or isinstance(items, ctypes.Array):
-        if isinstance(items, ctypes.Array) and items._type_ not in _LETTERS:
-            return None
+    elif _is_buffer(kind):
         try:
             source = np.asarray(memoryview(items))
         except (TypeError, ValueError, NotImplementedError):  # a format that numpy does not know
@@ -355,7 +352,12 @@ def _numbers(letter: str, items: Any) -> npt.NDArray[Any] | None:
     return None
 
 
-_BUFFERS = frozenset((bytes, bytearray, memoryview, array.array))
+def _is_buffer(kind: Any) -> bool:
+    """Tell whether going through an object of that type gives what its buffer says."""
+    if issubclass(kind, ctypes.Array):
+        return kind._type_ in _LETTERS
+    module = sys.modules.get("array")
+    return kind in (bytes, bytearray, memoryview) or (module is not None and kind is module.array)
 
 
 def copy(obj: Any) -> Any:

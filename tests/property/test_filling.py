@@ -72,7 +72,12 @@ anything = (
 
 def outcome(make):
     try:
-        return bytes(make())
+        made = make()
+        if isinstance(made, ctypes.c_longdouble):
+            return repr(made.value)  # of its 16 bytes, six are anything
+        if getattr(made, "_type_", None) is ctypes.c_longdouble:
+            return repr(made[:])
+        return bytes(made)
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         return type(error), str(error)
 
