@@ -1,5 +1,6 @@
-// Numbers from a list or tuple into an array of ctypes, in one loop. Only what cannot go wrong is converted here; every other item is
-// handed to the array's own `__setitem__`, so that what is accepted, and the error for what is not, are those of ctypes.
+// Numbers from a list or tuple into an array of ctypes, in one loop. Only what cannot go wrong is
+// converted here; every other item is handed to the array's own `__setitem__`, so that what is
+// accepted, and the error for what is not, are those of ctypes.
 #include <cstring>
 
 #include "bindings/guarded.hpp"
@@ -72,7 +73,8 @@ bool fill(PyObject* array, const Py_buffer& memory, PyObject* items,
         if (own == nullptr && PyList_CheckExact(items)) {
             own = PyList_AsTuple(items);
             if (own == nullptr) return false;
-            if (PyTuple_GET_SIZE(own) != count) {  // making the copy ran a finalizer that changed it
+            if (PyTuple_GET_SIZE(own) !=
+                count) {  // making the copy ran a finalizer that changed it
                 PyErr_SetString(PyExc_RuntimeError, "the list changed while it was read");
                 done = false;
                 break;
@@ -88,22 +90,39 @@ bool fill(PyObject* array, const Py_buffer& memory, PyObject* items,
 
 bool fill_as(char code, PyObject* array, const Py_buffer& memory, PyObject* items) noexcept {
     switch (code) {
-    case 'b': return fill(array, memory, items, &integer<signed char>);
-    case 'B': return fill(array, memory, items, &integer<unsigned char>);
-    case 'h': return fill(array, memory, items, &integer<short>);
-    case 'H': return fill(array, memory, items, &integer<unsigned short>);
-    case 'i': return fill(array, memory, items, &integer<int>);
-    case 'I': return fill(array, memory, items, &integer<unsigned>);
-    case 'l': return fill(array, memory, items, &integer<long>);
-    case 'L': return fill(array, memory, items, &integer<unsigned long>);
-    case 'q': return fill(array, memory, items, &integer<long long>);
-    case 'Q': return fill(array, memory, items, &integer<unsigned long long>);
-    case 'f': return fill(array, memory, items, &real<float>);
-    case 'd': return fill(array, memory, items, &real<double>);
-    case 'c': return fill(array, memory, items, &character);
-    case 'u': return fill(array, memory, items, &wide_character);
-    case '?': return fill(array, memory, items, &boolean);
-    default: PyErr_Format(PyExc_ValueError, "no array of %R is filled here", items); return false;
+        case 'b':
+            return fill(array, memory, items, &integer<signed char>);
+        case 'B':
+            return fill(array, memory, items, &integer<unsigned char>);
+        case 'h':
+            return fill(array, memory, items, &integer<short>);
+        case 'H':
+            return fill(array, memory, items, &integer<unsigned short>);
+        case 'i':
+            return fill(array, memory, items, &integer<int>);
+        case 'I':
+            return fill(array, memory, items, &integer<unsigned>);
+        case 'l':
+            return fill(array, memory, items, &integer<long>);
+        case 'L':
+            return fill(array, memory, items, &integer<unsigned long>);
+        case 'q':
+            return fill(array, memory, items, &integer<long long>);
+        case 'Q':
+            return fill(array, memory, items, &integer<unsigned long long>);
+        case 'f':
+            return fill(array, memory, items, &real<float>);
+        case 'd':
+            return fill(array, memory, items, &real<double>);
+        case 'c':
+            return fill(array, memory, items, &character);
+        case 'u':
+            return fill(array, memory, items, &wide_character);
+        case '?':
+            return fill(array, memory, items, &boolean);
+        default:
+            PyErr_Format(PyExc_ValueError, "no array of %R is filled here", items);
+            return false;
     }
 }
 

@@ -1,5 +1,6 @@
-// What lies under Value and Array: an object of ctypes, a lock, and access to the one under the other without a Python frame. Where the
-// lock is ours, taking it is a call in C; any other is asked through its methods.
+// What lies under Value and Array: an object of ctypes, a lock, and access to the one under the
+// other without a Python frame. Where the lock is ours, taking it is a call in C; any other is
+// asked through its methods.
 #include <Python.h>
 #include <structmember.h>
 
@@ -49,7 +50,8 @@ bool give(PyObject* lock, MutexObject* mutex) noexcept {
     return answer != nullptr;
 }
 
-// After an exception in between: that one goes on, unless releasing fails too; then it is the new one's context, as with `finally`.
+// After an exception in between: that one goes on, unless releasing fails too; then it is the new
+// one's context, as with `finally`.
 void give_after_error(PyObject* lock, MutexObject* mutex) noexcept {
     SavedError first;
     if (give(lock, mutex)) {
@@ -62,8 +64,9 @@ void give_after_error(PyObject* lock, MutexObject* mutex) noexcept {
     second.restore();
 }
 
-// `act(object)` gives a new reference, or nullptr with an exception, which is the result. The object and the lock are held here:
-// another thread may replace them meanwhile, and what was taken must be released.
+// `act(object)` gives a new reference, or nullptr with an exception, which is the result. The
+// object and the lock are held here: another thread may replace them meanwhile, and what was taken
+// must be released.
 template <class Act>
 PyObject* under_lock(PyObject* self, Act act) noexcept {
     if (!initialized(self)) return nullptr;
@@ -128,8 +131,9 @@ PyObject* get_lock(PyObject* self, PyObject*) noexcept {
 PyObject* enter(PyObject* self, PyObject*) noexcept {
     if (!initialized(self)) return nullptr;
     PyObject* lock = Py_NewRef(guarded(self)->lock);
-    PyObject* answer = guarded(self)->mutex != nullptr ? acquire_mutex(lock)
-                                                       : PyObject_CallMethodNoArgs(lock, enter_name);
+    PyObject* answer = guarded(self)->mutex != nullptr
+                           ? acquire_mutex(lock)
+                           : PyObject_CallMethodNoArgs(lock, enter_name);
     Py_DECREF(lock);
     return answer;
 }
@@ -203,8 +207,11 @@ PyType_Slot guarded_slots[] = {
     {0, nullptr},
 };
 PyType_Spec guarded_spec = {
-    "onecopy._native.Guarded", sizeof(Guarded), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, guarded_slots,
+    "onecopy._native.Guarded",
+    sizeof(Guarded),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    guarded_slots,
 };
 
 // ----------------------------------------------------------------------------- GuardedAttribute
@@ -247,8 +254,7 @@ bool belongs(PyObject* object) noexcept {
 PyObject* attribute_get(PyObject* self, PyObject* object, PyObject*) noexcept {
     if (object == nullptr || object == Py_None) return Py_NewRef(self);
     if (!belongs(object)) return nullptr;
-    return under_lock(object,
-                      [self](PyObject* of) { return PyObject_GetAttr(of, name_of(self)); });
+    return under_lock(object, [self](PyObject* of) { return PyObject_GetAttr(of, name_of(self)); });
 }
 int attribute_set(PyObject* self, PyObject* object, PyObject* value) noexcept {
     if (!belongs(object)) return -1;

@@ -1,4 +1,5 @@
-// Methods as plain C functions, for those that programs call all the time: the way into a nanobind function costs more than some of them.
+// Methods as plain C functions, for those that programs call all the time: the way into a nanobind
+// function costs more than some of them.
 #pragma once
 #include "bindings/objects.hpp"
 
@@ -11,13 +12,14 @@ PyCFunction as_method(Function* function) noexcept {
 
 // `method` stays with the class. Throws.
 inline void add_method(nb::handle type, PyMethodDef& method) {
-    nb::object descriptor = nb::steal(
-        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
+    nb::object descriptor =
+        nb::steal(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
     if (!descriptor.is_valid()) throw nb::python_error();
     nb::setattr(type, method.ml_name, descriptor);
 }
 
-// What METH_FASTCALL | METH_KEYWORDS passed, by position or name, over the defaults in `out` (all borrowed). False: TypeError is set.
+// What METH_FASTCALL | METH_KEYWORDS passed, by position or name, over the defaults in `out` (all
+// borrowed). False: TypeError is set.
 template <std::size_t N>
 bool arguments(const char* function, const char* const (&names)[N], PyObject* const* args,
                Py_ssize_t count, PyObject* keywords, PyObject* (&out)[N]) noexcept {

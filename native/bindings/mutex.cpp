@@ -59,8 +59,8 @@ PyObject* release(MutexObject& o) noexcept {
     return nullptr;
 }
 
-// ---- the four methods that programs call all the time: plain C functions, because the general way into a nanobind function costs as
-// much as the lock does
+// ---- the four methods that programs call all the time: plain C functions, because the general way
+// into a nanobind function costs as much as the lock does
 
 PyObject* acquire_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
                          PyObject* names) noexcept {
