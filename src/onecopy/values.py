@@ -155,7 +155,6 @@ def _reduce(obj: Any) -> Any:
     memory = getattr(obj, "_wrapper", None)
     if isinstance(memory, _Memory):
         if memory.array.size and ctypes.addressof(obj) == arrays.address(memory.array):
-            _keep_for_child(memory)
             return _rebuild, (*_spell(type(obj)), memory)
         # A copy that ctypes made, with the attributes of the original; or it has no bytes.
         if ctypes.sizeof(obj):
@@ -164,15 +163,6 @@ def _reduce(obj: Any) -> Any:
             return _rebuild, (*_spell(type(obj)), None)
     before = _registered.get(type(obj))
     return obj.__reduce_ex__(4) if before is None else before(obj)
-
-
-def _keep_for_child(obj: object) -> None:
-    """Keep what goes to a process that is being started; without a load of anything else."""
-    context = sys.modules.get("multiprocessing.context")
-    if context is not None and context.get_spawning_popen() is not None:
-        from onecopy.multiprocessing._spawning import keep_alive
-
-        keep_alive(obj)
 
 
 def _spell(kind: type[Any]) -> tuple[type[Any], tuple[int | str, ...]]:
@@ -474,7 +464,6 @@ class SynchronizedBase(Guarded):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
-        _keep_for_child(self)
         return synchronized, (self._obj, self._lock)
 
     def __repr__(self) -> str:
