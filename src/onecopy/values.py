@@ -49,6 +49,7 @@ __all__ = [
     "raw_value",
     "synchronized",
     "typecode_to_type",
+    "with_lock",
 ]
 
 typecode_to_type: dict[str, type[Any]] = {
@@ -76,6 +77,7 @@ _LETTERS: dict[type[Any], str] = {
     ctypes.c_bool: "?",
 }
 _INTEGERS = "bBhHiIlLqQ"
+_BYTE: np.dtype[Any] = np.dtype(np.uint8)
 
 
 # ------------------------------------------------------------------------------------ the memory
@@ -127,7 +129,8 @@ def _allocate(member: Member, kind: type[Any], *, zero: bool) -> Any:
     if hasattr(kind, "_wrapper"):
         raise TypeError(f"{kind.__name__} has a field '_wrapper', the name that its memory goes by")
     _register(kind)
-    return _attach(kind, _Memory(arrays.empty(member, size, np.uint8, zero=zero, shared=True)))
+    memory = member.empty((size,), _BYTE, zero, True) if size else np.zeros(0, _BYTE)
+    return _attach(kind, _Memory(memory.view(SharedArray)))
 
 
 # ---- pickling
@@ -276,9 +279,9 @@ def raw_array(member: Member, typecode_or_type: Any, size_or_initializer: Any) -
 
     Notes
     -----
-    Items are converted as ctypes does. Lists and tuples of numbers are read in one loop of C, and
-    of buffers whose numbers convert in the same way (equal ones, and integers of other widths, are)
-    the memory is copied.
+    Items are converted as ctypes does: integers are cut to their width, floats are none. Lists and
+    tuples of numbers are read in one loop of C; the numbers of a buffer (an array of numpy, bytes,
+    `array.array`, a memoryview) are copied, or converted by numpy where that gives the same.
     """
     kind = _type_of(typecode_or_type)
     if isinstance(size_or_initializer, int):
@@ -506,6 +509,11 @@ class SynchronizedString(SynchronizedArray):
 
 def checked_lock(lock: object) -> None:
     """Refuse what cannot be a lock.
+
+    Parameters
+    ----------
+    lock : object
+        Anything.
 
     Raises
     ------
