@@ -1,38 +1,40 @@
 """Shared memory segments as files of /dev/shm: who has them, and what happens when nobody does.
 
-A segment is a file ``/dev/shm/NAME`` of exactly the bytes that were asked for, as POSIX shared memory
-and `multiprocessing.shared_memory` have it. What onecopy knows of it stands beside its contents:
+A segment is a file ``/dev/shm/NAME`` of exactly the bytes that were asked for, as POSIX shared
+memory and `multiprocessing.shared_memory` have it. What onecopy knows of it stands beside its
+contents:
 
 * its mode: ``0600`` was made by the standard library or another program and is never removed here;
-  ``01600`` (the sticky bit, which means nothing else for a file) was made by onecopy and goes with its
-  last user; ``01700`` was made by onecopy and stays until somebody unlinks it.
-* an open file description lock on one byte far behind its end, which each holder has shared. The kernel
-  drops it with the holder's last descriptor, so also on ``kill -9``. A forked child has its parent's
-  description, and with it the lock.
+  ``01600`` (the sticky bit, which means nothing else for a file) was made by onecopy and goes with
+  its last user; ``01700`` was made by onecopy and stays until somebody unlinks it.
+* an open file description lock on one byte far behind its end, which each holder has shared. The
+  kernel drops it with the holder's last descriptor, so also on ``kill -9``. A forked child has its
+  parent's description, and with it the lock.
 
 The rules, and why two processes never disagree:
 
-* A file gets its name (`os.link`) when it is whole, marked and locked: nobody ever sees it deserted or
-  half made. A death before that leaves nothing (``O_TMPFILE``), or a hidden file that is swept.
-* Only who has got the *exclusive* lock may remove a name that its last user has left: nobody holds it
-  then, and who comes later cannot take the shared lock before the remover is gone.
+* A file gets its name (`os.link`) when it is whole, marked and locked: nobody ever sees it deserted
+  or half made. A death before that leaves nothing (``O_TMPFILE``), or a hidden file that is swept.
+* Only who has got the *exclusive* lock may remove a name that its last user has left: nobody holds
+  it then, and who comes later cannot take the shared lock before the remover is gone.
 * Who attaches opens, takes the shared lock and then looks whether the file still has its name
   (``st_nlink``). If not, it was swept between the two, and the search starts over.
-* Who attaches tries the exclusive lock first. If it gets it, all users are dead: the segment is gone,
-  and the name goes too. Otherwise a user lived at that moment; if it leaves before we have the shared
-  lock, it finds either our lock, or we find its exclusive one, and try again.
+* Who attaches tries the exclusive lock first. If it gets it, all users are dead: the segment is
+  gone, and the name goes too. Otherwise a user lived at that moment; if it leaves before we have
+  the shared lock, it finds either our lock, or we find its exclusive one, and try again.
 * Nobody unlocks: descriptors are closed. An unlock would also unlock the relatives that share it. A
   holder that leaves opens the file anew and tries the exclusive lock like any sweeper.
-* `Segment.unlink` removes the name only while it is this file's, and holds a second byte exclusively
-  meanwhile. A name that was made anew is never taken for the old one: removers of one file exclude each
-  other, and without a remover the name does not change. (Programs that call ``shm_unlink`` themselves
-  are outside of this.)
-* A fork waits until no thread is in the middle of one of these steps; the descriptor of a file in the
-  making is closed in the child.
+* `Segment.unlink` removes the name only while it is this file's, and holds a second byte
+  exclusively meanwhile. A name that was made anew is never taken for the old one: removers of one
+  file exclude each other, and without a remover the name does not change. (Programs that call
+  ``shm_unlink`` themselves are outside of this.)
+* A fork waits until no thread is in the middle of one of these steps; the descriptor of a file in
+  the making is closed in the child.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -49,7 +51,8 @@ from onecopy.sizes import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["DIRECTORY",
+__all__ = [
+    "DIRECTORY",
     "Kind",
     "Segment",
     "SegmentInfo",
@@ -57,6 +60,7 @@ __all__ = ["DIRECTORY",
     "let_go_all",
     "let_go_unnamed",
     "sweep",
+    "sweep_now_and_then",
 ]
 
 DIRECTORY = "/dev/shm"  # noqa: S108 - where glibc, and so everybody else, has shared memory
@@ -175,11 +179,11 @@ def _full(size: int, name: str | None) -> PoolFull:
         f"no room for {'a segment' if name is None else repr(name)} of {format_size(size)} in "
         f"{DIRECTORY}: {format_size(free)} of {format_size(whole)} are free. Unlink segments that "
         "are not needed (`onecopy ls` lists them), or give the machine or container a larger "
-        "/dev/shm (docker run --shm-size=…)."
+        f"{DIRECTORY} (docker run --shm-size=…)."
     )
 
 
-# ---- locks -----------------------------------------------------------------------------------------
+# ---- locks ---------------------------------------------------------------------------------------
 
 
 def _lock_byte(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
@@ -209,7 +213,7 @@ def _is(directory: int, name: str, status: os.stat_result) -> bool:
     return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
 
 
-# ---- segments ----------------------------------------------------------------------------------------
+# ---- segments ------------------------------------------------------------------------------------
 
 
 class Segment:
@@ -276,7 +280,7 @@ class Segment:
         OSError
             /dev/shm is missing, or may not be written.
         """
-        _sweep_now_and_then()
+        sweep_now_and_then()
         directory = _directory()
         try:
             for _ in range(16):
@@ -311,7 +315,7 @@ class Segment:
         OneCopyError, PermissionError
             The name is something else's, or another user's.
         """
-        _sweep_now_and_then()
+        sweep_now_and_then()
         directory = _directory()
         deadline = time.monotonic() + _PATIENCE
         try:
@@ -515,10 +519,8 @@ class _Unfinished:
     def __exit__(self, *_: object) -> None:
         with _lock:
             if self._hidden:
-                try:
+                with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._hidden, dir_fd=self._directory)
-                except FileNotFoundError:
-                    pass
             if self.fd >= 0:
                 _unfinished.discard(self.fd)
                 os.close(self.fd)
@@ -531,7 +533,7 @@ def _reserve(fd: int, size: int) -> None:
             space = os.fstatvfs(fd)
             # Not tried if it cannot be: for that moment nobody else would have any room.
             if space.f_blocks and size > space.f_bavail * space.f_frsize:
-                raise OSError(errno.ENOSPC, "")
+                raise OSError(errno.ENOSPC, "")  # noqa: TRY301 - as the kernel would
             for at in range(0, size, _CHUNK):
                 os.posix_fallocate(fd, at, min(_CHUNK, size - at))
         except OSError as error:
@@ -544,7 +546,7 @@ def _reserve(fd: int, size: int) -> None:
             return
 
 
-# ---- what the dead left ----------------------------------------------------------------------------------
+# ---- what the dead left --------------------------------------------------------------------------
 
 
 def sweep(*, remove: bool = True) -> list[SegmentInfo]:
@@ -583,7 +585,8 @@ def sweep(*, remove: bool = True) -> list[SegmentInfo]:
     return found
 
 
-def _sweep_now_and_then() -> None:
+def sweep_now_and_then() -> None:
+    """Sweep, if this process has not done so within the last second."""
     if time.monotonic() - _swept_at > _SWEEP_EVERY:
         sweep()
 
@@ -634,11 +637,12 @@ def _sweep_one(directory: int, name: str, *, remove: bool) -> State | None:
             os.close(fd)
 
 
-# ---- forks -------------------------------------------------------------------------------------------------
+# ---- forks ---------------------------------------------------------------------------------------
 
 
 def _in_child() -> None:
-    # Of another thread, which is not here to finish it. With the parent's descriptor its lock goes on.
+    # Of another thread, which is not here to finish it. With the parent's descriptor its lock goes
+    # on.
     for fd in _unfinished:
         os.close(fd)
     _unfinished.clear()

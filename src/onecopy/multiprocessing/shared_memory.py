@@ -1,8 +1,8 @@
 """`SharedMemory` and `ShareableList`, as `multiprocessing.shared_memory` has them.
 
-A segment is the same file as there, so plain processes attach to ours and we to theirs. The difference is
-who cleans up: no tracker process decides that a segment has leaked. A segment lives until `unlink`, or
-until no process has it any more, however its processes end.
+A segment is the same file as there, so plain processes attach to ours and we to theirs. The
+difference is who cleans up: no tracker process decides that a segment has leaked. A segment lives
+until `unlink`, or until no process has it any more, however its processes end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import os
 import secrets
+from contextlib import suppress
 from functools import partial
 from multiprocessing import context, util
 from types import GenericAlias
@@ -23,7 +24,6 @@ from onecopy.segments import Segment, checked_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-
     from typing import Self
 
     from onecopy.segments import Kind
@@ -89,22 +89,20 @@ class SharedMemory:
     OneCopyError, PermissionError
         The name is a pool's, a link's or pipe's, or another user's.
 
-    Notes
-    -----
-    *How long it lives.* Until somebody calls `unlink`; or until the last `SharedMemory` object for it is
-    gone, in whatever process, by whatever end. Who was killed is noticed by the next process that makes or
-    attaches to a segment, makes a pool, or runs ``onecopy gc``. `close` only gives this process's memory
-    back: the object still counts as a user until it is deleted, so that ``close()`` and then ``unlink()`` works
-    as ever. A segment of the standard library's goes when *it* says so: with the tracker of one of its
-    processes, or by `unlink`.
+    Notes ----- *How long it lives.* Until somebody calls `unlink`; or until the last `SharedMemory`
+    object for it is gone, in whatever process, by whatever end. Who was killed is noticed by the
+    next process that makes or attaches to a segment, makes a pool, or runs ``onecopy gc``. `close`
+    only gives this process's memory back: the object still counts as a user until it is deleted, so
+    that ``close()`` and then ``unlink()`` works as ever. A segment of the standard library's goes
+    when *it* says so: with the tracker of one of its processes, or by `unlink`.
 
     *Arrays.* `close` never fails: arrays and views of `buf` keep the memory, though not the name.
 
-    *Pickling* sends the name. A process that is being started with one as an argument keeps it alive from the
-    parent; on a queue, keep the object until the receiver has attached.
+    *Pickling* sends the name. A process that is being started with one as an argument keeps it
+    alive from the parent; on a queue, keep the object until the receiver has attached.
 
-    *Fork.* A child has what its parent has: the segment lives until both have let go. *Threads* may share
-    an object.
+    *Fork.* A child has what its parent has: the segment lives until both have let go. *Threads* may
+    share an object.
 
     A file made by onecopy has the sticky bit (mode 01600, or 01700 with ``track=False``); see
     `onecopy.segments`.
@@ -177,10 +175,8 @@ class SharedMemory:
         if segment is None:
             return
         self.close()
-        try:
+        with suppress(OSError):  # the next one sweeps
             segment.let_go()
-        except OSError:  # the next one sweeps
-            pass
 
     def __reduce__(self) -> tuple[Any, ...]:
         _keep_while_spawning(self)
@@ -223,8 +219,8 @@ class SharedMemory:
     def close(self) -> None:
         """Give this process's memory of it back, once no array or view of it is left.
 
-        Idempotent, and never an error. The segment stays: this object counts as its user until it is
-        deleted or unlinked.
+        Idempotent, and never an error. The segment stays: this object counts as its user until it
+        is deleted or unlinked.
         """
         self._buf = None
         if self._mapping is not None:
@@ -244,8 +240,8 @@ class SharedMemory:
             self._segment.unlink()
 
 
-# Objects that still count as users, though their memory is closed. If others have taken the name meanwhile, nothing but
-# our descriptor keeps the memory: looked at whenever a segment is made.
+# Objects that still count as users, though their memory is closed. If others have taken the name
+# meanwhile, nothing but our descriptor keeps the memory: looked at whenever a segment is made.
 _closed: WeakSet[SharedMemory] = WeakSet()
 
 
@@ -271,8 +267,8 @@ class ShareableList(ShareableListBase):
     Parameters
     ----------
     sequence : iterable, optional
-        Its items: int of 64 bits, float, bool, str and bytes of less than 10 MB, None. A str or bytes has
-        room for its length in bytes (of UTF-8), plus one, rounded up to a multiple of 8.
+        Its items: int of 64 bits, float, bool, str and bytes of less than 10 MB, None. A str or
+        bytes has room for its length in bytes (of UTF-8), plus one, rounded up to a multiple of 8.
     name : str, optional
         Of its shared memory: of the new one, or, without `sequence`, of the one to attach to.
 
@@ -292,16 +288,15 @@ class ShareableList(ShareableListBase):
     ValueError
         A str or bytes that is too large: for a list, or for the room of its item.
     OneCopyError
-        Attaching to shared memory in which no such list lies; lists of the standard library are laid
-        out otherwise.
+        Attaching to shared memory in which no such list lies; lists of the standard library are
+        laid out otherwise.
     PoolFull
         /dev/shm has no room for it.
 
-    Notes
-    -----
-    Processes and threads may read and write the same items at once: a reader gets an item as somebody wrote it,
-    never parts of two. A process that is killed at any instruction leaves the old item or the new one, and
-    is in nobody's way. Two changes of one item are not one step: for ``l[i] += 1`` in two processes, use a lock.
+    Notes ----- Processes and threads may read and write the same items at once: a reader gets an
+    item as somebody wrote it, never parts of two. A process that is killed at any instruction
+    leaves the old item or the new one, and is in nobody's way. Two changes of one item are not one
+    step: for ``l[i] += 1`` in two processes, use a lock.
 
     Trailing NULs survive, other than in the standard library.
     """
@@ -330,13 +325,14 @@ class ShareableList(ShareableListBase):
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
 
-# ---- the end of a process ----------------------------------------------------------------------------------------
+# ---- the end of a process ------------------------------------------------------------------------
 
 
 class _Ends:
     """Has `let_go_all` called when the process ends by itself, after it has joined its children.
 
-    Those of multiprocessing run no exit handlers of Python's, but its own; and forget those of their parent.
+    Those of multiprocessing run no exit handlers of Python's, but its own; and forget those of
+    their parent.
     """
 
     def __init__(self) -> None:
