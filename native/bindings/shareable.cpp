@@ -137,10 +137,10 @@ struct Encoded {
     ItemKind kind = ItemKind::none_yet;
     const void* from = number;
     u64 length = 8;
+    u64 characters = 0;  // of text and bytes: what the standard library computes room from
     alignas(8) unsigned char number[8] = {};
 
-    bool has_text() const noexcept { return kind == ItemKind::text || kind == ItemKind::bytes; }
-    u64 room() const noexcept { return has_text() ? ShareableList::room_for(length) : 8; }
+    u64 room() const noexcept { return ShareableList::room_for(characters, length); }
 };
 
 PyObject* raise_imported(const char* module, const char* name, PyObject* text) noexcept {
@@ -177,10 +177,11 @@ bool encode(PyObject* value, Encoded& out) noexcept {
         out.from = PyUnicode_AsUTF8AndSize(value, &length);
         out.length = static_cast<u64>(length);
         if (out.from == nullptr) return false;
+        out.characters = static_cast<u64>(PyUnicode_GET_LENGTH(value));
     } else if (PyBytes_Check(value)) {
         out.kind = ItemKind::bytes;
         out.from = PyBytes_AS_STRING(value);
-        out.length = static_cast<u64>(PyBytes_GET_SIZE(value));
+        out.length = out.characters = static_cast<u64>(PyBytes_GET_SIZE(value));
     } else if (PyBool_Check(value)) {
         out.kind = ItemKind::boolean;
         out.number[0] = value == Py_True;

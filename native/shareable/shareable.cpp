@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 
-#include "base/bits.hpp"
 #include "os/os.hpp"
 #include "os/processes.hpp"
 

@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/bits.hpp"
 #include "base/shm_atomic.hpp"
 #include "base/status.hpp"
 #include "sync/patience.hpp"
@@ -42,8 +43,11 @@ class ShareableList {
 
     // What a list of n items needs; `data` is twice the sum of all rooms. 0: more than can be.
     static u64 bytes_for(u64 n, u64 data) noexcept;
-    // Multiples of 8; what an item with text or bytes of this length gets.
-    static constexpr u64 room_for(u64 length) noexcept { return length / 8 * 8 + 8; }
+    // What an item gets, a multiple of 8: by the characters of a text as in the standard library, so that the same assignments fit, but at least its bytes.
+    static constexpr u64 room_for(u64 characters, u64 bytes) noexcept {
+        const u64 usual = characters / 8 * 8 + 8, needed = round_up(bytes, 8);
+        return usual > needed ? usual : needed;
+    }
 
     // Lays an empty list out in zeroed memory that nobody else can reach yet: `next_room()` is called n times. The items are set by `write`, and `finish`
     // makes it a list. False: the rooms do not fit `length`.

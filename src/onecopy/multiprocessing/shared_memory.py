@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import os
 import secrets
+import sys
 from contextlib import suppress
 from functools import partial
 from multiprocessing import context, util
@@ -170,13 +171,14 @@ class SharedMemory:
         self._track = segment.track
         self._buf = memoryview(mapping)
 
-    def __del__(self) -> None:
-        segment = self._segment
-        if segment is None:
+    def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Of an interpreter that ends, modules may be gone already; and so is what this is for:
+        # `let_go_all` was called before, and the kernel does the rest.
+        if self._segment is None or _ending():
             return
         self.close()
         with suppress(OSError):  # the next one sweeps
-            segment.let_go()
+            self._segment.let_go()
 
     def __reduce__(self) -> tuple[Any, ...]:
         _keep_while_spawning(self)
