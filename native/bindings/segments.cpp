@@ -1,5 +1,7 @@
 #include "bindings/segments.hpp"
 
+#include <unistd.h>
+
 #include <cerrno>
 
 namespace onecopy::py {
@@ -39,8 +41,12 @@ void construct(MappingObject* self, int fd, std::size_t length) {
     int error = 0;
     {
         Outside outside;
-        base = os::map_shared(fd, length, true);
+        // A mapping holds its open file description, and so its locks: it gets one of its own, and
+        // whoever closes `fd` is no user any more though arrays keep the memory.
+        const int own = os::open_again(fd);
+        if (own >= 0) base = os::map_shared(own, length, true);
         error = errno;
+        if (own >= 0) close(own);
     }
     if (base == nullptr) {
         errno = error;

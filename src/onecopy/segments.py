@@ -9,7 +9,8 @@ contents:
   its last user; ``01700`` was made by onecopy and stays until somebody unlinks it.
 * an open file description lock on one byte far behind its end, which each holder has shared. The
   kernel drops it with the holder's last descriptor, so also on ``kill -9``. A forked child has its
-  parent's description, and with it the lock.
+  parent's description, and with it the lock. Memory is mapped through a description of its own, or
+  arrays would hold the lock.
 
 The rules, and why two processes never disagree:
 
@@ -58,7 +59,6 @@ __all__ = [
     "SegmentInfo",
     "checked_name",
     "let_go_all",
-    "let_go_unnamed",
     "sweep",
     "sweep_now_and_then",
 ]
@@ -425,6 +425,13 @@ class Segment:
                 finally:
                     os.close(directory)
 
+    def let_go_unnamed(self) -> bool:
+        """Let go of it if nobody can attach to it any more; tell whether it is let go."""
+        with _lock:
+            if self._fd >= 0 and not self.has_name():
+                self._close()
+            return self._fd < 0
+
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         _held.discard(self)
@@ -435,14 +442,6 @@ def let_go_all() -> None:
     """Let go of every segment that this process has: it is about to end."""
     for segment in list(_held):
         segment.let_go()
-
-
-def let_go_unnamed(segments: list[Segment]) -> None:
-    """Give back the memory of those that have lost their names: nobody can attach to them."""
-    for segment in segments:
-        with _lock:
-            if segment._fd >= 0 and not segment.has_name():
-                segment._close()
 
 
 class _Unfinished:

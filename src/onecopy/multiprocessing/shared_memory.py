@@ -119,6 +119,7 @@ class SharedMemory:
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
     ) -> None:
+        _give_back()
         size = operator.index(size)
         if size < 0:
             raise ValueError(f"'size' must be a positive integer, not {size}")
@@ -160,7 +161,6 @@ class SharedMemory:
             if fill is not None:
                 fill(mapping)
 
-        _give_back_unnamed()
         segment = Segment.create(names, size, track=bool(track), fill=prepare)
         self._have(segment, mapping)
 
@@ -243,24 +243,30 @@ class SharedMemory:
 
 
 # Objects that still count as users, though their memory is closed. If others have taken the name
-# meanwhile, nothing but our descriptor keeps the memory: looked at whenever a segment is made.
+# meanwhile, nothing but our descriptor keeps the memory.
 _closed: WeakSet[SharedMemory] = WeakSet()
-
-
-def _give_back_unnamed() -> None:
-    if _closed:
-        closed = [shm._segment for shm in list(_closed) if shm._segment is not None]
-        segments.let_go_unnamed(closed)
-        for shm in list(_closed):
-            if shm._segment is None or shm._segment.fileno() < 0:
-                _closed.discard(shm)
+# Processes that were started with shared memory, each with what it was sent in `_onecopy_kept`: it
+# attaches some time later, when the sender may have nothing left but the process.
+_started: WeakSet[Any] = WeakSet()
 
 
 def _keep_while_spawning(thing: object) -> None:
-    """Keep a thing for as long as the `Process` that it is sent to, which attaches to it later."""
     popen = context.get_spawning_popen()
     if popen is not None:
         popen.__dict__.setdefault("_onecopy_kept", []).append(thing)
+        _started.add(popen)
+
+
+def _give_back() -> None:
+    """Let go of what is kept for nobody: looked at whenever a segment is made or attached to."""
+    for popen in list(_started):
+        if getattr(popen, "returncode", None) is not None:
+            popen._onecopy_kept.clear()
+            _started.discard(popen)
+    for shm in list(_closed):
+        if shm._segment is not None and not shm._segment.let_go_unnamed():
+            continue
+        _closed.discard(shm)
 
 
 class ShareableList(ShareableListBase):
