@@ -36,18 +36,18 @@ PyType_Slot slots[] = {
     {0, nullptr},
 };
 
+// Under the GIL: no child is forked that would inherit the second descriptor.
 void construct(MappingObject* self, int fd, std::size_t length) {
-    void* base = nullptr;
-    int error = 0;
-    {
-        Outside outside;
-        // A mapping holds its open file description, and so its locks: it gets one of its own, and
-        // whoever closes `fd` is no user any more though arrays keep the memory.
-        const int own = os::open_again(fd);
-        if (own >= 0) base = os::map_shared(own, length, true);
-        error = errno;
-        if (own >= 0) close(own);
+    // A mapping holds its open file description, and so its locks: it gets one of its own, and
+    // whoever closes `fd` is no user any more though arrays keep the memory.
+    const int own = os::open_again(fd);
+    if (own < 0) {
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, "/proc/self/fd");
+        throw nb::python_error();
     }
+    void* base = os::map_shared(own, length, true);
+    const int error = errno;
+    close(own);
     if (base == nullptr) {
         errno = error;
         PyErr_SetFromErrno(PyExc_OSError);

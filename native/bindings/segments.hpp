@@ -4,7 +4,8 @@
 
 namespace onecopy::py {
 
-// A mapping that outlives its closing for as long as somebody looks at it. Changed under the GIL only.
+// A mapping that outlives its closing for as long as somebody looks at it. Changed under the GIL
+// only.
 struct MappingObject {
     unsigned char* base = nullptr;
     std::size_t length = 0;

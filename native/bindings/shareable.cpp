@@ -75,7 +75,8 @@ PyObject* raise_item(Status s, const ShareableList& list, u64 i) noexcept {
     }
 }
 
-// ---- from bytes to values --------------------------------------------------------------------------
+// ---- from bytes to values
+// --------------------------------------------------------------------------
 
 PyObject* value_of(ShareableList::Item item, const void* bytes) noexcept {
     switch (item.kind) {
@@ -130,7 +131,8 @@ PyObject* get(const ShareableList& list, u64 i) noexcept {
     return value;
 }
 
-// ---- from values to bytes ---------------------------------------------------------------------------
+// ---- from values to bytes
+// ---------------------------------------------------------------------------
 
 // A value's bytes, in the value itself where it has them.
 struct Encoded {
@@ -222,7 +224,8 @@ bool set(const ShareableList& list, u64 i, PyObject* value) noexcept {
     return false;
 }
 
-// ---- slots ----------------------------------------------------------------------------------------
+// ---- slots
+// ----------------------------------------------------------------------------------------
 
 // Negative positions count from the end. False with an exception set.
 bool position_of(const ShareableList& list, Py_ssize_t at, const char* text, u64& out) noexcept {
@@ -285,7 +288,8 @@ PyType_Slot slots[] = {
     {0, nullptr},
 };
 
-// ---- methods --------------------------------------------------------------------------------------
+// ---- methods
+// --------------------------------------------------------------------------------------
 
 // 1: equal, 0: not, -1: an exception.
 int equals(const ShareableList& list, u64 i, PyObject* value) noexcept {
@@ -366,7 +370,8 @@ PyObject* packing_format(PyObject* self, PyObject* at) {
     return append_format(*list, i, text) ? to_python(text) : nullptr;
 }
 
-// ---- making one -----------------------------------------------------------------------------------
+// ---- making one
+// -----------------------------------------------------------------------------------
 
 // Bytes that a list of these items needs. 0 with an exception set.
 u64 needed(PyObject* items) noexcept {
@@ -477,12 +482,16 @@ void bind_shareable(nb::module_& m) {
             nb::sig("def _fill(mapping: Mapping, items: list[Any]) -> None"))
         .def(
             "count",
-            [](nb::handle self, nb::handle value) { return result(count(self.ptr(), value.ptr())); },
+            [](nb::handle self, nb::handle value) {
+                return result(count(self.ptr(), value.ptr()));
+            },
             nb::arg("value").none(), nb::sig("def count(self, value: object) -> int"),
             "How many items are equal to a value.")
         .def(
             "index",
-            [](nb::handle self, nb::handle value) { return result(index(self.ptr(), value.ptr())); },
+            [](nb::handle self, nb::handle value) {
+                return result(index(self.ptr(), value.ptr()));
+            },
             nb::arg("value").none(), nb::sig("def index(self, value: object) -> int"),
             "The position of the first item that is equal to a value; ValueError: there is none.")
         .def_prop_ro(

@@ -1,5 +1,6 @@
-// Shareable lists. In every build: what they promise, with two writers and two readers, and with a claim whose owner is dead. In a fault
-// build also: a writer is killed after each of its shared stores in turn, and a survivor reads the old item or the new one, and sets the next.
+// Shareable lists. In every build: what they promise, with two writers and two readers, and with a
+// claim whose owner is dead. In a fault build also: a writer is killed after each of its shared
+// stores in turn, and a survivor reads the old item or the new one, and sets the next.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -28,16 +29,20 @@ struct Memory {
 
     Memory() {
         u64 data = 0;
-        for (u64 room : kRooms) data += 2 * room;
+        for (u64 room : kRooms)
+            data += 2 * room;
         length = ShareableList::bytes_for(kItems, data);
-        base = static_cast<unsigned char*>(mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+        base = static_cast<unsigned char*>(
+            mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
         CHECK(base != MAP_FAILED);
         u64 next = 0;
         CHECK(ShareableList::open(base, length, list) == Status::bad_argument);
-        CHECK(ShareableList::format(base, length, kItems, [&]() noexcept { return kRooms[next++]; }));
+        CHECK(
+            ShareableList::format(base, length, kItems, [&]() noexcept { return kRooms[next++]; }));
         ShareableList::finish(base);
         CHECK(ShareableList::open(base, length, list) == Status::ok);
-        for (u64 i = 0; i < kItems; ++i) set(i, std::string(kRooms[i], 'a'));
+        for (u64 i = 0; i < kItems; ++i)
+            set(i, std::string(kRooms[i], 'a'));
     }
     ~Memory() { munmap(base, length); }
     Memory(const Memory&) = delete;
@@ -55,7 +60,9 @@ struct Memory {
         CHECK(item.kind == ItemKind::bytes);
         return {reinterpret_cast<const char*>(to.data()), item.length};
     }
-    u64& word(u64 i, u64 field) const { return *reinterpret_cast<u64*>(base + 64 + 32 * i + 8 * field); }
+    u64& word(u64 i, u64 field) const {
+        return *reinterpret_cast<u64*>(base + 64 + 32 * i + 8 * field);
+    }
 };
 
 template <class Body>
@@ -82,7 +89,8 @@ void basics() {
             CHECK(m.get(i) == std::string(n, 'b'));
         }
         const std::string larger(kRooms[i] + 1, 'c');
-        CHECK(m.list.write(i, ItemKind::bytes, larger.data(), larger.size(), wait) == Status::too_large);
+        CHECK(m.list.write(i, ItemKind::bytes, larger.data(), larger.size(), wait) ==
+              Status::too_large);
     }
 }
 
@@ -100,7 +108,9 @@ void spoilt() {
         ShareableList::Item item;
         const Status s = m.list.read(i, to.data(), to.size() * 8, item, now);
         CHECK(s == Status::ok || s == Status::corrupt);
-        if (m.list.room(i) == 0) CHECK(s == Status::corrupt && m.list.write(i, ItemKind::null, to.data(), 0, now) == Status::corrupt);
+        if (m.list.room(i) == 0)
+            CHECK(s == Status::corrupt &&
+                  m.list.write(i, ItemKind::null, to.data(), 0, now) == Status::corrupt);
         word = before;
     }
     for (u64 at : {u64{8}, u64{16}, u64{24}}) {
@@ -133,12 +143,13 @@ void taken_over() {
     CHECK(m.get(1) == "after a death" && m.word(1, 1) == 0);
 
     // A process of that number that started at another time is not the one.
-    m.word(1, 1) = ShareableList::own_claim() ^ u64{5} << 22;
+    m.word(1, 1) = ShareableList::own_claim() ^ u64 { 5 } << 22;
     m.set(1, "another start");
     CHECK(m.get(1) == "another start");
 
-    // Nobody here can tell whether one of another namespace lives: after a while an error, and the item stands.
-    m.word(1, 1) = ShareableList::own_claim() ^ u64{1} << 60;
+    // Nobody here can tell whether one of another namespace lives: after a while an error, and the
+    // item stands.
+    m.word(1, 1) = ShareableList::own_claim() ^ u64 { 1 } << 60;
     Stubborn wait;
     CHECK(m.list.write(1, ItemKind::null, nullptr, 0, wait) == Status::timed_out);
     CHECK(m.get(1) == "another start");
@@ -153,7 +164,8 @@ void torn(u64 i, int rounds) {
     auto writer = [&](unsigned seed) {
         std::mt19937 random(seed);
         for (int round = 0; round < rounds; ++round)
-            m.set(i, std::string(random() % (kRooms[i] + 1), static_cast<char>('a' + random() % 26)));
+            m.set(i,
+                  std::string(random() % (kRooms[i] + 1), static_cast<char>('a' + random() % 26)));
     };
     auto reader = [&] {
         u64 reads = 0;
@@ -169,15 +181,18 @@ void torn(u64 i, int rounds) {
     const pid_t pid = fork();
     if (pid == 0) writer(3), _exit(0);
     std::thread writers[] = {std::thread(writer, 1), std::thread(writer, 2)};
-    for (auto& thread : writers) thread.join();
+    for (auto& thread : writers)
+        thread.join();
     int status = 0;
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
     over.store(true);
-    for (auto& thread : readers) thread.join();
+    for (auto& thread : readers)
+        thread.join();
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-// Each death of a set: the old item or the new one, and which one is known: the third store from the end commits.
+// Each death of a set: the old item or the new one, and which one is known: the third store from
+// the end commits.
 void deaths() {
     const std::string before(60, 'x'), after(50, 'y'), later(40, 'z');
     for (u64 i : {u64{1}, u64{3}, u64{4}}) {

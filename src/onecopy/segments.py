@@ -39,7 +39,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import struct
 import threading
@@ -186,11 +185,10 @@ def _full(size: int, name: str | None) -> PoolFull:
 # ---- locks ---------------------------------------------------------------------------------------
 
 
-def _lock_byte(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
+def _lock_byte(fd: int, byte: int, kind: int) -> bool:
     """Lock a byte for the open file description; False: somebody else's lock is in the way."""
-    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
     try:
-        fcntl.fcntl(fd, command, struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0))
     except BlockingIOError:
         return False
     except PermissionError:  # EACCES: the other name for the same
@@ -390,7 +388,15 @@ class Segment:
                 if (found.st_dev, found.st_ino) != self._ino:
                     raise _missing(self.name)
                 # On a description of our own: relatives have the other one too.
-                _lock_byte(fd, _UNLINK, fcntl.F_WRLCK, wait=True)
+                deadline = time.monotonic() + _PATIENCE
+                while not _lock_byte(fd, _UNLINK, fcntl.F_WRLCK):
+                    if time.monotonic() > deadline:
+                        raise OSError(
+                            errno.EBUSY,
+                            "another process is unlinking it, and was stopped in the middle",
+                            f"{DIRECTORY}/{self.name}",
+                        )
+                    time.sleep(0.0001)
                 if not _is(directory, self.name, found):
                     raise _missing(self.name)
                 os.unlink(self.name, dir_fd=directory)
@@ -467,7 +473,7 @@ class _Unfinished:
 
     def _make_hidden(self, flags: int) -> int:
         # Marked from the first moment, so that a death leaves nothing that is not swept.
-        name = _HIDDEN + secrets.token_hex(8)
+        name = _HIDDEN + os.urandom(8).hex()
         flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         fd = os.open(name, flags, 0o600 | _MADE_HERE, dir_fd=self._directory)
         self._hidden = name

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 import os
-import secrets
 import sys
 from contextlib import suppress
 from functools import partial
@@ -37,7 +36,7 @@ _SHM_NAME_PREFIX = "/psm_"
 
 def _make_filename() -> str:
     """Invent a name, in the standard library's manner."""
-    return _SHM_NAME_PREFIX + secrets.token_hex(4)
+    return _SHM_NAME_PREFIX + os.urandom(4).hex()
 
 
 def _invented() -> Iterator[str]:
