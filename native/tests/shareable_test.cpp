@@ -176,10 +176,14 @@ void torn(u64 i, int rounds) {
         }
         CHECK(reads > 0);
     };
-    std::thread readers[] = {std::thread(reader), std::thread(reader)};
-    // One writer in another process: the claim between processes, and between threads.
+    // One writer in another process: the claim between processes, and between threads. Forked
+    // before there are threads: the allocator of a sanitizer does not survive it otherwise.
     const pid_t pid = fork();
-    if (pid == 0) writer(3), _exit(0);
+    if (pid == 0) {
+        writer(3);
+        _exit(0);
+    }
+    std::thread readers[] = {std::thread(reader), std::thread(reader)};
     std::thread writers[] = {std::thread(writer, 1), std::thread(writer, 2)};
     for (auto& thread : writers)
         thread.join();
