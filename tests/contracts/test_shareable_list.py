@@ -286,7 +286,11 @@ def test_ours_is_not_taken_for_one_by_the_standard_library(items):
     standard.resource_tracker.unregister(shm._name, "shared_memory")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 5000, os.urandom(5000), b"\1" * 100])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 5000, os.urandom(5000), b"\1" * 100],
+    ids=["empty", "zeros", "random", "ones"],
+)
 def test_other_memory_is_refused(name, content):
     shm = SharedMemory(name, create=True, size=len(content) or 1)
     shm.buf[: len(content)] = content
@@ -412,13 +416,17 @@ def test_a_stopped_writer_is_waited_for_and_ctrl_c_ends_the_wait(items, name, st
     child = start("fork", set_for_ever, name)
     stop_in_the_middle(child, items)
     assert items[10] in {"x" * 1000, "y" * 1000}  # readers do not care
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupter = threading.Timer(
+        0.05, os.kill, (os.getpid(), signal.SIGINT)
+    )  # before the wait too
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come before the wait
+            interrupter.start()
             items[10] = "mine"
     finally:
-        signal.signal(signal.SIGALRM, previous)
+        interrupter.join()
+        signal.signal(signal.SIGINT, previous)
     setter = threading.Thread(target=items.__setitem__, args=(10, "mine"))
     setter.start()
     child.kill()
