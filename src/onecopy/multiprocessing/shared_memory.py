@@ -101,8 +101,8 @@ class SharedMemory:
     *Pickling* sends the name. A process that is being started with one as an argument keeps it
     alive from the parent; on a queue, keep the object until the receiver has attached.
 
-    *Fork.* A child has what its parent has: the segment lives until both have let go. *Threads* may
-    share an object.
+    *Fork.* A child has what its parent has: the segment lives until both have let go, or ended.
+    *Threads* may share an object.
 
     A file made by onecopy has the sticky bit (mode 01600, or 01700 with ``track=False``); see
     `onecopy.segments`.
