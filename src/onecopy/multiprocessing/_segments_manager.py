@@ -43,7 +43,9 @@ class SharedMemoryManager:
     ProcessError
         It is started twice, or after it was shut down.
 
-    Notes ----- A manager belongs to the process that made it: a forked child may use it to make
+    Notes
+    -----
+    A manager belongs to the process that made it: a forked child may use it to make
     segments, but its end unlinks nothing of the parent's. It is not pickled; its segments are.
     `start` runs no initializer, and `get_server` and `connect` raise, because there is nothing to
     run, serve or connect to.

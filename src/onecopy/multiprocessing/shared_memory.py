@@ -89,7 +89,9 @@ class SharedMemory:
     OneCopyError, PermissionError
         The name is a pool's, a link's or pipe's, or another user's.
 
-    Notes ----- *How long it lives.* Until somebody calls `unlink`; or until the last `SharedMemory`
+    Notes
+    -----
+    *How long it lives.* Until somebody calls `unlink`; or until the last `SharedMemory`
     object for it is gone, in whatever process, by whatever end. Who was killed is noticed by the
     next process that makes or attaches to a segment, makes a pool, or runs ``onecopy gc``. `close`
     only gives this process's memory back: the object still counts as a user until it is deleted, so
@@ -275,7 +277,8 @@ class ShareableList(ShareableListBase):
     ----------
     sequence : iterable, optional
         Its items: int of 64 bits, float, bool, str and bytes of less than 10 MB, None. A str or
-        bytes has room for its length in bytes (of UTF-8), plus one, rounded up to a multiple of 8.
+        bytes has room for ``8 * (len(item) // 8 + 1)`` bytes, as in the standard library; for more
+        if its UTF-8 needs more.
     name : str, optional
         Of its shared memory: of the new one, or, without `sequence`, of the one to attach to.
 
@@ -297,10 +300,15 @@ class ShareableList(ShareableListBase):
     OneCopyError
         Attaching to shared memory in which no such list lies; lists of the standard library are
         laid out otherwise.
+    TimeoutError
+        Setting an item that a process of another PID namespace has been setting for 5 seconds:
+        whether that lives cannot be seen from here.
     PoolFull
         /dev/shm has no room for it.
 
-    Notes ----- Processes and threads may read and write the same items at once: a reader gets an
+    Notes
+    -----
+    Processes and threads may read and write the same items at once: a reader gets an
     item as somebody wrote it, never parts of two. A process that is killed at any instruction
     leaves the old item or the new one, and is in nobody's way. Two changes of one item are not one
     step: for ``l[i] += 1`` in two processes, use a lock.
