@@ -42,8 +42,9 @@ def translate(text: str) -> str:
         text,
         flags=re.MULTILINE,
     )
-    text = text.replace(
-        "import_module('multiprocessing.", "import_module('onecopy.multiprocessing."
+    # Names of modules in strings: what is imported, and what is patched.
+    text = re.sub(
+        r"(import_module\(|patch\()(\s*')multiprocessing\.", r"\1\2onecopy.multiprocessing.", text
     )
     return text.replace("test._test_multiprocessing", MODULE)
 
