@@ -8,6 +8,7 @@
 
 #include "base/crash_point.hpp"
 #include "bindings/codec.hpp"
+#include "bindings/containers.hpp"
 #include "bindings/member.hpp"
 #include "bindings/sync.hpp"
 #include "recovery/recovery.hpp"
@@ -110,6 +111,8 @@ static void bind(nb::module_& m) {
     bind_event(m);
     bind_condition(m);
     bind_barrier(m);
+    bind_list(m);
+    bind_dict(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);

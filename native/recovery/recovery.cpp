@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "containers/dict.hpp"
+#include "containers/list.hpp"
 #include "directory/directory.hpp"
 #include "frames/frames.hpp"
 #include "locks/barrier.hpp"
@@ -174,6 +176,8 @@ std::vector<std::string> validate(Member& m) {
             case BodyKind::event: take(Event::validate(m, i)); break;
             case BodyKind::condition: take(Condition::validate(m, i)); break;
             case BodyKind::barrier: take(Barrier::validate(m, i)); break;
+            case BodyKind::list: take(List::validate(m, i)); break;
+            case BodyKind::dict: take(Dict::validate(m, i)); break;
             default: break;
         }
         const u64 n = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(), first = b.cells_offset.load_relaxed();

@@ -42,6 +42,8 @@ class Kind(IntEnum):
     EVENT = 11
     CONDITION = 12
     BARRIER = 13
+    LIST = 16
+    DICT = 17
 
 
 def checked_name(name: object) -> str:
