@@ -96,12 +96,13 @@ PyObject* length(ListObject& o) noexcept {
 }
 
 // An index, as list does it. False with an exception set.
-bool index_of(PyObject* object, Py_ssize_t& out, const char* what) noexcept {
+bool index_of(PyObject* object, Py_ssize_t& out, const char* what,
+              PyObject* too_large = PyExc_IndexError) noexcept {
     if (!PyIndex_Check(object)) {
         PyErr_Format(PyExc_TypeError, "%s, not %.200s", what, Py_TYPE(object)->tp_name);
         return false;
     }
-    out = PyNumber_AsSsize_t(object, PyExc_IndexError);
+    out = PyNumber_AsSsize_t(object, too_large);
     return out != -1 || !PyErr_Occurred();
 }
 constexpr const char* kIndices = "list indices must be integers or slices";
@@ -209,7 +210,7 @@ PyObject* insert(ListObject& o, PyObject* key, PyObject* object) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Py_ssize_t index;
-    if (!index_of(key, index, "the place to insert at is an integer")) return nullptr;
+    if (!index_of(key, index, "the place to insert at is an integer", PyExc_OverflowError)) return nullptr;
     AtOnce memory;
     const Held item = put(o.pool, memory, object);
     if (!item || !usable(o)) return nullptr;
@@ -224,7 +225,7 @@ PyObject* pop(ListObject& o, PyObject* key) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Py_ssize_t index = -1;
-    if (key != nullptr && !index_of(key, index, "the index to pop is an integer")) return nullptr;
+    if (key != nullptr && !index_of(key, index, "the index to pop is an integer", PyExc_OverflowError)) return nullptr;
     if (!usable(o)) return nullptr;
     Handle handle = 0;
     bool nothing = false;

@@ -128,6 +128,9 @@ class Container {
     };
 
     explicit Container(const Shape& shape) noexcept : shape_(&shape) {}
+    ~Container() = default;
+    Container(const Container&) = default;
+    Container& operator=(const Container&) = default;
     static Status make(Member& m, const Shape& shape, Patience& p, Handle& out) noexcept;
     Status open_as(Member& m, Handle h) noexcept;
 

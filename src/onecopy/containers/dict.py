@@ -88,7 +88,7 @@ class Dict(Container, DictBase):
 
     def __reversed__(self) -> Iterator[Any]:
         """Go through the keys that there are now, the last first."""
-        return reversed(self._keys())
+        return iter(self._keys()[::-1])
 
     def keys(self) -> KeysView[Any]:
         """Give a view of the keys."""
@@ -162,7 +162,7 @@ class Dict(Container, DictBase):
         """Give a plain dict."""
         return other | self.copy() if isinstance(other, dict) else NotImplemented
 
-    def __ior__(self, other: Any) -> Self:
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # as dict's, unlike |
         """Update it."""
         self.update(other)
         return self
@@ -212,7 +212,7 @@ class _Keys(KeysView[Any]):
     _mapping: Any
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._mapping._keys())
+        return iter(self._mapping._keys()[::-1])
 
 
 class _Values(ValuesView[Any]):

@@ -179,7 +179,7 @@ class List(Container, ListBase):
 
     __rmul__ = __mul__
 
-    def __iadd__(self, other: Iterable[Any]) -> Self:
+    def __iadd__(self, other: Iterable[Any]) -> Self:  # type: ignore[misc]  # as list's, unlike +
         """Extend it."""
         self.extend(other)
         return self

@@ -89,7 +89,7 @@ class Container(Shared):
     def _on_death(self) -> OnDeath:
         return OnDeath("warn", self._what)
 
-    def lock(self) -> RLock:
+    def lock(self) -> ContainerLock:
         """Give the lock for updates that take several operations.
 
         ``with shared.lock(): shared[key] += 1`` is safe against everybody: while a thread has the
