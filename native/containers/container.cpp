@@ -206,9 +206,10 @@ void Container::empty(shm_atomic<u64>& which, Dropped& dropped) noexcept {
     dropped.add(h);
 }
 
-Status Container::hold_value(Handle h) noexcept {
+Status Container::hold_value(Handle h, Handle& out) noexcept {
     // The cell keeps its reference while the lock is held: the block is there, or the pool lies.
     const Status s = hold(*m_, h);
+    if (s == Status::ok) out = h;
     return s == Status::stale || s == Status::corrupt ? broken() : s;
 }
 

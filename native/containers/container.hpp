@@ -185,7 +185,8 @@ class Container {
     void give_slot(u32 slot) noexcept;
     // Empties a cell that nothing leads to any more.
     void empty(shm_atomic<u64>& which, Dropped& dropped) noexcept;
-    Status hold_value(Handle h) noexcept;
+    // `out` is set only if it is held.
+    Status hold_value(Handle h, Handle& out) noexcept;
     // All derived data of the free list: `used` says which slots below `top` are not free.
     void rebuild_free(const std::vector<bool>& used) noexcept;
     u32 next_chunk() noexcept;  // its number; kChunks: there are as many as there can be

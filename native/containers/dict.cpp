@@ -163,13 +163,14 @@ Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
 Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept {
     if (keys) {
         DictKey key;
-        if (!key_of(slot, key)) return broken();
+        // Each has its own memory: together they are no longer than the pool, unless it lies.
+        if (!key_of(slot, key) || out.keys.size() + key.length > m_->geo().capacity) return broken();
         out.keys.append(reinterpret_cast<const char*>(key.bytes), key.length);
         out.lengths.push_back(key.length | (key.length != key.canonical ? kTwoForms : 0));
     }
     if (values) {
-        const Handle value = cell(slot).load_relaxed();
-        if (Status s = hold_value(value); s != Status::ok) return s;
+        Handle value = 0;
+        if (Status s = hold_value(cell(slot).load_relaxed(), value); s != Status::ok) return s;
         out.values.push_back(value);
     }
     return Status::ok;
@@ -189,8 +190,7 @@ Status Dict::get(const DictKey& key, Patience& p, Handle& out) noexcept {
     if (in.status != Status::ok) return in.status;
     Found at;
     if (Status s = find(key, hash, at); s != Status::ok) return s;
-    out = cell(at.slot).load_relaxed();
-    return hold_value(out);
+    return hold_value(cell(at.slot).load_relaxed(), out);
 }
 
 Status Dict::contains(const DictKey& key, Patience& p) noexcept {
@@ -217,8 +217,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p, H
             if (s == Status::ok) {
                 const Handle old = cell(at.slot).load_relaxed();
                 if (only_new) {
-                    found = old;
-                    s = hold_value(old);
+                    s = hold_value(old, found);
                     return s == Status::ok ? Status::exists : s;
                 }
                 s = swap_cell(*m_, cell(at.slot), old, value);  // COMMIT
@@ -301,9 +300,7 @@ Status Dict::erase(const DictKey& key, Patience& p, Handle* out) noexcept {
     Found at;
     if (Status s = find(key, hash, at); s != Status::ok) return s;
     if (out != nullptr) {
-        const Handle value = cell(at.slot).load_relaxed();
-        if (Status s = hold_value(value); s != Status::ok) return s;
-        *out = value;
+        if (Status s = hold_value(cell(at.slot).load_relaxed(), *out); s != Status::ok) return s;
     }
     return remove(at, dropped);
 }

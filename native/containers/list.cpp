@@ -200,8 +200,7 @@ Status List::get(std::int64_t index, Patience& p, Handle& out) noexcept {
     if (index < 0 || static_cast<u64>(index) >= count) return Status::no_entry;
     u32 slot = 0;
     if (!slot_at(static_cast<u64>(index), slot)) return broken();
-    out = cell(slot).load_relaxed();
-    return hold_value(out);
+    return hold_value(cell(slot).load_relaxed(), out);
 }
 
 Status List::set(std::int64_t index, Handle item, Patience& p) noexcept {
@@ -256,7 +255,8 @@ Status List::take(std::int64_t index, Patience& p, Handle* out, bool& nothing) n
                 return s;
             }
             const Handle item = cell(slot).load_relaxed();
-            if (Status s = out == nullptr ? Status::ok : hold_value(item); s != Status::ok) return s;
+            // Held from here on; whatever comes of it, the caller lets go.
+            if (Status s = out == nullptr ? Status::ok : hold_value(item, *out); s != Status::ok) return s;
             Status s;
             if (last) {
                 s = cut(place, count, dropped);
@@ -267,7 +267,6 @@ Status List::take(std::int64_t index, Patience& p, Handle* out, bool& nothing) n
                 s = put_order(room, dropped);
                 if (s == Status::ok) clear_slot(slot, dropped);
             }
-            if (out != nullptr) *out = item;  // held; whatever `s` says, the caller lets go
             return s;
         },
         room);
@@ -313,8 +312,8 @@ Status List::get(Slice slice, Patience& p, std::vector<Handle>& out) noexcept {
     for (u64 i = 0; i < n; ++i, at += slice.step) {
         u32 slot = 0;
         Status s = slot_at(static_cast<u64>(at), slot) ? Status::ok : broken();
-        const Handle item = s == Status::ok ? cell(slot).load_relaxed() : 0;
-        if (s == Status::ok) s = hold_value(item);
+        Handle item = 0;
+        if (s == Status::ok) s = hold_value(cell(slot).load_relaxed(), item);
         if (s != Status::ok) return s;  // the caller lets go of what it has got
         out.push_back(item);
     }
