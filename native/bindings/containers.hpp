@@ -11,7 +11,8 @@ namespace onecopy::py {
 
 template <class Core>
 struct ContainerObject : SyncObject<Core> {
-    OnDeath on_death;  // told when the users' lock was taken over from a dead owner. Keeps no cycle.
+    OnDeath
+        on_death;  // told when the users' lock was taken over from a dead owner. Keeps no cycle.
 };
 
 // Waits until the users' lock is free, or free for us. False with an exception set.

@@ -196,7 +196,9 @@ bool Key::encode(PyObject* object) noexcept {
 
 namespace {
 
-PyObject* senseless() noexcept { return raise_corrupt("a key of a dict"); }
+PyObject* senseless() noexcept {
+    return raise_corrupt("a key of a dict");
+}
 
 PyObject* read(Reader& from, int depth) noexcept {
     unsigned char tag;

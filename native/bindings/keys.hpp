@@ -2,8 +2,8 @@
 //
 //   None, bool, int, float, str, bytes, tuples of them     exact types only
 //
-// Equal keys (1, 1.0, True) have the same canonical bytes: those of the int. What is equal to an int
-// and is none keeps its own form behind them. All nans are one key.
+// Equal keys (1, 1.0, True) have the same canonical bytes: those of the int. What is equal to an
+// int and is none keeps its own form behind them. All nans are one key.
 #pragma once
 #include "bindings/numpy_api.hpp"
 #include "containers/dict.hpp"

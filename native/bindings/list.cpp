@@ -210,7 +210,8 @@ PyObject* insert(ListObject& o, PyObject* key, PyObject* object) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Py_ssize_t index;
-    if (!index_of(key, index, "the place to insert at is an integer", PyExc_OverflowError)) return nullptr;
+    if (!index_of(key, index, "the place to insert at is an integer", PyExc_OverflowError))
+        return nullptr;
     AtOnce memory;
     const Held item = put(o.pool, memory, object);
     if (!item || !usable(o)) return nullptr;
@@ -225,7 +226,9 @@ PyObject* pop(ListObject& o, PyObject* key) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Py_ssize_t index = -1;
-    if (key != nullptr && !index_of(key, index, "the index to pop is an integer", PyExc_OverflowError)) return nullptr;
+    if (key != nullptr &&
+        !index_of(key, index, "the index to pop is an integer", PyExc_OverflowError))
+        return nullptr;
     if (!usable(o)) return nullptr;
     Handle handle = 0;
     bool nothing = false;

@@ -4,7 +4,8 @@
 
 namespace onecopy {
 
-// ---- blocks on their way in ----------------------------------------------------------------------
+// ---- blocks on their way in
+// ----------------------------------------------------------------------
 
 Status Spare::get(u64 bytes, BodyKind kind, bool zero) noexcept {
     let_go();
@@ -27,7 +28,8 @@ void Spare::let_go() noexcept {
     index_ = 0;
 }
 
-// ---- making and opening --------------------------------------------------------------------------
+// ---- making and opening
+// --------------------------------------------------------------------------
 
 namespace {
 
@@ -35,7 +37,8 @@ constexpr u32 kBodyCells = 2, kTableCells = 1 + kChunks;
 
 Status make_table(Spare& spare, Member& m, BodyKind kind) noexcept {
     Status s = spare.get(sizeof(ContainerTable), kind, true);
-    if (s == Status::ok) declare_cells(m, spare.index(), offsetof(ContainerTable, main), 8, kTableCells);
+    if (s == Status::ok)
+        declare_cells(m, spare.index(), offsetof(ContainerTable, main), 8, kTableCells);
     return s;
 }
 
@@ -70,7 +73,8 @@ Status Container::make(Member& m, const Shape& shape, Patience& p, Handle& out) 
 
 Status Container::open_as(Member& m, Handle h) noexcept {
     ContainerBody* b = nullptr;
-    if (Status s = open_body(m, h, shape_->body, sizeof(ContainerBody), b); s != Status::ok) return s;
+    if (Status s = open_body(m, h, shape_->body, sizeof(ContainerBody), b); s != Status::ok)
+        return s;
     const Handle mutex = b->mutex.load_acquire();
     // The body's cell keeps it, for as long as the caller keeps the body.
     if (Status s = Mutex::open(m, mutex, mutex_); s != Status::ok || !mutex_.recursive())
@@ -81,7 +85,8 @@ Status Container::open_as(Member& m, Handle h) noexcept {
     return Status::ok;
 }
 
-// ---- the lock ------------------------------------------------------------------------------------
+// ---- the lock
+// ------------------------------------------------------------------------------------
 
 Status Container::enter(Patience& p, bool look) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
@@ -90,16 +95,19 @@ Status Container::enter(Patience& p, bool look) noexcept {
     const bool died = s == Status::owner_died;
     s = find_table();
     if (s == Status::ok && died) s = rebuild();
-    // [container.users] pairs with `pass`: whoever has the users' lock and is through with that came
-    // before us, and is seen here; or we came before, and are waited for there.
+    // [container.users] pairs with `pass`: whoever has the users' lock and is through with that
+    // came before us, and is seen here; or we came before, and are waited for there.
     if (s == Status::ok && look && mutex_.is_anothers()) s = Status::would_block;
     if (s != Status::ok) unlock(b_->lock);
     return s;
 }
 
-Status Container::pass(Patience& p) noexcept { return Inside(*this, p, Inside::kPass).status; }
+Status Container::pass(Patience& p) noexcept {
+    return Inside(*this, p, Inside::kPass).status;
+}
 
-// ---- parts ---------------------------------------------------------------------------------------
+// ---- parts
+// ---------------------------------------------------------------------------------------
 
 Status Container::look_up(Part& part, Handle h, BodyKind kind, u64 least) noexcept {
     if (h == part.handle && h != 0) [[likely]]
@@ -139,12 +147,14 @@ u32 Container::capacity() noexcept {
 
 shm_atomic<u64>& Container::cell(u32 slot, u32 which) const noexcept {
     const u32 k = chunk_of(slot);
-    return reinterpret_cast<shm_atomic<u64>*>(chunks_[k])[(slot - start_of(k)) * shape_->cells + which];
+    return reinterpret_cast<shm_atomic<u64>*>(
+        chunks_[k])[(slot - start_of(k)) * shape_->cells + which];
 }
 
 unsigned char* Container::record(u32 slot) const noexcept {
     const u32 k = chunk_of(slot);
-    return chunks_[k] + (u64{kFirstChunk} << k) * shape_->cells * 8 + u64{slot - start_of(k)} * shape_->record;
+    return chunks_[k] + (u64{kFirstChunk} << k) * shape_->cells * 8 +
+           u64{slot - start_of(k)} * shape_->record;
 }
 
 u32 Container::next_chunk() noexcept {
@@ -162,11 +172,12 @@ Status Container::get_chunk(Spare& spare, u32 number) noexcept {
 }
 
 Status Container::add_chunk(Spare& spare, u32 number) noexcept {
-    if (number != next_chunk()) return Status::ok;  // somebody was faster
+    if (number != next_chunk()) return Status::ok;                     // somebody was faster
     return swap_cell(*m_, table().chunks[number], 0, spare.handle());  // COMMIT
 }
 
-// ---- slots ---------------------------------------------------------------------------------------
+// ---- slots
+// ---------------------------------------------------------------------------------------
 
 bool Container::room_for(u64 slots) noexcept {
     const u64 free = table().free_count.load_relaxed(), top = table().top.load_relaxed();
@@ -215,7 +226,8 @@ Status Container::hold_value(Handle h, Handle& out) noexcept {
 
 void Container::rebuild_free(const std::vector<bool>& used) noexcept {
     u32 top = static_cast<u32>(used.size());
-    while (top > 0 && !used[top - 1]) --top;
+    while (top > 0 && !used[top - 1])
+        --top;
     u32 free = 0, count = 0;
     for (u32 slot = top; slot-- > 0;) {  // downwards, so that low slots are used first
         if (used[slot]) continue;
@@ -228,7 +240,8 @@ void Container::rebuild_free(const std::vector<bool>& used) noexcept {
     table().top.store_relaxed(top);
 }
 
-// ---- clear ---------------------------------------------------------------------------------------
+// ---- clear
+// ---------------------------------------------------------------------------------------
 
 Status Container::clear(Patience& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
@@ -238,8 +251,10 @@ Status Container::clear(Patience& p) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     const Handle old = table_.handle;
-    if (Status s = swap_cell(*m_, b_->root, old, fresh.handle()); s != Status::ok) return s;  // COMMIT
-    dropped.add(old);  // and with it all that is in it; a death from here on leaves it to the next one
+    if (Status s = swap_cell(*m_, b_->root, old, fresh.handle()); s != Status::ok)
+        return s;  // COMMIT
+    dropped.add(
+        old);  // and with it all that is in it; a death from here on leaves it to the next one
     return Status::ok;
 }
 

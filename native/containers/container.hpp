@@ -5,10 +5,10 @@
 //   table     cells: main (list: the order; dict: the buckets), chunk[0..25]; derived: free list
 //   chunk k   16 << k entries: first their reference cells, then their records
 //
-// A value is a block (an envelope) that a cell refers to. All but the seed is read and written under
-// `lock`, which is held for the few dozen instructions of one operation; whoever finds its owner dead
-// makes what is derived anew, and clears the cells that nothing leads to (`rebuild`). Blocks are
-// allocated before the lock is taken, and freed after it is released.
+// A value is a block (an envelope) that a cell refers to. All but the seed is read and written
+// under `lock`, which is held for the few dozen instructions of one operation; whoever finds its
+// owner dead makes what is derived anew, and clears the cells that nothing leads to (`rebuild`).
+// Blocks are allocated before the lock is taken, and freed after it is released.
 //
 // The users' lock is for compound updates. An operation does not take it; it looks, under `lock`,
 // whether somebody else has it, and if so answers `would_block`. Who takes the users' lock goes
@@ -41,12 +41,12 @@ struct ContainerTable {
     shm_atomic<u64> main;             // cell
     shm_atomic<u64> chunks[kChunks];  // cells; those that exist come first
     // Derived. Links are slot+1, 0 ends.
-    shm_atomic<u32> free;        // list through the records' `next`
-    shm_atomic<u32> free_count;  // its length
-    shm_atomic<u32> top;         // slots at and above it have never been used, or are clear
-    shm_atomic<u32> count;       // dict: entries
+    shm_atomic<u32> free;         // list through the records' `next`
+    shm_atomic<u32> free_count;   // its length
+    shm_atomic<u32> top;          // slots at and above it have never been used, or are clear
+    shm_atomic<u32> count;        // dict: entries
     shm_atomic<u32> first, last;  // dict: in the order of insertion
-    shm_atomic<u64> ordinal;     // dict: of the next entry
+    shm_atomic<u64> ordinal;      // dict: of the next entry
 };
 
 // A block that this process holds until it has found its place, or is not needed.
@@ -223,7 +223,8 @@ void Container::check_free(const std::vector<bool>& used, Say say) noexcept {
     if (top > all) return say("more slots were used than there are");
     std::vector<bool> seen(top, false);
     u32 listed = 0, in_use = 0;
-    for (u32 link = table().free.load_relaxed(); link != 0; link = next_of(link - 1).load_relaxed()) {
+    for (u32 link = table().free.load_relaxed(); link != 0;
+         link = next_of(link - 1).load_relaxed()) {
         if (link > top || seen[link - 1]) return say("its free list leads astray");
         seen[link - 1] = true;
         ++listed;
@@ -236,7 +237,8 @@ void Container::check_free(const std::vector<bool>& used, Say say) noexcept {
             continue;
         }
         for (u32 c = 0; c < shape_->cells; ++c)
-            if (cell(slot, c).load_acquire() != 0) return say("a slot that is not in use refers to something");
+            if (cell(slot, c).load_acquire() != 0)
+                return say("a slot that is not in use refers to something");
     }
     if (listed != table().free_count.load_relaxed()) say("its free slots are miscounted");
     if (listed + in_use != top) say("a slot is neither free nor in use");

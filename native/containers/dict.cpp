@@ -29,7 +29,9 @@ u64 fold(u64 a, u64 b) noexcept {
 
 }  // namespace
 
-Status Dict::create(Member& m, Patience& p, Handle& out) noexcept { return make(m, kShape, p, out); }
+Status Dict::create(Member& m, Patience& p, Handle& out) noexcept {
+    return make(m, kShape, p, out);
+}
 
 Status Dict::open(Member& m, Handle h, Dict& out) noexcept {
     const Status s = out.open_as(m, h);
@@ -50,7 +52,8 @@ u64 Dict::hash_of(const unsigned char* bytes, u32 n) const noexcept {
     return fold(h ^ 0xa0761d6478bd642fULL, rest ^ 0xe7037ed1a0b428dbULL) ^ h;
 }
 
-// ---- under the lock ------------------------------------------------------------------------------
+// ---- under the lock
+// ------------------------------------------------------------------------------
 
 Status Dict::find_buckets() noexcept {
     const Handle h = table().main.load_relaxed();
@@ -58,7 +61,9 @@ Status Dict::find_buckets() noexcept {
         main_ = {};
         return Status::ok;
     }
-    if (Status s = look_up(main_, h, BodyKind::dict_buckets, kFewestBuckets * sizeof(u32)); s != Status::ok) return s;
+    if (Status s = look_up(main_, h, BodyKind::dict_buckets, kFewestBuckets * sizeof(u32));
+        s != Status::ok)
+        return s;
     const u64 n = main_.length / sizeof(u32);
     return std::has_single_bit(n) && n <= kMostBuckets ? Status::ok : broken();
 }
@@ -69,7 +74,9 @@ bool Dict::key_of(u32 slot, DictKey& out) noexcept {
     out = {e.bytes, length, length};
     if (length > kInlineKey) {
         Part block;
-        if (look_up(block, cell(slot, kKey).load_relaxed(), BodyKind::dict_key, length) != Status::ok) return false;
+        if (look_up(block, cell(slot, kKey).load_relaxed(), BodyKind::dict_key, length) !=
+            Status::ok)
+            return false;
         out.bytes = block.data;
     }
     if ((word & kTwoForms) == 0) return length != 0;
@@ -92,7 +99,8 @@ Status Dict::find(const DictKey& key, u64 hash, Found& out) noexcept {
         if (e.hash.load_relaxed() == hash) {
             DictKey its;
             if (cell(slot).load_relaxed() == 0 || !key_of(slot, its)) return broken();
-            if (its.canonical == key.canonical && std::memcmp(its.bytes, key.bytes, key.canonical) == 0) {
+            if (its.canonical == key.canonical &&
+                std::memcmp(its.bytes, key.bytes, key.canonical) == 0) {
                 out = {slot, before};
                 return Status::ok;
             }
@@ -128,13 +136,15 @@ void Dict::unlink(u32 slot, u32 before) noexcept {
     const u32 left = e.before.load_relaxed(), right = e.after.load_relaxed();
     (left == 0 ? t.first : entry(left - 1).after).store_relaxed(right);
     (right == 0 ? t.last : entry(right - 1).before).store_relaxed(left);
-    (before == kNil ? bucket(e.hash.load_relaxed()) : entry(before).next).store_relaxed(e.next.load_relaxed());
+    (before == kNil ? bucket(e.hash.load_relaxed()) : entry(before).next)
+        .store_relaxed(e.next.load_relaxed());
     t.count.store_relaxed(t.count.load_relaxed() - 1);
 }
 
 Status Dict::remove(const Found& at, Dropped& dropped) noexcept {
     DictRecord& e = entry(at.slot);
-    if (!link_is_sound(e.before.load_relaxed()) || !link_is_sound(e.after.load_relaxed())) return broken();
+    if (!link_is_sound(e.before.load_relaxed()) || !link_is_sound(e.after.load_relaxed()))
+        return broken();
     const Handle old = cell(at.slot).load_relaxed();
     const Status s = swap_cell(*m_, cell(at.slot), old, 0);  // COMMIT
     if (s != Status::ok) return s;
@@ -164,7 +174,8 @@ Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept
     if (keys) {
         DictKey key;
         // Each has its own memory: together they are no longer than the pool, unless it lies.
-        if (!key_of(slot, key) || out.keys.size() + key.length > m_->geo().capacity) return broken();
+        if (!key_of(slot, key) || out.keys.size() + key.length > m_->geo().capacity)
+            return broken();
         out.keys.append(reinterpret_cast<const char*>(key.bytes), key.length);
         out.lengths.push_back(key.length | (key.length != key.canonical ? kTwoForms : 0));
     }
@@ -176,7 +187,8 @@ Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept
     return Status::ok;
 }
 
-// ---- operations ----------------------------------------------------------------------------------
+// ---- operations
+// ----------------------------------------------------------------------------------
 
 Status Dict::size(Patience& p, u64& out) noexcept {
     Inside in(*this, p);
@@ -200,7 +212,8 @@ Status Dict::contains(const DictKey& key, Patience& p) noexcept {
     return in.status == Status::ok ? find(key, hash, at) : in.status;
 }
 
-Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p, Handle& found) noexcept {
+Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
+                 Handle& found) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     const bool is_long = key.length > kInlineKey;
     Spare chunk(*m_, p), fresh_buckets(*m_, p), long_key(*m_, p);
@@ -267,7 +280,8 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p, H
                 } else {
                     copy_in(e.bytes, key.bytes, key.length);
                 }
-                if (s == Status::ok || s == Status::no_entry) s = swap_cell(*m_, cell(slot), 0, value);  // COMMIT
+                if (s == Status::ok || s == Status::no_entry)
+                    s = swap_cell(*m_, cell(slot), 0, value);  // COMMIT
                 if (s != Status::ok) {
                     empty(cell(slot, kKey), dropped);
                     give_slot(slot);
@@ -326,14 +340,16 @@ Status Dict::items(bool keys, bool values, Patience& p, DictItems& out) noexcept
     if (in.status != Status::ok) return in.status;
     const u32 top = table().top.load_relaxed();
     u32 steps = 0;
-    for (u32 link = table().first.load_relaxed(); link != 0; link = entry(link - 1).after.load_relaxed()) {
+    for (u32 link = table().first.load_relaxed(); link != 0;
+         link = entry(link - 1).after.load_relaxed()) {
         if (++steps > top || !link_is_sound(link)) return broken();
         if (Status s = add_item(link - 1, keys, values, out); s != Status::ok) return s;
     }
     return Status::ok;
 }
 
-// ---- after a death, and for validate -------------------------------------------------------------
+// ---- after a death, and for validate
+// -------------------------------------------------------------
 
 Status Dict::rebuild() noexcept {
     if (Status s = find_buckets(); s != Status::ok) return s;
@@ -356,8 +372,10 @@ Status Dict::rebuild() noexcept {
         used[slot] = true;
         entries.push_back({entry(slot).ordinal.load_relaxed(), slot});
     }
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.ordinal < b.ordinal; });
-    if (!entries.empty() && main_.data == nullptr) return broken();  // they come before the first entry
+    std::sort(entries.begin(), entries.end(),
+              [](const Entry& a, const Entry& b) { return a.ordinal < b.ordinal; });
+    if (!entries.empty() && main_.data == nullptr)
+        return broken();  // they come before the first entry
     rebuild_free(used);
     ContainerTable& t = table();
     static constexpr char kZeros[4096] = {};
@@ -367,7 +385,8 @@ Status Dict::rebuild() noexcept {
     t.last.store_relaxed(0);
     t.count.store_relaxed(0);
     t.ordinal.store_relaxed(entries.empty() ? 0 : entries.back().ordinal + 1);
-    for (const Entry& e : entries) link_last(e.slot);
+    for (const Entry& e : entries)
+        link_last(e.slot);
     return m_->corrupt() ? Status::corrupt : Status::ok;
 }
 
@@ -378,10 +397,13 @@ std::vector<std::string> Dict::validate(Member& m, u32 index) {
         if (wrong.size() < 20) wrong.push_back(who + what);
     };
     Dict dict;
-    if (open(m, handle_of(m, index), dict) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), dict) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Inside in(dict, p, Inside::kPass);
-    if (in.status != Status::ok) return {who + "it cannot be looked into, status " + std::to_string(static_cast<int>(in.status))};
+    if (in.status != Status::ok)
+        return {who + "it cannot be looked into, status " +
+                std::to_string(static_cast<int>(in.status))};
     if (dict.find_buckets() != Status::ok) return {who + "its buckets make no sense"};
     const u32 all = dict.capacity();
     std::vector<bool> used(all, false);
@@ -405,16 +427,19 @@ std::vector<std::string> Dict::validate(Member& m, u32 index) {
     if (t.count.load_relaxed() != entries) say("its entries are miscounted");
     u32 steps = 0, before = 0;
     u64 ordinal = 0;
-    for (u32 link = t.first.load_relaxed(); link != 0; link = dict.entry(link - 1).after.load_relaxed()) {
+    for (u32 link = t.first.load_relaxed(); link != 0;
+         link = dict.entry(link - 1).after.load_relaxed()) {
         if (++steps > entries || !dict.link_is_sound(link) || !used[link - 1] ||
-            dict.entry(link - 1).before.load_relaxed() != before || dict.entry(link - 1).ordinal.load_relaxed() < ordinal) {
+            dict.entry(link - 1).before.load_relaxed() != before ||
+            dict.entry(link - 1).ordinal.load_relaxed() < ordinal) {
             say("its order leads astray");
             break;
         }
         before = link;
         ordinal = dict.entry(link - 1).ordinal.load_relaxed() + 1;
     }
-    if (steps != entries || t.last.load_relaxed() != before || t.ordinal.load_relaxed() < ordinal) say("its order is not whole");
+    if (steps != entries || t.last.load_relaxed() != before || t.ordinal.load_relaxed() < ordinal)
+        say("its order is not whole");
     return wrong;
 }
 

@@ -32,7 +32,7 @@ struct DictRecord {
     // Derived; links are slot+1, 0 ends.
     shm_atomic<u32> next;           // of the chain, or of the free list
     shm_atomic<u32> before, after;  // in the order of insertion
-    shm_atomic<u32> key;            // two forms:1 | length:31; longer than the bytes here: in a block
+    shm_atomic<u32> key;  // two forms:1 | length:31; longer than the bytes here: in a block
     unsigned char bytes[kInlineKey];
 };
 static_assert(sizeof(DictRecord) == 96);
@@ -56,7 +56,8 @@ class Dict final : public Container {
     Status get(const DictKey& key, Patience& p, Handle& out) noexcept;
     Status contains(const DictKey& key, Patience& p) noexcept;
     // `only_new`: exists, and `found` is what is there.
-    Status set(const DictKey& key, Handle value, bool only_new, Patience& p, Handle& found) noexcept;
+    Status set(const DictKey& key, Handle value, bool only_new, Patience& p,
+               Handle& found) noexcept;
     Status erase(const DictKey& key, Patience& p, Handle* out) noexcept;
     Status take_last(Patience& p, DictItems& out) noexcept;
     // In the order of insertion.
@@ -74,9 +75,13 @@ class Dict final : public Container {
         u32 slot = 0;
         u32 before = kNil;  // slot whose `next` leads here; kNil: the bucket does
     };
-    DictRecord& entry(u32 slot) const noexcept { return *reinterpret_cast<DictRecord*>(record(slot)); }
+    DictRecord& entry(u32 slot) const noexcept {
+        return *reinterpret_cast<DictRecord*>(record(slot));
+    }
     Status find_buckets() noexcept;
-    shm_atomic<u32>* buckets() const noexcept { return reinterpret_cast<shm_atomic<u32>*>(main_.data); }
+    shm_atomic<u32>* buckets() const noexcept {
+        return reinterpret_cast<shm_atomic<u32>*>(main_.data);
+    }
     u32 bucket_count() const noexcept { return static_cast<u32>(main_.length / sizeof(u32)); }
     shm_atomic<u32>& bucket(u64 hash) const noexcept {
         return buckets()[(hash ^ hash >> 32) & (bucket_count() - 1)];

@@ -31,10 +31,15 @@ u64 Slice::adjust(u64 count) noexcept {
     return start < stop ? static_cast<u64>((stop - start - 1) / step + 1) : 0;
 }
 
-Status List::create(Member& m, Patience& p, Handle& out) noexcept { return make(m, kShape, p, out); }
-Status List::open(Member& m, Handle h, List& out) noexcept { return out.open_as(m, h); }
+Status List::create(Member& m, Patience& p, Handle& out) noexcept {
+    return make(m, kShape, p, out);
+}
+Status List::open(Member& m, Handle h, List& out) noexcept {
+    return out.open_as(m, h);
+}
 
-// ---- under the lock ------------------------------------------------------------------------------
+// ---- under the lock
+// ------------------------------------------------------------------------------
 
 Status List::find_order(u64& count) noexcept {
     const Handle h = table().main.load_relaxed();
@@ -59,7 +64,8 @@ void List::clear_slot(u32 slot, Dropped& dropped) noexcept {
 }
 
 // A slot for each of the items. If one cannot be referred to, none is.
-Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots, Dropped& dropped) noexcept {
+Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
+                        Dropped& dropped) noexcept {
     for (u32 i = 0; i < n; ++i) {
         u32 slot = 0;
         Status s = take_slot(slot);
@@ -68,7 +74,8 @@ Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots, Drop
             if (s != Status::ok) give_slot(slot);
         }
         if (s != Status::ok) {
-            while (i-- > 0 && s != Status::corrupt) clear_slot(slots[i].load_relaxed(), dropped);
+            while (i-- > 0 && s != Status::corrupt)
+                clear_slot(slots[i].load_relaxed(), dropped);
             return s;
         }
         slots[i].store_relaxed(slot);
@@ -76,7 +83,8 @@ Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots, Drop
     return Status::ok;
 }
 
-// ---- room ----------------------------------------------------------------------------------------
+// ---- room
+// ----------------------------------------------------------------------------------------
 
 // What an operation needs that has to be allocated before it takes the lock. It finds out under the
 // lock, lets go, and tries again with it.
@@ -155,7 +163,8 @@ static Status with_room(Act act, auto& room) noexcept {
     }
 }
 
-// ---- operations ----------------------------------------------------------------------------------
+// ---- operations
+// ----------------------------------------------------------------------------------
 
 Status List::size(Patience& p, u64& out) noexcept {
     Inside in(*this, p);
@@ -256,7 +265,8 @@ Status List::take(std::int64_t index, Patience& p, Handle* out, bool& nothing) n
             }
             const Handle item = cell(slot).load_relaxed();
             // Held from here on; whatever comes of it, the caller lets go.
-            if (Status s = out == nullptr ? Status::ok : hold_value(item, *out); s != Status::ok) return s;
+            if (Status s = out == nullptr ? Status::ok : hold_value(item, *out); s != Status::ok)
+                return s;
             Status s;
             if (last) {
                 s = cut(place, count, dropped);
@@ -362,7 +372,8 @@ Status List::assign(Slice asked, const Handle* items, u32 n, Patience& p, u64& s
             room.set_count(after);
             s = put_order(room, dropped);
             if (s != Status::ok) return s;
-            for (u64 i = selected; i-- > 0;) clear_slot(gone[i], dropped);
+            for (u64 i = selected; i-- > 0;)
+                clear_slot(gone[i], dropped);
             return Status::ok;
         },
         room);
@@ -402,7 +413,8 @@ Status List::erase(Slice asked, Patience& p) noexcept {
             }
             room.set_count(to);
             if (Status s = put_order(room, dropped); s != Status::ok) return s;
-            for (u64 i = selected; i-- > 0;) clear_slot(gone[i], dropped);
+            for (u64 i = selected; i-- > 0;)
+                clear_slot(gone[i], dropped);
             return Status::ok;
         },
         room);
@@ -481,10 +493,12 @@ Status List::repeat(u64 times, Patience& p) noexcept {
                 u32 slot = 0;
                 if (!slot_at(i, slot)) return broken();
                 const Handle item = cell(slot).load_relaxed();
-                for (u64 t = 1; t < times; ++t) items[(t - 1) * count + i] = item;
+                for (u64 t = 1; t < times; ++t)
+                    items[(t - 1) * count + i] = item;
             }
             copy_order(room.positions(), order(), count);
-            s = fill_slots(items.data(), static_cast<u32>(items.size()), room.positions() + count, dropped);
+            s = fill_slots(items.data(), static_cast<u32>(items.size()), room.positions() + count,
+                           dropped);
             if (s != Status::ok) return s;
             room.set_count(after);
             return put_order(room, dropped);
@@ -492,7 +506,8 @@ Status List::repeat(u64 times, Patience& p) noexcept {
         room);
 }
 
-// ---- after a death, and for validate -------------------------------------------------------------
+// ---- after a death, and for validate
+// -------------------------------------------------------------
 
 Status List::rebuild() noexcept {
     Stubborn wait;
@@ -520,10 +535,13 @@ std::vector<std::string> List::validate(Member& m, u32 index) {
         if (wrong.size() < 20) wrong.push_back(who + what);
     };
     List list;
-    if (open(m, handle_of(m, index), list) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), list) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Inside in(list, p, Inside::kPass);
-    if (in.status != Status::ok) return {who + "it cannot be looked into, status " + std::to_string(static_cast<int>(in.status))};
+    if (in.status != Status::ok)
+        return {who + "it cannot be looked into, status " +
+                std::to_string(static_cast<int>(in.status))};
     u64 count = 0;
     if (list.find_order(count) != Status::ok) return {who + "its order makes no sense"};
     const u32 all = list.capacity();

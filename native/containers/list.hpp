@@ -15,8 +15,8 @@
 
 namespace onecopy {
 
-// As in `list[start:stop:step]`, step not 0; `adjust` fits it to a list, and gives how many items it
-// selects.
+// As in `list[start:stop:step]`, step not 0; `adjust` fits it to a list, and gives how many items
+// it selects.
 struct Slice {
     std::int64_t start, stop, step;
     u64 adjust(u64 count) noexcept;
@@ -28,8 +28,8 @@ class List final : public Container {
     static Status create(Member& m, Patience& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, List& out) noexcept;
 
-    // All: would_block when somebody else has the users' lock. Values that come out are held for the
-    // caller; those that go in are held by it.
+    // All: would_block when somebody else has the users' lock. Values that come out are held for
+    // the caller; those that go in are held by it.
     Status size(Patience& p, u64& out) noexcept;
     Status extend(const Handle* items, u32 n, Patience& p) noexcept;
     // no_entry: out of range, in all of them; negative ones count from the end.
@@ -58,13 +58,17 @@ class List final : public Container {
     // Lock held.
     Status find_order(u64& count) noexcept;
     u64 order_room() const noexcept { return (main_.length - kOrderHead) / sizeof(u32); }
-    shm_atomic<u64>& order_count() const noexcept { return *reinterpret_cast<shm_atomic<u64>*>(main_.data); }
+    shm_atomic<u64>& order_count() const noexcept {
+        return *reinterpret_cast<shm_atomic<u64>*>(main_.data);
+    }
     shm_atomic<u32>* order() const noexcept {
-        return main_.data == nullptr ? nullptr : reinterpret_cast<shm_atomic<u32>*>(main_.data + kOrderHead);
+        return main_.data == nullptr ? nullptr
+                                     : reinterpret_cast<shm_atomic<u32>*>(main_.data + kOrderHead);
     }
     // The slot at a position; false: it makes no sense.
     bool slot_at(u64 position, u32& slot) noexcept;
-    Status fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots, Dropped& dropped) noexcept;
+    Status fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
+                      Dropped& dropped) noexcept;
     void clear_slot(u32 slot, Dropped& dropped) noexcept;
     Status cut(u64 start, u64 count, Dropped& dropped) noexcept;
     Status put_order(Room& room, Dropped& dropped) noexcept;

@@ -76,7 +76,8 @@ inline void sort_down(Hand& h) {
     std::vector<u32> from;
     for (u32 i = 0; i < all.size(); ++i)
         from.push_back((i * 3 + 1) % static_cast<u32>(all.size()));
-    CHECK(list.reorder(all.data(), from.data(), static_cast<u32>(from.size()), h.wait) == Status::ok);
+    CHECK(list.reorder(all.data(), from.data(), static_cast<u32>(from.size()), h.wait) ==
+          Status::ok);
     CHECK(list.erase_if(0, all[0], h.wait) == Status::stale);
     let_all_go(h.m, all, h.wait);
 }

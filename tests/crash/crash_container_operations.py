@@ -128,6 +128,12 @@ CONTAINER_OPERATIONS = [
     Operation("list, named", ("Pool.list",), lambda w: w.pool.list([1], name="list"), several=True),
     on_list("append", "append", lambda w: w.list.append(item(6))),
     on_list(
+        "append a queue",
+        "append",
+        lambda w: w.list.append(w.pool.queue()),
+        look=lambda w: len(w.list),
+    ),
+    on_list(
         "append and grow",
         "append",
         lambda w: w.list.append(item(16)),

@@ -46,6 +46,7 @@ def test_a_pool_is_looked_into(pool):
     pool.lock("gpu")
     pool.rwlock("table")
     pool.barrier("start", 2)
+    pool.list(name="events")
     view = inspect.inspect_pool(pool.name)
     assert view.names == {
         "object": ["calibration"],
@@ -61,6 +62,8 @@ def test_a_pool_is_looked_into(pool):
         "event": [],
         "condition": [],
         "barrier": ["start"],
+        "list": ["events"],
+        "dict": [],
     }
     assert view.problems == []
     assert (view.id, view.path) == (pool.id.hex(), pool.member.path)
