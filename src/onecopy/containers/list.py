@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self, SupportsIndex
 
-    from onecopy._native import Hold, Member, Ref
+    from onecopy._native import Hold, Member
 
 __all__ = ["List"]
 
@@ -161,7 +161,7 @@ class List(Container, ListBase):
 
     def copy(self) -> list[Any]:
         """Give what is in it at one instant, as a plain list."""
-        return _values(self._refs())
+        return self[:]
 
     def __add__(self, other: object) -> list[Any]:
         """Give a plain list."""
@@ -219,10 +219,6 @@ class List(Container, ListBase):
 def _is(item: object, value: object) -> bool:
     """Tell whether they are equal, as `list` does: nan is itself."""
     return item is value or bool(item == value)
-
-
-def _values(refs: list[Ref]) -> list[Any]:
-    return [ref.get() for ref in refs]
 
 
 def _plain(of: list[Any] | List) -> list[Any]:
