@@ -4,8 +4,7 @@
 
 namespace onecopy {
 
-// ---- blocks on their way in
-// ----------------------------------------------------------------------
+// ---- blocks on their way in --------------------------------------------------------------------
 
 Status Spare::get(u64 bytes, BodyKind kind, bool zero) noexcept {
     let_go();
@@ -28,8 +27,7 @@ void Spare::let_go() noexcept {
     index_ = 0;
 }
 
-// ---- making and opening
-// --------------------------------------------------------------------------
+// ---- making and opening ------------------------------------------------------------------------
 
 namespace {
 
@@ -85,8 +83,7 @@ Status Container::open_as(Member& m, Handle h) noexcept {
     return Status::ok;
 }
 
-// ---- the lock
-// ------------------------------------------------------------------------------------
+// ---- the lock ----------------------------------------------------------------------------------
 
 Status Container::enter(Patience& p, bool look) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
@@ -106,8 +103,7 @@ Status Container::pass(Patience& p) noexcept {
     return Inside(*this, p, Inside::kPass).status;
 }
 
-// ---- parts
-// ---------------------------------------------------------------------------------------
+// ---- parts -------------------------------------------------------------------------------------
 
 Status Container::look_up(Part& part, Handle h, BodyKind kind, u64 least) noexcept {
     if (h == part.handle && h != 0) [[likely]]
@@ -176,8 +172,7 @@ Status Container::add_chunk(Spare& spare, u32 number) noexcept {
     return swap_cell(*m_, table().chunks[number], 0, spare.handle());  // COMMIT
 }
 
-// ---- slots
-// ---------------------------------------------------------------------------------------
+// ---- slots -------------------------------------------------------------------------------------
 
 bool Container::room_for(u64 slots) noexcept {
     const u64 free = table().free_count.load_relaxed(), top = table().top.load_relaxed();
@@ -240,8 +235,7 @@ void Container::rebuild_free(const std::vector<bool>& used) noexcept {
     table().top.store_relaxed(top);
 }
 
-// ---- clear
-// ---------------------------------------------------------------------------------------
+// ---- clear -------------------------------------------------------------------------------------
 
 Status Container::clear(Patience& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;

@@ -52,8 +52,7 @@ u64 Dict::hash_of(const unsigned char* bytes, u32 n) const noexcept {
     return fold(h ^ 0xa0761d6478bd642fULL, rest ^ 0xe7037ed1a0b428dbULL) ^ h;
 }
 
-// ---- under the lock
-// ------------------------------------------------------------------------------
+// ---- under the lock ----------------------------------------------------------------------------
 
 Status Dict::find_buckets() noexcept {
     const Handle h = table().main.load_relaxed();
@@ -187,8 +186,7 @@ Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept
     return Status::ok;
 }
 
-// ---- operations
-// ----------------------------------------------------------------------------------
+// ---- operations --------------------------------------------------------------------------------
 
 Status Dict::size(Patience& p, u64& out) noexcept {
     Inside in(*this, p);
@@ -348,8 +346,7 @@ Status Dict::items(bool keys, bool values, Patience& p, DictItems& out) noexcept
     return Status::ok;
 }
 
-// ---- after a death, and for validate
-// -------------------------------------------------------------
+// ---- after a death, and for validate -----------------------------------------------------------
 
 Status Dict::rebuild() noexcept {
     if (Status s = find_buckets(); s != Status::ok) return s;

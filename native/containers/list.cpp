@@ -38,8 +38,7 @@ Status List::open(Member& m, Handle h, List& out) noexcept {
     return out.open_as(m, h);
 }
 
-// ---- under the lock
-// ------------------------------------------------------------------------------
+// ---- under the lock ----------------------------------------------------------------------------
 
 Status List::find_order(u64& count) noexcept {
     const Handle h = table().main.load_relaxed();
@@ -83,8 +82,7 @@ Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
     return Status::ok;
 }
 
-// ---- room
-// ----------------------------------------------------------------------------------------
+// ---- room --------------------------------------------------------------------------------------
 
 // What an operation needs that has to be allocated before it takes the lock. It finds out under the
 // lock, lets go, and tries again with it.
@@ -163,8 +161,7 @@ static Status with_room(Act act, auto& room) noexcept {
     }
 }
 
-// ---- operations
-// ----------------------------------------------------------------------------------
+// ---- operations --------------------------------------------------------------------------------
 
 Status List::size(Patience& p, u64& out) noexcept {
     Inside in(*this, p);
@@ -506,8 +503,7 @@ Status List::repeat(u64 times, Patience& p) noexcept {
         room);
 }
 
-// ---- after a death, and for validate
-// -------------------------------------------------------------
+// ---- after a death, and for validate -----------------------------------------------------------
 
 Status List::rebuild() noexcept {
     Stubborn wait;
