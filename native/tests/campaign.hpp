@@ -52,8 +52,8 @@ struct State {
     u64 of[fields] = {};
 };
 inline const char* const kFieldNames[] = {
-    "used",         "blocks",     "body bytes",  "bodies",      "first item",  "items",
-    "narrow items", "unfinished", "names",       "free frames", "lossy head",  "lossless head",
+    "used",         "blocks",     "body bytes",  "bodies",      "first item",   "items",
+    "narrow items", "unfinished", "names",       "free frames", "lossy head",   "lossless head",
     "latest head",  "readers",    "extra items", "extra tasks", "extra closed", "content"};
 
 // Outside of the pool, shared by all processes of a campaign.

@@ -155,7 +155,7 @@ std::vector<Region> furnish(Member& m) {
     }
 
     // A list and a dict, with holes and long keys: their bodies, tables, and what these lead to.
-    auto container = [&](const char* name, Handle of, const char* const (&parts)[4]) {
+    auto container = [&](const char* name, Handle of, const char* const(&parts)[4]) {
         name_block(m, NameKind::object, name, of);
         body(parts[0], of, 40);
         CHECK(inspect(m, handle_index(of), info) == Status::ok);
