@@ -144,7 +144,8 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     Inside inside = Inside::own;
     Handle child = 0, kept = 0;
     Held held_child;
-    // A queue, a lock, ... by itself is pickled by reference, which keeps nothing: the envelope does.
+    // A queue, a lock, ... by itself is pickled by reference, which keeps nothing; the envelope
+    // keeps it.
     const auto tag = static_cast<Tag>(message.bytes[0]);
     if (tag == Tag::pickle || tag == Tag::pickle_block) {
         const Channel* channel = channel_behind(object);

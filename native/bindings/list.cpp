@@ -60,12 +60,6 @@ struct Items {
     u32 size() const noexcept { return static_cast<u32>(handles.size()); }
 };
 
-Status too_many(Status s) noexcept {
-    if (s == Status::too_large)
-        PyErr_SetString(PyExc_MemoryError, "a shared list has less than 2**30 items");
-    return s == Status::too_large ? Status::interrupted : s;  // an exception is set
-}
-
 PyObject* append(ListObject& o, PyObject* object) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
@@ -73,7 +67,7 @@ PyObject* append(ListObject& o, PyObject* object) noexcept {
     const Held item = put(o.pool, memory, object);
     if (!item || !usable(o)) return nullptr;  // pickling runs Python code
     const Handle handle = handle_of(o.core(), item.index());
-    return none_or(o, too_many(run(o, [&](Patience& p) { return o.sync.extend(&handle, 1, p); })));
+    return none_or(o, run(o, [&](Patience& p) { return o.sync.extend(&handle, 1, p); }));
 }
 
 PyObject* extend(ListObject& o, PyObject* iterable) noexcept {
@@ -82,9 +76,9 @@ PyObject* extend(ListObject& o, PyObject* iterable) noexcept {
     Items items;
     if (!items.add_all(o, iterable)) return nullptr;
     if (items.size() == 0) return Py_NewRef(Py_None);
-    return none_or(o, too_many(run(o, [&](Patience& p) {
+    return none_or(o, run(o, [&](Patience& p) {
                        return o.sync.extend(items.handles.data(), items.size(), p);
-                   })));
+                   }));
 }
 
 PyObject* length(ListObject& o) noexcept {
@@ -165,9 +159,9 @@ PyObject* set_slice(ListObject& o, PyObject* key, PyObject* value) noexcept {
     Py_DECREF(sequence);
     if (!done) return nullptr;
     u64 selected = 0;
-    const Status s = too_many(run(o, [&](Patience& p) {
+    const Status s = run(o, [&](Patience& p) {
         return o.sync.assign(slice, items.handles.data(), items.size(), p, selected);
-    }));
+    });
     if (s != Status::bad_argument) return none_or(o, s);
     PyErr_Format(PyExc_ValueError,
                  "attempt to assign sequence of size %u to extended slice of size %llu",
@@ -217,9 +211,9 @@ PyObject* insert(ListObject& o, PyObject* key, PyObject* object) noexcept {
     if (!item || !usable(o)) return nullptr;
     const Handle handle = handle_of(o.core(), item.index());
     u64 selected = 0;
-    return none_or(o, too_many(run(o, [&](Patience& p) {
+    return none_or(o, run(o, [&](Patience& p) {
                        return o.sync.assign({index, index, 1}, &handle, 1, p, selected);
-                   })));
+                   }));
 }
 
 PyObject* pop(ListObject& o, PyObject* key) noexcept {
@@ -243,7 +237,7 @@ PyObject* repeat(ListObject& o, Py_ssize_t times) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     const u64 n = times < 0 ? 0 : static_cast<u64>(times);
-    return none_or(o, too_many(run(o, [&](Patience& p) { return o.sync.repeat(n, p); })));
+    return none_or(o, run(o, [&](Patience& p) { return o.sync.repeat(n, p); }));
 }
 
 Handle handle_behind(const ListObject& o, PyObject* ref) noexcept {

@@ -159,7 +159,7 @@ u32 Container::next_chunk() noexcept {
 }
 
 Status Container::get_chunk(Spare& spare, u32 number) noexcept {
-    if (number >= kChunks) return Status::too_large;
+    if (number >= kChunks) return Status::table_full;
     const u64 n = u64{kFirstChunk} << number;
     const Status s = spare.get(n * shape_->entry_bytes(), shape_->chunk, true);
     if (s == Status::ok)

@@ -25,7 +25,7 @@
 namespace onecopy {
 
 constexpr u32 kFirstChunk = 16;  // entries
-constexpr u32 kChunks = 26;      // together a little less than 2^30 entries
+constexpr u32 kChunks = 26;      // together a little less than 2^30 entries; more: table_full
 
 struct ContainerBody {
     static constexpr u64 kMagic = 0x31'74'6e'6f'63'63'6f'6fULL;  // "ooccont1"

@@ -255,7 +255,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
             }
             if (!room_for(1)) {
                 const u32 next = next_chunk();
-                if (next >= kChunks) return m_->corrupt() ? Status::corrupt : Status::too_large;
+                if (next >= kChunks) return m_->corrupt() ? Status::corrupt : Status::table_full;
                 if (chunk && chunk_number == next) {
                     if (s = add_chunk(chunk, next); s != Status::ok) return s;
                 } else {

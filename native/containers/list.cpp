@@ -93,7 +93,7 @@ struct List::Room {
     Status slots(u64 n) noexcept {
         while (!list.room_for(n)) {
             const u32 next = list.next_chunk();
-            if (next >= kChunks) return Status::too_large;
+            if (next >= kChunks) return Status::table_full;
             number_wanted = next;
             if (!chunk || number != next) return Status::would_block;
             if (Status s = list.add_chunk(chunk, number); s != Status::ok) return s;
@@ -103,7 +103,7 @@ struct List::Room {
     }
     // An order block for so many, with some to spare.
     Status order_for(u64 n) noexcept {
-        if (n > kMostItems) return Status::too_large;
+        if (n > kMostItems) return Status::table_full;
         const u64 least = kOrderHead + n * sizeof(u32);
         if (order && order.bytes() >= least) return Status::ok;
         order_wanted = round_up(kOrderHead + (n + n / 2 + 8) * sizeof(u32), kUnit);
@@ -177,7 +177,7 @@ Status List::extend(const Handle* items, u32 n, Patience& p) noexcept {
             if (in.status != Status::ok) return in.status;
             u64 count = 0;
             if (Status s = find_order(count); s != Status::ok) return s;
-            if (count + n > kMostItems) return Status::too_large;
+            if (count + n > kMostItems) return Status::table_full;
             Status s = room.slots(n);
             if (s == Status::ok && (main_.data == nullptr || order_room() < count + n)) {
                 s = room.order_for(count + n);
@@ -340,7 +340,7 @@ Status List::assign(Slice asked, const Handle* items, u32 n, Patience& p, u64& s
             selected = slice.adjust(count);
             if (slice.step != 1 && selected != n) return Status::bad_argument;
             const u64 after = count - selected + n;
-            Status s = after > kMostItems ? Status::too_large : room.slots(n);
+            Status s = after > kMostItems ? Status::table_full : room.slots(n);
             // Also what makes a chunk necessary: both are fetched in one go.
             if (s == Status::ok || s == Status::would_block) {
                 if (Status o = room.order_for(after); o != Status::ok) s = o;
@@ -477,7 +477,7 @@ Status List::repeat(u64 times, Patience& p) noexcept {
             if (in.status != Status::ok) return in.status;
             u64 count = 0;
             if (Status s = find_order(count); s != Status::ok || count == 0 || times == 1) return s;
-            if (times > kMostItems / count) return Status::too_large;
+            if (times > kMostItems / count) return Status::table_full;
             const u64 after = count * times;
             Status s = room.slots(after - count);
             if (s == Status::ok || s == Status::would_block) {

@@ -291,6 +291,16 @@ def test_repeated_values_are_not_copied(pool):
     assert pool.validate() == []
 
 
+def test_more_references_to_one_value_than_can_be_counted(pool):
+    shared = pool.list([1])
+    with pytest.raises(oc.OneCopyError, match="references to one block"):
+        shared *= 1 << 20
+    with pytest.raises(oc.OneCopyError):
+        shared *= 1 << 40
+    assert shared == [1]
+    assert pool.validate() == []
+
+
 def test_comparisons(pool, shared):
     assert shared == list(range(10))
     assert list(range(10)) == shared
