@@ -1,6 +1,7 @@
 #include "bindings/codec.hpp"
 
 #include "bindings/errors.hpp"
+#include "bindings/objects.hpp"
 #include "bindings/patience.hpp"
 #include "bindings/ref.hpp"
 
@@ -142,11 +143,21 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     Encoding encoding(pool, memory, message, sizeof(Envelope), kFlagEnvelope);
     if (!encoding.encode(object)) return {};
     Inside inside = Inside::own;
-    Handle child = 0;
+    Handle child = 0, kept = 0;
     Held held_child;
+    // A queue, a lock, ... by itself is pickled by reference, which keeps nothing; the envelope
+    // keeps it.
+    const auto tag = static_cast<Tag>(message.bytes[0]);
+    if (tag == Tag::pickle || tag == Tag::pickle_block) {
+        const Channel* channel = channel_behind(object);
+        if (channel != nullptr && channel->held.pool() == pool) {
+            held_child = channel->held.again();
+            kept = channel->handle;
+        }
+    }
     if (!encoding.new_block) {
         child = std::exchange(message.block, 0);
-        held_child = std::move(encoding.held);
+        if (child != 0) held_child = std::move(encoding.held);
         inside = child != 0 ? Inside::child : Inside::none;
         if (encoding.claim(0) == nullptr) return {};
     }
@@ -160,6 +171,8 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     envelope.inside = inside;
     std::memcpy(envelope.bytes, message.bytes, message.length);
     copy_in(info.data, &envelope, offsetof(Envelope, bytes) + message.length);
+    if (child == 0 && m.block(encoding.held.index()).cells_count.load_relaxed() == 0)
+        child = std::exchange(kept, 0);
     if (child != 0) {
         shm_atomic<u64>& cell = child_cell(info.data);
         cell.store_relaxed(0);

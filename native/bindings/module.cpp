@@ -8,6 +8,7 @@
 
 #include "base/crash_point.hpp"
 #include "bindings/codec.hpp"
+#include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
 #include "bindings/member.hpp"
 #include "bindings/segments.hpp"
@@ -116,6 +117,8 @@ static void bind(nb::module_& m) {
     if (!init_guarded(m.ptr())) throw nb::python_error();
     bind_segments(m);
     bind_shareable(m);
+    bind_list(m);
+    bind_dict(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);

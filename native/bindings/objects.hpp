@@ -104,6 +104,7 @@ Channel* channel_of(PyObject* object) noexcept {
 // Each class that is a channel adds its `channel_of` here.
 using AsChannel = Channel* (*)(PyObject*) noexcept;
 std::vector<AsChannel>& channel_kinds() noexcept;
+Channel* channel_behind(PyObject* object) noexcept;  // nullptr: it is none
 
 // What Python passes as `hold` (None: make a new one) and `member`. False: an exception is set.
 bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& create) noexcept;

@@ -86,7 +86,7 @@ std::vector<AsChannel>& channel_kinds() noexcept {
     return all;
 }
 
-static Channel* channel_behind(PyObject* object) noexcept {
+Channel* channel_behind(PyObject* object) noexcept {
     for (AsChannel as_channel : channel_kinds()) {
         if (Channel* channel = as_channel(object)) return channel;
     }

@@ -55,7 +55,8 @@ enum BlockFlags : u8 {
     kFlagShared = 2,     // writable by everyone (shared_array)
     kFlagBody = 4,       // the body of a structure; not counted as user memory
 };
-enum class BodyKind : u8 { none = 0, queue = 1, queue_chunk = 2, stream = 3, frames = 4, mutex = 5, rwlock = 6, semaphore = 7, event = 8, condition = 9, barrier = 10 };
+enum class BodyKind : u8 { none = 0, queue = 1, queue_chunk = 2, stream = 3, frames = 4, mutex = 5, rwlock = 6, semaphore = 7, event = 8, condition = 9, barrier = 10,
+    list = 16, dict = 17, list_table = 18, dict_table = 19, list_order = 20, dict_buckets = 21, list_chunk = 22, dict_chunk = 23, dict_key = 24 };
 
 // word: generation:32 | state:8 | slot:16 | flags:8
 struct BlockWord {
@@ -133,7 +134,7 @@ static_assert(sizeof(Row) == 256);
 // ---- directory ---------------------------------------------------------------------------------------------------------
 enum class NameKind : u8 {
     object = 1, queue = 2, stream = 3, frames = 4, array = 5, lock = 6, rlock = 7, rwlock = 8, semaphore = 9, bounded_semaphore = 10,
-    event = 11, condition = 12, barrier = 13, value = 14, value_lock = 15,
+    event = 11, condition = 12, barrier = 13, value = 14, value_lock = 15, list = 16, dict = 17,
 };
 constexpr u32 kNameKinds = 17;
 

@@ -117,6 +117,8 @@ Status Mutex::abandon() noexcept {
     return Status::ok;
 }
 
+bool Mutex::is_anothers() const noexcept { return (b_->word.word.load() & ~kWaiters) != 0 && !mine(); }
+
 bool Mutex::once() const noexcept { return !recursive_ || b_->depth.load_relaxed() <= 1; }
 
 u32 Mutex::release_all() noexcept {

@@ -29,6 +29,7 @@ class Mutex {
     bool recursive() const noexcept { return recursive_; }
     bool locked() const noexcept;        // by somebody who lives
     bool mine() const noexcept;          // recursive: this thread's; else this process's
+    bool is_anothers() const noexcept;   // somebody has it, dead or alive, and not this thread (recursive)
     bool once() const noexcept;          // mine: one release gives it back
     bool owner(Owner& out) const noexcept;  // false: nobody
     u32 died() const noexcept { return died_; }

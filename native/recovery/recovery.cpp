@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "containers/dict.hpp"
+#include "containers/list.hpp"
 #include "directory/directory.hpp"
 #include "frames/frames.hpp"
 #include "locks/barrier.hpp"
@@ -174,8 +176,16 @@ std::vector<std::string> validate(Member& m) {
             case BodyKind::event: take(Event::validate(m, i)); break;
             case BodyKind::condition: take(Condition::validate(m, i)); break;
             case BodyKind::barrier: take(Barrier::validate(m, i)); break;
+            case BodyKind::list: take(List::validate(m, i)); break;
+            case BodyKind::dict: take(Dict::validate(m, i)); break;
             default: break;
         }
+    }
+    // Only now: looking into a structure may have repaired it.
+    for (u32 i = 1; i < top; ++i) {
+        Block& b = m.block(i);
+        BlockInfo info;
+        if (BlockWord{b.word.load()}.state() != BlockState::live || inspect(m, i, info) != Status::ok) continue;
         const u64 n = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(), first = b.cells_offset.load_relaxed();
         if (n != 0 && (stride == 0 || (stride | first) % 8 != 0 || first > info.size || (n - 1) * stride + 8 > info.size - first)) {
             wrong.push_back("block " + std::to_string(i) + ": its reference cells lie outside of it");

@@ -11,6 +11,7 @@
 #include "frames/frames.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
+#include "tests/campaign_containers.hpp"
 #include "tests/campaign_locks.hpp"
 #include "tests/check.hpp"
 
@@ -45,14 +46,15 @@ struct State {
         extra_items,
         extra_tasks,
         extra_closed,
+        content,
         fields
     };
     u64 of[fields] = {};
 };
 inline const char* const kFieldNames[] = {
-    "used",         "blocks",     "body bytes",  "bodies",      "first item",  "items",
-    "narrow items", "unfinished", "names",       "free frames", "lossy head",  "lossless head",
-    "latest head",  "readers",    "extra items", "extra tasks", "extra closed"};
+    "used",         "blocks",     "body bytes",  "bodies",      "first item",   "items",
+    "narrow items", "unfinished", "names",       "free frames", "lossy head",   "lossless head",
+    "latest head",  "readers",    "extra items", "extra tasks", "extra closed", "content"};
 
 // Outside of the pool, shared by all processes of a campaign.
 struct Ledger {
@@ -300,6 +302,16 @@ inline u64 occupied_rows(Member& m) {
     return n;
 }
 
+template <class Act>
+void with_container(Hand& h, Act act) {
+    const Handle extra = ledger().extra;
+    List list;
+    Dict dict;
+    if (extra == 0) return;
+    if (List::open(h.m, extra, list) == Status::ok) act(list);
+    if (Dict::open(h.m, extra, dict) == Status::ok) act(dict);
+}
+
 // Takes the queues' items out.
 inline State measure(Hand& h) {
     State s;
@@ -326,6 +338,7 @@ inline State measure(Hand& h) {
         s.of[State::extra_closed] =
             stream.publish(item(h, 0, Kind::text), now) == Status::shut_down;
     }
+    with_container(h, [&](auto& thing) { s.of[State::content] = digest(h.m, thing, h.wait); });
     u64 ignored;
     drain(h, 0, s.of[State::first], s.of[State::items]);
     drain(h, 1, ignored, s.of[State::narrow_items]);
@@ -368,12 +381,14 @@ inline void use_everything(Hand& h) {
         let_go(h, handle_index(frame));
     let_go(h, allocate_block(h, 5 * kMiB));
     use_locks(h.locks, h.wait);
+    with_container(h, [&](auto& thing) { use(h.m, thing, h.wait); });
 }
 
 // With the dead collected, and all taken out and given back, the pool contains exactly what it was
 // made with.
 inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     Ledger& l = ledger();
+    with_container(h, [&](auto& thing) { use(h.m, thing, h.wait); });
     if (l.extra != 0 && h.m.local[handle_index(l.extra)] != 0) let_go(h, handle_index(l.extra));
     l.extra = 0;
     use_everything(h);

@@ -17,6 +17,7 @@
 #include "frames/frames.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
+#include "tests/campaign_containers.hpp"
 #include "tests/campaign_locks.hpp"
 #include "tests/check.hpp"
 
@@ -153,6 +154,40 @@ std::vector<Region> furnish(Member& m) {
         drop(m, handle_index(h), wait);
     }
 
+    // A list and a dict, with holes and long keys: their bodies, tables, and what these lead to.
+    auto container = [&](const char* name, Handle of, const char* const(&parts)[4]) {
+        name_block(m, NameKind::object, name, of);
+        body(parts[0], of, 40);
+        CHECK(inspect(m, handle_index(of), info) == Status::ok);
+        const Handle table = reinterpret_cast<ContainerBody*>(info.data)->root.load();
+        CHECK(inspect(m, handle_index(table), info) == Status::ok);
+        auto& t = *reinterpret_cast<ContainerTable*>(info.data);
+        body(parts[1], table, sizeof t);
+        body(parts[2], t.main.load(), 200);
+        body(parts[3], t.chunks[0].load(), 1800);
+        drop(m, handle_index(of), wait);
+    };
+    List list;
+    CHECK(List::create(m, wait, h) == Status::ok && List::open(m, h, list) == Status::ok);
+    for (u64 i = 0; i < 20; ++i) {
+        const Handle item = campaign::numbered(m, i, wait);
+        CHECK(list.extend(&item, 1, wait) == Status::ok);
+        drop(m, handle_index(item), wait);
+    }
+    CHECK(list.erase({2, 9, 3}, wait) == Status::ok);
+    container("list", h, {"list body", "list table", "list order", "list chunk"});
+    Dict dict;
+    CHECK(Dict::create(m, wait, h) == Status::ok && Dict::open(m, h, dict) == Status::ok);
+    for (u32 i = 0; i < 20; ++i) {
+        const campaign::Numbered key(i, i % 4 == 0 ? 90 : 20);
+        const Handle item = campaign::numbered(m, i, wait);
+        Handle found;
+        CHECK(dict.set(key.key(), item, false, wait, found) == Status::ok);
+        drop(m, handle_index(item), wait);
+        if (i % 5 == 4) CHECK(dict.erase(key.key(), wait, nullptr) == Status::ok);
+    }
+    container("dict", h, {"dict body", "dict table", "dict buckets", "dict chunk"});
+
     const Allocated child = block_of(m, 5000), parent = block_of(m, 1000, kFlagEnvelope);
     auto* cells = reinterpret_cast<shm_atomic<u64>*>(parent.data);
     declare_cells(m, parent.index, 0, 8, 2);
@@ -276,6 +311,9 @@ struct Opened {
     campaign::Locks locks;
     bool locks_there[campaign::kLockCount] = {};
     Handle lock_handles[campaign::kLockCount] = {};
+    List list;
+    Dict dict;
+    Handle list_handle = 0, dict_handle = 0;
 };
 constexpr NameKind kKinds[] = {NameKind::queue, NameKind::stream, NameKind::stream,
                                NameKind::stream, NameKind::frames};
@@ -300,6 +338,8 @@ void open_all(Member& m, Opened& o) {
         return false;
     };
     find(NameKind::queue, "again", o.again_handle, o.again);
+    find(NameKind::object, "list", o.list_handle, o.list);
+    find(NameKind::object, "dict", o.dict_handle, o.dict);
     u32 i = 0;
     o.locks.open([&](const char* name, auto& lock) {
         o.locks_there[i] =
@@ -380,6 +420,71 @@ void use_locks_somehow(Opened& o) {
     }
 }
 
+void use_containers_somehow(Member& m, Opened& o, Handle item) {
+    auto soon = [] { return os::monotonic_ns() + 2'000'000; };
+    Stubborn wait;
+    Handle out = 0;
+    u64 n = 0;
+    std::vector<Handle> all;
+    auto let_go = [&](Status s) {
+        if (s == Status::ok && out != 0) read_block(m, out);
+        if (out != 0) drop(m, handle_index(out), wait);
+        for (Handle each : all)
+            read_block(m, each), drop(m, handle_index(each), wait);
+        all.clear();
+        out = 0;
+    };
+    if (o.list_handle != 0) {
+        List& l = o.list;
+        Patience p(soon());
+        bool nothing;
+        const u32 order[] = {2, 0, 1};
+        l.size(p, n);
+        if (item != 0) l.extend(&item, 1, p), l.set(3, item, p);
+        let_go(l.get(5, p, out));
+        let_go(l.get({0, 1 << 20, 2}, p, all));
+        let_go(l.take(-1, p, &out, nothing));
+        let_go(l.take(1, p, &out, nothing));
+        if (item != 0) l.assign({2, 4, 1}, &item, 1, p, n), l.assign({0, 99, 30}, &item, 1, p, n);
+        l.erase({1, 6, 2}, p);
+        l.reverse(p);
+        l.repeat(2, p);
+        if (l.get({0, 3, 1}, p, all) == Status::ok && all.size() == 3)
+            l.erase({3, 1 << 20, 1}, p), l.reorder(all.data(), order, 3, p);
+        let_go(Status::ok);
+        l.pass(p);
+        if (item != 0) l.extend(&item, 1, p);
+        l.clear(p);
+    }
+    if (o.dict_handle != 0) {
+        Dict& d = o.dict;
+        Patience p(soon());
+        DictItems items;
+        d.size(p, n);
+        for (u32 i = 0; i < 26; ++i) {
+            const campaign::Numbered key(i, i % 4 == 0 ? 90 : 20);
+            let_go(d.get(key.key(), p, out));
+            if (item != 0 && i % 2) {
+                if (d.set(key.key(), item, i % 3 == 0, p, out) != Status::exists) out = 0;
+                let_go(Status::ok);
+            }
+            if (i % 7 == 0) let_go(d.erase(key.key(), p, &out));
+        }
+        d.items(true, true, p, items);
+        all = items.values;
+        let_go(Status::ok);
+        items = {};
+        d.take_last(p, items);
+        all = items.values;
+        let_go(Status::ok);
+        d.pass(p);
+        d.clear(p);
+    }
+    if (o.list_handle != 0) drop(m, handle_index(o.list_handle), wait);
+    if (o.dict_handle != 0) drop(m, handle_index(o.dict_handle), wait);
+    o.list_handle = o.dict_handle = 0;
+}
+
 void use(Member& m, Opened& o) {
     auto soon = [] { return os::monotonic_ns() + 2'000'000; };
     Stubborn wait;
@@ -457,6 +562,7 @@ void use(Member& m, Opened& o) {
     }
     if (o.again_handle != 0) use_again(m, o.again);
     use_locks_somehow(o);
+    use_containers_somehow(m, o, mine.empty() ? 0 : handle_of(m, mine[0].index));
     std::vector<directory::Item> items;
     directory::list(m, wait, items);
     directory::count(m, NameKind::object);

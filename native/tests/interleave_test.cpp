@@ -11,6 +11,7 @@
 
 #include <ctime>
 
+#include "tests/crash_containers.hpp"
 #include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
 
@@ -503,6 +504,78 @@ void passes_barrier(Hand& h) {
           Status::ok);
 }
 
+// ---- containers ---------------------------------------------------------------------------------
+
+void appends(Hand& h) {
+    List list = the_list(h);
+    const Handle item = numbered(h.m, 900, h.wait);
+    CHECK(when_free(list, h.wait, [&] { return list.extend(&item, 1, h.wait); }) == Status::ok);
+    let_go(h, handle_index(item));
+}
+void pops(Hand& h) {
+    List list = the_list(h);
+    Handle out = 0;
+    bool nothing_there;
+    CHECK(when_free(list, h.wait, [&] { return list.take(-1, h.wait, &out, nothing_there); }) ==
+          Status::ok);
+    CHECK(number_in(h.m, out) != 0);
+    let_go(h, handle_index(out));
+}
+void reads_list(Hand& h) {
+    List list = the_list(h);
+    for (int i = 0; i < 2; ++i) {
+        std::vector<Handle> all;
+        CHECK(when_free(list, h.wait, [&] { return list.get({0, INT64_MAX, 1}, h.wait, all); }) ==
+              Status::ok);
+        for (u64 at = 0; at < std::min<u64>(all.size(), 4); ++at)
+            CHECK(number_in(h.m, all[at]) == at + 1);
+        let_all_go(h.m, all, h.wait);
+    }
+}
+void clears_list(Hand& h) {
+    List list = the_list(h);
+    CHECK(when_free(list, h.wait, [&] { return list.clear(h.wait); }) == Status::ok);
+}
+// Nobody gets in between: what it adds is still the last when it looks again.
+void updates_locked(Hand& h) {
+    List list = the_list(h);
+    CHECK(list.mutex().acquire(h.wait) == Status::ok && list.pass(h.wait) == Status::ok);
+    for (u64 number = 700; number < 703; ++number) {
+        u64 before = 0, after = 0;
+        CHECK(list.size(h.wait, before) == Status::ok);
+        const Handle item = numbered(h.m, number, h.wait);
+        CHECK(list.extend(&item, 1, h.wait) == Status::ok);
+        Handle last = 0;
+        CHECK(list.get(-1, h.wait, last) == Status::ok && last == item);
+        CHECK(list.size(h.wait, after) == Status::ok && after == before + 1);
+        let_go(h, handle_index(last));
+        let_go(h, handle_index(item));
+    }
+    CHECK(list.mutex().release() == Status::ok);
+}
+template <u32 number>
+void sets_key(Hand& h) {
+    Dict dict = the_dict(h);
+    const Numbered key(number, 90);
+    const Handle item = numbered(h.m, number, h.wait);
+    Handle found = 0;
+    CHECK(when_free(dict, h.wait,
+                    [&] { return dict.set(key.key(), item, false, h.wait, found); }) == Status::ok);
+    let_go(h, handle_index(item));
+}
+void clears_dict(Hand& h) {
+    Dict dict = the_dict(h);
+    CHECK(when_free(dict, h.wait, [&] { return dict.clear(h.wait); }) == Status::ok);
+}
+void reads_dict(Hand& h) {
+    Dict dict = the_dict(h);
+    DictItems all;
+    CHECK(when_free(dict, h.wait, [&] { return dict.items(true, true, h.wait, all); }) ==
+          Status::ok);
+    CHECK(all.values.empty() || all.values.size() == 5);
+    let_all_go(h.m, all.values, h.wait);
+}
+
 const Pair kPairs[] = {
     {"drop / hold", nothing, offers, drops_offered, nothing, holds_offered},
     {"hold / drop", nothing, nothing, holds_offered, offers, drops_offered},
@@ -598,6 +671,19 @@ const Pair kPairs[] = {
     {"wait / set and clear an event", nothing, nothing, waits_for_event, nothing,
      sets_and_clears_event},
     {"barrier / barrier", nothing, nothing, passes_barrier, nothing, passes_barrier},
+    // containers
+    {"list: append / append", list_of<15>, nothing, appends, nothing, appends},
+    {"list: append / read", list_of<5>, nothing, appends, nothing, reads_list},
+    {"list: pop / read", list_of<5>, nothing, pops, nothing, reads_list},
+    {"list: clear / read", list_of<5>, nothing, clears_list, nothing, reads_list},
+    {"list: append / under the lock", list_of<5>, nothing, appends, nothing, updates_locked},
+    {"list: under the lock / append", list_of<5>, nothing, updates_locked, nothing, appends},
+    {"list: under the lock / under the lock", list_of<5>, nothing, updates_locked, nothing,
+     updates_locked},
+    {"dict: set / set", dict_of<15>, nothing, sets_key<50>, nothing, sets_key<51>},
+    {"dict: set / set the same", dict_of<5>, nothing, sets_key<50>, nothing, sets_key<50>},
+    {"dict: set / clear", dict_of<5>, nothing, sets_key<3>, nothing, clears_dict},
+    {"dict: clear / read", dict_of<5>, nothing, clears_dict, nothing, reads_dict},
 };
 
 void player(int fd, bool is_a, const Pair& pair, u64 step, bool before) {

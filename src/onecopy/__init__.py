@@ -8,6 +8,7 @@
 
 from onecopy._native import Ref
 from onecopy.arrays import SharedArray
+from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
     OneCopyError,
@@ -42,8 +43,10 @@ __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "Condition",
+    "Dict",
     "Event",
     "Frames",
+    "List",
     "Lock",
     "Message",
     "OneCopyError",

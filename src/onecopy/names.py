@@ -44,6 +44,8 @@ class Kind(IntEnum):
     BARRIER = 13
     VALUE = 14
     VALUE_LOCK = 15
+    LIST = 16
+    DICT = 17
 
 
 def checked_name(name: object) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths
+from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
 from onecopy.locks.factory import LockFactory
@@ -82,7 +83,7 @@ class PoolStats(NamedTuple):
     committed: int
 
 
-class Pool(LockFactory, MutableMapping[str, Any]):
+class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
     ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one,

@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import numpy as np
+from crash_container_operations import CONTAINER_OPERATIONS, CONTAINERS_NOT_TRIED
 from crash_lock_operations import LOCK_OPERATIONS, LOCKS_NOT_TRIED
 from crash_world import Operation, World, by_reference, item
 
@@ -538,6 +539,7 @@ OPERATIONS = [
         in_child=True,
     ),
     *LOCK_OPERATIONS,
+    *CONTAINER_OPERATIONS,
 ]
 
 # Public and not killed by itself, and why. Everything else must be covered.
@@ -605,6 +607,7 @@ NOT_TRIED = {
         "as Pool.queue, Pool.stream and Pool.frames, in the default pool",
     ),
     **LOCKS_NOT_TRIED,
+    **CONTAINERS_NOT_TRIED,
 }
 # Methods with a meaning in the language that act on a pool.
 SPECIAL = (

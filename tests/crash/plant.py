@@ -515,6 +515,57 @@ BUGS = [
         "who died between finishing and emptying the slot leaves the block to nobody",
         where=("redeliver_test", ""),
     ),
+    Bug(
+        "a list counts items before they are there",
+        "containers/list.cpp",
+        """            s = fill_slots(items, n, order() + count, dropped);
+            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT
+""",
+        """            order_count().store_release(count + n);
+            s = fill_slots(items, n, order() + count, dropped);
+""",
+        "a death in between leaves an order that leads to nothing",
+        where=("crash_test", "list: extend"),
+    ),
+    Bug(
+        "a list clears an item before it is out of the order",
+        "containers/list.cpp",
+        """                s = put_order(room, dropped);
+                if (s == Status::ok) clear_slot(slot, dropped);
+""",
+        """                clear_slot(slot, dropped);
+                s = put_order(room, dropped);
+""",
+        "a death in between leaves an order that leads to nothing",
+        where=("crash_test", "list: pop the first"),
+    ),
+    Bug(
+        "a list keeps what a dead one left in its slots",
+        "containers/list.cpp",
+        "        if (Dropped dropped(*m_, wait); !used[slot]) empty(cell(slot), dropped);\n",
+        "",
+        "values of an extend that did not happen are never freed",
+        where=("crash_test", "list: extend"),
+    ),
+    Bug(
+        "a dict takes a long key away before its value",
+        "containers/dict.cpp",
+        """    const Status s = swap_cell(*m_, cell(at.slot), old, 0);  // COMMIT
+""",
+        """    empty(cell(at.slot, kKey), dropped);
+    const Status s = swap_cell(*m_, cell(at.slot), old, 0);  // COMMIT
+""",
+        "a death in between leaves an entry without a key",
+        where=("crash_test", "dict: delete, long key"),
+    ),
+    Bug(
+        "nobody repairs a container",
+        "containers/container.cpp",
+        "    if (s == Status::ok && died) s = rebuild();\n",
+        "    static_cast<void>(died);\n",
+        "chains, free list and counts are as the dead one left them",
+        where=("crash_test", "dict: delete"),
+    ),
 ]
 
 

@@ -47,6 +47,7 @@ def test_a_pool_is_looked_into(pool):
     pool.rwlock("table")
     pool.barrier("start", 2)
     pool.value("d", name="level")
+    pool.list(name="events")
     view = inspect.inspect_pool(pool.name)
     assert view.names == {
         "object": ["calibration"],
@@ -64,6 +65,8 @@ def test_a_pool_is_looked_into(pool):
         "barrier": ["start"],
         "value": ["level"],
         "value_lock": ["level"],
+        "list": ["events"],
+        "dict": [],
     }
     assert view.problems == []
     assert (view.id, view.path) == (pool.id.hex(), pool.member.path)

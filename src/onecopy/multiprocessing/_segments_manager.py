@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["SharedMemoryManager"]
 
 
-class ManagerNotStarted(OneCopyError, ValueError):  # noqa: N818 - a state, as PoolFull
+class ManagerNotStarted(OneCopyError, ValueError):
     """The manager has not been started yet."""
 
 
-class ManagerHasShutDown(OneCopyError, FileNotFoundError):  # noqa: N818 - as above
+class ManagerHasShutDown(OneCopyError, FileNotFoundError):
     """The manager has been shut down."""
 
 
@@ -54,11 +54,11 @@ class SharedMemoryManager:
     def __init__(
         self,
         address: Any = None,
-        authkey: bytes | None = None,  # noqa: ARG002 - the standard library's parameters
-        serializer: str = "pickle",  # noqa: ARG002 - as above
-        ctx: Any = None,  # noqa: ARG002 - as above
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
         *,
-        shutdown_timeout: float = 1.0,  # noqa: ARG002 - as above
+        shutdown_timeout: float = 1.0,
     ) -> None:
         self._address = address
         self._state: Literal["initial", "started", "shut down"] = "initial"
@@ -74,7 +74,7 @@ class SharedMemoryManager:
     def start(
         self,
         initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),  # noqa: ARG002 - there is no process to run it in
+        initargs: Iterable[Any] = (),
     ) -> None:
         """Allow segments to be made.
 

@@ -44,7 +44,7 @@ def _invented() -> Iterator[str]:
         yield _make_filename().lstrip("/")
 
 
-class UnsupportedItem(KeyError, TypeError):  # noqa: N818 - a type error that is a KeyError in the standard library
+class UnsupportedItem(KeyError, TypeError):
     """A value that a `ShareableList` cannot hold."""
 
     __str__ = Exception.__str__  # a KeyError would put it into quotes

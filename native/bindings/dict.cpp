@@ -1,0 +1,265 @@
+// The class DictBase; see `onecopy.Dict`.
+#include "containers/dict.hpp"
+
+#include "bindings/containers.hpp"
+#include "bindings/keys.hpp"
+
+namespace onecopy::py {
+namespace {
+
+constexpr const char* kWhat = "the dict";
+
+using DictObject = ContainerObject<Dict>;
+
+bool usable(const DictObject& o) noexcept {
+    return o.usable(kWhat);
+}
+
+PyObject* raise_dict(DictObject& o, Status s, PyObject* key = nullptr) noexcept {
+    if (s == Status::no_entry && key != nullptr) {
+        // A tuple as the only argument would be taken for all of them.
+        PyObject* arguments = PyTuple_Pack(1, key);
+        if (arguments != nullptr) PyErr_SetObject(PyExc_KeyError, arguments);
+        Py_XDECREF(arguments);
+        return nullptr;
+    }
+    return raise_status(s, kWhat, o.pool, 4096);
+}
+
+PyObject* get(DictObject& o, PyObject* object, PyObject* otherwise) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Key key;
+    if (!key.encode(object)) return nullptr;
+    Handle handle = 0;
+    const Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, handle); });
+    if (s == Status::ok) return open_envelope(Held(o.pool, handle_index(handle)));
+    if (s == Status::no_entry && otherwise != nullptr) return Py_NewRef(otherwise);
+    return raise_dict(o, s, object);
+}
+
+PyObject* contains(DictObject& o, PyObject* object) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Key key;
+    if (!key.encode(object)) return nullptr;
+    const Status s = run(o, [&](Patience& p) { return o.sync.contains(key.get(), p); });
+    if (s == Status::ok || s == Status::no_entry) return PyBool_FromLong(s == Status::ok);
+    return raise_dict(o, s);
+}
+
+PyObject* set(DictObject& o, PyObject* object, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Key key;
+    if (!key.encode(object)) return nullptr;
+    AtOnce memory;
+    const Held held = put(o.pool, memory, value);
+    if (!held || !usable(o)) return nullptr;  // pickling runs Python code
+    const Handle handle = handle_of(o.core(), held.index());
+    Handle found = 0;
+    const Status s =
+        run(o, [&](Patience& p) { return o.sync.set(key.get(), handle, false, p, found); });
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_dict(o, s);
+}
+
+PyObject* set_default(DictObject& o, PyObject* object, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Key key;
+    if (!key.encode(object)) return nullptr;
+    Handle found = 0;
+    Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, found); });
+    if (s == Status::ok) return open_envelope(Held(o.pool, handle_index(found)));
+    if (s != Status::no_entry) return raise_dict(o, s);
+    AtOnce memory;
+    const Held held = put(o.pool, memory, value);
+    if (!held || !usable(o)) return nullptr;
+    const Handle handle = handle_of(o.core(), held.index());
+    s = run(o, [&](Patience& p) { return o.sync.set(key.get(), handle, true, p, found); });
+    if (s == Status::ok) return open_envelope(held);  // as everybody gets it from now on
+    if (s == Status::exists) return open_envelope(Held(o.pool, handle_index(found)));
+    return raise_dict(o, s);
+}
+
+PyObject* erase(DictObject& o, PyObject* object) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Key key;
+    if (!key.encode(object)) return nullptr;
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p, nullptr); });
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_dict(o, s, object);
+}
+
+PyObject* take(DictObject& o, PyObject* object) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Key key;
+    if (!key.encode(object)) return nullptr;
+    Handle handle = 0;
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p, &handle); });
+    const Held held = handle == 0 ? Held() : Held(o.pool, handle_index(handle));
+    return s == Status::ok ? open_envelope(held) : raise_dict(o, s, object);
+}
+
+PyObject* length(DictObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    u64 n = 0;
+    const Status s = run(o, [&](Patience& p) { return o.sync.size(p, n); });
+    return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_dict(o, s);
+}
+
+PyObject* corrupt_or(DictObject& o, PyObject* object) noexcept {
+    if (object == nullptr) {
+        // Bytes that were never a key are damage.
+        PyObject* corrupted = error_class(Error::corrupted);
+        if (corrupted != nullptr && PyErr_ExceptionMatches(corrupted)) o.core().mark_corrupt();
+    }
+    return object;
+}
+
+PyObject* list_of_keys(DictObject& o, const DictItems& items) noexcept {
+    PyObject* list = PyList_New(static_cast<Py_ssize_t>(items.lengths.size()));
+    const auto* at = reinterpret_cast<const unsigned char*>(items.keys.data());
+    for (std::size_t i = 0; list != nullptr && i < items.lengths.size(); ++i) {
+        PyObject* key = corrupt_or(o, decode_key(at, items.lengths[i]));
+        at += items.lengths[i] & ~kTwoForms;
+        if (key == nullptr) {
+            Py_CLEAR(list);
+        } else {
+            PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), key);
+        }
+    }
+    return list;
+}
+
+PyObject* keys(DictObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    DictItems items;
+    const Status s = run(o, [&](Patience& p) { return o.sync.items(true, false, p, items); });
+    return s == Status::ok ? list_of_keys(o, items) : raise_dict(o, s);
+}
+
+PyObject* refs(DictObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    DictItems items;
+    const Status s = run(o, [&](Patience& p) { return o.sync.items(false, true, p, items); });
+    std::vector<Held> held = held_all(o.pool, items.values);
+    return s == Status::ok ? list_of_refs(std::move(held)) : raise_dict(o, s);
+}
+
+PyObject* keys_and_refs(DictObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    DictItems items;
+    const Status s = run(o, [&](Patience& p) { return o.sync.items(true, true, p, items); });
+    std::vector<Held> held = held_all(o.pool, items.values);
+    if (s != Status::ok) return raise_dict(o, s);
+    PyObject* all = list_of_keys(o, items);
+    PyObject* values = all == nullptr ? nullptr : list_of_refs(std::move(held));
+    if (values == nullptr) {
+        Py_XDECREF(all);
+        return nullptr;
+    }
+    return Py_BuildValue("(NN)", all, values);
+}
+
+PyObject* take_last(DictObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    DictItems items;
+    const Status s = run(o, [&](Patience& p) { return o.sync.take_last(p, items); });
+    const std::vector<Held> held = held_all(o.pool, items.values);
+    if (s == Status::no_entry) {
+        PyErr_SetString(PyExc_KeyError, "popitem(): dictionary is empty");
+        return nullptr;
+    }
+    if (s != Status::ok) return raise_dict(o, s);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(items.keys.data());
+    PyObject* key = corrupt_or(o, decode_key(bytes, items.lengths[0]));
+    PyObject* value = key == nullptr ? nullptr : open_envelope(held[0]);
+    if (value == nullptr) {
+        Py_XDECREF(key);
+        return nullptr;
+    }
+    return Py_BuildValue("(NN)", key, value);
+}
+
+}  // namespace
+
+void bind_dict(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<DictObject>);
+    nb::class_<DictObject> type(m, "DictBase", nb::is_weak_referenceable(),
+                                "A dict in a pool; see `onecopy.Dict`.");
+    type.def(
+            "__init__",
+            [](DictObject* self, nb::handle hold, nb::handle member, nb::handle on_death) {
+                construct_container(self, hold, member, on_death, kWhat);
+            },
+            nb::arg("hold").none(), nb::arg("member"), nb::arg("on_death"),
+            nb::sig("def __init__(self, hold: Hold | None, member: Member, on_death: "
+                    "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
+        .def(
+            "__len__", [](DictObject& o) noexcept { return result(length(o)); },
+            nb::sig("def __len__(self) -> int"))
+        .def(
+            "__contains__",
+            [](DictObject& o, nb::handle key) noexcept { return result(contains(o, key.ptr())); },
+            nb::arg("key").none(), nb::sig("def __contains__(self, key: object) -> bool"))
+        .def(
+            "__getitem__",
+            [](DictObject& o, nb::handle key) noexcept {
+                return result(get(o, key.ptr(), nullptr));
+            },
+            nb::arg("key").none(), nb::sig("def __getitem__(self, key: typing.Any) -> typing.Any"))
+        .def(
+            "__setitem__",
+            [](DictObject& o, nb::handle key, nb::handle value) noexcept {
+                return result(set(o, key.ptr(), value.ptr()));
+            },
+            nb::arg("key").none(), nb::arg("value").none(),
+            nb::sig("def __setitem__(self, key: typing.Any, value: object) -> None"))
+        .def(
+            "__delitem__",
+            [](DictObject& o, nb::handle key) noexcept { return result(erase(o, key.ptr())); },
+            nb::arg("key").none(), nb::sig("def __delitem__(self, key: typing.Any) -> None"))
+        .def(
+            "get",
+            [](DictObject& o, nb::handle key, nb::handle otherwise) noexcept {
+                return result(get(o, key.ptr(), otherwise.ptr()));
+            },
+            nb::arg("key").none(), nb::arg("default") = nb::none(),
+            nb::sig("def get(self, key: typing.Any, default: typing.Any = None) -> typing.Any"),
+            "Give the value of a key, or the default.")
+        .def(
+            "setdefault",
+            [](DictObject& o, nb::handle key, nb::handle otherwise) noexcept {
+                return result(set_default(o, key.ptr(), otherwise.ptr()));
+            },
+            nb::arg("key").none(), nb::arg("default") = nb::none(),
+            nb::sig("def setdefault(self, key: typing.Any, default: object = None) -> typing.Any"),
+            "Give the value of a key; if there is none, set it to the default. One process wins.")
+        .def(
+            "popitem", [](DictObject& o) noexcept { return result(take_last(o)); },
+            nb::sig("def popitem(self) -> tuple[typing.Any, typing.Any]"),
+            "Take out the entry that was added last. Raises KeyError.")
+        .def(
+            "_take",
+            [](DictObject& o, nb::handle key) noexcept { return result(take(o, key.ptr())); },
+            nb::arg("key").none(), nb::sig("def _take(self, key: typing.Any) -> typing.Any"))
+        .def(
+            "_keys", [](DictObject& o) noexcept { return result(keys(o)); },
+            nb::sig("def _keys(self) -> list[typing.Any]"))
+        .def(
+            "_refs", [](DictObject& o) noexcept { return result(refs(o)); },
+            nb::sig("def _refs(self) -> list[Ref]"))
+        .def(
+            "_items", [](DictObject& o) noexcept { return result(keys_and_refs(o)); },
+            nb::sig("def _items(self) -> tuple[list[typing.Any], list[Ref]]"));
+    bind_container<DictObject>(type, kWhat);
+}
+
+}  // namespace onecopy::py

@@ -1,0 +1,395 @@
+// The class ListBase; see `onecopy.List`.
+#include "containers/list.hpp"
+
+#include "bindings/containers.hpp"
+
+namespace onecopy::py {
+namespace {
+
+constexpr const char* kWhat = "the list";
+
+using ListObject = ContainerObject<List>;
+
+bool usable(const ListObject& o) noexcept {
+    return o.usable(kWhat);
+}
+
+PyObject* raise_list(ListObject& o, Status s) noexcept {
+    return raise_status(s, kWhat, o.pool, 4096);
+}
+PyObject* none_or(ListObject& o, Status s) noexcept {
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_list(o, s);
+}
+PyObject* out_of_range(const char* text) noexcept {
+    PyErr_SetString(PyExc_IndexError, text);
+    return nullptr;
+}
+
+// Objects on their way in.
+struct Items {
+    std::vector<Held> held;
+    std::vector<Handle> handles;
+
+    bool add(const PoolPtr& pool, PyObject* object) {
+        AtOnce memory;
+        Held one = put(pool, memory, object);
+        if (!one) return false;
+        handles.push_back(handle_of(pool->core(), one.index()));
+        held.push_back(std::move(one));
+        return true;
+    }
+    // All of an iterable, or none: an exception is set then.
+    bool add_all(ListObject& o, PyObject* iterable) {
+        PyObject* iterator = PyObject_GetIter(iterable);
+        if (iterator == nullptr) return false;
+        bool done = true;
+        while (done) {
+            PyObject* object = PyIter_Next(iterator);
+            if (object == nullptr) break;
+            done = add(o.pool, object);
+            Py_DECREF(object);
+            // Iterating and pickling run Python code.
+            done = done && usable(o);
+        }
+        Py_DECREF(iterator);
+        if (!done || PyErr_Occurred()) return false;
+        if (handles.size() < 0xffffffffu) return true;
+        PyErr_SetString(PyExc_MemoryError, "a shared list has less than 2**30 items");
+        return false;
+    }
+    u32 size() const noexcept { return static_cast<u32>(handles.size()); }
+};
+
+PyObject* append(ListObject& o, PyObject* object) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    AtOnce memory;
+    const Held item = put(o.pool, memory, object);
+    if (!item || !usable(o)) return nullptr;  // pickling runs Python code
+    const Handle handle = handle_of(o.core(), item.index());
+    return none_or(o, run(o, [&](Patience& p) { return o.sync.extend(&handle, 1, p); }));
+}
+
+PyObject* extend(ListObject& o, PyObject* iterable) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Items items;
+    if (!items.add_all(o, iterable)) return nullptr;
+    if (items.size() == 0) return Py_NewRef(Py_None);
+    return none_or(o, run(o, [&](Patience& p) {
+                       return o.sync.extend(items.handles.data(), items.size(), p);
+                   }));
+}
+
+PyObject* length(ListObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    u64 n = 0;
+    const Status s = run(o, [&](Patience& p) { return o.sync.size(p, n); });
+    return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_list(o, s);
+}
+
+// An index, as list does it. False with an exception set.
+bool index_of(PyObject* object, Py_ssize_t& out, const char* what,
+              PyObject* too_large = PyExc_IndexError) noexcept {
+    if (!PyIndex_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s, not %.200s", what, Py_TYPE(object)->tp_name);
+        return false;
+    }
+    out = PyNumber_AsSsize_t(object, too_large);
+    return out != -1 || !PyErr_Occurred();
+}
+constexpr const char* kIndices = "list indices must be integers or slices";
+
+bool slice_of(PyObject* object, Slice& out) noexcept {
+    Py_ssize_t start, stop, step;
+    if (PySlice_Unpack(object, &start, &stop, &step) != 0) return false;
+    out = {start, stop, step};
+    return true;
+}
+
+PyObject* get_at(ListObject& o, std::int64_t index) noexcept {
+    Handle handle = 0;
+    const Status s = run(o, [&](Patience& p) { return o.sync.get(index, p, handle); });
+    if (s == Status::no_entry) return out_of_range("list index out of range");
+    if (s != Status::ok) return raise_list(o, s);
+    return open_envelope(Held(o.pool, handle_index(handle)));
+}
+
+// Held, in order. False with an exception set.
+bool snapshot(ListObject& o, Slice slice, std::vector<Held>& out) noexcept {
+    std::vector<Handle> handles;
+    const Status s = run(o, [&](Patience& p) { return o.sync.get(slice, p, handles); });
+    out = held_all(o.pool, handles);
+    if (s != Status::ok) raise_list(o, s);
+    return s == Status::ok;
+}
+
+PyObject* get_item(ListObject& o, PyObject* key) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    if (PySlice_Check(key)) {
+        Slice slice;
+        std::vector<Held> items;
+        if (!slice_of(key, slice) || !snapshot(o, slice, items)) return nullptr;
+        return list_of_objects(std::move(items));
+    }
+    Py_ssize_t index;
+    if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
+    return get_at(o, index);
+}
+
+PyObject* refs(ListObject& o) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    std::vector<Held> items;
+    if (!snapshot(o, {0, PY_SSIZE_T_MAX, 1}, items)) return nullptr;
+    return list_of_refs(std::move(items));
+}
+
+PyObject* set_slice(ListObject& o, PyObject* key, PyObject* value) noexcept {
+    Slice slice;
+    if (!slice_of(key, slice)) return nullptr;
+    PyObject* sequence =
+        PySequence_Fast(value, slice.step == 1 ? "can only assign an iterable"
+                                               : "must assign iterable to extended slice");
+    if (sequence == nullptr) return nullptr;
+    Items items;
+    const bool done = items.add_all(o, sequence);
+    Py_DECREF(sequence);
+    if (!done) return nullptr;
+    u64 selected = 0;
+    const Status s = run(o, [&](Patience& p) {
+        return o.sync.assign(slice, items.handles.data(), items.size(), p, selected);
+    });
+    if (s != Status::bad_argument) return none_or(o, s);
+    PyErr_Format(PyExc_ValueError,
+                 "attempt to assign sequence of size %u to extended slice of size %llu",
+                 items.size(), static_cast<unsigned long long>(selected));
+    return nullptr;
+}
+
+PyObject* set_item(ListObject& o, PyObject* key, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    if (PySlice_Check(key)) return set_slice(o, key, value);
+    Py_ssize_t index;
+    if (!index_of(key, index, kIndices)) return nullptr;
+    AtOnce memory;
+    const Held item = put(o.pool, memory, value);
+    if (!item || !usable(o)) return nullptr;
+    const Handle handle = handle_of(o.core(), item.index());
+    const Status s = run(o, [&](Patience& p) { return o.sync.set(index, handle, p); });
+    if (s == Status::no_entry) return out_of_range("list assignment index out of range");
+    return none_or(o, s);
+}
+
+PyObject* delete_item(ListObject& o, PyObject* key) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    if (PySlice_Check(key)) {
+        Slice slice;
+        if (!slice_of(key, slice)) return nullptr;
+        return none_or(o, run(o, [&](Patience& p) { return o.sync.erase(slice, p); }));
+    }
+    Py_ssize_t index;
+    if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
+    bool nothing = false;
+    const Status s = run(o, [&](Patience& p) { return o.sync.take(index, p, nullptr, nothing); });
+    if (s == Status::no_entry) return out_of_range("list assignment index out of range");
+    return none_or(o, s);
+}
+
+PyObject* insert(ListObject& o, PyObject* key, PyObject* object) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Py_ssize_t index;
+    if (!index_of(key, index, "the place to insert at is an integer", PyExc_OverflowError))
+        return nullptr;
+    AtOnce memory;
+    const Held item = put(o.pool, memory, object);
+    if (!item || !usable(o)) return nullptr;
+    const Handle handle = handle_of(o.core(), item.index());
+    u64 selected = 0;
+    return none_or(o, run(o, [&](Patience& p) {
+                       return o.sync.assign({index, index, 1}, &handle, 1, p, selected);
+                   }));
+}
+
+PyObject* pop(ListObject& o, PyObject* key) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Py_ssize_t index = -1;
+    if (key != nullptr &&
+        !index_of(key, index, "the index to pop is an integer", PyExc_OverflowError))
+        return nullptr;
+    if (!usable(o)) return nullptr;
+    Handle handle = 0;
+    bool nothing = false;
+    const Status s = run(o, [&](Patience& p) { return o.sync.take(index, p, &handle, nothing); });
+    const Held item = handle == 0 ? Held() : Held(o.pool, handle_index(handle));
+    if (s == Status::no_entry)
+        return out_of_range(nothing ? "pop from empty list" : "pop index out of range");
+    return s == Status::ok ? open_envelope(item) : raise_list(o, s);
+}
+
+PyObject* repeat(ListObject& o, Py_ssize_t times) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    const u64 n = times < 0 ? 0 : static_cast<u64>(times);
+    return none_or(o, run(o, [&](Patience& p) { return o.sync.repeat(n, p); }));
+}
+
+Handle handle_behind(const ListObject& o, PyObject* ref) noexcept {
+    if (!is_ref(ref) || !ref_of(ref).held || ref_of(ref).held.pool() != o.pool) {
+        PyErr_SetString(PyExc_TypeError, "that is no reference that the list has given");
+        return 0;
+    }
+    return ref_of(ref).handle;
+}
+
+// True; False: it is not there any more.
+PyObject* remove_at(ListObject& o, u64 index, PyObject* ref) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    const Handle handle = handle_behind(o, ref);
+    if (handle == 0) return nullptr;
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase_if(index, handle, p); });
+    if (s == Status::ok || s == Status::stale) return PyBool_FromLong(s == Status::ok);
+    return raise_list(o, s);
+}
+
+// True; False: it is not (any more) what `before` says.
+PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    const Py_ssize_t n = PyList_GET_SIZE(before);
+    std::vector<Handle> handles(static_cast<std::size_t>(n));
+    std::vector<u32> from(static_cast<std::size_t>(n));
+    if (PyList_GET_SIZE(order) != n) {
+        PyErr_SetString(PyExc_ValueError, "as many places as references");
+        return nullptr;
+    }
+    for (Py_ssize_t i = 0; i < n; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        handles[at] = handle_behind(o, PyList_GET_ITEM(before, i));
+        if (handles[at] == 0) return nullptr;
+        const Py_ssize_t place = PyLong_AsSsize_t(PyList_GET_ITEM(order, i));
+        if (place < 0 || place >= n) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a place outside the list");
+            return nullptr;
+        }
+        from[at] = static_cast<u32>(place);
+    }
+    std::vector<bool> seen(from.size());
+    for (u32 place : from) {
+        if (seen[place]) {
+            PyErr_SetString(PyExc_ValueError, "a place twice");
+            return nullptr;
+        }
+        seen[place] = true;
+    }
+    const Status s = run(o, [&](Patience& p) {
+        return o.sync.reorder(handles.data(), from.data(), static_cast<u32>(from.size()), p);
+    });
+    if (s == Status::ok || s == Status::stale) return PyBool_FromLong(s == Status::ok);
+    return raise_list(o, s);
+}
+
+}  // namespace
+
+void bind_list(nb::module_& m) {
+    channel_kinds().push_back(&channel_of<ListObject>);
+    nb::class_<ListObject> type(m, "ListBase", nb::is_weak_referenceable(),
+                                "A list in a pool; see `onecopy.List`.");
+    type.def(
+            "__init__",
+            [](ListObject* self, nb::handle hold, nb::handle member, nb::handle on_death) {
+                construct_container(self, hold, member, on_death, kWhat);
+            },
+            nb::arg("hold").none(), nb::arg("member"), nb::arg("on_death"),
+            nb::sig("def __init__(self, hold: Hold | None, member: Member, on_death: "
+                    "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
+        .def(
+            "append",
+            [](ListObject& o, nb::handle obj) noexcept { return result(append(o, obj.ptr())); },
+            nb::arg("obj").none(), nb::sig("def append(self, obj: object) -> None"),
+            "Add an object at the end.")
+        .def(
+            "extend",
+            [](ListObject& o, nb::handle all) noexcept { return result(extend(o, all.ptr())); },
+            nb::arg("iterable"),
+            nb::sig("def extend(self, iterable: collections.abc.Iterable[object]) -> None"),
+            "Add objects at the end: all of them at once, or none.")
+        .def(
+            "__len__", [](ListObject& o) noexcept { return result(length(o)); },
+            nb::sig("def __len__(self) -> int"))
+        .def(
+            "__getitem__",
+            [](ListObject& o, nb::handle key) noexcept { return result(get_item(o, key.ptr())); },
+            nb::arg("key").none(),
+            nb::sig("def __getitem__(self, key: typing.SupportsIndex | slice) -> typing.Any"))
+        .def(
+            "__setitem__",
+            [](ListObject& o, nb::handle key, nb::handle value) noexcept {
+                return result(set_item(o, key.ptr(), value.ptr()));
+            },
+            nb::arg("key").none(), nb::arg("value").none(),
+            nb::sig("def __setitem__(self, key: typing.SupportsIndex | slice, value: typing.Any) "
+                    "-> None"))
+        .def(
+            "__delitem__",
+            [](ListObject& o, nb::handle key) noexcept {
+                return result(delete_item(o, key.ptr()));
+            },
+            nb::arg("key").none(),
+            nb::sig("def __delitem__(self, key: typing.SupportsIndex | slice) -> None"))
+        .def(
+            "insert",
+            [](ListObject& o, nb::handle index, nb::handle obj) noexcept {
+                return result(insert(o, index.ptr(), obj.ptr()));
+            },
+            nb::arg("index").none(), nb::arg("obj").none(),
+            nb::sig("def insert(self, index: typing.SupportsIndex, obj: object) -> None"),
+            "Put an object before the one at that index.")
+        .def(
+            "pop",
+            [](ListObject& o, nb::handle index) noexcept { return result(pop(o, index.ptr())); },
+            nb::arg("index") = -1,
+            nb::sig("def pop(self, index: typing.SupportsIndex = -1) -> typing.Any"),
+            "Take an object out, the last one by default. Raises IndexError.")
+        .def(
+            "reverse",
+            [](ListObject& o) noexcept {
+                if (!usable(o)) return result(nullptr);
+                Using call(o);
+                return result(none_or(o, run(o, [&](Patience& p) { return o.sync.reverse(p); })));
+            },
+            nb::sig("def reverse(self) -> None"), "Turn the order round.")
+        .def(
+            "_repeat",
+            [](ListObject& o, Py_ssize_t times) noexcept { return result(repeat(o, times)); },
+            nb::arg("times"), nb::sig("def _repeat(self, times: int) -> None"))
+        .def(
+            "_refs", [](ListObject& o) noexcept { return result(refs(o)); },
+            nb::sig("def _refs(self) -> list[Ref]"), "What is in it at one instant.")
+        .def(
+            "_remove_at",
+            [](ListObject& o, u64 index, nb::handle ref) noexcept {
+                return result(remove_at(o, index, ref.ptr()));
+            },
+            nb::arg("index"), nb::arg("ref"),
+            nb::sig("def _remove_at(self, index: int, ref: Ref) -> bool"),
+            "Take out what `_refs` gave, if it is still there.")
+        .def(
+            "_reorder",
+            [](ListObject& o, nb::list before, nb::list order) noexcept {
+                return result(reorder(o, before.ptr(), order.ptr()));
+            },
+            nb::arg("before"), nb::arg("order"),
+            nb::sig("def _reorder(self, before: list[Ref], order: list[int]) -> bool"),
+            "Put what was at order[i] at i, if the list is still what `_refs` gave.");
+    bind_container<ListObject>(type, kWhat);
+}
+
+}  // namespace onecopy::py

@@ -1,0 +1,247 @@
+// What the shared list and the shared dict have in common: a body with two locks, and a table of
+// slots that grows and never moves.
+//
+//   body      magic, lock, seed; cells: root -> table, mutex -> the users' RLock
+//   table     cells: main (list: the order; dict: the buckets), chunk[0..25]; derived: free list
+//   chunk k   16 << k entries: first their reference cells, then their records
+//
+// A value is a block (an envelope) that a cell refers to. All but the seed is read and written
+// under `lock`, which is held for the few dozen instructions of one operation; whoever finds its
+// owner dead makes what is derived anew, and clears the cells that nothing leads to (`rebuild`).
+// Blocks are allocated before the lock is taken, and freed after it is released.
+//
+// The users' lock is for compound updates. An operation does not take it; it looks, under `lock`,
+// whether somebody else has it, and if so answers `would_block`. Who takes the users' lock goes
+// through `lock` once afterwards (`pass`): then no operation that has not seen it is still inside.
+//
+// COMMITS of what both have: grow: chunk[k] := new. clear: root := a fresh table.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "base/bits.hpp"
+#include "locks/mutex.hpp"
+
+namespace onecopy {
+
+constexpr u32 kFirstChunk = 16;  // entries
+constexpr u32 kChunks = 26;      // together a little less than 2^30 entries; more: table_full
+
+struct ContainerBody {
+    static constexpr u64 kMagic = 0x31'74'6e'6f'63'63'6f'6fULL;  // "ooccont1"
+    shm_atomic<u64> magic;
+    LockWord lock;
+    shm_atomic<u32> spare;
+    shm_atomic<u64> seed;   // fixed: of a dict's hash
+    shm_atomic<u64> root;   // cell
+    shm_atomic<u64> mutex;  // cell, fixed
+};
+
+struct ContainerTable {
+    shm_atomic<u64> main;             // cell
+    shm_atomic<u64> chunks[kChunks];  // cells; those that exist come first
+    // Derived. Links are slot+1, 0 ends.
+    shm_atomic<u32> free;         // list through the records' `next`
+    shm_atomic<u32> free_count;   // its length
+    shm_atomic<u32> top;          // slots at and above it have never been used, or are clear
+    shm_atomic<u32> count;        // dict: entries
+    shm_atomic<u32> first, last;  // dict: in the order of insertion
+    shm_atomic<u64> ordinal;      // dict: of the next entry
+};
+
+// A block that this process holds until it has found its place, or is not needed.
+class Spare {
+  public:
+    Spare(Member& m, Patience& p) noexcept : m_(m), patience_(p) {}
+    ~Spare() { let_go(); }
+    Spare(const Spare&) = delete;
+    Spare& operator=(const Spare&) = delete;
+
+    // Not under a container's lock.
+    Status get(u64 bytes, BodyKind kind, bool zero) noexcept;
+    void let_go() noexcept;
+    explicit operator bool() const noexcept { return index_ != 0; }
+    u64 bytes() const noexcept { return bytes_; }
+    unsigned char* data() const noexcept { return data_; }
+    Handle handle() const noexcept { return handle_; }
+    u32 index() const noexcept { return index_; }
+
+  private:
+    Member& m_;
+    Patience& patience_;
+    u32 index_ = 0;
+    Handle handle_ = 0;
+    unsigned char* data_ = nullptr;
+    u64 bytes_ = 0;
+};
+
+// What an operation has taken out of cells: freed after the lock is released.
+class Dropped {
+  public:
+    Dropped(Member& m, Patience& p) noexcept : m_(m), patience_(p) {}
+    ~Dropped() {
+        if (one_ != 0) try_free(m_, handle_index(one_), patience_);
+        for (Handle h : others_)
+            try_free(m_, handle_index(h), patience_);
+    }
+    Dropped(const Dropped&) = delete;
+    Dropped& operator=(const Dropped&) = delete;
+    void add(Handle h) {
+        if (one_ == 0) {
+            one_ = h;
+        } else {
+            others_.push_back(h);
+        }
+    }
+
+  private:
+    Member& m_;
+    Patience& patience_;
+    Handle one_ = 0;  // most operations drop one at most
+    std::vector<Handle> others_;
+};
+
+class Container {
+  public:
+    // Of the users' lock, for `Mutex::open`.
+    Handle mutex_handle() const noexcept { return mutex_handle_; }
+    Mutex& mutex() noexcept { return mutex_; }
+    // Waits until nobody is inside who came before this call.
+    Status pass(Patience& p) noexcept;
+    // One commit, however many entries there are.
+    Status clear(Patience& p) noexcept;
+
+  protected:
+    // What a list and a dict differ in.
+    struct Shape {
+        BodyKind body, table, main, chunk;
+        u32 cells;   // of an entry
+        u32 record;  // its other bytes
+        u32 next;    // where in these the link of the free list is
+        u64 entry_bytes() const noexcept { return u64{cells} * 8 + record; }
+    };
+    // A block that a cell leads to, looked at once and known from then on by its handle.
+    struct Part {
+        Handle handle = 0;
+        unsigned char* data = nullptr;
+        u64 length = 0;
+    };
+
+    explicit Container(const Shape& shape) noexcept : shape_(&shape) {}
+    ~Container() = default;
+    Container(const Container&) = default;
+    Container& operator=(const Container&) = default;
+    static Status make(Member& m, const Shape& shape, Patience& p, Handle& out) noexcept;
+    Status open_as(Member& m, Handle h) noexcept;
+
+    // The lock is held by this thread for as long as one of these lives, if its status is ok.
+    class Inside {
+      public:
+        enum Look : bool { kPass, kLook };
+        Inside(Container& c, Patience& p, Look look = kLook) noexcept
+            : container_(c), status(c.enter(p, look == kLook)), inside_(status == Status::ok) {}
+        ~Inside() { leave(); }
+        Inside(const Inside&) = delete;
+        Inside& operator=(const Inside&) = delete;
+        void leave() noexcept {
+            if (inside_) unlock(container_.b_->lock);
+            inside_ = false;
+        }
+
+      private:
+        Container& container_;
+
+      public:
+        const Status status;
+
+      private:
+        bool inside_;
+    };
+
+    virtual Status rebuild() noexcept = 0;
+
+    ContainerTable& table() const noexcept {
+        return *reinterpret_cast<ContainerTable*>(table_.data);
+    }
+    // Everything from here on: lock held.
+    Status broken() noexcept {
+        m_->mark_corrupt();
+        return Status::corrupt;
+    }
+    // Makes `part` the block that a cell contains. corrupt: it is no such block.
+    Status look_up(Part& part, Handle h, BodyKind kind, u64 least) noexcept;
+    Status find_table() noexcept;
+    // Entries of the chunks that exist.
+    u32 capacity() noexcept;
+    bool exists(u32 slot) noexcept { return slot < capacity_ || slot < capacity(); }
+    // Of a slot that exists.
+    shm_atomic<u64>& cell(u32 slot, u32 which = 0) const noexcept;
+    unsigned char* record(u32 slot) const noexcept;
+    shm_atomic<u32>& next_of(u32 slot) const noexcept {
+        return *reinterpret_cast<shm_atomic<u32>*>(record(slot) + shape_->next);
+    }
+    bool room_for(u64 slots) noexcept;
+    Status take_slot(u32& out) noexcept;
+    void give_slot(u32 slot) noexcept;
+    // Empties a cell that nothing leads to any more.
+    void empty(shm_atomic<u64>& which, Dropped& dropped) noexcept;
+    // `out` is set only if it is held.
+    Status hold_value(Handle h, Handle& out) noexcept;
+    // All derived data of the free list: `used` says which slots below `top` are not free.
+    void rebuild_free(const std::vector<bool>& used) noexcept;
+    u32 next_chunk() noexcept;  // its number; kChunks: there are as many as there can be
+    // Puts a chunk that `get_chunk` made in its place, unless there is one by now.
+    Status add_chunk(Spare& spare, u32 number) noexcept;
+    // Not under the lock.
+    Status get_chunk(Spare& spare, u32 number) noexcept;
+
+    // Checks for `validate`, with the lock held.
+    template <class Say>
+    void check_free(const std::vector<bool>& used, Say say) noexcept;
+
+    const Shape* shape_;
+    Member* m_ = nullptr;
+    ContainerBody* b_ = nullptr;
+    Part table_, main_;
+
+  private:
+    Status enter(Patience& p, bool look) noexcept;
+    static u32 chunk_of(u32 slot) noexcept { return log2_floor(slot / kFirstChunk + 1); }
+    static u32 start_of(u32 chunk) noexcept { return kFirstChunk * ((1u << chunk) - 1); }
+
+    Mutex mutex_;
+    Handle mutex_handle_ = 0;
+    u32 tag_ = 0;  // for whom the following is known: a fork's child finds it out for itself
+    u32 capacity_ = 0;
+    u32 chunk_count_ = 0;
+    unsigned char* chunks_[kChunks] = {};
+};
+
+template <class Say>
+void Container::check_free(const std::vector<bool>& used, Say say) noexcept {
+    const u32 top = table().top.load_relaxed(), all = capacity();
+    if (top > all) return say("more slots were used than there are");
+    std::vector<bool> seen(top, false);
+    u32 listed = 0, in_use = 0;
+    for (u32 link = table().free.load_relaxed(); link != 0;
+         link = next_of(link - 1).load_relaxed()) {
+        if (link > top || seen[link - 1]) return say("its free list leads astray");
+        seen[link - 1] = true;
+        ++listed;
+        if (used[link - 1]) return say("a slot is both free and in use");
+    }
+    for (u32 slot = 0; slot < all; ++slot) {
+        if (used[slot]) {
+            ++in_use;
+            if (slot >= top) return say("a slot is in use that was never taken");
+            continue;
+        }
+        for (u32 c = 0; c < shape_->cells; ++c)
+            if (cell(slot, c).load_acquire() != 0)
+                return say("a slot that is not in use refers to something");
+    }
+    if (listed != table().free_count.load_relaxed()) say("its free slots are miscounted");
+    if (listed + in_use != top) say("a slot is neither free nor in use");
+}
+
+}  // namespace onecopy

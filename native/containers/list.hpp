@@ -1,0 +1,78 @@
+// A list of values.
+//
+//   table.main -> order   count:u64, then capacity x u32: the slots, in the order of the list
+//   entry                 cell: the value; record: next (free list)
+//
+// A slot that is not in the order (below `count`) is nobody's: what its cell refers to is garbage,
+// which the operation that left it clears, or the rebuild after its death.
+//
+// COMMITS   append, extend:  cells of new slots, order beyond count; then count := n+k
+//           item:            cell: old -> new
+//           pop at the end:  count := n-1, then the cell is cleared
+//           all others:      table.main := a new order; then dropped slots are cleared
+#pragma once
+#include "containers/container.hpp"
+
+namespace onecopy {
+
+// As in `list[start:stop:step]`, step not 0; `adjust` fits it to a list, and gives how many items
+// it selects.
+struct Slice {
+    std::int64_t start, stop, step;
+    u64 adjust(u64 count) noexcept;
+};
+
+class List final : public Container {
+  public:
+    List() noexcept;
+    static Status create(Member& m, Patience& p, Handle& out) noexcept;
+    static Status open(Member& m, Handle h, List& out) noexcept;
+
+    // All: would_block when somebody else has the users' lock. Values that come out are held for
+    // the caller; those that go in are held by it.
+    Status size(Patience& p, u64& out) noexcept;
+    Status extend(const Handle* items, u32 n, Patience& p) noexcept;
+    // no_entry: out of range, in all of them; negative ones count from the end.
+    Status get(std::int64_t index, Patience& p, Handle& out) noexcept;
+    Status set(std::int64_t index, Handle item, Patience& p) noexcept;
+    // `out` may be null. `empty`: out of range because there is nothing.
+    Status take(std::int64_t index, Patience& p, Handle* out, bool& nothing) noexcept;
+    Status get(Slice slice, Patience& p, std::vector<Handle>& out) noexcept;
+    // bad_argument: a step other than 1, and `selected` is not n.
+    Status assign(Slice slice, const Handle* items, u32 n, Patience& p, u64& selected) noexcept;
+    Status erase(Slice slice, Patience& p) noexcept;
+    Status reverse(Patience& p) noexcept;
+    Status repeat(u64 times, Patience& p) noexcept;
+    // stale: it does not contain that there any more.
+    Status erase_if(u64 index, Handle item, Patience& p) noexcept;
+    // The item that was at from[i] goes to i. stale: the list is not (any more) what `before` says.
+    Status reorder(const Handle* before, const u32* from, u32 n, Patience& p) noexcept;
+
+    static std::vector<std::string> validate(Member& m, u32 index);
+
+  private:
+    struct Room;
+    Status rebuild() noexcept override;
+    static const Shape kShape;
+
+    // Lock held.
+    Status find_order(u64& count) noexcept;
+    u64 order_room() const noexcept { return (main_.length - kOrderHead) / sizeof(u32); }
+    shm_atomic<u64>& order_count() const noexcept {
+        return *reinterpret_cast<shm_atomic<u64>*>(main_.data);
+    }
+    shm_atomic<u32>* order() const noexcept {
+        return main_.data == nullptr ? nullptr
+                                     : reinterpret_cast<shm_atomic<u32>*>(main_.data + kOrderHead);
+    }
+    // The slot at a position; false: it makes no sense.
+    bool slot_at(u64 position, u32& slot) noexcept;
+    Status fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
+                      Dropped& dropped) noexcept;
+    void clear_slot(u32 slot, Dropped& dropped) noexcept;
+    Status cut(u64 start, u64 count, Dropped& dropped) noexcept;
+    Status put_order(Room& room, Dropped& dropped) noexcept;
+    static constexpr u64 kOrderHead = 8;
+};
+
+}  // namespace onecopy

@@ -1,0 +1,249 @@
+"""A dict in a pool."""
+
+from __future__ import annotations
+
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Reversible,
+    ValuesView,
+)
+from typing import TYPE_CHECKING, Any, cast
+
+from onecopy._native import DictBase
+from onecopy.containers.shared import Container
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from onecopy._native import Hold, Member
+
+__all__ = ["Dict"]
+
+_MISSING = object()
+
+
+class Dict(Container, DictBase):
+    """A dict that any processes share; the methods and errors of `dict`.
+
+    ``Dict(mapping_or_pairs, **more)`` makes one in the default pool; `Pool.dict` makes or opens one
+    in any pool. Pickle it, or pass it to a child process, to have the same dict there. It is
+    registered as a `collections.abc.MutableMapping`.
+
+    A value is written into the pool as it is set, and built anew each time it is looked at: arrays
+    in it are read where they lie, read-only, and everything else is a copy. Changing ``d["a"]``
+    does not change the dict; assign it again, or keep a `List` or `Dict` in it.
+
+    Parameters
+    ----------
+    pairs : mapping or iterable of pairs, optional
+        What is in it at first.
+    **more
+        The same, for keys that are names.
+
+    Raises
+    ------
+    PoolFull
+        There is no room. Every operation that needs room may raise it; the dict is as before then.
+    TypeError
+        For a key that is not None, a bool, int, float, str, bytes, or a tuple of these, or that is
+        of a subclass of one: a key must have the same bytes in every process.
+
+    Notes
+    -----
+    Methods may be called by any number of processes and threads, also after a fork. Each is one
+    step for everybody else, and for a process that dies in it, except `update` and ``|=``, of which
+    each key is one. Iteration, in the order of insertion, goes over the dict as it was at one
+    instant, and may change it. For more than one step at a time take the `lock`.
+
+    1, 1.0 and True are one key, as in `dict`, and the first of them comes back. All nans are one
+    key (in `dict` it depends on which object it is).
+
+    A queue, a lock, another dict, set by itself, stays alive for as long as it is in the dict, so a
+    dict that is in itself stays until it is taken out.
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # as dict: it changes
+
+    def __init__(self, pairs: Any = (), /, **more: Any) -> None:
+        from onecopy.default import default_pool
+
+        self._attach(None, default_pool().member, pairs, more)
+
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        DictBase.__init__(self, hold, member, self._on_death())
+        if hold is None and state:
+            self.update(state[0], **state[1])
+
+    def _describe(self) -> str:
+        return f", {len(self)} entries"
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the keys that there are now."""
+        return iter(self._keys())
+
+    def __reversed__(self) -> Iterator[Any]:
+        """Go through the keys that there are now, the last first."""
+        return iter(self._keys()[::-1])
+
+    def keys(self) -> KeysView[Any]:
+        """Give a view of the keys."""
+        return _Keys(cast("Mapping[Any, Any]", self))
+
+    def values(self) -> ValuesView[Any]:
+        """Give a view of the values."""
+        return _Values(cast("Mapping[Any, Any]", self))
+
+    def items(self) -> ItemsView[Any, Any]:
+        """Give a view of keys and values."""
+        return _Items(cast("Mapping[Any, Any]", self))
+
+    def copy(self) -> dict[Any, Any]:
+        """Give what is in it at one instant, as a plain dict."""
+        keys, refs = self._items()
+        return {key: ref.get() for key, ref in zip(keys, refs, strict=True)}
+
+    def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
+        """Take an entry out.
+
+        Parameters
+        ----------
+        key : object
+            Its key.
+        default : object, optional
+            What to give if there is none.
+
+        Returns
+        -------
+        object
+            Its value.
+
+        Raises
+        ------
+        KeyError
+            There is none, and no default.
+        """
+        try:
+            return self._take(key)
+        except KeyError:
+            if default is _MISSING:
+                raise
+            return default
+
+    def update(self, pairs: Any = (), /, **more: Any) -> None:
+        """Set the entries of a mapping, or of pairs, one after the other.
+
+        Parameters
+        ----------
+        pairs : mapping or iterable of pairs, optional
+            As `dict.update` takes them.
+        **more
+            The same, for keys that are names.
+        """
+        for key, value in _pairs(pairs):
+            self[key] = value
+        for name, value in more.items():
+            self[name] = value
+
+    @classmethod
+    def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> Self:
+        """Make one in the default pool, with the same value for all keys."""
+        return cls((key, value) for key in iterable)
+
+    def __or__(self, other: object) -> dict[Any, Any]:
+        """Give a plain dict."""
+        return self.copy() | _plain(other) if isinstance(other, (dict, Dict)) else NotImplemented
+
+    def __ror__(self, other: object) -> dict[Any, Any]:
+        """Give a plain dict."""
+        return other | self.copy() if isinstance(other, dict) else NotImplemented
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # as dict's, unlike |
+        """Update it."""
+        self.update(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the entries with those of a mapping."""
+        if not isinstance(other, (Mapping, Dict)):
+            return NotImplemented
+        return self is other or self.copy() == _plain(other)
+
+
+def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:
+    """Give pairs of what `dict.update` takes."""
+    if isinstance(source, Dict):
+        return source.copy().items()
+    if hasattr(source, "keys"):
+        return ((key, source[key]) for key in source.keys())  # noqa: SIM118 - as dict: only these two
+    return _checked_pairs(source)
+
+
+def _checked_pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    for number, pair in enumerate(source):
+        try:
+            both = tuple(pair)
+        except TypeError:
+            raise TypeError(
+                f"element {number} of what the dict is updated with is a {type(pair).__name__}, "
+                "not a pair"
+            ) from None
+        if len(both) != 2:
+            raise ValueError(
+                f"element {number} of what the dict is updated with has length {len(both)}; it "
+                "must be a pair"
+            )
+        yield both
+
+
+def _plain(of: Any) -> dict[Any, Any]:
+    return of.copy() if isinstance(of, Dict) else dict(of)
+
+
+# The views of collections.abc, but over one instant: an entry that goes meanwhile is still seen.
+
+
+class _Keys(KeysView[Any]):
+    __slots__ = ()
+    _mapping: Any
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self._mapping._keys()[::-1])
+
+
+class _Values(ValuesView[Any]):
+    __slots__ = ()
+    _mapping: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        for ref in self._mapping._refs():
+            yield ref.get()
+
+    def __reversed__(self) -> Iterator[Any]:
+        for ref in reversed(self._mapping._refs()):
+            yield ref.get()
+
+    def __contains__(self, value: object) -> bool:
+        return any(mine is value or mine == value for mine in self)
+
+
+class _Items(ItemsView[Any, Any]):
+    __slots__ = ()
+    _mapping: Any
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for key, ref in zip(*self._mapping._items(), strict=True):
+            yield key, ref.get()
+
+    def __reversed__(self) -> Iterator[tuple[Any, Any]]:
+        keys, refs = self._mapping._items()
+        for key, ref in zip(reversed(keys), reversed(refs), strict=True):
+            yield key, ref.get()
+
+
+MutableMapping.register(Dict)
+Reversible.register(Dict)

@@ -1,0 +1,76 @@
+"""The methods of `Pool` that make or open lists and dicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from onecopy.containers.dict import Dict
+from onecopy.containers.list import List
+from onecopy.containers.shared import Tie
+from onecopy.names import Kind, open_or_create
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from onecopy._native import Member
+    from onecopy.names import Detachable
+
+__all__ = ["ContainerFactory"]
+
+_Part = TypeVar("_Part", bound="Detachable")
+
+
+class ContainerFactory:
+    """What a pool can make to keep many things in. Each raises `PoolFull` if there is no room."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def member(self) -> Member: ...  # noqa: D102 - Pool's
+        def _own(self, part: _Part, /) -> _Part: ...
+
+    def list(self, iterable: Iterable[Any] = (), name: str | None = None) -> List:
+        """Make a list, or open it by its name; see `List`.
+
+        Parameters
+        ----------
+        iterable : iterable, optional
+            What is in it at first, if it is made: whoever opens it finds this, and not an empty
+            one. Not looked at if it exists.
+        name : str, optional
+            The first call with a name, in any process, makes the list; later ones open it. Without
+            a name it travels by reference.
+
+        Returns
+        -------
+        List
+        """
+        member = self.member
+        made = open_or_create(
+            member, Kind.LIST, name, lambda hold: List._open(hold, member, name, iterable)
+        )
+        self._own(Tie(made))
+        return made
+
+    def dict(self, pairs: Any = (), name: str | None = None) -> Dict:
+        """Make a dict, or open it by its name; see `Dict`.
+
+        Parameters
+        ----------
+        pairs : mapping or iterable of pairs, optional
+            What is in it at first, as for `list`.
+        name : str, optional
+            As for `list`.
+
+        Returns
+        -------
+        Dict
+        """
+        member = self.member
+        made = open_or_create(
+            member, Kind.DICT, name, lambda hold: Dict._open(hold, member, name, pairs, {})
+        )
+        self._own(Tie(made))
+        return made

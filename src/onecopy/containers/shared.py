@@ -1,0 +1,106 @@
+"""What lists and dicts in a pool have in common: the lock for what takes several operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from onecopy.locks.deaths import OnDeath
+from onecopy.locks.mutex import RLock
+from onecopy.locks.shared import Shared
+
+if TYPE_CHECKING:
+    from onecopy._native import Hold, Member
+
+__all__ = ["Container", "ContainerLock", "Tie"]
+
+
+class Tie:
+    """What a pool knows a container by, to detach it: a container has no hash."""
+
+    __slots__ = ("__weakref__", "_container")
+
+    def __init__(self, container: Container) -> None:
+        self._container = ref(container)
+        container._tie = self
+
+    def detach(self) -> None:
+        """Let go of the container in this process."""
+        container = self._container()
+        if container is not None:
+            container.detach()
+
+
+class ContainerLock(RLock):
+    """The lock of a shared list or dict; see `List.lock`.
+
+    An `RLock`. Once it is taken, no operation of anybody else is under way, and none begins.
+    """
+
+    _container: Container
+
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        policy, self._container = state
+        super()._attach(hold, member, policy)
+        self._on_death.what = self._container._what
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Take it; as `Lock.acquire`."""
+        return super().acquire(block, timeout) and self._passed()
+
+    def __enter__(self) -> bool:
+        """Take it."""
+        return super().__enter__() and self._passed()
+
+    def _passed(self) -> bool:
+        """Wait for the operations that began before; they take microseconds."""
+        try:
+            self._container._pass()
+        except BaseException:
+            self.release()
+            raise
+        return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference, with the container."""
+        return _lock_of, (self._container,)
+
+
+def _lock_of(container: Container) -> ContainerLock:
+    return container.lock()
+
+
+class Container(Shared):
+    """A list or a dict in a pool."""
+
+    _tie: Tie
+
+    if TYPE_CHECKING:
+
+        @property
+        def _lock_handle(self) -> int: ...
+        def _pass(self) -> None: ...
+
+    @property
+    def _what(self) -> str:
+        name = "" if self._name is None else f" {self._name!r}"
+        return f"the lock of the {type(self).__name__.lower()}{name}"
+
+    def _on_death(self) -> OnDeath:
+        return OnDeath("warn", self._what)
+
+    def lock(self) -> ContainerLock:
+        """Give the lock for updates that take several operations.
+
+        ``with shared.lock(): shared[key] += 1`` is safe against everybody: while a thread has the
+        lock, all operations of others wait, reading ones too; its own go on.
+
+        Returns
+        -------
+        RLock
+            The same lock for all processes and threads. If its owner dies, the next to have it,
+            or to wait for it in an operation, is warned with `OwnerDiedWarning`: of several
+            changes, some may be missing.
+        """
+        hold = self.member.hold(self._lock_handle)
+        return ContainerLock._open(hold, self.member, None, "warn", self)

@@ -1,0 +1,659 @@
+"""A list that processes share: as `list`, whole whoever dies, by name or by reference."""
+
+import gc
+import itertools
+import os
+import pickle
+import random
+import signal
+import threading
+import warnings
+from collections.abc import MutableSequence
+
+import numpy as np
+import pytest
+from children import LIMIT, asleep, eventually, used
+
+import onecopy as oc
+
+
+@pytest.fixture
+def shared(pool):
+    return pool.list(range(10))
+
+
+# ---------------------------------------------------------------------------------- as list does it
+
+
+def test_it_is_a_sequence(pool):
+    shared = pool.list()
+    assert isinstance(shared, MutableSequence)
+    assert not shared
+    assert list(shared) == []
+    shared.append(1)
+    assert shared
+    assert repr(shared) == "<onecopy.List, 1 items>"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(shared)
+
+
+def test_in_the_default_pool():
+    assert oc.List().copy() == []
+    assert oc.List("abc").copy() == ["a", "b", "c"]
+    assert oc.List([1]).member is oc.default_pool().member
+
+
+VALUES = [
+    None,
+    True,
+    -1,
+    2**80,
+    1.5,
+    "text",
+    "ä" * 500,
+    b"bytes" * 1000,
+    (1, (2, "x")),
+    {"a": [1, {2}]},
+    np.arange(3),
+    np.arange(100_000),
+    [np.zeros(9000), "x"],
+]
+
+
+def test_values_of_every_kind(pool):
+    shared = pool.list(VALUES)
+    for index, value in enumerate(VALUES):
+        np.testing.assert_equal(shared[index], value)
+    np.testing.assert_equal(shared.copy(), VALUES)
+
+
+def test_an_item_is_a_snapshot(pool):
+    shared = pool.list([[1], np.zeros(1000)])
+    shared[0].append(2)
+    assert shared[0] == [1]
+    array = shared[1]
+    assert not array.flags.writeable
+    shared[1] = 0
+    gc.collect()
+    assert not array.any()  # it stays as it is
+
+
+@pytest.mark.parametrize("index", [0, 5, 9, -1, -10, np.int64(3), True])
+def test_items(shared, index):
+    model = list(range(10))
+    assert shared[index] == model[index]
+    shared[index] = model[index] = "new"
+    assert shared.copy() == model
+    del shared[index], model[index]
+    assert shared.copy() == model
+
+
+@pytest.mark.parametrize("index", [10, -11, 2**40, -(2**40), 2**70])
+def test_out_of_range(shared, index):
+    model = list(range(10))
+    for act in (
+        lambda of: of[index],
+        lambda of: of.__setitem__(index, 0),
+        lambda of: of.__delitem__(index),
+        lambda of: of.pop(index),
+    ):
+        with pytest.raises((IndexError, OverflowError)) as theirs:
+            act(model)
+        with pytest.raises(theirs.type) as ours:
+            act(shared)
+        assert index == 2**70 or str(ours.value) == str(theirs.value)
+    with pytest.raises(IndexError, match="pop from empty list"):
+        oc.List().pop()
+
+
+def test_indices_of_another_type(shared):
+    for act in (
+        lambda: shared["a"],
+        lambda: shared.__setitem__(1.0, 0),
+        lambda: shared.__delitem__(None),
+        lambda: shared.pop("a"),
+        lambda: shared.insert("a", 0),
+    ):
+        with pytest.raises(TypeError):
+            act()
+
+
+SLICES = [
+    slice(*arguments)
+    for arguments in [
+        (None,),
+        (3,),
+        (2, 5),
+        (5, 2),
+        (0, 0),
+        (-3, None),
+        (100, 200),
+        (-100, 3),
+        (None, None, 2),
+        (1, 8, 3),
+        (None, None, -1),
+        (8, 1, -2),
+        (2, 7, -1),
+        (None, None, 100),
+        (3, 3, -1),
+    ]
+]
+
+
+@pytest.mark.parametrize("place", SLICES, ids=str)
+def test_slices(shared, place):
+    model = list(range(10))
+    assert shared[place] == model[place]
+    for count in (0, 1, len(model[place]), 20):
+        new = [f"{count}.{index}" for index in range(count)]
+        mine, theirs = list(range(10)), None
+        try:
+            mine[place] = new
+        except ValueError as error:
+            theirs = str(error)
+        shared[:] = range(10)
+        if theirs is None:
+            shared[place] = new
+        else:
+            with pytest.raises(ValueError, match="attempt to assign") as ours:
+                shared[place] = new
+            assert str(ours.value) == theirs
+        assert shared.copy() == mine
+    shared[:] = range(10)
+    del shared[place], model[place]
+    assert shared.copy() == model
+
+
+def test_slices_of_what_is_no_iterable(shared):
+    with pytest.raises(TypeError, match="can only assign an iterable"):
+        shared[1:3] = 5
+    with pytest.raises(TypeError, match="must assign iterable"):
+        shared[::2] = 5
+    with pytest.raises(ValueError, match="zero"):
+        shared[::0]
+    assert shared.copy() == list(range(10))
+
+
+def test_a_slice_of_itself(shared):
+    shared[5:5] = shared
+    assert shared.copy() == [*range(5), *range(10), *range(5, 10)]
+    shared.extend(shared)
+    assert len(shared) == 40
+    shared += shared
+    assert len(shared) == 80
+
+
+@pytest.mark.parametrize("index", [0, 3, 10, 100, -1, -100])
+def test_insert(shared, index):
+    model = list(range(10))
+    shared.insert(index, "x")
+    model.insert(index, "x")
+    assert shared.copy() == model
+
+
+def test_pop(shared):
+    model = list(range(10))
+    for index in (-1, 0, 3, -2, -1):
+        assert shared.pop(index) == model.pop(index)
+        assert shared.copy() == model
+    assert shared.pop() == model.pop()
+
+
+def test_remove_index_count(pool):
+    values = [3, "a", 3, float("nan"), None, 3.0]
+    shared = pool.list(values)
+    assert shared.index(3) == 0
+    assert shared.index(3, 1) == 2
+    assert shared.index(3, -2) == 5
+    with pytest.raises(ValueError, match="'z' is not in list"):
+        shared.index("z")
+    with pytest.raises(ValueError, match="is not in list"):
+        shared.index("a", 2, 4)
+    assert shared.count(3) == 3
+    assert None in shared
+    assert "z" not in shared
+    shared.remove(3)
+    shared.remove(None)
+    assert shared[:2] == ["a", 3]
+    with pytest.raises(ValueError, match="not in list"):
+        shared.remove("z")
+    assert len(shared) == 4
+
+
+def test_sort_and_reverse(pool):
+    seeded = random.Random(5)  # noqa: S311 - an order to sort
+    values = [(seeded.randrange(20), index) for index in range(200)]
+    shared = pool.list(values)
+    for options in (
+        {},
+        {"reverse": True},
+        {"key": lambda pair: pair[0]},
+        {"key": lambda pair: pair[0], "reverse": True},
+    ):
+        shared.sort(**options)
+        values.sort(**options)
+        assert shared.copy() == values
+        shared.reverse()
+        values.reverse()
+        assert list(shared) == values
+    with pytest.raises(TypeError):
+        pool.list([1, "a"]).sort()
+    with pytest.raises(TypeError):
+        shared.sort(lambda pair: pair)
+
+
+def test_a_sort_that_is_disturbed_begins_again(shared):
+    calls = []
+
+    def key(item):
+        calls.append(item)
+        if len(calls) == 3:
+            shared.append(-1)
+        return -item
+
+    shared.sort(key=key)
+    assert shared.copy() == [*range(9, -1, -1), -1]
+    assert len(calls) == 21
+
+
+def test_plus_and_times(shared):
+    model = list(range(10))
+    one = [1]
+    assert shared + one == [*model, 1]
+    assert one + shared == [1, *model]
+    assert shared * 2 == 2 * shared == model * 2
+    same = shared
+    shared += "ab"
+    shared *= 3
+    assert shared is same
+    assert shared.copy() == [*model, "a", "b"] * 3
+    shared *= 1
+    assert len(shared) == 36
+    shared *= 0
+    assert shared.copy() == []
+    shared *= 5
+    assert shared.copy() == []
+    with pytest.raises(TypeError):
+        shared + tuple(one)
+
+
+def test_repeated_values_are_not_copied(pool):
+    shared = pool.list([np.zeros(100_000)])
+    before = pool.stats().used
+    shared *= 20
+    assert pool.stats().used == before
+    shared[3] = 1
+    del shared[5:]
+    assert len(shared) == 5
+    assert not shared[4].any()
+    shared.clear()
+    assert used(pool) == 0
+    assert pool.validate() == []
+
+
+def test_more_references_to_one_value_than_can_be_counted(pool):
+    shared = pool.list([1])
+    with pytest.raises(oc.OneCopyError, match="references to one block"):
+        shared *= 1 << 20
+    with pytest.raises(oc.OneCopyError):
+        shared *= 1 << 40
+    assert shared == [1]
+    assert pool.validate() == []
+
+
+def test_comparisons(pool, shared):
+    assert shared == list(range(10))
+    assert list(range(10)) == shared
+    assert shared == pool.list(range(10))
+    assert shared != list(range(9))
+    assert shared != tuple(range(10))
+    assert shared < [1]
+    assert shared <= list(range(10))
+    assert shared > [0, 0]
+    assert shared >= [0, 1]
+
+
+def test_iteration_sees_changes(shared):
+    seen = []
+    for item in shared:
+        seen.append(item)
+        if item == 2:
+            del shared[5:]
+        if item == 4 and len(seen) < 8:
+            shared.extend("xy")
+    assert seen == [0, 1, 2, 3, 4, "x", "y"]
+    backwards = reversed(shared)
+    assert next(backwards) == "y"
+    shared.clear()
+    assert list(backwards) == []
+
+
+def test_an_iterable_that_fails_leaves_it_as_it_was(pool, shared):
+    before = used(pool)
+
+    def failing():
+        yield 1
+        raise LookupError("no more")
+
+    for act in (shared.extend, lambda of: shared.__setitem__(slice(1, 3), of), pool.list):
+        with pytest.raises(LookupError):
+            act(failing())
+    with pytest.raises((pickle.PicklingError, TypeError, AttributeError)):
+        shared.append(lambda: 0)
+    gc.collect()
+    assert shared.copy() == list(range(10))
+    assert used(pool) == before
+
+
+def until_full(act):
+    """Tell how often it went: whatever was too much in the end, a slot, the order, a value."""
+    for count in itertools.count():
+        try:
+            act(count)
+        except oc.PoolFull:
+            return count
+    raise AssertionError
+
+
+def test_a_full_pool_leaves_it_as_it_was():
+    with oc.Pool.create(size="1MiB") as pool:
+        shared = pool.list(range(10))
+        with pytest.raises(oc.PoolFull):
+            shared.append(np.zeros(1 << 20, "u1"))
+        with pytest.raises(oc.PoolFull):
+            shared.extend(range(10_000))
+        with pytest.raises(oc.PoolFull):
+            shared[2:4] = range(10_000)
+        assert shared.copy() == list(range(10))
+        count = 10 + until_full(lambda count: shared.append(10 + count))
+        assert shared.copy() == list(range(count))
+        assert shared.pop() == count - 1
+        shared.clear()
+        gc.collect()
+        assert pool.stats().used == 0
+        assert pool.validate() == []
+
+
+def test_many(pool):
+    shared = pool.list(range(20_000))
+    assert len(shared) == 20_000
+    del shared[1::2]
+    shared[:5000] = ()
+    assert shared[0] == 10_000
+    assert shared[-1] == 19_998
+    assert pool.validate() == []
+    del shared
+    gc.collect()
+    stats = pool.stats()
+    assert (stats.used, stats.structures) == (0, 0)
+
+
+# --------------------------------------------------------------------------- by reference, by name
+
+
+def work(shared, answers):
+    shared.append("child")
+    shared[0] = np.arange(10_000)
+    answers.put(shared[1:4])
+
+
+def test_in_another_process(pool, start, method):
+    shared, answers = pool.list(range(5)), pool.queue()
+    child = start(method, work, shared, answers)
+    assert answers.get(timeout=LIMIT) == [1, 2, 3]
+    assert child.wait() == 0
+    assert shared[-1] == "child"
+    assert (shared[0] == np.arange(10_000)).all()
+
+
+def test_names(pool):
+    shared = pool.list([1, 2], name="jobs")
+    again = pool.list("not looked at", name="jobs")
+    assert again.handle == shared.handle
+    assert again == [1, 2]
+    assert shared.name == "jobs"
+    assert "'jobs'" in repr(shared)
+    pool.dict(name="jobs")  # another kind
+    with pytest.raises(TypeError):
+        pool.list(name=5)
+    del shared, again
+    gc.collect()
+    assert pool.list(name="jobs") == [1, 2]
+
+
+def test_pickles_are_the_same_list(pool):
+    shared = pool.list([1], name="jobs")
+    again = pickle.loads(pickle.dumps(shared))
+    again.append(2)
+    assert shared == [1, 2]
+    assert again.name == "jobs"
+
+
+def test_an_anonymous_list_goes_with_its_last_user(pool):
+    shared = pool.list([np.zeros(1000)])
+    gone = pickle.dumps(shared)
+    del shared
+    gc.collect()
+    stats = pool.stats()
+    assert (stats.used, stats.structures) == (0, 0)
+    with pytest.raises(oc.StaleRef):
+        pickle.loads(gone)
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "queue", "stream", "lock", "rwlock", "event"])
+def test_what_is_pickled_by_reference_stays_alive_in_it(pool, kind):
+    shared = pool.list([getattr(pool, kind)()])
+    gc.collect()
+    thing = shared[0]
+    again = shared[0]
+    assert thing.handle == again.handle
+    del thing, again
+    shared.pop()
+    gc.collect()
+    assert pool.stats().structures == 5  # its body, lock, table, order, and a chunk
+    shared.append(pool.put("object"))
+    gc.collect()
+    assert shared[0].get() == "object"
+
+
+def test_closing(pool):
+    shared = pool.list([1])
+    shared.detach()
+    for act in (
+        lambda: len(shared),
+        lambda: shared[0],
+        lambda: shared.append(1),
+        shared.lock,
+        shared.clear,
+    ):
+        with pytest.raises(oc.OneCopyError, match="closed"):
+            act()
+    assert "closed" in repr(shared)
+    with oc.Pool.create(size="1MiB") as other:
+        kept = other.list()
+    with pytest.raises(oc.OneCopyError):
+        kept.append(1)
+
+
+# ------------------------------------------------------------------------------------ several steps
+
+
+def add_up(shared, rounds, failed):
+    for _ in range(rounds):
+        with shared.lock():
+            shared[0] += 1
+            shared[1] = shared[0]
+    if shared[0] < rounds:
+        failed.put(True)
+
+
+def test_compound_updates_under_the_lock(pool, start, method):
+    shared, failed = pool.list([0, 0]), pool.queue()
+    children = [start(method, add_up, shared, 500, failed) for _ in range(4)]
+    for _ in range(500):  # in between, those who do not take the lock see no half of it
+        one, other = shared[:2]
+        assert one == other
+    for child in children:
+        assert child.wait() == 0
+    assert shared == [2000, 2000]
+    assert failed.empty()
+    assert pool.validate() == []
+
+
+def test_the_lock_is_an_rlock(shared):
+    lock = shared.lock()
+    assert isinstance(lock, oc.RLock)
+    with lock, shared.lock():
+        assert shared.lock().locked()
+        shared.append(1)
+        assert shared.pop() == 1
+        assert pickle.loads(pickle.dumps(lock)).acquire(False)
+        lock.release()
+    assert not lock.locked()
+    with pytest.raises(RuntimeError):
+        lock.release()
+    assert lock.acquire(timeout=0.1) is True
+    refused = []
+    thread = threading.Thread(target=lambda: refused.append(lock.acquire(False)))
+    thread.start()
+    thread.join()
+    assert refused == [False]
+    lock.release()
+
+
+def plain_append(shared, ready):
+    ready.put(None)
+    shared.append("late")
+
+
+def test_others_wait_for_the_lock(pool, start, method):
+    shared, ready = pool.list(), pool.queue()
+    with shared.lock():
+        child = start(method, plain_append, shared, ready)
+        ready.get(timeout=LIMIT)
+        eventually(lambda: asleep(child.pid), "the child to wait")
+        shared.append("early")
+    assert child.wait() == 0
+    assert shared == ["early", "late"]
+
+
+def test_threads_wait_for_the_lock_too(shared):
+    seen = []
+    with shared.lock():
+        thread = threading.Thread(target=lambda: seen.append(shared[0]))
+        thread.start()
+        shared[0] = "changed"
+    thread.join()
+    assert seen == ["changed"]
+
+
+def wait_and_be_interrupted(shared, ready):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ready.put(None)
+    try:
+        shared.append("never")
+    except KeyboardInterrupt:
+        ready.put("interrupted")
+
+
+def test_ctrl_c_while_waiting_for_the_lock(pool, start, method):
+    shared, ready = pool.list(), pool.queue()
+    with shared.lock():
+        child = start(method, wait_and_be_interrupted, shared, ready)
+        ready.get(timeout=LIMIT)
+        eventually(lambda: asleep(child.pid), "the child to wait")
+        os.kill(child.pid, signal.SIGINT)
+        assert ready.get(timeout=LIMIT) == "interrupted"
+    assert child.wait() == 0
+    assert shared == []
+
+
+# ------------------------------------------------------------------------------------------- deaths
+
+
+def die_inside(shared, ready):
+    with shared.lock():
+        shared.append("half")
+        ready.put(None)
+        threading.Event().wait()
+
+
+def test_an_owner_of_the_lock_is_killed(pool, start, method):
+    shared, ready = pool.list(name="accounts"), pool.queue()
+    child = start(method, die_inside, shared, ready)
+    ready.get(timeout=LIMIT)
+    child.kill()
+    with pytest.warns(oc.OwnerDiedWarning, match=f"process {child.pid} died.*list 'accounts'"):
+        shared.append("whole")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shared == ["half", "whole"]  # told once
+    assert pool.validate() == []
+
+
+def test_a_death_told_by_an_exception_is_told_again(pool, start):
+    shared, ready = pool.list(), pool.queue()
+    child = start("fork", die_inside, shared, ready)
+    ready.get(timeout=LIMIT)
+    child.kill()
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(oc.OwnerDiedWarning):
+                shared.append("whole")
+    with pytest.warns(oc.OwnerDiedWarning), shared.lock():
+        assert shared == ["half"]
+
+
+def mutate_for_ever(shared, seed):
+    """All items of the list are runs of equal pairs: each operation keeps that."""
+    seeded = random.Random(seed)  # noqa: S311 - to be repeated
+    while True:
+        size = len(shared)
+        number = seeded.randrange(1000)
+        pair = [(number, 0), (number, np.full(2000, number))]
+        what = seeded.randrange(6)
+        if what == 0 or size < 20:
+            shared.extend(pair)
+        elif what == 1:
+            shared[0:0] = pair
+        elif what == 2:
+            shared[2:4] = pair
+        elif what == 3:
+            del shared[:2]
+        elif what == 4:
+            shared[4:8] = ()
+        elif size > 200:
+            shared.clear()
+
+
+def whole(shared):
+    items = shared.copy()
+    assert len(items) % 2 == 0
+    for one, other in zip(items[::2], items[1::2], strict=True):
+        assert one == (one[0], 0)
+        assert other[0] == one[0]
+        assert (other[1] == one[0]).all()
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_writers_are_killed_in_the_middle(pool, start, round_):
+    shared = pool.list()
+    seeded = random.Random(round_)  # noqa: S311 - to be repeated
+    writers = []
+    for death in range(12):
+        while len(writers) < 2:
+            writers.append(start("fork", mutate_for_ever, shared, round_ * 100 + death))
+        for _ in range(seeded.randrange(1, 30)):
+            whole(shared)
+        writers.pop(seeded.randrange(2)).kill()
+        whole(shared)
+    for writer in writers:
+        writer.kill()
+    pool.collect()
+    assert pool.validate() == []
+    whole(shared)
+    shared.clear()
+    gc.collect()
+    stats = pool.stats()
+    assert (stats.used, stats.structures) == (0, 3)
