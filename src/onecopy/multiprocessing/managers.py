@@ -1,3 +1,565 @@
-"""Managers (placeholder until the part arrives)."""
+"""Managers: objects in a server process, and proxies for them, under the names of
+`multiprocessing.managers`.
 
-from multiprocessing.managers import *  # noqa: F403
+They are the standard library's, with these differences.
+
+*Large arrays go by reference* where client and server see one pool (the server's default pool, in
+the client's pool directory). An array of 64 KiB or more in an argument or a result is copied into
+the pool once, and read where it lies; one that lies there already is not copied. Elsewhere (another
+machine, another user, another ``ONECOPY_DIR``, a full pool, a peer of the standard library) the
+bytes follow, and nothing else changes.
+
+=================================  =================================================================
+what is sent                       what the receiver gets
+=================================  =================================================================
+an ordinary array                  its own, writable; neither sees what the other writes
+an array in that pool              the same memory, read-only at both ends from then on
+(`onecopy.empty`, a frame, …)
+a `SharedArray`                    the same memory, writable for everybody
+=================================  =================================================================
+
+So an array put into a managed list and got out again was copied twice, as memory is copied: into
+the pool by the one who put it, and for the one who got it, by the server. With `onecopy.empty` it
+is not copied at all.
+
+*A server that was `start`\\ ed ends with the process that started it*, however that ends; the
+standard library's stays for ever. What ends it is the end of the process, not of the thread, that
+called `start`. A server that runs `serve_forever` on its own goes on.
+
+*When the server has ended*, proxies raise `ServerEnded`, which is each of the errors that the
+standard library's raise. Connecting to something that does not answer is given up after 30 s.
+
+A proxy's method that is interrupted (Ctrl-C) leaves the proxy usable. The server may have done what
+was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from multiprocessing import connection, process
+from multiprocessing import managers as standard
+from multiprocessing.managers import (
+    Namespace,
+    ProcessError,
+    RemoteError,
+    Token,
+    Value,
+)
+from typing import TYPE_CHECKING, Any
+
+from onecopy.multiprocessing import _wire
+from onecopy.multiprocessing._wire import ServerEnded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from onecopy.pool import Pool
+
+__all__ = [
+    "BaseManager",
+    "BaseProxy",
+    "Namespace",
+    "RemoteError",
+    "Server",
+    "ServerEnded",
+    "SharedMemoryManager",
+    "SyncManager",
+    "Token",
+    "Value",
+]
+
+# What the standard library has and does not document, and other people use: the very objects.
+_also: Any = standard
+Array = _also.Array
+ProcessLocalSet = _also.ProcessLocalSet
+RebuildProxy = _also.RebuildProxy
+State = _also.State
+all_methods = _also.all_methods
+convert_to_error = _also.convert_to_error
+dispatch = _also.dispatch
+listener_client = _also.listener_client
+public_methods = _also.public_methods
+
+
+def __getattr__(name: str) -> Any:
+    """Find what is loaded when it is first used."""
+    if name not in {"SharedMemoryManager", "SharedMemoryServer"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    where = "onecopy.multiprocessing._segments_manager"
+    try:
+        return getattr(import_module(where), name)
+    except ModuleNotFoundError as error:
+        if error.name != where:
+            raise
+        return getattr(standard, name)
+
+
+def _serializer(name: str) -> str:
+    """Give our way to talk for the standard library's; what else there is stays as it is."""
+    return _wire.SERIALIZER if name == "pickle" else name
+
+
+# ----------------------------------------------------------------------------------------- the server
+
+
+class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
+    """The server of a manager; made by `BaseManager.get_server`, or in the process that `start` makes.
+
+    Attributes
+    ----------
+    address : tuple or str
+        Where it listens.
+    """
+
+    public: Sequence[str] = (*_also.Server.public, "onecopy_pool")
+
+    def onecopy_pool(self, c: Any) -> Any:
+        """Answer a client that wants to know which pool to put large arguments in."""
+        from onecopy.membership import handle_of
+
+        pool = _wire.offer()
+        return None if pool is None else handle_of(pool)
+
+    def _answer_question(self, conn: Any, ident: str, obj: Any, joined: bytes | None = None) -> Any:
+        """Agree on a pool with a client that this thread serves."""
+        return conn.answer(joined)
+
+    fallback_mapping: Mapping[str, Callable[..., Any]] = {
+        **_also.Server.fallback_mapping,
+        _wire.QUESTION: _answer_question,
+    }
+
+    def accepter(self) -> None:
+        """Take connections; in a process that was started for this, watch the starter too."""
+        if isinstance(self.listener, _wire.Listener):
+            _also.util.register_after_fork(self.listener, _wire.Listener.close_in_child)
+        if _starter is not None and _starter.pid == os.getpid():
+            threading.Thread(
+                target=_starter.end_with_it, args=(self.stop_event,), daemon=True
+            ).start()
+        super().accepter()
+
+
+class _Starter:
+    """The process that started this one to serve for it."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()  # a child that a server forks is none
+        parent = process.parent_process()
+        assert parent is not None  # noqa: S101 - this is called in a child
+        self._signs: list[Any] = [parent.sentinel]
+        # Brothers made by fork have the other end of the sentinel's pipe, and keep it open.
+        try:
+            self._signs.append(os.pidfd_open(parent.pid))
+        except ProcessLookupError:
+            sys.exit("the process that started this manager has ended")
+        except OSError:
+            pass  # not allowed here, or an old kernel: the sentinel has to do
+
+    def end_with_it(self, stop: threading.Event) -> None:
+        """Wait until it has ended; then stop the server."""
+        connection.wait(self._signs)
+        stop.set()
+
+
+_starter: _Starter | None = None
+
+
+def _begin(
+    pool: Pool | None, initializer: Callable[..., object] | None, *initargs: Any
+) -> None:
+    """Run first of all in a process that was started to serve.
+
+    `pool` is here for being unpickled: it becomes this process's default pool, as it is its
+    starter's.
+    """
+    global _starter  # noqa: PLW0603 - there is one in a process
+    _starter = _Starter()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+# ------------------------------------------------------------------------------------------- managers
+
+
+class BaseManager(standard.BaseManager):
+    """A server process with objects in it, and a way to make proxies for them.
+
+    Parameters
+    ----------
+    address : tuple or str, optional
+        Where the server listens, or is: host and port, or the path of a socket. Default: a socket
+        of its own. Port 0: a free one; `address` tells which.
+    authkey : bytes, optional
+        What both ends must know. Default: the process's own key, which its children have too.
+    serializer : {"pickle", "xmlrpclib"}
+        How messages are written. Only with pickle do arrays go by reference.
+    ctx : context, optional
+        What the process is started with. Default: the default start method.
+    shutdown_timeout : float
+        Seconds to wait for the server at `shutdown`, before it is killed.
+
+    Notes
+    -----
+    Whoever has the key can run any code in the server: messages are pickles. Without it nobody
+    gets anything unpickled.
+    """
+
+    _Server = Server
+
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
+        *,
+        shutdown_timeout: float = 1.0,
+    ) -> None:
+        super().__init__(
+            address, authkey, _serializer(serializer), ctx, shutdown_timeout=shutdown_timeout
+        )
+
+    def get_server(self) -> Any:
+        """Make the server in this process; its `serve_forever` runs it until it is shut down.
+
+        Raises
+        ------
+        ProcessError
+            It was started, or shut down.
+        OSError
+            The address cannot be had.
+        """
+        mine: Any = self
+        state = mine._state.value
+        if state != State.INITIAL:
+            raise ProcessError(
+                "Already started server" if state == State.STARTED else "Manager has shut down"
+            )
+        return self._Server(mine._registry, mine._address, mine._authkey, mine._serializer)
+
+    def start(
+        self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()
+    ) -> None:
+        """Start a process with the server. It ends with this one, or by `shutdown`.
+
+        Parameters
+        ----------
+        initializer : callable, optional
+            Called in that process first, with `initargs`.
+        initargs : iterable
+
+        Raises
+        ------
+        ProcessError
+            It was started, or shut down.
+        TypeError
+            The initializer cannot be called.
+        EOFError
+            The process ended before it had a server: the address was taken, say. It has written
+            why to its stderr.
+        """
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        member = None
+        if self._state.value == State.INITIAL:  # type: ignore[attr-defined]  # undocumented
+            member = _wire.offer()  # made here, it is the server's too
+        from onecopy.pool import Pool
+
+        pool = None if member is None else Pool.of(member)
+        super().start(_begin, (pool, initializer, *initargs))
+
+    @classmethod
+    def register(
+        cls,
+        typeid: str,
+        callable: Callable[..., object] | None = None,
+        proxytype: Any = None,
+        exposed: Sequence[str] | None = None,
+        method_to_typeid: Mapping[str, str] | None = None,
+        create_method: bool = True,
+    ) -> None:
+        """Register a kind of object.
+
+        Parameters
+        ----------
+        typeid : str
+            Its name, and that of the manager's method that makes one and gives a proxy.
+        callable : callable, optional
+            Makes the object, in the server. May be left out by managers that only `connect`.
+        proxytype : type, optional
+            A subclass of `BaseProxy`. Default: one with the object's public methods.
+        exposed : sequence of str, optional
+            Methods that proxies may call.
+        method_to_typeid : mapping, optional
+            Methods whose results stay in the server, and what the proxies for them are.
+        create_method : bool
+            Whether the manager has a method of that name.
+        """
+        super().register(
+            typeid, callable, proxytype or AutoProxy, exposed, method_to_typeid, create_method
+        )
+
+
+# ------------------------------------------------------------------------------------------- proxies
+
+
+class BaseProxy(standard.BaseProxy):
+    """Stands for an object in a server; its methods are the object's.
+
+    May be pickled, and used by any number of threads and processes: each thread has a connection of
+    its own. The object is gone when no proxy is left.
+
+    Notes
+    -----
+    Methods raise what the object's method raised, and `ServerEnded` if there is no server any more.
+    """
+
+    def __init__(
+        self,
+        token: Any,
+        serializer: str,
+        manager: Any = None,
+        authkey: bytes | None = None,
+        exposed: Any = None,
+        incref: bool = True,
+        manager_owned: bool = False,
+    ) -> None:
+        if authkey is None and manager is None:
+            authkey = _wire.key_for(token.address)
+        super().__init__(
+            token, _serializer(serializer), manager, authkey, exposed, incref, manager_owned
+        )
+
+    def _connect(self) -> None:
+        mine: Any = self
+        try:
+            super()._connect()  # type: ignore[misc]  # undocumented
+            if isinstance(mine._tls.connection, _wire.ClientConnection):
+                mine._tls.connection.agree(mine._id)
+        except ServerEnded:
+            raise
+        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
+            raise _wire.ended(mine._token.address) from error
+
+    def _callmethod(
+        self, methodname: str, args: Any = (), kwds: Mapping[Any, Any] | None = None
+    ) -> Any:
+        """Call a method of the object, and give a copy of what it returns.
+
+        Parameters
+        ----------
+        methodname : str
+        args, kwds
+            The arguments.
+
+        Raises
+        ------
+        ServerEnded
+            The server has ended.
+        RemoteError
+            The call did not come about, or its result could not be sent.
+        Exception
+            What the method has raised.
+        """
+        tls = self._tls  # type: ignore[attr-defined]  # undocumented
+        last = getattr(tls, "connection", None)
+        if isinstance(last, _wire.ClientConnection) and not last.usable:
+            last.close()
+            del tls.connection
+        return super()._callmethod(methodname, args, dict(kwds or {}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a proxy for the same object."""
+        rebuild, (function, *rest) = super().__reduce__()  # type: ignore[misc]  # always a pair
+        return rebuild, (AutoProxy if function is _also.AutoProxy else function, *rest)
+
+
+_made: dict[tuple[str, tuple[str, ...]], Any] = {}
+
+
+def MakeProxyType(name: str, exposed: Sequence[str]) -> Any:
+    """Make a proxy type; the same one for the same arguments.
+
+    Parameters
+    ----------
+    name : str
+        Of the class.
+    exposed : sequence of str
+        Its methods.
+
+    Returns
+    -------
+    type
+        A subclass of `BaseProxy`.
+    """
+    key = name, tuple(exposed)
+    kind = _made.get(key)
+    if kind is None:
+        kind = type(name, (BaseProxy, _also.MakeProxyType(name, key[1])), {"__module__": __name__})
+        kind = _made.setdefault(key, kind)
+    return kind
+
+
+def AutoProxy(
+    token: Any,
+    serializer: str,
+    manager: Any = None,
+    authkey: bytes | None = None,
+    exposed: Sequence[str] | None = None,
+    incref: bool = True,
+    manager_owned: bool = False,
+) -> Any:
+    """Make a proxy of a type that has the object's public methods.
+
+    Parameters
+    ----------
+    token : Token
+        Which object.
+    serializer, manager, authkey, incref, manager_owned
+        As for `BaseProxy`.
+    exposed : sequence of str, optional
+        Its methods. Default: the server is asked.
+
+    Returns
+    -------
+    BaseProxy
+    """
+    if authkey is None:
+        if manager is not None:
+            authkey = manager._authkey
+        else:
+            authkey = _wire.key_for(token.address) or process.current_process().authkey
+    serializer = _serializer(serializer)
+    if exposed is None:
+        connect = listener_client[serializer][1]
+        with connect(token.address, authkey=authkey) as conn:
+            exposed = dispatch(conn, None, "get_methods", (token,))
+    assert exposed is not None  # noqa: S101 - it was told
+    proxy = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)(
+        token,
+        serializer,
+        manager=manager,
+        authkey=authkey,
+        incref=incref,
+        manager_owned=manager_owned,
+    )
+    proxy._isauto = True
+    return proxy
+
+
+class IteratorProxy(BaseProxy, _also.IteratorProxy):  # type: ignore[misc]  # not all in typeshed
+    """For an iterator or a generator."""
+
+
+class AcquirerProxy(BaseProxy, _also.AcquirerProxy):  # type: ignore[misc]  # as above
+    """For a lock or a semaphore."""
+
+
+class ConditionProxy(AcquirerProxy, _also.ConditionProxy):  # type: ignore[misc]  # as above
+    """For a condition variable."""
+
+
+class EventProxy(BaseProxy, _also.EventProxy):  # type: ignore[misc]  # as above
+    """For an event."""
+
+
+class BarrierProxy(BaseProxy, _also.BarrierProxy):  # type: ignore[misc]  # as above
+    """For a barrier."""
+
+
+class NamespaceProxy(BaseProxy, _also.NamespaceProxy):  # type: ignore[misc]  # as above
+    """For an object with attributes; names that begin with an underscore are the proxy's."""
+
+
+class ValueProxy(BaseProxy, _also.ValueProxy):  # type: ignore[misc]  # as above
+    """For an object with a value: ``get``, ``set``, ``value``."""
+
+
+class BaseListProxy(BaseProxy, _also.BaseListProxy):  # type: ignore[misc]  # as above
+    """For a list, without the operators that change it in place."""
+
+
+class ListProxy(BaseListProxy, _also.ListProxy):  # type: ignore[misc]  # as above
+    """For a list."""
+
+
+class DictProxy(BaseProxy, _also.DictProxy):  # type: ignore[misc]  # as above
+    """For a dict."""
+
+
+class ArrayProxy(BaseProxy, _also.ArrayProxy):  # type: ignore[misc]  # as above
+    """For an `array.array`."""
+
+
+class BasePoolProxy(BaseProxy, _also.BasePoolProxy):  # type: ignore[misc]  # as above
+    """For a pool of workers, without ``with``."""
+
+
+class PoolProxy(BasePoolProxy, _also.PoolProxy):  # type: ignore[misc]  # as above
+    """For a pool of workers."""
+
+
+_wire.STANDARD.update(
+    {
+        AutoProxy: _also.AutoProxy,
+        **{
+            kind: getattr(standard, kind.__name__)
+            for kind in (
+                IteratorProxy,
+                AcquirerProxy,
+                ConditionProxy,
+                EventProxy,
+                BarrierProxy,
+                NamespaceProxy,
+                ValueProxy,
+                BaseListProxy,
+                ListProxy,
+                DictProxy,
+                ArrayProxy,
+                BasePoolProxy,
+                PoolProxy,
+            )
+        },
+    }
+)
+
+
+class SyncManager(BaseManager, standard.SyncManager):
+    """A manager of the common kinds of objects; `onecopy.multiprocessing.Manager` starts one.
+
+    ``Queue``, ``JoinableQueue``, ``Event``, ``Lock``, ``RLock``, ``Semaphore``,
+    ``BoundedSemaphore``, ``Condition``, ``Barrier``, ``Pool``, ``list``, ``dict``, ``Value``,
+    ``Array`` and ``Namespace``, with the parameters of the standard library's. They are objects of
+    the server's threads. Where all processes are on one machine, what `onecopy.multiprocessing`
+    itself has under these names needs no server, and is faster.
+    """
+
+
+def _workers(*args: Any, **kwds: Any) -> Any:
+    """Make a pool of workers, in the server."""
+    from onecopy.multiprocessing.pool import Pool
+
+    return Pool(*args, **kwds)
+
+
+def _register_kinds() -> None:
+    """Register what the standard library registers, with proxies of ours."""
+    ours = {theirs: mine for mine, theirs in _wire.STANDARD.items()}
+    registry: dict[str, Any] = _also.SyncManager._registry
+    for typeid, (callable, exposed, to_typeid, proxytype) in list(registry.items()):
+        SyncManager.register(
+            typeid,
+            _workers if typeid == "Pool" else callable,
+            ours.get(proxytype, proxytype),
+            exposed,
+            to_typeid,
+            create_method=hasattr(standard.SyncManager, typeid),
+        )
+
+
+_register_kinds()
