@@ -1,10 +1,10 @@
-"""What managers and their proxies talk through: connections on which large arrays go by reference.
+"""What managers and their proxies talk through: connections on which arrays go by reference.
 
-A message is a pickle, as the standard library's is. Where both ends see one pool, an array of 64 KiB
-or more (and any that lies in the pool already) is put into it, and the pickle has a stand-in: a call
-of `arrive` with the pool's handle and the block's. Unpickling is all that the receiver does about
-it. Otherwise, and when the pool is full, the bytes follow in the pickle. The sender decides; there
-is one way to receive.
+A message is a pickle, as the standard library's is. Where both ends see one pool, an array of 64
+KiB or more (and any that lies in the pool already) is put into it, and the pickle has a stand-in: a
+call of `arrive` with the pool's handle and the block's. Unpickling is all that the receiver does
+about it. Otherwise, and when the pool is full, the bytes follow in the pickle. The sender decides;
+there is one way to receive.
 
 Who may be sent a stand-in: a client asks the server for its pool; if it can join that, it says so.
 The question is put in words that a server of the standard library answers with an error, and a
@@ -15,8 +15,8 @@ in on that connection: a client hears the answer when the server has unpickled t
 the next request when the client has unpickled the answer.
 
 An array that was copied for a message belongs to the one who gets it, who may write it; when it is
-sent on it is copied again. So no two processes ever have the same memory unless nobody may write it,
-or it is a `SharedArray`.
+sent on it is copied again. So no two processes have the same memory unless nobody may write it, or
+it is a `SharedArray`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Pickler(reduction.ForkingPickler):
         if kind is _SerializerName:
             return NotImplemented if self._to.is_ours() else (str, ("pickle",))
         if issubclass(kind, standard.BaseProxy) and not self._to.is_ours():
-            rebuild, (function, *rest) = obj.__reduce__()  # type: ignore[misc]  # always a pair
+            rebuild, (function, *rest) = obj.__reduce__()
             return rebuild, (STANDARD.get(function, function), *rest)
         return NotImplemented
 
@@ -122,9 +122,7 @@ class _Pickler(reduction.ForkingPickler):
         if array.dtype.hasobject:
             return NotImplemented
         lease = lease_of(array)
-        lies_there = (
-            lease is not None and not lease.alone and lease.member.id == self._to.pool_id()
-        )
+        lies_there = lease is not None and not lease.alone and lease.member.id == self._to.pool_id()
         if lies_there or (array.nbytes >= LARGE and type(array) is np.ndarray):
             ref = _put(self._to, array)
             if ref is not None:
@@ -221,12 +219,14 @@ def together(data: bytes, pool: PoolHandle, blocks: Sequence[int]) -> Any:
     return pickle.loads(data, buffers=[arrive(pool, block) for block in blocks])
 
 
-# -------------------------------------------------------------------------------------- the two ends
+# ------------------------------------------------------------------------------------ the two ends
 
 
 class Connection(connection.Connection):
-    """The server's end of a connection. What comes from the peer is believed once it has proved
-    that it has the key: the standard library's server sees to that before it calls `recv`.
+    """The server's end of a connection.
+
+    What comes from the peer is unpickled once it has proved that it has the key: the standard
+    library's server sees to that before it calls `recv`.
     """
 
     handle: PoolHandle | None = None
@@ -456,13 +456,13 @@ class ClientConnection(Connection):
         """Wait for a message; as `recv`."""
         try:
             data = super().recv_bytes(maxlength)
-            self._waiting = False
-            return data
         except (ConnectionError, EOFError) as error:
             self._raise_ended(error)
         except BaseException:
             self.close()
             raise
+        self._waiting = False
+        return data
 
     def _raise_ended(self, error: BaseException) -> NoReturn:
         self.close()

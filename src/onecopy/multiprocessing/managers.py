@@ -1,7 +1,6 @@
-"""Managers: objects in a server process, and proxies for them, under the names of
-`multiprocessing.managers`.
+"""Managers: objects in a server process, and proxies for them.
 
-They are the standard library's, with these differences.
+They have the names, and nearly all the behaviour, of `multiprocessing.managers`. What differs:
 
 *Large arrays go by reference* where client and server see one pool (the server's default pool, in
 the client's pool directory). An array of 64 KiB or more in an argument or a result is copied into
@@ -22,9 +21,9 @@ So an array put into a managed list and got out again was copied twice, as memor
 the pool by the one who put it, and for the one who got it, by the server. With `onecopy.empty` it
 is not copied at all.
 
-*A server that was `start`\\ ed ends with the process that started it*, however that ends; the
-standard library's stays for ever. What ends it is the end of the process, not of the thread, that
-called `start`. A server that runs `serve_forever` on its own goes on.
+*A server made by `start` ends with the process that started it*, however that ends; the standard
+library's stays for ever. What ends it is the end of the process, not of the thread, that called
+`start`. A server that runs `serve_forever` on its own goes on.
 
 *When the server has ended*, proxies raise `ServerEnded`, which is each of the errors that the
 standard library's raise. Connecting to something that does not answer is given up after 30 s.
@@ -40,13 +39,8 @@ import sys
 import threading
 from multiprocessing import connection, process
 from multiprocessing import managers as standard
-from multiprocessing.managers import (
-    Namespace,
-    ProcessError,
-    RemoteError,
-    Token,
-    Value,
-)
+from multiprocessing.context import ProcessError
+from multiprocessing.managers import Namespace, RemoteError, Token
 from typing import TYPE_CHECKING, Any
 
 from onecopy.multiprocessing import _wire
@@ -64,7 +58,7 @@ __all__ = [
     "RemoteError",
     "Server",
     "ServerEnded",
-    "SharedMemoryManager",
+    "SharedMemoryManager",  # noqa: F822 - found by __getattr__
     "SyncManager",
     "Token",
     "Value",
@@ -76,6 +70,7 @@ Array = _also.Array
 ProcessLocalSet = _also.ProcessLocalSet
 RebuildProxy = _also.RebuildProxy
 State = _also.State
+Value = _also.Value
 all_methods = _also.all_methods
 convert_to_error = _also.convert_to_error
 dispatch = _also.dispatch
@@ -103,11 +98,11 @@ def _serializer(name: str) -> str:
     return _wire.SERIALIZER if name == "pickle" else name
 
 
-# ----------------------------------------------------------------------------------------- the server
+# -------------------------------------------------------------------------------------- the server
 
 
 class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
-    """The server of a manager; made by `BaseManager.get_server`, or in the process that `start` makes.
+    """The server of a manager; made by `BaseManager.get_server`, or where `start` has it run.
 
     Attributes
     ----------
@@ -115,16 +110,16 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         Where it listens.
     """
 
-    public: Sequence[str] = (*_also.Server.public, "onecopy_pool")
+    public: Sequence[str] = [*_also.Server.public, "onecopy_pool"]
 
-    def onecopy_pool(self, c: Any) -> Any:
+    def onecopy_pool(self, _: Any) -> Any:
         """Answer a client that wants to know which pool to put large arguments in."""
         from onecopy.membership import handle_of
 
         pool = _wire.offer()
         return None if pool is None else handle_of(pool)
 
-    def _answer_question(self, conn: Any, ident: str, obj: Any, joined: bytes | None = None) -> Any:
+    def _answer_question(self, conn: Any, _: str, __: Any, joined: bytes | None = None) -> Any:
         """Agree on a pool with a client that this thread serves."""
         return conn.answer(joined)
 
@@ -154,7 +149,7 @@ class _Starter:
         self._signs: list[Any] = [parent.sentinel]
         # Brothers made by fork have the other end of the sentinel's pipe, and keep it open.
         try:
-            self._signs.append(os.pidfd_open(parent.pid))
+            self._signs.append(os.pidfd_open(parent.pid or 0))
         except ProcessLookupError:
             sys.exit("the process that started this manager has ended")
         except OSError:
@@ -169,21 +164,20 @@ class _Starter:
 _starter: _Starter | None = None
 
 
-def _begin(
-    pool: Pool | None, initializer: Callable[..., object] | None, *initargs: Any
-) -> None:
+def _begin(pool: Pool | None, initializer: Callable[..., object] | None, *initargs: Any) -> None:
     """Run first of all in a process that was started to serve.
 
-    `pool` is here for being unpickled: it becomes this process's default pool, as it is its
+    `pool` did its work when it was unpickled: it is this process's default pool now, as it is its
     starter's.
     """
+    del pool
     global _starter  # noqa: PLW0603 - there is one in a process
     _starter = _Starter()
     if initializer is not None:
         initializer(*initargs)
 
 
-# ------------------------------------------------------------------------------------------- managers
+# ---------------------------------------------------------------------------------------- managers
 
 
 class BaseManager(standard.BaseManager):
@@ -305,7 +299,7 @@ class BaseManager(standard.BaseManager):
         )
 
 
-# ------------------------------------------------------------------------------------------- proxies
+# ---------------------------------------------------------------------------------------- proxies
 
 
 class BaseProxy(standard.BaseProxy):
@@ -375,7 +369,7 @@ class BaseProxy(standard.BaseProxy):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a proxy for the same object."""
-        rebuild, (function, *rest) = super().__reduce__()  # type: ignore[misc]  # always a pair
+        rebuild, (function, *rest) = super().__reduce__()
         return rebuild, (AutoProxy if function is _also.AutoProxy else function, *rest)
 
 
@@ -504,29 +498,23 @@ class PoolProxy(BasePoolProxy, _also.PoolProxy):  # type: ignore[misc]  # as abo
     """For a pool of workers."""
 
 
-_wire.STANDARD.update(
-    {
-        AutoProxy: _also.AutoProxy,
-        **{
-            kind: getattr(standard, kind.__name__)
-            for kind in (
-                IteratorProxy,
-                AcquirerProxy,
-                ConditionProxy,
-                EventProxy,
-                BarrierProxy,
-                NamespaceProxy,
-                ValueProxy,
-                BaseListProxy,
-                ListProxy,
-                DictProxy,
-                ArrayProxy,
-                BasePoolProxy,
-                PoolProxy,
-            )
-        },
-    }
-)
+_wire.STANDARD[AutoProxy] = _also.AutoProxy
+for _kind in (
+    IteratorProxy,
+    AcquirerProxy,
+    ConditionProxy,
+    EventProxy,
+    BarrierProxy,
+    NamespaceProxy,
+    ValueProxy,
+    BaseListProxy,
+    ListProxy,
+    DictProxy,
+    ArrayProxy,
+    BasePoolProxy,
+    PoolProxy,
+):
+    _wire.STANDARD[_kind] = getattr(standard, _kind.__name__)
 
 
 class SyncManager(BaseManager, standard.SyncManager):
