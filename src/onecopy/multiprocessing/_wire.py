@@ -27,6 +27,7 @@ import pickle
 import socket
 import struct
 import threading
+from contextlib import contextmanager
 from multiprocessing import connection, reduction
 from multiprocessing import context as standard_context
 from multiprocessing import managers as standard
@@ -39,7 +40,7 @@ from onecopy.arrays import SharedArray, lease_of
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -128,10 +129,9 @@ class _Pickler(reduction.ForkingPickler):
             if ref is not None:
                 self.kept.append(ref)
                 return arrive, (self._to.handle, ref.handle)
-        if type(array) is SharedArray or (array.dtype.isnative and array.flags.writeable):
+        if type(array) is SharedArray or array.flags.writeable:
             return NotImplemented
-        # Protocol 5 loses the byte order of some, and would make a copy of what may only be read
-        # something that may only be read.
+        # In protocol 5 the copy of an array that may only be read may only be read too.
         return array.__reduce_ex__(4)
 
 
@@ -216,7 +216,7 @@ def together(data: bytes, pool: PoolHandle, blocks: Sequence[int]) -> Any:
     object
         The message.
     """
-    return pickle.loads(data, buffers=[arrive(pool, block) for block in blocks])
+    return pickle.loads(data, buffers=[memoryview(arrive(pool, block)) for block in blocks])
 
 
 # ------------------------------------------------------------------------------------ the two ends
@@ -467,6 +467,17 @@ class ClientConnection(Connection):
     def _raise_ended(self, error: BaseException) -> NoReturn:
         self.close()
         raise ended(self.address) from error
+
+
+@contextmanager
+def reaching(address: Any) -> Iterator[None]:
+    """Take it for the end of a server that was there before when nobody listens any more."""
+    try:
+        yield
+    except ServerEnded:
+        raise
+    except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
+        raise ended(address) from error
 
 
 def ended(address: Any) -> ServerEnded:

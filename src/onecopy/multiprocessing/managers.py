@@ -133,32 +133,32 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         if isinstance(self.listener, _wire.Listener):
             _also.util.register_after_fork(self.listener, _wire.Listener.close_in_child)
         if _starter is not None and _starter.pid == os.getpid():
-            threading.Thread(
-                target=_starter.end_with_it, args=(self.stop_event,), daemon=True
-            ).start()
+            threading.Thread(target=self._end_with, args=(_starter.signs,), daemon=True).start()
         super().accepter()
+
+    def _end_with(self, signs: list[Any]) -> None:
+        connection.wait(signs)
+        self.stop_event.set()
 
 
 class _Starter:
-    """The process that started this one to serve for it."""
+    """The process that started this one.
+
+    `signs` can be waited for: one of them is ready when that process has ended.
+    """
 
     def __init__(self) -> None:
-        self.pid = os.getpid()  # a child that a server forks is none
+        self.pid = os.getpid()  # whose starter it is; not that of a child made by fork
         parent = process.parent_process()
         assert parent is not None  # noqa: S101 - this is called in a child
-        self._signs: list[Any] = [parent.sentinel]
+        self.signs: list[Any] = [parent.sentinel]
         # Brothers made by fork have the other end of the sentinel's pipe, and keep it open.
         try:
-            self._signs.append(os.pidfd_open(parent.pid or 0))
+            self.signs.append(os.pidfd_open(parent.pid or 0))
         except ProcessLookupError:
-            sys.exit("the process that started this manager has ended")
+            sys.exit("the process that started this one has ended")
         except OSError:
             pass  # not allowed here, or an old kernel: the sentinel has to do
-
-    def end_with_it(self, stop: threading.Event) -> None:
-        """Wait until it has ended; then stop the server."""
-        connection.wait(self._signs)
-        stop.set()
 
 
 _starter: _Starter | None = None
@@ -267,6 +267,10 @@ class BaseManager(standard.BaseManager):
         pool = None if member is None else Pool.of(member)
         super().start(_begin, (pool, initializer, *initargs))
 
+    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> Any:
+        with _wire.reaching(self.address):
+            return super()._create(typeid, *args, **kwds)  # type: ignore[misc]  # undocumented
+
     @classmethod
     def register(
         cls,
@@ -331,14 +335,10 @@ class BaseProxy(standard.BaseProxy):
 
     def _connect(self) -> None:
         mine: Any = self
-        try:
+        with _wire.reaching(mine._token.address):
             super()._connect()  # type: ignore[misc]  # undocumented
             if isinstance(mine._tls.connection, _wire.ClientConnection):
                 mine._tls.connection.agree(mine._id)
-        except ServerEnded:
-            raise
-        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
-            raise _wire.ended(mine._token.address) from error
 
     def _callmethod(
         self, methodname: str, args: Any = (), kwds: Mapping[Any, Any] | None = None
@@ -528,11 +528,29 @@ class SyncManager(BaseManager, standard.SyncManager):
     """
 
 
-def _workers(*args: Any, **kwds: Any) -> Any:
+def _workers(
+    processes: int | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    maxtasksperchild: int | None = None,
+) -> Any:
     """Make a pool of workers, in the server."""
     from onecopy.multiprocessing.pool import Pool
 
-    return Pool(*args, **kwds)
+    return Pool(processes, _begin_work, (initializer, *initargs), maxtasksperchild)
+
+
+def _begin_work(initializer: Callable[..., object] | None, *initargs: Any) -> None:
+    """Run first of all in a worker: nobody but the server ends it, so it ends with the server."""
+
+    def end_with_server() -> None:
+        connection.wait(server.signs)
+        os._exit(1)
+
+    server = _Starter()
+    threading.Thread(target=end_with_server, daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
 
 
 def _register_kinds() -> None:
