@@ -2,8 +2,8 @@
 
     python master.py [--host 127.0.0.1] [--port 50000] [--key abc] [--tasks 6] [--patience 10]
 
-Half of the tasks are names, the other half pictures. What nobody has answered when no result has come
-for `--patience` seconds is put once more: its client may have died. The first answer counts.
+Half of the tasks are names, the other half pictures. When no result has come for `--patience`
+seconds, what nobody has answered is put again: a client may have died. The first answer counts.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def use_queue(manager):
     with pytest.raises(queue.Full):
         jobs.put_nowait("b")
     assert jobs.get() == "a"
-    assert jobs.empty()
+    children.eventually(jobs.empty, "the server to take the other")
     with pytest.raises(queue.Empty):
         jobs.get(timeout=0.01)
 
@@ -207,6 +207,10 @@ def use_pool(manager):
         assert workers.map(abs, [-1, 2, -3]) == [1, 2, 3]
         assert workers.apply_async(abs, (-4,)).get() == 4
         assert sorted(workers.imap_unordered(abs, [-1, -2])) == [1, 2]
+    with manager.Pool(1, remember, ("told",)) as workers:
+        assert workers.apply(abs, (-1,)) == 1
+    with pytest.raises(managers.RemoteError, match="initializer must be a callable"):
+        manager.Pool(1, "no function")
 
 
 KINDS = {
@@ -303,8 +307,20 @@ class Sieve(managers.BaseProxy):
         return self._callmethod("__next__")
 
 
+class Theirs(standard.BaseProxy):
+    """What somebody has derived from the standard library's."""
+
+    _exposed_ = ("up",)
+
+    def up(self):
+        return self._callmethod("up")
+
+
 class Counters(BaseManager):
     pass
+
+
+Counters.register("Theirs", Counter, Theirs)
 
 
 Counters.register("Counter", Counter)
@@ -334,12 +350,23 @@ def test_types_may_be_registered():
         assert not hasattr(manager, "Sieve")
 
 
+def count_up(proxy):
+    assert proxy.up() == 1
+
+
+def test_proxies_derived_from_the_standard_librarys_work_and_travel(start):
+    with started(kind=Counters) as manager:
+        theirs = manager.Theirs()
+        for method in START_METHODS:  # where nobody has imported ours before
+            child = start(method, count_up, theirs)
+            assert child.wait() == 0
+            theirs = manager.Theirs()
+
+
 def test_objects_go_when_no_proxy_is_left(manager):
     first = manager.list([numbers()])
-    second = pickle.loads(pickle.dumps(first)) if process.current_process().authkey == KEY else None
-    assert second is None
     assert manager._number_of_objects() == 1
-    assert "list" in str(first) or "array" in str(first)
+    assert str(first).startswith("[array(")
     del first
     assert manager._number_of_objects() == 0
     children.eventually(lambda: children.used(oc.default_pool()) == 0, "its memory to be free")
@@ -785,7 +812,7 @@ def kill_and_look(manager):
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    children.eventually(lambda: children.asleep(server_of(manager)), "it to wait")
+    children.eventually(lambda: in_recv(waiter.ident), "it to wait")
     os.kill(server_of(manager), signal.SIGKILL)
     waiter.join(children.LIMIT)
     assert [type(error) for error in heard] == [ServerEnded]
@@ -798,8 +825,9 @@ def kill_and_look(manager):
     with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
         SyncManager(manager.address, KEY).connect()
     manager.shutdown()
-    back = None
-    assert children.used(oc.default_pool()) == 0
+    del back
+    # The workers, which had what the server had, end when they see that it has ended.
+    children.eventually(lambda: children.used(oc.default_pool()) == 0, "its memory to be free")
 
 
 def test_proxies_after_shutdown_say_so(manager):
@@ -909,14 +937,18 @@ def test_an_interrupted_call_leaves_the_proxy_usable(manager):
         signal.pthread_kill(main, signal.SIGINT)
 
     helper = threading.Thread(target=interrupt)
-    helper.start()
-    with pytest.raises(KeyboardInterrupt):
-        jobs.get()
-    helper.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    try:
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            jobs.get()
+        helper.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     for _ in range(2):  # the call that was broken off takes one: the server is still at it
         jobs.put("a")
     assert jobs.get() == "a"
-    assert jobs.empty()
+    children.eventually(jobs.empty, "the server to take the other")
 
 
 def in_recv(ident):

@@ -70,6 +70,10 @@ class ServerEnded(  # noqa: N818 - named for what happened
     """
 
 
+class NoManagerError(ConnectionError):
+    """What listens does not answer as a manager."""
+
+
 class _SerializerName(str):
     """The name of this way to talk, as managers and proxies know it.
 
@@ -471,12 +475,17 @@ class ClientConnection(Connection):
 
 @contextmanager
 def reaching(address: Any) -> Iterator[None]:
-    """Take it for the end of a server that was there before when nobody listens any more."""
+    """Take it for the end of a server that was there before when it does not answer any more."""
     try:
         yield
     except ServerEnded:
         raise
-    except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
+    except (
+        ConnectionRefusedError,
+        ConnectionResetError,
+        FileNotFoundError,
+        NoManagerError,
+    ) as error:
         raise ended(address) from error
 
 
@@ -574,7 +583,7 @@ def _prove(self: ClientConnection, authkey: bytes) -> None:
             f"what listens at {self.address!r} has not answered for {PATIENCE} s: is it a manager?"
         ) from error
     except (AssertionError, EOFError, OSError) as error:
-        raise ConnectionError(
+        raise NoManagerError(
             f"what listens at {self.address!r} is no manager, or has ended just now: it did not "
             f"answer as one ({error})"
         ) from error

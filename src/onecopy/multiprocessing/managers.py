@@ -17,9 +17,12 @@ an array in that pool              the same memory, read-only at both ends from 
 a `SharedArray`                    the same memory, writable for everybody
 =================================  =================================================================
 
-So an array put into a managed list and got out again was copied twice, as memory is copied: into
-the pool by the one who put it, and for the one who got it, by the server. With `onecopy.empty` it
-is not copied at all.
+A client without a default pool takes the server's for it, so that `onecopy.empty` and its kin make
+arrays that the server can see.
+
+So an array that was put into a managed list and got out again was copied twice: into the pool by
+the one who put it, and by the server for the one who got it. With `onecopy.empty` it is not copied
+at all. What is on its way is kept by the sender until the next message comes in on that connection.
 
 *A server made by `start` ends with the process that started it*, however that ends; the standard
 library's stays for ever. What ends it is the end of the process, not of the thread, that called
@@ -537,6 +540,8 @@ def _workers(
     """Make a pool of workers, in the server."""
     from onecopy.multiprocessing.pool import Pool
 
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
     return Pool(processes, _begin_work, (initializer, *initargs), maxtasksperchild)
 
 
