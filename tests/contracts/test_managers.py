@@ -931,6 +931,7 @@ def test_a_server_on_its_own_outlives_whoever_began_it(start):
 
 def test_an_interrupted_call_leaves_the_proxy_usable(manager):
     jobs, main = manager.Queue(), threading.main_thread().ident
+    assert jobs.empty()  # this thread has its connection now
 
     def interrupt():
         children.eventually(lambda: in_recv(main), "it to wait")
