@@ -984,6 +984,21 @@ def test_proxies_go_to_children(start_method):
         assert by_reference(items[1])
 
 
+def test_a_child_made_by_hand_has_a_connection_of_its_own(manager):
+    items = manager.list([numbers()])
+    assert items[0].shape == numbers().shape
+    child = os.fork()
+    if child == 0:
+        try:
+            before = items._tls.connection
+            right = np.array_equal(items[0], numbers()) and items._tls.connection is not before
+            os._exit(0 if right else 1)
+        finally:
+            os._exit(2)
+    assert np.array_equal(items[0], numbers())  # at the same time
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_threads_have_connections_of_their_own(manager):
     items, errors = manager.list([numbers()]), []
 

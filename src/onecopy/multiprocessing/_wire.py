@@ -366,11 +366,16 @@ class ClientConnection(Connection):
         super().__init__(descriptor)
         self.address = address
         self.key = key
+        self._pid = os.getpid()
 
     @property
     def usable(self) -> bool:
-        """Whether a request can be sent: it was not broken off in the middle of the last one."""
-        return not self.closed and not self._waiting
+        """Whether a request can be sent.
+
+        Not when the last one was broken off in the middle, and not in a child made by `os.fork`:
+        the connection is its parent's.
+        """
+        return not self.closed and not self._waiting and self._pid == os.getpid()
 
     def agree(self, ident: str) -> None:
         """Find out whether the server, which is serving this connection, sees a pool that we see.
