@@ -22,6 +22,7 @@ import pytest
 from environment import namespaces
 
 import onecopy as oc
+from onecopy import membership
 from onecopy import multiprocessing as mp
 from onecopy.arrays import lease_of
 from onecopy.multiprocessing import _wire, managers
@@ -531,6 +532,8 @@ def put_and_check(address, key, expected):
         assert back.flags.writeable
         lease = lease_of(back)
         assert ("by reference" if lease is not None else "bytes") == expected, expected
+        if lease is not None:
+            assert oc.default_pool().id == lease.member.id  # it had none of its own
 
 
 def nest(address, key):
@@ -712,6 +715,30 @@ class Bomb:
 
     def __reduce__(self):
         return Path.touch, (self._path,)
+
+
+class StandIn:
+    """Stands for what is not there."""
+
+    def __init__(self, pool, block):
+        self._arguments = pool, block
+
+    def __reduce__(self):
+        return _wire.arrive, self._arguments
+
+
+def test_a_stand_in_for_nothing_is_an_error_and_the_server_goes_on(manager):
+    items, pool = manager.list([1]), membership.handle_of(oc.default_pool().member)
+    for lie, error in (
+        (StandIn(pool, 77), "StaleRef"),
+        (StandIn(pool, -1), "StaleRef"),
+        (StandIn((bytes(16), "/nowhere/at all", False), 77), "PoolNotFound"),
+        (StandIn((b"short", pool[1], False), 77), "PoolNotFound"),
+    ):
+        with pytest.raises(managers.RemoteError, match=error):
+            items.append(lie)
+    assert items[:] == [1]
+    assert oc.default_pool().validate() == []
 
 
 def test_nobody_at_the_address(tmp_path):
@@ -898,6 +925,33 @@ def test_a_server_ends_when_its_starter_is_killed(start_method, tmp_path):
     if brother is not None:
         assert running(brother)
         os.kill(brother, signal.SIGKILL)
+
+
+def test_without_pidfds_a_server_still_notices(tmp_path):
+    script = tmp_path / "starter.py"
+    script.write_text(WITHOUT_PIDFDS)
+    starter = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    try:
+        server = int(starter.stdout.readline())
+    finally:
+        starter.kill()
+        starter.wait()
+        starter.stdout.close()
+    children.eventually(lambda: not running(server), "the server to end")
+
+
+WITHOUT_PIDFDS = """
+import os, signal
+from onecopy import multiprocessing as mp
+
+def refuse(*_):
+    raise PermissionError
+
+os.pidfd_open = refuse
+manager = mp.get_context("fork").Manager()
+print(manager._process.pid, flush=True)
+signal.pause()
+"""
 
 
 def running(pid):
