@@ -28,7 +28,7 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
-from multiprocessing import connection, reduction
+from multiprocessing import connection, reduction, util
 from multiprocessing import context as standard_context
 from multiprocessing import managers as standard
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -259,7 +259,7 @@ class Connection(connection.Connection):
         self._unproved = True
         # A child made by fork has no thread that serves it, and would keep the caller from hearing
         # of this process's death.
-        standard.util.register_after_fork(self, cls.close)  # type: ignore[attr-defined]  # imported there
+        util.register_after_fork(self, cls.close)
         return self
 
     def pool(self) -> Member | None:

@@ -40,7 +40,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from multiprocessing import connection, process
+from multiprocessing import connection, process, util
 from multiprocessing import managers as standard
 from multiprocessing.context import ProcessError
 from multiprocessing.managers import Namespace, RemoteError, Token
@@ -134,7 +134,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
     def accepter(self) -> None:
         """Take connections; in a process that was started for this, watch the starter too."""
         if isinstance(self.listener, _wire.Listener):
-            _also.util.register_after_fork(self.listener, _wire.Listener.close_in_child)
+            util.register_after_fork(self.listener, _wire.Listener.close_in_child)
         if _starter is not None and _starter.pid == os.getpid():
             threading.Thread(target=self._end_with, args=(_starter.signs,), daemon=True).start()
         super().accepter()
