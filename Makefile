@@ -50,6 +50,7 @@ test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash
 	$(if $(ARGS),,$(FAULTS)/crash_test)
 	$(if $(ARGS),,$(FAULTS)/redeliver_test)
 	$(if $(ARGS),,$(FAULTS)/interleave_test)
+	$(if $(ARGS),,$(FAULTS)/shareable_test)
 	$(if $(ARGS),,$(WITH_FAULTS) $(BIN)/python -m pytest $(PARALLEL) tests/crash)
 
 test-all: $(VENV)/.installed-test ## Every test, the slow and the stress ones too
@@ -84,6 +85,7 @@ crash: faults ## The whole crash campaign: every death, deaths of recoverers, pa
 	$(FAULTS)/crash_test nested
 	$(FAULTS)/redeliver_test nested
 	$(FAULTS)/interleave_test full
+	$(FAULTS)/shareable_test
 	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 plant: faults ## Plant known bugs in a copy of the core: the native campaigns must catch each

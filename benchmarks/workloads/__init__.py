@@ -18,6 +18,7 @@ NAMES = (
     "heap",
     "startup",
     "idle",
+    "dropin",
 )
 
 

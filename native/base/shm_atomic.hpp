@@ -97,11 +97,14 @@ inline void copy_out_racy(void* to, const void* shared, std::size_t n) noexcept 
 inline void copy_in_racy(void* shared, const void* from, std::size_t n) noexcept {
     auto* dst = static_cast<std::uint64_t*>(shared);
     auto* src = static_cast<const unsigned char*>(from);
-    for (std::size_t at = 0; at < n; at += 8) {
+    auto put = [&](std::size_t at, std::size_t bytes) noexcept {
         std::uint64_t w = 0;
-        std::memcpy(&w, src + at, n - at < 8 ? n - at : 8);
+        std::memcpy(&w, src + at, bytes);
         __atomic_store_n(dst + at / 8, w, __ATOMIC_RELAXED);
-    }
+    };
+    const std::size_t whole = n / 8 * 8;
+    for (std::size_t at = 0; at < whole; at += 8) put(at, 8);  // of known size: one move each
+    if (whole != n) put(whole, n - whole);
     crash_point();
 }
 

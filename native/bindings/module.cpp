@@ -8,7 +8,9 @@
 
 #include "base/crash_point.hpp"
 #include "bindings/codec.hpp"
+#include "bindings/guarded.hpp"
 #include "bindings/member.hpp"
+#include "bindings/segments.hpp"
 #include "bindings/sync.hpp"
 #include "recovery/recovery.hpp"
 
@@ -110,6 +112,10 @@ static void bind(nb::module_& m) {
     bind_event(m);
     bind_condition(m);
     bind_barrier(m);
+    bind_fill(m);
+    if (!init_guarded(m.ptr())) throw nb::python_error();
+    bind_segments(m);
+    bind_shareable(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);

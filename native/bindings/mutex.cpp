@@ -1,5 +1,7 @@
 #include "bindings/mutex.hpp"
 
+#include "bindings/methods.hpp"
+
 namespace onecopy::py {
 
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept {
@@ -57,11 +59,45 @@ PyObject* release(MutexObject& o) noexcept {
     return nullptr;
 }
 
+// ---- the four methods that programs call all the time: plain C functions, because the general way
+// into a nanobind function costs as much as the lock does
+
+PyObject* acquire_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
+                         PyObject* names) noexcept {
+    PyObject* given[2] = {Py_True, Py_None};
+    if (!arguments("acquire", {"block", "timeout"}, args, count, names, given)) return nullptr;
+    std::int64_t deadline = Patience::kForever;
+    if (!lock_deadline(given[0], given[1], deadline)) return nullptr;
+    return acquire(self, deadline);
+}
+PyObject* release_method(PyObject* self, PyObject*) noexcept {
+    MutexObject* o = ready<MutexObject>(self);
+    return o == nullptr ? nullptr : release(*o);
+}
+PyObject* enter_method(PyObject* self, PyObject*) noexcept {
+    return acquire(self, Patience::kForever);
+}
+PyObject* exit_method(PyObject* self, PyObject* const*, Py_ssize_t count) noexcept {
+    if (count == 3) return release_method(self, nullptr);
+    PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, not %zd", count);
+    return nullptr;
+}
+
+PyMethodDef methods[] = {
+    {"acquire", as_method(acquire_method), METH_FASTCALL | METH_KEYWORDS,
+     "acquire($self, /, block=True, timeout=None)\n--\n\nTake the lock; False: not in time."},
+    {"release", as_method(release_method), METH_NOARGS, "release($self, /)\n--\n\nGive it back."},
+    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", as_method(exit_method), METH_FASTCALL,
+     "__exit__($self, kind, error, traceback, /)\n--\n\n"},
+};
+PyObject* own_acquire = nullptr;
+PyObject* own_release = nullptr;
+
 }  // namespace
 
 void bind_mutex(nb::module_& m) {
     channel_kinds().push_back(&channel_of<MutexObject>);
-    const auto block = nb::arg("block").none();
     nb::class_<MutexObject> type(m, "LockBase", nb::is_weak_referenceable(),
                                  nb::type_slots(collectable<MutexObject>()),
                                  "A lock in a pool; see `onecopy.Lock`.");
@@ -78,34 +114,6 @@ void bind_mutex(nb::module_& m) {
             nb::arg("hold").none(), nb::arg("member"), nb::arg("recursive"), nb::arg("on_death"),
             nb::sig("def __init__(self, hold: Hold | None, member: Member, recursive: bool, "
                     "on_death: collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
-        .def(
-            "acquire",
-            [](nb::handle_t<MutexObject> self, nb::handle wait, nb::handle timeout) noexcept {
-                std::int64_t deadline;
-                return result(lock_deadline(wait.ptr(), timeout.ptr(), deadline)
-                                  ? acquire(self.ptr(), deadline)
-                                  : nullptr);
-            },
-            block = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
-            "Take the lock; False: not in time.")
-        .def(
-            "release", [](MutexObject& o) noexcept { return result(release(o)); },
-            nb::sig("def release(self) -> None"), "Give it back.")
-        .def(
-            "__enter__",
-            [](nb::handle_t<MutexObject> self) noexcept {
-                return result(acquire(self.ptr(), Patience::kForever));
-            },
-            nb::sig("def __enter__(self) -> bool"))
-        .def(
-            "__exit__",
-            [](MutexObject& o, nb::handle, nb::handle, nb::handle) noexcept {
-                return result(release(o));
-            },
-            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
-            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
-                    "None, traceback: types.TracebackType | None) -> None"))
         .def(
             "locked",
             [](MutexObject& o) noexcept {
@@ -127,6 +135,31 @@ void bind_mutex(nb::module_& m) {
             nb::sig("def _owner_info(self) -> tuple[int, bool, float] | None"),
             "Who has it: pid, whether it lives, seconds since it took it.");
     bind_channel<MutexObject>(type, kWhat);
+    for (PyMethodDef& method : methods)
+        add_method(type, method);
+    own_acquire = nb::getattr(type, "acquire").release().ptr();  // kept for ever, as the type is
+    own_release = nb::getattr(type, "release").release().ptr();
+}
+
+MutexObject* plain_mutex(PyObject* lock) noexcept {
+    if (!nb::isinstance<MutexObject>(lock) || !nb::inst_ready(lock)) return nullptr;
+    auto* type = reinterpret_cast<PyObject*>(Py_TYPE(lock));
+    auto is_own = [type](const char* name, PyObject* own) noexcept {
+        PyObject* found = PyObject_GetAttrString(type, name);
+        if (found == nullptr) PyErr_Clear();
+        Py_XDECREF(found);
+        return found == own;
+    };
+    return is_own("acquire", own_acquire) && is_own("release", own_release)
+               ? nb::inst_ptr<MutexObject>(lock)
+               : nullptr;
+}
+
+PyObject* acquire_mutex(PyObject* lock) noexcept {
+    return acquire(lock, Patience::kForever);
+}
+PyObject* release_mutex(MutexObject& lock) noexcept {
+    return release(lock);
 }
 
 }  // namespace onecopy::py

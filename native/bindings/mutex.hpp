@@ -12,4 +12,12 @@ struct MutexObject : SyncObject<Mutex> {
     bool unrepaired = false;
 };
 
+// The lock behind a Python object whose `acquire` and `release` are LockBase's own (a class derived
+// from it may have others), so that the two functions below do what calling them would. nullptr
+// without an exception: it is not one of those.
+MutexObject* plain_mutex(PyObject* lock) noexcept;
+// Waits for ever. True, or an exception; with OwnerDied it is held.
+PyObject* acquire_mutex(PyObject* lock) noexcept;
+PyObject* release_mutex(MutexObject& lock) noexcept;
+
 }  // namespace onecopy::py

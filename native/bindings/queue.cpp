@@ -258,14 +258,14 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
 
 // ---- the rest -----------------------------------------------------------------------------------
 
-// Waits until `get` would not: True; False: not in time.
+// Waits until `get` would not: True; False: not in time, or stopped.
 PyObject* wait_ready(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Status s;
     {
         GilPatience p(deadline);
-        s = q.queue.wait_ready(p);
+        s = q.queue.wait_ready(q.stopped, p);
     }
     if (s == Status::ok) return Py_NewRef(Py_True);
     if (s == Status::timed_out || s == Status::would_block) return Py_NewRef(Py_False);
@@ -390,6 +390,13 @@ void bind_queue(nb::module_& m) {
             nb::arg("timeout") = nb::none(),
             nb::sig("def _wait_ready(self, timeout: float | None = None) -> bool"),
             "Wait until there is something to take, or the queue was shut down, and take nothing.")
+        .def(
+            "_stop_waiting",
+            [](QueueObject& q) noexcept {
+                q.stopped.store(true, std::memory_order_release);
+                if (!q.detached) q.queue.wake_waiters();
+            },
+            "Let threads that are in _wait_ready of this object return False, now and later.")
         .def_prop_rw(
             "_gives_alone", [](QueueObject& q) noexcept { return q.gives_alone; },
             [](QueueObject& q, bool yes) noexcept { q.gives_alone = yes; },

@@ -6,7 +6,10 @@
 namespace onecopy::py {
 
 struct QueueObject : Channel {
+    QueueObject() = default;
+    QueueObject(QueueObject&& other) noexcept : Channel(std::move(other)), queue(std::move(other.queue)) {}
     Queue queue;
+    std::atomic<bool> stopped{false};  // nobody shall wait in wait_ready any more
     bool gives_alone = false;  // what was copied for a message belongs to who takes it: see take_alone
 };
 

@@ -25,7 +25,7 @@ using u64 = std::uint64_t;
 using Handle = u64;  // generation:32 | index:32; 0 is null (generations start at 1)
 
 constexpr u64 kMagic = 0x31'79'70'6f'63'65'6e'6fULL;  // "onecopy1", little endian
-constexpr u32 kVersion = 2;
+constexpr u32 kVersion = 3;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;
@@ -133,9 +133,9 @@ static_assert(sizeof(Row) == 256);
 // ---- directory ---------------------------------------------------------------------------------------------------------
 enum class NameKind : u8 {
     object = 1, queue = 2, stream = 3, frames = 4, array = 5, lock = 6, rlock = 7, rwlock = 8, semaphore = 9, bounded_semaphore = 10,
-    event = 11, condition = 12, barrier = 13,
+    event = 11, condition = 12, barrier = 13, value = 14, value_lock = 15,
 };
-constexpr u32 kNameKinds = 13;
+constexpr u32 kNameKinds = 17;
 
 struct NameEntry {
     shm_atomic<u64> value;    // reference cell; null: the entry is free

@@ -20,7 +20,9 @@ namespace {
 // there when somebody else takes the word over.
 u64 this_thread(const Member& m) noexcept {
     static std::atomic<u32> numbers{0};
-    static thread_local const u32 number = numbers.fetch_add(1, std::memory_order_relaxed) + 1;
+    // Zero until the first use: a variable with a constructor would be asked for it at every use.
+    static thread_local u32 number;
+    if (number == 0) [[unlikely]] number = numbers.fetch_add(1, std::memory_order_relaxed) + 1;
     return u64{m.tag()} << 32 | number;
 }
 constexpr u32 kDeepest = 0x7fffffff;
@@ -62,6 +64,12 @@ bool Mutex::mine() const noexcept {
 
 Status Mutex::acquire(Patience& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
+    if (recursive_ && mine()) {  // asked first: two loads cost less than an exchange that fails
+        const u32 depth = b_->depth.load_relaxed();
+        if (depth >= kDeepest) return Status::too_large;
+        b_->depth.store_relaxed(depth + 1);
+        return Status::ok;
+    }
     if (try_lock(b_->word, *m_)) [[likely]] {
         note_owner();
         return Status::ok;
@@ -70,12 +78,6 @@ Status Mutex::acquire(Patience& p) noexcept {
 }
 
 [[gnu::noinline]] Status Mutex::acquire_slow(Patience& p) noexcept {
-    if (recursive_ && mine()) {
-        const u32 depth = b_->depth.load_relaxed();
-        if (depth >= kDeepest) return Status::too_large;
-        b_->depth.store_relaxed(depth + 1);
-        return Status::ok;
-    }
     const Status s = p.may_wait() ? lock_slow(b_->word, *m_, p) : lock_at_once(b_->word, *m_);
     if (!good(s)) return s;
     if (s == Status::owner_died) died_ = b_->pid.load_relaxed();

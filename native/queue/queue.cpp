@@ -335,19 +335,27 @@ Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Queue::wait_ready(Patience& p) noexcept {
+Status Queue::wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept {
     auto ready = [&] {
         const u64 tail = b_->tail.load();
         if (tail != b_->head.load() || b_->closed.load() != 0) return true;
         return redelivers_ && size_with_returned() != 0;  // looks for dead takers too
     };
-    return wait_for(
+    // [queue.stop]: seen by whoever wake_waiters wakes, or before it sleeps
+    bool stopped = false;
+    const Status s = wait_for(
         b_->not_empty, p,
         [&] {
             if (Status s = usable(); s != Status::ok) return s;
-            return ready() ? Status::ok : Status::would_block;
+            stopped = stop.load(std::memory_order_acquire);
+            return stopped || ready() ? Status::ok : Status::would_block;
         },
-        [&] { return ready() || usable() != Status::ok; }, [] {});
+        [&] { return stop.load(std::memory_order_acquire) || ready() || usable() != Status::ok; }, [] {});
+    return s == Status::ok && stopped ? Status::would_block : s;
+}
+
+void Queue::wake_waiters() noexcept {
+    if (usable() == Status::ok) notify_all(b_->not_empty);  // [queue.stop]
 }
 
 // ---- counts, tasks, the end ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 // A queue made with kQueueRedelivers keeps what was taken until it is finished, and gives it out again if its taker dies: redeliver.cpp,
 // docs/design/0003-redelivery.md. Its ring is the same; room begins at `floor` and not at `head`.
 #pragma once
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -52,7 +53,9 @@ class Queue {
     Status task_done(Patience& p) noexcept;
     // Of the message at that position. Redelivering: bad_argument if this process does not have it (any more). Otherwise as the above.
     Status task_done(u64 position, Patience& p) noexcept;
-    Status wait_ready(Patience& p) noexcept;     // until `get` has something to say: a message, or that there will be none
+    // Until `get` has something to say: a message, or that there will be none. would_block: `stop` was set, and wake_waiters called.
+    Status wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept;
+    void wake_waiters() noexcept;  // to look again
     Status join(Patience& p) noexcept;           // until everything put is done
     u64 unfinished() noexcept;
     Status shut_down(bool immediate, Patience& p) noexcept;

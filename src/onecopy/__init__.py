@@ -36,6 +36,7 @@ from onecopy.locks import (
 from onecopy.pool import Pool, PoolStats
 from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
+from onecopy.values import Value
 
 __all__ = [
     "Barrier",
@@ -66,6 +67,7 @@ __all__ = [
     "Stream",
     "Subscription",
     "Untrusted",
+    "Value",
     "array",
     "default_pool",
     "empty",

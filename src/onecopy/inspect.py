@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from onecopy import membership, orphans, paths
+from onecopy import membership, orphans, paths, segments
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind
 from onecopy.pool import Pool, PoolStats
@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 
     from onecopy._native import Member
     from onecopy.orphans import State
+    from onecopy.segments import SegmentInfo
 
-__all__ = ["Holder", "PoolInfo", "PoolView", "gc", "holders", "inspect_pool", "list_pools"]
+__all__ = [
+    "Holder",
+    "PoolInfo",
+    "PoolView",
+    "gc",
+    "gc_segments",
+    "holders",
+    "inspect_pool",
+    "list_pools",
+    "list_segments",
+]
 
 
 class PoolInfo(NamedTuple):
@@ -217,6 +228,34 @@ def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]
         for filename, state in orphans.sweep(directory, remove=not dry_run)
         if state in {"removed", "orphan"}
     ]
+
+
+def list_segments() -> list[SegmentInfo]:
+    """List the shared memory segments of this user that were made by onecopy.
+
+    Returns
+    -------
+    list of SegmentInfo
+        Sorted by name.
+    """
+    return segments.sweep(remove=False)
+
+
+def gc_segments(*, dry_run: bool = False) -> list[SegmentInfo]:
+    """Remove shared memory segments whose users are all dead.
+
+    Parameters
+    ----------
+    dry_run : bool, optional
+        Whether to leave them, and only tell.
+
+    Returns
+    -------
+    list of SegmentInfo
+        Those that were removed ("removed"), or would be ("orphan").
+    """
+    found = segments.sweep(remove=not dry_run)
+    return [info for info in found if info.state in {"removed", "orphan"}]
 
 
 def _holders(member: Member, visiting: bool) -> list[Holder]:

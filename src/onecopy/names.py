@@ -42,6 +42,8 @@ class Kind(IntEnum):
     EVENT = 11
     CONDITION = 12
     BARRIER = 13
+    VALUE = 14
+    VALUE_LOCK = 15
 
 
 def checked_name(name: object) -> str:

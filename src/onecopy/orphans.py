@@ -30,6 +30,9 @@ def prepare(directory: str) -> None:
     """
     _native.check_directory(directory, True)
     sweep(directory, remove=True)
+    from onecopy import segments
+
+    segments.sweep_now_and_then()
 
 
 def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:

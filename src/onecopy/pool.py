@@ -16,6 +16,7 @@ from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
 from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
+from onecopy.values import open_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -554,6 +555,45 @@ class Pool(LockFactory, MutableMapping[str, Any]):
             return existing
 
         return open_or_create(member, Kind.ARRAY, name, make, store=member.put)
+
+    def value(
+        self,
+        typecode_or_type: Any = None,
+        *args: Any,
+        name: str | None = None,
+        lock: Any = True,
+    ) -> Any:
+        """Make a number, or another object of ctypes, or open one by its name.
+
+        Parameters
+        ----------
+        typecode_or_type : str or type
+            A type code (``"i"``, ``"d"``, …), or any type of ctypes: a structure, an array. May be
+            left out to open one by its name.
+        *args
+            For its constructor. Default: zero. What exists keeps what it has.
+        name : str, optional
+            The first call with a name makes the value, and its lock; later ones open them.
+        lock : bool or lock, optional
+            True: a recursive lock, for all who have the value; False: none, and the bare object of
+            ctypes is given; else the lock to use.
+
+        Returns
+        -------
+        Synchronized or another SynchronizedBase, or ctypes object
+            As from `onecopy.Value`.
+
+        Raises
+        ------
+        OneCopyError
+            The value of that name has another type; or there is none, and no type.
+        PoolFull
+            No room.
+        TypeError, ValueError
+            There is no such type, it refuses the arguments, or, with a name, numpy has no dtype
+            like it.
+        """
+        return open_value(self, typecode_or_type, args, name, lock)
 
     # ------------------------------------------------------------------------------------- channels
 

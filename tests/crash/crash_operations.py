@@ -273,6 +273,8 @@ OPERATIONS = [
         ("Pool.shared_array",),
         lambda w: w.pool.shared_array(1000, name="grid"),
     ),
+    Operation("value", ("Pool.value",), lambda w: w.pool.value("d", 1.5)),
+    Operation("value, named", ("Pool.value",), lambda w: w.pool.value("d", 1.5, name="level")),
     Operation("Ref.get", ("Ref.get",), lambda w: w.ref.get(), ref),
     Operation("Ref.release", ("Ref.release",), lambda w: w.mine.release(), ready=second_ref),
     Operation(

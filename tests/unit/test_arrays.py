@@ -313,3 +313,53 @@ def test_processes_write_into_one_shared_array(pool, method, start):
     write_part(shared, 0)
     assert child.wait() == 0
     assert shared.sum(axis=1).tolist() == [1000, 2000]
+
+
+WRITTEN = [
+    ("?", True, False),
+    *((code, 1, 2) for code in (*"bBhHiIlLqQefdg", ">i4", "<u2", ">f8")),
+    *((code, 1 + 2j, 3 - 4j) for code in "FDG"),
+    ("M8[ns]", np.datetime64("2024-02-29"), np.datetime64("NaT")),
+    ("m8[us]", np.timedelta64(5, "us"), np.timedelta64(-5, "us")),
+    ("S5", b"abc", b"vwxyz"),
+    ("U3", "\N{EURO SIGN}", "xyz"),
+    ("V6", b"abcdef", b"uvwxyz"),
+    ([("a", "i4"), ("b", "f8", (2,))], (1, (2.0, 3.0)), (4, (5.0, 6.0))),
+    (np.dtype({"names": ["a"], "formats": ["u1"], "offsets": [3], "itemsize": 8}), (1,), (2,)),
+    (np.dtype(("i4", (2, 3))), 7, 8),
+]
+
+
+def elements(array):
+    """Give what is in it; not the bytes between, which are anything."""
+    return repr(array.view(np.ndarray).tolist())
+
+
+def test_shared_arrays_of_each_dtype_are_written_by_all(pool, method, start):
+    shared = [pool.shared_array(4, dtype, str(n)) for n, (dtype, *_) in enumerate(WRITTEN)]
+    for array, (dtype, before, _) in zip(shared, WRITTEN, strict=True):
+        expected = np.zeros(4, dtype)
+        assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
+        assert elements(array) == elements(expected)
+        array[1] = before
+    assert start(method, write_each, shared).wait() == 0
+    for n, (array, (dtype, before, after)) in enumerate(zip(shared, WRITTEN, strict=True)):
+        expected = np.zeros(4, dtype)
+        expected[1], expected[2] = before, after
+        assert elements(array) == elements(expected)
+        assert elements(pool.shared_array(name=str(n))) == elements(expected)
+
+
+def write_each(shared):
+    for array, (dtype, before, after) in zip(shared, WRITTEN, strict=True):
+        expected = np.zeros(4, dtype)
+        expected[1] = before
+        assert array.dtype == expected.dtype
+        assert elements(array) == elements(expected)
+        array[2] = after
+
+
+def test_a_shared_array_of_objects_is_refused(pool):
+    for dtype in (object, [("a", "O")]):
+        with pytest.raises(TypeError, match="Python objects"):
+            pool.shared_array(4, dtype)

@@ -46,6 +46,7 @@ def test_a_pool_is_looked_into(pool):
     pool.lock("gpu")
     pool.rwlock("table")
     pool.barrier("start", 2)
+    pool.value("d", name="level")
     view = inspect.inspect_pool(pool.name)
     assert view.names == {
         "object": ["calibration"],
@@ -61,6 +62,8 @@ def test_a_pool_is_looked_into(pool):
         "event": [],
         "condition": [],
         "barrier": ["start"],
+        "value": ["level"],
+        "value_lock": ["level"],
     }
     assert view.problems == []
     assert (view.id, view.path) == (pool.id.hex(), pool.member.path)

@@ -39,6 +39,7 @@ FACE = {
     "Stream",
     "Subscription",
     "Untrusted",
+    "Value",
     "array",
     "default_pool",
     "empty",

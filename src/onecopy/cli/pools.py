@@ -28,17 +28,22 @@ PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool's name, or
 
 
 def ls(as_json: Json = False) -> None:
-    """List the pools of this user."""
+    """List the pools and shared memory segments of this user."""
     found = inspect.list_pools()
+    segments = inspect.list_segments()
     if as_json:
-        _print_json([_plain(info) for info in found])
+        _print_json(
+            [{"kind": "pool"} | _plain(info) for info in found]
+            + [{"kind": "segment"} | _plain(info) for info in segments]
+        )
         return
-    if not found:
+    if not found and not segments:
         typer.echo(f"No pools in {paths.pool_directory()}")
         return
     rows = [
         (
             info.name,
+            "pool",
             info.state.replace("_", " "),
             _size(info.stats.used) if info.stats else "-",
             _size(info.stats.size) if info.stats else "-",
@@ -49,7 +54,11 @@ def ls(as_json: Json = False) -> None:
         )
         for info in found
     ]
-    _table(("pool", "state", "used", "size", "blocks", "processes", ""), rows)
+    rows += [
+        (info.name, "segment", info.state.replace("_", " "), "-", _size(info.size), "-", "-", "")
+        for info in segments
+    ]
+    _table(("name", "kind", "state", "used", "size", "blocks", "processes", ""), rows)
 
 
 def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
@@ -88,10 +97,11 @@ def holders(pool: PoolName, as_json: Json = False) -> None:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
 ) -> None:
-    """Remove pools whose processes are all dead. A pool that somebody uses is never removed."""
-    removed = inspect.gc(dry_run=dry_run)
-    for info in removed:
-        typer.echo(f"{'would remove' if dry_run else 'removed'} {info.path}")
+    """Remove pools and segments whose processes are all dead, and none that somebody uses."""
+    removed = [info.path for info in inspect.gc(dry_run=dry_run)]
+    removed += [info.path for info in inspect.gc_segments(dry_run=dry_run)]
+    for path in removed:
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
     if not removed:
         typer.echo("Nothing to remove.")
 

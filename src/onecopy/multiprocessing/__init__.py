@@ -9,6 +9,9 @@ and survive the death of any process that uses them. Processes, pipes, and what 
 sharing are the standard library's own objects; the start method is one setting for both.
 """
 
+import importlib
+from typing import Any
+
 from onecopy.multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
@@ -90,3 +93,40 @@ reducer = default_context.reducer
 set_executable = default_context.set_executable
 set_forkserver_preload = default_context.set_forkserver_preload
 set_start_method = default_context.set_start_method
+
+_MODULES = frozenset(
+    {
+        "connection",
+        "context",
+        "dummy",
+        "forkserver",
+        "heap",
+        "managers",
+        "pool",
+        "popen_fork",
+        "popen_forkserver",
+        "popen_spawn_posix",
+        "process",
+        "queues",
+        "reduction",
+        "resource_sharer",
+        "resource_tracker",
+        "shared_memory",
+        "sharedctypes",
+        "spawn",
+        "synchronize",
+        "util",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module of the package when it is first asked for."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the modules too."""
+    return sorted([*globals(), *_MODULES])

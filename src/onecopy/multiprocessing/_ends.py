@@ -7,19 +7,19 @@ waits for the queue and rings an eventfd.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from onecopy import queue as own
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
     from onecopy.queue import Queue
 
 __all__ = ["ReadEnd", "WriteEnd"]
-
-_NAP = 0.25  # seconds after which the thread looks whether the queue is still wanted
 
 
 class WriteEnd:
@@ -99,23 +99,26 @@ class _Bell:
     """An eventfd that is set while a queue has something to take.
 
     The thread rings only while `_silent` is set, and clears it; whoever takes something hushes the
-    bell, and the thread looks again.
+    bell, and the thread looks again. The thread has an object of its own for the queue: it keeps
+    nobody's.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.pid = os.getpid()
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._silent = threading.Event()
-        self._silent.set()
         self._close = weakref.finalize(self, os.close, self.fd)
         self._close.atexit = False
+        self._silent = threading.Event()
+        self._silent.set()
         self._lock = threading.Lock()
+        member = queue.member
+        self.watched = own.Queue._open(member, member.hold(queue.handle), None)
         # Whoever takes something from this object hushes the bell, however he takes it.
         for name in ("get", "get_nowait", "get_many", "get_message"):
             setattr(queue, name, _hushing(getattr(type(queue), name), weakref.ref(queue), self))
         weakref.finalize(queue, self.stop).atexit = False
         threading.Thread(
-            target=_watch, args=(weakref.ref(queue), self), name="onecopy-queue-bell", daemon=True
+            target=_watch, args=(self,), name="onecopy-queue-bell", daemon=True
         ).start()
 
     def ring(self) -> None:
@@ -131,9 +134,13 @@ class _Bell:
             self._silent.set()
 
     def stop(self) -> None:
+        if self.pid != os.getpid():
+            return  # a fork's child: the thread, and the lock, are the parent's
         with self._lock:
             self._close()
             self._silent.set()
+        self.watched._stop_waiting()
+        self.watched.detach()
 
     def wanted(self) -> bool:
         self._silent.wait()
@@ -151,16 +158,9 @@ def _hushing(method: Any, queue: weakref.ref[Queue], bell: _Bell) -> Any:
     return take
 
 
-def _watch(queue: weakref.ref[Queue], bell: _Bell) -> None:
-    """Ring while there is something; end when the queue, or the interest in it, has ended."""
-    while bell.wanted():
-        watched = queue()
-        if watched is None:
-            return
-        try:
-            ready = watched._wait_ready(_NAP)
-        except OneCopyError:
-            return  # closed
-        if ready:
-            bell.ring()
-        del watched
+def _watch(bell: _Bell) -> None:
+    """Ring while there is something, until nobody wants to hear it any more."""
+    with contextlib.suppress(OneCopyError):  # the pool is gone
+        while bell.wanted():
+            if bell.watched._wait_ready():
+                bell.ring()

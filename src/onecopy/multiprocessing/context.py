@@ -60,19 +60,19 @@ class SharingContext(standard.BaseContext):
 
     # ------------------------------------------------------------------------------------- channels
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0) -> queues.Queue:  # type: ignore[override]  # ours
         """Make a queue; see `onecopy.multiprocessing.queues.Queue`."""
         from onecopy.multiprocessing.queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:  # type: ignore[override]  # ours
         """Make a queue with ``task_done`` and ``join``."""
         from onecopy.multiprocessing.queues import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
+    def SimpleQueue(self) -> queues.SimpleQueue:  # type: ignore[override]  # ours
         """Make a queue without bound or time-outs."""
         from onecopy.multiprocessing.queues import SimpleQueue
 
@@ -80,43 +80,43 @@ class SharingContext(standard.BaseContext):
 
     # ---------------------------------------------------------------------------------------- locks
 
-    def Lock(self) -> synchronize.Lock:
+    def Lock(self) -> synchronize.Lock:  # type: ignore[override]  # ours
         """Make a lock; see `onecopy.Lock`."""
         from onecopy.multiprocessing.synchronize import Lock
 
         return Lock(ctx=self.get_context())
 
-    def RLock(self) -> synchronize.RLock:
+    def RLock(self) -> synchronize.RLock:  # type: ignore[override]  # ours
         """Make a recursive lock; see `onecopy.RLock`."""
         from onecopy.multiprocessing.synchronize import RLock
 
         return RLock(ctx=self.get_context())
 
-    def Condition(self, lock: Any = None) -> synchronize.Condition:
+    def Condition(self, lock: Any = None) -> synchronize.Condition:  # type: ignore[override]  # ours
         """Make a condition variable; see `onecopy.Condition`."""
         from onecopy.multiprocessing.synchronize import Condition
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:  # type: ignore[override]  # ours
         """Make a semaphore; see `onecopy.Semaphore`."""
         from onecopy.multiprocessing.synchronize import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:  # type: ignore[override]  # ours
         """Make a bounded semaphore; see `onecopy.BoundedSemaphore`."""
         from onecopy.multiprocessing.synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
-    def Event(self) -> synchronize.Event:
+    def Event(self) -> synchronize.Event:  # type: ignore[override]  # ours
         """Make an event; see `onecopy.Event`."""
         from onecopy.multiprocessing.synchronize import Event
 
         return Event(ctx=self.get_context())
 
-    def Barrier(
+    def Barrier(  # type: ignore[override]  # ours
         self,
         parties: int,
         action: Callable[[], object] | None = None,

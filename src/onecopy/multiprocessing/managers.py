@@ -47,6 +47,7 @@ from multiprocessing.managers import Namespace, RemoteError, Token
 from typing import TYPE_CHECKING, Any
 
 from onecopy.multiprocessing import _wire
+from onecopy.multiprocessing._segments_manager import SharedMemoryManager
 from onecopy.multiprocessing._wire import ServerEnded
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ __all__ = [
     "RemoteError",
     "Server",
     "ServerEnded",
-    "SharedMemoryManager",  # noqa: F822 - found by __getattr__
+    "SharedMemoryManager",
     "SyncManager",
     "Token",
     "Value",
@@ -72,6 +73,7 @@ _also: Any = standard
 Array = _also.Array
 ProcessLocalSet = _also.ProcessLocalSet
 RebuildProxy = _also.RebuildProxy
+SharedMemoryServer = _also.SharedMemoryServer  # `SharedMemoryManager` needs none
 State = _also.State
 Value = _also.Value
 all_methods = _also.all_methods
@@ -79,21 +81,6 @@ convert_to_error = _also.convert_to_error
 dispatch = _also.dispatch
 listener_client = _also.listener_client
 public_methods = _also.public_methods
-
-
-def __getattr__(name: str) -> Any:
-    """Find what is loaded when it is first used."""
-    if name not in {"SharedMemoryManager", "SharedMemoryServer"}:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    where = "onecopy.multiprocessing._segments_manager"
-    try:
-        return getattr(import_module(where), name)
-    except ModuleNotFoundError as error:
-        if error.name != where:
-            raise
-        return getattr(standard, name)
 
 
 def _serializer(name: str) -> str:

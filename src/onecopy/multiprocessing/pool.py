@@ -11,7 +11,7 @@ import os
 import threading
 from contextlib import suppress
 from multiprocessing import pool as standard
-from multiprocessing.pool import MaybeEncodingError, ThreadPool
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 from onecopy.multiprocessing.context import ProcessError, default_context
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from onecopy.queue import Message
 
-__all__ = ["MaybeEncodingError", "Pool", "ThreadPool", "WorkerDied"]
+__all__ = ["Pool", "ThreadPool", "WorkerDied"]
 
 _AHEAD_PER_WORKER = 16  # tasks that are handed out before their results are there
 _AHEAD_AT_LEAST = 128
@@ -69,6 +69,7 @@ class Pool(standard.Pool):
 
     _inqueue: _Tasks
     _outqueue: _Results
+    _change_notifier: _Notifier
 
     def __init__(
         self,
@@ -99,6 +100,19 @@ class Pool(standard.Pool):
     def _help_stuff_finish(inqueue: _Tasks, task_handler: threading.Thread, size: int) -> None:
         """Empty the task queue, so that the thread that fills it comes to its end."""
         inqueue.drain_until_ended(task_handler)
+
+    def join(self) -> None:
+        """Wait for the workers, after `close` or `terminate`; let go of the queues.
+
+        Raises
+        ------
+        ValueError
+            The pool is still running.
+        """
+        super().join()
+        self._inqueue.close()
+        self._outqueue.close()
+        self._change_notifier.close()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -309,7 +323,7 @@ class _Notifier:
 
     def put(self, _: None) -> None:
         """Wake whoever waits."""
-        with suppress(BlockingIOError):  # full of wake-ups
+        with suppress(OSError):  # full of wake-ups, or closed
             os.write(self._write_fd, b"\0")
 
     def empty(self) -> bool:
@@ -334,6 +348,11 @@ class _Notifier:
     def __del__(self) -> None:
         if self._reader >= 0:
             self.close()
+
+
+def __getattr__(name: str) -> Any:
+    """Give what else the standard library's module has: its result classes and states."""
+    return getattr(standard, name)
 
 
 def _name_of(function: Any) -> str:

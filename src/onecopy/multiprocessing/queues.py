@@ -62,9 +62,9 @@ class Queue(own.Queue):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # A hook that people override: it is for objects that cannot be pickled. Only they pay for it.
+        # A hook that people override, for objects that cannot be pickled. Only they pay for it.
         if "_on_queue_feeder_error" in vars(cls):
-            cls.put = _put_and_report  # type: ignore[method-assign]
+            cls.put = _put_and_report  # type: ignore[assignment, method-assign]
 
     @staticmethod
     def _on_queue_feeder_error(error: Exception, obj: Any) -> None:
@@ -78,9 +78,8 @@ class Queue(own.Queue):
 
     def close(self) -> None:
         """Let go of the queue in this process; closing twice does nothing."""
-        for end in (self._read_end, self._write_end):
-            if end is not None:
-                end.close()
+        self._reader.close()
+        self._writer.close()
         super().close()
 
     @property

@@ -30,11 +30,26 @@ class RLock(locks.RLock):
         super().__init__()
 
 
+class _Asked:
+    """A semaphore as the standard library's queues look at it: those of concurrent.futures do."""
+
+    def __init__(self, semaphore: locks.Semaphore) -> None:
+        self._semaphore = semaphore
+
+    def _get_value(self) -> int:
+        return self._semaphore.get_value()
+
+    def _is_zero(self) -> bool:
+        return self._semaphore.get_value() == 0
+
+
 class Semaphore(locks.Semaphore):
     """`onecopy.Semaphore`. `ctx` is accepted and not needed."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
+
+    _semlock = property(_Asked)
 
 
 class BoundedSemaphore(locks.BoundedSemaphore):
@@ -42,6 +57,8 @@ class BoundedSemaphore(locks.BoundedSemaphore):
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
+
+    _semlock = property(_Asked)
 
 
 class Condition(locks.Condition):
@@ -56,6 +73,10 @@ class Event(locks.Event):
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__()
+
+    def __repr__(self) -> str:
+        state = "set" if self.is_set() else "unset"
+        return f"<{type(self).__qualname__} at {id(self):#x} {state}>"
 
 
 class Barrier(locks.Barrier):

@@ -1,0 +1,141 @@
+"""A drop-in for `multiprocessing.sharedctypes`: objects of ctypes in the default pool.
+
+The functions and classes of the standard library, with its arguments and errors. What differs is
+better: everything is pickled by reference at any time, not only while a process is being started;
+a lock whose owner died is taken over; and memory is freed when nobody has it any more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onecopy.default import default_pool
+from onecopy.values import (
+    Synchronized,
+    SynchronizedArray,
+    SynchronizedBase,
+    SynchronizedString,
+    copy,
+    raw_array,
+    raw_value,
+    synchronized,
+    typecode_to_type,
+    with_lock,
+)
+
+__all__ = [
+    "Array",
+    "RawArray",
+    "RawValue",
+    "Synchronized",
+    "SynchronizedArray",
+    "SynchronizedBase",
+    "SynchronizedString",
+    "Value",
+    "copy",
+    "synchronized",
+    "typecode_to_type",
+]
+
+
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:
+    """Make an object of ctypes, without a lock.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        A type code, or any type of ctypes.
+    *args
+        For its constructor; what they do not set is zero.
+
+    Returns
+    -------
+    ctypes object
+
+    Raises
+    ------
+    TypeError, OverflowError
+        As the constructor.
+    PoolFull
+        No room.
+    """
+    return raw_value(default_pool().member, typecode_or_type, *args)
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
+    """Make an array of ctypes, without a lock.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        Of the items.
+    size_or_initializer : int or sequence
+        The length, for zeros; or the items: a list, a buffer, or anything with a length.
+
+    Returns
+    -------
+    ctypes array
+        ``np.asarray`` of it is a writable view.
+
+    Raises
+    ------
+    ValueError
+        The length is negative.
+    TypeError, OverflowError
+        As the constructor of an array.
+    PoolFull
+        No room.
+    """
+    return raw_array(default_pool().member, typecode_or_type, size_or_initializer)
+
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
+    """Make an object of ctypes, with a lock.
+
+    Parameters
+    ----------
+    typecode_or_type, *args
+        As for `RawValue`.
+    lock : bool, None or lock, optional
+        True or None: a new recursive lock; False: none, and the object itself is given.
+    ctx : context, optional
+        Where a new lock is from. Default: an `onecopy.RLock`.
+
+    Returns
+    -------
+    SynchronizedBase or ctypes object
+
+    Raises
+    ------
+    AttributeError
+        The lock has no ``acquire``.
+    TypeError, OverflowError, PoolFull
+        As `RawValue`.
+    """
+    return with_lock(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+def Array(
+    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
+) -> Any:
+    """Make an array of ctypes, with a lock.
+
+    Parameters
+    ----------
+    typecode_or_type, size_or_initializer
+        As for `RawArray`.
+    lock, ctx
+        As for `Value`.
+
+    Returns
+    -------
+    SynchronizedArray, SynchronizedString or ctypes array
+
+    Raises
+    ------
+    AttributeError
+        The lock has no ``acquire``.
+    ValueError, TypeError, OverflowError, PoolFull
+        As `RawArray`.
+    """
+    return with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)

@@ -1,0 +1,657 @@
+"""Shared memory segments as files of /dev/shm: who has them, and what happens when nobody does.
+
+A segment is a file ``/dev/shm/NAME`` of exactly the bytes that were asked for, as POSIX shared
+memory and `multiprocessing.shared_memory` have it. What onecopy knows of it stands beside its
+contents:
+
+* its mode: ``0600`` was made by the standard library or another program and is never removed here;
+  ``01600`` (the sticky bit, which means nothing else for a file) was made by onecopy and goes with
+  its last user; ``01700`` was made by onecopy and stays until somebody unlinks it.
+* an open file description lock on one byte far behind its end, which each holder has shared. The
+  kernel drops it with the holder's last descriptor, so also on ``kill -9``. A forked child has its
+  parent's description, and with it the lock. Memory is mapped through a description of its own, or
+  arrays would hold the lock.
+
+The rules, and why two processes never disagree:
+
+* A file gets its name (`os.link`) when it is whole, marked and locked: nobody ever sees it deserted
+  or half made. A death before that leaves nothing (``O_TMPFILE``), or a hidden file that is swept.
+* Only who has got the *exclusive* lock may remove a name that its last user has left: nobody holds
+  it then, and who comes later cannot take the shared lock before the remover is gone.
+* Who attaches opens, takes the shared lock and then looks whether the file still has its name
+  (``st_nlink``). If not, it was swept between the two, and the search starts over.
+* Who attaches tries the exclusive lock first. If it gets it, all users are dead: the segment is
+  gone, and the name goes too. Otherwise a user lived at that moment; if it leaves before we have
+  the shared lock, it finds either our lock, or we find its exclusive one, and try again.
+* Nobody unlocks: descriptors are closed. An unlock would also unlock the relatives that share it. A
+  holder that leaves opens the file anew and tries the exclusive lock like any sweeper.
+* `Segment.unlink` removes the name only while it is this file's, and holds a second byte
+  exclusively meanwhile. A name that was made anew is never taken for the old one: removers of one
+  file exclude each other, and without a remover the name does not change. (Programs that call
+  ``shm_unlink`` themselves are outside of this.)
+* A fork waits until no thread is in the middle of one of these steps; the descriptor of a file in
+  the making is closed in the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from onecopy.errors import OneCopyError, PoolFull
+from onecopy.sizes import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "DIRECTORY",
+    "Kind",
+    "Segment",
+    "SegmentInfo",
+    "checked_name",
+    "let_go_all",
+    "sweep",
+    "sweep_now_and_then",
+]
+
+DIRECTORY = "/dev/shm"  # noqa: S108 - where glibc, and so everybody else, has shared memory
+Kind: TypeAlias = Literal["onecopy", "multiprocessing"]
+State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "failed"]
+
+_MADE_HERE = stat.S_ISVTX
+_STAYS = stat.S_IXUSR
+_HIDDEN = ".onecopy-segment-"
+
+_HOLD = 1 << 62  # the byte that holders lock; no file is that long
+_UNLINK = _HOLD + 1  # and the one of who takes the name away
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
+
+_CHUNK = 8 << 20  # tmpfs undoes a reservation when a signal comes: small ones are through before
+_PATIENCE = 5.0  # seconds; who comes or goes is through in microseconds
+_SWEEP_EVERY = 1.0  # seconds between two looks at all of /dev/shm
+_POOL_MAGIC = (b"onecopy1", b"onecopy-")  # a pool, and the rendezvous of one in a memfd
+
+# Re-entrant: a finalizer may run in the middle of anything.
+_lock = threading.RLock()
+_unfinished: set[int] = set()  # descriptors of files that have no name yet
+_held: set[Segment] = set()
+_swept_at = float("-inf")
+
+
+class SegmentInfo(NamedTuple):
+    """A segment of this user that was made by onecopy.
+
+    Attributes
+    ----------
+    name : str
+        By which it is attached to.
+    path : str
+        The file.
+    state : str
+        "in_use", "orphan" (nobody has it; the next use removes it), "removed", "persistent" (nobody
+        has it, and it stays until it is unlinked), or "failed" (it could not be looked at).
+    size : int
+        In bytes.
+    """
+
+    name: str
+    path: str
+    state: State
+    size: int
+
+
+# ---- names and errors ----------------------------------------------------------------------------
+
+
+def checked_name(name: object) -> str:
+    """Refuse what cannot name a segment.
+
+    Parameters
+    ----------
+    name : str
+        1 to 255 bytes without a slash; slashes in front are dropped, as in POSIX.
+
+    Returns
+    -------
+    str
+        The file's name in /dev/shm.
+
+    Raises
+    ------
+    TypeError
+        It is no string.
+    ValueError
+        There is a NUL in it.
+    OSError
+        EINVAL or ENAMETOOLONG, as the standard library's.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a segment's name is a string, not {type(name).__name__} {name!r}")
+    short = name.lstrip("/")
+    if "\0" in short:
+        raise ValueError(f"a segment's name has no NUL in it (embedded null byte in {name!r})")
+    if not short or "/" in short or short in {".", ".."}:
+        raise OSError(
+            errno.EINVAL, "a segment's name is a file name: not empty, and without a slash", name
+        )
+    if len(os.fsencode(short)) > 255:
+        raise OSError(
+            errno.ENAMETOOLONG,
+            f"a segment's name has at most 255 bytes, this one {len(os.fsencode(short))}",
+            name,
+        )
+    return short
+
+
+def _missing(name: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        errno.ENOENT,
+        "there is no shared memory of that name, or its last user has gone and taken it along",
+        f"{DIRECTORY}/{name}",
+    )
+
+
+def _directory() -> int:
+    try:
+        return os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"shared memory segments need {DIRECTORY}, which cannot be used here "
+            f"({os.strerror(error.errno or 0)}); mount a tmpfs there, or use a Pool with "
+            "ONECOPY_DIR",
+        ) from None
+
+
+def _full(size: int, name: str | None) -> PoolFull:
+    space = os.statvfs(DIRECTORY)
+    free, whole = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+    return PoolFull(
+        f"no room for {'a segment' if name is None else repr(name)} of {format_size(size)} in "
+        f"{DIRECTORY}: {format_size(free)} of {format_size(whole)} are free. Unlink segments that "
+        "are not needed (`onecopy ls` lists them), or give the machine or container a larger "
+        f"{DIRECTORY} (docker run --shm-size=…)."
+    )
+
+
+# ---- locks ---------------------------------------------------------------------------------------
+
+
+def _lock_byte(fd: int, byte: int, kind: int) -> bool:
+    """Lock a byte for the open file description; False: somebody else's lock is in the way."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0))
+    except BlockingIOError:
+        return False
+    except PermissionError:  # EACCES: the other name for the same
+        return False
+    return True
+
+
+def _open(directory: int, name: str) -> int:
+    # O_NONBLOCK: what is there may be a pipe or a device.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(name, flags, dir_fd=directory)
+
+
+def _is(directory: int, name: str, status: os.stat_result) -> bool:
+    """Tell whether the name is this file's."""
+    try:
+        now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
+
+
+# ---- segments ------------------------------------------------------------------------------------
+
+
+class Segment:
+    """A segment that this process has: a descriptor, and with it the lock that says so.
+
+    Made by `create` and `attach`. It is had until `let_go` or `unlink`, or until the process ends.
+
+    Attributes
+    ----------
+    name : str
+        Its name, without a slash.
+    size : int
+        In bytes.
+    kind : str
+        "onecopy", or "multiprocessing" (or any other program).
+    track : bool
+        Whether it goes with its last user.
+    """
+
+    __slots__ = ("_fd", "_ino", "kind", "name", "size", "track")
+
+    def __init__(self, fd: int, name: str, status: os.stat_result) -> None:
+        self._fd = fd
+        self._ino = status.st_dev, status.st_ino
+        self.name = name
+        self.size = status.st_size
+        made_here = bool(status.st_mode & _MADE_HERE)
+        self.kind: Kind = "onecopy" if made_here else "multiprocessing"
+        self.track = made_here and not status.st_mode & _STAYS
+        _held.add(self)
+
+    def fileno(self) -> int:
+        """Give the descriptor; -1 when it was let go."""
+        return self._fd
+
+    @classmethod
+    def create(
+        cls,
+        names: Iterator[str],
+        size: int,
+        *,
+        track: bool = True,
+        fill: Callable[[int], None] | None = None,
+    ) -> Segment:
+        """Make a segment of zeros; its memory is reserved.
+
+        Parameters
+        ----------
+        names : iterator of str
+            What to call it: the first one that is free.
+        size : int
+            In bytes, at least 1.
+        track : bool
+            Whether it goes with its last user.
+        fill : callable
+            Called with the descriptor before anybody else can find the segment.
+
+        Raises
+        ------
+        FileExistsError
+            Every name is taken.
+        PoolFull
+            /dev/shm has not that much room.
+        OSError
+            /dev/shm is missing, or may not be written.
+        """
+        sweep_now_and_then()
+        directory = _directory()
+        try:
+            for _ in range(16):
+                with _Unfinished(directory) as file:
+                    _reserve(file.fd, size)
+                    os.fchmod(file.fd, 0o600 | _MADE_HERE | (0 if track else _STAYS))
+                    if not file.lock():
+                        continue  # a hidden one, swept under our hands
+                    if fill is not None:
+                        fill(file.fd)
+                    with _lock:
+                        name = file.publish(names)
+                        status = os.fstat(file.fd)
+                        return cls(file.keep(), name, status)
+            raise OSError(errno.EBUSY, "files in the making keep being removed", DIRECTORY)
+        finally:
+            os.close(directory)
+
+    @classmethod
+    def attach(cls, name: str) -> Segment:
+        """Have a segment that exists.
+
+        Parameters
+        ----------
+        name : str
+            As `checked_name` gives it.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none, or all that had it are dead; then it is removed.
+        OneCopyError, PermissionError
+            The name is something else's, or another user's.
+        """
+        sweep_now_and_then()
+        directory = _directory()
+        deadline = time.monotonic() + _PATIENCE
+        try:
+            while True:
+                with _lock:
+                    segment = cls._try_attach(directory, name)
+                if segment is not None:
+                    return segment
+                if time.monotonic() > deadline:  # stopped in the middle of removing it
+                    raise _missing(name)
+                time.sleep(0.0001)
+        finally:
+            os.close(directory)
+
+    @classmethod
+    def _try_attach(cls, directory: int, name: str) -> Segment | None:
+        """None: somebody is coming or going right now."""
+        path = f"{DIRECTORY}/{name}"
+        try:
+            fd = _open(directory, name)
+        except FileNotFoundError:
+            raise _missing(name) from None
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV}:
+                raise OneCopyError(f"{path} is no shared memory, but a link or directory") from None
+            raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OneCopyError(f"{path} is no shared memory, but a pipe or device")
+            if status.st_uid != os.geteuid():
+                raise PermissionError(
+                    errno.EACCES, f"the shared memory belongs to user {status.st_uid}", path
+                )
+            if os.pread(fd, 8, 0) in _POOL_MAGIC:
+                raise OneCopyError(f"{path} is a pool: use onecopy.Pool.open({path!r})")
+            if status.st_mode & _MADE_HERE:
+                if not status.st_mode & _STAYS and _lock_byte(fd, _HOLD, fcntl.F_WRLCK):
+                    # Its users have died. With the exclusive lock it is ours to remove.
+                    if _is(directory, name, status):
+                        os.unlink(name, dir_fd=directory)
+                    raise _missing(name)
+                if not _lock_byte(fd, _HOLD, fcntl.F_RDLCK) or os.fstat(fd).st_nlink == 0:
+                    return None
+            if status.st_size == 0:
+                raise ValueError(
+                    f"{path} is empty: who makes it has not given it a size yet, or died before"
+                )
+            segment = cls(fd, name, status)
+            fd = -1
+            return segment
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def unlink(self) -> None:
+        """Take the name away, for everybody; who has the memory keeps it. The segment is let go.
+
+        Raises
+        ------
+        FileNotFoundError
+            It has no name any more. Of a name that was made anew nothing is removed.
+        """
+        with _lock:
+            if self._fd < 0:
+                raise _missing(self.name)
+            directory = _directory()
+            fd = -1
+            try:
+                fd = _open(directory, self.name)
+                found = os.fstat(fd)
+                if (found.st_dev, found.st_ino) != self._ino:
+                    raise _missing(self.name)
+                # On a description of our own: relatives have the other one too.
+                deadline = time.monotonic() + _PATIENCE
+                while not _lock_byte(fd, _UNLINK, fcntl.F_WRLCK):
+                    if time.monotonic() > deadline:
+                        raise OSError(
+                            errno.EBUSY,
+                            "another process is unlinking it, and was stopped in the middle",
+                            f"{DIRECTORY}/{self.name}",
+                        )
+                    time.sleep(0.0001)
+                if not _is(directory, self.name, found):
+                    raise _missing(self.name)
+                os.unlink(self.name, dir_fd=directory)
+            except FileNotFoundError:
+                raise _missing(self.name) from None
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+                os.close(directory)
+            self._close()
+
+    def has_name(self) -> bool:
+        """Tell whether it can still be attached to."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink > 0
+
+    def let_go(self) -> None:
+        """Be no user of it any more; the last one removes it, unless it is to stay. Idempotent."""
+        if self._fd < 0:
+            return
+        with _lock:
+            if self._fd < 0:
+                return
+            named = self.track and self.has_name()
+            self._close()
+            if named:
+                try:
+                    directory = _directory()
+                except OSError:
+                    return
+                try:
+                    _sweep_one(directory, self.name, remove=True)
+                finally:
+                    os.close(directory)
+
+    def let_go_unnamed(self) -> bool:
+        """Let go of it if nobody can attach to it any more; tell whether it is let go."""
+        with _lock:
+            if self._fd >= 0 and not self.has_name():
+                self._close()
+            return self._fd < 0
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        _held.discard(self)
+        os.close(fd)
+
+
+def let_go_all() -> None:
+    """Let go of every segment that this process has: it is about to end."""
+    for segment in list(_held):
+        segment.let_go()
+
+
+class _Unfinished:
+    """A file that has no name yet, or a hidden one where the file system knows no other way."""
+
+    def __init__(self, directory: int) -> None:
+        self._directory = directory
+        self._hidden = ""
+        flags = os.O_RDWR | os.O_CLOEXEC
+        with _lock:
+            try:
+                self.fd = os.open(DIRECTORY, flags | os.O_TMPFILE, 0o600)
+            except OSError as error:
+                if error.errno not in {
+                    errno.EOPNOTSUPP,
+                    errno.EISDIR,
+                    errno.ENOENT,
+                    errno.EINVAL,
+                }:
+                    raise
+                self.fd = self._make_hidden(flags)
+            _unfinished.add(self.fd)
+
+    def _make_hidden(self, flags: int) -> int:
+        # Marked from the first moment, so that a death leaves nothing that is not swept.
+        name = _HIDDEN + os.urandom(8).hex()
+        flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        fd = os.open(name, flags, 0o600 | _MADE_HERE, dir_fd=self._directory)
+        self._hidden = name
+        return fd
+
+    def lock(self) -> bool:
+        """Count as a user. False: a sweeper has found the hidden file before."""
+        held = _lock_byte(self.fd, _HOLD, fcntl.F_RDLCK)
+        return held and (not self._hidden or os.fstat(self.fd).st_nlink > 0)
+
+    def publish(self, names: Iterator[str]) -> str:
+        """Give it the first name that is free, or that only the dead have."""
+        source = self._hidden or f"/proc/self/fd/{self.fd}"
+        for name in names:
+            for attempt in range(2):
+                try:
+                    os.link(
+                        source,
+                        name,
+                        src_dir_fd=self._directory,
+                        dst_dir_fd=self._directory,
+                        follow_symlinks=not self._hidden,
+                    )
+                except FileExistsError:
+                    if attempt or _sweep_one(self._directory, name, remove=True) != "removed":
+                        break
+                except FileNotFoundError:
+                    raise OSError(
+                        errno.ENOENT, "no /proc here, by which a new file gets its name", source
+                    ) from None
+                else:
+                    return name
+        raise FileExistsError(
+            errno.EEXIST,
+            "shared memory of that name exists; attach to it with create=False, or choose another",
+            f"{DIRECTORY}/{name}",
+        )
+
+    def keep(self) -> int:
+        """Leave the descriptor to the segment."""
+        fd, self.fd = self.fd, -1
+        _unfinished.discard(fd)
+        return fd
+
+    def __enter__(self) -> _Unfinished:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            if self._hidden:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._hidden, dir_fd=self._directory)
+            if self.fd >= 0:
+                _unfinished.discard(self.fd)
+                os.close(self.fd)
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Reserve memory for the whole file: what is written later never ends in SIGBUS."""
+    for attempt in range(2):
+        try:
+            space = os.fstatvfs(fd)
+            # Not tried if it cannot be: for that moment nobody else would have any room.
+            if space.f_blocks and size > space.f_bavail * space.f_frsize:
+                raise OSError(errno.ENOSPC, "")  # noqa: TRY301 - as the kernel would
+            for at in range(0, size, _CHUNK):
+                os.posix_fallocate(fd, at, min(_CHUNK, size - at))
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT}:
+                raise
+            os.ftruncate(fd, 0)
+            if attempt or not any(info.state == "removed" for info in sweep()):
+                raise _full(size, None) from None
+        else:
+            return
+
+
+# ---- what the dead left --------------------------------------------------------------------------
+
+
+def sweep(*, remove: bool = True) -> list[SegmentInfo]:
+    """Remove the segments whose users are all dead.
+
+    Parameters
+    ----------
+    remove : bool
+        False: only look.
+
+    Returns
+    -------
+    list of SegmentInfo
+        Those of this user that were made by onecopy, sorted by name. Empty without a /dev/shm.
+    """
+    global _swept_at  # noqa: PLW0603 - when this process last did so
+    _swept_at = time.monotonic()
+    found = []
+    try:
+        directory = _directory()
+    except OSError:
+        return []
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if _may_be_ours(entry))
+        for name in names:
+            try:
+                size = os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+            except OSError:
+                continue
+            state = _sweep_one(directory, name, remove=remove)
+            if state is not None:
+                found.append(SegmentInfo(name, f"{DIRECTORY}/{name}", state, size))
+    finally:
+        os.close(directory)
+    return found
+
+
+def sweep_now_and_then() -> None:
+    """Sweep, if this process has not done so within the last second."""
+    if time.monotonic() - _swept_at > _SWEEP_EVERY:
+        sweep()
+
+
+def _may_be_ours(entry: os.DirEntry[str]) -> bool:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:  # it has gone meanwhile
+        return False
+    return _is_ours(status)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return (
+        stat.S_ISREG(status.st_mode)
+        and bool(status.st_mode & _MADE_HERE)
+        and status.st_uid == os.geteuid()
+    )
+
+
+def _sweep_one(directory: int, name: str, *, remove: bool) -> State | None:
+    """Remove a name if nobody has the file; None: it is not ours, or not there."""
+    with _lock:
+        try:
+            fd = _open(directory, name)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return "failed"
+        try:
+            status = os.fstat(fd)
+            if not _is_ours(status):
+                return None
+            if not _lock_byte(fd, _HOLD, fcntl.F_WRLCK):
+                return "in_use"
+            if status.st_mode & _STAYS:
+                return "persistent"
+            if not _is(directory, name, status):
+                return None
+            if not remove:
+                return "orphan"
+            os.unlink(name, dir_fd=directory)
+        except OSError:
+            return "failed"
+        else:
+            return "removed"
+        finally:
+            os.close(fd)
+
+
+# ---- forks ---------------------------------------------------------------------------------------
+
+
+def _in_child() -> None:
+    # Of another thread, which is not here to finish it. With the parent's descriptor its lock goes
+    # on.
+    for fd in _unfinished:
+        os.close(fd)
+    _unfinished.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_child=_in_child, after_in_parent=_lock.release)

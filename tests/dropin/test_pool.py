@@ -1,0 +1,225 @@
+"""Pools of workers, beyond what CPython's own tests ask: who dies, and whose memory it is."""
+
+import concurrent.futures
+import gc
+import itertools
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+from children import LIMIT, eventually, used
+
+import onecopy as oc
+from onecopy import multiprocessing
+from onecopy.arrays import lease_of
+from onecopy.multiprocessing.pool import MaybeEncodingError, Pool, ThreadPool, WorkerDied
+
+STARTS = ["fork", "spawn", "forkserver"]
+
+
+def _negative(image):
+    image *= -1  # arguments are the worker's own
+    return image
+
+
+def _dies_at(number, deadly):
+    if number in deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _where(array):
+    lease = lease_of(array)
+    return None if lease is None else lease.handle, array.flags.writeable
+
+
+def _unpicklable(_):
+    return lambda: None
+
+
+@pytest.fixture(params=STARTS)
+def workers(request):
+    with multiprocessing.get_context(request.param).Pool(2) as workers:
+        yield workers
+    workers.join()
+    workers._pool.clear()  # the fixture keeps the pool, and it the descriptors of its processes
+
+
+def test_arrays_there_and_back(workers):
+    images = [np.full(20_000, number) for number in range(1, 9)]
+    for number, answer in enumerate(workers.imap(_negative, images), 1):
+        assert answer[0] == answer[-1] == -number
+        answer[0] = 0
+    assert [image[0] for image in images] == list(range(1, 9))
+    assert workers.apply(_where, (images[0],))[1]
+    shared = oc.default_pool().array(images[0])
+    assert workers.apply(_where, (shared,)) == (lease_of(shared).handle, False)
+
+
+def test_a_worker_that_dies_is_told_and_replaced(workers):
+    tasks = [workers.apply_async(_dies_at, (number, {3, 4, 11})) for number in range(16)]
+    for number, task in enumerate(tasks):
+        if number in {3, 4, 11}:
+            with pytest.raises(WorkerDied, match="_dies_at was killed, or crashed"):
+                task.get(LIMIT)
+        else:
+            assert task.get(LIMIT) == number
+    assert workers.map(abs, [-1, -2]) == [1, 2]
+
+
+def test_deaths_in_a_map(workers):
+    with pytest.raises(WorkerDied):
+        workers.starmap(_dies_at, [(number, {2}) for number in range(8)], chunksize=1)
+    order = workers.imap_unordered(_dies_quietly, range(8))
+    got = []
+    for _ in range(8):
+        try:
+            got.append(next(order))
+        except WorkerDied:
+            got.append("died")
+    assert sorted(map(str, got)) == [*"0123467", "died"]
+
+
+def _dies_quietly(number):
+    return _dies_at(number, {5})
+
+
+def test_nothing_leaks_when_workers_die():
+    with Pool(2) as workers:
+        for turn in range(10):
+            arrays = [np.full(10_000, number) for number in range(8)]
+            tasks = [workers.apply_async(_dies_with, (array,)) for array in arrays]
+            died = 0
+            for task in tasks:
+                try:
+                    task.get(LIMIT)
+                except WorkerDied:
+                    died += 1
+            assert died == 2, turn
+        del arrays, tasks, task
+    workers.join()
+    del workers
+    gc.collect()
+    pool = oc.default_pool()
+    eventually(lambda: used(pool) == 0, "the memory to be free")
+    assert pool.validate() == []
+
+
+def _dies_with(array):
+    if array[0] in {1, 6}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return array
+
+
+def test_a_generator_is_not_run_far_ahead():
+    begun = itertools.count()
+    with Pool(2) as workers:
+        results = workers.imap(_slow, (next(begun) for _ in range(100_000)))
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        assert next(begun) < 1000
+        workers.terminate()
+    workers.join()
+
+
+def _slow(number):
+    if number == 3:
+        signal.pause()
+    return number
+
+
+def test_results_that_cannot_be_sent(workers):
+    with pytest.raises(MaybeEncodingError):
+        workers.apply(_unpicklable, (1,))
+    assert workers.apply(abs, (-1,)) == 1
+
+
+def test_workers_that_are_replaced_in_turn():
+    with Pool(2, maxtasksperchild=1) as workers:
+        assert len(set(workers.map(_pid, range(6), chunksize=1))) == 6
+    workers.join()
+
+
+def _pid(_):
+    return os.getpid()
+
+
+def test_misuse():
+    with pytest.raises(ValueError, match="at least 1"):
+        Pool(-1)
+    with pytest.raises(TypeError, match="callable"):
+        Pool(1, initializer=5)
+    with ThreadPool(2) as threads:
+        assert threads.map(abs, [-1]) == [1]
+
+
+# ------------------------------------------------------------------------------ concurrent.futures
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_the_standard_executor_on_our_context(method):
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
+        answers = list(executor.map(_negative, [np.full(20_000, n) for n in range(8)]))
+        assert [answer[-1] for answer in answers] == [-n for n in range(8)]
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(_dies_at, 1, {1}).result(LIMIT)
+
+
+# ----------------------------------------------------------------- a program like a data loader's
+
+
+class Loader:
+    """What data loaders do: workers take indices, and answer with batches, in order."""
+
+    def __init__(self, context, data, workers):
+        self.indices = [context.Queue() for _ in range(workers)]
+        self.answers = context.Queue()
+        self.done = context.Event()
+        self.processes = [
+            context.Process(target=_load, args=(data, queue, self.answers, self.done), daemon=True)
+            for queue in self.indices
+        ]
+        for process in self.processes:
+            process.start()
+
+    def __iter__(self):
+        count = 20
+        for number in range(count):
+            self.indices[number % len(self.indices)].put((number, range(number, number + 5)))
+        waiting = {}
+        for number in range(count):
+            while number not in waiting:
+                key, batch = self.answers.get(timeout=LIMIT)
+                waiting[key] = batch
+            yield waiting.pop(number)
+
+    def close(self):
+        self.done.set()
+        for queue in self.indices:
+            queue.put(None)
+        for process in self.processes:
+            process.join(LIMIT)
+            assert process.exitcode == 0
+            process.close()
+        for queue in [*self.indices, self.answers]:
+            queue.cancel_join_thread()
+            queue.close()
+
+
+def _load(data, indices, answers, done):
+    while (asked := indices.get()) is not None and not done.is_set():
+        key, numbers = asked
+        answers.put((key, {"x": np.stack([data[n] for n in numbers]), "y": list(numbers)}))
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_a_data_loader(method):
+    data = np.arange(30 * 1000).reshape(30, 1000)
+    loader = Loader(multiprocessing.get_context(method), data, 2)
+    for number, batch in enumerate(loader):
+        assert batch["y"] == list(range(number, number + 5))
+        assert np.array_equal(batch["x"], data[number : number + 5])
+        batch["x"] += 1
+    loader.close()

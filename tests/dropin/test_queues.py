@@ -1,0 +1,246 @@
+"""Queues of `onecopy.multiprocessing`, beyond what CPython's own tests ask."""
+
+import gc
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from children import LIMIT, METHODS, descriptors, eventually, start
+
+import onecopy as oc
+from onecopy import multiprocessing
+from onecopy.arrays import lease_of
+from onecopy.multiprocessing.connection import wait
+
+STARTS = ["fork", "spawn", "forkserver"]
+LARGE = 10_000
+
+
+@pytest.fixture(params=["Queue", "JoinableQueue", "SimpleQueue"])
+def queue(request):
+    queue = getattr(multiprocessing, request.param)()
+    yield queue
+    queue.close()
+
+
+# ------------------------------------------------------------------------------ whose memory it is
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: {"image": a}, lambda a: [a, a + 1, "x"]])
+@pytest.mark.parametrize("size", [3, 100, LARGE])
+def test_what_arrives_may_be_written(queue, wrap, size):
+    sent = np.arange(size)
+    queue.put(wrap(sent))
+    got = queue.get()
+    got = got["image"] if type(got) is dict else got[0] if type(got) is list else got
+    got += 1
+    assert np.array_equal(got, np.arange(size) + 1)
+    assert np.array_equal(sent, np.arange(size))
+    assert sent.flags.writeable
+
+
+def test_what_arrived_is_copied_when_it_is_sent_on(queue):
+    queue.put({"a": np.zeros(LARGE), "b": np.ones(LARGE)})
+    first = queue.get()
+    for again in (first, first["a"], [first["b"][::2], first["a"]]):
+        queue.put(again)
+    second, third, fourth = queue.get(), queue.get(), queue.get()
+    first["a"][:] = first["b"][:] = 7
+    assert not second["a"].any()
+    assert second["b"].all()
+    assert not third.any()
+    assert np.array_equal(fourth[0], np.ones(LARGE // 2))
+    for array in (second["a"], second["b"], third, fourth[0], fourth[1]):
+        array[0] = 5
+
+
+def test_it_is_copied_into_other_queues_and_pools_too(queue, pool):
+    queue.put(np.zeros(LARGE))
+    mine = queue.get()
+    other = oc.Queue()
+    other.put(mine)
+    ref = oc.put({"x": mine})
+    elsewhere = pool.put(mine)
+    mine[:] = 1
+    assert not other.get().any()
+    assert not ref.get()["x"].any()
+    assert not elsewhere.get().any()
+
+
+def test_arrays_of_a_pool_go_by_reference(queue):
+    array = oc.empty(LARGE)
+    array[:] = 3
+    queue.put({"x": array})
+    queue.put(array)
+    for got in (queue.get()["x"], queue.get()):
+        assert lease_of(got).handle == lease_of(array).handle
+        assert not got.flags.writeable
+        assert got.all()
+    assert not array.flags.writeable
+
+
+def test_memory_goes_with_the_last_of_what_arrived(queue):
+    pool = oc.default_pool()
+    queue.put({"a": np.zeros(LARGE), "b": np.ones(LARGE)})
+    got = queue.get()
+    part = got["a"][10:20]
+    del got
+    assert pool.stats().used > 8 * LARGE
+    part[:] = 1
+    del part
+    assert pool.stats().used == 0
+
+
+def _changes(queue, back):
+    image = queue.get()
+    image[0] = 1
+    back.put(image)
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_arguments_that_only_the_child_has(method):
+    context = multiprocessing.get_context(method)
+    back = context.Queue()
+    queue = context.Queue()
+    queue.put(np.zeros(LARGE))
+    child = context.Process(target=_changes, args=(queue, back))
+    child.start()
+    del queue  # `start` has forgotten it too
+    gc.collect()
+    assert back.get(timeout=LIMIT).sum() == 1
+    child.join()
+    child.close()
+
+
+def _echo(data):
+    there, back = pickle.loads(data)
+    back.put(there.get())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pickled_at_any_time(method):
+    there, back = multiprocessing.Queue(), multiprocessing.SimpleQueue()
+    child = start(method, _echo, pickle.dumps((there, back)))
+    there.put("hello")
+    assert back.get(timeout=LIMIT) == "hello"
+    assert child.wait() == 0
+    child.end()
+
+
+# ----------------------------------------------------------------------------------------- closing
+
+
+def test_closed(queue):
+    queue.put(1)
+    queue.close()
+    queue.close()
+    for call in (queue.get, lambda: queue.put(1), queue.empty, queue.qsize):
+        with pytest.raises(ValueError, match="is closed"):
+            call()
+        with pytest.raises(OSError, match="is closed"):
+            call()
+        with pytest.raises(oc.OneCopyError):
+            call()
+    assert queue._reader.closed
+    assert queue._writer.closed
+
+
+def test_what_cannot_be_pickled_raises_in_put(queue):
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        queue.put(lambda: None)
+    assert queue.empty()
+
+
+def test_nothing_is_lost_when_the_producer_ends_at_once():
+    queue = multiprocessing.Queue()
+    child = start("fork", _put_and_die, queue)
+    assert child.wait() == -9
+    assert [queue.get(timeout=LIMIT) for _ in range(100)] == list(range(100))
+    child.end()
+    queue.join_thread()
+    queue.cancel_join_thread()
+
+
+def _put_and_die(queue):
+    for number in range(100):
+        queue.put(number)
+    os.kill(os.getpid(), 9)
+
+
+# ------------------------------------------------------------------------- waiting for descriptors
+
+
+def test_wait_for_several(queue):
+    other = multiprocessing.Queue()
+    readers = [queue._reader, other._reader]
+    assert wait(readers, 0) == []
+    other.put("b")
+    assert wait(readers, LIMIT) == [other._reader]
+    queue.put("a")
+    eventually(lambda: wait(readers, 0) == readers, "both to be ready")
+    assert queue.get() == "a"
+    assert other._reader.recv() == "b"
+    eventually(lambda: wait(readers, 0) == [], "both to be silent")
+    other.close()
+    with pytest.raises(OSError, match="closed"):
+        other._reader.fileno()
+
+
+def test_the_bell_rings_until_the_queue_is_empty(queue):
+    for number in range(100):
+        queue._writer.send(number)
+    for number in range(100):
+        assert wait([queue._reader], LIMIT) == [queue._reader]
+        assert queue._reader.poll()
+        assert queue.get() == number
+    assert not queue._reader.poll()
+    assert not queue._reader.poll(0.001)
+
+
+def test_the_bell_costs_nothing_when_it_is_gone():
+    queue = multiprocessing.Queue()
+    before, threads = descriptors(), threading.active_count()
+    queue._reader.fileno()
+    assert descriptors() == before + 1
+    del queue
+    gc.collect()
+    assert descriptors() == before
+    eventually(lambda: threading.active_count() == threads, "the bell's thread to end")
+
+
+def _waits(queue, back):
+    back.put("ready")
+    back.put(bool(wait([queue._reader], LIMIT)) and queue.get())
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_a_child_has_a_bell_of_its_own(queue, method):
+    back = multiprocessing.SimpleQueue()
+    queue._reader.fileno()
+    child = start(method, _waits, queue, back)
+    assert back.get() == "ready"
+    queue.put("x")
+    assert back.get() == "x"
+    assert child.wait() == 0
+    child.end()
+
+
+def test_the_feeder_hook_of_a_subclass():
+    heard = []
+
+    class Safe(multiprocessing.queues.Queue):
+        @staticmethod
+        def _on_queue_feeder_error(error, obj):
+            heard.append((type(error), obj))
+
+    queue = Safe(ctx=multiprocessing.get_context())
+    function = lambda: None  # noqa: E731 - what cannot be pickled
+    queue.put(function)
+    queue.put(1)
+    assert queue.get() == 1
+    assert heard[0][1] is function
+    queue.close()
+    with pytest.raises(ValueError, match="is closed"):
+        queue.put(1)

@@ -1,0 +1,51 @@
+"""For tests of shared memory segments: names of their own, and a look at /dev/shm."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from children import LIMIT, eventually
+
+from onecopy import segments
+
+SHM = Path(segments.DIRECTORY)
+_numbers = itertools.count()
+
+
+def path_of(shm):
+    return SHM / (shm if isinstance(shm, str) else shm.name)
+
+
+def exists(shm):
+    return path_of(shm).exists()
+
+
+def gone_after_sweep(name):
+    segments.sweep()
+    return not exists(name)
+
+
+def fresh_name():
+    """Yield a name that no other test has; nothing is left under it. The body of a fixture."""
+    name = f"onecopy-test-{os.getpid()}-{next(_numbers)}"
+    yield name
+    with contextlib.suppress(FileNotFoundError):
+        eventually(lambda: gone_after_sweep(name), f"{name} to be gone")
+
+
+def plain(text, *arguments):
+    """Run a program with the standard library alone; give what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done

@@ -1,0 +1,87 @@
+"""What of CPython's tests does not apply, and why; and what is asked in another way.
+
+A name is ``Class.test`` of the suite, or ``Class``; it counts for every start method and for both
+kinds of objects (processes and managers).
+"""
+
+import sys
+from typing import Any
+
+CLASSES = (
+    "_TestQueue",
+    "TestSimpleQueue",
+    "_TestLock",
+    "_TestSemaphore",
+    "_TestCondition",
+    "_TestEvent",
+    "_TestBarrier",
+    "_TestValue",
+    "_TestArray",
+    "_TestSharedCTypes",
+    "_TestSharedMemory",
+    "_TestContainers",
+    "_TestPool",
+    "_TestPoolWorkerErrors",
+    "_TestPoolWorkerLifetime",
+    "TestPoolNotLeakOnFailure",
+    "_TestMyManager",
+    "_TestRemoteManager",
+    "_TestManagerRestart",
+    "TestManagerExceptions",
+    "TestSyncManagerTypes",
+    "TestInitializers",
+    "TestTimeouts",
+    "TestNoForkBomb",
+    "TestStartMethod",
+)
+"""The classes of the suite that are about what onecopy provides."""
+
+EXCLUDED = {
+    "_TestQueue.test_queue_feeder_donot_stop_onexc": (
+        "an object that cannot be pickled raises in put, where the mistake is; the test wants the "
+        "error to be printed by a thread and the object to be dropped"
+    ),
+    "_TestQueue.test_closed_queue_empty_exceptions": (
+        "wants close() to have no effect on a queue that was never used"
+    ),
+}
+"""Tests that do not run, with the reason."""
+
+
+stale: list[str] = []
+"""Names above that the suite does not have, once it was applied."""
+
+
+def _check_invariant(self: Any, cond: Any) -> None:
+    """Ask the condition itself; CPython's asks the semaphores inside its own."""
+    if self.TYPE == "processes":
+        assert cond.n_waiting == 0
+
+
+def apply(suite: Any) -> None:
+    """Take the excluded tests out of the suite, and adapt what looks inside of objects."""
+    suite._TestCondition.check_invariant = _check_invariant
+    stale.extend(unknown(suite))
+    for name in EXCLUDED:
+        cls, _, test = name.partition(".")
+        found = getattr(suite, cls, None)
+        if found is not None and test in vars(found):
+            delattr(found, test)
+
+
+def unknown(suite: Any) -> list[str]:
+    """Exclusions and classes that name nothing in the suite of this interpreter."""
+    wrong = []
+    for name in [*EXCLUDED, *CLASSES]:
+        cls, _, test = name.partition(".")
+        found = getattr(suite, cls, None)
+        if found is None or (test and not hasattr(found, test)):
+            wrong.append(name)
+    return [name for name in wrong if name not in MISSING.get(sys.version_info[:2], ())]
+
+
+MISSING: dict[tuple[int, int], tuple[str, ...]] = {
+    (3, 11): ("_TestQueue.test_closed_queue_empty_exceptions", "TestManagerExceptions"),
+    (3, 12): ("_TestQueue.test_closed_queue_empty_exceptions", "TestManagerExceptions"),
+}
+"""What early releases of an interpreter do not have yet."""
