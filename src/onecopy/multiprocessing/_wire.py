@@ -56,7 +56,7 @@ BACKLOG = 128  # callers that may wait for `accept`; the standard library had 16
 QUESTION = "#ONECOPY"  # a method that every object of a server of ours has
 
 
-class ServerEnded(  # noqa: N818 - named for what happened
+class ServerEnded(
     BrokenPipeError,
     ConnectionResetError,
     ConnectionRefusedError,
