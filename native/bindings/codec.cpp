@@ -193,7 +193,7 @@ bool is_envelope(const Held& held) noexcept {
            info.length >= sizeof(Envelope);
 }
 
-PyObject* open_envelope(const Held& held) noexcept {
+PyObject* open_envelope(const Held& held, bool alone) noexcept {
     const PoolPtr& pool = held.pool();
     if (held.core().corrupt()) return raise_status(Status::corrupt, "the pool");
     BlockInfo info;
@@ -223,7 +223,7 @@ PyObject* open_envelope(const Held& held) noexcept {
         default:
             return raise_corrupt(pool, "an object in the pool");
     }
-    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block));
+    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block), alone);
 }
 
 // The object's bytes, not those of what it is wrapped in: its data and what it refers to, or, for

@@ -115,7 +115,8 @@ inline PyObject* decode(const PoolPtr& pool, const Message& m, bool alone = fals
 // One block with the object in it; empty with an exception set.
 Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
 bool is_envelope(const Held& held) noexcept;
-PyObject* open_envelope(const Held& held) noexcept;
+// `alone`: as for decode; nobody else may open the envelope then.
+PyObject* open_envelope(const Held& held, bool alone = false) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
 
 // ---- arrays -------------------------------------------------------------------------------------

@@ -22,6 +22,12 @@ nb::object get(RefObject& ref) noexcept {
     return result(open_envelope(held));
 }
 
+nb::object take(RefObject& ref) noexcept {
+    if (!usable(ref)) return result(nullptr);
+    const Held held = std::move(ref.held);  // which leaves it released
+    return result(open_envelope(held, true));
+}
+
 nb::object reduce(RefObject& ref) noexcept {
     if (!usable(ref)) return result(nullptr);
     if (hooks.pool_handle == nullptr) {
@@ -76,6 +82,10 @@ void bind_ref(nb::module_& m) {
     type.def("get", &get, nb::sig("def get(self) -> object"),
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
              "read-only.")
+        .def("_take", &take, nb::sig("def _take(self) -> object"),
+             "As `get`, by the only one who will, and release. What was copied for the object may "
+             "be "
+             "written then.")
         .def(
             // The pool too, as Channel::let_go does.
             "release", [](RefObject& r) noexcept { r.held = Held(); },

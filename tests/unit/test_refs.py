@@ -133,3 +133,20 @@ def test_a_full_pool_recovers(pool):
     assert pool.stats().used == 0
     pool.put(np.zeros(32 << 20, "u1"))
     assert pool.validate() == []
+
+
+def test_what_is_taken_belongs_to_the_taker(pool):
+    array, mine = np.arange(10_000), pool.array(np.arange(10_000))
+    ref = pool.put(array)
+    taken = ref._take()
+    assert ref.released
+    taken[0] = 5  # it was copied for this reference
+    again = pool.put(taken).get()
+    taken[1] = 6  # and is copied when it is put
+    assert list(again[:2]) == [5, 1]
+    assert not pool.put(mine)._take().flags.writeable  # this was not
+    assert pool.put({"deep": array})._take()["deep"].flags.writeable
+    with pytest.raises(oc.StaleRef):
+        ref._take()
+    del taken, again, mine
+    assert pool.stats().used == 0

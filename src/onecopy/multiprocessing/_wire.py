@@ -1,0 +1,641 @@
+"""What managers and their proxies talk through: connections on which arrays go by reference.
+
+A message is a pickle, as the standard library's is. Where both ends see one pool, an array of 64
+KiB or more (and any that lies in the pool already) is put into it, and the pickle has a stand-in: a
+call of `arrive` with the pool's handle and the block's. Unpickling is all that the receiver does
+about it. Otherwise, and when the pool is full, the bytes follow in the pickle. The sender decides;
+there is one way to receive.
+
+Who may be sent a stand-in: a client asks the server for its pool; if it can join that, it says so.
+The question is put in words that a server of the standard library answers with an error, and a
+client of the standard library never asks. To either, everything goes as it would from its like.
+
+A stand-in keeps nothing alive. So the sender keeps what it stands for, until the next message comes
+in on that connection: a client hears the answer when the server has unpickled the request, a server
+the next request when the client has unpickled the answer.
+
+An array that was copied for a message belongs to the one who gets it, who may write it; when it is
+sent on it is copied again. So no two processes have the same memory unless nobody may write it, or
+it is a `SharedArray`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from multiprocessing import connection, reduction, util
+from multiprocessing import context as standard_context
+from multiprocessing import managers as standard
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from onecopy import membership, paths
+from onecopy.arrays import SharedArray, lease_of
+from onecopy.errors import OneCopyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from onecopy._native import Member, Ref
+    from onecopy.membership import PoolHandle
+
+__all__ = ["SERIALIZER", "STANDARD", "Client", "Connection", "Listener", "ServerEnded", "offer"]
+
+LARGE = 64 << 10  # bytes from which a copy into the pool is cheaper than a way through a socket
+PATIENCE = 30  # seconds for a peer to be reached, and to answer, until it is known to be one of us
+BACKLOG = 128  # callers that may wait for `accept`; the standard library had 16 until 3.13
+
+QUESTION = "#ONECOPY"  # a method that every object of a server of ours has
+
+
+class ServerEnded(
+    BrokenPipeError,
+    ConnectionResetError,
+    ConnectionRefusedError,
+    FileNotFoundError,
+    EOFError,
+):
+    """The manager's server has ended: shut down, killed, or out of reach.
+
+    It is each of the errors that the standard library's proxies raise then, whichever of them comes
+    first there.
+    """
+
+
+class NoManagerError(ConnectionError):
+    """What listens does not answer as a manager."""
+
+
+class _SerializerName(str):
+    """The name of this way to talk, as managers and proxies know it.
+
+    A pickle of it imports this module, so that a proxy can be unpickled where nobody has done that
+    yet.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _serializer_name, ()
+
+
+def _serializer_name() -> _SerializerName:
+    return SERIALIZER
+
+
+SERIALIZER = _SerializerName("onecopy")
+
+# Proxy types of ours, and what stands for them where onecopy may be unknown. `managers` fills it.
+STANDARD: dict[Any, Any] = {}
+
+
+# ------------------------------------------------------------------------------------ what is sent
+
+
+class _Pickler(reduction.ForkingPickler):
+    """Pickle a message for one connection."""
+
+    def __init__(self, file: io.BytesIO, to: Connection) -> None:
+        self._to = to
+        self.kept: list[Ref] = []
+        self.apart: list[int] = []  # blocks of buffers that are no arrays
+        # Not a method of self: that would be a cycle, which keeps arrays alive until it is
+        # collected.
+        super().__init__(file, 5, True, _callback(to, self.kept, self.apart))
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Take apart what goes another way than pickle's; leave all else to pickle."""
+        kind = type(obj)
+        if kind is np.ndarray or kind is SharedArray:
+            return self._array(obj)
+        if kind is _SerializerName:
+            return NotImplemented if self._to.is_ours() else (str, ("pickle",))
+        if issubclass(kind, standard.BaseProxy) and not self._to.is_ours():
+            rebuild, (function, *rest) = obj.__reduce__()
+            return rebuild, (STANDARD.get(function, function), *rest)
+        return NotImplemented
+
+    def _array(self, array: npt.NDArray[Any]) -> Any:
+        if array.dtype.hasobject:
+            return NotImplemented
+        lease = lease_of(array)
+        lies_there = lease is not None and not lease.alone and lease.member.id == self._to.pool_id()
+        if lies_there or (array.nbytes >= LARGE and type(array) is np.ndarray):
+            ref = _put(self._to, array)
+            if ref is not None:
+                self.kept.append(ref)
+                return arrive, (self._to.handle, ref.handle)
+        if type(array) is SharedArray or array.flags.writeable:
+            return NotImplemented
+        # In protocol 5 the copy of an array that may only be read may only be read too.
+        return array.__reduce_ex__(4)
+
+
+def _callback(
+    to: Connection, kept: list[Ref], apart: list[int]
+) -> Callable[[pickle.PickleBuffer], bool]:
+    """Sort the buffers of other objects into those that leave the pickle and those that stay."""
+
+    def stays(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            memory = buffer.raw()
+        except BufferError:
+            return True  # not contiguous: pickle says so in its own words
+        ref = None
+        if memory.nbytes >= LARGE:
+            ref = _put(to, np.frombuffer(memory, np.uint8))
+        if ref is None:
+            return True
+        kept.append(ref)
+        apart.append(ref.handle)
+        return False
+
+    return stays
+
+
+def _put(to: Connection, array: npt.NDArray[Any]) -> Ref | None:
+    """Put an array into the pool that the other end sees; None: there is no such pool, or room."""
+    pool = to.pool()
+    if pool is None:
+        return None
+    try:
+        return pool.put(array)
+    except OneCopyError:
+        return None
+
+
+class _Apart:
+    """A pickle whose buffers are in the pool."""
+
+    def __init__(self, data: bytes, pool: PoolHandle, blocks: list[int]) -> None:
+        self._arguments = data, pool, blocks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return together, self._arguments
+
+
+def arrive(pool: PoolHandle, block: int) -> Any:
+    """Give what a stand-in stands for; it was put there for whoever unpickles it, and once.
+
+    Parameters
+    ----------
+    pool : PoolHandle
+        The pool.
+    block : int
+        The handle of the object in it.
+
+    Returns
+    -------
+    object
+        Arrays in it may be written if they were copied for this.
+
+    Raises
+    ------
+    PoolNotFound, StaleRef
+        The sender has died, and it is gone.
+    """
+    return membership.join(pool).ref(block)._take()
+
+
+def together(data: bytes, pool: PoolHandle, blocks: Sequence[int]) -> Any:
+    """Unpickle what was pickled with its buffers apart.
+
+    Parameters
+    ----------
+    data : bytes
+        The pickle.
+    pool, blocks
+        Of the buffers, as for `arrive`.
+
+    Returns
+    -------
+    object
+        The message.
+    """
+    return pickle.loads(data, buffers=[memoryview(arrive(pool, block)) for block in blocks])
+
+
+# ------------------------------------------------------------------------------------ the two ends
+
+
+class Connection(connection.Connection):
+    """The server's end of a connection.
+
+    What comes from the peer is unpickled once it has proved that it has the key: the standard
+    library's server sees to that before it calls `recv`.
+    """
+
+    handle: PoolHandle | None = None
+    _ours: bool | None = False
+    _pool: Member | None = None
+    _offered: Member | None = None
+    _unproved = False
+    _in_flight: Any = None
+
+    @classmethod
+    def accepted(cls, plain: connection.Connection[Any, Any]) -> Connection:
+        """Take over a connection that has been accepted; its peer must soon prove itself.
+
+        Parameters
+        ----------
+        plain : multiprocessing.connection.Connection
+            Closed by this.
+
+        Returns
+        -------
+        Connection
+        """
+        with plain:
+            self = cls(os.dup(plain.fileno()))
+        _set_patience(self.fileno(), PATIENCE)
+        self._unproved = True
+        # A child made by fork has no thread that serves it, and would keep the caller from hearing
+        # of this process's death.
+        util.register_after_fork(self, cls.close)
+        return self
+
+    def pool(self) -> Member | None:
+        """Give the pool that both ends see."""
+        return self._pool
+
+    def pool_id(self) -> bytes | None:
+        """Give the identity of the pool that both ends see."""
+        pool = self.pool()
+        return None if pool is None else pool.id
+
+    def is_ours(self) -> bool:
+        """Tell whether the peer knows onecopy."""
+        return bool(self._ours)
+
+    def answer(self, joined: bytes | None) -> Any:
+        """Answer the question for a pool, or take note that the client has joined it.
+
+        Parameters
+        ----------
+        joined : bytes or None
+            The identity of the pool that it has joined; None: it asks.
+
+        Returns
+        -------
+        PoolHandle or None, or bool
+            The pool; whether it is the one.
+        """
+        if joined is None:
+            self._ours = True
+            self._offered = offer()
+            return None if self._offered is None else membership.handle_of(self._offered)
+        if self._offered is None or self._offered.id != joined:
+            return False
+        self._share(self._offered)
+        return True
+
+    def _share(self, pool: Member) -> None:
+        self.handle = membership.handle_of(pool)
+        self._pool = pool
+
+    def send(self, obj: Any) -> None:
+        """Send an object; large arrays go by reference if the peer sees the pool.
+
+        Raises
+        ------
+        OSError
+            The connection has ended.
+        Exception
+            What pickle raises for what it cannot pickle. Nothing has been sent then.
+        """
+        file = io.BytesIO()
+        pickler = _Pickler(file, self)
+        pickler.dump(obj)
+        data: Any = file.getbuffer()
+        if pickler.apart:
+            assert self.handle is not None  # noqa: S101 - something was put there
+            data = pickle.dumps(_Apart(file.getvalue(), self.handle, pickler.apart), 5)
+        self._in_flight = obj, pickler.kept
+        self.send_bytes(data)
+
+    def recv(self) -> Any:
+        """Wait for an object, and build it.
+
+        Raises
+        ------
+        EOFError
+            The peer has ended.
+        """
+        if self._unproved:
+            self._unproved = False
+            _set_patience(self.fileno(), 0)
+        data = self.recv_bytes()
+        self._in_flight = None
+        return pickle.loads(data)
+
+    def close(self) -> None:
+        """Close it."""
+        self._in_flight = None
+        super().close()
+
+
+# Which connection this thread is unpickling a message of.
+_receiving = threading.local()
+
+
+def key_for(address: Any) -> bytes | None:
+    """Give the key of the manager at that address, for a proxy that comes from there."""
+    of: ClientConnection | None = getattr(_receiving, "connection", None)
+    return of.key if of is not None and of.address == address else None
+
+
+class ClientConnection(Connection):
+    """A client's end of a connection.
+
+    Whatever interrupts it in the middle of a message closes it: an answer that comes later must not
+    be taken for the answer to another question.
+    """
+
+    _ours = None  # until somebody wants to know
+    _waiting = False  # for an answer
+
+    def __init__(self, descriptor: int, address: Any, key: bytes | None) -> None:
+        super().__init__(descriptor)
+        self.address = address
+        self.key = key
+        self._pid = os.getpid()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent.
+
+        Not when the last one was broken off in the middle, and not in a child made by `os.fork`:
+        the connection is its parent's.
+        """
+        return not self.closed and not self._waiting and self._pid == os.getpid()
+
+    def agree(self, ident: str) -> None:
+        """Find out whether the server, which is serving this connection, sees a pool that we see.
+
+        Parameters
+        ----------
+        ident : str
+            Any object of the server's.
+
+        Raises
+        ------
+        ServerEnded
+            It has ended.
+        """
+        try:
+            offered = standard.dispatch(self, ident, QUESTION)  # type: ignore[attr-defined]  # undocumented
+        except standard.RemoteError:
+            self._ours = False
+            return
+        self._ours = True
+        pool = _join(offered)
+        if pool is not None and standard.dispatch(self, ident, QUESTION, (pool.id,)):  # type: ignore[attr-defined]  # as above
+            self._share(pool)
+
+    def pool(self) -> Member | None:
+        """Give the pool that both ends see; ask the server for it first."""
+        self.is_ours()
+        return self._pool
+
+    def is_ours(self) -> bool:
+        """Tell whether the server knows onecopy; ask it first.
+
+        This is for a connection that has one request and no more: another one asks.
+        """
+        if self._ours is None:
+            self._ours = False
+            with Client(self.address, authkey=self.key) as other:
+                try:
+                    offered = standard.dispatch(other, None, "onecopy_pool")  # type: ignore[attr-defined]  # undocumented
+                except standard.RemoteError:
+                    return False
+            self._ours = True
+            pool = _join(offered)
+            if pool is not None:
+                self._share(pool)
+        return self._ours
+
+    def send(self, obj: Any) -> None:
+        """Send a request.
+
+        Raises
+        ------
+        ServerEnded
+            The server has ended.
+        Exception
+            What pickle raises for what it cannot pickle. Nothing has been sent then.
+        """
+        super().send(obj)
+        self._waiting = True
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Send bytes as a message; as `send`."""
+        try:
+            super().send_bytes(buf, offset, size)
+        except ConnectionError as error:
+            self._raise_ended(error)
+        except BaseException:
+            self.close()
+            raise
+
+    def recv(self) -> Any:
+        """Wait for the answer.
+
+        Raises
+        ------
+        ServerEnded
+            The server has ended.
+        """
+        before = getattr(_receiving, "connection", None)
+        _receiving.connection = self
+        try:
+            return super().recv()
+        finally:
+            _receiving.connection = before
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Wait for a message; as `recv`."""
+        try:
+            data = super().recv_bytes(maxlength)
+        except (ConnectionError, EOFError) as error:
+            self._raise_ended(error)
+        except BaseException:
+            self.close()
+            raise
+        self._waiting = False
+        return data
+
+    def _raise_ended(self, error: BaseException) -> NoReturn:
+        self.close()
+        raise ended(self.address) from error
+
+
+@contextmanager
+def reaching(address: Any) -> Iterator[None]:
+    """Take it for the end of a server that was there before when it does not answer any more."""
+    try:
+        yield
+    except ServerEnded:
+        raise
+    except (
+        ConnectionRefusedError,
+        ConnectionResetError,
+        FileNotFoundError,
+        NoManagerError,
+    ) as error:
+        raise ended(address) from error
+
+
+def ended(address: Any) -> ServerEnded:
+    """Make the error that says that a server has ended."""
+    return ServerEnded(
+        f"the manager's server at {address!r} has ended: it was shut down, or killed. Its objects "
+        "are gone; start a new one"
+    )
+
+
+class Listener(connection.Listener):
+    """Listens for clients; as the standard library's, with connections of ours."""
+
+    def __init__(
+        self,
+        address: Any = None,
+        family: str | None = None,
+        backlog: int = 1,
+        authkey: bytes | None = None,
+    ) -> None:
+        super().__init__(address, family, max(backlog, BACKLOG), authkey)
+
+    def accept(self) -> Connection:
+        """Wait for a caller."""
+        return Connection.accepted(super().accept())
+
+    def close_in_child(self) -> None:
+        """Close the socket in a child made by fork; the listener, and its file, stay."""
+        self._listener._socket.close()  # type: ignore[attr-defined]  # there is no other way to it
+
+
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Any:
+    """Connect to a server.
+
+    Parameters
+    ----------
+    address : tuple or str
+        Host and port, or the path of a socket.
+    family : str, optional
+        Such as ``"AF_INET"``. Default: what the address looks like.
+    authkey : bytes, optional
+        The key that both ends must have.
+
+    Returns
+    -------
+    ClientConnection
+
+    Raises
+    ------
+    ConnectionRefusedError, FileNotFoundError, OSError
+        Nobody listens there.
+    TimeoutError
+        Nobody has answered for half a minute.
+    AuthenticationError
+        The server has another key.
+    ConnectionError
+        What listens there is no manager, or has ended before it had answered.
+    TypeError
+        The key is no bytes.
+    """
+    if authkey is not None and not isinstance(authkey, bytes):
+        raise TypeError(f"authkey is bytes, not {type(authkey).__name__}")
+    family = family or connection.address_type(address)  # type: ignore[attr-defined]  # undocumented
+    with socket.socket(getattr(socket, family)) as sock:
+        sock.setblocking(True)
+        _set_patience(sock.fileno(), PATIENCE)
+        try:
+            sock.connect(address)
+        except BlockingIOError as error:
+            raise TimeoutError(
+                f"nobody at {address!r} has taken a connection for {PATIENCE} s: is it the address "
+                "of a manager, and can it be reached from here?"
+            ) from error
+        self = ClientConnection(sock.detach(), address, authkey)
+    try:
+        if authkey is not None:
+            _prove(self, authkey)
+        _set_patience(self.fileno(), 0)
+    except BaseException:
+        self.close()
+        raise
+    return self
+
+
+def _prove(self: ClientConnection, authkey: bytes) -> None:
+    """Prove to the server that we have the key, and have it prove the same."""
+    try:
+        connection.answer_challenge(self, authkey)
+        connection.deliver_challenge(self, authkey)
+    except standard_context.AuthenticationError:
+        raise
+    except BlockingIOError as error:
+        raise TimeoutError(
+            f"what listens at {self.address!r} has not answered for {PATIENCE} s: is it a manager?"
+        ) from error
+    except (AssertionError, EOFError, OSError) as error:
+        raise NoManagerError(
+            f"what listens at {self.address!r} is no manager, or has ended just now: it did not "
+            f"answer as one ({error})"
+        ) from error
+
+
+def _set_patience(descriptor: int, seconds: int) -> None:
+    """Let reads and writes of a socket fail (EAGAIN) after so long; 0: never."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        sock.setblocking(True)  # whatever socket.setdefaulttimeout says
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A machine that has lost its power says nothing. Noticed within two minutes.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+
+
+# --------------------------------------------------------------------------------------- which pool
+
+
+def offer() -> Member | None:
+    """Give the pool of this process that clients may join; None: there is none to be had."""
+    from onecopy.default import default_pool
+
+    try:
+        return default_pool().member
+    except (OneCopyError, OSError, ValueError):
+        return None
+
+
+def _join(offered: PoolHandle | None) -> Member | None:
+    """Join the pool of a server; None: it is on another machine, or another user's, or elsewhere.
+
+    Only a pool in this process's own pool directory is joined: whoever has set ``ONECOPY_DIR`` has
+    said where pools are. That it is the server's pool is told by its identity: 16 random bytes.
+    """
+    if offered is None:
+        return None
+    try:
+        if os.path.dirname(offered[1]) != paths.pool_directory():  # noqa: PTH120 - pathlib is not loaded for this
+            return None
+        return membership.join(offered)
+    except (OneCopyError, OSError):
+        return None
+
+
+standard.listener_client[SERIALIZER] = Listener, Client  # type: ignore[attr-defined]  # the registry that it is for
