@@ -31,7 +31,6 @@ CLASSES = (
     "TestSyncManagerTypes",
     "TestInitializers",
     "TestTimeouts",
-    "TestNoForkBomb",
     "TestStartMethod",
 )
 """The classes of the suite that are about what onecopy provides."""
