@@ -56,6 +56,9 @@ EXCLUDED = {
     "_TestSharedMemory.test_shared_memory_SharedMemoryServer_ignores_sigint": (
         "sends a signal to the manager's server process; ours has none"
     ),
+    "TestStartMethod.test_preload_resources": (
+        "runs a script that lies beside CPython's tests and uses multiprocessing itself"
+    ),
     "TestStartMethod.test_mixed_startmethod": (
         "wants what a fork context made to be refused by a spawned process; ours goes anywhere"
     ),
