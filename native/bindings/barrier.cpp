@@ -99,7 +99,7 @@ void bind_barrier(nb::module_& m) {
             "_wait_and_do",
             [](BarrierObject& o, nb::handle action, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(lock_deadline(Py_True, timeout.ptr(), deadline)
+                return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, action.ptr(), deadline)
                                   : nullptr);
             },

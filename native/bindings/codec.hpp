@@ -103,7 +103,8 @@ class Encoding {
 bool encode_small(PyObject* object, Message& out) noexcept;
 
 // The object of a message; `block` is the hold on message.block. nullptr with an exception set.
-// `alone`: what was copied for this message goes to this receiver only, who may write it.
+// `alone`: arrays that were copied for this message come out as private, writable copies; what lies
+// in a pool for its own sake comes by reference all the same.
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
                  bool alone = false) noexcept;
 inline PyObject* decode(const PoolPtr& pool, const Message& m, bool alone = false) noexcept {
@@ -115,7 +116,7 @@ inline PyObject* decode(const PoolPtr& pool, const Message& m, bool alone = fals
 // One block with the object in it; empty with an exception set.
 Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
 bool is_envelope(const Held& held) noexcept;
-// `alone`: as for decode; nobody else may open the envelope then.
+// `alone`: as for decode.
 PyObject* open_envelope(const Held& held, bool alone = false) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
 
@@ -137,6 +138,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, boo
 
 // Large copies are made without the GIL.
 void copy_into_pool(void* to, const void* from, u64 bytes) noexcept;
+void copy_out_of_pool(void* to, const void* from, u64 bytes) noexcept;
 constexpr u64 kCopyOutside = 256 * kKiB;
 
 // pickle.dumps(object, 5) and pickle.loads: for dtypes, and for containers of plain values.

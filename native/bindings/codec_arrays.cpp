@@ -89,6 +89,15 @@ void copy_into_pool(void* to, const void* from, u64 bytes) noexcept {
     }
 }
 
+void copy_out_of_pool(void* to, const void* from, u64 bytes) noexcept {
+    if (bytes < kCopyOutside) {
+        std::memcpy(to, from, bytes);
+    } else {
+        Outside outside;
+        std::memcpy(to, from, bytes);
+    }
+}
+
 // ---- where memory lies --------------------------------------------------------------------------
 
 bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length,
@@ -96,7 +105,6 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     Member& m = pool->core();
     if (!m.contains(memory)) return false;
     if (LeaseObject* lease = lease_behind(object); lease != nullptr && lease->held.pool() == pool) {
-        if (lease->alone) return false;
         if (memory < lease->block || length > lease->block_length ||
             memory > lease->block + (lease->block_length - length))
             return false;
@@ -116,7 +124,6 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
         if (memory < info.data || length > info.length ||
             memory > info.data + (info.length - length))
             continue;
-        if (is_alone(info.data)) return false;
         const Handle handle = handle_of(m, i);
         if (hold(m, handle) != Status::ok) return false;
         out.held = Held(pool, i);
@@ -197,7 +204,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
     const npy_intp itemsize = PyDataType_ELSIZE(dtype);
     std::int64_t low = 0, high = 0;
     bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset);
-    const bool mine = sound && alone && (order_byte & kFresh) != 0;
+    const bool mine = sound && alone && (order_byte & kFresh) != 0 && (order_byte & ~kFresh) != 2;
     order_byte &= static_cast<u8>(~kFresh);
     sound = sound && ndim <= kMaxDims && order_byte <= 2 && offset <= INT64_MAX / 2;
     const auto order = static_cast<Order>(order_byte);
@@ -234,7 +241,6 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         Py_DECREF(dtype);
         return nullptr;
     }
-    if (mine) take_alone(lease);
     const auto start = static_cast<std::int64_t>(offset);
     std::int64_t end;
     if (start + low < 0 || __builtin_add_overflow(start, high, &end) ||
@@ -242,6 +248,17 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         Py_DECREF(dtype);
         Py_DECREF(lease);
         return wrong_array(pool);
+    }
+    if (mine) {  // contiguous: that is how a copy was written
+        PyObject* copy = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
+                                              order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0,
+                                              nullptr);
+        if (copy != nullptr) {
+            copy_out_of_pool(PyArray_DATA(reinterpret_cast<PyArrayObject*>(copy)),
+                             lease->block + offset, static_cast<u64>(high - low));
+        }
+        Py_DECREF(lease);
+        return copy == nullptr ? wrong_shape(pool) : copy;
     }
     const int flags = (lease->readonly ? 0 : NPY_ARRAY_WRITEABLE) |
                       (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
@@ -411,13 +428,7 @@ PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) no
     }
     PyObject* result = PyBytes_FromStringAndSize(nullptr, n);
     if (result == nullptr) return nullptr;
-    char* to = PyBytes_AS_STRING(result);
-    if (bytes < kCopyOutside) {
-        std::memcpy(to, data, bytes);
-    } else {
-        Outside outside;
-        std::memcpy(to, data, bytes);
-    }
+    copy_out_of_pool(PyBytes_AS_STRING(result), data, bytes);
     return result;
 }
 

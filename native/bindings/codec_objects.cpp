@@ -78,7 +78,8 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     return false;
 }
 
-// The lease on part of a block as a new reference; takes the hold. nullptr with an exception set.
+// Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an exception
+// set.
 PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
     const PoolPtr pool = block.pool();
     LeaseObject* lease = make_lease(std::move(block), false);
@@ -87,8 +88,13 @@ PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
         Py_DECREF(lease);
         return wrong_object(pool);
     }
+    if (alone) {
+        PyObject* copy = PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes));
+        if (copy != nullptr) copy_out_of_pool(PyByteArray_AS_STRING(copy), lease->block + offset, bytes);
+        Py_DECREF(lease);
+        return copy;
+    }
     narrow(lease, offset, bytes);
-    if (alone) take_alone(lease);
     return reinterpret_cast<PyObject*>(lease);
 }
 

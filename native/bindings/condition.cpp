@@ -90,7 +90,7 @@ void bind_condition(nb::module_& m) {
             "_wait_with",
             [](ConditionObject& o, nb::handle lock, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(lock_deadline(Py_True, timeout.ptr(), deadline)
+                return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, lock, deadline)
                                   : nullptr);
             },

@@ -62,7 +62,7 @@ void bind_event(nb::module_& m) {
             "wait",
             [](EventObject& o, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(lock_deadline(Py_True, timeout.ptr(), deadline) ? wait(o, deadline)
+                return result(standard_deadline(Py_True, timeout.ptr(), deadline) ? wait(o, deadline)
                                                                               : nullptr);
             },
             nb::arg("timeout") = nb::none(),

@@ -1,7 +1,6 @@
 #include "bindings/lease.hpp"
 
 #include <new>
-#include <unordered_map>
 
 #include "bindings/errors.hpp"
 
@@ -15,12 +14,6 @@ constexpr int kSpareLeases = 64;
 LeaseObject* spare[kSpareLeases];
 int spares = 0;
 
-// Leases by the beginning of the block that they have to themselves; under the GIL, as all of Python is.
-std::unordered_map<const unsigned char*, u32>& alone_blocks() noexcept {
-    static std::unordered_map<const unsigned char*, u32> blocks;
-    return blocks;
-}
-
 LeaseObject* self_of(PyObject* object) noexcept {
     return reinterpret_cast<LeaseObject*>(object);
 }
@@ -28,10 +21,6 @@ LeaseObject* self_of(PyObject* object) noexcept {
 void lease_dealloc(PyObject* object) noexcept {
     LeaseObject* self = self_of(object);
     PyTypeObject* type = Py_TYPE(object);
-    if (self->alone) {
-        const auto at = alone_blocks().find(self->block);
-        if (at != alone_blocks().end() && --at->second == 0) alone_blocks().erase(at);
-    }
     self->held.~Held();
     if (spares < kSpareLeases) {
         spare[spares++] = self;
@@ -59,9 +48,6 @@ PyObject* lease_handle(PyObject* object, void*) noexcept {
 PyObject* lease_readonly(PyObject* object, void*) noexcept {
     return PyBool_FromLong(self_of(object)->readonly ? 1 : 0);
 }
-PyObject* lease_alone(PyObject* object, void*) noexcept {
-    return PyBool_FromLong(self_of(object)->alone ? 1 : 0);
-}
 PyObject* lease_nbytes(PyObject* object, void*) noexcept {
     return PyLong_FromUnsignedLongLong(self_of(object)->length);
 }
@@ -72,8 +58,6 @@ PyGetSetDef properties[] = {
     {"handle", lease_handle, nullptr, "The block's handle.", nullptr},
     {"readonly", lease_readonly, nullptr, "Whether the memory may only be read through this lease.",
      nullptr},
-    {"alone", lease_alone, nullptr,
-     "Whether nobody else has the memory: it is copied when it is sent on.", nullptr},
     {"nbytes", lease_nbytes, nullptr, "Bytes that the lease exports.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -132,22 +116,7 @@ LeaseObject* make_lease(Held held, bool writable) noexcept {
     self->block_length = self->length = info.length;
     self->shared = (info.flags & kFlagShared) != 0;
     self->readonly = !writable && !self->shared;
-    self->alone = false;
     return self;
-}
-
-void take_alone(LeaseObject* lease) noexcept {
-    try {
-        ++alone_blocks()[lease->block];
-    } catch (const std::bad_alloc&) {
-        return;  // read-only, as all that is received without this
-    }
-    lease->alone = true;
-    lease->readonly = false;
-}
-
-bool is_alone(const unsigned char* block) noexcept {
-    return !alone_blocks().empty() && alone_blocks().contains(block);
 }
 
 void narrow(LeaseObject* lease, u64 offset, u64 length) noexcept {

@@ -15,7 +15,6 @@ struct LeaseObject {
     u64 length;
     bool readonly;
     bool shared;  // writable for everybody, for ever (kFlagShared)
-    bool alone;   // see take_alone
 };
 
 bool init_lease(PyObject* module) noexcept;
@@ -25,11 +24,6 @@ bool is_lease(PyObject* object) noexcept;
 // an exception set (out of memory; the block is a structure's body or lies outside the heap:
 // PoolCorrupted).
 LeaseObject* make_lease(Held held, bool writable) noexcept;
-// The block was copied for one message, and whoever got that has it to itself: it may be written,
-// and is copied, not referred to, when it is sent on.
-void take_alone(LeaseObject* lease) noexcept;
-// Whether a lease of this process has the block that begins there to itself.
-bool is_alone(const unsigned char* block) noexcept;
 // Part of a block: the caller has checked it against `lease->block_length`.
 void narrow(LeaseObject* lease, u64 offset, u64 length) noexcept;
 

@@ -67,7 +67,7 @@ PyObject* acquire_method(PyObject* self, PyObject* const* args, Py_ssize_t count
     PyObject* given[2] = {Py_True, Py_None};
     if (!arguments("acquire", {"block", "timeout"}, args, count, names, given)) return nullptr;
     std::int64_t deadline = Patience::kForever;
-    if (!lock_deadline(given[0], given[1], deadline)) return nullptr;
+    if (!standard_deadline(given[0], given[1], deadline)) return nullptr;
     return acquire(self, deadline);
 }
 PyObject* release_method(PyObject* self, PyObject*) noexcept {

@@ -148,5 +148,25 @@ inline bool deadline_of(PyObject* block, PyObject* timeout, std::int64_t& out) n
     }
     return deadline_of(timeout, out);
 }
+// As multiprocessing understands them: None waits for ever, what is negative does not wait.
+inline bool standard_deadline(PyObject* block, PyObject* timeout, std::int64_t& out) noexcept {
+    if (block != Py_True) {
+        const int yes = PyObject_IsTrue(block);
+        if (yes < 0) return false;
+        if (yes == 0) {
+            out = kNoWait;
+            return true;
+        }
+    }
+    if (timeout != Py_None) {
+        const double seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1.0 && PyErr_Occurred()) return false;
+        if (seconds < 0) {
+            out = kNoWait;
+            return true;
+        }
+    }
+    return deadline_of(timeout, out);
+}
 
 }  // namespace onecopy::py

@@ -98,7 +98,7 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
         s = q.queue.get(message, p);
     }
     if (s == Status::ok) [[likely]]
-        return decode(q.pool, message, q.gives_alone);
+        return decode(q.pool, message, q.as_standard);
     return raise_get(s);
 }
 
@@ -236,7 +236,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
-            PyObject* item = decode(q.pool, messages[i], q.gives_alone);
+            PyObject* item = decode(q.pool, messages[i], q.as_standard);
             const bool added = item != nullptr && PyList_Append(items, item) == 0;
             Py_XDECREF(item);
             if (added) continue;
@@ -361,7 +361,7 @@ void bind_queue(nb::module_& m) {
             "put",
             [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline)
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? put(q, obj.ptr(), deadline)
                                   : nullptr);
             },
@@ -373,7 +373,7 @@ void bind_queue(nb::module_& m) {
             "get",
             [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline) ? get(q, deadline)
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline) ? get(q, deadline)
                                                                                : nullptr);
             },
             block = true, nb::arg("timeout") = nb::none(),
@@ -384,7 +384,7 @@ void bind_queue(nb::module_& m) {
             "_wait_ready",
             [](QueueObject& q, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? wait_ready(q, deadline)
+                return result(queue_deadline(q, Py_True, timeout.ptr(), deadline) ? wait_ready(q, deadline)
                                                                    : nullptr);
             },
             nb::arg("timeout") = nb::none(),
@@ -398,10 +398,10 @@ void bind_queue(nb::module_& m) {
             },
             "Let threads that are in _wait_ready of this object return False, now and later.")
         .def_prop_rw(
-            "_gives_alone", [](QueueObject& q) noexcept { return q.gives_alone; },
-            [](QueueObject& q, bool yes) noexcept { q.gives_alone = yes; },
-            "Whether arrays that were copied for a message may be written by who takes it. If the "
-            "queue redelivers, whoever takes it next sees what was written.")
+            "_as_standard", [](QueueObject& q) noexcept { return q.as_standard; },
+            [](QueueObject& q, bool yes) noexcept { q.as_standard = yes; },
+            "Whether this object is as multiprocessing's queues are: arrays that were copied for a "
+            "message come out as private copies, and a negative timeout does not wait.")
         .def(
             "put_nowait",
             [](QueueObject& q, nb::handle obj) noexcept {

@@ -10,11 +10,18 @@ struct QueueObject : Channel {
     QueueObject(QueueObject&& other) noexcept : Channel(std::move(other)), queue(std::move(other.queue)) {}
     Queue queue;
     std::atomic<bool> stopped{false};  // nobody shall wait in wait_ready any more
-    bool gives_alone = false;  // what was copied for a message belongs to who takes it: see take_alone
+    bool as_standard = false;  // as multiprocessing's: arrays come out as private copies; a negative
+                               // timeout does not wait
 };
 
 inline bool usable(const QueueObject& q) noexcept {
     return q.usable("the queue");
+}
+
+// False with an exception set.
+inline bool queue_deadline(const QueueObject& q, PyObject* block, PyObject* timeout,
+                           std::int64_t& out) noexcept {
+    return q.as_standard ? standard_deadline(block, timeout, out) : deadline_of(block, timeout, out);
 }
 
 inline PyObject* raise_get(Status s) noexcept {

@@ -19,8 +19,19 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
     if (s != Status::ok) return raise_get(s);
     const u64 position = message.position;
     const bool redelivered = message.redelivered;
-    PyObject* const object = decode(q.pool, message, q.gives_alone);
-    if (object == nullptr) return nullptr;
+    PyObject* const object = decode(q.pool, message, q.as_standard);
+    if (object == nullptr) {
+        // It counts as taken: whoever cannot rebuild it can still finish it.
+        SavedError error;
+        if (PyObject* number = PyLong_FromUnsignedLongLong(position); number != nullptr) {
+            if (PyObject_SetAttrString(error.value(), "position", number) != 0) PyErr_Clear();
+            Py_DECREF(number);
+        } else {
+            PyErr_Clear();
+        }
+        error.restore();
+        return nullptr;
+    }
     return Py_BuildValue("(NOK)", object, redelivered ? Py_True : Py_False,
                          static_cast<unsigned long long>(position));
 }
@@ -55,7 +66,7 @@ void bind_messages(nb::class_<QueueObject>& queue) {
             "_receive",
             [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(wait.ptr(), timeout.ptr(), deadline)
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? receive(q, deadline)
                                   : nullptr);
             },

@@ -83,9 +83,8 @@ void bind_ref(nb::module_& m) {
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
              "read-only.")
         .def("_take", &take, nb::sig("def _take(self) -> object"),
-             "As `get`, by the only one who will, and release. What was copied for the object may "
-             "be "
-             "written then.")
+             "As `get`, and release. Arrays that were copied for the object come out as private "
+             "copies.")
         .def(
             // The pool too, as Channel::let_go does.
             "release", [](RefObject& r) noexcept { r.held = Held(); },

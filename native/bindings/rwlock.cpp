@@ -1,5 +1,6 @@
 #include "locks/rwlock.hpp"
 
+#include "bindings/methods.hpp"
 #include "bindings/sync.hpp"
 
 namespace onecopy::py {
@@ -98,7 +99,7 @@ PyObject* side(nb::handle lock, bool write, nb::handle timeout) noexcept {
 // What `acquire` is told, or else what the side was made with. False with an exception set.
 bool side_deadline(const SideObject& s, PyObject* block, PyObject* timeout,
                    std::int64_t& out) noexcept {
-    return lock_deadline(block, timeout == Py_None ? s.timeout : timeout, out);
+    return standard_deadline(block, timeout == Py_None ? s.timeout : timeout, out);
 }
 
 PyObject* enter(SideObject& s) noexcept {
@@ -138,12 +139,49 @@ PyType_Slot side_slots[] = {
     {0, nullptr},
 };
 
+// What every `with lock.read():` calls, as plain methods.
+PyObject* enter_method(PyObject* self, PyObject*) noexcept {
+    SideObject* s = ready<SideObject>(self);
+    return s == nullptr ? nullptr : enter(*s);
+}
+PyObject* exit_method(PyObject* self, PyObject* const*, Py_ssize_t count) noexcept {
+    SideObject* s = ready<SideObject>(self);
+    if (s == nullptr) return nullptr;
+    if (count == 3) return release(s->lock, s->write);
+    PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, not %zd", count);
+    return nullptr;
+}
+template <bool write>
+PyObject* side_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
+                      PyObject* keywords) noexcept {
+    static constexpr const char* names[] = {"timeout"};
+    PyObject* given[] = {Py_None};
+    if (ready<RwLockObject>(self) == nullptr ||
+        !arguments(write ? "write" : "read", names, args, count, keywords, given))
+        return nullptr;
+    return side(self, write, given[0]);
+}
+PyMethodDef side_methods[] = {
+    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", as_method(exit_method), METH_FASTCALL,
+     "__exit__($self, kind, error, traceback, /)\n--\n\n"},
+};
+PyMethodDef lock_methods[] = {
+    {"read", as_method(side_method<false>), METH_FASTCALL | METH_KEYWORDS,
+     "read($self, /, timeout=None)\n--\n\nThe reading side, for `with`, or to acquire and "
+     "release."},
+    {"write", as_method(side_method<true>), METH_FASTCALL | METH_KEYWORDS,
+     "write($self, /, timeout=None)\n--\n\nThe writing side, for `with`, or to acquire and "
+     "release."},
+};
+
 }  // namespace
 
 void bind_rwlock(nb::module_& m) {
     channel_kinds().push_back(&channel_of<RwLockObject>);
-    nb::class_<SideObject>(m, "RWSide", nb::type_slots(side_slots),
-                           "The reading or the writing side of an RWLock.")
+    nb::class_<SideObject> side_type(m, "RWSide", nb::type_slots(side_slots),
+                                     "The reading or the writing side of an RWLock.");
+    side_type
         .def(
             "acquire",
             [](SideObject& s, nb::handle wait, nb::handle timeout) noexcept {
@@ -160,18 +198,9 @@ void bind_rwlock(nb::module_& m) {
             [](SideObject& s) noexcept {
                 return result(release(s.lock, s.write));
             },
-            nb::sig("def release(self) -> None"), "Give it back, in the thread that took it.")
-        .def(
-            "__enter__", [](SideObject& s) noexcept { return result(enter(s)); },
-            nb::sig("def __enter__(self) -> bool"))
-        .def(
-            "__exit__",
-            [](SideObject& s, nb::handle, nb::handle, nb::handle) noexcept {
-                return result(release(s.lock, s.write));
-            },
-            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
-            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
-                    "None, traceback: types.TracebackType | None) -> None"));
+            nb::sig("def release(self) -> None"), "Give it back, in the thread that took it.");
+    for (PyMethodDef& method : side_methods)
+        add_method(side_type, method);
 
     nb::class_<RwLockObject> type(m, "RWLockBase", nb::is_weak_referenceable(),
                                   nb::type_slots(collectable<RwLockObject>()),
@@ -189,22 +218,6 @@ void bind_rwlock(nb::module_& m) {
             nb::arg("hold").none(), nb::arg("member"), nb::arg("prefer"), nb::arg("on_death"),
             nb::sig("def __init__(self, hold: Hold | None, member: Member, prefer: int, on_death: "
                     "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
-        .def(
-            "read",
-            [](nb::handle_t<RwLockObject> self, nb::handle timeout) noexcept {
-                return result(side(self, false, timeout));
-            },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def read(self, timeout: float | None = None) -> RWSide"),
-            "The reading side, for `with`, or to acquire and release.")
-        .def(
-            "write",
-            [](nb::handle_t<RwLockObject> self, nb::handle timeout) noexcept {
-                return result(side(self, true, timeout));
-            },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def write(self, timeout: float | None = None) -> RWSide"),
-            "The writing side, for `with`, or to acquire and release.")
         .def_prop_ro("_prefer",
                      [](RwLockObject& o) noexcept { return static_cast<u32>(o.sync.prefer()); })
         .def_prop_ro(
@@ -224,6 +237,8 @@ void bind_rwlock(nb::module_& m) {
             nb::sig("def _owner_info(self) -> tuple[int, bool, float] | None"),
             "Who writes: pid, whether it lives, seconds since it began.");
     bind_channel<RwLockObject>(type, kWhat);
+    for (PyMethodDef& method : lock_methods)
+        add_method(type, method);
 }
 
 }  // namespace onecopy::py

@@ -87,7 +87,7 @@ void bind_semaphore(nb::module_& m) {
             "acquire",
             [](SemaphoreObject& o, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(lock_deadline(wait.ptr(), timeout.ptr(), deadline)
+                return result(standard_deadline(wait.ptr(), timeout.ptr(), deadline)
                                   ? acquire(o, deadline)
                                   : nullptr);
             },

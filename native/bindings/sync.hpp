@@ -61,27 +61,6 @@ inline PyObject* yes_or_no(Status s, const char* what) noexcept {
     return raise_status(s, what);
 }
 
-// As multiprocessing understands them: None waits for ever, what is negative does not wait.
-inline bool lock_deadline(PyObject* block, PyObject* timeout, std::int64_t& out) noexcept {
-    if (block != Py_True) {
-        const int yes = PyObject_IsTrue(block);
-        if (yes < 0) return false;
-        if (yes == 0) {
-            out = kNoWait;
-            return true;
-        }
-    }
-    if (timeout != Py_None) {
-        const double seconds = PyFloat_AsDouble(timeout);
-        if (seconds == -1.0 && PyErr_Occurred()) return false;
-        if (seconds < 0) {
-            out = kNoWait;
-            return true;
-        }
-    }
-    return deadline_of(timeout, out);
-}
-
 // (pid, alive, seconds since it took the lock).
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
 

@@ -21,8 +21,10 @@ What lies in a pool is read-only for the receiver, except a `SharedArray`.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -100,6 +102,8 @@ class _Pickler(pickle.Pickler):
         self._own: list[pickle.PickleBuffer] = []
         self.sent: list[npt.NDArray[Any]] = []
         super().__init__(file, 5, buffer_callback=_callback(buffers, self._own))
+        if "multiprocessing.reduction" in sys.modules:
+            self.dispatch_table = _reducers
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart arrays that need no pickle; leave all other objects to pickle."""
@@ -107,7 +111,7 @@ class _Pickler(pickle.Pickler):
         if (kind is not np.ndarray and kind is not SharedArray) or obj.dtype.hasobject:
             return NotImplemented
         lease = lease_of(obj)
-        if lease is not None and not lease.alone:
+        if lease is not None:
             span, offset = _span(obj, lease)
             shared = kind is SharedArray
             if not shared:
@@ -123,6 +127,8 @@ class _Pickler(pickle.Pickler):
         small = obj.nbytes < OUT_OF_BAND
         # numpy's pickles of dates, and of arrays that are not contiguous, lose the byte order.
         if small and (obj.dtype.isnative or not obj.dtype.itemsize):
+            if not obj.flags.writeable:
+                return obj.view(np.ndarray).__reduce__()  # as protocol 5 it would arrive read-only
             if kind is np.ndarray:
                 return NotImplemented
             return obj.view(np.ndarray).__reduce_ex__(5)
@@ -137,9 +143,40 @@ class _Pickler(pickle.Pickler):
         return _whole, (buffer, _spell(obj.dtype), obj.shape, order)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
+        if not memory.flags.writeable:
+            # Pickle would remember it, and a receiver's private copy is to be written all the same.
+            memory = np.asarray(_Unsealed(memory))
         buffer = pickle.PickleBuffer(cast("ReadableBuffer", memory))
         self._own.append(buffer)
         return buffer
+
+
+class _Reducers:
+    """How objects are taken apart: as multiprocessing does it, where somebody has told it how.
+
+    So connections and sockets travel, and types that were registered with its `ForkingPickler`.
+    """
+
+    def __getitem__(self, kind: type[Any]) -> Any:
+        extra = sys.modules["multiprocessing.reduction"].ForkingPickler._extra_reducers
+        reducer = extra.get(kind)
+        # Those of its ctypes work only while a process is being started.
+        if reducer is None or reducer.__module__ == "multiprocessing.sharedctypes":
+            return copyreg.dispatch_table[kind]
+        return reducer
+
+
+_reducers: Any = _Reducers()
+
+
+class _Unsealed:
+    """The memory of a read-only array as if it might be written; it is only read."""
+
+    def __init__(self, memory: npt.NDArray[np.uint8]) -> None:
+        interface = dict(memory.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self._memory = memory
 
 
 def _callback(

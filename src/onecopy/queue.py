@@ -150,7 +150,8 @@ class Queue(QueueBase):
         from onecopy.membership import handle_of
 
         keep_for_child(self)
-        return _rebuild, (type(self), handle_of(self.member), self.handle, self._name)
+        place = handle_of(self.member), self.handle, self._name
+        return (_rebuild, place) if type(self) is Queue else (_rebuild_as, (type(self), *place))
 
     @classmethod
     def _open(cls, member: Member, hold: Hold, name: str | None) -> Self:
@@ -195,7 +196,11 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
     return open_or_create(member, Kind.QUEUE, name, make)
 
 
-def _rebuild(cls: type[Queue], pool: PoolHandle, handle: int, name: str | None) -> Queue:
+def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
+    return _rebuild_as(Queue, pool, handle, name)
+
+
+def _rebuild_as(cls: type[Queue], pool: PoolHandle, handle: int, name: str | None) -> Queue:
     from onecopy.membership import join
 
     member = join(pool)

@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import threading
+from queue import Empty, Full
 
 import numpy as np
 import pytest
@@ -81,16 +82,99 @@ def test_arrays_of_a_pool_go_by_reference(queue):
     assert not array.flags.writeable
 
 
-def test_memory_goes_with_the_last_of_what_arrived(queue):
+def test_what_arrived_takes_no_room_in_the_pool(queue):
     pool = oc.default_pool()
-    queue.put({"a": np.zeros(LARGE), "b": np.ones(LARGE)})
+    for wrapped in ({"a": np.zeros(LARGE), "b": np.ones(LARGE)}, np.zeros((LARGE, 2), order="F")):
+        queue.put(wrapped)
+        assert pool.stats().used > 8 * LARGE
+        got = queue.get()
+        assert pool.stats().used == 0
+        assert np.array_equal(
+            np.asarray(got["a"] if type(got) is dict else got).ravel()[:9], [0] * 9
+        )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_a_read_only_array_arrives_writable(queue, nested, size):
+    array = np.arange(size)
+    array.flags.writeable = False
+    queue.put([array] if nested else array)
     got = queue.get()
-    part = got["a"][10:20]
-    del got
-    assert pool.stats().used > 8 * LARGE
-    part[:] = 1
-    del part
-    assert pool.stats().used == 0
+    got = got[0] if nested else got
+    got += 1
+    assert np.array_equal(got, np.arange(size) + 1)
+
+
+def _changes_what_it_inherited(array, back):
+    array[:] = 7
+    back.put("done")
+
+
+def test_a_forked_child_has_its_own_of_what_arrived(queue):
+    back = multiprocessing.SimpleQueue()
+    queue.put({"x": np.zeros(LARGE)})
+    got = queue.get()["x"]
+    child = multiprocessing.get_context("fork").Process(
+        target=_changes_what_it_inherited, args=(got, back)
+    )
+    child.start()
+    assert back.get() == "done"
+    child.join()
+    child.close()
+    assert not got.any()
+
+
+# ------------------------------------------------------------- what multiprocessing can pickle
+
+
+def _answers(queue):
+    connection, number = queue.get()
+    connection.send(number + 1)
+    connection.close()
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_connections_travel(queue, method):
+    mine, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context(method).Process(target=_answers, args=(queue,))
+    child.start()
+    queue.put((theirs, 1))
+    assert mine.recv() == 2
+    child.join()
+    child.close()
+    mine.close()
+    theirs.close()
+    multiprocessing.resource_sharer.stop()
+
+
+class Special:
+    """Something that somebody has told multiprocessing how to pickle."""
+
+
+def test_what_was_registered_with_the_forking_pickler(queue):
+    pickler = multiprocessing.reduction.ForkingPickler
+    pickler.register(Special, lambda _: (str, ("special",)))
+    try:
+        queue.put([Special()])
+        assert queue.get() == ["special"]
+    finally:
+        del pickler._extra_reducers[Special]
+
+
+def test_a_negative_timeout_does_not_wait(queue):
+    with pytest.raises(Empty):
+        queue.get(timeout=-1)
+    with pytest.raises(Empty):
+        queue.get_message(timeout=-0.5)
+    assert not queue._reader.poll(-1)
+    queue.put(1, timeout=-1)
+    assert queue.get(True, -3) == 1
+    full = multiprocessing.Queue(1)
+    full.put(1)
+    with pytest.raises(Full):
+        full.put(2, timeout=-1)
+    full.close()
 
 
 def _changes(queue, back):

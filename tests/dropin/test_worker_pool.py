@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +144,95 @@ def test_workers_that_are_replaced_in_turn():
 
 def _pid(_):
     return os.getpid()
+
+
+@pytest.mark.parametrize("end", ["join", "terminate", "exit", "join twice"])
+def test_every_way_to_end_a_pool(end):
+    with Pool(2) as workers:
+        assert workers.map(abs, [-1]) == [1]
+        if end == "terminate":
+            workers.terminate()
+        elif end != "exit":
+            workers.close()
+            workers.join()
+        if end == "join twice":
+            workers.join()
+    workers.terminate()
+    workers.join()
+    workers._pool.clear()
+
+
+class Poison:
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return _refuses, ()
+
+
+def _refuses():
+    raise ValueError("not here")
+
+
+def test_a_task_that_no_worker_can_rebuild(workers):
+    poison = workers.apply_async(abs, (Poison(),))
+    others = [workers.apply_async(abs, (-number,)) for number in range(8)]
+    with pytest.raises(ValueError, match="not here"):
+        poison.get(LIMIT)
+    assert [task.get(LIMIT) for task in others] == list(range(8))
+
+
+def _has_a_pool(method, pids):
+    workers = multiprocessing.get_context(method).Pool(2)
+    tasks = [workers.apply_async(_tells_and_waits, (pids,)) for _ in range(20)]
+    tasks[0].get()
+
+
+def _tells_and_waits(pids):
+    pids.put(os.getpid())
+    signal.pause()
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_workers_end_with_the_process_that_has_the_pool(method):
+    pids = multiprocessing.Queue()
+    # Spawned: the fork server of this process is of no use to a forked child.
+    parent = multiprocessing.get_context("spawn").Process(target=_has_a_pool, args=(method, pids))
+    parent.start()
+    at_work = [pids.get(timeout=LIMIT) for _ in range(2)]
+    parent.kill()
+    parent.join()
+    parent.close()
+    for pid in at_work:
+        os.kill(pid, signal.SIGUSR1)  # ends that task, and that worker with it, in mid-task
+        eventually(lambda pid=pid: not _lives(pid), "the worker to end")
+    assert pids.empty()  # nobody has begun another task
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _idle(method, ready):
+    with multiprocessing.get_context(method).Pool(2) as workers:
+        ready.put(list({workers.apply(os.getpid) for _ in range(10)}))
+        signal.pause()
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_idle_workers_end_with_the_process_that_has_the_pool(method):
+    ready = multiprocessing.Queue()
+    parent = multiprocessing.get_context("spawn").Process(target=_idle, args=(method, ready))
+    parent.start()
+    workers = ready.get(timeout=LIMIT)
+    parent.kill()
+    parent.join()
+    parent.close()
+    for pid in workers:
+        eventually(lambda pid=pid: not _lives(pid), "the worker to end")
 
 
 def test_misuse():

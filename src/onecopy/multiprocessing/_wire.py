@@ -127,7 +127,7 @@ class _Pickler(reduction.ForkingPickler):
         if array.dtype.hasobject:
             return NotImplemented
         lease = lease_of(array)
-        lies_there = lease is not None and not lease.alone and lease.member.id == self._to.pool_id()
+        lies_there = lease is not None and lease.member.id == self._to.pool_id()
         if lies_there or (array.nbytes >= LARGE and type(array) is np.ndarray):
             ref = _put(self._to, array)
             if ref is not None:

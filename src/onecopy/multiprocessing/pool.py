@@ -8,17 +8,21 @@ that is killed takes nobody along.
 from __future__ import annotations
 
 import os
+import select
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
 from multiprocessing import pool as standard
 from multiprocessing.pool import ThreadPool
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
+from onecopy.errors import Closed
 from onecopy.multiprocessing.context import ProcessError, default_context
 from onecopy.multiprocessing.queues import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from onecopy.queue import Message
 
@@ -27,6 +31,7 @@ __all__ = ["Pool", "ThreadPool", "WorkerDied"]
 _AHEAD_PER_WORKER = 16  # tasks that are handed out before their results are there
 _AHEAD_AT_LEAST = 128
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result
+_LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 
 
 class WorkerDied(ProcessError):
@@ -60,9 +65,10 @@ class Pool(standard.Pool):
     -----
     A worker that dies in a task (killed, or crashed) is replaced, as in the standard library; but
     the task's result is then a `WorkerDied` error, where the standard library's never comes. The
-    other tasks are not touched.
+    other tasks are not touched. A task that a worker cannot rebuild (an import fails there) has
+    that error as its result. Workers end when the process that has the pool does.
 
-    Arrays arrive writable, each worker's its own copy; those that lie in a pool (`onecopy.empty`)
+    Arrays arrive as private copies; those that lie in a pool (`onecopy.empty`)
     arrive by reference and read-only. A result that finds no room in memory within a minute is a
     `MaybeEncodingError`.
     """
@@ -87,11 +93,11 @@ class Pool(standard.Pool):
         )
 
     def _setup_queues(self) -> None:
-        arrivals = _Arrivals(self._ahead)
+        outstanding = _Outstanding(self._ahead)
         self._outqueue = _Results(Queue())
-        self._inqueue = _Tasks(_redelivering(), self._outqueue, arrivals)
+        self._inqueue = _Tasks(_redelivering(), self._outqueue, outstanding)
         self._quick_put = self._inqueue.put
-        self._quick_get = arrivals.from_queue(self._outqueue)
+        self._quick_get = outstanding.results_of(self._outqueue)
 
     def _get_sentinels(self) -> list[Any]:
         return [self._change_notifier._reader]
@@ -123,7 +129,7 @@ def _redelivering() -> Queue:
     from onecopy.default import default_pool
 
     queue = Queue._make(default_pool().member, None, 0, True, None)
-    queue._gives_alone = True  # what is given out again is not run again
+    queue._as_standard = True
     return queue
 
 
@@ -134,30 +140,54 @@ class _Tasks:
     is finished.
     """
 
-    def __init__(self, queue: Queue, results: _Results, arrivals: _Arrivals | None = None) -> None:
+    def __init__(
+        self, queue: Queue, results: _Results, outstanding: _Outstanding | None = None
+    ) -> None:
         self._queue = queue
         self._results = results
-        self._arrivals = arrivals
+        self._outstanding = outstanding
+        self._parent: _Parent | None = None
 
     def __reduce__(self) -> Any:
         return _Tasks, (self._queue, self._results)
 
     def put(self, task: Any) -> None:
-        """Hand a task out; wait while too many results are missing."""
-        if task is not None and self._arrivals is not None:
-            self._arrivals.expect_one()
-        try:
+        """Hand a task out (None: tell a worker to end); wait while too many results are missing."""
+        if self._outstanding is None:
+            raise AssertionError("tasks are handed out by the process that has the pool")
+        if task is None:
+            with suppress(Closed):  # the pool has been joined, so no worker is left
+                self._queue.put(None)
+                self._outstanding.count()
+            return
+        self._outstanding.wait_for_room()
+        # Before it is put: the answer may be there before `put` has returned.
+        with self._outstanding.expecting(task[0], task[1]):
             self._queue.put(task)
-        except BaseException:
-            # It will not arrive. The standard library's pool makes a failed result of this.
-            if task is not None and self._arrivals is not None:
-                self._arrivals.give_up_one()
-            raise
 
     def get(self) -> Any:
-        """Take a task; what a dead worker had in hand is answered for it."""
+        """Take a task; what a dead worker had in hand is answered for it.
+
+        Raises
+        ------
+        EOFError
+            The process that has the pool has ended.
+        """
+        if self._parent is None:
+            self._parent = _Parent()
         while True:
-            message = self._queue.get_message()
+            try:
+                message = self._queue.get_message(timeout=_LOOK_EVERY)
+            except Empty:
+                self._parent.check()
+                continue
+            except Exception as error:
+                position = getattr(error, "position", None)
+                if position is None:
+                    raise
+                self._refuse(position, error)
+                continue
+            self._parent.check()  # nobody wants the rest of what it has handed out
             task = message.item
             if task is None:
                 message.task_done()
@@ -172,18 +202,25 @@ class _Tasks:
             )
             self._results.put((job, i, (False, died)))
 
+    def _refuse(self, position: int, error: Exception) -> None:
+        """Answer a task that cannot be rebuilt here: the parent knows what was at that position."""
+        try:
+            self._results.put((None, position, (False, error)))
+        except Exception:  # noqa: BLE001 - an error that cannot be pickled either
+            told = RuntimeError(f"a task could not be rebuilt in its worker: {error!r}")
+            self._results.put((None, position, (False, told)))
+        self._queue._finish(position)
+
     def close(self) -> None:
         """Let go of the queue here."""
         self._queue.close()
 
     def drain_until_ended(self, filler: threading.Thread) -> None:
         """Take what there is until the thread that puts has ended."""
-        import queue
-
-        if self._arrivals is not None:
-            self._arrivals.stop()
+        if self._outstanding is not None:
+            self._outstanding.stop()
         while filler.is_alive():
-            with suppress(queue.Empty):
+            with suppress(Empty):
                 self._queue.get_message(timeout=0.01).task_done()
 
 
@@ -203,13 +240,17 @@ class _Results:
         self._message = message
 
     def put(self, result: Any) -> None:
-        """Send a result; then its task is finished.
+        """Send a result, then its task is finished; None: no more will come.
 
         Raises
         ------
         Full, PoolFull, Exception
             It finds no room; it cannot be pickled. The pool's worker sends that error instead.
         """
+        if result is None:
+            with suppress(Closed):  # the pool has been joined, so nobody waits
+                self._queue.put(None)
+            return
         self._queue.put(result, timeout=_ROOM_WITHIN)
         message, self._message = self._message, None
         if message is not None:
@@ -224,33 +265,74 @@ class _Results:
         self._queue.close()
 
 
-class _Arrivals:
-    """What has been handed out and what has come back, in the process that has the pool.
+class _Parent:
+    """The process that has the pool, as a worker sees it."""
+
+    def __init__(self) -> None:
+        parent = parent_process()
+        self._poll = select.poll()
+        if parent is not None:
+            self._poll.register(parent.sentinel, select.POLLIN | select.POLLHUP)
+
+    def check(self) -> None:
+        """Raise EOFError if it has ended: the standard library's worker ends of that."""
+        if self._poll.poll(0):
+            raise EOFError("the process that has the pool has ended")
+
+
+class _Outstanding:
+    """What has been handed out and not come back, in the process that has the pool.
 
     A worker that dies after it has put a result and before it has finished the task leaves a task
-    that is answered twice; the second answer is dropped here.
+    that is answered twice; the second answer is not expected any more. A worker that cannot rebuild
+    a task knows but its position: how many messages were put before it.
     """
 
     def __init__(self, ahead: int) -> None:
         self._room = threading.Semaphore(ahead)
         self._stopped = False
-        self._seen: dict[int, _Numbers] = {}
+        self._put = 0
+        self._lock = threading.Lock()
+        self._position: dict[tuple[int, int], int] = {}
+        self._task: dict[int, tuple[int, int]] = {}
 
-    def expect_one(self) -> None:
+    def wait_for_room(self) -> None:
         """Wait until fewer results are missing."""
         if not self._stopped:
             self._room.acquire()
-
-    def give_up_one(self) -> None:
-        """Expect one result less."""
-        self._room.release()
 
     def stop(self) -> None:
         """Hold nobody up any more."""
         self._stopped = True
         self._room.release()
 
-    def from_queue(self, results: _Results) -> Callable[[], Any]:
+    def count(self) -> None:
+        """Count a message that is no task."""
+        self._put += 1
+
+    @contextmanager
+    def expecting(self, job: int, i: int) -> Iterator[None]:
+        """Expect an answer to the task that is put within, unless that fails."""
+        with self._lock:
+            self._position[job, i] = self._put
+            self._task[self._put] = job, i
+        try:
+            yield
+        except BaseException:  # the standard library's pool makes a failed result of it
+            self._arrived(job, i)
+            raise
+        self._put += 1
+
+    def _arrived(self, job: int, i: int) -> bool:
+        with self._lock:
+            position = self._position.pop((job, i), None)
+            if position is None:
+                return False
+            del self._task[position]
+        self._room.release()
+        return True
+
+    def results_of(self, results: _Results) -> Callable[[], Any]:
         """Give a function that takes results, each once."""
 
         def get() -> Any:
@@ -258,46 +340,13 @@ class _Arrivals:
                 result = results.get()
                 if result is None:
                     return None
-                job, i, _ = result
-                seen = self._seen.get(job)
-                if seen is None:
-                    seen = self._begin(job)
-                if seen.add(i):
-                    self._room.release()
-                    return result
+                job, i, answer = result
+                if job is None:
+                    job, i = self._task.get(i, (-1, -1))
+                if self._arrived(job, i):
+                    return job, i, answer
 
         return get
-
-    def _begin(self, job: int) -> _Numbers:
-        # Jobs are numbered in order. A job's numbers go when many newer jobs have begun: by then
-        # whoever died in it has long been answered for.
-        if len(self._seen) >= 2 * _AHEAD_AT_LEAST:
-            for old in sorted(self._seen)[:_AHEAD_AT_LEAST]:
-                del self._seen[old]
-        return self._seen.setdefault(job, _Numbers())
-
-
-class _Numbers:
-    """A set of numbers that come nearly in order: all below a floor, and some above it."""
-
-    __slots__ = ("_above", "_floor")
-
-    def __init__(self) -> None:
-        self._floor = 0
-        self._above: set[int] = set()
-
-    def add(self, number: int) -> bool:
-        """Add a number; tell whether it is new."""
-        if number < self._floor or number in self._above:
-            return False
-        if number != self._floor:
-            self._above.add(number)
-            return True
-        self._floor += 1
-        while self._floor in self._above:
-            self._above.remove(self._floor)
-            self._floor += 1
-        return True
 
 
 class _PoolContext:

@@ -52,12 +52,12 @@ class Queue(own.Queue):
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize)
-        self._gives_alone = True
+        self._as_standard = True
 
     @classmethod
     def _open(cls, member: Member, hold: Hold, name: str | None) -> Queue:
         queue = super()._open(member, hold, name)
-        queue._gives_alone = True
+        queue._as_standard = True
         return queue
 
     def __init_subclass__(cls) -> None:
