@@ -1,0 +1,6 @@
+"""`python -m onecopy`: the command line, where the program `onecopy` is not on the path."""
+
+from onecopy.cli import main
+
+if __name__ == "__main__":
+    main()
