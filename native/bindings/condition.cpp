@@ -26,9 +26,8 @@ MutexObject* lock_of(const ConditionObject& o, nb::handle lock) noexcept {
     return mutex;
 }
 
-PyObject* not_held(const char* doing) noexcept {
-    PyErr_Format(PyExc_RuntimeError, "cannot %s a condition whose lock is not held", doing);
-    return nullptr;
+PyObject* not_held(ConditionObject& o, const char* doing) noexcept {
+    return raise_not_held(nb::find(o), "cannot %s a condition whose lock is not held", doing);
 }
 
 PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexcept {
@@ -40,7 +39,7 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
         GilPatience p(deadline);
         s = o.sync.wait(mutex->sync, p, again);
     }
-    if (s == Status::not_held) return not_held("wait on");
+    if (s == Status::not_held) return not_held(o, "wait on");
     if (s == Status::table_full)
         return raise(Error::root, "too many threads wait on the condition (%u)", o.sync.waiting());
     if (again == Status::owner_died) {
@@ -66,7 +65,7 @@ PyObject* notify(ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
     Using call(o);
     const Status s =
         o.sync.notify(mutex->sync, n > 0xffffffffLL ? 0xffffffffu : static_cast<u32>(n));
-    if (s == Status::not_held) return not_held("notify");
+    if (s == Status::not_held) return not_held(o, "notify");
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, kWhat);
 }
 

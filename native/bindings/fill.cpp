@@ -121,7 +121,7 @@ bool fill_as(char code, PyObject* array, const Py_buffer& memory, PyObject* item
         case '?':
             return fill(array, memory, items, &boolean);
         default:
-            PyErr_Format(PyExc_ValueError, "no array of %R is filled here", items);
+            PyErr_Format(PyExc_ValueError, "no array of type code '%c' is filled here", code);
             return false;
     }
 }

@@ -1,5 +1,7 @@
 #include "bindings/mutex.hpp"
 
+#include <cstdarg>
+
 #include "bindings/methods.hpp"
 
 namespace onecopy::py {
@@ -51,7 +53,7 @@ PyObject* release(MutexObject& o) noexcept {
         return Py_NewRef(Py_None);
     if (s != Status::not_held) return raise_status(s, kWhat);
     if (o.sync.recursive()) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot release a lock that this thread does not hold");
+        raise_not_held(nb::find(o), "cannot release a lock that this thread does not hold");
     } else {
         PyErr_SetString(PyExc_ValueError,
                         "cannot release a lock that nobody holds, or whose holder is dead");
@@ -153,6 +155,21 @@ MutexObject* plain_mutex(PyObject* lock) noexcept {
     return is_own("acquire", own_acquire) && is_own("release", own_release)
                ? nb::inst_ptr<MutexObject>(lock)
                : nullptr;
+}
+
+PyObject* raise_not_held(nb::handle self, const char* format, ...) noexcept {
+    PyObject* named = nullptr;
+    if (self.is_valid()) {
+        named = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self.ptr())),
+                                       "_not_held");
+        if (named == nullptr) PyErr_Clear();
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    PyErr_FormatV(named != nullptr ? named : PyExc_RuntimeError, format, arguments);
+    va_end(arguments);
+    Py_XDECREF(named);
+    return nullptr;
 }
 
 PyObject* acquire_mutex(PyObject* lock) noexcept {

@@ -20,4 +20,9 @@ MutexObject* plain_mutex(PyObject* lock) noexcept;
 PyObject* acquire_mutex(PyObject* lock) noexcept;
 PyObject* release_mutex(MutexObject& lock) noexcept;
 
+// This thread does not have what it should: RuntimeError, or the class that the object's own class
+// names as `_not_held`. Looked up here, where somebody is wrong already, it costs no one else.
+[[gnu::format(printf, 2, 3)]] PyObject* raise_not_held(nb::handle self, const char* format,
+                                                       ...) noexcept;
+
 }  // namespace onecopy::py

@@ -351,6 +351,8 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept {
             return stopped || ready() ? Status::ok : Status::would_block;
         },
         [&] { return stop.load(std::memory_order_acquire) || ready() || usable() != Status::ok; }, [] {});
+    // We take nothing, so a wake meant for one who does must go on to him. If it dies with us, that costs him one nap.
+    if (s == Status::ok) notify(b_->not_empty);
     return s == Status::ok && stopped ? Status::would_block : s;
 }
 

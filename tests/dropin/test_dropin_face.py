@@ -5,8 +5,12 @@ import multiprocessing as standard
 import pkgutil
 import sys
 
+import numpy as np
 import pytest
+from children import LIMIT
 
+import onecopy as oc
+from onecopy import _native
 from onecopy import multiprocessing as ours
 
 # Modules that people import things from.
@@ -35,6 +39,27 @@ def test_every_public_name_of_a_module_is_there(name):
     mine = importlib.import_module(f"onecopy.multiprocessing.{name}")
     missing = [public for public in getattr(theirs, "__all__", ()) if not hasattr(mine, public)]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("", "SUBDEBUG SUBWARNING"),
+        ("context", "BaseContext ForkProcess SpawnProcess ForkServerProcess"),
+        ("context", "assert_spawning get_spawning_popen set_spawning_popen"),
+        ("queues", "Empty Full"),
+        ("synchronize", "SemLock SEM_VALUE_MAX"),
+        ("sharedctypes", "reduce_ctype rebuild_ctype"),
+        ("managers", "dispatch listener_client"),
+    ],
+)
+def test_what_has_no_counterpart_is_the_standard_librarys(module, names):
+    theirs = importlib.import_module(f"multiprocessing.{module}".rstrip("."))
+    mine = importlib.import_module(f"onecopy.multiprocessing.{module}".rstrip("."))
+    for name in names.split():
+        assert getattr(mine, name) is getattr(theirs, name)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        mine.nonsense  # noqa: B018 - asking is the test
 
 
 def test_what_is_not_about_sharing_is_the_standard_librarys():
@@ -71,3 +96,71 @@ def test_the_start_method_is_one_setting(monkeypatch):
     standard.set_start_method("fork", force=True)
     assert ours.get_context() is ours.get_context("fork")
     assert ours.get_all_start_methods() == standard.get_all_start_methods()
+
+
+# ------------------------------------------------------------------------ the errors of both worlds
+
+
+def _raised(call, *kinds):
+    with pytest.raises(kinds[0]) as caught:
+        call()
+    for kind in kinds:
+        assert isinstance(caught.value, kind)
+    return str(caught.value)
+
+
+def test_an_rlock_that_is_not_held():
+    lock = ours.RLock()
+    assert "does not hold" in _raised(lock.release, RuntimeError, AssertionError)
+    with lock:
+        pass
+    with pytest.raises(RuntimeError) as plain:
+        oc.RLock().release()
+    assert not isinstance(plain.value, AssertionError)
+    with pytest.raises(ValueError, match="nobody holds"):
+        ours.Lock().release()
+
+
+@pytest.mark.parametrize("lock", [None, ours.Lock, ours.RLock])
+def test_a_condition_that_is_not_held(lock):
+    condition = ours.Condition(lock and lock())
+    for call in (condition.wait, condition.notify, condition.notify_all):
+        assert "not held" in _raised(call, RuntimeError, AssertionError)
+    if lock is not ours.Lock:
+        _raised(condition.release, RuntimeError, AssertionError)
+    with condition:
+        condition.notify()
+        assert not condition.wait(0)
+    with pytest.raises(RuntimeError) as plain:
+        oc.Condition().notify()
+    assert not isinstance(plain.value, AssertionError)
+
+
+@pytest.mark.parametrize("kind", ["Semaphore", "BoundedSemaphore"])
+@pytest.mark.parametrize("value", [-1, 2**31])
+def test_values_that_no_semaphore_has(kind, value):
+    assert f"value={value}" in _raised(lambda: getattr(ours, kind)(value), ValueError, OSError)
+
+
+def _takes_a_token(semaphore):
+    semaphore.acquire()
+
+
+@pytest.mark.parametrize("kind", ["Semaphore", "BoundedSemaphore"])
+@pytest.mark.parametrize("recover", [True, False])
+def test_tokens_of_a_process_that_has_ended(start, kind, recover):
+    semaphore = getattr(ours.get_context("spawn"), kind)(2, recover=recover)
+    child = start("spawn", _takes_a_token, semaphore)
+    assert child.wait() == 0
+    if recover:
+        for _ in range(2):
+            assert semaphore.acquire(timeout=LIMIT)
+    else:
+        assert semaphore.get_value() == 1
+        semaphore.release()
+        assert semaphore.get_value() == 2
+
+
+def test_a_type_code_that_is_none():
+    with pytest.raises(ValueError, match="no array of type code 'x' is filled here"):
+        _native.fill_array(np.zeros(3), "x", [1, 2, 3])

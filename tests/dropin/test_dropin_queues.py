@@ -3,8 +3,11 @@
 import gc
 import os
 import pickle
+import select
 import threading
+import time
 from queue import Empty, Full
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +20,17 @@ from onecopy.multiprocessing.connection import wait
 
 STARTS = ["fork", "spawn", "forkserver"]
 LARGE = 10_000
+
+
+@pytest.fixture(autouse=True)
+def _bells_have_ended(_nothing_left_behind):
+    """Wait for threads that were told to end: until then they are in the pool."""
+    yield
+    gc.collect()
+    eventually(
+        lambda: all(thread.name != "onecopy-queue-bell" for thread in threading.enumerate()),
+        "the bells' threads to end",
+    )
 
 
 @pytest.fixture(params=["Queue", "JoinableQueue", "SimpleQueue"])
@@ -294,6 +308,155 @@ def test_the_bell_costs_nothing_when_it_is_gone():
     eventually(lambda: threading.active_count() == threads, "the bell's thread to end")
 
 
+def _takes(data, count):
+    queue = pickle.loads(data)
+    for _ in range(count):
+        queue.get()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_bell_is_silent_after_others_took_everything(queue, start, method):
+    queue.put("a")
+    assert wait([queue._reader], LIMIT)
+    queue.put("b")
+    child = start(method, _takes, pickle.dumps(queue), 2)
+    assert child.wait() == 0
+    poller = select.poll()
+    poller.register(queue._reader, select.POLLIN)
+    eventually(lambda: not poller.poll(0), "the bell to be silent")
+    queue.put("c")
+    assert wait([queue._reader], LIMIT)
+
+
+def test_the_bell_is_silent_soon(queue):
+    other = pickle.loads(pickle.dumps(queue))
+    best = LIMIT
+    for number in range(10):  # one of them is not held up by whatever else the machine does
+        queue.put(number)
+        assert wait([queue._reader], LIMIT)
+        assert other.get() == number
+        taken = time.monotonic()
+        eventually(lambda: not wait([queue._reader], 0), "the bell to be silent")
+        best = min(best, time.monotonic() - taken)
+    assert best < 0.05
+
+
+@pytest.mark.parametrize("look", ["poll", "empty"])
+def test_who_finds_nothing_hushes_the_bell(queue, look, monkeypatch):
+    monkeypatch.setattr("onecopy.multiprocessing._ends._LOOK_AGAIN", LIMIT)
+    other = pickle.loads(pickle.dumps(queue))
+    queue.put(1)
+    assert wait([queue._reader], LIMIT)
+    other.get()
+    assert wait([queue._reader], 0)
+    assert queue._reader.poll() is False if look == "poll" else queue.empty()
+    assert not wait([queue._reader], 0)
+    queue.put(2)
+    assert wait([queue._reader], LIMIT)
+
+
+def test_the_bell_stays_rung_while_there_is_more(queue):
+    for number in range(5):
+        queue.put(number)
+    assert wait([queue._reader], LIMIT)
+    got = []
+    while wait([queue._reader], 0):
+        got.append(queue.get())
+    assert got == [0, 1, 2, 3, 4]
+
+
+def test_the_bell_does_not_keep_wakes_from_consumers(queue):
+    queue._reader.fileno()
+    consumers = [pickle.loads(pickle.dumps(queue)) for _ in range(2)]
+    got = []
+    for round_ in range(20):
+        threads = [threading.Thread(target=lambda q=q: got.append(q.get())) for q in consumers]
+        for thread in threads:
+            thread.start()
+        for number in range(2):
+            queue.put((round_, number))
+        for thread in threads:
+            thread.join(LIMIT)
+    assert len(got) == 40
+
+
+def test_two_threads_get_one_bell(queue):
+    before = threading.active_count()
+    together = threading.Barrier(4)
+    fds = []
+
+    def ask():
+        together.wait(LIMIT)
+        fds.append(queue._reader.fileno())
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert len(set(fds)) == 1
+    assert threading.active_count() == before + 1
+
+
+def test_a_method_outlives_the_name_of_its_queue():
+    queue = multiprocessing.Queue()
+    queue.put(1)
+    queue.put(2)
+    before = queue.get
+    queue._reader.fileno()
+    after = queue.get
+    del queue
+    gc.collect()
+    assert before() == 1
+    assert after() == 2
+
+
+def test_a_bell_hides_nothing_of_the_class(queue):
+    cls = type(queue)
+    queue._reader.fileno()
+    assert isinstance(queue, cls)
+    assert type(queue).__name__ == cls.__name__
+    assert type(queue).__qualname__ == cls.__qualname__
+    assert type(queue).__module__ == cls.__module__
+    with mock.patch.object(cls, "get", return_value="patched"):
+        assert queue.get() == "patched"
+    assert type(pickle.loads(pickle.dumps(queue))) is cls
+    other = cls()
+    other._reader.fileno()
+    assert type(other) is type(queue)
+    other.close()
+
+
+class Derived(multiprocessing.queues.Queue):
+    """One that sees to everything itself."""
+
+    derived = 0
+
+    def __init_subclass__(cls):
+        Derived.derived += 1
+
+    def get(self, block=True, timeout=None):
+        return "got", super().get(block, timeout)
+
+    def put(self, obj, block=True, timeout=None):
+        super().put(("put", obj), block, timeout)
+
+
+def test_a_derived_class_with_a_bell():
+    queue = Derived()
+    queue._reader.fileno()
+    assert Derived.derived == 0
+    queue.put(1)
+    assert wait([queue._reader], LIMIT)
+    assert queue.get_nowait() == ("got", ("put", 1))
+    assert not wait([queue._reader], 0)
+    queue.put_nowait(2)
+    assert wait([queue._reader], LIMIT)
+    assert type(pickle.loads(pickle.dumps(queue))) is Derived
+    assert queue.get(timeout=LIMIT) == ("got", ("put", 2))
+    queue.close()
+
+
 def _waits(queue, back):
     back.put("ready")
     back.put(bool(wait([queue._reader], LIMIT)) and queue.get())
@@ -328,3 +491,150 @@ def test_the_feeder_hook_of_a_subclass():
     queue.close()
     with pytest.raises(ValueError, match="is closed"):
         queue.put(1)
+
+
+class Mixed:
+    """A hook and methods of a class that is no queue."""
+
+    def put(self, obj, block=True, timeout=None):
+        super().put(obj if callable(obj) else ("mixed", obj), block, timeout)
+
+    def get_nowait(self):
+        return "its own"
+
+
+def test_put_and_get_of_a_subclass_are_what_the_others_call():
+    class Mine(Mixed, multiprocessing.queues.JoinableQueue):
+        def get(self, *args, **kwargs):
+            return "got", super().get(*args, **kwargs)
+
+    class Later(Mine):
+        def put_nowait(self, obj):
+            super().put(("later", obj), False)
+
+    for cls, first in ((Mine, "mixed"), (Later, "mixed")):
+        queue = cls()
+        queue.put_nowait(1)
+        expected = (first, 1) if cls is Mine else (first, ("later", 1))
+        assert queue.get() == ("got", expected)
+        assert queue.get_nowait() == "its own"
+        queue.close()
+
+
+@pytest.mark.parametrize("bell", [False, True])
+def test_the_feeder_hook_and_a_put_of_ones_own(bell):
+    heard = []
+
+    class Safe(multiprocessing.queues.JoinableQueue):
+        def put(self, obj, block=True, timeout=None):
+            if obj == "refused":
+                raise ValueError("no")
+            super().put(("mine", obj), block, timeout)
+
+        def _on_queue_feeder_error(self, error, obj):
+            heard.append((self, obj[1]))
+
+    class Safer(Safe):
+        def put(self, obj, block=True, timeout=None):
+            super().put(obj, block, timeout)
+
+    function = lambda: None  # noqa: E731 - what cannot be pickled
+    for cls in (Safe, Safer):
+        queue = cls(1)
+        if bell:
+            queue._reader.fileno()
+        heard.clear()
+        queue.put(function)
+        queue.put_nowait(function)
+        assert heard == [(queue, function)] * 2
+        with pytest.raises(ValueError, match="no"):
+            queue.put("refused")
+        queue.put(1)
+        with pytest.raises(multiprocessing.queues.Full):
+            queue.put_nowait(2)
+        assert queue.get_nowait() == ("mine", 1)
+        queue.close()
+
+
+# -------------------------------------------------------------------- what a subclass adds to state
+
+
+class Counting(multiprocessing.queues.Queue):
+    """The well-known recipe for a `qsize` that works everywhere."""
+
+    def __init__(self, maxsize=0):
+        super().__init__(maxsize, ctx=multiprocessing.get_context())
+        self.size = multiprocessing.Value("i", 0)
+        self.forgotten = True
+
+    def __getstate__(self):
+        return {"parent": super().__getstate__(), "size": self.size}
+
+    def __setstate__(self, state):
+        super().__setstate__(state["parent"])
+        self.size = state["size"]
+
+    def put(self, *args, **kwargs):
+        super().put(*args, **kwargs)
+        with self.size.get_lock():
+            self.size.value += 1
+
+    def get(self, *args, **kwargs):
+        got = super().get(*args, **kwargs)
+        with self.size.get_lock():
+            self.size.value -= 1
+        return got
+
+
+def _counts(queue, back):
+    image = queue.get()
+    image[0] = 1  # it is the receiver's own
+    queue.put_nowait(image.sum())
+    back.put((type(queue) is Counting, queue.size.value))
+
+
+@pytest.mark.parametrize("bell", [False, True])
+@pytest.mark.parametrize("method", STARTS)
+def test_the_state_of_a_subclass(method, bell):
+    context = multiprocessing.get_context(method)
+    queue, back = Counting(), context.SimpleQueue()
+    if bell:
+        queue._reader.fileno()
+    queue.put(np.zeros(LARGE))
+    queue.put("x")
+    child = context.Process(target=_counts, args=(queue, back))
+    child.start()
+    assert back.get() == (not (bell and method == "fork"), 2)
+    child.join()
+    child.close()
+    assert queue.size.value == 2
+    assert queue.get() == "x"
+    assert queue.get_nowait() == 1
+    again = pickle.loads(pickle.dumps(queue))
+    assert again.size.value == 0
+    assert not hasattr(again, "forgotten")
+    again.close()
+    queue.close()
+
+
+def test_a_child_being_started_keeps_the_queue_of_a_subclass():
+    context = multiprocessing.get_context("spawn")
+    back = context.SimpleQueue()
+    queue = Counting()
+    queue.put(np.zeros(LARGE))
+    child = context.Process(target=_counts, args=(queue, back))
+    child.start()
+    del queue
+    gc.collect()
+    assert back.get() == (True, 1)
+    child.join()
+    child.close()
+
+
+def test_attributes_stay_behind_unless_the_class_sees_to_them(queue):
+    queue.note = "mine"
+    again = pickle.loads(pickle.dumps(queue))
+    assert type(again) is type(queue)
+    assert not hasattr(again, "note")
+    again.put(np.zeros(LARGE))
+    queue.get()[0] = 1

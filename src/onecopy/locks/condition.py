@@ -63,6 +63,7 @@ class Condition(Shared, ConditionBase):
 
     _lock: Lock | RLock
     _has_own_lock: bool
+    _own_lock_class: type[RLock] = RLock
 
     def __init__(self, lock: Lock | RLock | None = None) -> None:
         from onecopy.default import default_pool
@@ -77,7 +78,8 @@ class Condition(Shared, ConditionBase):
             raise ValueError("the lock of a condition lies in the same pool as the condition")
         self._has_own_lock = lock is None
         if hold is None:
-            lock = RLock._open(None, member, None, "warn") if lock is None else lock
+            if lock is None:
+                lock = self._own_lock_class._open(None, member, None, "warn")
             ConditionBase.__init__(self, None, member, lock.handle)
         else:
             ConditionBase.__init__(self, hold, member, 0)

@@ -2,7 +2,8 @@
 
 >>> from onecopy import multiprocessing
 
-Every public name of `multiprocessing` is here. Queues, locks and their friends, values, arrays,
+Every name of `multiprocessing` and its modules is here; what has no counterpart is the standard
+library's own. Queues, locks and their friends, values, arrays,
 worker pools, managers and shared memory are onecopy's: they live in the default pool
 (`onecopy.default_pool`), may be pickled at any time and used by processes that are no relatives,
 and survive the death of any process that uses them. Processes, pipes, and what else is not about
@@ -10,6 +11,7 @@ sharing are the standard library's own objects; the start method is one setting 
 """
 
 import importlib
+import multiprocessing as standard
 from typing import Any
 
 from onecopy.multiprocessing.context import (
@@ -121,10 +123,13 @@ _MODULES = frozenset(
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module of the package when it is first asked for."""
+    """Import a module of the package when it is first asked for; give what else there is."""
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(standard, name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
 
 
 def __dir__() -> list[str]:

@@ -98,17 +98,27 @@ class SharingContext(standard.BaseContext):
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:  # type: ignore[override]  # ours
-        """Make a semaphore; see `onecopy.Semaphore`."""
+    def Semaphore(  # type: ignore[override]  # ours
+        self, value: int = 1, *, recover: bool = True
+    ) -> synchronize.Semaphore:
+        """Make a semaphore; see `onecopy.multiprocessing.synchronize.Semaphore`.
+
+        The tokens that a process has taken come back when it ends, unless `recover` is False.
+        """
         from onecopy.multiprocessing.synchronize import Semaphore
 
-        return Semaphore(value, ctx=self.get_context())
+        return Semaphore(value, recover=recover, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:  # type: ignore[override]  # ours
-        """Make a bounded semaphore; see `onecopy.BoundedSemaphore`."""
+    def BoundedSemaphore(  # type: ignore[override]  # ours
+        self, value: int = 1, *, recover: bool = True
+    ) -> synchronize.BoundedSemaphore:
+        """Make a bounded semaphore; see `onecopy.multiprocessing.synchronize.BoundedSemaphore`.
+
+        The tokens that a process has taken come back when it ends, unless `recover` is False.
+        """
         from onecopy.multiprocessing.synchronize import BoundedSemaphore
 
-        return BoundedSemaphore(value, ctx=self.get_context())
+        return BoundedSemaphore(value, recover=recover, ctx=self.get_context())
 
     def Event(self) -> synchronize.Event:  # type: ignore[override]  # ours
         """Make an event; see `onecopy.Event`."""
@@ -231,3 +241,8 @@ class DefaultContext(SharingContext):
 
 
 default_context = DefaultContext()
+
+
+def __getattr__(name: str) -> Any:
+    """Give what else the standard library's module has."""
+    return getattr(standard, name)

@@ -561,3 +561,8 @@ def _register_kinds() -> None:
 
 
 _register_kinds()
+
+
+def __getattr__(name: str) -> Any:
+    """Give what else the standard library's module has."""
+    return getattr(standard, name)

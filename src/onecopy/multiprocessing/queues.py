@@ -8,13 +8,23 @@ much code passes to `multiprocessing.connection.wait`.
 
 from __future__ import annotations
 
+import multiprocessing.queues as standard
+from queue import Full
 from typing import TYPE_CHECKING, Any
 
 from onecopy import queue as own
-from onecopy.multiprocessing._ends import ReadEnd, WriteEnd
+from onecopy._native import QueueBase
+from onecopy.errors import OneCopyError
+from onecopy.membership import handle_of, join
+from onecopy.multiprocessing._ends import ReadEnd, Rings, WriteEnd
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
+
+    _Queue = own.Queue
+else:
+    _Queue = object
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -60,11 +70,47 @@ class Queue(own.Queue):
         queue._as_standard = True
         return queue
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        # A hook that people override, for objects that cannot be pickled. Only they pay for it.
-        if "_on_queue_feeder_error" in vars(cls):
-            cls.put = _put_and_report  # type: ignore[assignment, method-assign]
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """See to what subclasses expect of the base; only they pay for it."""
+        super().__init_subclass__(**kwargs)
+        if cls._on_queue_feeder_error is not Queue._on_queue_feeder_error:
+            _have_reports(cls)
+        # The natives call no method of the object.
+        if _definer(cls, "put") is not QueueBase and _definer(cls, "put_nowait") is QueueBase:
+            cls.put_nowait = _put_nowait  # type: ignore[assignment, method-assign]
+        if _definer(cls, "get") is not QueueBase and _definer(cls, "get_nowait") is QueueBase:
+            cls.get_nowait = _get_nowait  # type: ignore[assignment, method-assign]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference, with the state that a subclass adds to it."""
+        cls: Any = type(self)
+        if issubclass(cls, Rings):  # the class that pickle can find, without the bell
+            cls = cls.__mro__[2]
+        state = self.__getstate__()
+        if cls.__getstate__ is Queue.__getstate__ and cls.__setstate__ is Queue.__setstate__:
+            return own._rebuild, (cls, *state)
+        return _blank, (cls,), state
+
+    def __getstate__(self) -> Any:
+        """Say where the queue is. Subclasses put more into it, as into that of multiprocessing.
+
+        An attribute of an object travels only if its class sees to it.
+        """
+        keep_for_child(self)
+        return handle_of(self.member), self.handle, self._name
+
+    def __setstate__(self, state: Any) -> None:
+        """Open the queue that `__getstate__` has spoken of.
+
+        Raises
+        ------
+        StaleRef, PoolNotFound
+            It is gone.
+        """
+        pool, handle, self._name = state
+        member = join(pool)
+        QueueBase.__init__(self, member.hold(handle), member, 0, False)
+        self._gives_alone = True
 
     @staticmethod
     def _on_queue_feeder_error(error: Exception, obj: Any) -> None:
@@ -95,20 +141,56 @@ class Queue(own.Queue):
         return self._write_end
 
 
-def _put_and_report(
-    self: Queue, obj: Any, block: bool = True, timeout: float | None = None
-) -> None:
-    """Put; tell the class's hook of an object that cannot be pickled."""
-    import queue
+def _blank(cls: type[Queue]) -> Queue:
+    """Make a queue that `Queue.__setstate__` is yet to open."""
+    return cls.__new__(cls)
 
-    from onecopy.errors import OneCopyError
 
-    try:
-        own.Queue.put(self, obj, block, timeout)
-    except (queue.Full, OneCopyError):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
-        self._on_queue_feeder_error(error, obj)
+class _Reports(_Queue):
+    """A put that tells the hook of an object that cannot be pickled.
+
+    It stands between a class that has the hook and `Queue`, so that the class's own ``put``, which
+    calls that of its base, comes to it.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None: ...
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an object."""
+        try:
+            super().put(obj, block, timeout)
+        except (Full, OneCopyError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
+            self._on_queue_feeder_error(error, obj)
+
+
+def _have_reports(cls: type[Queue]) -> None:
+    """Put `_Reports` between a class and the queues it is derived from."""
+    if issubclass(cls, _Reports):
+        return
+    bases = cls.__bases__
+    first = next(i for i, base in enumerate(bases) if issubclass(base, Queue))
+    cls.__bases__ = (*bases[:first], _Reports, *bases[first:])
+
+
+def _definer(cls: type, name: str) -> type:
+    """Tell which class a method of `cls` comes from."""
+    return next(base for base in cls.__mro__ if name in vars(base))
+
+
+def _put_nowait(self: Queue, obj: Any) -> None:
+    """Put an object, if there is room; by the class's own ``put``."""
+    self.put(obj, False)
+
+
+def _get_nowait(self: Queue) -> Any:
+    """Take an object, if there is one; by the class's own ``get``."""
+    return self.get(False)
 
 
 class JoinableQueue(Queue):
@@ -120,3 +202,8 @@ class SimpleQueue(Queue):
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(0, ctx=ctx)
+
+
+def __getattr__(name: str) -> Any:
+    """Give what else the standard library's module has."""
+    return getattr(standard, name)

@@ -7,6 +7,7 @@ a lock whose owner died is taken over; and memory is freed when nobody has it an
 
 from __future__ import annotations
 
+import multiprocessing.sharedctypes as standard
 from typing import Any
 
 from onecopy.default import default_pool
@@ -139,3 +140,8 @@ def Array(
         As `RawArray`.
     """
     return with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def __getattr__(name: str) -> Any:
+    """Give what else the standard library's module has."""
+    return getattr(standard, name)
