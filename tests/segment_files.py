@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import subprocess
@@ -30,12 +31,23 @@ def gone_after_sweep(name):
     return not exists(name)
 
 
+def state_of(name):
+    """What a sweep says of it, without removing anything; None: it is not there."""
+    return {info.name: info.state for info in segments.sweep(remove=False)}.get(name)
+
+
 def fresh_name():
-    """Yield a name that no other test has; nothing is left under it. The body of a fixture."""
+    """Yield a name that no other test has; nobody has it in the end. The body of a fixture.
+
+    What is left is this process's to keep, or that of others that are dead.
+    """
     name = f"onecopy-test-{os.getpid()}-{next(_numbers)}"
     yield name
     with contextlib.suppress(FileNotFoundError):
-        eventually(lambda: gone_after_sweep(name), f"{name} to be gone")
+        gc.collect()
+        segments.sweep()
+        eventually(lambda: state_of(name) != "in_use", f"{name} to be let go of")
+        path_of(name).unlink()
 
 
 def plain(text, *arguments):

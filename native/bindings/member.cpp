@@ -33,6 +33,17 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
     return held ? make_ref(std::move(held)) : nullptr;
 }
 
+// Whether children that have ended had been given anything; it is free now. -1 with an exception.
+int drop_for_ended() noexcept {
+    PyObject* module = PyImport_ImportModule("onecopy.spawning");
+    if (module == nullptr) return -1;
+    PyObject* dropped = PyObject_CallMethod(module, "drop_for_ended", nullptr);
+    Py_DECREF(module);
+    const int any = dropped == nullptr ? -1 : dropped == Py_True;
+    Py_XDECREF(dropped);
+    return any;
+}
+
 PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bool zero,
                 bool shared) noexcept {
     if (!PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) > 32) {
@@ -70,8 +81,13 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     const BlockSpec spec{.bytes = static_cast<u64>(bytes),
                          .flags = static_cast<u8>(shared ? kFlagShared : 0)};
     Allocated block;
-    if (const Status s = AtOnce().allocate(pool, spec, block); s != Status::ok)
-        return raise_status(s, "the pool", pool, spec.bytes);
+    Status s = AtOnce().allocate(pool, spec, block);
+    if (s == Status::no_memory) {
+        const int dropped = drop_for_ended();
+        if (dropped < 0) return nullptr;
+        if (dropped > 0) s = AtOnce().allocate(pool, spec, block);
+    }
+    if (s != Status::ok) return raise_status(s, "the pool", pool, spec.bytes);
     Held held(pool, block.index);
     if (zero) {
         if (spec.bytes < kCopyOutside) {

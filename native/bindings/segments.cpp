@@ -4,37 +4,51 @@
 
 #include <cerrno>
 
+#include "os/processes.hpp"
+
 namespace onecopy::py {
 namespace {
 
-MappingObject* self_of(PyObject* object) noexcept {
-    return nb::inst_ready(object) ? nb::inst_ptr<MappingObject>(object) : nullptr;
-}
+// Uses the mapping for as long as it exists itself. It is what exports the memory, and not the
+// mapping: `numpy.ndarray(buffer=...)` releases the buffer at once and keeps only the exporter.
+struct MemoryObject {
+    nb::object owner;
+    MappingObject* mapping;
+
+    MemoryObject(nb::object of, MappingObject* used) noexcept
+        : owner(std::move(of)), mapping(used) {
+        ++mapping->users;
+    }
+    MemoryObject(const MemoryObject&) = delete;
+    MemoryObject& operator=(const MemoryObject&) = delete;
+    ~MemoryObject() { mapping->done(); }
+};
 
 int get_buffer(PyObject* object, Py_buffer* view, int flags) noexcept {
-    MappingObject* self = self_of(object);
-    if (self == nullptr || self->closed) {
+    if (!nb::inst_ready(object)) {
         view->obj = nullptr;
-        PyErr_SetString(PyExc_ValueError, "the shared memory was closed in this process");
+        PyErr_SetString(PyExc_ValueError, "the memory of no shared memory");
         return -1;
     }
-    if (PyBuffer_FillInfo(view, object, self->base, static_cast<Py_ssize_t>(self->length), 0,
-                          flags) != 0)
-        return -1;
-    ++self->users;
-    return 0;
+    const MappingObject& mapping = *nb::inst_ptr<MemoryObject>(object)->mapping;
+    return PyBuffer_FillInfo(view, object, mapping.base, static_cast<Py_ssize_t>(mapping.length), 0,
+                             flags);
 }
 
-void release_buffer(PyObject* object, Py_buffer*) noexcept {
-    self_of(object)->done();
-}
-
-// No GC: it refers to no Python objects, so it is part of no cycle.
+// No GC: what it refers to refers to no Python objects, so it is part of no cycle.
 PyType_Slot slots[] = {
     {Py_bf_getbuffer, reinterpret_cast<void*>(&get_buffer)},
-    {Py_bf_releasebuffer, reinterpret_cast<void*>(&release_buffer)},
     {0, nullptr},
 };
+
+void construct_memory(MemoryObject* self, nb::handle mapping) {
+    auto& used = nb::cast<MappingObject&>(mapping);
+    if (used.closed) {
+        PyErr_SetString(PyExc_ValueError, "the shared memory was closed in this process");
+        throw nb::python_error();
+    }
+    new (self) MemoryObject(nb::borrow(mapping), &used);
+}
 
 // Under the GIL: no child is forked that would inherit the second descriptor.
 void construct(MappingObject* self, int fd, std::size_t length) {
@@ -59,18 +73,34 @@ void construct(MappingObject* self, int fd, std::size_t length) {
 }  // namespace
 
 void bind_segments(nb::module_& m) {
-    nb::class_<MappingObject>(m, "Mapping", nb::type_slots(slots),
-                              "A file in memory. Its memory stays for as long as a buffer of it is "
-                              "in use, closed or not.")
+    nb::class_<MappingObject>(m, "Mapping",
+                              "A file in memory. It stays for as long as a `MappedMemory` of it "
+                              "is there, closed or not.")
         .def("__init__", &construct, nb::arg("fd"), nb::arg("length"),
              nb::sig("def __init__(self, fd: int, length: int) -> None"))
         .def(
             "close", [](MappingObject& o) noexcept { o.close(); },
             nb::sig("def close(self) -> None"),
-            "Hand out no more buffers, and unmap once there are none.")
+            "Let no more of it be used, and unmap once it is not in use.")
         .def_prop_ro(
             "mapped", [](MappingObject& o) noexcept { return o.base != nullptr; },
             nb::sig("def mapped(self) -> bool"));
+    nb::class_<MemoryObject>(m, "MappedMemory", nb::type_slots(slots),
+                             "The memory of a `Mapping`, for memoryviews and arrays.")
+        .def("__init__", &construct_memory, nb::arg("mapping"),
+             nb::sig("def __init__(self, mapping: Mapping) -> None"));
+    m.def(
+        "process_start", [](std::uint32_t pid) noexcept { return os::start_of(pid); },
+        nb::arg("pid"), nb::sig("def process_start(pid: int) -> int"),
+        "The clock tick at which a process started; 0: it is dead, or cannot be seen from here.");
+    m.def(
+        "process_is_dead",
+        [](std::uint32_t pid, std::uint64_t start_ticks) noexcept {
+            return os::life_of(pid, start_ticks, ~std::uint64_t{0}) == os::Life::dead;
+        },
+        nb::arg("pid"), nb::arg("start_ticks"),
+        nb::sig("def process_is_dead(pid: int, start_ticks: int) -> bool"),
+        "Whether the process that started at that tick has certainly ended.");
 }
 
 }  // namespace onecopy::py

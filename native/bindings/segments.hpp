@@ -9,7 +9,7 @@ namespace onecopy::py {
 struct MappingObject {
     unsigned char* base = nullptr;
     std::size_t length = 0;
-    std::size_t users = 0;  // buffers handed out, and calls that are in it
+    std::size_t users = 0;  // objects that export it, and calls that are in it
     bool closed = false;
 
     MappingObject(unsigned char* at, std::size_t bytes) noexcept : base(at), length(bytes) {}

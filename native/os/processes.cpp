@@ -10,35 +10,51 @@
 
 namespace onecopy::os {
 
-Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) noexcept {
-    if (pid == 0) return Life::dead;  // nobody has that number
+namespace {
+
+struct Stat {
+    Life life;  // alive: and the start is known
+    std::uint64_t start_ticks;
+};
+
+Stat stat_of(std::uint32_t pid) noexcept {
+    constexpr Stat kDead{Life::dead, 0}, kUnknown{Life::unknown, 0};
+    if (pid == 0) return kDead;  // nobody has that number
     char path[32];
     std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        if (errno != ENOENT) return Life::unknown;
+        if (errno != ENOENT) return kUnknown;
         // Nobody of that number; or there is no /proc here, and then we are not in it either.
-        return access("/proc/self/stat", F_OK) == 0 ? Life::dead : Life::unknown;
+        return access("/proc/self/stat", F_OK) == 0 ? kDead : kUnknown;
     }
     char text[1024];
     const ssize_t n = read(fd, text, sizeof text - 1);
     const int error = errno;
     close(fd);
-    if (n <= 0) return n < 0 && error == ESRCH ? Life::dead : Life::unknown;  // it ended between our two calls
+    if (n <= 0) return n < 0 && error == ESRCH ? kDead : kUnknown;  // it ended between our two calls
     text[n] = 0;
     // The command name may contain blanks and brackets: fields are counted from the last ')'.
     const char* at = std::strrchr(text, ')');
-    if (at == nullptr || at[1] != ' ') return Life::unknown;
+    if (at == nullptr || at[1] != ' ') return kUnknown;
     const char state = at[2];
     std::uint64_t threads = 0;
     for (int field = 2; at != nullptr && field < 22; ++field) {
         if (field == 20) threads = std::strtoull(at + 1, nullptr, 10);
         at = std::strchr(at + 1, ' ');
     }
-    if (at == nullptr) return Life::unknown;
-    if ((std::strtoull(at + 1, nullptr, 10) & mask) != start_bits) return Life::dead;
+    if (at == nullptr) return kUnknown;
     const bool ended = state == 'X' || state == 'x' || (state == 'Z' && threads <= 1);
-    return ended ? Life::dead : Life::alive;
+    return ended ? kDead : Stat{Life::alive, std::strtoull(at + 1, nullptr, 10)};
 }
+
+}  // namespace
+
+Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) noexcept {
+    const Stat found = stat_of(pid);
+    return found.life == Life::alive && (found.start_ticks & mask) != start_bits ? Life::dead : found.life;
+}
+
+std::uint64_t start_of(std::uint32_t pid) noexcept { return stat_of(pid).start_ticks; }
 
 }  // namespace onecopy::os

@@ -11,4 +11,7 @@ enum class Life { alive, dead, unknown };
 // A zombie is dead once its last thread is gone: a leader that ended before its other threads is a zombie too.
 Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) noexcept;
 
+// The tick at which the process started; 0: it is dead, or not to be seen from here.
+std::uint64_t start_of(std::uint32_t pid) noexcept;
+
 }  // namespace onecopy::os

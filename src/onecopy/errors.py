@@ -110,7 +110,7 @@ class OwnerDiedWarning(RuntimeWarning):
 
 
 def pool_full_message(member: Member, nbytes: int) -> str:
-    """Say why `nbytes` do not fit, and who holds the most.
+    """Say why `nbytes` do not fit, and who holds the most; and let go of what nobody needs.
 
     Parameters
     ----------
@@ -125,7 +125,9 @@ def pool_full_message(member: Member, nbytes: int) -> str:
         The text of a `PoolFull`.
     """
     from onecopy.paths import pool_name
+    from onecopy.spawning import drop_for_ended
 
+    dropped = drop_for_ended()
     stats = member.stats()
     capacity, used = stats["capacity"], stats["used"]
     asked = format_size(nbytes)
@@ -151,4 +153,6 @@ def pool_full_message(member: Member, nbytes: int) -> str:
             f"{format_size(holder['bytes'])} in {holder['blocks']} blocks"
             for holder in holders
         )
+    if dropped:
+        text += ". What ended children had been given has just been let go of: try again"
     return text + ". Let go of arrays and references, take from queues, or make a larger pool."

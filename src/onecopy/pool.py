@@ -15,7 +15,7 @@ from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
-from onecopy.spawning import keep_for_child
+from onecopy.spawning import drop_for_ended, keep_for_child
 from onecopy.stream import Stream, open_stream
 from onecopy.values import open_value
 
@@ -341,6 +341,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             whenever somebody waits for memory or for a lock.
         """
         member = self.member
+        drop_for_ended()
         reclaimed = member.collect()
         member.trim()
         return reclaimed

@@ -5,26 +5,47 @@ memory and `multiprocessing.shared_memory` have it. What onecopy knows of it sta
 contents:
 
 * its mode: ``0600`` was made by the standard library or another program and is never removed here;
-  ``01600`` (the sticky bit, which means nothing else for a file) was made by onecopy and goes with
-  its last user; ``01700`` was made by onecopy and stays until somebody unlinks it.
+  ``01600`` (the sticky bit, which means nothing else for a file) was made by onecopy and goes when
+  it is an orphan; ``01700`` was made by onecopy and stays until somebody unlinks it.
 * an open file description lock on one byte far behind its end, which each holder has shared. The
   kernel drops it with the holder's last descriptor, so also on ``kill -9``. A forked child has its
   parent's description, and with it the lock. Memory is mapped through a description of its own, or
   arrays would hold the lock.
+* its keeper, in the time of its last access: the start of a process, in clock ticks since boot, as
+  seconds after a moment in the far future, and as the nanoseconds its pid and seven bits that tell
+  its PID namespace from most others. Who maps a file sets that time, but under ``relatime``, the
+  rule of Linux, only if it is past; who writes to mapped memory sets the other two. The keeper is
+  the top of the tree of processes in which the segment was made, as far as that is known: what the
+  standard library's tracker belongs to. So a child may make a segment, fill it, give its name back
+  and end, and its parent attaches later.
+
+An *orphan* is a segment that nobody holds and whose keeper has ended; only orphans are removed,
+whether by a sweep, by who attaches, or by the keeper itself when it ends. A keeper never comes back
+(a pid that is used again has another start), so who has found it dead need not look again. A time
+that names nobody (``touch``, a mount with ``strictatime``, a creator without a /proc of its own)
+counts as dead: such a segment goes with its last holder. Who cannot find out, for want of
+descriptors or of a /proc, removes nothing. Nor does a container remove what another one keeps: only
+the first PID namespace, which sees everybody, tells who is dead in there. (Two containers with the
+same seven bits do not see each other's keepers, and remove what nobody holds.)
 
 The rules, and why two processes never disagree:
 
-* A file gets its name (`os.link`) when it is whole, marked and locked: nobody ever sees it deserted
-  or half made. A death before that leaves nothing (``O_TMPFILE``), or a hidden file that is swept.
-* Only who has got the *exclusive* lock may remove a name that its last user has left: nobody holds
-  it then, and who comes later cannot take the shared lock before the remover is gone.
+* A file gets its name (`os.link`) when it is whole, marked, kept and locked: nobody ever sees it
+  deserted or half made. A death before that leaves nothing (``O_TMPFILE``), or a hidden file that
+  is swept: nobody is the keeper of those.
+* Only who has found the keeper dead and got the *exclusive* lock may remove the name of an orphan:
+  nobody holds it then, and who comes later cannot take the shared lock before the remover is gone.
+  Nobody takes that lock for another reason; who only wants to know whether it is held asks.
 * Who attaches opens, takes the shared lock and then looks whether the file still has its name
   (``st_nlink``). If not, it was swept between the two, and the search starts over.
-* Who attaches tries the exclusive lock first. If it gets it, all users are dead: the segment is
-  gone, and the name goes too. Otherwise a user lived at that moment; if it leaves before we have
-  the shared lock, it finds either our lock, or we find its exclusive one, and try again.
+* Who attaches to a segment whose keeper is dead tries the exclusive lock first. If it gets it, all
+  users are dead: the segment is gone, and the name goes too. Otherwise a user lived at that moment;
+  if it leaves before we have the shared lock, it finds either our lock, or we find its exclusive
+  one, and try again.
 * Nobody unlocks: descriptors are closed. An unlock would also unlock the relatives that share it. A
   holder that leaves opens the file anew and tries the exclusive lock like any sweeper.
+* A keeper that ends by itself counts as dead for itself from then on, and removes what it kept and
+  nobody holds. For others it still lives; they attach, or sweep once it has gone.
 * `Segment.unlink` removes the name only while it is this file's, and holds a second byte
   exclusively meanwhile. A name that was made anew is never taken for the old one: removers of one
   file exclude each other, and without a remover the name does not change. (Programs that call
@@ -41,10 +62,12 @@ import fcntl
 import os
 import stat
 import struct
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from onecopy import _native
 from onecopy.errors import OneCopyError, PoolFull
 from onecopy.sizes import format_size
 
@@ -64,7 +87,7 @@ __all__ = [
 
 DIRECTORY = "/dev/shm"  # noqa: S108 - where glibc, and so everybody else, has shared memory
 Kind: TypeAlias = Literal["onecopy", "multiprocessing"]
-State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "failed"]
+State: TypeAlias = Literal["in_use", "kept", "removed", "orphan", "persistent", "failed"]
 
 _MADE_HERE = stat.S_ISVTX
 _STAYS = stat.S_IXUSR
@@ -73,6 +96,13 @@ _HIDDEN = ".onecopy-segment-"
 _HOLD = 1 << 62  # the byte that holders lock; no file is that long
 _UNLINK = _HOLD + 1  # and the one of who takes the name away
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
+_PID_BITS = 22  # of Linux; with seven more it is less than a second
+_SPACES = 127
+_FIRST_SPACE = 0xEFFFFFFC  # the inode of the first PID namespace
+_SECOND = 1_000_000_000  # in nanoseconds; no pid is that large
+_FUTURE = (
+    1 << 36
+)  # seconds since 1970, the year 4147; with 57 years of ticks it has four digits yet
 
 _CHUNK = 8 << 20  # tmpfs undoes a reservation when a signal comes: small ones are through before
 _PATIENCE = 5.0  # seconds; who comes or goes is through in microseconds
@@ -84,6 +114,21 @@ _lock = threading.RLock()
 _unfinished: set[int] = set()  # descriptors of files that have no name yet
 _held: set[Segment] = set()
 _swept_at = float("-inf")
+_me: Process | None = None  # once it was asked for
+_keeper: Process | None = None  # of what is made here; a forked child has its parent's
+_has_children = False  # by fork: of others `_may_have_children` finds the traces
+_ending = False  # `let_go_all` was called
+
+
+class Process(NamedTuple):
+    """A process, by what no later one shares with it. Pid 0: nobody."""
+
+    pid: int
+    start_ticks: int
+    space: int  # seven bits of its PID namespace
+
+
+_NOBODY = Process(0, 0, 0)
 
 
 class SegmentInfo(NamedTuple):
@@ -96,8 +141,9 @@ class SegmentInfo(NamedTuple):
     path : str
         The file.
     state : str
-        "in_use", "orphan" (nobody has it; the next use removes it), "removed", "persistent" (nobody
-        has it, and it stays until it is unlinked), or "failed" (it could not be looked at).
+        "in_use", "kept" (nobody has it, but the process that keeps it lives), "orphan" (nobody has
+        or keeps it; the next use removes it), "removed", "persistent" (nobody has it, and it stays
+        until it is unlinked), or "failed" (it could not be looked at).
     size : int
         In bytes.
     """
@@ -154,7 +200,8 @@ def checked_name(name: object) -> str:
 def _missing(name: str) -> FileNotFoundError:
     return FileNotFoundError(
         errno.ENOENT,
-        "there is no shared memory of that name, or its last user has gone and taken it along",
+        "there is no shared memory of that name, or it went with the last process that used or "
+        "kept it",
         f"{DIRECTORY}/{name}",
     )
 
@@ -196,6 +243,13 @@ def _lock_byte(fd: int, byte: int, kind: int) -> bool:
     return True
 
 
+def _is_locked(fd: int, byte: int) -> bool:
+    """Tell whether anybody has a byte locked, and be in nobody's way meanwhile."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, wanted)
+    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+
 def _open(directory: int, name: str) -> int:
     # O_NONBLOCK: what is there may be a pipe or a device.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -211,13 +265,108 @@ def _is(directory: int, name: str, status: os.stat_result) -> bool:
     return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
 
 
+# ---- keepers -------------------------------------------------------------------------------------
+
+
+def _this_process() -> Process:
+    global _me  # noqa: PLW0603 - asked for once
+    if _me is None:
+        pid = os.getpid()
+        try:
+            # A /proc of another PID namespace shows us, and everybody, under other numbers.
+            seen = os.readlink("/proc/self") == str(pid)  # noqa: PTH115 - a comparison of text
+        except OSError:
+            seen = False
+        start = _native.process_start(pid) if seen else 0
+        _me = Process(pid, start, _namespace() & _SPACES) if start else _NOBODY
+    return _me
+
+
+def _namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - beside the other calls of os
+    except OSError:
+        return 0
+
+
+def _parent() -> Process | None:
+    """Give the process that started this one by multiprocessing, if it lives."""
+    module = sys.modules.get("multiprocessing.process")  # not loaded: it has started nobody
+    if module is None:
+        return None
+    known = module.parent_process()
+    if known is not None:
+        pid = known.pid
+    elif getattr(module.current_process(), "_inheriting", False):
+        pid = os.getppid()  # it is just being started, and imports the main module
+    else:
+        return None
+    start = _native.process_start(pid)
+    # A parent that started after its child is another process, which has got its pid.
+    me = _this_process()
+    return Process(pid, start, me.space) if 0 < start <= me.start_ticks else None
+
+
+def _keeper_now() -> Process:
+    """Give the keeper of what is made now: of one that has died nobody knows in whose place."""
+    global _keeper  # noqa: PLW0603 - the same for as long as it lives
+    me = _this_process()
+    if me is _NOBODY:
+        return me
+    if _keeper is not None and (
+        _keeper == me or _native.process_start(_keeper.pid) == _keeper.start_ticks
+    ):
+        return _keeper
+    _keeper = _parent() or me
+    return _keeper
+
+
+def _mark(fd: int, keeper: Process) -> None:
+    rest = keeper.space << _PID_BITS | keeper.pid
+    when = (_FUTURE + keeper.start_ticks) * _SECOND + rest
+    os.utime(fd, ns=(when, os.fstat(fd).st_mtime_ns))
+
+
+def _keeper_of(status: os.stat_result, name: str) -> Process:
+    seconds, rest = divmod(status.st_atime_ns, _SECOND)
+    pid, space = rest & ((1 << _PID_BITS) - 1), rest >> _PID_BITS
+    if seconds <= _FUTURE or pid == 0 or space > _SPACES or name.startswith(_HIDDEN):
+        return _NOBODY
+    return Process(pid, seconds - _FUTURE, space)
+
+
+def _is_kept(status: os.stat_result, name: str) -> bool:
+    """Tell whether a segment stays though nobody holds it. False is for ever."""
+    keeper = _keeper_of(status, name)
+    if keeper is _NOBODY:
+        return False
+    me = _this_process()
+    if keeper == me:
+        return not _ending
+    if me is not _NOBODY and keeper.space == me.space:
+        return not _native.process_is_dead(keeper.pid, keeper.start_ticks)
+    return _namespace() != _FIRST_SPACE or _is_in_a_container(keeper)
+
+
+def _is_in_a_container(keeper: Process) -> bool:
+    """Look for a process under the number that it has for itself; we have another one for it."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - only the names
+        if _native.process_start(int(pid)) != keeper.start_ticks:
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as status:  # noqa: PTH123
+            for line in status:
+                if line.startswith(b"NSpid:") and int(line.split()[-1]) == keeper.pid:
+                    return True
+    return False
+
+
 # ---- segments ------------------------------------------------------------------------------------
 
 
 class Segment:
     """A segment that this process has: a descriptor, and with it the lock that says so.
 
-    Made by `create` and `attach`. It is had until `let_go` or `unlink`, or until the process ends.
+    Made by `create` and `attach`. It is held until `let_go` or `unlink`, or until the process ends.
 
     Attributes
     ----------
@@ -228,7 +377,7 @@ class Segment:
     kind : str
         "onecopy", or "multiprocessing" (or any other program).
     track : bool
-        Whether it goes with its last user.
+        Whether it goes when nobody holds it and its keeper has ended.
     """
 
     __slots__ = ("_fd", "_ino", "kind", "name", "size", "track")
@@ -265,7 +414,7 @@ class Segment:
         size : int
             In bytes, at least 1.
         track : bool
-            Whether it goes with its last user.
+            Whether it goes when nobody holds it and its keeper has ended.
         fill : callable
             Called with the descriptor before anybody else can find the segment.
 
@@ -290,6 +439,7 @@ class Segment:
                     if fill is not None:
                         fill(file.fd)
                     with _lock:
+                        _mark(file.fd, _keeper_now())
                         name = file.publish(names)
                         status = os.fstat(file.fd)
                         return cls(file.keep(), name, status)
@@ -309,7 +459,7 @@ class Segment:
         Raises
         ------
         FileNotFoundError
-            There is none, or all that had it are dead; then it is removed.
+            There is none, or all that had it are dead, and its keeper; then it is removed.
         OneCopyError, PermissionError
             The name is something else's, or another user's.
         """
@@ -351,8 +501,9 @@ class Segment:
             if os.pread(fd, 8, 0) in _POOL_MAGIC:
                 raise OneCopyError(f"{path} is a pool: use onecopy.Pool.open({path!r})")
             if status.st_mode & _MADE_HERE:
-                if not status.st_mode & _STAYS and _lock_byte(fd, _HOLD, fcntl.F_WRLCK):
-                    # Its users have died. With the exclusive lock it is ours to remove.
+                stays = status.st_mode & _STAYS or _is_kept(status, name)
+                if not stays and _lock_byte(fd, _HOLD, fcntl.F_WRLCK):
+                    # An orphan. With the exclusive lock it is ours to remove.
                     if _is(directory, name, status):
                         os.unlink(name, dir_fd=directory)
                     raise _missing(name)
@@ -408,12 +559,20 @@ class Segment:
                 os.close(directory)
             self._close()
 
+    def keep_here(self) -> None:
+        """Have this process be the keeper, and not the top of its tree: no child's may outlive it.
+
+        Only of what this process made. While it holds it nobody removes it, whoever is the keeper.
+        """
+        if self._fd >= 0:
+            _mark(self._fd, _this_process())
+
     def has_name(self) -> bool:
         """Tell whether it can still be attached to."""
         return self._fd >= 0 and os.fstat(self._fd).st_nlink > 0
 
     def let_go(self) -> None:
-        """Be no user of it any more; the last one removes it, unless it is to stay. Idempotent."""
+        """Be no user of it any more. If that makes it an orphan, it is removed. Idempotent."""
         if self._fd < 0:
             return
         with _lock:
@@ -445,9 +604,38 @@ class Segment:
 
 
 def let_go_all() -> None:
-    """Let go of every segment that this process has: it is about to end."""
+    """Let go of every segment that this process has, and of those it keeps: it is about to end."""
+    global _ending  # noqa: PLW0603 - from here on it keeps nothing
+    _ending = True
+    if _me is None and not _held and not _may_have_children():
+        return  # nothing was made here, or by a child
+    me = _this_process()
     for segment in list(_held):
         segment.let_go()
+    if me is not _NOBODY:
+        _sweep_kept_by(me)
+
+
+def _may_have_children() -> bool:
+    # Who starts them by multiprocessing has one of these loaded, but for forks.
+    ways = ("popen_spawn_posix", "popen_forkserver")
+    return _has_children or any(f"multiprocessing.{way}" in sys.modules for way in ways)
+
+
+def _sweep_kept_by(keeper: Process) -> None:
+    try:
+        directory = _directory()
+    except OSError:
+        return
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if _may_be_ours(entry, keeper=keeper)]
+        for name in names:
+            _sweep_one(directory, name, remove=True)
+    except OSError:  # the next one sweeps
+        pass
+    finally:
+        os.close(directory)
 
 
 class _Unfinished:
@@ -555,7 +743,7 @@ def _reserve(fd: int, size: int) -> None:
 
 
 def sweep(*, remove: bool = True) -> list[SegmentInfo]:
-    """Remove the segments whose users are all dead.
+    """Remove the segments that nobody holds and whose keeper has ended.
 
     Parameters
     ----------
@@ -596,12 +784,12 @@ def sweep_now_and_then() -> None:
         sweep()
 
 
-def _may_be_ours(entry: os.DirEntry[str]) -> bool:
+def _may_be_ours(entry: os.DirEntry[str], *, keeper: Process | None = None) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:  # it has gone meanwhile
         return False
-    return _is_ours(status)
+    return _is_ours(status) and (keeper is None or _keeper_of(status, entry.name) == keeper)
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -613,7 +801,7 @@ def _is_ours(status: os.stat_result) -> bool:
 
 
 def _sweep_one(directory: int, name: str, *, remove: bool) -> State | None:
-    """Remove a name if nobody has the file; None: it is not ours, or not there."""
+    """Remove an orphan's name; None: it is not ours, or not there."""
     with _lock:
         try:
             fd = _open(directory, name)
@@ -625,10 +813,12 @@ def _sweep_one(directory: int, name: str, *, remove: bool) -> State | None:
             status = os.fstat(fd)
             if not _is_ours(status):
                 return None
+            if status.st_mode & _STAYS:
+                return "in_use" if _is_locked(fd, _HOLD) else "persistent"
+            if _is_kept(status, name):
+                return "in_use" if _is_locked(fd, _HOLD) else "kept"
             if not _lock_byte(fd, _HOLD, fcntl.F_WRLCK):
                 return "in_use"
-            if status.st_mode & _STAYS:
-                return "persistent"
             if not _is(directory, name, status):
                 return None
             if not remove:
@@ -645,13 +835,23 @@ def _sweep_one(directory: int, name: str, *, remove: bool) -> State | None:
 # ---- forks ---------------------------------------------------------------------------------------
 
 
+def _before_fork() -> None:
+    global _has_children  # noqa: PLW0603 - of a fork that fails it is said in vain
+    _lock.acquire()
+    _has_children = True
+    if _keeper is None:
+        _keeper_now()  # the child cannot find out any more
+
+
 def _in_child() -> None:
+    global _me, _has_children, _ending
     # Of another thread, which is not here to finish it. With the parent's descriptor its lock goes
     # on.
     for fd in _unfinished:
         os.close(fd)
     _unfinished.clear()
+    _me, _has_children, _ending = None, False, False
     _lock.release()
 
 
-os.register_at_fork(before=_lock.acquire, after_in_child=_in_child, after_in_parent=_lock.release)
+os.register_at_fork(before=_before_fork, after_in_child=_in_child, after_in_parent=_lock.release)

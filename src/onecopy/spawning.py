@@ -2,19 +2,29 @@
 
 ``Process.start`` forgets its arguments as soon as they are pickled, and the child unpickles them
 later. A pickled reference keeps nothing alive; so what is pickled for a child is kept by the object
-that stands for the child, until that is gone.
+that stands for the child, until the child has ended or that object is gone.
 """
 
 from __future__ import annotations
 
 import sys
 from typing import Any
+from weakref import ref
 
-__all__ = ["keep_for_child"]
+__all__ = ["drop_for_ended", "keep_for_child"]
+
+_KEPT = "_onecopy_kept"  # the attribute of a Popen; goes with it, so also when a start fails
+
+# The Popens that have it. No lock: each step on it is one of the interpreter's, and a finalizer or
+# a fork in between finds it whole. A forked child has copies of what is kept; they go in the same
+# way.
+_given: set[ref[Any]] = set()
 
 
 def keep_for_child(obj: Any) -> None:
     """Keep an object alive for the child that it is being pickled for, if there is one.
+
+    What was kept for children that have ended is let go of. Threads may start children at once.
 
     Parameters
     ----------
@@ -26,5 +36,48 @@ def keep_for_child(obj: Any) -> None:
     if context is None:
         return
     popen = context.get_spawning_popen()
-    if popen is not None:
-        vars(popen).setdefault("_onecopy_kept", []).append(obj)
+    if popen is None:
+        return
+    attributes = vars(popen)
+    if _KEPT not in attributes:  # once for each child, however much it is given
+        drop_for_ended()
+        attributes[_KEPT] = []
+        _given.add(ref(popen))
+    attributes[_KEPT].append(obj)
+
+
+def drop_for_ended() -> bool:
+    """Let go of what was kept for children that have ended, though their `Process` lives on.
+
+    They are not waited for: their exit status is multiprocessing's to fetch.
+
+    Returns
+    -------
+    bool
+        Whether there was any.
+    """
+    if not _given:
+        return False
+    running: list[tuple[int, Any]] = []
+    ended = []
+    for known in _given.copy():
+        popen = known()
+        if popen is None:
+            _given.discard(known)
+        elif getattr(popen, "returncode", None) is not None:
+            ended.append(popen)
+        elif (sentinel := getattr(popen, "sentinel", -1)) >= 0:  # else it is being started
+            running.append((sentinel, popen))
+    if running:
+        # Readable once the child has ended, or has closed its end: then it has read what it got.
+        import select
+
+        poll = select.poll()
+        for sentinel, _ in running:
+            poll.register(sentinel, select.POLLIN)
+        ready = {sentinel for sentinel, _ in poll.poll(0)}
+        ended += [popen for sentinel, popen in running if sentinel in ready]
+    for popen in ended:
+        _given.discard(ref(popen))
+        vars(popen).pop(_KEPT, None)
+    return bool(ended)

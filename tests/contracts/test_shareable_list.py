@@ -241,13 +241,14 @@ def test_pickling_sends_the_name(items, protocol):
     assert items[0] == "new"
 
 
-def test_it_is_gone_with_its_last_user(name):
+def test_it_stays_for_as_long_as_its_program(name):
     items = ShareableList([1], name=name)
     other = ShareableList(name=name)
     del items
     assert other[0] == 1
     del other
-    assert not exists(name)
+    assert ShareableList(name=name)[0] == 1
+    ShareableList(name=name).shm.unlink()
     with pytest.raises(FileNotFoundError):
         ShareableList(name=name)
 

@@ -1,4 +1,4 @@
-"""SharedMemory: who has a segment keeps it, and when nobody has it, it is gone."""
+"""SharedMemory: who has a segment keeps it, and it goes with the program that made it."""
 
 import gc
 import multiprocessing
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from children import LIMIT, eventually
-from programs import run
-from segment_files import SHM, exists, fresh_name, gone_after_sweep, path_of, plain
+from programs import Running, run
+from segment_files import SHM, exists, fresh_name, gone_after_sweep, path_of, plain, state_of
 
 import onecopy as oc
 from onecopy import inspect, segments
@@ -78,9 +78,8 @@ def test_names_are_invented():
     shm = SharedMemory(create=True, size=1)
     assert shm.name.startswith("psm_")
     assert exists(shm)
-    gone = shm.name
-    del shm
-    assert not exists(gone)
+    shm.unlink()
+    assert not exists(shm)
 
 
 def test_it_exists(name):
@@ -189,6 +188,20 @@ def test_close_leaves_arrays_their_memory(name):
     shm.unlink()
 
 
+def test_an_array_alone_keeps_the_memory(name):
+    """Of a buffer numpy keeps only who exports it."""
+    shm = SharedMemory(name, create=True, size=800)
+    inode = path_of(name).stat().st_ino
+    array = np.ndarray(100, "f8", buffer=shm.buf)
+    array[:] = 7
+    shm.close()
+    assert array.sum() == 700
+    assert mapped(inode)
+    del array
+    assert not mapped(inode)
+    assert np.ndarray(1, "f8", buffer=SharedMemory(name).buf)[0] == 7
+
+
 def test_close_without_views_gives_the_memory_back(name):
     shm = SharedMemory(name, create=True, size=800)
     inode = path_of(name).stat().st_ino
@@ -233,8 +246,38 @@ def test_unlink_does_not_touch_a_name_that_was_made_anew(name):
     new.unlink()
 
 
-def test_the_last_one_takes_the_name_along(name):
-    first = SharedMemory(name, create=True, size=10)
+def test_it_stays_for_as_long_as_its_program(name):
+    shm = SharedMemory(name, create=True, size=10)
+    shm.buf[0] = 7
+    assert state_of(name) == "in_use"
+    del shm
+    assert state_of(name) == "kept"
+    segments.sweep()
+    other = SharedMemory(name)
+    assert other.buf[0] == 7
+    assert state_of(name) == "in_use"
+    with pytest.raises(FileExistsError):
+        SharedMemory(name, create=True, size=10)
+    other.close()
+    del other
+    SharedMemory(name).unlink()
+    assert not exists(name)
+
+
+def test_in_a_cycle_of_garbage(name):
+    shm = SharedMemory(name, create=True, size=10)
+    shm.itself = shm
+    del shm
+    gc.collect()
+    assert state_of(name) == "kept"
+
+
+def test_the_last_one_takes_the_name_of_a_dead_program_along(name):
+    program = Running(CREATE_OURS.format(name, ""), holding=False)
+    program.says("ready")
+    first = SharedMemory(name)
+    program.kill()
+    segments.sweep()
     second = SharedMemory(name)
     del first
     assert exists(name)
@@ -245,11 +288,40 @@ def test_the_last_one_takes_the_name_along(name):
     assert not exists(name)
 
 
-def test_in_a_cycle_of_garbage(name):
+def test_who_keeps_it_stands_in_the_file(name):
     shm = SharedMemory(name, create=True, size=10)
-    shm.itself = shm
+    start = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    space = Path("/proc/self/ns/pid").stat().st_ino % 128
+    wanted = ((1 << 36) + start) * 10**9 + (space << 22) + os.getpid()
+    assert path_of(name).stat().st_atime_ns == wanted
+    shm.buf[:5] = b"hello"
+    array = np.ndarray(10, "u1", buffer=SharedMemory(name).buf)
+    array[:] = 5
+    plain(ATTACH, name)
+    assert bytes(shm.buf[:5]) == b"plain"
+    assert path_of(name).read_bytes()[:5] == b"plain"
+    assert path_of(name).stat().st_atime_ns == wanted
+
+
+@pytest.mark.parametrize(
+    "when", [0, 1, -5, 10**18 + 4, (1 << 36) * 10**9 + 1, (1 << 40) * 10**9 + 999_999_999]
+)
+def test_a_time_that_names_nobody(name, when):
+    shm = SharedMemory(name, create=True, size=10)
+    os.utime(path_of(name), ns=(when, when))
+    segments.sweep()
+    assert SharedMemory(name).size == 10
     del shm
-    gc.collect()
+    segments.sweep()
+    assert not exists(name)
+
+
+def test_another_with_the_keepers_pid_is_not_the_keeper(name):
+    shm = SharedMemory(name, create=True, size=10)
+    when = path_of(name).stat().st_atime_ns - 10**9
+    os.utime(path_of(name), ns=(when, when))
+    del shm
+    segments.sweep()
     assert not exists(name)
 
 
@@ -275,7 +347,7 @@ def test_memory_of_closed_ones_that_others_have_unlinked_is_given_back(name):
     assert os.fstat(descriptor).st_nlink == 0
     another = SharedMemory(create=True, size=1)
     assert shm._segment.fileno() == -1
-    del another
+    another.unlink()
 
 
 def test_with(name):
@@ -344,7 +416,7 @@ def test_a_child_has_it_and_leaves_it(name, start, method, closes, by_name):
     assert bytes(shm.buf[:5]) == b"child"
     del shm
     SharedMemory(create=True, size=1).unlink()  # what was kept for the child is given back
-    assert not exists(name)
+    assert state_of(name) == "kept"
 
 
 def expect(shm, content):
@@ -399,12 +471,12 @@ def test_the_creator_is_killed_and_another_has_it(name, start, method, pipes):
     assert exists(name)
     assert SharedMemory(name).size == 10
     del shm
-    assert not exists(name)
+    assert exists(name) == (method != "stranger")  # the others' program is this one
 
 
 @pytest.mark.parametrize("next_one", ["attach", "create", "again", "pool", "gc", "command"])
 def test_all_are_killed(name, start, pipes, next_one, monkeypatch):
-    child = start("spawn", create_and_hold, name, *pipes)
+    child = start("stranger", create_and_hold, name, *pipes)
     wait(pipes[0])
     assert [i.state for i in inspect.list_segments() if i.name == name] == ["in_use"]
     child.kill()
@@ -415,7 +487,9 @@ def test_all_are_killed(name, start, pipes, next_one, monkeypatch):
     elif next_one == "create":
         SharedMemory(create=True, size=1).unlink()
     elif next_one == "again":
-        assert SharedMemory(name, create=True, size=20).size == 20
+        again = SharedMemory(name, create=True, size=20)
+        assert again.size == 20
+        again.unlink()
     elif next_one == "pool":
         oc.Pool.create("another", size="16MiB").close()
     elif next_one == "gc":
@@ -442,7 +516,7 @@ def test_the_last_one_ends_by_itself(name, start, method, pipes):
     wait(pipes[0])
     go(pipes[1])
     assert child.wait() == 0
-    assert not exists(name)  # without a sweep
+    assert exists(name) == (method != "stranger")  # without a sweep
 
 
 def test_a_forked_child_has_what_its_parent_has(name, start, pipes):
@@ -451,10 +525,10 @@ def test_a_forked_child_has_what_its_parent_has(name, start, pipes):
     wait(pipes[0])
     del shm
     segments.sweep()
-    assert exists(name)
+    assert state_of(name) == "in_use"
     go(pipes[1])
     assert child.wait() == 0
-    assert not exists(name)
+    assert state_of(name) == "kept"
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit()", "os.kill(os.getpid(), 9)"])
@@ -483,26 +557,176 @@ def test_a_forked_child_lets_go_and_the_parent_keeps(name, end):
     assert not exists(name)
 
 
-@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
-def test_a_forked_child_is_the_last(name, end):
+@pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit()", "os.kill(os.getpid(), 9)"])
+def test_a_forked_child_is_the_last(name, pipes, end):
+    """It outlives the program; the next one sweeps, or it takes the name along itself."""
     text = f"""
     from onecopy.multiprocessing.shared_memory import SharedMemory
-    from onecopy import segments
     shm = SharedMemory({name!r}, create=True, size=10)
-    gone, go = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(go); os.read(gone, 1)
+    if os.fork() == 0:
+        for descriptor in 0, 1, 2: os.close(descriptor)
+        open({pipes[1]!r}).close()
         {end}
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert run(text, holding=False) == (-signal.SIGKILL, "")
+    assert state_of(name) == "in_use"
+    go(pipes[1])
+    if end == "sys.exit()":
+        eventually(lambda: not exists(name), "it to be taken along")
+    else:
+        eventually(lambda: gone_after_sweep(name), "it to be swept")
+
+
+# ---- the program that keeps it -------------------------------------------------------------------
+
+CREATE_OURS = """
+from onecopy.multiprocessing.shared_memory import SharedMemory
+shm = SharedMemory({!r}, create=True, size=10)
+{}
+print("ready", flush=True)
+sys.stdout.close()
+signal.pause()
+"""
+
+
+def make_and_close(name, content):
+    shm = SharedMemory(name, create=True, size=len(content))
+    shm.buf[:] = content
+    shm.close()
+    return shm.name
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+def test_a_pools_task_gives_a_name_back(name, method):
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        got = pool.apply(make_and_close, (name, b"result"))
+        segments.sweep()
+        assert bytes(SharedMemory(got).buf) == b"result"
+        pool.close()
+        pool.join()
+    segments.sweep()
+    shm = SharedMemory(got)
+    assert bytes(shm.buf) == b"result"
+    shm.unlink()
+    assert not exists(name)
+
+
+def make_close_and_die(name, content):
+    make_and_close(name, content)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_in_a_fork(name, content):
+    child = multiprocessing.get_context("fork").Process(target=make_and_close, args=(name, content))
+    child.start()
+    child.join()
+    child.close()
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+@pytest.mark.parametrize("how", [make_and_close, make_close_and_die, make_in_a_fork])
+def test_a_process_leaves_one_to_its_parent(name, start, method, how):
+    status = start(method, how, name, b"result").wait()
+    assert status == (-signal.SIGKILL if how is make_close_and_die else 0)
+    segments.sweep()
+    subprocess.run([sys.executable, "-m", "onecopy.cli", "gc"], check=True, capture_output=True)
+    assert state_of(name) == "kept"
+    assert bytes(SharedMemory(name).buf) == b"result"
+
+
+def test_the_command_line_says_that_it_is_kept(name):
+    make_and_close(name, b"result")
+    command = [sys.executable, "-W", "error", "-m", "onecopy.cli"]
+    table = subprocess.run([*command, "ls"], check=True, capture_output=True, text=True).stdout
+    (line,) = [line for line in table.splitlines() if name in line]
+    assert line.split()[1:3] == ["segment", "kept"]
+    said = subprocess.run([*command, "gc"], check=True, capture_output=True, text=True).stdout
+    assert name not in said
+    assert exists(name)
+
+
+TREE = """
+import multiprocessing, os, signal, sys
+from onecopy.multiprocessing.shared_memory import SharedMemory
+def child(name):
+    shm = SharedMemory(name, create=True, size=10)
+    shm.close()
+def main():
+    context = multiprocessing.get_context(sys.argv[2])
+    process = context.Process(target=child, args=(sys.argv[1],))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert os.path.exists("/dev/shm/" + sys.argv[1])
+    print("made", flush=True)
+    sys.stdin.readline()
+if __name__ == "__main__": main()
+"""
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+@pytest.mark.parametrize("end", ["by itself", "killed"])
+def test_the_end_of_a_whole_program(name, tmp_path, method, end):
+    (tmp_path / "tree.py").write_text(TREE)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", str(tmp_path / "tree.py"), name, method],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "made\n"
+        segments.sweep()
+        assert state_of(name) == "kept"  # a stranger's, which lives
+        if end == "killed":
+            process.kill()
+        else:
+            process.stdin.write("end\n")
+    if end == "killed":
+        assert state_of(name) in {"orphan", None}  # None: another test has swept
+        command = [sys.executable, "-m", "onecopy.cli", "gc"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert not exists(name)  # else without a sweep
+
+
+def test_a_keeper_that_ends_leaves_what_others_have(name):
+    text = CREATE_OURS.format(name, "").replace("signal.pause()", "os.read(0, 1)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os, signal, sys\n" + text],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        shm = SharedMemory(name)
+    assert process.returncode == 0
+    segments.sweep()
+    assert SharedMemory(name).size == 10
     del shm
-    segments.sweep()
-    assert os.path.exists("/dev/shm/{name}")
-    os.close(go)
-    os.waitpid(pid, 0)
-    segments.sweep()
-    assert not os.path.exists("/dev/shm/{name}")
+    assert not exists(name)
+
+
+def test_a_daemon_is_a_program_of_its_own(name, pipes):
+    """Whoever has started it has ended; so what it makes is its own to keep."""
+    text = f"""
+    from onecopy.multiprocessing.shared_memory import SharedMemory
+    SharedMemory(create=True, size=10).unlink()
+    parent = os.getpid()
+    if os.fork(): os._exit(0)
+    while os.getppid() == parent: pass
+    SharedMemory({name!r}, create=True, size=10)
+    for descriptor in 0, 1, 2: os.close(descriptor)
+    open({pipes[0]!r}, "w").close()
+    open({pipes[1]!r}).close()
     """
     assert run(text, holding=False) == (0, "")
+    wait(pipes[0])
+    segments.sweep()
+    assert state_of(name) == "kept"
+    go(pipes[1])
+    eventually(lambda: not exists(name), "the daemon to end")
 
 
 # ---- plain multiprocessing.shared_memory ---------------------------------------------------------
@@ -709,9 +933,8 @@ def test_threads_and_forks():
         pid = os.fork()
         if pid == 0:
             shm = SharedMemory(create=True, size=1)
-            gone = shm.name
-            del shm
-            os._exit(exists(gone))
+            shm.unlink()
+            os._exit(exists(shm))
         assert os.waitpid(pid, 0)[1] == 0
     assert wrong == []
 
@@ -729,6 +952,10 @@ def come_and_go(name, seed, seconds, report):
                     met += 1
                 else:
                     shm = SharedMemory(name, create=True, size=4096)
+                    if randomness.random() < 0.7:
+                        os.utime(shm._segment.fileno(), ns=(0, 0))  # nobody keeps it
+                    else:
+                        shm._segment.keep_here()
             except FileExistsError:
                 continue
             except FileNotFoundError:

@@ -3,16 +3,20 @@
 import os
 import signal
 import struct
+import textwrap
 from pathlib import Path
 
 import pytest
 from children import eventually
-from namespaces import first_inside, own_pids
+from namespaces import first_inside, own_pids, own_pids_foreign_proc
 from programs import Running
-from segment_files import exists, fresh_name, gone_after_sweep
+from segment_files import exists, fresh_name, gone_after_sweep, state_of
 
 from onecopy import segments
 from onecopy.multiprocessing.shared_memory import ShareableList, SharedMemory
+
+NAMESPACE = Path("/proc/self/ns/pid").stat().st_ino
+FIRST = NAMESPACE == 0xEFFFFFFC  # others do not see whether keepers elsewhere are dead
 
 
 @pytest.fixture
@@ -20,11 +24,11 @@ def name():
     yield from fresh_name()
 
 
-def running(name, text):
+def running(name, text, inside=own_pids):
     program = Running(
         "from onecopy.multiprocessing.shared_memory import SharedMemory, ShareableList\n" + text,
         holding=False,
-        inside=own_pids(),
+        inside=inside(),
     )
     program.says("ready")
     return program
@@ -42,7 +46,44 @@ def test_who_is_killed_over_there_is_noticed_here(name):
     segments.sweep()
     assert exists(name)
     del shm
-    assert gone_after_sweep(name)
+    if FIRST:
+        eventually(lambda: gone_after_sweep(name), "it to be swept")
+
+
+@pytest.mark.parametrize("inside", [own_pids, own_pids_foreign_proc])
+def test_who_keeps_it_over_there(name, inside):
+    """Seen from the first namespace. Without a /proc of its own, nobody keeps it."""
+    text = f"""
+        shm = SharedMemory({name!r}, create=True, size=10)
+        del shm
+        if {inside is own_pids}: assert os.path.exists("/dev/shm/{name}")
+        print("ready", flush=True)
+        signal.pause()
+        """
+    program = running(name, textwrap.dedent(text), inside)
+    if inside is own_pids:
+        segments.sweep()
+        assert state_of(name) == "kept"
+    else:
+        assert not exists(name)
+    program.kill()
+    if FIRST:
+        eventually(lambda: gone_after_sweep(name), "it to be swept")
+
+
+@pytest.mark.parametrize("inside", [own_pids, own_pids_foreign_proc])
+def test_who_sweeps_over_there_takes_nothing_of_ours(name, inside):
+    SharedMemory(name, create=True, size=10).close()
+    text = f"""
+        from onecopy import segments
+        ours = os.stat("/proc/self/ns/pid").st_ino
+        if ours % 128 != {NAMESPACE % 128}:
+            segments.sweep()
+        print("ready", flush=True)
+        """
+    program = running(name, textwrap.dedent(text), inside)
+    assert program.end() == (0, "")
+    assert state_of(name) == "kept"
 
 
 def claim_of(items):

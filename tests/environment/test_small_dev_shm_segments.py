@@ -14,11 +14,11 @@ def test_a_small_dev_shm(tmp_path):
         except oc.PoolFull as error: assert "of 16.0 MiB are free" in str(error), error
         else: raise AssertionError("it fits")
     first.buf[:] = bytes(10 << 20)  # no SIGBUS
-    child = os.fork()
-    if child == 0:
-        kept = SharedMemory("theirs", create=True, size=5 << 20)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    theirs = "import os; from onecopy.multiprocessing.shared_memory import SharedMemory;" \\
+        "kept = SharedMemory('theirs', create=True, size=5 << 20); os.kill(os.getpid(), 9)"
+    import subprocess
+    assert subprocess.run([sys.executable, "-c", theirs]).returncode == -signal.SIGKILL
+    assert "theirs" in os.listdir("/dev/shm")
     # What the dead have makes room.
     second = SharedMemory(create=True, size=5 << 20)
     second.buf[:] = bytes(5 << 20)

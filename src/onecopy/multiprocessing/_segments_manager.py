@@ -31,7 +31,8 @@ class SharedMemoryManager:
     """Makes segments, and unlinks them all when it is shut down.
 
     There is no server process: a segment needs nobody who looks after it. If the process of the
-    manager is killed, its segments go as soon as nobody else has them.
+    manager is killed, its segments go as soon as nobody else has them, whatever program that
+    process was of.
 
     Parameters
     ----------
@@ -119,9 +120,7 @@ class SharedMemoryManager:
             /dev/shm has no room for it.
         """
         self._require_started()
-        shm = shared_memory.SharedMemory(create=True, size=size)
-        self._segments.append(shm)
-        return shm
+        return self._have(shared_memory.SharedMemory(create=True, size=size))
 
     def ShareableList(self, sequence: Iterable[Any]) -> shared_memory.ShareableList:
         """Make a list that is unlinked with the manager.
@@ -142,7 +141,7 @@ class SharedMemoryManager:
         """
         self._require_started()
         made = shared_memory.ShareableList(sequence)
-        self._segments.append(made.shm)
+        self._have(made.shm)
         return made
 
     def get_server(self) -> NoReturn:
@@ -176,6 +175,12 @@ class SharedMemoryManager:
         raise TypeError(
             "a SharedMemoryManager belongs to its process; send the segments that it made instead"
         )
+
+    def _have(self, shm: shared_memory.SharedMemory) -> shared_memory.SharedMemory:
+        if shm._segment is not None:  # it was just made
+            shm._segment.keep_here()
+        self._segments.append(shm)
+        return shm
 
     def _require_initial(self) -> None:
         if self._state == "started":

@@ -1,8 +1,8 @@
 """`SharedMemory` and `ShareableList`, as `multiprocessing.shared_memory` has them.
 
 A segment is the same file as there, so plain processes attach to ours and we to theirs. The
-difference is who cleans up: no tracker process decides that a segment has leaked. A segment lives
-until `unlink`, or until no process has it any more, however its processes end.
+difference is who cleans up: there is no tracker process. A segment lives until `unlink`, or until
+no process has it any more and the program that made it has ended, however its processes end.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import os
 import sys
 from contextlib import suppress
 from functools import partial
-from multiprocessing import context, util
+from multiprocessing import util
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from onecopy import segments
-from onecopy._native import Mapping, ShareableListBase
+from onecopy._native import MappedMemory, Mapping, ShareableListBase
 from onecopy.segments import Segment, checked_name
+from onecopy.spawning import drop_for_ended, keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -81,7 +82,7 @@ class SharedMemory:
     FileExistsError
         It was to be created, and is there.
     FileNotFoundError
-        It is not there, or all processes that had it are dead.
+        It is not there, or all processes that had or kept it are dead.
     PoolFull
         /dev/shm has no room for it; a MemoryError.
     ValueError
@@ -91,19 +92,28 @@ class SharedMemory:
 
     Notes
     -----
-    *How long it lives.* Until somebody calls `unlink`; or until the last `SharedMemory`
-    object for it is gone, in whatever process, by whatever end. Who was killed is noticed by the
-    next process that makes or attaches to a segment, makes a pool, or runs ``onecopy gc``. `close`
-    only gives this process's memory back: the object still counts as a user until it is deleted, so
-    that ``close()`` and then ``unlink()`` works as ever. A segment of the standard library's goes
-    when *it* says so: with the tracker of one of its processes, or by `unlink`.
+    *How long it lives.* Until somebody calls `unlink`; or until the program that made it has ended
+    and the last `SharedMemory` object for it is gone, in whatever process, by whatever end. The
+    program is the top of the tree of processes: in a child of multiprocessing, the process that
+    started it (by fork: the top of that one's tree, also for a plain ``os.fork``). So a child may
+    make a segment, `close` it, give its name back and end. A program that ends by itself takes
+    what is left of it along, if it has loaded this module; who was killed is noticed by the next
+    process that makes or attaches to a segment, makes a pool, or runs ``onecopy gc``. In a program
+    that runs for long, `unlink` what is not needed any more: neither `close` nor the end of the
+    object or of a child frees it. ``onecopy ls`` shows what nobody has as "kept". Of a container
+    that shares /dev/shm and was killed, the machine sweeps, or another process of that container,
+    but no other container: programs cannot be seen from there.
+
+    `close` gives this process's memory back: the object still counts as a user until it is deleted,
+    so that ``close()`` and then ``unlink()`` works as ever. A segment of the standard library's
+    goes when *it* says so: with the tracker of one of its processes, or by `unlink`.
 
     *Arrays.* `close` never fails: arrays and views of `buf` keep the memory, though not the name.
 
     *Pickling* sends the name. A process that is being started with one as an argument keeps it
     alive from the parent; on a queue, keep the object until the receiver has attached.
 
-    *Fork.* A child has what its parent has: the segment lives until both have let go, or ended.
+    *Fork.* A child has what its parent has, until both have let go, or ended.
     *Threads* may share an object.
 
     A file made by onecopy has the sticky bit (mode 01600, or 01700 with ``track=False``); see
@@ -170,7 +180,7 @@ class SharedMemory:
         self._name, self._size = f"/{segment.name}", segment.size
         self._kind: Kind = segment.kind
         self._track = segment.track
-        self._buf = memoryview(mapping)
+        self._buf = memoryview(MappedMemory(mapping))
 
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         # Of an interpreter that ends, modules may be gone already; and so is what this is for:
@@ -182,7 +192,7 @@ class SharedMemory:
             self._segment.let_go()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _keep_while_spawning(self)
+        keep_for_child(self)
         return self.__class__, (self.name, False, self.size)
 
     def __repr__(self) -> str:
@@ -246,24 +256,11 @@ class SharedMemory:
 # Objects that still count as users, though their memory is closed. If others have taken the name
 # meanwhile, nothing but our descriptor keeps the memory.
 _closed: WeakSet[SharedMemory] = WeakSet()
-# Processes that were started with shared memory, each with what it was sent in `_onecopy_kept`: it
-# attaches some time later, when the sender may have nothing left but the process.
-_started: WeakSet[Any] = WeakSet()
-
-
-def _keep_while_spawning(thing: object) -> None:
-    popen = context.get_spawning_popen()
-    if popen is not None:
-        popen.__dict__.setdefault("_onecopy_kept", []).append(thing)
-        _started.add(popen)
 
 
 def _give_back() -> None:
     """Let go of what is kept for nobody: looked at whenever a segment is made or attached to."""
-    for popen in list(_started):
-        if getattr(popen, "returncode", None) is not None:
-            popen._onecopy_kept.clear()
-            _started.discard(popen)
+    drop_for_ended()
     for shm in list(_closed):
         if shm._segment is not None and not shm._segment.let_go_unnamed():
             continue
@@ -331,7 +328,7 @@ class ShareableList(ShareableListBase):
         super().__init__(self.shm._mapping)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _keep_while_spawning(self)
+        keep_for_child(self)
         return partial(self.__class__, name=self.shm.name), ()
 
     def __repr__(self) -> str:
