@@ -88,7 +88,7 @@ class Queue(own.Queue):
             cls = cls.__mro__[2]
         state = self.__getstate__()
         if cls.__getstate__ is Queue.__getstate__ and cls.__setstate__ is Queue.__setstate__:
-            return own._rebuild, (cls, *state)
+            return own._rebuild_as, (cls, *state)
         return _blank, (cls,), state
 
     def __getstate__(self) -> Any:
@@ -110,7 +110,7 @@ class Queue(own.Queue):
         pool, handle, self._name = state
         member = join(pool)
         QueueBase.__init__(self, member.hold(handle), member, 0, False)
-        self._gives_alone = True
+        self._as_standard = True
 
     @staticmethod
     def _on_queue_feeder_error(error: Exception, obj: Any) -> None:
