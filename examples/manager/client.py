@@ -1,78 +1,84 @@
 """A client: takes tasks and puts results, until the master says that all is done.
 
-    python client.py [--host 127.0.0.1] [--port 50000] [--key abc] [--work 0]
+    python client.py [--host 127.0.0.1] [--port 50000] [--key-file FILE] [--work 0] [--stay]
 
 Start as many as you like, on any machine that can reach the server. An empty queue is no reason to
-end: there may be no master yet.
+end: there may be no master yet. With `--stay` the end of a run is none either.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import queue
 import signal
 import sys
 import time
+from multiprocessing import AuthenticationError
+
+import common
 
 from onecopy.arrays import lease_of
 from onecopy.multiprocessing.managers import BaseManager, ServerEnded
 
-WAIT = 0.5  # seconds after which a client that waits for a task looks whether all is done
+WAIT = 0.5  # seconds after which a client that waits for a task looks whether the run has ended
 
 
 class Manager(BaseManager):
     """Knows the names of what the server has; the server knows what they are."""
 
 
-for name in ("get_tasks", "get_results", "get_finished"):
+for name in ("get_tasks", "get_results", "get_runs"):
     Manager.register(name)
 
 
 def answer(task: dict) -> dict:
+    mine = {"run": task["run"], "number": task["number"], "client": os.getpid()}
     if "picture" in task:
         picture = task["picture"]
         way = "shared memory" if lease_of(picture) is not None else "the socket"
-        return {"number": task["number"], "mean": float(picture.mean()), "came by": way}
-    return {"number": task["number"], "answer": task["name"].upper()}
+        return {**mine, "mean": float(picture.mean()), "came by": way}
+    return {**mine, "answer": task["name"].upper()}
 
 
-def work(manager: Manager, seconds: float) -> int:
-    tasks, results = manager.get_tasks(), manager.get_results()
-    finished = manager.get_finished()
+def work(manager: Manager, seconds: float, stay: bool) -> int:
+    tasks, results, runs = manager.get_tasks(), manager.get_results(), manager.get_runs()
     print(f"client {os.getpid()}: waiting for tasks", flush=True)
     done = 0
+    seen = None  # the run that was on when we looked last
     while True:
         try:
             task = tasks.get(timeout=WAIT)
         except queue.Empty:
-            if finished.is_set():
+            now = runs.current()
+            if now is None and seen is not None and not stay:
                 break
+            seen = now or seen
             continue
+        seen = runs.current() or seen
+        if task["run"] != seen:
+            continue  # a master put it that was killed
         print(f"client {os.getpid()}: took task {task['number']}", flush=True)
         time.sleep(seconds)  # what the work takes
-        results.put({**answer(task), "client": os.getpid()})
+        results.put(answer(task))
         done += 1
     print(f"client {os.getpid()}: all is done, {done} tasks by me")
     return 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=50000)
-    parser.add_argument("--key", default="abc")
+    parser = common.parser(__doc__.splitlines()[0])
     parser.add_argument("--work", type=float, default=0, help="seconds that each task takes")
+    parser.add_argument("--stay", action="store_true", help="wait for the next master, too")
     arguments = parser.parse_args()
 
-    manager = Manager((arguments.host, arguments.port), arguments.key.encode())
+    manager = Manager((arguments.host, arguments.port), common.key_of(arguments))
     try:
         manager.connect()
-        return work(manager, arguments.work)
+        return work(manager, arguments.work, arguments.stay)
     except KeyboardInterrupt:
         print(f"client {os.getpid()}: stopped")
         return 130
-    except (ServerEnded, ConnectionError) as error:
+    except (ServerEnded, ConnectionError, AuthenticationError) as error:
         print(f"client {os.getpid()}: {error}", file=sys.stderr)
         return 1
 

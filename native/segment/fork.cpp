@@ -33,6 +33,8 @@ List& list() noexcept {
 void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
+    // First what may wait for others, then the mutexes under which nothing waits.
+    for (auto& entry : list().members) entry.member->fork_reserve();
     for (auto& entry : list().members) {
         entry.member->mutex.lock();
         entry.member->fork_prepare();

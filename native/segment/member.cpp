@@ -11,6 +11,16 @@
 #include "heap/blocks.hpp"
 
 namespace onecopy {
+namespace {
+constexpr std::int64_t kForkPatience = 1'000'000'000;  // ns that a fork waits for others so that its child gets a slot
+
+// A millisecond; false: it is too late for another one.
+bool nap(std::int64_t deadline) noexcept {
+    const timespec t{0, 1'000'000};
+    nanosleep(&t, nullptr);
+    return os::monotonic_ns() < deadline;
+}
+}  // namespace
 
 bool (*Member::recover_slot)(Member&, u32) noexcept = nullptr;
 void (*Member::recover_own)(Member&) noexcept = nullptr;
@@ -178,29 +188,78 @@ bool Member::gone(u32 tag) noexcept {
 // A child shares its parent's open file description, and with it the parent's lock: it would keep the parent alive after its death, through the descriptor
 // and also through the inherited mapping. So the child gets a description, a slot and a mapping of its own, and all of them exist before the fork.
 
-void Member::fork_prepare() noexcept {
+// Like `join`, it takes a dead member's slot when none is free: children that were killed would otherwise fill the table for good. No mutex of a member is
+// held, because cleaning takes them; a death on the way leaves the dead row as any recoverer's does, or an embryo whose byte goes with our descriptor.
+void Member::fork_reserve() noexcept {
     child_fd_ = -1;
     child_slot_ = kNoSlot;
     if (!joined) return;
     child_fd_ = os::open_again(fd);
     if (child_fd_ < 0) return;
     if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken) return;
+    const std::int64_t deadline = os::monotonic_ns() + kForkPatience;
+    do {
+        for (u32 i = 0; i < geo_.max_processes; ++i) {
+            if (reserve_row(i)) return;
+        }
+        if (reserve_dead_row(deadline)) return;
+        // Somebody else may have cleaned what we have passed, or be at it.
+    } while (a_row_may_come() && nap(deadline));
+}
+
+bool Member::reserve_row(u32 index) noexcept {
+    if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) return false;
+    if (os::lock_byte(child_fd_, kSlotByte + index, true) != os::ByteLock::taken) return false;
+    if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) {
+        os::unlock_byte(child_fd_, kSlotByte + index);
+        return false;
+    }
+    row(index).gen.store_release(next_generation(row(index).gen.load_acquire()));
+    claim(index, RowState::embryo);
+    child_slot_ = index;
+    return true;
+}
+
+bool Member::reserve_dead_row(std::int64_t deadline) noexcept {
+    if (recover_slot == nullptr || !heap_moves(deadline)) return false;
     for (u32 i = 0; i < geo_.max_processes; ++i) {
-        if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) continue;
-        if (os::lock_byte(child_fd_, kSlotByte + i, true) != os::ByteLock::taken) continue;
-        if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
-            os::unlock_byte(child_fd_, kSlotByte + i);
-            continue;
-        }
-        row(i).gen.store_release(next_generation(row(i).gen.load_acquire()));
-        claim(i, RowState::embryo);
-        child_slot_ = i;
-        const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
-        // The parent's own bit keeps each block alive until the child's stands.
-        for (u32 b = 1; b < top; ++b) {
-            if (local[b] != 0) block(b).holder_word(i / 64).fetch_or(u64{1} << (i % 64));
-        }
+        if (i == slot) continue;
+        recover_slot(*this, i);
+        if (reserve_row(i)) return true;
+    }
+    return false;
+}
+
+// Cleaning waits for the heap lock for as long as it takes, and who forks may hold the interpreter's lock. So not while a stopped process has it.
+bool Member::heap_moves(std::int64_t deadline) noexcept {
+    const auto owner = [this] { return header().heap_lock.word.load() & ~kWaiters; };
+    const u32 seen = owner();
+    while (seen != 0 && owner() == seen && !gone(seen)) {
+        if (!nap(deadline)) return false;
+    }
+    return true;
+}
+
+bool Member::a_row_may_come() const noexcept {
+    for (u32 i = 0; i < geo_.max_processes; ++i) {
+        const u32 state = row(i).state.load_acquire();
+        if (state == static_cast<u32>(RowState::reaping) || state == static_cast<u32>(RowState::free)) return true;
+    }
+    return false;
+}
+
+void Member::fork_prepare() noexcept {
+    if (child_slot_ == kNoSlot) return;
+    if (!joined) {  // another thread has left since
+        row(child_slot_).state.store_release(static_cast<u32>(RowState::free));
+        os::unlock_byte(child_fd_, kSlotByte + child_slot_);
+        child_slot_ = kNoSlot;
         return;
+    }
+    const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
+    // The parent's own bit keeps each block alive until the child's stands.
+    for (u32 b = 1; b < top; ++b) {
+        if (local[b] != 0) block(b).holder_word(child_slot_ / 64).fetch_or(u64{1} << (child_slot_ % 64));
     }
 }
 

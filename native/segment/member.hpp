@@ -66,8 +66,9 @@ class Member final : public Liveness {
     Status join() noexcept;   // take a slot (recovering a dead one if there is no free one)
     void leave() noexcept;    // give up every hold and the slot. Idempotent.
 
-    // ---- fork (called by segment/fork.cpp with `mutex` held)
-    void fork_prepare() noexcept;
+    // ---- fork (called by segment/fork.cpp; all but the first with `mutex` held)
+    void fork_reserve() noexcept;  // a description and a slot for the child. May recover a dead member; waits no longer than a second
+    void fork_prepare() noexcept;  // the child's bits
     void fork_parent() noexcept;
     void fork_child() noexcept;
 
@@ -80,6 +81,10 @@ class Member final : public Liveness {
 
   private:
     void claim(u32 index, RowState as) noexcept;
+    bool reserve_row(u32 index) noexcept;
+    bool reserve_dead_row(std::int64_t deadline) noexcept;
+    bool heap_moves(std::int64_t deadline) noexcept;
+    bool a_row_may_come() const noexcept;
     Geometry geo_{};
     int child_fd_ = -1;
     u32 child_slot_ = kNoSlot;

@@ -279,6 +279,11 @@ inline void follow_forks(Hand& h) {
     hold_some(h);
     register_member(&h.m);
 }
+// The child will find no free row but the dead one's.
+inline void follow_forks_in_full_table(Hand& h) {
+    follow_forks(h);
+    CHECK(occupied_rows(h.m) == h.m.geo().max_processes);
+}
 inline void fork_once(Hand& h) {
     const pid_t child = fork();
     CHECK(child >= 0);
@@ -289,6 +294,17 @@ inline void fork_once(Hand& h) {
     }
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+}
+inline void fork_into_dead_row(Hand& h) {
+    const auto swept = [&h] {
+        u64 n = 0;
+        for (u32 i = 0; i < h.m.geo().max_processes; ++i)
+            n += h.m.row(i).swept.load_relaxed();
+        return n;
+    };
+    const u64 before = swept();
+    fork_once(h);
+    CHECK(swept() == before + 1);
 }
 
 // What only exists under a name can be found, replaced and erased. Names in one bucket make a
@@ -422,6 +438,10 @@ inline const Operation kOperations[] = {
     {"leave", nothing, hold_some, [](Hand& h) { h.m.leave(); }},
     {"fork, the parent dies", nothing, follow_forks, fork_once, kMany},
     {"fork, the child dies", nothing, follow_forks, fork_once, kMany | kChild},
+    {"fork into a dead member's row", dead_with_everything, follow_forks_in_full_table,
+     fork_into_dead_row, kMany, 3},
+    {"fork into a dead one's, the child dies", dead_with_everything, follow_forks_in_full_table,
+     fork_into_dead_row, kMany | kChild, 3},
     // recovery
     {"collect", dead_with_everything, nothing, [](Hand& h) { collect_dead(h.m); }, kMany},
     {"collect, adding, not counted", counted_by_two<false, 0>, nothing,

@@ -399,6 +399,11 @@ void forks(Hand& h) {
     close(ends[0]);
     close(ends[1]);
 }
+// With the survivor and the two players the table is full.
+void five_dead(Hand& h) {
+    for (int i = 0; i < 5; ++i)
+        victim(h.m.fd, 0, [](Hand& v) { allocate_block(v, kSize); });
+}
 void ready_to_fork(Hand& h) {
     some_blocks(h);
     register_member(&h.m);
@@ -648,6 +653,10 @@ const Pair kPairs[] = {
     {"leave / collect", nothing, some_blocks, leaves, nothing, collects},
     {"collect / leave", dead_with_everything, nothing, collects, some_blocks, leaves},
     {"fork / collect", nothing, ready_to_fork, forks, nothing, collects},
+    {"fork in a full table / collect", five_dead, ready_to_fork, forks, nothing, collects},
+    {"fork in a full table / fork", five_dead, ready_to_fork, forks, ready_to_fork,
+     [](Hand& h) { forks(h), collects(h); }},
+    {"collect / fork in a full table", five_dead, nothing, collects, ready_to_fork, forks},
     {"fork / drop", nothing, ready_to_fork, forks, some_blocks, frees},
     // locks
     {"lock / lock", nothing, nothing, locks, nothing, locks},

@@ -1,7 +1,9 @@
 """Fork in the middle: the child is a member by itself, and what it inherited stays alive in it."""
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 
@@ -153,6 +155,90 @@ def test_fork_while_threads_use_the_pool(pool):
         thread.join()
     assert used(pool) == 0
     assert pool.validate() == []
+
+
+def die_by_kill(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [die_by_kill, os._exit])
+@pytest.mark.parametrize("leave", [1, 7])
+def test_children_that_died_leave_their_slots_to_later_ones(end, leave):
+    """However many died; whether few or most of the slots were theirs, and whoever else is in."""
+    with oc.Pool.create(size="16MiB", max_processes=8) as pool:
+        queue, go = pool.queue(), pool.queue()
+
+        def lives_on():
+            queue.put("in")
+            go.get(timeout=LIMIT)
+
+        living = [forked(lives_on) for _ in range(7 - leave)]
+        for _ in living:
+            assert queue.get(timeout=LIMIT) == "in"
+        held = pool.full(100_000, 7, "u1")
+        for index in range(30):
+            pid = os.fork()
+            if pid == 0:
+                with contextlib.suppress(BaseException):
+                    mine = pool.full(1 << 20, index, "u1")
+                    queue.put((pool.member.slot, int(held[0]), mine))
+                end(0)
+            os.waitpid(pid, 0)
+            slot, seen, array = queue.get(timeout=LIMIT)
+            assert (slot != pool.member.slot, seen, array[-1]) == (True, 7, index)
+            del array
+        go.put_many([None] * len(living))
+        assert [wait() for wait in living] == [0] * len(living)
+        del held
+        assert used(pool) == 0
+        assert pool.stats().processes == 1
+        assert pool.validate() == []
+
+
+def test_a_full_table_of_the_living_makes_no_fork_wait(pool_directory):
+    """Only what is being cleaned, or a heap that stands still, is worth a moment."""
+    with oc.Pool.create(size="16MiB", max_processes=2) as pool:
+        queue, go = pool.queue(), pool.queue()
+
+        def lives_on():
+            queue.put("in")
+            go.get(timeout=LIMIT)
+
+        wait = forked(lives_on)
+        assert queue.get(timeout=LIMIT) == "in"
+
+        def child():
+            with pytest.raises(oc.OneCopyError, match="max_processes"):
+                pool.zeros(5)
+
+        assert forked(child)() == 0
+        go.put(None)
+        assert wait() == 0
+
+
+def test_children_that_are_killed_while_several_threads_fork():
+    """Two forks may want the same dead slot, or meet a slot that another thread is cleaning."""
+    with oc.Pool.create(size="16MiB", max_processes=8) as pool:
+        queue = pool.queue()
+
+        def fork_often():
+            for _ in range(40):
+                pid = os.fork()
+                if pid == 0:
+                    with contextlib.suppress(BaseException):
+                        queue.put(pool.member.slot)
+                    os.kill(os.getpid(), signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+        threads = [threading.Thread(target=fork_often) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(queue.get_many(1000)) == 120
+        pool.collect()
+        assert pool.stats().processes == 1
+        assert pool.validate() == []
 
 
 def test_a_child_without_a_free_slot_says_so_and_the_parent_goes_on():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import os
 import pickle
 import queue
@@ -11,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from multiprocessing import AuthenticationError, ProcessError, process
+from multiprocessing import AuthenticationError, ProcessError, connection, process
 from multiprocessing import managers as standard
 from pathlib import Path
 
@@ -854,6 +856,169 @@ def kill_and_look(manager):
     del back
     # The workers, which had what the server had, end when they see that it has ended.
     children.eventually(lambda: children.used(oc.default_pool()) == 0, "its memory to be free")
+
+
+OUT_OF_REACH = ["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"]
+
+
+@pytest.mark.parametrize("name", OUT_OF_REACH)
+@pytest.mark.parametrize("where", ["_send", "_recv"])
+def test_a_machine_that_is_gone_is_the_end_too(monkeypatch, tcp, name, where):
+    """What the kernel says when nothing is acknowledged, or no probe is answered."""
+    items = tcp.list([1])
+    assert items[0] == 1
+    number = getattr(errno, name)
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection.Connection, where, fail)
+        with pytest.raises(ServerEnded, match=f"out of reach .{os.strerror(number)}") as caught:
+            items[0]
+    assert repr(tcp.address) in str(caught.value)
+    assert caught.value.__cause__.errno == number
+    assert items[0] == 1  # it was not; the proxy does not know better than the kernel
+
+
+@pytest.mark.parametrize("name", OUT_OF_REACH)
+def test_a_machine_that_cannot_be_reached_any_more_is_the_end(monkeypatch, tcp, name):
+    items = tcp.list([1])
+    number = getattr(errno, name)
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect", fail)
+        with pytest.raises(ServerEnded, match="out of reach"):
+            tcp.list()
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            SyncManager(tcp.address, KEY).connect()  # it was never there, as far as we know
+        assert not isinstance(caught.value, ServerEnded)
+    assert items[0] == 1
+
+
+def test_other_errors_of_a_connection_stay_what_they_are(monkeypatch, manager):
+    items = manager.list([1])
+    assert items[0] == 1
+
+    def fail(*_):
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection.Connection, "_recv", fail)
+        with pytest.raises(OSError, match="broken") as caught:
+            items[0]
+    assert caught.type is OSError
+    assert items[0] == 1
+
+
+def test_silence_is_noticed_at_both_ends(tcp):
+    """Within two minutes, whether something is on its way or not."""
+    items = tcp.list([1])
+    assert items[0] == 1
+    ends = [items._tls.connection.fileno()]
+    with _wire.Listener(("127.0.0.1", 0), authkey=None) as listener:
+        ours = threading.Thread(target=lambda: accepted.append(listener.accept()))
+        accepted = []
+        ours.start()
+        with _wire.Client(listener.address) as caller:
+            ours.join()
+            ends += [caller.fileno(), accepted[0].fileno()]
+            for end in ends:
+                with socket.socket(fileno=os.dup(end)) as sock:
+                    give = {
+                        name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                        for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+                    }
+                    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+                probes = give["TCP_KEEPINTVL"] * give["TCP_KEEPCNT"]
+                assert give["TCP_KEEPIDLE"] + probes == 120
+        accepted[0].close()
+
+
+class Maker:
+    """Gives large results, and keeps none."""
+
+    def one(self, count):
+        return np.zeros(count, np.uint8)
+
+    def make(self, count):
+        return {"a": np.zeros(count, np.uint8), "b": [np.ones(count, np.uint8)]}
+
+    def fail(self, count):
+        raise ValueError(np.zeros(count, np.uint8))
+
+    def spoil(self, count):
+        return np.zeros(count, np.uint8), Unloadable()
+
+
+class Unloadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+class Makers(BaseManager):
+    pass
+
+
+Makers.register("Maker", Maker)
+
+
+def test_a_connection_that_idles_keeps_no_result_in_the_pool():
+    """The client says that it has got it; it need not ask for something else first."""
+    with started(kind=Makers) as manager:
+        maker = manager.Maker()
+        got, let_go = queue.Queue(), threading.Event()
+
+        def idle_after(call):
+            with contextlib.suppress(ValueError):
+                call(LARGE)
+            got.put(None)
+            let_go.wait()
+
+        calls = [maker.make] * 3 + [maker.fail, maker.spoil]
+        threads = [threading.Thread(target=idle_after, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            got.get()
+
+        def is_empty():
+            gc.collect()  # an error, its traceback and what is in the frames are a cycle
+            return oc.default_pool().stats().used == 0
+
+        try:
+            children.eventually(is_empty, "the pool to be empty")
+        finally:
+            let_go.set()
+            for thread in threads:
+                thread.join()
+        result = maker.make(LARGE)
+        assert maker.make(LARGE)["b"][0].all()  # the connection goes on
+        assert result["b"][0].all()
+        assert not result["a"].any()
+
+
+def test_a_server_that_ends_between_answer_and_acknowledgement(monkeypatch):
+    """The answer is there; the next request hears of the end."""
+    with started(kind=Makers) as manager:
+        maker = manager.Maker()
+        maker.one(1)
+        arrive = _wire.arrive
+
+        def arrive_and_kill(*arguments):
+            array = arrive(*arguments)
+            os.kill(server_of(manager), signal.SIGKILL)
+            manager._process.join()
+            return array
+
+        monkeypatch.setattr(_wire, "arrive", arrive_and_kill)
+        assert not maker.one(LARGE).any()
+        with pytest.raises(ServerEnded):
+            maker.one(1)
 
 
 def test_proxies_after_shutdown_say_so(manager):

@@ -380,10 +380,19 @@ BUGS = [
     Bug(
         "a forked child inherits no holds",
         "segment/member.cpp",
-        "            if (local[b] != 0) block(b).holder_word(i / 64).fetch_or(u64{1} << (i % 64));\n",
+        "        if (local[b] != 0) block(b).holder_word(child_slot_ / 64)"
+        ".fetch_or(u64{1} << (child_slot_ % 64));\n",
         "",
         "what the parent lets go of is freed under the child",
         where=("interleave_test", "fork"),
+    ),
+    Bug(
+        "a fork leaves the dead their slots",
+        "segment/member.cpp",
+        "        if (reserve_dead_row(deadline)) return;\n",
+        "",
+        "when all slots were killed children's, no child gets one any more",
+        where=("crash_test", "fork"),
     ),
     Bug(
         "the last one does not remove the name",

@@ -11,8 +11,11 @@ The question is put in words that a server of the standard library answers with 
 client of the standard library never asks. To either, everything goes as it would from its like.
 
 A stand-in keeps nothing alive. So the sender keeps what it stands for, until the next message comes
-in on that connection: a client hears the answer when the server has unpickled the request, a server
-the next request when the client has unpickled the answer.
+in on that connection. For a client that is the answer, which comes when the server has unpickled
+the request. The next request may be long in coming: so a client that has unpickled an answer with
+stand-ins says so at once, by an empty message that is no request. It needs no word about that
+before: only a peer that has agreed on a pool ever gets a stand-in, or sends one. When the receiver
+dies before, the connection ends, and what was kept for it is let go.
 
 An array that was copied for a message belongs to the one who gets it, who may write it; when it is
 sent on it is copied again. So no two processes have the same memory unless nobody may write it, or
@@ -21,13 +24,14 @@ it is a `SharedArray`.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
 import socket
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, reduction, util
 from multiprocessing import context as standard_context
 from multiprocessing import managers as standard
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
 __all__ = ["SERIALIZER", "STANDARD", "Client", "Connection", "Listener", "ServerEnded", "offer"]
 
 LARGE = 64 << 10  # bytes from which a copy into the pool is cheaper than a way through a socket
+ACKNOWLEDGED = b""  # what stands for an answer has been unpickled. No pickle is empty
+SILENCE = 120  # seconds after which a machine that says nothing is taken for gone
 PATIENCE = 30  # seconds for a peer to be reached, and to answer, until it is known to be one of us
 BACKLOG = 128  # callers that may wait for `accept`; the standard library had 16 until 3.13
 
@@ -68,6 +74,19 @@ class ServerEnded(
     It is each of the errors that the standard library's proxies raise then, whichever of them comes
     first there.
     """
+
+
+# What the network says of a machine that is gone, or that there is no way to any more. The other
+# signs of an end have classes of their own.
+_OUT_OF_REACH = {
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.ENETRESET,
+    errno.ENONET,
+}
 
 
 class NoManagerError(ConnectionError):
@@ -202,6 +221,9 @@ def arrive(pool: PoolHandle, block: int) -> Any:
     PoolNotFound, StaleRef
         The sender has died, and it is gone.
     """
+    to: ClientConnection | None = getattr(_receiving, "connection", None)
+    if to is not None:
+        to.owes = True
     return membership.join(pool).ref(block)._take()
 
 
@@ -318,7 +340,7 @@ class Connection(connection.Connection):
         if pickler.apart:
             assert self.handle is not None  # noqa: S101 - something was put there
             data = pickle.dumps(_Apart(file.getvalue(), self.handle, pickler.apart), 5)
-        self._in_flight = obj, pickler.kept
+        self._in_flight = pickler.kept
         self.send_bytes(data)
 
     def recv(self) -> Any:
@@ -332,9 +354,11 @@ class Connection(connection.Connection):
         if self._unproved:
             self._unproved = False
             _set_patience(self.fileno(), 0)
-        data = self.recv_bytes()
-        self._in_flight = None
-        return pickle.loads(data)
+        while True:
+            data = self.recv_bytes()
+            self._in_flight = None
+            if data != ACKNOWLEDGED or self._pool is None:
+                return pickle.loads(data)
 
     def close(self) -> None:
         """Close it."""
@@ -361,6 +385,7 @@ class ClientConnection(Connection):
 
     _ours = None  # until somebody wants to know
     _waiting = False  # for an answer
+    owes = False  # the acknowledgement of an answer with stand-ins
 
     def __init__(self, descriptor: int, address: Any, key: bytes | None) -> None:
         super().__init__(descriptor)
@@ -440,11 +465,8 @@ class ClientConnection(Connection):
         """Send bytes as a message; as `send`."""
         try:
             super().send_bytes(buf, offset, size)
-        except ConnectionError as error:
-            self._raise_ended(error)
-        except BaseException:
-            self.close()
-            raise
+        except BaseException as error:  # noqa: BLE001 - it is raised again, or what it means
+            self._break_off(error)
 
     def recv(self) -> Any:
         """Wait for the answer.
@@ -456,26 +478,34 @@ class ClientConnection(Connection):
         """
         before = getattr(_receiving, "connection", None)
         _receiving.connection = self
+        self.owes = False
         try:
             return super().recv()
         finally:
             _receiving.connection = before
+            if self.owes and self._pool is not None and not self.closed:
+                # That the server has ended in the meantime concerns the next request.
+                with suppress(ServerEnded):
+                    self.send_bytes(ACKNOWLEDGED)
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Wait for a message; as `recv`."""
         try:
             data = super().recv_bytes(maxlength)
-        except (ConnectionError, EOFError) as error:
-            self._raise_ended(error)
-        except BaseException:
-            self.close()
-            raise
+        except BaseException as error:  # noqa: BLE001 - it is raised again, or what it means
+            self._break_off(error)
         self._waiting = False
         return data
 
-    def _raise_ended(self, error: BaseException) -> NoReturn:
+    def _break_off(self, error: BaseException) -> NoReturn:
         self.close()
-        raise ended(self.address) from error
+        if isinstance(error, ConnectionError | EOFError) or _is_out_of_reach(error):
+            raise ended(self.address, error) from error
+        raise error
+
+
+def _is_out_of_reach(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _OUT_OF_REACH
 
 
 @contextmanager
@@ -491,11 +521,20 @@ def reaching(address: Any) -> Iterator[None]:
         FileNotFoundError,
         NoManagerError,
     ) as error:
-        raise ended(address) from error
+        raise ended(address, error) from error
+    except OSError as error:
+        if _is_out_of_reach(error):
+            raise ended(address, error) from error
+        raise
 
 
-def ended(address: Any) -> ServerEnded:
-    """Make the error that says that a server has ended."""
+def ended(address: Any, error: BaseException) -> ServerEnded:
+    """Make the error that says that a server has ended, from what told so."""
+    if _is_out_of_reach(error):
+        return ServerEnded(
+            f"the manager's server at {address!r} is out of reach ({error.strerror}): its machine "  # type: ignore[attr-defined]  # it is an OSError
+            "has ended, or the network in between. Whether its objects are still there is unknown"
+        )
     return ServerEnded(
         f"the manager's server at {address!r} has ended: it was shut down, or killed. Its objects "
         "are gone; start a new one"
@@ -561,10 +600,13 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
         try:
             sock.connect(address)
         except BlockingIOError as error:
-            raise TimeoutError(
+            what = (
                 f"nobody at {address!r} has taken a connection for {PATIENCE} s: is it the address "
                 "of a manager, and can it be reached from here?"
-            ) from error
+            )
+            if family == "AF_UNIX":
+                raise TimeoutError(what) from error  # somebody is there, and busy
+            raise TimeoutError(errno.ETIMEDOUT, what) from error
         self = ClientConnection(sock.detach(), address, authkey)
     try:
         if authkey is not None:
@@ -602,11 +644,14 @@ def _set_patience(descriptor: int, seconds: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A machine that has lost its power says nothing. Noticed within two minutes.
+            # A machine that has lost its power says nothing. An idle connection is probed after a
+            # minute, and four times more. Where something is on its way there are no probes, and
+            # without a limit it would be sent again for a quarter of an hour.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE // 2)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE // 8)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
 
 
 # --------------------------------------------------------------------------------------- which pool
