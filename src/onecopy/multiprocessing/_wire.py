@@ -201,6 +201,9 @@ class _Apart:
         return together, self._arguments
 
 
+arrivals = 0  # stand-ins that this process has got
+
+
 def arrive(pool: PoolHandle, block: int) -> Any:
     """Give what a stand-in stands for; it was put there for whoever unpickles it, and once.
 
@@ -214,7 +217,7 @@ def arrive(pool: PoolHandle, block: int) -> Any:
     Returns
     -------
     object
-        Arrays in it may be written if they were copied for this.
+        Arrays that were copied for this are private copies.
 
     Raises
     ------
@@ -224,6 +227,8 @@ def arrive(pool: PoolHandle, block: int) -> Any:
     to: ClientConnection | None = getattr(_receiving, "connection", None)
     if to is not None:
         to.owes = True
+    global arrivals  # noqa: PLW0603 - of the process
+    arrivals += 1
     return membership.join(pool).ref(block)._take()
 
 
