@@ -15,7 +15,9 @@ Status when_free(Thing& thing, Patience& p, Act act) {
     for (;;) {
         const Status s = act();
         if (s != Status::would_block) return s;
-        CHECK(good(thing.mutex().acquire(p)) && thing.mutex().release() == Status::ok);
+        const Status free = thing.mutex().await(p);
+        CHECK(good(free));
+        if (free == Status::owner_died) thing.mutex().forget();
     }
 }
 

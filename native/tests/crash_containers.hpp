@@ -117,8 +117,13 @@ void erase_key(Hand& h) {
     let_go(h, handle_index(out));
 }
 inline void pop_entry(Hand& h) {
+    Dict dict = the_dict(h);
     DictItems out;
-    CHECK(the_dict(h).take_last(h.wait, out) == Status::ok && out.values.size() == 1);
+    CHECK(dict.last(h.wait, out) == Status::ok && out.values.size() == 1);
+    const DictKey key{reinterpret_cast<const unsigned char*>(out.keys.data()), out.lengths[0],
+                      out.lengths[0]};
+    CHECK(dict.erase_if(key, out.values[0] + 1, true, h.wait) == Status::stale);
+    CHECK(dict.erase_if(key, out.values[0], true, h.wait) == Status::ok);
     let_all_go(h.m, out.values, h.wait);
 }
 inline void hole_in_dict(Hand& h) {

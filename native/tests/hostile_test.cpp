@@ -474,7 +474,10 @@ void use_containers_somehow(Member& m, Opened& o, Handle item) {
         all = items.values;
         let_go(Status::ok);
         items = {};
-        d.take_last(p, items);
+        if (d.last(p, items) == Status::ok && items.values.size() == 1)
+            d.erase_if({reinterpret_cast<const unsigned char*>(items.keys.data()),
+                        items.lengths[0] & ~kTwoForms, items.lengths[0] & ~kTwoForms},
+                       items.values[0], true, p);
         all = items.values;
         let_go(Status::ok);
         d.pass(p);
