@@ -90,7 +90,7 @@ PyObject* erase(DictObject& o, PyObject* object) noexcept {
     Using call(o);
     Key key;
     if (!key.encode(object)) return nullptr;
-    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p, nullptr); });
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p); });
     return s == Status::ok ? Py_NewRef(Py_None) : raise_dict(o, s, object);
 }
 

@@ -205,8 +205,7 @@ PyObject* delete_item(ListObject& o, PyObject* key) noexcept {
     }
     Py_ssize_t index;
     if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
-    bool nothing = false;
-    const Status s = run(o, [&](Patience& p) { return o.sync.take(index, p, nullptr, nothing); });
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase_at(index, p); });
     if (s == Status::no_entry) return out_of_range("list assignment index out of range");
     return none_or(o, s);
 }

@@ -342,26 +342,14 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
     }
 }
 
-Status Dict::erase(const DictKey& key, Patience& p, Handle* out) noexcept {
-    const u64 hash = hash_of(key.bytes, key.canonical);
-    bool emptied = false;
-    const Status done = [&] {
-        Dropped dropped(*m_, p);
-        Inside in(*this, p);
-        if (in.status != Status::ok) return in.status;
-        Found at;
-        if (Status s = find(key, hash, at); s != Status::ok) return s;
-        if (out != nullptr) {
-            if (Status s = hold_value(cell(at.slot).load_relaxed(), *out); s != Status::ok)
-                return s;
-        }
-        return remove(at, dropped, emptied);
-    }();
-    if (emptied) tidy(p);
-    return done;
+Status Dict::erase(const DictKey& key, Patience& p) noexcept {
+    const Status s = erase_if(key, 0, false, p);
+    return s == Status::stale ? Status::no_entry : s;
 }
 
-Status Dict::erase_if(const DictKey& key, Handle value, bool last, Patience& p) noexcept {
+// `only`, unless it is 0, is the value that the key has to have. The caller holds it, so its handle
+// stands for nothing else by now.
+Status Dict::erase_if(const DictKey& key, Handle only, bool last, Patience& p) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     bool emptied = false;
     const Status done = [&] {
@@ -371,8 +359,7 @@ Status Dict::erase_if(const DictKey& key, Handle value, bool last, Patience& p) 
         Found at;
         const Status s = find(key, hash, at);
         if (s != Status::ok) return s == Status::no_entry ? Status::stale : s;
-        // The caller holds the value, so its handle stands for nothing else by now.
-        if (cell(at.slot).load_relaxed() != value) return Status::stale;
+        if (only != 0 && cell(at.slot).load_relaxed() != only) return Status::stale;
         if (last && table().last.load_relaxed() != at.slot + 1) return Status::stale;
         return remove(at, dropped, emptied);
     }();

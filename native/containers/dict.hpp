@@ -66,11 +66,11 @@ class Dict final : public Container {
     // `only_new`: exists, and `found` is what is there.
     Status set(const DictKey& key, Handle value, bool only_new, Patience& p,
                Handle& found) noexcept;
-    Status erase(const DictKey& key, Patience& p, Handle* out) noexcept;
+    Status erase(const DictKey& key, Patience& p) noexcept;
     // The entry that was added last.
     Status last(Patience& p, DictItems& out) noexcept;
     // stale: the key has not that value any more, or (`last`) it is not the last any more.
-    Status erase_if(const DictKey& key, Handle value, bool last, Patience& p) noexcept;
+    Status erase_if(const DictKey& key, Handle only, bool last, Patience& p) noexcept;
     // In the order of insertion.
     Status items(bool keys, bool values, Patience& p, DictItems& out) noexcept;
     // The next values, `most` of them at most. stale: where it was is not there any more.

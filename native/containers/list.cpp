@@ -252,7 +252,13 @@ Status List::cut(u64 start, u64 count, Dropped& dropped) noexcept {
     return Status::ok;
 }
 
-Status List::take(std::int64_t index, Patience& p, Handle* out, bool& nothing) noexcept {
+Status List::erase_at(std::int64_t index, Patience& p) noexcept {
+    const Status s = erase_if(index, 0, p);
+    return s == Status::stale ? Status::no_entry : s;
+}
+
+// `only`, unless it is 0, is what has to be there.
+Status List::erase_if(std::int64_t index, Handle only, Patience& p) noexcept {
     Room room(*this, p);
     bool emptied = false;
     const Status done = with_room(
@@ -262,67 +268,25 @@ Status List::take(std::int64_t index, Patience& p, Handle* out, bool& nothing) n
             if (in.status != Status::ok) return in.status;
             u64 count = 0;
             if (Status s = find_order(count); s != Status::ok) return s;
-            nothing = count == 0;
             const std::int64_t at = index < 0 ? index + static_cast<std::int64_t>(count) : index;
-            if (at < 0 || static_cast<u64>(at) >= count) return Status::no_entry;
+            if (at < 0 || static_cast<u64>(at) >= count) return Status::stale;
             const auto place = static_cast<u64>(at);
             u32 slot = 0;
             if (!slot_at(place, slot)) return broken();
-            const bool last = place + 1 == count;
-            if (Status s = last ? Status::ok : room.order_for(count - 1); s != Status::ok) {
-                lacks = s == Status::would_block;
-                return s;
-            }
-            const Handle item = cell(slot).load_relaxed();
-            // Held from here on; whatever comes of it, the caller lets go.
-            if (Status s = out == nullptr ? Status::ok : hold_value(item, *out); s != Status::ok)
-                return s;
-            Status s;
-            if (last) {
-                s = cut(place, count, dropped);
+            if (only != 0 && cell(slot).load_relaxed() != only) return Status::stale;
+            if (place + 1 == count) {
                 emptied = place == 0 && has_many_chunks();
-            } else {
-                copy_order(room.positions(), order(), place);
-                copy_order(room.positions() + place, order() + place + 1, count - place - 1);
-                room.set_count(count - 1);
-                s = put_order(room, dropped);
-                if (s == Status::ok) clear_slot(slot, dropped);
+                return cut(place, count, dropped);
             }
-            return s;
-        },
-        room);
-    if (emptied) tidy(p);
-    return done;
-}
-
-Status List::erase_if(std::int64_t asked, Handle item, Patience& p) noexcept {
-    Room room(*this, p);
-    bool emptied = false;
-    const Status done = with_room(
-        [&](bool& lacks) {
-            Dropped dropped(*m_, p);
-            Inside in(*this, p);
-            if (in.status != Status::ok) return in.status;
-            u64 count = 0;
-            if (Status s = find_order(count); s != Status::ok) return s;
-            const std::int64_t at = asked < 0 ? asked + static_cast<std::int64_t>(count) : asked;
-            if (at < 0 || static_cast<u64>(at) >= count) return Status::stale;
-            const auto index = static_cast<u64>(at);
-            u32 slot = 0;
-            if (!slot_at(index, slot)) return broken();
-            if (cell(slot).load_relaxed() != item) return Status::stale;
-            if (index + 1 == count) {
-                emptied = index == 0 && has_many_chunks();
-                return cut(index, count, dropped);
-            }
-            if (Status s = room.order_for(count - 1); s != Status::ok) {
+            Status s = room.order_for(count - 1);
+            if (s != Status::ok) {
                 lacks = s == Status::would_block;
                 return s;
             }
-            copy_order(room.positions(), order(), index);
-            copy_order(room.positions() + index, order() + index + 1, count - index - 1);
+            copy_order(room.positions(), order(), place);
+            copy_order(room.positions() + place, order() + place + 1, count - place - 1);
             room.set_count(count - 1);
-            const Status s = put_order(room, dropped);
+            s = put_order(room, dropped);
             if (s == Status::ok) clear_slot(slot, dropped);
             return s;
         },

@@ -37,8 +37,7 @@ class List final : public Container {
     // no_entry: out of range, in all of them; negative ones count from the end.
     Status get(std::int64_t index, Patience& p, Handle& out) noexcept;
     Status set(std::int64_t index, Handle item, Patience& p) noexcept;
-    // `out` may be null. `nothing`: out of range because there is nothing.
-    Status take(std::int64_t index, Patience& p, Handle* out, bool& nothing) noexcept;
+    Status erase_at(std::int64_t index, Patience& p) noexcept;
     // `order`: as long as it is the same, no item has moved.
     Status get(Slice slice, Patience& p, std::vector<Handle>& out,
                Handle* order = nullptr) noexcept;
@@ -48,7 +47,7 @@ class List final : public Container {
     Status reverse(Patience& p) noexcept;
     Status repeat(u64 times, Patience& p) noexcept;
     // stale: it does not contain that there any more. Negative ones count from the end as it is then.
-    Status erase_if(std::int64_t index, Handle item, Patience& p) noexcept;
+    Status erase_if(std::int64_t index, Handle only, Patience& p) noexcept;
     // The item that was at from[i] goes to i. stale: the list is not (any more) what `before` says.
     Status reorder(const Handle* before, const u32* from, u32 n, Patience& p) noexcept;
 

@@ -530,11 +530,11 @@ BUGS = [
     Bug(
         "a list clears an item before it is out of the order",
         "containers/list.cpp",
-        """                s = put_order(room, dropped);
-                if (s == Status::ok) clear_slot(slot, dropped);
+        """            s = put_order(room, dropped);
+            if (s == Status::ok) clear_slot(slot, dropped);
 """,
-        """                clear_slot(slot, dropped);
-                s = put_order(room, dropped);
+        """            clear_slot(slot, dropped);
+            s = put_order(room, dropped);
 """,
         "a death in between leaves an order that leads to nothing",
         where=("crash_test", "list: pop the first"),
