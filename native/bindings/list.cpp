@@ -280,6 +280,7 @@ PyObject* repeat(ListObject& o, PyObject* number) noexcept {
 // ---- looking for a value ------------------------------------------------------------------------
 
 struct Search {
+    explicit Search(PyObject* looked_for) noexcept : value(looked_for) {}
     PyObject* value;
     Slice where{0, PY_SSIZE_T_MAX, 1};
     bool all = false;  // or the first only
@@ -340,14 +341,14 @@ bool look_for(ListObject& o, Search& search) noexcept {
 PyObject* contains(ListObject& o, PyObject* value) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
-    Search search{value};
+    Search search(value);
     return look_for(o, search) ? PyBool_FromLong(search.count != 0) : nullptr;
 }
 
 PyObject* count(ListObject& o, PyObject* value) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
-    Search search{value};
+    Search search(value);
     search.all = true;
     return look_for(o, search) ? PyLong_FromUnsignedLongLong(search.count) : nullptr;
 }
@@ -355,7 +356,7 @@ PyObject* count(ListObject& o, PyObject* value) noexcept {
 PyObject* index(ListObject& o, PyObject* value, PyObject* bounds) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
-    Search search{value};
+    Search search(value);
     if (!slice_of(bounds, search.where) || !usable(o) || !look_for(o, search)) return nullptr;
     if (search.count != 0) return PyLong_FromUnsignedLongLong(search.at);
     PyErr_Format(PyExc_ValueError, "%R is not in list", value);
@@ -368,7 +369,7 @@ PyObject* remove(ListObject& o, PyObject* value) noexcept {
     for (int tries = 0;; ++tries) {
         Alone alone(o);
         if (tries >= kTriesTogether && !alone.take()) return nullptr;
-        Search search{value};
+        Search search(value);
         if (!look_for(o, search)) return nullptr;
         if (search.count == 0) {
             PyErr_SetString(PyExc_ValueError, "list.remove(x): x not in list");

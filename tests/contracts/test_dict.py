@@ -6,10 +6,12 @@ import itertools
 import math
 import pickle
 import random
+import resource
 import threading
 import time
 from collections.abc import MutableMapping
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +221,29 @@ def test_an_empty_dict_gives_its_memory_back(pool):
     shared["a"] = 1
     assert shared == {"a": 1}
     assert pool.validate() == []
+
+
+def short_of_memory(shared, act, answers):
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), size + (1 << 20)))
+    try:
+        act(shared)
+        answers.put("done")
+    except (MemoryError, oc.PoolFull):
+        answers.put("MemoryError")
+
+
+@pytest.mark.parametrize("act", [list, dict, lambda of: of.__setitem__("k" * (256 << 20), 1)])
+def test_no_memory_of_the_process_itself(start, act):
+    with oc.Pool.create(size="64MiB") as pool:
+        shared = pool.dict((number, None) for number in range(50_000))
+        answers = pool.queue()
+        child = start("fork", short_of_memory, shared, act, answers)
+        assert child.wait() == 0
+        assert answers.get(timeout=LIMIT) in {"MemoryError", "done"}  # the heap may have had room
+        assert len(shared) == 50_000
+        assert shared[49_999] is None
+        assert pool.validate() == []
 
 
 def test_iteration_over_one_instant(shared):

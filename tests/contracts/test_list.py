@@ -72,6 +72,15 @@ def test_values_of_every_kind(pool):
     np.testing.assert_equal(shared.copy(), VALUES)
 
 
+@pytest.mark.parametrize(
+    ("value", "bytes_"), [(1, 64), (None, 64), ("x" * 40, 64), ("x" * 50, 128), ("x" * 220, 256)]
+)
+def test_a_small_value_takes_little(pool, value, bytes_):
+    shared = pool.list([value])
+    assert bytes_ // 2 - 64 < pool.stats().used <= bytes_  # whole lines are taken
+    assert shared == [value]
+
+
 def test_an_item_is_a_snapshot(pool):
     shared = pool.list([[1], np.zeros(1000)])
     shared[0].append(2)

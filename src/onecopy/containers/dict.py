@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import (
     ItemsView,
     Iterable,
@@ -186,10 +185,12 @@ class Dict(Container, DictBase):
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> dict[Any, Any]:
         """Give a plain dict of copies; a dict that is in itself is in the copy of itself."""
+        from copy import deepcopy
+
         key = (self.member.path, self.handle)
         if key not in memo:
             made = memo[key] = {}
-            made.update((mine, copy.deepcopy(value, memo)) for mine, value in self.copy().items())
+            made.update((mine, deepcopy(value, memo)) for mine, value in self.copy().items())
         return cast("dict[Any, Any]", memo[key])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
@@ -160,10 +159,12 @@ class List(Container, ListBase):
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> list[Any]:
         """Give a plain list of copies; a list that is in itself is in the copy of itself."""
+        from copy import deepcopy
+
         key = (self.member.path, self.handle)
         if key not in memo:
             made = memo[key] = []
-            made.extend(copy.deepcopy(item, memo) for item in self.copy())
+            made.extend(deepcopy(item, memo) for item in self.copy())
         return cast("list[Any]", memo[key])
 
     def __add__(self, other: object) -> list[Any]:
