@@ -409,8 +409,10 @@ Status Dict::values(DictCursor& at, u32 most, Patience& p, std::vector<Handle>& 
     return within_memory([&] {
         for (u32 n = 0; link != 0 && n < most; ++n) {
             if (!link_is_sound(link)) return broken();
+            const u64 ordinal = entry(link - 1).ordinal.load_relaxed();
+            if (at.table != 0 && ordinal <= at.ordinal) return broken();  // a ring
             if (Status s = add_value(link - 1, out); s != Status::ok) return s;
-            at = {table_.handle, link, entry(link - 1).ordinal.load_relaxed(), false};
+            at = {table_.handle, link, ordinal, false};
             link = entry(link - 1).after.load_relaxed();
         }
         at.at_end = link == 0;
