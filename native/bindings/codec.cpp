@@ -126,7 +126,8 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
 namespace {
 
 enum class Inside : u32 { none = 0, own = 1, child = 2 };  // where the message's block is
-// A block that has nothing else in it ends with the message; else the rest begins behind all of this.
+// A block that has nothing else in it ends with the message; else the rest begins behind all of
+// this.
 struct Envelope {
     u32 length;
     Inside inside;
@@ -245,8 +246,8 @@ u64 envelope_bytes(const Held& held) noexcept {
     const Block& block = m.block(held.index());
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
-    const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 && first <= info.size &&
-                       (count - 1) * stride + 8 <= info.size - first;
+    const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 &&
+                       first <= info.size && (count - 1) * stride + 8 <= info.size - first;
     for (u64 i = 0; sound && i < count; ++i) {
         const unsigned char* cell = info.data + first + i * stride;
         const Handle h = reinterpret_cast<const shm_atomic<u64>*>(cell)->load_acquire();

@@ -138,8 +138,8 @@ inline PyObject* list_of_refs(Taken& all) noexcept {
 inline PyObject* list_of_objects(Taken& all) noexcept {
     return list_from(all, [](Held held) noexcept { return open_envelope(held); });
 }
-// Whether the object in a block is equal to another one, as list sees it: 1, 0, -1 with an exception
-// set.
+// Whether the object in a block is equal to another one, as list sees it: 1, 0, -1 with an
+// exception set.
 inline int is_equal(const Held& held, PyObject* value) noexcept {
     PyObject* object = open_envelope(held);
     if (object == nullptr) return -1;

@@ -71,8 +71,8 @@ bool Key::refuse(PyObject* object) noexcept {
     // int, float, complex and their like among numpy's and others' numbers compare with ours.
     const bool number = PyComplex_CheckExact(object) ? PyComplex_ImagAsDouble(object) == 0
                                                      : PyNumber_Check(object) != 0;
-    equals_no_key_ = !number && !PyUnicode_Check(object) && !PyBytes_Check(object) &&
-                     !PyTuple_Check(object);
+    equals_no_key_ =
+        !number && !PyUnicode_Check(object) && !PyBytes_Check(object) && !PyTuple_Check(object);
     PyErr_Format(PyExc_TypeError,
                  "a key of a shared dict is None, a bool, int, float, str or bytes, or a tuple of "
                  "them, and not of a subclass: it must have the same bytes in every process. This "

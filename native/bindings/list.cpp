@@ -291,8 +291,8 @@ struct Search {
     Held item;
 };
 
-// One way through, in pieces: each as it was at one instant, and no item moved between them; `moved`
-// if one did. False with an exception set.
+// One way through, in pieces: each as it was at one instant, and no item moved between them;
+// `moved` if one did. False with an exception set.
 bool look_through(ListObject& o, Search& search, Slice where, u64 piece, bool& moved) noexcept {
     Handle order = 0, now = 0;
     moved = false;
@@ -300,9 +300,8 @@ bool look_through(ListObject& o, Search& search, Slice where, u64 piece, bool& m
     for (std::int64_t at = where.start; at < where.stop;) {
         const auto size = std::min<std::int64_t>(where.stop - at, static_cast<std::int64_t>(piece));
         Taken items(o.pool);
-        const Status s = run(o, [&](Patience& p) {
-            return o.sync.get({at, at + size, 1}, p, items.handles, &now);
-        });
+        const Status s = run(
+            o, [&](Patience& p) { return o.sync.get({at, at + size, 1}, p, items.handles, &now); });
         if (s != Status::ok) return raise_list(o, s) != nullptr;
         if (at == where.start) order = now;
         moved = now != order;
@@ -520,9 +519,7 @@ void bind_list(nb::module_& m) {
             nb::sig("def _index(self, value: object, bounds: slice) -> int"))
         .def(
             "remove",
-            [](ListObject& o, nb::handle value) noexcept {
-                return result(remove(o, value.ptr()));
-            },
+            [](ListObject& o, nb::handle value) noexcept { return result(remove(o, value.ptr())); },
             nb::arg("value").none(), nb::sig("def remove(self, value: object) -> None"),
             "Take the first item out that is equal to a value. Raises ValueError.")
         .def(

@@ -8,10 +8,11 @@
 // A value is a block (an envelope) that a cell refers to. All but the seeds is read and written
 // under `lock`, which is held for one operation: a few dozen instructions for one entry, or the end
 // of a list; four bytes copied for each item where the order of a list changes; a hold for each
-// item of a slice or snapshot, a reference for each that is put in or cleared at once. Whoever finds
-// its owner dead makes what is derived anew, and clears the cells that nothing leads to (`rebuild`).
-// Blocks are allocated before the lock is taken, and freed after it is released. What is needed of
-// the process's own memory is got before anything is changed: `out_of_memory` otherwise.
+// item of a slice or snapshot, a reference for each that is put in or cleared at once. Whoever
+// finds its owner dead makes what is derived anew, and clears the cells that nothing leads to
+// (`rebuild`). Blocks are allocated before the lock is taken, and freed after it is released. What
+// is needed of the process's own memory is got before anything is changed: `out_of_memory`
+// otherwise.
 //
 // The users' lock is for compound updates. An operation does not take it; it looks, under `lock`,
 // whether somebody else has it, and if so answers `would_block`. Who takes the users' lock goes
@@ -91,6 +92,26 @@ class Spare {
     Handle handle_ = 0;
     unsigned char* data_ = nullptr;
     u64 bytes_ = 0;
+};
+
+// Keeps a block for `validate`, which may come upon one that others let go of: its memory may be
+// anybody's by the time that it is looked at.
+class Kept {
+  public:
+    Kept(Member& m, Handle h) noexcept
+        : m_(m), index_(handle_index(h)), is_(hold(m, h) == Status::ok) {}
+    ~Kept() {
+        Stubborn wait;
+        if (is_) drop(m_, index_, wait);
+    }
+    Kept(const Kept&) = delete;
+    Kept& operator=(const Kept&) = delete;
+    explicit operator bool() const noexcept { return is_; }
+
+  private:
+    Member& m_;
+    u32 index_;
+    bool is_;
 };
 
 // What an operation has taken out of cells: freed after the lock is released; under it, if there is
@@ -197,8 +218,8 @@ class Container {
     // Entries of the chunks that exist.
     u32 capacity() noexcept;
     bool exists(u32 slot) noexcept { return slot < capacity_ || slot < capacity(); }
-    // Of a slot that exists. For one that does not (the pool lies) it is the table, which is as long
-    // as a record: spoilt further, and nothing outside of it.
+    // Of a slot that exists. For one that does not (the pool lies) it is the table, which is as
+    // long as a record: spoilt further, and nothing outside of it.
     shm_atomic<u64>& cell(u32 slot, u32 which = 0) const noexcept;
     unsigned char* record(u32 slot) const noexcept;
     shm_atomic<u32>& next_of(u32 slot) const noexcept {

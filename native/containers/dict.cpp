@@ -475,9 +475,11 @@ std::vector<std::string> Dict::validate(Member& m, u32 index) {
     auto say = [&](const char* what) {
         if (wrong.size() < 20) wrong.push_back(who + what);
     };
+    const Handle handle = handle_of(m, index);
+    const Kept kept(m, handle);
+    if (!kept) return {};
     Dict dict;
-    if (open(m, handle_of(m, index), dict) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle, dict) != Status::ok) return {who + "its fixed fields make no sense"};
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Inside in(dict, p, Inside::kPass);
     if (in.status != Status::ok)

@@ -555,9 +555,11 @@ std::vector<std::string> List::validate(Member& m, u32 index) {
     auto say = [&](const char* what) {
         if (wrong.size() < 20) wrong.push_back(who + what);
     };
+    const Handle handle = handle_of(m, index);
+    const Kept kept(m, handle);
+    if (!kept) return {};
     List list;
-    if (open(m, handle_of(m, index), list) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle, list) != Status::ok) return {who + "its fixed fields make no sense"};
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Inside in(list, p, Inside::kPass);
     if (in.status != Status::ok)

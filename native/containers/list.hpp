@@ -46,7 +46,8 @@ class List final : public Container {
     Status erase(Slice slice, Patience& p) noexcept;
     Status reverse(Patience& p) noexcept;
     Status repeat(u64 times, Patience& p) noexcept;
-    // stale: it does not contain that there any more. Negative ones count from the end as it is then.
+    // stale: it does not contain that there any more. Negative ones count from the end as it is
+    // then.
     Status erase_if(std::int64_t index, Handle only, Patience& p) noexcept;
     // The item that was at from[i] goes to i. stale: the list is not (any more) what `before` says.
     Status reorder(const Handle* before, const u32* from, u32 n, Patience& p) noexcept;

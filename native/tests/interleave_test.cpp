@@ -518,8 +518,7 @@ void pops(Hand& h) {
         Handle out = 0;
         CHECK(when_free(list, h.wait, [&] { return list.get(-1, h.wait, out); }) == Status::ok);
         CHECK(number_in(h.m, out) != 0);
-        const Status s =
-            when_free(list, h.wait, [&] { return list.erase_if(-1, out, h.wait); });
+        const Status s = when_free(list, h.wait, [&] { return list.erase_if(-1, out, h.wait); });
         CHECK(s == Status::ok || s == Status::stale);
         done = s == Status::ok;
         let_go(h, handle_index(out));
