@@ -26,6 +26,7 @@ enum class Status : std::uint8_t {
     system_error,    // errno says what
     deadlock,        // the caller would wait for itself
     not_held,        // to give back what one does not have
+    out_of_memory,   // the process's own memory is full; nothing was changed
     broken,          // a barrier that cannot fill any more
 };
 

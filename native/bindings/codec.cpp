@@ -38,20 +38,25 @@ bool Encoding::encode(PyObject* object) noexcept {
 }
 
 unsigned char* Encoding::claim(u64 bytes) noexcept {
+    unsigned char* data = claim_only(prefix_ + bytes);
+    return data == nullptr ? nullptr : data + prefix_;
+}
+
+unsigned char* Encoding::claim_only(u64 bytes) noexcept {
     Allocated block;
-    const Status s = memory_.allocate(pool_, {.bytes = prefix_ + bytes, .flags = flags_}, block);
+    const Status s = memory_.allocate(pool_, {.bytes = bytes, .flags = flags_}, block);
     if (s != Status::ok) {
         if (s == Status::timed_out || s == Status::would_block) {
-            raise_pool_full(pool_, prefix_ + bytes);
+            raise_pool_full(pool_, bytes);
         } else {
-            raise_status(s, "the pool", pool_, prefix_ + bytes);
+            raise_status(s, "the pool", pool_, bytes);
         }
         return nullptr;
     }
     held = Held(pool_, block.index);
     message.block = handle_of(pool_->core(), block.index);
     new_block = true;
-    return block.data + prefix_;
+    return block.data;
 }
 
 void Encoding::go_by(Place&& place) noexcept {
@@ -121,15 +126,18 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
 namespace {
 
 enum class Inside : u32 { none = 0, own = 1, child = 2 };  // where the message's block is
+// A block that has nothing else in it ends with the message; else the rest begins behind all of
+// this.
 struct Envelope {
     u32 length;
     Inside inside;
-    unsigned char bytes[kInlineBytes];
     u64 child;  // reference cell
+    unsigned char bytes[kInlineBytes];
     u64 spare;
 };
 static_assert(sizeof(Envelope) == 256 && sizeof(Envelope) % kUnit == 0);
 constexpr u32 kChildCell = offsetof(Envelope, child);
+constexpr u32 kEnvelopeHead = offsetof(Envelope, bytes);
 
 shm_atomic<u64>& child_cell(unsigned char* data) noexcept {
     return *reinterpret_cast<shm_atomic<u64>*>(data + kChildCell);
@@ -159,7 +167,7 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
         child = std::exchange(message.block, 0);
         if (child != 0) held_child = std::move(encoding.held);
         inside = child != 0 ? Inside::child : Inside::none;
-        if (encoding.claim(0) == nullptr) return {};
+        if (encoding.claim_only(kEnvelopeHead + message.length) == nullptr) return {};
     }
     BlockInfo info;
     if (inspect(m, encoding.held.index(), info) != Status::ok) {
@@ -169,8 +177,9 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     Envelope envelope;
     envelope.length = message.length;
     envelope.inside = inside;
+    envelope.child = 0;
     std::memcpy(envelope.bytes, message.bytes, message.length);
-    copy_in(info.data, &envelope, offsetof(Envelope, bytes) + message.length);
+    copy_in(info.data, &envelope, kEnvelopeHead + message.length);
     if (child == 0 && m.block(encoding.held.index()).cells_count.load_relaxed() == 0)
         child = std::exchange(kept, 0);
     if (child != 0) {
@@ -190,7 +199,7 @@ bool is_envelope(const Held& held) noexcept {
     BlockInfo info;
     return inspect(held.core(), held.index(), info) == Status::ok &&
            (info.flags & (kFlagEnvelope | kFlagBody)) == kFlagEnvelope &&
-           info.length >= sizeof(Envelope);
+           info.length >= kEnvelopeHead;
 }
 
 PyObject* open_envelope(const Held& held, bool alone) noexcept {
@@ -200,9 +209,10 @@ PyObject* open_envelope(const Held& held, bool alone) noexcept {
     if (!is_envelope(held) || inspect(held.core(), held.index(), info) != Status::ok)
         return raise_corrupt(pool, "an object in the pool");
     Envelope envelope;
-    std::memcpy(&envelope, info.data, offsetof(Envelope, bytes));
-    if (envelope.length > kInlineBytes) return raise_corrupt(pool, "an object in the pool");
-    std::memcpy(envelope.bytes, info.data + offsetof(Envelope, bytes), envelope.length);
+    std::memcpy(&envelope, info.data, kEnvelopeHead);
+    if (envelope.length > kInlineBytes || kEnvelopeHead + envelope.length > info.length)
+        return raise_corrupt(pool, "an object in the pool");
+    std::memcpy(envelope.bytes, info.data + kEnvelopeHead, envelope.length);
     Held block;
     switch (envelope.inside) {
         case Inside::none:
@@ -232,12 +242,12 @@ u64 envelope_bytes(const Held& held) noexcept {
     Member& m = held.core();
     BlockInfo info, child;
     if (!is_envelope(held) || inspect(m, held.index(), info) != Status::ok) return 0;
-    u64 bytes = info.length - sizeof(Envelope);
+    u64 bytes = info.length > sizeof(Envelope) ? info.length - sizeof(Envelope) : 0;
     const Block& block = m.block(held.index());
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
-    const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 && first <= info.size &&
-                       (count - 1) * stride + 8 <= info.size - first;
+    const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 &&
+                       first <= info.size && (count - 1) * stride + 8 <= info.size - first;
     for (u64 i = 0; sound && i < count; ++i) {
         const unsigned char* cell = info.data + first + i * stride;
         const Handle h = reinterpret_cast<const shm_atomic<u64>*>(cell)->load_acquire();

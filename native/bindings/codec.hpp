@@ -73,6 +73,8 @@ class Encoding {
 
     // A new block of prefix+bytes; where the bytes begin, or nullptr with an exception set.
     unsigned char* claim(u64 bytes) noexcept;
+    // A new block of so many bytes, all of them the caller's.
+    unsigned char* claim_only(u64 bytes) noexcept;
 
     Message& message;
     Held held;               // on message.block

@@ -15,25 +15,25 @@ struct ContainerObject : SyncObject<Core> {
         on_death;  // told when the users' lock was taken over from a dead owner. Keeps no cycle.
 };
 
-// Waits until the users' lock is free, or free for us. False with an exception set.
+// Waits until the users' lock is free, or this thread's. It is never taken for that: who has it may
+// be held up for the GIL, and everybody else with it. Somebody else may be faster then; `run` looks
+// again. A dead owner is told of by everybody who comes until one of them has dealt with it. False
+// with an exception set.
 template <class Core>
 bool wait_for_users(ContainerObject<Core>& o) noexcept {
     Mutex mutex = o.sync.mutex();  // of this thread: it notes who died
     Status s;
     {
         GilPatience p;
-        s = mutex.acquire(p);
+        s = mutex.await(p);
     }
     if (!good(s)) {
         raise_status(s, "the container's lock");
         return false;
     }
-    if (s == Status::owner_died &&
-        o.on_death.tell(Py_None, mutex.died()) != OnDeath::Said::dealt_with) {
-        mutex.abandon();
-        return false;
-    }
-    mutex.release();
+    if (s != Status::owner_died) return true;
+    if (o.on_death.tell(Py_None, mutex.died()) != OnDeath::Said::dealt_with) return false;
+    mutex.forget();
     return true;
 }
 
@@ -52,38 +52,100 @@ Status run(ContainerObject<Core>& o, Act act) noexcept {
     }
 }
 
-// Blocks that the core has held for us, as holds that go with this.
-inline std::vector<Held> held_all(const PoolPtr& pool, const std::vector<Handle>& handles) {
-    std::vector<Held> all;
-    all.reserve(handles.size());
-    for (Handle h : handles)
-        all.emplace_back(pool, handle_index(h));
-    return all;
-}
-inline PyObject* list_of_refs(std::vector<Held>&& all) noexcept {
-    PyObject* list = PyList_New(static_cast<Py_ssize_t>(all.size()));
-    for (std::size_t i = 0; list != nullptr && i < all.size(); ++i) {
-        PyObject* ref = make_ref(std::move(all[i]));
-        if (ref == nullptr) {
-            Py_CLEAR(list);
-        } else {
-            PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), ref);
-        }
+// The users' lock, for an operation that cannot do without: it runs Python code between its steps,
+// and others were faster again and again.
+template <class Core>
+class Alone {
+  public:
+    explicit Alone(ContainerObject<Core>& o) noexcept : object_(o), mutex_(o.sync.mutex()) {}
+    ~Alone() {
+        if (has_) mutex_.release();
     }
-    return list;
-}
-inline PyObject* list_of_objects(std::vector<Held>&& all) noexcept {
+    Alone(const Alone&) = delete;
+    Alone& operator=(const Alone&) = delete;
+
+    // False with an exception set.
+    bool take() noexcept {
+        Status s;
+        {
+            GilPatience p;
+            s = mutex_.acquire(p);
+            has_ = good(s);
+        }
+        if (s == Status::owner_died &&
+            object_.on_death.tell(Py_None, mutex_.died()) != OnDeath::Said::dealt_with) {
+            mutex_.abandon();
+            has_ = false;
+            return false;
+        }
+        if (has_) {
+            GilPatience p;
+            s = object_.sync.pass(p);
+        }
+        if (!good(s)) raise_status(s, "the container's lock");
+        return good(s);
+    }
+
+  private:
+    ContainerObject<Core>& object_;
+    Mutex mutex_;
+    bool has_ = false;
+};
+// So often without it.
+constexpr int kTriesTogether = 16;
+
+// What is looked through, to find something in it, in pieces of so many.
+constexpr u32 kPiece = 256;
+
+// Blocks that the core has held for us; those that nobody takes are let go with this.
+class Taken {
+  public:
+    explicit Taken(const PoolPtr& pool) noexcept : pool_(pool) {}
+    ~Taken() {
+        for (std::size_t i = 0; i < handles.size(); ++i)
+            take(i);
+    }
+    Taken(const Taken&) = delete;
+    Taken& operator=(const Taken&) = delete;
+
+    std::size_t size() const noexcept { return handles.size(); }
+    Held take(std::size_t i) noexcept {
+        return {pool_, handle_index(std::exchange(handles[i], 0))};
+    }
+    std::vector<Handle> handles;
+
+  private:
+    PoolPtr pool_;
+};
+
+// `make` gives the object of a block.
+template <class Make>
+PyObject* list_from(Taken& all, Make make) noexcept {
     PyObject* list = PyList_New(static_cast<Py_ssize_t>(all.size()));
     for (std::size_t i = 0; list != nullptr && i < all.size(); ++i) {
-        PyObject* object = open_envelope(all[i]);
+        PyObject* object = make(all.take(i));
         if (object == nullptr) {
             Py_CLEAR(list);
         } else {
             PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), object);
         }
-        all[i].release();
     }
     return list;
+}
+inline PyObject* list_of_refs(Taken& all) noexcept {
+    return list_from(all, [](Held held) noexcept { return make_ref(std::move(held)); });
+}
+inline PyObject* list_of_objects(Taken& all) noexcept {
+    return list_from(all, [](Held held) noexcept { return open_envelope(held); });
+}
+// Whether the object in a block is equal to another one, as list sees it: 1, 0, -1 with an
+// exception set.
+inline int is_equal(const Held& held, PyObject* value) noexcept {
+    PyObject* object = open_envelope(held);
+    if (object == nullptr) return -1;
+    const int equal = PyObject_RichCompareBool(object, value, Py_EQ);
+    Py_DECREF(object);
+    return equal;
 }
 
 template <class Object>

@@ -1,6 +1,8 @@
 // The class DictBase; see `onecopy.Dict`.
 #include "containers/dict.hpp"
 
+#include <cstring>
+
 #include "bindings/containers.hpp"
 #include "bindings/keys.hpp"
 
@@ -30,7 +32,8 @@ PyObject* get(DictObject& o, PyObject* object, PyObject* otherwise) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Key key;
-    if (!key.encode(object)) return nullptr;
+    if (!key.encode(object))
+        return otherwise != nullptr && key.is_absent(object) ? Py_NewRef(otherwise) : nullptr;
     Handle handle = 0;
     const Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, handle); });
     if (s == Status::ok) return open_envelope(Held(o.pool, handle_index(handle)));
@@ -42,7 +45,7 @@ PyObject* contains(DictObject& o, PyObject* object) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Key key;
-    if (!key.encode(object)) return nullptr;
+    if (!key.encode(object)) return key.is_absent(object) ? Py_NewRef(Py_False) : nullptr;
     const Status s = run(o, [&](Patience& p) { return o.sync.contains(key.get(), p); });
     if (s == Status::ok || s == Status::no_entry) return PyBool_FromLong(s == Status::ok);
     return raise_dict(o, s);
@@ -87,19 +90,36 @@ PyObject* erase(DictObject& o, PyObject* object) noexcept {
     Using call(o);
     Key key;
     if (!key.encode(object)) return nullptr;
-    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p, nullptr); });
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p); });
     return s == Status::ok ? Py_NewRef(Py_None) : raise_dict(o, s, object);
 }
 
-PyObject* take(DictObject& o, PyObject* object) noexcept {
+// `otherwise` may be null: KeyError.
+PyObject* take(DictObject& o, PyObject* object, PyObject* otherwise) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Key key;
-    if (!key.encode(object)) return nullptr;
-    Handle handle = 0;
-    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p, &handle); });
-    const Held held = handle == 0 ? Held() : Held(o.pool, handle_index(handle));
-    return s == Status::ok ? open_envelope(held) : raise_dict(o, s, object);
+    if (!key.encode(object))
+        return otherwise != nullptr && key.is_absent(object) ? Py_NewRef(otherwise) : nullptr;
+    // Built before it is taken out: what cannot be built stays where it is.
+    for (int tries = 0;; ++tries) {
+        Alone alone(o);
+        if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
+        Handle handle = 0;
+        Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, handle); });
+        if (s == Status::no_entry && otherwise != nullptr) return Py_NewRef(otherwise);
+        if (s != Status::ok) return raise_dict(o, s, object);
+        const Held held(o.pool, handle_index(handle));
+        PyObject* value = open_envelope(held);
+        if (value == nullptr) return nullptr;
+        if (usable(o)) {
+            s = run(o, [&](Patience& p) { return o.sync.erase_if(key.get(), handle, false, p); });
+            if (s == Status::ok) return value;
+            if (s != Status::stale) raise_dict(o, s);
+        }
+        Py_DECREF(value);
+        if (PyErr_Occurred()) return nullptr;
+    }
 }
 
 PyObject* length(DictObject& o) noexcept {
@@ -147,8 +167,9 @@ PyObject* refs(DictObject& o) noexcept {
     Using call(o);
     DictItems items;
     const Status s = run(o, [&](Patience& p) { return o.sync.items(false, true, p, items); });
-    std::vector<Held> held = held_all(o.pool, items.values);
-    return s == Status::ok ? list_of_refs(std::move(held)) : raise_dict(o, s);
+    Taken held(o.pool);
+    held.handles.swap(items.values);
+    return s == Status::ok ? list_of_refs(held) : raise_dict(o, s);
 }
 
 PyObject* keys_and_refs(DictObject& o) noexcept {
@@ -156,10 +177,11 @@ PyObject* keys_and_refs(DictObject& o) noexcept {
     Using call(o);
     DictItems items;
     const Status s = run(o, [&](Patience& p) { return o.sync.items(true, true, p, items); });
-    std::vector<Held> held = held_all(o.pool, items.values);
+    Taken held(o.pool);
+    held.handles.swap(items.values);
     if (s != Status::ok) return raise_dict(o, s);
     PyObject* all = list_of_keys(o, items);
-    PyObject* values = all == nullptr ? nullptr : list_of_refs(std::move(held));
+    PyObject* values = all == nullptr ? nullptr : list_of_refs(held);
     if (values == nullptr) {
         Py_XDECREF(all);
         return nullptr;
@@ -167,25 +189,74 @@ PyObject* keys_and_refs(DictObject& o) noexcept {
     return Py_BuildValue("(NN)", all, values);
 }
 
+// Whether one of the values is equal to this one: in pieces, each as it was at one instant; all at
+// one instant if the place between two pieces is lost.
+PyObject* has_value(DictObject& o, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    DictCursor at;
+    for (u32 piece = kPiece; !at.at_end;) {
+        Taken items(o.pool);
+        const Status s =
+            run(o, [&](Patience& p) { return o.sync.values(at, piece, p, items.handles); });
+        if (s == Status::stale) {
+            at = {};
+            piece = kNil;
+            continue;
+        }
+        if (s != Status::ok) return raise_dict(o, s);
+        for (std::size_t i = 0; i < items.size(); ++i) {
+            const int equal = is_equal(items.take(i), value);
+            if (equal < 0 || !usable(o)) return nullptr;
+            if (equal > 0) return Py_NewRef(Py_True);
+        }
+    }
+    return Py_NewRef(Py_False);
+}
+
+// The key that `Dict::last` has copied. False: it makes no sense.
+bool only_key(const DictItems& items, DictKey& out) noexcept {
+    const u32 length = items.lengths[0] & ~kTwoForms;
+    out = {reinterpret_cast<const unsigned char*>(items.keys.data()), length, length};
+    if ((items.lengths[0] & kTwoForms) == 0) return true;
+    if (length < sizeof(u32)) return false;
+    std::memcpy(&out.canonical, out.bytes + length - sizeof(u32), sizeof(u32));
+    return out.canonical < length - sizeof(u32);
+}
+
 PyObject* take_last(DictObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
-    DictItems items;
-    const Status s = run(o, [&](Patience& p) { return o.sync.take_last(p, items); });
-    const std::vector<Held> held = held_all(o.pool, items.values);
-    if (s == Status::no_entry) {
-        PyErr_SetString(PyExc_KeyError, "popitem(): dictionary is empty");
-        return nullptr;
-    }
-    if (s != Status::ok) return raise_dict(o, s);
-    const auto* bytes = reinterpret_cast<const unsigned char*>(items.keys.data());
-    PyObject* key = corrupt_or(o, decode_key(bytes, items.lengths[0]));
-    PyObject* value = key == nullptr ? nullptr : open_envelope(held[0]);
-    if (value == nullptr) {
+    for (int tries = 0;; ++tries) {
+        Alone alone(o);
+        if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
+        DictItems items;
+        Status s = run(o, [&](Patience& p) { return o.sync.last(p, items); });
+        Taken held(o.pool);
+        held.handles.swap(items.values);
+        if (s == Status::no_entry) {
+            PyErr_SetString(PyExc_KeyError, "popitem(): dictionary is empty");
+            return nullptr;
+        }
+        if (s != Status::ok) return raise_dict(o, s);
+        DictKey where;
+        if (!only_key(items, where)) return raise_dict(o, Status::corrupt);
+        const Handle handle = held.handles[0];
+        const Held value_held = held.take(0);
+        PyObject* key = corrupt_or(o, decode_key(where.bytes, items.lengths[0]));
+        PyObject* value = key == nullptr ? nullptr : open_envelope(value_held);
+        PyObject* pair = value == nullptr ? nullptr : PyTuple_Pack(2, key, value);
         Py_XDECREF(key);
-        return nullptr;
+        Py_XDECREF(value);
+        if (pair == nullptr) return nullptr;
+        if (usable(o)) {
+            s = run(o, [&](Patience& p) { return o.sync.erase_if(where, handle, true, p); });
+            if (s == Status::ok) return pair;
+            if (s != Status::stale) raise_dict(o, s);
+        }
+        Py_DECREF(pair);
+        if (PyErr_Occurred()) return nullptr;
     }
-    return Py_BuildValue("(NN)", key, value);
 }
 
 }  // namespace
@@ -248,8 +319,23 @@ void bind_dict(nb::module_& m) {
             "Take out the entry that was added last. Raises KeyError.")
         .def(
             "_take",
-            [](DictObject& o, nb::handle key) noexcept { return result(take(o, key.ptr())); },
+            [](DictObject& o, nb::handle key) noexcept {
+                return result(take(o, key.ptr(), nullptr));
+            },
             nb::arg("key").none(), nb::sig("def _take(self, key: typing.Any) -> typing.Any"))
+        .def(
+            "_take_or",
+            [](DictObject& o, nb::handle key, nb::handle otherwise) noexcept {
+                return result(take(o, key.ptr(), otherwise.ptr()));
+            },
+            nb::arg("key").none(), nb::arg("otherwise").none(),
+            nb::sig("def _take_or(self, key: typing.Any, otherwise: typing.Any) -> typing.Any"))
+        .def(
+            "_has_value",
+            [](DictObject& o, nb::handle value) noexcept {
+                return result(has_value(o, value.ptr()));
+            },
+            nb::arg("value").none(), nb::sig("def _has_value(self, value: object) -> bool"))
         .def(
             "_keys", [](DictObject& o) noexcept { return result(keys(o)); },
             nb::sig("def _keys(self) -> list[typing.Any]"))

@@ -175,6 +175,8 @@ PyObject* raise_status(Status s, const char* what) noexcept {
         case Status::not_held:
             PyErr_Format(PyExc_RuntimeError, "%s is not held", what);
             return nullptr;
+        case Status::out_of_memory:
+            return PyErr_NoMemory();
         case Status::ok:
         case Status::owner_died:
         case Status::exists:

@@ -65,7 +65,14 @@ PyObject* int_from(const unsigned char* bytes, u32 n) noexcept {
     return out;
 }
 
-bool refuse(PyObject* object) noexcept {
+}  // namespace
+
+bool Key::refuse(PyObject* object) noexcept {
+    // int, float, complex and their like among numpy's and others' numbers compare with ours.
+    const bool number = PyComplex_CheckExact(object) ? PyComplex_ImagAsDouble(object) == 0
+                                                     : PyNumber_Check(object) != 0;
+    equals_no_key_ =
+        !number && !PyUnicode_Check(object) && !PyBytes_Check(object) && !PyTuple_Check(object);
     PyErr_Format(PyExc_TypeError,
                  "a key of a shared dict is None, a bool, int, float, str or bytes, or a tuple of "
                  "them, and not of a subclass: it must have the same bytes in every process. This "
@@ -74,7 +81,11 @@ bool refuse(PyObject* object) noexcept {
     return false;
 }
 
-}  // namespace
+bool Key::is_absent(PyObject* object) noexcept {
+    if (!equals_no_key_) return false;
+    PyErr_Clear();
+    return PyObject_Hash(object) != -1 || !PyErr_Occurred();
+}
 
 bool Key::put(const void* from, std::size_t n) noexcept {
     if (size_ + n > kLongestKey) {
@@ -84,9 +95,14 @@ bool Key::put(const void* from, std::size_t n) noexcept {
     if (large_.empty() && size_ + n <= sizeof small_) {
         std::memcpy(small_ + size_, from, n);
     } else {
-        if (large_.empty()) large_.assign(small_, small_ + size_);
-        const auto* bytes = static_cast<const unsigned char*>(from);
-        large_.insert(large_.end(), bytes, bytes + n);
+        try {
+            if (large_.empty()) large_.assign(small_, small_ + size_);
+            const auto* bytes = static_cast<const unsigned char*>(from);
+            large_.insert(large_.end(), bytes, bytes + n);
+        } catch (const std::bad_alloc&) {
+            PyErr_NoMemory();
+            return false;
+        }
     }
     size_ += n;
     return true;

@@ -19,16 +19,22 @@ class Key {
     // False with TypeError or ValueError set.
     bool encode(PyObject* object) noexcept;
     const DictKey& get() const noexcept { return key_; }
+    // After `encode` has failed: whether the object is merely no key, so that no dict has it; then
+    // the exception is cleared. Not so if it cannot be hashed (TypeError), or may well be equal to
+    // a key: a number or a string of another type.
+    bool is_absent(PyObject* object) noexcept;
 
   private:
     bool add(PyObject* object, bool canonical, int depth) noexcept;
     bool add_int(PyObject* number) noexcept;
     bool add_run(unsigned char tag, const char* from, Py_ssize_t n) noexcept;
+    bool refuse(PyObject* object) noexcept;
     bool put(const void* from, std::size_t n) noexcept;
 
     DictKey key_;
     std::size_t size_ = 0;
     bool has_other_form_ = false;
+    bool equals_no_key_ = false;
     unsigned char small_[128];
     std::vector<unsigned char> large_;
 };

@@ -1,6 +1,8 @@
 // The class ListBase; see `onecopy.List`.
 #include "containers/list.hpp"
 
+#include <algorithm>
+
 #include "bindings/containers.hpp"
 
 namespace onecopy::py {
@@ -30,16 +32,21 @@ struct Items {
     std::vector<Held> held;
     std::vector<Handle> handles;
 
-    bool add(const PoolPtr& pool, PyObject* object) {
+    bool add(const PoolPtr& pool, PyObject* object) noexcept {
         AtOnce memory;
         Held one = put(pool, memory, object);
         if (!one) return false;
-        handles.push_back(handle_of(pool->core(), one.index()));
-        held.push_back(std::move(one));
-        return true;
+        try {
+            handles.push_back(handle_of(pool->core(), one.index()));
+            held.push_back(std::move(one));
+            return true;
+        } catch (const std::bad_alloc&) {
+            PyErr_NoMemory();
+            return false;
+        }
     }
     // All of an iterable, or none: an exception is set then.
-    bool add_all(ListObject& o, PyObject* iterable) {
+    bool add_all(ListObject& o, PyObject* iterable) noexcept {
         PyObject* iterator = PyObject_GetIter(iterable);
         if (iterator == nullptr) return false;
         bool done = true;
@@ -75,6 +82,7 @@ PyObject* extend(ListObject& o, PyObject* iterable) noexcept {
     Using call(o);
     Items items;
     if (!items.add_all(o, iterable)) return nullptr;
+    if (!usable(o)) return nullptr;
     if (items.size() == 0) return Py_NewRef(Py_None);
     return none_or(o, run(o, [&](Patience& p) {
                        return o.sync.extend(items.handles.data(), items.size(), p);
@@ -108,19 +116,21 @@ bool slice_of(PyObject* object, Slice& out) noexcept {
     return true;
 }
 
-PyObject* get_at(ListObject& o, std::int64_t index) noexcept {
+// `otherwise`: what there is if there is no item; null: IndexError. An error of an object's own
+// (unpickling may raise any) is none of ours.
+PyObject* get_at(ListObject& o, std::int64_t index, PyObject* otherwise = nullptr) noexcept {
     Handle handle = 0;
     const Status s = run(o, [&](Patience& p) { return o.sync.get(index, p, handle); });
-    if (s == Status::no_entry) return out_of_range("list index out of range");
+    if (s == Status::no_entry)
+        return otherwise != nullptr ? Py_NewRef(otherwise)
+                                    : out_of_range("list index out of range");
     if (s != Status::ok) return raise_list(o, s);
     return open_envelope(Held(o.pool, handle_index(handle)));
 }
 
 // Held, in order. False with an exception set.
-bool snapshot(ListObject& o, Slice slice, std::vector<Held>& out) noexcept {
-    std::vector<Handle> handles;
-    const Status s = run(o, [&](Patience& p) { return o.sync.get(slice, p, handles); });
-    out = held_all(o.pool, handles);
+bool snapshot(ListObject& o, Slice slice, Taken& out) noexcept {
+    const Status s = run(o, [&](Patience& p) { return o.sync.get(slice, p, out.handles); });
     if (s != Status::ok) raise_list(o, s);
     return s == Status::ok;
 }
@@ -130,9 +140,10 @@ PyObject* get_item(ListObject& o, PyObject* key) noexcept {
     Using call(o);
     if (PySlice_Check(key)) {
         Slice slice;
-        std::vector<Held> items;
-        if (!slice_of(key, slice) || !snapshot(o, slice, items)) return nullptr;
-        return list_of_objects(std::move(items));
+        Taken items(o.pool);
+        // What asks an object for its number runs Python code, which may close the list.
+        if (!slice_of(key, slice) || !usable(o) || !snapshot(o, slice, items)) return nullptr;
+        return list_of_objects(items);
     }
     Py_ssize_t index;
     if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
@@ -142,22 +153,22 @@ PyObject* get_item(ListObject& o, PyObject* key) noexcept {
 PyObject* refs(ListObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
-    std::vector<Held> items;
+    Taken items(o.pool);
     if (!snapshot(o, {0, PY_SSIZE_T_MAX, 1}, items)) return nullptr;
-    return list_of_refs(std::move(items));
+    return list_of_refs(items);
 }
 
 PyObject* set_slice(ListObject& o, PyObject* key, PyObject* value) noexcept {
     Slice slice;
-    if (!slice_of(key, slice)) return nullptr;
+    if (!slice_of(key, slice) || !usable(o)) return nullptr;
     PyObject* sequence =
         PySequence_Fast(value, slice.step == 1 ? "can only assign an iterable"
                                                : "must assign iterable to extended slice");
     if (sequence == nullptr) return nullptr;
     Items items;
-    const bool done = items.add_all(o, sequence);
+    const bool done = usable(o) && items.add_all(o, sequence);
     Py_DECREF(sequence);
-    if (!done) return nullptr;
+    if (!done || !usable(o)) return nullptr;
     u64 selected = 0;
     const Status s = run(o, [&](Patience& p) {
         return o.sync.assign(slice, items.handles.data(), items.size(), p, selected);
@@ -174,7 +185,7 @@ PyObject* set_item(ListObject& o, PyObject* key, PyObject* value) noexcept {
     Using call(o);
     if (PySlice_Check(key)) return set_slice(o, key, value);
     Py_ssize_t index;
-    if (!index_of(key, index, kIndices)) return nullptr;
+    if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
     AtOnce memory;
     const Held item = put(o.pool, memory, value);
     if (!item || !usable(o)) return nullptr;
@@ -189,13 +200,12 @@ PyObject* delete_item(ListObject& o, PyObject* key) noexcept {
     Using call(o);
     if (PySlice_Check(key)) {
         Slice slice;
-        if (!slice_of(key, slice)) return nullptr;
+        if (!slice_of(key, slice) || !usable(o)) return nullptr;
         return none_or(o, run(o, [&](Patience& p) { return o.sync.erase(slice, p); }));
     }
     Py_ssize_t index;
     if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
-    bool nothing = false;
-    const Status s = run(o, [&](Patience& p) { return o.sync.take(index, p, nullptr, nothing); });
+    const Status s = run(o, [&](Patience& p) { return o.sync.erase_at(index, p); });
     if (s == Status::no_entry) return out_of_range("list assignment index out of range");
     return none_or(o, s);
 }
@@ -204,7 +214,8 @@ PyObject* insert(ListObject& o, PyObject* key, PyObject* object) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Py_ssize_t index;
-    if (!index_of(key, index, "the place to insert at is an integer", PyExc_OverflowError))
+    if (!index_of(key, index, "the place to insert at is an integer", PyExc_OverflowError) ||
+        !usable(o))
         return nullptr;
     AtOnce memory;
     const Held item = put(o.pool, memory, object);
@@ -223,22 +234,155 @@ PyObject* pop(ListObject& o, PyObject* key) noexcept {
     if (key != nullptr &&
         !index_of(key, index, "the index to pop is an integer", PyExc_OverflowError))
         return nullptr;
-    if (!usable(o)) return nullptr;
-    Handle handle = 0;
-    bool nothing = false;
-    const Status s = run(o, [&](Patience& p) { return o.sync.take(index, p, &handle, nothing); });
-    const Held item = handle == 0 ? Held() : Held(o.pool, handle_index(handle));
-    if (s == Status::no_entry)
-        return out_of_range(nothing ? "pop from empty list" : "pop index out of range");
-    return s == Status::ok ? open_envelope(item) : raise_list(o, s);
+    // Built before it is taken out: what cannot be built stays where it is.
+    for (int tries = 0;; ++tries) {
+        Alone alone(o);
+        if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
+        Handle handle = 0;
+        u64 count = 0;
+        Status s = run(o, [&](Patience& p) { return o.sync.get(index, p, handle); });
+        if (s == Status::no_entry) {
+            s = run(o, [&](Patience& p) { return o.sync.size(p, count); });
+            if (s == Status::ok)
+                return out_of_range(count == 0 ? "pop from empty list" : "pop index out of range");
+        }
+        if (s != Status::ok) return raise_list(o, s);
+        const Held item(o.pool, handle_index(handle));
+        PyObject* object = open_envelope(item);
+        if (object == nullptr) return nullptr;
+        if (usable(o)) {
+            s = run(o, [&](Patience& p) { return o.sync.erase_if(index, handle, p); });
+            if (s == Status::ok) return object;
+            if (s != Status::stale) raise_list(o, s);
+        }
+        Py_DECREF(object);
+        if (PyErr_Occurred()) return nullptr;
+    }
 }
 
-PyObject* repeat(ListObject& o, Py_ssize_t times) noexcept {
+PyObject* repeat(ListObject& o, PyObject* number) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
+    Py_ssize_t times;
+    if (!index_of(number, times, "a list is multiplied by an integer", PyExc_OverflowError) ||
+        !usable(o))
+        return nullptr;
     const u64 n = times < 0 ? 0 : static_cast<u64>(times);
-    return none_or(o, run(o, [&](Patience& p) { return o.sync.repeat(n, p); }));
+    const Status s = run(o, [&](Patience& p) { return o.sync.repeat(n, p); });
+    if (s != Status::table_full) return none_or(o, s);
+    PyErr_SetString(PyExc_MemoryError,
+                    "the list is not repeated: its values are not copied for that, and there can "
+                    "be less than 2**20 references to one value, and 2**30 items. "
+                    "list.extend(list.copy()) copies them");
+    return nullptr;
 }
+
+// ---- looking for a value ------------------------------------------------------------------------
+
+struct Search {
+    explicit Search(PyObject* looked_for) noexcept : value(looked_for) {}
+    PyObject* value;
+    Slice where{0, PY_SSIZE_T_MAX, 1};
+    bool all = false;  // or the first only
+    // Answers.
+    u64 count = 0;
+    u64 at = 0;
+    Handle handle = 0;
+    Held item;
+};
+
+// One way through, in pieces: each as it was at one instant, and no item moved between them;
+// `moved` if one did. False with an exception set.
+bool look_through(ListObject& o, Search& search, Slice where, u64 piece, bool& moved) noexcept {
+    Handle order = 0, now = 0;
+    moved = false;
+    search.count = 0;
+    for (std::int64_t at = where.start; at < where.stop;) {
+        const auto size = std::min<std::int64_t>(where.stop - at, static_cast<std::int64_t>(piece));
+        Taken items(o.pool);
+        const Status s = run(
+            o, [&](Patience& p) { return o.sync.get({at, at + size, 1}, p, items.handles, &now); });
+        if (s != Status::ok) return raise_list(o, s) != nullptr;
+        if (at == where.start) order = now;
+        moved = now != order;
+        if (moved) return true;
+        for (std::size_t i = 0; i < items.size(); ++i) {
+            const Handle handle = items.handles[i];
+            Held item = items.take(i);
+            const int equal = is_equal(item, search.value);
+            if (equal < 0 || !usable(o)) return false;
+            if (equal == 0) continue;
+            ++search.count;
+            if (search.all) continue;
+            search.at = static_cast<u64>(at) + i;
+            search.handle = handle;
+            search.item = std::move(item);
+            return true;
+        }
+        if (static_cast<std::int64_t>(items.size()) < size) return true;  // it has become shorter
+        at += size;
+    }
+    return true;
+}
+
+bool look_for(ListObject& o, Search& search) noexcept {
+    u64 count = 0;
+    const Status s = run(o, [&](Patience& p) { return o.sync.size(p, count); });
+    if (s != Status::ok) return raise_list(o, s) != nullptr;
+    Slice where = search.where;
+    where.adjust(count);
+    bool moved = false;
+    for (int tries = 0; tries < 2; ++tries)
+        if (!look_through(o, search, where, kPiece, moved) || !moved) return !PyErr_Occurred();
+    return look_through(o, search, where, count, moved);  // all of it at one instant
+}
+
+PyObject* contains(ListObject& o, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Search search(value);
+    return look_for(o, search) ? PyBool_FromLong(search.count != 0) : nullptr;
+}
+
+PyObject* count(ListObject& o, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Search search(value);
+    search.all = true;
+    return look_for(o, search) ? PyLong_FromUnsignedLongLong(search.count) : nullptr;
+}
+
+PyObject* index(ListObject& o, PyObject* value, PyObject* bounds) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Search search(value);
+    if (!slice_of(bounds, search.where) || !usable(o) || !look_for(o, search)) return nullptr;
+    if (search.count != 0) return PyLong_FromUnsignedLongLong(search.at);
+    PyErr_Format(PyExc_ValueError, "%R is not in list", value);
+    return nullptr;
+}
+
+PyObject* remove(ListObject& o, PyObject* value) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    for (int tries = 0;; ++tries) {
+        Alone alone(o);
+        if (tries >= kTriesTogether && !alone.take()) return nullptr;
+        Search search(value);
+        if (!look_for(o, search)) return nullptr;
+        if (search.count == 0) {
+            PyErr_SetString(PyExc_ValueError, "list.remove(x): x not in list");
+            return nullptr;
+        }
+        const Status s = run(o, [&](Patience& p) {
+            return o.sync.erase_if(static_cast<std::int64_t>(search.at), search.handle, p);
+        });
+        if (s != Status::stale) return none_or(o, s);
+        if (!usable(o)) return nullptr;
+    }
+}
+
+// ---- sorting ------------------------------------------------------------------------------------
 
 Handle handle_behind(const ListObject& o, PyObject* ref) noexcept {
     if (!is_ref(ref) || !ref_of(ref).held || ref_of(ref).held.pool() != o.pool) {
@@ -248,19 +392,8 @@ Handle handle_behind(const ListObject& o, PyObject* ref) noexcept {
     return ref_of(ref).handle;
 }
 
-// True; False: it is not there any more.
-PyObject* remove_at(ListObject& o, u64 index, PyObject* ref) noexcept {
-    if (!usable(o)) return nullptr;
-    Using call(o);
-    const Handle handle = handle_behind(o, ref);
-    if (handle == 0) return nullptr;
-    const Status s = run(o, [&](Patience& p) { return o.sync.erase_if(index, handle, p); });
-    if (s == Status::ok || s == Status::stale) return PyBool_FromLong(s == Status::ok);
-    return raise_list(o, s);
-}
-
 // True; False: it is not (any more) what `before` says.
-PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) noexcept {
+PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) {
     if (!usable(o)) return nullptr;
     Using call(o);
     const Py_ssize_t n = PyList_GET_SIZE(before);
@@ -367,24 +500,54 @@ void bind_list(nb::module_& m) {
             },
             nb::sig("def reverse(self) -> None"), "Turn the order round.")
         .def(
+            "__contains__",
+            [](ListObject& o, nb::handle value) noexcept {
+                return result(contains(o, value.ptr()));
+            },
+            nb::arg("value").none(), nb::sig("def __contains__(self, value: object) -> bool"))
+        .def(
+            "count",
+            [](ListObject& o, nb::handle value) noexcept { return result(count(o, value.ptr())); },
+            nb::arg("value").none(), nb::sig("def count(self, value: object) -> int"),
+            "Count the items that are equal to a value.")
+        .def(
+            "_index",
+            [](ListObject& o, nb::handle value, nb::slice bounds) noexcept {
+                return result(index(o, value.ptr(), bounds.ptr()));
+            },
+            nb::arg("value").none(), nb::arg("bounds"),
+            nb::sig("def _index(self, value: object, bounds: slice) -> int"))
+        .def(
+            "remove",
+            [](ListObject& o, nb::handle value) noexcept { return result(remove(o, value.ptr())); },
+            nb::arg("value").none(), nb::sig("def remove(self, value: object) -> None"),
+            "Take the first item out that is equal to a value. Raises ValueError.")
+        .def(
+            "_at",
+            [](ListObject& o, Py_ssize_t index, nb::handle otherwise) noexcept {
+                if (!usable(o)) return result(nullptr);
+                Using call(o);
+                return result(get_at(o, index, otherwise.ptr()));
+            },
+            nb::arg("index"), nb::arg("otherwise").none(),
+            nb::sig("def _at(self, index: int, otherwise: object) -> typing.Any"),
+            "Give an item, or `otherwise` if there is none.")
+        .def(
             "_repeat",
-            [](ListObject& o, Py_ssize_t times) noexcept { return result(repeat(o, times)); },
-            nb::arg("times"), nb::sig("def _repeat(self, times: int) -> None"))
+            [](ListObject& o, nb::handle times) noexcept { return result(repeat(o, times.ptr())); },
+            nb::arg("times").none(),
+            nb::sig("def _repeat(self, times: typing.SupportsIndex) -> None"))
         .def(
             "_refs", [](ListObject& o) noexcept { return result(refs(o)); },
             nb::sig("def _refs(self) -> list[Ref]"), "What is in it at one instant.")
         .def(
-            "_remove_at",
-            [](ListObject& o, u64 index, nb::handle ref) noexcept {
-                return result(remove_at(o, index, ref.ptr()));
-            },
-            nb::arg("index"), nb::arg("ref"),
-            nb::sig("def _remove_at(self, index: int, ref: Ref) -> bool"),
-            "Take out what `_refs` gave, if it is still there.")
-        .def(
             "_reorder",
             [](ListObject& o, nb::list before, nb::list order) noexcept {
-                return result(reorder(o, before.ptr(), order.ptr()));
+                try {
+                    return result(reorder(o, before.ptr(), order.ptr()));
+                } catch (const std::bad_alloc&) {
+                    return result(PyErr_NoMemory());
+                }
             },
             nb::arg("before"), nb::arg("order"),
             nb::sig("def _reorder(self, before: list[Ref], order: list[int]) -> bool"),

@@ -68,7 +68,14 @@ RefObject& ref_of(PyObject* object) noexcept {
 
 PyObject* make_ref(Held held) noexcept {
     const Handle handle = handle_of(held.core(), held.index());
-    PyObject* object = nb::inst_alloc(reinterpret_cast<PyObject*>(ref_type)).release().ptr();
+    PyObject* object = nullptr;
+    try {
+        object = nb::inst_alloc(reinterpret_cast<PyObject*>(ref_type)).release().ptr();
+    } catch (nb::python_error& error) {
+        error.restore();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    }
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<RefObject>(object)) RefObject{std::move(held), handle};
     nb::inst_mark_ready(object);

@@ -55,9 +55,10 @@ Status Container::make(Member& m, const Shape& shape, Patience& p, Handle& out) 
     Handle mutex = 0;
     if (Status s = Mutex::create(m, true, inner, mutex); s != Status::ok) return s;
     auto& b = *reinterpret_cast<ContainerBody*>(body.data());
-    u64 seed = 0;
-    os::random_bytes(&seed, sizeof seed);
-    b.seed.store_relaxed(seed);
+    u64 seeds[2] = {};
+    os::random_bytes(seeds, sizeof seeds);
+    for (u32 i = 0; i < 2; ++i)
+        b.seeds[i].store_relaxed(seeds[i]);
     declare_cells(m, body.index(), offsetof(ContainerBody, root), 8, kBodyCells);
     Status s = swap_cell(m, b.mutex, 0, mutex);
     drop(m, handle_index(mutex), inner);
@@ -91,7 +92,11 @@ Status Container::enter(Patience& p, bool look) noexcept {
     if (!good(s)) return s;
     const bool died = s == Status::owner_died;
     s = find_table();
-    if (s == Status::ok && died) s = rebuild();
+    if (s == Status::ok && died) s = within_memory([&] { return rebuild(); });
+    if (s == Status::out_of_memory) {
+        unlock_damaged(b_->lock);
+        return s;
+    }
     // [container.users] pairs with `pass`: whoever has the users' lock and is through with that
     // came before us, and is seen here; or we came before, and are waited for there.
     if (s == Status::ok && look && mutex_.is_anothers()) s = Status::would_block;
@@ -142,12 +147,16 @@ u32 Container::capacity() noexcept {
 }
 
 shm_atomic<u64>& Container::cell(u32 slot, u32 which) const noexcept {
+    if (slot >= capacity_) [[unlikely]]
+        return *reinterpret_cast<shm_atomic<u64>*>(astray());
     const u32 k = chunk_of(slot);
     return reinterpret_cast<shm_atomic<u64>*>(
         chunks_[k])[(slot - start_of(k)) * shape_->cells + which];
 }
 
 unsigned char* Container::record(u32 slot) const noexcept {
+    if (slot >= capacity_) [[unlikely]]
+        return astray();
     const u32 k = chunk_of(slot);
     return chunks_[k] + (u64{kFirstChunk} << k) * shape_->cells * 8 +
            u64{slot - start_of(k)} * shape_->record;
@@ -245,11 +254,23 @@ Status Container::clear(Patience& p) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     const Handle old = table_.handle;
-    if (Status s = swap_cell(*m_, b_->root, old, fresh.handle()); s != Status::ok)
-        return s;  // COMMIT
-    dropped.add(
-        old);  // and with it all that is in it; a death from here on leaves it to the next one
-    return Status::ok;
+    const Status s = swap_cell(*m_, b_->root, old, fresh.handle());  // COMMIT
+    // And with it all that is in it; a death from here on leaves it to the next one.
+    if (s == Status::ok) dropped.add(old);
+    return s;
+}
+
+void Container::tidy(Patience& p) noexcept {
+    Inner inner(p);
+    Spare fresh(*m_, inner);
+    if (make_table(fresh, *m_, shape_->table) != Status::ok) return;
+    Dropped dropped(*m_, inner);
+    Inside in(*this, inner);
+    bool empty = false;
+    if (in.status != Status::ok || !has_many_chunks() || is_empty(empty) != Status::ok || !empty)
+        return;
+    const Handle old = table_.handle;
+    if (swap_cell(*m_, b_->root, old, fresh.handle()) == Status::ok) dropped.add(old);  // COMMIT
 }
 
 }  // namespace onecopy

@@ -5,26 +5,34 @@
 //   table     cells: main (list: the order; dict: the buckets), chunk[0..25]; derived: free list
 //   chunk k   16 << k entries: first their reference cells, then their records
 //
-// A value is a block (an envelope) that a cell refers to. All but the seed is read and written
-// under `lock`, which is held for the few dozen instructions of one operation; whoever finds its
-// owner dead makes what is derived anew, and clears the cells that nothing leads to (`rebuild`).
-// Blocks are allocated before the lock is taken, and freed after it is released.
+// A value is a block (an envelope) that a cell refers to. All but the seeds is read and written
+// under `lock`, which is held for one operation: a few dozen instructions for one entry, or the end
+// of a list; four bytes copied for each item where the order of a list changes; a hold for each
+// item of a slice or snapshot, a reference for each that is put in or cleared at once. Whoever
+// finds its owner dead makes what is derived anew, and clears the cells that nothing leads to
+// (`rebuild`). Blocks are allocated before the lock is taken, and freed after it is released. What
+// is needed of the process's own memory is got before anything is changed: `out_of_memory`
+// otherwise.
 //
 // The users' lock is for compound updates. An operation does not take it; it looks, under `lock`,
 // whether somebody else has it, and if so answers `would_block`. Who takes the users' lock goes
 // through `lock` once afterwards (`pass`): then no operation that has not seen it is still inside.
 //
-// COMMITS of what both have: grow: chunk[k] := new. clear: root := a fresh table.
+// COMMITS of what both have: grow: chunk[k] := new. clear, and who took out the last of many:
+// root := a fresh table.
 #pragma once
+#include <new>
 #include <string>
 #include <vector>
 
 #include "base/bits.hpp"
 #include "locks/mutex.hpp"
+#include "sync/inner.hpp"
 
 namespace onecopy {
 
 constexpr u32 kFirstChunk = 16;  // entries
+constexpr u32 kFewChunks = 4;    // are kept by what has become empty
 constexpr u32 kChunks = 26;      // together a little less than 2^30 entries; more: table_full
 
 struct ContainerBody {
@@ -32,9 +40,9 @@ struct ContainerBody {
     shm_atomic<u64> magic;
     LockWord lock;
     shm_atomic<u32> spare;
-    shm_atomic<u64> seed;   // fixed: of a dict's hash
-    shm_atomic<u64> root;   // cell
-    shm_atomic<u64> mutex;  // cell, fixed
+    shm_atomic<u64> seeds[2];  // fixed: of a dict's hash
+    shm_atomic<u64> root;      // cell
+    shm_atomic<u64> mutex;     // cell, fixed
 };
 
 struct ContainerTable {
@@ -48,6 +56,17 @@ struct ContainerTable {
     shm_atomic<u32> first, last;  // dict: in the order of insertion
     shm_atomic<u64> ordinal;      // dict: of the next entry
 };
+
+// The core does not throw. Where the standard library's containers do, inside of `act`, all that is
+// held is let go.
+template <class Act>
+Status within_memory(Act act) noexcept {
+    try {
+        return act();
+    } catch (const std::bad_alloc&) {
+        return Status::out_of_memory;
+    }
+}
 
 // A block that this process holds until it has found its place, or is not needed.
 class Spare {
@@ -75,7 +94,28 @@ class Spare {
     u64 bytes_ = 0;
 };
 
-// What an operation has taken out of cells: freed after the lock is released.
+// Keeps a block for `validate`, which may come upon one that others let go of: its memory may be
+// anybody's by the time that it is looked at.
+class Kept {
+  public:
+    Kept(Member& m, Handle h) noexcept
+        : m_(m), index_(handle_index(h)), is_(hold(m, h) == Status::ok) {}
+    ~Kept() {
+        Stubborn wait;
+        if (is_) drop(m_, index_, wait);
+    }
+    Kept(const Kept&) = delete;
+    Kept& operator=(const Kept&) = delete;
+    explicit operator bool() const noexcept { return is_; }
+
+  private:
+    Member& m_;
+    u32 index_;
+    bool is_;
+};
+
+// What an operation has taken out of cells: freed after the lock is released; under it, if there is
+// no memory to note it (the heap's lock may be taken under a container's).
 class Dropped {
   public:
     Dropped(Member& m, Patience& p) noexcept : m_(m), patience_(p) {}
@@ -86,12 +126,14 @@ class Dropped {
     }
     Dropped(const Dropped&) = delete;
     Dropped& operator=(const Dropped&) = delete;
-    void add(Handle h) {
+    void add(Handle h) noexcept {
         if (one_ == 0) {
             one_ = h;
-        } else {
-            others_.push_back(h);
+            return;
         }
+        if (within_memory([&] { return others_.push_back(h), Status::ok; }) == Status::ok) return;
+        Inner inner(patience_);
+        try_free(m_, handle_index(h), inner);
     }
 
   private:
@@ -158,7 +200,9 @@ class Container {
         bool inside_;
     };
 
-    virtual Status rebuild() noexcept = 0;
+    // May throw bad_alloc, before it has changed anything that a second try would miss.
+    virtual Status rebuild() = 0;
+    virtual Status is_empty(bool& out) noexcept = 0;
 
     ContainerTable& table() const noexcept {
         return *reinterpret_cast<ContainerTable*>(table_.data);
@@ -174,7 +218,8 @@ class Container {
     // Entries of the chunks that exist.
     u32 capacity() noexcept;
     bool exists(u32 slot) noexcept { return slot < capacity_ || slot < capacity(); }
-    // Of a slot that exists.
+    // Of a slot that exists. For one that does not (the pool lies) it is the table, which is as
+    // long as a record: spoilt further, and nothing outside of it.
     shm_atomic<u64>& cell(u32 slot, u32 which = 0) const noexcept;
     unsigned char* record(u32 slot) const noexcept;
     shm_atomic<u32>& next_of(u32 slot) const noexcept {
@@ -190,10 +235,14 @@ class Container {
     // All derived data of the free list: `used` says which slots below `top` are not free.
     void rebuild_free(const std::vector<bool>& used) noexcept;
     u32 next_chunk() noexcept;  // its number; kChunks: there are as many as there can be
+    bool has_many_chunks() noexcept { return next_chunk() > kFewChunks; }
     // Puts a chunk that `get_chunk` made in its place, unless there is one by now.
     Status add_chunk(Spare& spare, u32 number) noexcept;
     // Not under the lock.
     Status get_chunk(Spare& spare, u32 number) noexcept;
+    // If it is empty, and has grown, its memory goes back to the pool. For whoever has emptied it,
+    // or has made it grow for nothing; it does not matter whether it works.
+    void tidy(Patience& p) noexcept;
 
     // Checks for `validate`, with the lock held.
     template <class Say>
@@ -206,6 +255,10 @@ class Container {
 
   private:
     Status enter(Patience& p, bool look) noexcept;
+    unsigned char* astray() const noexcept {
+        m_->mark_corrupt();
+        return table_.data;
+    }
     static u32 chunk_of(u32 slot) noexcept { return log2_floor(slot / kFirstChunk + 1); }
     static u32 start_of(u32 chunk) noexcept { return kFirstChunk * ((1u << chunk) - 1); }
 

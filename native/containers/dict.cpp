@@ -22,10 +22,52 @@ namespace {
 enum Cell : u32 { kValue = 0, kKey = 1 };
 constexpr u32 kFewestBuckets = 16, kMostBuckets = 1u << 30;
 
-u64 fold(u64 a, u64 b) noexcept {
-    const auto product = static_cast<unsigned __int128>(a) * b;
-    return static_cast<u64>(product) ^ static_cast<u64>(product >> 64);
-}
+// SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; one round for each
+// word, three at the end).
+class SipHash {
+  public:
+    SipHash(u64 k0, u64 k1) noexcept
+        : a_(k0 ^ 0x736f6d6570736575ULL),
+          b_(k1 ^ 0x646f72616e646f6dULL),
+          c_(k0 ^ 0x6c7967656e657261ULL),
+          d_(k1 ^ 0x7465646279746573ULL) {}
+
+    u64 of(const unsigned char* bytes, u32 n) noexcept {
+        u32 at = 0;
+        for (u64 word; n - at >= 8; at += 8) {
+            std::memcpy(&word, bytes + at, 8);
+            add(word);
+        }
+        u64 rest = u64{n} << 56;
+        for (u32 i = 0; i < n - at; ++i)
+            rest |= u64{bytes[at + i]} << 8 * i;
+        add(rest);
+        c_ ^= 0xff;
+        for (int i = 0; i < 3; ++i)
+            round();
+        return a_ ^ b_ ^ c_ ^ d_;
+    }
+
+  private:
+    void add(u64 word) noexcept {
+        d_ ^= word;
+        round();
+        a_ ^= word;
+    }
+    void round() noexcept {
+        a_ += b_;
+        b_ = std::rotl(b_, 13) ^ a_;
+        a_ = std::rotl(a_, 32);
+        c_ += d_;
+        d_ = std::rotl(d_, 16) ^ c_;
+        a_ += d_;
+        d_ = std::rotl(d_, 21) ^ a_;
+        c_ += b_;
+        b_ = std::rotl(b_, 17) ^ c_;
+        c_ = std::rotl(c_, 32);
+    }
+    u64 a_, b_, c_, d_;
+};
 
 }  // namespace
 
@@ -35,21 +77,14 @@ Status Dict::create(Member& m, Patience& p, Handle& out) noexcept {
 
 Status Dict::open(Member& m, Handle h, Dict& out) noexcept {
     const Status s = out.open_as(m, h);
-    if (s == Status::ok) out.seed_ = out.b_->seed.load_relaxed();
+    for (u32 i = 0; i < 2 && s == Status::ok; ++i)
+        out.seeds_[i] = out.b_->seeds[i].load_relaxed();
     return s;
 }
 
-// Seeded at random for each dict: whoever chooses the keys does not choose the chains.
+// Keyed at random for each dict: whoever chooses the dict's keys does not choose the chains.
 u64 Dict::hash_of(const unsigned char* bytes, u32 n) const noexcept {
-    u64 h = seed_ ^ n;
-    u32 at = 0;
-    for (u64 word; n - at >= 8; at += 8) {
-        std::memcpy(&word, bytes + at, 8);
-        h = fold(h ^ 0x9e3779b97f4a7c15ULL, word ^ 0xd6e8feb86659fd93ULL);
-    }
-    u64 rest = 0;
-    std::memcpy(&rest, bytes + at, n - at);
-    return fold(h ^ 0xa0761d6478bd642fULL, rest ^ 0xe7037ed1a0b428dbULL) ^ h;
+    return SipHash(seeds_[0], seeds_[1]).of(bytes, n);
 }
 
 // ---- under the lock ----------------------------------------------------------------------------
@@ -114,10 +149,10 @@ bool Dict::link_is_sound(u32 link) noexcept {
     return link == 0 || (link <= table().top.load_relaxed() && exists(link - 1));
 }
 
-void Dict::link_last(u32 slot) noexcept {
+// `last`, checked, is the link of the last so far.
+void Dict::link_last(u32 slot, u32 last) noexcept {
     ContainerTable& t = table();
     DictRecord& e = entry(slot);
-    const u32 last = t.last.load_relaxed();
     e.before.store_relaxed(last);
     e.after.store_relaxed(0);
     (last == 0 ? t.first : entry(last - 1).after).store_relaxed(slot + 1);
@@ -128,29 +163,29 @@ void Dict::link_last(u32 slot) noexcept {
     t.count.store_relaxed(t.count.load_relaxed() + 1);
 }
 
-// The links around it have been checked.
-void Dict::unlink(u32 slot, u32 before) noexcept {
+// `left` and `right`, checked, are the links around it.
+void Dict::unlink(const Found& at, u32 left, u32 right) noexcept {
     ContainerTable& t = table();
-    DictRecord& e = entry(slot);
-    const u32 left = e.before.load_relaxed(), right = e.after.load_relaxed();
+    DictRecord& e = entry(at.slot);
     (left == 0 ? t.first : entry(left - 1).after).store_relaxed(right);
     (right == 0 ? t.last : entry(right - 1).before).store_relaxed(left);
-    (before == kNil ? bucket(e.hash.load_relaxed()) : entry(before).next)
+    (at.before == kNil ? bucket(e.hash.load_relaxed()) : entry(at.before).next)
         .store_relaxed(e.next.load_relaxed());
     t.count.store_relaxed(t.count.load_relaxed() - 1);
 }
 
-Status Dict::remove(const Found& at, Dropped& dropped) noexcept {
+Status Dict::remove(const Found& at, Dropped& dropped, bool& emptied) noexcept {
     DictRecord& e = entry(at.slot);
-    if (!link_is_sound(e.before.load_relaxed()) || !link_is_sound(e.after.load_relaxed()))
-        return broken();
+    const u32 left = e.before.load_relaxed(), right = e.after.load_relaxed();
+    if (!link_is_sound(left) || !link_is_sound(right)) return broken();
     const Handle old = cell(at.slot).load_relaxed();
     const Status s = swap_cell(*m_, cell(at.slot), old, 0);  // COMMIT
     if (s != Status::ok) return s;
     dropped.add(old);
     empty(cell(at.slot, kKey), dropped);
-    unlink(at.slot, at.before);
+    unlink(at, left, right);
     give_slot(at.slot);
+    emptied = table().count.load_relaxed() == 0 && has_many_chunks();
     return Status::ok;
 }
 
@@ -169,7 +204,15 @@ Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
     return Status::ok;
 }
 
-Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept {
+// Where it is noted is there before it is held.
+Status Dict::add_value(u32 slot, std::vector<Handle>& out) {
+    out.push_back(0);
+    const Status s = hold_value(cell(slot).load_relaxed(), out.back());
+    if (s != Status::ok) out.pop_back();
+    return s;
+}
+
+Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) {
     if (keys) {
         DictKey key;
         // Each has its own memory: together they are no longer than the pool, unless it lies.
@@ -178,12 +221,7 @@ Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept
         out.keys.append(reinterpret_cast<const char*>(key.bytes), key.length);
         out.lengths.push_back(key.length | (key.length != key.canonical ? kTwoForms : 0));
     }
-    if (values) {
-        Handle value = 0;
-        if (Status s = hold_value(cell(slot).load_relaxed(), value); s != Status::ok) return s;
-        out.values.push_back(value);
-    }
-    return Status::ok;
+    return values ? add_value(slot, out.values) : Status::ok;
 }
 
 // ---- operations --------------------------------------------------------------------------------
@@ -285,7 +323,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
                     give_slot(slot);
                     return s;
                 }
-                link_last(slot);
+                link_last(slot, last);
                 return Status::ok;
             }
         }
@@ -304,51 +342,92 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
     }
 }
 
-Status Dict::erase(const DictKey& key, Patience& p, Handle* out) noexcept {
-    const u64 hash = hash_of(key.bytes, key.canonical);
-    Dropped dropped(*m_, p);
-    Inside in(*this, p);
-    if (in.status != Status::ok) return in.status;
-    Found at;
-    if (Status s = find(key, hash, at); s != Status::ok) return s;
-    if (out != nullptr) {
-        if (Status s = hold_value(cell(at.slot).load_relaxed(), *out); s != Status::ok) return s;
-    }
-    return remove(at, dropped);
+Status Dict::erase(const DictKey& key, Patience& p) noexcept {
+    const Status s = erase_if(key, 0, false, p);
+    return s == Status::stale ? Status::no_entry : s;
 }
 
-Status Dict::take_last(Patience& p, DictItems& out) noexcept {
-    Dropped dropped(*m_, p);
+// `only`, unless it is 0, is the value that the key has to have. The caller holds it, so its handle
+// stands for nothing else by now.
+Status Dict::erase_if(const DictKey& key, Handle only, bool last, Patience& p) noexcept {
+    const u64 hash = hash_of(key.bytes, key.canonical);
+    bool emptied = false;
+    const Status done = [&] {
+        Dropped dropped(*m_, p);
+        Inside in(*this, p);
+        if (in.status != Status::ok) return in.status;
+        Found at;
+        const Status s = find(key, hash, at);
+        if (s != Status::ok) return s == Status::no_entry ? Status::stale : s;
+        if (only != 0 && cell(at.slot).load_relaxed() != only) return Status::stale;
+        if (last && table().last.load_relaxed() != at.slot + 1) return Status::stale;
+        return remove(at, dropped, emptied);
+    }();
+    if (emptied) tidy(p);
+    return done;
+}
+
+Status Dict::last(Patience& p, DictItems& out) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     const u32 last = table().last.load_relaxed();
     if (last == 0) return Status::no_entry;
     if (!link_is_sound(last)) return broken();
-    DictKey key;
-    if (!key_of(last - 1, key)) return broken();
-    Found at;
-    Status s = find(key, hash_of(key.bytes, key.canonical), at);
-    if (s != Status::ok || at.slot != last - 1) return broken();
-    s = add_item(at.slot, true, true, out);
-    return s == Status::ok ? remove(at, dropped) : s;
+    return within_memory([&] { return add_item(last - 1, true, true, out); });
 }
 
 Status Dict::items(bool keys, bool values, Patience& p, DictItems& out) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
-    const u32 top = table().top.load_relaxed();
-    u32 steps = 0;
-    for (u32 link = table().first.load_relaxed(); link != 0;
-         link = entry(link - 1).after.load_relaxed()) {
-        if (++steps > top || !link_is_sound(link)) return broken();
-        if (Status s = add_item(link - 1, keys, values, out); s != Status::ok) return s;
+    return within_memory([&] {
+        const u32 top = table().top.load_relaxed();
+        u32 steps = 0;
+        for (u32 link = table().first.load_relaxed(); link != 0;
+             link = entry(link - 1).after.load_relaxed()) {
+            if (++steps > top || !link_is_sound(link)) return broken();
+            if (Status s = add_item(link - 1, keys, values, out); s != Status::ok) return s;
+        }
+        return Status::ok;
+    });
+}
+
+Status Dict::values(DictCursor& at, u32 most, Patience& p, std::vector<Handle>& out) noexcept {
+    out.clear();
+    Inside in(*this, p);
+    if (in.status != Status::ok) return in.status;
+    u32 link = 0;
+    if (at.table == 0) {
+        link = table().first.load_relaxed();
+    } else {
+        // An ordinal is given once: it is the entry that it was.
+        if (at.table != table_.handle || !link_is_sound(at.link) ||
+            cell(at.link - 1).load_relaxed() == 0 ||
+            entry(at.link - 1).ordinal.load_relaxed() != at.ordinal)
+            return Status::stale;
+        link = entry(at.link - 1).after.load_relaxed();
     }
+    return within_memory([&] {
+        for (u32 n = 0; link != 0 && n < most; ++n) {
+            if (!link_is_sound(link)) return broken();
+            const u64 ordinal = entry(link - 1).ordinal.load_relaxed();
+            if (at.table != 0 && ordinal <= at.ordinal) return broken();  // a ring
+            if (Status s = add_value(link - 1, out); s != Status::ok) return s;
+            at = {table_.handle, link, ordinal, false};
+            link = entry(link - 1).after.load_relaxed();
+        }
+        at.at_end = link == 0;
+        return Status::ok;
+    });
+}
+
+Status Dict::is_empty(bool& out) noexcept {
+    out = table().count.load_relaxed() == 0;
     return Status::ok;
 }
 
 // ---- after a death, and for validate -----------------------------------------------------------
 
-Status Dict::rebuild() noexcept {
+Status Dict::rebuild() {
     if (Status s = find_buckets(); s != Status::ok) return s;
     const u32 all = capacity();
     Stubborn wait;
@@ -382,8 +461,11 @@ Status Dict::rebuild() noexcept {
     t.last.store_relaxed(0);
     t.count.store_relaxed(0);
     t.ordinal.store_relaxed(entries.empty() ? 0 : entries.back().ordinal + 1);
-    for (const Entry& e : entries)
-        link_last(e.slot);
+    u32 last = 0;
+    for (const Entry& e : entries) {
+        link_last(e.slot, last);
+        last = e.slot + 1;
+    }
     return m_->corrupt() ? Status::corrupt : Status::ok;
 }
 
@@ -393,9 +475,11 @@ std::vector<std::string> Dict::validate(Member& m, u32 index) {
     auto say = [&](const char* what) {
         if (wrong.size() < 20) wrong.push_back(who + what);
     };
+    const Handle handle = handle_of(m, index);
+    const Kept kept(m, handle);
+    if (!kept) return {};
     Dict dict;
-    if (open(m, handle_of(m, index), dict) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle, dict) != Status::ok) return {who + "its fixed fields make no sense"};
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Inside in(dict, p, Inside::kPass);
     if (in.status != Status::ok)

@@ -44,6 +44,14 @@ struct DictItems {
     std::vector<Handle> values;
 };
 
+// Where one is in a dict, between two looks.
+struct DictCursor {
+    Handle table = 0;  // 0: before the first entry
+    u32 link = 0;      // of the entry that was looked at last
+    u64 ordinal = 0;   // its
+    bool at_end = false;
+};
+
 class Dict final : public Container {
   public:
     Dict() noexcept;
@@ -58,15 +66,21 @@ class Dict final : public Container {
     // `only_new`: exists, and `found` is what is there.
     Status set(const DictKey& key, Handle value, bool only_new, Patience& p,
                Handle& found) noexcept;
-    Status erase(const DictKey& key, Patience& p, Handle* out) noexcept;
-    Status take_last(Patience& p, DictItems& out) noexcept;
+    Status erase(const DictKey& key, Patience& p) noexcept;
+    // The entry that was added last.
+    Status last(Patience& p, DictItems& out) noexcept;
+    // stale: the key has not that value any more, or (`last`) it is not the last any more.
+    Status erase_if(const DictKey& key, Handle only, bool last, Patience& p) noexcept;
     // In the order of insertion.
     Status items(bool keys, bool values, Patience& p, DictItems& out) noexcept;
+    // The next values, `most` of them at most. stale: where it was is not there any more.
+    Status values(DictCursor& at, u32 most, Patience& p, std::vector<Handle>& out) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
 
   private:
-    Status rebuild() noexcept override;
+    Status rebuild() override;
+    Status is_empty(bool& out) noexcept override;
     static const Shape kShape;
     u64 hash_of(const unsigned char* bytes, u32 n) const noexcept;
 
@@ -90,13 +104,14 @@ class Dict final : public Container {
     bool key_of(u32 slot, DictKey& out) noexcept;
     Status find(const DictKey& key, u64 hash, Found& out) noexcept;
     bool link_is_sound(u32 link) noexcept;
-    void link_last(u32 slot) noexcept;
-    void unlink(u32 slot, u32 before) noexcept;
-    Status remove(const Found& at, Dropped& dropped) noexcept;
-    Status add_item(u32 slot, bool keys, bool values, DictItems& out) noexcept;
+    void link_last(u32 slot, u32 last) noexcept;
+    void unlink(const Found& at, u32 left, u32 right) noexcept;
+    Status remove(const Found& at, Dropped& dropped, bool& emptied) noexcept;
+    Status add_value(u32 slot, std::vector<Handle>& out);
+    Status add_item(u32 slot, bool keys, bool values, DictItems& out);
     Status relink_into(shm_atomic<u32>* fresh, u32 count) noexcept;
 
-    u64 seed_ = 0;
+    u64 seeds_[2] = {};
 };
 
 }  // namespace onecopy

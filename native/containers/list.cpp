@@ -73,8 +73,11 @@ Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
             if (s != Status::ok) give_slot(slot);
         }
         if (s != Status::ok) {
-            while (i-- > 0 && s != Status::corrupt)
-                clear_slot(slots[i].load_relaxed(), dropped);
+            while (i-- > 0 && s != Status::corrupt) {
+                slot = slots[i].load_relaxed();
+                if (!exists(slot)) return broken();
+                clear_slot(slot, dropped);
+            }
             return s;
         }
         slots[i].store_relaxed(slot);
@@ -149,13 +152,13 @@ void copy_order(shm_atomic<u32>* to, const shm_atomic<u32>* from, u64 n) noexcep
 }
 }  // namespace
 
-// Runs `act(in, room, dropped, count)` under the lock, again each time it has told the room what it
-// lacks. `would_block` from `Inside` (the users' lock) goes to the caller.
+// Runs `act(lacks)`, which takes the lock, again each time it has told the room what it `lacks`.
+// `would_block` from `Inside` (the users' lock) goes to the caller.
 template <class Act>
 static Status with_room(Act act, auto& room) noexcept {
     for (;;) {
         bool lacks = false;
-        const Status s = act(lacks);
+        const Status s = within_memory([&] { return act(lacks); });
         if (!lacks) return s;
         if (Status got = room.fetch(); got != Status::ok) return got;
     }
@@ -168,9 +171,16 @@ Status List::size(Patience& p, u64& out) noexcept {
     return in.status == Status::ok ? find_order(out) : in.status;
 }
 
+Status List::is_empty(bool& out) noexcept {
+    u64 count = 0;
+    const Status s = find_order(count);
+    out = count == 0;
+    return s;
+}
+
 Status List::extend(const Handle* items, u32 n, Patience& p) noexcept {
     Room room(*this, p);
-    return with_room(
+    const Status done = with_room(
         [&](bool& lacks) {
             Dropped dropped(*m_, p);
             Inside in(*this, p);
@@ -195,6 +205,8 @@ Status List::extend(const Handle* items, u32 n, Patience& p) noexcept {
             return s;
         },
         room);
+    if (done == Status::no_memory || done == Status::table_full) tidy(p);
+    return done;
 }
 
 Status List::get(std::int64_t index, Patience& p, Handle& out) noexcept {
@@ -240,83 +252,61 @@ Status List::cut(u64 start, u64 count, Dropped& dropped) noexcept {
     return Status::ok;
 }
 
-Status List::take(std::int64_t index, Patience& p, Handle* out, bool& nothing) noexcept {
+Status List::erase_at(std::int64_t index, Patience& p) noexcept {
+    const Status s = erase_if(index, 0, p);
+    return s == Status::stale ? Status::no_entry : s;
+}
+
+// `only`, unless it is 0, is what has to be there.
+Status List::erase_if(std::int64_t index, Handle only, Patience& p) noexcept {
     Room room(*this, p);
-    return with_room(
+    bool emptied = false;
+    const Status done = with_room(
         [&](bool& lacks) {
             Dropped dropped(*m_, p);
             Inside in(*this, p);
             if (in.status != Status::ok) return in.status;
             u64 count = 0;
             if (Status s = find_order(count); s != Status::ok) return s;
-            nothing = count == 0;
             const std::int64_t at = index < 0 ? index + static_cast<std::int64_t>(count) : index;
-            if (at < 0 || static_cast<u64>(at) >= count) return Status::no_entry;
+            if (at < 0 || static_cast<u64>(at) >= count) return Status::stale;
             const auto place = static_cast<u64>(at);
             u32 slot = 0;
             if (!slot_at(place, slot)) return broken();
-            const bool last = place + 1 == count;
-            if (Status s = last ? Status::ok : room.order_for(count - 1); s != Status::ok) {
+            if (only != 0 && cell(slot).load_relaxed() != only) return Status::stale;
+            if (place + 1 == count) {
+                emptied = place == 0 && has_many_chunks();
+                return cut(place, count, dropped);
+            }
+            Status s = room.order_for(count - 1);
+            if (s != Status::ok) {
                 lacks = s == Status::would_block;
                 return s;
             }
-            const Handle item = cell(slot).load_relaxed();
-            // Held from here on; whatever comes of it, the caller lets go.
-            if (Status s = out == nullptr ? Status::ok : hold_value(item, *out); s != Status::ok)
-                return s;
-            Status s;
-            if (last) {
-                s = cut(place, count, dropped);
-            } else {
-                copy_order(room.positions(), order(), place);
-                copy_order(room.positions() + place, order() + place + 1, count - place - 1);
-                room.set_count(count - 1);
-                s = put_order(room, dropped);
-                if (s == Status::ok) clear_slot(slot, dropped);
-            }
-            return s;
-        },
-        room);
-}
-
-Status List::erase_if(u64 index, Handle item, Patience& p) noexcept {
-    Room room(*this, p);
-    return with_room(
-        [&](bool& lacks) {
-            Dropped dropped(*m_, p);
-            Inside in(*this, p);
-            if (in.status != Status::ok) return in.status;
-            u64 count = 0;
-            if (Status s = find_order(count); s != Status::ok) return s;
-            if (index >= count) return Status::stale;
-            u32 slot = 0;
-            if (!slot_at(index, slot)) return broken();
-            if (cell(slot).load_relaxed() != item) return Status::stale;
-            if (index + 1 == count) return cut(index, count, dropped);
-            if (Status s = room.order_for(count - 1); s != Status::ok) {
-                lacks = s == Status::would_block;
-                return s;
-            }
-            copy_order(room.positions(), order(), index);
-            copy_order(room.positions() + index, order() + index + 1, count - index - 1);
+            copy_order(room.positions(), order(), place);
+            copy_order(room.positions() + place, order() + place + 1, count - place - 1);
             room.set_count(count - 1);
-            const Status s = put_order(room, dropped);
+            s = put_order(room, dropped);
             if (s == Status::ok) clear_slot(slot, dropped);
             return s;
         },
         room);
+    if (emptied) tidy(p);
+    return done;
 }
 
-Status List::get(Slice slice, Patience& p, std::vector<Handle>& out) noexcept {
+Status List::get(Slice slice, Patience& p, std::vector<Handle>& out, Handle* order) noexcept {
     out.clear();
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     u64 count = 0;
     if (Status s = find_order(count); s != Status::ok) return s;
+    if (order != nullptr) *order = main_.handle;
     const u64 n = slice.adjust(count);
-    out.reserve(n);
-    std::int64_t at = slice.start;
-    for (u64 i = 0; i < n; ++i, at += slice.step) {
+    if (Status s = within_memory([&] { return out.reserve(n), Status::ok; }); s != Status::ok)
+        return s;
+    for (u64 i = 0; i < n; ++i) {
+        const std::int64_t at = slice.start + static_cast<std::int64_t>(i) * slice.step;
         u32 slot = 0;
         Status s = slot_at(static_cast<u64>(at), slot) ? Status::ok : broken();
         Handle item = 0;
@@ -329,7 +319,8 @@ Status List::get(Slice slice, Patience& p, std::vector<Handle>& out) noexcept {
 
 Status List::assign(Slice asked, const Handle* items, u32 n, Patience& p, u64& selected) noexcept {
     Room room(*this, p);
-    return with_room(
+    bool emptied = false;
+    const Status done = with_room(
         [&](bool& lacks) {
             Dropped dropped(*m_, p);
             Inside in(*this, p);
@@ -371,14 +362,18 @@ Status List::assign(Slice asked, const Handle* items, u32 n, Patience& p, u64& s
             if (s != Status::ok) return s;
             for (u64 i = selected; i-- > 0;)
                 clear_slot(gone[i], dropped);
+            emptied = after == 0 && has_many_chunks();
             return Status::ok;
         },
         room);
+    if (emptied || done == Status::no_memory || done == Status::table_full) tidy(p);
+    return done;
 }
 
 Status List::erase(Slice asked, Patience& p) noexcept {
     Room room(*this, p);
-    return with_room(
+    bool emptied = false;
+    const Status done = with_room(
         [&](bool& lacks) {
             Dropped dropped(*m_, p);
             Inside in(*this, p);
@@ -393,6 +388,7 @@ Status List::erase(Slice asked, Patience& p) noexcept {
                 slice.step = -slice.step;
             }
             const auto first = static_cast<u64>(slice.start), step = static_cast<u64>(slice.step);
+            emptied = selected == count && has_many_chunks();
             if (first + selected == count) return cut(first, count, dropped);  // its tail
             if (Status s = room.order_for(count - selected); s != Status::ok) {
                 lacks = s == Status::would_block;
@@ -415,6 +411,8 @@ Status List::erase(Slice asked, Patience& p) noexcept {
             return Status::ok;
         },
         room);
+    if (emptied) tidy(p);
+    return done;
 }
 
 Status List::reverse(Patience& p) noexcept {
@@ -467,9 +465,33 @@ Status List::reorder(const Handle* before, const u32* from, u32 n, Patience& p) 
         room);
 }
 
+// Whether each value can be referred to so many times as often as it is; asked before anything
+// grows for it.
+Status List::can_refer(u64 count, u64 times) {
+    std::vector<Handle> doubtful;  // nearly always none: all their references may be from elsewhere
+    for (u64 i = 0; i < count; ++i) {
+        u32 slot = 0;
+        if (!slot_at(i, slot)) return broken();
+        const Handle item = cell(slot).load_relaxed();
+        BlockInfo info;
+        if (inspect(*m_, handle_index(item), info) != Status::ok) return broken();
+        const RefsWord refs{m_->block(handle_index(item)).refs.load_relaxed()};
+        if (refs.count() * times > kMaxRefs) doubtful.push_back(item);
+    }
+    std::sort(doubtful.begin(), doubtful.end());
+    for (std::size_t i = 0, next; i < doubtful.size(); i = next) {
+        for (next = i + 1; next < doubtful.size() && doubtful[next] == doubtful[i];)
+            ++next;
+        const RefsWord refs{m_->block(handle_index(doubtful[i])).refs.load_relaxed()};
+        if (refs.count() + (next - i) * (times - 1) > kMaxRefs) return Status::table_full;
+    }
+    return Status::ok;
+}
+
 Status List::repeat(u64 times, Patience& p) noexcept {
     if (times == 0) return clear(p);
     Room room(*this, p);
+    bool asked = false;
     return with_room(
         [&](bool& lacks) {
             Dropped dropped(*m_, p);
@@ -479,7 +501,10 @@ Status List::repeat(u64 times, Patience& p) noexcept {
             if (Status s = find_order(count); s != Status::ok || count == 0 || times == 1) return s;
             if (times > kMostItems / count) return Status::table_full;
             const u64 after = count * times;
-            Status s = room.slots(after - count);
+            Status s = asked ? Status::ok : can_refer(count, times);
+            if (s != Status::ok) return s;
+            asked = true;
+            s = room.slots(after - count);
             if (s == Status::ok || s == Status::would_block) {
                 if (Status o = room.order_for(after); o != Status::ok) s = o;
             }
@@ -505,7 +530,7 @@ Status List::repeat(u64 times, Patience& p) noexcept {
 
 // ---- after a death, and for validate -----------------------------------------------------------
 
-Status List::rebuild() noexcept {
+Status List::rebuild() {
     Stubborn wait;
     u64 count = 0;
     if (Status s = find_order(count); s != Status::ok) return s;
@@ -530,9 +555,11 @@ std::vector<std::string> List::validate(Member& m, u32 index) {
     auto say = [&](const char* what) {
         if (wrong.size() < 20) wrong.push_back(who + what);
     };
+    const Handle handle = handle_of(m, index);
+    const Kept kept(m, handle);
+    if (!kept) return {};
     List list;
-    if (open(m, handle_of(m, index), list) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle, list) != Status::ok) return {who + "its fixed fields make no sense"};
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Inside in(list, p, Inside::kPass);
     if (in.status != Status::ok)

@@ -10,6 +10,8 @@
 //           item:            cell: old -> new
 //           pop at the end:  count := n-1, then the cell is cleared
 //           all others:      table.main := a new order; then dropped slots are cleared
+//
+// table_full: more items than there can be, or more references to one value.
 #pragma once
 #include "containers/container.hpp"
 
@@ -35,16 +37,18 @@ class List final : public Container {
     // no_entry: out of range, in all of them; negative ones count from the end.
     Status get(std::int64_t index, Patience& p, Handle& out) noexcept;
     Status set(std::int64_t index, Handle item, Patience& p) noexcept;
-    // `out` may be null. `empty`: out of range because there is nothing.
-    Status take(std::int64_t index, Patience& p, Handle* out, bool& nothing) noexcept;
-    Status get(Slice slice, Patience& p, std::vector<Handle>& out) noexcept;
+    Status erase_at(std::int64_t index, Patience& p) noexcept;
+    // `order`: as long as it is the same, no item has moved.
+    Status get(Slice slice, Patience& p, std::vector<Handle>& out,
+               Handle* order = nullptr) noexcept;
     // bad_argument: a step other than 1, and `selected` is not n.
     Status assign(Slice slice, const Handle* items, u32 n, Patience& p, u64& selected) noexcept;
     Status erase(Slice slice, Patience& p) noexcept;
     Status reverse(Patience& p) noexcept;
     Status repeat(u64 times, Patience& p) noexcept;
-    // stale: it does not contain that there any more.
-    Status erase_if(u64 index, Handle item, Patience& p) noexcept;
+    // stale: it does not contain that there any more. Negative ones count from the end as it is
+    // then.
+    Status erase_if(std::int64_t index, Handle only, Patience& p) noexcept;
     // The item that was at from[i] goes to i. stale: the list is not (any more) what `before` says.
     Status reorder(const Handle* before, const u32* from, u32 n, Patience& p) noexcept;
 
@@ -52,7 +56,8 @@ class List final : public Container {
 
   private:
     struct Room;
-    Status rebuild() noexcept override;
+    Status rebuild() override;
+    Status is_empty(bool& out) noexcept override;
     static const Shape kShape;
 
     // Lock held.
@@ -67,6 +72,7 @@ class List final : public Container {
     }
     // The slot at a position; false: it makes no sense.
     bool slot_at(u64 position, u32& slot) noexcept;
+    Status can_refer(u64 count, u64 times);
     Status fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
                       Dropped& dropped) noexcept;
     void clear_slot(u32 slot, Dropped& dropped) noexcept;

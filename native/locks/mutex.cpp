@@ -85,6 +85,16 @@ Status Mutex::acquire(Patience& p) noexcept {
     return s;
 }
 
+Status Mutex::await(Patience& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (mine()) return Status::ok;
+    const Status s = await_free(b_->word, *m_, p, dead_);
+    if (s == Status::owner_died) died_ = b_->pid.load_relaxed();
+    return s;
+}
+
+void Mutex::forget() noexcept { onecopy::forget(b_->word, dead_); }
+
 Status Mutex::release() noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (recursive_) {

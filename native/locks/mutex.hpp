@@ -20,6 +20,10 @@ class Mutex {
 
     // ok; owner_died: held, and the last owner died with it (`died` says who); would_block/timed_out, interrupted
     Status acquire(Patience& p) noexcept;
+    // Waits until it is free, or this thread's, without taking it. owner_died: its owner is dead (`died` says who); until somebody
+    // acquires it, or `forget`s the dead one, everybody who comes is told so.
+    Status await(Patience& p) noexcept;
+    void forget() noexcept;
     // Plain: anybody may, as in multiprocessing, unless its owner is dead: then not_held, because somebody must be told.
     // Recursive: not_held unless it is this thread's.
     Status release() noexcept;
@@ -47,6 +51,7 @@ class Mutex {
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     bool recursive_ = false;
+    u32 dead_ = 0;  // tag of the owner that `await` found dead
     u32 died_ = 0;  // pid of the owner that the last take-over by this object found dead
 };
 

@@ -55,6 +55,46 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
     }
 }
 
+Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept {
+    std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
+    bool slept = false;
+    for (;;) {
+        u32 seen = lock.word.load();
+        if (seen == 0) {
+            // The wake that came to us was perhaps the only one, and we take nothing: it goes on to the next.
+            if (slept) os::futex_wake(lock.word.word(), 1);
+            return Status::ok;
+        }
+        tag = seen & ~kWaiters;
+        if (me.passed(tag)) return Status::owner_died;
+        if (!patience.may_wait()) return Status::would_block;
+        if (!(seen & kWaiters)) {
+            if (!lock.word.cas(seen, seen | kWaiters)) continue;
+            seen |= kWaiters;
+        }
+        const std::int64_t ns = patience.left(nap);
+        if (ns == 0) return Status::timed_out;
+        patience.about_to_block();
+        const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
+        slept = true;
+        if (how == os::Wake::signal && patience.interrupted()) return Status::interrupted;
+        const std::int64_t now = os::monotonic_ns();
+        if (how != os::Wake::timed_out && now < look) continue;
+        if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;
+        nap = std::min(nap * 2, kLongestNap);
+        look = now + nap;
+    }
+}
+
+void forget(LockWord& lock, u32 tag) noexcept {
+    u32 seen = lock.word.load();
+    while ((seen & ~kWaiters) == tag) {
+        if (!lock.word.cas(seen, 0)) continue;  // COMMIT
+        if (seen & kWaiters) os::futex_wake(lock.word.word(), 1);
+        return;
+    }
+}
+
 Status lock_at_once(LockWord& lock, Liveness& me) noexcept {
     u32 seen = 0;
     if (lock.word.cas(seen, me.tag())) return Status::ok;

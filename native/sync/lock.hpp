@@ -44,8 +44,17 @@ inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
 }
 // For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the kernel). ok, owner_died, would_block.
 Status lock_at_once(LockWord& lock, Liveness& me) noexcept;
+// Waits until nobody has it, and does not take it: for who may be held up (by Python) between waking and going on. ok; owner_died:
+// its owner `tag` is dead, and stays in the word until somebody takes it or `forget`s; would_block/timed_out, interrupted.
+Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept;
+// Frees it if the dead owner that `await_free` found still stands in it.
+void forget(LockWord& lock, u32 tag) noexcept;
 inline void unlock(LockWord& l) noexcept {
     if (l.word.exchange(0) & kWaiters) os::futex_wake(l.word.word(), 1);
+}
+// For an owner that cannot repair what it found damaged: the next one is told `owner_died` again.
+inline void unlock_damaged(LockWord& l) noexcept {
+    if (l.word.exchange(kAbandoned | kWaiters) & kWaiters) os::futex_wake(l.word.word(), 1);
 }
 
 // How long to spin before sleeping: grows while spinning pays, shrinks to nothing while it does not. Per thread.

@@ -15,7 +15,9 @@ Status when_free(Thing& thing, Patience& p, Act act) {
     for (;;) {
         const Status s = act();
         if (s != Status::would_block) return s;
-        CHECK(good(thing.mutex().acquire(p)) && thing.mutex().release() == Status::ok);
+        const Status free = thing.mutex().await(p);
+        CHECK(good(free));
+        if (free == Status::owner_died) thing.mutex().forget();
     }
 }
 
@@ -89,9 +91,10 @@ inline void use(Member& m, List& list, Patience& p) {
         CHECK(list.extend(&item, 1, p) == Status::ok);
         drop(m, handle_index(item), p);
     }
-    bool nothing;
     Handle out = 0;
-    CHECK(list.take(-2, p, &out, nothing) == Status::ok && number_in(m, out) == 1001);
+    CHECK(list.get(-2, p, out) == Status::ok && number_in(m, out) == 1001);
+    CHECK(list.erase_if(-1, out, p) == Status::stale);
+    CHECK(list.erase_if(-2, out, p) == Status::ok);
     drop(m, handle_index(out), p);
     CHECK(list.erase({-2, INT64_MAX, 1}, p) == Status::ok);
     CHECK(digest(m, list, p) == before);
@@ -107,7 +110,7 @@ inline void use(Member& m, Dict& dict, Patience& p) {
         CHECK(dict.set(key.key(), item, true, p, found) == Status::exists && found == item);
         drop(m, handle_index(found), p);
         drop(m, handle_index(item), p);
-        CHECK(dict.erase(key.key(), p, nullptr) == Status::ok);
+        CHECK(dict.erase(key.key(), p) == Status::ok);
         CHECK(dict.contains(key.key(), p) == Status::no_entry);
     }
     CHECK(digest(m, dict, p) == before);

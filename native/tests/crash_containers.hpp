@@ -44,6 +44,10 @@ inline void full_order(Hand& h) {
     list_of<32>(h);
     append_some<30>(h);
 }
+inline void emptied_list(Hand& h) {  // to one item, in more chunks than are kept
+    list_of<250>(h);
+    CHECK(the_list(h).erase({1, INT64_MAX, 1}, h.wait) == Status::ok);
+}
 template <std::int64_t start, std::int64_t stop, std::int64_t step, u32 n>
 void assign_slice(Hand& h) {
     List list = the_list(h);
@@ -58,9 +62,10 @@ void erase_slice(Hand& h) {
 }
 template <std::int64_t index>
 void take_item(Hand& h) {
+    List list = the_list(h);
     Handle out = 0;
-    bool nothing;
-    CHECK(the_list(h).take(index, h.wait, &out, nothing) == Status::ok);
+    CHECK(list.get(index, h.wait, out) == Status::ok);
+    CHECK(list.erase_if(index, out, h.wait) == Status::ok);
     let_go(h, handle_index(out));
 }
 inline void set_an_item(Hand& h) {
@@ -111,14 +116,26 @@ void dict_of(Hand& h) {
 }
 template <u32 number, u32 length>
 void erase_key(Hand& h) {
+    Dict dict = the_dict(h);
+    const Numbered key(number, length);
     Handle out = 0;
-    CHECK(the_dict(h).erase(Numbered(number, length).key(), h.wait, &out) == Status::ok);
-    CHECK(number_in(h.m, out) == number);
+    CHECK(dict.get(key.key(), h.wait, out) == Status::ok && number_in(h.m, out) == number);
+    CHECK(dict.erase_if(key.key(), out, false, h.wait) == Status::ok);
     let_go(h, handle_index(out));
 }
+inline void emptied_dict(Hand& h) {
+    dict_of<250>(h);
+    for (u32 i = 1; i < 250; ++i)
+        CHECK(the_dict(h).erase(Numbered(i, i % 3 == 2 ? 100 : 20).key(), h.wait) == Status::ok);
+}
 inline void pop_entry(Hand& h) {
+    Dict dict = the_dict(h);
     DictItems out;
-    CHECK(the_dict(h).take_last(h.wait, out) == Status::ok && out.values.size() == 1);
+    CHECK(dict.last(h.wait, out) == Status::ok && out.values.size() == 1);
+    const DictKey key{reinterpret_cast<const unsigned char*>(out.keys.data()), out.lengths[0],
+                      out.lengths[0]};
+    CHECK(dict.erase_if(key, out.values[0] + 1, true, h.wait) == Status::stale);
+    CHECK(dict.erase_if(key, out.values[0], true, h.wait) == Status::ok);
     let_all_go(h.m, out.values, h.wait);
 }
 inline void hole_in_dict(Hand& h) {
@@ -147,6 +164,7 @@ inline const Operation kContainerOperations[] = {
     {"list: delete a slice", list_of<9>, nothing, erase_slice<2, 5, 1>, kInBetween},
     {"list: delete every third", list_of<9>, nothing, erase_slice<8, -20, -3>, kInBetween},
     {"list: delete the tail", list_of<9>, nothing, erase_slice<4, 9, 1>},
+    {"list: delete the last of many", emptied_list, nothing, take_item<-1>, kInBetween},
     {"list: reverse", list_of<9>, nothing,
      [](Hand& h) { CHECK(the_list(h).reverse(h.wait) == Status::ok); }, kInBetween},
     {"list: sort", list_of<10>, nothing, sort_down, kInBetween},
@@ -174,6 +192,7 @@ inline const Operation kContainerOperations[] = {
     {"dict: setdefault", dict_of<5>, nothing, set_key<50, 20, true>},
     {"dict: delete", dict_of<9>, nothing, erase_key<3, 20>},
     {"dict: delete, long key", dict_of<9>, nothing, erase_key<5, 100>},
+    {"dict: delete the last of many", emptied_dict, nothing, erase_key<0, 20>, kInBetween},
     {"dict: popitem", dict_of<9>, nothing, pop_entry},
     {"dict: clear", dict_of<20>, nothing,
      [](Hand& h) { CHECK(the_dict(h).clear(h.wait) == Status::ok); }, kInBetween},

@@ -184,7 +184,7 @@ std::vector<Region> furnish(Member& m) {
         Handle found;
         CHECK(dict.set(key.key(), item, false, wait, found) == Status::ok);
         drop(m, handle_index(item), wait);
-        if (i % 5 == 4) CHECK(dict.erase(key.key(), wait, nullptr) == Status::ok);
+        if (i % 5 == 4) CHECK(dict.erase(key.key(), wait) == Status::ok);
     }
     container("dict", h, {"dict body", "dict table", "dict buckets", "dict chunk"});
 
@@ -437,14 +437,14 @@ void use_containers_somehow(Member& m, Opened& o, Handle item) {
     if (o.list_handle != 0) {
         List& l = o.list;
         Patience p(soon());
-        bool nothing;
         const u32 order[] = {2, 0, 1};
         l.size(p, n);
         if (item != 0) l.extend(&item, 1, p), l.set(3, item, p);
         let_go(l.get(5, p, out));
         let_go(l.get({0, 1 << 20, 2}, p, all));
-        let_go(l.take(-1, p, &out, nothing));
-        let_go(l.take(1, p, &out, nothing));
+        if (l.get(-1, p, out) == Status::ok) l.erase_if(-1, out, p), let_go(Status::ok);
+        out = 0;
+        l.erase_at(1, p);
         if (item != 0) l.assign({2, 4, 1}, &item, 1, p, n), l.assign({0, 99, 30}, &item, 1, p, n);
         l.erase({1, 6, 2}, p);
         l.reverse(p);
@@ -468,13 +468,19 @@ void use_containers_somehow(Member& m, Opened& o, Handle item) {
                 if (d.set(key.key(), item, i % 3 == 0, p, out) != Status::exists) out = 0;
                 let_go(Status::ok);
             }
-            if (i % 7 == 0) let_go(d.erase(key.key(), p, &out));
+            if (i % 7 == 0) d.erase(key.key(), p);
         }
+        for (DictCursor at; !at.at_end && d.values(at, 5, p, all) == Status::ok;)
+            let_go(Status::ok);
+        let_go(Status::ok);
         d.items(true, true, p, items);
         all = items.values;
         let_go(Status::ok);
         items = {};
-        d.take_last(p, items);
+        if (d.last(p, items) == Status::ok && items.values.size() == 1)
+            d.erase_if({reinterpret_cast<const unsigned char*>(items.keys.data()),
+                        items.lengths[0] & ~kTwoForms, items.lengths[0] & ~kTwoForms},
+                       items.values[0], true, p);
         all = items.values;
         let_go(Status::ok);
         d.pass(p);

@@ -519,12 +519,15 @@ void appends(Hand& h) {
 }
 void pops(Hand& h) {
     List list = the_list(h);
-    Handle out = 0;
-    bool nothing_there;
-    CHECK(when_free(list, h.wait, [&] { return list.take(-1, h.wait, &out, nothing_there); }) ==
-          Status::ok);
-    CHECK(number_in(h.m, out) != 0);
-    let_go(h, handle_index(out));
+    for (bool done = false; !done;) {
+        Handle out = 0;
+        CHECK(when_free(list, h.wait, [&] { return list.get(-1, h.wait, out); }) == Status::ok);
+        CHECK(number_in(h.m, out) != 0);
+        const Status s = when_free(list, h.wait, [&] { return list.erase_if(-1, out, h.wait); });
+        CHECK(s == Status::ok || s == Status::stale);
+        done = s == Status::ok;
+        let_go(h, handle_index(out));
+    }
 }
 void reads_list(Hand& h) {
     List list = the_list(h);

@@ -1,13 +1,17 @@
 """A dict that processes share: as `dict`, whole whoever dies, by name or by reference."""
 
+import copy
 import gc
 import itertools
 import math
 import pickle
 import random
+import resource
 import threading
+import time
 from collections.abc import MutableMapping
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +129,121 @@ def test_views(shared):
     assert ("b", 3) not in items
     assert keys & {"a", "z"} == {"a"}
     assert keys == {"a", "b", "c", "d"}
+
+
+class Unreadable:
+    """Raises this when it is built again."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return raise_it, (self.error,)
+
+
+def raise_it(error):
+    raise error("inside")
+
+
+@pytest.mark.parametrize("error", [KeyError, IndexError, ImportError])
+def test_a_value_that_cannot_be_built(shared, error):
+    """Its error comes out and is not taken for a missing key, and it stays."""
+    shared["d"] = Unreadable(error)
+    for act in (
+        lambda: shared["d"],
+        lambda: shared.get("d", "default"),
+        lambda: shared.pop("d"),
+        lambda: shared.pop("d", "default"),
+        lambda: shared.setdefault("d", "default"),
+        lambda: ("d", 1) in shared.items(),
+        shared.popitem,
+        shared.copy,
+    ):
+        with pytest.raises(error, match="inside"):
+            act()
+    assert "d" in shared
+    assert 3 in shared.values()  # it is before that
+    assert shared != {}
+    del shared["d"]
+    assert shared.popitem() == ("c", 3)
+
+
+def test_what_views_can(shared):
+    assert repr(shared.keys()) == "dict_keys(['a', 'b', 'c'])"
+    assert repr(shared.values()) == "dict_values([1, 2, 3])"
+    assert repr(shared.items()) == "dict_items([('a', 1), ('b', 2), ('c', 3)])"
+    assert shared.keys().mapping["a"] == 1
+    for no_pair in (5, "ab", ("a",), ("a", 1, 2), ["a", 1]):
+        assert no_pair not in shared.items()
+
+
+def test_looking_for_a_value_in_pieces(pool):
+    shared = pool.dict((number, number) for number in range(1000))
+    seen = []
+
+    class Watcher:
+        def __init__(self, wanted):
+            self.wanted = wanted
+
+        def __eq__(self, other):
+            seen.append(other)
+            if len(seen) == 200:
+                for number in range(100, 300):
+                    del shared[number]
+            return other == self.wanted
+
+        __hash__ = None
+
+    assert Watcher(3) in shared.values()
+    assert len(seen) == 4
+    assert Watcher(900) in shared.values()  # where the first piece ended is not there any more
+    assert Watcher("no") not in shared.values()
+
+
+def test_a_dict_that_is_in_itself(shared):
+    shared["self"] = shared
+    assert shared == shared["self"]
+    copied = copy.deepcopy(shared)
+    assert copied["self"] is copied
+    assert type(copy.copy(shared)) is dict
+    shared.clear()
+
+
+def test_an_empty_dict_gives_its_memory_back(pool):
+    shared = pool.dict((number, number) for number in range(400))
+    grown = pool.stats().structure_bytes
+    for number in range(200):
+        del shared[number]
+    while shared:
+        shared.popitem()
+    assert grown > 40_000
+    assert pool.stats().structure_bytes < 500
+    shared["a"] = 1
+    assert shared == {"a": 1}
+    assert pool.validate() == []
+
+
+def short_of_memory(shared, act, answers):
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), size + (1 << 20)))
+    try:
+        act(shared)
+        answers.put("done")
+    except (MemoryError, oc.PoolFull):
+        answers.put("MemoryError")
+
+
+@pytest.mark.parametrize("act", [list, dict, lambda of: of.__setitem__("k" * (256 << 20), 1)])
+def test_no_memory_of_the_process_itself(start, act):
+    with oc.Pool.create(size="64MiB") as pool:
+        shared = pool.dict((number, None) for number in range(50_000))
+        answers = pool.queue()
+        child = start("fork", short_of_memory, shared, act, answers)
+        assert child.wait() == 0
+        assert answers.get(timeout=LIMIT) in {"MemoryError", "done"}  # the heap may have had room
+        assert len(shared) == 50_000
+        assert shared[49_999] is None
+        assert pool.validate() == []
 
 
 def test_iteration_over_one_instant(shared):
@@ -251,21 +370,55 @@ class Text(str):
 
 @pytest.mark.parametrize(
     "key",
-    [Colour.RED, Text("a"), np.int64(1), np.float64(1), frozenset(), [1], 1j, (1, [2]), object],
+    [
+        Colour.RED,
+        Text("a"),
+        np.int64(1),
+        np.float64(1),
+        frozenset(),
+        [1],
+        1j,
+        1 + 0j,
+        (1, [2]),
+        object,
+        (1, object()),
+    ],
 )
 def test_other_keys_are_refused(shared, key):
     for act in (
         lambda: shared[key],
         lambda: shared.__setitem__(key, 1),
         lambda: shared.__delitem__(key),
-        lambda: shared.get(key),
-        lambda: shared.pop(key, None),
+        lambda: shared.pop(key),
         lambda: shared.setdefault(key),
-        lambda: key in shared,
     ):
         with pytest.raises(TypeError, match="same bytes in every process"):
             act()
     assert len(shared) == 3
+
+
+@pytest.mark.parametrize("key", [frozenset(), 1j, object, (1, object()), {}.keys])
+def test_other_keys_are_not_there(shared, key):
+    assert key not in shared
+    keys = shared.keys()
+    assert key not in keys
+    assert (key, 1) not in shared.items()
+    assert shared.get(key) is None
+    assert shared.get(key, 5) == 5
+    assert shared.pop(key, 5) == 5
+    assert shared.keys() - {key} == {"a", "b", "c"}
+    assert not shared.keys() >= {key}
+
+
+@pytest.mark.parametrize("key", [[1], (1, [2]), Colour.RED, Text("a"), np.int64(1), 1 + 0j])
+def test_what_may_be_equal_to_a_key_or_has_no_hash_is_refused(shared, key):
+    for act in (
+        lambda: key in shared,
+        lambda: shared.get(key),
+        lambda: shared.pop(key, None),
+    ):
+        with pytest.raises(TypeError, match=r"same bytes in every process|unhashable"):
+            act()
 
 
 def test_a_key_nests_only_so_deep(shared):
@@ -274,6 +427,25 @@ def test_a_key_nests_only_so_deep(shared):
         key = (key,)
     with pytest.raises(ValueError, match="64"):
         shared[key] = 1
+
+
+def test_keys_that_are_chosen_do_not_meet(pool):
+    """A constant in the key, as that of a known hash, makes no chains: time grows with the keys."""
+    shared = pool.dict()
+    ends = [
+        constant.to_bytes(8, order)
+        for constant in (0xD6E8FEB86659FD93, 0x9E3779B97F4A7C15, 0xE7037ED1A0B428DB)
+        for order in ("little", "big")
+    ]
+    for end in ends:
+        took = []
+        for count in (2000, 8000):
+            shared.clear()
+            start = time.process_time()
+            for number in range(count):
+                shared[number.to_bytes(6, "little") + end] = None
+            took.append(time.process_time() - start)
+        assert took[1] < took[0] * 12 + 0.05  # 4 of linear, 16 of quadratic, which takes seconds
 
 
 # --------------------------------------------------------------------------------------------- room

@@ -539,11 +539,11 @@ BUGS = [
     Bug(
         "a list clears an item before it is out of the order",
         "containers/list.cpp",
-        """                s = put_order(room, dropped);
-                if (s == Status::ok) clear_slot(slot, dropped);
+        """            s = put_order(room, dropped);
+            if (s == Status::ok) clear_slot(slot, dropped);
 """,
-        """                clear_slot(slot, dropped);
-                s = put_order(room, dropped);
+        """            clear_slot(slot, dropped);
+            s = put_order(room, dropped);
 """,
         "a death in between leaves an order that leads to nothing",
         where=("crash_test", "list: pop the first"),
@@ -570,7 +570,7 @@ BUGS = [
     Bug(
         "nobody repairs a container",
         "containers/container.cpp",
-        "    if (s == Status::ok && died) s = rebuild();\n",
+        "    if (s == Status::ok && died) s = within_memory([&] { return rebuild(); });\n",
         "    static_cast<void>(died);\n",
         "chains, free list and counts are as the dead one left them",
         where=("crash_test", "dict: delete"),

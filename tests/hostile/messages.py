@@ -190,11 +190,12 @@ def one_message(rig, numbers, log):
     else:
         reference = rig.pool.put(item)
         at = rig.data_of(reference.handle)
-        data = rig.read(at, numbers.choice([24, 64, 256]))
+        whole = 16 + int.from_bytes(rig.read(at, 4), "little")  # what follows may be another's
+        data = rig.read(at, numbers.choice([24, 64, whole]))
         spoilt = spoil(data, numbers)
         log(f"object of {type(item).__name__}: {data.hex()} -> {spoilt.hex()}")
         rig.write(at, spoilt)
-        rig.open(reference, at + 8)
+        rig.open(reference, at + 16)
         assert reference.nbytes >= 0
         reference.release()
 

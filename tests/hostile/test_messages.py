@@ -40,11 +40,13 @@ def any_message(mode):
         rig.forgive()
         raw = bytes([tag]) + body
         if envelope:
-            reference = rig.pool.put(rig.child if child else 1)
+            # Its block is as long as the message that it was made for.
+            reference = rig.pool.put(rig.child if child else "x" * 220)
             at = rig.data_of(reference.handle)
             rig.write(at, len(raw).to_bytes(4, "little"))
-            rig.write(at + 8, raw)
-            rig.open(reference, at + 8)
+            raw = raw[:48] if child else raw
+            rig.write(at + 16, raw)
+            rig.open(reference, at + 16)
         else:
             at, _, _ = rig.send(rig.child if child else 1)
             rig.write(at - 8, len(raw).to_bytes(4, "little"))

@@ -11,6 +11,7 @@ from collections.abc import (
     Reversible,
     ValuesView,
 )
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy._native import DictBase
@@ -51,7 +52,9 @@ class Dict(Container, DictBase):
         There is no room. Every operation that needs room may raise it; the dict is as before then.
     TypeError
         For a key that is not None, a bool, int, float, str, bytes, or a tuple of these, or that is
-        of a subclass of one: a key must have the same bytes in every process.
+        of a subclass of one: a key must have the same bytes in every process. But ``in``, `get`
+        and `pop` with a default say of other hashable objects that they are not there, except of
+        numbers and strings of other types, which may well be equal to a key.
 
     Notes
     -----
@@ -62,6 +65,10 @@ class Dict(Container, DictBase):
 
     1, 1.0 and True are one key, as in `dict`, and the first of them comes back. All nans are one
     key (in `dict` it depends on which object it is).
+
+    ``in d.values()`` looks at some hundred values at a time, and stops at the first it finds. `nan`
+    among the values is not found, because a value is built anew. `copy.copy` and `copy.deepcopy`
+    give a plain dict.
 
     A queue, a lock, another dict, set by itself, stays alive for as long as it is in the dict, so a
     dict that is in itself stays until it is taken out.
@@ -74,10 +81,11 @@ class Dict(Container, DictBase):
 
         self._attach(None, default_pool().member, pairs, more)
 
-    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+    def _bind(self, hold: Hold | None, member: Member) -> None:
         DictBase.__init__(self, hold, member, self._on_death())
-        if hold is None and state:
-            self.update(state[0], **state[1])
+
+    def _fill(self, *state: Any) -> None:
+        self.update(state[0], **state[1])
 
     def _describe(self) -> str:
         return f", {len(self)} entries"
@@ -126,13 +134,13 @@ class Dict(Container, DictBase):
         ------
         KeyError
             There is none, and no default.
+
+        Notes
+        -----
+        The value is built before the entry is taken out: if it cannot be built, the entry stays,
+        and the error comes out; it is not taken for a missing key. So with `popitem`.
         """
-        try:
-            return self._take(key)
-        except KeyError:
-            if default is _MISSING:
-                raise
-            return default
+        return self._take(key) if default is _MISSING else self._take_or(key, default)
 
     def update(self, pairs: Any = (), /, **more: Any) -> None:
         """Set the entries of a mapping, or of pairs, one after the other.
@@ -171,7 +179,19 @@ class Dict(Container, DictBase):
         """Compare the entries with those of a mapping."""
         if not isinstance(other, (Mapping, Dict)):
             return NotImplemented
-        return self is other or self.copy() == _plain(other)
+        if self._is(other):
+            return True
+        return len(self) == len(other) and self.copy() == _plain(other)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> dict[Any, Any]:
+        """Give a plain dict of copies; a dict that is in itself is in the copy of itself."""
+        from copy import deepcopy
+
+        key = (self.member.path, self.handle)
+        if key not in memo:
+            made = memo[key] = {}
+            made.update((mine, deepcopy(value, memo)) for mine, value in self.copy().items())
+        return cast("dict[Any, Any]", memo[key])
 
 
 def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:
@@ -207,17 +227,30 @@ def _plain(of: Any) -> dict[Any, Any]:
 # The views of collections.abc, but over one instant: an entry that goes meanwhile is still seen.
 
 
-class _Keys(KeysView[Any]):
+class _View:
     __slots__ = ()
     _mapping: Any
+    _kind = ""
+
+    @property
+    def mapping(self) -> MappingProxyType[Any, Any]:
+        return MappingProxyType(self._mapping)
+
+    def __repr__(self) -> str:
+        return f"dict_{self._kind}({list(self)!r})"  # type: ignore[call-overload]
+
+
+class _Keys(_View, KeysView[Any]):
+    __slots__ = ()
+    _kind = "keys"
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(self._mapping._keys()[::-1])
 
 
-class _Values(ValuesView[Any]):
+class _Values(_View, ValuesView[Any]):
     __slots__ = ()
-    _mapping: Any
+    _kind = "values"
 
     def __iter__(self) -> Iterator[Any]:
         for ref in self._mapping._refs():
@@ -228,12 +261,19 @@ class _Values(ValuesView[Any]):
             yield ref.get()
 
     def __contains__(self, value: object) -> bool:
-        return any(mine is value or mine == value for mine in self)
+        return cast("bool", self._mapping._has_value(value))
 
 
-class _Items(ItemsView[Any, Any]):
+class _Items(_View, ItemsView[Any, Any]):
     __slots__ = ()
-    _mapping: Any
+    _kind = "items"
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        key, value = item
+        mine = self._mapping.get(key, _MISSING)
+        return mine is not _MISSING and (mine is value or bool(mine == value))
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for key, ref in zip(*self._mapping._items(), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, MutableSequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from onecopy._native import ListBase
 from onecopy.containers.shared import Container
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from onecopy._native import Hold, Member
 
 __all__ = ["List"]
+
+_MISSING = object()
+_SORTS_TOGETHER = 2  # tries without the lock
 
 
 class List(Container, ListBase):
@@ -46,8 +49,18 @@ class List(Container, ListBase):
     assignment, of ``*=`` has happened, or nothing. `append`, ``list[i]``, ``list[i] = x`` and
     `pop` at the end take the same time for a list of any length; `insert`, and `pop` elsewhere,
     copy four bytes for each item. Iteration goes by index, as in `list`, and sees what others
-    change meanwhile; `index`, `count`, ``in`` and ``==`` look at the list as it was at one instant.
-    For more than one step at a time take the `lock`.
+    change meanwhile; ``==`` looks at the list as it was at one instant. `index`, `count`, `remove`
+    and ``in`` look at some hundred items at a time, and stop at the first they find; an item that
+    is there all the time is looked at once, also if others shift it meanwhile. For more than one
+    step at a time take the `lock`.
+
+    `pop` builds the object and then takes it out: what cannot be built (its class is gone) stays in
+    the list, and the error comes out. Every other operation leaves such an item alone.
+
+    A value that is built anew is not the object that was put in. So what is equal to nothing but
+    itself is not found again: ``nan in List([nan])`` is false.
+
+    `copy.copy` and `copy.deepcopy` give a plain list.
 
     A queue, a lock, another list, put in by itself, stays alive for as long as it is in the list,
     so a list that is in itself stays until it is taken out.
@@ -60,10 +73,11 @@ class List(Container, ListBase):
 
         self._attach(None, default_pool().member, iterable)
 
-    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+    def _bind(self, hold: Hold | None, member: Member) -> None:
         ListBase.__init__(self, hold, member, self._on_death())
-        if hold is None and state:
-            self.extend(state[0])
+
+    def _fill(self, *state: Any) -> None:
+        self.extend(state[0])
 
     def _describe(self) -> str:
         return f", {len(self)} items"
@@ -71,29 +85,17 @@ class List(Container, ListBase):
     def __iter__(self) -> Iterator[Any]:
         """Go through the items by index, until there is none."""
         index = 0
-        while True:
-            try:
-                item = self[index]
-            except IndexError:
-                return
+        while (item := self._at(index, _MISSING)) is not _MISSING:
             yield item
             index += 1
 
     def __reversed__(self) -> Iterator[Any]:
         """Go through the items from the end."""
         for index in range(len(self) - 1, -1, -1):
-            try:
-                item = self[index]
-            except IndexError:  # it has become shorter
+            item = self._at(index, _MISSING)
+            if item is _MISSING:  # it has become shorter
                 return
             yield item
-
-    def __contains__(self, value: object) -> bool:
-        return any(_is(ref.get(), value) for ref in self._refs())
-
-    def count(self, value: object) -> int:
-        """Count the items that are equal to a value."""
-        return sum(_is(ref.get(), value) for ref in self._refs())
 
     def index(
         self, value: object, start: SupportsIndex = 0, stop: SupportsIndex | None = None
@@ -117,29 +119,8 @@ class List(Container, ListBase):
         ValueError
             There is none.
         """
-        refs = self._refs()
         end = None if stop is None else operator.index(stop)
-        for index in range(*slice(operator.index(start), end).indices(len(refs))):
-            if _is(refs[index].get(), value):
-                return index
-        raise ValueError(f"{value!r} is not in list")
-
-    def remove(self, value: object) -> None:
-        """Take the first item out that is equal to a value.
-
-        Raises
-        ------
-        ValueError
-            There is none.
-        """
-        while True:
-            for index, ref in enumerate(self._refs()):
-                if _is(ref.get(), value):
-                    if self._remove_at(index, ref):
-                        return
-                    break  # others have changed the list meanwhile
-            else:
-                raise ValueError("list.remove(x): x not in list")
+        return self._index(value, slice(operator.index(start), end))
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Sort the items; stable, as `list.sort`.
@@ -147,21 +128,44 @@ class List(Container, ListBase):
         Parameters
         ----------
         key : callable, optional
-            What to compare instead of the items. Called without any lock held, and again if others
-            have changed the list meanwhile.
+            What to compare instead of the items. Called again for all of them if others have
+            changed the list meanwhile: at first without any lock held; the third time, under the
+            `lock`, so that they wait.
         reverse : bool, optional
             Whether the largest comes first.
+
+        Raises
+        ------
+        ValueError
+            `key`, or a comparison, changes the list itself.
         """
-        while True:
-            refs = self._refs()
-            keys = [ref.get() if key is None else key(ref.get()) for ref in refs]
-            order = sorted(range(len(refs)), key=keys.__getitem__, reverse=reverse)
-            if self._reorder(refs, order):
+        for _ in range(_SORTS_TOGETHER):
+            if self._try_to_sort(key, reverse):
                 return
+        with self.lock():
+            if not self._try_to_sort(key, reverse):
+                raise ValueError("list modified during sort")
+
+    def _try_to_sort(self, key: Callable[[Any], Any] | None, reverse: bool) -> bool:
+        """Sort it, unless it is changed meanwhile."""
+        refs = self._refs()
+        keys = [ref.get() if key is None else key(ref.get()) for ref in refs]
+        order = sorted(range(len(refs)), key=keys.__getitem__, reverse=reverse)
+        return self._reorder(refs, order)
 
     def copy(self) -> list[Any]:
         """Give what is in it at one instant, as a plain list."""
         return self[:]
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> list[Any]:
+        """Give a plain list of copies; a list that is in itself is in the copy of itself."""
+        from copy import deepcopy
+
+        key = (self.member.path, self.handle)
+        if key not in memo:
+            made = memo[key] = []
+            made.extend(deepcopy(item, memo) for item in self.copy())
+        return cast("list[Any]", memo[key])
 
     def __add__(self, other: object) -> list[Any]:
         """Give a plain list."""
@@ -185,15 +189,26 @@ class List(Container, ListBase):
         return self
 
     def __imul__(self, times: SupportsIndex) -> Self:
-        """Repeat what is in it; the values are not copied."""
-        self._repeat(operator.index(times))
+        """Repeat what is in it; the values are not copied.
+
+        Raises
+        ------
+        MemoryError
+            There would be 2**20 references to one value or more, or too many items. Nothing has
+            changed, and nothing has grown. ``extend`` with a plain list copies.
+        OverflowError
+            The number is out of all proportion.
+        """
+        self._repeat(times)
         return self
 
     def __eq__(self, other: object) -> bool:
         """Compare the items with those of a list."""
         if not isinstance(other, (list, List)):
             return NotImplemented
-        return self is other or self.copy() == _plain(other)
+        if self._is(other):
+            return True
+        return len(self) == len(other) and self.copy() == _plain(other)
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, (list, List)):
@@ -214,11 +229,6 @@ class List(Container, ListBase):
         if not isinstance(other, (list, List)):
             return NotImplemented
         return self.copy() >= _plain(other)
-
-
-def _is(item: object, value: object) -> bool:
-    """Tell whether they are equal, as `list` does: nan is itself."""
-    return item is value or bool(item == value)
 
 
 def _plain(of: list[Any] | List) -> list[Any]:

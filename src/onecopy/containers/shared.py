@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from onecopy.errors import OwnerDiedWarning
 from onecopy.locks.deaths import OnDeath
 from onecopy.locks.mutex import RLock
 from onecopy.locks.shared import Shared
@@ -70,10 +73,26 @@ def _lock_of(container: Container) -> ContainerLock:
     return container.lock()
 
 
+class _Told(OnDeath):
+    """Tells an operation that found the lock's owner dead; the operation does not take the lock."""
+
+    __slots__ = ()
+
+    def __call__(self, lock: Any, pid: int, stays: bool) -> None:  # noqa: ARG002 - as OnDeath
+        """Warn."""
+        warnings.warn(
+            f"process {pid} died, or left the pool, while it had {self.what}. Of its changes some "
+            "may be missing: check or repair what is there before you rely on it.",
+            OwnerDiedWarning,
+            stacklevel=2,
+        )
+
+
 class Container(Shared):
     """A list or a dict in a pool."""
 
     _tie: Tie
+    _is_bound = False
 
     if TYPE_CHECKING:
 
@@ -86,8 +105,48 @@ class Container(Shared):
         name = "" if self._name is None else f" {self._name!r}"
         return f"the lock of the {type(self).__name__.lower()}{name}"
 
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
+        """Give a type for annotations, as ``List[int]``."""
+        return GenericAlias(cls, item)
+
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        if self._is_bound:
+            raise TypeError(
+                f"{type(self).__name__}.__init__() was called a second time: this is {self!r} "
+                "already, which others may have too. Assign to all of it, or make a new one"
+            )
+        self._bind(hold, member)
+        self._is_bound = True
+        if hold is None and state:
+            self._fill(*state)
+
+    def _bind(self, hold: Hold | None, member: Member) -> None:
+        """Make the native part."""
+        raise NotImplementedError
+
+    def _fill(self, *state: Any) -> None:
+        """Put in what a new one contains."""
+        raise NotImplementedError
+
+    def _is(self, other: object) -> bool:
+        """Tell whether the other object is the same one in the pool, as a pickle of it is."""
+        return self is other or (
+            isinstance(other, Container)
+            and self.handle == other.handle
+            and self.member is other.member
+        )
+
+    def __copy__(self) -> Any:
+        """Give a plain copy: a second object for the same one would be none."""
+        return self.copy()
+
+    def copy(self) -> Any:
+        """Give what is in it at one instant, as a plain object."""
+        raise NotImplementedError
+
     def _on_death(self) -> OnDeath:
-        return OnDeath("warn", self._what)
+        return _Told("warn", self._what)
 
     def lock(self) -> ContainerLock:
         """Give the lock for updates that take several operations.
