@@ -23,6 +23,8 @@ def _helpers_of_multiprocessing():
     """Start multiprocessing's own helpers now: they stay, and are no leak of any test."""
     multiprocessing.resource_tracker.ensure_running()
     multiprocessing.forkserver.ensure_running()
+    gc.collect()
+    gc.freeze()  # each test collects twice: not all of what pytest has loaded, each time
 
 
 @pytest.fixture(autouse=True)

@@ -42,8 +42,23 @@ def keep_for_child(obj: Any) -> None:
     if _KEPT not in attributes:  # once for each child, however much it is given
         drop_for_ended()
         attributes[_KEPT] = []
+        _let_go_when_ended(popen)
         _given.add(ref(popen))
     attributes[_KEPT].append(obj)
+
+
+def _let_go_when_ended(popen: Any) -> None:
+    """Have what is kept go as soon as somebody sees that the child has ended: by a join, say."""
+    known, real = ref(popen), type(popen).poll
+
+    def poll(*args: Any, **kwargs: Any) -> Any:
+        popen = known()
+        status = real(popen, *args, **kwargs)
+        if status is not None:
+            vars(popen).pop(_KEPT, None)
+        return status
+
+    popen.poll = poll
 
 
 def drop_for_ended() -> bool:

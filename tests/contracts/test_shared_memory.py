@@ -830,7 +830,10 @@ ENDS = {
     "in a cycle": "shm.itself = shm; shm.array = array; gc.disable()",
     "with a daemon thread": """
         def use():
-            while True: array[0] += 1; SharedMemory(shm.name)
+            while True:
+                array[0] += 1
+                try: SharedMemory(shm.name)
+                except FileNotFoundError: break  # the program ends, and the name with it
         threading.Thread(target=use, daemon=True).start()
         """,
     "in an exit handler": "atexit.register(lambda: SharedMemory(create=True, size=5))",
