@@ -67,22 +67,27 @@ def test_collect_lets_go_of_what_the_finished_were_given(give, joined):
     assert used() < SIZE
 
 
+def test_so_does_a_join(give):
+    give(joined=True)
+    assert used() == 0
+
+
 def test_so_does_the_next_start(give):
     for _ in range(3):
-        give(joined=True)
+        give(joined=False)
     assert SIZE <= used() < 2 * SIZE
 
 
 def test_so_does_an_allocation_that_fails(give, monkeypatch):
     monkeypatch.setenv("ONECOPY_POOL_SIZE", str(2 * SIZE))
-    give(joined=True)
+    give(joined=False)
     array = RawArray("b", SIZE + (16 << 20))
     assert len(array) == SIZE + (16 << 20)
 
 
 def test_so_does_an_object_that_does_not_fit(give, monkeypatch):
     monkeypatch.setenv("ONECOPY_POOL_SIZE", str(2 * SIZE))
-    give(joined=True)
+    give(joined=False)
     content = bytes(SIZE + (16 << 20))
     with pytest.raises(oc.PoolFull, match="try again"):
         oc.put(content)
