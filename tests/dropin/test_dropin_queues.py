@@ -22,17 +22,6 @@ STARTS = ["fork", "spawn", "forkserver"]
 LARGE = 10_000
 
 
-@pytest.fixture(autouse=True)
-def _bells_have_ended(_nothing_left_behind):
-    """Wait for threads that were told to end: until then they are in the pool."""
-    yield
-    gc.collect()
-    eventually(
-        lambda: all(thread.name != "onecopy-queue-bell" for thread in threading.enumerate()),
-        "the bells' threads to end",
-    )
-
-
 @pytest.fixture(params=["Queue", "JoinableQueue", "SimpleQueue"])
 def queue(request):
     queue = getattr(multiprocessing, request.param)()
