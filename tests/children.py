@@ -124,11 +124,11 @@ def descendants():
         multiprocessing.resource_tracker._resource_tracker._pid,
         multiprocessing.forkserver._forkserver._forkserver_pid,
     }
-    return {
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    } - own
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found.update(int(pid) for pid in (task / "children").read_text().split())
+    return found - own
 
 
 def used(pool):
