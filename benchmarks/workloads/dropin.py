@@ -401,7 +401,7 @@ def targets(report: Report) -> list[Target]:
         at_most(
             f"{NDARRAY_TO_ARRAY} against np.copyto",
             quotient(ours(NDARRAY_TO_ARRAY), ours(COPYTO)),
-            1.1,
+            1.0,
         ),
         faster(ITEM_GET, 5),
         faster(ITEM_SET, 5),

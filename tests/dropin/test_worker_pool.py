@@ -181,6 +181,30 @@ def test_a_task_that_no_worker_can_rebuild(workers):
     assert [task.get(LIMIT) for task in others] == list(range(8))
 
 
+def test_terminate_with_a_task_in_the_queue_that_cannot_be_rebuilt():
+    begun = multiprocessing.Event()
+    with Pool(1, initializer=_have_event, initargs=(begun,)) as workers:
+        workers.apply_async(_begin_and_wait)
+        for _ in range(
+            2000
+        ):  # more than are handed out at once: the thread that does it is at work
+            workers.apply_async(abs, (Poison(),))
+        assert begun.wait(LIMIT)
+        workers.terminate()
+    workers.join()
+    workers._pool.clear()
+
+
+def _have_event(begun):
+    global _begun  # noqa: PLW0603 - a worker has it from its initializer
+    _begun = begun
+
+
+def _begin_and_wait():
+    _begun.set()
+    signal.pause()
+
+
 def _has_a_pool(method, pids):
     workers = multiprocessing.get_context(method).Pool(2)
     tasks = [workers.apply_async(_tells_and_waits, (pids,)) for _ in range(20)]

@@ -220,8 +220,15 @@ class _Tasks:
         if self._outstanding is not None:
             self._outstanding.stop()
         while filler.is_alive():
-            with suppress(Empty):
+            try:
                 self._queue.get_message(timeout=0.01).task_done()
+            except Empty:
+                continue
+            except Exception as error:
+                position = getattr(error, "position", None)
+                if position is None:
+                    raise
+                self._queue._finish(position)  # it cannot be rebuilt, and need not
 
 
 class _Results:
