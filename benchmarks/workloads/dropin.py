@@ -31,6 +31,7 @@ LOCK, CONTENDED, VALUE = "Lock, with", "Lock, two processes", "Value += 1 under 
 LIST_TO_ARRAY, ARRAY_ARRAY = 'RawArray("d", list of 1 M)', 'array.array("d", list of 1 M)'
 NDARRAY_TO_ARRAY, COPYTO = 'RawArray("d", ndarray of 1 M)', "warm np.copyto of 1 M doubles"
 ITEM_GET, ITEM_SET = "ShareableList get", "ShareableList set"
+SEGMENT = "SharedMemory of 4 KB, made and unlinked"
 DICT_GET, DICT_SET = "dict get", "dict set"
 READ, READERS = "RWLock read, with", "RWLock, two readers"
 
@@ -50,6 +51,7 @@ UNITS = {
     COPYTO: "ms",
     ITEM_GET: "ns",
     ITEM_SET: "ns",
+    SEGMENT: "µs",
     DICT_GET: "µs",
     DICT_SET: "µs",
     READ: "ns",
@@ -98,7 +100,7 @@ def taking_small(queue: Any) -> Step:
 def sending_large(queue: Any) -> Step:
     # The standard library pickles later, in a thread; an image is filled again only when DEPTH
     # others have been put after it, which a queue of that size does not let happen earlier.
-    images = [np.zeros(FRAME, np.uint8) for _ in range(DEPTH + 4)]
+    images = [np.full(FRAME, 7, np.uint8) for _ in range(DEPTH + 4)]
 
     def step(count: int) -> Span:
         start = clock()
@@ -118,6 +120,7 @@ def taking_large(queue: Any) -> Step:
             image = queue.get()
             assert image.shape == FRAME
             assert image[0, 0, 0] == image[-1, -1, -1] == number % 251
+            assert image[number % 700 + 1, 5, 2] == 7
             assert image.flags.writeable
         return Span(start, clock(), count)
 
@@ -213,7 +216,7 @@ def alone(peer: str) -> Step:
 
     def step(count: int) -> dict[str, float]:
         numbers: dict[str, float] = {}
-        for measure in (locks, values, arrays, items):
+        for measure in (locks, values, arrays, items, segments):
             numbers |= measure(peer, count)
         return numbers
 
@@ -311,6 +314,20 @@ def items(peer: str, count: int) -> dict[str, float]:
         shared.shm.close()
         shared.shm.unlink()
     return numbers
+
+
+def segments(peer: str, count: int) -> dict[str, float]:
+    shared_memory = module(peer, "shared_memory")
+
+    def make() -> None:
+        for number in range(count // 200):
+            shm = shared_memory.SharedMemory(create=True, size=4096)
+            shm.buf[4095] = number % 251
+            assert shm.buf[4095] == number % 251
+            shm.close()
+            shm.unlink()
+
+    return {SEGMENT: per_call(make, count // 200) * 1e6}
 
 
 def mapping(mapping: Any) -> Step:

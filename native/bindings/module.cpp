@@ -4,7 +4,6 @@
 #include "bindings/numpy_api.hpp"
 
 #include <pthread.h>
-#include <time.h>
 
 #include "base/crash_point.hpp"
 #include "bindings/codec.hpp"
@@ -33,8 +32,7 @@ bool nobody_is_inside() noexcept {
     const std::int64_t deadline = os::monotonic_ns() + 500'000'000;
     while (outsiders.in_flight.load() != outsiders.parked.load() && os::monotonic_ns() < deadline) {
         PyThreadState* state = PyEval_SaveThread();  // they may need it to come out
-        const timespec nap{0, 1'000'000};
-        nanosleep(&nap, nullptr);
+        os::nap(1'000'000);
         PyEval_RestoreThread(state);
     }
     return outsiders.in_flight.load() == outsiders.parked.load();

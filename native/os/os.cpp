@@ -27,6 +27,11 @@ std::int64_t monotonic_ns() noexcept {
     return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
 }
 
+void nap(std::int64_t ns) noexcept {
+    const timespec t{0, static_cast<long>(ns)};
+    nanosleep(&t, nullptr);
+}
+
 std::int64_t coarse_ns() noexcept {
     timespec t{};
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);

@@ -9,6 +9,7 @@ namespace onecopy::os {
 // ---- time ----------------------------------------------------------------------------------------------------------
 std::int64_t monotonic_ns() noexcept;
 std::int64_t coarse_ns() noexcept;  // the same clock as of the last tick (some ms old), at a quarter of the price
+void nap(std::int64_t ns) noexcept;        // less than a second; a signal may cut it short
 
 // ---- futex (shared between processes) --------------------------------------------------------------------------------
 enum class Wake { woken, changed, timed_out, signal };

@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -77,11 +76,6 @@ bool happened(long result) noexcept {
     if (result != 0) return false;
     crash_point();
     return true;
-}
-
-void nap(std::int64_t ns) noexcept {
-    timespec t{0, static_cast<long>(ns)};
-    nanosleep(&t, nullptr);
 }
 
 Status status_of(int error) noexcept {
@@ -148,7 +142,7 @@ class DirectoryLock {
         while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
             if (errno == EINTR) continue;
             if (errno != EWOULDBLOCK || os::monotonic_ns() > end) return;
-            nap(1'000'000);
+            os::nap(1'000'000);
         }
         held_ = true;
         crash_point();
@@ -539,7 +533,7 @@ void let_go(Member* m) noexcept {
     // leave_all may be at it in another thread.
     while (pool != nullptr && pool->leaving == lineage()) {
         guard.unlock();
-        nap(1'000'000);
+        os::nap(1'000'000);
         guard.lock();
         pool = pool_of(m);
     }
@@ -841,7 +835,7 @@ Status open_pool(const std::string& directory, const std::string& name, std::sha
         const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
         if (s != Status::would_block) return s;
         if (os::monotonic_ns() > end) return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
-        nap(500'000);
+        os::nap(500'000);
     }
 }
 
@@ -895,7 +889,7 @@ void leave_all() noexcept {
             // Another thread lets one go. Let it finish, but not for ever: what it leaves undone the kernel and the next opener do.
             if (!others_at_it || os::monotonic_ns() > end) return;
             guard.unlock();
-            nap(1'000'000);
+            os::nap(1'000'000);
             guard.lock();
             continue;
         }

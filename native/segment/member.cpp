@@ -1,7 +1,6 @@
 #include "segment/member.hpp"
 
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,8 +15,7 @@ constexpr std::int64_t kForkPatience = 1'000'000'000;  // ns that a fork waits f
 
 // A millisecond; false: it is too late for another one.
 bool nap(std::int64_t deadline) noexcept {
-    const timespec t{0, 1'000'000};
-    nanosleep(&t, nullptr);
+    os::nap(1'000'000);
     return os::monotonic_ns() < deadline;
 }
 }  // namespace
