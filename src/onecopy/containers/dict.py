@@ -88,7 +88,8 @@ class Dict(Container, DictBase):
         self.update(state[0], **state[1])
 
     def _describe(self) -> str:
-        return f", {len(self)} entries"
+        count = len(self)
+        return f", {count} {'entry' if count == 1 else 'entries'}"
 
     def __iter__(self) -> Iterator[Any]:
         """Go through the keys that there are now."""

@@ -80,7 +80,8 @@ class List(Container, ListBase):
         self.extend(state[0])
 
     def _describe(self) -> str:
-        return f", {len(self)} items"
+        count = len(self)
+        return f", {count} {'item' if count == 1 else 'items'}"
 
     def __iter__(self) -> Iterator[Any]:
         """Go through the items by index, until there is none."""

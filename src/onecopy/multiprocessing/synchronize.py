@@ -101,29 +101,7 @@ class Semaphore(locks.Semaphore):
 
 
 class BoundedSemaphore(locks.BoundedSemaphore):
-    """`onecopy.BoundedSemaphore`, which refuses to hold more than it began with.
-
-    Parameters
-    ----------
-    value : int, optional
-        Tokens at the beginning.
-    ctx : context, optional
-        Accepted, and not needed.
-    recover : bool, optional
-        Whether the tokens that a process has taken come back when it ends, be it in peace.
-
-    Raises
-    ------
-    ValueError
-        `value` is negative, or above 2**31-1. It is an OSError too.
-    PoolFull
-        There is no room for the semaphore.
-
-    Notes
-    -----
-    In the standard library no token comes back by itself. Code that lets one process acquire and
-    end, and another one release, wants ``recover=False``.
-    """
+    """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None, recover: bool = True) -> None:
         _check_value(value)
