@@ -34,7 +34,7 @@ def test_it_is_a_mapping(pool):
     assert not shared
     shared["a"] = 1
     assert shared
-    assert repr(shared) == "<onecopy.Dict, 1 entries>"
+    assert repr(shared) == "<onecopy.Dict, 1 entry>"
     with pytest.raises(TypeError, match="unhashable"):
         hash(shared)
 

@@ -37,7 +37,7 @@ def test_it_is_a_sequence(pool):
     assert list(shared) == []
     shared.append(1)
     assert shared
-    assert repr(shared) == "<onecopy.List, 1 items>"
+    assert repr(shared) == "<onecopy.List, 1 item>"
     with pytest.raises(TypeError, match="unhashable"):
         hash(shared)
 

@@ -56,7 +56,7 @@ class ContainerLock(RLock):
         return super().__enter__() and self._passed()
 
     def _passed(self) -> bool:
-        """Wait for the operation that is under way; one on all of a long list takes milliseconds."""
+        """Wait for the operation that is under way; one on a long list takes milliseconds."""
         try:
             self._container._pass()
         except BaseException:
