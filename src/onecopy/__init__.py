@@ -6,6 +6,10 @@
 >>> jobs.put({"id": 7, "image": image})  # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from onecopy._native import Ref
 from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
@@ -39,12 +43,16 @@ from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
 from onecopy.values import Value
 
+if TYPE_CHECKING:
+    from onecopy.executor import Executor
+
 __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "Condition",
     "Dict",
     "Event",
+    "Executor",
     "Frames",
     "List",
     "Lock",
@@ -80,3 +88,20 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Loaded when somebody asks for them: they need more of the standard library than the rest.
+_LATER = {"Executor": "onecopy.executor"}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
