@@ -87,7 +87,7 @@ class Encoding {
     Done encode_ref(PyObject* object) noexcept;
     bool encode_pickle(PyObject* object) noexcept;
     bool pack(PyObject* pickle, PyObject* buffers) noexcept;
-    bool pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
+    bool pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_buffer>& views,
                     std::vector<Place>& places) noexcept;
     void go_by(Place&& place) noexcept;
     void keep(PyObject* object, bool seal_it) noexcept;
