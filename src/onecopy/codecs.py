@@ -14,7 +14,7 @@ in a pool, any strides                    by reference: block, offset, strides; 
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 of a subclass, masked, a memory map       as above, and is looked at as the subclass again
-one of Python objects                     as pickle does it
+one of Python objects                     as pickle does it; many strings: see `tables.text`
 ========================================  =======================================================
 
 What other libraries have, tables above all, is taken apart in `onecopy.tables` where their own
@@ -36,6 +36,7 @@ import numpy as np
 
 from onecopy import tables
 from onecopy.arrays import SharedArray, lease_of
+from onecopy.tables.text import reduce_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,6 +175,8 @@ def _missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
 class _Pickler(pickle.Pickler):
     """Pickle with arrays by reference and large buffers out of band."""
 
+    __slots__ = ("_later", "_own", "_private", "member", "sent")
+
     def __init__(
         self,
         file: io.BytesIO,
@@ -196,9 +199,9 @@ class _Pickler(pickle.Pickler):
         """Take apart arrays that need no pickle; leave all other objects to pickle."""
         kind = type(obj)
         if kind is not np.ndarray and kind is not SharedArray:
-            return tables.reduce(obj, self) if isinstance(obj, tables.taken_apart) else NotImplemented
+            return tables.reduce(obj, self) if issubclass(kind, tables.taken_apart) else NotImplemented
         if obj.dtype.hasobject:
-            return NotImplemented
+            return reduce_text(obj)
         lease = None if self._private else lease_of(obj)
         if lease is not None:
             span, offset = _span(obj, lease)

@@ -11,6 +11,7 @@ module              what it takes apart
 `arrow`             slices of pyarrow's arrays, which would take their whole parents along
 `pandas_columns`    pandas' Arrow-backed columns, which pandas would copy to pickle them
 `polars_frames`     polars' frames and series, by way of Arrow
+`text`              numpy arrays of Python strings
 `writable`          no library: `onecopy.writable_copy`
 ==================  ==============================================================================
 """
@@ -35,7 +36,7 @@ taken_apart: tuple[type[Any], ...] = (np.ndarray,)
 _reducers: tuple[tuple[type[Any], Reducer], ...] = ((np.ndarray, ndarrays.reduce),)
 
 _waiting = {
-    "numpy.ma": "onecopy.tables.ndarrays",
+    "numpy.ma": "onecopy.tables.ndarrays",  # numpy itself loads it when it is asked for
     "pyarrow": "onecopy.tables.arrow",
     "pandas": "onecopy.tables.pandas_columns",
     "polars": "onecopy.tables.polars_frames",
@@ -47,6 +48,11 @@ def meet_libraries() -> None:
 
     Any thread may call it; it is cheap, and never loads a library by itself.
     """
+    if not _waiting.keys().isdisjoint(sys.modules.keys()):
+        _meet()
+
+
+def _meet() -> None:
     global taken_apart, _reducers
     for library in [name for name in _waiting if name in sys.modules]:
         spec = getattr(sys.modules[library], "__spec__", None)

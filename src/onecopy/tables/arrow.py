@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from onecopy.tables.packing import has_own_reducer
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["types_of"]
 
 _MUCH = 4096  # bytes that a slice may take along although they are not its own
+_VIEW = 16  # bytes of a string view: its length comes first
+_INSIDE = 12  # bytes that fit into the view itself
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
@@ -61,7 +63,9 @@ def _reduce(array: Any, packing: Packing) -> Any:
 
 def _reduce_views(array: Any, held: int) -> Any:
     """Take apart an array of views, whose bytes may lie scattered over much that is not its own."""
-    own = 16 * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
+    views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
+    lengths = views[array.offset : array.offset + len(array), 0]
+    own = _VIEW * len(array) + int(lengths.sum(where=lengths > _INSIDE, dtype=np.int64))
     if held <= max(2 * own, own + _MUCH):
         return NotImplemented
     plain = pa.large_string() if pa.types.is_string_view(array.type) else pa.large_binary()
