@@ -80,5 +80,6 @@ def _masked(
         mask=np.ma.nomask if mask is None else mask,
         fill_value=fill_value,
         hard_mask=hard,
+        keep_mask=False,  # the mask given is all of it, and need not be joined to another
         copy=False,
     )

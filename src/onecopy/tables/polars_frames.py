@@ -1,7 +1,8 @@
 """polars' frames and series, by way of Arrow.
 
 polars pickles itself as one string of bytes. With pyarrow installed it hands out its memory as it
-is, and takes memory in as it is; frames and series travel as Arrow tables then.
+is, and takes memory in as it is; frames and series travel as Arrow tables then. Columns of Python
+objects, which polars does not pickle at all, travel as lists.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
 def _reduce_frame(frame: Any, _packing: Packing) -> Any:
     if type(frame) is not pl.DataFrame or has_own_reducer(pl.DataFrame):
         return NotImplemented
+    if pl.Object in frame.dtypes:
+        return pl.DataFrame, (frame.get_columns(),)
     parts = _take_apart(frame)
     return NotImplemented if parts is None else (_frame, parts)
 
@@ -61,6 +64,8 @@ def _reduce_frame(frame: Any, _packing: Packing) -> Any:
 def _reduce_series(series: Any, _packing: Packing) -> Any:
     if type(series) is not pl.Series or has_own_reducer(pl.Series):
         return NotImplemented
+    if series.dtype == pl.Object:
+        return _objects, (series.name, series.to_list())
     parts = _take_apart(series.to_frame())
     return NotImplemented if parts is None else (_series, parts)
 
@@ -107,6 +112,10 @@ def _frame(table: Any, schema: dict[str, Any], descending: dict[str, bool]) -> A
             frame[name].set_sorted(descending=down) for name, down in descending.items()
         )
     return frame
+
+
+def _objects(name: str, values: list[Any]) -> Any:
+    return pl.Series(name, values, dtype=pl.Object)
 
 
 def _series(table: Any, schema: dict[str, Any], descending: dict[str, bool]) -> Any:
