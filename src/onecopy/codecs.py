@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
-from onecopy import tables
 from onecopy.arrays import SharedArray, lease_of
+from onecopy.tables.registry import registry
 from onecopy.tables.text import reduce_text
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def encode(
     """
     file = io.BytesIO()
     buffers: list[ReadableBuffer | Later] = []
-    tables.meet_libraries()
+    registry.refresh()
     pickler = _Pickler(file, buffers, member)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
@@ -113,14 +113,14 @@ def private_copy(obj: object) -> object:
     """
     file = io.BytesIO()
     buffers: list[ReadableBuffer | Later] = []
-    tables.meet_libraries()
+    registry.refresh()
     _Pickler(file, buffers, private=True).dump(obj)
     return decode(file.getvalue(), [cast("ReadableBuffer", _own_memory(part)) for part in buffers])
 
 
 def _own_memory(part: ReadableBuffer | Later) -> npt.NDArray[np.uint8]:
     if not isinstance(part, tuple):
-        return np.array(np.frombuffer(part, np.uint8))
+        return np.array(np.frombuffer(memoryview(part), np.uint8))
     nbytes, write = part
     memory = np.empty(nbytes, np.uint8)
     write(cast("WriteableBuffer", memory))
@@ -199,7 +199,9 @@ class _Pickler(pickle.Pickler):
         """Take apart arrays that need no pickle; leave all other objects to pickle."""
         kind = type(obj)
         if kind is not np.ndarray and kind is not SharedArray:
-            return tables.reduce(obj, self) if issubclass(kind, tables.taken_apart) else NotImplemented
+            return (
+                registry.reduce(obj, self) if issubclass(kind, registry.kinds) else NotImplemented
+            )
         if obj.dtype.hasobject:
             return reduce_text(obj)
         lease = None if self._private else lease_of(obj)
@@ -342,7 +344,7 @@ def _gathered(array: npt.NDArray[Any]) -> Later:
     """Say how to write an array whose elements lie scattered, in C order."""
 
     def write(memory: WriteableBuffer) -> None:
-        np.copyto(np.ndarray(array.shape, array.dtype, memory), array)
+        np.copyto(np.ndarray(array.shape, array.dtype, memoryview(memory)), array)
 
     return array.nbytes, write
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import scipy.sparse as sparse
+from scipy import sparse
 
 N = 6000  # also one byte for each is more than what stays in the pickle
 WORDS = [f"word number {i}" for i in range(N)]
@@ -85,7 +85,9 @@ def frame_of_polars():
             "s": WORDS,
             "f": NUMBERS / 3,
             "d": pl.Series(NUMBERS).cast(pl.Decimal(20, 2)),
-            "t": pl.Series(TIMES.to_numpy()).dt.replace_time_zone("Europe/Paris", ambiguous="earliest", non_existent="null"),
+            "t": pl.Series(TIMES.to_numpy()).dt.replace_time_zone(
+                "Europe/Paris", ambiguous="earliest", non_existent="null"
+            ),
             "l": [[i, None] for i in range(N)],
             "st": [{"x": i, "y": str(i)} for i in range(N)],
             "n": [None] * N,
@@ -121,35 +123,68 @@ def structures():
 
 
 FRAMES = [
-    Sample("numeric", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS / 2, "c": NUMBERS % 2 == 0})),
+    Sample(
+        "numeric", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS / 2, "c": NUMBERS % 2 == 0})
+    ),
     Sample("fortran", lambda: pd.DataFrame(np.arange(4 * N).reshape(N, 4))),
     Sample("rows", lambda: pd.DataFrame(np.arange(8 * N).reshape(2 * N, 4)).iloc[::2]),
     Sample("names twice", lambda: pd.DataFrame(np.arange(2 * N).reshape(N, 2), columns=["a", "a"])),
     Sample("str", lambda: pd.DataFrame({"s": pd.Series([*WORDS[:-1], None], dtype="str")})),
     Sample("str[pyarrow]", lambda: pd.DataFrame({"s": pd.Series(WORDS, dtype="string[pyarrow]")})),
-    Sample("str chunks", lambda: pd.concat([pd.DataFrame({"s": WORDS}), pd.DataFrame({"s": WORDS})])),
-    Sample("str[python]", lambda: pd.DataFrame({"s": pd.array(WORDS, pd.StringDtype("python"))}), False),
-    Sample("object", lambda: pd.DataFrame({"s": pd.Series([*WORDS[:-1], None], dtype=object)}), False),
-    Sample("objects", lambda: pd.DataFrame({"s": pd.Series([{1: 2}, "a", 3.5] * N, dtype=object)}), False),
+    Sample(
+        "str chunks", lambda: pd.concat([pd.DataFrame({"s": WORDS}), pd.DataFrame({"s": WORDS})])
+    ),
+    Sample(
+        "str[python]", lambda: pd.DataFrame({"s": pd.array(WORDS, pd.StringDtype("python"))}), False
+    ),
+    Sample(
+        "object", lambda: pd.DataFrame({"s": pd.Series([*WORDS[:-1], None], dtype=object)}), False
+    ),
+    Sample(
+        "objects",
+        lambda: pd.DataFrame({"s": pd.Series([{1: 2}, "a", 3.5] * N, dtype=object)}),
+        False,
+    ),
     Sample("categorical", lambda: pd.DataFrame({"c": pd.Categorical(LETTERS, ordered=True)})),
     Sample("categories", lambda: pd.DataFrame({"c": pd.Categorical(WORDS)})),
-    Sample("zone", lambda: pd.DataFrame({"t": TIMES.tz_localize("Europe/Paris", ambiguous=True, nonexistent="NaT")})),
+    Sample(
+        "zone",
+        lambda: pd.DataFrame(
+            {"t": TIMES.tz_localize("Europe/Paris", ambiguous=True, nonexistent="NaT")}
+        ),
+    ),
     Sample("times", lambda: pd.DataFrame({"t": TIMES}, index=TIMES.tz_localize("UTC"))),
     Sample("timedelta", lambda: pd.DataFrame({"t": TIMES - TIMES[0]})),
     Sample("period", lambda: pd.DataFrame({"p": pd.period_range("1900", periods=N, freq="D")})),
     Sample("interval", lambda: pd.DataFrame({"i": pd.interval_range(0, N)})),
-    Sample("masked", lambda: pd.DataFrame({"i": pd.array([None, *NUMBERS[1:].tolist()], dtype="Int64"),
-                                           "b": pd.array(NUMBERS % 2 == 0, dtype="boolean")})),
-    Sample("arrow", lambda: pd.DataFrame({"i": pd.array(NUMBERS, dtype="int64[pyarrow]"),
-                                          "l": pd.array([[1, 2]] * N, dtype=pd.ArrowDtype(pa.list_(pa.int64())))})),
+    Sample(
+        "masked",
+        lambda: pd.DataFrame(
+            {
+                "i": pd.array([None, *NUMBERS[1:].tolist()], dtype="Int64"),
+                "b": pd.array(NUMBERS % 2 == 0, dtype="boolean"),
+            }
+        ),
+    ),
+    Sample(
+        "arrow",
+        lambda: pd.DataFrame(
+            {
+                "i": pd.array(NUMBERS, dtype="int64[pyarrow]"),
+                "l": pd.array([[1, 2]] * N, dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+            }
+        ),
+    ),
     Sample("sparse", lambda: pd.DataFrame({"s": pd.arrays.SparseArray(NUMBERS % 3 * 1.0)})),
     Sample("rows by two", lambda: pd.DataFrame({"a": NUMBERS}, index=index_of(NUMBERS, LETTERS))),
-    Sample("rows by words", lambda: pd.DataFrame({"a": NUMBERS}, index=index_of(WORDS, NUMBERS // 9))),
+    Sample(
+        "rows by words", lambda: pd.DataFrame({"a": NUMBERS}, index=index_of(WORDS, NUMBERS // 9))
+    ),
     Sample("attrs and flags", flagged),
     Sample("empty", pd.DataFrame),
     Sample("no rows", lambda: pd.DataFrame({"a": NUMBERS, "s": WORDS}).iloc[:0]),
     Sample("no columns", lambda: pd.DataFrame(index=range(9))),
-]  # fmt: skip
+]
 SERIES = [
     Sample("series", lambda: pd.Series(NUMBERS / 2, name="half")),
     Sample("series of words", lambda: pd.Series(WORDS, index=NUMBERS[::-1].copy())),
@@ -173,19 +208,35 @@ ARROW = [
     Sample("buffer", lambda: pa.py_buffer(bytes(N))),
     Sample("large", lambda: pa.array(WORDS, pa.large_string())),
     Sample("views", lambda: pa.array([*WORDS[:-1], None], pa.string_view())),
-    Sample("runs", lambda: pa.RunEndEncodedArray.from_arrays(NUMBERS[1:].astype("i4"), NUMBERS[1:])),
-    Sample("uuids", lambda: pa.ExtensionArray.from_storage(
-        pa.uuid(), pa.array([uuid.UUID(int=i).bytes for i in range(N)], pa.binary(16)))),
-]  # fmt: skip
+    Sample(
+        "runs", lambda: pa.RunEndEncodedArray.from_arrays(NUMBERS[1:].astype("i4"), NUMBERS[1:])
+    ),
+    Sample(
+        "uuids",
+        lambda: pa.ExtensionArray.from_storage(
+            pa.uuid(), pa.array([uuid.UUID(int=i).bytes for i in range(N)], pa.binary(16))
+        ),
+    ),
+]
 POLARS = [
     Sample("polars frame", frame_of_polars),
-    Sample("polars chunks", lambda: pl.concat([frame_of_polars(), frame_of_polars()], rechunk=False)),
+    Sample(
+        "polars chunks", lambda: pl.concat([frame_of_polars(), frame_of_polars()], rechunk=False)
+    ),
     Sample("polars categories", frame_of_categories, False),
     Sample("polars series", lambda: pl.Series("x", WORDS)),
     Sample("polars objects", lambda: pl.Series("x", [{1}] * N, dtype=pl.Object), False),
-    Sample("polars frame of objects", lambda: pl.DataFrame({"o": pl.Series([{1}] * N, dtype=pl.Object), "a": NUMBERS}), False),
-    Sample("polars sorted", lambda: pl.DataFrame({"a": NUMBERS, "b": NUMBERS}).with_columns(
-        pl.col("a").set_sorted(), pl.col("b").sort(descending=True))),
+    Sample(
+        "polars frame of objects",
+        lambda: pl.DataFrame({"o": pl.Series([{1}] * N, dtype=pl.Object), "a": NUMBERS}),
+        False,
+    ),
+    Sample(
+        "polars sorted",
+        lambda: pl.DataFrame({"a": NUMBERS, "b": NUMBERS}).with_columns(
+            pl.col("a").set_sorted(), pl.col("b").sort(descending=True)
+        ),
+    ),
     Sample("polars big integers", lambda: pl.Series("x", NUMBERS).cast(pl.Int128), False),
     Sample("polars nothing", pl.DataFrame, False),
     Sample("polars no rows", lambda: frame_of_polars().head(0), False),
@@ -223,7 +274,9 @@ def assert_same(got, expected):
         pd.testing.assert_index_equal(got, expected, exact=True)
     elif isinstance(expected, pl.DataFrame):
         assert got.schema == expected.schema
-        assert got.equals(expected) or got.to_dict(as_series=False) == expected.to_dict(as_series=False)
+        assert got.equals(expected) or got.to_dict(as_series=False) == expected.to_dict(
+            as_series=False
+        )
         assert sorted_columns(got) == sorted_columns(expected)
     elif isinstance(expected, pl.Series):
         assert (got.name, got.dtype) == (expected.name, expected.dtype)
@@ -258,7 +311,7 @@ def sorted_columns(frame):
 
 
 def memory_of(obj):
-    """List the buffers that an object consists of, as its library shows them; Python's objects not."""
+    """List the buffers that an object consists of, as its library shows them."""
     if isinstance(obj, pd.DataFrame):
         parts = [obj.index, *(column.array for _, column in obj.items())]
     elif isinstance(obj, pd.MultiIndex):
@@ -279,12 +332,16 @@ def memory_of(obj):
         parts = [obj._data, obj._mask]
     elif isinstance(obj, pd.arrays.ArrowExtensionArray):
         parts = [obj._pa_array]
-    elif isinstance(obj, (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray, pd.arrays.PeriodArray)):
+    elif isinstance(
+        obj, (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray, pd.arrays.PeriodArray)
+    ):
         parts = [obj.asi8]
     elif isinstance(obj, pd.api.extensions.ExtensionArray):
         parts = [obj.to_numpy()]
     elif isinstance(obj, pl.DataFrame):
-        known = obj.select(name for name, kind in obj.schema.items() if kind not in (pl.Object, pl.Int128))
+        known = obj.select(
+            name for name, kind in obj.schema.items() if kind not in (pl.Object, pl.Int128)
+        )
         parts = [known.to_arrow(compat_level=pl.CompatLevel.newest())]
     elif isinstance(obj, pl.Series):
         parts = [obj.to_frame()]
@@ -301,7 +358,7 @@ def memory_of(obj):
     elif isinstance(obj, np.ma.MaskedArray):
         parts = [obj.data, np.asarray(np.ma.getmask(obj))]
     else:
-        return [] if getattr(obj, "dtype", None) == object else [obj]
+        return [] if getattr(obj, "dtype", None) == np.dtype(object) else [obj]
     return [memory for part in parts for memory in memory_of(part)]
 
 

@@ -23,7 +23,9 @@ MANY = settings(QUICK, max_examples=int(os.environ.get("ONECOPY_EXAMPLES", "600"
 
 # A short list of values, repeated to the length: long columns cost nothing to draw.
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-times = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2200, 1, 1))
+times = st.timedeltas(dt.timedelta(0), dt.timedelta(80_000)).map(
+    lambda since: dt.datetime.fromisoformat("1970-01-01") + since
+)
 
 
 def column(values, dtype):
@@ -56,10 +58,13 @@ arrow_columns = st.one_of(
     column(st.binary(max_size=20) | st.none(), pa.binary_view()),
     column(st.lists(st.integers(0, 9), max_size=3) | st.none(), pa.list_(pa.int64())),
     column(words, pa.dictionary(pa.int16(), pa.string())),
-    column(st.fixed_dictionaries({"x": st.integers(0, 9), "y": words}), pa.struct([("x", pa.int64()), ("y", pa.string())])),
+    column(
+        st.fixed_dictionaries({"x": st.integers(0, 9), "y": words}),
+        pa.struct([("x", pa.int64()), ("y", pa.string())]),
+    ),
     column(times, pa.timestamp("us", "UTC")),
     column(st.none(), pa.null()),
-)  # fmt: skip
+)
 polars_columns = st.one_of(
     column(st.integers(-9, 9) | st.none(), pl.Int64),
     column(st.booleans() | st.none(), pl.Boolean),
@@ -68,11 +73,14 @@ polars_columns = st.one_of(
     column(st.sampled_from("abc"), pl.Enum(["a", "b", "c"])),
     column(st.lists(words, max_size=3) | st.none(), pl.List(pl.String)),
     column(st.lists(st.integers(0, 9), min_size=2, max_size=2), pl.Array(pl.Int8, 2)),
-    column(st.fixed_dictionaries({"x": st.integers(0, 9), "y": words}), pl.Struct({"x": pl.Int64, "y": pl.String})),
+    column(
+        st.fixed_dictionaries({"x": st.integers(0, 9), "y": words}),
+        pl.Struct({"x": pl.Int64, "y": pl.String}),
+    ),
     column(times, pl.Datetime("us", "Asia/Tokyo")),
     column(st.integers(0, 9), pl.Int128),
     column(st.none(), pl.Null),
-)  # fmt: skip
+)
 lengths = st.sampled_from([0, 1, 5, 700, 3000])
 cuts = st.tuples(st.floats(0, 1), st.floats(0, 1), st.sampled_from([1, 1, 2, -1]))
 
@@ -98,14 +106,21 @@ def check(pool, obj):
     assert pool.stats().used == 0
 
 
+def pandas_series(dtype, values):
+    if dtype == "object":
+        return pd.Series(np.array([*values, 0], object)[:-1])
+    return pd.Series(pd.array(values, dtype=dtype))
+
+
 @st.composite
 def pandas_frames(draw):
     length = draw(lengths)
     drawn = draw(st.lists(pandas_columns, max_size=5))
-    made = [pd.Series(pd.array(long(values, length), dtype=dtype) if dtype != "object"
-                      else np.array([*long(values, length), 0], object)[:-1]) for dtype, values in drawn]  # fmt: skip
+    made = [pandas_series(dtype, long(values, length)) for dtype, values in drawn]
     frame = pd.concat(made, axis=1) if made else pd.DataFrame(index=range(length))
-    frame.columns = draw(st.lists(st.sampled_from("abcdefg"), min_size=len(made), max_size=len(made)))
+    frame.columns = draw(
+        st.lists(st.sampled_from("abcdefg"), min_size=len(made), max_size=len(made))
+    )
     if made and draw(st.booleans()) and made[0].dtype != object:
         frame.index = pd.MultiIndex.from_arrays([made[0], range(length)])
     cut = draw(cuts)
@@ -123,7 +138,9 @@ def arrow_tables(draw):
         for i, (dtype, _) in enumerate(drawn)
     ]
     arrays = [pa.array(long(values, length), dtype) for dtype, values in drawn]
-    table = pa.table(arrays, schema=pa.schema(fields, metadata=draw(st.dictionaries(words, words, max_size=2))))
+    table = pa.table(
+        arrays, schema=pa.schema(fields, metadata=draw(st.dictionaries(words, words, max_size=2)))
+    )
     if draw(st.booleans()):
         table = pa.concat_tables([table, table])
     part = cut_of(table.num_rows, draw(cuts))
@@ -135,7 +152,10 @@ def polars_frames(draw):
     length = draw(lengths)
     drawn = draw(st.lists(polars_columns, max_size=4))
     frame = pl.DataFrame(
-        [pl.Series(f"c{i}", long(values, length), dtype=kind) for i, (kind, values) in enumerate(drawn)]
+        [
+            pl.Series(f"c{i}", long(values, length), dtype=kind)
+            for i, (kind, values) in enumerate(drawn)
+        ]
     )
     if draw(st.booleans()):
         frame = pl.concat([frame, frame], rechunk=False)

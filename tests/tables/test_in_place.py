@@ -25,15 +25,21 @@ SLICES = {
     "bits": lambda: pa.array(np.arange(N) % 3 == 0)[7 : 7 + ROWS],
     "lists": lambda: pa.array([[i, i] for i in range(N)])[7 : 7 + ROWS],
     "structs": lambda: pa.array([{"x": i, "y": "z"} for i in range(N)])[7 : 7 + ROWS],
-    "uuids": lambda: pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)] * N, pa.binary(16)))[7 : 7 + ROWS],
+    "uuids": lambda: pa.ExtensionArray.from_storage(
+        pa.uuid(), pa.array([bytes(16)] * N, pa.binary(16))
+    )[7 : 7 + ROWS],
     "table": lambda: pa.table({"a": np.arange(N), "s": WORDS}).slice(7, ROWS),
     "batch": lambda: pa.record_batch({"a": np.arange(N), "s": WORDS}).slice(7, ROWS),
-    "pandas": lambda: pd.DataFrame({"a": np.arange(N), "s": WORDS, "t": np.arange(N) / 2}).iloc[7 : 7 + ROWS],
+    "pandas": lambda: pd.DataFrame({"a": np.arange(N), "s": WORDS, "t": np.arange(N) / 2}).iloc[
+        7 : 7 + ROWS
+    ],
     "polars": lambda: pl.DataFrame({"a": np.arange(N), "s": WORDS}).slice(7, ROWS),
-    "polars filter": lambda: pl.DataFrame({"a": np.arange(N), "s": WORDS}).filter(pl.col("a") % 2000 == 0),
+    "polars filter": lambda: pl.DataFrame({"a": np.arange(N), "s": WORDS}).filter(
+        pl.col("a") % 2000 == 0
+    ),
     "numpy": lambda: np.arange(N).reshape(-1, 2)[:ROWS, 1],
     "masked": lambda: np.ma.masked_greater(np.arange(N), 5)[7 : 7 + ROWS],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SLICES)
@@ -122,13 +128,13 @@ class Written:
 @pytest.fixture
 def written(monkeypatch):
     """Let `Written` travel as what its function writes: 5000 bytes."""
-    from onecopy import tables
+    from onecopy.tables.registry import registry
 
     def reduce(obj, packing):
         return bytes, (packing.later(5000, obj.write),)
 
-    monkeypatch.setattr(tables, "_reducers", ((Written, reduce), *tables._reducers))
-    monkeypatch.setattr(tables, "taken_apart", (Written, *tables.taken_apart))
+    monkeypatch.setattr(registry, "_reducers", ((Written, reduce), *registry._reducers))
+    monkeypatch.setattr(registry, "kinds", (Written, *registry.kinds))
 
 
 @pytest.mark.usefixtures("written")

@@ -1,9 +1,7 @@
-"""Every kind of object: what comes back is equal, lies in the pool, and is put again for nothing."""
-
-import pytest
-
+"""Every kind of object: what comes back is equal and in the pool, and is put again for nothing."""
 
 import numpy as np
+import pytest
 import samples
 from scipy import sparse
 

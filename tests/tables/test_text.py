@@ -23,7 +23,7 @@ def objects(values):
 
 
 def is_arrow(array):
-    return b"_text" in codecs.encode([array])[0]
+    return b"onecopy.tables.text" in codecs.encode([array])[0]
 
 
 def same(got, array):
@@ -35,7 +35,7 @@ def same(got, array):
     assert got.flags.writeable
     for one, other in zip(got.ravel().tolist(), array.ravel().tolist(), strict=True):
         assert type(one) is type(other)
-        assert one == other or one != one
+        assert one == other or repr(one) == repr(other) == "nan"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,6 @@ def test_other_objects_are_pickled(pool, array):
 
 
 def test_repeated_strings_are_one_object_for_the_receiver(pool):
-    word = "".join(["a", "word"])
+    word = WORDS[7]
     got = pool.put([objects([word, "other"] * N)]).get()[0]
     assert got[0] is got[2]

@@ -22,7 +22,7 @@ def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
     from pandas.arrays import ArrowExtensionArray
 
     def reduce(column: Any, _packing: Packing) -> Any:
-        kind = type(column)
+        kind: Any = type(column)
         if (
             kind.__getstate__ is not ArrowExtensionArray.__getstate__
             or kind.__reduce_ex__ is not object.__reduce_ex__
@@ -38,7 +38,7 @@ def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
     return ((ArrowExtensionArray, reduce),)
 
 
-def _column(kind: type[Any], state: dict[str, Any]) -> Any:
+def _column(kind: Any, state: dict[str, Any]) -> Any:
     column = kind.__new__(kind)
     vars(column).update(state)
     return column

@@ -103,8 +103,7 @@ def _is_known(dtype: Any) -> bool:
 
 
 def _frame(table: Any, schema: dict[str, Any], descending: dict[str, bool]) -> Any:
-    frame = pl.from_arrow(table, rechunk=False)
-    assert isinstance(frame, pl.DataFrame)
+    frame: Any = pl.from_arrow(table, rechunk=False)
     if frame.schema != schema:
         frame = frame.cast(schema)
     if descending:

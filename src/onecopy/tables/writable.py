@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -50,11 +50,14 @@ def writable_copy(obj: _T) -> _T:
     >>> frame = onecopy.writable_copy(queue.get())  # doctest: +SKIP
     >>> frame.loc[frame.delay < 0, "delay"] = 0  # doctest: +SKIP
     """
-    if isinstance(obj, memoryview):
-        copy = memoryview(bytearray(obj))
-        if obj.format != "B" or obj.ndim != 1:
-            copy = copy.cast(obj.format, obj.shape) if obj.nbytes else copy.cast(obj.format)
-        return cast("_T", copy)
-    if type(obj) is np.ndarray and not obj.dtype.hasobject:
-        return cast("_T", obj.copy("K"))
-    return cast("_T", codecs.private_copy(obj))
+    given: Any = obj
+    if isinstance(given, memoryview):
+        copy: Any = memoryview(bytearray(given))
+        if given.format != "B" or given.ndim != 1:  # no shape with a zero in it can be asked for
+            shape = [given.shape] if given.nbytes else []
+            copy = copy.cast(given.format, *shape)
+    elif type(given) is np.ndarray and not given.dtype.hasobject:
+        copy = given.copy("K")
+    else:
+        copy = codecs.private_copy(given)
+    return cast("_T", copy)
