@@ -37,6 +37,8 @@ SLICES = {
     "polars filter": lambda: pl.DataFrame({"a": np.arange(N), "s": WORDS}).filter(
         pl.col("a") % 2000 == 0
     ),
+    "arrow, every type": lambda: samples.table_of_arrow().slice(7, ROWS),
+    "polars, every type": lambda: samples.frame_of_polars().slice(7, ROWS),
     "numpy": lambda: np.arange(N).reshape(-1, 2)[:ROWS, 1],
     "masked": lambda: np.ma.masked_greater(np.arange(N), 5)[7 : 7 + ROWS],
 }
@@ -106,6 +108,15 @@ def test_arrow_writes_slices_into_the_pool_without_a_copy_between(pool):
     assert pa.total_allocated_bytes() - before < part.nbytes / 2
     assert pool_of_arrow.max_memory() - highest < part.nbytes / 2
     assert ref.get().equals(part)
+
+
+def test_what_is_written_in_place_is_private_for_who_takes_it_alone(pool):
+    scattered, part = np.arange(20_000)[::2], pa.array(np.arange(N))[7 : 7 + ROWS]
+    got = pool.put([scattered, part])._take()
+    assert pool.stats().used == 0
+    assert got[0].flags.writeable
+    np.testing.assert_array_equal(got[0], scattered)
+    assert got[1].equals(part)
 
 
 def test_no_room_for_what_is_to_be_written(pool):

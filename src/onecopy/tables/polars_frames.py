@@ -46,8 +46,11 @@ _LEAVES = (
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Name the types that this module takes apart: none, if there is no pyarrow."""
-    if find_spec("pyarrow") is None:
+    """Name the types that this module takes apart.
+
+    None without pyarrow, nor for a polars that cannot yet hand out its strings as they are.
+    """
+    if find_spec("pyarrow") is None or not hasattr(pl, "CompatLevel"):
         return ()
     return ((pl.DataFrame, _reduce_frame), (pl.Series, _reduce_series))
 
