@@ -1,5 +1,7 @@
 """The libraries of tables open descriptors of their own when they are first used; they stay."""
 
+import gc
+
 import pytest
 
 
@@ -14,3 +16,5 @@ def _libraries_have_started():
     for make in (samples.frame_of_polars, samples.table_of_arrow):
         data, buffers, _ = codecs.encode(make())
         samples.assert_same(codecs.decode(data, buffers), make())
+    gc.collect()
+    gc.freeze()  # as the session does it with what pytest has loaded

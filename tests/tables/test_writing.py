@@ -75,6 +75,25 @@ def test_pandas_says_read_only_for_what_it_writes_in_place(pool):
         assert got[0] == series[0]
 
 
+def test_pandas_has_its_own_words_for_times(pool):
+    """It takes any error there for a value that does not fit the type."""
+    pd = pytest.importorskip("pandas")
+    words = r"read-only|Something has gone wrong|Incompatible \(high-resolution\) value"
+    for times in (
+        pd.Series(pd.date_range("2024", periods=N, freq="s")),
+        pd.Series(pd.date_range("2024", periods=N, freq="s", tz="UTC")),
+        pd.Series(pd.timedelta_range("1s", periods=N, freq="s")),
+        pd.Series(pd.period_range("1900", periods=N, freq="D")),
+        pd.Series(pd.interval_range(0, N)),
+    ):
+        got = pool.put(times).get()
+        with pytest.raises((ValueError, AssertionError), match=words):
+            got[0] = times[1]
+        writable = oc.writable_copy(got)
+        writable[0] = times[1]
+        assert (writable[0], got[0]) == (times[1], times[0])
+
+
 def test_pandas_replaces_columns_without_a_word(pool):
     """Whole columns, Arrow-backed ones and new rows are new memory: nobody else sees them."""
     pd = pytest.importorskip("pandas")
