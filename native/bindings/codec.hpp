@@ -8,6 +8,7 @@
 //   Ref                                           block: what it refers to
 //   anything else                                 pickle protocol 5, inline if it fits; buffers in
 //                                                 the pool by reference, others copied once
+//                                                 or written there by who knows how
 //
 // An envelope is a block that begins with a message (what Pool.put makes): the message's own block
 // is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any

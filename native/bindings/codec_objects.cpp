@@ -79,8 +79,8 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     return false;
 }
 
-// Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an exception
-// set.
+// Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an
+// exception set.
 PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
     const PoolPtr pool = block.pool();
     LeaseObject* lease = make_lease(std::move(block), false);
@@ -91,7 +91,8 @@ PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
     }
     if (alone) {
         PyObject* copy = PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes));
-        if (copy != nullptr) copy_out_of_pool(PyByteArray_AS_STRING(copy), lease->block + offset, bytes);
+        if (copy != nullptr)
+            copy_out_of_pool(PyByteArray_AS_STRING(copy), lease->block + offset, bytes);
         Py_DECREF(lease);
         return copy;
     }
@@ -140,8 +141,8 @@ PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
     return result;
 }
 
-// Views of a list's buffers, released at the end. A buffer that is still to be written is a tuple of
-// its size and of what writes it; it has a view without an object.
+// Views of a list's buffers, released at the end. A buffer that is still to be written is a tuple
+// of its size and of what writes it; it has a view without an object.
 struct Views {
     std::vector<Py_buffer> all;
     ~Views() {
@@ -152,7 +153,8 @@ struct Views {
         Py_buffer view{};
         if (PyTuple_CheckExact(buffer)) {
             Py_ssize_t bytes = -1;
-            if (PyTuple_GET_SIZE(buffer) == 2) bytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(buffer, 0));
+            if (PyTuple_GET_SIZE(buffer) == 2)
+                bytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(buffer, 0));
             if (bytes < 0) {
                 if (!PyErr_Occurred())
                     PyErr_SetString(PyExc_TypeError,
@@ -385,10 +387,9 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, boo
                 reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
         }
-        PyObject* item =
-            source ? part(std::move(source), buffer.offset, buffer.bytes,
-                          alone && buffer.child == kOwn)
-                   : wrong_object(pool);
+        PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes,
+                                       alone && buffer.child == kOwn)
+                                : wrong_object(pool);
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);
         } else {

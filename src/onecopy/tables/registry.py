@@ -27,18 +27,21 @@ class Registry:
         Whose instances `reduce` takes.
     """
 
-    __slots__ = ("_reducers", "_waiting", "kinds")
+    __slots__ = ("_met", "_reducers", "_waiting", "kinds")
 
     def __init__(self) -> None:
-        self.kinds: tuple[type[Any], ...] = (np.ndarray,)
-        # The more particular types first.
-        self._reducers: tuple[tuple[type[Any], Reducer], ...] = ((np.ndarray, ndarrays.reduce),)
+        self.kinds: tuple[type[Any], ...] = ()
+        self._reducers: tuple[tuple[type[Any], Reducer], ...] = ()
+        self._met: dict[str, tuple[tuple[type[Any], Reducer], ...]] = {
+            "numpy": ((np.ndarray, ndarrays.reduce),)
+        }
         self._waiting = {
             "numpy.ma": "ndarrays",  # numpy loads it when it is asked for
             "pyarrow": "arrow",
             "pandas": "pandas_columns",
             "polars": "polars_frames",
         }
+        self._arrange()
 
     def refresh(self) -> None:
         """Learn the types of libraries that the program has loaded since; costs next to nothing."""
@@ -50,12 +53,22 @@ class Registry:
             spec = getattr(sys.modules.get(library), "__spec__", None)
             if spec is None or getattr(spec, "_initializing", False):
                 continue  # some thread may be just loading it: nobody can have an object of it yet
-            met: tuple[tuple[type[Any], Reducer], ...] = importlib.import_module(
-                f"onecopy.tables.{module}"
-            ).types_of(library)
-            self._reducers = (*met, *self._reducers)
-            self.kinds = tuple(kind for kind, _ in self._reducers)
+            self._met[library] = importlib.import_module(f"onecopy.tables.{module}").types_of(
+                library
+            )
+            self._arrange()
             self._waiting.pop(library, None)
+
+    def _arrange(self) -> None:
+        # No lock, which a fork could leave taken: who finds that another thread has added something
+        # meanwhile arranges it once more.
+        while True:
+            met = list(self._met.values())
+            met.reverse()  # the more particular types first: masked arrays are arrays
+            self._reducers = tuple(pair for types in met for pair in types)
+            self.kinds = tuple(kind for kind, _ in self._reducers)
+            if len(met) == len(self._met):
+                return
 
     def reduce(self, obj: Any, packing: Packing) -> Any:
         """Take an object apart as its library's module says.
