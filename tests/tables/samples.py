@@ -245,8 +245,8 @@ SPARSE = [
     Sample("csr", lambda: spread(sparse.csr_array)),
     Sample("csc matrix", lambda: spread(sparse.csc_matrix)),
     Sample("coo", lambda: spread(sparse.coo_array)),
-    Sample("lil", lambda: spread(sparse.lil_array), stays=False),
-    Sample("dok", lambda: spread(sparse.dok_array), stays=False),
+    Sample("lil", lambda: sparse.lil_array(np.eye(50)), stays=False),
+    Sample("dok", lambda: sparse.dok_array(np.eye(50)), stays=False),
     Sample("bsr", lambda: spread(sparse.bsr_array)),
     Sample("dia", lambda: sparse.diags_array([NUMBERS * 1.0, NUMBERS[1:] * 1.0], offsets=[0, 1])),
 ]
