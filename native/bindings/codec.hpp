@@ -8,6 +8,7 @@
 //   Ref                                           block: what it refers to
 //   anything else                                 pickle protocol 5, inline if it fits; buffers in
 //                                                 the pool by reference, others copied once
+//                                                 or written there by who knows how
 //
 // An envelope is a block that begins with a message (what Pool.put makes): the message's own block
 // is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any
@@ -87,7 +88,7 @@ class Encoding {
     Done encode_ref(PyObject* object) noexcept;
     bool encode_pickle(PyObject* object) noexcept;
     bool pack(PyObject* pickle, PyObject* buffers) noexcept;
-    bool pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
+    bool pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_buffer>& views,
                     std::vector<Place>& places) noexcept;
     void go_by(Place&& place) noexcept;
     void keep(PyObject* object, bool seal_it) noexcept;

@@ -11,6 +11,7 @@
 
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/pool.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -78,8 +79,8 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     return false;
 }
 
-// Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an exception
-// set.
+// Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an
+// exception set.
 PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
     const PoolPtr pool = block.pool();
     LeaseObject* lease = make_lease(std::move(block), false);
@@ -90,12 +91,33 @@ PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
     }
     if (alone) {
         PyObject* copy = PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes));
-        if (copy != nullptr) copy_out_of_pool(PyByteArray_AS_STRING(copy), lease->block + offset, bytes);
+        if (copy != nullptr)
+            copy_out_of_pool(PyByteArray_AS_STRING(copy), lease->block + offset, bytes);
         Py_DECREF(lease);
         return copy;
     }
     narrow(lease, offset, bytes);
     return reinterpret_cast<PyObject*>(lease);
+}
+
+// Fills part of a new block: with a copy of what `view` shows, or by what `buffer` says, which gets
+// the memory itself. It is a lease that it gets: one that is kept for longer shows no freed memory.
+bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buffer,
+               const Py_buffer& view) noexcept {
+    if (!PyTuple_CheckExact(buffer)) {
+        copy_into_pool(data, view.buf, static_cast<u64>(view.len));
+        return true;
+    }
+    LeaseObject* lease = make_lease(held.again(), true);
+    if (lease == nullptr) return false;
+    narrow(lease, offset, static_cast<u64>(view.len));
+    PyObject* result =
+        PyObject_CallOneArg(PyTuple_GET_ITEM(buffer, 1), reinterpret_cast<PyObject*>(lease));
+    lease->readonly = true;
+    Py_DECREF(lease);
+    Py_XDECREF(result);
+    crash_point();
+    return result != nullptr;
 }
 
 // Takes the references to both; either may be nullptr with an exception set.
@@ -119,12 +141,32 @@ PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
     return result;
 }
 
-// Views of a list's buffers, released at the end.
+// Views of a list's buffers, released at the end. A buffer that is still to be written is a tuple
+// of its size and of what writes it; it has a view without an object.
 struct Views {
     std::vector<Py_buffer> all;
     ~Views() {
         for (Py_buffer& view : all)
             PyBuffer_Release(&view);
+    }
+    bool add(PyObject* buffer) noexcept {
+        Py_buffer view{};
+        if (PyTuple_CheckExact(buffer)) {
+            Py_ssize_t bytes = -1;
+            if (PyTuple_GET_SIZE(buffer) == 2)
+                bytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(buffer, 0));
+            if (bytes < 0) {
+                if (!PyErr_Occurred())
+                    PyErr_SetString(PyExc_TypeError,
+                                    "a buffer to be written is a tuple (bytes, write), bytes >= 0");
+                return false;
+            }
+            view.len = bytes;
+        } else if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) {
+            return false;
+        }
+        all.push_back(view);
+        return true;
     }
 };
 
@@ -159,7 +201,11 @@ bool Encoding::encode_pickle(PyObject* object) noexcept {
         Py_DECREF(pickle);
         return done;
     }
-    PyObject* parts = PyObject_CallOneArg(hooks.encode, object);
+    PyObject* member = member_object(pool_);
+    if (member == nullptr) return false;
+    PyObject* arguments[] = {object, member};
+    PyObject* parts = PyObject_Vectorcall(hooks.encode, arguments, 2, nullptr);
+    Py_DECREF(member);
     if (parts == nullptr) return false;
     bool done = false;
     const Py_ssize_t n = PyTuple_Check(parts) ? PyTuple_GET_SIZE(parts) : 0;
@@ -184,17 +230,16 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     const Py_ssize_t n = buffers == nullptr ? 0 : PyList_GET_SIZE(buffers);
     for (Py_ssize_t i = 0; i < n; ++i) {
         PyObject* buffer = PyList_GET_ITEM(buffers, i);
-        Py_buffer view;
-        if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) return false;
-        views.all.push_back(view);
+        if (!views.add(buffer)) return false;
+        const Py_buffer& view = views.all.back();
         Place& place = places.emplace_back();
-        if (view.len > 0)
+        if (view.len > 0 && view.buf != nullptr)
             locate(pool_, buffer, static_cast<const unsigned char*>(view.buf),
                    static_cast<u64>(view.len), place);
     }
     const auto pickle_bytes = static_cast<std::size_t>(PyBytes_GET_SIZE(pickle));
     if (n > 1 || pickle_bytes + 2 + (n == 1 ? 16 : 0) > kInlineBytes)
-        return pack_block(pickle, views.all, places);
+        return pack_block(pickle, buffers, views.all, places);
 
     u64 offset = 0, bytes = 0;
     if (n == 1) {
@@ -205,8 +250,9 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
         } else {
             unsigned char* data = claim(bytes);
             if (data == nullptr) return false;
-            copy_into_pool(data, views.all[0].buf, bytes);
             offset = prefix_;
+            if (!fill_part(held, offset, data, PyList_GET_ITEM(buffers, 0), views.all[0]))
+                return false;
         }
     }
     Writer to(message.bytes, message.bytes + kInlineBytes);
@@ -221,7 +267,7 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     return true;
 }
 
-bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
+bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_buffer>& views,
                           std::vector<Place>& places) noexcept {
     const auto pickle_bytes = static_cast<u64>(PyBytes_GET_SIZE(pickle));
     if (views.size() > 1u << 24) {
@@ -260,8 +306,10 @@ bool Encoding::pack_block(PyObject* pickle, std::vector<Py_buffer>& views,
     copy_in(data + sizeof head, table.data(), table.size() * sizeof(PickleBuffer));
     copy_into_pool(data + pickle_at, PyBytes_AS_STRING(pickle), pickle_bytes);
     for (std::size_t i = 0; i < table.size(); ++i) {
-        if (table[i].child == kOwn)
-            copy_into_pool(data + (table[i].offset - prefix_), views[i].buf, table[i].bytes);
+        if (table[i].child == kOwn &&
+            !fill_part(held, table[i].offset, data + (table[i].offset - prefix_),
+                       PyList_GET_ITEM(buffers, static_cast<Py_ssize_t>(i)), views[i]))
+            return false;
     }
     if (!children.empty()) {
         auto* cells = reinterpret_cast<shm_atomic<u64>*>(data + cells_at);
@@ -339,10 +387,9 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, boo
                 reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
         }
-        PyObject* item =
-            source ? part(std::move(source), buffer.offset, buffer.bytes,
-                          alone && buffer.child == kOwn)
-                   : wrong_object(pool);
+        PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes,
+                                       alone && buffer.child == kOwn)
+                                : wrong_object(pool);
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);
         } else {

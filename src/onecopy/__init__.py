@@ -39,6 +39,7 @@ from onecopy.locks import (
 from onecopy.pool import Pool, PoolStats
 from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
+from onecopy.tables.writable import writable_copy
 from onecopy.values import Value
 
 if _typing.TYPE_CHECKING:
@@ -82,6 +83,7 @@ __all__ = [
     "empty",
     "put",
     "shared_array",
+    "writable_copy",
     "zeros",
 ]
 

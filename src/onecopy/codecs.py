@@ -13,8 +13,12 @@ array                                     how it travels
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
-one of Python objects, or a subclass          as pickle does it
+of a subclass, masked, a memory map       as above, and is looked at as the subclass again
+one of Python objects                     as pickle does it; many strings: see `tables.text`
 ========================================  =======================================================
+
+What other libraries have, tables above all, is taken apart in `onecopy.tables` where their own
+pickling would copy; in the end it is the same buffers and arrays.
 
 What lies in a pool is read-only for the receiver, except a `SharedArray`.
 """
@@ -23,41 +27,60 @@ from __future__ import annotations
 
 import copyreg
 import io
+import os
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
 from onecopy.arrays import SharedArray, lease_of
+from onecopy.tables.registry import registry
+from onecopy.tables.text import reduce_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from onecopy._native import Lease
+    from onecopy._native import Lease, Member
+    from onecopy.tables.packing import Later, Write
 
-__all__ = ["OUT_OF_BAND", "decode", "encode"]
+__all__ = ["OUT_OF_BAND", "decode", "encode", "private_copy"]
 
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
+_TABLES = {"pandas", "polars", "pyarrow"}  # what the extra "tables" installs
 
 
-def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]:
+@overload
+def encode(
+    obj: object, member: None = None
+) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]: ...
+@overload
+def encode(
+    obj: object, member: Member
+) -> tuple[bytes, list[ReadableBuffer | Later], list[npt.NDArray[Any]]]: ...
+def encode(
+    obj: object, member: Member | None = None
+) -> tuple[bytes, Sequence[ReadableBuffer | Later], list[npt.NDArray[Any]]]:
     """Pickle an object, with its large buffers left out.
 
     Parameters
     ----------
     obj : object
         Anything that pickle takes.
+    member : Member, optional
+        Of the pool that it is to lie in. With it, buffers may be such as are yet to be written.
 
     Returns
     -------
     data : bytes
         The pickle.
     buffers : list of buffers
-        One-dimensional, contiguous, of bytes, in the order in which `decode` wants them.
+        One-dimensional, contiguous, of bytes, in the order in which `decode` wants them. With
+        `member`, some may be tuples instead: the size in bytes, and a function that is to be called
+        once, with writable memory of that size, and fills it.
     sent : list of ndarray
         Arrays of `obj` that lie in a pool: the core makes them, and what they are views of,
         read-only once the object is on its way.
@@ -68,10 +91,40 @@ def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[A
         What pickle raises for something that cannot be pickled. Nothing has been sent then.
     """
     file = io.BytesIO()
-    buffers: list[ReadableBuffer] = []
-    pickler = _Pickler(file, buffers)
+    buffers: list[ReadableBuffer | Later] = []
+    registry.refresh()
+    pickler = _Pickler(file, buffers, member)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
+
+
+def private_copy(obj: object) -> object:
+    """Copy an object by taking it apart and rebuilding it, all its memory its own and writable.
+
+    Parameters
+    ----------
+    obj : object
+        Anything that pickle takes.
+
+    Returns
+    -------
+    object
+        Equal to `obj`. No buffer is copied more than once.
+    """
+    file = io.BytesIO()
+    buffers: list[ReadableBuffer | Later] = []
+    registry.refresh()
+    _Pickler(file, buffers, private=True).dump(obj)
+    return decode(file.getvalue(), [cast("ReadableBuffer", _own_memory(part)) for part in buffers])
+
+
+def _own_memory(part: ReadableBuffer | Later) -> npt.NDArray[np.uint8]:
+    if not isinstance(part, tuple):
+        return np.array(np.frombuffer(memoryview(part), np.uint8))
+    nbytes, write = part
+    memory = np.empty(nbytes, np.uint8)
+    write(cast("WriteableBuffer", memory))
+    return memory
 
 
 def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
@@ -89,28 +142,69 @@ def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
     object
         Equal to the original. Only for data that this user has written: pickle runs what it is
         told.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        A library that the object is made of is not installed here.
+    Exception
+        What the object's own code raises.
     """
-    return pickle.loads(data, buffers=buffers)
+    try:
+        return pickle.loads(data, buffers=buffers)
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+
+
+def _missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Say what a receiver lacks, and how it gets it."""
+    library = (error.name or "").partition(".")[0]
+    how = (
+        f"pip install 'onecopy[tables]' brings {library}"
+        if library in _TABLES
+        else f"install what has {library!r}, or make it importable, as it is for the sender"
+    )
+    return ModuleNotFoundError(
+        f"an object was received that needs the module {error.name!r}, and process {os.getpid()} "
+        f"({sys.executable}) has none: {how}",
+        name=error.name,
+        path=error.path,
+    )
 
 
 class _Pickler(pickle.Pickler):
     """Pickle with arrays by reference and large buffers out of band."""
 
-    def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer]) -> None:
+    __slots__ = ("_later", "_own", "_private", "member", "sent")
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        buffers: list[ReadableBuffer | Later],
+        member: Member | None = None,
+        private: bool = False,
+    ) -> None:
         # Not a method of self: that would be a cycle, which keeps arrays alive until it is
         # collected.
         self._own: list[pickle.PickleBuffer] = []
+        self._later: list[tuple[pickle.PickleBuffer, Later]] = []
+        self._private = private  # what lies in a pool is copied as if it lay elsewhere
+        self.member = member
         self.sent: list[npt.NDArray[Any]] = []
-        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own))
+        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own, self._later))
         if "multiprocessing.reduction" in sys.modules:
             self.dispatch_table = _reducers
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart arrays that need no pickle; leave all other objects to pickle."""
         kind = type(obj)
-        if (kind is not np.ndarray and kind is not SharedArray) or obj.dtype.hasobject:
-            return NotImplemented
-        lease = lease_of(obj)
+        if kind is not np.ndarray and kind is not SharedArray:
+            return (
+                registry.reduce(obj, self) if issubclass(kind, registry.kinds) else NotImplemented
+            )
+        if obj.dtype.hasobject:
+            return reduce_text(obj)
+        lease = None if self._private else lease_of(obj)
         if lease is not None:
             span, offset = _span(obj, lease)
             shared = kind is SharedArray
@@ -132,6 +226,8 @@ class _Pickler(pickle.Pickler):
             if kind is np.ndarray:
                 return NotImplemented
             return obj.view(np.ndarray).__reduce_ex__(5)
+        if not small and not obj.flags.forc:
+            return _whole, (self.later(*_gathered(obj)), _spell(obj.dtype), obj.shape, "C")
         array = obj if obj.flags.forc else np.ascontiguousarray(obj)
         order = "C" if array.flags.c_contiguous else "F"
         memory = _bytes(array)
@@ -141,6 +237,22 @@ class _Pickler(pickle.Pickler):
             else self._out_of_band(memory)
         )
         return _whole, (buffer, _spell(obj.dtype), obj.shape, order)
+
+    def later(self, nbytes: int, write: Write, /) -> pickle.PickleBuffer:
+        """Give a buffer that is written once there is room for it; see `Packing`."""
+        if self.member is None and not self._private:
+            memory = np.empty(nbytes, np.uint8)
+            write(cast("WriteableBuffer", memory))
+            return self._out_of_band(memory)
+        # It stands for what comes, writable as that is: pickle takes a note of this.
+        buffer = pickle.PickleBuffer(bytearray())
+        self._later.append((buffer, (nbytes, write)))
+        return buffer
+
+    def sends(self, array: npt.NDArray[Any], /) -> None:
+        """Note an array that becomes read-only once it is sent; see `Packing`."""
+        if not self._private and lease_of(array) is not None:
+            self.sent.append(array)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
         if not memory.flags.writeable:
@@ -180,11 +292,16 @@ class _Unsealed:
 
 
 def _callback(
-    buffers: list[ReadableBuffer], own: list[pickle.PickleBuffer]
+    buffers: list[ReadableBuffer | Later],
+    own: list[pickle.PickleBuffer],
+    later: list[tuple[pickle.PickleBuffer, Later]],
 ) -> Callable[[pickle.PickleBuffer], bool]:
     """Sort buffers into those that leave the pickle and those that stay (true)."""
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
+        if later and later[-1][0] is buffer:
+            buffers.append(later.pop()[1])
+            return False
         if own and own[-1] is buffer:
             buffers.append(own.pop().raw())
             return False
@@ -221,6 +338,15 @@ def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Give the memory of a contiguous array, in the order in which it lies there."""
     rows = array if array.flags.c_contiguous else array.T
     return rows.reshape(-1).view(np.ndarray).view(np.uint8)
+
+
+def _gathered(array: npt.NDArray[Any]) -> Later:
+    """Say how to write an array whose elements lie scattered, in C order."""
+
+    def write(memory: WriteableBuffer) -> None:
+        np.copyto(np.ndarray(array.shape, array.dtype, memoryview(memory)), array)
+
+    return array.nbytes, write
 
 
 def _spell(dtype: np.dtype[Any]) -> str | np.dtype[Any]:

@@ -1,5 +1,6 @@
 """Whatever is sent comes back: objects and arrays of every shape, order and dtype."""
 
+import dataclasses
 import math
 
 import hypothesis.extra.numpy as hnp
@@ -62,6 +63,13 @@ def views(draw):
     return array, order, index
 
 
+@dataclasses.dataclass
+class Box:
+    """An object with another inside."""
+
+    inside: object
+
+
 def same(one, other):
     return (
         type(one) is type(other)
@@ -80,6 +88,8 @@ def equal(one, other):
         return len(one) == len(other) and all(map(equal, one, other))
     if isinstance(one, dict):
         return list(one) == list(other) and all(map(equal, one.values(), other.values()))
+    if isinstance(one, Box):
+        return equal(one.inside, other.inside)
     return repr(one) == repr(other)
 
 
@@ -91,6 +101,25 @@ objects = st.recursive(
         | st.dictionaries(st.text(max_size=5), inner, max_size=4)
     ),
     max_leaves=12,
+)
+
+
+def scattered(view):
+    """Give the array of a view, in its order and direction: elements may lie anywhere."""
+    array, order, index = view
+    return array.transpose(order)[index] if array.ndim else array
+
+
+containers = st.recursive(
+    views().map(scattered) | hnp.arrays("f8", st.integers(500, 600)).map(lambda a: a[::-1]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.integers() | st.text(max_size=5), inner, max_size=4)
+        | inner.map(Box)
+        | inner.map(lambda one: [one, one])
+    ),
+    max_leaves=8,
 )
 
 
@@ -107,6 +136,33 @@ def test_objects(pool, obj):
     subscription.close()
     del got, queue, stream, subscription
     assert pool.stats().used == 0
+
+
+def arrays_of(obj):
+    """List the arrays inside an object."""
+    if isinstance(obj, np.ndarray):
+        return [obj]
+    if isinstance(obj, dict):
+        obj = list(obj.values())
+    elif isinstance(obj, Box):
+        obj = [obj.inside]
+    return [array for part in obj for array in arrays_of(part)]
+
+
+@settings(SETTINGS, max_examples=60)
+@given(containers)
+def test_arrays_of_any_order_in_containers(pool, obj):
+    got = pool.put(obj).get()
+    used = pool.stats().used
+    again = pool.put(got)
+    assert equal(got, obj)
+    assert equal(again.get(), obj)
+    assert pool.stats().used - used < used / 2 + 8192 * max(1, len(arrays_of(obj)))
+    copy = oc.writable_copy(got)
+    del got, again
+    assert pool.stats().used == 0
+    assert equal(copy, obj)
+    assert all(array.flags.writeable for array in arrays_of(copy))
 
 
 @SETTINGS

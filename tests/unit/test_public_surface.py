@@ -48,6 +48,7 @@ FACE = {
     "empty",
     "put",
     "shared_array",
+    "writable_copy",
     "zeros",
 }
 # What `import onecopy` may load beyond numpy: small modules of the standard library.

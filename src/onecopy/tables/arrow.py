@@ -1,0 +1,105 @@
+"""Slices of pyarrow's arrays.
+
+pyarrow pickles an array as its buffers, out of band, and tables as their columns: in a pool they
+stay where they are, and what lies outside is copied into it once. But an array that is a slice has
+the buffers of all that it was cut from. Where that makes a difference, what belongs to the slice is
+written as an Arrow IPC stream, straight into a block of the pool that has room for exactly that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from onecopy.tables.packing import has_own_reducer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from onecopy._native import Member
+    from onecopy.tables.packing import Packing, Reducer
+
+__all__ = ["types_of"]
+
+_MUCH = 4096  # bytes that a slice may take along although they are not its own
+_VIEW = 16  # bytes of a string view: its length comes first
+_INSIDE = 12  # bytes that fit into the view itself
+
+
+def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
+    """Name the types that this module takes apart."""
+    return ((pa.Array, _reduce),)
+
+
+def _reduce(array: Any, packing: Packing) -> Any:
+    kind: Any = array.type
+    held = array.get_total_buffer_size()
+    if held <= _MUCH or has_own_reducer(type(array)):
+        return NotImplemented
+    is_view = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
+    if not is_view and held - array.nbytes <= _MUCH:
+        return NotImplemented
+    if packing.member is not None and _lies_in(array, packing.member):
+        return NotImplemented
+    if is_view:
+        return _reduce_views(array, held)
+    if isinstance(kind, pa.BaseExtensionType):
+        # A receiver may not have registered it, and the stream alone would then lose it.
+        return pa.ExtensionArray.from_storage, (kind, array.storage)
+    if not _can_stream(kind):
+        return NotImplemented
+    batch = pa.record_batch([array], names=[""])
+    counter = pa.MockOutputStream()
+    _write_stream(counter, batch)
+
+    def write(memory: WriteableBuffer) -> None:
+        with pa.FixedSizeBufferWriter(pa.py_buffer(memory)) as sink:
+            _write_stream(sink, batch)
+
+    return _from_stream, (packing.later(counter.size(), write),)
+
+
+def _reduce_views(array: Any, held: int) -> Any:
+    """Take apart an array of views, whose bytes may lie scattered over much that is not its own."""
+    views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
+    lengths = views[array.offset : array.offset + len(array), 0]
+    own = _VIEW * len(array) + int(lengths.sum(where=lengths > _INSIDE, dtype=np.int64))
+    if held <= max(2 * own, own + _MUCH):
+        return NotImplemented
+    plain = pa.large_string() if pa.types.is_string_view(array.type) else pa.large_binary()
+    try:
+        # Its own bytes, in one piece (a copy, as they lie scattered), and new views of them.
+        return array.cast(plain).cast(array.type).__reduce__()
+    except pa.ArrowInvalid:  # more than views can look at in one piece
+        return NotImplemented
+
+
+def _lies_in(array: Any, member: Member) -> bool:
+    """Tell whether an array's buffers, those that are worth it, lie in a pool."""
+    return all(
+        buffer is None or buffer.size < _MUCH or member.where(buffer) is not None
+        for buffer in array.buffers()
+    )
+
+
+def _can_stream(kind: Any) -> bool:
+    """Tell whether a type comes out of a stream as it went in."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return False
+    if pa.types.is_dictionary(kind):
+        return _can_stream(kind.value_type)
+    if pa.types.is_run_end_encoded(kind):
+        return _can_stream(kind.value_type)
+    return all(_can_stream(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _write_stream(sink: Any, batch: Any) -> None:
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _from_stream(memory: ReadableBuffer) -> Any:
+    with pa.ipc.open_stream(pa.py_buffer(memory)) as reader:
+        return reader.read_next_batch().column(0)

@@ -1,0 +1,85 @@
+"""numpy's other kinds of array: subclasses, memory maps, masked arrays.
+
+numpy pickles all of these as a string of bytes inside the pickle, which is a copy on either side.
+Here the memory travels as that of a plain array does, and is looked at as the subclass again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onecopy.tables.packing import has_own_reducer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from onecopy.tables.packing import Packing, Reducer
+
+__all__ = ["reduce", "types_of"]
+
+
+def types_of(library: str) -> tuple[tuple[type[Any], Reducer], ...]:
+    """Name the types that this module takes apart, beside `numpy.ndarray`."""
+    return ((np.ma.MaskedArray, reduce_masked),) if library == "numpy.ma" else ()
+
+
+def reduce(array: npt.NDArray[Any], packing: Packing) -> Any:
+    """Take apart an array of a subclass that numpy itself would pickle.
+
+    A memory map arrives as a plain array: the file is the sender's. Subclasses that say how they
+    are pickled are left alone, and so are arrays of Python objects.
+    """
+    kind = type(array)
+    if array.dtype.hasobject or has_own_reducer(kind):
+        return NotImplemented
+    if kind is np.memmap:
+        packing.sends(array)
+        return _plain, (np.ndarray.view(array, np.ndarray),)
+    if (
+        kind.__reduce__ is not np.ndarray.__reduce__
+        or kind.__reduce_ex__ is not np.ndarray.__reduce_ex__
+        or kind.__setstate__ is not np.ndarray.__setstate__
+    ):
+        return NotImplemented
+    packing.sends(array)
+    return _look_as, (np.ndarray.view(array, np.ndarray), kind)
+
+
+def reduce_masked(array: np.ma.MaskedArray[Any, Any], packing: Packing) -> Any:
+    """Take apart a masked array: its data and its mask, each as an array of its own."""
+    if (
+        type(array) is not np.ma.MaskedArray
+        or array.baseclass is not np.ndarray
+        or array.dtype.hasobject
+        or has_own_reducer(np.ma.MaskedArray)
+    ):
+        return NotImplemented
+    packing.sends(array)
+    mask: Any = np.ma.getmask(array)
+    # Not the property: it would make the default fill value a value of the array's own.
+    fill_value = getattr(array, "_fill_value", None)
+    data = np.ndarray.view(array, np.ndarray)
+    return _masked, (data, None if mask is np.ma.nomask else mask, fill_value, array.hardmask)
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array
+
+
+def _look_as(array: npt.NDArray[Any], kind: type[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return array.view(kind)
+
+
+def _masked(
+    data: npt.NDArray[Any], mask: npt.NDArray[Any] | None, fill_value: Any, hard: bool
+) -> np.ma.MaskedArray[Any, Any]:
+    return np.ma.MaskedArray(
+        data,
+        mask=np.ma.nomask if mask is None else mask,
+        fill_value=fill_value,
+        hard_mask=hard,
+        keep_mask=False,  # the mask given is all of it, and need not be joined to another
+        copy=False,
+    )

@@ -1,0 +1,63 @@
+"""Copies that may be written."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from onecopy import codecs
+
+__all__ = ["writable_copy"]
+
+_T = TypeVar("_T")
+
+
+def writable_copy(obj: _T) -> _T:
+    """Copy an object into memory of this process alone, where all of it may be written.
+
+    What is received from a pool is read-only: its memory is that of all who have it. This gives a
+    copy to work on. It is to tables, and to arrays inside other objects, what ``array.copy()`` is
+    to an array.
+
+    Parameters
+    ----------
+    obj : object
+        Arrays, data frames, series, Arrow and polars tables, sparse matrices, and whatever has them
+        inside: lists, dicts, dataclasses, models. Anything that pickle takes, and memoryviews.
+
+    Returns
+    -------
+    object
+        Equal to `obj`, of the same type (a `SharedArray` becomes an ordinary array, a memory map
+        too). Its arrays are writable and of the same order; nothing of it lies in a pool any more,
+        and an object that occurs twice in it is copied once. What cannot be written anyhow (Arrow's
+        arrays and tables) is private memory then; queues, locks and references inside stay
+        references to what they are.
+
+    Raises
+    ------
+    Exception
+        What pickle raises for what it cannot take.
+
+    Notes
+    -----
+    Each buffer is copied once; Python's objects are made anew by pickle. The object must not be
+    changed by another thread meanwhile, nor a `SharedArray` by another process.
+
+    Examples
+    --------
+    >>> frame = onecopy.writable_copy(queue.get())  # doctest: +SKIP
+    >>> frame.loc[frame.delay < 0, "delay"] = 0  # doctest: +SKIP
+    """
+    given: Any = obj
+    if isinstance(given, memoryview):
+        copy: Any = memoryview(bytearray(given))
+        if given.format != "B" or given.ndim != 1:  # no shape with a zero in it can be asked for
+            shape = [given.shape] if given.nbytes else []
+            copy = copy.cast(given.format, *shape)
+    elif type(given) is np.ndarray and not given.dtype.hasobject:
+        copy = given.copy("K")
+    else:
+        copy = codecs.private_copy(given)
+    return cast("_T", copy)

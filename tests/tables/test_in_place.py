@@ -1,0 +1,219 @@
+"""What is written straight into the pool, and how much of a slice is sent."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import onecopy as oc
+from onecopy import codecs
+
+N = 200_000
+ROWS = 100
+WORDS = [f"word number {i}" for i in range(N)]
+
+SLICES = {
+    "array": lambda: pa.array(np.arange(N))[7 : 7 + ROWS],
+    "with nulls": lambda: pa.array([None, *range(1, N)])[7 : 7 + ROWS],
+    "words": lambda: pa.array(WORDS)[7 : 7 + ROWS],
+    "views": lambda: pa.array(WORDS, pa.string_view())[7 : 7 + ROWS],
+    "binary views": lambda: pa.array([w.encode() for w in WORDS], pa.binary_view())[7 : 7 + ROWS],
+    "bits": lambda: pa.array(np.arange(N) % 3 == 0)[7 : 7 + ROWS],
+    "lists": lambda: pa.array([[i, i] for i in range(N)])[7 : 7 + ROWS],
+    "structs": lambda: pa.array([{"x": i, "y": "z"} for i in range(N)])[7 : 7 + ROWS],
+    "uuids": lambda: pa.ExtensionArray.from_storage(
+        pa.uuid(), pa.array([bytes(16)] * N, pa.binary(16))
+    )[7 : 7 + ROWS],
+    "table": lambda: pa.table({"a": np.arange(N), "s": WORDS}).slice(7, ROWS),
+    "batch": lambda: pa.record_batch({"a": np.arange(N), "s": WORDS}).slice(7, ROWS),
+    "pandas": lambda: pd.DataFrame({"a": np.arange(N), "s": WORDS, "t": np.arange(N) / 2}).iloc[
+        7 : 7 + ROWS
+    ],
+    "polars": lambda: pl.DataFrame({"a": np.arange(N), "s": WORDS}).slice(7, ROWS),
+    "polars filter": lambda: pl.DataFrame({"a": np.arange(N), "s": WORDS}).filter(
+        pl.col("a") % 2000 == 0
+    ),
+    "arrow, every type": lambda: samples.table_of_arrow().slice(7, ROWS),
+    "polars, every type": lambda: samples.frame_of_polars().slice(7, ROWS),
+    "numpy": lambda: np.arange(N).reshape(-1, 2)[:ROWS, 1],
+    "masked": lambda: np.ma.masked_greater(np.arange(N), 5)[7 : 7 + ROWS],
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_a_slice_sends_what_belongs_to_it(pool, name):
+    part = SLICES[name]()
+    ref = pool.put([part])
+    assert pool.stats().used < 40_000
+    samples.assert_same(ref.get()[0], part)
+    data, buffers, _ = codecs.encode(part)
+    assert len(data) + sum(memoryview(buffer).nbytes for buffer in buffers) < 40_000
+    samples.assert_same(codecs.decode(data, buffers), part)
+    samples.assert_same(oc.writable_copy(part), part)
+
+
+def test_a_slice_of_what_lies_in_the_pool_is_a_place_in_it(pool):
+    table = pool.put(pa.table({"a": np.arange(N), "s": WORDS})).get()
+    frame = pool.put(pd.DataFrame({"a": np.arange(N), "s": WORDS})).get()
+    used = pool.stats().used
+    for whole, part in ((table, table.slice(N // 2, ROWS)), (frame, frame.iloc[N // 2 :][:ROWS])):
+        got = pool.put(part).get()
+        samples.assert_same(got, part)
+        assert pool.stats().used - used < 4000
+        column = whole["a"].to_numpy()
+        assert got["a"].to_numpy().ctypes.data == column[N // 2 :].ctypes.data
+        del got
+    # Another pool has nothing of it: there, it is a copy, and only of the slice.
+    with oc.Pool.create(size="16MiB") as other:
+        got = other.put([table.slice(9, ROWS), frame.iloc[9 : 9 + ROWS]]).get()
+        assert other.stats().used < 40_000
+        samples.assert_same(got[0], table.slice(9, ROWS))
+        samples.assert_same(got[1], frame.iloc[9 : 9 + ROWS])
+        del got
+
+
+def test_an_array_that_arrow_has_wrapped_is_found_in_the_pool(pool):
+    array = pool.array(np.arange(N))
+    used = pool.stats().used
+    table = pa.table({"a": array})
+    got = pool.put(table).get()
+    assert pool.stats().used - used < 4000
+    assert got["a"].to_numpy().ctypes.data == array.ctypes.data
+
+
+def test_scattered_arrays_are_gathered_in_the_pool(pool):
+    import tracemalloc
+
+    array = np.zeros((1000, 2000), "f8")[:, ::2]
+    tracemalloc.start()
+    try:
+        ref = pool.put({"x": array})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000 < array.nbytes <= pool.stats().used
+    np.testing.assert_array_equal(ref.get()["x"], array)
+
+
+def test_arrow_writes_slices_into_the_pool_without_a_copy_between(pool):
+    part = pa.array(np.arange(2 * N))[N // 2 : -N // 2]
+    before = pa.total_allocated_bytes()
+    pool_of_arrow = pa.default_memory_pool()
+    highest = pool_of_arrow.max_memory()
+    ref = pool.put(part)
+    assert pa.total_allocated_bytes() - before < part.nbytes / 2
+    assert pool_of_arrow.max_memory() - highest < part.nbytes / 2
+    assert ref.get().equals(part)
+
+
+def test_what_is_written_in_place_is_private_for_who_takes_it_alone(pool):
+    scattered, part = np.arange(20_000)[::2], pa.array(np.arange(N))[7 : 7 + ROWS]
+    got = pool.put([scattered, part])._take()
+    assert pool.stats().used == 0
+    assert got[0].flags.writeable
+    np.testing.assert_array_equal(got[0], scattered)
+    assert got[1].equals(part)
+
+
+def test_no_room_for_what_is_to_be_written(pool):
+    queue = pool.queue()
+    array = np.zeros((4000, 6000), "f8")[:, ::2]
+    used = pool.stats().used
+    for send in (pool.put, queue.put):
+        with pytest.raises(oc.PoolFull):
+            send({"x": array})
+    assert pool.stats().used == used
+
+
+class Written:
+    """An object with a buffer that some function is to write."""
+
+    def __init__(self, write):
+        self.write = write
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Let `Written` travel as what its function writes: 5000 bytes."""
+    from onecopy.tables.registry import registry
+
+    def reduce(obj, packing):
+        return bytes, (packing.later(5000, obj.write),)
+
+    monkeypatch.setattr(registry, "_reducers", ((Written, reduce), *registry._reducers))
+    monkeypatch.setattr(registry, "kinds", (Written, *registry.kinds))
+
+
+@pytest.mark.usefixtures("written")
+def test_what_fails_while_it_is_written_is_not_sent(pool):
+    def fail(memory):
+        memoryview(memory)[:] = b"x" * 5000
+        raise RuntimeError("in the middle")
+
+    queue = pool.queue()
+    for obj in (Written(fail), [np.zeros(10_000), Written(fail)]):
+        for send in (pool.put, queue.put):
+            with pytest.raises(RuntimeError, match="in the middle"):
+                send(obj)
+    assert queue.empty()
+    assert pool.stats().used == 0
+    assert pool.validate() == []
+
+
+@pytest.mark.usefixtures("written")
+def test_writers_see_writable_memory_and_may_use_the_pool(pool):
+    queue, kept = pool.queue(), []
+
+    def write(memory):
+        view = memoryview(memory)
+        assert (view.nbytes, view.readonly) == (5000, False)
+        view[:] = b"y" * 5000
+        queue.put("from inside")
+        kept.append(memory)
+
+    objects = [Written(write), np.zeros(10_000), Written(write), Written(write)]
+    got = pool.put(objects).get()
+    assert [part for part in got if type(part) is bytes] == [b"y" * 5000] * 3
+    assert queue.get_many(9) == ["from inside"] * 3
+    del got
+    # Who keeps the memory against the rule keeps the block: it is read-only, and not reused.
+    assert memoryview(kept[0]).readonly
+    assert bytes(kept[0]) == b"y" * 5000
+    assert pool.stats().used > 0
+    kept.clear()
+    assert pool.stats().used == 0
+
+
+parts = st.lists(
+    st.tuples(
+        st.sampled_from(["whole", "scattered", "small", "inside", "arrow"]), st.integers(1, 3000)
+    ),
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(parts)
+def test_buffers_keep_their_order_whatever_they_are(pool, asked):
+    made = {
+        "whole": lambda n: np.arange(512 + n),
+        "scattered": lambda n: np.arange(3 * (512 + n))[::-3],
+        "small": lambda n: np.arange(n % 100),
+        "inside": lambda n: pool.array(np.arange(512 + n))[1:],
+        "arrow": lambda n: pa.array(np.arange(9000))[n : n + 10],
+    }
+    objects = [made[kind](n) for kind, n in asked]
+    for got in (pool.put(objects).get(), oc.writable_copy(objects)):
+        for one, other in zip(got, objects, strict=True):
+            samples.assert_same(one, other)
+    del got, objects
+    one = other = None
+    assert pool.stats().used == 0
