@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from onecopy._native import Lease, Member
     from onecopy.tables.packing import Later, Write
 
-__all__ = ["OUT_OF_BAND", "decode", "encode", "private_copy"]
+__all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy"]
 
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
 _TABLES = {"pandas", "polars", "pyarrow"}  # what the extra "tables" installs
@@ -93,7 +93,7 @@ def encode(
     file = io.BytesIO()
     buffers: list[ReadableBuffer | Later] = []
     registry.refresh()
-    pickler = _Pickler(file, buffers, member)
+    pickler = Pickler(file, buffers, member)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
 
@@ -114,7 +114,7 @@ def private_copy(obj: object) -> object:
     file = io.BytesIO()
     buffers: list[ReadableBuffer | Later] = []
     registry.refresh()
-    _Pickler(file, buffers, private=True).dump(obj)
+    Pickler(file, buffers, private=True).dump(obj)
     return decode(file.getvalue(), [cast("ReadableBuffer", _own_memory(part)) for part in buffers])
 
 
@@ -172,7 +172,7 @@ def _missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
     )
 
 
-class _Pickler(pickle.Pickler):
+class Pickler(pickle.Pickler):
     """Pickle with arrays by reference and large buffers out of band."""
 
     __slots__ = ("_later", "_own", "_private", "member", "sent")

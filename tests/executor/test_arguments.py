@@ -222,3 +222,45 @@ def test_a_full_pool_gives_up_copies_that_no_call_needs(executor, pool):
     kept = [np.full(2 * MEGABYTE, float(i)) for i in range(6)]  # 96 MiB: never all at once
     for i, array in enumerate(kept):
         assert executor.submit(calls.total, array).result() == 2 * MEGABYTE * i
+
+
+def test_a_table_is_written_once(executor, pool):
+    pd = pytest.importorskip("pandas")
+    n = 50_000
+    frame = pd.DataFrame(
+        {
+            "number": np.arange(n, dtype=float),
+            "text": pd.Series([f"text {i}" for i in range(n)], dtype=object),
+            "day": pd.date_range("2026-01-01", periods=n, freq="s"),
+        }
+    )
+    first = executor.submit(calls.same, frame).result()
+    once = used(pool)
+    futures = [executor.submit(calls.rows, frame, i) for i in range(50)]
+    assert used(pool) < 1.2 * once
+    assert [future.result() for future in futures] == [(n, float(frame["number"].sum()))] * 50
+    pd.testing.assert_frame_equal(first, frame)
+    frame.loc[0, "number"] = -5.0
+    frame.loc[1, "text"] = "changed"
+    again = executor.submit(calls.same, frame).result()
+    pd.testing.assert_frame_equal(again, frame)
+    assert first["number"].iloc[0] == 0
+
+
+def test_a_slice_of_a_table_is_written_once(executor, pool):
+    pa = pytest.importorskip("pyarrow")
+    part = pa.table({"a": np.arange(400_000.0), "b": np.arange(400_000)}).slice(1000, 50_000)
+    assert executor.submit(calls.same, part).result().equals(part)
+    futures = [executor.submit(len, part) for _ in range(50)]
+    assert used(pool) < 3 * part.nbytes
+    assert {future.result() for future in futures} == {50_000}
+
+
+def test_scattered_arrays_are_written_once(executor, pool):
+    array = np.arange(400_000.0)
+    part = array[::4]
+    futures = [executor.submit(calls.total, part) for _ in range(50)]
+    assert used(pool) < 1.5 * part.nbytes
+    assert {future.result() for future in futures} == {float(part.sum())}
+    array[:] = 1
+    assert executor.submit(calls.total, part).result() == 100_000

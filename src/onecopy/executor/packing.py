@@ -11,25 +11,27 @@ from __future__ import annotations
 import io
 import pickle
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary, finalize, ref
 
 import numpy as np
 
 from onecopy import arrays
 from onecopy._native import Ref, same_bytes
-from onecopy.codecs import OUT_OF_BAND
-from onecopy.codecs import _Pickler as Pickler
+from onecopy.codecs import OUT_OF_BAND, Pickler
 from onecopy.errors import PoolFull
+from onecopy.tables.registry import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy.typing as npt
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
     from onecopy._native import Member
     from onecopy.pool import Pool
+    from onecopy.tables.packing import Later, Write
+
+    Part = ReadableBuffer | Later
+    Key = tuple[int, ...]
 
 __all__ = ["Copies", "Packed", "Picklers", "pack", "unpack"]
 
@@ -60,15 +62,14 @@ def unpack(data: ReadableBuffer, buffers: list[Any]) -> Any:
 class CallPickler(Pickler):
     """Pickle for calls and results: a reference in them keeps its object alive on the way."""
 
-    def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer], member: Member) -> None:
-        super().__init__(file, buffers)
-        self._member = member
+    def __init__(self, file: io.BytesIO, buffers: list[Part], member: Member) -> None:
+        super().__init__(file, buffers, member)
 
     def reducer_override(self, obj: Any) -> Any:
         """Send the block that a reference is for; leave all other objects to the codecs."""
-        if type(obj) is Ref and not obj.released and obj.member is self._member:
+        if type(obj) is Ref and not obj.released and obj.member is self.member:
             # What is sent by reference is held by the message, as the reference itself is not.
-            block = np.frombuffer(memoryview(self._member.lease(obj.handle)), np.uint8)
+            block = np.frombuffer(memoryview(obj.member.lease(obj.handle)), np.uint8)
             return _ref_to, (self._out_of_band(block),)
         return super().reducer_override(obj)
 
@@ -102,23 +103,26 @@ class Copies:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._turn = RLock()  # a signal handler may submit, too
-        self._found: WeakValueDictionary[tuple[int, int], npt.NDArray[np.uint8]]
-        self._found = WeakValueDictionary()
-        self._kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
+        self._found: WeakValueDictionary[Key, npt.NDArray[np.uint8]] = WeakValueDictionary()
+        self._kept: dict[Key, npt.NDArray[np.uint8]] = {}
+        self._watched: set[Key] = set()  # those that the end of an object takes along
 
     def clear(self) -> None:
         """Keep no copy that no call needs."""
         self._kept.clear()
 
-    def of(self, memory: npt.NDArray[np.uint8], owners: Iterable[Any]) -> npt.NDArray[np.uint8]:
-        """Give a copy, in the pool, of bytes that lie elsewhere.
+    def of(self, part: Part, position: int, owners: tuple[Any, ...]) -> npt.NDArray[np.uint8]:
+        """Give a copy, in the pool, of what lies elsewhere, or is yet to be written.
 
         Parameters
         ----------
-        memory : ndarray of uint8
-            The bytes.
-        owners : iterable of object
-            The copy is kept as long as all of them live.
+        part : buffer or tuple
+            The bytes, or how many there are and what writes them.
+        position : int
+            Which part of the call it is: what a library makes anew for each call, at another
+            address, is found by this and the arguments.
+        owners : tuple of object
+            The arguments.
 
         Returns
         -------
@@ -130,48 +134,74 @@ class Copies:
         PoolFull
             There is no room, even without the copies that no call needs.
         """
+        living = tuple(owner for owner in owners if _can_be_watched(owner))
         with self._turn:
-            return self._of((arrays.address(memory), memory.nbytes), memory, owners)
+            if isinstance(part, tuple):
+                copy = self._written(*part)
+                key = (position, copy.nbytes, *map(id, living))
+                known = self._known(copy, key)
+                return self._remembered(key, copy, living) if known is None else known
+            memory = _bytes_of(part)
+            address = (arrays.address(memory), memory.nbytes)
+            key = (position, memory.nbytes, *map(id, living))
+            for place in (address, key):
+                known = self._known(memory, place)
+                if known is not None:
+                    return known
+            copy = self._copied(memory)
+            self._remembered(address, copy, _owner_of(memory))
+            return self._remembered(key, copy, living)
 
-    def of_pickle(self, data: bytes, owners: Iterable[Any]) -> npt.NDArray[np.uint8]:
+    def of_pickle(self, data: bytes, owners: tuple[Any, ...]) -> npt.NDArray[np.uint8]:
         """Give a copy of a pickle, which was made anew and is found by what is in it; as `of`."""
+        living = tuple(owner for owner in owners if _can_be_watched(owner))
+        memory = _bytes_of(data)
+        key = (hash(data), -len(data))
         with self._turn:
-            return self._of((hash(data), -len(data)), np.frombuffer(data, np.uint8), owners)
+            known = self._known(memory, key)
+            return self._remembered(key, self._copied(memory), living) if known is None else known
 
-    def _of(
-        self, key: tuple[int, int], memory: npt.NDArray[np.uint8], owners: Iterable[Any]
-    ) -> npt.NDArray[np.uint8]:
+    def _known(self, memory: npt.NDArray[np.uint8], key: Key) -> npt.NDArray[np.uint8] | None:
         known = self._found.get(key)
-        if known is not None and same_bytes(memory, known):
-            return known
-        copy = self._write(memory)
+        return known if known is not None and same_bytes(memory, known) else None
+
+    def _remembered(
+        self, key: Key, copy: npt.NDArray[np.uint8], owners: tuple[Any, ...]
+    ) -> npt.NDArray[np.uint8]:
         self._found[key] = copy
-        living = [owner for owner in owners if _can_be_watched(owner)]
-        if living:
+        self._kept.pop(key, None)  # what it was before is stale
+        if owners:
             self._kept[key] = copy
-        for owner in living:
-            finalize(owner, _drop, ref(self), key).atexit = False
+            if key not in self._watched:
+                self._watched.add(key)
+                for owner in owners:
+                    finalize(owner, _drop, ref(self), key).atexit = False
         return copy
 
-    def _write(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def _copied(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return self._written(memory.nbytes, lambda room: np.copyto(_bytes_of(room), memory))
+
+    def _written(self, nbytes: int, write: Write) -> npt.NDArray[np.uint8]:
+        member = self._pool.member
         try:
-            copy = arrays.empty(self._pool.member, memory.shape, np.uint8)
+            copy = arrays.empty(member, nbytes, np.uint8)
         except PoolFull:
             self.clear()
-            copy = arrays.empty(self._pool.member, memory.shape, np.uint8)
-        np.copyto(copy, memory)
+            copy = arrays.empty(member, nbytes, np.uint8)
+        write(cast("WriteableBuffer", copy))
         copy.flags.writeable = False
         return copy
 
 
-def _drop(copies: ref[Copies], key: tuple[int, int]) -> None:
+def _drop(copies: ref[Copies], key: Key) -> None:
     known = copies()
     if known is not None:
         known._kept.pop(key, None)
+        known._watched.discard(key)
 
 
 def pack(
-    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: Iterable[Any]
+    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: tuple[Any, ...]
 ) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
     """Encode an object that goes to a worker.
 
@@ -185,7 +215,7 @@ def pack(
         What pickles.
     copies : Copies
         What is there already.
-    owners : iterable of object
+    owners : tuple of object
         What large parts may belong to.
 
     Returns
@@ -206,12 +236,9 @@ def pack(
     if not buffers and len(data) <= INLINE:
         return data, []
     used = []
-    for buffer in buffers:
-        memory = _within(member, buffer)
-        if memory is None:
-            memory = _bytes_of(buffer)
-            memory = copies.of(memory, _owner_of(memory) or owners)
-        used.append(memory)
+    for position, part in enumerate(buffers):
+        memory = _within(member, part)
+        used.append(copies.of(part, position, owners) if memory is None else memory)
     if len(data) > INLINE:
         used.append(copies.of_pickle(data, owners))
         message = member.put(Packed(used[-1], used[:-1]))
@@ -234,9 +261,13 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> Any:
         return value
     data, buffers, sent = _pickled(value, member, picklers)
     memories = []
-    for buffer in buffers:
-        memory = _within(member, buffer)
-        memories.append(_bytes_of(buffer) if memory is None else memory)
+    for part in buffers:
+        memory = _within(member, part)
+        if memory is None and isinstance(part, tuple):
+            nbytes, write = part
+            memory = arrays.empty(member, nbytes, np.uint8)
+            write(cast("WriteableBuffer", memory))
+        memories.append(_bytes_of(part) if memory is None else memory)
     for array in sent:
         _seal(array)
     large = len(data) >= OUT_OF_BAND
@@ -245,17 +276,18 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> Any:
 
 def _pickled(
     obj: Any, member: Member, picklers: Picklers
-) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]:
+) -> tuple[bytes, list[Part], list[npt.NDArray[Any]]]:
     file = io.BytesIO()
-    buffers: list[ReadableBuffer] = []
+    buffers: list[Part] = []
+    registry.refresh()
     pickler = picklers(file, buffers, member)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
 
 
-def _within(member: Member, buffer: ReadableBuffer) -> npt.NDArray[np.uint8] | None:
+def _within(member: Member, buffer: Part) -> npt.NDArray[np.uint8] | None:
     """Give the buffer as a part of its block, if it lies in the pool."""
-    handle = member.where(buffer)
+    handle = None if isinstance(buffer, tuple) else member.where(buffer)
     if handle is None:
         return None
     block = np.frombuffer(memoryview(member.lease(handle)), np.uint8)
