@@ -6,6 +6,8 @@
 >>> jobs.put({"id": 7, "image": image})  # doctest: +SKIP
 """
 
+import typing as _typing
+
 from onecopy._native import Ref
 from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
@@ -23,6 +25,8 @@ from onecopy.errors import (
     StaleRef,
     Untrusted,
 )
+from onecopy.files.errors import BadFile
+from onecopy.files.mapped import MappedArray
 from onecopy.frames import Frames
 from onecopy.locks import (
     Barrier,
@@ -39,7 +43,12 @@ from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
 from onecopy.values import Value
 
+if _typing.TYPE_CHECKING:
+    from onecopy.files.array import open_array
+    from onecopy.files.table import open_table
+
 __all__ = [
+    "BadFile",
     "Barrier",
     "BoundedSemaphore",
     "Condition",
@@ -48,6 +57,7 @@ __all__ = [
     "Frames",
     "List",
     "Lock",
+    "MappedArray",
     "Message",
     "OneCopyError",
     "OwnerDied",
@@ -74,9 +84,24 @@ __all__ = [
     "array",
     "default_pool",
     "empty",
+    "open_array",
+    "open_table",
     "put",
     "shared_array",
     "zeros",
 ]
 
 __version__ = "0.1.0"
+
+_LATE = {"open_array": "onecopy.files.array", "open_table": "onecopy.files.table"}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """Load what most programs do not use when it is first asked for."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LATE[name]), name)
+    globals()[name] = value
+    return value

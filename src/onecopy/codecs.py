@@ -11,6 +11,7 @@ Arrays inside other objects (`{"id": 7, "image": image}`, a list of them, a data
 array                                     how it travels
 ========================================  =======================================================
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
+in a mapped file, any strides             by the file's name and identity; nothing is copied
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 one of Python objects, or a subclass          as pickle does it
@@ -33,6 +34,7 @@ from onecopy.arrays import SharedArray, lease_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     import numpy.typing as npt
     from _typeshed import ReadableBuffer
@@ -41,7 +43,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OUT_OF_BAND", "decode", "encode"]
 
+_PICKLE = 0x80  # the first byte of a pickle; other data name files, see onecopy.files.passing
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
+
+# onecopy.files.passing, once this process has mapped a file: what lies in one is named, not copied.
+files: ModuleType | None = None
 
 
 def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]:
@@ -71,7 +77,10 @@ def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[A
     buffers: list[ReadableBuffer] = []
     pickler = _Pickler(file, buffers)
     pickler.dump(obj)
-    return file.getvalue(), buffers, pickler.sent
+    data = file.getvalue()
+    if files is not None and pickler.spans:
+        data = files.wrap(data, pickler.spans)
+    return data, buffers, pickler.sent
 
 
 def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
@@ -90,7 +99,12 @@ def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
         Equal to the original. Only for data that this user has written: pickle runs what it is
         told.
     """
-    return pickle.loads(data, buffers=buffers)
+    with memoryview(data) as pickled:
+        if pickled[0] != _PICKLE:
+            from onecopy.files import passing
+
+            data, buffers = passing.unwrap(pickled, buffers)
+        return pickle.loads(data, buffers=buffers)
 
 
 class _Pickler(pickle.Pickler):
@@ -101,7 +115,8 @@ class _Pickler(pickle.Pickler):
         # collected.
         self._own: list[pickle.PickleBuffer] = []
         self.sent: list[npt.NDArray[Any]] = []
-        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own))
+        self.spans: list[tuple[int, Any]] = []  # buffers that lie in files: their index, and where
+        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own, self.spans))
         if "multiprocessing.reduction" in sys.modules:
             self.dispatch_table = _reducers
 
@@ -111,6 +126,10 @@ class _Pickler(pickle.Pickler):
         if (kind is not np.ndarray and kind is not SharedArray) or obj.dtype.hasobject:
             return NotImplemented
         lease = lease_of(obj)
+        if lease is not None and lease.member.readonly:
+            from onecopy.files.leased import reduce_leased
+
+            return reduce_leased(obj, lease)
         if lease is not None:
             span, offset = _span(obj, lease)
             shared = kind is SharedArray
@@ -124,6 +143,8 @@ class _Pickler(pickle.Pickler):
                 offset,
                 shared,
             )
+        if files is not None and (named := files.reduce_array(obj)) is not None:
+            return named
         small = obj.nbytes < OUT_OF_BAND
         # numpy's pickles of dates, and of arrays that are not contiguous, lose the byte order.
         if small and (obj.dtype.isnative or not obj.dtype.itemsize):
@@ -180,7 +201,9 @@ class _Unsealed:
 
 
 def _callback(
-    buffers: list[ReadableBuffer], own: list[pickle.PickleBuffer]
+    buffers: list[ReadableBuffer],
+    own: list[pickle.PickleBuffer],
+    spans: list[tuple[int, Any]],
 ) -> Callable[[pickle.PickleBuffer], bool]:
     """Sort buffers into those that leave the pickle and those that stay (true)."""
 
@@ -194,6 +217,9 @@ def _callback(
             return True  # not contiguous: pickle says so in its own words
         if memory.nbytes < OUT_OF_BAND:
             return True
+        if files is not None and (span := files.span_of(memory)) is not None:
+            spans.append((len(buffers) + len(spans), span))
+            return False
         buffers.append(memory)
         return False
 

@@ -11,6 +11,7 @@ import pytest
 import onecopy as oc
 
 FACE = {
+    "BadFile",
     "Barrier",
     "BoundedSemaphore",
     "Condition",
@@ -19,6 +20,7 @@ FACE = {
     "Frames",
     "List",
     "Lock",
+    "MappedArray",
     "Message",
     "OneCopyError",
     "OwnerDied",
@@ -45,6 +47,8 @@ FACE = {
     "array",
     "default_pool",
     "empty",
+    "open_array",
+    "open_table",
     "put",
     "shared_array",
     "zeros",

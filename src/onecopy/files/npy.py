@@ -1,0 +1,114 @@
+"""The header of a .npy file, by numpy's own functions."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from onecopy.files.errors import bad_file
+
+__all__ = ["MAGIC", "Header", "header_bytes", "read_header"]
+
+MAGIC: bytes = npy.MAGIC_PREFIX
+_MOST = 1 << 20  # bytes of a header that are read; those of structured dtypes may be long
+
+
+class Header(NamedTuple):
+    """What a .npy file says of itself.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the array.
+    dtype : numpy.dtype
+        Of its elements.
+    order : {"C", "F"}
+        How they lie.
+    offset : int
+        Bytes before the first one.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: str
+    offset: int
+
+
+def read_header(fd: int, path: str, size: int) -> Header | None:
+    """Read the header of a .npy file.
+
+    Parameters
+    ----------
+    fd : int
+        Of the file; its position stays.
+    path : str
+        Of the file, for messages.
+    size : int
+        Its length in bytes.
+
+    Returns
+    -------
+    Header or None
+        None: it is no .npy file.
+
+    Raises
+    ------
+    BadFile
+        The header is cut short, damaged, or of a version that numpy does not know; or the elements
+        are Python objects, which cannot be mapped.
+    """
+    text = os.pread(fd, _MOST, 0)
+    if not text.startswith(MAGIC):
+        return None
+    file = io.BytesIO(text)
+    try:
+        version = npy.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = npy.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = npy.read_array_header_2_0(file)
+        elif version == (3, 0):  # 2.0 with names in UTF-8; numpy has no public function for it
+            shape, fortran, dtype = npy._read_array_header(file, version)  # type: ignore[attr-defined]
+        else:
+            raise ValueError(f"version {version} is not known")
+    except ValueError as error:
+        raise bad_file(path, size, f"it begins as a .npy file, but {error}") from error
+    if dtype.hasobject:
+        raise bad_file(
+            path,
+            size,
+            f"its elements (dtype {dtype}) are Python objects, which cannot be mapped; numpy.load "
+            "with allow_pickle=True reads them, if you trust the file",
+        )
+    return Header(shape, dtype, "F" if fortran else "C", file.tell())
+
+
+def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> bytes:
+    """Write the header of a .npy file.
+
+    Parameters
+    ----------
+    shape, dtype, order
+        As in `Header`.
+
+    Returns
+    -------
+    bytes
+        As `numpy.save` would write them.
+    """
+    file = io.BytesIO()
+    about = {
+        "descr": npy.dtype_to_descr(dtype),
+        "fortran_order": order == "F",
+        "shape": shape,
+    }
+    try:
+        npy.write_array_header_1_0(file, about)
+    except ValueError:  # too long for it
+        file = io.BytesIO()
+        npy.write_array_header_2_0(file, about)
+    return file.getvalue()
