@@ -169,7 +169,7 @@ def give_name(name: str, path: str) -> bool:
     known = _read_signpost(goal)
     if known == path:
         return True
-    if known is not None and not os.path.lexists(known):  # noqa: PTH110 - as above
+    if known is not None and not os.path.lexists(known):
         os.unlink(goal)  # noqa: PTH108 - as above
     fresh = f"{directory}/.onecopy-new-{os.urandom(8).hex()}"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

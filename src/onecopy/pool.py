@@ -883,7 +883,7 @@ def _make(
                     f"the path {nickname!r}"
                 )
             orphans.prepare(paths.pool_directory())
-            if os.path.lexists("/".join(paths.place(nickname))):  # noqa: PTH110 - pathlib is not loaded for this
+            if os.path.lexists("/".join(paths.place(nickname))):
                 raise PoolExists(
                     f"pool {nickname!r} exists already; open it, or choose another name"
                 )
@@ -924,7 +924,7 @@ def _check_free(name: str | os.PathLike[str]) -> None:
     target = paths.signpost(name)
     if target is None:
         return
-    if os.path.lexists(target):  # noqa: PTH110 - pathlib is not loaded for this
+    if os.path.lexists(target):
         raise PoolExists(
             f"pool {name!r} exists already, in the file {target}; open it, or choose another name"
         )

@@ -97,9 +97,7 @@ def open_array(
     else:
         fd, there = open_file(name, mode == "r+")
         try:
-            header = _header(
-                fd, name, there.st_size, asked_dtype, asked_shape, offset, order
-            )
+            header = _header(fd, name, there.st_size, asked_dtype, asked_shape, offset, order)
         except BaseException:
             os.close(fd)
             raise
@@ -225,5 +223,5 @@ def _empty(header: npy.Header, path: str, mode: str) -> MappedArray:
         MappedArray
     )
     array.flags.writeable = mode != "r"
-    array.filename, array.offset, array.mode = path, header.offset, mode  # type: ignore[misc]  # as numpy.memmap
+    array.filename, array.offset, array.mode = path, header.offset, mode
     return array

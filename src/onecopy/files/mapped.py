@@ -88,7 +88,7 @@ def over(
         MappedArray,
         shape,
         dtype,
-        mapping,  # type: ignore[arg-type]  # a buffer, if not for the checker
+        mapping,
         offset,
         strides,
         order="F" if order == "F" else "C",

@@ -1,8 +1,8 @@
 """One mapping per file and process; whose memory lies in which file; and handles of it.
 
-A *handle* is what travels in the place of mapped memory: the file's real path, its identity (device,
-inode, time of birth), and whether it may be written. The receiver opens the file with its own
-rights, compares the identity, and maps the file, once.
+A *handle* is what travels in the place of mapped memory: the file's real path, its identity
+(device, inode, time of birth), and whether it may be written. The receiver opens the file with its
+own rights, compares the identity, and maps the file, once.
 
 The registry answers one question: does this memory lie in a mapped file? It knows addresses, so it
 does not matter what wraps the memory: an array, an Arrow buffer, a column of a data frame. Entries
@@ -158,13 +158,17 @@ def open_file(
         raise bad_file(os.fspath(path), 0, "it is a directory, not a file") from None
     try:
         there = os.fstat(fd)
-        if not stat.S_ISREG(there.st_mode):
-            kind = "directory" if stat.S_ISDIR(there.st_mode) else "device, FIFO or socket"
-            raise bad_file(os.fspath(path), 0, f"it is a {kind}, not a regular file")
+        _check_regular(path, there)
     except BaseException:
         os.close(fd)
         raise
     return fd, there
+
+
+def _check_regular(path: str | os.PathLike[str], there: os.stat_result) -> None:
+    if not stat.S_ISREG(there.st_mode):
+        kind = "directory" if stat.S_ISDIR(there.st_mode) else "device, FIFO or socket"
+        raise bad_file(os.fspath(path), 0, f"it is a {kind}, not a regular file")
 
 
 def map_file(fd: int, path: str, mode: str) -> Mapping:
@@ -269,7 +273,7 @@ def resolve(span: Span) -> Mapping:
         os.close(fd)
 
 
-# --------------------------------------------------------------------------- whose memory lies where
+# ------------------------------------------------------------------------- whose memory lies where
 
 # By address. Each step on these is one of the interpreter's: entries leave in weak references'
 # callbacks, in the middle of anything, so a lock would not do.

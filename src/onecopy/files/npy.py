@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.lib import format as npy
 
-from onecopy.files.errors import bad_file
+from onecopy.files.errors import BadFile, bad_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
 
 __all__ = ["MAGIC", "Header", "header_bytes", "read_header"]
 
 MAGIC: bytes = npy.MAGIC_PREFIX
+# 3.0 is 2.0 with names in UTF-8; numpy has no public function for it.
+_READERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
+    (1, 0): npy.read_array_header_1_0,
+    (2, 0): npy.read_array_header_2_0,
+    (3, 0): lambda file: npy._read_array_header(file, (3, 0)),  # type: ignore[attr-defined]
+}
 _MOST = 1 << 20  # bytes of a header that are read; those of structured dtypes may be long
 
 
@@ -67,14 +77,12 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
     file = io.BytesIO(text)
     try:
         version = npy.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = npy.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, fortran, dtype = npy.read_array_header_2_0(file)
-        elif version == (3, 0):  # 2.0 with names in UTF-8; numpy has no public function for it
-            shape, fortran, dtype = npy._read_array_header(file, version)  # type: ignore[attr-defined]
-        else:
-            raise ValueError(f"version {version} is not known")
+        read = _READERS.get(version)
+        if read is None:
+            raise bad_file(path, size, f"it is a .npy file of version {version}, which is unknown")
+        shape, fortran, dtype = read(file)
+    except BadFile:
+        raise
     except ValueError as error:
         raise bad_file(path, size, f"it begins as a .npy file, but {error}") from error
     if dtype.hasobject:

@@ -26,7 +26,7 @@ from onecopy.files.mapping import Identity, Mapping, map_file, open_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import pyarrow
+    import pyarrow as pa
 
     from onecopy.pool import Pool
 
@@ -56,7 +56,7 @@ def open_table(
     pool: Pool | None = None,
     prefault: bool = False,
     advise: Advice = None,
-) -> pyarrow.Table:
+) -> pa.Table:
     """Open an Arrow or Parquet file as a table that processes share.
 
     Parameters
@@ -89,7 +89,7 @@ def open_table(
     OSError
         The file is not there, or this process has no right to it.
     ImportError
-        There is no pyarrow.
+        There is no pa.
 
     Notes
     -----
@@ -144,7 +144,7 @@ class _Source(NamedTuple):
     def fail(self, found: str, error: BaseException | None = None) -> NoReturn:
         raise bad_file(self.path, self.size, found) from error
 
-    def memory(self) -> pyarrow.Buffer:
+    def memory(self) -> pa.Buffer:
         import pyarrow as pa
 
         return pa.py_buffer(memoryview(self.mapping)[: self.size])
@@ -155,30 +155,33 @@ class _Source(NamedTuple):
             self.fail(f"there is no column {', '.join(missing)}; there are {', '.join(there)}")
 
 
-def _read(source: _Source, head: bytes) -> pyarrow.Table:
+def _read(source: _Source, head: bytes) -> pa.Table:
     """Read a file by what it begins with."""
     import pyarrow as pa
 
+    if not head.startswith((b"ARROW1", b"PAR1", _CONTINUATION)):
+        source.fail(_foreign(head))
     try:
-        if head.startswith(b"ARROW1"):
-            return _assemble(source, *_batches_of_file(source))
         if head.startswith(b"PAR1"):
             return _parquet(source)
-        if head.startswith(_CONTINUATION):
-            return _assemble(source, *_batches_of_stream(source))
+        of_file = head.startswith(b"ARROW1")
+        return _assemble(source, *(_batches_of_file if of_file else _batches_of_stream)(source))
     except (pa.ArrowInvalid, pa.ArrowSerializationError, pa.ArrowNotImplementedError) as error:
         source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
     except OSError as error:
         if error.errno is not None:
             raise
         source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
+
+
+def _foreign(head: bytes) -> str:
     if head.startswith(b"FEA1"):
-        source.fail("it is a Feather file of version 1; write it anew as version 2")
+        return "it is a Feather file of version 1; write it anew as version 2"
     if head.startswith(b"PARE"):
-        source.fail("it is an encrypted Parquet file")
+        return "it is an encrypted Parquet file"
     if head.startswith(b"\x93NUMPY"):
-        source.fail("it is a .npy file; open it with onecopy.open_array")
-    source.fail(f"it is neither Arrow IPC nor Parquet: it begins with {head!r}")
+        return "it is a .npy file; open it with onecopy.open_array"
+    return f"it is neither Arrow IPC nor Parquet: it begins with {head!r}"
 
 
 def _kind(head: bytes) -> str:
@@ -190,7 +193,7 @@ def _kind(head: bytes) -> str:
 # ------------------------------------------------------------------------------------- Arrow IPC
 
 
-def _options(source: _Source, schema: pyarrow.Schema) -> pyarrow.ipc.IpcReadOptions:
+def _options(source: _Source, schema: pa.Schema) -> pa.ipc.IpcReadOptions:
     import pyarrow as pa
 
     source.check_columns(schema.names)
@@ -202,7 +205,7 @@ def _options(source: _Source, schema: pyarrow.Schema) -> pyarrow.ipc.IpcReadOpti
 
 def _batches_of_file(
     source: _Source,
-) -> tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     import pyarrow as pa
 
     memory = source.memory()
@@ -214,7 +217,7 @@ def _batches_of_file(
 
 def _batches_of_stream(
     source: _Source,
-) -> tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     import pyarrow as pa
 
     memory = source.memory()
@@ -223,9 +226,7 @@ def _batches_of_stream(
     return reader.schema, iter(reader)
 
 
-def _assemble(
-    source: _Source, schema: pyarrow.Schema, batches: Iterator[pyarrow.RecordBatch]
-) -> pyarrow.Table:
+def _assemble(source: _Source, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     """Make a table of record batches, with those in the pool that had to be decompressed."""
     import pyarrow as pa
 
@@ -238,7 +239,7 @@ def _assemble(
     return table if source.columns is None else table.select(list(source.columns))
 
 
-def _lies_in(batch: pyarrow.RecordBatch, mapping: Mapping) -> bool:
+def _lies_in(batch: pa.RecordBatch, mapping: Mapping) -> bool:
     """Tell whether all of a batch's memory is the file's."""
     end = mapping.address + len(mapping)
     return all(
@@ -249,7 +250,7 @@ def _lies_in(batch: pyarrow.RecordBatch, mapping: Mapping) -> bool:
     )
 
 
-def _buffers(array: pyarrow.Array) -> Iterator[pyarrow.Buffer]:
+def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
     """Go through the buffers of an array, those of its dictionaries too."""
     import pyarrow as pa
 
@@ -266,7 +267,7 @@ def _buffers(array: pyarrow.Array) -> Iterator[pyarrow.Buffer]:
 # --------------------------------------------------------------------------------------- Parquet
 
 
-def _parquet(source: _Source) -> pyarrow.Table:
+def _parquet(source: _Source) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -278,17 +279,14 @@ def _parquet(source: _Source) -> pyarrow.Table:
         group = file.read_row_group(index, columns=names)
         parts.append(_into_pool(source, group))
         del group
-    if parts:
-        table = pa.concat_tables(parts)
-    else:
-        table = file.schema_arrow.empty_table()
+    table = pa.concat_tables(parts) if parts else file.schema_arrow.empty_table()
     return table if names is None else table.select(names)
 
 
 # ------------------------------------------------------------------------------- into the pool
 
 
-def _into_pool(source: _Source, part: pyarrow.Table) -> pyarrow.Table:
+def _into_pool(source: _Source, part: pa.Table) -> pa.Table:
     """Copy a part of a table into one block of the pool, laid out as an IPC stream."""
     import pyarrow as pa
 
@@ -307,7 +305,7 @@ def _into_pool(source: _Source, part: pyarrow.Table) -> pyarrow.Table:
     return pa.ipc.open_stream(pa.py_buffer(memory)).read_all()
 
 
-def _write(sink: Any, part: pyarrow.Table) -> None:
+def _write(sink: Any, part: pa.Table) -> None:
     import pyarrow as pa
 
     with pa.ipc.new_stream(sink, part.schema) as writer:

@@ -59,9 +59,7 @@ def in_use_message(path: str, reading: bool) -> str:
         The text of a `OneCopyError`.
     """
     found = processes_with(path)
-    who = [
-        f"process {pid}{' (this one)' if pid == os.getpid() else ''}" for pid in found[:_MOST]
-    ]
+    who = [f"process {pid}{' (this one)' if pid == os.getpid() else ''}" for pid in found[:_MOST]]
     if len(found) > _MOST:
         who.append(f"{len(found) - _MOST} more")
     names = ", ".join(who) or "processes that cannot be looked into from here"
