@@ -1,0 +1,37 @@
+"""Where the files of these tests lie: not in the pool directory, which each test leaves empty."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A directory that may hold pools: this user's, and closed to others."""
+    directory = tmp_path / "elsewhere"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+@pytest.fixture
+def unchanged():
+    """Fail if a file, given by ``unchanged(path)``, has been changed by the end of the test."""
+    seen = []
+
+    def watch(path):
+        seen.append((path, fingerprint(path)))
+
+    yield watch
+    for path, before in seen:
+        assert fingerprint(path) == before, f"{path} was changed"
+
+
+def fingerprint(path):
+    """Give what would betray a change."""
+    there = path.stat()
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return there.st_size, there.st_mtime_ns, there.st_ino, there.st_blocks, digest.hexdigest()
