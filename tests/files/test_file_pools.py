@@ -48,7 +48,7 @@ def test_it_outlives_a_process_that_ends(elsewhere, how, start):
         assert pool.queue("jobs").get_many(3) == [1, 2, 3]
         assert pool.name == path
         pool.unlink()
-    assert os.listdir(elsewhere) == []
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_it_outlives_processes_that_are_killed(elsewhere, start):
@@ -94,12 +94,12 @@ def test_a_name_that_is_taken(elsewhere):
             oc.Pool.create("tables", "16MiB", backing=elsewhere / "b.pool")
         with pytest.raises(oc.OneCopyError, match=r"leave backing out"):
             oc.Pool("tables", "16MiB", backing=elsewhere / "b.pool")
-        assert os.listdir(elsewhere) == ["a.pool"]
+        assert list(elsewhere.iterdir()) == [elsewhere / "a.pool"]
         pool.unlink()
     with oc.Pool.create("camera", "16MiB"):
         with pytest.raises(oc.PoolExists, match="camera"):
             oc.Pool.create("camera", "16MiB", backing=elsewhere / "b.pool")
-        assert os.listdir(elsewhere) == []
+        assert list(elsewhere.iterdir()) == []
 
 
 def test_a_name_whose_file_is_gone_is_free(elsewhere):
@@ -143,7 +143,7 @@ def test_sweeping_leaves_names_alone(elsewhere, pool_directory):
 def test_a_name_besides_a_path_has_no_slash(elsewhere):
     with pytest.raises(ValueError, match="without a slash"):
         oc.Pool.create(elsewhere / "a", "16MiB", backing=elsewhere / "b")
-    assert os.listdir(elsewhere) == []
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_flush(elsewhere, pool):

@@ -7,6 +7,8 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +78,7 @@ def sum_of(queue, answers):
     queue.get()
 
 
-# ------------------------------------------------------------------------------------ what it can do
+# ----------------------------------------------------------------------------------- what it can do
 
 
 def test_everything_is_there_and_nothing_changes(path, unchanged):
@@ -108,8 +110,7 @@ def test_data_is_the_page_cache_and_no_copy(path):
     with oc.Pool.open(path, mode="r") as pool:
         array = pool["array"]
         assert place_of(first_address(array))[0] == path.stat().st_ino
-        with open("/proc/self/smaps") as file:
-            text = file.read()
+        text = Path("/proc/self/smaps").read_text()
         at = next(part for part in text.split("VmFlags") if str(path) in part)
         private = int(at.split("Private_Dirty:")[1].split()[0]) * 1024
         assert array.nbytes == 800_000
@@ -327,6 +328,30 @@ def test_a_forked_child_reads_on_alone(path, pool):
     oc.Pool.open(path).close()
 
 
+def test_forks_while_another_thread_is_at_work(path):
+    """The child's copy of the pages has the locks that the thread held, and nobody to give back."""
+    reader = oc.Pool.open(path, mode="r")
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            reader.validate()  # takes the heap's lock, outside of the interpreter's
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            array = reader["array"]
+            del array
+            os._exit(reader.validate() != [])
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    stop.set()
+    thread.join()
+    assert reader.validate() == []
+    reader.close()
+
+
 def test_what_a_child_does_is_its_own(path):
     reader = oc.Pool.open(path, mode="r")
     child = os.fork()
@@ -375,7 +400,7 @@ def test_all_slots_taken_by_the_dead(elsewhere, unchanged):
         assert pool.validate() == []
 
 
-# ---------------------------------------------------------------------------------- arrays on their way
+# ------------------------------------------------------------------------------ arrays on their way
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
@@ -430,7 +455,7 @@ def test_an_array_that_was_sent_and_whose_pool_has_changed(path, pool):
         queue.get()
 
 
-# ------------------------------------------------------------------------- what is no pool, or unsound
+# ---------------------------------------------------------------------- what is no pool, or unsound
 
 
 def cut(path):

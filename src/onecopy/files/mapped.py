@@ -27,6 +27,27 @@ class MappedArray(np.memmap[Any, Any]):
     mapped ends a process that reads beyond its new end (SIGBUS).
     """
 
+    def __array_wrap__(
+        self,
+        array: npt.NDArray[Any],
+        context: Any = None,
+        return_scalar: bool = False,
+        /,
+    ) -> Any:
+        """Give results as ordinary arrays, unless they were written into this one."""
+        if array is self:
+            return array
+        if return_scalar or array.shape == ():
+            return array[()]
+        return array.view(np.ndarray)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Give a view as a mapped array, and a copy (by fancy indexing) as an ordinary one."""
+        part = super().__getitem__(index)
+        if type(part) is MappedArray and part._mmap is None:  # type: ignore[attr-defined]  # of numpy.memmap
+            return part.view(np.ndarray)
+        return part
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by the file's name and identity."""
         from onecopy.files import passing

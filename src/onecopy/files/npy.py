@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.lib import format as npy
 
-from onecopy.files.errors import BadFile, bad_file
+from onecopy.files.errors import bad_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
 __all__ = ["MAGIC", "Header", "header_bytes", "read_header"]
 
 MAGIC: bytes = npy.MAGIC_PREFIX
-# 3.0 is 2.0 with names in UTF-8; numpy has no public function for it.
-_READERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
-    (1, 0): npy.read_array_header_1_0,
-    (2, 0): npy.read_array_header_2_0,
-    (3, 0): lambda file: npy._read_array_header(file, (3, 0)),  # type: ignore[attr-defined]
-}
 _MOST = 1 << 20  # bytes of a header that are read; those of structured dtypes may be long
 
 
@@ -77,13 +70,13 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
     file = io.BytesIO(text)
     try:
         version = npy.read_magic(file)
-        read = _READERS.get(version)
-        if read is None:
-            raise bad_file(path, size, f"it is a .npy file of version {version}, which is unknown")
-        shape, fortran, dtype = read(file)
-    except BadFile:
-        raise
-    except ValueError as error:
+        if version == (1, 0):
+            shape, fortran, dtype = npy.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = npy.read_array_header_2_0(file)
+        else:
+            shape, fortran, dtype = _read_3_0(file, version)
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
         raise bad_file(path, size, f"it begins as a .npy file, but {error}") from error
     if dtype.hasobject:
         raise bad_file(
@@ -93,6 +86,20 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
             "with allow_pickle=True reads them, if you trust the file",
         )
     return Header(shape, dtype, "F" if fortran else "C", file.tell())
+
+
+def _read_3_0(
+    file: io.BytesIO, version: tuple[int, int]
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read a header as 2.0 has it, but in UTF-8; numpy has no public function for that."""
+    if version != (3, 0):
+        raise ValueError(f"version {version} is unknown")
+    length = int.from_bytes(file.read(4), "little")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError("its header is cut short")
+    about = ast.literal_eval(text.decode())
+    return tuple(about["shape"]), bool(about["fortran_order"]), npy.descr_to_dtype(about["descr"])
 
 
 def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> bytes:
