@@ -22,6 +22,7 @@ from mappings import (
 )
 
 import onecopy as oc
+from onecopy import _native
 
 
 @pytest.fixture
@@ -478,3 +479,25 @@ def test_any_view_of_any_file(tmp_path, pool, dtype, shape, order, index, wrap):
     assert got.shape == view.shape
     assert got.tobytes() == view.tobytes() == there[index[: there.ndim]].tobytes()
     assert np.shares_memory(got, array) or not view.size
+
+
+def test_an_inode_that_is_used_again(path):
+    """A pickle may wait for longer than a file lives, and the number of its inode with it."""
+    array = oc.open_array(path)
+    number, data, content = path.stat().st_ino, pickle.dumps(array), path.read_bytes()
+    del array
+    for _ in range(100):
+        path.unlink()
+        path.write_bytes(content)
+        if path.stat().st_ino == number:
+            break
+    else:
+        pytest.skip("this file system does not use the numbers of inodes again")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if not _native.birth_ns(fd):
+            pytest.skip("this file system does not tell when a file was made")
+    finally:
+        os.close(fd)
+    with pytest.raises(oc.StaleRef, match="replaced"):
+        pickle.loads(data)

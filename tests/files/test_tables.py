@@ -327,3 +327,18 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.ipc", None)
     with pytest.raises(ImportError, match=r"onecopy\[tables\]"):
         oc.open_table(tmp_path / "nothing")
+
+
+def test_one_row_group_at_a_time(tmp_path, table, pool):
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path, row_group_size=ROWS // 20)
+    counted = pa.proxy_memory_pool(pa.default_memory_pool())
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(counted)
+    try:
+        got = oc.open_table(path, pool=pool)
+        most = counted.max_memory()
+    finally:
+        pa.set_memory_pool(before)
+    assert got.equals(table)
+    assert most < table.nbytes / 4
