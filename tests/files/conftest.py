@@ -1,9 +1,7 @@
 """Where the files of these tests lie: not in the pool directory, which each test leaves empty."""
 
-import hashlib
-from pathlib import Path
-
 import pytest
+from mappings import fingerprint
 
 
 @pytest.fixture
@@ -25,13 +23,3 @@ def unchanged():
     yield watch
     for path, before in seen:
         assert fingerprint(path) == before, f"{path} was changed"
-
-
-def fingerprint(path):
-    """Give what would betray a change."""
-    there = path.stat()
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return there.st_size, there.st_mtime_ns, there.st_ino, there.st_blocks, digest.hexdigest()

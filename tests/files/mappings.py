@@ -1,5 +1,6 @@
 """What /proc says of where memory lies; and what children do with it."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -57,3 +58,13 @@ def answer_table(queue, answers):
     table = queue.get()
     buffer = table.column(0).chunk(0).buffers()[1]
     answers.put((place_of(buffer.address), table.num_rows, table.column(0)[7].as_py()))
+
+
+def fingerprint(path):
+    """Give what would betray a change."""
+    there = path.stat()
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return there.st_size, there.st_mtime_ns, there.st_ino, there.st_blocks, digest.hexdigest()
