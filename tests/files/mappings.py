@@ -67,4 +67,4 @@ def fingerprint(path):
     with Path(path).open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
-    return there.st_size, there.st_mtime_ns, there.st_ino, there.st_blocks, digest.hexdigest()
+    return there.st_size, there.st_mtime_ns, there.st_ino, digest.hexdigest()
