@@ -143,9 +143,9 @@ int goes_by_name(PyArrayObject* array, const unsigned char* memory, std::int64_t
     if (LeaseObject* lease = lease_behind(reinterpret_cast<PyObject*>(array)); lease != nullptr)
         return lease->held && lease->held.core().readonly ? 1 : 0;
     if (hooks.in_file == nullptr) return 0;
-    PyObject* answer = PyObject_CallFunction(
-        hooks.in_file, "KL", static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(memory)),
-        static_cast<long long>(length));
+    const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(memory));
+    PyObject* answer =
+        PyObject_CallFunction(hooks.in_file, "KL", address, static_cast<long long>(length));
     if (answer == nullptr) return -1;
     const int yes = PyObject_IsTrue(answer);
     Py_DECREF(answer);

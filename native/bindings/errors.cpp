@@ -212,10 +212,9 @@ PyObject* raise_in_use(bool reading, const std::string& path) noexcept {
     if (module == nullptr) return nullptr;
     PyObject* name =
         PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
-    PyObject* text = name == nullptr
-                         ? nullptr
-                         : PyObject_CallMethod(module, "in_use_message", "OO", name,
-                                               reading ? Py_True : Py_False);
+    PyObject* text = name == nullptr ? nullptr
+                                     : PyObject_CallMethod(module, "in_use_message", "OO", name,
+                                                           reading ? Py_True : Py_False);
     if (text != nullptr) PyErr_SetObject(type, text);
     Py_XDECREF(text);
     Py_XDECREF(name);
