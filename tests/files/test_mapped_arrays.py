@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -139,6 +140,10 @@ def test_advice(path, advise):
         assert array[299, 199] == 59_999
 
 
+@pytest.mark.skipif(
+    tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 14),
+    reason="this kernel reads ahead only",
+)
 def test_prefault_maps_all_pages(tmp_path):
     np.zeros(4 << 20, np.uint8).tofile(tmp_path / "raw")
     array = oc.open_array(tmp_path / "raw", prefault=True)
