@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OUT_OF_BAND", "decode", "encode"]
 
-_PICKLE = 0x80  # the first byte of a pickle; other data name files, see onecopy.files.passing
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
 
 # onecopy.files.passing, once this process has mapped a file: what lies in one is named, not copied.
@@ -77,10 +76,7 @@ def encode(obj: object) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[A
     buffers: list[ReadableBuffer] = []
     pickler = _Pickler(file, buffers)
     pickler.dump(obj)
-    data = file.getvalue()
-    if files is not None and pickler.spans:
-        data = files.wrap(data, pickler.spans)
-    return data, buffers, pickler.sent
+    return file.getvalue(), buffers, pickler.sent
 
 
 def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
@@ -99,12 +95,7 @@ def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
         Equal to the original. Only for data that this user has written: pickle runs what it is
         told.
     """
-    with memoryview(data) as pickled:
-        if pickled[0] != _PICKLE:
-            from onecopy.files import passing
-
-            data, buffers = passing.unwrap(pickled, buffers)
-        return pickle.loads(data, buffers=buffers)
+    return pickle.loads(data, buffers=buffers)
 
 
 class _Pickler(pickle.Pickler):
@@ -115,10 +106,20 @@ class _Pickler(pickle.Pickler):
         # collected.
         self._own: list[pickle.PickleBuffer] = []
         self.sent: list[npt.NDArray[Any]] = []
-        self.spans: list[tuple[int, Any]] = []  # buffers that lie in files: their index, and where
-        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own, self.spans))
+        self._file, self._buffers = file, buffers
+        self._spans: list[tuple[int, Any]] = []  # buffers that lie in files: their index, and where
+        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own, self._spans))
         if "multiprocessing.reduction" in sys.modules:
             self.dispatch_table = _reducers
+
+    def dump(self, obj: Any) -> None:
+        """Write the pickle; one that tells where in files its buffers lie, if any do."""
+        super().dump(obj)
+        if files is not None and self._spans:
+            whole = files.wrap(self._file.getvalue(), self._spans, self._buffers)
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(whole)
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart arrays that need no pickle; leave all other objects to pickle."""

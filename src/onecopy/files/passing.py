@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from _typeshed import ReadableBuffer
 
-__all__ = ["MARK", "reduce_array", "span_of", "unwrap", "wrap"]
-
-MARK = 0  # the first byte of data with spans; a pickle begins with 0x80
-_HEAD = 9  # bytes: the mark, and the length of the spans' own pickle
+__all__ = ["reduce_array", "span_of", "wrap"]
 
 
 def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
@@ -72,8 +69,8 @@ def span_of(memory: memoryview[Any]) -> Span | None:
     return mapping.find(address, memory.nbytes)
 
 
-def wrap(data: bytes, spans: list[tuple[int, Span]]) -> bytes:
-    """Put the places of buffers that lie in files before a pickle.
+def wrap(data: bytes, spans: list[tuple[int, Span]], buffers: Sequence[ReadableBuffer]) -> bytes:
+    """Put a pickle, and the places of its buffers that lie in files, into another pickle.
 
     Parameters
     ----------
@@ -81,45 +78,38 @@ def wrap(data: bytes, spans: list[tuple[int, Span]]) -> bytes:
         The pickle.
     spans : list of (int, Span)
         Which of its buffers, counted from 0, ascending; and where it lies.
+    buffers : sequence of buffers
+        The others, in order.
 
     Returns
     -------
     bytes
-        What `unwrap` takes.
+        A pickle of the same object, for the others alone: ``pickle.loads(…, buffers=buffers)``.
+        It raises what `mapping.resolve` raises.
     """
-    head = pickle.dumps([(index, tuple(span)) for index, span in spans], 5)
-    return bytes([MARK]) + len(head).to_bytes(8, "little") + head + data
+    return pickle.dumps(_Whole(data, spans, buffers), 5, buffer_callback=lambda _: None)
 
 
-def unwrap(
-    data: memoryview[Any], buffers: Sequence[ReadableBuffer]
-) -> tuple[memoryview[Any], list[ReadableBuffer]]:
-    """Undo `wrap`: map the files, and give the pickle and all of its buffers.
+class _Whole:
+    """What `wrap` pickles."""
 
-    Parameters
-    ----------
-    data : memoryview
-        Of bytes, beginning with `MARK`.
-    buffers : sequence of buffers
-        Those that lie in no file.
+    def __init__(
+        self, data: bytes, spans: list[tuple[int, Span]], buffers: Sequence[ReadableBuffer]
+    ) -> None:
+        self._parts = (
+            data,
+            [(index, tuple(span)) for index, span in spans],
+            [pickle.PickleBuffer(buffer) for buffer in buffers],
+        )
 
-    Returns
-    -------
-    data : memoryview
-        The pickle.
-    buffers : list of buffers
-        In the pickle's order.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loads, self._parts
 
-    Raises
-    ------
-    StaleRef, OSError
-        As `mapping.resolve`.
-    """
-    size = int.from_bytes(data[1:_HEAD], "little")
-    every = list(buffers)
-    for index, span in pickle.loads(data[_HEAD : _HEAD + size]):
-        every.insert(index, mapping.memory_of(Span(*span)))
-    return data[_HEAD + size :], every
+
+def _loads(data: bytes, spans: list[tuple[int, Any]], buffers: list[ReadableBuffer]) -> Any:
+    for index, span in spans:
+        buffers.insert(index, mapping.memory_of(Span(*span)))
+    return pickle.loads(data, buffers=buffers)
 
 
 def _rebuild(
