@@ -6,5 +6,6 @@ namespace onecopy::py {
 
 bool init_guarded(PyObject* module) noexcept;  // Guarded and GuardedAttribute; after bind_mutex
 void bind_fill(nb::module_& m);
+void bind_compare(nb::module_& m);
 
 }  // namespace onecopy::py

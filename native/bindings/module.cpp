@@ -116,6 +116,7 @@ static void bind(nb::module_& m) {
     bind_condition(m);
     bind_barrier(m);
     bind_fill(m);
+    bind_compare(m);
     if (!init_guarded(m.ptr())) throw nb::python_error();
     bind_segments(m);
     bind_shareable(m);

@@ -44,6 +44,7 @@ from onecopy.stream import Stream, Subscription
 from onecopy.values import Value
 
 if _typing.TYPE_CHECKING:
+    from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
 
@@ -54,6 +55,7 @@ __all__ = [
     "Condition",
     "Dict",
     "Event",
+    "Executor",
     "Frames",
     "List",
     "Lock",
@@ -93,15 +95,23 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LATE = {"open_array": "onecopy.files.array", "open_table": "onecopy.files.table"}
+# Loaded when somebody asks for them: they need more of the standard library than the rest.
+_LATER = {
+    "Executor": "onecopy.executor",
+    "open_array": "onecopy.files.array",
+    "open_table": "onecopy.files.table",
+}
 
 
-def __getattr__(name: str) -> _typing.Any:
-    """Load what most programs do not use when it is first asked for."""
-    if name not in _LATE:
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_LATE[name]), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(module), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

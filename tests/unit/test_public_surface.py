@@ -17,6 +17,7 @@ FACE = {
     "Condition",
     "Dict",
     "Event",
+    "Executor",
     "Frames",
     "List",
     "Lock",

@@ -8,10 +8,8 @@ that is killed takes nobody along.
 from __future__ import annotations
 
 import os
-import select
 import threading
 from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
 from multiprocessing import pool as standard
 from multiprocessing.pool import ThreadPool
 from queue import Empty
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from onecopy.errors import Closed
 from onecopy.multiprocessing.context import ProcessError, default_context
 from onecopy.multiprocessing.queues import Queue
+from onecopy.parents import Parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -146,7 +145,7 @@ class _Tasks:
         self._queue = queue
         self._results = results
         self._outstanding = outstanding
-        self._parent: _Parent | None = None
+        self._parent: Parent | None = None
 
     def __reduce__(self) -> Any:
         return _Tasks, (self._queue, self._results)
@@ -174,7 +173,7 @@ class _Tasks:
             The process that has the pool has ended.
         """
         if self._parent is None:
-            self._parent = _Parent()
+            self._parent = Parent()
         while True:
             try:
                 message = self._queue.get_message(timeout=_LOOK_EVERY)
@@ -270,21 +269,6 @@ class _Results:
     def close(self) -> None:
         """Let go of the queue here."""
         self._queue.close()
-
-
-class _Parent:
-    """The process that has the pool, as a worker sees it."""
-
-    def __init__(self) -> None:
-        parent = parent_process()
-        self._poll = select.poll()
-        if parent is not None:
-            self._poll.register(parent.sentinel, select.POLLIN | select.POLLHUP)
-
-    def check(self) -> None:
-        """Raise EOFError if it has ended: the standard library's worker ends of that."""
-        if self._poll.poll(0):
-            raise EOFError("the process that has the pool has ended")
 
 
 class _Outstanding:

@@ -1,0 +1,376 @@
+"""An executor whose arguments and results are shared instead of copied."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from concurrent.futures import process as standard
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from onecopy.executor.channels import Calls, Results, Task, Wakeup
+from onecopy.executor.crew import Crew
+from onecopy.executor.manager import Manager
+from onecopy.executor.packing import CallPickler, Copies, pack
+from onecopy.queue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+    from typing import ParamSpec, TypeVar
+
+    from onecopy._native import Ref
+    from onecopy.executor.packing import Picklers
+    from onecopy.pool import Pool
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+__all__ = ["Executor"]
+
+
+class Executor(standard.ProcessPoolExecutor):
+    """Run calls in worker processes; a `concurrent.futures.Executor` that shares large data.
+
+    It is `concurrent.futures.ProcessPoolExecutor`, with its parameters, futures and errors. What is
+    large in arguments (arrays, the columns of tables, buffers, long pickles) is written into a pool
+    once, however many calls take it, and read there by all workers; results come back the same way,
+    without a copy through a pipe.
+
+    >>> with oc.Executor() as ex:  # doctest: +SKIP
+    ...     futures = [ex.submit(summarize, frame, carrier) for carrier in carriers]
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        How many worker processes. Default: as many as the machine has processors.
+    pool : Pool, optional
+        Where arguments and results lie. Default: the default pool.
+    mp_context : context, optional
+        Where processes come from: of `multiprocessing`, or of `onecopy.multiprocessing`.
+    initializer : callable, optional
+        Called in each worker when it begins, with `initargs`.
+    initargs : tuple, optional
+        See `initializer`.
+    max_tasks_per_child : int, optional
+        Calls after which a worker is replaced; not with the start method "fork".
+    restart_workers : bool, optional
+        Whether a worker that dies is replaced, and the call that it had in hand run again by
+        another: for calls that may be run twice. A call in which three workers died gets
+        `BrokenProcessPool`; so do all if workers die one after the other without finishing any.
+        Default: as in the standard library, the first death breaks the executor: every call that
+        is not done gets `BrokenProcessPool`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the standard library's.
+    PoolFull
+        There is no room for the queues.
+
+    Notes
+    -----
+    **Arguments** are encoded by `submit`: changes that are made later reach no call that was
+    submitted before, and every call that is submitted after. To know that an object is what it was,
+    its bytes are compared with those in the pool (at the speed of memory, several GB/s); an object
+    that lies in the pool already, or that `share` was called for, is not looked at. If the pool has
+    no room, the call is encoded when there is some. A copy in the pool stays as long as the object
+    it was made of, or the executor.
+
+    **Workers** get views that are read-only (`onecopy.writable_copy` makes a private copy), and
+    small arrays, lists and the like as copies of their own. **Results** are the same in the process
+    that gets them, and stay in the pool for as long as anything refers to them.
+
+    Threads may submit at once. A child forked from the process has no use of the executor. Workers
+    end with the process that has it, also if that is killed.
+    """
+
+    _picklers: Picklers = CallPickler
+
+    # The standard library's; its stub knows other types, or none.
+    _call_queue: Any
+    _result_queue: Any
+    _executor_manager_thread: Any
+    _executor_manager_thread_wakeup: Any
+    _processes: Any
+    _max_workers: int
+    _max_tasks_per_child: int | None
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        pool: Pool | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        restart_workers: bool = False,
+    ) -> None:
+        super().__init__(
+            max_workers,
+            mp_context,
+            initializer,
+            initargs,
+            max_tasks_per_child=max_tasks_per_child,
+        )
+        if pool is None:
+            from onecopy.default import default_pool
+
+            pool = default_pool()
+        self._pool = pool
+        self._restart_workers = bool(restart_workers)
+        self._copies = Copies(pool)
+        self._replace_channels(self._max_workers + standard.EXTRA_QUEUED_CALLS)
+        _executors.add(self)
+
+    def _replace_channels(self, ahead: int) -> None:
+        """Exchange the standard library's pipes for queues in the pool."""
+        self._call_queue.close()
+        self._result_queue.close()
+        self._executor_manager_thread_wakeup.close()
+        member = self._pool.member
+        results = Results(Queue._make(member, None, 0, False, None), self._picklers)
+        queue = Queue._make(member, None, 0, self._restart_workers, None)
+        wakeup = Wakeup(results)
+        self._result_queue = results
+        self._call_queue = Calls(queue, results, ahead)
+        self._executor_manager_thread_wakeup = wakeup
+        self._crew = Crew(
+            self._mp_context,
+            self._processes,
+            (
+                self._call_queue,
+                results,
+                self._initializer,
+                self._initargs,
+                self._max_tasks_per_child,
+            ),
+            wakeup.wakeup,
+        )
+
+    def _start_executor_manager_thread(self) -> None:
+        if self._executor_manager_thread is not None:
+            return
+        standards: Any = self
+        if not standards._safe_to_dynamically_spawn_children:
+            standards._launch_processes()
+        manager = Manager(self, self._crew, self._restart_workers)
+        self._executor_manager_thread = manager
+        self._crew.start_watching()
+        manager.start()
+        standard._threads_wakeups[manager] = self._executor_manager_thread_wakeup
+
+    def _spawn_process(self) -> None:
+        self._crew.start_one()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and free what belongs to the executor once the rest is done.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Whether to wait for that.
+        cancel_futures : bool, optional
+            Whether to cancel calls that no worker has begun.
+        """
+        manager, calls, results = (
+            self._executor_manager_thread,
+            self._call_queue,
+            self._result_queue,
+        )
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        self._copies.clear()  # calls that are under way have their own hold
+        if manager is None and calls is not None:  # it was never started, and closes nothing
+            calls.close()
+            results.close()
+
+    # -------------------------------------------------------------------------------- for users
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a function called in a worker.
+
+        Parameters
+        ----------
+        fn : callable
+            Found by its name in the worker, as pickle finds it.
+        *args, **kwargs
+            Its arguments; anything that pickle takes. `Ref` and what else lives in a pool arrive as
+            themselves, and a `Ref` is valid in the worker also if it is dropped here.
+
+        Returns
+        -------
+        Future
+            Of the result. An object that cannot be pickled is an error there, not here.
+
+        Raises
+        ------
+        BrokenProcessPool, RuntimeError
+            A worker has died; the executor was shut down.
+        """
+        task = self._task(fn, args, kwargs)
+        future: Future[T] = super().submit(task)  # type: ignore[arg-type]  # it is not called here
+        return future
+
+    def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        owners = (*args, *kwargs.values())
+        task = Task(
+            partial(
+                pack, (fn, args, kwargs), self._pool.member, self._picklers, self._copies, owners
+            )
+        )
+        with suppress(Exception):  # it is tried again when it is its turn; then it counts
+            task.prepare()
+        return task
+
+    def share(self, obj: Any) -> Ref:
+        """Write an object into the executor's pool, for calls to come.
+
+        Parameters
+        ----------
+        obj : object
+            Anything that pickle takes. What was written for an earlier call is used again.
+
+        Returns
+        -------
+        Ref
+            To be given to calls: ``ref.get()`` is the object, in the worker as here, and costs
+            nothing more. It stays while anybody has the reference.
+
+        Raises
+        ------
+        PoolFull
+            There is no room.
+        Exception
+            What pickle raises.
+        """
+        message, _ = pack(obj, self._pool.member, self._picklers, self._copies, (obj,))
+        return self._pool.put(obj) if isinstance(message, bytes) else message
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call a function with the items of iterables, in workers, and give the results in order.
+
+        Parameters
+        ----------
+        fn : callable
+            Encoded once for all calls; so ``partial(fn, table)`` writes the table once.
+        *iterables : iterable
+            One argument each.
+        timeout : float, optional
+            Seconds from now until the last result at most.
+        chunksize : int, optional
+            Items that a worker takes at a time: more for calls that take less than a millisecond.
+        buffersize : int, optional
+            Chunks that are submitted and not yet given as results at most. Default: all items are
+            taken from the iterables, and submitted, at once.
+
+        Returns
+        -------
+        iterator
+            Of the results. Leaving it cancels the rest.
+
+        Raises
+        ------
+        TimeoutError
+            From the iterator; so is what `fn` raises.
+        ValueError, TypeError
+            `chunksize` or `buffersize` is not a number above zero.
+        """
+        if chunksize < 1:
+            raise ValueError(f"chunksize={chunksize}: it must be 1 or more")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError(
+                    f"buffersize must be an int or None, not {type(buffersize).__name__}"
+                )
+            if buffersize < 1:
+                raise ValueError(f"buffersize={buffersize}: it must be 1 or more")
+        function = self._shared_function(fn)
+        if buffersize is None:
+            return super().map(function, *iterables, timeout=timeout, chunksize=chunksize)
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables, strict=False)
+        if chunksize == 1:
+            return self._buffered(function, items, buffersize, end)
+        chunks = iter(lambda: list(islice(items, chunksize)), [])
+        calls = ((function, chunk) for chunk in chunks)
+        return _flat(self._buffered(_call_each, calls, buffersize, end))
+
+    def _shared_function(self, fn: Any) -> Any:
+        """Put a function that has large parts into the pool, so that calls only refer to it."""
+        try:
+            message, _ = pack(fn, self._pool.member, self._picklers, self._copies, (fn,))
+        except Exception:  # noqa: BLE001 - each call will have that error
+            return fn
+        return fn if isinstance(message, bytes) else _SharedFunction(message)
+
+    def _buffered(
+        self,
+        fn: Callable[..., T],
+        calls: Iterator[tuple[Any, ...]],
+        buffersize: int,
+        end: float | None,
+    ) -> Iterator[T]:
+        futures = deque(self.submit(fn, *call) for call in islice(calls, buffersize))
+
+        def results() -> Iterator[T]:
+            try:
+                while futures:
+                    left = None if end is None else end - time.monotonic()
+                    result = futures[0].result(left)
+                    futures.popleft()
+                    for call in islice(calls, 1):
+                        futures.append(self.submit(fn, *call))
+                    yield result
+                    del result
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        return results()
+
+
+# A forked child, a worker above all, has no use of them; what they keep would stay for its life.
+_executors: WeakSet[Executor] = WeakSet()
+
+
+def _forked() -> None:
+    for executor in list(_executors):
+        executor._copies.clear()
+        for item in list(executor._pending_work_items.values()):
+            item.fn.forget()  # type: ignore[attr-defined]  # a Task
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class _SharedFunction:
+    """A function that lies in the pool."""
+
+    def __init__(self, ref: Ref) -> None:
+        self._ref = ref
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._ref.get()(*args, **kwargs)
+
+
+def _call_each(fn: Callable[..., T], items: list[tuple[Any, ...]]) -> list[T]:
+    return [fn(*args) for args in items]
+
+
+def _flat(lists: Iterator[list[T]]) -> Iterator[T]:
+    for each in lists:
+        each.reverse()
+        while each:
+            yield each.pop()

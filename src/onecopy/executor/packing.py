@@ -1,0 +1,293 @@
+"""Calls and results as messages.
+
+A call is pickled when it is submitted. A small one travels in its message; the large parts of
+others go into the pool, and what was written there for an earlier call is used again if it is, byte
+for byte, what the object holds now. So a table that a thousand calls take is there once, and one
+that was changed in between is there twice.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary, finalize, ref
+
+import numpy as np
+
+from onecopy import arrays
+from onecopy._native import Ref, same_bytes
+from onecopy.codecs import OUT_OF_BAND
+from onecopy.codecs import _Pickler as Pickler
+from onecopy.errors import PoolFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+    from _typeshed import ReadableBuffer
+
+    from onecopy._native import Member
+    from onecopy.pool import Pool
+
+__all__ = ["Copies", "Packed", "Picklers", "pack", "unpack"]
+
+INLINE = 16 << 10  # bytes of a pickle that travel in the message itself
+
+# Of these nothing is gained by pickling here: the queue's own codec takes them as they are.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, np.ndarray})
+
+
+class Packed:
+    """A pickle and its buffers, on the way; unpickling it gives the object itself."""
+
+    __slots__ = ("_buffers", "_data")
+
+    def __init__(self, data: Any, buffers: list[npt.NDArray[np.uint8]]) -> None:
+        self._data = data
+        self._buffers = buffers
+
+    def __reduce__(self) -> Any:
+        return unpack, (self._data, self._buffers)
+
+
+def unpack(data: ReadableBuffer, buffers: list[Any]) -> Any:
+    """Rebuild what was packed."""
+    return pickle.loads(data, buffers=buffers)
+
+
+class CallPickler(Pickler):
+    """Pickle for calls and results: a reference in them keeps its object alive on the way."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer], member: Member) -> None:
+        super().__init__(file, buffers)
+        self._member = member
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Send the block that a reference is for; leave all other objects to the codecs."""
+        if type(obj) is Ref and not obj.released and obj.member is self._member:
+            # What is sent by reference is held by the message, as the reference itself is not.
+            block = np.frombuffer(memoryview(self._member.lease(obj.handle)), np.uint8)
+            return _ref_to, (self._out_of_band(block),)
+        return super().reducer_override(obj)
+
+
+Picklers = type[CallPickler]
+
+
+def _ref_to(block: Any) -> Ref:
+    lease = arrays.lease_of(np.frombuffer(block, np.uint8))
+    if lease is None:
+        raise pickle.UnpicklingError("a reference arrived without its block")
+    return lease.member.ref(lease.handle)
+
+
+class Copies:
+    """What has been written into the pool for arguments, found again by where it came from.
+
+    A copy stays while a call that takes it is on its way, and as long as the array, or the argument
+    (a table, say), that it was made of. It is never taken for current without a look at every byte.
+
+    Parameters
+    ----------
+    pool : Pool
+        The pool to write to. Closing it is up to its owner.
+
+    Notes
+    -----
+    Threads take turns, so that two that submit the same object write it once.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._turn = RLock()  # a signal handler may submit, too
+        self._found: WeakValueDictionary[tuple[int, int], npt.NDArray[np.uint8]]
+        self._found = WeakValueDictionary()
+        self._kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
+
+    def clear(self) -> None:
+        """Keep no copy that no call needs."""
+        self._kept.clear()
+
+    def of(self, memory: npt.NDArray[np.uint8], owners: Iterable[Any]) -> npt.NDArray[np.uint8]:
+        """Give a copy, in the pool, of bytes that lie elsewhere.
+
+        Parameters
+        ----------
+        memory : ndarray of uint8
+            The bytes.
+        owners : iterable of object
+            The copy is kept as long as all of them live.
+
+        Returns
+        -------
+        ndarray of uint8
+            Read-only.
+
+        Raises
+        ------
+        PoolFull
+            There is no room, even without the copies that no call needs.
+        """
+        with self._turn:
+            return self._of((arrays.address(memory), memory.nbytes), memory, owners)
+
+    def of_pickle(self, data: bytes, owners: Iterable[Any]) -> npt.NDArray[np.uint8]:
+        """Give a copy of a pickle, which was made anew and is found by what is in it; as `of`."""
+        with self._turn:
+            return self._of((hash(data), -len(data)), np.frombuffer(data, np.uint8), owners)
+
+    def _of(
+        self, key: tuple[int, int], memory: npt.NDArray[np.uint8], owners: Iterable[Any]
+    ) -> npt.NDArray[np.uint8]:
+        known = self._found.get(key)
+        if known is not None and same_bytes(memory, known):
+            return known
+        copy = self._write(memory)
+        self._found[key] = copy
+        living = [owner for owner in owners if _can_be_watched(owner)]
+        if living:
+            self._kept[key] = copy
+        for owner in living:
+            finalize(owner, _drop, ref(self), key).atexit = False
+        return copy
+
+    def _write(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        try:
+            copy = arrays.empty(self._pool.member, memory.shape, np.uint8)
+        except PoolFull:
+            self.clear()
+            copy = arrays.empty(self._pool.member, memory.shape, np.uint8)
+        np.copyto(copy, memory)
+        copy.flags.writeable = False
+        return copy
+
+
+def _drop(copies: ref[Copies], key: tuple[int, int]) -> None:
+    known = copies()
+    if known is not None:
+        known._kept.pop(key, None)
+
+
+def pack(
+    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: Iterable[Any]
+) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
+    """Encode an object that goes to a worker.
+
+    Parameters
+    ----------
+    call : object
+        Anything that pickle takes.
+    member : Member
+        The pool that large parts go to.
+    picklers : type
+        What pickles.
+    copies : Copies
+        What is there already.
+    owners : iterable of object
+        What large parts may belong to.
+
+    Returns
+    -------
+    message : bytes or Ref
+        To be sent. Without large parts: the pickle.
+    used : list of ndarray
+        The copies that it needs, to be found by others while it is on its way.
+
+    Raises
+    ------
+    PoolFull
+        There is no room.
+    Exception
+        What pickle raises.
+    """
+    data, buffers, sent = _pickled(call, member, picklers)
+    if not buffers and len(data) <= INLINE:
+        return data, []
+    used = []
+    for buffer in buffers:
+        memory = _within(member, buffer)
+        if memory is None:
+            memory = _bytes_of(buffer)
+            memory = copies.of(memory, _owner_of(memory) or owners)
+        used.append(memory)
+    if len(data) > INLINE:
+        used.append(copies.of_pickle(data, owners))
+        message = member.put(Packed(used[-1], used[:-1]))
+    else:
+        message = member.put(Packed(data, used))
+    for array in sent:
+        _seal(array)
+    return message, used
+
+
+def pack_result(value: Any, member: Member, picklers: Picklers) -> Any:
+    """Encode an object that comes back from a worker; raises what pickle raises.
+
+    Returns
+    -------
+    object
+        For the queue. What was a view of an argument travels by reference.
+    """
+    if type(value) in _PLAIN:
+        return value
+    data, buffers, sent = _pickled(value, member, picklers)
+    memories = []
+    for buffer in buffers:
+        memory = _within(member, buffer)
+        memories.append(_bytes_of(buffer) if memory is None else memory)
+    for array in sent:
+        _seal(array)
+    large = len(data) >= OUT_OF_BAND
+    return Packed(np.frombuffer(data, np.uint8) if large else data, memories)
+
+
+def _pickled(
+    obj: Any, member: Member, picklers: Picklers
+) -> tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]:
+    file = io.BytesIO()
+    buffers: list[ReadableBuffer] = []
+    pickler = picklers(file, buffers, member)
+    pickler.dump(obj)
+    return file.getvalue(), buffers, pickler.sent
+
+
+def _within(member: Member, buffer: ReadableBuffer) -> npt.NDArray[np.uint8] | None:
+    """Give the buffer as a part of its block, if it lies in the pool."""
+    handle = member.where(buffer)
+    if handle is None:
+        return None
+    block = np.frombuffer(memoryview(member.lease(handle)), np.uint8)
+    memory = _bytes_of(buffer)
+    start = arrays.address(memory) - arrays.address(block)
+    return block[start : start + memory.nbytes]
+
+
+def _bytes_of(buffer: Any) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(buffer, np.uint8)
+
+
+def _owner_of(memory: npt.NDArray[np.uint8]) -> tuple[Any, ...]:
+    """Find the array that owns the memory; none, if something else does."""
+    base: Any = memory
+    while True:
+        if isinstance(base, memoryview):
+            base = base.obj
+        elif isinstance(base, np.ndarray):
+            if base.base is None:
+                return (base,)
+            base = base.base
+        else:
+            return ()
+
+
+def _can_be_watched(owner: Any) -> bool:
+    return type(owner).__weakrefoffset__ != 0 and not callable(owner)
+
+
+def _seal(array: Any) -> None:
+    """Make an array that was sent by reference, and what it is a view of, read-only here."""
+    while isinstance(array, np.ndarray):
+        array.flags.writeable = False
+        array = array.base
