@@ -28,6 +28,8 @@ enum class Status : std::uint8_t {
     not_held,        // to give back what one does not have
     out_of_memory,   // the process's own memory is full; nothing was changed
     broken,          // a barrier that cannot fill any more
+    read_elsewhere,  // the file is open for reading only: nobody may write it meanwhile
+    written_elsewhere,  // the file has members: nobody may rely on its not changing
 };
 
 inline bool good(Status s) noexcept { return s == Status::ok || s == Status::owner_died; }

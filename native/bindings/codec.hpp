@@ -152,6 +152,8 @@ struct Hooks {
     PyObject* encode = nullptr;
     PyObject* decode = nullptr;
     PyObject* pool_handle = nullptr;
+    // While files are mapped whose memory travels by naming them: in_file(address, nbytes) -> bool.
+    PyObject* in_file = nullptr;
 };
 extern Hooks hooks;
 

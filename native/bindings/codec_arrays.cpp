@@ -135,6 +135,25 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     return false;
 }
 
+namespace {
+
+// Memory that needs no copy although it lies in no pool of members: in a pool that was opened for
+// reading only, or in a mapped file. Its pickle says where. -1 with an exception set.
+int goes_by_name(PyArrayObject* array, const unsigned char* memory, std::int64_t length) noexcept {
+    if (LeaseObject* lease = lease_behind(reinterpret_cast<PyObject*>(array)); lease != nullptr)
+        return lease->held && lease->held.core().readonly ? 1 : 0;
+    if (hooks.in_file == nullptr) return 0;
+    const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(memory));
+    PyObject* answer =
+        PyObject_CallFunction(hooks.in_file, "KL", address, static_cast<long long>(length));
+    if (answer == nullptr) return -1;
+    const int yes = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return yes;
+}
+
+}  // namespace
+
 // ---- ndarray ------------------------------------------------------------------------------------
 
 Done Encoding::encode_array(PyArrayObject* array) noexcept {
@@ -167,6 +186,8 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         const bool shared = place.shared;
         go_by(std::move(place));
         keep(reinterpret_cast<PyObject*>(array), !shared);
+    } else if (const int named = goes_by_name(array, first + low, high - low); named != 0) {
+        return named < 0 ? Done::failed : Done::no;
     } else {
         const auto bytes = static_cast<u64>(PyArray_NBYTES(array));
         unsigned char* data = claim(bytes);

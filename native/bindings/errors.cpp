@@ -181,6 +181,8 @@ PyObject* raise_status(Status s, const char* what) noexcept {
         case Status::owner_died:
         case Status::exists:
         case Status::broken:
+        case Status::read_elsewhere:
+        case Status::written_elsewhere:
             break;
     }
     PyErr_Format(PyExc_SystemError, "%s: unexpected status %d", what, static_cast<int>(s));
@@ -192,6 +194,35 @@ PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbyt
     return s == Status::no_memory || s == Status::too_large ? raise_pool_full(pool, nbytes)
                                                             : raise_status(s, what);
 }
+
+PyObject* raise_readonly(const std::string& path) noexcept {
+    return raise(Error::root,
+                 "the pool at %s was opened with mode='r': nothing can be put, allocated, named, "
+                 "deleted or waited for in it. Close it everywhere and open it without mode to "
+                 "write.",
+                 path.c_str());
+}
+
+namespace {
+
+// Who has the file open is found out in Python.
+PyObject* raise_in_use(bool reading, const std::string& path) noexcept {
+    PyObject* type = error_class(Error::root);
+    PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy.files.users");
+    if (module == nullptr) return nullptr;
+    PyObject* name =
+        PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
+    PyObject* text = name == nullptr ? nullptr
+                                     : PyObject_CallMethod(module, "in_use_message", "OO", name,
+                                                           reading ? Py_True : Py_False);
+    if (text != nullptr) PyErr_SetObject(type, text);
+    Py_XDECREF(text);
+    Py_XDECREF(name);
+    Py_DECREF(module);
+    return nullptr;
+}
+
+}  // namespace
 
 PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) noexcept {
     const char* where = path.c_str();
@@ -226,6 +257,10 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
             if (why.what.empty()) return raise_os_error(why.error == 0 ? EACCES : why.error, path);
             PyErr_Format(PyExc_PermissionError, "%s: %s", where, step);
             return nullptr;
+        case Status::read_elsewhere:
+            return raise_in_use(true, path);
+        case Status::written_elsewhere:
+            return raise_in_use(false, path);
         case Status::system_error:
             return raise_os_error(why.error, path);
         default:

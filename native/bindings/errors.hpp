@@ -42,6 +42,8 @@ PyObject* raise_status(Status s, const char* what) noexcept;
 // Same, where running out of memory is possible.
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept;
 // Opening and making pools.
+// The pool was opened with mode='r', and the caller would change it.
+PyObject* raise_readonly(const std::string& path) noexcept;
 PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) noexcept;
 
 // The exception that is set, put aside.

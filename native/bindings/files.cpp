@@ -17,19 +17,31 @@ PyObject* create_member(const CreateSpec& spec) {
     return member_object(pool_of(std::move(member)));
 }
 
-PyObject* open_member(const std::string& directory, const std::string& name) {
+PyObject* open_member(const std::string& directory, const std::string& name, bool readonly) {
     std::shared_ptr<Member> member;
     Failure why;
     Status s;
     {
         Outside outside;
-        s = open_pool(directory, name, member, why);
+        s = readonly ? open_to_read(directory, name, member, why)
+                     : open_pool(directory, name, member, why);
     }
     if (s != Status::ok) return raise_for_pool(s, why, directory + "/" + name);
     return member_object(pool_of(std::move(member)));
 }
 
+PyObject* flush_member(Member& m) {
+    Failure why;
+    Status s;
+    {
+        Outside outside;
+        s = flush_pool(m, why);
+    }
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, why, m.path);
+}
+
 PyObject* unlink_member(Member& m) {
+    if (m.readonly) return raise_readonly(m.path);
     Status s;
     {
         Outside outside;
@@ -96,6 +108,9 @@ PyObject* check_pool_directory(const std::string& path, bool make) {
 }  // namespace
 
 void bind_files(nb::module_& m) {
+    m.def(
+        "birth_ns", [](int fd) noexcept { return os::birth_ns(fd); }, nb::arg("fd"),
+        "When a file was made, in nanoseconds; 0: its file system does not tell.");
     m.def(
         "check_directory",
         [](nb::handle path, bool make) {

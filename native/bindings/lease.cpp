@@ -115,7 +115,8 @@ LeaseObject* make_lease(Held held, bool writable) noexcept {
     self->block = self->data = info.data;
     self->block_length = self->length = info.length;
     self->shared = (info.flags & kFlagShared) != 0;
-    self->readonly = !writable && !self->shared;
+    // What is written into a private mapping would be seen by nobody else.
+    self->readonly = self->held.core().readonly || (!writable && !self->shared);
     return self;
 }
 

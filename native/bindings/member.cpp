@@ -28,6 +28,7 @@ PyObject* strings(const std::vector<std::string>& all) noexcept {
 namespace {
 
 PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
+    if (pool->core().readonly) return raise_readonly(pool->core().path);
     AtOnce memory;
     Held held = put(pool, memory, object);
     return held ? make_ref(std::move(held)) : nullptr;
@@ -46,6 +47,7 @@ int drop_for_ended() noexcept {
 
 PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bool zero,
                 bool shared) noexcept {
+    if (pool->core().readonly) return raise_readonly(pool->core().path);
     if (!PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) > 32) {
         PyErr_SetString(PyExc_ValueError, "the shape of an array is a tuple of at most 32 numbers");
         return nullptr;
@@ -206,11 +208,11 @@ void bind_member(nb::module_& m) {
                     "prefault: bool) -> Member"))
         .def_static(
             "open",
-            [](nb::handle directory, nb::handle name) {
-                return result(open_member(file_name(directory), file_name(name)));
+            [](nb::handle directory, nb::handle name, bool readonly) {
+                return result(open_member(file_name(directory), file_name(name), readonly));
             },
-            nb::arg("directory"), nb::arg("name"),
-            nb::sig("def open(directory: str, name: str) -> Member"))
+            nb::arg("directory"), nb::arg("name"), nb::arg("readonly") = false,
+            nb::sig("def open(directory: str, name: str, readonly: bool = False) -> Member"))
         .def_prop_ro(
             "id",
             [](MemberObject& o) noexcept {
@@ -240,6 +242,7 @@ void bind_member(nb::module_& m) {
             [](MemberObject& o) noexcept { return (o.pool->core().header().flags & kMemfd) != 0; })
         .def_prop_ro("others_may_write",
                      [](MemberObject& o) noexcept { return o.pool->others_may_write; })
+        .def_prop_ro("readonly", [](MemberObject& o) noexcept { return o.pool->core().readonly; })
         .def_prop_ro("joined",
                      [](MemberObject& o) noexcept { return o.pool->core().joined.load(); })
         .def(
@@ -273,6 +276,9 @@ void bind_member(nb::module_& m) {
         .def(
             "holders", [](MemberObject& o) { return result(holders(o.pool->core())); },
             nb::sig("def holders(self) -> list[dict[str, typing.Any]]"))
+        .def(
+            "flush", [](MemberObject& o) { return result(flush_member(o.pool->core())); },
+            nb::sig("def flush(self) -> None"))
         .def(
             "unlink", [](MemberObject& o) { return result(unlink_member(o.pool->core())); },
             nb::sig("def unlink(self) -> None"))

@@ -27,7 +27,8 @@ PyObject* trim_pool(Member& m) noexcept;
 
 // ---- files.cpp
 PyObject* create_member(const CreateSpec& spec);
-PyObject* open_member(const std::string& directory, const std::string& name);
+PyObject* open_member(const std::string& directory, const std::string& name, bool readonly);
+PyObject* flush_member(Member& m);
 PyObject* unlink_member(Member& m);
 std::string file_name(nb::handle object);  // of a str or path; throws
 void bind_files(nb::module_& m);

@@ -50,6 +50,7 @@ PyObject* raise_name(Status s, PyObject* name, const PoolPtr& pool) noexcept {
 
 PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* value,
                    bool only_new) noexcept {
+    if (pool->core().readonly) return raise_readonly(pool->core().path);
     std::string_view text;
     Handle handle = 0, found = 0;
     if (!name_of(name, kind, true, text)) return nullptr;
@@ -80,6 +81,7 @@ PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
 }
 
 PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
+    if (pool->core().readonly) return raise_readonly(pool->core().path);
     std::string_view text;
     if (!name_of(name, kind, false, text)) return nullptr;
     Status s;

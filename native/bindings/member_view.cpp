@@ -13,12 +13,6 @@ bool has_left(const Member& m) noexcept {
     return !m.joined.load();
 }
 
-// The kernel's answer: whether somebody holds the slot's byte. Our own slot's is ours, which the
-// kernel does not tell us.
-bool is_alive(const Member& m, u32 slot) noexcept {
-    return slot == m.slot || (m.fd >= 0 && os::byte_is_locked(m.fd, kSlotByte + slot));
-}
-
 u32 rows_used(const Member& m) noexcept {
     return std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
 }
@@ -56,7 +50,7 @@ std::vector<Holder> look_at_holders(Member& m) {
         all[i].pid = row.pid.load_relaxed();
         all[i].start_ticks = row.start_ticks.load_relaxed();
         all[i].born_ns = row.born_ns.load_relaxed();
-        all[i].alive = is_alive(m, i);
+        all[i].alive = m.is_alive(i);
     }
     std::erase_if(all, [&](const Holder& h) { return !is_taken(m, h.slot); });
     std::stable_sort(all.begin(), all.end(),
@@ -73,7 +67,7 @@ PyObject* stats(Member& m) noexcept {
         Outside outside;
         heap = heap_stats(m);
         for (u32 i = 0; i < rows_used(m); ++i)
-            processes += is_taken(m, i) && is_alive(m, i) ? 1 : 0;
+            processes += is_taken(m, i) && m.is_alive(i) ? 1 : 0;
     }
     auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
     return Py_BuildValue("{sKsKsKsKsKsKsKsKsI}", "capacity", number(heap.capacity), "used",

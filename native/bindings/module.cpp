@@ -23,6 +23,10 @@ void set_hooks(nb::handle encode, nb::handle decode, nb::handle pool_handle) noe
     Py_XSETREF(hooks.pool_handle, Py_NewRef(pool_handle.ptr()));
 }
 
+void set_file_hook(nb::handle in_file) noexcept {
+    Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
+}
+
 // Threads that are in the core now (daemon threads: the others have ended) must not wake after we
 // have left. Those that wait look at `leaving` between two naps and stop there for good; the others
 // come back by themselves. Who does neither in time is given up on, and we with it: the kernel
@@ -119,6 +123,7 @@ static void bind(nb::module_& m) {
     bind_list(m);
     bind_dict(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
+    m.def("set_file_hook", &set_file_hook, nb::arg("in_file").none());
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS

@@ -74,6 +74,10 @@ MemberObject* as_member(PyObject* object) noexcept {
 bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& create) noexcept {
     MemberObject* m = as_member(member);
     if (m == nullptr) return false;
+    if (m->pool->core().readonly) {
+        raise_readonly(m->pool->core().path);
+        return false;
+    }
     channel.pool = m->pool;
     create = hold == Py_None;
     if (create) return true;

@@ -520,6 +520,7 @@ void rebuild_heap(Member& m) noexcept {
 }
 
 u64 trim(Member& m) noexcept {
+    if (m.readonly) return 0;  // the memory is the file's
     Stubborn wait;
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);

@@ -94,7 +94,7 @@ struct Owner {
 inline bool is_alive(const Member& m, u32 tag) noexcept {
     if (m.passed(tag)) return false;
     const u32 slot = tag_slot(tag);
-    return slot == m.slot || os::byte_is_locked(m.fd, kSlotByte + slot);
+    return m.is_alive(slot);
 }
 
 // Checks for `validate`: a lock word names a slot that exists, or nobody.

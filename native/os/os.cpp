@@ -93,6 +93,24 @@ bool byte_is_locked(int fd, std::uint64_t byte) noexcept {
     return l.l_type != F_UNLCK;
 }
 
+bool byte_is_shared(int fd, std::uint64_t byte) noexcept {
+    struct flock l = region(byte, F_WRLCK);
+    while (fcntl(fd, F_OFD_GETLK, &l) != 0) {
+        if (errno != EINTR) return false;
+    }
+    return l.l_type == F_RDLCK;
+}
+
+ByteLock share_range(int fd, std::uint64_t byte, std::uint64_t count) noexcept {
+    struct flock l = region(byte, F_RDLCK);
+    l.l_len = static_cast<off_t>(count);
+    for (;;) {
+        if (fcntl(fd, F_OFD_SETLK, &l) == 0) return ByteLock::taken;
+        if (errno == EINTR) continue;
+        return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
+    }
+}
+
 int open_again(int fd) noexcept {
     char path[48];
     std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -129,7 +147,25 @@ void* map_shared(int fd, std::size_t length, bool writable) noexcept {
     return at == MAP_FAILED ? nullptr : at;
 }
 
+void* map_private(int fd, std::size_t length) noexcept {
+    void* at = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    return at == MAP_FAILED ? nullptr : at;
+}
+
 void unmap(void* base, std::size_t length) noexcept { munmap(base, length); }
+
+int write_back(void* base, std::size_t length) noexcept {
+    while (msync(base, length, MS_SYNC) != 0) {
+        if (errno != EINTR) return errno;
+    }
+    return 0;
+}
+
+std::uint64_t birth_ns(int fd) noexcept {
+    struct statx s {};
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &s) != 0 || (s.stx_mask & STATX_BTIME) == 0) return 0;
+    return static_cast<std::uint64_t>(s.stx_btime.tv_sec) * 1'000'000'000 + s.stx_btime.tv_nsec;
+}
 
 namespace {
 constexpr std::uint64_t kByMount = std::uint64_t{1} << 63;  // no inode is that large

@@ -23,13 +23,18 @@ enum class ByteLock { taken, busy, failed };
 ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept;
 void unlock_byte(int fd, std::uint64_t byte) noexcept;
 bool byte_is_locked(int fd, std::uint64_t byte) noexcept;  // by somebody else's description
+bool byte_is_shared(int fd, std::uint64_t byte) noexcept;  // somebody else has it shared, and so nobody exclusively
+ByteLock share_range(int fd, std::uint64_t byte, std::uint64_t count) noexcept;  // all of them, or none; reading is right enough
 
 // ---- files --------------------------------------------------------------------------------------------------------------
 int open_again(int fd) noexcept;  // a new open file description of the same file, or -1
 int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept;  // fallocate; 0 or errno
 int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
 void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullptr on failure
+void* map_private(int fd, std::size_t length) noexcept;  // to be written, for this process alone; nullptr on failure
 void unmap(void* base, std::size_t length) noexcept;
+int write_back(void* base, std::size_t length) noexcept;  // msync: returns when it is on the disk; 0 or errno
+std::uint64_t birth_ns(int fd) noexcept;  // when the file was made; 0: the file system does not tell
 
 // ---- this process ---------------------------------------------------------------------------------------------------------
 struct Identity {

@@ -111,7 +111,7 @@ bool recover(Member& m, u32 slot) noexcept {
     std::unique_lock only(one_recovery_at_a_time, std::try_to_lock);
     if (!only.owns_lock()) return false;  // another thread is at it, or we are inside a recovery: the caller looks again later
     // Our own description must not be asked about bytes it holds itself; it holds only its slot's and the membership's.
-    if (os::lock_byte(m.fd, kSlotByte + slot, true) != os::ByteLock::taken) return false;
+    if (!m.lock_slot(slot)) return false;
     const bool dead = m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
     if (dead) {
         recover_held(m, slot);
@@ -119,7 +119,7 @@ bool recover(Member& m, u32 slot) noexcept {
         // Nobody is there, so a lock word that names this generation has no owner: nobody who holds a lock frees its row before the generation moves.
         m.row(slot).gen.store(Member::next_generation(m.row(slot).gen.load()));
     }
-    os::unlock_byte(m.fd, kSlotByte + slot);
+    m.unlock_slot(slot);
     return dead;
 }
 

@@ -5,6 +5,9 @@
 //     (or on request, unlink_pool). So a name that was given anew in the meantime is not removed in the place of the old one.
 //   * Who opens, and gets the byte shared, may have opened a file whose name is gone by then: its link count is 0, and it starts over.
 //
+// Who opens for reading only (open_to_read) is no member. It maps the file privately: its bookkeeping, and whatever recovery it takes, goes to pages of its
+// own, and the file is never changed. It holds *all* slot bytes shared, so with one lock it knows that nobody is a member, and nobody becomes one.
+//
 // A memfd has no name. In its place stands a rendezvous file that says where members' descriptors are in /proc; it is compared by the pool's id, not by
 // inode, because it is rewritten when it grows.
 #include "segment/file.hpp"
@@ -512,7 +515,7 @@ void depart(int fd, const Place& place, bool persistent) {
 // The part after Member::leave. Under pools_mutex.
 void depart(Pool& pool) {
     Member& m = *pool.member;
-    if (!pool.left && m.fd >= 0 && !descriptor_is_borrowed(&m)) depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
+    if (!pool.left && !m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m)) depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
     pool.left = true;
     pool.leaving = 0;
 }
@@ -671,6 +674,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV) return fail(why, "not a pool", Status::corrupt);
+        if (errno == EACCES || errno == EROFS) return fail(why, "it may not be written from here; Pool.open(..., mode=\"r\") only reads");
         return fail(why, "open the pool file");
     }
     struct stat st {};
@@ -716,6 +720,10 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
         std::shared_ptr<Member> here = p->shared.lock();
         if (here == nullptr) continue;
+        if (here->readonly) {
+            rejected.push_back(std::move(here));
+            return fail(why, "this process reads it", Status::read_elsewhere);
+        }
         if (!p->left && p->leaving != lineage() && here->joined.load()) {
             if (here->corrupt()) {
                 rejected.push_back(std::move(here));
@@ -727,6 +735,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         rejected.push_back(std::move(here));
     }
 
+    if (os::byte_is_shared(fd.get(), kSlotByte)) return fail(why, "somebody reads it", Status::read_elsewhere);
     bool alone = false;
     switch (os::lock_byte(fd.get(), kMemberByte, true)) {
         case os::ByteLock::failed: return fail(why, "lock the membership byte");
@@ -787,6 +796,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     }
     if (Status s = member->join(); !good(s)) {
         fail(why, "take a slot", s);
+        if (s == Status::no_slot && os::byte_is_shared(fd.get(), kSlotByte)) s = Status::read_elsewhere;  // it has just come
         member.reset();
         return turn_back(s);
     }
@@ -800,6 +810,59 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return why = {error, "add to the rendezvous file"}, s;
         }
     }
+    out = adopt(std::move(member), std::move(place), st, h.flags);
+    return Status::ok;
+}
+
+// ---- opening for reading only ---------------------------------------------------------------------------------------------------------------------
+
+Status try_read(int dirfd, const std::string& directory, const std::string& name, std::vector<std::shared_ptr<Member>>& rejected,
+                std::shared_ptr<Member>& out, Failure& why) {
+    Fd fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+    if (!fd) {
+        if (errno == ENXIO || errno == ENODEV) return fail(why, "not a pool", Status::corrupt);
+        return fail(why, "open the pool file");
+    }
+    struct stat st {};
+    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
+    if (!S_ISREG(st.st_mode)) return fail(why, "not a pool", Status::corrupt);
+    const bool own = st.st_uid == geteuid();
+    if (!own && !(st.st_mode & 022)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    if (Rendezvous r; read_rendezvous(fd.get(), r)) return fail(why, "its memory is a memfd", Status::written_elsewhere);
+    HeaderCopy copy;
+    if (!copy.read(fd.get())) return fail(why, "not a pool", Status::corrupt);
+    const Header& h = copy.get();
+    if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
+    if ((h.flags & kMemfd) != 0) return fail(why, "a memfd pool without its memfd", Status::corrupt);
+    if (!own && !(h.flags & kOthersMayWrite)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    Place place{absolute(directory), name, st.st_dev, st.st_ino, PoolId::of(h), false};
+
+    for (auto& p : pools()) {
+        if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
+        std::shared_ptr<Member> here = p->shared.lock();
+        if (here == nullptr) continue;
+        if (here->readonly && !p->left && p->leaving != lineage() && here->joined.load()) {
+            out = std::move(here);
+            return Status::ok;
+        }
+        rejected.push_back(std::move(here));
+    }
+    // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked meanwhile, until the last of them is gone.
+    switch (os::share_range(fd.get(), kSlotByte, kMaxProcesses)) {
+        case os::ByteLock::failed: return fail(why, "lock the slots");
+        case os::ByteLock::busy: return fail(why, "somebody is a member", Status::written_elsewhere);
+        case os::ByteLock::taken: break;
+    }
+    if ((h.flags & kPersistent) == 0) return fail(why, "all members of the pool are gone", Status::no_entry);
+    // Only now nobody changes it any more.
+    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
+    if (static_cast<u64>(st.st_size) != h.file_size) return fail(why, "the file is not as long as its header says", Status::corrupt);
+    auto* base = static_cast<unsigned char*>(os::map_private(fd.get(), static_cast<std::size_t>(h.file_size)));
+    if (base == nullptr) return fail(why, "map the pool");
+    auto member = std::make_unique<Member>(base, h.file_size, fd.release());
+    member->readonly = true;
+    if (Status s = member->check(); !good(s)) return fail(why, member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);
+    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
     out = adopt(std::move(member), std::move(place), st, h.flags);
     return Status::ok;
 }
@@ -837,6 +900,21 @@ Status open_pool(const std::string& directory, const std::string& name, std::sha
         if (os::monotonic_ns() > end) return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
         os::nap(500'000);
     }
+}
+
+Status open_to_read(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why) {
+    if (!valid_name(name) || is_hidden(name)) return fail(why, "not a valid name", Status::bad_argument);
+    std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
+    std::lock_guard guard(pools_mutex());
+    Fd dirfd;
+    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
+    return try_read(dirfd.get(), directory, name, rejected, out, why);
+}
+
+Status flush_pool(Member& m, Failure& why) {
+    if (m.readonly || m.header().flags & kMemfd) return Status::ok;
+    const int error = os::write_back(m.base, m.length);
+    return error == 0 ? Status::ok : fail(why, "write the pool to the disk", error);
 }
 
 Status unlink_pool(Member& m) {

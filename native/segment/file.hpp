@@ -21,9 +21,14 @@ struct Failure { int error = 0; std::string what; };  // errno and the step that
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why);
-// ok, no_entry (also: all members of a non-persistent pool are dead; the file is removed), not_allowed, bad_version, corrupt, no_slot, system_error.
-// The same pool opened twice in a process is the same Member.
+// ok, no_entry (also: all members of a non-persistent pool are dead; the file is removed), not_allowed, bad_version, corrupt, no_slot, read_elsewhere,
+// system_error. The same pool opened twice in a process is the same Member.
 Status open_pool(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why);
+// The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of this process never reaches it, and it needs no right to
+// write. Any number of readers, or members: written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
+Status open_to_read(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why);
+// Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
+Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
 Status unlink_pool(Member& m);
 // What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without `remove`: would be removed.

@@ -123,7 +123,7 @@ Status Member::join() noexcept {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
             const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
             if (!is_free && pass == 0) continue;  // the living and the dead only when nothing is free
-            if (os::lock_byte(fd, kSlotByte + i, true) != os::ByteLock::taken) continue;
+            if (!lock_slot(i)) continue;
             slot = i;
             if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
                 // A dead member's slot: clean it in its name, and stay in it.
@@ -166,7 +166,7 @@ void Member::leave() noexcept {
     r.gen.store(r.gen.load() + 1);  // lock words with our tag are nobody's from here on
     header().departures.fetch_add(1);  // [pool.departures]
     r.state.store_release(static_cast<u32>(RowState::free));
-    os::unlock_byte(fd, kSlotByte + slot);
+    unlock_slot(slot);
 }
 
 bool Member::passed(u32 tag) const noexcept {
@@ -191,7 +191,7 @@ bool Member::gone(u32 tag) noexcept {
 void Member::fork_reserve() noexcept {
     child_fd_ = -1;
     child_slot_ = kNoSlot;
-    if (!joined) return;
+    if (!joined || readonly) return;
     child_fd_ = os::open_again(fd);
     if (child_fd_ < 0) return;
     if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken) return;
@@ -268,6 +268,14 @@ void Member::fork_parent() noexcept {
 }
 
 void Member::fork_child() noexcept {
+    if (readonly) {
+        // The private pages were copied with the process, and the description, whose lock keeps writers away, is ours too. Locks in these pages that another
+        // thread held at that moment stay behind: a new generation makes them locks of somebody dead.
+        if (!joined) return;
+        gen = next_generation(own_row().gen.load());
+        own_row().gen.store(gen);
+        return;
+    }
     // The segment was mapped MADV_DONTFORK: there is nothing at `base` now.
     const int own = child_fd_ >= 0 ? child_fd_ : os::open_again(fd);
     // Mapping through the parent's description instead would keep the parent's locks alive in us after its death: others would wait for it forever.

@@ -44,6 +44,7 @@ class Member final : public Liveness {
     u32 gen = 0;
     std::atomic<bool> joined{false};   // false: left, or a child for which the table had no room
     bool last_one_unlinks = true;
+    bool readonly = false;             // a private mapping of a file that nobody writes; fixed before `check`
     bool others_may_write = false;     // somebody of another uid: as the file said when it was opened
     std::string path;                  // where the name is; empty when there is none
 
@@ -60,6 +61,14 @@ class Member final : public Liveness {
     // Recovery lies above: it installs itself here.
     static bool (*recover_slot)(Member&, u32 of_slot) noexcept;
     static void (*recover_own)(Member&) noexcept;  // cleans the dead member whose slot we have just taken
+
+    // ---- slots. In a private mapping everybody else is dead, and every slot is ours to take.
+    bool lock_slot(u32 index) noexcept { return readonly || os::lock_byte(fd, kSlotByte + index, true) == os::ByteLock::taken; }
+    void unlock_slot(u32 index) noexcept {
+        if (!readonly) os::unlock_byte(fd, kSlotByte + index);
+    }
+    // The kernel's answer; our own byte is ours, which it does not tell us.
+    bool is_alive(u32 index) const noexcept { return index == slot || (!readonly && fd >= 0 && os::byte_is_locked(fd, kSlotByte + index)); }
 
     // ---- joining
     Status check() noexcept;  // does the header describe a segment of ours, of this length?

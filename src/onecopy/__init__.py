@@ -25,6 +25,8 @@ from onecopy.errors import (
     StaleRef,
     Untrusted,
 )
+from onecopy.files.errors import BadFile
+from onecopy.files.mapped import MappedArray
 from onecopy.frames import Frames
 from onecopy.locks import (
     Barrier,
@@ -44,8 +46,11 @@ from onecopy.values import Value
 
 if _typing.TYPE_CHECKING:
     from onecopy.executor import Executor
+    from onecopy.files.array import open_array
+    from onecopy.files.table import open_table
 
 __all__ = [
+    "BadFile",
     "Barrier",
     "BoundedSemaphore",
     "Condition",
@@ -55,6 +60,7 @@ __all__ = [
     "Frames",
     "List",
     "Lock",
+    "MappedArray",
     "Message",
     "OneCopyError",
     "OwnerDied",
@@ -81,6 +87,8 @@ __all__ = [
     "array",
     "default_pool",
     "empty",
+    "open_array",
+    "open_table",
     "put",
     "shared_array",
     "writable_copy",
@@ -90,7 +98,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 # Loaded when somebody asks for them: they need more of the standard library than the rest.
-_LATER = {"Executor": "onecopy.executor"}
+_LATER = {
+    "Executor": "onecopy.executor",
+    "open_array": "onecopy.files.array",
+    "open_table": "onecopy.files.table",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -11,6 +11,7 @@ Arrays inside other objects (`{"id": 7, "image": image}`, a list of them, a data
 array                                     how it travels
 ========================================  =======================================================
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
+in a mapped file, any strides             by the file's name and identity; nothing is copied
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 of a subclass, masked, a memory map       as above, and is looked at as the subclass again
@@ -40,6 +41,7 @@ from onecopy.tables.text import reduce_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     import numpy.typing as npt
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -51,6 +53,9 @@ __all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy"]
 
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
 _TABLES = {"pandas", "polars", "pyarrow"}  # what the extra "tables" installs
+
+# onecopy.files.passing, once this process has mapped a file: what lies in one is named, not copied.
+files: ModuleType | None = None
 
 
 @overload
@@ -175,7 +180,7 @@ def _missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
 class Pickler(pickle.Pickler):
     """Pickle with arrays by reference and large buffers out of band."""
 
-    __slots__ = ("_later", "_own", "_private", "member", "sent")
+    __slots__ = ("_buffers", "_file", "_later", "_own", "_private", "_spans", "member", "sent")
 
     def __init__(
         self,
@@ -191,9 +196,22 @@ class Pickler(pickle.Pickler):
         self._private = private  # what lies in a pool is copied as if it lay elsewhere
         self.member = member
         self.sent: list[npt.NDArray[Any]] = []
-        super().__init__(file, 5, buffer_callback=_callback(buffers, self._own, self._later))
+        self._file, self._buffers = file, buffers
+        self._spans: list[tuple[int, Any]] = []  # buffers that lie in files: their index, and where
+        spans = None if private else self._spans
+        callback = _callback(buffers, self._own, self._later, spans)
+        super().__init__(file, 5, buffer_callback=callback)
         if "multiprocessing.reduction" in sys.modules:
             self.dispatch_table = _reducers
+
+    def dump(self, obj: Any) -> None:
+        """Write the pickle; one that tells where in files its buffers lie, if any do."""
+        super().dump(obj)
+        if files is not None and self._spans:
+            whole = files.wrap(self._file.getvalue(), self._spans, self._buffers)
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(whole)
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart arrays that need no pickle; leave all other objects to pickle."""
@@ -205,6 +223,10 @@ class Pickler(pickle.Pickler):
         if obj.dtype.hasobject:
             return reduce_text(obj)
         lease = None if self._private else lease_of(obj)
+        if lease is not None and lease.member.readonly:
+            from onecopy.files.leased import reduce_leased
+
+            return reduce_leased(obj, lease)
         if lease is not None:
             span, offset = _span(obj, lease)
             shared = kind is SharedArray
@@ -218,6 +240,10 @@ class Pickler(pickle.Pickler):
                 offset,
                 shared,
             )
+        if files is not None and not self._private:
+            named = files.reduce_array(obj)
+            if named is not None:
+                return named
         small = obj.nbytes < OUT_OF_BAND
         # numpy's pickles of dates, and of arrays that are not contiguous, lose the byte order.
         if small and (obj.dtype.isnative or not obj.dtype.itemsize):
@@ -295,6 +321,7 @@ def _callback(
     buffers: list[ReadableBuffer | Later],
     own: list[pickle.PickleBuffer],
     later: list[tuple[pickle.PickleBuffer, Later]],
+    spans: list[tuple[int, Any]] | None,
 ) -> Callable[[pickle.PickleBuffer], bool]:
     """Sort buffers into those that leave the pickle and those that stay (true)."""
 
@@ -311,6 +338,9 @@ def _callback(
             return True  # not contiguous: pickle says so in its own words
         if memory.nbytes < OUT_OF_BAND:
             return True
+        if spans is not None and files is not None and (span := files.span_of(memory)) is not None:
+            spans.append((len(buffers) + len(spans), span))
+            return False
         buffers.append(memory)
         return False
 

@@ -2,7 +2,8 @@
 
 A pool's *handle* is what a pickled reference carries: ``(id, path, default)``. `id` are 16 random
 bytes, `path` is the pool's file, and `default` says that it is the default pool of the process that
-pickled: whoever has no default pool yet takes it for theirs.
+pickled: whoever has no default pool yet takes it for theirs. The handle of a pool that is open for
+reading only has ``"r"`` as a fourth item: who gets it opens the pool in the same way.
 
 Importing this module connects the native core with the codecs.
 """
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolHandle", "create", "handle_of", "has_joined", "join", "mark_default", "open_file"]
 
-PoolHandle: TypeAlias = "tuple[bytes, str, bool]"
+PoolHandle: TypeAlias = "tuple[bytes, str, bool] | tuple[bytes, str, bool, str]"
 _ID_BYTES = 16
 
 # The native core answers with the same member for a pool it is already in, but has to open the file
@@ -78,13 +79,16 @@ def create(
     return _remember(member)
 
 
-def open_file(directory: str, filename: str) -> Member:
+def open_file(directory: str, filename: str, *, readonly: bool = False) -> Member:
     """Join a pool by its file.
 
     Parameters
     ----------
     directory, filename : str
         Of the file.
+    readonly : bool
+        Whether to open it for reading only: it then has no members, and this is none of them. The
+        cleaning up after its last writers happens in private memory.
 
     Returns
     -------
@@ -95,8 +99,10 @@ def open_file(directory: str, filename: str) -> Member:
     ------
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
+    OneCopyError
+        It is open for reading, and was to be joined; or the other way round.
     """
-    member = _remember(_native.Member.open(directory, filename))
+    member = _remember(_native.Member.open(directory, filename, readonly))
     member.collect()  # a new member is an occasion to clean up after dead ones
     return member
 
@@ -121,13 +127,13 @@ def join(handle: PoolHandle) -> Member:
     PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
     """
-    identity, path, default = _checked(handle)
+    identity, path, default, readonly = _checked(handle)
     member = _members.get(identity)
     if member is None or not member.joined:
         if not path:
             raise PoolNotFound("the pool's name was removed (unlink), so nobody can join any more")
         try:
-            member = open_file(*os.path.split(path))
+            member = open_file(*os.path.split(path), readonly=readonly)
         except ValueError as error:  # no name that a pool could have
             raise PoolNotFound(f"there is no pool at {path:.200}: {error}") from error
         if member.id != identity:
@@ -142,13 +148,16 @@ def join(handle: PoolHandle) -> Member:
     return member
 
 
-def _checked(handle: object) -> PoolHandle:
+def _checked(handle: object) -> tuple[bytes, str, bool, bool]:
     """Refuse what is no handle: it came in a pickle, which may have been damaged on its way."""
     match handle:
-        case (bytes() as identity, str() as path, bool() as default) if (
-            len(identity) == _ID_BYTES and "\0" not in path and (not path or path[0] == "/")
+        case (bytes() as identity, str() as path, bool() as default, *mode) if (
+            len(identity) == _ID_BYTES
+            and "\0" not in path
+            and (not path or path[0] == "/")
+            and mode in ([], ["r"])
         ):
-            return identity, path, default
+            return identity, path, default, bool(mode)
     raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")
 
 
@@ -182,6 +191,8 @@ def handle_of(member: Member) -> PoolHandle:
     PoolHandle
         A small tuple that can be pickled.
     """
+    if member.readonly:
+        return member.id, member.path, False, "r"
     return member.id, member.path, member.id in _defaults
 
 

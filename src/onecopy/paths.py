@@ -1,7 +1,9 @@
 """Where pools lie: one directory per user, one file per pool.
 
 A pool's *name* is up to 100 letters, digits, dots, hyphens and underscores and stands for a file in
-the pool directory; a name with a slash in it is a path and stands for itself.
+the pool directory; a name with a slash in it is a path and stands for itself. A pool in a file
+elsewhere may have a name too: then the file in the pool directory is a *signpost*, a line of text
+that says where the pool lies.
 """
 
 from __future__ import annotations
@@ -9,10 +11,22 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["SUFFIX", "has_dev_shm", "locate", "pool_directory", "pool_name"]
+__all__ = [
+    "SUFFIX",
+    "forget_path",
+    "give_name",
+    "has_dev_shm",
+    "locate",
+    "place",
+    "pool_directory",
+    "pool_name",
+    "signpost",
+]
 
 SUFFIX = ".pool"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_SIGNPOST = b"onecopy-path 1 "
+_LONGEST = 8192  # bytes of a signpost
 
 
 def pool_directory() -> str:
@@ -50,7 +64,8 @@ def locate(name: str | os.PathLike[str]) -> tuple[str, str]:
     Returns
     -------
     directory, filename : str
-        Of a file that need not exist. The directory is absolute for a path.
+        Of a file that need not exist. The directory is absolute for a path. For a name that was
+        given to a pool elsewhere (`give_name`), of that pool's file.
 
     Raises
     ------
@@ -59,6 +74,13 @@ def locate(name: str | os.PathLike[str]) -> tuple[str, str]:
     TypeError
         It is no string.
     """
+    directory, filename = place(name)
+    target = signpost(name)
+    return (directory, filename) if target is None else os.path.split(target)
+
+
+def place(name: str | os.PathLike[str]) -> tuple[str, str]:
+    """Find where the file of a name has its place, whatever lies there; otherwise as `locate`."""
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
             raise TypeError(f"a pool's name is a string, not {type(name).__name__} {name!r}")
@@ -96,3 +118,105 @@ def pool_name(path: str) -> str:
     if stem != filename and directory == pool_directory():
         return stem
     return path
+
+
+# ----------------------------------------------------------------------- names of pools elsewhere
+
+
+def signpost(name: str | os.PathLike[str]) -> str | None:
+    """Read where the pool lies that a name was given to.
+
+    Parameters
+    ----------
+    name : str or path-like
+        As for `locate`.
+
+    Returns
+    -------
+    str or None
+        An absolute path; None for a path, and for a name that is free or stands for a pool in the
+        pool directory. Only a file of this user that nobody else may write is believed.
+    """
+    if not isinstance(name, str) or "/" in name:
+        return None
+    directory, filename = place(name)
+    return _read_signpost(os.path.join(directory, filename))  # noqa: PTH118 - pathlib is not loaded for this
+
+
+def give_name(name: str, path: str) -> bool:
+    """Give a name to a pool that lies elsewhere.
+
+    Parameters
+    ----------
+    name : str
+        Without a slash. What leads to a file that is gone is replaced.
+    path : str
+        Of the pool's file, absolute.
+
+    Returns
+    -------
+    bool
+        False: the name stands for something else. It is given in one step: two processes that
+        give the same name do not both get it.
+
+    Raises
+    ------
+    OSError
+        The pool directory cannot be written.
+    """
+    directory, filename = place(name)
+    goal = f"{directory}/{filename}"
+    known = _read_signpost(goal)
+    if known == path:
+        return True
+    if known is not None and not os.path.lexists(known):
+        os.unlink(goal)  # noqa: PTH108 - as above
+    fresh = f"{directory}/.onecopy-new-{os.urandom(8).hex()}"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, _SIGNPOST + os.fsencode(path) + b"\n")
+        os.link(fresh, goal)
+    except FileExistsError:
+        return _read_signpost(goal) == path
+    finally:
+        os.close(fd)
+        os.unlink(fresh)  # noqa: PTH108 - as above
+    return True
+
+
+def forget_path(path: str) -> None:
+    """Take away the names that were given to the pool in a file.
+
+    Parameters
+    ----------
+    path : str
+        Of the pool's file, absolute.
+    """
+    directory = pool_directory()
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - as above
+    except OSError:
+        return
+    for name in names:
+        if name.endswith(SUFFIX) and _read_signpost(f"{directory}/{name}") == path:
+            os.unlink(f"{directory}/{name}")  # noqa: PTH108 - as above
+
+
+def _read_signpost(path: str) -> str | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, _LONGEST)
+        if not text.startswith(_SIGNPOST) or not text.endswith(b"\n"):
+            return None
+        there = os.fstat(fd)
+        if there.st_uid != os.geteuid() or there.st_mode & 0o022:
+            return None
+        target = os.fsdecode(text[len(_SIGNPOST) : -1])
+        return target if target.startswith("/") and "\0" not in target else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)

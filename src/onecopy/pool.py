@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths
@@ -100,8 +100,12 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     size : int or str, optional
         Bytes for data, or such as ``"512MB"`` and ``"2GiB"``. Memory is taken as it is needed.
         Default: what exists, else half of the free shared memory.
-    backing, max_processes, mode, persistent, prefault
-        For a pool that is made; see `create`.
+    backing, max_processes, persistent, prefault
+        For a pool that is made; see `create`. With a path as `backing`, the pool in that file is
+        opened if there is one, and gets the name.
+    mode : int or "r", optional
+        Permissions of a pool that is made; see `create`. ``"r"``: the pool must exist, and is
+        opened for reading only; see `open`.
 
     Raises
     ------
@@ -129,14 +133,18 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         *,
         backing: str | os.PathLike[str] = "shm",
         max_processes: int = DEFAULT_PROCESSES,
-        mode: int = 0o600,
+        mode: int | Literal["r"] = 0o600,
         persistent: bool = False,
         prefault: bool = False,
     ) -> None:
         asked = None if size is None else parse_size(size)
+        if isinstance(mode, str):
+            self._set(_open(name, backing, _is_readonly(mode, ("r",))))
+            self._check_size(asked)
+            return
         for _ in range(_ROUNDS):
             try:
-                member = membership.open_file(*paths.locate(name))
+                member = _open(name, backing)
             except PoolNotFound:
                 pass
             else:
@@ -171,6 +179,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         ----------
         name : str or path-like, optional
             As for `Pool`. Default: a random one; the pool is then reached through what lives in it.
+            For a pool in a file (`backing`), a name by which processes of this machine find it,
+            until the pool directory is emptied (a reboot does that); the path does always.
         size : int or str, optional
             Bytes for data, as for `Pool`. Default: half of the free shared memory.
         backing : str or path-like, optional
@@ -182,7 +192,9 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             ``"memfd"``
                 Anonymous memory, which /dev/shm does not limit.
             a path
-                A file on disk, which stays when the last process leaves.
+                A file on disk, which stays when the last process leaves, however it does: a later
+                one opens it by its path, and finds what stands under a name in it. It survives
+                processes; for a loss of power see `flush`.
         max_processes : int, optional
             How many may be members at a time: 1 to 512.
         mode : int, optional
@@ -217,13 +229,21 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return self
 
     @classmethod
-    def open(cls, name: str | os.PathLike[str]) -> Self:
-        """Join a pool that exists.
+    def open(cls, name: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> Self:
+        """Join a pool that exists, or read one that nobody uses.
 
         Parameters
         ----------
         name : str or path-like
             As for `Pool`.
+        mode : {"r+", "r"}, optional
+            ``"r"``: for reading only. Any number of processes may read a pool that stayed behind
+            (one in a file, or persistent), while nobody is a member of it, and nobody becomes one
+            until the last reader has closed it, and let go of the arrays that it got. The file is
+            never changed and need not be writable. `put`, `empty`, ``pool["x"] = …``, queues, locks
+            and whatever else would change the pool raise `OneCopyError`; ``pool["x"]``, `list`,
+            `stats` and `validate` work. Children made by fork are readers too. Arrays are
+            read-only; on other pools' queues they travel by naming the pool, and are not copied.
 
         Returns
         -------
@@ -238,10 +258,12 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         PoolCorrupted
             It is no pool, or damaged.
         PermissionError
-            It belongs to another user.
+            It belongs to another user, or (``"r+"``) may not be written.
+        OneCopyError
+            It is open for reading, or (``"r"``) has members: the message says who.
         """
         self = cls.__new__(cls)
-        self._set(membership.open_file(*paths.locate(name)))
+        self._set(_open(name, readonly=_is_readonly(mode, ("r", "r+"))))
         return self
 
     @classmethod
@@ -292,6 +314,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     def size(self) -> int:
         """Bytes for data."""
         return self.member.capacity
+
+    @property
+    def readonly(self) -> bool:
+        """Whether it was opened with ``mode="r"``."""
+        return self.member.readonly
 
     @property
     def closed(self) -> bool:
@@ -346,6 +373,23 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         member.trim()
         return reclaimed
 
+    def flush(self) -> None:
+        """Write a pool in a file to the disk, and wait until it is there.
+
+        Processes need no flush to see each other's writes, and neither does a process that opens
+        the file later: this is for the machine's end, not for theirs. What was in the pool before
+        the call is in the file after it, if nobody changed anything meanwhile. The pool as a whole
+        is not protected against a loss of power while it is being changed: keep a copy.
+
+        Without effect for a pool in memory, and for one that was opened for reading only.
+
+        Raises
+        ------
+        OSError
+            The disk is full, or failed.
+        """
+        self.member.flush()
+
     def close(self) -> None:
         """Let go of the pool in this process.
 
@@ -369,7 +413,10 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         PoolNotFound
             It has no name any more.
         """
+        path = self.member.path
         self.member.unlink()
+        if path and os.path.dirname(path) != paths.pool_directory():  # noqa: PTH120 - pathlib is not loaded for this
+            paths.forget_path(path)
 
     def __enter__(self) -> Self:
         return self
@@ -768,6 +815,46 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return ref.get() if existing is None else member.ref(existing.handle).get()
 
 
+def _is_readonly(mode: str, known: tuple[str, ...]) -> bool:
+    if mode not in known:
+        raise ValueError(f"mode={mode!r}: it is one of {', '.join(map(repr, known))}")
+    return mode == "r"
+
+
+def _open(
+    name: str | os.PathLike[str],
+    backing: str | os.PathLike[str] = "shm",
+    readonly: bool = False,
+) -> Member:
+    """Open the pool of a name, or the one in the file that is to have the name."""
+    path = os.fspath(backing)
+    named = "/" in path and isinstance(name, str) and "/" not in name
+    try:
+        member = membership.open_file(*paths.locate(name), readonly=readonly)
+    except PoolNotFound:
+        if not named:
+            raise
+        member = membership.open_file(*paths.locate(path), readonly=readonly)
+        _give_name(os.fspath(name), member.path)
+        return member
+    if named and member.path != "/".join(paths.locate(path)):
+        raise OneCopyError(
+            f"pool {name!r} is the one in {member.path}, and was asked for with backing={path!r}; "
+            "leave backing out to take it as it is, or use another name"
+        )
+    return member
+
+
+def _give_name(name: str, path: str) -> None:
+    """Have a pool in a file found by a name."""
+    orphans.prepare(paths.pool_directory())
+    if not paths.give_name(name, path):
+        raise PoolExists(
+            f"the name {name!r} stands for another pool ({'/'.join(paths.locate(name))}); "
+            f"the pool in {path} is there, and is opened by its path, or under another name"
+        )
+
+
 def _make(
     name: str | os.PathLike[str] | None,
     size: int | None,
@@ -784,19 +871,29 @@ def _make(
         )
     backing = os.fspath(backing)
     memfd = backing == "memfd"
+    nickname: str | None = None
+    if name is not None:
+        _check_free(name)
     if "/" in backing:
         if name is not None:
-            raise ValueError(
-                f"a pool in the file {backing!r} is named by it; leave out the name "
-                f"{os.fspath(name)!r}"
-            )
+            nickname = os.fspath(name)
+            if "/" in nickname:
+                raise ValueError(
+                    f"a pool in the file {backing!r} may have a name without a slash besides, not "
+                    f"the path {nickname!r}"
+                )
+            orphans.prepare(paths.pool_directory())
+            if os.path.lexists("/".join(paths.place(nickname))):
+                raise PoolExists(
+                    f"pool {nickname!r} exists already; open it, or choose another name"
+                )
         name = backing
         persistent = True
     elif backing not in {"shm", "memfd"}:
         raise ValueError(
             f"backing={backing!r}: it is 'shm', 'memfd', or a path (with a slash in it)"
         )
-    directory, filename = paths.locate(name or f"anon-{os.urandom(8).hex()}")
+    directory, filename = paths.place(name or f"anon-{os.urandom(8).hex()}")
     if name is not None and "/" in os.fspath(name) and size is None:
         raise ValueError(f"size: a pool at a path ({directory}/{filename}) needs one")
     if size is None:
@@ -807,7 +904,7 @@ def _make(
         orphans.prepare(directory)
     if "/" not in backing:
         memfd = _checked_memory(directory, size, memfd)
-    return membership.create(
+    member = membership.create(
         directory,
         filename,
         capacity=size,
@@ -817,6 +914,21 @@ def _make(
         memfd=memfd,
         prefault=prefault,
     )
+    if nickname is not None:
+        _give_name(nickname, member.path)
+    return member
+
+
+def _check_free(name: str | os.PathLike[str]) -> None:
+    """Refuse a name that leads to a pool elsewhere; free it if that pool is gone."""
+    target = paths.signpost(name)
+    if target is None:
+        return
+    if os.path.lexists(target):
+        raise PoolExists(
+            f"pool {name!r} exists already, in the file {target}; open it, or choose another name"
+        )
+    paths.forget_path(target)
 
 
 def _checked_memory(directory: str, size: int, memfd: bool) -> bool:

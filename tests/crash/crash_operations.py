@@ -550,6 +550,7 @@ NOT_TRIED = {
             "Pool.id",
             "Pool.size",
             "Pool.closed",
+            "Pool.readonly",
             "Pool.member",
             "Pool.stats",
             "Pool.of",
@@ -602,6 +603,7 @@ NOT_TRIED = {
         ("Ref.handle", "Ref.member", "Ref.nbytes", "Ref.released"), "reads what is fixed"
     ),
     "Pool.__enter__": "gives the pool itself",
+    "Pool.flush": "one system call that changes nothing in memory",
     **dict.fromkeys(
         ("Queue.__init__", "Stream.__init__", "Frames.__init__"),
         "as Pool.queue, Pool.stream and Pool.frames, in the default pool",

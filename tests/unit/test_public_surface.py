@@ -11,6 +11,7 @@ import pytest
 import onecopy as oc
 
 FACE = {
+    "BadFile",
     "Barrier",
     "BoundedSemaphore",
     "Condition",
@@ -20,6 +21,7 @@ FACE = {
     "Frames",
     "List",
     "Lock",
+    "MappedArray",
     "Message",
     "OneCopyError",
     "OwnerDied",
@@ -46,6 +48,8 @@ FACE = {
     "array",
     "default_pool",
     "empty",
+    "open_array",
+    "open_table",
     "put",
     "shared_array",
     "writable_copy",

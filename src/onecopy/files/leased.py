@@ -1,0 +1,68 @@
+"""Arrays of a pool that is open for reading only: on their way they name the pool.
+
+Such a pool has no members, so nothing in it can be passed on as a reference is among members. It
+does not change either, as long as somebody reads it: the pool's handle and the block's are enough.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onecopy import membership
+from onecopy.arrays import address
+from onecopy.errors import StaleRef
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from onecopy._native import Lease
+    from onecopy.membership import PoolHandle
+
+__all__ = ["reduce_leased"]
+
+
+def reduce_leased(array: npt.NDArray[Any], lease: Lease) -> tuple[Any, ...]:
+    """Take apart an array for pickle.
+
+    Parameters
+    ----------
+    array : ndarray
+        With its memory in a pool that is open for reading only; any strides.
+    lease : Lease
+        At the end of its chain of bases.
+
+    Returns
+    -------
+    tuple
+        As from ``__reduce__``. The receiver opens the pool for reading too; it raises what
+        `Pool.open` raises, and `StaleRef` if the pool has been changed since.
+    """
+    whole = lease.member.lease(lease.handle)
+    start = address(np.frombuffer(memoryview(whole), np.uint8))
+    return _rebuild, (
+        membership.handle_of(lease.member),
+        lease.handle,
+        array.dtype,
+        array.shape,
+        array.strides,
+        address(array) - start,
+    )
+
+
+def _rebuild(
+    pool: PoolHandle,
+    handle: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+) -> npt.NDArray[Any]:
+    lease = membership.join(pool).lease(handle)
+    try:
+        array = np.ndarray(shape, dtype, memoryview(lease), offset, strides)
+    except (TypeError, ValueError) as error:  # it does not fit the block
+        raise StaleRef(f"the block of that handle is not this array: {error}") from error
+    array.flags.writeable = False
+    return array

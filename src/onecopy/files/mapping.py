@@ -1,0 +1,369 @@
+"""One mapping per file and process; whose memory lies in which file; and handles of it.
+
+A *handle* is what travels in the place of mapped memory: the file's real path, its identity
+(device, inode, time of birth), and whether it may be written. The receiver opens the file with its
+own rights, compares the identity, and maps the file, once.
+
+The registry answers one question: does this memory lie in a mapped file? It knows addresses, so it
+does not matter what wraps the memory: an array, an Arrow buffer, a column of a data frame. Entries
+go when a mapping does, before its addresses can be given to another.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import threading
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary, ref
+
+import numpy as np
+
+from onecopy import _native
+from onecopy.errors import StaleRef
+from onecopy.files.errors import bad_file
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["FileHandle", "Identity", "Mapping", "Span", "find", "map_file", "open_file", "resolve"]
+
+_MAGIC_OF_POOL = b"onecopy1"
+
+
+class Identity(NamedTuple):
+    """What tells a file from all others, whatever its name.
+
+    Attributes
+    ----------
+    device, inode : int
+        As from `os.stat`.
+    born : int
+        Time of birth in nanoseconds; 0 where the file system does not tell. An inode's number is
+        given anew once its file is gone and nobody has it open; this is not.
+    """
+
+    device: int
+    inode: int
+    born: int
+
+    @classmethod
+    def of(cls, fd: int, there: os.stat_result) -> Self:
+        """Give the identity of an open file."""
+        return cls(there.st_dev, there.st_ino, _native.birth_ns(fd))
+
+
+FileHandle: TypeAlias = "tuple[str, Identity, bool]"  # real path, identity, may be written
+
+
+class Mapping(mmap.mmap):
+    """A file in this process's memory, from its first byte to the end that it had.
+
+    Attributes
+    ----------
+    path : str
+        Its real path, when it was mapped.
+    identity : Identity
+        Of the file.
+    mode : {"r", "r+", "w+", "c"}
+        As for `numpy.memmap`.
+    address : int
+        Of its first byte.
+    """
+
+    path: str
+    identity: Identity
+    mode: str
+    address: int
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is written goes to the file."""
+        return self.mode in {"r+", "w+"}
+
+    @property
+    def handle(self) -> FileHandle:
+        """What names it to other processes."""
+        return self.path, self.identity, self.writable
+
+
+class Span(NamedTuple):
+    """A part of a file.
+
+    Attributes
+    ----------
+    handle : FileHandle
+        Of the file.
+    offset, nbytes : int
+        From its first byte.
+    """
+
+    handle: FileHandle
+    offset: int
+    nbytes: int
+
+
+# ----------------------------------------------------------------------------- opening and mapping
+
+_shared: WeakValueDictionary[tuple[Identity, bool], Mapping] = WeakValueDictionary()
+_lock = threading.Lock()  # held while a file is mapped, so that two threads do not map it twice
+
+
+def _forked() -> None:
+    # Another thread may have held it while this one forked.
+    global _lock  # noqa: PLW0603 - the lock belongs to the process
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def open_file(
+    path: str | os.PathLike[str], writable: bool, *, follow: bool = True
+) -> tuple[int, os.stat_result]:
+    """Open a regular file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Of the file.
+    writable : bool
+        Whether it is going to be written.
+    follow : bool
+        Whether its last component may be a symbolic link.
+
+    Returns
+    -------
+    fd : int
+        The caller's to close.
+    there : os.stat_result
+        Of the file.
+
+    Raises
+    ------
+    OSError
+        It is not there, or this process has no right to open it.
+    BadFile
+        It is a directory, a FIFO, a device or a socket.
+    """
+    # Nonblocking: a FIFO in the way must not stop us.
+    flags = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (os.O_RDWR if writable else os.O_RDONLY)
+    if not follow:
+        flags |= os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags)
+    except IsADirectoryError:
+        raise bad_file(os.fspath(path), 0, "it is a directory, not a file") from None
+    try:
+        there = os.fstat(fd)
+        _check_regular(path, there)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, there
+
+
+def _check_regular(path: str | os.PathLike[str], there: os.stat_result) -> None:
+    if not stat.S_ISREG(there.st_mode):
+        kind = "directory" if stat.S_ISDIR(there.st_mode) else "device, FIFO or socket"
+        raise bad_file(os.fspath(path), 0, f"it is a {kind}, not a regular file")
+
+
+def map_file(fd: int, path: str, mode: str) -> Mapping:
+    """Map a whole file, or find that this process has mapped it.
+
+    Parameters
+    ----------
+    fd : int
+        Of the file, open with the rights that the mode needs. It stays the caller's.
+    path : str
+        Of the file.
+    mode : {"r", "r+", "w+", "c"}
+        As for `numpy.memmap`. A private copy (``"c"``) is mapped anew each time.
+
+    Returns
+    -------
+    Mapping
+        At least as long as the file is now.
+
+    Raises
+    ------
+    BadFile
+        It is empty, or a pool.
+    OSError
+        It cannot be mapped.
+    """
+    there = os.fstat(fd)
+    size = there.st_size
+    if size == 0:
+        raise bad_file(path, 0, "the file is empty; there is nothing to map")
+    if os.pread(fd, len(_MAGIC_OF_POOL), 0) == _MAGIC_OF_POOL:
+        raise bad_file(path, size, "it is a pool; open it with onecopy.Pool.open")
+    identity = Identity.of(fd, there)
+    if mode == "c":
+        return _map(fd, path, size, identity, mode)
+    with _lock:
+        key = identity, mode != "r"
+        known = _shared.get(key)
+        if known is not None and len(known) >= size:
+            return known
+        mapping = _map(fd, path, size, identity, mode)
+        _shared[key] = mapping
+    _enter(mapping)
+    return mapping
+
+
+def _map(fd: int, path: str, size: int, identity: Identity, mode: str) -> Mapping:
+    access = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY}.get(mode, mmap.ACCESS_WRITE)
+    mapping = Mapping(fd, size, access=access)
+    mapping.path = os.path.realpath(path)
+    mapping.identity = identity
+    mapping.mode = mode
+    mapping.address = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+    return mapping
+
+
+def resolve(span: Span) -> Mapping:
+    """Map the file that a handle names, or find it mapped.
+
+    Parameters
+    ----------
+    span : Span
+        From `find`, in this or another process.
+
+    Returns
+    -------
+    Mapping
+        Long enough for the span.
+
+    Raises
+    ------
+    StaleRef
+        The file is gone, or another one has its name; or it has become shorter.
+    OSError
+        This process has no right to open it.
+    """
+    (path, identity, writable), offset, nbytes = span
+    identity = Identity(*identity)
+    known = _shared.get((identity, writable))
+    if known is not None and len(known) >= offset + nbytes:
+        return known
+    try:
+        fd, there = open_file(path, writable, follow=False)
+    except FileNotFoundError as error:
+        raise StaleRef(
+            f"the file {path} is gone; an array or a table in it had been sent by naming the file. "
+            "Keep the file until everybody has received what lies in it"
+        ) from error
+    try:
+        if Identity.of(fd, there) != identity:
+            raise StaleRef(
+                f"another file is now at {path}: it was replaced after an array or a table in it "
+                "had been sent by naming the file. Send it again"
+            )
+        if there.st_size < offset + nbytes:
+            raise StaleRef(
+                f"the file {path} has been cut short: it has {there.st_size} bytes, and what was "
+                f"sent lies in bytes {offset} to {offset + nbytes} of it"
+            )
+        return map_file(fd, path, "r+" if writable else "r")
+    finally:
+        os.close(fd)
+
+
+# ------------------------------------------------------------------------- whose memory lies where
+
+# By address. Each step on these is one of the interpreter's: entries leave in weak references'
+# callbacks, in the middle of anything, so a lock would not do.
+_entries: dict[int, ref[Mapping]] = {}
+_sorted: list[int] | None = []  # None: to be made anew
+
+
+def _enter(mapping: Mapping) -> None:
+    global _sorted  # noqa: PLW0603 - the registry belongs to the process
+    from onecopy import codecs
+    from onecopy.files import passing
+
+    address = mapping.address
+
+    def gone(_: ref[Mapping]) -> None:
+        global _sorted  # noqa: PLW0603 - as above
+        _entries.pop(address, None)
+        _sorted = None
+        if not _entries:
+            _native.set_file_hook(None)
+
+    _entries[address] = ref(mapping, gone)
+    _sorted = None
+    codecs.files = passing
+    _native.set_file_hook(contains)
+
+
+def _at(address: int, nbytes: int) -> Mapping | None:
+    global _sorted  # noqa: PLW0603 - as above
+    order = _sorted
+    if order is None:
+        order = sorted(_entries)
+        _sorted = order
+    index = bisect_right(order, address) - 1
+    if index < 0:
+        return None
+    known = _entries.get(order[index])
+    mapping = None if known is None else known()
+    if mapping is None or address + nbytes > mapping.address + len(mapping):
+        return None
+    return mapping
+
+
+def contains(address: int, nbytes: int) -> bool:
+    """Tell whether memory lies in a mapped file: what the native core asks about arrays."""
+    return bool(_entries) and _at(address, nbytes) is not None
+
+
+def find(address: int, nbytes: int) -> Span | None:
+    """Find the file that memory lies in.
+
+    Parameters
+    ----------
+    address, nbytes : int
+        The memory, in this process.
+
+    Returns
+    -------
+    Span or None
+        None: in no file, or in one that has lost its name or been replaced since, so that no other
+        process could find it.
+    """
+    mapping = _at(address, nbytes) if _entries else None
+    if mapping is None:
+        return None
+    try:
+        there = os.stat(mapping.path, follow_symlinks=False)  # noqa: PTH116 - on the way of each array
+    except OSError:
+        return None
+    if (there.st_dev, there.st_ino) != mapping.identity[:2]:
+        return None
+    return Span(mapping.handle, address - mapping.address, nbytes)
+
+
+def memory_of(span: Span) -> memoryview[Any]:
+    """Give the bytes of a span; read-only unless the handle may write.
+
+    Parameters
+    ----------
+    span : Span
+        As for `resolve`.
+
+    Returns
+    -------
+    memoryview
+        It keeps the mapping.
+
+    Raises
+    ------
+    StaleRef, OSError
+        As `resolve`.
+    """
+    return memoryview(resolve(span))[span.offset : span.offset + span.nbytes]

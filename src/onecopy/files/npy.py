@@ -1,0 +1,129 @@
+"""The header of a .npy file, by numpy's own functions."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from numpy.lib import format as npy
+
+from onecopy.files.errors import bad_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["MAGIC", "Header", "header_bytes", "read_header"]
+
+MAGIC: bytes = npy.MAGIC_PREFIX
+_MOST = 1 << 20  # bytes of a header that are read; those of structured dtypes may be long
+
+
+class Header(NamedTuple):
+    """What a .npy file says of itself.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the array.
+    dtype : numpy.dtype
+        Of its elements.
+    order : {"C", "F"}
+        How they lie.
+    offset : int
+        Bytes before the first one.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: str
+    offset: int
+
+
+def read_header(fd: int, path: str, size: int) -> Header | None:
+    """Read the header of a .npy file.
+
+    Parameters
+    ----------
+    fd : int
+        Of the file; its position stays.
+    path : str
+        Of the file, for messages.
+    size : int
+        Its length in bytes.
+
+    Returns
+    -------
+    Header or None
+        None: it is no .npy file.
+
+    Raises
+    ------
+    BadFile
+        The header is cut short, damaged, or of a version that numpy does not know; or the elements
+        are Python objects, which cannot be mapped.
+    """
+    text = os.pread(fd, _MOST, 0)
+    if not text.startswith(MAGIC):
+        return None
+    file = io.BytesIO(text)
+    try:
+        version = npy.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = npy.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = npy.read_array_header_2_0(file)
+        else:
+            shape, fortran, dtype = _read_3_0(file, version)
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        raise bad_file(path, size, f"it begins as a .npy file, but {error}") from error
+    if dtype.hasobject:
+        raise bad_file(
+            path,
+            size,
+            f"its elements (dtype {dtype}) are Python objects, which cannot be mapped; numpy.load "
+            "with allow_pickle=True reads them, if you trust the file",
+        )
+    return Header(shape, dtype, "F" if fortran else "C", file.tell())
+
+
+def _read_3_0(
+    file: io.BytesIO, version: tuple[int, int]
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read a header as 2.0 has it, but in UTF-8; numpy has no public function for that."""
+    if version != (3, 0):
+        raise ValueError(f"version {version} is unknown")
+    length = int.from_bytes(file.read(4), "little")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError("its header is cut short")
+    about = ast.literal_eval(text.decode())
+    return tuple(about["shape"]), bool(about["fortran_order"]), npy.descr_to_dtype(about["descr"])
+
+
+def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> bytes:
+    """Write the header of a .npy file.
+
+    Parameters
+    ----------
+    shape, dtype, order
+        As in `Header`.
+
+    Returns
+    -------
+    bytes
+        As `numpy.save` would write them.
+    """
+    file = io.BytesIO()
+    about = {
+        "descr": npy.dtype_to_descr(dtype),
+        "fortran_order": order == "F",
+        "shape": shape,
+    }
+    try:
+        npy.write_array_header_1_0(file, about)
+    except ValueError:  # too long for it
+        file = io.BytesIO()
+        npy.write_array_header_2_0(file, about)
+    return file.getvalue()

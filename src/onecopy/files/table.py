@@ -1,0 +1,312 @@
+"""`open_table`: Arrow and Parquet files as Arrow tables.
+
+========================================  =========================================================
+file                                      where the table's memory is
+========================================  =========================================================
+Arrow IPC (Feather), uncompressed         in the mapped file: nothing is read, nothing is copied
+Arrow IPC, compressed; Parquet            in a pool: decoded once, one group after the other
+========================================  =========================================================
+
+Both travel by reference: a table over a mapping by naming the file, one in a pool as all that lies
+in a pool.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from onecopy.files.advice import Advice, advise_range, checked_advice
+from onecopy.files.errors import bad_file
+from onecopy.files.mapping import Identity, Mapping, map_file, open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+
+    from onecopy.pool import Pool
+
+__all__ = ["open_table"]
+
+_HEAD = 8  # bytes that tell the kinds of files apart
+_CONTINUATION = b"\xff\xff\xff\xff"  # what each message of an IPC stream begins with
+
+
+class _Key(NamedTuple):
+    """What makes two calls of `open_table` the same."""
+
+    identity: Identity
+    size: int
+    mtime_ns: int
+    columns: tuple[str, ...] | None
+    pool: bytes | None
+
+
+_known: WeakValueDictionary[_Key, Any] = WeakValueDictionary()
+
+
+def open_table(
+    path: str | os.PathLike[str],
+    *,
+    columns: Sequence[str] | None = None,
+    pool: Pool | None = None,
+    prefault: bool = False,
+    advise: Advice = None,
+) -> pa.Table:
+    """Open an Arrow or Parquet file as a table that processes share.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Of an Arrow IPC file (Feather, version 2), an IPC stream, or a Parquet file; told apart by
+        what is in them.
+    columns : sequence of str, optional
+        Which columns, in this order. Default: all.
+    pool : Pool, optional
+        Where to put what must be decoded: Parquet, and compressed IPC. Default: the default pool,
+        if it is needed.
+    prefault : bool, optional
+        Whether to read an uncompressed IPC file into memory now.
+    advise : {"sequential", "random"}, optional
+        How it is going to be read.
+
+    Returns
+    -------
+    pyarrow.Table
+        Read-only. While it is alive, a further call for the same, unchanged file (and the same
+        columns and pool) gives the same table. In the receiver of a queue it has the same memory.
+
+    Raises
+    ------
+    BadFile
+        The file is empty, cut short, damaged, of another kind, or has no such column.
+    PoolFull
+        The pool has no room for the decoded table; what was decoded is free again.
+    OSError
+        The file is not there, or this process has no right to it.
+    ImportError
+        There is no pa.
+
+    Notes
+    -----
+    While a Parquet file is decoded, there is one row group besides the table in the pool; for
+    compressed IPC, one record batch. An uncompressed IPC file must not be changed in place
+    while it is open: replace it.
+    """
+    _import()
+    checked_advice(advise)
+    name = os.path.abspath(os.fspath(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
+    fd, there = open_file(name, writable=False)
+    try:
+        wanted = None if columns is None else tuple(columns)
+        key = _Key(
+            Identity.of(fd, there),
+            there.st_size,
+            there.st_mtime_ns,
+            wanted,
+            None if pool is None else pool.id,
+        )
+        table = _known.get(key)
+        if table is not None:
+            return table
+        mapping = map_file(fd, name, "r")
+        head = os.pread(fd, _HEAD, 0)
+    finally:
+        os.close(fd)
+    advise_range(mapping, 0, there.st_size, advise, prefault)
+    table = _read(_Source(name, there.st_size, mapping, wanted, pool), head)
+    _known[key] = table
+    return table
+
+
+def _import() -> None:
+    try:
+        import pyarrow.ipc  # noqa: F401 - to be told early, and in our words
+    except ImportError as error:
+        raise ImportError(
+            "open_table needs pyarrow, which is not installed: pip install 'onecopy[tables]'"
+        ) from error
+
+
+class _Source(NamedTuple):
+    """A file to be read, and what of it."""
+
+    path: str
+    size: int
+    mapping: Mapping
+    columns: tuple[str, ...] | None
+    pool: Pool | None
+
+    def fail(self, found: str, error: BaseException | None = None) -> NoReturn:
+        raise bad_file(self.path, self.size, found) from error
+
+    def memory(self) -> pa.Buffer:
+        import pyarrow as pa
+
+        return pa.py_buffer(memoryview(self.mapping)[: self.size])
+
+    def check_columns(self, there: Sequence[str]) -> None:
+        missing = [name for name in self.columns or () if name not in there]
+        if missing:
+            self.fail(f"there is no column {', '.join(missing)}; there are {', '.join(there)}")
+
+
+def _read(source: _Source, head: bytes) -> pa.Table:
+    """Read a file by what it begins with."""
+    import pyarrow as pa
+
+    if not head.startswith((b"ARROW1", b"PAR1", _CONTINUATION)):
+        source.fail(_foreign(head))
+    try:
+        if head.startswith(b"PAR1"):
+            return _parquet(source)
+        of_file = head.startswith(b"ARROW1")
+        return _assemble(source, *(_batches_of_file if of_file else _batches_of_stream)(source))
+    except (pa.ArrowInvalid, pa.ArrowSerializationError, pa.ArrowNotImplementedError) as error:
+        source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
+
+
+def _foreign(head: bytes) -> str:
+    if head.startswith(b"FEA1"):
+        return "it is a Feather file of version 1; write it anew as version 2"
+    if head.startswith(b"PARE"):
+        return "it is an encrypted Parquet file"
+    if head.startswith(b"\x93NUMPY"):
+        return "it is a .npy file; open it with onecopy.open_array"
+    return f"it is neither Arrow IPC nor Parquet: it begins with {head!r}"
+
+
+def _kind(head: bytes) -> str:
+    if head.startswith(b"PAR1"):
+        return "a Parquet file"
+    return "an Arrow IPC file" if head.startswith(b"ARROW1") else "an Arrow IPC stream"
+
+
+# ------------------------------------------------------------------------------------- Arrow IPC
+
+
+def _options(source: _Source, schema: pa.Schema) -> pa.ipc.IpcReadOptions:
+    import pyarrow as pa
+
+    source.check_columns(schema.names)
+    if source.columns is None:
+        return pa.ipc.IpcReadOptions()
+    wanted = [index for index, name in enumerate(schema.names) if name in source.columns]
+    return pa.ipc.IpcReadOptions(included_fields=wanted)
+
+
+def _batches_of_file(
+    source: _Source,
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    import pyarrow as pa
+
+    memory = source.memory()
+    whole = pa.ipc.open_file(memory)
+    reader = pa.ipc.open_file(memory, options=_options(source, whole.schema))
+    every = (reader.get_batch(index) for index in range(reader.num_record_batches))
+    return reader.schema, every
+
+
+def _batches_of_stream(
+    source: _Source,
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    import pyarrow as pa
+
+    memory = source.memory()
+    whole = pa.ipc.open_stream(memory)
+    reader = pa.ipc.open_stream(memory, options=_options(source, whole.schema))
+    return reader.schema, iter(reader)
+
+
+def _assemble(source: _Source, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    """Make a table of record batches, with those in the pool that had to be decompressed."""
+    import pyarrow as pa
+
+    parts = []
+    for batch in batches:
+        batch.validate()
+        part = pa.Table.from_batches([batch], schema)
+        parts.append(part if _lies_in(batch, source.mapping) else _into_pool(source, part))
+    table = pa.concat_tables(parts) if parts else schema.empty_table()
+    return table if source.columns is None else table.select(list(source.columns))
+
+
+def _lies_in(batch: pa.RecordBatch, mapping: Mapping) -> bool:
+    """Tell whether all of a batch's memory is the file's."""
+    end = mapping.address + len(mapping)
+    return all(
+        mapping.address <= buffer.address and buffer.address + buffer.size <= end
+        for column in batch.columns
+        for buffer in _buffers(column)
+        if buffer.size
+    )
+
+
+def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
+    """Go through the buffers of an array, those of its dictionaries too."""
+    import pyarrow as pa
+
+    yield from (buffer for buffer in array.buffers() if buffer is not None)
+    if pa.types.is_dictionary(array.type):
+        yield from _buffers(array.dictionary)
+    elif pa.types.is_struct(array.type):
+        for index in range(array.type.num_fields):
+            yield from _buffers(array.field(index))
+    elif hasattr(array, "values") and not pa.types.is_primitive(array.type):
+        yield from _buffers(array.values)
+
+
+# --------------------------------------------------------------------------------------- Parquet
+
+
+def _parquet(source: _Source) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(pa.BufferReader(source.memory()))
+    source.check_columns(file.schema_arrow.names)
+    names = None if source.columns is None else list(source.columns)
+    parts = []
+    for index in range(file.num_row_groups):
+        group = file.read_row_group(index, columns=names)
+        parts.append(_into_pool(source, group))
+        del group
+    table = pa.concat_tables(parts) if parts else file.schema_arrow.empty_table()
+    return table if names is None else table.select(names)
+
+
+# ------------------------------------------------------------------------------- into the pool
+
+
+def _into_pool(source: _Source, part: pa.Table) -> pa.Table:
+    """Copy a part of a table into one block of the pool, laid out as an IPC stream."""
+    import pyarrow as pa
+
+    if part.nbytes == 0:
+        return part
+    pool = source.pool
+    if pool is None:
+        from onecopy.default import default_pool
+
+        pool = default_pool()
+    counted = pa.MockOutputStream()
+    _write(counted, part)
+    memory = pool.empty(counted.size(), np.uint8)
+    _write(pa.FixedSizeBufferWriter(pa.py_buffer(memory)), part)
+    memory.flags.writeable = False
+    return pa.ipc.open_stream(pa.py_buffer(memory)).read_all()
+
+
+def _write(sink: Any, part: pa.Table) -> None:
+    import pyarrow as pa
+
+    with pa.ipc.new_stream(sink, part.schema) as writer:
+        writer.write_table(part)
