@@ -216,6 +216,8 @@ class Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Take apart arrays that need no pickle; leave all other objects to pickle."""
         kind = type(obj)
+        if self._private and issubclass(kind, np.memmap):
+            obj, kind = np.ndarray.view(obj, np.ndarray), np.ndarray  # not by the file's name
         if kind is not np.ndarray and kind is not SharedArray:
             return (
                 registry.reduce(obj, self) if issubclass(kind, registry.kinds) else NotImplemented

@@ -506,3 +506,12 @@ def test_an_inode_that_is_used_again(path):
         os.close(fd)
     with pytest.raises(oc.StaleRef, match="replaced"):
         pickle.loads(data)
+
+
+def test_a_writable_copy_is_no_mapping(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(10_000.0))
+    array = oc.open_array(tmp_path / "a.npy", mode="r+")
+    for copy in (oc.writable_copy(array), oc.writable_copy({"part": [array[::2]]})["part"][0]):
+        assert type(copy) is np.ndarray
+        copy[0] = 5
+        assert array[0] == 0
