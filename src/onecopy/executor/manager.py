@@ -51,7 +51,7 @@ class Manager(standard._ExecutorManagerThread):
             super().run()
         finally:
             self._crew.stop_watching()
-            calls.close()
+            calls.let_go()
             results.close()
             if self._crew.gone:
                 with suppress(OneCopyError):  # closed meanwhile

@@ -164,7 +164,13 @@ class Copies:
 
 
 def pack(
-    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: Iterable[Any]
+    call: Any,
+    member: Member,
+    picklers: Picklers,
+    copies: Copies,
+    owners: Iterable[Any],
+    *,
+    once: bool = False,
 ) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
     """Encode an object that goes to a worker.
 
@@ -180,6 +186,9 @@ def pack(
         What is there already.
     owners : iterable of object
         What large parts may belong to.
+    once : bool
+        Whether no other call will have the same pickle, which then goes with this one. Default: a
+        long one stays as long as the owners.
 
     Returns
     -------
@@ -206,7 +215,7 @@ def pack(
             memory = copies.of(memory, _owner_of(memory) or owners)
         used.append(memory)
     if len(data) > INLINE:
-        used.append(copies.of_pickle(data, owners))
+        used.append(copies.of_pickle(data, () if once else owners))
         message = member.put(Packed(used[-1], used[:-1]))
     else:
         message = member.put(Packed(data, used))

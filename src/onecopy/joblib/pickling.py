@@ -1,0 +1,112 @@
+"""How joblib's calls are pickled: arrays by reference, functions as joblib's own backend takes them.
+
+joblib's users write lambdas, closures and functions of a script or a notebook; cloudpickle sends
+these by value. It comes with joblib: in it, or as its dependency.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onecopy import codecs
+from onecopy.executor.packing import CallPickler
+
+try:
+    from joblib.externals import cloudpickle
+except ImportError:  # joblib 1.6 and newer
+    import cloudpickle
+
+if TYPE_CHECKING:
+    import io
+
+    import numpy.typing as npt
+    from _typeshed import ReadableBuffer
+
+    from onecopy._native import Member
+
+__all__ = ["JoblibPickler"]
+
+# Its own first, then what is registered with copyreg or with multiprocessing.
+_TABLE: Any = ChainMap(cloudpickle.Pickler.dispatch_table, codecs._reducers)
+
+
+class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickle arrays and references as an executor does, files in memory by name, and any function.
+
+    Arrays of files (`numpy.memmap`, and views of one) are opened again in the worker, with the mode
+    that they have here: what a worker writes into one is in the file. Those whose writes stay
+    private (mode "c") are shared like any other array.
+    """
+
+    def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer], member: Member) -> None:
+        super().__init__(file, buffers, member)
+        # The compiled pickler looks at its own slot, which cloudpickle's class attribute hides.
+        pickle.Pickler.dispatch_table.__set__(self, _TABLE)  # type: ignore[attr-defined]  # a slot
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Take apart what the executor's pickler, or else cloudpickle, has a way for."""
+        if isinstance(obj, np.ndarray) and obj.size and obj.base is not None:
+            file = _file_of(obj)
+            if file is not None:
+                return _by_name(obj, file)
+            if type(obj) is np.memmap:  # of no file that a worker could open
+                obj = obj.view(np.ndarray)
+                reduced = CallPickler.reducer_override(self, obj)
+                return obj.__reduce_ex__(5) if reduced is NotImplemented else reduced
+        reduced = CallPickler.reducer_override(self, obj)
+        if reduced is NotImplemented:
+            return cloudpickle.Pickler.reducer_override(self, obj)
+        return reduced
+
+
+def _file_of(array: npt.NDArray[Any]) -> np.memmap[Any, Any] | None:
+    """Find the mapped file that an array is a view of, if it has a name and is written through."""
+    if array.dtype.hasobject or type(array) not in {np.ndarray, np.memmap}:
+        return None
+    while isinstance(array, np.ndarray):
+        if isinstance(array.base, mmap.mmap):
+            if isinstance(array, np.memmap) and array.filename is not None and array.mode != "c":
+                return array
+            return None
+        array = array.base
+    return None
+
+
+def _by_name(array: npt.NDArray[Any], file: np.memmap[Any, Any]) -> Any:
+    low, high = np.lib.array_utils.byte_bounds(array)
+    start = low - np.lib.array_utils.byte_bounds(file)[0] + file.offset
+    mode = "r+" if file.mode in {"w+", "readwrite", "write"} and array.flags.writeable else "r"
+    if file.mode == "r+" and array.flags.writeable:
+        mode = "r+"
+    first = array.__array_interface__["data"][0] - low
+    return _open, (
+        str(file.filename),
+        mode,
+        start,
+        high - low,
+        first,
+        array.dtype,
+        array.shape,
+        array.strides,
+    )
+
+
+def _open(
+    name: str,
+    mode: Any,
+    start: int,
+    length: int,
+    first: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> Any:
+    """Map a part of a file as an array like the one that was sent."""
+    memory = np.memmap(name, np.uint8, mode, start, (length,))
+    element = memory[first : first + dtype.itemsize].view(dtype)
+    return np.lib.stride_tricks.as_strided(element, shape, strides, subok=True)
