@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from concurrent.futures import CancelledError
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["OneCopyBackend"]
 
 _IDLE = 300.0  # seconds, as joblib's own backend has it
-# What Parallel tells every backend, and what is about files that hold arrays: there are none here.
-_UNUSED = {"context", "max_nbytes", "mmap_mode", "temp_folder", "verbose"}
+_SHARE_ABOVE = 1 << 20  # bytes, as above
+# What Parallel tells every backend: about files that hold arrays (there are none here), and more.
+_UNUSED = {"context", "mmap_mode", "temp_folder", "verbose"}
 
 
 class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # no types
@@ -45,6 +47,9 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     **options
         By keyword, here, in `joblib.parallel_config` or in `joblib.Parallel`:
 
+        max_nbytes : int, str or None
+            Arrays of more bytes are shared, and read-only for the receiver; smaller ones are
+            copied, and may be written. None: no array is shared. Default: "1M".
         inner_max_num_threads : int
             Threads of OpenMP, BLAS and the like per worker. Default: the processors, divided.
         pool : Pool
@@ -58,7 +63,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     Notes
     -----
-    ``max_nbytes``, ``mmap_mode`` and ``temp_folder`` are accepted and have no effect.
+    ``mmap_mode`` and ``temp_folder`` are accepted and have no effect: there are no files.
 
     A call raises, besides what the called function raises: `BrokenProcessPool` if a worker dies
     (the next call gets new workers), `TimeoutError`, `PoolFull` if there is no room for an argument
@@ -70,8 +75,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._team: Team | None = None
-        self._futures: set[Future[Any]] = set()
+        self._workers: Team | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Tell how many calls run at once.
@@ -98,13 +102,14 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             return 1
         reason = None
         if processes.current_process().daemon:
-            reason = "cannot be started from a daemonic process"
+            reason = "started in a daemonic process"
         elif not (self.in_main_thread() or self.nesting_level == 0):
-            reason = "cannot be nested below threads"
+            reason = "nested below threads"
         if reason is not None:
             if n_jobs != 1:
                 warnings.warn(
-                    f"OneCopyBackend's parallel loops {reason}, setting n_jobs=1", stacklevel=3
+                    f"onecopy-backed parallel loops cannot be {reason}, setting n_jobs=1",
+                    stacklevel=3,
                 )
             return 1
         return max(joblib.cpu_count() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
@@ -132,7 +137,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         options = {**getattr(self, "backend_kwargs", {}), **options}
-        self._team = hire(self._order(n_jobs, **options))
+        self._workers = hire(self._order(n_jobs, **options))
         self.parallel = parallel
         return n_jobs
 
@@ -143,6 +148,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         pool: Pool | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        max_nbytes: int | None = _SHARE_ABOVE,
         idle_worker_timeout: float | None = None,
         **unused: Any,
     ) -> Order:
@@ -150,7 +156,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if unknown:
             raise TypeError(
                 f"the backend 'onecopy' has no option {', '.join(map(repr, unknown))}; it has "
-                "'inner_max_num_threads', 'pool', 'initializer', 'initargs' and "
+                "'max_nbytes', 'inner_max_num_threads', 'pool', 'initializer', 'initargs' and "
                 "'idle_worker_timeout'"
             )
         return Order(
@@ -159,6 +165,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             default_pool() if pool is None else pool,
             initializer,
             initargs,
+            math.inf if max_nbytes is None else max_nbytes,
             _IDLE if idle_worker_timeout is None else idle_worker_timeout,
         )
 
@@ -179,11 +186,11 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         Future
             Of the list of results.
         """
-        if self._team is None:
+        if self._workers is None:
             raise RuntimeError("the workers of this Parallel object were let go of")
-        future = self._team.executor.submit(func)
-        self._futures.add(future)
-        future.add_done_callback(partial(_done, self._futures, callback))
+        future = self._workers.executor.submit(func)
+        if callback is not None:
+            future.add_done_callback(partial(_tell, callback))
         return future
 
     apply_async = submit  # its name up to joblib 1.4
@@ -200,37 +207,27 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def terminate(self) -> None:
         """Leave the workers to the calls to come."""
-        team, self._team = self._team, None
+        team, self._workers = self._workers, None
         if team is not None:
             team.leave()
-        self._futures.clear()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Kill the workers, unless other calls use them, and forget what was handed out.
+        """Kill the workers, and with them what was handed out.
 
         Parameters
         ----------
         ensure_ready : bool
             Whether to get new ones.
         """
-        team, self._team = self._team, None
-        if team is not None and not team.abort():
-            for future in list(self._futures):
-                future.cancel()
-        self._futures.clear()
+        team, self._workers = self._workers, None
+        if team is not None:
+            team.kill()
         if ensure_ready:
             self.configure(self.parallel.n_jobs, self.parallel, **self.parallel._backend_kwargs)
 
 
-def _done(
-    futures: set[Future[Any]],
-    callback: Callable[[Future[Any]], object] | None,
-    future: Future[Any],
-) -> None:
-    futures.discard(future)
-    if callback is None:
-        return
+def _tell(callback: Callable[[Future[Any]], object], future: Future[Any]) -> None:
     if future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
         # This may be told under the executor's lock, which a thread that is dispatching waits for
         # while it has joblib's, which the callback wants.

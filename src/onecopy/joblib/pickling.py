@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecopy import codecs
+from onecopy.arrays import lease_of
 from onecopy.executor.packing import CallPickler
 
 try:
@@ -41,10 +42,27 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
     Arrays of files (`numpy.memmap`, and views of one) are opened again in the worker, with the mode
     that they have here: what a worker writes into one is in the file. Those whose writes stay
     private (mode "c") are shared like any other array.
+
+    Parameters
+    ----------
+    file, buffers, member
+        As for any `CallPickler`.
+    share_above : float
+        Bytes above which an array in ordinary memory is shared; smaller ones are pickled, and the
+        receiver may write its copy. scikit-learn's estimators go on learning in place
+        (``partial_fit``, ``warm_start``), which shared arrays would not let them; a model is seldom
+        that large, and joblib's own backend makes the same difference.
     """
 
-    def __init__(self, file: io.BytesIO, buffers: list[ReadableBuffer], member: Member) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        buffers: list[ReadableBuffer],
+        member: Member,
+        share_above: float,
+    ) -> None:
         super().__init__(file, buffers, member)
+        self._share_above = share_above
         # The compiled pickler looks at its own slot, which cloudpickle's class attribute hides.
         pickle.Pickler.dispatch_table.__set__(self, _TABLE)  # type: ignore[attr-defined]  # a slot
 
@@ -58,6 +76,14 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
                 obj = obj.view(np.ndarray)
                 reduced = CallPickler.reducer_override(self, obj)
                 return obj.__reduce_ex__(5) if reduced is NotImplemented else reduced
+        if (
+            type(obj) is np.ndarray
+            and obj.nbytes <= self._share_above
+            and obj.dtype.isnative
+            and not obj.dtype.hasobject
+            and lease_of(obj) is None
+        ):
+            return obj.__reduce__()  # with its bytes in the pickle
         reduced = CallPickler.reducer_override(self, obj)
         if reduced is NotImplemented:
             return cloudpickle.Pickler.reducer_override(self, obj)

@@ -2,8 +2,9 @@
 
 Starting processes takes as long as many a call does; so workers outlive the call that they were
 started for, as in joblib's own backend. One team is kept, with what it was asked for (how many,
-threads per worker, initializer, pool): a call that asks for the same gets it, also while others
-use it; one that asks for something else gets a new one, and the old one ends once nobody uses it.
+threads per worker, initializer, pool): the next call that asks for the same gets it. A team works
+for one call at a time. So a call that is given up takes its workers along at once, and no other
+call notices.
 
 Workers are started by the means of joblib's own backend (loky): a new interpreter, which does not
 run the user's script again. joblib's users do not write ``if __name__ == "__main__"``, so methods
@@ -15,6 +16,7 @@ these means take the environment of a process, in which the number of such threa
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -23,19 +25,25 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import util
 from multiprocessing.context import SpawnContext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from joblib.externals.loky import process_executor
 from joblib.externals.loky.backend.process import LokyProcess
 
+from onecopy.errors import OneCopyError
 from onecopy.executor import Executor
 from onecopy.executor.channels import Task
 from onecopy.executor.packing import pack
 from onecopy.joblib.pickling import JoblibPickler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from onecopy.executor.packing import Picklers
+    import numpy as np
+    import numpy.typing as npt
+
+    from onecopy._native import Member, Ref
+    from onecopy.executor.packing import Copies, Picklers
     from onecopy.pool import Pool
 
 __all__ = ["Order", "Team", "hire", "shutdown"]
@@ -59,6 +67,8 @@ class Order:
         Called in each worker when it begins.
     initargs : tuple
         Its arguments.
+    share_above : float
+        Bytes above which an array is shared; up to here each side has its own, to be written.
     idle : float
         Seconds after which workers that nobody uses end.
     """
@@ -68,11 +78,12 @@ class Order:
     pool: Pool
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
+    share_above: float
     idle: float
 
 
 class Team:
-    """Workers, and how many calls use them.
+    """Workers for one call of joblib's at a time.
 
     Parameters
     ----------
@@ -81,69 +92,62 @@ class Team:
 
     Notes
     -----
-    Made by `hire`, which counts the caller as a user until `leave` or `abort`.
+    Made by `hire`; who has it ends by `leave` or `kill`, in any thread.
     """
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.executor = _Executor(
-            order.workers,
-            order.pool,
-            _Context(order.environment),
-            order.initializer,
-            order.initargs,
-        )
-        self.users = 0
+        self.executor = _Executor(order)
         self.ends_at = 0.0  # on the monotonic clock, once nobody uses it
 
     def fits(self, order: Order) -> bool:
         """Tell whether it is in order, and what is asked for."""
-        executor = self.executor
-        if executor._broken or executor._shutdown_thread or order.pool.closed:
+        if not self._works():
             return False
         try:
             return bool(self.order == order)
         except Exception:  # noqa: BLE001 - anybody's objects are compared: arrays as initargs, say
             return False
 
+    def _works(self) -> bool:
+        executor = self.executor
+        return not (executor._broken or executor._shutdown_thread or self.order.pool.closed)
+
     def leave(self) -> None:
-        """Be one user less; workers that nobody uses stay for a while."""
-        with _lock:
-            self.users -= 1
-            if self.users:
-                return
-            if self is _current:
+        """Let the next call have it; without one it ends after a while."""
+        global _idle  # noqa: PLW0603 - belongs to the process
+        other: Team | None = self
+        if self._works():
+            with _lock:
+                other, _idle = _idle, self
                 self.ends_at = time.monotonic() + self.order.idle
                 _watch(self.order.idle)
-                return
-        self.executor.shutdown(wait=False)
+        if other is not None:
+            other.executor.shutdown(wait=False)
 
-    def abort(self) -> bool:
-        """Be one user less, and kill the workers unless others use them; tell whether they are."""
-        global _current  # noqa: PLW0603 - belongs to the process
-        with _lock:
-            self.users -= 1
-            if self.users:
-                return False
-            if self is _current:
-                _current = None
+    def kill(self) -> None:
+        """End it now, whatever it is at."""
         self.executor.kill()
-        return True
 
 
 class _Executor(Executor):
     """An executor for joblib's batches of calls."""
 
-    _picklers: Picklers = JoblibPickler
+    def __init__(self, order: Order) -> None:
+        context = _Context(order.environment)
+        process_executor._check_max_depth(context)
+        pickler = partial(JoblibPickler, share_above=order.share_above)
+        self._picklers = cast("Picklers", pickler)
+        depth = process_executor._CURRENT_DEPTH + 1
+        initargs = depth, order.initializer, order.initargs
+        super().__init__(order.workers, order.pool, context, _begin, initargs)
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
-        # What an argument owns is kept by its arrays. Only tables hold memory of other kinds; and
-        # no two batches are the same, so their pickles are not kept.
+        # What an argument owns is kept by its arrays. Only tables hold memory of other kinds.
         given = [part for _, some, named in fn.items for part in (*some, *named.values())]
         tables = [part for part in given if type(part).__module__.partition(".")[0] in _TABLES]
-        member = self._pool.member
         call = fn, args, kwargs
-        task = Task(partial(pack, call, member, self._picklers, self._copies, tables, once=True))
+        task = Task(partial(_packed, call, self._pool.member, self._picklers, self._copies, tables))
         with suppress(Exception):  # tried again when it is its turn; then it counts
             task.prepare()
         return task
@@ -172,10 +176,34 @@ class _Context(SpawnContext):
         return LokyProcess(*args, init_main_module=False, env=self._environment, **kwargs)
 
 
+def _packed(
+    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: list[Any]
+) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
+    try:
+        # No two batches are the same: their pickles are not kept.
+        return pack(call, member, picklers, copies, owners, once=True)
+    except OneCopyError:
+        raise
+    except Exception as error:  # as joblib's own backend says it
+        raise pickle.PicklingError(
+            f"could not pickle the task to send to the workers: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _begin(
+    depth: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> None:
+    """Begin as a worker."""
+    # joblib looks there to find out how deep it is in nested calls.
+    process_executor._CURRENT_DEPTH = depth
+    if initializer is not None:
+        initializer(*initargs)
+
+
 # ------------------------------------------------------------------------------ the team that stays
 
-_lock = threading.RLock()  # a collected generator leaves its team at any time
-_current: Team | None = None
+_lock = threading.RLock()  # a generator that is collected leaves its team at any time
+_idle: Team | None = None
 _timer: threading.Timer | None = None
 _timer_ends_at = 0.0
 _inherited: list[Team | None] = []
@@ -183,7 +211,7 @@ _registered = False
 
 
 def hire(order: Order) -> Team:
-    """Get workers, for a call that uses them until it leaves the team.
+    """Get workers for a call.
 
     Parameters
     ----------
@@ -193,47 +221,44 @@ def hire(order: Order) -> Team:
     Returns
     -------
     Team
-        The one there is, if it is the same that was ordered.
+        The one that is kept, if it is what was ordered; otherwise a new one.
 
     Raises
     ------
     PoolFull
         There is no room for its queues.
     """
-    global _current, _registered  # noqa: PLW0603 - belong to the process
-    old = None
+    global _idle, _registered  # noqa: PLW0603 - belong to the process
     with _lock:
-        team = _current
-        if team is None or not team.fits(order):
-            old, team = team, Team(order)
-            _current = team
-        team.users += 1
+        team, _idle = _idle, None
         if not _registered:
             _registered = True
             # A child of multiprocessing waits for its threads before it tells executors to end.
             util.Finalize(None, shutdown, exitpriority=100)
-    if old is not None and not old.users:
-        old.executor.shutdown(wait=False)
-    return team
+    if team is not None and team.fits(order):
+        return team
+    if team is not None:
+        team.executor.shutdown(wait=False)
+    return Team(order)
 
 
 def shutdown(wait: bool = True) -> None:
     """End the workers that are kept for calls to come; the next call starts new ones.
 
     They also end by themselves: five minutes after the last call (``idle_worker_timeout``), and
-    with the process. What arguments have taken in the pool is free afterwards. Safe in any thread;
-    calls that are under way are finished first.
+    with the process. The room that arguments have taken in the pool is free afterwards. Safe in any
+    thread; the workers of a call that is under way are not concerned.
 
     Parameters
     ----------
     wait : bool
         Whether to return only when they have ended.
     """
-    global _current  # noqa: PLW0603 - belongs to the process
+    global _idle  # noqa: PLW0603 - belongs to the process
     with _lock:
-        team, _current = _current, None
+        team, _idle = _idle, None
         _stop_watching()
-    if team is not None and (wait or not team.users):
+    if team is not None:
         team.executor.shutdown(wait)
 
 
@@ -259,26 +284,28 @@ def _stop_watching() -> None:
 
 
 def _end_if_idle() -> None:
-    global _current, _timer  # noqa: PLW0603 - belong to the process
+    global _idle, _timer  # noqa: PLW0603 - belong to the process
     with _lock:
+        if _timer is not threading.current_thread():
+            return  # cancelled too late
         _timer = None
-        team = _current
-        if team is None or team.users:
+        team = _idle
+        if team is None:
             return
         left = team.ends_at - time.monotonic()
         if left > 0:
             _watch(left)
             return
-        _current = None
+        _idle = None
     team.executor.shutdown(wait=False)
 
 
 def _forked() -> None:
-    global _current, _lock, _timer, _registered  # noqa: PLW0603 - belong to the process
+    global _idle, _lock, _timer, _registered  # noqa: PLW0603 - belong to the process
     # Not dropped: an executor's end is the business of its own process's threads.
-    _inherited.append(_current)
+    _inherited.append(_idle)
     _lock = threading.RLock()
-    _current = _timer = None
+    _idle = _timer = None
     _registered = False
 
 
