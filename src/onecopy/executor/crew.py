@@ -49,6 +49,7 @@ class Crew:
         self._watched: list[Any] = []
         self._bell = -1
         self._stopped = False
+        self._watcher: threading.Thread | None = None
         self._lock = threading.Lock()
         self.gone: deque[Any] = deque()
 
@@ -64,13 +65,18 @@ class Crew:
     def start_watching(self) -> None:
         """Start the thread, after the first workers: a fork should find no thread."""
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
-        threading.Thread(target=self._watch, name="onecopy-executor-crew", daemon=True).start()
+        watcher = threading.Thread(target=self._watch, name="onecopy-executor-crew", daemon=True)
+        watcher.start()
+        self._watcher = watcher
 
     def stop_watching(self) -> None:
-        """End the thread."""
+        """End the thread, and wait for it: what it holds keeps the pool."""
         with self._lock:
             self._stopped = True
             self._ring()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.join()
 
     def _ring(self) -> None:
         if self._bell >= 0:

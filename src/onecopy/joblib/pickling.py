@@ -1,4 +1,4 @@
-"""How joblib's calls are pickled: arrays by reference, functions as joblib's own backend takes them.
+"""How joblib's calls are pickled: arrays by reference, functions as joblib's own backend does.
 
 joblib's users write lambdas, closures and functions of a script or a notebook; cloudpickle sends
 these by value. It comes with joblib: in it, or as its dependency.
@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecopy import codecs
-from onecopy.arrays import lease_of
+from onecopy.arrays import address, lease_of
 from onecopy.executor.packing import CallPickler
+
+try:
+    from numpy.lib.array_utils import byte_bounds
+except ImportError:  # numpy 1
+    from numpy import byte_bounds  # type: ignore[attr-defined, no-redef]  # gone in numpy 2
 
 try:
     from joblib.externals import cloudpickle
 except ImportError:  # joblib 1.6 and newer
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
 if TYPE_CHECKING:
     import io
@@ -68,54 +73,59 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart what the executor's pickler, or else cloudpickle, has a way for."""
-        if isinstance(obj, np.ndarray) and obj.size and obj.base is not None:
+        if isinstance(obj, np.ndarray) and obj.size:
             file = _file_of(obj)
             if file is not None:
                 return _by_name(obj, file)
             if type(obj) is np.memmap:  # of no file that a worker could open
-                obj = obj.view(np.ndarray)
-                reduced = CallPickler.reducer_override(self, obj)
-                return obj.__reduce_ex__(5) if reduced is NotImplemented else reduced
-        if (
-            type(obj) is np.ndarray
-            and obj.nbytes <= self._share_above
-            and obj.dtype.isnative
-            and not obj.dtype.hasobject
-            and lease_of(obj) is None
-        ):
-            return obj.__reduce__()  # with its bytes in the pickle
+                return self._plain(obj.view(np.ndarray))
+            if self._is_small(obj):
+                return obj.__reduce__()  # with its bytes in the pickle
         reduced = CallPickler.reducer_override(self, obj)
         if reduced is NotImplemented:
             return cloudpickle.Pickler.reducer_override(self, obj)
         return reduced
+
+    def _plain(self, array: npt.NDArray[Any]) -> Any:
+        if self._is_small(array):
+            return array.__reduce__()
+        reduced = CallPickler.reducer_override(self, array)
+        return array.__reduce_ex__(5) if reduced is NotImplemented else reduced
+
+    def _is_small(self, array: npt.NDArray[Any]) -> bool:
+        """Tell whether an array is to be copied, and can be without losing its byte order."""
+        return (
+            type(array) is np.ndarray
+            and array.nbytes <= self._share_above
+            and array.dtype.isnative
+            and not array.dtype.hasobject
+            and lease_of(array) is None
+        )
 
 
 def _file_of(array: npt.NDArray[Any]) -> np.memmap[Any, Any] | None:
     """Find the mapped file that an array is a view of, if it has a name and is written through."""
     if array.dtype.hasobject or type(array) not in {np.ndarray, np.memmap}:
         return None
-    while isinstance(array, np.ndarray):
-        if isinstance(array.base, mmap.mmap):
-            if isinstance(array, np.memmap) and array.filename is not None and array.mode != "c":
-                return array
-            return None
-        array = array.base
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        owner: Any = base.base
+        if isinstance(owner, mmap.mmap):
+            if not isinstance(base, np.memmap) or base.filename is None or base.mode == "c":
+                return None
+            return base
+        base = owner
     return None
 
 
 def _by_name(array: npt.NDArray[Any], file: np.memmap[Any, Any]) -> Any:
-    low, high = np.lib.array_utils.byte_bounds(array)
-    start = low - np.lib.array_utils.byte_bounds(file)[0] + file.offset
-    mode = "r+" if file.mode in {"w+", "readwrite", "write"} and array.flags.writeable else "r"
-    if file.mode == "r+" and array.flags.writeable:
-        mode = "r+"
-    first = array.__array_interface__["data"][0] - low
+    low, high = byte_bounds(array)
     return _open, (
         str(file.filename),
-        mode,
-        start,
+        "r+" if array.flags.writeable else "r",  # not "w+": that would empty the file
+        low - byte_bounds(file)[0] + file.offset,
         high - low,
-        first,
+        address(array) - low,
         array.dtype,
         array.shape,
         array.strides,

@@ -115,7 +115,7 @@ class Team:
 
     def leave(self) -> None:
         """Let the next call have it; without one it ends after a while."""
-        global _idle  # noqa: PLW0603 - belongs to the process
+        global _idle
         other: Team | None = self
         if self._works():
             with _lock:
@@ -154,7 +154,7 @@ class _Executor(Executor):
 
     def kill(self) -> None:
         """End it now, whatever the workers are at."""
-        manager = self._executor_manager_thread
+        manager: Any = self._executor_manager_thread
         self.shutdown(wait=False, cancel_futures=True)
         if manager is None:
             return
@@ -254,7 +254,7 @@ def shutdown(wait: bool = True) -> None:
     wait : bool
         Whether to return only when they have ended.
     """
-    global _idle  # noqa: PLW0603 - belongs to the process
+    global _idle
     with _lock:
         team, _idle = _idle, None
         _stop_watching()
