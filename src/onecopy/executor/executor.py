@@ -318,6 +318,9 @@ _executors: WeakSet[Executor] = WeakSet()
 
 
 def _forked() -> None:
+    for thread in list(standard._threads_wakeups):
+        if isinstance(thread, Manager):  # not this process's to wake and wait for at its end
+            standard._threads_wakeups.pop(thread, None)
     for executor in list(_executors):
         executor._copies.clear()
         for item in list(executor._pending_work_items.values()):

@@ -12,7 +12,7 @@ import io
 import pickle
 from typing import TYPE_CHECKING, Any
 from threading import RLock
-from weakref import WeakValueDictionary, finalize
+from weakref import WeakValueDictionary, finalize, ref
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class Copies:
         if living:
             self._kept[key] = copy
         for owner in living:
-            finalize(owner, self._kept.pop, key, None).atexit = False
+            finalize(owner, _let_go, ref(self), key).atexit = False
         return copy
 
     def _write(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -278,6 +278,12 @@ def _owner_of(memory: npt.NDArray[np.uint8]) -> tuple[Any, ...]:
             base = base.base
         else:
             return ()
+
+
+def _let_go(copies: ref[Copies], key: tuple[int, int]) -> None:
+    known = copies()  # the owner does not keep an executor's copies when that is gone
+    if known is not None:
+        known._kept.pop(key, None)
 
 
 def _can_be_watched(owner: Any) -> bool:
