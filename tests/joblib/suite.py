@@ -23,10 +23,16 @@ CHANGES = (
     ('"loky"', '"onecopy"'),
     ("from ._openmp_test_helper", "from joblib.test._openmp_test_helper"),
     ("\n    LokyBackend,\n", "\n"),
-    ("\nRETURN_GENERATOR_BACKENDS =", "\nLokyBackend = BACKENDS['onecopy']\nRETURN_GENERATOR_BACKENDS ="),
+    (
+        "\nRETURN_GENERATOR_BACKENDS =",
+        "\nLokyBackend = BACKENDS['onecopy']\nRETURN_GENERATOR_BACKENDS =",
+    ),
     ('backend.title() + "Backend"', "BACKENDS[backend].__name__"),
     # Two calls at once do not disturb each other here.
-    ('("onecopy", True),\n        ("threading", False),', '("onecopy", False),\n        ("threading", False),'),
+    (
+        '("onecopy", True),\n        ("threading", False),',
+        '("onecopy", False),\n        ("threading", False),',
+    ),
     # What an object that cannot be pickled says stands in the error, after these words.
     ('match=r"the task to send"', 'match=r"the task to send.*123"'),
 )

@@ -62,9 +62,11 @@ CASES = {
     "k-means": grid(KMeans(n_init=1, random_state=0), n_clusters=[2, 3]),
     "forest": forest,
     "predictions": lambda n: cross_val_predict(LogisticRegression(), X, y, cv=2, n_jobs=n),
-    "importances": lambda n: permutation_importance(
-        LogisticRegression().fit(X, y), X, y, n_repeats=2, random_state=0, n_jobs=n
-    ).importances,
+    "importances": lambda n: (
+        permutation_importance(
+            LogisticRegression().fit(X, y), X, y, n_repeats=2, random_state=0, n_jobs=n
+        ).importances
+    ),
     "perceptron": learning_on(MLPClassifier((50,), max_iter=2, random_state=0)),
     "bayes": learning_on(GaussianNB()),
 }

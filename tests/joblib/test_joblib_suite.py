@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 RUNNER = Path(__file__).with_name("suite.py")
-SLICE = (
-    "onecopy and (test_simple_parallel or test_parallel_return_order or test_error_capture"
-    " or unpicklable_functions or test_multiple_generator_call) and not 4 and not 11"
-)
+SLICE = "onecopy and (test_error_capture or (unpicklable and args) or test_parallel_return_order)"
 IN_ALL = 690  # that pass with joblib 1.6; some are skipped where optional packages are missing
 
 
@@ -32,7 +29,7 @@ def run(*arguments, seconds):
 def test_a_slice():
     counts = run("-k", SLICE, seconds=110)
     assert counts["failed"] == 0
-    assert counts["passed"] >= 20
+    assert counts["passed"] >= 5
 
 
 @pytest.mark.slow
