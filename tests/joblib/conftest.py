@@ -1,7 +1,9 @@
 """No test leaves workers; what joblib starts once for each process is started before any test."""
 
 import gc
+import threading
 
+import children
 import pytest
 
 pytest.importorskip("joblib")
@@ -20,4 +22,8 @@ def _helper_of_joblib(_helpers_of_multiprocessing):
 def _no_workers_left(_nothing_left_behind, _helper_of_joblib):
     yield
     onecopy.joblib.shutdown()
+    children.eventually(
+        lambda: not any(thread.name.startswith("onecopy") for thread in threading.enumerate()),
+        "workers that were replaced to end, and the threads that look after them",
+    )
     gc.collect()
