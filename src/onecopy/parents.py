@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from multiprocessing import parent_process
+from typing import Any
 
 __all__ = ["Parent"]
 
@@ -15,16 +16,18 @@ class Parent:
     def __init__(self) -> None:
         self._poll = select.poll()
         self._pid: int | None = None
-        parent = parent_process()
-        if parent is not None:
-            self._poll.register(parent.sentinel, select.POLLIN | select.POLLHUP)
-        else:  # started by something that does not tell: whoever adopts an orphan has another pid
+        parent: Any = parent_process()
+        if parent is None:  # started by something that does not tell
             self._pid = os.getppid()
+        elif parent.sentinel is None:  # started by joblib's means, which tell only who it is
+            self._pid = parent.pid
+        else:
+            self._poll.register(parent.sentinel, select.POLLIN | select.POLLHUP)
 
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
-        if self._pid is not None:
+        if self._pid is not None:  # whoever adopts an orphan has another pid
             return os.getppid() != self._pid
         return bool(self._poll.poll(0))
 

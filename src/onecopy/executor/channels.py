@@ -122,16 +122,19 @@ class Calls:
         self._out.discard(number)
 
     def close(self) -> None:
-        """Let go of the queue here."""
-        self._queue.close()
-        self.refuse = _nobody
-        self._in_hand = None
+        """Do nothing yet: a worker that is being started has still to find the queue."""
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread."""
 
     def _terminate_broken(self) -> None:
         self.close()
+
+    def let_go(self) -> None:
+        """Let go of the queue here, and of the manager thread, when all workers have ended."""
+        self._queue.close()
+        self.refuse = _nobody
+        self._in_hand = None
 
     # ------------------------------------------------------------------------------- in a worker
 

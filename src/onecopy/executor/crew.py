@@ -77,8 +77,9 @@ class Crew:
             self._watched = []
             self._processes = {}
             self._ring()
-        if self._thread is not None:
-            self._thread.join()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
         self.gone.clear()
 
     def _ring(self) -> None:

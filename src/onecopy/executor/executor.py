@@ -186,7 +186,7 @@ class Executor(standard.ProcessPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
         self._copies.clear()  # calls that are under way have their own hold
         if manager is None and calls is not None:  # it was never started, and closes nothing
-            calls.close()
+            calls.let_go()
             results.close()
 
     # -------------------------------------------------------------------------------- for users
@@ -346,6 +346,9 @@ _executors: WeakSet[Executor] = WeakSet()
 
 
 def _forked() -> None:
+    for thread in list(standard._threads_wakeups):
+        if isinstance(thread, Manager):  # not this process's to wake and wait for at its end
+            standard._threads_wakeups.pop(thread, None)
     for executor in list(_executors):
         executor._copies.clear()
         for item in list(executor._pending_work_items.values()):

@@ -51,7 +51,7 @@ class Manager(standard._ExecutorManagerThread):
         try:
             super().run()
         finally:
-            calls.close()  # which forgets this thread, and with it the processes
+            calls.let_go()  # which forgets this thread, and with it the processes
             results.close()
             if self._crew.gone:
                 with suppress(OneCopyError):  # closed meanwhile

@@ -152,14 +152,13 @@ class Copies:
             self._remembered(address, copy, _owner_of(memory))
             return self._remembered(key, copy, living)
 
-    def of_pickle(self, data: bytes, owners: tuple[Any, ...]) -> npt.NDArray[np.uint8]:
-        """Give a copy of a pickle, which was made anew and is found by what is in it; as `of`."""
-        living = tuple(owner for owner in owners if _can_be_watched(owner))
+    def of_pickle(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """Give a copy of a pickle, which was made anew; one that is on its way is found again."""
         memory = _bytes_of(data)
         key = (hash(data), -len(data))
         with self._turn:
             known = self._known(memory, key)
-            return self._remembered(key, self._copied(memory), living) if known is None else known
+            return self._remembered(key, self._copied(memory), ()) if known is None else known
 
     def _known(self, memory: npt.NDArray[np.uint8], key: Key) -> npt.NDArray[np.uint8] | None:
         known = self._found.get(key)
@@ -240,7 +239,7 @@ def pack(
         memory = _within(member, part)
         used.append(copies.of(part, position, owners) if memory is None else memory)
     if len(data) > INLINE:
-        used.append(copies.of_pickle(data, owners))
+        used.append(copies.of_pickle(data))
         message = member.put(Packed(used[-1], used[:-1]))
     else:
         message = member.put(Packed(data, used))

@@ -1,0 +1,311 @@
+"""The worker processes that joblib's calls share.
+
+Starting processes takes as long as many a call does; so workers outlive the call that they were
+started for, as in joblib's own backend. One team is kept, with what it was asked for (how many,
+threads per worker, initializer, pool): the next call that asks for the same gets it. A team works
+for one call at a time. So a call that is given up takes its workers along at once, and no other
+call notices.
+
+Workers are started by the means of joblib's own backend (loky): a new interpreter, which does not
+run the user's script again. joblib's users do not write ``if __name__ == "__main__"``, so methods
+that import the main module ("spawn", "forkserver") would start them without end. A fork is no way
+out: OpenMP, BLAS and polars have threads, which a fork does not copy, but whose locks it does. And
+these means take the environment of a process, in which the number of such threads is told.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import util
+from multiprocessing.context import SpawnContext
+from typing import TYPE_CHECKING, Any, cast
+
+from joblib.externals.loky import process_executor
+from joblib.externals.loky.backend.process import LokyProcess
+
+from onecopy.errors import OneCopyError
+from onecopy.executor import Executor
+from onecopy.executor.channels import Task
+from onecopy.executor.packing import pack
+from onecopy.joblib.pickling import JoblibPickler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from onecopy._native import Member, Ref
+    from onecopy.executor.packing import Copies, Picklers
+    from onecopy.pool import Pool
+
+__all__ = ["Order", "Team", "hire", "shutdown"]
+
+_TABLES = {"pandas", "polars", "pyarrow"}  # whose objects own memory that is no array's
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a call asks of its workers.
+
+    Attributes
+    ----------
+    workers : int
+        How many.
+    environment : mapping of str to str
+        What to add to this process's environment.
+    pool : Pool
+        Where arguments and results lie.
+    initializer : callable or None
+        Called in each worker when it begins.
+    initargs : tuple
+        Its arguments.
+    share_above : float
+        Bytes above which an array is shared; up to here each side has its own, to be written.
+    idle : float
+        Seconds after which workers that nobody uses end.
+    """
+
+    workers: int
+    environment: Mapping[str, str]
+    pool: Pool
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    share_above: float
+    idle: float
+
+
+class Team:
+    """Workers for one call of joblib's at a time.
+
+    Parameters
+    ----------
+    order : Order
+        What they are to be.
+
+    Notes
+    -----
+    Made by `hire`; who has it ends by `leave` or `kill`, in any thread.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.executor = _Executor(order)
+        self.ends_at = 0.0  # on the monotonic clock, once nobody uses it
+
+    def fits(self, order: Order) -> bool:
+        """Tell whether it is in order, and what is asked for."""
+        if not self._works():
+            return False
+        try:
+            return bool(self.order == order)
+        except Exception:  # noqa: BLE001 - anybody's objects are compared: arrays as initargs, say
+            return False
+
+    def _works(self) -> bool:
+        executor = self.executor
+        return not (executor._broken or executor._shutdown_thread or self.order.pool.closed)
+
+    def leave(self) -> None:
+        """Let the next call have it; without one it ends after a while."""
+        global _idle
+        other: Team | None = self
+        if self._works():
+            with _lock:
+                other, _idle = _idle, self
+                self.ends_at = time.monotonic() + self.order.idle
+                _watch(self.order.idle)
+        if other is not None:
+            other.executor.shutdown(wait=False)
+
+    def kill(self) -> None:
+        """End it now, whatever it is at."""
+        self.executor.kill()
+
+
+class _Executor(Executor):
+    """An executor for joblib's batches of calls."""
+
+    def __init__(self, order: Order) -> None:
+        context = _Context(order.environment)
+        process_executor._check_max_depth(context)
+        pickler = partial(JoblibPickler, share_above=order.share_above)
+        self._picklers = cast("Picklers", pickler)
+        depth = process_executor._CURRENT_DEPTH + 1
+        initargs = depth, order.initializer, order.initargs
+        super().__init__(order.workers, order.pool, context, _begin, initargs)
+
+    def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        # What an argument owns is kept by its arrays. Only tables hold memory of other kinds.
+        given = [part for _, some, named in fn.items for part in (*some, *named.values())]
+        tables = tuple(part for part in given if type(part).__module__.partition(".")[0] in _TABLES)
+        call = fn, args, kwargs
+        task = Task(partial(_packed, call, self._pool.member, self._picklers, self._copies, tables))
+        with suppress(Exception):  # tried again when it is its turn; then it counts
+            task.prepare()
+        return task
+
+    def kill(self) -> None:
+        """End it now, whatever the workers are at."""
+        manager: Any = self._executor_manager_thread
+        self.shutdown(wait=False, cancel_futures=True)
+        if manager is None:
+            return
+        for process in list(manager.processes.values()):
+            with suppress(ProcessLookupError):
+                if process.is_alive():  # loky's processes have no kill()
+                    os.kill(process.pid, signal.SIGKILL)
+        manager.join()
+
+
+class _Context(SpawnContext):
+    """Where workers come from."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self._environment = dict(environment)
+
+    def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: N802 - there it is a class
+        return LokyProcess(*args, init_main_module=False, env=self._environment, **kwargs)
+
+
+def _packed(
+    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: tuple[Any, ...]
+) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
+    try:
+        return pack(call, member, picklers, copies, owners)
+    except OneCopyError:
+        raise
+    except Exception as error:  # as joblib's own backend says it
+        raise pickle.PicklingError(
+            f"could not pickle the task to send to the workers: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _begin(
+    depth: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> None:
+    """Begin as a worker."""
+    # joblib looks there to find out how deep it is in nested calls.
+    process_executor._CURRENT_DEPTH = depth
+    if initializer is not None:
+        initializer(*initargs)
+
+
+# ------------------------------------------------------------------------------ the team that stays
+
+_lock = threading.RLock()  # a generator that is collected leaves its team at any time
+_idle: Team | None = None
+_timer: threading.Timer | None = None
+_timer_ends_at = 0.0
+_inherited: list[Team | None] = []
+_registered = False
+
+
+def hire(order: Order) -> Team:
+    """Get workers for a call.
+
+    Parameters
+    ----------
+    order : Order
+        What they are to be.
+
+    Returns
+    -------
+    Team
+        The one that is kept, if it is what was ordered; otherwise a new one.
+
+    Raises
+    ------
+    PoolFull
+        There is no room for its queues.
+    """
+    global _idle, _registered  # noqa: PLW0603 - belong to the process
+    with _lock:
+        team, _idle = _idle, None
+        if not _registered:
+            _registered = True
+            # A child of multiprocessing waits for its threads before it tells executors to end.
+            util.Finalize(None, shutdown, exitpriority=100)
+    if team is not None and team.fits(order):
+        return team
+    if team is not None:
+        team.executor.shutdown(wait=False)
+    return Team(order)
+
+
+def shutdown(wait: bool = True) -> None:
+    """End the workers that are kept for calls to come; the next call starts new ones.
+
+    They also end by themselves: five minutes after the last call (``idle_worker_timeout``), and
+    with the process. The room that arguments have taken in the pool is free afterwards. Safe in any
+    thread; the workers of a call that is under way are not concerned.
+
+    Parameters
+    ----------
+    wait : bool
+        Whether to return only when they have ended.
+    """
+    global _idle
+    with _lock:
+        team, _idle = _idle, None
+        _stop_watching()
+    if team is not None:
+        team.executor.shutdown(wait)
+
+
+def _watch(seconds: float) -> None:
+    """Have the team looked at in so many seconds, at the latest; the lock is held."""
+    global _timer, _timer_ends_at  # noqa: PLW0603 - belong to the process
+    ends_at = time.monotonic() + seconds
+    if _timer is not None and _timer_ends_at <= ends_at:
+        return
+    _stop_watching()
+    _timer = threading.Timer(seconds, _end_if_idle)
+    _timer.name = "onecopy-joblib-idle"
+    _timer.daemon = True
+    _timer_ends_at = ends_at
+    _timer.start()
+
+
+def _stop_watching() -> None:
+    global _timer  # noqa: PLW0603 - belongs to the process
+    if _timer is not None:
+        _timer.cancel()
+        _timer = None
+
+
+def _end_if_idle() -> None:
+    global _idle, _timer  # noqa: PLW0603 - belong to the process
+    with _lock:
+        if _timer is not threading.current_thread():
+            return  # cancelled too late
+        _timer = None
+        team = _idle
+        if team is None:
+            return
+        left = team.ends_at - time.monotonic()
+        if left > 0:
+            _watch(left)
+            return
+        _idle = None
+    team.executor.shutdown(wait=False)
+
+
+def _forked() -> None:
+    global _idle, _lock, _timer, _registered  # noqa: PLW0603 - belong to the process
+    # Not dropped: an executor's end is the business of its own process's threads.
+    _inherited.append(_idle)
+    _lock = threading.RLock()
+    _idle = _timer = None
+    _registered = False
+
+
+os.register_at_fork(after_in_child=_forked)
