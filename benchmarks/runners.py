@@ -6,6 +6,7 @@ Python 3.13: what a start costs is then least, and the same for everybody.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import ExitStack
@@ -14,6 +15,8 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from benchmarks.harness import RunFailed, apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +171,27 @@ RUNNERS: dict[str, type[Runner]] = {
     STANDARD: StandardRunner,
     BY_HAND: HandRunner,
 }
+
+
+def load(peer: str) -> type[Runner]:
+    """A kind of runner, with its package imported: as in a program, before anything is timed."""
+    if peer == OURS:
+        importlib.import_module("onecopy.executor")
+    return RUNNERS[peer]
+
+
+def missing(*modules: str) -> str | None:
+    """Why one of these cannot be imported; None if all can."""
+    try:
+        apart(_import, modules)
+    except RunFailed as error:
+        return str(error)
+    return None
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _call(function: Callable[[Any], Any], table: Any) -> Any:

@@ -18,19 +18,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import peers
-from benchmarks.harness import RunFailed, apart, clock, interleave
-from benchmarks.report import Report, at_least, quotient
+from benchmarks.harness import apart, clock, interleave
+from benchmarks.report import NOT_ASKED_FOR, Report, at_least, quotient
+from benchmarks.runners import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from benchmarks.harness import Options, Run
     from benchmarks.report import Target
-    from numpy.typing import NDArray
 
 OURS, STANDARD = "onecopy", "ProcessPoolExecutor"
 LOKY, OUR_JOBLIB = "joblib, loky", "onecopy.joblib"
+# In the order in which they take turns, with what each needs.
+NEEDED = {
+    OURS: ("onecopy",),
+    OUR_JOBLIB: ("joblib", "onecopy.joblib"),
+    STANDARD: (),
+    LOKY: ("joblib",),
+}
 WORKERS = 2
 DOUBLES = 12_500_000  # 100 MB
 BACK, READ = "100 MB result comes back", "100 MB result comes back and is read"
@@ -87,6 +95,11 @@ def caller(peer: str, exits: ExitStack) -> Callable[[int], tuple[float, NDArray[
     if peer == OUR_JOBLIB:
         importlib.import_module("onecopy.joblib")  # which registers itself
     backend = "loky" if peer == LOKY else "onecopy"
+    if peer == LOKY:
+        # Its workers stay for the next `Parallel`, and keep a child of multiprocessing from ending.
+        from joblib.externals.loky import get_reusable_executor
+
+        exits.callback(lambda: get_reusable_executor().shutdown())
     parallel = exits.enter_context(joblib.Parallel(WORKERS, backend=backend, timeout=LIMIT))
     return lambda number: parallel([joblib.delayed(fill)(number)])[0]
 
@@ -117,23 +130,13 @@ def rate(action: Callable[[int], None], count: int) -> float:
     return count / (clock() - start)
 
 
-def importable(module: str) -> str | None:
-    """Why a module cannot be had; None if it can."""
-    try:
-        apart(importlib.import_module, module)
-    except RunFailed as error:
-        return str(error)
-    return None
-
-
 def run(options: Options) -> Report:
     report = Report("calls", f"large results and empty calls, {WORKERS} workers", STANDARD)
-    contenders = {OURS: "onecopy", OUR_JOBLIB: "onecopy.joblib", STANDARD: None, LOKY: "joblib"}
     names = []
-    for name, module in contenders.items():
+    for name, modules in NEEDED.items():
         if not options.wants(name):
-            report.skipped[name] = peers.NOT_ASKED_FOR
-        elif module and (why_not := importable(module)):
+            report.skipped[name] = NOT_ASKED_FOR
+        elif why_not := missing(*modules):
             report.skipped[name] = why_not
         else:
             names.append(name)

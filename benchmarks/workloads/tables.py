@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks import memory, peers
 from benchmarks.environment import memory_available
-from benchmarks.harness import RunFailed, apart, clock, interleave
+from benchmarks.harness import apart, clock, interleave
 from benchmarks.inputs import (
     data_frame,
     frugal_nansum,
@@ -38,7 +38,7 @@ from benchmarks.inputs import (
     sum_of_values,
 )
 from benchmarks.report import Report, at_least, at_most, quotient
-from benchmarks.runners import BY_HAND, OURS, RUNNERS, STANDARD
+from benchmarks.runners import BY_HAND, OURS, RUNNERS, STANDARD, load, missing
 
 if TYPE_CHECKING:
     from benchmarks.harness import Options, Outcome, Run
@@ -64,14 +64,15 @@ GETS = 20
 
 def timed(peer: str, kind: str, rows: int) -> dict[str, float]:
     """Milliseconds, cold and warm; in a process of its own."""
+    runner_of = load(peer)
     table, expected = MAKERS[kind](rows), sum_of_values(rows)
     start = clock()
-    with RUNNERS[peer](WORKERS) as runner:
+    with runner_of(WORKERS) as runner:
         sums = runner.results(nansum, table, CALLS)
     cold = clock() - start
     check(sums, expected)
     table = table.copy()
-    with RUNNERS[peer](WORKERS, gated=True) as runner:
+    with runner_of(WORKERS, gated=True) as runner:
         runner.visit(nansum, MAKERS[kind](1000))
         assert runner.gate
         runner.gate.opened.set()
@@ -91,7 +92,7 @@ def check(sums: list[float], expected: float) -> None:
 
 def held(peer: str, rows: int) -> dict[str, float]:
     """PSS and tracemalloc's peak, in copies of the table, given from private memory."""
-    with RUNNERS[peer](WORKERS, gated=True) as runner:
+    with load(peer)(WORKERS, gated=True) as runner:
         baseline = before(runner)
         table = record_table(rows)
         tracemalloc.start()
@@ -105,7 +106,7 @@ def held(peer: str, rows: int) -> dict[str, float]:
 
 def held_shared(peer: str, rows: int) -> dict[str, float]:
     """PSS in copies of the table, which is in shared memory and nowhere else."""
-    with RUNNERS[peer](WORKERS, gated=True) as runner:
+    with load(peer)(WORKERS, gated=True) as runner:
         baseline = before(runner)
         table = runner.place(record_table(rows))
         used = at_work(runner, table, rows) - baseline
@@ -181,7 +182,7 @@ def run(options: Options) -> Report:
     if why_not:
         report.skipped[OURS] = why_not
         names = [name for name in names if name != OURS]
-    without_pandas = missing_for_frames()
+    without_pandas = missing("pandas")
     for size, rows in SIZES.items():
         add_times(report, options, names, RECORDS, size, rows)
         if not without_pandas:
@@ -194,10 +195,8 @@ def run(options: Options) -> Report:
         add_big_frame(report, options)
     report.targets += targets(report)
     report.notes += [
-        "cold: making the executor, copying the table, the calls, shutting down; warm: the last "
-        "but for that",
-        "copies: PSS of the caller, workers and manager while each worker has the table, less "
-        "before it was made",
+        "cold: executor made, table copied, calls, shut down; warm: table copied, calls",
+        "copies: PSS of all processes while each worker has the table, less that of before",
     ]
     return report
 
@@ -248,21 +247,6 @@ def add_big_frame(report: Report, options: Options) -> None:
     outcomes = interleave(contenders, options.runs, options.say)
     for case in (GET, PUT):
         report.add(case, "ms", outcomes, case)
-
-
-def missing_for_frames() -> str | None:
-    """Why there are no data frames; None if there are."""
-    try:
-        apart(import_pandas)
-    except RunFailed as error:
-        return str(error)
-    return None
-
-
-def import_pandas() -> None:
-    import pandas as pd
-
-    assert pd.DataFrame
 
 
 def time_case(kind: str, size: str, case: str) -> str:
