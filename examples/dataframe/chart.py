@@ -44,7 +44,7 @@ def draw(found: dict[int, dict[str, Result]], workers: int, tasks: int, path: Pa
     figure.supxlabel(
         f"{tasks} tasks in {workers} workers, each adds up a column of the whole table. Wall time: "
         "executor, copying, tasks, end. Memory: what the table adds to the PSS while every "
-        "worker has it, in copies of the table.\nAllocated: peak of tracemalloc during the tasks.",
+        "worker has it.\nAllocated: peak of tracemalloc, besides the table itself.",
         fontsize=9,
         color=QUIET,
         x=0.01,
