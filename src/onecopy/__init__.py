@@ -6,9 +6,7 @@
 >>> jobs.put({"id": 7, "image": image})  # doctest: +SKIP
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import typing as _typing
 
 from onecopy._native import Ref
 from onecopy.arrays import SharedArray
@@ -43,7 +41,7 @@ from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
 from onecopy.values import Value
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from onecopy.executor import Executor
 
 __all__ = [

@@ -16,6 +16,7 @@ FACE = {
     "Condition",
     "Dict",
     "Event",
+    "Executor",
     "Frames",
     "List",
     "Lock",

@@ -8,7 +8,6 @@ executor decides what becomes of it.
 
 from __future__ import annotations
 
-import os
 import pickle
 from concurrent.futures.process import _CallItem, _ResultItem
 from contextlib import suppress
@@ -84,7 +83,8 @@ class Calls:
             number, task = self._in_hand
             self._in_hand = None
             self._hand_out(number, task)
-        return self._in_hand is not None or self._queue.qsize() >= self._ahead
+        waits: object = self._in_hand
+        return waits is not None or self._queue.qsize() >= self._ahead
 
     def put(self, item: Any, block: bool = True) -> None:  # noqa: ARG002 - as the caller has it
         """Hand out a call; one that cannot be encoded is answered here."""
@@ -120,6 +120,8 @@ class Calls:
     def close(self) -> None:
         """Let go of the queue here."""
         self._queue.close()
+        self.refuse = _nobody
+        self._in_hand = None
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread."""

@@ -49,6 +49,7 @@ class Crew:
         self._watched: list[Any] = []
         self._bell = -1
         self._stopped = False
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self.gone: deque[Any] = deque()
 
@@ -64,13 +65,21 @@ class Crew:
     def start_watching(self) -> None:
         """Start the thread, after the first workers: a fork should find no thread."""
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
-        threading.Thread(target=self._watch, name="onecopy-executor-crew", daemon=True).start()
+        self._thread = threading.Thread(
+            target=self._watch, name="onecopy-executor-crew", daemon=True
+        )
+        self._thread.start()
 
-    def stop_watching(self) -> None:
-        """End the thread."""
+    def disband(self) -> None:
+        """End the thread, and keep no process: an executor that is shut down may be kept long."""
         with self._lock:
             self._stopped = True
+            self._watched = []
+            self._processes = {}
             self._ring()
+        if self._thread is not None:
+            self._thread.join()
+        self.gone.clear()
 
     def _ring(self) -> None:
         if self._bell >= 0:
@@ -88,11 +97,13 @@ class Crew:
             if self._bell in ready:
                 os.eventfd_read(self._bell)
             ended = [sentinels[sentinel] for sentinel in ready if sentinel in sentinels]
-            if ended:
-                with self._lock:
-                    self._watched = [each for each in self._watched if each not in ended]
+            with self._lock:
+                ended = [each for each in ended if each in self._watched]
+                self._watched = [each for each in self._watched if each not in ended]
                 self.gone.extend(ended)
+            if ended:
                 self._notify()
+            del sentinels, ended
 
 
 def _work(*arguments: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from concurrent.futures import process as standard
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,15 @@ class Executor(standard.ProcessPoolExecutor):
 
     _picklers: Picklers = CallPickler
 
+    # The standard library's; its stub knows other types, or none.
+    _call_queue: Any
+    _result_queue: Any
+    _executor_manager_thread: Any
+    _executor_manager_thread_wakeup: Any
+    _processes: Any
+    _max_workers: int
+    _max_tasks_per_child: int | None
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -114,7 +124,7 @@ class Executor(standard.ProcessPoolExecutor):
             pool = default_pool()
         self._pool = pool
         self._restart_workers = bool(restart_workers)
-        self._copies = Copies(pool.member)
+        self._copies = Copies(pool)
         self._replace_channels(self._max_workers + standard.EXTRA_QUEUED_CALLS)
         _executors.add(self)
 
@@ -146,8 +156,9 @@ class Executor(standard.ProcessPoolExecutor):
     def _start_executor_manager_thread(self) -> None:
         if self._executor_manager_thread is not None:
             return
-        if not self._safe_to_dynamically_spawn_children:
-            self._launch_processes()
+        standards: Any = self
+        if not standards._safe_to_dynamically_spawn_children:
+            standards._launch_processes()
         manager = Manager(self, self._crew, self._restart_workers)
         self._executor_manager_thread = manager
         self._crew.start_watching()
@@ -157,11 +168,30 @@ class Executor(standard.ProcessPoolExecutor):
     def _spawn_process(self) -> None:
         self._crew.start_one()
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and free what belongs to the executor once the rest is done.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Whether to wait for that.
+        cancel_futures : bool, optional
+            Whether to cancel calls that no worker has begun.
+        """
+        manager, calls, results = (
+            self._executor_manager_thread,
+            self._call_queue,
+            self._result_queue,
+        )
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        self._copies.clear()  # calls that are under way have their own hold
+        if manager is None and calls is not None:  # it was never started, and closes nothing
+            calls.close()
+            results.close()
+
     # -------------------------------------------------------------------------------- for users
 
-    def submit(  # type: ignore[override]  # the base class spells it with its own variables
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a function called in a worker.
 
         Parameters
@@ -183,7 +213,7 @@ class Executor(standard.ProcessPoolExecutor):
             A worker has died; the executor was shut down.
         """
         task = self._task(fn, args, kwargs)
-        future: Future[T] = super().submit(task)  # type: ignore[arg-type]  # what is in it is called
+        future: Future[T] = super().submit(task)  # type: ignore[arg-type]  # it is not called here
         return future
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
@@ -193,10 +223,8 @@ class Executor(standard.ProcessPoolExecutor):
                 pack, (fn, args, kwargs), self._pool.member, self._picklers, self._copies, owners
             )
         )
-        try:
+        with suppress(Exception):  # it is tried again when it is its turn; then it counts
             task.prepare()
-        except Exception:  # noqa: BLE001, S110 - tried again when it is its turn; then it counts
-            pass
         return task
 
     def share(self, obj: Any) -> Ref:
@@ -223,7 +251,7 @@ class Executor(standard.ProcessPoolExecutor):
         message, _ = pack(obj, self._pool.member, self._picklers, self._copies, (obj,))
         return self._pool.put(obj) if isinstance(message, bytes) else message
 
-    def map(  # type: ignore[override]  # buffersize came with Python 3.14
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],

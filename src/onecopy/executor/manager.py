@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from onecopy.executor.channels import Calls, Results, Task
+    from onecopy.executor.channels import Calls, Results
     from onecopy.executor.crew import Crew
     from onecopy.executor.executor import Executor
 
@@ -30,14 +30,15 @@ class Manager(standard._ExecutorManagerThread):
     It may replace workers that die, and hand out anew what they had in hand.
     """
 
-    call_queue: Calls
-    result_queue: Results
+    call_queue: Calls  # type: ignore[assignment]  # not the standard library's
+    result_queue: Results  # type: ignore[assignment]
+    processes: Any
 
     def __init__(self, executor: Executor, crew: Crew, restart: bool) -> None:
         super().__init__(executor)
         self.name = "onecopy-executor"
         self._crew = crew
-        self._member = executor._pool.member
+        self._pool = executor._pool
         self._restart = restart
         self._deaths = 0
         self._most_deaths = _DEATHS_PER_WORKER * executor._max_workers
@@ -50,12 +51,12 @@ class Manager(standard._ExecutorManagerThread):
         try:
             super().run()
         finally:
-            self._crew.stop_watching()
-            calls.close()
+            calls.close()  # which forgets this thread, and with it the processes
             results.close()
             if self._crew.gone:
                 with suppress(OneCopyError):  # closed meanwhile
-                    self._member.collect()
+                    self._pool.member.collect()
+            self._crew.disband()
 
     def wait_result_broken_or_wakeup(self) -> tuple[Any, bool, Any]:
         """Take an answer, or find that there is something else to do, or that a worker has died."""
@@ -101,12 +102,13 @@ class Manager(standard._ExecutorManagerThread):
         process.join()
         self._deaths += 1
         if self._deaths > self._most_deaths:
-            return [
+            why = (
                 f"{self._deaths} workers died one after the other, and none of them finished a "
                 f"call (the last one: exit code {process.exitcode}): look at what the calls and "
                 "the initializer do, and at the machine's memory"
-            ]
-        self._member.collect()  # what it had in hand is given back now
+            )
+            return [why]
+        self._pool.member.collect()  # what it had in hand is given back now
         with self.shutdown_lock:
             self._crew.start_one()
         return None
@@ -118,7 +120,7 @@ class Manager(standard._ExecutorManagerThread):
             return
         self._tries[number] += 1
         if self._tries[number] < _TRIES:
-            task: Task = item.fn
+            task: Any = item.fn
             self.call_queue.again(number, task)
             return
         del self._tries[number]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import TYPE_CHECKING, Any
 from threading import RLock
-from weakref import WeakValueDictionary, finalize
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary, finalize, ref
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from onecopy._native import Member
+    from onecopy.pool import Pool
 
 __all__ = ["Copies", "Packed", "Picklers", "pack", "unpack"]
 
@@ -43,7 +44,7 @@ class Packed:
 
     __slots__ = ("_buffers", "_data")
 
-    def __init__(self, data: ReadableBuffer, buffers: list[npt.NDArray[np.uint8]]) -> None:
+    def __init__(self, data: Any, buffers: list[npt.NDArray[np.uint8]]) -> None:
         self._data = data
         self._buffers = buffers
 
@@ -90,16 +91,16 @@ class Copies:
 
     Parameters
     ----------
-    member : Member
-        The pool to write to.
+    pool : Pool
+        The pool to write to. Closing it is up to its owner.
 
     Notes
     -----
     Threads take turns, so that two that submit the same object write it once.
     """
 
-    def __init__(self, member: Member) -> None:
-        self._member = member
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._turn = RLock()  # a signal handler may submit, too
         self._found: WeakValueDictionary[tuple[int, int], npt.NDArray[np.uint8]]
         self._found = WeakValueDictionary()
@@ -149,18 +150,24 @@ class Copies:
         if living:
             self._kept[key] = copy
         for owner in living:
-            finalize(owner, self._kept.pop, key, None).atexit = False
+            finalize(owner, _drop, ref(self), key).atexit = False
         return copy
 
     def _write(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         try:
-            copy = arrays.empty(self._member, memory.shape, np.uint8)
+            copy = arrays.empty(self._pool.member, memory.shape, np.uint8)
         except PoolFull:
             self.clear()
-            copy = arrays.empty(self._member, memory.shape, np.uint8)
+            copy = arrays.empty(self._pool.member, memory.shape, np.uint8)
         np.copyto(copy, memory)
         copy.flags.writeable = False
         return copy
+
+
+def _drop(copies: ref[Copies], key: tuple[int, int]) -> None:
+    known = copies()
+    if known is not None:
+        known._kept.pop(key, None)
 
 
 def pack(
@@ -202,7 +209,7 @@ def pack(
     for buffer in buffers:
         memory = _within(member, buffer)
         if memory is None:
-            memory = np.frombuffer(buffer, np.uint8)
+            memory = _bytes_of(buffer)
             memory = copies.of(memory, _owner_of(memory) or owners)
         used.append(memory)
     if len(data) > INLINE:
@@ -229,7 +236,7 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> Any:
     memories = []
     for buffer in buffers:
         memory = _within(member, buffer)
-        memories.append(np.frombuffer(buffer, np.uint8) if memory is None else memory)
+        memories.append(_bytes_of(buffer) if memory is None else memory)
     for array in sent:
         _seal(array)
     large = len(data) >= OUT_OF_BAND
@@ -252,9 +259,13 @@ def _within(member: Member, buffer: ReadableBuffer) -> npt.NDArray[np.uint8] | N
     if handle is None:
         return None
     block = np.frombuffer(memoryview(member.lease(handle)), np.uint8)
-    memory = np.frombuffer(buffer, np.uint8)
+    memory = _bytes_of(buffer)
     start = arrays.address(memory) - arrays.address(block)
     return block[start : start + memory.nbytes]
+
+
+def _bytes_of(buffer: Any) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(buffer, np.uint8)
 
 
 def _owner_of(memory: npt.NDArray[np.uint8]) -> tuple[Any, ...]:

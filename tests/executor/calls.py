@@ -1,0 +1,108 @@
+"""What workers are asked to do; a module, so that spawned ones find it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+import onecopy as oc
+
+
+def where(array):
+    """Say what the worker got: its sum, and whether it may be written."""
+    return float(array.sum()), array.flags.writeable
+
+
+def total(array, *more):
+    """Add up an array, and numbers."""
+    return float(array.sum()) + sum(more)
+
+
+def slow_total(array, *more):
+    """Take a while for it."""
+    time.sleep(0.002)
+    return total(array, *more)
+
+
+def total_of(ref):
+    """Add up the array that a reference is for."""
+    return float(ref.get().sum())
+
+
+def write(array):
+    """Try to write."""
+    array[0] = 1
+
+
+def same(obj):
+    """Give back what came."""
+    return obj
+
+
+def ones(n):
+    """Make a large result."""
+    return np.ones(n)
+
+
+def a_reference(n):
+    """Make a reference that nothing else holds."""
+    return {"ref": oc.Pool.of(_member()).put(np.full(n, 3.0))}
+
+
+_pool = None
+
+
+def use_pool(pool):
+    """Remember a pool; an initializer."""
+    global _pool  # noqa: PLW0603
+    _pool = pool
+
+
+def _member():
+    return _pool.member
+
+
+def die():
+    """End as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(mark, value):
+    """Die the first time."""
+    path = Path(mark)
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return value
+    return die()
+
+
+def die_with(array, mark):
+    """Die the first time, with an array in hand."""
+    return die_once(mark, float(array.sum()))
+
+
+def pid():
+    """Tell which worker this is."""
+    return os.getpid()
+
+
+def count(path, number):
+    """Leave a trace of each run of a call."""
+    with Path(path).open("a") as file:
+        file.write(f"{number}\n")
+    return number
+
+
+def wait_for(path):
+    """Work until a file is there."""
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return True
+
+
+def fail():
+    """Fail."""
+    raise ValueError("on purpose")

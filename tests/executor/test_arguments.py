@@ -1,0 +1,224 @@
+"""Large arguments are written once, never stale, and read-only where they arrive."""
+
+import functools
+import threading
+
+import children
+import numpy as np
+import pytest
+
+import onecopy as oc
+from executor import calls
+
+MEGABYTE = 1 << 20
+
+
+def used(pool):
+    return pool.stats().used
+
+
+def test_a_thousand_calls_take_one_copy(executor, pool):
+    array = np.arange(131_072.0)  # 1 MiB
+    futures = [executor.submit(calls.where, array) for _ in range(1000)]
+    assert MEGABYTE <= used(pool) < MEGABYTE + 4096 * 1000
+    assert pool.stats().size < 1000 * MEGABYTE
+    assert {future.result() for future in futures} == {(float(array.sum()), False)}
+    assert MEGABYTE <= used(pool) < 2 * MEGABYTE
+
+
+def test_each_method(pool, context):
+    array = np.arange(100_000.0)
+    with oc.Executor(2, pool, context) as executor:
+        got = list(executor.map(calls.total, [array] * 4, range(4)))
+        assert got == [array.sum() + i for i in range(4)]
+        assert used(pool) == array.nbytes
+    del executor, array
+    assert used(pool) == 0
+
+
+def test_a_changed_object_is_a_new_one(executor):
+    array = np.zeros(100_000)
+    expected, futures = [], []
+    for i in range(20):
+        array[i] = i + 1  # in place: the same object, at the same address
+        expected.append(float(array.sum()))
+        futures.append(executor.submit(calls.total, array))
+    assert [future.result() for future in futures] == expected
+
+
+def test_a_change_of_the_last_byte_is_seen(executor):
+    array = np.zeros(MEGABYTE, np.uint8)
+    first = executor.submit(calls.total, array)
+    array[-1] = 1
+    assert executor.submit(calls.total, array).result() == 1
+    assert first.result() == 0
+
+
+def test_what_was_submitted_does_not_change(executor, tmp_path):
+    # Both workers are busy, so the call is still in the queue when its argument changes.
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    array, small, table = np.zeros(100_000), [1, 2], {"a": np.zeros(3)}
+    futures = [executor.submit(calls.same, obj) for obj in (array, small, table)]
+    array[:] = 7
+    small.append(3)
+    table["a"][0] = 9
+    (tmp_path / "go").touch()
+    got = [future.result() for future in futures]
+    assert not got[0].any()
+    assert got[1] == [1, 2]
+    assert got[2]["a"][0] == 0
+    assert all(future.result() for future in busy)
+
+
+def test_the_copy_goes_with_the_object(executor, pool):
+    array = np.ones(100_000)
+    assert executor.submit(calls.total, array).result() == 100_000
+    assert used(pool) == array.nbytes
+    del array
+    children.eventually(lambda: used(pool) == 0, "the manager thread to let go of the call")
+
+
+def test_another_object_at_the_same_place(executor):
+    for i in range(50):
+        assert executor.submit(calls.total, np.full(50_000, float(i))).result() == 50_000 * i
+
+
+def test_part_of_an_object(executor, pool):
+    array = np.arange(400_000.0).reshape(4, 100_000)
+    futures = [executor.submit(calls.total, row) for row in array]
+    assert [future.result() for future in futures] == list(array.sum(axis=1))
+    columns = [executor.submit(calls.total, array[:, i::50_000]) for i in range(2)]
+    assert [each.result() for each in columns] == [array[:, i::50_000].sum() for i in range(2)]
+
+
+def test_inside_of_other_objects(executor, pool):
+    array = np.arange(100_000.0)
+    table = {"nested": [(array, "text"), array[::2]], "same": array}
+    got = executor.submit(calls.same, table).result()
+    np.testing.assert_array_equal(got["nested"][0][0], array)
+    np.testing.assert_array_equal(got["nested"][1], array[::2])
+    assert used(pool) < 1.6 * array.nbytes
+    again = executor.submit(calls.same, [array]).result()
+    assert oc.arrays.address(again[0]) == oc.arrays.address(got["same"])
+
+
+def test_a_long_pickle_is_there_once(executor, pool):
+    words = [f"word {i}" for i in range(100_000)]
+    futures = [executor.submit(len, words) for _ in range(20)]
+    most = used(pool)
+    assert [future.result() for future in futures] == [len(words)] * 20
+    assert most < 2 * len(b"".join(word.encode() for word in words)) + 20 * 4096
+    words[0] = "another"
+    assert executor.submit(calls.same, words).result()[0] == "another"
+
+
+def test_bytes(executor, pool):
+    data = b"x" * MEGABYTE
+    futures = [executor.submit(len, data) for _ in range(30)]
+    assert used(pool) < 2 * MEGABYTE
+    assert [future.result() for future in futures] == [MEGABYTE] * 30
+
+
+def test_what_lies_in_the_pool_is_not_copied(executor, pool):
+    array = pool.empty(100_000)
+    array[:] = 2
+    before = used(pool)
+    futures = [executor.submit(calls.where, array[i:]) for i in range(10)]
+    assert used(pool) < before + 10 * 4096
+    assert not array.flags.writeable  # sealed when it was submitted
+    assert [future.result() for future in futures] == [
+        (2.0 * (100_000 - i), False) for i in range(10)
+    ]
+
+
+def test_a_shared_array_is_written_by_the_worker(executor, pool):
+    array = pool.shared_array(100_000)
+    array[:] = 0
+    executor.submit(calls.write, array).result()
+    assert array[0] == 1
+
+
+def test_writing_raises(executor):
+    with pytest.raises(ValueError, match="read-only"):
+        executor.submit(calls.write, np.zeros(100_000)).result()
+
+
+def test_share(executor, pool):
+    array = np.ones(100_000)
+    ref = executor.share(array)
+    array[:] = 5  # what is shared stays as it was
+    before = used(pool)
+    assert list(executor.map(calls.total_of, [ref] * 10)) == [100_000.0] * 10
+    assert used(pool) == before
+    np.testing.assert_array_equal(ref.get(), np.ones(100_000))
+    assert executor.share(3).get() == 3
+
+
+def test_share_finds_what_was_submitted(executor, pool):
+    array = np.ones(100_000)
+    executor.submit(calls.total, array).result()
+    before = used(pool)
+    ref = executor.share(array)
+    assert used(pool) < before + 4096
+    del array
+    assert ref.get().sum() == 100_000
+
+
+def test_a_reference_in_an_argument_keeps_its_object(executor, pool, tmp_path):
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    ref = pool.put(np.ones(1000))
+    future = executor.submit(calls.total_of, ref)
+    del ref
+    (tmp_path / "go").touch()
+    assert future.result() == 1000
+    assert all(each.result() for each in busy)
+
+
+def test_threads_that_submit_the_same_object_write_it_once(executor, pool):
+    array = np.ones(500_000)
+    results = []
+
+    def submit():
+        results.extend(executor.submit(calls.total, array) for _ in range(20))
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert used(pool) < 1.5 * array.nbytes
+    assert {future.result() for future in results} == {500_000.0}
+
+
+def test_more_than_the_pool_holds(pool, context):
+    # 40 arrays of 8 MiB for a pool of 64 MiB: those for which there is no room wait their turn.
+    with oc.Executor(2, pool, context) as executor:
+        futures = [executor.submit(calls.total, np.full(MEGABYTE, float(i))) for i in range(40)]
+        assert [future.result() for future in futures] == [i * MEGABYTE for i in range(40)]
+
+
+def test_an_argument_that_can_never_fit(executor, pool):
+    future = executor.submit(calls.total, np.zeros(100 * MEGABYTE, np.uint8))
+    with pytest.raises(oc.PoolFull):
+        future.result()
+    assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_an_argument_that_cannot_be_pickled(executor):
+    future = executor.submit(calls.same, threading.Lock())
+    with pytest.raises(TypeError, match="pickle"):
+        future.result()
+    assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_a_function_with_a_table_is_written_once(executor, pool):
+    array = np.ones(100_000)
+    results = executor.map(functools.partial(calls.total, array), range(100))
+    assert used(pool) < 1.5 * array.nbytes
+    assert list(results) == [100_000.0 + i for i in range(100)]
+
+
+def test_a_full_pool_gives_up_copies_that_no_call_needs(executor, pool):
+    kept = [np.full(2 * MEGABYTE, float(i)) for i in range(6)]  # 96 MiB: never all at once
+    for i, array in enumerate(kept):
+        assert executor.submit(calls.total, array).result() == 2 * MEGABYTE * i

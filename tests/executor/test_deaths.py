@@ -1,0 +1,179 @@
+"""Workers that are killed: the standard error, or another worker; nothing is left."""
+
+import os
+import random
+import signal
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import children
+import numpy as np
+import pytest
+
+import onecopy as oc
+from executor import calls
+
+
+def gone(pool):
+    """Whether nothing is in the pool any more, once the dead are cleaned up after."""
+    pool.collect()
+    return pool.stats().used == 0
+
+
+def test_a_death_breaks_the_executor(pool, context):
+    array = np.ones(100_000)
+    with oc.Executor(2, pool, context) as executor:
+        futures = [executor.submit(calls.total, array) for _ in range(4)]
+        futures.append(executor.submit(calls.die))
+        with pytest.raises(BrokenProcessPool):
+            futures[-1].result(60)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(pow, 2, 3)
+    del array, futures, executor
+    children.eventually(lambda: gone(pool), "the pool to be empty")
+    assert pool.validate() == []
+
+
+def test_calls_that_wait_get_the_error_too(executor, tmp_path):
+    futures = [executor.submit(calls.wait_for, tmp_path / "never") for _ in range(6)]
+    children.eventually(futures[0].running, "a call to run")
+    os.kill(next(iter(executor._processes)), signal.SIGKILL)
+    for future in futures:
+        with pytest.raises(BrokenProcessPool):
+            future.result(60)
+
+
+def test_restart(pool, context, tmp_path):
+    array = np.ones(100_000)
+    with oc.Executor(2, pool, context, restart_workers=True) as executor:
+        marks = [tmp_path / str(i) for i in range(3)]
+        got = list(executor.map(calls.die_with, [array] * 3, marks))
+        assert got == [100_000.0] * 3
+        assert len(executor._processes) == 2
+        assert list(executor.map(pow, range(10), [2] * 10)) == [i * i for i in range(10)]
+    del array, executor
+    children.eventually(lambda: gone(pool), "the pool to be empty")
+    assert pool.validate() == []
+
+
+def test_what_others_do_goes_on(pool, tmp_path):
+    with oc.Executor(2, pool, restart_workers=True) as executor:
+        trace = tmp_path / "trace"
+        slow = executor.submit(calls.wait_for, tmp_path / "go")
+        done = [executor.submit(calls.count, trace, i) for i in range(5)]
+        assert executor.submit(calls.die_once, tmp_path / "mark", "here").result(60) == "here"
+        (tmp_path / "go").touch()
+        assert slow.result(60)
+        assert [each.result() for each in done] == list(range(5))
+        assert sorted(trace.read_text().split()) == [str(i) for i in range(5)]  # each ran once
+
+
+def test_a_call_that_kills_every_worker_is_given_up(pool):
+    with oc.Executor(2, pool, restart_workers=True) as executor:
+        fatal = executor.submit(calls.die)
+        with pytest.raises(BrokenProcessPool, match="3 workers died in this call"):
+            fatal.result(60)
+        assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+def test_workers_that_cannot_live_break_it(pool):
+    with oc.Executor(2, pool, initializer=calls.die, restart_workers=True) as executor:
+        with pytest.raises(BrokenProcessPool) as caught:
+            executor.submit(pow, 2, 3).result(60)
+        assert "one after the other" in str(caught.value.__cause__)
+
+
+def test_a_call_that_cannot_be_rebuilt_is_given_up(pool):
+    with oc.Executor(1, pool, restart_workers=True) as executor:
+        fatal = executor.submit(calls.same, DiesWhenRebuilt())
+        with pytest.raises(BrokenProcessPool):
+            fatal.result(60)
+        assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+class DiesWhenRebuilt:
+    """Kills whoever unpickles it."""
+
+    def __reduce__(self):
+        return calls.die, ()
+
+
+def kill_while_they_run(executor, futures, kills):
+    """Kill workers, one after the other, as long as there is work."""
+    chance = random.Random(2026)  # noqa: S311 - not for secrets
+    done = 0
+    while done < kills and not futures[-1].done():
+        worker = chance.choice(list(executor._processes))
+        try:
+            os.kill(worker, signal.SIGKILL)
+        except ProcessLookupError:  # broken by the one before
+            break
+        done += 1
+        children.eventually(
+            lambda: worker not in (executor._processes or ()) or futures[-1].done(),  # noqa: B023
+            "the worker to be missed",
+        )
+    return done
+
+
+def test_a_thousand_calls_with_kills(pool):
+    array = np.ones(100_000)
+    with oc.Executor(2, pool, restart_workers=True) as executor:
+        futures = [executor.submit(calls.slow_total, array, i) for i in range(1000)]
+        kills = kill_while_they_run(executor, futures, 20)
+        answers = [future.exception(60) or future.result() for future in futures]
+    assert kills > 5
+    # A call that was hit three times would be given up; of a thousand there is none.
+    assert answers == [100_000.0 + i for i in range(1000)]
+    del array, futures, executor
+    children.eventually(lambda: gone(pool), "the pool to be empty")
+    assert pool.validate() == []
+
+
+def test_a_thousand_calls_without_restart(pool):
+    array = np.ones(10_000)
+    done = broken = kills = 0
+    calls_left = 1000
+    while calls_left > 0:
+        with oc.Executor(2, pool) as executor:
+            futures = [executor.submit(calls.slow_total, array, i) for i in range(100)]
+            kills += kill_while_they_run(executor, futures, 1)
+            for i, future in enumerate(futures):
+                try:
+                    assert future.result(60) == 10_000.0 + i
+                    done += 1
+                except BrokenProcessPool:
+                    broken += 1
+        calls_left -= 100
+    assert done + broken == 1000
+    assert kills > 3
+    del array, futures, executor
+    children.eventually(lambda: gone(pool), "the pool to be empty")
+    assert pool.validate() == []
+
+
+@pytest.mark.parametrize("name", ["fork", "spawn"])
+def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
+    pids = pool.queue()
+    child = start("spawn", idle_executor, name, pids)
+    workers = set(pids.get(timeout=60))
+    child.kill()
+    children.eventually(lambda: not any(alive(pid) for pid in workers), "the workers to end")
+
+
+def idle_executor(name, pids):
+    """Have workers that wait for calls."""
+    import multiprocessing
+
+    executor = oc.Executor(2, mp_context=multiprocessing.get_context(name))
+    executor.submit(calls.pid).result()
+    pids.put(list(executor._processes))
+    signal.pause()
+
+
+def alive(pid):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
