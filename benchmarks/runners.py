@@ -147,8 +147,9 @@ class HandRunner(StandardRunner):
 
     def place(self, table: Any) -> Any:
         segment = self._manager.SharedMemory(table.nbytes)
+        # As bytes: numpy copies records field by field, which takes four times as long.
+        segment.buf[: table.nbytes] = table.view(np.uint8).data
         shared = np.recarray(table.shape, table.dtype, buf=segment.buf)
-        np.copyto(shared, table)
         self._placed = shared, segment
         return shared
 
