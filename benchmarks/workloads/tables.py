@@ -1,8 +1,8 @@
 """Eight calls in two workers over the same table: time and memory; `get` of a 1 GB data frame.
 
 The table has rows of (date, number with NaN, text): 24 bytes each in a recarray, about 30 in a
-pandas frame. Each call returns the `nansum` of the numbers, which is compared with what it must be. A run
-is a fresh process that makes the table, and then times
+pandas frame. Each call returns the `nansum` of the numbers, which is compared with what it must be.
+A run is a fresh process that makes the table, and then times
 
 * *cold*: making the executor, copying the table to where the calls find it, the calls, and
   shutting down;
