@@ -99,19 +99,23 @@ class DiesWhenRebuilt:
 
 
 def kill_while_they_run(executor, futures, kills):
-    """Kill workers, one after the other, as long as there is work."""
+    """Kill workers, one after the other, as long as there is work, with some of it done between."""
     chance = random.Random(2026)  # noqa: S311 - not for secrets
+    answers = []
+    for future in futures:
+        future.add_done_callback(answers.append)
     done = 0
     while done < kills and not futures[-1].done():
         worker = chance.choice(list(executor._processes))
+        before, pause = len(answers), chance.randrange(50)
         try:
             os.kill(worker, signal.SIGKILL)
         except ProcessLookupError:  # broken by the one before
             break
         done += 1
         children.eventually(
-            lambda: worker not in (executor._processes or ()) or futures[-1].done(),  # noqa: B023
-            "the worker to be missed",
+            lambda: len(answers) > before + pause or futures[-1].done(),  # noqa: B023
+            "calls to be answered",
         )
     return done
 
@@ -123,8 +127,10 @@ def test_a_thousand_calls_with_kills(pool):
         kills = kill_while_they_run(executor, futures, 20)
         answers = [future.exception(60) or future.result() for future in futures]
     assert kills > 5
-    # A call that was hit three times would be given up; of a thousand there is none.
-    assert answers == [100_000.0 + i for i in range(1000)]
+    wrong = [each for i, each in enumerate(answers) if each != 100_000.0 + i]
+    # Chance may hit a call three times; then it is given up, and says so.
+    assert all("3 workers died in this call" in str(each) for each in wrong)
+    assert len(wrong) < 3
     del array, futures, executor
     children.eventually(lambda: gone(pool), "the pool to be empty")
     assert pool.validate() == []

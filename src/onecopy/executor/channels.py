@@ -102,7 +102,11 @@ class Calls:
     def _hand_out(self, number: int, task: Task) -> None:
         self._out.add(number)
         try:
-            self._queue.put((number, task.prepare()), block=False)
+            message = task.prepare()
+            # The handle alone: the call keeps what it is for until it is answered, and a worker
+            # that is given a call again, which was answered meanwhile, need not find it.
+            call = message if isinstance(message, bytes) else message.handle
+            self._queue.put((number, call), block=False)
         except (PoolFull, Full) as error:
             if len(self._out) > 1:  # answers will come, and make room
                 self._in_hand = number, task
@@ -154,7 +158,10 @@ class Calls:
                 message.task_done()
                 continue
             self._results.finishes(message)
-            function, args, kwargs = pickle.loads(call) if type(call) is bytes else call.get()
+            if type(call) is int:
+                function, args, kwargs = self._queue.member.ref(call).get()
+            else:
+                function, args, kwargs = pickle.loads(call)
             return _CallItem(number, function, args, kwargs)
 
 
