@@ -8,7 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("onecopy", "numpy", "faster-fifo", "iceoryx2", "sharedbox")
+PACKAGES = (
+    *("onecopy", "numpy", "faster-fifo", "iceoryx2", "sharedbox"),
+    *("pandas", "pyarrow", "joblib"),
+)
 
 
 def version(package: str) -> str | None:

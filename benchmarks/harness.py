@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -209,10 +211,71 @@ def _serve(pipe: Connection, member: Member) -> None:
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         return  # the harness is gone, or the person at the keyboard wants us to be
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
         with contextlib.suppress(OSError):
-            pipe.send((False, f"{type(error).__name__}: {error} ({place})"))
+            pipe.send((False, _in_short(error)))
+
+
+def _in_short(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
+    return f"{type(error).__name__}: {error} ({place})"
+
+
+def apart(function: Callable[..., Any], *args: Any, limit: float = 60.0) -> Any:
+    """Call a function in a fresh process, which may have children of its own; what it returns.
+
+    A `Team`'s members may not (they are daemons). What is left of the process's group when it has
+    failed, or when the person at the keyboard gives up, is ended.
+
+    Raises
+    ------
+    RunFailed
+        If it raises, dies, or has not answered after `limit` seconds.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs, function, args))
+    process.start()
+    theirs.close()
+    done = False
+    try:
+        if not ours.poll(limit):
+            raise RunFailed(f"{function.__name__} did not finish within {limit:.0f} s")
+        try:
+            ok, answer = ours.recv()
+        except (EOFError, ConnectionError):
+            process.join(STOP_LIMIT)
+            raise RunFailed(f"{function.__name__} died (exit code {process.exitcode})") from None
+        if not ok:
+            raise RunFailed(answer)
+        process.join(START_LIMIT)
+        done = process.exitcode == 0
+    finally:
+        if not done:
+            _end_group(process)
+        process.close()
+        ours.close()
+    return answer
+
+
+def _answer(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """What the process of `apart` does."""
+    os.setpgid(0, 0)
+    try:
+        pipe.send((True, function(*args)))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
+        with contextlib.suppress(OSError):
+            pipe.send((False, _in_short(error)))
+
+
+def _end_group(process: BaseProcess) -> None:
+    """End a process and its children: politely, so that its shared memory goes too."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, number)
+        process.join(STOP_LIMIT)
+    process.kill()  # it had not come as far as to have a group
+    process.join()
 
 
 def calibrated(pilot: int, pilot_seconds: float, seconds: float, multiple: int = 1) -> int:

@@ -19,6 +19,8 @@ NAMES = (
     "startup",
     "idle",
     "dropin",
+    "tables",
+    "calls",
 )
 
 
