@@ -42,8 +42,8 @@ help: ## Show this list
 demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multiprocessing.Queue
 	$(BIN)/onecopy demo $(ARGS)
 
-# One worker per core, at most four: most tests wait for processes. With ARGS (somebody is looking closer): one after the other.
-PARALLEL := $(if $(ARGS),,-n auto --maxprocesses=4 --dist worksteal)
+# Two workers per core, at most four: most tests wait for processes. With ARGS (somebody is looking closer): one after the other.
+PARALLEL := $(if $(ARGS),,-n $(shell n=$$(( 2 * $$(nproc 2>/dev/null || echo 1) )); echo $$(( n < 4 ? n : 4 ))) --dist worksteal)
 
 test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (five minutes)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not stress" --ignore=tests/crash $(ARGS)

@@ -72,9 +72,22 @@ CASES = {
 }
 
 
+QUICK = ("forest in a grid", "pipeline", "forest", "bayes")
+
+
 def test_the_same_as_with_one_job():
+    check(QUICK)
+
+
+@pytest.mark.slow
+def test_others_are_the_same_too():
+    check(name for name in CASES if name not in QUICK)
+
+
+def check(names):
     with joblib.parallel_config(backend="onecopy"):
-        for name, fit in CASES.items():
+        for name in names:
+            fit = CASES[name]
             alone, together = fit(1), fit(2)
             for one, other in zip(alone, together, strict=True):
                 np.testing.assert_allclose(one, other, err_msg=name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 RUNNER = Path(__file__).with_name("suite.py")
-SLICE = "onecopy and (test_error_capture or (unpicklable and args) or test_parallel_return_order)"
+SLICE = "onecopy and (test_error_capture or test_nested_exception_dispatch or test_simple_parallel)"
 IN_ALL = 690  # that pass with joblib 1.6; some are skipped where optional packages are missing
 
 
