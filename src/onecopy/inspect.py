@@ -137,15 +137,32 @@ def list_pools(directory: str | None = None) -> list[PoolInfo]:
     found = []
     for filename, state in orphans.sweep(directory, remove=False):
         path = f"{directory}/{filename}"
+        name = paths.pool_name(path)
         stats, problem = None, None
+        target = paths.signpost_at(path) if state == "not_a_pool" else None
+        if target is not None:  # a pool that lies elsewhere
+            path = target
+            state = orphans.state_of(target)  # noqa: PLW2901 - of that one
         if state in {"in_use", "persistent"}:
             try:
-                with Pool.open(path) as pool:
+                with _looking_into(path) as pool:
                     stats = pool.stats()
             except (OneCopyError, OSError) as error:  # it may have gone, or be of another version
                 problem = str(error)
-        found.append(PoolInfo(paths.pool_name(path), path, state, stats, problem))
+        found.append(PoolInfo(name, path, state, stats, problem))
     return found
+
+
+def _looking_into(name: str | os.PathLike[str]) -> Pool:
+    """Open a pool to look at it: as a reader, if there are readers."""
+    try:
+        return Pool.open(name)
+    except OneCopyError:
+        try:
+            return Pool.open(name, mode="r")
+        except (OneCopyError, OSError):
+            pass
+        raise
 
 
 def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> PoolView:
@@ -168,7 +185,7 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
         As `Pool.open`.
     """
     visiting = not membership.has_joined(*paths.locate(name))
-    with Pool.open(name) as pool:
+    with _looking_into(name) as pool:
         member = pool.member
         return PoolView(
             stats=pool.stats(),
@@ -201,7 +218,7 @@ def holders(name: str | os.PathLike[str]) -> list[Holder]:
         As `Pool.open`.
     """
     visiting = not membership.has_joined(*paths.locate(name))
-    with Pool.open(name) as pool:
+    with _looking_into(name) as pool:
         return _holders(pool.member, visiting)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from onecopy import _native
 from onecopy.paths import SUFFIX
 
-__all__ = ["State", "prepare", "sweep"]
+__all__ = ["State", "prepare", "state_of", "sweep"]
 
 State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "not_a_pool", "failed"]
 
@@ -58,3 +58,15 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
     except FileNotFoundError:
         return []
     return [(name, _native.sweep_pool(directory, name, remove)) for name in filenames]
+
+
+def state_of(path: str) -> State:
+    """Find out whether a pool is in use, as `sweep` does, and leave it alone.
+
+    Parameters
+    ----------
+    path : str
+        Its file.
+    """
+    directory, filename = os.path.split(path)
+    return _native.sweep_pool(directory, filename, False)

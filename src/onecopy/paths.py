@@ -140,7 +140,7 @@ def signpost(name: str | os.PathLike[str]) -> str | None:
     if not isinstance(name, str) or "/" in name:
         return None
     directory, filename = place(name)
-    return _read_signpost(os.path.join(directory, filename))  # noqa: PTH118 - pathlib is not loaded for this
+    return signpost_at(os.path.join(directory, filename))  # noqa: PTH118 - pathlib is not loaded for this
 
 
 def give_name(name: str, path: str) -> bool:
@@ -166,7 +166,7 @@ def give_name(name: str, path: str) -> bool:
     """
     directory, filename = place(name)
     goal = f"{directory}/{filename}"
-    known = _read_signpost(goal)
+    known = signpost_at(goal)
     if known == path:
         return True
     if known is not None and not os.path.lexists(known):
@@ -177,7 +177,7 @@ def give_name(name: str, path: str) -> bool:
         os.write(fd, _SIGNPOST + os.fsencode(path) + b"\n")
         os.link(fresh, goal)
     except FileExistsError:
-        return _read_signpost(goal) == path
+        return signpost_at(goal) == path
     finally:
         os.close(fd)
         os.unlink(fresh)  # noqa: PTH108 - as above
@@ -198,11 +198,12 @@ def forget_path(path: str) -> None:
     except OSError:
         return
     for name in names:
-        if name.endswith(SUFFIX) and _read_signpost(f"{directory}/{name}") == path:
+        if name.endswith(SUFFIX) and signpost_at(f"{directory}/{name}") == path:
             os.unlink(f"{directory}/{name}")  # noqa: PTH108 - as above
 
 
-def _read_signpost(path: str) -> str | None:
+def signpost_at(path: str) -> str | None:
+    """Read a file in the pool directory; None: it is no signpost that can be believed."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
