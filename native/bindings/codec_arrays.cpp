@@ -2,6 +2,7 @@
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/patience.hpp"
+#include "segment/fill.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -80,12 +81,13 @@ char plain_format(const Py_buffer& view) noexcept {
 
 }  // namespace
 
-void copy_into_pool(void* to, const void* from, u64 bytes) noexcept {
+void copy_into_pool(Member& m, unsigned char* to, const void* from, u64 bytes) noexcept {
+    const auto* source = static_cast<const unsigned char*>(from);
     if (bytes < kCopyOutside) {
-        copy_in(to, from, bytes);
+        copy_in(to, source, bytes);
     } else {
         Outside outside;
-        copy_in(to, from, bytes);
+        fill(m, to, source, bytes);
     }
 }
 
@@ -194,7 +196,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         if (data == nullptr) return Done::failed;
         offset = prefix_;
         if (order != Order::strided) {
-            copy_into_pool(data, first, bytes);
+            copy_into_pool(pool_->core(), data, first, bytes);
         } else {
             order = Order::c;
             Py_INCREF(dtype);
@@ -323,7 +325,7 @@ Done Encoding::encode_view(PyObject* object) noexcept {
     } else {
         unsigned char* data = claim(bytes);
         if (data == nullptr) return Done::failed;
-        copy_into_pool(data, memory, bytes);
+        copy_into_pool(pool_->core(), data, memory, bytes);
         offset = prefix_;
     }
     Writer to(message.bytes, message.bytes + kInlineBytes);
@@ -413,7 +415,7 @@ Done Encoding::encode_long(PyObject* object) noexcept {
     const auto bytes = static_cast<u64>(n);
     unsigned char* to_data = claim(bytes);
     if (to_data != nullptr) {
-        copy_into_pool(to_data, data, bytes);
+        copy_into_pool(pool_->core(), to_data, data, bytes);
         Writer to(message.bytes, message.bytes + kInlineBytes);
         to.put(text ? Tag::long_text : Tag::long_bytes);
         to.put(u64{prefix_});

@@ -23,6 +23,7 @@ class Member final : public Liveness {
     unsigned char* base;
     std::size_t length;
     int fd;
+    const os::FileIdentity file;
     Header& header() const noexcept { return *reinterpret_cast<Header*>(base); }
     const Geometry& geo() const noexcept { return geo_; }
     Row& row(u32 of_slot) const noexcept { return reinterpret_cast<Row*>(base + geo_.rows_off)[of_slot]; }
