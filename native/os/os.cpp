@@ -218,11 +218,6 @@ void map_ahead(void* from, std::size_t length) noexcept {
     madvise(reinterpret_cast<void*>(page), start + length - page, MADV_POPULATE_READ);
 }
 
-std::uint64_t faults() noexcept {
-    rusage use{};
-    return getrusage(RUSAGE_THREAD, &use) == 0 ? static_cast<std::uint64_t>(use.ru_minflt) : 0;
-}
-
 std::uint64_t birth_ns(int fd) noexcept {
     struct statx s {};
     if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &s) != 0 || (s.stx_mask & STATX_BTIME) == 0) return 0;

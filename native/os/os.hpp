@@ -50,7 +50,6 @@ bool is_same_file(int fd, const FileIdentity& file) noexcept;
 // Of a shared mapping of a file in memory.
 bool is_written(const void* at) noexcept;  // by anybody, so that the page is there; reserved memory is not
 void map_ahead(void* from, std::size_t length) noexcept;  // pages that are there, for writing; without an effect before Linux 5.14
-std::uint64_t faults() noexcept;  // that this thread took, without those that waited for a disk
 
 // ---- this process ---------------------------------------------------------------------------------------------------------
 struct Identity {

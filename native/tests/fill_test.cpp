@@ -67,6 +67,7 @@ int main() {
     for (unsigned char& byte : source) byte = static_cast<unsigned char>(random());
     CHECK(m->file.in_memory && os::is_same_file(m->fd, m->file));
     check_all(*m, source, random);
+    check_all(*test::join_pool(fd), source, random);  // without what was noted so far
 
     // Written without a fault, where the kernel tells what is there.
     Stubborn wait;
@@ -74,9 +75,16 @@ int main() {
     CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
     CHECK(os::punch(m->fd, m->offset_of(a.data), kRoom) == 0 && os::reserve(m->fd, m->offset_of(a.data), kRoom) == 0);
     if (!os::is_written(a.data + kRoom / 2)) {
-        const u64 before = os::faults();
-        fill(*m, a.data, source.data(), kRoom);
-        CHECK(os::faults() - before < kRoom / 4096 / 4);
+        auto other = test::join_pool(fd);  // to whom none of it is mapped
+        const auto faults = [] {
+            rusage use{};
+            CHECK(getrusage(RUSAGE_THREAD, &use) == 0);
+            return use.ru_minflt;
+        };
+        const long before = faults();
+        fill(*other, other->base + m->offset_of(a.data), source.data(), kRoom);
+        CHECK(faults() - before < static_cast<long>(kRoom / 4096 / 4));
+        CHECK(std::memcmp(a.data, source.data(), kRoom) == 0);
         CHECK(os::is_written(a.data + kRoom / 2));
     }
     drop(*m, a.index, wait);
