@@ -252,7 +252,8 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         PyObject* empty =
             PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
         if (empty == nullptr) return wrong_shape(pool);
-        if (!alone) PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
+        if (!alone)
+            PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
         return empty;
     }
     if (!block) {
@@ -273,9 +274,9 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         return wrong_array(pool);
     }
     if (mine) {  // contiguous: that is how a copy was written
-        PyObject* copy = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
-                                              order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0,
-                                              nullptr);
+        PyObject* copy =
+            PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
+                                 order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0, nullptr);
         if (copy != nullptr) {
             copy_out_of_pool(PyArray_DATA(reinterpret_cast<PyArrayObject*>(copy)),
                              lease->block + offset, static_cast<u64>(high - low));
@@ -437,7 +438,8 @@ PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) no
     const auto* data = reinterpret_cast<const char*>(info.data + offset);
     const auto n = static_cast<Py_ssize_t>(bytes);
     if (tag == Tag::long_text) {
-        // The decoder looks at the bytes more than once. Who may not be trusted may change them in between, so it gets a copy.
+        // The decoder looks at the bytes more than once. Who may not be trusted may change them in
+        // between, so it gets a copy.
         PyObject* copy = pool->others_may_write ? PyBytes_FromStringAndSize(data, n) : nullptr;
         if (copy == nullptr && pool->others_may_write) return nullptr;
         PyObject* text =

@@ -378,7 +378,8 @@ void bind_member(nb::module_& m) {
             },
             nb::arg("array"), nb::arg("data"),
             nb::sig("def fill(self, array: object, data: object) -> None"),
-            "Write the bytes of a contiguous buffer into new memory of this pool, of as many bytes. Other "
+            "Write the bytes of a contiguous buffer into new memory of this pool, of as many "
+            "bytes. Other "
             "threads run meanwhile; the two must not overlap.");
 }
 

@@ -97,9 +97,11 @@ def test_fill_says_what_does_not_fit(pool):
         pool.member.fill(array, bytes(99))
     with pytest.raises(ValueError, match="does not lie in this pool"):
         pool.member.fill(np.zeros(100, np.uint8), bytes(100))
-    with oc.Pool.create(size="16MiB") as other:
-        with pytest.raises(ValueError, match="does not lie in this pool"):
-            other.member.fill(array, bytes(100))
+    with (
+        oc.Pool.create(size="16MiB") as other,
+        pytest.raises(ValueError, match="does not lie in this pool"),
+    ):
+        other.member.fill(array, bytes(100))
     with pytest.raises((ValueError, BufferError), match="contiguous"):
         pool.member.fill(array[::2], bytes(50))
     array.flags.writeable = False
