@@ -1,12 +1,15 @@
-// Writing 100 MB of new memory through the mapping is 25000 page faults, each of which also clears a page that is then overwritten: four times the work of
-// the copy itself. So three kinds of pages are told apart:
+// Writing 100 MB of new memory through the mapping is 25000 page faults, each of which also clears
+// a page that is then overwritten: four times the work of the copy itself. So three kinds of pages
+// are told apart:
 //
 //   nobody has written them    pwrite, which neither clears nor maps
 //   somebody has               mapped ahead, which takes a sixteenth of the faults, then copied
-//   mapped by us before        copied; this takes no system call, or memory that goes round would pay for the question
+//   mapped by us before        copied; this takes no system call, or memory that goes round would
+//   pay for the question
 //
-// What was written by pwrite is of the second kind for its writer as for everybody else. What is noted as mapped may not be any more (its memory was given
-// back, or it was mapped for a part only): then there are faults, and nothing else.
+// What was written by pwrite is of the second kind for its writer as for everybody else. What is
+// noted as mapped may not be any more (its memory was given back, or it was mapped for a part
+// only): then there are faults, and nothing else.
 #include "segment/fill.hpp"
 
 #include <algorithm>
@@ -24,7 +27,8 @@ class Filling {
     void copy(unsigned char* to, const unsigned char* from, u64 bytes) noexcept {
         u64 done = 0;
         if (!m_.mapped.has(m_.offset_of(to), bytes)) {
-            if (!os::is_written(to + bytes / 2) && may_write()) done = os::write_at(m_.fd, m_.offset_of(to), from, bytes);
+            if (!os::is_written(to + bytes / 2) && may_write())
+                done = os::write_at(m_.fd, m_.offset_of(to), from, bytes);
             if (done < bytes) {
                 os::map_ahead(to + done, bytes - done);
                 m_.mapped.add(m_.offset_of(to + done), bytes - done);
@@ -34,7 +38,8 @@ class Filling {
     }
 
   private:
-    // The mapping outlives a descriptor that somebody has closed by its number, which may be another file's by now.
+    // The mapping outlives a descriptor that somebody has closed by its number, which may be
+    // another file's by now.
     bool may_write() noexcept {
         if (asked_) return may_;
         asked_ = true;

@@ -1,4 +1,5 @@
-// What of a segment this process has mapped itself: a hint, private to the process, that costs no system call to ask.
+// What of a segment this process has mapped itself: a hint, private to the process, that costs no
+// system call to ask.
 #pragma once
 #include <sys/mman.h>
 
@@ -11,7 +12,8 @@ namespace onecopy {
 class Mapped {
   public:
     explicit Mapped(std::size_t length) noexcept : units_(length / kUnitBytes + 1) {
-        void* at = mmap(nullptr, units_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void* at = mmap(nullptr, units_, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at == MAP_FAILED) return;
         noted_ = static_cast<unsigned char*>(at);
         // A child maps the segment anew, with none of our pages.
@@ -33,7 +35,8 @@ class Mapped {
     // Units count that are touched only in part: their other pages cost a few faults.
     void add(u64 offset, u64 bytes) noexcept {
         if (noted_ == nullptr) return;
-        for (u64 i = offset / kUnitBytes; i <= (offset + bytes - 1) / kUnitBytes; ++i) __atomic_store_n(noted_ + i, 1, __ATOMIC_RELAXED);
+        for (u64 i = offset / kUnitBytes; i <= (offset + bytes - 1) / kUnitBytes; ++i)
+            __atomic_store_n(noted_ + i, 1, __ATOMIC_RELAXED);
     }
 
   private:

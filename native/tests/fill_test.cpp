@@ -1,5 +1,6 @@
-// Large copies into a pool: every byte arrives and none beside it changes, whatever the pages are (unwritten, written and not mapped here, mapped), wherever
-// the copy begins and ends, and when the system refuses to write the file.
+// Large copies into a pool: every byte arrives and none beside it changes, whatever the pages are
+// (unwritten, written and not mapped here, mapped), wherever the copy begins and ends, and when the
+// system refuses to write the file.
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -21,8 +22,10 @@ constexpr unsigned char kBefore = 0xa5;
 enum class Pages { fresh, written, mapped };
 
 void unmap_pages(Member& m, const Allocated& a) {
-    const u64 page = 4096, start = m.offset_of(a.data) / page * page, end = m.offset_of(a.data) + kRoom;
-    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) == 0);  // of a shared mapping: only the mapping goes
+    const u64 page = 4096, start = m.offset_of(a.data) / page * page,
+              end = m.offset_of(a.data) + kRoom;
+    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) ==
+          0);  // of a shared mapping: only the mapping goes
 }
 
 bool is_all(const unsigned char* data, u64 n, unsigned char value) {
@@ -30,12 +33,14 @@ bool is_all(const unsigned char* data, u64 n, unsigned char value) {
 }
 
 // In a block of its own, with room at both sides.
-void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source, u64 offset, u64 bytes) {
+void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source, u64 offset,
+                u64 bytes) {
     Stubborn wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = kRoom}, wait, a) == Status::ok);
     if (pages == Pages::fresh) {
-        CHECK(os::punch(m.fd, m.offset_of(a.data), kRoom) == 0 && os::reserve(m.fd, m.offset_of(a.data), kRoom) == 0);
+        CHECK(os::punch(m.fd, m.offset_of(a.data), kRoom) == 0 &&
+              os::reserve(m.fd, m.offset_of(a.data), kRoom) == 0);
     } else {
         std::memset(a.data, kBefore, kRoom);
         if (pages == Pages::written) unmap_pages(m, a);
@@ -50,7 +55,8 @@ void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source
 
 void check_all(Member& m, const std::vector<unsigned char>& source, std::mt19937_64& random) {
     for (const Pages pages : {Pages::fresh, Pages::written, Pages::mapped}) {
-        for (const u64 bytes : {u64{1}, kLargeCopy - 1, kLargeCopy, kLargeCopy + 1, kMiB - 1, kMiB, kMiB + 4097, 5 * kMiB}) {
+        for (const u64 bytes : {u64{1}, kLargeCopy - 1, kLargeCopy, kLargeCopy + 1, kMiB - 1, kMiB,
+                                kMiB + 4097, 5 * kMiB}) {
             for (const u64 offset : {u64{0}, u64{1}, u64{64}, random() % kMiB})
                 check_fill(m, pages, source, offset, bytes);
         }
@@ -64,7 +70,8 @@ int main() {
     auto m = test::join_pool(fd);
     std::mt19937_64 random(7);
     std::vector<unsigned char> source(kRoom);
-    for (unsigned char& byte : source) byte = static_cast<unsigned char>(random());
+    for (unsigned char& byte : source)
+        byte = static_cast<unsigned char>(random());
     CHECK(m->file.in_memory && os::is_same_file(m->fd, m->file));
     check_all(*m, source, random);
     check_all(*test::join_pool(fd), source, random);  // without what was noted so far
@@ -73,7 +80,8 @@ int main() {
     Stubborn wait;
     Allocated a;
     CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
-    CHECK(os::punch(m->fd, m->offset_of(a.data), kRoom) == 0 && os::reserve(m->fd, m->offset_of(a.data), kRoom) == 0);
+    CHECK(os::punch(m->fd, m->offset_of(a.data), kRoom) == 0 &&
+          os::reserve(m->fd, m->offset_of(a.data), kRoom) == 0);
     if (!os::is_written(a.data + kRoom / 2)) {
         auto other = test::join_pool(fd);  // to whom none of it is mapped
         const auto faults = [] {
@@ -93,7 +101,8 @@ int main() {
     const int own = m->fd, other = memfd_create("other", MFD_CLOEXEC);
     CHECK(other >= 0);
     CHECK(allocate(*m, {.bytes = kMiB}, wait, a) == Status::ok);
-    CHECK(os::punch(m->fd, m->offset_of(a.data), kMiB) == 0 && os::reserve(m->fd, m->offset_of(a.data), kMiB) == 0);
+    CHECK(os::punch(m->fd, m->offset_of(a.data), kMiB) == 0 &&
+          os::reserve(m->fd, m->offset_of(a.data), kMiB) == 0);
     m->fd = other;
     fill(*m, a.data, source.data(), kMiB);
     CHECK(lseek(other, 0, SEEK_END) == 0);
