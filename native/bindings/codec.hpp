@@ -139,8 +139,8 @@ PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept;
 PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
 PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
 
-// Large copies are made without the GIL.
-void copy_into_pool(void* to, const void* from, u64 bytes) noexcept;
+// Large copies are made without the GIL. Into a new block of the pool, that is.
+void copy_into_pool(Member& m, unsigned char* to, const void* from, u64 bytes) noexcept;
 void copy_out_of_pool(void* to, const void* from, u64 bytes) noexcept;
 constexpr u64 kCopyOutside = 256 * kKiB;
 

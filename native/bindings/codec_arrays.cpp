@@ -2,6 +2,7 @@
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/patience.hpp"
+#include "segment/fill.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -80,12 +81,13 @@ char plain_format(const Py_buffer& view) noexcept {
 
 }  // namespace
 
-void copy_into_pool(void* to, const void* from, u64 bytes) noexcept {
+void copy_into_pool(Member& m, unsigned char* to, const void* from, u64 bytes) noexcept {
+    const auto* source = static_cast<const unsigned char*>(from);
     if (bytes < kCopyOutside) {
-        copy_in(to, from, bytes);
+        copy_in(to, source, bytes);
     } else {
         Outside outside;
-        copy_in(to, from, bytes);
+        fill(m, to, source, bytes);
     }
 }
 
@@ -194,7 +196,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         if (data == nullptr) return Done::failed;
         offset = prefix_;
         if (order != Order::strided) {
-            copy_into_pool(data, first, bytes);
+            copy_into_pool(pool_->core(), data, first, bytes);
         } else {
             order = Order::c;
             Py_INCREF(dtype);
@@ -250,7 +252,8 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         PyObject* empty =
             PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
         if (empty == nullptr) return wrong_shape(pool);
-        if (!alone) PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
+        if (!alone)
+            PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
         return empty;
     }
     if (!block) {
@@ -271,9 +274,9 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         return wrong_array(pool);
     }
     if (mine) {  // contiguous: that is how a copy was written
-        PyObject* copy = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
-                                              order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0,
-                                              nullptr);
+        PyObject* copy =
+            PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
+                                 order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0, nullptr);
         if (copy != nullptr) {
             copy_out_of_pool(PyArray_DATA(reinterpret_cast<PyArrayObject*>(copy)),
                              lease->block + offset, static_cast<u64>(high - low));
@@ -323,7 +326,7 @@ Done Encoding::encode_view(PyObject* object) noexcept {
     } else {
         unsigned char* data = claim(bytes);
         if (data == nullptr) return Done::failed;
-        copy_into_pool(data, memory, bytes);
+        copy_into_pool(pool_->core(), data, memory, bytes);
         offset = prefix_;
     }
     Writer to(message.bytes, message.bytes + kInlineBytes);
@@ -413,7 +416,7 @@ Done Encoding::encode_long(PyObject* object) noexcept {
     const auto bytes = static_cast<u64>(n);
     unsigned char* to_data = claim(bytes);
     if (to_data != nullptr) {
-        copy_into_pool(to_data, data, bytes);
+        copy_into_pool(pool_->core(), to_data, data, bytes);
         Writer to(message.bytes, message.bytes + kInlineBytes);
         to.put(text ? Tag::long_text : Tag::long_bytes);
         to.put(u64{prefix_});
@@ -435,7 +438,8 @@ PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) no
     const auto* data = reinterpret_cast<const char*>(info.data + offset);
     const auto n = static_cast<Py_ssize_t>(bytes);
     if (tag == Tag::long_text) {
-        // The decoder looks at the bytes more than once. Who may not be trusted may change them in between, so it gets a copy.
+        // The decoder looks at the bytes more than once. Who may not be trusted may change them in
+        // between, so it gets a copy.
         PyObject* copy = pool->others_may_write ? PyBytes_FromStringAndSize(data, n) : nullptr;
         if (copy == nullptr && pool->others_may_write) return nullptr;
         PyObject* text =

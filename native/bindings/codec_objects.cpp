@@ -105,7 +105,7 @@ PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
 bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buffer,
                const Py_buffer& view) noexcept {
     if (!PyTuple_CheckExact(buffer)) {
-        copy_into_pool(data, view.buf, static_cast<u64>(view.len));
+        copy_into_pool(held.core(), data, view.buf, static_cast<u64>(view.len));
         return true;
     }
     LeaseObject* lease = make_lease(held.again(), true);
@@ -304,7 +304,7 @@ bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_bu
                           pickle_bytes};
     copy_in(data, &head, sizeof head);
     copy_in(data + sizeof head, table.data(), table.size() * sizeof(PickleBuffer));
-    copy_into_pool(data + pickle_at, PyBytes_AS_STRING(pickle), pickle_bytes);
+    copy_into_pool(m, data + pickle_at, PyBytes_AS_STRING(pickle), pickle_bytes);
     for (std::size_t i = 0; i < table.size(); ++i) {
         if (table[i].child == kOwn &&
             !fill_part(held, table[i].offset, data + (table[i].offset - prefix_),

@@ -169,6 +169,33 @@ PyObject* where(const PoolPtr& pool, PyObject* object) noexcept {
     return inside ? PyLong_FromUnsignedLongLong(place.handle) : Py_NewRef(Py_None);
 }
 
+PyObject* fill_object(const PoolPtr& pool, PyObject* to, PyObject* from) noexcept {
+    struct View : Py_buffer {
+        bool held = false;
+        bool get(PyObject* object, int flags) noexcept {
+            return held = PyObject_GetBuffer(object, this, flags) == 0;
+        }
+        ~View() {
+            if (held) PyBuffer_Release(this);
+        }
+    } target, source;
+    if (!target.get(to, PyBUF_WRITABLE) || !source.get(from, PyBUF_SIMPLE)) return nullptr;
+    if (target.len != source.len) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes do not fill an array of %zd bytes", source.len,
+                     target.len);
+        return nullptr;
+    }
+    if (target.len == 0) return Py_NewRef(Py_None);
+    auto* data = static_cast<unsigned char*>(target.buf);
+    Place place;
+    if (!locate(pool, to, data, static_cast<u64>(target.len), place)) {
+        PyErr_SetString(PyExc_ValueError, "what is to be filled does not lie in this pool");
+        return nullptr;
+    }
+    copy_into_pool(pool->core(), data, source.buf, static_cast<u64>(target.len));
+    return Py_NewRef(Py_None);
+}
+
 }  // namespace
 
 void bind_member(nb::module_& m) {
@@ -343,7 +370,17 @@ void bind_member(nb::module_& m) {
             [](MemberObject& o, nb::handle obj) noexcept {
                 return result(where(o.pool, obj.ptr()));
             },
-            nb::arg("obj"), nb::sig("def where(self, obj: object) -> int | None"));
+            nb::arg("obj"), nb::sig("def where(self, obj: object) -> int | None"))
+        .def(
+            "fill",
+            [](MemberObject& o, nb::handle array, nb::handle data) noexcept {
+                return result(fill_object(o.pool, array.ptr(), data.ptr()));
+            },
+            nb::arg("array"), nb::arg("data"),
+            nb::sig("def fill(self, array: object, data: object) -> None"),
+            "Write the bytes of a contiguous buffer into new memory of this pool, of as many "
+            "bytes. Other "
+            "threads run meanwhile; the two must not overlap.");
 }
 
 }  // namespace onecopy::py

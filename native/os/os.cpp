@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +21,10 @@
 #include <cstring>
 
 #include "base/crash_point.hpp"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 namespace onecopy::os {
 
@@ -159,6 +166,56 @@ int write_back(void* base, std::size_t length) noexcept {
         if (errno != EINTR) return errno;
     }
     return 0;
+}
+
+std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t n) noexcept {
+    const auto* bytes = static_cast<const unsigned char*>(from);
+    std::size_t done = 0;
+    while (done < n) {
+        const ssize_t written = pwrite(fd, bytes + done, n - done, static_cast<off_t>(offset + done));
+        if (written > 0) {
+            done += static_cast<std::size_t>(written);
+        } else if (written == 0 || errno != EINTR) {
+            break;
+        }
+    }
+    return done;
+}
+
+bool files_may_grow() noexcept {
+    rlimit limit{};
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
+}
+
+FileIdentity identify(int fd) noexcept {
+    struct stat s {};
+    struct statfs system {};
+    if (fstat(fd, &s) != 0 || fstatfs(fd, &system) != 0) return {};
+    return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
+}
+
+bool is_same_file(int fd, const FileIdentity& file) noexcept {
+    struct stat s {};
+    return fstat(fd, &s) == 0 && s.st_dev == file.device && s.st_ino == file.inode;
+}
+
+namespace {
+std::uintptr_t page_size() noexcept {
+    static const auto bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    return bytes;
+}
+}  // namespace
+
+bool is_written(const void* at) noexcept {
+    const std::uintptr_t page = reinterpret_cast<std::uintptr_t>(at) & ~(page_size() - 1);
+    unsigned char there = 0;
+    return mincore(reinterpret_cast<void*>(page), 1, &there) != 0 || (there & 1) != 0;
+}
+
+void map_ahead(void* from, std::size_t length) noexcept {
+    const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(from), page = start & ~(page_size() - 1);
+    // To read, although they will be written: only then several are mapped by one fault, and in a file in memory each is writable at once.
+    madvise(reinterpret_cast<void*>(page), start + length - page, MADV_POPULATE_READ);
 }
 
 std::uint64_t birth_ns(int fd) noexcept {

@@ -34,7 +34,22 @@ void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullpt
 void* map_private(int fd, std::size_t length) noexcept;  // to be written, for this process alone; nullptr on failure
 void unmap(void* base, std::size_t length) noexcept;
 int write_back(void* base, std::size_t length) noexcept;  // msync: returns when it is on the disk; 0 or errno
+// As many bytes as could be written at `offset`: all of them, unless the source is not readable, or the system refuses.
+std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t n) noexcept;
+bool files_may_grow() noexcept;  // no RLIMIT_FSIZE: beyond it, a write into a file raises a signal, and one through a mapping does not
 std::uint64_t birth_ns(int fd) noexcept;  // when the file was made; 0: the file system does not tell
+
+struct FileIdentity {
+    std::uint64_t device = 0, inode = 0;
+    bool in_memory = false;  // tmpfs, or a memfd: there is no disk behind it
+};
+FileIdentity identify(int fd) noexcept;
+bool is_same_file(int fd, const FileIdentity& file) noexcept;
+
+// ---- pages ----------------------------------------------------------------------------------------------------------------
+// Of a shared mapping of a file in memory.
+bool is_written(const void* at) noexcept;  // by anybody, so that the page is there; reserved memory is not
+void map_ahead(void* from, std::size_t length) noexcept;  // pages that are there, for writing; without an effect before Linux 5.14
 
 // ---- this process ---------------------------------------------------------------------------------------------------------
 struct Identity {

@@ -66,7 +66,7 @@ Geometry read_geometry(const Header& h) noexcept {
 }  // namespace
 
 Member::Member(unsigned char* base_, std::size_t length_, int fd_) noexcept
-    : base(base_), length(length_), fd(fd_), geo_(read_geometry(header())) {
+    : base(base_), length(length_), fd(fd_), file(os::identify(fd_)), mapped(length_), geo_(read_geometry(header())) {
     if (geo_.max_blocks == 0) return;
     void* counts = mmap(nullptr, std::size_t{geo_.max_blocks} * sizeof(u32), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -6,7 +6,7 @@ from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
-from _typeshed import ReadableBuffer
+from _typeshed import ReadableBuffer, WriteableBuffer
 
 class Lease:
     """Memory of a block in a pool; holds the block for as long as it lives."""
@@ -101,6 +101,7 @@ class Member:
     def ref(self, handle: int) -> Ref: ...
     def lease(self, handle: int) -> Lease: ...
     def where(self, obj: ReadableBuffer) -> int | None: ...
+    def fill(self, array: WriteableBuffer, data: ReadableBuffer) -> None: ...
 
 class QueueBase:
     def __init__(

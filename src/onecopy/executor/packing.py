@@ -178,7 +178,7 @@ class Copies:
         return copy
 
     def _copied(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        return self._written(memory.nbytes, lambda room: np.copyto(_bytes_of(room), memory))
+        return self._written(memory.nbytes, lambda room: self._pool.member.fill(room, memory.data))
 
     def _written(self, nbytes: int, write: Write) -> npt.NDArray[np.uint8]:
         member = self._pool.member

@@ -1,0 +1,124 @@
+// Large copies into a pool: every byte arrives and none beside it changes, whatever the pages are
+// (unwritten, written and not mapped here, mapped), wherever the copy begins and ends, and when the
+// system refuses to write the file.
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "heap/heap.hpp"
+#include "segment/fill.hpp"
+#include "tests/check.hpp"
+
+using namespace onecopy;
+
+namespace {
+
+constexpr u64 kRoom = 6 * kMiB;
+constexpr unsigned char kBefore = 0xa5;
+
+enum class Pages { fresh, written, mapped };
+
+void unmap_pages(Member& m, const Allocated& a) {
+    const u64 page = 4096, start = m.offset_of(a.data) / page * page,
+              end = m.offset_of(a.data) + kRoom;
+    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) ==
+          0);  // of a shared mapping: only the mapping goes
+}
+
+bool is_all(const unsigned char* data, u64 n, unsigned char value) {
+    return n == 0 || (data[0] == value && std::memcmp(data, data + 1, n - 1) == 0);
+}
+
+// In a block of its own, with room at both sides.
+void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source, u64 offset,
+                u64 bytes) {
+    Stubborn wait;
+    Allocated a;
+    CHECK(allocate(m, {.bytes = kRoom}, wait, a) == Status::ok);
+    if (pages == Pages::fresh) {
+        CHECK(os::punch(m.fd, m.offset_of(a.data), kRoom) == 0 &&
+              os::reserve(m.fd, m.offset_of(a.data), kRoom) == 0);
+    } else {
+        std::memset(a.data, kBefore, kRoom);
+        if (pages == Pages::written) unmap_pages(m, a);
+    }
+    const unsigned char around = pages == Pages::fresh ? 0 : kBefore;
+    fill(m, a.data + offset, source.data() + offset % 7, bytes);
+    CHECK(std::memcmp(a.data + offset, source.data() + offset % 7, bytes) == 0);
+    CHECK(is_all(a.data, offset, around));
+    CHECK(is_all(a.data + offset + bytes, kRoom - offset - bytes, around));
+    drop(m, a.index, wait);
+}
+
+void check_all(Member& m, const std::vector<unsigned char>& source, std::mt19937_64& random) {
+    for (const Pages pages : {Pages::fresh, Pages::written, Pages::mapped}) {
+        for (const u64 bytes : {u64{1}, kLargeCopy - 1, kLargeCopy, kLargeCopy + 1, kMiB - 1, kMiB,
+                                kMiB + 4097, 5 * kMiB}) {
+            for (const u64 offset : {u64{0}, u64{1}, u64{64}, random() % kMiB})
+                check_fill(m, pages, source, offset, bytes);
+        }
+    }
+}
+
+}  // namespace
+
+int main() {
+    const int fd = test::make_pool(64 * kMiB);
+    auto m = test::join_pool(fd);
+    std::mt19937_64 random(7);
+    std::vector<unsigned char> source(kRoom);
+    for (unsigned char& byte : source)
+        byte = static_cast<unsigned char>(random());
+    CHECK(m->file.in_memory && os::is_same_file(m->fd, m->file));
+    check_all(*m, source, random);
+    check_all(*test::join_pool(fd), source, random);  // without what was noted so far
+
+    // Written without a fault, where the kernel tells what is there.
+    Stubborn wait;
+    Allocated a;
+    CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
+    CHECK(os::punch(m->fd, m->offset_of(a.data), kRoom) == 0 &&
+          os::reserve(m->fd, m->offset_of(a.data), kRoom) == 0);
+    if (!os::is_written(a.data + kRoom / 2)) {
+        auto other = test::join_pool(fd);  // to whom none of it is mapped
+        const auto faults = [] {
+            rusage use{};
+            CHECK(getrusage(RUSAGE_THREAD, &use) == 0);
+            return use.ru_minflt;
+        };
+        const long before = faults();
+        fill(*other, other->base + m->offset_of(a.data), source.data(), kRoom);
+        CHECK(faults() - before < static_cast<long>(kRoom / 4096 / 4));
+        CHECK(std::memcmp(a.data, source.data(), kRoom) == 0);
+        CHECK(os::is_written(a.data + kRoom / 2));
+    }
+    drop(*m, a.index, wait);
+
+    // The descriptor is another file's by now: that file stays as it is.
+    const int own = m->fd, other = memfd_create("other", MFD_CLOEXEC);
+    CHECK(other >= 0);
+    CHECK(allocate(*m, {.bytes = kMiB}, wait, a) == Status::ok);
+    CHECK(os::punch(m->fd, m->offset_of(a.data), kMiB) == 0 &&
+          os::reserve(m->fd, m->offset_of(a.data), kMiB) == 0);
+    m->fd = other;
+    fill(*m, a.data, source.data(), kMiB);
+    CHECK(lseek(other, 0, SEEK_END) == 0);
+    CHECK(std::memcmp(a.data, source.data(), kMiB) == 0);
+    m->fd = own;
+    close(other);
+    drop(*m, a.index, wait);
+
+    // Beyond this limit a write into a file is SIGXFSZ.
+    const rlimit limit{1 << 20, RLIM_INFINITY};
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0 && !os::files_may_grow());
+    CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
+    std::memset(a.data, 0, kRoom);
+    fill(*m, a.data, source.data(), kRoom);
+    CHECK(std::memcmp(a.data, source.data(), kRoom) == 0);
+    drop(*m, a.index, wait);
+    std::puts("fill: ok");
+    return 0;
+}
