@@ -34,11 +34,11 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
     return held ? make_ref(std::move(held)) : nullptr;
 }
 
-// Whether children that have ended had been given anything; it is free now. -1 with an exception.
-int drop_for_ended() noexcept {
-    PyObject* module = PyImport_ImportModule("onecopy.spawning");
+// Whether this process kept anything that nobody needs; it is free now. -1 with an exception.
+int let_go_of_spare() noexcept {
+    PyObject* module = PyImport_ImportModule("onecopy.reclaiming");
     if (module == nullptr) return -1;
-    PyObject* dropped = PyObject_CallMethod(module, "drop_for_ended", nullptr);
+    PyObject* dropped = PyObject_CallMethod(module, "let_go_of_spare", nullptr);
     Py_DECREF(module);
     const int any = dropped == nullptr ? -1 : dropped == Py_True;
     Py_XDECREF(dropped);
@@ -85,7 +85,7 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     Allocated block;
     Status s = AtOnce().allocate(pool, spec, block);
     if (s == Status::no_memory) {
-        const int dropped = drop_for_ended();
+        const int dropped = let_go_of_spare();
         if (dropped < 0) return nullptr;
         if (dropped > 0) s = AtOnce().allocate(pool, spec, block);
     }

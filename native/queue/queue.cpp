@@ -346,7 +346,7 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept {
     const Status s = wait_for(
         b_->not_empty, p,
         [&] {
-            if (Status s = usable(); s != Status::ok) return s;
+            if (Status now = usable(); now != Status::ok) return now;
             stopped = stop.load(std::memory_order_acquire);
             return stopped || ready() ? Status::ok : Status::would_block;
         },

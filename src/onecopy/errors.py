@@ -125,9 +125,9 @@ def pool_full_message(member: Member, nbytes: int) -> str:
         The text of a `PoolFull`.
     """
     from onecopy.paths import pool_name
-    from onecopy.spawning import drop_for_ended
+    from onecopy.reclaiming import let_go_of_spare
 
-    dropped = drop_for_ended()
+    dropped = let_go_of_spare()
     stats = member.stats()
     capacity, used = stats["capacity"], stats["used"]
     asked = format_size(nbytes)
@@ -154,5 +154,8 @@ def pool_full_message(member: Member, nbytes: int) -> str:
             for holder in holders
         )
     if dropped:
-        text += ". What ended children had been given has just been let go of: try again"
+        text += (
+            ". What ended children had been given, and copies that executors kept, has just been "
+            "let go of: try again"
+        )
     return text + ". Let go of arrays and references, take from queues, or make a larger pool."

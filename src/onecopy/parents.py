@@ -11,25 +11,40 @@ __all__ = ["Parent"]
 
 
 class Parent:
-    """The process that started this one; a worker that waits for tasks looks whether it lives."""
+    """The process that started this one; a worker that waits for tasks looks whether it lives.
+
+    The pipe that multiprocessing has for this is no sign: whatever the parent forked later has its
+    other end, too.
+    """
 
     def __init__(self) -> None:
-        self._poll = select.poll()
-        self._pid: int | None = None
+        self._adopter: int | None = None  # whoever adopts an orphan has another pid
+        self._fd = -1
         parent: Any = parent_process()
-        if parent is None:  # started by something that does not tell
-            self._pid = os.getppid()
-        elif parent.sentinel is None:  # started by joblib's means, which tell only who it is
-            self._pid = parent.pid
-        else:
-            self._poll.register(parent.sentinel, select.POLLIN | select.POLLHUP)
+        pid = os.getppid() if parent is None else parent.pid
+        if pid == os.getppid():
+            self._adopter = pid
+            return
+        # Started by a server in between, which lives longer.
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._adopter = pid  # it has ended; this process's parent is another one
+        except OSError:  # an old kernel
+            self._fd = os.dup(parent.sentinel)
 
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
-        if self._pid is not None:  # whoever adopts an orphan has another pid
-            return os.getppid() != self._pid
-        return bool(self._poll.poll(0))
+        if self._adopter is not None:
+            return os.getppid() != self._adopter
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN | select.POLLHUP)
+        return bool(poll.poll(0))
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def check(self) -> None:
         """Raise an error if it has ended.

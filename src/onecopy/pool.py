@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
-from onecopy import arrays, membership, orphans, paths
+from onecopy import arrays, membership, orphans, paths, reclaiming
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
@@ -15,7 +15,7 @@ from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
-from onecopy.spawning import drop_for_ended, keep_for_child
+from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
 from onecopy.values import open_value
 
@@ -368,7 +368,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             whenever somebody waits for memory or for a lock.
         """
         member = self.member
-        drop_for_ended()
+        reclaiming.let_go_of_spare()
         reclaimed = member.collect()
         member.trim()
         return reclaimed
@@ -480,7 +480,13 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         Arrays of this pool in `obj` become read-only in this process, unless they are shared
         arrays.
         """
-        return self.member.put(obj)
+        before = reclaiming.times()
+        try:
+            return self.member.put(obj)
+        except PoolFull:
+            if reclaiming.times() == before:
+                raise
+            return self.member.put(obj)  # what nobody needed was let go of meanwhile
 
     def empty(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Allocate an array, with whatever was in the memory before.

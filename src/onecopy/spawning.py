@@ -8,10 +8,11 @@ that stands for the child, until the child has ended or that object is gone.
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 from weakref import ref
 
-__all__ = ["drop_for_ended", "keep_for_child"]
+__all__ = ["Keeping", "drop_for_ended", "keep_for_child"]
 
 _KEPT = "_onecopy_kept"  # the attribute of a Popen; goes with it, so also when a start fails
 
@@ -19,6 +20,30 @@ _KEPT = "_onecopy_kept"  # the attribute of a Popen; goes with it, so also when 
 # a fork in between finds it whole. A forked child has copies of what is kept; they go in the same
 # way.
 _given: set[ref[Any]] = set()
+
+
+_now = threading.local()  # `kept`: the list of the innermost `Keeping` of this thread
+
+
+class Keeping:
+    """Within it, what this thread pickles by reference is collected in `kept`.
+
+    For messages other than a child's arguments whose sender sees to it that what they refer to
+    stays until they have arrived.
+    """
+
+    __slots__ = ("_outer", "kept")
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    def __enter__(self) -> list[Any]:
+        self._outer = getattr(_now, "kept", None)
+        _now.kept = self.kept
+        return self.kept
+
+    def __exit__(self, *_: object) -> None:
+        _now.kept = self._outer
 
 
 def keep_for_child(obj: Any) -> None:
@@ -30,8 +55,11 @@ def keep_for_child(obj: Any) -> None:
     ----------
     obj : object
         What is pickled by reference. Without effect outside of `multiprocessing.Process.start`
-        (methods spawn and forkserver).
+        (methods spawn and forkserver) and of `Keeping`.
     """
+    kept = getattr(_now, "kept", None)
+    if kept is not None:
+        kept.append(obj)
     context = sys.modules.get("multiprocessing.context")  # not loaded: nobody starts a process
     if context is None:
         return

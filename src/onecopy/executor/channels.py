@@ -9,57 +9,101 @@ executor decides what becomes of it.
 from __future__ import annotations
 
 import pickle
-from concurrent.futures.process import _CallItem, _ResultItem
+from collections import deque
+from concurrent.futures.process import _CallItem, _ExceptionWithTraceback, _ResultItem
 from contextlib import suppress
 from queue import Empty, Full
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from onecopy.errors import Closed, PoolFull, ShutDown
-from onecopy.executor.packing import pack_result
+from onecopy.errors import Closed, OneCopyError, PoolFull, ShutDown
+from onecopy.executor.packing import NotNowError, pack_result
 from onecopy.parents import Parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from onecopy._native import Ref
-    from onecopy.executor.packing import Picklers
-    from onecopy.queue import Message, Queue
+    from onecopy.executor.packing import Message, Picklers
+    from onecopy.queue import Message as QueueMessage
+    from onecopy.queue import Queue
 
-__all__ = ["Calls", "Results", "Task", "Wakeup"]
+__all__ = ["NEEDS_ROOM", "Calls", "Results", "Task", "Wakeup"]
 
 _LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result
+# Results for whose arrival a worker keeps what they refer to. The manager thread takes an answer as
+# soon as it comes, so it never has that many before it.
+_KEPT_RESULTS = 64
+
+NEEDS_ROOM = -1, None, None, None  # in place of an answer: a worker has no room for one
 
 
 class Task:
-    """A call in the executor's own process, until it is answered."""
+    """A call in the executor's own process, until it is answered.
 
-    __slots__ = ("_prepare", "message", "used")
+    Parameters
+    ----------
+    encode : callable
+        Encodes the call: given whether that is ahead of its turn.
+    """
 
-    def __init__(self, prepare: Callable[[], tuple[bytes | Ref, list[Any]]]) -> None:
-        self._prepare: Callable[[], tuple[bytes | Ref, list[Any]]] | None = prepare
-        self.message: bytes | Ref | None = None
-        self.used: list[Any] = []
+    __slots__ = ("_encode", "_error", "_message")
 
-    def prepare(self) -> bytes | Ref:
-        """Encode it, once; raises what encoding raises."""
-        if self._prepare is not None:
-            self.message, self.used = self._prepare()
-            self._prepare = None
-        assert self.message is not None  # noqa: S101 - for the type checker
-        return self.message
+    def __init__(self, encode: Callable[[bool], Message]) -> None:
+        self._encode: Callable[[bool], Message] | None = encode
+        self._message: Message | None = None
+        self._error: Exception | None = None
+
+    def try_ahead(self) -> None:
+        """Encode it, if there is room. Whatever else goes wrong is told when it is handed out."""
+        try:
+            self._prepare(ahead=True)
+        except (NotNowError, PoolFull):
+            pass  # when it is its turn
+        except Exception as error:  # noqa: BLE001 - pickling runs anybody's code
+            self._error, self._encode = cast("Exception", _bare(error)), None
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether handing it out needs no room for its arguments."""
+        return self._encode is None
+
+    def call(self) -> bytes | int:
+        """Give what is sent; raises what encoding raises."""
+        if self._error is not None:
+            raise self._error
+        message = self._message or self._prepare(ahead=False)
+        # The handle alone: this object keeps what it is for until the call is answered. A worker
+        # that is given a call again, which was answered meanwhile, need not find it.
+        return message.call if isinstance(message.call, bytes) else message.call.handle
+
+    def _prepare(self, ahead: bool) -> Message:
+        if self._encode is None:
+            raise AssertionError("the call was given up")
+        self._message = self._encode(ahead)
+        self._encode = None
+        return self._message
 
     def forget(self) -> None:
-        """Let go of what it holds, in a process that will not need it."""
-        self.message = self._prepare = None
-        self.used = []
+        """Let go of what it holds, where it will not be needed."""
+        self._message = self._encode = self._error = None
 
 
 class Calls:
     """The call queue.
 
-    In the executor's process it is filled by the manager thread, which never waits here: a call for
-    which the pool has no room stays in hand until an answer makes some.
+    In the executor's process it is filled by the manager thread, which never waits here. A call for
+    which the pool has no room waits until answers have made some. Until then none is encoded ahead
+    of its turn, and of those behind it only such go out as are encoded: they take no room, and
+    their answers make some.
+
+    Attributes
+    ----------
+    refuse : callable
+        Called with the number of a call that cannot be sent, and why.
+    more_wait : callable
+        Tells whether there are calls that were not given to `put` yet.
+    hold_back : callable
+        Called with whether some call waits for room.
     """
 
     def __init__(self, queue: Queue, results: Results, ahead: int = 0) -> None:
@@ -67,9 +111,11 @@ class Calls:
         self._results = results
         self._ahead = ahead
         self._parent: Parent | None = None
-        self._in_hand: tuple[int, Task] | None = None
+        self._waiting: deque[tuple[int, Task]] = deque()
         self._out: set[int] = set()
         self.refuse: Callable[[int, BaseException], None] = _nobody
+        self.more_wait: Callable[[], bool] = bool
+        self.hold_back: Callable[[bool], object] = bool
         self._reader = self  # which the standard library closes when workers have died
 
     def __reduce__(self) -> Any:
@@ -79,12 +125,10 @@ class Calls:
 
     def full(self) -> bool:
         """Tell whether the manager thread should hand out no more for now."""
-        if self._in_hand is not None:
-            number, task = self._in_hand
-            self._in_hand = None
-            self._hand_out(number, task)
-        waits: object = self._in_hand
-        return waits is not None or self._queue.qsize() >= self._ahead
+        self._try_again()
+        if self._waiting:
+            return bool(self._out)  # answers will come, and make room
+        return self._queue.qsize() >= self._ahead
 
     def put(self, item: Any, block: bool = True) -> None:  # noqa: ARG002 - as the caller has it
         """Hand out a call; one that cannot be encoded is answered here."""
@@ -100,22 +144,35 @@ class Calls:
             self._queue.put(item)
 
     def _hand_out(self, number: int, task: Task) -> None:
-        self._out.add(number)
-        try:
-            message = task.prepare()
-            # The handle alone: the call keeps what it is for until it is answered, and a worker
-            # that is given a call again, which was answered meanwhile, need not find it.
-            call = message if isinstance(message, bytes) else message.handle
-            self._queue.put((number, call), block=False)
-        except (PoolFull, Full) as error:
-            if len(self._out) > 1:  # answers will come, and make room
-                self._in_hand = number, task
+        waits = bool(self._waiting) and not task.is_encoded
+        if waits or self._send(number, task) is not None:
+            self._waiting.append((number, task))
+            self.hold_back(True)
+
+    def _try_again(self) -> None:
+        """Send what waits, in order; refuse what no answer can make room for."""
+        while self._waiting:
+            number, task = self._waiting[0]
+            error = self._send(number, task)
+            if error is not None and (self._out or self.more_wait()):
                 return
+            self._waiting.popleft()
+            if error is not None:
+                self.refuse(number, error)
+            self.hold_back(bool(self._waiting))
+
+    def _send(self, number: int, task: Task) -> BaseException | None:
+        """Send a call, or refuse it; an error is that there is no room."""
+        self._out.add(number)  # before: the answer may be there when `put` returns
+        try:
+            self._queue.put((number, task.call()), block=False)
+        except (PoolFull, Full) as error:
             self._out.discard(number)
-            self.refuse(number, error)
-        except Exception as error:  # noqa: BLE001 - pickling runs anybody's code
+            return _bare(error)
+        except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code
             self._out.discard(number)
-            self.refuse(number, error)
+            self.refuse(number, _bare(error))
+        return None
 
     def answered(self, number: int) -> None:
         """Know that a call is not on its way any more."""
@@ -133,8 +190,8 @@ class Calls:
     def let_go(self) -> None:
         """Let go of the queue here, and of the manager thread, when all workers have ended."""
         self._queue.close()
-        self.refuse = _nobody
-        self._in_hand = None
+        self.refuse, self.more_wait, self.hold_back = _nobody, bool, bool
+        self._waiting.clear()
 
     # ------------------------------------------------------------------------------- in a worker
 
@@ -161,10 +218,15 @@ class Calls:
                 message.task_done()
                 continue
             self._results.finishes(message)
-            if type(call) is int:
-                function, args, kwargs = self._queue.member.ref(call).get()
-            else:
-                function, args, kwargs = pickle.loads(call)
+            try:
+                if type(call) is int:
+                    function, args, kwargs = self._queue.member.ref(call).get()
+                else:
+                    function, args, kwargs = pickle.loads(call)
+            except OneCopyError as error:  # something in it is gone; the worker is as good as new
+                failed: Any = _ExceptionWithTraceback(error, cast("Any", error.__traceback__))
+                self._results.put(_ResultItem(number, exception=failed))
+                continue
             return _CallItem(number, function, args, kwargs)
 
 
@@ -174,12 +236,13 @@ class Results:
     def __init__(self, queue: Queue, picklers: Picklers) -> None:
         self._queue = queue
         self._picklers = picklers
-        self._message: Message | None = None
+        self._message: QueueMessage | None = None
+        self._sent: deque[list[Any]] = deque(maxlen=_KEPT_RESULTS)
 
     def __reduce__(self) -> Any:
         return Results, (self._queue, self._picklers)
 
-    def finishes(self, message: Message) -> None:
+    def finishes(self, message: QueueMessage) -> None:
         """Remember which call the next answer is to."""
         self._message = message
 
@@ -202,9 +265,25 @@ class Results:
             return
         failed = item.exception is not None
         value = item.exception if failed else item.result
-        value = pack_result(value, self._queue.member, self._picklers)
+        value, kept = pack_result(value, self._queue.member, self._picklers)
+        answer = item.work_id, not failed, value, item.exit_pid
         try:
-            answer = item.work_id, not failed, value, item.exit_pid
+            self._queue.put(answer, block=False)
+        except (Full, PoolFull):
+            self._wait_for_room(answer)
+        if kept:
+            self._sent.append(kept)
+        if failed:
+            wrapped: Any = item.exception
+            wrapped.exc = None  # the caller keeps it, and with it its frames' arguments
+        message, self._message = self._message, None
+        if message is not None:
+            message.task_done()
+
+    def _wait_for_room(self, answer: tuple[Any, ...]) -> None:
+        with suppress(Full, PoolFull):
+            self._queue.put(NEEDS_ROOM, block=False)
+        try:
             self._queue.put(answer, timeout=_ROOM_WITHIN)
         except Full:
             raise PoolFull(
@@ -212,9 +291,6 @@ class Results:
                 "arguments that are still referred to fill it. Drop results that are done with, "
                 "submit less at a time (map has buffersize), or give the executor a larger pool"
             ) from None
-        message, self._message = self._message, None
-        if message is not None:
-            message.task_done()
 
     def get(self, block: bool, timeout: float) -> Any:
         """Take an answer, or a wake-up (None), as the manager thread does."""
@@ -251,6 +327,12 @@ class Wakeup:
     def close(self) -> None:
         """Wake nobody any more."""
         self._closed = True
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Take the traceback away: its frames hold arguments, and what they have in the pool."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _nobody(number: int, error: BaseException) -> None:

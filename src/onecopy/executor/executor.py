@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from concurrent.futures import process as standard
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ from weakref import WeakSet
 
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
-from onecopy.executor.manager import Manager
+from onecopy.executor.manager import Manager, forget
 from onecopy.executor.packing import CallPickler, Copies, pack
+from onecopy.pool import Pool
 from onecopy.queue import Queue
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, TypeVar
 
     from onecopy._native import Ref
-    from onecopy.executor.packing import Picklers
-    from onecopy.pool import Pool
+    from onecopy.executor.packing import Message, Picklers
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -75,11 +75,14 @@ class Executor(standard.ProcessPoolExecutor):
     Notes
     -----
     **Arguments** are encoded by `submit`: changes that are made later reach no call that was
-    submitted before, and every call that is submitted after. To know that an object is what it was,
-    its bytes are compared with those in the pool (at the speed of memory, several GB/s); an object
-    that lies in the pool already, or that `share` was called for, is not looked at. If the pool has
-    no room, the call is encoded when there is some. A copy in the pool stays as long as the object
-    it was made of, or the executor.
+    submitted before, and every call that is submitted after. (Not so for memory that lies in the
+    pool: an array of it is sealed when it is sent, but who writes through another view of it, or
+    through a `SharedArray`, writes what the worker reads.) To know that an object is what it was,
+    its bytes are compared with those in the pool, at the speed of memory; what lies in the pool,
+    and what a `Ref` from `share` is for, is not looked at. If calls that have not begun take half
+    of what is free, the rest is left to results, and a call is encoded when its turn comes. An
+    executor keeps copies for as long as the objects that they were made of live, at most half of
+    the pool, and lets go of them if somebody needs the room; another executor makes its own.
 
     **Workers** get views that are read-only (`onecopy.writable_copy` makes a private copy), and
     small arrays, lists and the like as copies of their own. **Results** are the same in the process
@@ -111,6 +114,11 @@ class Executor(standard.ProcessPoolExecutor):
         max_tasks_per_child: int | None = None,
         restart_workers: bool = False,
     ) -> None:
+        if pool is not None and not isinstance(pool, Pool):
+            raise TypeError(
+                f"pool must be a onecopy.Pool, not {type(pool).__name__}; a context is given as "
+                "mp_context=…"
+            )
         super().__init__(
             max_workers,
             mp_context,
@@ -168,6 +176,21 @@ class Executor(standard.ProcessPoolExecutor):
     def _spawn_process(self) -> None:
         self._crew.start_one()
 
+    def _adjust_process_count(self) -> None:
+        # Permits for idle workers outlive workers that leave after their share of calls: nobody is
+        # idle if more calls wait than there are workers.
+        processes = len(self._processes)
+        if processes >= self._max_workers:
+            return
+        standards: Any = self
+        idle = len(self._pending_work_items) <= processes
+        if threading.current_thread() is self._executor_manager_thread:
+            if idle:
+                return  # one has left; the next `submit` looks again
+        elif idle and standards._idle_worker_semaphore.acquire(blocking=False):
+            return
+        self._spawn_process()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and free what belongs to the executor once the rest is done.
 
@@ -199,8 +222,8 @@ class Executor(standard.ProcessPoolExecutor):
         fn : callable
             Found by its name in the worker, as pickle finds it.
         *args, **kwargs
-            Its arguments; anything that pickle takes. `Ref` and what else lives in a pool arrive as
-            themselves, and a `Ref` is valid in the worker also if it is dropped here.
+            Its arguments; anything that pickle takes. References, queues, locks and what else lives
+            in a pool arrive as themselves, also if they are dropped here.
 
         Returns
         -------
@@ -212,6 +235,9 @@ class Executor(standard.ProcessPoolExecutor):
         BrokenProcessPool, RuntimeError
             A worker has died; the executor was shut down.
         """
+        standards: Any = self
+        if standards._broken or standards._shutdown_thread:
+            return super().submit(fn, *args, **kwargs)  # which says so
         task = self._task(fn, args, kwargs)
         future: Future[T] = super().submit(task)  # type: ignore[arg-type]  # it is not called here
         return future
@@ -223,8 +249,7 @@ class Executor(standard.ProcessPoolExecutor):
                 pack, (fn, args, kwargs), self._pool.member, self._picklers, self._copies, owners
             )
         )
-        with suppress(Exception):  # it is tried again when it is its turn; then it counts
-            task.prepare()
+        task.try_ahead()
         return task
 
     def share(self, obj: Any) -> Ref:
@@ -248,8 +273,8 @@ class Executor(standard.ProcessPoolExecutor):
         Exception
             What pickle raises.
         """
-        message, _ = pack(obj, self._pool.member, self._picklers, self._copies, (obj,))
-        return self._pool.put(obj) if isinstance(message, bytes) else message
+        call = pack(obj, self._pool.member, self._picklers, self._copies, (obj,)).call
+        return self._pool.put(obj) if isinstance(call, bytes) else call
 
     def map(
         self,
@@ -278,7 +303,7 @@ class Executor(standard.ProcessPoolExecutor):
         Returns
         -------
         iterator
-            Of the results. Leaving it cancels the rest.
+            Of the results. Leaving it, once it has begun, cancels the rest.
 
         Raises
         ------
@@ -310,10 +335,10 @@ class Executor(standard.ProcessPoolExecutor):
     def _shared_function(self, fn: Any) -> Any:
         """Put a function that has large parts into the pool, so that calls only refer to it."""
         try:
-            message, _ = pack(fn, self._pool.member, self._picklers, self._copies, (fn,))
+            message = pack(fn, self._pool.member, self._picklers, self._copies, (fn,))
         except Exception:  # noqa: BLE001 - each call will have that error
             return fn
-        return fn if isinstance(message, bytes) else _SharedFunction(message)
+        return fn if isinstance(message.call, bytes) else _SharedFunction(message)
 
     def _buffered(
         self,
@@ -350,9 +375,9 @@ def _forked() -> None:
         if isinstance(thread, Manager):  # not this process's to wake and wait for at its end
             standard._threads_wakeups.pop(thread, None)
     for executor in list(_executors):
-        executor._copies.clear()
+        executor._copies.begin_anew()
         for item in list(executor._pending_work_items.values()):
-            item.fn.forget()  # type: ignore[attr-defined]  # a Task
+            forget(item)
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -361,11 +386,15 @@ os.register_at_fork(after_in_child=_forked)
 class _SharedFunction:
     """A function that lies in the pool."""
 
-    def __init__(self, ref: Ref) -> None:
-        self._ref = ref
+    def __init__(self, message: Message) -> None:
+        self._message = message
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._ref.get()(*args, **kwargs)
+    def __reduce__(self) -> Any:
+        return _shared_function, (self._message.call,)
+
+
+def _shared_function(ref: Ref) -> Any:
+    return ref.get()
 
 
 def _call_each(fn: Callable[..., T], items: list[tuple[Any, ...]]) -> list[T]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import InvalidStateError
 from concurrent.futures import process as standard
 from contextlib import suppress
+from functools import partial
 from queue import Empty
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from onecopy.errors import OneCopyError
+from onecopy.executor.channels import NEEDS_ROOM
 
 if TYPE_CHECKING:
     from onecopy.executor.channels import Calls, Results
     from onecopy.executor.crew import Crew
     from onecopy.executor.executor import Executor
 
-__all__ = ["Manager"]
+__all__ = ["Manager", "forget"]
 
 _LOOK_EVERY = 0.5  # second in which it looks around though nobody woke it: a full pool has no room
 # for a wake-up
@@ -39,69 +42,133 @@ class Manager(standard._ExecutorManagerThread):
         self.name = "onecopy-executor"
         self._crew = crew
         self._pool = executor._pool
+        self._copies = executor._copies
         self._restart = restart
-        self._deaths = 0
-        self._most_deaths = _DEATHS_PER_WORKER * executor._max_workers
+        self._most_workers = executor._max_workers
+        self._deaths = 0  # in a row
+        self._one_has_died = False
         self._tries: Counter[int] = Counter()
         self.call_queue.refuse = self._refuse
+        self.call_queue.more_wait = lambda: not self.work_ids_queue.empty()
+        self.call_queue.hold_back = partial(setattr, self._copies, "hold_back")
 
     def run(self) -> None:
         """Work until the executor is shut down, or gone, and all calls are answered."""
         calls, results = self.call_queue, self.result_queue
         try:
             super().run()
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            self._give_up(error)
         finally:
             calls.let_go()  # which forgets this thread, and with it the processes
             results.close()
-            if self._crew.gone:
+            if self._one_has_died:
                 with suppress(OneCopyError):  # closed meanwhile
                     self._pool.member.collect()
             self._crew.disband()
 
     def wait_result_broken_or_wakeup(self) -> tuple[Any, bool, Any]:
         """Take an answer, or find that there is something else to do, or that a worker has died."""
-        gone = self._crew.gone
+        if self.pending_work_items and not self.processes:
+            with self.shutdown_lock:  # all have left after their share of calls
+                self._crew.start_one()
         while True:
+            # What a worker has answered comes before its death: it is in the queue by then.
+            one_is_gone = bool(self._crew.gone)
             try:
-                # What a worker has answered comes before its death.
-                answer = self.result_queue.get(not gone, _LOOK_EVERY)
+                answer = self.result_queue.get(not one_is_gone, _LOOK_EVERY)
             except Empty:
-                if gone:
-                    broken = self._process_ended(gone.popleft())
-                    return None, broken is not None, broken or None
                 answer = None
             except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
                 return None, True, format_exception(error)
-            if answer is None:
-                self.thread_wakeup.clear()
-                if gone:
-                    continue
-                return None, False, None
-            if isinstance(answer, int):  # who leaves says so, in some releases
-                return answer, False, None
-            number, done, value, leaves = answer
-            self.call_queue.answered(number)
-            if done is None:
-                self._again(number)
-                continue
-            self._deaths = 0
-            self._tries.pop(number, None)
-            if done:
-                item = standard._ResultItem(number, result=value, exit_pid=leaves)
             else:
-                item = standard._ResultItem(number, exception=value, exit_pid=leaves)
-            return item, False, None
+                if answer is None:
+                    self.thread_wakeup.clear()
+                    if self._crew.gone:
+                        continue
+                    return None, False, None
+                item = self._item_of(answer)
+                if item is None:
+                    continue
+                return item, False, None
+            if not one_is_gone:
+                self.thread_wakeup.clear()
+                return None, False, None
+            broken = self._process_ended(self._crew.gone.popleft())
+            return None, broken is not None, broken or None
+
+    def _item_of(self, answer: Any) -> Any:
+        """Turn an answer into the standard library's; None: that is none."""
+        if isinstance(answer, int):  # who leaves says so, in some releases
+            return answer
+        if answer == NEEDS_ROOM:
+            self._copies.clear()
+            return None
+        number, done, value, leaves = answer
+        self.call_queue.answered(number)
+        if done is None:
+            self._again(number)
+            return None
+        self._deaths = 0
+        self._tries.pop(number, None)
+        if done:
+            return standard._ResultItem(number, result=value, exit_pid=leaves)
+        return standard._ResultItem(number, exception=value, exit_pid=leaves)
+
+    def flag_executor_shutting_down(self) -> None:
+        """Cancel calls, if that was asked for, and let go of what they had in the pool."""
+        executor = self.executor_reference()
+        if executor is None or not executor._cancel_pending_futures:
+            super().flag_executor_shutting_down()
+            return
+        items = list(self.pending_work_items.values())
+        super().flag_executor_shutting_down()
+        for item in items:
+            if item.future.cancelled():
+                forget(item)
+
+    def terminate_broken(self, cause: Any) -> None:
+        """Have all calls fail, and end all workers."""
+        self._drop_cancelled()
+        super().terminate_broken(cause)
+
+    def _drop_cancelled(self) -> None:
+        # Early releases stumble over them.
+        for number, item in list(self.pending_work_items.items()):
+            if item.future.cancelled():
+                self.pending_work_items.pop(number, None)
+
+    def _give_up(self, error: BaseException) -> None:
+        """End all of it after an error that nobody has thought of: no call may wait for ever."""
+        why = standard.BrokenProcessPool(f"the executor broke down: {error!r}")
+        why.__cause__ = error
+        executor = self.executor_reference()
+        if executor is not None:
+            executor._broken = str(why)
+            executor._shutdown_thread = True
+            del executor
+        for item in list(self.pending_work_items.values()):
+            with suppress(InvalidStateError):  # cancelled, or done
+                item.future.set_exception(why)
+        self.pending_work_items.clear()
+        for process in list(self.processes.values()):
+            process.terminate()
+        for process in list(self.processes.values()):
+            process.join()
+        with self.shutdown_lock:
+            self.thread_wakeup.close()
 
     def _process_ended(self, process: Any) -> list[str] | None:
         """See to a worker that is no more; what is returned says why all have to go."""
         if self.processes.get(process.pid) is not process:
             return None  # it left in order
+        self._one_has_died = True
         if not self._restart:
             return []
         del self.processes[process.pid]
         process.join()
         self._deaths += 1
-        if self._deaths > self._most_deaths:
+        if self._deaths > _DEATHS_PER_WORKER * self._most_workers:
             why = (
                 f"{self._deaths} workers died one after the other, and none of them finished a "
                 f"call (the last one: exit code {process.exitcode}): look at what the calls and "
@@ -109,8 +176,11 @@ class Manager(standard._ExecutorManagerThread):
             )
             return [why]
         self._pool.member.collect()  # what it had in hand is given back now
-        with self.shutdown_lock:
-            self._crew.start_one()
+        try:
+            with self.shutdown_lock:
+                self._crew.start_one()
+        except Exception as error:  # noqa: BLE001 - no memory, no process number, no descriptor
+            return ["a worker died and cannot be replaced: ", *format_exception(error)]
         return None
 
     def _again(self, number: int) -> None:
@@ -123,7 +193,7 @@ class Manager(standard._ExecutorManagerThread):
             task: Any = item.fn
             self.call_queue.again(number, task)
             return
-        del self._tries[number]
+        self._deaths = 0  # it was this call, not the workers
         self._refuse(
             number,
             standard.BrokenProcessPool(
@@ -133,6 +203,12 @@ class Manager(standard._ExecutorManagerThread):
 
     def _refuse(self, number: int, error: BaseException) -> None:
         """Answer a call that no worker will."""
+        self._tries.pop(number, None)
         item = self.pending_work_items.pop(number, None)
         if item is not None:
             item.future.set_exception(error)
+
+
+def forget(item: Any) -> None:
+    """Let go of what a call that nobody waits for has in the pool."""
+    item.fn.forget()

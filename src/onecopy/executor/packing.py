@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections import OrderedDict
+from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakValueDictionary, finalize, ref
 
 import numpy as np
 
-from onecopy import arrays
+from onecopy import arrays, reclaiming
 from onecopy._native import Ref, same_bytes
 from onecopy.codecs import OUT_OF_BAND, Pickler
 from onecopy.errors import PoolFull
+from onecopy.spawning import Keeping, keep_for_child
 from onecopy.tables.registry import registry
 
 if TYPE_CHECKING:
@@ -33,7 +36,17 @@ if TYPE_CHECKING:
     Part = ReadableBuffer | Later
     Key = tuple[int, ...]
 
-__all__ = ["Copies", "Packed", "Picklers", "pack", "unpack"]
+__all__ = [
+    "CallPickler",
+    "Copies",
+    "Message",
+    "NotNowError",
+    "Packed",
+    "Picklers",
+    "pack",
+    "pack_result",
+    "unpack",
+]
 
 INLINE = 16 << 10  # bytes of a pickle that travel in the message itself
 
@@ -71,6 +84,8 @@ class CallPickler(Pickler):
             # What is sent by reference is held by the message, as the reference itself is not.
             block = np.frombuffer(memoryview(obj.member.lease(obj.handle)), np.uint8)
             return _ref_to, (self._out_of_band(block),)
+        if type(obj) is Ref:
+            keep_for_child(obj)
         return super().reducer_override(obj)
 
 
@@ -84,16 +99,27 @@ def _ref_to(block: Any) -> Ref:
     return lease.member.ref(lease.handle)
 
 
+class NotNowError(Exception):
+    """There is room, but calls that wait for their turn have enough of it."""
+
+
 class Copies:
     """What has been written into the pool for arguments, found again by where it came from.
 
-    A copy stays while a call that takes it is on its way, and as long as the array, or the argument
-    (a table, say), that it was made of. It is never taken for current without a look at every byte.
+    A copy stays while a call that takes it is on its way, and after that as long as the array that
+    owns the memory it was made of; where no array does, as long as the arguments of the call. It is
+    never taken for current without a look at every byte. Copies that no call needs take half of the
+    pool at most, and go when somebody needs the room.
 
     Parameters
     ----------
     pool : Pool
         The pool to write to. Closing it is up to its owner.
+
+    Attributes
+    ----------
+    hold_back : bool
+        Whether a call waits for room: then none is encoded ahead of its turn.
 
     Notes
     -----
@@ -103,13 +129,42 @@ class Copies:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._turn = RLock()  # a signal handler may submit, too
+        self._most = pool.size // 2
         self._found: WeakValueDictionary[Key, npt.NDArray[np.uint8]] = WeakValueDictionary()
-        self._kept: dict[Key, npt.NDArray[np.uint8]] = {}
-        self._watched: set[Key] = set()  # those that the end of an object takes along
+        # The longest unused one first. Each step on these is one of the interpreter's: finalizers,
+        # and allocations that fail, come in between in any thread.
+        self._kept: OrderedDict[Key, npt.NDArray[np.uint8]] = OrderedDict()
+        self._watches: dict[Key, list[finalize[Any, Any]]] = {}
+        self.hold_back = False
+        reclaiming.register(self)
 
-    def clear(self) -> None:
-        """Keep no copy that no call needs."""
-        self._kept.clear()
+    def clear(self) -> bool:
+        """Keep no copy that no call needs; tell whether there was any."""
+        keys = list(self._kept)
+        for key in keys:
+            self._let_go(key)
+        return bool(keys)
+
+    def begin_anew(self) -> None:
+        """Forget all, in a forked child, where another thread may have had the turn."""
+        self._turn = RLock()
+        self.clear()
+
+    def check_ahead(self) -> None:
+        """Raise `NotNowError` if calls that have not begun take enough of the pool.
+
+        What is not somebody else's is shared: one half for calls, the other one for results.
+        """
+        if self.hold_back:
+            raise NotNowError
+        stats = self._pool.member.stats()
+        capacity, used = stats["capacity"], stats["used"]
+        if 2 * used <= capacity:
+            return
+        with self._turn:
+            own = sum({id(copy): copy.nbytes for copy in self._found.values()}.values())
+        if 2 * own > capacity - max(0, used - own):
+            raise NotNowError
 
     def of(self, part: Part, position: int, owners: tuple[Any, ...]) -> npt.NDArray[np.uint8]:
         """Give a copy, in the pool, of what lies elsewhere, or is yet to be written.
@@ -134,23 +189,22 @@ class Copies:
         PoolFull
             There is no room, even without the copies that no call needs.
         """
-        living = tuple(owner for owner in owners if _can_be_watched(owner))
         with self._turn:
             if isinstance(part, tuple):
-                copy = self._written(*part)
-                key = (position, copy.nbytes, *map(id, living))
-                known = self._known(copy, key)
-                return self._remembered(key, copy, living) if known is None else known
+                memory = self._written(*part)
+                key, living = _key_of(position, memory, owners)
+                known = self._known(memory, key)
+                return self._remembered(key, memory, living) if known is None else known
             memory = _bytes_of(part)
-            address = (arrays.address(memory), memory.nbytes)
-            key = (position, memory.nbytes, *map(id, living))
-            for place in (address, key):
-                known = self._known(memory, place)
-                if known is not None:
-                    return known
-            copy = self._copied(memory)
-            self._remembered(address, copy, _owner_of(memory))
-            return self._remembered(key, copy, living)
+            living = _owner_of(memory)
+            if living:
+                key = (arrays.address(memory), memory.nbytes)
+            else:
+                key, living = _key_of(position, memory, owners)
+            known = self._known(memory, key)
+            if known is not None:
+                return known
+            return self._remembered(key, self._copied(memory), living)
 
     def of_pickle(self, data: bytes) -> npt.NDArray[np.uint8]:
         """Give a copy of a pickle, which was made anew; one that is on its way is found again."""
@@ -162,31 +216,42 @@ class Copies:
 
     def _known(self, memory: npt.NDArray[np.uint8], key: Key) -> npt.NDArray[np.uint8] | None:
         known = self._found.get(key)
-        return known if known is not None and same_bytes(memory, known) else None
+        if known is None or not same_bytes(memory, known):
+            return None
+        with suppress(KeyError):  # it need not be kept
+            self._kept.move_to_end(key)
+        return known
 
     def _remembered(
         self, key: Key, copy: npt.NDArray[np.uint8], owners: tuple[Any, ...]
     ) -> npt.NDArray[np.uint8]:
         self._found[key] = copy
-        self._kept.pop(key, None)  # what it was before is stale
-        if owners:
+        self._let_go(key)  # what it was before is stale
+        if owners and copy.nbytes <= self._most:
             self._kept[key] = copy
-            if key not in self._watched:
-                self._watched.add(key)
-                for owner in owners:
-                    finalize(owner, _drop, ref(self), key).atexit = False
+            self._watches[key] = [finalize(owner, _drop, ref(self), key) for owner in owners]
+            for watch in self._watches[key]:
+                watch.atexit = False
+            kept = list(self._kept.items())
+            total = sum(copy.nbytes for _, copy in kept)
+            for old, copy_of_old in kept:
+                if total <= self._most:
+                    break
+                total -= copy_of_old.nbytes
+                self._let_go(old)
         return copy
+
+    def _let_go(self, key: Key) -> None:
+        self._kept.pop(key, None)
+        for watch in self._watches.pop(key, ()):
+            watch.detach()
 
     def _copied(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return self._written(memory.nbytes, lambda room: self._pool.member.fill(room, memory.data))
 
     def _written(self, nbytes: int, write: Write) -> npt.NDArray[np.uint8]:
-        member = self._pool.member
-        try:
-            copy = arrays.empty(member, nbytes, np.uint8)
-        except PoolFull:
-            self.clear()
-            copy = arrays.empty(member, nbytes, np.uint8)
+        # An allocation that fails lets go of what is kept, here and elsewhere, and is tried again.
+        copy = arrays.empty(self._pool.member, nbytes, np.uint8)
         write(cast("WriteableBuffer", copy))
         copy.flags.writeable = False
         return copy
@@ -195,13 +260,40 @@ class Copies:
 def _drop(copies: ref[Copies], key: Key) -> None:
     known = copies()
     if known is not None:
-        known._kept.pop(key, None)
-        known._watched.discard(key)
+        known._let_go(key)
+
+
+def _key_of(
+    position: int, memory: npt.NDArray[np.uint8], owners: tuple[Any, ...]
+) -> tuple[Key, tuple[Any, ...]]:
+    living = tuple(owner for owner in owners if _can_be_watched(owner))
+    return (position, memory.nbytes, *map(id, living)), living
+
+
+class Message(NamedTuple):
+    """A call, encoded.
+
+    Attributes
+    ----------
+    call : bytes or Ref
+        What is sent, or whose handle is. Without large parts: the pickle.
+    kept : list of object
+        What has to stay until the call is answered: copies, so that others find them, and what was
+        pickled by reference.
+    """
+
+    call: bytes | Ref
+    kept: list[Any]
 
 
 def pack(
-    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: tuple[Any, ...]
-) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
+    call: Any,
+    member: Member,
+    picklers: Picklers,
+    copies: Copies,
+    owners: tuple[Any, ...],
+    ahead: bool = False,
+) -> Message:
     """Encode an object that goes to a worker.
 
     Parameters
@@ -216,61 +308,78 @@ def pack(
         What is there already.
     owners : tuple of object
         What large parts may belong to.
+    ahead : bool, optional
+        Whether it is not its turn yet.
 
     Returns
     -------
-    message : bytes or Ref
-        To be sent. Without large parts: the pickle.
-    used : list of ndarray
-        The copies that it needs, to be found by others while it is on its way.
+    Message
 
     Raises
     ------
     PoolFull
         There is no room.
+    NotNowError
+        It should wait for its turn.
     Exception
         What pickle raises.
     """
-    data, buffers, sent = _pickled(call, member, picklers)
+    with Keeping() as kept:
+        data, buffers, sent = _pickled(call, member, picklers)
     if not buffers and len(data) <= INLINE:
-        return data, []
+        return Message(data, kept)
+    if ahead:
+        copies.check_ahead()
     used = []
     for position, part in enumerate(buffers):
         memory = _within(member, part)
         used.append(copies.of(part, position, owners) if memory is None else memory)
     if len(data) > INLINE:
         used.append(copies.of_pickle(data))
-        message = member.put(Packed(used[-1], used[:-1]))
+        packed = Packed(used[-1], used[:-1])
     else:
-        message = member.put(Packed(data, used))
+        packed = Packed(data, used)
+    before = reclaiming.times()
+    try:
+        ref_to_it = member.put(packed)
+    except PoolFull:
+        if reclaiming.times() == before:
+            raise
+        ref_to_it = member.put(packed)
     for array in sent:
         _seal(array)
-    return message, used
+    return Message(ref_to_it, kept + used)
 
 
-def pack_result(value: Any, member: Member, picklers: Picklers) -> Any:
+def pack_result(value: Any, member: Member, picklers: Picklers) -> tuple[Any, list[Any]]:
     """Encode an object that comes back from a worker; raises what pickle raises.
 
     Returns
     -------
-    object
+    value : object
         For the queue. What was a view of an argument travels by reference.
+    kept : list of object
+        What was pickled by reference: it should stay until it has arrived.
     """
     if type(value) in _PLAIN:
-        return value
-    data, buffers, sent = _pickled(value, member, picklers)
+        return value, []
+    with Keeping() as kept:
+        data, buffers, sent = _pickled(value, member, picklers)
     memories = []
     for part in buffers:
         memory = _within(member, part)
         if memory is None and isinstance(part, tuple):
             nbytes, write = part
-            memory = arrays.empty(member, nbytes, np.uint8)
+            try:
+                memory = arrays.empty(member, nbytes, np.uint8)
+            except PoolFull:
+                memory = np.empty(nbytes, np.uint8)  # the queue waits for room, and copies it
             write(cast("WriteableBuffer", memory))
         memories.append(_bytes_of(part) if memory is None else memory)
     for array in sent:
         _seal(array)
     large = len(data) >= OUT_OF_BAND
-    return Packed(np.frombuffer(data, np.uint8) if large else data, memories)
+    return Packed(_bytes_of(data) if large else data, memories), kept
 
 
 def _pickled(

@@ -33,17 +33,14 @@ from joblib.externals.loky.backend.process import LokyProcess
 from onecopy.errors import OneCopyError
 from onecopy.executor import Executor
 from onecopy.executor.channels import Task
-from onecopy.executor.packing import pack
+from onecopy.executor.packing import NotNowError, pack
 from onecopy.joblib.pickling import JoblibPickler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
-    from onecopy._native import Member, Ref
-    from onecopy.executor.packing import Copies, Picklers
+    from onecopy._native import Member
+    from onecopy.executor.packing import Copies, Message, Picklers
     from onecopy.pool import Pool
 
 __all__ = ["Order", "Team", "hire", "shutdown"]
@@ -148,8 +145,7 @@ class _Executor(Executor):
         tables = tuple(part for part in given if type(part).__module__.partition(".")[0] in _TABLES)
         call = fn, args, kwargs
         task = Task(partial(_packed, call, self._pool.member, self._picklers, self._copies, tables))
-        with suppress(Exception):  # tried again when it is its turn; then it counts
-            task.prepare()
+        task.try_ahead()
         return task
 
     def kill(self) -> None:
@@ -177,11 +173,16 @@ class _Context(SpawnContext):
 
 
 def _packed(
-    call: Any, member: Member, picklers: Picklers, copies: Copies, owners: tuple[Any, ...]
-) -> tuple[bytes | Ref, list[npt.NDArray[np.uint8]]]:
+    call: Any,
+    member: Member,
+    picklers: Picklers,
+    copies: Copies,
+    owners: tuple[Any, ...],
+    ahead: bool,
+) -> Message:
     try:
-        return pack(call, member, picklers, copies, owners)
-    except OneCopyError:
+        return pack(call, member, picklers, copies, owners, ahead)
+    except (OneCopyError, NotNowError):
         raise
     except Exception as error:  # as joblib's own backend says it
         raise pickle.PicklingError(

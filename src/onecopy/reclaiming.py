@@ -1,0 +1,51 @@
+"""What this process can let go of when a pool is full.
+
+Whoever keeps memory in a pool only to save time later says so here; it is asked for it before an
+allocation fails.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+from weakref import WeakSet
+
+from onecopy.spawning import drop_for_ended
+
+__all__ = ["Spare", "let_go_of_spare", "register", "times"]
+
+
+class Spare(Protocol):
+    """Somebody who keeps what nobody needs."""
+
+    def clear(self) -> bool:
+        """Let go of it, from any thread; tell whether there was any."""
+
+
+_keepers: WeakSet[Spare] = WeakSet()
+_times = 0
+
+
+def register(keeper: Spare) -> None:
+    """Have somebody asked; held weakly."""
+    _keepers.add(keeper)
+
+
+def times() -> int:
+    """Tell how often something was let go of: who fails and finds a change may try again."""
+    return _times
+
+
+def let_go_of_spare() -> bool:
+    """Let go of what nobody needs; the native core calls this when an allocation fails.
+
+    Returns
+    -------
+    bool
+        Whether there was any.
+    """
+    global _times  # noqa: PLW0603 - there is one
+    dropped = drop_for_ended()
+    for keeper in list(_keepers):
+        dropped |= keeper.clear()
+    _times += dropped
+    return dropped
