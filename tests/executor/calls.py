@@ -15,7 +15,7 @@ def where(array):
     return float(array.sum()), array.flags.writeable
 
 
-def total(array, *more):
+def total(array, *more, model=None):
     """Add up an array, and numbers."""
     return float(array.sum()) + sum(more)
 
@@ -44,6 +44,24 @@ def same(obj):
 def rows(frame, _):
     """Look at a table."""
     return len(frame), float(frame["number"].sum())
+
+
+def grown(array):
+    """Make a result that is half as large again."""
+    return np.ones(array.size * 3 // 2)
+
+
+def fail_with(array):
+    """Fail, with the arguments in the frames of the cause."""
+    try:
+        write(array)
+    except ValueError as error:
+        raise ValueError("after a look") from error
+
+
+def kind(obj):
+    """Tell what came."""
+    return type(obj).__name__
 
 
 def ones(n):

@@ -1,5 +1,6 @@
 """Workers that are killed: the standard error, or another worker; nothing is left."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 import onecopy as oc
 from executor import calls
+from onecopy.executor.manager import Manager
 
 
 def gone(pool):
@@ -41,6 +43,75 @@ def test_calls_that_wait_get_the_error_too(executor, tmp_path):
     for future in futures:
         with pytest.raises(BrokenProcessPool):
             future.result(60)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+@pytest.mark.parametrize("restart", [False, True])
+def test_workers_that_leave_after_their_share(pool, limit, restart):
+    context = multiprocessing.get_context("forkserver")
+    with oc.Executor(
+        2, pool, context, max_tasks_per_child=limit, restart_workers=restart
+    ) as executor:
+        futures = [executor.submit(pow, i, 2) for i in range(12)]
+        assert [future.result(60) for future in futures] == [i * i for i in range(12)]
+        assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+def test_a_death_after_a_cancelled_call(executor, tmp_path):
+    futures = [executor.submit(calls.wait_for, tmp_path / "never") for _ in range(8)]
+    assert futures[6].cancel()
+    children.eventually(futures[0].running, "a call to run")
+    os.kill(next(iter(executor._processes)), signal.SIGKILL)
+    for future in futures[:6] + futures[7:]:
+        with pytest.raises(BrokenProcessPool):
+            future.result(60)
+
+
+def test_an_error_that_nobody_has_thought_of(executor, monkeypatch):
+    assert executor.submit(pow, 2, 3).result() == 8
+
+    def fail(*_):
+        raise RuntimeError("unthought of")
+
+    monkeypatch.setattr(Manager, "process_result_item", fail)
+    future = executor.submit(pow, 2, 3)
+    with pytest.raises(BrokenProcessPool, match="unthought of"):
+        future.result(60)
+    with pytest.raises(BrokenProcessPool):
+        executor.submit(pow, 2, 3)
+
+
+def test_a_worker_that_cannot_be_replaced(pool, monkeypatch):
+    with oc.Executor(1, pool, restart_workers=True) as executor:
+        assert executor.submit(pow, 2, 3).result() == 8
+
+        def fail():
+            raise BlockingIOError("no process number is free")
+
+        monkeypatch.setattr(executor._crew, "start_one", fail)
+        with pytest.raises(BrokenProcessPool) as caught:
+            executor.submit(calls.die).result(60)
+        assert "cannot be replaced" in str(caught.value.__cause__)
+
+
+def test_one_worker_and_two_fatal_calls(pool):
+    with oc.Executor(1, pool, restart_workers=True) as executor:
+        for future in [executor.submit(calls.die) for _ in range(2)]:
+            with pytest.raises(BrokenProcessPool, match="3 workers died in this call"):
+                future.result(60)
+        assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+def test_what_a_single_dead_worker_had_is_collected(pool):
+    array = np.ones(100_000)
+    with oc.Executor(1, pool) as executor:
+        future = executor.submit(calls.die_with, array, "/nonexistent/mark")
+        with pytest.raises(FileNotFoundError):  # it was run
+            future.result(60)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(calls.die).result(60)
+    del array, future
+    children.eventually(lambda: pool.stats().used == 0, "the pool to be empty")
 
 
 def test_restart(pool, context, tmp_path):
@@ -162,9 +233,11 @@ def test_a_thousand_calls_without_restart(pool):
 def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
     pids = pool.queue()
     child = start("spawn", idle_executor, name, pids)
-    workers = set(pids.get(timeout=60))
+    workers, other = pids.get(timeout=60)
     child.kill()
     children.eventually(lambda: not any(alive(pid) for pid in workers), "the workers to end")
+    assert alive(other)
+    os.kill(other, signal.SIGKILL)
 
 
 def idle_executor(name, pids):
@@ -173,7 +246,10 @@ def idle_executor(name, pids):
 
     executor = oc.Executor(2, mp_context=multiprocessing.get_context(name))
     executor.submit(calls.pid).result()
-    pids.put(list(executor._processes))
+    other = os.fork()
+    if other == 0:  # it inherits the ends of all pipes, and outlives its parent
+        signal.pause()
+    pids.put((list(executor._processes), other))
     signal.pause()
 
 

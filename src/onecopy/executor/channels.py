@@ -9,6 +9,7 @@ executor decides what becomes of it.
 from __future__ import annotations
 
 import pickle
+import time
 from collections import deque
 from concurrent.futures.process import _CallItem, _ExceptionWithTraceback, _ResultItem
 from contextlib import suppress
@@ -16,7 +17,7 @@ from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy.errors import Closed, OneCopyError, PoolFull, ShutDown
-from onecopy.executor.packing import NotNowError, pack_result
+from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
 from onecopy.parents import Parent
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS_ROOM", "Calls", "Results", "Task", "Wakeup"]
 
 _LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
-_ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result
+_ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and a call for its own
 # Results for whose arrival a worker keeps what they refer to. The manager thread takes an answer as
 # soon as it comes, so it never has that many before it.
 _KEPT_RESULTS = 64
@@ -43,20 +44,20 @@ class Task:
     Parameters
     ----------
     encode : callable
-        Encodes the call: given whether that is ahead of its turn.
+        Encodes the call; given how urgent that is.
     """
 
     __slots__ = ("_encode", "_error", "_message")
 
-    def __init__(self, encode: Callable[[bool], Message]) -> None:
-        self._encode: Callable[[bool], Message] | None = encode
+    def __init__(self, encode: Callable[[Urgency], Message]) -> None:
+        self._encode: Callable[[Urgency], Message] | None = encode
         self._message: Message | None = None
         self._error: Exception | None = None
 
     def try_ahead(self) -> None:
         """Encode it, if there is room. Whatever else goes wrong is told when it is handed out."""
         try:
-            self._prepare(ahead=True)
+            self._prepare(Urgency.AHEAD)
         except (NotNowError, PoolFull):
             pass  # when it is its turn
         except Exception as error:  # noqa: BLE001 - pickling runs anybody's code
@@ -67,19 +68,19 @@ class Task:
         """Whether handing it out needs no room for its arguments."""
         return self._encode is None
 
-    def call(self) -> bytes | int:
+    def call(self, urgency: Urgency) -> bytes | int:
         """Give what is sent; raises what encoding raises."""
         if self._error is not None:
             raise self._error
-        message = self._message or self._prepare(ahead=False)
+        message = self._message or self._prepare(urgency)
         # The handle alone: this object keeps what it is for until the call is answered. A worker
         # that is given a call again, which was answered meanwhile, need not find it.
         return message.call if isinstance(message.call, bytes) else message.call.handle
 
-    def _prepare(self, ahead: bool) -> Message:
+    def _prepare(self, urgency: Urgency) -> Message:
         if self._encode is None:
             raise AssertionError("the call was given up")
-        self._message = self._encode(ahead)
+        self._message = self._encode(urgency)
         self._encode = None
         return self._message
 
@@ -113,6 +114,7 @@ class Calls:
         self._parent: Parent | None = None
         self._waiting: deque[tuple[int, Task]] = deque()
         self._out: set[int] = set()
+        self._since: float | None = None  # when nobody was left to make room for who waits
         self.refuse: Callable[[int, BaseException], None] = _nobody
         self.more_wait: Callable[[], bool] = bool
         self.hold_back: Callable[[bool], object] = bool
@@ -154,19 +156,31 @@ class Calls:
         while self._waiting:
             number, task = self._waiting[0]
             error = self._send(number, task)
-            if error is not None and (self._out or self.more_wait()):
+            if error is not None and not self._is_hopeless(error):
                 return
             self._waiting.popleft()
+            self._since = None
             if error is not None:
                 self.refuse(number, error)
             self.hold_back(bool(self._waiting))
 
+    def _is_hopeless(self, error: BaseException) -> bool:
+        """Tell whether there will be no room for the first call that waits."""
+        if NEVER in getattr(error, "__notes__", ()):
+            return True
+        now = time.monotonic()
+        if self._out or self.more_wait() or self._since is None:
+            self._since = now  # answers will make some
+        # Else it is up to the user, who may be about to let go of results.
+        return now - self._since > _ROOM_WITHIN
+
     def _send(self, number: int, task: Task) -> BaseException | None:
         """Send a call, or refuse it; an error is that there is no room."""
+        urgency = Urgency.TURN if self._out else Urgency.ALONE
         self._out.add(number)  # before: the answer may be there when `put` returns
         try:
-            self._queue.put((number, task.call()), block=False)
-        except (PoolFull, Full) as error:
+            self._queue.put((number, task.call(urgency)), block=False)
+        except (PoolFull, Full, NotNowError) as error:
             self._out.discard(number)
             return _bare(error)
         except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
 from onecopy.executor.manager import Manager, forget
-from onecopy.executor.packing import CallPickler, Copies, pack
+from onecopy.executor.packing import CallPickler, Copies, Urgency, pack
 from onecopy.pool import Pool
 from onecopy.queue import Queue
 
@@ -79,8 +79,8 @@ class Executor(standard.ProcessPoolExecutor):
     pool: an array of it is sealed when it is sent, but who writes through another view of it, or
     through a `SharedArray`, writes what the worker reads.) To know that an object is what it was,
     its bytes are compared with those in the pool, at the speed of memory; what lies in the pool,
-    and what a `Ref` from `share` is for, is not looked at. If calls that have not begun take half
-    of what is free, the rest is left to results, and a call is encoded when its turn comes. An
+    and what a `Ref` from `share` is for, is not looked at. If calls take a third of
+    the room, the rest is left to results, and the next ones are encoded when their turn comes. An
     executor keeps copies for as long as the objects that they were made of live, at most half of
     the pool, and lets go of them if somebody needs the room; another executor makes its own.
 
@@ -273,7 +273,9 @@ class Executor(standard.ProcessPoolExecutor):
         Exception
             What pickle raises.
         """
-        call = pack(obj, self._pool.member, self._picklers, self._copies, (obj,)).call
+        call = pack(
+            obj, self._pool.member, self._picklers, self._copies, (obj,), Urgency.ALONE
+        ).call
         return self._pool.put(obj) if isinstance(call, bytes) else call
 
     def map(
@@ -335,7 +337,9 @@ class Executor(standard.ProcessPoolExecutor):
     def _shared_function(self, fn: Any) -> Any:
         """Put a function that has large parts into the pool, so that calls only refer to it."""
         try:
-            message = pack(fn, self._pool.member, self._picklers, self._copies, (fn,))
+            message = pack(
+                fn, self._pool.member, self._picklers, self._copies, (fn,), Urgency.ALONE
+            )
         except Exception:  # noqa: BLE001 - each call will have that error
             return fn
         return fn if isinstance(message.call, bytes) else _SharedFunction(message)

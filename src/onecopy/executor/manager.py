@@ -24,7 +24,7 @@ __all__ = ["Manager", "forget"]
 _LOOK_EVERY = 0.5  # second in which it looks around though nobody woke it: a full pool has no room
 # for a wake-up
 _TRIES = 3  # of a call whose workers died
-_DEATHS_PER_WORKER = 3  # in a row, without one answer: then workers cannot live here
+_DEATHS = 10  # and three per worker, in a row, without one answer: then workers cannot live here
 
 
 class Manager(standard._ExecutorManagerThread):
@@ -123,6 +123,7 @@ class Manager(standard._ExecutorManagerThread):
             return
         items = list(self.pending_work_items.values())
         super().flag_executor_shutting_down()
+        executor._pending_work_items = self.pending_work_items  # exchanged for a new one there
         for item in items:
             if item.future.cancelled():
                 forget(item)
@@ -168,7 +169,7 @@ class Manager(standard._ExecutorManagerThread):
         del self.processes[process.pid]
         process.join()
         self._deaths += 1
-        if self._deaths > _DEATHS_PER_WORKER * self._most_workers:
+        if self._deaths > _DEATHS + 3 * self._most_workers:
             why = (
                 f"{self._deaths} workers died one after the other, and none of them finished a "
                 f"call (the last one: exit code {process.exitcode}): look at what the calls and "

@@ -12,6 +12,7 @@ import io
 import pickle
 from collections import OrderedDict
 from contextlib import suppress
+from enum import Enum
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakValueDictionary, finalize, ref
@@ -21,7 +22,7 @@ import numpy as np
 from onecopy import arrays, reclaiming
 from onecopy._native import Ref, same_bytes
 from onecopy.codecs import OUT_OF_BAND, Pickler
-from onecopy.errors import PoolFull
+from onecopy.errors import PoolFull, pool_full_message
 from onecopy.spawning import Keeping, keep_for_child
 from onecopy.tables.registry import registry
 
@@ -43,11 +44,13 @@ __all__ = [
     "NotNowError",
     "Packed",
     "Picklers",
+    "Urgency",
     "pack",
     "pack_result",
     "unpack",
 ]
 
+NEVER = "It is no use to wait for room."
 INLINE = 16 << 10  # bytes of a pickle that travel in the message itself
 
 # Of these nothing is gained by pickling here: the queue's own codec takes them as they are.
@@ -100,7 +103,15 @@ def _ref_to(block: Any) -> Ref:
 
 
 class NotNowError(Exception):
-    """There is room, but calls that wait for their turn have enough of it."""
+    """There may be room, but calls have enough of it."""
+
+
+class Urgency(Enum):
+    """Whether a call is encoded ahead of its turn, in its turn, or while no other is out."""
+
+    AHEAD = 0
+    TURN = 1
+    ALONE = 2
 
 
 class Copies:
@@ -150,20 +161,21 @@ class Copies:
         self._turn = RLock()
         self.clear()
 
-    def check_ahead(self) -> None:
-        """Raise `NotNowError` if calls that have not begun take enough of the pool.
+    def check_room(self, nbytes: int, ahead: bool) -> None:
+        """Raise `NotNowError` if so much more would be too much for calls.
 
-        What is not somebody else's is shared: one half for calls, the other one for results.
+        Of what is not somebody else's a third is for calls; the rest is for results, which may be
+        larger, and have to find it in one piece.
         """
-        if self.hold_back:
+        if ahead and self.hold_back:
             raise NotNowError
         stats = self._pool.member.stats()
         capacity, used = stats["capacity"], stats["used"]
-        if 2 * used <= capacity:
+        if 3 * (used + nbytes) <= capacity:
             return
         with self._turn:
             own = sum({id(copy): copy.nbytes for copy in self._found.values()}.values())
-        if 2 * own > capacity - max(0, used - own):
+        if 3 * (own + nbytes) > capacity - max(0, used - own):
             raise NotNowError
 
     def of(self, part: Part, position: int, owners: tuple[Any, ...]) -> npt.NDArray[np.uint8]:
@@ -292,7 +304,7 @@ def pack(
     picklers: Picklers,
     copies: Copies,
     owners: tuple[Any, ...],
-    ahead: bool = False,
+    urgency: Urgency,
 ) -> Message:
     """Encode an object that goes to a worker.
 
@@ -308,8 +320,8 @@ def pack(
         What is there already.
     owners : tuple of object
         What large parts may belong to.
-    ahead : bool, optional
-        Whether it is not its turn yet.
+    urgency : Urgency
+        How much of the pool it may take.
 
     Returns
     -------
@@ -328,8 +340,13 @@ def pack(
         data, buffers, sent = _pickled(call, member, picklers)
     if not buffers and len(data) <= INLINE:
         return Message(data, kept)
-    if ahead:
-        copies.check_ahead()
+    nbytes = len(data) + sum(_bytes_to_write(member, part) for part in buffers)
+    if nbytes > member.capacity:
+        error = PoolFull(pool_full_message(member, nbytes))
+        error.add_note(NEVER)
+        raise error
+    if urgency is not Urgency.ALONE:
+        copies.check_room(nbytes, urgency is Urgency.AHEAD)
     used = []
     for position, part in enumerate(buffers):
         memory = _within(member, part)
@@ -391,6 +408,12 @@ def _pickled(
     pickler = picklers(file, buffers, member)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
+
+
+def _bytes_to_write(member: Member, part: Part) -> int:
+    if isinstance(part, tuple):
+        return part[0]
+    return 0 if member.where(part) is not None else memoryview(part).nbytes
 
 
 def _within(member: Member, buffer: Part) -> npt.NDArray[np.uint8] | None:

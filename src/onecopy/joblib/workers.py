@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from onecopy._native import Member
-    from onecopy.executor.packing import Copies, Message, Picklers
+    from onecopy.executor.packing import Copies, Message, Picklers, Urgency
     from onecopy.pool import Pool
 
 __all__ = ["Order", "Team", "hire", "shutdown"]
@@ -178,10 +178,10 @@ def _packed(
     picklers: Picklers,
     copies: Copies,
     owners: tuple[Any, ...],
-    ahead: bool,
+    urgency: Urgency,
 ) -> Message:
     try:
-        return pack(call, member, picklers, copies, owners, ahead)
+        return pack(call, member, picklers, copies, owners, urgency)
     except (OneCopyError, NotNowError):
         raise
     except Exception as error:  # as joblib's own backend says it

@@ -1,0 +1,151 @@
+"""What an executor keeps in the pool, and for whom it makes room."""
+
+import gc
+import weakref
+
+import children
+import numpy as np
+import pytest
+
+import onecopy as oc
+from executor import calls
+
+MEGABYTE = 1 << 20
+
+
+def used(pool):
+    return pool.stats().used
+
+
+class Model:
+    """An argument that lives long."""
+
+
+def test_copies_go_with_the_arrays_not_with_other_arguments(executor, pool):
+    model = Model()
+    for i in range(20):
+        assert executor.submit(calls.total, np.full(100_000, float(i)), model=None).result() >= 0
+        executor.submit(calls.same, (model.__class__.__name__, np.ones(100_000))).result()
+    children.eventually(lambda: used(pool) == 0, "the copies to be gone")
+    assert executor._copies._kept == {}
+
+
+def test_no_finalizers_are_left(executor):
+    array = np.ones(100_000)
+    before = len(weakref.finalize._registry)
+    for i in range(100):
+        array[0] = i
+        executor.submit(calls.total, array).result()
+    assert len(weakref.finalize._registry) <= before + 2
+    assert executor.submit(calls.total, np.ones(100_000)).result() == 100_000
+    executor.shutdown()
+    gc.collect()
+    assert len(weakref.finalize._registry) <= before
+
+
+def test_a_put_gets_the_room_of_copies_that_no_call_needs(executor, pool):
+    array = np.ones(30 * MEGABYTE, np.uint8)
+    others = pool.empty(20 * MEGABYTE, np.uint8)
+    for put in (pool.put, pool.array):
+        executor.submit(calls.total, array).result()
+        children.eventually(lambda: pool.stats().blocks == 2, "the call to be done with")
+        assert used(pool) == array.nbytes + others.nbytes
+        new = put(np.zeros(25 * MEGABYTE, np.uint8))
+        assert new.nbytes >= 25 * MEGABYTE
+        del new
+
+
+def test_a_result_gets_the_room_of_copies_that_no_call_needs(executor, pool):
+    array = np.ones(30 * MEGABYTE, np.uint8)
+    others = pool.empty(20 * MEGABYTE, np.uint8)
+    executor.submit(calls.total, array).result()
+    result = executor.submit(calls.ones, 3 * MEGABYTE).result(30)
+    assert result.sum() == 3 * MEGABYTE
+    assert others.nbytes + result.nbytes <= used(pool) < others.nbytes + array.nbytes
+
+
+def test_calls_leave_room_for_results(executor, pool):
+    # Arguments of 8 MiB and results of 12 MiB, 12 of each, in 64 MiB.
+    futures = [executor.submit(calls.grown, np.ones(MEGABYTE)) for _ in range(12)]
+    for i in range(12):
+        assert futures[i].result(30).nbytes == 12 * MEGABYTE
+        futures[i] = None
+
+
+def test_a_large_call_among_many_small_ones(executor):
+    small = [executor.submit(calls.total, np.ones(MEGABYTE // 8)) for _ in range(30)]
+    large = [executor.submit(calls.total, np.ones(3 * MEGABYTE)) for _ in range(3)]
+    small += [executor.submit(calls.total, np.ones(MEGABYTE // 8)) for _ in range(30)]
+    assert [future.result(30) for future in large] == [3 * MEGABYTE] * 3
+    assert {future.result(30) for future in small} == {MEGABYTE // 8}
+
+
+def test_cancelled_calls_keep_nothing(executor, pool, tmp_path):
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    futures = [executor.submit(calls.total, np.ones(100_000)) for _ in range(20)]
+    executor.shutdown(wait=False, cancel_futures=True)
+    children.eventually(futures[-1].cancelled, "calls to be cancelled")
+    (tmp_path / "go").touch()
+    executor.shutdown(wait=True)
+    assert sum(future.cancelled() for future in futures) > 10
+    del futures, busy
+    children.eventually(lambda: used(pool) == 0, "what cancelled calls had to be gone")
+
+
+def test_a_submit_that_is_refused_writes_nothing(executor, pool):
+    executor.shutdown()
+    with pytest.raises(RuntimeError):
+        executor.submit(calls.total, np.ones(MEGABYTE))
+    assert used(pool) == 0
+
+
+def test_a_failed_call_keeps_no_arguments_in_its_worker(executor, pool):
+    array = np.ones(100_000)
+    with pytest.raises(ValueError, match="after a look"):
+        executor.submit(calls.fail_with, array).result()
+    del array
+    children.eventually(lambda: used(pool) == 0, "the argument to be gone")
+
+
+@pytest.mark.parametrize("make", ["queue", "lock", "dict", "event"])
+def test_what_is_passed_by_handle_may_be_dropped(executor, pool, make, tmp_path):
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    future = executor.submit(calls.kind, getattr(pool, make)())
+    (tmp_path / "go").touch()
+    assert future.result(30).lower() == make
+    assert all(each.result() for each in busy)
+
+
+def test_what_is_gone_is_an_error_of_its_call_alone(executor, tmp_path):
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    with oc.Pool.create(size="16MiB") as other:
+        future = executor.submit(calls.same, Stale(other.put([1])))
+        del other
+    good = executor.submit(pow, 2, 3)
+    (tmp_path / "go").touch()
+    with pytest.raises(oc.StaleRef):
+        future.result(30)
+    assert good.result(30) == 8
+    assert all(each.result() for each in busy)
+
+
+class Stale:
+    """Unpickles to a reference to something that is gone."""
+
+    def __init__(self, ref):
+        import pickle
+
+        self.data = pickle.dumps(ref)
+        ref.release()
+
+    def __reduce__(self):
+        import pickle
+
+        return pickle.loads, (self.data,)
+
+
+def test_a_context_in_place_of_the_pool():
+    import multiprocessing
+
+    with pytest.raises(TypeError, match="mp_context"):
+        oc.Executor(2, multiprocessing.get_context("fork"))
