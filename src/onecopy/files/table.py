@@ -22,12 +22,14 @@ import numpy as np
 from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapping import Identity, Mapping, map_file, open_file
+from onecopy.membership import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
+    from onecopy.membership import Key
     from onecopy.pool import Pool
 
 __all__ = ["open_table"]
@@ -43,7 +45,7 @@ class _Key(NamedTuple):
     size: int
     mtime_ns: int
     columns: tuple[str, ...] | None
-    pool: bytes | None
+    pool: Key | None
 
 
 _known: WeakValueDictionary[_Key, Any] = WeakValueDictionary()
@@ -108,7 +110,7 @@ def open_table(
             there.st_size,
             there.st_mtime_ns,
             wanted,
-            None if pool is None else pool.id,
+            None if pool is None else key_of(pool.member),
         )
         table = _known.get(key)
         if table is not None:
