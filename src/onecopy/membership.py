@@ -163,9 +163,9 @@ def join(handle: PoolHandle) -> Member:
         found = key_of(member)[2]
         if inode and found and found != inode:
             raise PoolNotFound(
-                f"the pool that this reference belongs to has lost its name: at {path} is a copy of "
-                "it now (another file with the same id), which is a pool of its own. Open it by its "
-                "path, and send references from there."
+                f"the pool that this reference belongs to has lost its name: at {path} is a copy "
+                "of it now (another file with the same id), which is a pool of its own. Open it "
+                "by its path, and send references from there."
             )
     if default and key_of(member) not in _defaults:
         from onecopy import default as default_module

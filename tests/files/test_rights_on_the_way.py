@@ -1,4 +1,4 @@
-"""What a receiver may write of what lies in files; and files that change under those who have them."""
+"""What a receiver may write of what lies in files; and files that change meanwhile."""
 
 import copy
 import os
@@ -35,6 +35,7 @@ def test_a_read_only_view_stays_one(path, pool):
             got.flags.writeable = True
     assert not pickle.loads(pickle.dumps(view)).flags.writeable
     assert pool.put(array[5:]).get().flags.writeable
+    assert not pool.put(np.asarray(array)).get().flags.writeable
     assert pool.stats().used < 10_000
 
 
@@ -88,9 +89,10 @@ def test_an_order_made_while_another_thread_maps_is_not_kept(path, tmp_path, mon
             arrays.append(oc.open_array(tmp_path / "b.npy"))
         return result
 
-    monkeypatch.setattr(mapping, "sorted", late, raising=False)
-    for array in (arrays[0], arrays[0]):
-        mapping.contains(array.__array_interface__["data"][0], 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(mapping, "sorted", late, raising=False)
+        mapping.contains(arrays[0].__array_interface__["data"][0], 8)
+    assert len(arrays) == 2
     assert all(mapping.contains(a.__array_interface__["data"][0], 8) for a in arrays)
 
 
