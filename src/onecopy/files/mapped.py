@@ -19,9 +19,9 @@ class MappedArray(np.memmap[Any, Any]):
 
     Made by `onecopy.open_array`. Pickled, put into a pool, sent on a queue or given to a worker of
     an executor, it and its views arrive as the same file, mapped by the receiver with the same
-    mode (a read-only view for reading only); nothing is copied. What is computed from it, and a copy
-    of it, is an ordinary array. An array that was opened with mode ``"c"`` is this process's own,
-    and is copied on its way.
+    mode (a read-only view for reading only); nothing is copied. What is computed from it, and a
+    copy of it, is an ordinary array. An array that was opened with mode ``"c"`` is this process's
+    own, and is copied on its way.
 
     Nothing keeps two processes from writing the same bytes at the same time (``"r+"``, ``"w+"``):
     use a lock, or let each write a part of its own. A file that somebody cuts short while it is
