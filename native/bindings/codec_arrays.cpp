@@ -140,8 +140,11 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
 namespace {
 
 // Memory that needs no copy although it lies in no pool of members: in a pool that was opened for
-// reading only, or in a mapped file. Its pickle says where. -1 with an exception set.
-int goes_by_name(PyArrayObject* array, const unsigned char* memory, std::int64_t length) noexcept {
+// reading only, or in a mapped file. Its pickle says where; into a pool that others may write, from
+// which nothing is unpickled, it is copied. -1 with an exception set.
+int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char* memory,
+                 std::int64_t length) noexcept {
+    if (pool->others_may_write) return 0;
     if (LeaseObject* lease = lease_behind(reinterpret_cast<PyObject*>(array)); lease != nullptr)
         return lease->held && lease->held.core().readonly ? 1 : 0;
     if (hooks.in_file == nullptr) return 0;
@@ -188,7 +191,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         const bool shared = place.shared;
         go_by(std::move(place));
         keep(reinterpret_cast<PyObject*>(array), !shared);
-    } else if (const int named = goes_by_name(array, first + low, high - low); named != 0) {
+    } else if (const int named = goes_by_name(pool_, array, first + low, high - low); named != 0) {
         return named < 0 ? Done::failed : Done::no;
     } else {
         const auto bytes = static_cast<u64>(PyArray_NBYTES(array));

@@ -84,6 +84,10 @@ class SharedArray(np.ndarray[Any, Any]):
         lease = lease_of(self)
         if lease is None:  # empty, or a copy that numpy made under this class
             return self.view(np.ndarray).__reduce_ex__(protocol)
+        if lease.member.readonly:  # as any array of such a pool: nobody can write it
+            from onecopy.files.leased import reduce_leased
+
+            return reduce_leased(self, lease)
         from onecopy.membership import handle_of
 
         keep_for_child(self)

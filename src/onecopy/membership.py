@@ -1,9 +1,15 @@
 """Memberships of this process in pools: joined once, found by handle, left at exit.
 
-A pool's *handle* is what a pickled reference carries: ``(id, path, default)``. `id` are 16 random
-bytes, `path` is the pool's file, and `default` says that it is the default pool of the process that
-pickled: whoever has no default pool yet takes it for theirs. The handle of a pool that is open for
-reading only has ``"r"`` as a fourth item: who gets it opens the pool in the same way.
+A pool's *handle* is what a pickled reference carries: ``(id, path, default, device, inode)``. `id`
+are 16 random bytes, `path` is the pool's file, and `default` says that it is the default pool of
+the process that pickled: whoever has no default pool yet takes it for theirs. The handle of a pool
+that is open for reading only has ``"r"`` as a sixth item: who gets it opens the pool in the same
+way.
+
+A file that was copied has the id of the original. So a membership is known by its id *and* its
+file's device and inode (its `Key`), and a handle has both: a file that was renamed is the same
+pool, and a copy is another one. Device and inode are 0 where the file says nothing: that of a memfd
+is written anew as processes come and go, and only leads to the memory, which cannot be copied so.
 
 Importing this module connects the native core with the codecs.
 """
@@ -14,7 +20,7 @@ import atexit
 import os
 import sys
 from typing import TYPE_CHECKING, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from onecopy import _native, codecs
 from onecopy.errors import PoolNotFound
@@ -22,15 +28,27 @@ from onecopy.errors import PoolNotFound
 if TYPE_CHECKING:
     from onecopy._native import Member
 
-__all__ = ["PoolHandle", "create", "handle_of", "has_joined", "join", "mark_default", "open_file"]
+__all__ = [
+    "Key",
+    "PoolHandle",
+    "create",
+    "handle_of",
+    "has_joined",
+    "join",
+    "key_of",
+    "mark_default",
+    "open_file",
+]
 
-PoolHandle: TypeAlias = "tuple[bytes, str, bool] | tuple[bytes, str, bool, str]"
+PoolHandle: TypeAlias = "tuple[bytes, str, bool, int, int] | tuple[bytes, str, bool, int, int, str]"
+Key: TypeAlias = "tuple[bytes, int, int]"  # id, device, inode
 _ID_BYTES = 16
 
 # The native core answers with the same member for a pool it is already in, but has to open the file
 # to know that; this finds it without. Entries go with the last object that uses the member.
-_members: WeakValueDictionary[bytes, Member] = WeakValueDictionary()
-_defaults: set[bytes] = set()
+_members: WeakValueDictionary[Key, Member] = WeakValueDictionary()
+_keys: WeakKeyDictionary[Member, Key] = WeakKeyDictionary()
+_defaults: set[Key] = set()
 
 
 def create(
@@ -123,13 +141,13 @@ def join(handle: PoolHandle) -> Member:
     Raises
     ------
     PoolNotFound
-        The pool is gone; this includes that another one has its name.
+        The pool is gone; this includes that another one, or a copy of it, has its name.
     PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
     """
-    identity, path, default, readonly = _checked(handle)
-    member = _members.get(identity)
-    if member is None or not member.joined:
+    identity, path, default, readonly, device, inode = _checked(handle)
+    member = _find(identity, device, inode)
+    if member is None:
         if not path:
             raise PoolNotFound("the pool's name was removed (unlink), so nobody can join any more")
         try:
@@ -141,23 +159,48 @@ def join(handle: PoolHandle) -> Member:
                 f"the pool that this reference belongs to is gone; another pool is now at {path}. "
                 "A pickled reference keeps nothing alive: its sender must stay until it arrives."
             )
-    if default and identity not in _defaults:
+        # Not the device: its number may be another one when the machine has been started anew.
+        found = key_of(member)[2]
+        if inode and found and found != inode:
+            raise PoolNotFound(
+                f"the pool that this reference belongs to has lost its name: at {path} is a copy "
+                "of it now (another file with the same id), which is a pool of its own. Open it "
+                "by its path, and send references from there."
+            )
+    if default and key_of(member) not in _defaults:
         from onecopy import default as default_module
 
         default_module.adopt(member)
     return member
 
 
-def _checked(handle: object) -> tuple[bytes, str, bool, bool]:
+def _find(identity: bytes, device: int, inode: int) -> Member | None:
+    """Find the membership in a pool by its id and its file."""
+    if inode:
+        member = _members.get((identity, device, inode))
+        return member if member is not None and member.joined else None
+    known = [member for key, member in list(_members.items()) if key[0] == identity]
+    joined = [member for member in known if member.joined]
+    return joined[0] if len(joined) == 1 else None  # several: copies, and nothing says which
+
+
+def _checked(handle: object) -> tuple[bytes, str, bool, bool, int, int]:
     """Refuse what is no handle: it came in a pickle, which may have been damaged on its way."""
     match handle:
-        case (bytes() as identity, str() as path, bool() as default, *mode) if (
+        case (
+            bytes() as identity,
+            str() as path,
+            bool() as default,
+            int() as device,
+            int() as inode,
+            *mode,
+        ) if (
             len(identity) == _ID_BYTES
             and "\0" not in path
             and (not path or path[0] == "/")
             and mode in ([], ["r"])
         ):
-            return identity, path, default, bool(mode)
+            return identity, path, default, bool(mode), device, inode
     raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")
 
 
@@ -191,18 +234,49 @@ def handle_of(member: Member) -> PoolHandle:
     PoolHandle
         A small tuple that can be pickled.
     """
+    key = key_of(member)
+    identity, device, inode = key
     if member.readonly:
-        return member.id, member.path, False, "r"
-    return member.id, member.path, member.id in _defaults
+        return identity, member.path, False, device, inode, "r"
+    return identity, member.path, key in _defaults, device, inode
+
+
+def key_of(member: Member) -> Key:
+    """Tell which pool a membership is in: its id, and its file's device and inode.
+
+    Parameters
+    ----------
+    member : Member
+        A membership of this process.
+
+    Returns
+    -------
+    Key
+        Equal for the same pool, and for no other; not for a copy of its file either.
+    """
+    key = _keys.get(member)
+    if key is None:
+        key = _keys[member] = (member.id, *_file_of(member))
+    return key
+
+
+def _file_of(member: Member) -> tuple[int, int]:
+    if member.memfd:
+        return 0, 0
+    try:
+        there = os.stat(member.path)  # noqa: PTH116 - pathlib is not loaded for this
+    except OSError:  # it has lost its name
+        return 0, 0
+    return there.st_dev, there.st_ino
 
 
 def mark_default(member: Member) -> None:
     """Let handles say that this pool is the default pool."""
-    _defaults.add(member.id)
+    _defaults.add(key_of(member))
 
 
 def _remember(member: Member) -> Member:
-    _members[member.id] = member
+    _members[key_of(member)] = member
     _leave_when_children_end()
     return member
 

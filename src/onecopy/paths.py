@@ -8,8 +8,16 @@ that says where the pool lies.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import time
+from typing import TYPE_CHECKING
+
+from onecopy.newfile import NewFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "SUFFIX",
@@ -27,6 +35,7 @@ SUFFIX = ".pool"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SIGNPOST = b"onecopy-path 1 "
 _LONGEST = 8192  # bytes of a signpost
+_PATIENCE = 30  # seconds for the lock on the pool directory
 
 
 def pool_directory() -> str:
@@ -156,31 +165,30 @@ def give_name(name: str, path: str) -> bool:
     Returns
     -------
     bool
-        False: the name stands for something else. It is given in one step: two processes that
-        give the same name do not both get it.
+        False: the name stands for something else. Of several processes that give the same name
+        one gets it: the pool directory is locked meanwhile.
 
     Raises
     ------
     OSError
-        The pool directory cannot be written.
+        The pool directory cannot be written, or stays locked.
     """
     directory, filename = place(name)
     goal = f"{directory}/{filename}"
-    known = signpost_at(goal)
-    if known == path:
-        return True
-    if known is not None and not os.path.lexists(known):
-        os.unlink(goal)  # noqa: PTH108 - as above
-    fresh = f"{directory}/.onecopy-new-{os.urandom(8).hex()}"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, _SIGNPOST + os.fsencode(path) + b"\n")
-        os.link(fresh, goal)
-    except FileExistsError:
-        return signpost_at(goal) == path
-    finally:
-        os.close(fd)
-        os.unlink(fresh)  # noqa: PTH108 - as above
+    with _locked(directory):
+        known = signpost_at(goal)
+        if known == path:
+            return True
+        if known is not None and not os.path.lexists(known):
+            os.unlink(goal)  # noqa: PTH108 - as above
+        with NewFile(goal, 0o600, hidden=True) as file:
+            try:
+                os.write(file.fd, _SIGNPOST + os.fsencode(path) + b"\n")
+                file.link()
+            except FileExistsError:
+                return False
+            finally:
+                os.close(file.fd)
     return True
 
 
@@ -193,13 +201,41 @@ def forget_path(path: str) -> None:
         Of the pool's file, absolute.
     """
     directory = pool_directory()
-    try:
-        names = os.listdir(directory)  # noqa: PTH208 - as above
-    except OSError:
+    if not os.path.isdir(directory):  # noqa: PTH112 - as above
         return
-    for name in names:
-        if name.endswith(SUFFIX) and signpost_at(f"{directory}/{name}") == path:
-            os.unlink(f"{directory}/{name}")  # noqa: PTH108 - as above
+    with _locked(directory):
+        for name in os.listdir(directory):  # noqa: PTH208 - as above
+            if name.endswith(SUFFIX) and signpost_at(f"{directory}/{name}") == path:
+                os.unlink(f"{directory}/{name}")  # noqa: PTH108 - as above
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Hold the lock that the native core holds too while it gives and takes names."""
+    import fcntl
+
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Bounded: its holder may be stopped.
+                if time.monotonic() > end:
+                    raise TimeoutError(
+                        f"the pool directory {directory} has been locked by another process for "
+                        f"{_PATIENCE} s; it may be stopped in the middle of making a pool"
+                    ) from None
+                time.sleep(0.001)
+        try:
+            yield
+        finally:
+            # By hand: a child that another thread forks meanwhile has a copy of the descriptor.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
 
 
 def signpost_at(path: str) -> str | None:

@@ -124,7 +124,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     itself. Objects got from the pool outlive the `Pool` object, `close`, and every other process.
     """
 
-    __slots__ = ("__weakref__", "_id", "_member", "_name", "_parts")
+    __slots__ = ("__weakref__", "_key", "_member", "_name", "_parts")
 
     def __init__(
         self,
@@ -275,7 +275,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
 
     def _set(self, member: Member) -> None:
         self._member: Member | None = member
-        self._id = member.id
+        self._key = membership.key_of(member)
         self._name = paths.pool_name(member.path)
         self._parts: WeakSet[Detachable] = WeakSet()
 
@@ -307,8 +307,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
 
     @property
     def id(self) -> bytes:
-        """16 random bytes that no other pool has."""
-        return self._id
+        """16 random bytes that no other pool has, but copies of its file."""
+        return self._key[0]
 
     @property
     def size(self) -> int:
@@ -435,11 +435,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return _rebuild, (membership.handle_of(self.member),)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are the same pool."""
-        return self._id == other._id if isinstance(other, Pool) else NotImplemented
+        """Tell whether both are the same pool; a copy of its file is another one."""
+        return self._key == other._key if isinstance(other, Pool) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._id)
+        return hash(self._key)
 
     def __bool__(self) -> bool:
         """Say true, also without a named object in it."""

@@ -593,6 +593,11 @@ def open_value(
 ) -> Any:
     """Make or open a value; see `Pool.value`."""
     member = pool.member
+    if member.readonly:
+        raise OneCopyError(
+            f"the pool at {member.path} was opened with mode='r': a value in it, or its lock, "
+            "could not be written. Close the pool everywhere and open it without mode"
+        )
     kind = None if typecode_or_type is None else _type_of(typecode_or_type)
     dtype = None if kind is None or name is None else _dtype_of(kind)
     new_lock = lock in (True, None)

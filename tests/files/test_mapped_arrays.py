@@ -289,7 +289,10 @@ def test_nothing_is_copied(path, pool, mode):
         got = queue.get()
         parts = got.values() if isinstance(got, dict) else got
         for part in parts:
-            assert np.shares_memory(part[0] if isinstance(part, list) else part, array)
+            one = part[0] if isinstance(part, list) else part
+            assert lies_in(one, path)
+            # Only what says that it is a file may be written by its receiver.
+            assert one.flags.writeable == (mode == "r+" and type(one) is oc.MappedArray)
     pool["array"] = array
     assert np.shares_memory(pool["array"], array)
     assert np.shares_memory(pool.put((1, array)).get()[1], array)

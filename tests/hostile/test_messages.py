@@ -123,17 +123,18 @@ def use_what_came(value):
 
 
 def wrong_pools(handle):
-    identity, path, default = handle
+    identity, path, default, device, inode = handle
     yield from (
         None,
         (),
         (1, 2, 3),
         (identity, path),
-        (identity, path, default, 1),
+        (identity, path, default),
+        (*handle, 1),
         b"",
         handle[::-1],
     )
-    # In this process the id says it all; the path matters where the pool is not joined yet.
+    # In this process id and file say it all; the path matters where the pool is not joined yet.
     flipped = bytes([identity[0] ^ 1]) + identity[1:]
     for where in (
         path,
@@ -148,9 +149,13 @@ def wrong_pools(handle):
         "/" + "x" * 5000,
     ):
         for who in (flipped, bytes(16), b"short", None):
-            yield who, where, default
-    yield identity, 7, default
-    yield identity, path, "yes"
+            yield who, where, default, device, inode
+            yield who, where, default, 0, 0
+    yield identity, 7, default, device, inode
+    yield identity, path, "yes", device, inode
+    yield identity, path, default, device, "1"
+    yield identity, path, default, None, inode
+    yield identity, path, default, device, inode + 1  # that of a copy
 
 
 def test_wrong_handles_are_stale_or_not_found():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapped import MappedArray, over
 from onecopy.files.mapping import map_file, open_file
+from onecopy.newfile import NewFile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,7 +54,8 @@ def open_array(
         As for `numpy.memmap`: read; read and write; make a new file, full of zeros, and write
         (``.npy`` at the end of the path gives it a header); read, and keep what is written to
         oneself. A file that ``"w+"`` finds under the name is replaced, not overwritten: whoever
-        has it mapped keeps the old one.
+        has it mapped keeps the old one, and so do its other names (hard links). The new file has
+        the permissions of the old one, and its owner and group if this process may give them.
     offset : int, optional
         Bytes of a raw file before the first element. A .npy file that is opened with an offset is
         taken as a raw one.
@@ -91,7 +94,7 @@ def open_array(
     checked_advice(advise)
     asked_shape = None if shape is None else checked_shape(shape)
     asked_dtype = None if dtype is None else checked_dtype(dtype)
-    name = os.path.abspath(os.fspath(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
+    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
     if mode == "w+":
         fd, header = _make(name, asked_dtype, asked_shape, offset, order)
     else:
@@ -109,7 +112,10 @@ def open_array(
     finally:
         os.close(fd)
     advise_range(mapping, header.offset, nbytes, advise, prefault)
-    array = over(mapping, header.shape, header.dtype, header.offset, order=header.order)
+    try:
+        array = over(mapping, header.shape, header.dtype, header.offset, order=header.order)
+    except ValueError as error:  # of more dimensions than numpy has, say
+        raise bad_file(name, len(mapping), f"there is no array like it: {error}") from error
     array.mode = mode
     return array
 
@@ -184,44 +190,56 @@ def _make(
         offset = len(start)
     size = offset + math.prod(shape) * dtype.itemsize
     goal = os.path.realpath(path)
-    _check_replaceable(goal)
-    fresh = f"{goal}.onecopy-new-{os.urandom(8).hex()}"
-    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        os.write(fd, start)
-        if size:
-            # Reserved, not only long: a disk that is full is an error now, and no SIGBUS later.
-            os.posix_fallocate(fd, 0, size)
-        os.replace(fresh, goal)  # noqa: PTH105 - as in open_array
-    except BaseException as error:
-        os.close(fd)
-        os.unlink(fresh)  # noqa: PTH108 - as in open_array
-        if isinstance(error, OSError):
-            raise OSError(
-                error.errno, f"{error.strerror}: {size} bytes for a new array", path
-            ) from error
-        raise
-    return fd, npy.Header(shape, dtype, order, offset)
+    old = _replaceable(goal)
+    with NewFile(goal, 0o666) as file:
+        try:
+            if old is not None:
+                _take_over_rights(file.fd, old)
+            os.write(file.fd, start)
+            if size:
+                # Reserved, not only long: a disk that is full is an error now, no SIGBUS later.
+                os.posix_fallocate(file.fd, 0, size)
+            file.replace()
+        except BaseException as error:
+            os.close(file.fd)
+            if isinstance(error, OSError):
+                raise OSError(
+                    error.errno, f"{error.strerror}: {size} bytes for a new array", path
+                ) from error
+            raise
+    return file.fd, npy.Header(shape, dtype, order, offset)
 
 
-def _check_replaceable(path: str) -> None:
-    """Refuse to replace what is no file of numbers."""
+def _replaceable(path: str) -> os.stat_result | None:
+    """Look at what is to be replaced, if there is anything; refuse what is no file of numbers."""
     try:
         fd, there = open_file(path, writable=False)
     except FileNotFoundError:
-        return
+        return None
     try:
         if os.pread(fd, 8, 0) == b"onecopy1":
             raise bad_file(path, there.st_size, "it is a pool; remove it if it is not needed")
     finally:
         os.close(fd)
+    return there
+
+
+def _take_over_rights(fd: int, old: os.stat_result) -> None:
+    """Let a new file be read and written by whoever might read and write the old one."""
+    new = os.fstat(fd)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, old.st_uid, old.st_gid)
+    os.fchmod(fd, old.st_mode & 0o777)
 
 
 def _empty(header: npy.Header, path: str, mode: str) -> MappedArray:
     """Give an array without elements; it needs no file, and lies in none."""
-    array = np.empty(header.shape, header.dtype, order="F" if header.order == "F" else "C").view(
-        MappedArray
-    )
+    try:
+        memory = np.empty(header.shape, header.dtype, order="F" if header.order == "F" else "C")
+    except ValueError as error:
+        raise bad_file(path, 0, f"there is no array like it: {error}") from error
+    array = memory.view(MappedArray)
     array.flags.writeable = mode != "r"
     array.filename, array.offset, array.mode = path, header.offset, mode
     return array

@@ -19,8 +19,9 @@ class MappedArray(np.memmap[Any, Any]):
 
     Made by `onecopy.open_array`. Pickled, put into a pool, sent on a queue or given to a worker of
     an executor, it and its views arrive as the same file, mapped by the receiver with the same
-    mode; nothing is copied. What is computed from it is an ordinary array. An array that was opened
-    with mode ``"c"`` is this process's own, and is copied on its way.
+    mode (a read-only view for reading only); nothing is copied. What is computed from it, and a
+    copy of it, is an ordinary array. An array that was opened with mode ``"c"`` is this process's
+    own, and is copied on its way.
 
     Nothing keeps two processes from writing the same bytes at the same time (``"r+"``, ``"w+"``):
     use a lock, or let each write a part of its own. A file that somebody cuts short while it is
@@ -47,6 +48,23 @@ class MappedArray(np.memmap[Any, Any]):
         if type(part) is MappedArray and part._mmap is None:  # type: ignore[attr-defined]  # of numpy.memmap
             return part.view(np.ndarray)
         return part
+
+    def copy(self, order: Any = "C") -> npt.NDArray[Any]:  # type: ignore[override]  # plain
+        """Copy into ordinary memory, as an ordinary array."""
+        return np.ndarray.view(self, np.ndarray).copy(order)
+
+    def __copy__(self) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
+        """Copy as `copy` does."""
+        return self.copy("K")
+
+    def __deepcopy__(self, memo: dict[int, Any] | None, /) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
+        """Copy as `copy` does: there are no objects in it."""
+        return self.copy("K")
+
+    def astype(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
+        """Convert as `numpy.ndarray.astype` does, to an ordinary array if it is another one."""
+        result = super().astype(*args, **kwargs)
+        return result if result is self else np.ndarray.view(result, np.ndarray)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by the file's name and identity."""

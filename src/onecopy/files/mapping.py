@@ -83,11 +83,6 @@ class Mapping(mmap.mmap):
         """Whether what is written goes to the file."""
         return self.mode in {"r+", "w+"}
 
-    @property
-    def handle(self) -> FileHandle:
-        """What names it to other processes."""
-        return self.path, self.identity, self.writable
-
 
 class Span(NamedTuple):
     """A part of a file.
@@ -249,6 +244,8 @@ def resolve(span: Span) -> Mapping:
     identity = Identity(*identity)
     known = _shared.get((identity, writable))
     if known is not None and len(known) >= offset + nbytes:
+        # Asked of the mapping's own descriptor, whatever has the file's name now.
+        _check_length(path, known.size(), span)
         return known
     try:
         fd, there = open_file(path, writable, follow=False)
@@ -263,14 +260,20 @@ def resolve(span: Span) -> Mapping:
                 f"another file is now at {path}: it was replaced after an array or a table in it "
                 "had been sent by naming the file. Send it again"
             )
-        if there.st_size < offset + nbytes:
-            raise StaleRef(
-                f"the file {path} has been cut short: it has {there.st_size} bytes, and what was "
-                f"sent lies in bytes {offset} to {offset + nbytes} of it"
-            )
+        _check_length(path, there.st_size, span)
         return map_file(fd, path, "r+" if writable else "r")
     finally:
         os.close(fd)
+
+
+def _check_length(path: str, size: int, span: Span) -> None:
+    """Refuse what lies beyond the end of its file: whoever touched it would be ended by SIGBUS."""
+    end = span.offset + span.nbytes
+    if size < end:
+        raise StaleRef(
+            f"the file {path} has been cut short: it has {size} bytes, and what was sent lies in "
+            f"bytes {span.offset} to {end} of it"
+        )
 
 
 # ------------------------------------------------------------------------- whose memory lies where
@@ -278,35 +281,44 @@ def resolve(span: Span) -> Mapping:
 # By address. Each step on these is one of the interpreter's: entries leave in weak references'
 # callbacks, in the middle of anything, so a lock would not do.
 _entries: dict[int, ref[Mapping]] = {}
-_sorted: list[int] | None = []  # None: to be made anew
+# A new object after each change of `_entries`; and their addresses in order, with the object that
+# was there before they were read. An order with another one is old.
+_change = object()
+_order: tuple[object, list[int]] = (_change, [])
 
 
 def _enter(mapping: Mapping) -> None:
-    global _sorted  # noqa: PLW0603 - the registry belongs to the process
+    global _change  # noqa: PLW0603 - the registry belongs to the process
     from onecopy import codecs
     from onecopy.files import passing
 
     address = mapping.address
 
-    def gone(_: ref[Mapping]) -> None:
-        global _sorted  # noqa: PLW0603 - as above
-        _entries.pop(address, None)
-        _sorted = None
-        if not _entries:
-            _native.set_file_hook(None)
+    def gone(which: ref[Mapping]) -> None:
+        global _change  # noqa: PLW0603 - as above
+        if _entries.get(address) is which:
+            del _entries[address]
+        _change = object()
 
     _entries[address] = ref(mapping, gone)
-    _sorted = None
+    _change = object()
+    # For good: taken back when the last mapping goes, it would be lost to one that just comes.
     codecs.files = passing
     _native.set_file_hook(contains)
 
 
+def _sorted_addresses() -> list[int]:
+    global _order  # noqa: PLW0603 - as above
+    change, addresses = _order
+    if change is not _change:
+        change = _change  # before the addresses are read: what changes meanwhile makes them old
+        addresses = sorted(list(_entries))  # noqa: C414 - the list is made in one step
+        _order = change, addresses
+    return addresses
+
+
 def _at(address: int, nbytes: int) -> Mapping | None:
-    global _sorted  # noqa: PLW0603 - as above
-    order = _sorted
-    if order is None:
-        order = sorted(_entries)
-        _sorted = order
+    order = _sorted_addresses()
     index = bisect_right(order, address) - 1
     if index < 0:
         return None
@@ -322,13 +334,15 @@ def contains(address: int, nbytes: int) -> bool:
     return bool(_entries) and _at(address, nbytes) is not None
 
 
-def find(address: int, nbytes: int) -> Span | None:
+def find(address: int, nbytes: int, writable: bool) -> Span | None:
     """Find the file that memory lies in.
 
     Parameters
     ----------
     address, nbytes : int
         The memory, in this process.
+    writable : bool
+        Whether the receiver may write it, if the mapping may.
 
     Returns
     -------
@@ -345,7 +359,8 @@ def find(address: int, nbytes: int) -> Span | None:
         return None
     if (there.st_dev, there.st_ino) != mapping.identity[:2]:
         return None
-    return Span(mapping.handle, address - mapping.address, nbytes)
+    handle = mapping.path, mapping.identity, mapping.writable and writable
+    return Span(handle, address - mapping.address, nbytes)
 
 
 def memory_of(span: Span) -> memoryview[Any]:

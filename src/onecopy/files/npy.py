@@ -71,12 +71,13 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
     try:
         version = npy.read_magic(file)
         if version == (1, 0):
-            shape, fortran, dtype = npy.read_array_header_1_0(file)
+            shape, fortran, dtype = npy.read_array_header_1_0(file, _MOST)
         elif version == (2, 0):
-            shape, fortran, dtype = npy.read_array_header_2_0(file)
+            shape, fortran, dtype = npy.read_array_header_2_0(file, _MOST)
         else:
             shape, fortran, dtype = _read_3_0(file, version)
-    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        _check_shape(shape)
+    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise bad_file(path, size, f"it begins as a .npy file, but {error}") from error
     if dtype.hasobject:
         raise bad_file(
@@ -102,6 +103,12 @@ def _read_3_0(
     return tuple(about["shape"]), bool(about["fortran_order"]), npy.descr_to_dtype(about["descr"])
 
 
+def _check_shape(shape: tuple[object, ...]) -> None:
+    """Refuse what numpy lets pass."""
+    if any(type(count) is not int or count < 0 for count in shape):
+        raise ValueError(f"its shape is {shape!r:.200}, which no array has")
+
+
 def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> bytes:
     """Write the header of a .npy file.
 
@@ -114,6 +121,11 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> by
     -------
     bytes
         As `numpy.save` would write them.
+
+    Raises
+    ------
+    ValueError
+        The dtype takes more than 1 MiB to describe, and could not be read again.
     """
     file = io.BytesIO()
     about = {
@@ -123,7 +135,28 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> by
     }
     try:
         npy.write_array_header_1_0(file, about)
+    except UnicodeEncodeError:  # a kind of ValueError
+        file = io.BytesIO(_header_3_0(about))
     except ValueError:  # too long for it
         file = io.BytesIO()
-        npy.write_array_header_2_0(file, about)
-    return file.getvalue()
+        try:
+            npy.write_array_header_2_0(file, about)
+        except UnicodeEncodeError:
+            file = io.BytesIO(_header_3_0(about))
+    header = file.getvalue()
+    if len(header) > _MOST:
+        raise ValueError(
+            f"dtype with {len(dtype.names or ())} fields: its description in a .npy file takes "
+            f"{len(header)} bytes, and at most {_MOST} are read; write a raw file (another ending "
+            "than .npy), or use fewer or shorter names"
+        )
+    return header
+
+
+def _header_3_0(about: dict[str, Any]) -> bytes:
+    """Write a header in UTF-8; numpy has no public function for that either."""
+    text = f"{about!r}\n".encode()
+    start = npy.magic(3, 0)
+    spaces = -(len(start) + 4 + len(text)) % npy.ARRAY_ALIGN
+    text = text[:-1] + b" " * spaces + text[-1:]
+    return bytes(start) + len(text).to_bytes(4, "little") + text

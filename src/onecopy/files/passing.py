@@ -37,7 +37,8 @@ def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
     -------
     tuple or None
         As from ``__reduce__``; None if its memory lies elsewhere. The receiver gets the same file
-        mapped, with the same right to write.
+        mapped. It may write it if `array` may, and is a `MappedArray`: who gets an ordinary array,
+        as a column of a data frame, does not expect to change a file by changing it.
     """
     if not array.size:
         return None
@@ -47,10 +48,10 @@ def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
             low += (count - 1) * stride
         else:
             high += (count - 1) * stride
-    span = mapping.find(low, high + array.itemsize - low)
+    kind = isinstance(array, MappedArray)
+    span = mapping.find(low, high + array.itemsize - low, kind and array.flags.writeable)
     if span is None:
         return None
-    kind = isinstance(array, MappedArray)
     return _rebuild, (tuple(span), array.dtype, array.shape, array.strides, first - low, kind)
 
 
@@ -65,10 +66,11 @@ def span_of(memory: memoryview[Any]) -> Span | None:
     Returns
     -------
     Span or None
-        As from `mapping.find`.
+        As from `mapping.find`, for reading: who gets a table does not expect to change a file, and
+        the sender's table, by changing it.
     """
     address = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
-    return mapping.find(address, memory.nbytes)
+    return mapping.find(address, memory.nbytes, writable=False)
 
 
 def wrap(

@@ -14,6 +14,7 @@ in a pool.
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from weakref import WeakValueDictionary
 
@@ -22,18 +23,21 @@ import numpy as np
 from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapping import Identity, Mapping, map_file, open_file
+from onecopy.membership import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
+    from onecopy.membership import Key
     from onecopy.pool import Pool
 
 __all__ = ["open_table"]
 
 _HEAD = 8  # bytes that tell the kinds of files apart
 _CONTINUATION = b"\xff\xff\xff\xff"  # what each message of an IPC stream begins with
+_END_OF_STREAM = _CONTINUATION + bytes(4)
 
 
 class _Key(NamedTuple):
@@ -43,10 +47,19 @@ class _Key(NamedTuple):
     size: int
     mtime_ns: int
     columns: tuple[str, ...] | None
-    pool: bytes | None
+    pool: Key | None
+    validate: bool
 
 
 _known: WeakValueDictionary[_Key, Any] = WeakValueDictionary()
+_reading: dict[_Key, threading.Lock] = {}  # what threads are at, so that two do not decode it twice
+
+
+def _forked() -> None:
+    _reading.clear()  # other threads of the parent may have held these
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def open_table(
@@ -54,6 +67,7 @@ def open_table(
     *,
     columns: Sequence[str] | None = None,
     pool: Pool | None = None,
+    validate: bool = True,
     prefault: bool = False,
     advise: Advice = None,
 ) -> pa.Table:
@@ -69,6 +83,11 @@ def open_table(
     pool : Pool, optional
         Where to put what must be decoded: Parquet, and compressed IPC. Default: the default pool,
         if it is needed.
+    validate : bool, optional
+        Whether to look at every offset, index and text of an Arrow IPC file now: pyarrow believes
+        them afterwards, and a damaged one ends the process. Columns of numbers and times need no
+        looking at; text and lists are read for it, at the speed of memory. False: for files that
+        are known to be sound, as those that this program has written.
     prefault : bool, optional
         Whether to read an uncompressed IPC file into memory now.
     advise : {"sequential", "random"}, optional
@@ -83,23 +102,25 @@ def open_table(
     Raises
     ------
     BadFile
-        The file is empty, cut short, damaged, of another kind, or has no such column.
+        The file is empty, cut short, damaged, of another kind, or has no such column, or several
+        of that name.
     PoolFull
         The pool has no room for the decoded table; what was decoded is free again.
     OSError
         The file is not there, or this process has no right to it.
     ImportError
-        There is no pa.
+        pyarrow is not installed.
 
     Notes
     -----
     While a Parquet file is decoded, there is one row group besides the table in the pool; for
     compressed IPC, one record batch. An uncompressed IPC file must not be changed in place
-    while it is open: replace it.
+    while it is open: replace it. Threads may open tables at once; those that open the same one wait
+    for the first.
     """
     _import()
     checked_advice(advise)
-    name = os.path.abspath(os.fspath(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
+    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
     fd, there = open_file(name, writable=False)
     try:
         wanted = None if columns is None else tuple(columns)
@@ -108,19 +129,24 @@ def open_table(
             there.st_size,
             there.st_mtime_ns,
             wanted,
-            None if pool is None else pool.id,
+            None if pool is None else key_of(pool.member),
+            validate,
         )
-        table = _known.get(key)
-        if table is not None:
-            return table
-        mapping = map_file(fd, name, "r")
-        head = os.pread(fd, _HEAD, 0)
+        with _reading.setdefault(key, threading.Lock()):
+            table = _known.get(key)
+            if table is not None:
+                return table
+            try:
+                mapping = map_file(fd, name, "r")
+                head = os.pread(fd, _HEAD, 0)
+                advise_range(mapping, 0, there.st_size, advise, prefault)
+                table = _read(_Source(name, there.st_size, mapping, wanted, pool, validate), head)
+                _known[key] = table
+                return table
+            finally:
+                _reading.pop(key, None)  # who comes now finds the table, or tries anew
     finally:
         os.close(fd)
-    advise_range(mapping, 0, there.st_size, advise, prefault)
-    table = _read(_Source(name, there.st_size, mapping, wanted, pool), head)
-    _known[key] = table
-    return table
 
 
 def _import() -> None:
@@ -140,6 +166,7 @@ class _Source(NamedTuple):
     mapping: Mapping
     columns: tuple[str, ...] | None
     pool: Pool | None
+    validate: bool
 
     def fail(self, found: str, error: BaseException | None = None) -> NoReturn:
         raise bad_file(self.path, self.size, found) from error
@@ -153,6 +180,12 @@ class _Source(NamedTuple):
         missing = [name for name in self.columns or () if name not in there]
         if missing:
             self.fail(f"there is no column {', '.join(missing)}; there are {', '.join(there)}")
+        several = [name for name in self.columns or () if there.count(name) > 1]
+        if several:
+            self.fail(
+                f"there are several columns {', '.join(several)}; open the file without columns, "
+                "and choose by number"
+            )
 
 
 def _read(source: _Source, head: bytes) -> pa.Table:
@@ -166,7 +199,7 @@ def _read(source: _Source, head: bytes) -> pa.Table:
             return _parquet(source)
         of_file = head.startswith(b"ARROW1")
         return _assemble(source, *(_batches_of_file if of_file else _batches_of_stream)(source))
-    except (pa.ArrowInvalid, pa.ArrowSerializationError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, UnicodeError, KeyError) as error:
         source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
     except OSError as error:
         if error.errno is not None:
@@ -222,8 +255,22 @@ def _batches_of_stream(
 
     memory = source.memory()
     whole = pa.ipc.open_stream(memory)
-    reader = pa.ipc.open_stream(memory, options=_options(source, whole.schema))
-    return reader.schema, iter(reader)
+    file = pa.BufferReader(memory)
+    reader = pa.ipc.open_stream(file, options=_options(source, whole.schema))
+
+    def every() -> Iterator[pa.RecordBatch]:
+        yield from reader
+        # pyarrow takes the end of the file for that of the stream: cut between two batches, the
+        # file would be a shorter table.
+        ended = source.size - len(_END_OF_STREAM)
+        if memory.slice(ended).to_pybytes() != _END_OF_STREAM or file.tell() != source.size:
+            source.fail(
+                "it begins as an Arrow IPC stream, but does not end as one (8 bytes, ff ff ff ff "
+                "00 00 00 00): it was cut short, its writer was not closed, or it has something "
+                "behind its end"
+            )
+
+    return reader.schema, every()
 
 
 def _assemble(source: _Source, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
@@ -232,7 +279,7 @@ def _assemble(source: _Source, schema: pa.Schema, batches: Iterator[pa.RecordBat
 
     parts = []
     for batch in batches:
-        batch.validate()
+        batch.validate(full=source.validate)
         part = pa.Table.from_batches([batch], schema)
         parts.append(part if _lies_in(batch, source.mapping) else _into_pool(source, part))
     table = pa.concat_tables(parts) if parts else schema.empty_table()
@@ -274,6 +321,8 @@ def _parquet(source: _Source) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(source.memory()))
     source.check_columns(file.schema_arrow.names)
     names = None if source.columns is None else list(source.columns)
+    if names == []:
+        return file.read(columns=names)  # as many rows of nothing
     parts = []
     for index in range(file.num_row_groups):
         group = file.read_row_group(index, columns=names)
