@@ -234,7 +234,7 @@ def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
     pids = pool.queue()
     child = start("spawn", idle_executor, name, pids)
     workers, other = pids.get(timeout=60)
-    child.kill()
+    os.kill(child.pid, signal.SIGKILL)  # a join would wait for whoever has its pipes
     children.eventually(lambda: not any(alive(pid) for pid in workers), "the workers to end")
     assert alive(other)
     os.kill(other, signal.SIGKILL)
