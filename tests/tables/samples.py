@@ -78,6 +78,10 @@ def table_of_arrow():
     )
 
 
+def ordered_maps(n):
+    return pa.array([[("k", i)] for i in range(n)], pa.map_(pa.string(), pa.int64(), True))
+
+
 def frame_of_polars():
     return pl.DataFrame(
         {
@@ -127,6 +131,7 @@ FRAMES = [
         "numeric", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS / 2, "c": NUMBERS % 2 == 0})
     ),
     Sample("fortran", lambda: pd.DataFrame(np.arange(4 * N).reshape(N, 4))),
+    Sample("many rows", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS, "c": TIMES, "d": TIMES})[9:-9]),
     Sample("rows", lambda: pd.DataFrame(np.arange(8 * N).reshape(2 * N, 4)).iloc[::2]),
     Sample("names twice", lambda: pd.DataFrame(np.arange(2 * N).reshape(N, 2), columns=["a", "a"])),
     Sample("str", lambda: pd.DataFrame({"s": pd.Series([*WORDS[:-1], None], dtype="str")})),
@@ -204,6 +209,13 @@ ARROW = [
     Sample("batch", lambda: table_of_arrow().select(["a", "s", "d", "l"]).to_batches()[0]),
     Sample("chunked", lambda: pa.chunked_array([WORDS, WORDS[::-1]])),
     Sample("no chunks", lambda: pa.chunked_array([], pa.int8())),
+    Sample(
+        "ordered maps",
+        lambda: ordered_maps(N),
+    ),
+    Sample(
+        "ordered maps, some", lambda: pa.chunked_array([ordered_maps(2 * N).slice(7, N)])
+    ),
     Sample("array", lambda: pa.array(NUMBERS)),
     Sample("buffer", lambda: pa.py_buffer(bytes(N))),
     Sample("large", lambda: pa.array(WORDS, pa.large_string())),
@@ -225,6 +237,22 @@ POLARS = [
     ),
     Sample("polars categories", frame_of_categories, False),
     Sample("polars series", lambda: pl.Series("x", WORDS)),
+    Sample("polars series without a name", lambda: pl.Series(WORDS)),
+    Sample("polars sorted series without a name", lambda: pl.Series(NUMBERS).set_sorted()),
+    Sample("polars lengths", lambda: pl.Series(NUMBERS % 9).cast(pl.UInt8).sort(descending=True)),
+    Sample(
+        "polars names",
+        lambda: pl.DataFrame(
+            {
+                "": NUMBERS,
+                "column_0": WORDS,
+                "^.*$": pl.Series(LETTERS.tolist(), dtype=pl.Enum(["a", "b", "c"])),
+                "*": pl.Series(NUMBERS).set_sorted(),
+                "0": NUMBERS / 2,
+            }
+        ),
+        False,
+    ),
     Sample("polars objects", lambda: pl.Series("x", [{1}] * N, dtype=pl.Object), False),
     Sample(
         "polars frame of objects",
