@@ -78,10 +78,6 @@ def table_of_arrow():
     )
 
 
-def ordered_maps(n):
-    return pa.array([[("k", i)] for i in range(n)], pa.map_(pa.string(), pa.int64(), True))
-
-
 def frame_of_polars():
     return pl.DataFrame(
         {
@@ -131,7 +127,10 @@ FRAMES = [
         "numeric", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS / 2, "c": NUMBERS % 2 == 0})
     ),
     Sample("fortran", lambda: pd.DataFrame(np.arange(4 * N).reshape(N, 4))),
-    Sample("many rows", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS, "c": TIMES, "d": TIMES})[9:-9]),
+    Sample(
+        "many rows",
+        lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS, "c": TIMES, "d": TIMES})[9:-9],
+    ),
     Sample("rows", lambda: pd.DataFrame(np.arange(8 * N).reshape(2 * N, 4)).iloc[::2]),
     Sample("names twice", lambda: pd.DataFrame(np.arange(2 * N).reshape(N, 2), columns=["a", "a"])),
     Sample("str", lambda: pd.DataFrame({"s": pd.Series([*WORDS[:-1], None], dtype="str")})),
@@ -209,13 +208,6 @@ ARROW = [
     Sample("batch", lambda: table_of_arrow().select(["a", "s", "d", "l"]).to_batches()[0]),
     Sample("chunked", lambda: pa.chunked_array([WORDS, WORDS[::-1]])),
     Sample("no chunks", lambda: pa.chunked_array([], pa.int8())),
-    Sample(
-        "ordered maps",
-        lambda: ordered_maps(N),
-    ),
-    Sample(
-        "ordered maps, some", lambda: pa.chunked_array([ordered_maps(2 * N).slice(7, N)])
-    ),
     Sample("array", lambda: pa.array(NUMBERS)),
     Sample("buffer", lambda: pa.py_buffer(bytes(N))),
     Sample("large", lambda: pa.array(WORDS, pa.large_string())),

@@ -91,7 +91,12 @@ def check(pool, obj, expected, extra):
 
 @every_part
 def test_parts_of_a_mapped_table_go_by_the_file_s_name(pool, file, part):
-    check(pool, part(oc.open_table(file)), part(make()), 170_000 if part is PARTS["with others"] else 0)
+    check(
+        pool,
+        part(oc.open_table(file)),
+        part(make()),
+        170_000 if part is PARTS["with others"] else 0,
+    )
 
 
 @every_part

@@ -1,5 +1,7 @@
 """What is written straight into the pool, and how much of a slice is sent."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -151,6 +153,19 @@ def test_an_array_that_arrow_has_wrapped_is_found_in_the_pool(pool):
     got = pool.put(table).get()
     assert pool.stats().used - used < 4000
     assert got["a"].to_numpy().ctypes.data == array.ctypes.data
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_parts_of_maps_with_sorted_keys_come_as_pickle_has_them(pool, inside):
+    """An IPC stream keeps that the keys are sorted, and pyarrow's pickle, around it, does not."""
+    maps = pa.array([[("k", i)] for i in range(6000)], pa.map_(pa.string(), pa.int64(), True))
+    if inside:
+        maps = pa.StructArray.from_arrays([maps], ["m"])
+    whole = pa.chunked_array([maps])
+    for obj in (maps, maps[7:5000], whole.slice(7, 5000), pa.table({"m": whole}).slice(7, 5000)):
+        got = pool.put(obj).get()
+        samples.assert_same(got, pickle.loads(pickle.dumps(obj)))
+        assert got.to_pylist() == obj.to_pylist()
 
 
 def test_scattered_arrays_are_gathered_in_the_pool(pool):

@@ -87,7 +87,7 @@ def _can_stream(kind: Any) -> bool:
     if isinstance(kind, pa.BaseExtensionType):
         return False
     if pa.types.is_map(kind) and kind.keys_sorted:
-        return False  # a stream forgets it
+        return False  # a stream keeps that, and the pickles of a table around it do not
     if pa.types.is_dictionary(kind):
         return _can_stream(kind.value_type)
     if pa.types.is_run_end_encoded(kind):
