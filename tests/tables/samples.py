@@ -252,6 +252,11 @@ POLARS = [
         False,
     ),
     Sample(
+        "polars frame of objects without a name",
+        lambda: pl.DataFrame({"": pl.Series([{1}] * N, dtype=pl.Object), "column_0": NUMBERS}),
+        False,
+    ),
+    Sample(
         "polars sorted",
         lambda: pl.DataFrame({"a": NUMBERS, "b": NUMBERS}).with_columns(
             pl.col("a").set_sorted(), pl.col("b").sort(descending=True)
@@ -361,10 +366,12 @@ def memory_of(obj):
     elif isinstance(obj, pd.api.extensions.ExtensionArray):
         parts = [obj.to_numpy()]
     elif isinstance(obj, pl.DataFrame):
-        known = obj.select(
-            name for name, kind in obj.schema.items() if kind not in (pl.Object, pl.Int128)
-        )
-        parts = [known.to_arrow(compat_level=pl.CompatLevel.newest())]
+        newest = pl.CompatLevel.newest()
+        parts = [
+            column.to_frame().to_arrow(compat_level=newest)
+            for column in obj.iter_columns()
+            if column.dtype not in (pl.Object, pl.Int128)
+        ]
     elif isinstance(obj, pl.Series):
         parts = [obj.to_frame()]
     elif isinstance(obj, (pa.Table, pa.RecordBatch)):

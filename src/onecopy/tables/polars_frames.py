@@ -67,7 +67,8 @@ def _reduce_frame(frame: Any, _packing: Packing) -> Any:
     if type(frame) is not pl.DataFrame or has_own_reducer(pl.DataFrame):
         return NotImplemented
     if pl.Object in frame.dtypes:
-        return pl.DataFrame, (frame.get_columns(),)
+        # By name: of a list, polars would name those that have none.
+        return pl.DataFrame, ({column.name: column for column in frame.iter_columns()},)
     parts = _take_apart(frame)
     return NotImplemented if parts is None else (_frame, parts)
 

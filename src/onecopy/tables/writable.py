@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from onecopy import codecs
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["writable_copy"]
 
@@ -63,17 +66,18 @@ def writable_copy(obj: _T) -> _T:
 
 
 def _copy_of_view(view: memoryview[Any]) -> memoryview[Any]:
-    copy: Any = memoryview(bytearray(view))
+    copy = memoryview(bytearray(view))
     if view.format == "B" and view.ndim == 1:
         return copy
+    into: Any = copy.cast
     # No shape with a zero in it can be asked for.
     shape = [view.shape] if view.nbytes else []
     try:
-        return cast("memoryview[Any]", copy.cast(view.format, *shape))
+        return cast("memoryview[Any]", into(view.format, *shape))
     except ValueError:  # only single native letters can be asked for
         pass
     try:
-        return memoryview(np.array(view, order="C"))
+        return memoryview(cast("WriteableBuffer", np.array(view, order="C")))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise TypeError(
             f"a memoryview of format {view.format!r} and shape {view.shape} cannot be copied as "
