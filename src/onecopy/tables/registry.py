@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -109,6 +108,8 @@ def _types_of(library: str, module: str) -> tuple[tuple[type[Any], Reducer], ...
         types = importlib.import_module(module).types_of(library)
         issubclass(object, tuple(kind for kind, _ in types))  # a TypeError for what is no type
     except Exception as error:  # noqa: BLE001 - whatever somebody's module does
+        import logging  # not on the way of those who need it not
+
         logging.getLogger("onecopy").info(
             "process %d has loaded a module %r (%s) that is not that library, or one of a version "
             "that this onecopy does not know: objects of it are pickled as it says itself (%r)",
