@@ -12,6 +12,7 @@ array                                     how it travels
 ========================================  =======================================================
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
 in a mapped file, any strides             by the file's name and identity; nothing is copied
+in a pool open for reading only           by the pool's name and identity; nothing is copied
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 of a subclass, masked, a memory map       as above, and is looked at as the subclass again
@@ -180,7 +181,7 @@ def _missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
 class Pickler(pickle.Pickler):
     """Pickle with arrays by reference and large buffers out of band."""
 
-    __slots__ = ("_buffers", "_file", "_later", "_own", "_private", "_spans", "member", "sent")
+    __slots__ = ("_buffers", "_elsewhere", "_file", "_later", "_own", "_private", "member", "sent")
 
     def __init__(
         self,
@@ -197,18 +198,17 @@ class Pickler(pickle.Pickler):
         self.member = member
         self.sent: list[npt.NDArray[Any]] = []
         self._file, self._buffers = file, buffers
-        self._spans: list[tuple[int, Any]] = []  # buffers that lie in files: their index, and where
-        spans = None if private else self._spans
-        callback = _callback(buffers, self._own, self._later, spans)
+        self._elsewhere = None if private else _Elsewhere(buffers)
+        callback = _callback(buffers, self._own, self._later, self._elsewhere)
         super().__init__(file, 5, buffer_callback=callback)
         if "multiprocessing.reduction" in sys.modules:
             self.dispatch_table = _reducers
 
     def dump(self, obj: Any) -> None:
-        """Write the pickle; one that tells where in files its buffers lie, if any do."""
+        """Write the pickle; one that tells where its buffers lie that go by a name, if any do."""
         super().dump(obj)
-        if files is not None and self._spans:
-            whole = files.wrap(self._file.getvalue(), self._spans, self._buffers)
+        if self._elsewhere is not None and self._elsewhere.some:
+            whole = self._elsewhere.wrap(self._file.getvalue())
             self._file.seek(0)
             self._file.truncate()
             self._file.write(whole)
@@ -277,6 +277,12 @@ class Pickler(pickle.Pickler):
         self._later.append((buffer, (nbytes, write)))
         return buffer
 
+    def has(self, buffer: ReadableBuffer, /) -> bool:
+        """Tell whether a buffer needs no copy; see `Packing`."""
+        if self.member is not None and self.member.where(buffer) is not None:
+            return True
+        return self._elsewhere is not None and self._elsewhere.has(memoryview(buffer))
+
     def sends(self, array: npt.NDArray[Any], /) -> None:
         """Note an array that becomes read-only once it is sent; see `Packing`."""
         if not self._private and lease_of(array) is not None:
@@ -319,11 +325,74 @@ class _Unsealed:
         self._memory = memory
 
 
+class _Elsewhere:
+    """Those of a pickle's buffers that go by a name, as they lie where others can find them.
+
+    That is in files that this process has mapped, and in pools that it has open for reading only.
+    The names are put around the pickle, first those in files, then those in pools.
+
+    Parameters
+    ----------
+    buffers : list of buffers
+        Of the pickle; those in pools stay among them until they are counted.
+    """
+
+    __slots__ = ("_buffers", "_in_files", "_in_pools", "_readers")
+
+    def __init__(self, buffers: list[ReadableBuffer | Later]) -> None:
+        self._buffers = buffers
+        self._in_files: list[tuple[int, Any]] = []
+        self._in_pools: list[tuple[int, Any]] = []
+        self._readers: tuple[Member, ...] | None = None  # None: not asked for yet
+
+    @property
+    def some(self) -> bool:
+        """Whether there are any."""
+        return bool(self._in_files or self._in_pools)
+
+    def has(self, memory: memoryview[Any]) -> bool:
+        """Tell whether memory goes by a name."""
+        in_file = files is not None and files.span_of(memory) is not None
+        return in_file or self._in_pool(memory) is not None
+
+    def takes(self, memory: memoryview[Any]) -> bool:
+        """Note a buffer, the next of the pickle, if it goes by a name; tell whether it does."""
+        if files is not None and (span := files.span_of(memory)) is not None:
+            self._in_files.append((len(self._buffers) + len(self._in_files), span))
+            return True
+        if (place := self._in_pool(memory)) is not None:
+            self._in_pools.append((len(self._buffers), place))
+            self._buffers.append(memory)
+            return True
+        return False
+
+    def _in_pool(self, memory: memoryview[Any]) -> Any:
+        if self._readers == ():
+            return None
+        from onecopy.files import blocks
+
+        if self._readers is None:
+            self._readers = blocks.readers()
+        return blocks.find(memory, self._readers)
+
+    def wrap(self, data: bytes) -> bytes:
+        """Give a pickle of the same object, for those buffers alone that go by no name."""
+        if files is not None and self._in_files:
+            data = files.wrap(data, self._in_files, self._buffers)
+        if self._in_pools:
+            from onecopy.files import blocks
+
+            for index, _ in reversed(self._in_pools):
+                del self._buffers[index]
+            data = blocks.wrap(data, self._in_pools, self._buffers)
+        return data
+
+
 def _callback(
     buffers: list[ReadableBuffer | Later],
     own: list[pickle.PickleBuffer],
     later: list[tuple[pickle.PickleBuffer, Later]],
-    spans: list[tuple[int, Any]] | None,
+    elsewhere: _Elsewhere | None,
 ) -> Callable[[pickle.PickleBuffer], bool]:
     """Sort buffers into those that leave the pickle and those that stay (true)."""
 
@@ -340,10 +409,8 @@ def _callback(
             return True  # not contiguous: pickle says so in its own words
         if memory.nbytes < OUT_OF_BAND:
             return True
-        if spans is not None and files is not None and (span := files.span_of(memory)) is not None:
-            spans.append((len(buffers) + len(spans), span))
-            return False
-        buffers.append(memory)
+        if elsewhere is None or not elsewhere.takes(memory):
+            buffers.append(memory)
         return False
 
     return stays

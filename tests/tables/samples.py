@@ -127,6 +127,10 @@ FRAMES = [
         "numeric", lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS / 2, "c": NUMBERS % 2 == 0})
     ),
     Sample("fortran", lambda: pd.DataFrame(np.arange(4 * N).reshape(N, 4))),
+    Sample(
+        "many rows",
+        lambda: pd.DataFrame({"a": NUMBERS, "b": NUMBERS, "c": TIMES, "d": TIMES})[9:-9],
+    ),
     Sample("rows", lambda: pd.DataFrame(np.arange(8 * N).reshape(2 * N, 4)).iloc[::2]),
     Sample("names twice", lambda: pd.DataFrame(np.arange(2 * N).reshape(N, 2), columns=["a", "a"])),
     Sample("str", lambda: pd.DataFrame({"s": pd.Series([*WORDS[:-1], None], dtype="str")})),
@@ -225,10 +229,31 @@ POLARS = [
     ),
     Sample("polars categories", frame_of_categories, False),
     Sample("polars series", lambda: pl.Series("x", WORDS)),
+    Sample("polars series without a name", lambda: pl.Series(WORDS)),
+    Sample("polars sorted series without a name", lambda: pl.Series(NUMBERS).set_sorted()),
+    Sample("polars lengths", lambda: pl.Series(NUMBERS % 9).cast(pl.UInt8).sort(descending=True)),
+    Sample(
+        "polars names",
+        lambda: pl.DataFrame(
+            {
+                "": NUMBERS,
+                "column_0": WORDS,
+                "^.*$": pl.Series(LETTERS.tolist(), dtype=pl.Enum(["a", "b", "c"])),
+                "*": pl.Series(NUMBERS).set_sorted(),
+                "0": NUMBERS / 2,
+            }
+        ),
+        False,
+    ),
     Sample("polars objects", lambda: pl.Series("x", [{1}] * N, dtype=pl.Object), False),
     Sample(
         "polars frame of objects",
         lambda: pl.DataFrame({"o": pl.Series([{1}] * N, dtype=pl.Object), "a": NUMBERS}),
+        False,
+    ),
+    Sample(
+        "polars frame of objects without a name",
+        lambda: pl.DataFrame({"": pl.Series([{1}] * N, dtype=pl.Object), "column_0": NUMBERS}),
         False,
     ),
     Sample(
@@ -341,10 +366,12 @@ def memory_of(obj):
     elif isinstance(obj, pd.api.extensions.ExtensionArray):
         parts = [obj.to_numpy()]
     elif isinstance(obj, pl.DataFrame):
-        known = obj.select(
-            name for name, kind in obj.schema.items() if kind not in (pl.Object, pl.Int128)
-        )
-        parts = [known.to_arrow(compat_level=pl.CompatLevel.newest())]
+        newest = pl.CompatLevel.newest()
+        parts = [
+            column.to_frame().to_arrow(compat_level=newest)
+            for column in obj.iter_columns()
+            if column.dtype not in (pl.Object, pl.Int128)
+        ]
     elif isinstance(obj, pl.Series):
         parts = [obj.to_frame()]
     elif isinstance(obj, (pa.Table, pa.RecordBatch)):

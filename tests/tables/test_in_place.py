@@ -1,5 +1,7 @@
 """What is written straight into the pool, and how much of a slice is sent."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -76,6 +78,74 @@ def test_a_slice_of_what_lies_in_the_pool_is_a_place_in_it(pool):
         del got
 
 
+ROWS_OF_FRAMES = {
+    "some": lambda frame: frame.iloc[N // 2 :][:ROWS],
+    "every other": lambda frame: frame.iloc[1::2],
+    "backwards": lambda frame: frame.iloc[::-1],
+    "of a series": lambda frame: frame["a"].iloc[::-3],
+}
+
+
+@pytest.mark.parametrize("name", ROWS_OF_FRAMES)
+@pytest.mark.parametrize("wide", [False, True])
+def test_rows_of_a_frame_are_places_in_its_blocks(pool, name, wide):
+    """pandas 3 would gather each block that has more than one column in private memory first."""
+    days = pd.date_range("2024", periods=N, freq="s")
+    numbers = np.arange(N)
+    frame = (
+        pd.DataFrame(np.arange(3 * N).reshape(N, 3), columns=["a", "b", "c"])
+        if wide
+        else pd.DataFrame({"a": numbers, "b": -numbers, "t": days, "u": days, "x": numbers / 2})
+    )
+    whole = pool.put(frame).get()
+    used = pool.stats().used
+    part = ROWS_OF_FRAMES[name](whole)
+    got = pool.put(part).get()
+    assert pool.stats().used - used < 8000
+    expected = ROWS_OF_FRAMES[name](frame)
+    assert_same = (
+        pd.testing.assert_series_equal
+        if isinstance(got, pd.Series)
+        else pd.testing.assert_frame_equal
+    )
+    assert_same(got, expected)
+    first = got if isinstance(got, pd.Series) else got["a"]
+    sent = part if isinstance(part, pd.Series) else part["a"]
+    assert first.to_numpy().ctypes.data == sent.to_numpy().ctypes.data
+    assert_same(oc.writable_copy(got), expected)
+    # Work goes on with it as with any frame.
+    assert_same(got + got if wide else got, expected + expected if wide else expected)
+    assert_same(pool.put(got).get(), expected)
+
+
+def test_rows_of_a_frame_in_ordinary_memory_are_gathered_in_the_pool(pool):
+    import tracemalloc
+
+    part = pd.DataFrame({"a": np.arange(N), "b": np.arange(N), "c": np.arange(N)}).iloc[5:-5]
+    size = part.to_numpy().nbytes
+    pool.put(part)
+    tracemalloc.start()
+    try:
+        ref = pool.put(part)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 10
+    assert size <= pool.stats().used < 1.1 * size
+    pd.testing.assert_frame_equal(ref.get(), part)
+
+
+def test_a_pandas_that_has_other_blocks_pickles_them_itself(pool, monkeypatch):
+    from pandas._libs import internals
+
+    from onecopy.tables import pandas_columns
+
+    monkeypatch.delattr(internals, "_unpickle_block")
+    assert [kind for kind, _ in pandas_columns.types_of("pandas")] == [
+        pd.arrays.ArrowExtensionArray
+    ]
+
+
 def test_an_array_that_arrow_has_wrapped_is_found_in_the_pool(pool):
     array = pool.array(np.arange(N))
     used = pool.stats().used
@@ -83,6 +153,19 @@ def test_an_array_that_arrow_has_wrapped_is_found_in_the_pool(pool):
     got = pool.put(table).get()
     assert pool.stats().used - used < 4000
     assert got["a"].to_numpy().ctypes.data == array.ctypes.data
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_parts_of_maps_with_sorted_keys_come_as_pickle_has_them(pool, inside):
+    """An IPC stream keeps that the keys are sorted, and pyarrow's pickle, around it, does not."""
+    maps = pa.array([[("k", i)] for i in range(6000)], pa.map_(pa.string(), pa.int64(), True))
+    if inside:
+        maps = pa.StructArray.from_arrays([maps], ["m"])
+    whole = pa.chunked_array([maps])
+    for obj in (maps, maps[7:5000], whole.slice(7, 5000), pa.table({"m": whole}).slice(7, 5000)):
+        got = pool.put(obj).get()
+        samples.assert_same(got, pickle.loads(pickle.dumps(obj)))
+        assert got.to_pylist() == obj.to_pylist()
 
 
 def test_scattered_arrays_are_gathered_in_the_pool(pool):

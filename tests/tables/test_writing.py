@@ -196,6 +196,27 @@ def test_a_writable_copy_of_a_memoryview(view):
     assert copied == view
 
 
+@pytest.mark.parametrize("dtype", [">d", "<u2", [("a", ">i4"), ("b", "f8", (2,))]], ids=str)
+def test_a_writable_copy_of_a_memoryview_of_other_numbers(dtype):
+    array = np.zeros((5, 4), dtype)
+    array.view(np.uint8)[...] = 3
+    for given in (array, array[::2, 1:]):
+        view = memoryview(given)
+        copied = oc.writable_copy(view)
+        assert (copied.format, copied.shape, copied.readonly) == (view.format, view.shape, False)
+        np.testing.assert_array_equal(np.asarray(copied), given)
+        np.asarray(copied)[...] = 0
+        assert array.tobytes() == b"\3" * array.nbytes
+
+
+def test_a_writable_copy_of_a_memoryview_of_what_numpy_does_not_know():
+    import ctypes
+
+    view = memoryview((ctypes.c_void_p * 3)(1, 2, 3))
+    with pytest.raises(TypeError, match=r"a memoryview of format .*: bytearray"):
+        oc.writable_copy(view)
+
+
 def test_copy_and_deepcopy_give_private_memory_where_their_library_does(pool):
     got = pool.put([np.arange(N), np.ma.masked_greater(np.arange(N), 5)]).get()
     for array in copy.deepcopy(got):

@@ -10,7 +10,7 @@ module              what it takes apart
 ==================  ==============================================================================
 `ndarrays`          subclasses of `numpy.ndarray`, memory maps, masked arrays
 `arrow`             slices of pyarrow's arrays, which would take their whole parents along
-`pandas_columns`    pandas' Arrow-backed columns, which pandas would copy to pickle them
+`pandas_columns`    pandas' Arrow-backed columns and scattered blocks, which pandas would copy first
 `polars_frames`     polars' frames and series, by way of Arrow
 `text`              numpy arrays of Python strings
 `writable`          no library: `onecopy.writable_copy`

@@ -18,7 +18,6 @@ from onecopy.tables.packing import has_own_reducer
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from onecopy._native import Member
     from onecopy.tables.packing import Packing, Reducer
 
 __all__ = ["types_of"]
@@ -41,7 +40,7 @@ def _reduce(array: Any, packing: Packing) -> Any:
     is_view = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
     if not is_view and held - array.nbytes <= _MUCH:
         return NotImplemented
-    if packing.member is not None and _lies_in(array, packing.member):
+    if _needs_no_copy(array, packing):
         return NotImplemented
     if is_view:
         return _reduce_views(array, held)
@@ -76,11 +75,10 @@ def _reduce_views(array: Any, held: int) -> Any:
         return NotImplemented
 
 
-def _lies_in(array: Any, member: Member) -> bool:
-    """Tell whether an array's buffers, those that are worth it, lie in a pool."""
+def _needs_no_copy(array: Any, packing: Packing) -> bool:
+    """Tell whether an array's buffers, those that are worth it, need no copy."""
     return all(
-        buffer is None or buffer.size < _MUCH or member.where(buffer) is not None
-        for buffer in array.buffers()
+        buffer is None or buffer.size < _MUCH or packing.has(buffer) for buffer in array.buffers()
     )
 
 
@@ -88,6 +86,8 @@ def _can_stream(kind: Any) -> bool:
     """Tell whether a type comes out of a stream as it went in."""
     if isinstance(kind, pa.BaseExtensionType):
         return False
+    if pa.types.is_map(kind) and kind.keys_sorted:
+        return False  # a stream keeps that, and the pickles of a table around it do not
     if pa.types.is_dictionary(kind):
         return _can_stream(kind.value_type)
     if pa.types.is_run_end_encoded(kind):

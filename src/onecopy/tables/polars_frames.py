@@ -1,21 +1,29 @@
 """polars' frames and series, by way of Arrow.
 
 polars pickles itself as one string of bytes. With pyarrow installed it hands out its memory as it
-is, and takes memory in as it is; frames and series travel as Arrow tables then. Columns of Python
-objects, which polars does not pickle at all, travel as lists.
+is, and takes memory in as it is; frames and series travel as Arrow tables then, with their names
+beside them: Arrow's columns are numbered, because polars finds names for those that have none, and
+takes some names for patterns. Columns of Python objects, which polars does not pickle at all,
+travel as lists.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
-from onecopy.tables.packing import has_own_reducer
+from onecopy.tables.packing import has_own_reducer, is_being_loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onecopy.tables.packing import Packing, Reducer
+
+    # The table, whose columns are numbered; names and types; which are sorted, downwards or not.
+    _Parts: TypeAlias = "tuple[Any, list[str], list[Any], dict[int, bool]]"
 
 __all__ = ["types_of"]
 
@@ -48,9 +56,9 @@ _LEAVES = (
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
     """Name the types that this module takes apart.
 
-    None without pyarrow, nor for a polars that cannot yet hand out its strings as they are.
+    None for a polars that cannot yet hand out its strings as they are.
     """
-    if find_spec("pyarrow") is None or not hasattr(pl, "CompatLevel"):
+    if not hasattr(pl, "CompatLevel"):
         return ()
     return ((pl.DataFrame, _reduce_frame), (pl.Series, _reduce_series))
 
@@ -59,7 +67,8 @@ def _reduce_frame(frame: Any, _packing: Packing) -> Any:
     if type(frame) is not pl.DataFrame or has_own_reducer(pl.DataFrame):
         return NotImplemented
     if pl.Object in frame.dtypes:
-        return pl.DataFrame, (frame.get_columns(),)
+        # By name: of a list, polars would name those that have none.
+        return pl.DataFrame, ({column.name: column for column in frame.iter_columns()},)
     parts = _take_apart(frame)
     return NotImplemented if parts is None else (_frame, parts)
 
@@ -73,23 +82,40 @@ def _reduce_series(series: Any, _packing: Packing) -> Any:
     return NotImplemented if parts is None else (_series, parts)
 
 
-def _take_apart(frame: Any) -> tuple[Any, dict[str, Any], dict[str, bool]] | None:
-    """Give a frame's Arrow table, its schema, and which columns are sorted, downwards or not.
+def _take_apart(frame: Any) -> _Parts | None:
+    """Give a frame as what `_frame` takes.
 
-    None: it is small, or has something that Arrow has not; polars' own pickling does then.
+    None: it is small, or has something that Arrow has not, or there is no pyarrow that works;
+    polars' own pickling does then.
     """
     if frame.width == 0 or frame.estimated_size() < _SMALL:
         return None
-    if not all(map(_is_known, frame.dtypes)):
+    # A thread that was loading it when this process was forked will never be done.
+    if not all(map(_is_known, frame.dtypes)) or is_being_loaded("pyarrow") or not _has_arrow():
         return None
     table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
-    flags: dict[str, dict[str, bool]] = frame.flags
-    descending = {
-        name: flag["SORTED_DESC"]
-        for name, flag in flags.items()
-        if flag.get("SORTED_ASC") or flag.get("SORTED_DESC")
-    }
-    return table, dict(frame.schema), descending
+    sorted_downwards = {}
+    for i, column in enumerate(frame.iter_columns()):
+        flags: dict[str, bool] = column.flags
+        if flags.get("SORTED_ASC") or flags.get("SORTED_DESC"):
+            sorted_downwards[i] = flags["SORTED_DESC"]
+    numbered = table.rename_columns([str(i) for i in range(frame.width)])
+    return numbered, frame.columns, frame.dtypes, sorted_downwards
+
+
+@cache
+def _has_arrow() -> bool:
+    """Load pyarrow, which polars needs to hand out its memory; tell whether that works."""
+    try:
+        pl.Series(["a"]).to_frame().to_arrow(compat_level=pl.CompatLevel.newest())
+    except Exception as error:  # noqa: BLE001 - missing, broken, too old, or something else's name
+        logging.getLogger("onecopy").info(
+            "polars cannot hand out its memory without a pyarrow that works, so its frames and "
+            "series are copied by its own pickling (%r): pip install 'onecopy[tables]'",
+            error,
+        )
+        return False
+    return True
 
 
 def _is_known(dtype: Any) -> bool:
@@ -105,14 +131,17 @@ def _is_known(dtype: Any) -> bool:
     return isinstance(dtype, _LEAVES)
 
 
-def _frame(table: Any, schema: dict[str, Any], descending: dict[str, bool]) -> Any:
+def _frame(
+    table: Any, names: Sequence[str], dtypes: Sequence[Any], sorted_downwards: dict[int, bool]
+) -> Any:
     frame: Any = pl.from_arrow(table, rechunk=False)
-    if frame.schema != schema:
-        frame = frame.cast(schema)
-    if descending:
+    if frame.dtypes != dtypes:
+        frame = frame.cast({str(i): dtype for i, dtype in enumerate(dtypes)})
+    if sorted_downwards:
         frame = frame.with_columns(
-            frame[name].set_sorted(descending=down) for name, down in descending.items()
+            frame.to_series(i).set_sorted(descending=down) for i, down in sorted_downwards.items()
         )
+    frame.columns = names
     return frame
 
 
@@ -120,5 +149,5 @@ def _objects(name: str, values: list[Any]) -> Any:
     return pl.Series(name, values, dtype=pl.Object)
 
 
-def _series(table: Any, schema: dict[str, Any], descending: dict[str, bool]) -> Any:
-    return _frame(table, schema, descending).to_series()
+def _series(*parts: Any) -> Any:
+    return _frame(*parts).to_series()

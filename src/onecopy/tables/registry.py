@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onecopy.tables import ndarrays
+from onecopy.tables.packing import is_being_loaded
 
 if TYPE_CHECKING:
     from onecopy.tables.packing import Packing, Reducer
@@ -19,7 +21,10 @@ __all__ = ["Registry", "registry"]
 class Registry:
     """The types of libraries that are loaded, and the functions that take them apart.
 
-    Any thread may use it. Nothing here loads a library that the program has not loaded.
+    Any thread may use it, also in a child that was forked while another thread used it. Nothing
+    here loads a library that the program has not loaded. What only has a library's name (a module
+    of the program's own, a stub), or is of a version that is not known here, has no such types: its
+    objects are pickled as they say themselves.
 
     Attributes
     ----------
@@ -48,14 +53,19 @@ class Registry:
         if not self._waiting.keys().isdisjoint(sys.modules.keys()):
             self._meet()
 
+    def has(self, library: str) -> bool:
+        """Tell whether a library is loaded, and is what its name says."""
+        return bool(self._met.get(library))
+
     def _meet(self) -> None:
         for library, module in list(self._waiting.items()):
-            spec = getattr(sys.modules.get(library), "__spec__", None)
-            if spec is None or getattr(spec, "_initializing", False):
-                continue  # some thread may be just loading it: nobody can have an object of it yet
-            self._met[library] = importlib.import_module(f"onecopy.tables.{module}").types_of(
-                library
-            )
+            # Some thread may be just loading it: nobody can have an object of it yet.
+            if getattr(sys.modules.get(library), "__spec__", None) is None:
+                continue
+            ours = f"onecopy.tables.{module}"
+            if is_being_loaded(library) or (_forked and is_being_loaded(ours)):
+                continue
+            self._met[library] = _types_of(library, ours)
             self._arrange()
             self._waiting.pop(library, None)
 
@@ -91,5 +101,37 @@ class Registry:
                 return reducer(obj, packing)
         return NotImplemented
 
+
+def _types_of(library: str, module: str) -> tuple[tuple[type[Any], Reducer], ...]:
+    try:
+        types: tuple[tuple[type[Any], Reducer], ...]
+        types = importlib.import_module(module).types_of(library)
+        issubclass(object, tuple(kind for kind, _ in types))  # a TypeError for what is no type
+    except Exception as error:  # noqa: BLE001 - whatever somebody's module does
+        import logging  # not on the way of those who need it not
+
+        logging.getLogger("onecopy").info(
+            "process %d has loaded a module %r (%s) that is not that library, or one of a version "
+            "that this onecopy does not know: objects of it are pickled as it says itself (%r)",
+            os.getpid(),
+            library,
+            getattr(sys.modules.get(library), "__file__", None),
+            error,
+        )
+        return ()
+    return types
+
+
+# In a child, a module that another thread was loading when it was forked stays half loaded, and
+# locked: importing it would wait for ever.
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked  # noqa: PLW0603 - of the process
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 registry = Registry()

@@ -8,10 +8,11 @@ and the receiver has it once. So a sample decides. Without pyarrow loaded, pickl
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from onecopy.tables.registry import registry
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,7 +38,7 @@ def reduce_text(array: npt.NDArray[Any]) -> Any:
     tuple or NotImplemented
         As `pickle.Pickler.reducer_override` is to answer.
     """
-    if array.size < _FEW or "pyarrow" not in sys.modules or array.dtype.kind != "O":
+    if array.size < _FEW or array.dtype.kind != "O" or not registry.has("pyarrow"):
         return NotImplemented
     if not array.flags.forc:
         return NotImplemented

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from onecopy import codecs
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["writable_copy"]
 
@@ -37,6 +40,8 @@ def writable_copy(obj: _T) -> _T:
 
     Raises
     ------
+    TypeError
+        A memoryview whose items are of a kind that numpy has no dtype for.
     Exception
         What pickle raises for what it cannot take.
 
@@ -52,12 +57,30 @@ def writable_copy(obj: _T) -> _T:
     """
     given: Any = obj
     if isinstance(given, memoryview):
-        copy: Any = memoryview(bytearray(given))
-        if given.format != "B" or given.ndim != 1:  # no shape with a zero in it can be asked for
-            shape = [given.shape] if given.nbytes else []
-            copy = copy.cast(given.format, *shape)
+        copy: Any = _copy_of_view(given)
     elif type(given) is np.ndarray and not given.dtype.hasobject:
         copy = given.copy("K")
     else:
         copy = codecs.private_copy(given)
     return cast("_T", copy)
+
+
+def _copy_of_view(view: memoryview[Any]) -> memoryview[Any]:
+    copy = memoryview(bytearray(view))
+    if view.format == "B" and view.ndim == 1:
+        return copy
+    into: Any = copy.cast
+    # No shape with a zero in it can be asked for.
+    shape = [view.shape] if view.nbytes else []
+    try:
+        return cast("memoryview[Any]", into(view.format, *shape))
+    except ValueError:  # only single native letters can be asked for
+        pass
+    try:
+        return memoryview(cast("WriteableBuffer", np.array(view, order="C")))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"a memoryview of format {view.format!r} and shape {view.shape} cannot be copied as "
+            "what it is: neither memoryview nor numpy has such items. Its bytes alone can be: "
+            "bytearray(view)"
+        ) from error
