@@ -65,10 +65,10 @@ def test_a_result_gets_the_room_of_copies_that_no_call_needs(executor, pool):
 
 
 def test_calls_leave_room_for_results(executor, pool):
-    # Arguments of 8 MiB and results of 12 MiB, 12 of each, in 64 MiB.
-    futures = [executor.submit(calls.grown, np.ones(MEGABYTE)) for _ in range(12)]
-    for i in range(12):
-        assert futures[i].result(30).nbytes == 12 * MEGABYTE
+    # Arguments of 4 MiB and results of 6 MiB, 24 of each, in 64 MiB.
+    futures = [executor.submit(calls.grown, np.ones(MEGABYTE // 2)) for _ in range(24)]
+    for i in range(24):
+        assert futures[i].result(30).nbytes == 6 * MEGABYTE
         futures[i] = None
 
 

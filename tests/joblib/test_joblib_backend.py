@@ -182,11 +182,10 @@ def test_tables_are_there_once():
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"x": np.arange(LARGE), "name": np.arange(LARGE).astype(str)})
     pool = oc.default_pool()
-    used = set()
+    nbytes = table.memory_usage().sum()
     for _ in range(2):
         assert calls(lambda i, table=table: table["name"][i], 1, 2, 3) == ["1", "2", "3"]
-        used.add(pool.stats().used >> 20)
-    assert len(used) == 1
+        assert pool.stats().used < 1.2 * nbytes
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
