@@ -365,7 +365,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         -------
         int
             Blocks that dead processes had held, and that are free now. The same happens by itself
-            whenever somebody waits for memory or for a lock.
+            whenever somebody waits for memory or for a lock. Copies that executors of this process
+            keep to save time are let go of, too.
         """
         member = self.member
         reclaiming.let_go_of_spare()
