@@ -43,6 +43,13 @@ def test_no_finalizers_are_left(executor):
     assert len(weakref.finalize._registry) <= before
 
 
+def fits(put):
+    try:
+        return put(np.zeros(25 * MEGABYTE, np.uint8)).nbytes >= 25 * MEGABYTE
+    except oc.PoolFull:
+        return False
+
+
 def test_a_put_gets_the_room_of_copies_that_no_call_needs(executor, pool):
     array = np.ones(30 * MEGABYTE, np.uint8)
     others = pool.empty(20 * MEGABYTE, np.uint8)
@@ -50,9 +57,8 @@ def test_a_put_gets_the_room_of_copies_that_no_call_needs(executor, pool):
         executor.submit(calls.total, array).result()
         children.eventually(lambda: pool.stats().blocks == 2, "the call to be done with")
         assert used(pool) == array.nbytes + others.nbytes
-        new = put(np.zeros(25 * MEGABYTE, np.uint8))
-        assert new.nbytes >= 25 * MEGABYTE
-        del new
+        # The manager thread may be just letting go of the call, and with it of the copy.
+        children.eventually(lambda: fits(put), "room")  # noqa: B023
 
 
 def test_a_result_gets_the_room_of_copies_that_no_call_needs(executor, pool):

@@ -1,4 +1,4 @@
-"""joblib's own tests of parallel calls: a slice of them always, all of them in `make test-all`."""
+"""joblib's own tests of parallel calls: a slice of them, and all of them, in `make test-all`."""
 
 import json
 import os
@@ -26,6 +26,7 @@ def run(*arguments, seconds):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_slice():
     counts = run("-k", SLICE, seconds=110)
     assert counts["failed"] == 0
