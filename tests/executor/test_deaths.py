@@ -81,6 +81,17 @@ def test_an_error_that_nobody_has_thought_of(executor, monkeypatch):
         executor.submit(pow, 2, 3)
 
 
+def test_a_worker_that_will_not_end(pool, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("unthought of")
+
+    with oc.Executor(1, pool, initializer=calls.ignore_termination) as executor:
+        assert executor.submit(pow, 2, 3).result() == 8
+        monkeypatch.setattr(Manager, "process_result_item", fail)
+        with pytest.raises(BrokenProcessPool, match="unthought of"):
+            executor.submit(pow, 2, 3).result(60)
+
+
 def test_a_worker_that_cannot_be_replaced(pool, monkeypatch):
     with oc.Executor(1, pool, restart_workers=True) as executor:
         assert executor.submit(pow, 2, 3).result() == 8

@@ -1,7 +1,9 @@
 """What an executor keeps in the pool, and for whom it makes room."""
 
 import gc
+import os
 import weakref
+from concurrent.futures.process import BrokenProcessPool
 
 import children
 import numpy as np
@@ -84,6 +86,30 @@ def test_a_large_call_among_many_small_ones(executor):
     small += [executor.submit(calls.total, np.ones(MEGABYTE // 8)) for _ in range(30)]
     assert [future.result(30) for future in large] == [3 * MEGABYTE] * 3
     assert {future.result(30) for future in small} == {MEGABYTE // 8}
+
+
+def test_calls_that_share_a_large_table_run_at_once(executor, pool, tmp_path):
+    # Another copy would be more than calls may take; there is to be none.
+    table = np.ones(30 * MEGABYTE, np.uint8)
+    marks = [tmp_path / "one", tmp_path / "two"]
+    futures = [
+        executor.submit(calls.meet, table, mine, other) for mine, other in (marks, reversed(marks))
+    ]
+    assert [future.result(30) for future in futures] == [30 * MEGABYTE] * 2
+    assert used(pool) < 31 * MEGABYTE
+
+
+def test_a_forked_child_is_told_that_it_has_no_executor(executor):
+    assert executor.submit(pow, 2, 3).result() == 8
+    child = os.fork()
+    if child == 0:
+        try:
+            executor.submit(pow, 2, 3)
+        except BrokenProcessPool:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert executor.submit(pow, 2, 3).result() == 8
 
 
 def test_cancelled_calls_keep_nothing(executor, pool, tmp_path):

@@ -141,9 +141,12 @@ class Calls:
         self._hand_out(number, task)
 
     def put_nowait(self, item: None) -> None:
-        """Tell a worker to end."""
+        """Tell a worker to end; all of them, if there is no room to tell one."""
         with suppress(Closed):
-            self._queue.put(item)
+            try:
+                self._queue.put(item, block=False)
+            except (Full, PoolFull):
+                self._queue.shutdown()
 
     def _hand_out(self, number: int, task: Task) -> None:
         waits = bool(self._waiting) and not task.is_encoded
@@ -275,7 +278,8 @@ class Results:
             The result cannot be pickled. The worker sends that as its answer.
         """
         if not isinstance(item, _ResultItem):
-            self._queue.put(item)
+            with suppress(Full, PoolFull):  # nobody waits for it: its end is seen all the same
+                self._queue.put(item, block=False)
             return
         failed = item.exception is not None
         value = item.exception if failed else item.result

@@ -100,6 +100,7 @@ class Executor(standard.ProcessPoolExecutor):
     _executor_manager_thread: Any
     _executor_manager_thread_wakeup: Any
     _processes: Any
+    _broken: Any
     _max_workers: int
     _max_tasks_per_child: int | None
 
@@ -379,6 +380,7 @@ def _forked() -> None:
         if isinstance(thread, Manager):  # not this process's to wake and wait for at its end
             standard._threads_wakeups.pop(thread, None)
     for executor in list(_executors):
+        executor._broken = "the executor belongs to the process that this one was forked from"
         executor._copies.begin_anew()
         for item in list(executor._pending_work_items.values()):
             forget(item)

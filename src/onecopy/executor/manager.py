@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from concurrent.futures import InvalidStateError
 from concurrent.futures import process as standard
@@ -23,6 +25,7 @@ __all__ = ["Manager", "forget"]
 
 _LOOK_EVERY = 0.5  # second in which it looks around though nobody woke it: a full pool has no room
 # for a wake-up
+_END_WITHIN = 5.0  # seconds that a worker has to end after SIGTERM
 _TRIES = 3  # of a call whose workers died
 _DEATHS = 10  # and three per worker, in a row, without one answer: then workers cannot live here
 
@@ -101,10 +104,10 @@ class Manager(standard._ExecutorManagerThread):
         """Turn an answer into the standard library's; None: that is none."""
         if isinstance(answer, int):  # who leaves says so, in some releases
             return answer
-        if answer == NEEDS_ROOM:
+        number, done, value, leaves = answer
+        if number == NEEDS_ROOM[0]:
             self._copies.clear()
             return None
-        number, done, value, leaves = answer
         self.call_queue.answered(number)
         if done is None:
             self._again(number)
@@ -155,7 +158,11 @@ class Manager(standard._ExecutorManagerThread):
         for process in list(self.processes.values()):
             process.terminate()
         for process in list(self.processes.values()):
-            process.join()
+            process.join(_END_WITHIN)
+            if process.is_alive():  # deaf to SIGTERM
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+                process.join()
         with self.shutdown_lock:
             self.thread_wakeup.close()
 

@@ -178,6 +178,17 @@ class Copies:
         if 3 * (own + nbytes) > capacity - max(0, used - own):
             raise NotNowError
 
+    def room_for(self, part: Part, position: int, owners: tuple[Any, ...]) -> int:
+        """Tell how many bytes `of` will probably write: none, if there is a copy from this place.
+
+        It is not compared. If it is stale, calls take that much more than they should.
+        """
+        if isinstance(part, tuple):
+            return part[0]
+        memory = _bytes_of(part)
+        key, _ = _place_of(position, memory, owners)
+        return 0 if key in self._found else memory.nbytes
+
     def of(self, part: Part, position: int, owners: tuple[Any, ...]) -> npt.NDArray[np.uint8]:
         """Give a copy, in the pool, of what lies elsewhere, or is yet to be written.
 
@@ -208,15 +219,9 @@ class Copies:
                 known = self._known(memory, key)
                 return self._remembered(key, memory, living) if known is None else known
             memory = _bytes_of(part)
-            living = _owner_of(memory)
-            if living:
-                key = (arrays.address(memory), memory.nbytes)
-            else:
-                key, living = _key_of(position, memory, owners)
+            key, living = _place_of(position, memory, owners)
             known = self._known(memory, key)
-            if known is not None:
-                return known
-            return self._remembered(key, self._copied(memory), living)
+            return self._remembered(key, self._copied(memory), living) if known is None else known
 
     def of_pickle(self, data: bytes) -> npt.NDArray[np.uint8]:
         """Give a copy of a pickle, which was made anew; one that is on its way is found again."""
@@ -244,14 +249,18 @@ class Copies:
             self._watches[key] = [finalize(owner, _drop, ref(self), key) for owner in owners]
             for watch in self._watches[key]:
                 watch.atexit = False
-            kept = list(self._kept.items())
-            total = sum(copy.nbytes for _, copy in kept)
-            for old, copy_of_old in kept:
-                if total <= self._most:
-                    break
-                total -= copy_of_old.nbytes
-                self._let_go(old)
+            self._bound()
         return copy
+
+    def _bound(self) -> None:
+        # Not `items`: making a pair may collect garbage, and a finalizer then changes the dict.
+        sizes = {old: self._kept[old].nbytes for old in list(self._kept) if old in self._kept}
+        total = sum(sizes.values())
+        for old, nbytes in sizes.items():
+            if total <= self._most:
+                break
+            total -= nbytes
+            self._let_go(old)
 
     def _let_go(self, key: Key) -> None:
         self._kept.pop(key, None)
@@ -273,6 +282,16 @@ def _drop(copies: ref[Copies], key: Key) -> None:
     known = copies()
     if known is not None:
         known._let_go(key)
+
+
+def _place_of(
+    position: int, memory: npt.NDArray[np.uint8], owners: tuple[Any, ...]
+) -> tuple[Key, tuple[Any, ...]]:
+    """Give what memory is found by, and with whom its copy goes: its array, or the arguments."""
+    living = _owner_of(memory)
+    if living:
+        return (arrays.address(memory), memory.nbytes), living
+    return _key_of(position, memory, owners)
 
 
 def _key_of(
@@ -340,12 +359,18 @@ def pack(
         data, buffers, sent = _pickled(call, member, picklers)
     if not buffers and len(data) <= INLINE:
         return Message(data, kept)
-    nbytes = len(data) + sum(_bytes_to_write(member, part) for part in buffers)
+    nbytes = sum(
+        copies.room_for(part, position, owners)
+        for position, part in enumerate(buffers)
+        if isinstance(part, tuple) or member.where(part) is None
+    )
+    if len(data) > INLINE:
+        nbytes += len(data)
     if nbytes > member.capacity:
         error = PoolFull(pool_full_message(member, nbytes))
         error.add_note(NEVER)
         raise error
-    if urgency is not Urgency.ALONE:
+    if nbytes and urgency is not Urgency.ALONE:
         copies.check_room(nbytes, urgency is Urgency.AHEAD)
     used = []
     for position, part in enumerate(buffers):
@@ -408,12 +433,6 @@ def _pickled(
     pickler = picklers(file, buffers, member)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
-
-
-def _bytes_to_write(member: Member, part: Part) -> int:
-    if isinstance(part, tuple):
-        return part[0]
-    return 0 if member.where(part) is not None else memoryview(part).nbytes
 
 
 def _within(member: Member, buffer: Part) -> npt.NDArray[np.uint8] | None:
