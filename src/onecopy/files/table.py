@@ -13,6 +13,7 @@ in a pool.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -140,7 +141,9 @@ def open_table(
                 mapping = map_file(fd, name, "r")
                 head = os.pread(fd, _HEAD, 0)
                 advise_range(mapping, 0, there.st_size, advise, prefault)
-                table = _read(_Source(name, there.st_size, mapping, wanted, pool, validate), head)
+                table = _read(
+                    _Source(fd, name, there.st_size, mapping, wanted, pool, validate), head
+                )
                 _known[key] = table
                 return table
             finally:
@@ -161,6 +164,7 @@ def _import() -> None:
 class _Source(NamedTuple):
     """A file to be read, and what of it."""
 
+    fd: int
     path: str
     size: int
     mapping: Mapping
@@ -175,6 +179,18 @@ class _Source(NamedTuple):
         import pyarrow as pa
 
         return pa.py_buffer(memoryview(self.mapping)[: self.size])
+
+    def file(self) -> pa.NativeFile:
+        """Open the file for pyarrow's threads.
+
+        They let go of it at some time after the last read, without the interpreter: in one that is
+        ending, a thread that had to free an object of Python's would take the process down.
+        """
+        import pyarrow as pa
+
+        with contextlib.suppress(OSError):  # without /proc
+            return pa.memory_map(f"/proc/self/fd/{self.fd}")
+        return pa.BufferReader(self.memory())
 
     def check_columns(self, there: Sequence[str]) -> None:
         missing = [name for name in self.columns or () if name not in there]
@@ -230,10 +246,12 @@ def _options(source: _Source, schema: pa.Schema) -> pa.ipc.IpcReadOptions:
     import pyarrow as pa
 
     source.check_columns(schema.names)
-    if source.columns is None:
-        return pa.ipc.IpcReadOptions()
-    wanted = [index for index, name in enumerate(schema.names) if name in source.columns]
-    return pa.ipc.IpcReadOptions(included_fields=wanted)
+    # No threads, as in `_Source.file`: what is not compressed is not read but looked at.
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    if source.columns is not None:
+        names = enumerate(schema.names)
+        options.included_fields = [index for index, name in names if name in source.columns]
+    return options
 
 
 def _batches_of_file(
@@ -318,7 +336,7 @@ def _parquet(source: _Source) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(pa.BufferReader(source.memory()))
+    file = pq.ParquetFile(source.file())
     source.check_columns(file.schema_arrow.names)
     names = None if source.columns is None else list(source.columns)
     if names == []:
