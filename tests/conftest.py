@@ -38,6 +38,14 @@ def _spare_the_collector():
         _loaded = len(sys.modules)
 
 
+def _collect_all():
+    """Collect what was taken out of sight as well: it may have become garbage, and keep a pool."""
+    global _loaded  # noqa: PLW0603
+    gc.unfreeze()
+    gc.collect()
+    _loaded = 0
+
+
 @pytest.fixture(autouse=True)
 def pool_directory(monkeypatch, _helpers_of_multiprocessing):
     """A pool directory for this test alone, in memory where there is room for it."""
@@ -66,6 +74,8 @@ def _nothing_left_behind(pool_directory, request):
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
     orphans.sweep(str(pool_directory), remove=True)
     if request.session.testsfailed == request.node.session._failed_before:
+        if not _swept(pool_directory):
+            _collect_all()
         # Workers whose parent was killed are no children of ours; they notice within a second.
         children.eventually(lambda: _swept(pool_directory), "the files of pools to be gone")
         # Threads of libraries may let go of a file a moment later.

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from onecopy._native import Lease, Member
+    from onecopy.files.naming import Named
     from onecopy.tables.packing import Later, Write
 
 __all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy"]
@@ -329,63 +330,57 @@ class _Elsewhere:
     """Those of a pickle's buffers that go by a name, as they lie where others can find them.
 
     That is in files that this process has mapped, and in pools that it has open for reading only.
-    The names are put around the pickle, first those in files, then those in pools.
+    The names are put around the pickle.
 
     Parameters
     ----------
     buffers : list of buffers
-        Of the pickle; those in pools stay among them until they are counted.
+        Of the pickle: the others, as they come.
     """
 
-    __slots__ = ("_buffers", "_in_files", "_in_pools", "_readers")
+    __slots__ = ("_buffers", "_named", "_readers")
 
     def __init__(self, buffers: list[ReadableBuffer | Later]) -> None:
         self._buffers = buffers
-        self._in_files: list[tuple[int, Any]] = []
-        self._in_pools: list[tuple[int, Any]] = []
+        self._named: list[tuple[int, Named]] = []
         self._readers: tuple[Member, ...] | None = None  # None: not asked for yet
 
     @property
     def some(self) -> bool:
         """Whether there are any."""
-        return bool(self._in_files or self._in_pools)
+        return bool(self._named)
 
     def has(self, memory: memoryview[Any]) -> bool:
         """Tell whether memory goes by a name."""
-        in_file = files is not None and files.span_of(memory) is not None
-        return in_file or self._in_pool(memory) is not None
+        return self._name_of(memory) is not None
 
     def takes(self, memory: memoryview[Any]) -> bool:
         """Note a buffer, the next of the pickle, if it goes by a name; tell whether it does."""
-        if files is not None and (span := files.span_of(memory)) is not None:
-            self._in_files.append((len(self._buffers) + len(self._in_files), span))
-            return True
-        if (place := self._in_pool(memory)) is not None:
-            self._in_pools.append((len(self._buffers), place))
-            self._buffers.append(memory)
-            return True
-        return False
+        name = self._name_of(memory)
+        if name is None:
+            return False
+        self._named.append((len(self._buffers) + len(self._named), name))
+        return True
 
-    def _in_pool(self, memory: memoryview[Any]) -> Any:
-        if self._readers == ():
+    def _name_of(self, memory: memoryview[Any]) -> Named | None:
+        if files is not None and (span := files.span_of(memory)) is not None:
+            return files.bytes_of, tuple(span)
+        if self._readers is None:
+            from onecopy.membership import readers
+
+            self._readers = readers()
+        if not self._readers:
             return None
         from onecopy.files import blocks
 
-        if self._readers is None:
-            self._readers = blocks.readers()
-        return blocks.find(memory, self._readers)
+        place = blocks.find(memory, self._readers)
+        return None if place is None else (blocks.bytes_of, tuple(place))
 
     def wrap(self, data: bytes) -> bytes:
         """Give a pickle of the same object, for those buffers alone that go by no name."""
-        if files is not None and self._in_files:
-            data = files.wrap(data, self._in_files, self._buffers)
-        if self._in_pools:
-            from onecopy.files import blocks
+        from onecopy.files.naming import wrap
 
-            for index, _ in reversed(self._in_pools):
-                del self._buffers[index]
-            data = blocks.wrap(data, self._in_pools, self._buffers)
-        return data
+        return wrap(data, self._named, self._buffers)
 
 
 def _callback(

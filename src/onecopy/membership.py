@@ -38,6 +38,7 @@ __all__ = [
     "key_of",
     "mark_default",
     "open_file",
+    "readers",
 ]
 
 PoolHandle: TypeAlias = "tuple[bytes, str, bool, int, int] | tuple[bytes, str, bool, int, int, str]"
@@ -202,6 +203,12 @@ def _checked(handle: object) -> tuple[bytes, str, bool, bool, int, int]:
         ):
             return identity, path, default, bool(mode), device, inode
     raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")
+
+
+def readers() -> tuple[Member, ...]:
+    """List this process's memberships in pools that are open for reading only."""
+    members = list(_members.values())
+    return tuple(member for member in members if member.readonly and member.joined)
 
 
 def has_joined(directory: str, filename: str) -> bool:

@@ -131,11 +131,12 @@ def test_a_memoryview_of_a_read_only_pool_is_copied(pool, reader):
 
 
 def test_a_place_that_does_not_fit_its_block_is_stale(reader):
+    from onecopy import membership
     from onecopy.files import blocks
 
     memory = memoryview(reader["t"]["a"].chunk(0).buffers()[1])
-    place = blocks.find(memory, blocks.readers())
-    assert bytes(blocks._memory_of(place)) == bytes(memory)
+    place = blocks.find(memory, membership.readers())
+    assert bytes(blocks.bytes_of(*place)) == bytes(memory)
     for wrong in (place._replace(nbytes=1 << 40), place._replace(offset=-1)):
         with pytest.raises(oc.StaleRef, match="not this buffer"):
-            blocks._memory_of(wrong)
+            blocks.bytes_of(*wrong)

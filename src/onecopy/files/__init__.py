@@ -5,7 +5,10 @@
     array     `open_array`: raw and .npy files
     npy       the header of a .npy file
     table     `open_table`: Arrow and Parquet files
+    passing   what lies in them, on its way
     leased    arrays of a pool that is open for reading only
+    blocks    buffers of other libraries in such a pool
+    naming    the pickle of what is found by name
     users     which processes have a file open
     errors    `BadFile`
 

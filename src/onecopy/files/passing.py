@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,10 @@ from onecopy.files.mapped import MappedArray, over
 from onecopy.files.mapping import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
-    from _typeshed import ReadableBuffer
 
-    from onecopy.tables.packing import Later
 
-__all__ = ["reduce_array", "span_of", "wrap"]
+__all__ = ["bytes_of", "reduce_array", "span_of"]
 
 
 def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
@@ -73,53 +68,9 @@ def span_of(memory: memoryview[Any]) -> Span | None:
     return mapping.find(address, memory.nbytes, writable=False)
 
 
-def wrap(
-    data: bytes, spans: list[tuple[int, Span]], buffers: Sequence[ReadableBuffer | Later]
-) -> bytes:
-    """Put a pickle, and the places of its buffers that lie in files, into another pickle.
-
-    Parameters
-    ----------
-    data : bytes
-        The pickle.
-    spans : list of (int, Span)
-        Which of its buffers, counted from 0, ascending; and where it lies.
-    buffers : sequence of buffers
-        The others, in order.
-
-    Returns
-    -------
-    bytes
-        A pickle of the same object, for the others alone: ``pickle.loads(…, buffers=buffers)``.
-        It raises what `mapping.resolve` raises.
-    """
-    return pickle.dumps(_Whole(data, spans, buffers), 5, buffer_callback=lambda _: None)
-
-
-class _Whole:
-    """What `wrap` pickles."""
-
-    def __init__(
-        self, data: bytes, spans: list[tuple[int, Span]], buffers: Sequence[ReadableBuffer | Later]
-    ) -> None:
-        self._parts = (
-            data,
-            [(index, tuple(span)) for index, span in spans],
-            # Pickle notes whether one may be written; what is yet to be written, may.
-            [
-                pickle.PickleBuffer(bytearray() if isinstance(part, tuple) else part)
-                for part in buffers
-            ],
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _loads, self._parts
-
-
-def _loads(data: bytes, spans: list[tuple[int, Any]], buffers: list[ReadableBuffer]) -> Any:
-    for index, span in spans:
-        buffers.insert(index, mapping.memory_of(Span(*span)))
-    return pickle.loads(data, buffers=buffers)
+def bytes_of(*span: Any) -> memoryview[Any]:
+    """Give the bytes of a span, taken apart; raises what `mapping.resolve` raises."""
+    return mapping.memory_of(Span(*span))
 
 
 def _rebuild(
