@@ -102,6 +102,16 @@ def eventually(condition, what):
         time.sleep(0.001)
 
 
+def soon(condition):
+    """Tell whether a state that nobody announces comes within a second."""
+    deadline = time.monotonic() + 1
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
 def asleep(pid):
     """Tell whether all threads of a process sleep."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

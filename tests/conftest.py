@@ -74,7 +74,7 @@ def _nothing_left_behind(pool_directory, request):
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
     orphans.sweep(str(pool_directory), remove=True)
     if request.session.testsfailed == request.node.session._failed_before:
-        if not _swept(pool_directory):
+        if not children.soon(lambda: _swept(pool_directory)):
             _collect_all()
         # Workers whose parent was killed are no children of ours; they notice within a second.
         children.eventually(lambda: _swept(pool_directory), "the files of pools to be gone")

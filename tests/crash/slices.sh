@@ -1,0 +1,26 @@
+#!/bin/sh
+# The slices of the native campaigns, all at once: most of their time they wait for processes to die.
+# Arguments: the folder with the programs, and their names. Each one's last words are printed; of one
+# that fails, all of its end.
+folder=$1
+shift
+for name in "$@"; do
+    (
+        "$folder/$name" >"$folder/$name.log" 2>&1 </dev/null
+        echo $? >"$folder/$name.status"
+    ) &
+done
+wait
+failed=0
+for name in "$@"; do
+    status=$(cat "$folder/$name.status")
+    rm -f "$folder/$name.status"
+    if [ "$status" = 0 ]; then
+        tail -n 1 "$folder/$name.log"
+    else
+        echo "$name failed (status ${status:-unknown}):" >&2
+        tail -n 60 "$folder/$name.log" >&2
+        failed=1
+    fi
+done
+exit $failed
