@@ -45,7 +45,8 @@ The rules, and why two processes never disagree:
 * Nobody unlocks: descriptors are closed. An unlock would also unlock the relatives that share it. A
   holder that leaves opens the file anew and tries the exclusive lock like any sweeper.
 * A keeper that ends by itself counts as dead for itself from then on, and removes what it kept and
-  nobody holds. For others it still lives; they attach, or sweep once it has gone.
+  nobody holds. For others it still lives; they attach, or sweep once it has gone. Its own threads
+  attach to nothing while it lets go: they would be cut off with it, and leave a name behind.
 * `Segment.unlink` removes the name only while it is this file's, and holds a second byte
   exclusively meanwhile. A name that was made anew is never taken for the old one: removers of one
   file exclude each other, and without a remover the name does not change. (Programs that call
@@ -610,10 +611,13 @@ def let_go_all() -> None:
     if _me is None and not _held and not _may_have_children():
         return  # nothing was made here, or by a child
     me = _this_process()
-    for segment in list(_held):
-        segment.let_go()
-    if me is not _NOBODY:
-        _sweep_kept_by(me)
+    # In one step: a thread that goes on attaching until the process has ended would otherwise have each
+    # segment anew before its name is taken. Now it waits, and then there is no such name.
+    with _lock:
+        for segment in list(_held):
+            segment.let_go()
+        if me is not _NOBODY:
+            _sweep_kept_by(me)
 
 
 def _may_have_children() -> bool:

@@ -828,13 +828,13 @@ ENDS = {
     "through the class": "SharedMemory.kept = shm",
     "in a module that stays": "import os; os.kept = shm, array",
     "in a cycle": "shm.itself = shm; shm.array = array; gc.disable()",
-    "with a daemon thread": """
+    "with daemon threads that go on attaching": """
         def use():
             while True:
                 array[0] += 1
                 try: SharedMemory(shm.name)
                 except FileNotFoundError: break  # the program ends, and the name with it
-        threading.Thread(target=use, daemon=True).start()
+        for _ in range(4): threading.Thread(target=use, daemon=True).start()
         """,
     "in an exit handler": "atexit.register(lambda: SharedMemory(create=True, size=5))",
     "sys.exit": "sys.exit()",
