@@ -9,13 +9,14 @@ A run is a fresh process that makes the table, and then times
 * *warm*: a new table, the copying and the calls, with an executor whose workers have started.
 
 For memory, another process starts the workers, lets each make a call with a small table, and looks
-at the proportional set sizes (PSS) of itself, its workers and a manager's server: the baseline.
-Then it makes the table and submits the eight calls. When each worker has summed its table and still
-has it, PSS is looked at again; the difference is given in copies of the table. *given* has the
-table in private memory of the caller, where it stays. For *shared first*, the caller goes on with
-the copy in shared memory (``table = oc.put(table).get()``) and drops the original; the standard
-executor has no such thing. The peak of tracemalloc, which counts what Python and numpy allocate in
-the caller from the first `submit` to the last result, is of the same run as *given*.
+at what it, its workers and a manager's server have in memory: the baseline. That is their
+proportional set sizes, and the files in shared memory that they have open, mapped or not. Then it
+makes the table and submits the eight calls. When each worker has summed its table and still has it,
+memory is looked at again; the difference is given in copies of the table. *given* has the table in
+private memory of the caller, where it stays. For *shared first*, the caller goes on with the copy
+in shared memory (``table = oc.put(table).get()``) and drops the original; the standard executor has
+no such thing. The peak of tracemalloc, which counts what Python and numpy allocate in the caller
+from the first `submit` to the last result, is of the same run as *given*.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ WORKERS, CALLS = 2, 8
 ROWS = (1_000_000, 10_000_000)
 RECORDS, FRAME = "recarray", "DataFrame"
 COLD, WARM = "cold", "warm"
-GIVEN, SHARED, TRACED = "PSS, given", "PSS, shared first", "tracemalloc peak"
+GIVEN, SHARED, TRACED = "memory, given", "memory, shared first", "tracemalloc peak"
 MAKERS = {RECORDS: record_table, FRAME: data_frame}
 LIMIT = 180.0
 
@@ -94,7 +95,7 @@ def check(sums: list[float], expected: float) -> None:
 
 
 def held(peer: str, kind: str, rows: int) -> dict[str, float]:
-    """PSS and tracemalloc's peak, in copies of the table, given from private memory."""
+    """Memory and tracemalloc's peak, in copies of the table, given from private memory."""
     with load(peer)(WORKERS, gated=True) as runner:
         baseline = before(runner, kind)
         table = MAKERS[kind](rows)
@@ -109,7 +110,7 @@ def held(peer: str, kind: str, rows: int) -> dict[str, float]:
 
 
 def held_shared(peer: str, kind: str, rows: int) -> dict[str, float]:
-    """PSS in copies of the table, which is in shared memory and nowhere else."""
+    """Memory in copies of the table, which is in shared memory and nowhere else."""
     with load(peer)(WORKERS, gated=True) as runner:
         MAKERS[kind](rows)  # what making it leaves in allocators is no part of the table
         baseline = before(runner, kind)
@@ -217,7 +218,8 @@ def run(options: Options) -> Report:
     report.targets += targets(report)
     report.notes += [
         "cold: executor made, table copied, calls, shut down; warm: table copied, calls",
-        "copies: PSS of all processes while each worker has the table, less that of before",
+        "copies: memory of all processes while each worker has the table, less that of before: "
+        "PSS, and all that files in shared memory occupy",
     ]
     return report
 
