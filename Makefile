@@ -13,7 +13,7 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all soak native-tests faults crash plant fuzz san tsan bench lint format stubs wheel clean
+.PHONY: help demo test test-all soak native-tests faults crash plant fuzz san tsan bench lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -118,14 +118,11 @@ tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, u
 bench: $(VENV)/.installed-bench ## The benchmarks against the peers from PyPI
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(VENV)/.installed-dev $(VENV)/.installed-demo ## ruff, mypy, clang-format, and: is the stub up to date?
+lint: $(VENV)/.installed-dev $(VENV)/.installed-demo ## ruff, mypy (strict), clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
-	@mkdir -p build
-	$(BIN)/python -m nanobind.stubgen -q -m onecopy._native -o build/_native.pyi
-	@diff -u src/onecopy/_native.pyi build/_native.pyi || { echo "The stub is out of date: run make stubs."; exit 1; }
 
 CXX_FILES := $(filter %.cpp %.hpp %.h,$(SOURCES))
 
@@ -133,9 +130,6 @@ format: $(VENV)/.installed-dev ## Lay the code out as `make lint` wants it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
-
-stubs: $(VENV)/.installed-dev $(VENV)/.installed-demo ## Write src/onecopy/_native.pyi anew from the built module
-	$(BIN)/python -m nanobind.stubgen -q -m onecopy._native -o src/onecopy/_native.pyi
 
 wheel: $(VENV)/.made ## Build dist/*.whl in isolation, as a user's pip would
 	rm -rf build/wheel

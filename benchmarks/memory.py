@@ -11,13 +11,13 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - glibc's, and where pools are un
 
 
 def together() -> int:
-    """Bytes: what is private to this process or a child of it, and the shared memory they have open.
+    """Bytes: what this process and its children have mapped, and shared memory that they have open.
 
-    Of private memory and of files it is the proportional set size (PSS): a page that several of them
-    have mapped is divided among those, so the sum has it once. PSS alone would flatter who writes
-    shared memory without mapping it, or has it read in part: a page that nobody has mapped is in
-    nobody's PSS, and still takes memory. So files in shared memory count with all that they occupy,
-    once each. (More of it may be mapped without a file; the larger number is taken.)
+    What they have mapped is their proportional set size (PSS): a page that several of them have is
+    divided among those, so the sum has it once. PSS alone would flatter who writes shared memory
+    without mapping it, or has it read in part: a page that nobody has mapped is in nobody's PSS,
+    and still takes memory. So files in shared memory count with all that they occupy, once each.
+    (More of it may be mapped without a file; the larger number is taken.)
 
     Children are those that `multiprocessing` has started, managers' servers among them.
     """

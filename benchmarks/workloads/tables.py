@@ -218,8 +218,7 @@ def run(options: Options) -> Report:
     report.targets += targets(report)
     report.notes += [
         "cold: executor made, table copied, calls, shut down; warm: table copied, calls",
-        "copies: memory of all processes while each worker has the table, less that of before: "
-        "PSS, and all that files in shared memory occupy",
+        "copies: PSS and shared memory of all while each worker has the table, less that of before",
     ]
     return report
 

@@ -1,12 +1,13 @@
 // shm_atomic: the one type through which shared memory is written.
 //
-// Every store, exchange, CAS and fetch-op to the segment goes through here (bulk bytes through copy_in), so a fault
-// build can number them and kill the process after the N-th: that is how the crash campaign enumerates deaths.
-// In a normal build the crash point compiles to nothing.
+// Every store, exchange, CAS and fetch-op to the segment goes through here (bulk bytes through
+// copy_in), so a fault build can number them and kill the process after the N-th: that is how the
+// crash campaign enumerates deaths. In a normal build the crash point compiles to nothing.
 //
-// Memory-order convention: `store_release` pairs with `load_acquire` under a label written at both ends, as in
-// "[queue.tail]". Read-modify-writes are sequentially consistent: the protocols that need them (holder bits against state,
-// commit against sleepers) are Dekker-shaped, and on x86 they cost the same.
+// Memory-order convention: `store_release` pairs with `load_acquire` under a label written at both
+// ends, as in "[queue.tail]". Read-modify-writes are sequentially consistent: the protocols that
+// need them (holder bits against state, commit against sleepers) are Dekker-shaped, and on x86 they
+// cost the same.
 #pragma once
 
 #include <atomic>
@@ -28,9 +29,21 @@ class shm_atomic {
     T load_acquire() const noexcept { return value_.load(std::memory_order_acquire); }
     T load() const noexcept { return value_.load(std::memory_order_seq_cst); }
 
-    void store_relaxed(T v) noexcept { before_store(); value_.store(v, std::memory_order_relaxed); crash_point(); }
-    void store_release(T v) noexcept { before_store(); value_.store(v, std::memory_order_release); crash_point(); }
-    void store(T v) noexcept { before_store(); value_.store(v, std::memory_order_seq_cst); crash_point(); }
+    void store_relaxed(T v) noexcept {
+        before_store();
+        value_.store(v, std::memory_order_relaxed);
+        crash_point();
+    }
+    void store_release(T v) noexcept {
+        before_store();
+        value_.store(v, std::memory_order_release);
+        crash_point();
+    }
+    void store(T v) noexcept {
+        before_store();
+        value_.store(v, std::memory_order_seq_cst);
+        crash_point();
+    }
 
     T exchange(T v) noexcept {
         before_store();
@@ -73,9 +86,12 @@ class shm_atomic {
     std::atomic<T> value_;
 };
 
-inline void fence() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void fence() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+}
 
-// Bulk bytes into shared memory. A death halfway is tried too: no reader may depend on a part of them.
+// Bulk bytes into shared memory. A death halfway is tried too: no reader may depend on a part of
+// them.
 inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     if (const std::size_t half = n / 2; half != 0) {
@@ -87,12 +103,14 @@ inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
     crash_point();
 }
 
-// Bytes that another process may be overwriting while we read (a lossy stream): word by word and atomic, so that a torn
-// read is a value to be discarded by the sequence check and not a data race. `n` is rounded up to whole words.
+// Bytes that another process may be overwriting while we read (a lossy stream): word by word and
+// atomic, so that a torn read is a value to be discarded by the sequence check and not a data race.
+// `n` is rounded up to whole words.
 inline void copy_out_racy(void* to, const void* shared, std::size_t n) noexcept {
     auto* dst = static_cast<std::uint64_t*>(to);
     auto* src = static_cast<const std::uint64_t*>(shared);
-    for (std::size_t i = 0; i < (n + 7) / 8; ++i) dst[i] = __atomic_load_n(src + i, __ATOMIC_RELAXED);
+    for (std::size_t i = 0; i < (n + 7) / 8; ++i)
+        dst[i] = __atomic_load_n(src + i, __ATOMIC_RELAXED);
 }
 inline void copy_in_racy(void* shared, const void* from, std::size_t n) noexcept {
     auto* dst = static_cast<std::uint64_t*>(shared);
@@ -103,7 +121,8 @@ inline void copy_in_racy(void* shared, const void* from, std::size_t n) noexcept
         __atomic_store_n(dst + at / 8, w, __ATOMIC_RELAXED);
     };
     const std::size_t whole = n / 8 * 8;
-    for (std::size_t at = 0; at < whole; at += 8) put(at, 8);  // of known size: one move each
+    for (std::size_t at = 0; at < whole; at += 8)
+        put(at, 8);  // of known size: one move each
     if (whole != n) put(whole, n - whole);
     crash_point();
 }

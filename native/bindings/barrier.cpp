@@ -107,12 +107,10 @@ void bind_barrier(nb::module_& m) {
             nb::sig("def _wait_and_do(self, action: collections.abc.Callable[[], object] | None, "
                     "timeout: float | None) -> int"))
         .def(
-            "abort",
-            [](BarrierObject& o) noexcept { return result(act(o, Act::abort)); },
+            "abort", [](BarrierObject& o) noexcept { return result(act(o, Act::abort)); },
             nb::sig("def abort(self) -> None"), "Break the barrier: all who wait get an error.")
         .def(
-            "reset",
-            [](BarrierObject& o) noexcept { return result(act(o, Act::reset)); },
+            "reset", [](BarrierObject& o) noexcept { return result(act(o, Act::reset)); },
             nb::sig("def reset(self) -> None"),
             "Make it empty and whole again; who waits gets an error.")
         .def_prop_ro("parties", [](BarrierObject& o) noexcept { return o.sync.parties(); })

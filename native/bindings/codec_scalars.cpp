@@ -101,9 +101,8 @@ PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept {
             if (result == nullptr) return nullptr;
             for (u8 i = 0; i < n; ++i) {
                 u8 inner;
-                PyObject* item =
-                    from.get(inner) ? decode_small(pool, static_cast<Tag>(inner), from)
-                                    : short_message(pool);
+                PyObject* item = from.get(inner) ? decode_small(pool, static_cast<Tag>(inner), from)
+                                                 : short_message(pool);
                 if (item == nullptr) {
                     Py_DECREF(result);
                     return nullptr;

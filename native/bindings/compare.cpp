@@ -27,8 +27,8 @@ PyObject* same_bytes(PyObject* a, PyObject* b) noexcept {
     if (!other.held) return nullptr;
     bool same = one.view.len == other.view.len;
     if (same) {
-        Py_BEGIN_ALLOW_THREADS
-        same = std::memcmp(one.view.buf, other.view.buf, static_cast<size_t>(one.view.len)) == 0;
+        Py_BEGIN_ALLOW_THREADS same =
+            std::memcmp(one.view.buf, other.view.buf, static_cast<size_t>(one.view.len)) == 0;
         Py_END_ALLOW_THREADS
     }
     return Py_NewRef(same ? Py_True : Py_False);

@@ -44,8 +44,8 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
         return raise(Error::root, "too many threads wait on the condition (%u)", o.sync.waiting());
     if (again == Status::owner_died) {
         SavedError interrupted;  // the wait may have been ended by an exception, which comes first
-        const bool told = mutex->on_death.tell(lock.ptr(), mutex->sync.died()) !=
-                          OnDeath::Said::failed;
+        const bool told =
+            mutex->on_death.tell(lock.ptr(), mutex->sync.died()) != OnDeath::Said::failed;
         // The caller gets the lock whatever happens, because it is about to release it.
         if (!told) mutex->unrepaired = true;
         if (interrupted) {

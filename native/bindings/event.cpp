@@ -62,8 +62,9 @@ void bind_event(nb::module_& m) {
             "wait",
             [](EventObject& o, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(standard_deadline(Py_True, timeout.ptr(), deadline) ? wait(o, deadline)
-                                                                              : nullptr);
+                return result(standard_deadline(Py_True, timeout.ptr(), deadline)
+                                  ? wait(o, deadline)
+                                  : nullptr);
             },
             nb::arg("timeout") = nb::none(),
             nb::sig("def wait(self, timeout: float | None = None) -> bool"),

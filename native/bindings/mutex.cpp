@@ -160,8 +160,8 @@ MutexObject* plain_mutex(PyObject* lock) noexcept {
 PyObject* raise_not_held(nb::handle self, const char* format, ...) noexcept {
     PyObject* named = nullptr;
     if (self.is_valid()) {
-        named = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self.ptr())),
-                                       "_not_held");
+        named =
+            PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self.ptr())), "_not_held");
         if (named == nullptr) PyErr_Clear();
     }
     va_list arguments;

@@ -373,8 +373,9 @@ void bind_queue(nb::module_& m) {
             "get",
             [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline) ? get(q, deadline)
-                                                                               : nullptr);
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
+                                  ? get(q, deadline)
+                                  : nullptr);
             },
             block = true, nb::arg("timeout") = nb::none(),
             nb::sig(
@@ -384,8 +385,9 @@ void bind_queue(nb::module_& m) {
             "_wait_ready",
             [](QueueObject& q, nb::handle timeout) noexcept {
                 std::int64_t deadline;
-                return result(queue_deadline(q, Py_True, timeout.ptr(), deadline) ? wait_ready(q, deadline)
-                                                                   : nullptr);
+                return result(queue_deadline(q, Py_True, timeout.ptr(), deadline)
+                                  ? wait_ready(q, deadline)
+                                  : nullptr);
             },
             nb::arg("timeout") = nb::none(),
             nb::sig("def _wait_ready(self, timeout: float | None = None) -> bool"),

@@ -7,11 +7,12 @@ namespace onecopy::py {
 
 struct QueueObject : Channel {
     QueueObject() = default;
-    QueueObject(QueueObject&& other) noexcept : Channel(std::move(other)), queue(std::move(other.queue)) {}
+    QueueObject(QueueObject&& other) noexcept
+        : Channel(std::move(other)), queue(std::move(other.queue)) {}
     Queue queue;
     std::atomic<bool> stopped{false};  // nobody shall wait in wait_ready any more
-    bool as_standard = false;  // as multiprocessing's: arrays come out as private copies; a negative
-                               // timeout does not wait
+    // As multiprocessing's: arrays come out as private copies; a negative timeout does not wait.
+    bool as_standard = false;
 };
 
 inline bool usable(const QueueObject& q) noexcept {
@@ -21,7 +22,8 @@ inline bool usable(const QueueObject& q) noexcept {
 // False with an exception set.
 inline bool queue_deadline(const QueueObject& q, PyObject* block, PyObject* timeout,
                            std::int64_t& out) noexcept {
-    return q.as_standard ? standard_deadline(block, timeout, out) : deadline_of(block, timeout, out);
+    return q.as_standard ? standard_deadline(block, timeout, out)
+                         : deadline_of(block, timeout, out);
 }
 
 inline PyObject* raise_get(Status s) noexcept {

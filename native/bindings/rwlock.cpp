@@ -43,8 +43,10 @@ PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
         return raise(Error::root, "this thread has too many reader-writer locks at a time");
     if (!good(s)) return yes_or_no(s, kWhat);
     if (o->detached) {
-        if (s == Status::owner_died) o->sync.abandon();
-        else write ? o->sync.write_release() : o->sync.read_release();
+        if (s == Status::owner_died)
+            o->sync.abandon();
+        else
+            write ? o->sync.write_release() : o->sync.read_release();
         return closed_meanwhile(kWhat);
     }
     // Held for writing now, also by who wanted to read.
@@ -194,10 +196,7 @@ void bind_rwlock(nb::module_& m) {
             nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
             "Take this side; False: not in time.")
         .def(
-            "release",
-            [](SideObject& s) noexcept {
-                return result(release(s.lock, s.write));
-            },
+            "release", [](SideObject& s) noexcept { return result(release(s.lock, s.write)); },
             nb::sig("def release(self) -> None"), "Give it back, in the thread that took it.");
     for (PyMethodDef& method : side_methods)
         add_method(side_type, method);

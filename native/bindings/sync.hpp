@@ -64,7 +64,8 @@ inline PyObject* yes_or_no(Status s, const char* what) noexcept {
 // (pid, alive, seconds since it took the lock).
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
 
-// Of the object that a method was called on; nullptr with TypeError set if its `__init__` has not run.
+// Of the object that a method was called on; nullptr with TypeError set if its `__init__` has not
+// run.
 template <class Object>
 Object* ready(PyObject* self) noexcept {
     if (nb::inst_ready(self)) [[likely]]

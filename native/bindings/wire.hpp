@@ -25,7 +25,8 @@ enum class Tag : u8 {
     pickle_block,  // u64 offset of a PickleHead in the block
 };
 enum class Order : u8 { c = 0, fortran = 1, strided = 2 };
-// With an array's order, or a pickle's number of buffers: the block was made for this message, with a copy in it.
+// With an array's order, or a pickle's number of buffers: the block was made for this message, with
+// a copy in it.
 constexpr u8 kFresh = 0x80;
 
 class Writer {

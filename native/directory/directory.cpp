@@ -7,16 +7,19 @@
 namespace onecopy::directory {
 namespace {
 
-// Links (buckets, next, free_names) are index+1, 0 ends. So a segment full of zeros is an empty directory.
+// Links (buckets, next, free_names) are index+1, 0 ends. So a segment full of zeros is an empty
+// directory.
 constexpr u32 kReserveStep = 256;  // entries: 64 KiB at a time
 
 shm_atomic<u32>& bucket(Member& m, u64 hash) noexcept {
-    return reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off)[(hash ^ hash >> 32) & (kBuckets - 1)];
+    return reinterpret_cast<shm_atomic<u32>*>(
+        m.base + m.geo().buckets_off)[(hash ^ hash >> 32) & (kBuckets - 1)];
 }
 
 u64 hash_of(NameKind kind, std::string_view name) noexcept {
     u64 h = (0xcbf29ce484222325ULL ^ static_cast<u64>(kind)) * 0x100000001b3ULL;
-    for (char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    for (char c : name)
+        h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
     return h;
 }
 
@@ -25,7 +28,8 @@ Status broken(Member& m) noexcept {
     return Status::corrupt;
 }
 
-// Number of entries that may be looked at: the shared mark, believed only as far as the table and its memory reach.
+// Number of entries that may be looked at: the shared mark, believed only as far as the table and
+// its memory reach.
 bool bounded_top(Member& m, u32& top) noexcept {
     top = m.header().names_top.load_acquire();
     return top <= m.geo().max_names && top <= m.header().names_reserved.load_acquire();
@@ -39,13 +43,16 @@ bool name_of(NameEntry& e, std::string_view& out) noexcept {
     return true;
 }
 
-// Chains and free list anew from the entries. Each step can be repeated from the top by the next owner of the lock.
+// Chains and free list anew from the entries. Each step can be repeated from the top by the next
+// owner of the lock.
 bool rebuild(Member& m) noexcept {
     u32 top;
     if (!bounded_top(m, top)) return false;
     static constexpr char kZeros[4096] = {};
-    // In bulk: nobody may look at buckets before the rebuild is through, so a crash point for each would tell nothing new.
-    for (u64 at = 0; at < u64{kBuckets} * sizeof(u32); at += sizeof kZeros) copy_in(m.base + m.geo().buckets_off + at, kZeros, sizeof kZeros);
+    // In bulk: nobody may look at buckets before the rebuild is through, so a crash point for each
+    // would tell nothing new.
+    for (u64 at = 0; at < u64{kBuckets} * sizeof(u32); at += sizeof kZeros)
+        copy_in(m.base + m.geo().buckets_off + at, kZeros, sizeof kZeros);
     u32 free = 0;
     for (u32 i = top; i-- > 0;) {  // downwards, so that low entries are used first
         NameEntry& e = m.name(i);
@@ -57,7 +64,8 @@ bool rebuild(Member& m) noexcept {
         std::string_view text;
         if (!name_of(e, text)) return false;
         u64 hash = hash_of(static_cast<NameKind>(e.kind.load_relaxed()), text);
-        if (hash != e.hash.load_relaxed()) return false;  // all of an entry was written before its value was
+        // All of an entry was written before its value was.
+        if (hash != e.hash.load_relaxed()) return false;
         shm_atomic<u32>& head = bucket(m, hash);
         e.next.store_relaxed(head.load_relaxed());
         head.store_relaxed(i + 1);
@@ -69,7 +77,8 @@ bool rebuild(Member& m) noexcept {
 class Locked {
   public:
     Locked(Member& m, Patience& p) noexcept : m_(m) {
-        // First, and before anything of the segment is touched: a child without a slot has no mapping.
+        // First, and before anything of the segment is touched: a child without a slot has no
+        // mapping.
         if (!m.joined.load(std::memory_order_acquire)) {
             status = Status::closed;
             return;
@@ -96,7 +105,8 @@ class Locked {
     bool locked_ = false;
 };
 
-// After the commit there is no way back: what is left to do waits as long as it takes, but lets the caller release what it must.
+// After the commit there is no way back: what is left to do waits as long as it takes, but lets the
+// caller release what it must.
 class Committed final : public Patience {
   public:
     explicit Committed(Patience& of) noexcept : of_(of) {}
@@ -122,8 +132,10 @@ Status look_up(Member& m, NameKind kind, std::string_view name, u64 hash, Found&
         const u32 index = link - 1;
         NameEntry& e = m.name(index);
         std::string_view text;
-        if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);  // under the lock chains hold only what is in use
-        if (e.hash.load_relaxed() == hash && e.kind.load_relaxed() == static_cast<u8>(kind) && text == name) {
+        // Under the lock chains hold only what is in use.
+        if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);
+        if (e.hash.load_relaxed() == hash && e.kind.load_relaxed() == static_cast<u8>(kind) &&
+            text == name) {
             out = {index, before};
             return Status::ok;
         }
@@ -154,19 +166,24 @@ Status take_entry(Member& m, u32& index) noexcept {
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
-        int error = os::reserve(m.fd, m.geo().names_off + u64{reserved} * sizeof(NameEntry), u64{step} * sizeof(NameEntry));
+        int error = os::reserve(m.fd, m.geo().names_off + u64{reserved} * sizeof(NameEntry),
+                                u64{step} * sizeof(NameEntry));
         if (error != 0) {
             errno = error;
-            return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory : Status::system_error;
+            return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
+                                                                         : Status::system_error;
         }
-        h.names_reserved.store_release(reserved + step);  // only now: below the mark no touch can fail
+        // Only now: below the mark no touch can fail.
+        h.names_reserved.store_release(reserved + step);
     }
     index = top;
-    h.names_top.store_release(top + 1);  // its value is zero, as fresh memory is: a death here leaves one more free entry
+    // Its value is zero, as fresh memory is: a death here leaves one more free entry.
+    h.names_top.store_release(top + 1);
     return Status::ok;
 }
 
-// The held handle in an entry. Lock held: so the cell keeps its reference and the block must be there.
+// The held handle in an entry. Lock held: so the cell keeps its reference and the block must be
+// there.
 Status hold_value(Member& m, u32 index, Handle& out) noexcept {
     const Handle h = m.name(index).value.load_acquire();
     Status s = hold(m, h);
@@ -176,7 +193,8 @@ Status hold_value(Member& m, u32 index, Handle& out) noexcept {
 }
 
 bool valid(NameKind kind, std::string_view name) noexcept {
-    return !name.empty() && name.size() <= kNameBytes && kind >= NameKind::object && static_cast<u32>(kind) <= kNameKinds;
+    return !name.empty() && name.size() <= kNameBytes && kind >= NameKind::object &&
+           static_cast<u32>(kind) <= kNameKinds;
 }
 
 }  // namespace
@@ -200,7 +218,8 @@ Status find(Member& m, NameKind kind, std::string_view name, Patience& p, Handle
     return good(s) ? hold_value(m, at.index, out) : s;
 }
 
-Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool only_new, Patience& p, Handle& found) noexcept {
+Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool only_new,
+           Patience& p, Handle& found) noexcept {
     if (!valid(kind, name) || value == 0) return Status::bad_argument;
     const u64 hash = hash_of(kind, name);
     Locked locked(m, p);
@@ -278,10 +297,12 @@ Status list(Member& m, Patience& p, std::vector<Item>& out) {
             if (value == 0) continue;
             std::string_view text;
             if (!name_of(e, text)) return broken(m);
-            out.push_back({std::string(text), static_cast<NameKind>(e.kind.load_relaxed()), value, e.ordinal.load_relaxed()});
+            out.push_back({std::string(text), static_cast<NameKind>(e.kind.load_relaxed()), value,
+                           e.ordinal.load_relaxed()});
         }
     }
-    std::sort(out.begin(), out.end(), [](const Item& a, const Item& b) { return a.ordinal < b.ordinal; });
+    std::sort(out.begin(), out.end(),
+              [](const Item& a, const Item& b) { return a.ordinal < b.ordinal; });
     return Status::ok;
 }
 
@@ -291,17 +312,22 @@ u32 count(Member& m, NameKind kind) noexcept {
     u32 top, n = 0;
     if (!bounded_top(m, top)) return 0;
     for (u32 i = 0; i < top; ++i)
-        if (m.name(i).value.load_acquire() != 0 && m.name(i).kind.load_relaxed() == static_cast<u8>(kind)) ++n;
+        if (m.name(i).value.load_acquire() != 0 &&
+            m.name(i).kind.load_relaxed() == static_cast<u8>(kind))
+            ++n;
     return n;
 }
 
 std::vector<std::string> validate(Member& m) {
     std::vector<std::string> wrong;
-    auto say = [&](u32 i, const char* what) { wrong.push_back("name entry " + std::to_string(i) + ": " + what); };
+    auto say = [&](u32 i, const char* what) {
+        wrong.push_back("name entry " + std::to_string(i) + ": " + what);
+    };
     Patience p(os::monotonic_ns() + 5'000'000'000);
     Locked locked(m, p);
     if (!good(locked.status)) {
-        wrong.push_back("directory: cannot be locked, status " + std::to_string(static_cast<int>(locked.status)));
+        wrong.push_back("directory: cannot be locked, status " +
+                        std::to_string(static_cast<int>(locked.status)));
         return wrong;
     }
     u32 top;
@@ -311,7 +337,8 @@ std::vector<std::string> validate(Member& m) {
     }
     std::vector<u8> seen(top, 0);
     for (u32 b = 0; b < kBuckets; ++b) {
-        u32 link = reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off)[b].load_relaxed();
+        u32 link =
+            reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off)[b].load_relaxed();
         for (; link != 0; link = m.name(link - 1).next.load_relaxed()) {
             if (link > top) {
                 wrong.push_back("name bucket " + std::to_string(b) + ": a link leads outside");
@@ -322,11 +349,14 @@ std::vector<std::string> validate(Member& m) {
                 break;
             }
             NameEntry& e = m.name(link - 1);
-            if (&bucket(m, e.hash.load_relaxed()) != reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off) + b) say(link - 1, "in a wrong bucket");
+            if (&bucket(m, e.hash.load_relaxed()) !=
+                reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off) + b)
+                say(link - 1, "in a wrong bucket");
             if (e.value.load_acquire() == 0) say(link - 1, "free, but in a chain");
         }
     }
-    for (u32 link = m.header().free_names.load_relaxed(); link != 0; link = m.name(link - 1).next.load_relaxed()) {
+    for (u32 link = m.header().free_names.load_relaxed(); link != 0;
+         link = m.name(link - 1).next.load_relaxed()) {
         if (link > top) {
             wrong.push_back("free names: a link leads outside");
             break;
@@ -335,7 +365,8 @@ std::vector<std::string> validate(Member& m) {
             say(link - 1, "on the free list twice, or in a chain too");
             break;
         }
-        if (m.name(link - 1).value.load_acquire() != 0) say(link - 1, "in use, but on the free list");
+        if (m.name(link - 1).value.load_acquire() != 0)
+            say(link - 1, "in use, but on the free list");
     }
     std::vector<std::string> names;
     for (u32 i = 0; i < top; ++i) {
@@ -348,16 +379,19 @@ std::vector<std::string> validate(Member& m) {
             say(i, "impossible length of name");
             continue;
         }
-        if (hash_of(static_cast<NameKind>(e.kind.load_relaxed()), text) != e.hash.load_relaxed()) say(i, "hash does not fit the name");
+        if (hash_of(static_cast<NameKind>(e.kind.load_relaxed()), text) != e.hash.load_relaxed())
+            say(i, "hash does not fit the name");
         names.push_back(static_cast<char>(e.kind.load_relaxed()) + std::string(text));
-        if (handle_index(value) >= m.geo().max_blocks || handle_index(value) >= m.header().blocks_top.load_acquire()) {
+        if (handle_index(value) >= m.geo().max_blocks ||
+            handle_index(value) >= m.header().blocks_top.load_acquire()) {
             say(i, "value lies outside the block table");
             continue;
         }
         Block& block = m.block(handle_index(value));
         const BlockWord word{block.word.load_acquire()};
         if (word.gen() != handle_gen(value)) say(i, "value is of another generation");
-        if (word.state() != BlockState::live && word.state() != BlockState::tentative) say(i, "value is not live");
+        if (word.state() != BlockState::live && word.state() != BlockState::tentative)
+            say(i, "value is not live");
         if (RefsWord{block.refs.load_acquire()}.count() == 0) say(i, "value has no references");
     }
     std::sort(names.begin(), names.end());

@@ -36,10 +36,15 @@ bool has_holder(Block& block) noexcept {
     return false;
 }
 
-// Holders before refs: who passes a block on adds the reference before it drops its hold, so one of the two is seen.
-bool at_home(Block& block) noexcept { return !has_holder(block) && RefsWord{block.refs.load()}.count() == 1; }
+// Holders before refs: who passes a block on adds the reference before it drops its hold, so one of
+// the two is seen.
+bool at_home(Block& block) noexcept {
+    return !has_holder(block) && RefsWord{block.refs.load()}.count() == 1;
+}
 
-bool is_free(Block& block) noexcept { return BlockWord{block.word.load()}.state() == BlockState::live && at_home(block); }
+bool is_free(Block& block) noexcept {
+    return BlockWord{block.word.load()}.state() == BlockState::live && at_home(block);
+}
 
 // Entries below this exist.
 u32 table_top(Member& m) noexcept {
@@ -47,9 +52,12 @@ u32 table_top(Member& m) noexcept {
     return top <= m.geo().max_blocks ? top : 0;
 }
 
-constexpr u32 next_gen(u32 gen) noexcept { return gen + 1 == 0 ? 1 : gen + 1; }
+constexpr u32 next_gen(u32 gen) noexcept {
+    return gen + 1 == 0 ? 1 : gen + 1;
+}
 
-// Frames lock held. Takes the frame if it is free: held once for the caller, under a new generation.
+// Frames lock held. Takes the frame if it is free: held once for the caller, under a new
+// generation.
 bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
     Block& block = m.block(index);
     const BlockWord live{block.word.load()};
@@ -57,7 +65,8 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
     const BlockWord mine = BlockWord::make(live.gen(), BlockState::tentative, m.slot, live.flags());
     u64 word = live.raw;
     if (!block.word.cas(word, mine.raw)) return false;
-    // [holders/word]: who sets a bit from now on sees `tentative` and turns it back; who did so before is seen here.
+    // [holders/word]: who sets a bit from now on sees `tentative` and turns it back; who did so
+    // before is seen here.
     if (!at_home(block)) {
         word = mine.raw;
         block.word.cas(word, live.raw);  // fails if somebody turned it back already
@@ -66,7 +75,9 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
     hold_again(m, index);
     word = mine.raw;
     const u32 gen = next_gen(live.gen());
-    if (!block.word.cas(word, BlockWord::make(gen, BlockState::live, live.slot(), live.flags()).raw)) {  // COMMIT of acquire
+    // COMMIT of acquire
+    if (!block.word.cas(word,
+                        BlockWord::make(gen, BlockState::live, live.slot(), live.flags()).raw)) {
         Inner inner(p);
         drop(m, index, inner);
         return false;
@@ -77,16 +88,22 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
 
 }  // namespace
 
-// ---- create and open -----------------------------------------------------------------------------------------------------
+// ---- create and open ----------------------------------------------------------------------------
 
-Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len, Patience& p, Handle& out) noexcept {
+Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len,
+                      Patience& p, Handle& out) noexcept {
     static_assert(offsetof(Body, meta) == 128 && sizeof(Body) == Body::kCellsOffset);
     if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
     if (m.corrupt()) return Status::corrupt;
     if (count == 0 || frame_bytes == 0 || meta_len > kFrameMetaBytes) return Status::bad_argument;
     if (count > kLargestCount || frame_bytes > m.geo().capacity / count) return Status::too_large;
     Allocated body;
-    Status s = allocate(m, {.bytes = Body::kCellsOffset + u64{count} * 8, .flags = kFlagBody, .kind = BodyKind::frames, .zero = true}, p, body);
+    Status s = allocate(m,
+                        {.bytes = Body::kCellsOffset + u64{count} * 8,
+                         .flags = kFlagBody,
+                         .kind = BodyKind::frames,
+                         .zero = true},
+                        p, body);
     if (s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(body.data);
     b.frame_bytes.store_relaxed(frame_bytes);
@@ -123,7 +140,8 @@ Status Frames::open(Member& m, Handle h, Frames& out) noexcept {
     if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [frames.magic]
     const u32 count = b.count.load_relaxed(), meta_length = b.meta_length.load_relaxed();
     const u64 frame_bytes = b.frame_bytes.load_relaxed();
-    if (count == 0 || count > kLargestCount || meta_length > kFrameMetaBytes || frame_bytes == 0) return Status::corrupt;
+    if (count == 0 || count > kLargestCount || meta_length > kFrameMetaBytes || frame_bytes == 0)
+        return Status::corrupt;
     if (info.length < Body::kCellsOffset + u64{count} * 8) return Status::corrupt;
     out.m_ = &m;
     out.b_ = &b;
@@ -135,19 +153,22 @@ Status Frames::open(Member& m, Handle h, Frames& out) noexcept {
 }
 
 inline Status Frames::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
-    if (m_->corrupt()) [[unlikely]] return Status::corrupt;
+    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]]
+        return Status::closed;
+    if (m_->corrupt()) [[unlikely]]
+        return Status::corrupt;
     return Status::ok;
 }
 
 inline shm_atomic<u64>& Frames::cell(u32 i) const noexcept {
-    return reinterpret_cast<shm_atomic<u64>*>(reinterpret_cast<unsigned char*>(b_) + Body::kCellsOffset)[i];
+    return reinterpret_cast<shm_atomic<u64>*>(reinterpret_cast<unsigned char*>(b_) +
+                                              Body::kCellsOffset)[i];
 }
 
-// ---- acquire -------------------------------------------------------------------------------------------------------------
+// ---- acquire ------------------------------------------------------------------------------------
 
-// Lock taken over from a dead owner, whose slot is cleaned or being cleaned: a frame it was looking at is live, and a frame that got its
-// new generation gets it into the cell too.
+// Lock taken over from a dead owner, whose slot is cleaned or being cleaned: a frame it was looking
+// at is live, and a frame that got its new generation gets it into the cell too.
 [[gnu::noinline]] void Frames::repair() noexcept {
     for (u32 i = 0; i < count_; ++i) {
         const Handle h = cell(i).load_relaxed();
@@ -157,9 +178,11 @@ inline shm_atomic<u64>& Frames::cell(u32 i) const noexcept {
         const BlockWord word{block.word.load()};
         if (word.state() == BlockState::tentative) {
             u64 seen = word.raw;
-            block.word.cas(seen, BlockWord::make(word.gen(), BlockState::live, 0, word.flags()).raw);
+            block.word.cas(seen,
+                           BlockWord::make(word.gen(), BlockState::live, 0, word.flags()).raw);
         }
-        if (word.gen() != handle_gen(h)) cell(i).store_release(make_handle(word.gen(), index));  // [frames.cell]
+        // [frames.cell]
+        if (word.gen() != handle_gen(h)) cell(i).store_release(make_handle(word.gen(), index));
     }
 }
 
@@ -169,7 +192,8 @@ Status Frames::try_acquire(Patience& p, Handle& out) noexcept {
     if (!good(s)) return s;
     if (s == Status::owner_died) repair();
     s = Status::would_block;
-    // From the front: the frame that came home last among the first ones is the one that is still warm.
+    // From the front: the frame that came home last among the first ones is the one that is still
+    // warm.
     for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
         if (index >= table_top(*m_)) {
@@ -190,13 +214,14 @@ Status Frames::acquire(Patience& p, Handle& out) noexcept {
     Status s = try_acquire(p, out);
     if (s != Status::would_block) return s;
     if (!p.may_wait()) return s;
-    // Several bodies share an event, so whoever brings a frame home must wake all. [commit/sleepers]
+    // Several bodies share an event, so whoever brings a frame home must wake all.
+    // [commit/sleepers]
     return wait_for(
         m_->header().frame_home[index_ % 15], p, [&] { return try_acquire(p, out); },
         [&] { return any_free() || usable() != Status::ok; }, [&] { collect_dead(*m_); });
 }
 
-// ---- looks ---------------------------------------------------------------------------------------------------------------
+// ---- looks --------------------------------------------------------------------------------------
 
 bool Frames::any_free() const noexcept {
     const u32 top = table_top(*m_);
@@ -217,16 +242,25 @@ u32 Frames::available() const noexcept {
     return n;
 }
 
-u32 Frames::count() const noexcept { return count_; }
-u64 Frames::frame_bytes() const noexcept { return frame_bytes_; }
-const unsigned char* Frames::meta() const noexcept { return b_->meta; }
-u32 Frames::meta_length() const noexcept { return meta_length_; }
+u32 Frames::count() const noexcept {
+    return count_;
+}
+u64 Frames::frame_bytes() const noexcept {
+    return frame_bytes_;
+}
+const unsigned char* Frames::meta() const noexcept {
+    return b_->meta;
+}
+u32 Frames::meta_length() const noexcept {
+    return meta_length_;
+}
 
 std::vector<std::string> Frames::validate(Member& m, u32 index) {
     std::vector<std::string> out;
     const std::string who = "frames " + std::to_string(index) + ": ";
     Frames f;
-    if (open(m, handle_of(m, index), f) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), f) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     Status s = lock(f.b_->lock, m, wait);
@@ -239,7 +273,8 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
         const Handle h = f.cell(i).load();
         const std::string name = "frame " + std::to_string(i);
         if (h == 0) {
-            half_made = true;  // by a process that died, or is still at it: nobody else knows this body yet
+            // By a process that died, or is still at it: nobody else knows this body yet.
+            half_made = true;
             continue;
         }
         if (half_made) out.push_back(who + name + " follows a place without a frame");
@@ -254,12 +289,15 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
         seen.push_back(at);
         if (word.state() != BlockState::live) out.push_back(who + name + " is not live");
         if (info.length != f.frame_bytes_) out.push_back(who + name + " has another length");
-        if (block.links[kHome].load_relaxed() != index) out.push_back(who + name + " does not know its home");
-        if (RefsWord{block.refs.load()}.count() == 0) out.push_back(who + name + " is not counted as referred to");
+        if (block.links[kHome].load_relaxed() != index)
+            out.push_back(who + name + " does not know its home");
+        if (RefsWord{block.refs.load()}.count() == 0)
+            out.push_back(who + name + " is not counted as referred to");
     }
     unlock(f.b_->lock);
     std::sort(seen.begin(), seen.end());
-    if (std::adjacent_find(seen.begin(), seen.end()) != seen.end()) out.push_back(who + "a frame stands in it twice");
+    if (std::adjacent_find(seen.begin(), seen.end()) != seen.end())
+        out.push_back(who + "a frame stands in it twice");
     return out;
 }
 

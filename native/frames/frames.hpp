@@ -1,10 +1,12 @@
-// A pool of equal blocks with a home. Free is derived: no holder bit, and only the home refers to it.
+// A pool of equal blocks with a home. Free is derived: no holder bit, and only the home refers to
+// it.
 //
 // Body (a block of kind frames):
 //   0    line 0  magic, count, frame bytes, meta length           fixed
 //   64   line 1  lock
 //   128  meta    up to kFrameMetaBytes: what a frame is (dtype, shape), encoded by the binding
-//   1024 cells   u64[count]: reference cells to the frames. Only the index part counts: acquiring gives the block a new generation.
+//   1024 cells   u64[count]: reference cells to the frames. Only the index part counts: acquiring
+//   gives the block a new generation.
 //
 // COMMIT of acquire: word := LIVE(gen+1).
 #pragma once
@@ -19,9 +21,11 @@ constexpr u32 kFrameMetaBytes = 896;  // a structured dtype is a pickle
 
 class Frames {
   public:
-    static Status create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len,
+                         Patience& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Frames& out) noexcept;
-    // A frame, held once for the caller, under a new generation. timed_out/would_block: all are out. Looks for dead holders while it waits.
+    // A frame, held once for the caller, under a new generation. timed_out/would_block: all are
+    // out. Looks for dead holders while it waits.
     Status acquire(Patience& p, Handle& out) noexcept;
     u32 count() const noexcept;
     u32 available() const noexcept;

@@ -22,15 +22,22 @@ bool any_holder(Block& b) noexcept {
     return false;
 }
 
-// The order matters: who turns a reference into a hold (queue get) sets the bit before the count goes down, who turns a hold into a reference
-// (queue put) raises the count before the bit goes. Looking at holders first and references second meets at least one of the two.
-bool is_owned(Block& b) noexcept { return any_holder(b) || RefsWord{b.refs.load()}.count() != 0; }
+// The order matters: who turns a reference into a hold (queue get) sets the bit before the count
+// goes down, who turns a hold into a reference (queue put) raises the count before the bit goes.
+// Looking at holders first and references second meets at least one of the two.
+bool is_owned(Block& b) noexcept {
+    return any_holder(b) || RefsWord{b.refs.load()}.count() != 0;
+}
 
-void set_bit(Member& m, Block& b) noexcept { b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64)); }
-void clear_bit(Member& m, Block& b) noexcept { b.holder_word(m.slot / 64).fetch_and(~(u64{1} << (m.slot % 64))); }
+void set_bit(Member& m, Block& b) noexcept {
+    b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));
+}
+void clear_bit(Member& m, Block& b) noexcept {
+    b.holder_word(m.slot / 64).fetch_and(~(u64{1} << (m.slot % 64)));
+}
 
-// With the private mutex held (two threads of a process share a slot, so their tentative words look the same).
-// True: the block is `freeing`, by us.
+// With the private mutex held (two threads of a process share a slot, so their tentative words look
+// the same). True: the block is `freeing`, by us.
 bool decide(Member& m, Block& b) noexcept {
     for (;;) {
         BlockWord w{b.word.load()};
@@ -38,14 +45,17 @@ bool decide(Member& m, Block& b) noexcept {
         const u64 looking = BlockWord::make(w.gen(), BlockState::tentative, m.slot, w.flags()).raw;
         u64 expected = w.raw;
         if (!b.word.cas(expected, looking)) continue;
-        // Whoever sets a bit from here on sees `tentative` and turns it back; whoever set one before is seen now.
+        // Whoever sets a bit from here on sees `tentative` and turns it back; whoever set one
+        // before is seen now.
         if (is_owned(b)) {
             expected = looking;
             b.word.cas(expected, w.raw);
             continue;  // they may have let go in between, and saw `tentative`: look again
         }
         expected = looking;
-        if (b.word.cas(expected, BlockWord::make(w.gen(), BlockState::freeing, m.slot, w.flags()).raw)) return true;
+        if (b.word.cas(expected,
+                       BlockWord::make(w.gen(), BlockState::freeing, m.slot, w.flags()).raw))
+            return true;
     }
 }
 
@@ -55,14 +65,20 @@ Status inspect(Member& m, u32 index, BlockInfo& out) noexcept {
     if (index == 0 || index >= table_top(m)) return Status::corrupt;
     Block& b = m.block(index);
     const BlockWord w{b.word.load_acquire()};
-    const u64 offset = b.offset.load_relaxed(), size = b.size.load_relaxed(), slack = b.slack.load_relaxed();
+    const u64 offset = b.offset.load_relaxed(), size = b.size.load_relaxed(),
+              slack = b.slack.load_relaxed();
     const u64 capacity = m.geo().capacity;
-    if (offset > capacity || size > capacity - offset || slack > size || offset % kUnit != 0) return Status::corrupt;
-    out = {m.heap() + offset, offset, size - slack, size, w.flags(), static_cast<BodyKind>(b.links[kKind].load_relaxed() & 0xff)};
+    if (offset > capacity || size > capacity - offset || slack > size || offset % kUnit != 0)
+        return Status::corrupt;
+    out = {m.heap() + offset, offset,
+           size - slack,      size,
+           w.flags(),         static_cast<BodyKind>(b.links[kKind].load_relaxed() & 0xff)};
     return Status::ok;
 }
 
-Handle handle_of(Member& m, u32 index) noexcept { return make_handle(BlockWord{m.block(index).word.load()}.gen(), index); }
+Handle handle_of(Member& m, u32 index) noexcept {
+    return make_handle(BlockWord{m.block(index).word.load()}.gen(), index);
+}
 
 Status hold(Member& m, Handle h) noexcept {
     const u32 index = handle_index(h);
@@ -83,12 +99,15 @@ Status hold(Member& m, Handle h) noexcept {
             if (w.state() != BlockState::tentative) break;
             // Somebody looks whether it can go. It cannot: we are here.
             u64 expected = w.raw;
-            b.word.cas(expected, BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
+            b.word.cas(expected,
+                       BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
         }
-        if (!first) return Status::stale;  // the bit belongs to a hold of the block that is here now
+        // The bit belongs to a hold of the block that is here now.
+        if (!first) return Status::stale;
         clear_bit(m, b);
     }
-    // Our bit may have stopped somebody from freeing the block that is here now; then it is up to us.
+    // Our bit may have stopped somebody from freeing the block that is here now; then it is up to
+    // us.
     Stubborn wait;
     try_free(m, index, wait);
     return Status::stale;
@@ -102,18 +121,20 @@ void hold_again(Member& m, u32 index) noexcept {
 void drop(Member& m, u32 index, Patience& p) noexcept {
     {
         std::lock_guard guard(m.mutex);
-        if (!m.joined.load(std::memory_order_relaxed) || m.local[index] == 0) return;  // left already: the bits went then
+        // Left already: the bits went then.
+        if (!m.joined.load(std::memory_order_relaxed) || m.local[index] == 0) return;
         if (--m.local[index] != 0) return;
         clear_bit(m, m.block(index));
     }
     try_free(m, index, p);
 }
 
-// ---- references -----------------------------------------------------------------------------------------------------
+// ---- references ---------------------------------------------------------------------------------
 
 namespace refs {
 
-// If `seen` names the current operation of another row, tell that row that it landed, before the word is overwritten.
+// If `seen` names the current operation of another row, tell that row that it landed, before the
+// word is overwritten.
 static void acknowledge(Member& m, RefsWord seen, u64 my_slot) noexcept {
     const u32 author = seen.slot();
     if (author == my_slot || author >= m.geo().max_processes) return;
@@ -135,12 +156,17 @@ bool add(Member& m, Handle h, u64 slot, u64 tag, int delta) noexcept {
         const RefsWord w{seen};
         if (delta > 0 ? w.count() >= kMaxRefs : w.count() == 0) return false;
         acknowledge(m, w, slot);
-        if (b.refs.cas(seen, RefsWord::make(w.count() + static_cast<u64>(static_cast<std::int64_t>(delta)), slot, tag).raw)) return true;
+        if (b.refs.cas(
+                seen, RefsWord::make(w.count() + static_cast<u64>(static_cast<std::int64_t>(delta)),
+                                     slot, tag)
+                          .raw))
+            return true;
     }
 }
 
-// Exact; see the design note. The order of the three loads is part of it: word, then acknowledgement, and the generation last, because a
-// block that has been recycled can only have been so after our step landed.
+// Exact; see the design note. The order of the three loads is part of it: word, then
+// acknowledgement, and the generation last, because a block that has been recycled can only have
+// been so after our step landed.
 bool landed(Member& m, Handle h, u64 slot, u64 op, u64 step) noexcept {
     const u32 index = handle_index(h);
     if (index == 0 || index >= table_top(m)) return true;
@@ -152,9 +178,11 @@ bool landed(Member& m, Handle h, u64 slot, u64 op, u64 step) noexcept {
     return BlockWord{b.word.load()}.gen() != handle_gen(h);
 }
 
-void arm(Member& m, IntentKind kind, shm_atomic<u64>& cell, Handle old, Handle next, shm_atomic<u64>* mark, u64 position) noexcept {
+void arm(Member& m, IntentKind kind, shm_atomic<u64>& cell, Handle old, Handle next,
+         shm_atomic<u64>* mark, u64 position) noexcept {
     Row& row = m.own_row();
-    row.op.store_release(row.op.load_relaxed() + 1);  // before the kind: a death between them leaves no intent
+    // Before the kind: a death between them leaves no intent.
+    row.op.store_release(row.op.load_relaxed() + 1);
     row.intent_cell.store_relaxed(m.offset_of(&cell));
     row.intent_old.store_relaxed(old);
     row.intent_new.store_relaxed(next);
@@ -163,7 +191,9 @@ void arm(Member& m, IntentKind kind, shm_atomic<u64>& cell, Handle old, Handle n
     row.intent.store_release(static_cast<u32>(kind));
 }
 
-void disarm(Member& m) noexcept { m.own_row().intent.store_release(static_cast<u32>(IntentKind::none)); }
+void disarm(Member& m) noexcept {
+    m.own_row().intent.store_release(static_cast<u32>(IntentKind::none));
+}
 
 }  // namespace refs
 
@@ -177,17 +207,20 @@ Status swap_cell(Member& m, shm_atomic<u64>& cell, Handle old, Handle next) noex
         return Status::table_full;
     }
     cell.store_release(next);  // COMMIT
-    if (old != 0 && !refs::add(m, old, m.slot, tag + 1, -1)) m.mark_corrupt();  // the cell was counted, or was no cell of ours
+    // The cell was counted, or was no cell of ours.
+    if (old != 0 && !refs::add(m, old, m.slot, tag + 1, -1)) m.mark_corrupt();
     refs::disarm(m);
     return Status::ok;
 }
 
-Status take_cell(Member& m, shm_atomic<u64>& cell, Handle old, shm_atomic<u64>& head, u64 position) noexcept {
+Status take_cell(Member& m, shm_atomic<u64>& cell, Handle old, shm_atomic<u64>& head,
+                 u64 position) noexcept {
     std::lock_guard guard(m.mutex);
     refs::arm(m, IntentKind::take, cell, old, 0, &head, position);
     head.store_release(position + 1);  // COMMIT [queue.head]
     cell.store_relaxed(0);
-    if (!refs::add(m, old, m.slot, m.own_row().op.load_relaxed() * 4 + 1, -1)) [[unlikely]] m.mark_corrupt();
+    if (!refs::add(m, old, m.slot, m.own_row().op.load_relaxed() * 4 + 1, -1)) [[unlikely]]
+        m.mark_corrupt();
     refs::disarm(m);
     return Status::ok;
 }
@@ -199,11 +232,12 @@ void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noex
     b.cells_count.store_release(count);
 }
 
-// ---- letting go -------------------------------------------------------------------------------------------------------
+// ---- letting go ---------------------------------------------------------------------------------
 
 namespace {
 
-// Empties the cells of a block that is `freeing` by us, and adds blocks that this leaves without owner (now `freeing` by us too) to `work`.
+// Empties the cells of a block that is `freeing` by us, and adds blocks that this leaves without
+// owner (now `freeing` by us too) to `work`.
 void take_apart(Member& m, u32 index, std::vector<u32>& work) {
     Block& b = m.block(index);
     BlockInfo info;
@@ -211,9 +245,11 @@ void take_apart(Member& m, u32 index, std::vector<u32>& work) {
         m.mark_corrupt();
         return;
     }
-    const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(), first = b.cells_offset.load_relaxed();
+    const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
+              first = b.cells_offset.load_relaxed();
     if (count == 0) return;
-    if (first % 8 != 0 || stride % 8 != 0 || stride == 0 || first > info.size || (count - 1) * stride + 8 > info.size - first) {
+    if (first % 8 != 0 || stride % 8 != 0 || stride == 0 || first > info.size ||
+        (count - 1) * stride + 8 > info.size - first) {
         m.mark_corrupt();
         return;
     }
@@ -222,7 +258,8 @@ void take_apart(Member& m, u32 index, std::vector<u32>& work) {
         Handle child = cell.load_acquire();
         if (child == 0) continue;
         if (info.kind == BodyKind::frames && handle_index(child) < table_top(m)) {
-            // Only the index counts in a home's cells; an acquirer may have died before it wrote the new generation.
+            // Only the index counts in a home's cells; an acquirer may have died before it wrote
+            // the new generation.
             const Handle now = handle_of(m, handle_index(child));
             if (now != child) cell.store(child = now);
         }
@@ -237,7 +274,8 @@ void take_apart(Member& m, u32 index, std::vector<u32>& work) {
 }  // namespace
 
 void finish_free(Member& m, u32 index, Patience& outer) noexcept {
-    Inner p(outer);  // what is decided is finished: neither a deadline nor a signal may leave it halfway
+    // What is decided is finished: neither a deadline nor a signal may leave it halfway.
+    Inner p(outer);
     std::vector<u32> work{index};  // not recursion: a chain of messages may be a million long
     while (!work.empty()) {
         const u32 at = work.back();
@@ -261,10 +299,11 @@ void try_free(Member& m, u32 index, Patience& p) noexcept {
         ours = decide(m, b);
     }
     if (ours) return finish_free(m, index, p);
-    // A frame came home if nobody but its home has it. A wake too many is harmless (the block may be another one by now), and the event lies
-    // outside of the body, which may be gone.
+    // A frame came home if nobody but its home has it. A wake too many is harmless (the block may
+    // be another one by now), and the event lies outside of the body, which may be gone.
     const u32 home = b.links[kHome].load_relaxed();
-    if (home != kNil && BlockWord{b.word.load()}.state() == BlockState::live && !any_holder(b) && RefsWord{b.refs.load()}.count() == 1) {
+    if (home != kNil && BlockWord{b.word.load()}.state() == BlockState::live && !any_holder(b) &&
+        RefsWord{b.refs.load()}.count() == 1) {
         notify_all(m.header().frame_home[home % 15]);  // all: several bodies share an event
     }
 }

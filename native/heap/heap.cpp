@@ -1,7 +1,9 @@
-// Two-level segregated fit (Masmano, Ripoll, Crespo, Real: TLSF, ECRTS 2004), with the boundary tags in the block table.
+// Two-level segregated fit (Masmano, Ripoll, Crespo, Real: TLSF, ECRTS 2004), with the boundary
+// tags in the block table.
 //
-// Truth: entries that are live, tentative or freeing, with offset and size, and header.heap_top. Free lists, neighbour links, bitmaps and
-// counters are derived: they change under the heap lock and `rebuild_heap` makes them anew after a dead owner.
+// Truth: entries that are live, tentative or freeing, with offset and size, and header.heap_top.
+// Free lists, neighbour links, bitmaps and counters are derived: they change under the heap lock
+// and `rebuild_heap` makes them anew after a dead owner.
 #include "heap/heap.hpp"
 
 #include <algorithm>
@@ -14,7 +16,9 @@
 namespace onecopy {
 namespace {
 
-struct Bucket { u32 first, second; };
+struct Bucket {
+    u32 first, second;
+};
 
 Bucket bucket_of(u64 units) noexcept {
     if (units < kSecondLevels) return {0, static_cast<u32>(units)};
@@ -29,14 +33,17 @@ Bucket bucket_for(u64 units) noexcept {
 
 void reset_lists(HeapIndex& heads) noexcept {
     heads.first.store_relaxed(0);
-    for (auto& bits : heads.second) bits.store_relaxed(0);
+    for (auto& bits : heads.second)
+        bits.store_relaxed(0);
     for (auto& row : heads.heads) {
-        for (auto& head : row) head.store_relaxed(kNil);
+        for (auto& head : row)
+            head.store_relaxed(kNil);
     }
 }
 
-// Whoever may write the file may have written anything into the table and the index. What is used as an index, an offset or a size is read once
-// and checked; what cannot be marks the pool corrupt, and nobody allocates or frees in it any more.
+// Whoever may write the file may have written anything into the table and the index. What is used
+// as an index, an offset or a size is read once and checked; what cannot be marks the pool corrupt,
+// and nobody allocates or frees in it any more.
 bool broken(Member& m) noexcept {
     m.mark_corrupt();
     return false;
@@ -47,9 +54,13 @@ bool is_entry(Member& m, u32 index) noexcept {
     const u32 top = m.header().blocks_top.load_relaxed();
     return index != 0 && index < top && top <= m.geo().max_blocks;
 }
-bool is_entry_or_nil(Member& m, u32 index) noexcept { return index == kNil || is_entry(m, index); }
+bool is_entry_or_nil(Member& m, u32 index) noexcept {
+    return index == kNil || is_entry(m, index);
+}
 
-struct Place { u64 offset = 0, size = 0; };
+struct Place {
+    u64 offset = 0, size = 0;
+};
 
 // Where an entry lies. False, and the pool is marked: it is none, or lies outside of what is tiled.
 bool read_place(Member& m, u32 index, Place& out) noexcept {
@@ -57,12 +68,14 @@ bool read_place(Member& m, u32 index, Place& out) noexcept {
     const Block& b = m.block(index);
     out = {b.offset.load_relaxed(), b.size.load_relaxed()};
     const u64 top = m.header().heap_top.load_relaxed();
-    const bool sound = top <= m.geo().capacity && out.size != 0 && out.size <= top && out.offset <= top - out.size &&
-                       (out.offset | out.size) % kUnit == 0;
+    const bool sound = top <= m.geo().capacity && out.size != 0 && out.size <= top &&
+                       out.offset <= top - out.size && (out.offset | out.size) % kUnit == 0;
     return sound || broken(m);
 }
 
-BlockState state_of(Member& m, u32 index) noexcept { return BlockWord{m.block(index).word.load_relaxed()}.state(); }
+BlockState state_of(Member& m, u32 index) noexcept {
+    return BlockWord{m.block(index).word.load_relaxed()}.state();
+}
 
 bool read_span(Member& m, u32 index, Place& out) noexcept {
     return read_place(m, index, out) && (state_of(m, index) == BlockState::span || broken(m));
@@ -85,11 +98,13 @@ bool push_free(Member& m, u32 index, u64 size) noexcept {
     return true;
 }
 
-// As push_free. The neighbours in the list must agree, so a ring or a list that runs into another one is noticed here.
+// As push_free. The neighbours in the list must agree, so a ring or a list that runs into another
+// one is noticed here.
 bool remove_free(Member& m, u32 index, u64 size) noexcept {
     HeapIndex& heads = m.heads();
     Block& b = m.block(index);
-    const u32 previous = b.links[kPrevFree].load_relaxed(), next = b.links[kNextFree].load_relaxed();
+    const u32 previous = b.links[kPrevFree].load_relaxed(),
+              next = b.links[kNextFree].load_relaxed();
     if (!is_entry_or_nil(m, previous) || !is_entry_or_nil(m, next)) return broken(m);
     if (next != kNil && m.block(next).links[kPrevFree].load_relaxed() != index) return broken(m);
     if (previous != kNil) {
@@ -110,8 +125,8 @@ bool remove_free(Member& m, u32 index, u64 size) noexcept {
     return true;
 }
 
-// The smallest span of a list that is large enough, as far as a bounded look reaches; the first one if several are equal, because the span
-// that was freed last is the warm one. kNil: none.
+// The smallest span of a list that is large enough, as far as a bounded look reaches; the first one
+// if several are equal, because the span that was freed last is the warm one. kNil: none.
 u32 best_of(Member& m, u32 head, u64 size) noexcept {
     constexpr int kLooks = 32;
     u32 best = kNil;
@@ -131,13 +146,18 @@ u32 best_of(Member& m, u32 head, u64 size) noexcept {
     return best;
 }
 
-// Nothing that the index says is believed further than that the entry exists: the caller checks the span.
+// Nothing that the index says is believed further than that the entry exists: the caller checks the
+// span.
 u32 find_fit(Member& m, u64 units) noexcept {
     HeapIndex& heads = m.heads();
-    // The request's own bucket first, whose spans may or may not be large enough: the same size again is the commonest request.
+    // The request's own bucket first, whose spans may or may not be large enough: the same size
+    // again is the commonest request.
     const Bucket own = bucket_of(units);
     if (own.first >= kFirstLevels) return kNil;
-    if (const u32 same = best_of(m, heads.heads[own.first][own.second].load_relaxed(), units * kUnit); same != kNil) return same;
+    if (const u32 same =
+            best_of(m, heads.heads[own.first][own.second].load_relaxed(), units * kUnit);
+        same != kNil)
+        return same;
     const Bucket at = bucket_for(units);
     if (at.first >= kFirstLevels) return kNil;
     u32 second = heads.second[at.first].load_relaxed() & (~0u << at.second);
@@ -154,10 +174,12 @@ u32 find_fit(Member& m, u64 units) noexcept {
     }
     second &= (1u << kSecondLevels) - 1;
     if (second == 0) return kNil;
-    return best_of(m, heads.heads[first][static_cast<u32>(std::countr_zero(second))].load_relaxed(), units * kUnit);
+    return best_of(m, heads.heads[first][static_cast<u32>(std::countr_zero(second))].load_relaxed(),
+                   units * kUnit);
 }
 
-// An unused entry of the table. kNil: the table, or the memory under it, is full, or the pool is broken.
+// An unused entry of the table. kNil: the table, or the memory under it, is full, or the pool is
+// broken.
 u32 new_entry(Member& m) noexcept {
     Header& h = m.header();
     const u32 free = h.free_entries.load_relaxed();
@@ -171,15 +193,19 @@ u32 new_entry(Member& m) noexcept {
     }
     const u32 top = h.blocks_top.load_relaxed();
     const u64 reserved = h.blocks_reserved.load_relaxed();
-    if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks) {  // + 1: entry 0 is not used
+    // + 1: entry 0 is not used.
+    if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks) {
         broken(m);
         return kNil;
     }
     if (top >= m.geo().max_blocks) return kNil;
     if (top >= reserved) {
         constexpr u64 kStep = 64 * kKiB / sizeof(Block);
-        const u64 more = std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
-        if (os::reserve(m.fd, m.geo().blocks_off + reserved * sizeof(Block), more * sizeof(Block)) != 0) return kNil;
+        const u64 more =
+            std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
+        if (os::reserve(m.fd, m.geo().blocks_off + reserved * sizeof(Block),
+                        more * sizeof(Block)) != 0)
+            return kNil;
         h.blocks_reserved.store_release(reserved + more);
     }
     if (state_of(m, top) != BlockState::unused) {  // fresh memory is zero
@@ -193,7 +219,9 @@ u32 new_entry(Member& m) noexcept {
 void return_entry(Member& m, u32 index) noexcept {
     Header& h = m.header();
     Block& b = m.block(index);
-    b.word.store_release(BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::unused, kNoSlot, 0).raw);
+    b.word.store_release(
+        BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::unused, kNoSlot, 0)
+            .raw);
     b.links[kNextFree].store_relaxed(h.free_entries.load_relaxed());
     h.free_entries.store_relaxed(index);
 }
@@ -205,10 +233,12 @@ void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next
     b.slack.store_relaxed(0);
     b.links[kPrevNeighbour].store_relaxed(previous);
     b.links[kNextNeighbour].store_relaxed(next);
-    b.word.store_release(BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::span, kNoSlot, 0).raw);
+    b.word.store_release(
+        BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::span, kNoSlot, 0).raw);
 }
 
-// Makes room at the end of the tiling. Address space only: memory is reserved by whoever gets the block.
+// Makes room at the end of the tiling. Address space only: memory is reserved by whoever gets the
+// block.
 u32 extend(Member& m, u64 size) noexcept {
     Header& h = m.header();
     const u64 top = h.heap_top.load_relaxed();
@@ -255,7 +285,9 @@ Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out, u64& offs
     if (index == kNil) return m.corrupt() ? Status::corrupt : Status::no_memory;
     Block& b = m.block(index);
     Place place;
-    if (!read_span(m, index, place) || !(place.size >= size || broken(m)) || !remove_free(m, index, place.size)) return Status::corrupt;
+    if (!read_span(m, index, place) || !(place.size >= size || broken(m)) ||
+        !remove_free(m, index, place.size))
+        return Status::corrupt;
     offset = place.offset;
     const u64 rest = place.size - size;
     if (rest != 0) {
@@ -270,8 +302,10 @@ Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out, u64& offs
             return m.corrupt() ? Status::corrupt : Status::no_memory;
         }
         set_span(m, remainder, offset + size, rest, index, next);
-        if (next != kNil) m.block(next).links[kPrevNeighbour].store_relaxed(remainder);
-        else m.header().last_entry.store_relaxed(remainder);
+        if (next != kNil)
+            m.block(next).links[kPrevNeighbour].store_relaxed(remainder);
+        else
+            m.header().last_entry.store_relaxed(remainder);
         b.links[kNextNeighbour].store_relaxed(remainder);
         b.size.store_relaxed(size);
         if (!push_free(m, remainder, rest)) return Status::corrupt;
@@ -293,13 +327,17 @@ Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out, u64& offs
     return Status::ok;
 }
 
-// ---- memory under the heap ----------------------------------------------------------------------------------------------
+// ---- memory under the heap ----------------------------------------------------------------------
 
-shm_atomic<u64>& extent_word(Member& m, u64 extent) noexcept { return m.at<shm_atomic<u64>>(m.geo().extents_off + extent / 64 * 8); }
-bool is_backed(Member& m, u64 extent) noexcept { return extent_word(m, extent).load_acquire() >> (extent % 64) & 1; }
+shm_atomic<u64>& extent_word(Member& m, u64 extent) noexcept {
+    return m.at<shm_atomic<u64>>(m.geo().extents_off + extent / 64 * 8);
+}
+bool is_backed(Member& m, u64 extent) noexcept {
+    return extent_word(m, extent).load_acquire() >> (extent % 64) & 1;
+}
 
-// Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and extents are only given back while they
-// lie in a free span. 0 or errno.
+// Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and
+// extents are only given back while they lie in a free span. 0 or errno.
 int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
     const u64 end = (offset + size + kExtent - 1) / kExtent;
     for (u64 e = offset / kExtent; e < end;) {
@@ -308,16 +346,19 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
             continue;
         }
         u64 stop = e + 1;
-        while (stop < end && !is_backed(m, stop)) ++stop;
+        while (stop < end && !is_backed(m, stop))
+            ++stop;
         const u64 from = m.geo().heap_off + e * kExtent;
         const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
         if (int error = os::reserve(m.fd, from, to - from)) return error;
-        for (; e < stop; ++e) extent_word(m, e).fetch_or(u64{1} << (e % 64));
+        for (; e < stop; ++e)
+            extent_word(m, e).fetch_or(u64{1} << (e % 64));
     }
     return 0;
 }
 
-Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out, int& error) noexcept {
+Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out,
+                     int& error) noexcept {
     u32 index = 0;
     u64 offset = 0;
     if (Status s = lock_heap(m, p); !good(s)) return s;
@@ -327,7 +368,8 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
     error = back_with_memory(m, offset, size);
     if (error != 0) {
         drop(m, index, p);
-        return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory : Status::system_error;
+        return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
+                                                                     : Status::system_error;
     }
     out = {index, m.heap() + offset};
     if (spec.zero) {
@@ -361,7 +403,8 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
     bool found = false;
     const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
     for (u32 slot = 0; slot < rows && Member::recover_slot != nullptr; ++slot) {
-        if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free)) found |= Member::recover_slot(m, slot);
+        if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
+            found |= Member::recover_slot(m, slot);
     }
     if (error != 0 && trim(m) != 0) found = true;
     return found ? allocate_once(m, spec, size, p, out, error) : s;
@@ -373,16 +416,22 @@ void free_span(Member& m, u32 index) noexcept {
     Place place;
     if (!read_place(m, index, place)) return;
     // Both neighbours are looked at before anything is changed.
-    u32 previous = b.links[kPrevNeighbour].load_relaxed(), next = b.links[kNextNeighbour].load_relaxed();
+    u32 previous = b.links[kPrevNeighbour].load_relaxed(),
+        next = b.links[kNextNeighbour].load_relaxed();
     Place left, right;
-    if (!is_entry_or_nil(m, previous) || !is_entry_or_nil(m, next) || previous == index || next == index) {
+    if (!is_entry_or_nil(m, previous) || !is_entry_or_nil(m, next) || previous == index ||
+        next == index) {
         broken(m);
         return;
     }
     const bool merge_right = next != kNil && state_of(m, next) == BlockState::span;
     const bool merge_left = previous != kNil && state_of(m, previous) == BlockState::span;
-    if (merge_right && (!read_span(m, next, right) || !(right.offset == place.offset + place.size || broken(m)))) return;
-    if (merge_left && (!read_span(m, previous, left) || !(left.offset + left.size == place.offset || broken(m)))) return;
+    if (merge_right &&
+        (!read_span(m, next, right) || !(right.offset == place.offset + place.size || broken(m))))
+        return;
+    if (merge_left &&
+        (!read_span(m, previous, left) || !(left.offset + left.size == place.offset || broken(m))))
+        return;
     const u32 after = merge_right ? m.block(next).links[kNextNeighbour].load_relaxed() : kNil;
     const u32 before = merge_left ? m.block(previous).links[kPrevNeighbour].load_relaxed() : kNil;
     if (!is_entry_or_nil(m, after) || !is_entry_or_nil(m, before)) {
@@ -409,8 +458,10 @@ void free_span(Member& m, u32 index) noexcept {
     }
     set_span(m, index, place.offset, place.size, previous, next);
     if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
-    if (next != kNil) m.block(next).links[kPrevNeighbour].store_relaxed(index);
-    else h.last_entry.store_relaxed(index);
+    if (next != kNil)
+        m.block(next).links[kPrevNeighbour].store_relaxed(index);
+    else
+        h.last_entry.store_relaxed(index);
     push_free(m, index, place.size);
 }
 
@@ -430,21 +481,26 @@ void note_reserved(Member& m) noexcept {
     }
 }
 
-// What is reserved already costs a look. For a set bit beyond the file's memory a member that is alone can do this; while others are at it,
-// they are believed: who may write the bitmap may cut the file short as well.
+// What is reserved already costs a look. For a set bit beyond the file's memory a member that is
+// alone can do this; while others are at it, they are believed: who may write the bitmap may cut
+// the file short as well.
 int reserve_marked(Member& m) noexcept {
     const Geometry& g = m.geo();
     const u64 names = std::min<u64>(m.header().names_reserved.load_acquire(), g.max_names);
     const u64 blocks = std::min<u64>(m.header().blocks_reserved.load_acquire(), g.max_blocks);
     if (int error = os::reserve(m.fd, 0, fixed_bytes(g))) return error;
-    if (int error = names == 0 ? 0 : os::reserve(m.fd, g.names_off, names * sizeof(NameEntry))) return error;
-    if (int error = blocks == 0 ? 0 : os::reserve(m.fd, g.blocks_off, blocks * sizeof(Block))) return error;
+    if (int error = names == 0 ? 0 : os::reserve(m.fd, g.names_off, names * sizeof(NameEntry)))
+        return error;
+    if (int error = blocks == 0 ? 0 : os::reserve(m.fd, g.blocks_off, blocks * sizeof(Block)))
+        return error;
     const u64 extents = (g.capacity + kExtent - 1) / kExtent;
     for (u64 e = 0; e < extents; ++e) {
         const u64 first = e;
-        while (e < extents && is_backed(m, e)) ++e;
+        while (e < extents && is_backed(m, e))
+            ++e;
         if (e == first) continue;
-        const u64 from = g.heap_off + first * kExtent, to = std::min(g.heap_off + e * kExtent, g.file_size);
+        const u64 from = g.heap_off + first * kExtent,
+                  to = std::min(g.heap_off + e * kExtent, g.file_size);
         if (int error = os::reserve(m.fd, from, to - from)) return error;
     }
     return 0;
@@ -452,12 +508,16 @@ int reserve_marked(Member& m) noexcept {
 
 void rebuild_heap(Member& m) noexcept {
     Header& h = m.header();
-    struct Extent { u64 offset, size; u32 index; };
+    struct Extent {
+        u64 offset, size;
+        u32 index;
+    };
     std::vector<Extent> taken;
     std::vector<u32> spare;
     const u32 top = h.blocks_top.load_relaxed();
     const u64 heap_top = h.heap_top.load_relaxed(), reserved = h.blocks_reserved.load_relaxed();
-    if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks || top > m.geo().max_blocks || heap_top > m.geo().capacity) {
+    if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks ||
+        top > m.geo().max_blocks || heap_top > m.geo().capacity) {
         m.mark_corrupt();
         return;
     }
@@ -478,7 +538,8 @@ void rebuild_heap(Member& m) noexcept {
         (w.flags() & kFlagBody ? body_bytes : used) += size - b.slack.load_relaxed();
         (w.flags() & kFlagBody ? bodies : blocks) += 1;
     }
-    std::sort(taken.begin(), taken.end(), [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
+    std::sort(taken.begin(), taken.end(),
+              [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
     reset_lists(m.heads());
     h.free_entries.store_relaxed(kNil);
     u64 at = 0;
@@ -498,7 +559,8 @@ void rebuild_heap(Member& m) noexcept {
         previous = index;
     };
     for (const Extent& e : taken) {
-        if (e.offset < at || e.size == 0 || e.size > heap_top || e.offset > heap_top - e.size || (e.offset | e.size) % kUnit != 0) {
+        if (e.offset < at || e.size == 0 || e.size > heap_top || e.offset > heap_top - e.size ||
+            (e.offset | e.size) % kUnit != 0) {
             m.mark_corrupt();
             return;
         }
@@ -511,7 +573,8 @@ void rebuild_heap(Member& m) noexcept {
         at = e.offset + e.size;
     }
     if (at < heap_top) lay_span(heap_top);
-    for (u32 index : spare) return_entry(m, index);
+    for (u32 index : spare)
+        return_entry(m, index);
     h.last_entry.store_relaxed(previous);
     h.used.store_relaxed(used);
     h.body_bytes.store_relaxed(body_bytes);
@@ -525,15 +588,19 @@ u64 trim(Member& m) noexcept {
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
-        if (state_of(m, i) != BlockState::span || m.block(i).size.load_relaxed() < kExtent) continue;
-        if (!good(lock_heap(m, wait))) return given_back;  // a lock per span: nobody waits for all of it
+        if (state_of(m, i) != BlockState::span || m.block(i).size.load_relaxed() < kExtent)
+            continue;
+        // A lock per span: nobody waits for all of it.
+        if (!good(lock_heap(m, wait))) return given_back;
         Place place;
         if (state_of(m, i) == BlockState::span && read_span(m, i, place)) {
             const u64 end = place.offset + place.size;
             for (u64 e = (place.offset + kExtent - 1) / kExtent; (e + 1) * kExtent <= end; ++e) {
                 if (!is_backed(m, e)) continue;
-                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));  // before the hole: who finds the bit set may write
-                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0) given_back += kExtent;
+                // Before the hole: who finds the bit set may write.
+                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
+                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
+                    given_back += kExtent;
             }
         }
         unlock(m.header().heap_lock);
@@ -544,65 +611,101 @@ u64 trim(Member& m) noexcept {
 HeapStats heap_stats(Member& m) noexcept {
     Header& h = m.header();
     u64 extents = 0;
-    for (u64 e = 0; e < m.geo().capacity / kExtent + 1; e += 64) extents += static_cast<u64>(std::popcount(extent_word(m, e).load_relaxed()));
-    return {m.geo().capacity,          h.used.load_relaxed(),     h.body_bytes.load_relaxed(), std::min(extents * kExtent, m.geo().capacity),
-            h.heap_top.load_relaxed(), h.live_blocks.load_relaxed(), h.live_bodies.load_relaxed()};
+    for (u64 e = 0; e < m.geo().capacity / kExtent + 1; e += 64)
+        extents += static_cast<u64>(std::popcount(extent_word(m, e).load_relaxed()));
+    return {m.geo().capacity,
+            h.used.load_relaxed(),
+            h.body_bytes.load_relaxed(),
+            std::min(extents * kExtent, m.geo().capacity),
+            h.heap_top.load_relaxed(),
+            h.live_blocks.load_relaxed(),
+            h.live_bodies.load_relaxed()};
 }
 
 std::vector<std::string> validate_heap(Member& m) {
     std::vector<std::string> wrong;
-    auto say = [&](const std::string& what) { if (wrong.size() < 50) wrong.push_back("heap: " + what); };
+    auto say = [&](const std::string& what) {
+        if (wrong.size() < 50) wrong.push_back("heap: " + what);
+    };
     Header& h = m.header();
     Stubborn wait;
-    const Status locked = lock(h.heap_lock, m, wait);  // not lock_heap: a corrupt pool is looked at too
+    // Not lock_heap: a corrupt pool is looked at too.
+    const Status locked = lock(h.heap_lock, m, wait);
     if (!good(locked)) return {"heap: its lock could not be taken"};
     if (locked == Status::owner_died) rebuild_heap(m);
     const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
-    struct Tile { u64 offset, size; u32 index; bool span; };
+    struct Tile {
+        u64 offset, size;
+        u32 index;
+        bool span;
+    };
     std::vector<Tile> tiles;
     u64 used = 0, body_bytes = 0, spans = 0;
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
         const BlockWord w{b.word.load()};
         if (w.state() == BlockState::unused) continue;
-        if (w.state() > BlockState::freeing) { say("block " + std::to_string(i) + " has no valid state"); continue; }
+        if (w.state() > BlockState::freeing) {
+            say("block " + std::to_string(i) + " has no valid state");
+            continue;
+        }
         const bool span = w.state() == BlockState::span;
         tiles.push_back({b.offset.load_relaxed(), b.size.load_relaxed(), i, span});
         spans += span;
-        if (!span) (w.flags() & kFlagBody ? body_bytes : used) += b.size.load_relaxed() - b.slack.load_relaxed();
+        if (!span)
+            (w.flags() & kFlagBody ? body_bytes : used) +=
+                b.size.load_relaxed() - b.slack.load_relaxed();
         for (u32 s = 0; s < m.geo().max_processes; ++s) {
-            if ((b.holder_word(s / 64).load() >> (s % 64) & 1) && m.row(s).state.load() == static_cast<u32>(RowState::free)) {
-                say("block " + std::to_string(i) + " is held by slot " + std::to_string(s) + ", which nobody occupies");
+            if ((b.holder_word(s / 64).load() >> (s % 64) & 1) &&
+                m.row(s).state.load() == static_cast<u32>(RowState::free)) {
+                say("block " + std::to_string(i) + " is held by slot " + std::to_string(s) +
+                    ", which nobody occupies");
             }
         }
     }
-    std::sort(tiles.begin(), tiles.end(), [](const Tile& x, const Tile& y) { return x.offset < y.offset; });
+    std::sort(tiles.begin(), tiles.end(),
+              [](const Tile& x, const Tile& y) { return x.offset < y.offset; });
     u64 at = 0;
     u32 previous = kNil;
     bool was_span = false;
     for (const Tile& t : tiles) {
-        if (t.offset != at) say("the tiling breaks at byte " + std::to_string(at) + ": the next block starts at " + std::to_string(t.offset));
-        if (m.block(t.index).links[kPrevNeighbour].load_relaxed() != previous) say("block " + std::to_string(t.index) + " has a wrong left neighbour");
-        if (t.span && was_span) say("two free spans lie side by side at byte " + std::to_string(t.offset));
+        if (t.offset != at)
+            say("the tiling breaks at byte " + std::to_string(at) + ": the next block starts at " +
+                std::to_string(t.offset));
+        if (m.block(t.index).links[kPrevNeighbour].load_relaxed() != previous)
+            say("block " + std::to_string(t.index) + " has a wrong left neighbour");
+        if (t.span && was_span)
+            say("two free spans lie side by side at byte " + std::to_string(t.offset));
         was_span = t.span;
         previous = t.index;
         at = t.offset + t.size;
     }
-    if (at != h.heap_top.load_relaxed()) say("the tiling ends at " + std::to_string(at) + ", the heap at " + std::to_string(h.heap_top.load_relaxed()));
-    if (previous != h.last_entry.load_relaxed()) say("the last block is not the one the header names");
-    if (used != h.used.load_relaxed()) say("used is " + std::to_string(h.used.load_relaxed()) + ", live blocks have " + std::to_string(used) + " bytes");
+    if (at != h.heap_top.load_relaxed())
+        say("the tiling ends at " + std::to_string(at) + ", the heap at " +
+            std::to_string(h.heap_top.load_relaxed()));
+    if (previous != h.last_entry.load_relaxed())
+        say("the last block is not the one the header names");
+    if (used != h.used.load_relaxed())
+        say("used is " + std::to_string(h.used.load_relaxed()) + ", live blocks have " +
+            std::to_string(used) + " bytes");
     if (body_bytes != h.body_bytes.load_relaxed()) say("body bytes are miscounted");
     u64 listed = 0;
     for (u32 f = 0; f < kFirstLevels; ++f) {
         for (u32 s = 0; s < kSecondLevels; ++s) {
             u64 steps = 0;
-            for (u32 i = m.heads().heads[f][s].load_relaxed(); i != kNil && steps <= tiles.size(); i = m.block(i).links[kNextFree].load_relaxed(), ++steps) {
-                if (i >= top || state_of(m, i) != BlockState::span) { say("a free list contains what is not free"); break; }
+            for (u32 i = m.heads().heads[f][s].load_relaxed(); i != kNil && steps <= tiles.size();
+                 i = m.block(i).links[kNextFree].load_relaxed(), ++steps) {
+                if (i >= top || state_of(m, i) != BlockState::span) {
+                    say("a free list contains what is not free");
+                    break;
+                }
             }
             listed += steps;
         }
     }
-    if (listed != spans) say(std::to_string(spans) + " free spans, " + std::to_string(listed) + " in the free lists");
+    if (listed != spans)
+        say(std::to_string(spans) + " free spans, " + std::to_string(listed) +
+            " in the free lists");
     unlock(h.heap_lock);
     return wrong;
 }

@@ -1,4 +1,5 @@
-// The allocator: two-level segregated fit over the heap, boundary tags out of line in the block table.
+// The allocator: two-level segregated fit over the heap, boundary tags out of line in the block
+// table.
 #pragma once
 #include <string>
 #include <vector>
@@ -15,22 +16,25 @@ struct BlockSpec {
     u64 bytes;
     u8 flags = 0;
     BodyKind kind = BodyKind::none;
-    u32 home = kNil;      // frames body
-    bool zero = false;    // payload zeroed
+    u32 home = kNil;    // frames body
+    bool zero = false;  // payload zeroed
 };
-// A block held once by this process, its memory reserved. ok, no_memory (now), too_large (ever), timed_out, interrupted, corrupt.
-// Looks for blocks of dead processes before it says no_memory.
+// A block held once by this process, its memory reserved. ok, no_memory (now), too_large (ever),
+// timed_out, interrupted, corrupt. Looks for blocks of dead processes before it says no_memory.
 Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) noexcept;
 
 // Gives memory of free spans back to the system. Returns bytes.
 u64 trim(Member& m) noexcept;
 
-void format_heap(Member& m) noexcept;                     // on a fresh segment
-void note_reserved(Member& m) noexcept;                   // somebody reserved the memory of the whole heap
-int reserve_marked(Member& m) noexcept;                   // makes true what marks and extents bitmap say is reserved; 0 or errno
-Status lock_heap(Member& m, Patience& p) noexcept;        // repairs after a dead owner
-void free_span(Member& m, u32 index) noexcept;            // heap lock held; block is `freeing` by us, its cells empty
-void rebuild_heap(Member& m) noexcept;                    // heap lock held
+void format_heap(Member& m) noexcept;  // on a fresh segment
+// Somebody reserved the memory of the whole heap.
+void note_reserved(Member& m) noexcept;
+// Makes true what marks and extents bitmap say is reserved; 0 or errno.
+int reserve_marked(Member& m) noexcept;
+Status lock_heap(Member& m, Patience& p) noexcept;  // repairs after a dead owner
+// Heap lock held; block is `freeing` by us, its cells empty.
+void free_span(Member& m, u32 index) noexcept;
+void rebuild_heap(Member& m) noexcept;  // heap lock held
 
 struct HeapStats {
     u64 capacity, used, body_bytes, committed, heap_top, blocks, bodies;

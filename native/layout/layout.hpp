@@ -1,4 +1,5 @@
-// The segment map. Every struct that lives in shared memory at a fixed place is here, drawn, with its size asserted.
+// The segment map. Every struct that lives in shared memory at a fixed place is here, drawn, with
+// its size asserted.
 //
 //   0           Header        4 KiB
 //   rows_off    Row[P]        256 B each      P = max_processes
@@ -29,34 +30,67 @@ constexpr u32 kVersion = 3;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;
-constexpr u64 kUnit = 64;              // payload alignment and heap granularity
-constexpr u64 kExtent = 2 * kMiB;      // granularity of giving memory back
+constexpr u64 kUnit = 64;          // payload alignment and heap granularity
+constexpr u64 kExtent = 2 * kMiB;  // granularity of giving memory back
 constexpr u32 kNil = 0xffffffff;
 constexpr u32 kNameBytes = 200;
 constexpr u64 kHeaderBytes = 4096;
-constexpr u64 kMaxCapacity = u64{1} << 46;  // keeps every sum in `geometry` and every file offset far from overflow and from the lock bytes
+// Keeps every sum in `geometry` and every file offset far from overflow and from the lock bytes.
+constexpr u64 kMaxCapacity = u64{1} << 46;
 
-constexpr u64 kSlotByte = u64{1} << 62;     // OFD lock of slot i: kSlotByte + i
-constexpr u64 kMemberByte = kSlotByte - 1;  // shared by every member; exclusive: nobody else is here
+constexpr u64 kSlotByte = u64{1} << 62;  // OFD lock of slot i: kSlotByte + i
+// Shared by every member; exclusive: nobody else is here.
+constexpr u64 kMemberByte = kSlotByte - 1;
 
-constexpr Handle make_handle(u32 gen, u32 index) noexcept { return u64{gen} << 32 | index; }
-constexpr u32 handle_gen(Handle h) noexcept { return static_cast<u32>(h >> 32); }
-constexpr u32 handle_index(Handle h) noexcept { return static_cast<u32>(h); }
+constexpr Handle make_handle(u32 gen, u32 index) noexcept {
+    return u64{gen} << 32 | index;
+}
+constexpr u32 handle_gen(Handle h) noexcept {
+    return static_cast<u32>(h >> 32);
+}
+constexpr u32 handle_index(Handle h) noexcept {
+    return static_cast<u32>(h);
+}
 
-// ---- lock word and event count (sync/) ------------------------------------------------------------------------------
-struct LockWord { shm_atomic<u32> word; };    // waiters:1 | generation:20 | slot+1:11; 0 is free
-struct EventCount { shm_atomic<u32> word; };  // sequence:31 | sleepers:1
+// ---- lock word and event count (sync/) ----------------------------------------------------------
+struct LockWord {
+    shm_atomic<u32> word;
+};  // waiters:1 | generation:20 | slot+1:11; 0 is free
+struct EventCount {
+    shm_atomic<u32> word;
+};  // sequence:31 | sleepers:1
 
-// ---- block (heap/) ---------------------------------------------------------------------------------------------------
+// ---- block (heap/) ------------------------------------------------------------------------------
 enum class BlockState : u8 { unused = 0, span = 1, live = 2, tentative = 3, freeing = 4 };
-// tentative: its slot is looking whether the block can go, anybody may turn it back to live; freeing: decided, never reverts.
+// tentative: its slot is looking whether the block can go, anybody may turn it back to live;
+// freeing: decided, never reverts.
 enum BlockFlags : u8 {
-    kFlagEnvelope = 1,   // starts with an encoded object: a Ref or a name may point at it
-    kFlagShared = 2,     // writable by everyone (shared_array)
-    kFlagBody = 4,       // the body of a structure; not counted as user memory
+    kFlagEnvelope = 1,  // starts with an encoded object: a Ref or a name may point at it
+    kFlagShared = 2,    // writable by everyone (shared_array)
+    kFlagBody = 4,      // the body of a structure; not counted as user memory
 };
-enum class BodyKind : u8 { none = 0, queue = 1, queue_chunk = 2, stream = 3, frames = 4, mutex = 5, rwlock = 6, semaphore = 7, event = 8, condition = 9, barrier = 10,
-    list = 16, dict = 17, list_table = 18, dict_table = 19, list_order = 20, dict_buckets = 21, list_chunk = 22, dict_chunk = 23, dict_key = 24 };
+enum class BodyKind : u8 {
+    none = 0,
+    queue = 1,
+    queue_chunk = 2,
+    stream = 3,
+    frames = 4,
+    mutex = 5,
+    rwlock = 6,
+    semaphore = 7,
+    event = 8,
+    condition = 9,
+    barrier = 10,
+    list = 16,
+    dict = 17,
+    list_table = 18,
+    dict_table = 19,
+    list_order = 20,
+    dict_buckets = 21,
+    list_chunk = 22,
+    dict_chunk = 23,
+    dict_key = 24
+};
 
 // word: generation:32 | state:8 | slot:16 | flags:8
 struct BlockWord {
@@ -65,7 +99,9 @@ struct BlockWord {
         return {u64{gen} << 32 | u64{static_cast<u8>(s)} << 24 | u64{slot & 0xffff} << 8 | flags};
     }
     constexpr u32 gen() const noexcept { return static_cast<u32>(raw >> 32); }
-    constexpr BlockState state() const noexcept { return static_cast<BlockState>(raw >> 24 & 0xff); }
+    constexpr BlockState state() const noexcept {
+        return static_cast<BlockState>(raw >> 24 & 0xff);
+    }
     constexpr u32 slot() const noexcept { return static_cast<u32>(raw >> 8 & 0xffff); }
     constexpr u8 flags() const noexcept { return static_cast<u8>(raw & 0xff); }
 };
@@ -74,7 +110,9 @@ struct BlockWord {
 struct RefsWord {
     u64 raw;
     static constexpr u64 kTagMask = (u64{1} << 34) - 1;
-    static constexpr RefsWord make(u64 count, u64 slot, u64 tag) noexcept { return {count << 44 | slot << 34 | (tag & kTagMask)}; }
+    static constexpr RefsWord make(u64 count, u64 slot, u64 tag) noexcept {
+        return {count << 44 | slot << 34 | (tag & kTagMask)};
+    }
     constexpr u32 count() const noexcept { return static_cast<u32>(raw >> 44); }
     constexpr u32 slot() const noexcept { return static_cast<u32>(raw >> 34 & 0x3ff); }
     constexpr u64 tag() const noexcept { return raw & kTagMask; }
@@ -88,42 +126,54 @@ struct Block {
     shm_atomic<u64> holders[kHolderWords - 2];  // first words here; the last two in line 1
     // line 1
     shm_atomic<u64> holders_tail[2];
-    shm_atomic<u64> offset;       // bytes from heap_off; truth while live or freeing
-    shm_atomic<u64> size;         // bytes, a multiple of kUnit; truth while live or freeing
-    shm_atomic<u32> slack;        // bytes asked for = size - slack
-    shm_atomic<u32> cells_offset; // first reference cell, bytes from the payload's start
+    shm_atomic<u64> offset;        // bytes from heap_off; truth while live or freeing
+    shm_atomic<u64> size;          // bytes, a multiple of kUnit; truth while live or freeing
+    shm_atomic<u32> slack;         // bytes asked for = size - slack
+    shm_atomic<u32> cells_offset;  // first reference cell, bytes from the payload's start
     shm_atomic<u32> cells_stride;
     shm_atomic<u32> cells_count;  // 0: refers to nothing. Stored last.
-    shm_atomic<u32> links[4];     // derived: previous/next neighbour, previous/next of the free list. Live: [2] = home (kNil: none), [3] = kind
+    // Derived: previous/next neighbour, previous/next of the free list. Live: [2] = home (kNil:
+    // none), [3] = kind.
+    shm_atomic<u32> links[4];
 
-    shm_atomic<u64>& holder_word(u32 w) noexcept { return w < kHolderWords - 2 ? holders[w] : holders_tail[w - (kHolderWords - 2)]; }
+    shm_atomic<u64>& holder_word(u32 w) noexcept {
+        return w < kHolderWords - 2 ? holders[w] : holders_tail[w - (kHolderWords - 2)];
+    }
 };
 static_assert(sizeof(Block) == 128);
-enum BlockLink : u32 { kPrevNeighbour = 0, kNextNeighbour = 1, kPrevFree = 2, kNextFree = 3, kHome = 2, kKind = 3 };
+enum BlockLink : u32 {
+    kPrevNeighbour = 0,
+    kNextNeighbour = 1,
+    kPrevFree = 2,
+    kNextFree = 3,
+    kHome = 2,
+    kKind = 3
+};
 
-// ---- row: a member's slot (segment/) -----------------------------------------------------------------------------------
+// ---- row: a member's slot (segment/) ------------------------------------------------------------
 enum class RowState : u32 { free = 0, live = 1, embryo = 2, reaping = 3 };
 enum class IntentKind : u32 { none = 0, plain = 1, put = 2, take = 3, undo = 4 };
 
 struct Row {
     shm_atomic<u32> state;
-    shm_atomic<u32> gen;            // 20 bits of it stand in lock words
+    shm_atomic<u32> gen;  // 20 bits of it stand in lock words
     shm_atomic<u32> pid;
     shm_atomic<u32> parent_pid;
     shm_atomic<u64> start_ticks;
     shm_atomic<u64> pid_namespace;
-    shm_atomic<u64> born_ns;        // CLOCK_REALTIME
+    shm_atomic<u64> born_ns;  // CLOCK_REALTIME
     char pad0[24];
     // line 1: reference operations
-    shm_atomic<u64> op;             // running number; survives owners of the slot
-    shm_atomic<u32> intent;         // IntentKind: storing it arms the record
+    shm_atomic<u64> op;      // running number; survives owners of the slot
+    shm_atomic<u32> intent;  // IntentKind: storing it arms the record
     shm_atomic<u32> unused;
-    shm_atomic<u64> intent_cell;    // segment offset of the cell
+    shm_atomic<u64> intent_cell;  // segment offset of the cell
     shm_atomic<u64> intent_old;
     shm_atomic<u64> intent_new;
-    shm_atomic<u64> intent_mark;    // segment offset of the tail or head (put, take)
+    shm_atomic<u64> intent_mark;  // segment offset of the tail or head (put, take)
     shm_atomic<u64> intent_position;
-    shm_atomic<u64> swept;          // recovery: for people, how often this slot was cleaned after a death
+    // Recovery: for people, how often this slot was cleaned after a death.
+    shm_atomic<u64> swept;
     // line 2: written by others
     shm_atomic<u64> ack;
     char pad2[56];
@@ -131,10 +181,25 @@ struct Row {
 };
 static_assert(sizeof(Row) == 256);
 
-// ---- directory ---------------------------------------------------------------------------------------------------------
+// ---- directory ----------------------------------------------------------------------------------
 enum class NameKind : u8 {
-    object = 1, queue = 2, stream = 3, frames = 4, array = 5, lock = 6, rlock = 7, rwlock = 8, semaphore = 9, bounded_semaphore = 10,
-    event = 11, condition = 12, barrier = 13, value = 14, value_lock = 15, list = 16, dict = 17,
+    object = 1,
+    queue = 2,
+    stream = 3,
+    frames = 4,
+    array = 5,
+    lock = 6,
+    rlock = 7,
+    rwlock = 8,
+    semaphore = 9,
+    bounded_semaphore = 10,
+    event = 11,
+    condition = 12,
+    barrier = 13,
+    value = 14,
+    value_lock = 15,
+    list = 16,
+    dict = 17,
 };
 constexpr u32 kNameKinds = 17;
 
@@ -152,7 +217,7 @@ struct NameEntry {
 static_assert(sizeof(NameEntry) == 256);
 constexpr u32 kBuckets = 16384;
 
-// ---- heap index (derived) --------------------------------------------------------------------------------------------------
+// ---- heap index (derived) -----------------------------------------------------------------------
 constexpr u32 kFirstLevels = 40;   // spans of up to 2^40 units
 constexpr u32 kSecondLevels = 16;  // steps between powers of two
 struct HeapIndex {
@@ -161,48 +226,51 @@ struct HeapIndex {
     shm_atomic<u32> heads[kFirstLevels][kSecondLevels];
 };
 
-// ---- header --------------------------------------------------------------------------------------------------------------------
+// ---- header -------------------------------------------------------------------------------------
 struct alignas(64) Header {
     // line 0: fixed at creation
     u64 magic;
     u64 layout_hash;
     u32 version;
     u32 max_processes;
-    u64 id[2];                  // random; what handles carry
-    u64 capacity;               // bytes of heap
+    u64 id[2];     // random; what handles carry
+    u64 capacity;  // bytes of heap
     u64 file_size;
-    u64 flags;                  // HeaderFlags
+    u64 flags;  // HeaderFlags
     // line 1
     u64 rows_off, heads_off, buckets_off, extents_off, names_off, blocks_off, heap_off;
     u32 max_names, max_blocks;
     // line 2
     u64 created_ns;
     u32 creator_pid, creator_uid;
-    shm_atomic<u32> corrupt;    // set once, never cleared: refused from then on
-    shm_atomic<u32> rows_used;  // no slot at or above this was ever used
-    shm_atomic<u64> departures; // moves after a row's generation has moved: somebody died and was cleaned up, or left [pool.departures]
+    shm_atomic<u32> corrupt;     // set once, never cleared: refused from then on
+    shm_atomic<u32> rows_used;   // no slot at or above this was ever used
+    shm_atomic<u64> departures;  // moves after a row's generation has moved: somebody died and was
+                                 // cleaned up, or left [pool.departures]
     char pad2[32];
     // line 3: heap, under heap_lock
     alignas(64) LockWord heap_lock;
-    shm_atomic<u32> free_entries;   // derived: list of unused block entries
-    shm_atomic<u32> last_entry;     // derived: the entry whose span ends at heap_top, or kNil
-    shm_atomic<u32> blocks_top;     // entries below it are reserved and in use by the tiling or the free list
-    shm_atomic<u64> heap_top;       // truth: bytes of heap that are tiled
-    shm_atomic<u64> used;           // derived: bytes asked for, of live user blocks
-    shm_atomic<u64> body_bytes;     // derived: bytes of live structure bodies
-    shm_atomic<u32> live_blocks;    // derived: user blocks
-    shm_atomic<u32> live_bodies;    // derived
+    shm_atomic<u32> free_entries;  // derived: list of unused block entries
+    shm_atomic<u32> last_entry;    // derived: the entry whose span ends at heap_top, or kNil
+    // Entries below it are reserved and in use by the tiling or the free list.
+    shm_atomic<u32> blocks_top;
+    shm_atomic<u64> heap_top;     // truth: bytes of heap that are tiled
+    shm_atomic<u64> used;         // derived: bytes asked for, of live user blocks
+    shm_atomic<u64> body_bytes;   // derived: bytes of live structure bodies
+    shm_atomic<u32> live_blocks;  // derived: user blocks
+    shm_atomic<u32> live_bodies;  // derived
     // line 4
     alignas(64) EventCount memory_freed;
-    EventCount frame_home[15];      // "a frame came home", by body index modulo 15: out of line, so that a late wake cannot
-                                    // land in memory that has become somebody's payload
+    // "A frame came home", by body index modulo 15: out of line, so that a late wake cannot land in
+    // memory that has become somebody's payload.
+    EventCount frame_home[15];
     // line 5: directory, under names_lock
     alignas(64) LockWord names_lock;
-    shm_atomic<u32> free_names;     // derived
-    shm_atomic<u32> names_top;      // entries below it are reserved
-    shm_atomic<u32> names_reserved; // entries whose memory is reserved
+    shm_atomic<u32> free_names;      // derived
+    shm_atomic<u32> names_top;       // entries below it are reserved
+    shm_atomic<u32> names_reserved;  // entries whose memory is reserved
     shm_atomic<u64> ordinal;
-    shm_atomic<u64> blocks_reserved; // block entries whose memory is reserved
+    shm_atomic<u64> blocks_reserved;  // block entries whose memory is reserved
 };
 static_assert(sizeof(Header) <= kHeaderBytes);
 enum HeaderFlags : u64 { kPersistent = 1, kMemfd = 2, kOthersMayWrite = 4 };

@@ -23,16 +23,24 @@ namespace {
 
 constexpr u64 kWaitingOffset = 192;
 enum Kind : u32 { kFilling = 0, kTripping = 1, kBroken = 2 };
-constexpr u64 state_of(u32 phase, Kind kind) noexcept { return u64{phase} << 32 | kind; }
-constexpr u32 phase_of(u64 state) noexcept { return static_cast<u32>(state >> 32); }
-constexpr u32 kind_of(u64 state) noexcept { return static_cast<u32>(state); }
+constexpr u64 state_of(u32 phase, Kind kind) noexcept {
+    return u64{phase} << 32 | kind;
+}
+constexpr u32 phase_of(u64 state) noexcept {
+    return static_cast<u32>(state >> 32);
+}
+constexpr u32 kind_of(u64 state) noexcept {
+    return static_cast<u32>(state);
+}
 
 // An entry's count: of the phase it names.
 constexpr u32 counted(u64 word, u32 phase) noexcept {
     const u32 c = Shares::count(word);
     return c >> 16 == (phase & 0xffff) ? c & 0xffff : 0;
 }
-constexpr u64 entry_of(u32 phase, u32 count, u32 gen) noexcept { return Shares::word(phase << 16 | count, gen); }
+constexpr u64 entry_of(u32 phase, u32 count, u32 gen) noexcept {
+    return Shares::word(phase << 16 | count, gen);
+}
 
 }  // namespace
 
@@ -57,7 +65,8 @@ Status Barrier::open(Member& m, Handle h, Barrier& out) noexcept {
     if (parties == 0 || parties > kMostParties) return Status::corrupt;
     out.m_ = &m;
     out.b_ = b;
-    out.waiting_ = Shares(reinterpret_cast<unsigned char*>(b) + kWaitingOffset, m.geo().max_processes);
+    out.waiting_ =
+        Shares(reinterpret_cast<unsigned char*>(b) + kWaitingOffset, m.geo().max_processes);
     out.parties_ = parties;
     return Status::ok;
 }
@@ -69,15 +78,17 @@ Status Barrier::enter(Patience& p) noexcept {
     return s == Status::owner_died ? Status::ok : s;
 }
 
-// ---- under the lock ------------------------------------------------------------------------------------------------------
+// ---- under the lock -----------------------------------------------------------------------------
 
 u32 Barrier::arrived(u32 phase) const noexcept {
     u32 n = 0;
-    for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) n += counted(waiting_[slot].load(), phase);
+    for (u32 slot = 0; slot < waiting_.used(*m_); ++slot)
+        n += counted(waiting_[slot].load(), phase);
     return n;
 }
 
-// Whether somebody who waits, or runs the action (the last one to arrive), is dead: then this phase can never be complete.
+// Whether somebody who waits, or runs the action (the last one to arrive), is dead: then this phase
+// can never be complete.
 bool Barrier::find_the_dead(u32 phase, bool ask_the_kernel) noexcept {
     for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
         const u64 w = waiting_[slot].load();
@@ -93,7 +104,8 @@ bool Barrier::find_the_dead(u32 phase, bool ask_the_kernel) noexcept {
 
 void Barrier::move_on(u32 phase, bool by_reset) noexcept {
     const u64 bit = u64{1} << (phase % 64);
-    b_->resets.store_relaxed(by_reset ? b_->resets.load_relaxed() | bit : b_->resets.load_relaxed() & ~bit);
+    b_->resets.store_relaxed(by_reset ? b_->resets.load_relaxed() | bit
+                                      : b_->resets.load_relaxed() & ~bit);
     b_->culprit.store_relaxed(0);
     b_->state.store(state_of(phase + 1, kFilling));  // COMMIT [barrier.state]
     for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
@@ -107,14 +119,15 @@ void Barrier::break_it(u32 phase) noexcept {
     notify_all(b_->changed);
 }
 
-// ---- for callers ---------------------------------------------------------------------------------------------------------
+// ---- for callers --------------------------------------------------------------------------------
 
 Status Barrier::try_arrive(Patience& p, Arrival& out) noexcept {
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 state = b_->state.load();
     const u32 phase = phase_of(state);
     Status s = Status::ok;
-    // The last one to come asks the kernel: who waits for it must not be let go by a party that is dead.
+    // The last one to come asks the kernel: who waits for it must not be let go by a party that is
+    // dead.
     const bool last = kind_of(state) == kFilling && arrived(phase) + 1 >= parties_;
     if (kind_of(state) != kBroken && find_the_dead(phase, last)) {
         break_it(phase);
@@ -127,7 +140,9 @@ Status Barrier::try_arrive(Patience& p, Arrival& out) noexcept {
         shm_atomic<u64>& entry = waiting_[m_->slot];
         out = {phase, arrived(phase), false};
         const u64 w = entry.load();
-        entry.store_release(entry_of(phase, (Shares::gen(w) == m_->gen ? counted(w, phase) : 0) + 1, m_->gen));  // COMMIT
+        // COMMIT
+        entry.store_release(
+            entry_of(phase, (Shares::gen(w) == m_->gen ? counted(w, phase) : 0) + 1, m_->gen));
         if (out.index + 1 >= parties_) {
             out.trips = true;
             b_->state.store_release(state_of(phase, kTripping));
@@ -143,7 +158,8 @@ Status Barrier::arrive(Patience& p, Arrival& out) noexcept {
         [&] { return kind_of(b_->state.load()) != kTripping || usable(*m_) != Status::ok; },
         [&] {
             const u64 state = b_->state.load();
-            if (kind_of(state) == kTripping) find_the_dead(phase_of(state), true);  // try_arrive breaks it then
+            // try_arrive breaks it then.
+            if (kind_of(state) == kTripping) find_the_dead(phase_of(state), true);
         });
 }
 
@@ -151,13 +167,15 @@ Status Barrier::arrive(Patience& p, Arrival& out) noexcept {
 void Barrier::count_out(u32 phase) noexcept {
     shm_atomic<u64>& entry = waiting_[m_->slot];
     const u64 w = entry.load();
-    if (Shares::gen(w) == m_->gen && counted(w, phase) != 0) entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));
+    if (Shares::gen(w) == m_->gen && counted(w, phase) != 0)
+        entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));
 }
 
 Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
     auto outcome = [&] {
         const u64 state = b_->state.load();  // [barrier.state]
-        if (phase_of(state) == mine.phase) return kind_of(state) == kBroken ? Status::broken : Status::would_block;
+        if (phase_of(state) == mine.phase)
+            return kind_of(state) == kBroken ? Status::broken : Status::would_block;
         return b_->resets.load() >> (mine.phase % 64) & 1 ? Status::broken : Status::ok;
     };
     Status s = wait_for(
@@ -170,7 +188,9 @@ Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
         [&] {
             Inner inner(p);
             if (!find_the_dead(mine.phase, true) || enter(inner) != Status::ok) return;
-            if (const u64 state = b_->state.load(); phase_of(state) == mine.phase && kind_of(state) != kBroken && find_the_dead(mine.phase, false)) {
+            if (const u64 state = b_->state.load(); phase_of(state) == mine.phase &&
+                                                    kind_of(state) != kBroken &&
+                                                    find_the_dead(mine.phase, false)) {
                 break_it(mine.phase);
             }
             unlock(b_->lock);
@@ -221,13 +241,18 @@ u32 Barrier::waiting() const noexcept {
     return n;
 }
 
-bool Barrier::is_broken() const noexcept { return kind_of(b_->state.load()) == kBroken; }
-u32 Barrier::culprit() const noexcept { return b_->culprit.load_relaxed(); }
+bool Barrier::is_broken() const noexcept {
+    return kind_of(b_->state.load()) == kBroken;
+}
+u32 Barrier::culprit() const noexcept {
+    return b_->culprit.load_relaxed();
+}
 
 std::vector<std::string> Barrier::validate(Member& m, u32 index) {
     const std::string who = "barrier " + std::to_string(index) + ": ";
     Barrier barrier;
-    if (open(m, handle_of(m, index), barrier) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), barrier) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (barrier.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};

@@ -4,13 +4,16 @@
 //   0    line 0  magic, parties                                   fixed
 //   64   line 1  lock, culprit, state, resets
 //   128  line 2  changed                                          event count
-//   192  waiting[P]  phase:16 count:16 | generation               Shares, whose count is split in two
+//   192  waiting[P]  phase:16 count:16 | generation               Shares, whose count is split in
+//   two
 //
 //   state    phase:32 | kind:32 (filling, tripping, broken)
 //
-// An entry counts for the phase that it names and no other, so that the table may be cleared after the phase has moved.
+// An entry counts for the phase that it names and no other, so that the table may be cleared after
+// the phase has moved.
 //
-// COMMITS: arrive: the entry. trip and reset: state := (phase+1, filling). break: state := (phase, broken).
+// COMMITS: arrive: the entry. trip and reset: state := (phase+1, filling). break: state := (phase,
+// broken).
 #pragma once
 #include "locks/body.hpp"
 
@@ -24,14 +27,16 @@ class Barrier {
 
     struct Arrival {
         u32 phase = 0;
-        u32 index = 0;      // how many were there before
-        bool trips = false; // the last one: run the action, then `trip`
+        u32 index = 0;       // how many were there before
+        bool trips = false;  // the last one: run the action, then `trip`
     };
     // ok: counted in. broken. Waits while the action of this phase is running, for the next one.
     Status arrive(Patience& p, Arrival& out) noexcept;
-    // Until the phase of an arrival is over. ok; broken, also after a reset; timed_out/would_block and interrupted break the barrier.
+    // Until the phase of an arrival is over. ok; broken, also after a reset; timed_out/would_block
+    // and interrupted break the barrier.
     Status wait(Patience& p, const Arrival& mine) noexcept;
-    Status trip(Patience& p, const Arrival& mine) noexcept;  // broken: somebody broke or reset it meanwhile
+    // Broken: somebody broke or reset it meanwhile.
+    Status trip(Patience& p, const Arrival& mine) noexcept;
     Status abort(Patience& p) noexcept;
     Status reset(Patience& p) noexcept;
 

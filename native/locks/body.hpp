@@ -1,4 +1,5 @@
-// What the bodies of all locks and their friends have in common: a block of a kind, a magic number, and tables of who has how many.
+// What the bodies of all locks and their friends have in common: a block of a kind, a magic number,
+// and tables of who has how many.
 #pragma once
 #include <algorithm>
 #include <string>
@@ -11,13 +12,15 @@
 namespace onecopy {
 
 // A fresh body of `bytes` zeros, held once for the caller.
-inline Status create_body(Member& m, BodyKind kind, u64 bytes, Patience& p, Allocated& out) noexcept {
+inline Status create_body(Member& m, BodyKind kind, u64 bytes, Patience& p,
+                          Allocated& out) noexcept {
     if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
     if (m.corrupt()) return Status::corrupt;
     return allocate(m, {.bytes = bytes, .flags = kFlagBody, .kind = kind, .zero = true}, p, out);
 }
 
-// The body of a handle that the caller holds. bad_argument: another kind; corrupt: too short, or never finished.
+// The body of a handle that the caller holds. bad_argument: another kind; corrupt: too short, or
+// never finished.
 template <class Body>
 Status open_body(Member& m, Handle h, BodyKind kind, u64 bytes, Body*& out) noexcept {
     BlockInfo info;
@@ -32,34 +35,49 @@ Status open_body(Member& m, Handle h, BodyKind kind, u64 bytes, Body*& out) noex
 }
 
 inline Status usable(const Member& m) noexcept {
-    if (!m.joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
-    if (m.corrupt()) [[unlikely]] return Status::corrupt;
+    if (!m.joined.load(std::memory_order_relaxed)) [[unlikely]]
+        return Status::closed;
+    if (m.corrupt()) [[unlikely]]
+        return Status::corrupt;
     return Status::ok;
 }
 
-// Who has how many: one word per member slot, so that what a process has is nobody's as soon as its generation moves.
+// Who has how many: one word per member slot, so that what a process has is nobody's as soon as its
+// generation moves.
 //
-//   word   count:32 | generation:32      the whole generation, not the 20 bits of a lock word: an entry may lie untouched for months
+//   word   count:32 | generation:32      the whole generation, not the 20 bits of a lock word: an
+//   entry may lie untouched for months
 //
-// Neighbouring slots lie in different cache lines: processes that count at the same time do not disturb each other.
+// Neighbouring slots lie in different cache lines: processes that count at the same time do not
+// disturb each other.
 class Shares {
   public:
     static constexpr u64 bytes(u32 slots) noexcept { return u64{stride(slots)} * kSpread * 8; }
     Shares() = default;
-    Shares(void* table, u32 slots) noexcept : table_(static_cast<shm_atomic<u64>*>(table)), slots_(slots) {}
+    Shares(void* table, u32 slots) noexcept
+        : table_(static_cast<shm_atomic<u64>*>(table)), slots_(slots) {}
 
     static constexpr u32 gen(u64 word) noexcept { return static_cast<u32>(word); }
     static constexpr u32 count(u64 word) noexcept { return static_cast<u32>(word >> 32); }
     static constexpr u64 word(u32 count, u32 gen) noexcept { return u64{count} << 32 | gen; }
 
-    shm_atomic<u64>& operator[](u32 slot) const noexcept { return table_[slot % kSpread * stride(slots_) + slot / kSpread]; }
+    shm_atomic<u64>& operator[](u32 slot) const noexcept {
+        return table_[slot % kSpread * stride(slots_) + slot / kSpread];
+    }
     // Slots that were ever used: no entry above has anything.
-    u32 used(const Member& m) const noexcept { return std::min(m.header().rows_used.load_acquire(), slots_); }
+    u32 used(const Member& m) const noexcept {
+        return std::min(m.header().rows_used.load_acquire(), slots_);
+    }
 
-    // What this process's own entry counts; an entry of another generation is a predecessor's in the slot.
-    static u32 own(const Member& m, u64 word) noexcept { return gen(word) == m.gen ? count(word) : 0; }
+    // What this process's own entry counts; an entry of another generation is a predecessor's in
+    // the slot.
+    static u32 own(const Member& m, u64 word) noexcept {
+        return gen(word) == m.gen ? count(word) : 0;
+    }
     // Whether an entry is of a process that has left, or is known to be dead. Cheap.
-    static bool passed(const Member& m, u32 slot, u64 word) noexcept { return m.row(slot).gen.load_acquire() != gen(word); }
+    static bool passed(const Member& m, u32 slot, u64 word) noexcept {
+        return m.row(slot).gen.load_acquire() != gen(word);
+    }
     // Asks the kernel too, and cleans up after it if it is dead.
     static bool gone(Member& m, u32 slot, u64 word) noexcept {
         if (passed(m, slot, word)) return true;

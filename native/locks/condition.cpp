@@ -25,10 +25,16 @@ namespace {
 
 constexpr u64 kPlacesOffset = 64;
 enum State : u32 { kFree = 0, kWaiting = 1, kNotified = 2, kStateBits = 3 };
-constexpr u32 word_of(u64 ticket, State state) noexcept { return static_cast<u32>(ticket << 2) | state; }
-constexpr u32 state_of(u32 word) noexcept { return word & kStateBits; }
+constexpr u32 word_of(u64 ticket, State state) noexcept {
+    return static_cast<u32>(ticket << 2) | state;
+}
+constexpr u32 state_of(u32 word) noexcept {
+    return word & kStateBits;
+}
 // Several threads of each process may wait.
-constexpr u32 places_for(u32 processes) noexcept { return std::clamp(processes * 2, 256u, 1024u); }
+constexpr u32 places_for(u32 processes) noexcept {
+    return std::clamp(processes * 2, 256u, 1024u);
+}
 
 }  // namespace
 
@@ -38,7 +44,10 @@ Status Condition::create(Member& m, Handle mutex, Patience& p, Handle& out) noex
     if (Status s = Mutex::open(m, mutex, lock); s != Status::ok) return s;
     Allocated block;
     const u32 places = places_for(m.geo().max_processes);
-    if (Status s = create_body(m, BodyKind::condition, kPlacesOffset + u64{places} * sizeof(Place), p, block); s != Status::ok) return s;
+    if (Status s = create_body(m, BodyKind::condition, kPlacesOffset + u64{places} * sizeof(Place),
+                               p, block);
+        s != Status::ok)
+        return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.places.store_relaxed(places);
     declare_cells(m, block.index, offsetof(Body, lock), 8, 1);
@@ -55,7 +64,10 @@ Status Condition::create(Member& m, Handle mutex, Patience& p, Handle& out) noex
 Status Condition::open(Member& m, Handle h, Condition& out) noexcept {
     Body* b = nullptr;
     const u32 places = places_for(m.geo().max_processes);
-    if (Status s = open_body(m, h, BodyKind::condition, kPlacesOffset + u64{places} * sizeof(Place), b); s != Status::ok) return s;
+    if (Status s =
+            open_body(m, h, BodyKind::condition, kPlacesOffset + u64{places} * sizeof(Place), b);
+        s != Status::ok)
+        return s;
     if (b->places.load_relaxed() != places) return Status::corrupt;
     out.m_ = &m;
     out.b_ = b;
@@ -67,7 +79,9 @@ Status Condition::open(Member& m, Handle h, Condition& out) noexcept {
 inline Condition::Place& Condition::place(u32 i) const noexcept {
     return reinterpret_cast<Place*>(reinterpret_cast<unsigned char*>(b_) + kPlacesOffset)[i];
 }
-inline u32 Condition::used() const noexcept { return std::min(b_->used.load_acquire(), places_); }
+inline u32 Condition::used() const noexcept {
+    return std::min(b_->used.load_acquire(), places_);
+}
 
 // Mutex held. A place that is free, or that a dead process waited in.
 Status Condition::take_place(u32& out) noexcept {
@@ -84,7 +98,8 @@ Status Condition::take_place(u32& out) noexcept {
             if (i >= b_->used.load_relaxed()) b_->used.store_release(i + 1);
             const u64 ticket = b_->ticket.load_relaxed();
             b_->ticket.store_relaxed(ticket + 1);
-            at.word.store(word_of(ticket, kFree));  // no longer the dead one's, before it gets our tag
+            // No longer the dead one's, before it gets our tag.
+            at.word.store(word_of(ticket, kFree));
             at.ticket.store_relaxed(ticket);
             at.tag.store_relaxed(m_->tag());
             at.word.store(word_of(ticket, kWaiting));  // COMMIT of wait
@@ -102,8 +117,8 @@ bool Condition::is_dead_notified(u32 i, bool ask_the_kernel) noexcept {
     return m_->passed(tag) || (ask_the_kernel && tag_slot(tag) != m_->slot && m_->gone(tag));
 }
 
-// Mutex held. The notifications of the dead pass to those who still wait; first theirs, then the dead place: two deaths can wake one too many,
-// but never one too few.
+// Mutex held. The notifications of the dead pass to those who still wait; first theirs, then the
+// dead place: two deaths can wake one too many, but never one too few.
 void Condition::hand_over() noexcept {
     for (u32 i = 0; i < used(); ++i) {
         if (!is_dead_notified(i, false)) continue;
@@ -112,16 +127,19 @@ void Condition::hand_over() noexcept {
     }
 }
 
-// Without the mutex: until the place is not as it was, the patience ends, or there is something to hand over (would_block).
+// Without the mutex: until the place is not as it was, the patience ends, or there is something to
+// hand over (would_block).
 Status Condition::sleep(Place& own, u32 stay, Patience& p) noexcept {
     const int budget = Spin::budget();
-    for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i) cpu_relax();
+    for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i)
+        cpu_relax();
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     while (own.word.load() == stay) {
         const std::int64_t ns = p.may_wait() ? p.left(nap) : 0;
         if (ns == 0) return Status::timed_out;
         p.about_to_block();
-        if (os::futex_wait(own.word.word(), stay, ns) == os::Wake::signal && p.interrupted()) return Status::interrupted;
+        if (os::futex_wait(own.word.word(), stay, ns) == os::Wake::signal && p.interrupted())
+            return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
             if (Status s = usable(*m_); s != Status::ok) return s;
             for (u32 i = 0; i < used(); ++i) {
@@ -150,11 +168,14 @@ Status Condition::wait(Mutex& mutex, Patience& p, Status& again) noexcept {
         if (!good(again)) return again;
         if (s == Status::would_block) hand_over();
         const bool notified = own.word.load() != stay;
-        // A death in the mutex must be told, so the wait ends: for the caller, a wake without a reason.
+        // A death in the mutex must be told, so the wait ends: for the caller, a wake without a
+        // reason.
         if (s == Status::would_block && !notified && again == Status::ok) continue;
-        if (notified && s == Status::interrupted) wake(1);  // the caller will not act on it: another one may
-        own.word.store(stay & ~kStateBits);                 // free
-        return notified || s == Status::would_block ? (s == Status::interrupted ? s : Status::ok) : s;
+        // The caller will not act on it: another one may.
+        if (notified && s == Status::interrupted) wake(1);
+        own.word.store(stay & ~kStateBits);  // free
+        return notified || s == Status::would_block ? (s == Status::interrupted ? s : Status::ok)
+                                                    : s;
     }
 }
 
@@ -165,7 +186,8 @@ void Condition::wake(u32 n) noexcept {
             Place& at = place(i);
             const u32 word = at.word.load();
             if (state_of(word) != kWaiting) continue;
-            at.word.store((word & ~kStateBits) | (m_->passed(at.tag.load()) ? kFree : kNotified));  // COMMIT of notify
+            // COMMIT of notify
+            at.word.store((word & ~kStateBits) | (m_->passed(at.tag.load()) ? kFree : kNotified));
             os::futex_wake(at.word.word(), 1);
         }
         return;
@@ -202,24 +224,29 @@ Status Condition::notify(Mutex& mutex, u32 n) noexcept {
 
 u32 Condition::waiting() const noexcept {
     u32 n = 0;
-    for (u32 i = 0; i < used(); ++i) n += state_of(place(i).word.load()) == kWaiting && !m_->passed(place(i).tag.load());
+    for (u32 i = 0; i < used(); ++i)
+        n += state_of(place(i).word.load()) == kWaiting && !m_->passed(place(i).tag.load());
     return n;
 }
 
 std::vector<std::string> Condition::validate(Member& m, u32 index) {
     const std::string who = "condition " + std::to_string(index) + ": ";
     Condition c;
-    if (open(m, handle_of(m, index), c) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), c) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     std::vector<std::string> out;
     Mutex lock;
-    if (Mutex::open(m, c.lock_, lock) != Status::ok) out.push_back(who + "what it refers to is no lock");
+    if (Mutex::open(m, c.lock_, lock) != Status::ok)
+        out.push_back(who + "what it refers to is no lock");
     if (c.b_->used.load() > c.places_) out.push_back(who + "it has used more places than it has");
     for (u32 i = 0; i < c.places_; ++i) {
         const u32 state = state_of(c.place(i).word.load());
         const std::string name = "place " + std::to_string(i);
         if (state == kStateBits) out.push_back(who + name + " has no valid state");
-        if (state != kFree && i >= c.used()) out.push_back(who + name + " is taken, but was never used");
-        if (state != kFree && tag_slot(c.place(i).tag.load()) >= m.geo().max_processes) out.push_back(who + name + " belongs to no slot");
+        if (state != kFree && i >= c.used())
+            out.push_back(who + name + " is taken, but was never used");
+        if (state != kFree && tag_slot(c.place(i).tag.load()) >= m.geo().max_processes)
+            out.push_back(who + name + " belongs to no slot");
     }
     return out;
 }

@@ -2,12 +2,13 @@
 //
 // Body (a block of kind condition):
 //   0    magic, places                         fixed
-//   16   lock                                  reference cell: the mutex lives as long as the condition
-//   24   ticket                                the next one
-//   32   used                                  no place at or above it was ever taken
-//   64   places  {word u32, tag u32, ticket u64}   word: ticket:30 | state:2 (free, waiting, notified); what this waiter sleeps on
+//   16   lock                                  reference cell: the mutex lives as long as the
+//   condition 24   ticket                                the next one 32   used no place at or
+//   above it was ever taken 64   places  {word u32, tag u32, ticket u64}   word: ticket:30 |
+//   state:2 (free, waiting, notified); what this waiter sleeps on
 //
-// Places change with the mutex held, always. The ticket inside the word tells one stay from the next, for who sleeps on it.
+// Places change with the mutex held, always. The ticket inside the word tells one stay from the
+// next, for who sleeps on it.
 //
 // COMMITS: wait: word := waiting. notify: word := notified.
 #pragma once
@@ -22,8 +23,9 @@ class Condition {
     static Status open(Member& m, Handle h, Condition& out) noexcept;
     Handle lock_handle() const noexcept { return lock_; }
 
-    // `mutex` is the one of lock_handle(), held by the caller, who has it again afterwards whatever happened; `again` says how it came back
-    // (ok, owner_died; else it is not held). ok: notified; would_block/timed_out, interrupted; not_held; table_full: too many wait.
+    // `mutex` is the one of lock_handle(), held by the caller, who has it again afterwards whatever
+    // happened; `again` says how it came back (ok, owner_died; else it is not held). ok: notified;
+    // would_block/timed_out, interrupted; not_held; table_full: too many wait.
     Status wait(Mutex& mutex, Patience& p, Status& again) noexcept;
     // Wakes the n that have waited longest. not_held.
     Status notify(Mutex& mutex, u32 n) noexcept;

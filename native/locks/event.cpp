@@ -15,7 +15,8 @@ constexpr u32 kSet = 1;
 
 Status Event::create(Member& m, Patience& p, Handle& out) noexcept {
     Allocated block;
-    if (Status s = create_body(m, BodyKind::event, sizeof(Body), p, block); s != Status::ok) return s;
+    if (Status s = create_body(m, BodyKind::event, sizeof(Body), p, block); s != Status::ok)
+        return s;
     reinterpret_cast<Body*>(block.data)->magic.store_release(Body::kMagic);  // [body.magic]
     out = handle_of(m, block.index);
     return Status::ok;
@@ -46,7 +47,9 @@ Status Event::clear() noexcept {
     return Status::ok;
 }
 
-bool Event::is_set() const noexcept { return (b_->word.load() & kSet) != 0; }
+bool Event::is_set() const noexcept {
+    return (b_->word.load() & kSet) != 0;
+}
 
 Status Event::wait(Patience& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;

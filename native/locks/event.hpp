@@ -5,7 +5,8 @@
 //   64   word                   sets:31 | flag:1
 //   68   changed                event count
 //
-// COMMITS: set and clear: the CAS of word. A waiter remembers `sets`: it was released also if the flag was cleared before it woke.
+// COMMITS: set and clear: the CAS of word. A waiter remembers `sets`: it was released also if the
+// flag was cleared before it woke.
 #pragma once
 #include "locks/body.hpp"
 

@@ -16,13 +16,14 @@ struct Mutex::Body {
 };
 
 namespace {
-// Which thread of which process: the tag is in it because threads of forked siblings have the same numbers, and a dead owner's is still
-// there when somebody else takes the word over.
+// Which thread of which process: the tag is in it because threads of forked siblings have the same
+// numbers, and a dead owner's is still there when somebody else takes the word over.
 u64 this_thread(const Member& m) noexcept {
     static std::atomic<u32> numbers{0};
     // Zero until the first use: a variable with a constructor would be asked for it at every use.
     static thread_local u32 number;
-    if (number == 0) [[unlikely]] number = numbers.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (number == 0) [[unlikely]]
+        number = numbers.fetch_add(1, std::memory_order_relaxed) + 1;
     return u64{m.tag()} << 32 | number;
 }
 constexpr u32 kDeepest = 0x7fffffff;
@@ -31,7 +32,8 @@ constexpr u32 kDeepest = 0x7fffffff;
 Status Mutex::create(Member& m, bool recursive, Patience& p, Handle& out) noexcept {
     static_assert(sizeof(Body) <= 64, "one cache line");
     Allocated block;
-    if (Status s = create_body(m, BodyKind::mutex, sizeof(Body), p, block); s != Status::ok) return s;
+    if (Status s = create_body(m, BodyKind::mutex, sizeof(Body), p, block); s != Status::ok)
+        return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.recursive.store_relaxed(recursive);
     b.magic.store_release(Body::kMagic);  // [body.magic]
@@ -93,7 +95,9 @@ Status Mutex::await(Patience& p) noexcept {
     return s;
 }
 
-void Mutex::forget() noexcept { onecopy::forget(b_->word, dead_); }
+void Mutex::forget() noexcept {
+    onecopy::forget(b_->word, dead_);
+}
 
 Status Mutex::release() noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
@@ -127,9 +131,13 @@ Status Mutex::abandon() noexcept {
     return Status::ok;
 }
 
-bool Mutex::is_anothers() const noexcept { return (b_->word.word.load() & ~kWaiters) != 0 && !mine(); }
+bool Mutex::is_anothers() const noexcept {
+    return (b_->word.word.load() & ~kWaiters) != 0 && !mine();
+}
 
-bool Mutex::once() const noexcept { return !recursive_ || b_->depth.load_relaxed() <= 1; }
+bool Mutex::once() const noexcept {
+    return !recursive_ || b_->depth.load_relaxed() <= 1;
+}
 
 u32 Mutex::release_all() noexcept {
     const u32 depth = recursive_ ? b_->depth.load_relaxed() : 1;
@@ -159,8 +167,10 @@ bool Mutex::owner(Owner& out) const noexcept {
 std::vector<std::string> Mutex::validate(Member& m, u32 index) {
     const std::string who = "lock " + std::to_string(index) + ": ";
     Mutex lock;
-    if (open(m, handle_of(m, index), lock) != Status::ok) return {who + "its fixed fields make no sense"};
-    if (!makes_sense(m, lock.b_->word.word.load())) return {who + "its owner is no slot of the pool"};
+    if (open(m, handle_of(m, index), lock) != Status::ok)
+        return {who + "its fixed fields make no sense"};
+    if (!makes_sense(m, lock.b_->word.word.load()))
+        return {who + "its owner is no slot of the pool"};
     return {};
 }
 

@@ -7,7 +7,8 @@
 //   24   depth, pid            recursive: how often; the owner's pid, for people
 //   32   since                 when it was taken, for people
 //
-// COMMITS: acquire: word := tag. release: word := 0. The other fields belong to the owner; who takes over writes over them.
+// COMMITS: acquire: word := tag. release: word := 0. The other fields belong to the owner; who
+// takes over writes over them.
 #pragma once
 #include "locks/body.hpp"
 
@@ -18,23 +19,26 @@ class Mutex {
     static Status create(Member& m, bool recursive, Patience& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Mutex& out) noexcept;
 
-    // ok; owner_died: held, and the last owner died with it (`died` says who); would_block/timed_out, interrupted
+    // ok; owner_died: held, and the last owner died with it (`died` says who);
+    // would_block/timed_out, interrupted
     Status acquire(Patience& p) noexcept;
-    // Waits until it is free, or this thread's, without taking it. owner_died: its owner is dead (`died` says who); until somebody
-    // acquires it, or `forget`s the dead one, everybody who comes is told so.
+    // Waits until it is free, or this thread's, without taking it. owner_died: its owner is dead
+    // (`died` says who); until somebody acquires it, or `forget`s the dead one, everybody who comes
+    // is told so.
     Status await(Patience& p) noexcept;
     void forget() noexcept;
-    // Plain: anybody may, as in multiprocessing, unless its owner is dead: then not_held, because somebody must be told.
-    // Recursive: not_held unless it is this thread's.
+    // Plain: anybody may, as in multiprocessing, unless its owner is dead: then not_held, because
+    // somebody must be told. Recursive: not_held unless it is this thread's.
     Status release() noexcept;
     // Frees it so that the next owner is told of a death again. not_held: it is not ours.
     Status abandon() noexcept;
 
     bool recursive() const noexcept { return recursive_; }
-    bool locked() const noexcept;        // by somebody who lives
-    bool mine() const noexcept;          // recursive: this thread's; else this process's
-    bool is_anothers() const noexcept;   // somebody has it, dead or alive, and not this thread (recursive)
-    bool once() const noexcept;          // mine: one release gives it back
+    bool locked() const noexcept;  // by somebody who lives
+    bool mine() const noexcept;    // recursive: this thread's; else this process's
+    // Somebody has it, dead or alive, and not this thread (recursive)
+    bool is_anothers() const noexcept;
+    bool once() const noexcept;             // mine: one release gives it back
     bool owner(Owner& out) const noexcept;  // false: nobody
     u32 died() const noexcept { return died_; }
 

@@ -25,9 +25,10 @@ namespace {
 
 constexpr u64 kReadersOffset = 192;
 
-// What this thread has of which lock: to let a reader read again without waiting for a writer that waits for it, and to refuse what would wait
-// for itself (also from a signal handler that runs while this thread waits to write). Keyed by handle and tag: a lock that is gone, or the
-// parent's before a fork, matches nothing.
+// What this thread has of which lock: to let a reader read again without waiting for a writer that
+// waits for it, and to refuse what would wait for itself (also from a signal handler that runs
+// while this thread waits to write). Keyed by handle and tag: a lock that is gone, or the parent's
+// before a fork, matches nothing.
 enum class Writing : u8 { no, waiting, inside };
 struct Has {
     u64 pool;
@@ -52,12 +53,17 @@ Has* find(const Member& m, Handle lock) noexcept {
     }
     return nullptr;
 }
-void remove(u32 i) noexcept { this_thread.all[i] = this_thread.all[--this_thread.n]; }
+void remove(u32 i) noexcept {
+    this_thread.all[i] = this_thread.all[--this_thread.n];
+}
 // Whether one more can be remembered.
 bool has_room(const Member& m) noexcept {
-    if (this_thread.n < AllThatThreadHas::kMost) [[likely]] return true;
-    for (u32 i = this_thread.n; i-- > 0;) {  // locks held before a fork, or in a pool that was left and joined again
-        if (this_thread.all[i].pool == m.header().id[0] && this_thread.all[i].tag != m.tag()) remove(i);
+    if (this_thread.n < AllThatThreadHas::kMost) [[likely]]
+        return true;
+    // Locks held before a fork, or in a pool that was left and joined again.
+    for (u32 i = this_thread.n; i-- > 0;) {
+        if (this_thread.all[i].pool == m.header().id[0] && this_thread.all[i].tag != m.tag())
+            remove(i);
     }
     return this_thread.n < AllThatThreadHas::kMost;
 }
@@ -71,7 +77,8 @@ void forget(const Member& m, Handle lock) noexcept {
     if (Has* h = find(m, lock)) remove(static_cast<u32>(h - this_thread.all));
 }
 
-constexpr std::int64_t kLongestTurn = 100'000'000;  // ns that a writer lets the readers before it: they may be dead
+// Ns that a writer lets the readers before it: they may be dead.
+constexpr std::int64_t kLongestTurn = 100'000'000;
 
 }  // namespace
 
@@ -97,14 +104,16 @@ Status RwLock::open(Member& m, Handle h, RwLock& out) noexcept {
     out.m_ = &m;
     out.b_ = b;
     out.handle_ = h;
-    out.readers_ = Shares(reinterpret_cast<unsigned char*>(b) + kReadersOffset, m.geo().max_processes);
+    out.readers_ =
+        Shares(reinterpret_cast<unsigned char*>(b) + kReadersOffset, m.geo().max_processes);
     out.prefer_ = static_cast<Prefer>(prefer);
     return Status::ok;
 }
 
-// ---- readers -------------------------------------------------------------------------------------------------------------
+// ---- readers ------------------------------------------------------------------------------------
 
-// The entry belongs to this process's threads alone; what stands there under another generation is a dead predecessor's.
+// The entry belongs to this process's threads alone; what stands there under another generation is
+// a dead predecessor's.
 void RwLock::read_again() noexcept {
     shm_atomic<u64>& entry = readers_[m_->slot];
     u64 seen = entry.load();
@@ -121,7 +130,7 @@ void RwLock::count_out() noexcept {
 }
 
 bool RwLock::count_in() noexcept {
-    read_again();                                                   // [rwlock.closed/readers]
+    read_again();  // [rwlock.closed/readers]
     if (b_->closed.load() != 0) [[unlikely]] {
         count_out();
         return false;
@@ -155,7 +164,8 @@ Status RwLock::read(Patience& p) noexcept {
 [[gnu::noinline]] Status RwLock::read_slow(Patience& p) noexcept {
     auto attempt = [&] {
         if (Status s = usable(*m_); s != Status::ok) return s;
-        // Not counted in while it is closed: that would only disturb a writer who waits for the last reader.
+        // Not counted in while it is closed: that would only disturb a writer who waits for the
+        // last reader.
         if (b_->closed.load() == 0 && count_in()) return Status::ok;
         return is_orphaned() ? take_over(p) : Status::would_block;
     };
@@ -169,19 +179,22 @@ Status RwLock::read(Patience& p) noexcept {
         [&] { ask_for_writers(); });
 }
 
-// Both names: who took the lock over from a dead writer may have died before it wrote its own into `closed`.
+// Both names: who took the lock over from a dead writer may have died before it wrote its own into
+// `closed`.
 void RwLock::ask_for_writers() noexcept {
     if (const u32 closed = b_->closed.load(); closed != 0) m_->gone(closed);
     if (const u32 writer = b_->writer.word.load() & ~kWaiters; writer != 0) m_->gone(writer);
 }
 
-// Closed for a writer that has gone, and no other has come yet: one who has will say so in `closed` in a moment.
+// Closed for a writer that has gone, and no other has come yet: one who has will say so in `closed`
+// in a moment.
 bool RwLock::is_orphaned() const noexcept {
     const u32 closed = b_->closed.load(), writer = b_->writer.word.load() & ~kWaiters;
     return closed != 0 && m_->passed(closed) && (writer == 0 || m_->passed(writer));
 }
 
-// A reader has met a dead writer. Whatever that one was about, the lock becomes ours for writing first.
+// A reader has met a dead writer. Whatever that one was about, the lock becomes ours for writing
+// first.
 Status RwLock::take_over(Patience& p) noexcept {
     const Status taken = lock_at_once(b_->writer, *m_);
     if (!good(taken)) return taken;  // somebody else is at it
@@ -204,7 +217,7 @@ Status RwLock::read_release() noexcept {
     return Status::ok;
 }
 
-// ---- writers -------------------------------------------------------------------------------------------------------------
+// ---- writers ------------------------------------------------------------------------------------
 
 // The slot of somebody who reads; kNoSlot: nobody.
 u32 RwLock::a_reader() const noexcept {
@@ -223,7 +236,8 @@ void RwLock::let_readers_in() noexcept {
     notify_all(b_->may_read);
 }
 
-// fair, the writer's word held: readers whom the last writer has promised the next turn. It is over when one of them is inside.
+// fair, the writer's word held: readers whom the last writer has promised the next turn. It is over
+// when one of them is inside.
 Status RwLock::wait_for_turn(Patience& p) noexcept {
     const std::int64_t limit = os::monotonic_ns() + kLongestTurn;
     const Status s = wait_for(
@@ -245,7 +259,8 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
     if (prefer_ == Prefer::fair && b_->turn.load() != 0) {
         if (Status s = wait_for_turn(p); s != Status::ok) return s;
     }
-    // Readers go first, unless a writer has died inside: then nobody reads before somebody has been told.
+    // Readers go first, unless a writer has died inside: then nobody reads before somebody has been
+    // told.
     const bool readers_first = prefer_ == Prefer::reader && b_->active.load() == 0;
     if (!readers_first) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
     u32 blocker = kNoSlot;
@@ -257,14 +272,18 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
         let_readers_in();
         return Status::would_block;
     };
-    const Status s = wait_for(b_->drained, p, attempt, [&] { return !reads(blocker); }, [&] { readers_.probe(*m_); });
-    return s == Status::would_block && readers_.probe(*m_) ? attempt() : s;  // who does not wait finds the dead, too
+    const Status s = wait_for(
+        b_->drained, p, attempt, [&] { return !reads(blocker); }, [&] { readers_.probe(*m_); });
+    // Who does not wait finds the dead, too.
+    return s == Status::would_block && readers_.probe(*m_) ? attempt() : s;
 }
 
-// The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever the word named: several may have died since.
+// The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever
+// the word named: several may have died since.
 Status RwLock::enter_as_writer(Patience& p) noexcept {
     const bool damaged = b_->active.load() != 0;
-    const Status s = remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
+    const Status s =
+        remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
     if (s != Status::ok) {
         forget(*m_, handle_);
         if (damaged) {
@@ -332,7 +351,7 @@ void RwLock::leave_damaged() noexcept {
     notify_all(b_->may_read);
 }
 
-// ---- looks ---------------------------------------------------------------------------------------------------------------
+// ---- looks --------------------------------------------------------------------------------------
 
 bool RwLock::owner(Owner& out) const noexcept {
     const u32 active = b_->active.load();
@@ -345,7 +364,9 @@ u32 RwLock::readers() const noexcept {
     u32 n = 0;
     for (u32 slot = 0; slot < readers_.used(*m_); ++slot) {
         const u64 w = readers_[slot].load();
-        if (Shares::count(w) != 0 && !Shares::passed(*m_, slot, w) && is_alive(*m_, make_tag(slot, Shares::gen(w)))) n += Shares::count(w);
+        if (Shares::count(w) != 0 && !Shares::passed(*m_, slot, w) &&
+            is_alive(*m_, make_tag(slot, Shares::gen(w))))
+            n += Shares::count(w);
     }
     return n;
 }
@@ -353,12 +374,16 @@ u32 RwLock::readers() const noexcept {
 std::vector<std::string> RwLock::validate(Member& m, u32 index) {
     const std::string who = "rwlock " + std::to_string(index) + ": ";
     RwLock lock;
-    if (open(m, handle_of(m, index), lock) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), lock) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     std::vector<std::string> out;
-    const u32 writer = lock.b_->writer.word.load() & ~kWaiters, closed = lock.b_->closed.load(), active = lock.b_->active.load();
+    const u32 writer = lock.b_->writer.word.load() & ~kWaiters, closed = lock.b_->closed.load(),
+              active = lock.b_->active.load();
     if (!makes_sense(m, writer)) out.push_back(who + "its writer is no slot of the pool");
-    if (writer == 0 && (closed != 0 || active != 0)) out.push_back(who + "it is closed, and there is no writer");
-    if (active != 0 && closed == 0) out.push_back(who + "a writer is inside, but readers may enter");
+    if (writer == 0 && (closed != 0 || active != 0))
+        out.push_back(who + "it is closed, and there is no writer");
+    if (active != 0 && closed == 0)
+        out.push_back(who + "a writer is inside, but readers may enter");
     return out;
 }
 

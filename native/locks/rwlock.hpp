@@ -6,8 +6,8 @@
 //   128  line 2  may_read, drained                         event counts
 //   192  readers[P]  count | generation                    Shares
 //
-// A reader counts itself in and then looks at `closed`; a writer closes and then looks at the readers. Both are sequentially consistent, so
-// one of them sees the other [rwlock.closed/readers].
+// A reader counts itself in and then looks at `closed`; a writer closes and then looks at the
+// readers. Both are sequentially consistent, so one of them sees the other [rwlock.closed/readers].
 //
 // COMMITS: read: the entry. write: active := tag. release: the entry; closed := 0.
 #pragma once
@@ -22,10 +22,12 @@ class RwLock {
     static Status create(Member& m, Prefer prefer, Patience& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, RwLock& out) noexcept;
 
-    // ok; would_block/timed_out, interrupted; deadlock: this thread writes; table_full: this thread has too many locks.
-    // owner_died: a writer died inside. The caller holds the lock for WRITING, to look and repair alone; `downgrade` makes it the reader it wanted to be.
+    // ok; would_block/timed_out, interrupted; deadlock: this thread writes; table_full: this thread
+    // has too many locks. owner_died: a writer died inside. The caller holds the lock for WRITING,
+    // to look and repair alone; `downgrade` makes it the reader it wanted to be.
     Status read(Patience& p) noexcept;
-    // ok, owner_died (and held); would_block/timed_out, interrupted; deadlock: this thread reads or writes.
+    // ok, owner_died (and held); would_block/timed_out, interrupted; deadlock: this thread reads or
+    // writes.
     Status write(Patience& p) noexcept;
     // not_held: this thread does not have it that way.
     Status read_release() noexcept;

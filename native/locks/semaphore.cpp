@@ -54,13 +54,15 @@ Status Semaphore::open(Member& m, Handle h, Semaphore& out) noexcept {
     return Status::ok;
 }
 
-// ---- under the lock ------------------------------------------------------------------------------------------------------
+// ---- under the lock -----------------------------------------------------------------------------
 
-// Entries of the dead count until they are returned, here as everywhere: the sum is of what stands in the table.
+// Entries of the dead count until they are returned, here as everywhere: the sum is of what stands
+// in the table.
 void Semaphore::recount() noexcept {
     const u64 all = stock() + b_->extra.load_relaxed();
     u64 taken = 0;
-    for (u32 slot = 0; slot < held_.used(*m_); ++slot) taken += Shares::count(held_[slot].load());
+    for (u32 slot = 0; slot < held_.used(*m_); ++slot)
+        taken += Shares::count(held_[slot].load());
     if (taken > all) return m_->mark_corrupt();
     b_->value.store_release(all - taken);
 }
@@ -80,7 +82,10 @@ void Semaphore::return_tokens() noexcept {
 // Takes up to n off what a process holds; how many.
 u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
     const u64 w = held_[slot].load(), k = std::min<u64>(Shares::count(w), n);
-    if (k != 0) held_[slot].store_release(Shares::word(Shares::count(w) - static_cast<u32>(k), Shares::gen(w)));  // COMMIT
+    // COMMIT
+    if (k != 0)
+        held_[slot].store_release(
+            Shares::word(Shares::count(w) - static_cast<u32>(k), Shares::gen(w)));
     return k;
 }
 
@@ -97,7 +102,8 @@ Status Semaphore::try_acquire(Patience& p) noexcept {
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 own = held_[m_->slot].load();
     // Also before our own entry is written over one that a predecessor in this slot left.
-    if (b_->value.load_relaxed() == 0 || (Shares::count(own) != 0 && Shares::gen(own) != m_->gen)) return_tokens();
+    if (b_->value.load_relaxed() == 0 || (Shares::count(own) != 0 && Shares::gen(own) != m_->gen))
+        return_tokens();
     const u64 value = b_->value.load_relaxed();
     if (value == 0) {
         unlock(b_->lock);
@@ -114,14 +120,15 @@ Status Semaphore::try_acquire(Patience& p) noexcept {
     return Status::ok;
 }
 
-// ---- for callers ---------------------------------------------------------------------------------------------------------
+// ---- for callers --------------------------------------------------------------------------------
 
 Status Semaphore::acquire(Patience& p) noexcept {
     Status s = try_acquire(p);
     if (s != Status::would_block) return s;
     if (!p.may_wait()) return held_.probe(*m_) ? try_acquire(p) : s;
     return wait_for(
-        b_->freed, p, [&] { return try_acquire(p); }, [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },
+        b_->freed, p, [&] { return try_acquire(p); },
+        [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },
         [&] { held_.probe(*m_); });
 }
 
@@ -129,13 +136,16 @@ Status Semaphore::release(u64 n, Patience& outer) noexcept {
     Inner p(outer);  // what one has is given back, whatever the caller's patience
     if (Status s = enter(p); s != Status::ok) return s;
     Status s = Status::ok;
-    if (Shares::own(*m_, held_[m_->slot].load()) < n) return_tokens();  // what the dead held is no longer theirs to be given back
+    // What the dead held is no longer theirs to be given back.
+    if (Shares::own(*m_, held_[m_->slot].load()) < n) return_tokens();
     if ((flags_ & kBounded) != 0 && b_->value.load_relaxed() + n > initial_) s = Status::not_held;
     if (n > kLargest || b_->extra.load_relaxed() + n > kMostExtra) s = Status::too_large;
     if (s == Status::ok) {
-        // Our own tokens first, then those that other processes took (they were handed to us); what nobody has is a signal.
+        // Our own tokens first, then those that other processes took (they were handed to us); what
+        // nobody has is a signal.
         u64 left = n - give_back_to(m_->slot, n);
-        for (u32 slot = 0; left != 0 && slot < held_.used(*m_); ++slot) left -= give_back_to(slot, left);
+        for (u32 slot = 0; left != 0 && slot < held_.used(*m_); ++slot)
+            left -= give_back_to(slot, left);
         if (left != 0) b_->extra.store_release(b_->extra.load_relaxed() + left);  // COMMIT
         b_->value.store_release(b_->value.load_relaxed() + n);
     }
@@ -156,18 +166,23 @@ Status Semaphore::value(u64& out, Patience& p) noexcept {
 std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
     const std::string who = "semaphore " + std::to_string(index) + ": ";
     Semaphore sem;
-    if (open(m, handle_of(m, index), sem) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), sem) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (sem.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
     std::vector<std::string> out;
     u64 taken = 0;
-    for (u32 slot = 0; slot < m.geo().max_processes; ++slot) taken += Shares::count(sem.held_[slot].load());
-    const u64 all = sem.stock() + sem.b_->extra.load_relaxed(), value = sem.b_->value.load_relaxed();
+    for (u32 slot = 0; slot < m.geo().max_processes; ++slot)
+        taken += Shares::count(sem.held_[slot].load());
+    const u64 all = sem.stock() + sem.b_->extra.load_relaxed(),
+              value = sem.b_->value.load_relaxed();
     if (taken + value != all) {
-        out.push_back(who + std::to_string(all) + " tokens, of which " + std::to_string(taken) + " are held and " + std::to_string(value) + " free");
+        out.push_back(who + std::to_string(all) + " tokens, of which " + std::to_string(taken) +
+                      " are held and " + std::to_string(value) + " free");
     }
-    if ((sem.flags_ & kBounded) != 0 && value > sem.initial_) out.push_back(who + "more is free than there ever was");
+    if ((sem.flags_ & kBounded) != 0 && value > sem.initial_)
+        out.push_back(who + "more is free than there ever was");
     unlock(sem.b_->lock);
     return out;
 }

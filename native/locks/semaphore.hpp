@@ -8,10 +8,12 @@
 //
 //   value = initial + extra - sum of held
 //
-// `extra` are releases beyond what anybody had taken: signals. They are taken first, and who takes one holds nothing. A token of the initial
-// value is held by the process that took it, until it gives it back, somebody else gives one back for it, or it dies: then it is free again.
+// `extra` are releases beyond what anybody had taken: signals. They are taken first, and who takes
+// one holds nothing. A token of the initial value is held by the process that took it, until it
+// gives it back, somebody else gives one back for it, or it dies: then it is free again.
 //
-// COMMITS: acquire: extra -= 1, or held[me] += 1. release: held[me] -= 1, or held[other] -= 1, or extra += 1. A death: held[it] := 0.
+// COMMITS: acquire: extra -= 1, or held[me] += 1. release: held[me] -= 1, or held[other] -= 1, or
+// extra += 1. A death: held[it] := 0.
 #pragma once
 #include "locks/body.hpp"
 
@@ -22,13 +24,15 @@ class Semaphore {
     static constexpr u64 kLargest = 0x7fffffff;
     enum Flags : u32 {
         kBounded = 1,
-        kKeepsNothing = 2,  // all tokens are signals: nobody holds any, and what the dead took stays taken
+        // All tokens are signals: nobody holds any, and what the dead took stays taken.
+        kKeepsNothing = 2,
     };
     static Status create(Member& m, u64 initial, u32 flags, Patience& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Semaphore& out) noexcept;
 
-    Status acquire(Patience& p) noexcept;          // ok; would_block/timed_out, interrupted
-    // not_held: bounded, and more than the initial value; too_large. A death in the middle has given some of them back.
+    Status acquire(Patience& p) noexcept;  // ok; would_block/timed_out, interrupted
+    // not_held: bounded, and more than the initial value; too_large. A death in the middle has
+    // given some of them back.
     Status release(u64 n, Patience& p) noexcept;
     Status value(u64& out, Patience& p) noexcept;  // how many could be taken now
     u64 initial() const noexcept { return initial_; }
@@ -37,7 +41,8 @@ class Semaphore {
 
   private:
     struct Body;
-    u64 stock() const noexcept { return flags_ & kKeepsNothing ? 0 : initial_; }  // tokens that somebody may hold
+    // Tokens that somebody may hold.
+    u64 stock() const noexcept { return flags_ & kKeepsNothing ? 0 : initial_; }
     Status enter(Patience& p) noexcept;
     void return_tokens() noexcept;
     void recount() noexcept;

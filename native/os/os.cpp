@@ -9,8 +9,8 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,9 +50,12 @@ Wake futex_wait(std::uint32_t* word, std::uint32_t expected, std::int64_t timeou
     // Not FUTEX_PRIVATE_FLAG: the word is shared between processes, keyed by file and offset.
     if (syscall(SYS_futex, word, FUTEX_WAIT, expected, &t, nullptr, 0) == 0) return Wake::woken;
     switch (errno) {
-        case EAGAIN: return Wake::changed;
-        case EINTR: return Wake::signal;
-        default: return Wake::timed_out;
+        case EAGAIN:
+            return Wake::changed;
+        case EINTR:
+            return Wake::signal;
+        default:
+            return Wake::timed_out;
     }
 }
 
@@ -63,7 +66,7 @@ int futex_wake(std::uint32_t* word, int how_many) noexcept {
 
 namespace {
 struct flock region(std::uint64_t byte, short type) noexcept {
-    struct flock l {};
+    struct flock l{};
     l.l_type = type;
     l.l_whence = SEEK_SET;
     l.l_start = static_cast<off_t>(byte);
@@ -125,7 +128,8 @@ int open_again(int fd) noexcept {
 }
 
 int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
-    // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic timer it would never end.
+    // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
+    // timer it would never end.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -150,7 +154,8 @@ int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
 }
 
 void* map_shared(int fd, std::size_t length, bool writable) noexcept {
-    void* at = mmap(nullptr, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    void* at = mmap(nullptr, length, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                    MAP_SHARED | MAP_NORESERVE, fd, 0);
     return at == MAP_FAILED ? nullptr : at;
 }
 
@@ -159,7 +164,9 @@ void* map_private(int fd, std::size_t length) noexcept {
     return at == MAP_FAILED ? nullptr : at;
 }
 
-void unmap(void* base, std::size_t length) noexcept { munmap(base, length); }
+void unmap(void* base, std::size_t length) noexcept {
+    munmap(base, length);
+}
 
 int write_back(void* base, std::size_t length) noexcept {
     while (msync(base, length, MS_SYNC) != 0) {
@@ -172,7 +179,8 @@ std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t
     const auto* bytes = static_cast<const unsigned char*>(from);
     std::size_t done = 0;
     while (done < n) {
-        const ssize_t written = pwrite(fd, bytes + done, n - done, static_cast<off_t>(offset + done));
+        const ssize_t written =
+            pwrite(fd, bytes + done, n - done, static_cast<off_t>(offset + done));
         if (written > 0) {
             done += static_cast<std::size_t>(written);
         } else if (written == 0 || errno != EINTR) {
@@ -188,14 +196,14 @@ bool files_may_grow() noexcept {
 }
 
 FileIdentity identify(int fd) noexcept {
-    struct stat s {};
-    struct statfs system {};
+    struct stat s{};
+    struct statfs system{};
     if (fstat(fd, &s) != 0 || fstatfs(fd, &system) != 0) return {};
     return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
 }
 
 bool is_same_file(int fd, const FileIdentity& file) noexcept {
-    struct stat s {};
+    struct stat s{};
     return fstat(fd, &s) == 0 && s.st_dev == file.device && s.st_ino == file.inode;
 }
 
@@ -213,14 +221,17 @@ bool is_written(const void* at) noexcept {
 }
 
 void map_ahead(void* from, std::size_t length) noexcept {
-    const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(from), page = start & ~(page_size() - 1);
-    // To read, although they will be written: only then several are mapped by one fault, and in a file in memory each is writable at once.
+    const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(from),
+                         page = start & ~(page_size() - 1);
+    // To read, although they will be written: only then several are mapped by one fault, and in a
+    // file in memory each is writable at once.
     madvise(reinterpret_cast<void*>(page), start + length - page, MADV_POPULATE_READ);
 }
 
 std::uint64_t birth_ns(int fd) noexcept {
-    struct statx s {};
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &s) != 0 || (s.stx_mask & STATX_BTIME) == 0) return 0;
+    struct statx s{};
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &s) != 0 || (s.stx_mask & STATX_BTIME) == 0)
+        return 0;
     return static_cast<std::uint64_t>(s.stx_btime.tv_sec) * 1'000'000'000 + s.stx_btime.tv_nsec;
 }
 
@@ -239,16 +250,19 @@ Identity identity() noexcept {
         if (n > 0) {
             text[n] = 0;
             seen_as = static_cast<std::uint32_t>(std::strtoul(text, nullptr, 10));
-            // The command name may contain blanks and brackets: fields are counted from the last ')'.
+            // The command name may contain blanks and brackets: fields are counted from the last
+            // ')'.
             char* at = std::strrchr(text, ')');
-            for (int field = 2; at != nullptr && field < 22; ++field) at = std::strchr(at + 1, ' ');
+            for (int field = 2; at != nullptr && field < 22; ++field)
+                at = std::strchr(at + 1, ' ');
             if (at != nullptr) id.start_ticks = std::strtoull(at + 1, nullptr, 10);
         }
     }
-    struct stat s {};
+    struct stat s{};
     if (seen_as != id.pid) {
-        // /proc belongs to a namespace above ours (`unshare --pid` without `--mount-proc`), and shows us under another number. It is that number by
-        // which we are found in it, by those who see the same /proc.
+        // /proc belongs to a namespace above ours (`unshare --pid` without `--mount-proc`), and
+        // shows us under another number. It is that number by which we are found in it, by those
+        // who see the same /proc.
         id.pid = seen_as;
         if (stat("/proc", &s) == 0) id.pid_namespace = kByMount | s.st_dev;
     } else if (stat("/proc/self/ns/pid", &s) == 0) {

@@ -32,7 +32,8 @@ Stat stat_of(std::uint32_t pid) noexcept {
     const ssize_t n = read(fd, text, sizeof text - 1);
     const int error = errno;
     close(fd);
-    if (n <= 0) return n < 0 && error == ESRCH ? kDead : kUnknown;  // it ended between our two calls
+    // It ended between our two calls.
+    if (n <= 0) return n < 0 && error == ESRCH ? kDead : kUnknown;
     text[n] = 0;
     // The command name may contain blanks and brackets: fields are counted from the last ')'.
     const char* at = std::strrchr(text, ')');
@@ -52,9 +53,12 @@ Stat stat_of(std::uint32_t pid) noexcept {
 
 Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) noexcept {
     const Stat found = stat_of(pid);
-    return found.life == Life::alive && (found.start_ticks & mask) != start_bits ? Life::dead : found.life;
+    return found.life == Life::alive && (found.start_ticks & mask) != start_bits ? Life::dead
+                                                                                 : found.life;
 }
 
-std::uint64_t start_of(std::uint32_t pid) noexcept { return stat_of(pid).start_ticks; }
+std::uint64_t start_of(std::uint32_t pid) noexcept {
+    return stat_of(pid).start_ticks;
+}
 
 }  // namespace onecopy::os

@@ -7,26 +7,30 @@ constexpr u32 kInlineBytes = 232;
 struct Message {
     Handle block = 0;  // sending: held by the caller. receiving: held for the caller.
     u32 length = 0;
-    bool redelivered = false;  // received from a queue: another process took it before and died without finishing it
-    u64 position = 0;          // received from a queue that redelivers: what `task_done` finishes
+    // Received from a queue: another process took it before and died without finishing it.
+    bool redelivered = false;
+    u64 position = 0;  // received from a queue that redelivers: what `task_done` finishes
     alignas(8) unsigned char bytes[kInlineBytes];
 };
 // A slot as it stands in a queue chunk or a stream ring: 256 bytes.
 struct Slot {
-    shm_atomic<u64> cell;    // reference cell
-    shm_atomic<u64> stamp;   // stream: 2k+1 while message k is written, 2k+2 when complete. redelivering queue: Taking
+    shm_atomic<u64> cell;  // reference cell
+    // Stream: 2k+1 while message k is written, 2k+2 when complete. redelivering queue: Taking.
+    shm_atomic<u64> stamp;
     shm_atomic<u32> length;
     shm_atomic<u32> spare;
     alignas(8) unsigned char bytes[kInlineBytes];
 };
 static_assert(sizeof(Slot) == 256);
 
-// Who has the message of a slot between its floor and its head: tag:32 | thread:24 | again:1 | state:2. Beyond the head it means nothing.
+// Who has the message of a slot between its floor and its head: tag:32 | thread:24 | again:1 |
+// state:2. Beyond the head it means nothing.
 struct Taking {
     u64 raw;
     enum State : u32 { never = 0, taken = 1, returned = 2, done = 3 };
     static constexpr u32 kThreadMask = 0xffffff;
-    // `tag` as in lock words: a process, by slot and generation. `thread` is a number within it, for task_done without a position.
+    // `tag` as in lock words: a process, by slot and generation. `thread` is a number within it,
+    // for task_done without a position.
     static constexpr Taking by(u32 tag, u32 thread, bool again) noexcept {
         return {u64{tag} << 32 | u64{thread & kThreadMask} << 8 | u64{again} << 2 | taken};
     }

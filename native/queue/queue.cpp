@@ -12,14 +12,18 @@ namespace {
 
 constexpr u64 kLargestSize = u64{1} << 36;
 
-constexpr u64 limit_for(u64 maxsize) noexcept { return maxsize == 0 ? kUnboundedSize : maxsize; }
-// Two more than the limit needs: between a consumer that empties an entry and the producer that fills it again lies at least one
-// whole chunk of takes, so the entry needs no lock of its own.
-constexpr u64 entries_for(u64 limit) noexcept { return (limit + kChunkSlots - 1) / kChunkSlots + 2; }
+constexpr u64 limit_for(u64 maxsize) noexcept {
+    return maxsize == 0 ? kUnboundedSize : maxsize;
+}
+// Two more than the limit needs: between a consumer that empties an entry and the producer that
+// fills it again lies at least one whole chunk of takes, so the entry needs no lock of its own.
+constexpr u64 entries_for(u64 limit) noexcept {
+    return (limit + kChunkSlots - 1) / kChunkSlots + 2;
+}
 
 }  // namespace
 
-// ---- create and open -----------------------------------------------------------------------------------------------------
+// ---- create and open ----------------------------------------------------------------------------
 
 Status Queue::create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kTableOffset);
@@ -30,7 +34,12 @@ Status Queue::create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out
     const u64 limit = limit_for(maxsize);
     const u64 entries = entries_for(limit);
     Allocated block;
-    Status s = allocate(m, {.bytes = kTableOffset + entries * 8, .flags = kFlagBody, .kind = BodyKind::queue, .zero = true}, p, block);
+    Status s = allocate(m,
+                        {.bytes = kTableOffset + entries * 8,
+                         .flags = kFlagBody,
+                         .kind = BodyKind::queue,
+                         .zero = true},
+                        p, block);
     if (s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.maxsize.store_relaxed(maxsize);
@@ -55,7 +64,8 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     const u64 maxsize = b.maxsize.load_relaxed(), limit = b.limit.load_relaxed();
     const u32 entries = b.entries.load_relaxed(), flags = b.flags.load_relaxed();
     if ((flags & ~kQueueRedelivers) != 0) return Status::corrupt;
-    if (maxsize > kLargestSize || limit != limit_for(maxsize) || entries != entries_for(limit)) return Status::corrupt;
+    if (maxsize > kLargestSize || limit != limit_for(maxsize) || entries != entries_for(limit))
+        return Status::corrupt;
     if (info.length < kTableOffset + u64{entries} * 8) return Status::corrupt;
     out.m_ = &m;
     out.b_ = &b;
@@ -69,13 +79,13 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     return Status::ok;
 }
 
-// ---- chunks --------------------------------------------------------------------------------------------------------------
+// ---- chunks -------------------------------------------------------------------------------------
 
 [[gnu::noinline]] Slot* Queue::find_slots(Handle h, Cached& cached) noexcept {
     BlockInfo info;
     const u32 index = handle_index(h);
-    if (h == 0 || inspect(*m_, index, info) != Status::ok || handle_of(*m_, index) != h || info.kind != BodyKind::queue_chunk ||
-        info.length < kChunkBytes) {
+    if (h == 0 || inspect(*m_, index, info) != Status::ok || handle_of(*m_, index) != h ||
+        info.kind != BodyKind::queue_chunk || info.length < kChunkBytes) {
         m_->mark_corrupt();
         return nullptr;
     }
@@ -87,10 +97,15 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 }
 
 // Producer lock held.
-[[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, Patience& p, Handle& out) noexcept {
-    Inner inner(p, os::monotonic_ns() + 1'000'000'000);  // for the heap lock; signal handlers must not run here
+[[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, Patience& p,
+                                          Handle& out) noexcept {
+    // For the heap lock; signal handlers must not run here.
+    Inner inner(p, os::monotonic_ns() + 1'000'000'000);
     Allocated chunk;
-    Status s = allocate(*m_, {.bytes = kChunkBytes, .flags = kFlagBody, .kind = BodyKind::queue_chunk, .zero = true}, inner, chunk);
+    Status s = allocate(
+        *m_,
+        {.bytes = kChunkBytes, .flags = kFlagBody, .kind = BodyKind::queue_chunk, .zero = true},
+        inner, chunk);
     if (s == Status::too_large) return Status::no_memory;
     if (s != Status::ok) return s;
     declare_cells(*m_, chunk.index, offsetof(Slot, cell), sizeof(Slot), kChunkSlots);
@@ -101,7 +116,7 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     return s;
 }
 
-// ---- put -----------------------------------------------------------------------------------------------------------------
+// ---- put ----------------------------------------------------------------------------------------
 
 // Producer lock held. Puts 1..n messages into the chunk of the tail.
 inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
@@ -110,7 +125,8 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, Patience
     u64 tail = b.tail.load_relaxed();
     u64 used = tail - b.seen_head.load_relaxed();
     if (used >= limit_) {
-        const u64 head = lowest().load_acquire();  // [queue.head] [queue.floor]: what the consumer did to older table entries is done
+        // [queue.head] [queue.floor]: what the consumer did to older table entries is done.
+        const u64 head = lowest().load_acquire();
         used = tail - head;
         if (used > limit_) {
             m_->mark_corrupt();
@@ -159,14 +175,16 @@ inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, Patience& p
 
 inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
     Status s = try_put(msgs, n, moved, p);
-    if (s != Status::would_block || !p.may_wait()) [[likely]] return s;
+    if (s != Status::would_block || !p.may_wait()) [[likely]]
+        return s;
     return [&]() __attribute__((noinline)) {
         return wait_for(
             b_->not_full, p, [&] { return try_put(msgs, n, moved, p); },
             [&] {
                 // Head first: tail only grows, so room that we see was there. [commit/sleepers]
                 const u64 head = lowest().load();
-                return b_->tail.load() - head < limit_ || b_->closed.load() != 0 || usable() != Status::ok;
+                return b_->tail.load() - head < limit_ || b_->closed.load() != 0 ||
+                       usable() != Status::ok;
             },
             [] {});
     }();
@@ -192,10 +210,11 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexc
     return Status::ok;
 }
 
-// ---- get -----------------------------------------------------------------------------------------------------------------
+// ---- get ----------------------------------------------------------------------------------------
 
-// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk just below head (floor, in a queue
-// that redelivers) can be left: all others were emptied by earlier takes, or stand in entries that the tail may already use again.
+// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk
+// just below head (floor, in a queue that redelivers) can be left: all others were emptied by
+// earlier takes, or stand in entries that the tail may already use again.
 [[gnu::noinline]] void Queue::repair_chunk(Patience& p) noexcept {
     const u64 chunk = lowest().load_relaxed() / kChunkSlots;
     if (chunk == 0) return;
@@ -213,11 +232,12 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexc
 }
 
 // Consumer lock held. Takes 1..n messages from the chunk of the head.
-inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, Patience& p) noexcept {
+inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied,
+                                Patience& p) noexcept {
     Body& b = *b_;
     u64 head = b.head.load_relaxed();
     u64 there = b.seen_tail.load_relaxed() - head;
-    if (there - 1 >= limit_) {  // none, as far as was seen
+    if (there - 1 >= limit_) {             // none, as far as was seen
         u64 tail = b.tail.load_acquire();  // [queue.tail]
         if (tail == head) {
             // Nothing is put after `closed` is set, so what is not there now never comes.
@@ -274,7 +294,8 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
     }
     if (committed < head) b.head.store_release(head);  // COMMIT [queue.head]
     moved = static_cast<u32>(i);
-    if (i != 0 && head % kChunkSlots == 0 && swap_cell(*m_, cell, chunk, 0) == Status::ok) emptied = chunk;
+    if (i != 0 && head % kChunkSlots == 0 && swap_cell(*m_, cell, chunk, 0) == Status::ok)
+        emptied = chunk;
     return i != 0 ? Status::ok : s;
 }
 
@@ -299,12 +320,14 @@ inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, Patience& p) noex
 
 inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
     Status s = try_get(msgs, n, moved, p);
-    if (s != Status::would_block || !p.may_wait()) [[likely]] return s;
+    if (s != Status::would_block || !p.may_wait()) [[likely]]
+        return s;
     return [&]() __attribute__((noinline)) {
         return wait_for(
             b_->not_empty, p, [&] { return try_get(msgs, n, moved, p); },
             [&] {
-                // Tail first: head only grows, so what we miss because of it, another has taken. [commit/sleepers]
+                // Tail first: head only grows, so what we miss because of it, another has taken.
+                // [commit/sleepers]
                 const u64 tail = b_->tail.load();
                 return tail != b_->head.load() || b_->closed.load() != 0 || usable() != Status::ok;
             },
@@ -314,16 +337,19 @@ inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, Patience& p) noe
 
 Status Queue::get(Message& msg, Patience& p) noexcept {
     u32 moved;
-    if (redelivers_) [[unlikely]] return take_some(&msg, 1, moved, p);
+    if (redelivers_) [[unlikely]]
+        return take_some(&msg, 1, moved, p);
     return get_some(&msg, 1, moved, p);
 }
 
 Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
     got = 0;
     if (n == 0) return Status::ok;
-    if (redelivers_) [[unlikely]] return take_some(msgs, n, got, p);
+    if (redelivers_) [[unlikely]]
+        return take_some(msgs, n, got, p);
     if (Status s = get_some(msgs, n, got, p); s != Status::ok) return s;
-    // Further chunks, as long as it costs no wait: what was taken must not be lost to an interruption.
+    // Further chunks, as long as it costs no wait: what was taken must not be lost to an
+    // interruption.
     while (got < n && try_lock(b_->get_lock, *m_)) {
         u32 moved = 0;
         Handle emptied = 0;
@@ -350,8 +376,10 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept {
             stopped = stop.load(std::memory_order_acquire);
             return stopped || ready() ? Status::ok : Status::would_block;
         },
-        [&] { return stop.load(std::memory_order_acquire) || ready() || usable() != Status::ok; }, [] {});
-    // We take nothing, so a wake meant for one who does must go on to him. If it dies with us, that costs him one nap.
+        [&] { return stop.load(std::memory_order_acquire) || ready() || usable() != Status::ok; },
+        [] {});
+    // We take nothing, so a wake meant for one who does must go on to him. If it dies with us, that
+    // costs him one nap.
     if (s == Status::ok) notify(b_->not_empty);
     return s == Status::ok && stopped ? Status::would_block : s;
 }
@@ -360,9 +388,10 @@ void Queue::wake_waiters() noexcept {
     if (usable() == Status::ok) notify_all(b_->not_empty);  // [queue.stop]
 }
 
-// ---- counts, tasks, the end ----------------------------------------------------------------------------------------------
+// ---- counts, tasks, the end ---------------------------------------------------------------------
 
-// How far tail is ahead of a mark that only grows: exact at some instant if the mark stands still around the look at tail.
+// How far tail is ahead of a mark that only grows: exact at some instant if the mark stands still
+// around the look at tail.
 u64 Queue::ahead_of(const shm_atomic<u64>& mark) const noexcept {
     u64 at = mark.load();
     for (int tries = 0; tries < 1000; ++tries) {
@@ -375,17 +404,31 @@ u64 Queue::ahead_of(const shm_atomic<u64>& mark) const noexcept {
 }
 
 u64 Queue::size() noexcept {
-    if (redelivers_) [[unlikely]] return size_with_returned();
+    if (redelivers_) [[unlikely]]
+        return size_with_returned();
     return std::min(ahead_of(b_->head), limit_);
 }
 
-u64 Queue::occupied() const noexcept { return ahead_of(lowest()); }
-bool Queue::full() const noexcept { return occupied() >= limit_; }
-u64 Queue::maxsize() const noexcept { return b_->maxsize.load_relaxed(); }
-u32 Queue::flags() const noexcept { return b_->flags.load_relaxed(); }
-bool Queue::is_shut_down() const noexcept { return b_->closed.load_acquire() != 0; }  // [queue.closed]
+u64 Queue::occupied() const noexcept {
+    return ahead_of(lowest());
+}
+bool Queue::full() const noexcept {
+    return occupied() >= limit_;
+}
+u64 Queue::maxsize() const noexcept {
+    return b_->maxsize.load_relaxed();
+}
+u32 Queue::flags() const noexcept {
+    return b_->flags.load_relaxed();
+}
+// [queue.closed]
+bool Queue::is_shut_down() const noexcept {
+    return b_->closed.load_acquire() != 0;
+}
 
-u64 Queue::unfinished() noexcept { return redelivers_ ? unfinished_takings() : ahead_of(b_->done); }
+u64 Queue::unfinished() noexcept {
+    return redelivers_ ? unfinished_takings() : ahead_of(b_->done);
+}
 
 // Adds n to done, but not beyond tail. Returns how many were added: n, or fewer (clamp), or 0.
 u64 Queue::add_done(u64 n, bool clamp) noexcept {
@@ -410,11 +453,14 @@ Status Queue::task_done(Patience& p) noexcept {
     return add_done(1, false) == 1 ? Status::ok : Status::bad_argument;
 }
 
-Status Queue::task_done(u64 position, Patience& p) noexcept { return redelivers_ ? finish(position, p) : task_done(p); }
+Status Queue::task_done(u64 position, Patience& p) noexcept {
+    return redelivers_ ? finish(position, p) : task_done(p);
+}
 
 Status Queue::join(Patience& p) noexcept {
     const shm_atomic<u64>& mark = redelivers_ ? b_->floor : b_->done;
-    // The mark first: it never passes tail, so equality means that both were equal when tail was read.
+    // The mark first: it never passes tail, so equality means that both were equal when tail was
+    // read.
     auto finished = [&] {
         const u64 done = mark.load(), tail = b_->tail.load();
         if (done > tail) m_->mark_corrupt();
@@ -428,7 +474,8 @@ Status Queue::join(Patience& p) noexcept {
     auto look = [&] {
         if (redelivers_) look_for_the_dead(p);
     };
-    Status s = wait_for(b_->all_done, p, attempt, [&] { return finished() || usable() != Status::ok; }, look);
+    Status s = wait_for(
+        b_->all_done, p, attempt, [&] { return finished() || usable() != Status::ok; }, look);
     if (s != Status::would_block && s != Status::timed_out) return s;
     look();  // once, also for who does not wait
     return finished() ? Status::ok : s;
@@ -463,17 +510,24 @@ Status Queue::take_everything(Patience& p) noexcept {
     }
 }
 
-// ---- validate ------------------------------------------------------------------------------------------------------------
+// ---- validate -----------------------------------------------------------------------------------
 
 // Both locks held.
 void Queue::check_table(std::vector<std::string>& out) {
     Body& b = *b_;
     const std::string who = "queue " + std::to_string(index_) + ": ";
-    auto say = [&](const std::string& what) { if (out.size() < 50) out.push_back(who + what); };
-    const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load(), low = lowest().load();
-    if (low > head) return say("floor " + std::to_string(low) + " lies beyond head " + std::to_string(head));
-    if (head > tail) return say("head " + std::to_string(head) + " lies beyond tail " + std::to_string(tail));
-    if (tail - low > limit_) return say(std::to_string(tail - low) + " messages, but the limit is " + std::to_string(limit_));
+    auto say = [&](const std::string& what) {
+        if (out.size() < 50) out.push_back(who + what);
+    };
+    const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load(),
+              low = lowest().load();
+    if (low > head)
+        return say("floor " + std::to_string(low) + " lies beyond head " + std::to_string(head));
+    if (head > tail)
+        return say("head " + std::to_string(head) + " lies beyond tail " + std::to_string(tail));
+    if (tail - low > limit_)
+        return say(std::to_string(tail - low) + " messages, but the limit is " +
+                   std::to_string(limit_));
     if (b.seen_head.load() > low) say("the producers' copy of head lies beyond head");
     if (b.seen_tail.load() > tail) say("the consumers' copy of tail lies beyond tail");
     if (done > tail) say("more tasks are done than were put");
@@ -500,7 +554,8 @@ void Queue::check_table(std::vector<std::string>& out) {
             continue;
         }
         Block& block = m_->block(index);
-        if (block.cells_count.load_relaxed() != kChunkSlots || block.cells_stride.load_relaxed() != sizeof(Slot) ||
+        if (block.cells_count.load_relaxed() != kChunkSlots ||
+            block.cells_stride.load_relaxed() != sizeof(Slot) ||
             block.cells_offset.load_relaxed() != offsetof(Slot, cell)) {
             say(name + " does not declare its cells");
         }
@@ -514,7 +569,8 @@ void Queue::check_table(std::vector<std::string>& out) {
                 continue;
             }
             if (slots[i].length.load_relaxed() > kInlineBytes) say(slot + " is longer than a slot");
-            if (cell != 0 && (inspect(*m_, handle_index(cell), info) != Status::ok || handle_of(*m_, handle_index(cell)) != cell)) {
+            if (cell != 0 && (inspect(*m_, handle_index(cell), info) != Status::ok ||
+                              handle_of(*m_, handle_index(cell)) != cell)) {
                 say(slot + " refers to a block that is gone");
             }
         }
@@ -525,10 +581,12 @@ std::vector<std::string> Queue::validate(Member& m, u32 index) {
     std::vector<std::string> out;
     const std::string who = "queue " + std::to_string(index) + ": ";
     Queue q;
-    if (open(m, handle_of(m, index), q) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), q) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Stubborn outer;
     Inner put_wait(outer, os::monotonic_ns() + 2'000'000'000);
-    if (!good(lock(q.b_->put_lock, m, put_wait))) return {who + "its producer lock cannot be taken"};
+    if (!good(lock(q.b_->put_lock, m, put_wait)))
+        return {who + "its producer lock cannot be taken"};
     Inner get_wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (q.enter_consumer(get_wait) != Status::ok) {
         out.push_back(who + "its consumer lock cannot be taken");

@@ -9,8 +9,9 @@
 //
 // COMMITS: put: tail := t+1 [queue.tail]. get: head := h+1 [queue.head]. task_done: done += 1.
 //
-// A queue made with kQueueRedelivers keeps what was taken until it is finished, and gives it out again if its taker dies: redeliver.cpp,
-// docs/design/0003-redelivery.md. Its ring is the same; room begins at `floor` and not at `head`.
+// A queue made with kQueueRedelivers keeps what was taken until it is finished, and gives it out
+// again if its taker dies: redeliver.cpp, docs/design/0003-redelivery.md. Its ring is the same;
+// room begins at `floor` and not at `head`.
 #pragma once
 #include <atomic>
 #include <string>
@@ -30,33 +31,38 @@ class Queue {
   public:
     // `maxsize` 0: unbounded. The body is held once for the caller.
     static Status create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out) noexcept;
-    // `h` is held by the caller. bad_argument if it is no queue, corrupt if its fields make no sense.
+    // `h` is held by the caller. bad_argument if it is no queue, corrupt if its fields make no
+    // sense.
     static Status open(Member& m, Handle h, Queue& out) noexcept;
 
     // ok; would_block/timed_out (full), shut_down, no_memory (no chunk), interrupted
     Status put(const Message& msg, Patience& p) noexcept;
     // Puts as many as it can before the deadline; `done` says how many went.
     Status put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexcept;
-    // ok; would_block/timed_out (empty), shut_down (and empty), interrupted, corrupt. msg.block is held for the caller.
+    // ok; would_block/timed_out (empty), shut_down (and empty), interrupted, corrupt. msg.block is
+    // held for the caller.
     Status get(Message& msg, Patience& p) noexcept;
     // At least one, at most n.
     Status get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept;
 
-    u64 size() noexcept;            // what can be taken; exact at some instant
-    u64 occupied() const noexcept;  // what takes room: also what is taken and not finished, if the queue redelivers
-    bool full() const noexcept;     // is there no room for one more?
-    u64 maxsize() const noexcept;   // 0: unbounded
+    u64 size() noexcept;  // what can be taken; exact at some instant
+    // What takes room: also what is taken and not finished, if the queue redelivers.
+    u64 occupied() const noexcept;
+    bool full() const noexcept;    // is there no room for one more?
+    u64 maxsize() const noexcept;  // 0: unbounded
     u32 flags() const noexcept;
     bool redelivers() const noexcept { return redelivers_; }
-    // ok; bad_argument: more than was put. Redelivering: finishes the lowest that this thread, or else this process, has taken and not
-    // finished; bad_argument: there is none.
+    // ok; bad_argument: more than was put. Redelivering: finishes the lowest that this thread, or
+    // else this process, has taken and not finished; bad_argument: there is none.
     Status task_done(Patience& p) noexcept;
-    // Of the message at that position. Redelivering: bad_argument if this process does not have it (any more). Otherwise as the above.
+    // Of the message at that position. Redelivering: bad_argument if this process does not have it
+    // (any more). Otherwise as the above.
     Status task_done(u64 position, Patience& p) noexcept;
-    // Until `get` has something to say: a message, or that there will be none. would_block: `stop` was set, and wake_waiters called.
+    // Until `get` has something to say: a message, or that there will be none. would_block: `stop`
+    // was set, and wake_waiters called.
     Status wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept;
-    void wake_waiters() noexcept;  // to look again
-    Status join(Patience& p) noexcept;           // until everything put is done
+    void wake_waiters() noexcept;       // to look again
+    Status join(Patience& p) noexcept;  // until everything put is done
     u64 unfinished() noexcept;
     Status shut_down(bool immediate, Patience& p) noexcept;
     bool is_shut_down() const noexcept;
@@ -64,8 +70,8 @@ class Queue {
 
   private:
     struct Body;
-    // Where the chunk of a handle lies; touched under the lock of its side only. The handle is stored last, so that a fork
-    // in between leaves no wrong pair.
+    // Where the chunk of a handle lies; touched under the lock of its side only. The handle is
+    // stored last, so that a fork in between leaves no wrong pair.
     struct Cached {
         Handle handle = 0;
         Slot* slots = nullptr;

@@ -1,15 +1,22 @@
 // How a name, a lock byte and an inode together decide who is there:
 //
-//   * Every member holds kMemberByte shared, from before the file has its name until it leaves. Who gets it exclusively is alone.
-//   * A name is only ever removed under flock(directory), after the inode it leads to was compared, by somebody who holds the byte exclusively
-//     (or on request, unlink_pool). So a name that was given anew in the meantime is not removed in the place of the old one.
-//   * Who opens, and gets the byte shared, may have opened a file whose name is gone by then: its link count is 0, and it starts over.
+//   * Every member holds kMemberByte shared, from before the file has its name until it leaves. Who
+//   gets it exclusively is alone.
+//   * A name is only ever removed under flock(directory), after the inode it leads to was compared,
+//   by somebody who holds the byte exclusively
+//     (or on request, unlink_pool). So a name that was given anew in the meantime is not removed in
+//     the place of the old one.
+//   * Who opens, and gets the byte shared, may have opened a file whose name is gone by then: its
+//   link count is 0, and it starts over.
 //
-// Who opens for reading only (open_to_read) is no member. It maps the file privately: its bookkeeping, and whatever recovery it takes, goes to pages of its
-// own, and the file is never changed. It holds *all* slot bytes shared, so with one lock it knows that nobody is a member, and nobody becomes one.
+// Who opens for reading only (open_to_read) is no member. It maps the file privately: its
+// bookkeeping, and whatever recovery it takes, goes to pages of its own, and the file is never
+// changed. It holds *all* slot bytes shared, so with one lock it knows that nobody is a member, and
+// nobody becomes one.
 //
-// A memfd has no name. In its place stands a rendezvous file that says where members' descriptors are in /proc; it is compared by the pool's id, not by
-// inode, because it is rewritten when it grows.
+// A memfd has no name. In its place stands a rendezvous file that says where members' descriptors
+// are in /proc; it is compared by the pool's id, not by inode, because it is rewritten when it
+// grows.
 #include "segment/file.hpp"
 
 #include <fcntl.h>
@@ -74,7 +81,8 @@ class Fd {
     int n_;
 };
 
-// For a system call that changes what others see: a death right after it is one of those the crash campaign tries.
+// For a system call that changes what others see: a death right after it is one of those the crash
+// campaign tries.
 bool happened(long result) noexcept {
     if (result != 0) return false;
     crash_point();
@@ -83,17 +91,22 @@ bool happened(long result) noexcept {
 
 Status status_of(int error) noexcept {
     switch (error) {
-        case ENOENT: return Status::no_entry;
-        case EEXIST: return Status::exists;
+        case ENOENT:
+            return Status::no_entry;
+        case EEXIST:
+            return Status::exists;
         case ENOSPC:
         case ENOMEM:
         case EDQUOT:
-        case EFBIG: return Status::no_memory;
+        case EFBIG:
+            return Status::no_memory;
         case EACCES:
         case EPERM:
         case EROFS:
-        case ELOOP: return Status::not_allowed;
-        default: return Status::system_error;
+        case ELOOP:
+            return Status::not_allowed;
+        default:
+            return Status::system_error;
     }
 }
 Status fail(Failure& why, const char* step, int error = errno) {
@@ -106,16 +119,19 @@ Status fail(Failure& why, const char* what, Status status) {
 }
 
 bool valid_name(const std::string& name) noexcept {
-    return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." && name.find('/') == std::string::npos &&
-           name.find('\0') == std::string::npos;
+    return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
+           name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
 }
-bool is_hidden(const std::string& name) noexcept { return name.starts_with(kHidden); }
+bool is_hidden(const std::string& name) noexcept {
+    return name.starts_with(kHidden);
+}
 
-// ---- the directory ------------------------------------------------------------------------------------------------------------
+// ---- the directory ------------------------------------------------------------------------------
 
 // With a slash at its end a symbolic link would be followed in spite of O_NOFOLLOW.
 std::string bare(std::string directory) {
-    while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
+    while (directory.size() > 1 && directory.ends_with('/'))
+        directory.pop_back();
     return directory;
 }
 
@@ -123,17 +139,21 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
     out.reset(open(bare(directory).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
-    if (errno == ENOTDIR) return why = {ENOTDIR, "pool directory is a link or no directory"}, Status::not_allowed;
+    if (errno == ENOTDIR)
+        return why = {ENOTDIR, "pool directory is a link or no directory"}, Status::not_allowed;
     return fail(why, "open the pool directory");
 }
 
 Status trusted_directory(const std::string& directory, bool create, Fd& out, Failure& why) {
-    if (create && !happened(mkdir(bare(directory).c_str(), 0700)) && errno != EEXIST) return fail(why, "make the pool directory");
+    if (create && !happened(mkdir(bare(directory).c_str(), 0700)) && errno != EEXIST)
+        return fail(why, "make the pool directory");
     if (Status s = open_directory(directory, out, why); !good(s)) return s;
-    struct stat st {};
+    struct stat st{};
     if (fstat(out.get(), &st) != 0) return fail(why, "look at the pool directory");
-    if (st.st_uid != geteuid()) return fail(why, "the pool directory belongs to another user", Status::not_allowed);
-    if (st.st_mode & 022) return fail(why, "the pool directory is writable by others", Status::not_allowed);
+    if (st.st_uid != geteuid())
+        return fail(why, "the pool directory belongs to another user", Status::not_allowed);
+    if (st.st_mode & 022)
+        return fail(why, "the pool directory is writable by others", Status::not_allowed);
     return Status::ok;
 }
 
@@ -166,7 +186,7 @@ class DirectoryLock {
     bool held_ = false;
 };
 
-// ---- the header, before anything is mapped ---------------------------------------------------------------------------------------
+// ---- the header, before anything is mapped ------------------------------------------------------
 
 struct HeaderCopy {
     alignas(Header) unsigned char bytes[sizeof(Header)];
@@ -183,22 +203,27 @@ struct HeaderCopy {
     }
 };
 
-// Is this a pool of ours, and does the file contain all it says it does? `corrupt` (the flag) is not looked at.
+// Is this a pool of ours, and does the file contain all it says it does? `corrupt` (the flag) is
+// not looked at.
 Status verify(const Header& h, u64 file_size, Failure& why) {
     if (h.magic != kMagic) return fail(why, "not a pool", Status::corrupt);
-    if (h.version != kVersion || h.layout_hash != layout_hash()) return fail(why, "a pool of another version or build", Status::bad_version);
-    if (h.max_processes == 0 || h.max_processes > kMaxProcesses || h.capacity == 0 || h.capacity > kMaxCapacity)
+    if (h.version != kVersion || h.layout_hash != layout_hash())
+        return fail(why, "a pool of another version or build", Status::bad_version);
+    if (h.max_processes == 0 || h.max_processes > kMaxProcesses || h.capacity == 0 ||
+        h.capacity > kMaxCapacity)
         return fail(why, "the header's limits are impossible", Status::corrupt);
     const Geometry g = geometry(h.capacity, h.max_processes);
-    if (g.capacity != h.capacity || g.rows_off != h.rows_off || g.heads_off != h.heads_off || g.buckets_off != h.buckets_off ||
-        g.extents_off != h.extents_off || g.names_off != h.names_off || g.blocks_off != h.blocks_off || g.heap_off != h.heap_off ||
+    if (g.capacity != h.capacity || g.rows_off != h.rows_off || g.heads_off != h.heads_off ||
+        g.buckets_off != h.buckets_off || g.extents_off != h.extents_off ||
+        g.names_off != h.names_off || g.blocks_off != h.blocks_off || g.heap_off != h.heap_off ||
         g.max_names != h.max_names || g.max_blocks != h.max_blocks || g.file_size != h.file_size)
         return fail(why, "the header's offsets do not fit its limits", Status::corrupt);
-    if (file_size != g.file_size) return fail(why, "the file is not as long as its header says", Status::corrupt);
+    if (file_size != g.file_size)
+        return fail(why, "the file is not as long as its header says", Status::corrupt);
     return Status::ok;
 }
 
-// ---- which pool it is -------------------------------------------------------------------------------------------------------------
+// ---- which pool it is ---------------------------------------------------------------------------
 
 struct PoolId {
     u64 id[2] = {0, 0};
@@ -206,7 +231,8 @@ struct PoolId {
     static PoolId of(const Header& h) noexcept { return {{h.id[0], h.id[1]}}; }
     std::string hex() const {
         char text[33];
-        std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(id[0]), static_cast<unsigned long long>(id[1]));
+        std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(id[0]),
+                      static_cast<unsigned long long>(id[1]));
         return text;
     }
 };
@@ -215,7 +241,7 @@ struct PoolId {
 struct Place {
     std::string directory;  // absolute
     std::string name;
-    dev_t dev = 0;          // of the pool file; not used for a rendezvous
+    dev_t dev = 0;  // of the pool file; not used for a rendezvous
     ino_t ino = 0;
     PoolId id;
     bool memfd = false;
@@ -230,7 +256,9 @@ struct Pool {
     ino_t ino = 0;
     bool persistent = false;
     bool left = false;
-    unsigned leaving = 0;    // lineage of the process in which somebody is at it: a fork copies the mark, but not the thread
+    // Lineage of the process in which somebody is at it: a fork copies the mark, but not the
+    // thread.
+    unsigned leaving = 0;
     unsigned announced = 0;  // memfd: of the process whose line stands in the rendezvous
 };
 std::vector<std::unique_ptr<Pool>>& pools() noexcept {  // under pools_mutex
@@ -249,7 +277,7 @@ std::string absolute(const std::string& directory) {
     return std::string(here) + "/" + bare(directory);
 }
 
-// ---- the rendezvous of a memfd ------------------------------------------------------------------------------------------------------
+// ---- the rendezvous of a memfd ------------------------------------------------------------------
 
 struct Line {
     unsigned pid = 0;
@@ -290,14 +318,18 @@ bool read_rendezvous(int fd, Rendezvous& out) {
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         text.append(part, static_cast<std::size_t>(n));
-        if (!text.starts_with(std::string_view(kRendezvous).substr(0, text.size()))) return false;  // a pool, or whatever: do not read it all
+        // A pool, or whatever: do not read it all.
+        if (!text.starts_with(std::string_view(kRendezvous).substr(0, text.size()))) return false;
     }
     constexpr std::size_t kPrefix = sizeof kRendezvous - 1;
     if (text.size() < kPrefix + 33 || text[kPrefix + 32] != '\n') return false;
     out = {text.substr(kPrefix, 32), {}};
-    for (std::size_t at = kPrefix + 33, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1) {
+    for (std::size_t at = kPrefix + 33, end; (end = text.find('\n', at)) != std::string::npos;
+         at = end + 1) {
         Line l;
-        if (std::sscanf(text.c_str() + at, "%u %d %llu %llu", &l.pid, &l.fd, &l.start, &l.pid_namespace) == 4 && l.pid != 0 && l.fd >= 0)
+        if (std::sscanf(text.c_str() + at, "%u %d %llu %llu", &l.pid, &l.fd, &l.start,
+                        &l.pid_namespace) == 4 &&
+            l.pid != 0 && l.fd >= 0)
             out.lines.push_back(l);
     }
     return true;
@@ -312,28 +344,34 @@ unsigned long long start_of(unsigned pid) noexcept {  // 0: no such process
     if (n <= 0) return 0;
     text[n] = 0;
     char* at = std::strrchr(text, ')');  // the command may contain blanks and brackets
-    for (int field = 2; at != nullptr && field < 22; ++field) at = std::strchr(at + 1, ' ');
+    for (int field = 2; at != nullptr && field < 22; ++field)
+        at = std::strchr(at + 1, ' ');
     return at == nullptr ? 0 : std::strtoull(at + 1, nullptr, 10);
 }
 
 enum class Reach { found, stale, out_of_sight };
 
-// Out of sight: the process may live, but not where we can look (another PID namespace, or it may not be looked into).
+// Out of sight: the process may live, but not where we can look (another PID namespace, or it may
+// not be looked into).
 Reach reach(const Line& l, const std::string& id, u64 own_namespace, Fd& out) {
     if (l.pid_namespace != own_namespace) return Reach::out_of_sight;
     if (start_of(l.pid) != l.start) return Reach::stale;
     char path[64];
     std::snprintf(path, sizeof path, "/proc/%u/fd/%d", l.pid, l.fd);
-    struct stat st {};
-    // The number may mean anything by now; opening a device or a pipe could have effects. A memfd is a regular file without a name.
-    if (stat(path, &st) != 0) return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
+    struct stat st{};
+    // The number may mean anything by now; opening a device or a pipe could have effects. A memfd
+    // is a regular file without a name.
+    if (stat(path, &st) != 0)
+        return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
     if (!S_ISREG(st.st_mode) || st.st_nlink != 0) return Reach::stale;
     Fd fd(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
     if (!fd) return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
     // Without the seals whoever has it could cut it short under our mapping.
     const int seals = fcntl(fd.get(), F_GET_SEALS);
     HeaderCopy h;
-    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) || !h.read(fd.get())) return Reach::stale;
+    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
+        !h.read(fd.get()))
+        return Reach::stale;
     if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
     out = std::move(fd);
     return Reach::found;
@@ -343,17 +381,22 @@ Reach reach_any(const Rendezvous& r, Fd& out) {
     Reach best = Reach::stale;
     for (auto it = r.lines.rbegin(); it != r.lines.rend(); ++it) {
         switch (reach(*it, r.id, own_namespace, out)) {
-            case Reach::found: return Reach::found;
-            case Reach::out_of_sight: best = Reach::out_of_sight; break;
-            case Reach::stale: break;
+            case Reach::found:
+                return Reach::found;
+            case Reach::out_of_sight:
+                best = Reach::out_of_sight;
+                break;
+            case Reach::stale:
+                break;
         }
     }
     return best;
 }
 
-// ---- giving and taking names. The directory is locked ----------------------------------------------------------------------------------
+// ---- giving and taking names. The directory is locked -------------------------------------------
 
-constexpr int kOpenFlags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;  // nonblocking: a FIFO in the way must not stop us
+// Nonblocking: a FIFO in the way must not stop us.
+constexpr int kOpenFlags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
 bool still_there(int dirfd, const Place& place) {
     if (place.memfd) {
@@ -361,8 +404,9 @@ bool still_there(int dirfd, const Place& place) {
         Rendezvous r;
         return fd && read_rendezvous(fd.get(), r) && r.id == place.id.hex();
     }
-    struct stat st {};
-    return fstatat(dirfd, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_dev == place.dev && st.st_ino == place.ino;
+    struct stat st{};
+    return fstatat(dirfd, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(st.st_mode) && st.st_dev == place.dev && st.st_ino == place.ino;
 }
 
 Status remove_name(int dirfd, const Place& place) {
@@ -389,14 +433,17 @@ class Unpublished {
     int make(int dirfd) {
         dirfd_ = dirfd;
         int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-        if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)) return fd;
+        if (fd >= 0 ||
+            (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL))
+            return fd;
         return make_hidden(dirfd);
     }
     int make_hidden(int dirfd) {
         dirfd_ = dirfd;
         for (int i = 0; i < 16; ++i) {
             std::string name = random_name();
-            int fd = openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+            int fd = openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                            0600);
             if (fd >= 0) {
                 crash_point();
                 hidden_ = name;
@@ -413,7 +460,8 @@ class Unpublished {
             std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
             return happened(linkat(AT_FDCWD, path, dirfd_, name, AT_SYMLINK_FOLLOW));
         }
-        if (!happened(syscall(SYS_renameat2, dirfd_, hidden_.c_str(), dirfd_, name, RENAME_NOREPLACE))) {
+        if (!happened(
+                syscall(SYS_renameat2, dirfd_, hidden_.c_str(), dirfd_, name, RENAME_NOREPLACE))) {
             if (errno != EINVAL && errno != ENOSYS) return false;
             if (!happened(linkat(dirfd_, hidden_.c_str(), dirfd_, name, 0))) return false;
             happened(unlinkat(dirfd_, hidden_.c_str(), 0));
@@ -438,38 +486,60 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
     if (!directory_lock) return Status::system_error;
     Fd fd(openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags));
     if (!fd) return status_of(errno);
-    struct stat st {};
+    struct stat st{};
     Rendezvous r;
-    if (fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode) || !read_rendezvous(fd.get(), r) || r.id != place.id.hex()) return Status::no_entry;
+    if (fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode) || !read_rendezvous(fd.get(), r) ||
+        r.id != place.id.hex())
+        return Status::no_entry;
     if (st.st_size > static_cast<off_t>(kRendezvousTidy)) {
-        // Many have come and gone. In a new file, so that who reads sees the old text or the new one.
+        // Many have come and gone. In a new file, so that who reads sees the old text or the new
+        // one.
         Unpublished fresh;
         Fd to(fresh.make_hidden(dirfd));
         std::string text = kRendezvous + r.id + "\n";
         const u64 own_namespace = os::identity().pid_namespace;
         for (const Line& l : r.lines)
-            if (l.pid_namespace != own_namespace || start_of(l.pid) == l.start) text += line_text(l);
-        if (to && write_all(to.get(), text + own_line(m)) && fresh.replace(place.name.c_str())) return Status::ok;
+            if (l.pid_namespace != own_namespace || start_of(l.pid) == l.start)
+                text += line_text(l);
+        if (to && write_all(to.get(), text + own_line(m)) && fresh.replace(place.name.c_str()))
+            return Status::ok;
     }
     // A line cut short by a full file system would run into the next one.
-    const std::string lead = st.st_size > 0 && [&] { char c = 0; return pread(fd.get(), &c, 1, st.st_size - 1) == 1 && c != '\n'; }() ? "\n" : "";
+    const std::string lead =
+        st.st_size > 0 &&
+                [&] {
+                    char c = 0;
+                    return pread(fd.get(), &c, 1, st.st_size - 1) == 1 && c != '\n';
+                }()
+            ? "\n"
+            : "";
     return write_all(fd.get(), lead + own_line(m)) ? Status::ok : status_of(errno);
 }
 
 // What stands behind a name; removes it if it is of no use to anybody. The directory is locked.
 Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
-    if (!fd) return errno == EACCES || errno == EPERM || errno == ENOENT || errno == EMFILE || errno == ENFILE ? Orphan::failed : Orphan::not_a_pool;
-    struct stat st {};
+    if (!fd)
+        return errno == EACCES || errno == EPERM || errno == ENOENT || errno == EMFILE ||
+                       errno == ENFILE
+                   ? Orphan::failed
+                   : Orphan::not_a_pool;
+    struct stat st{};
     if (fstat(fd.get(), &st) != 0) return Orphan::failed;
     if (!S_ISREG(st.st_mode)) return Orphan::not_a_pool;
-    auto gone = [&] { return !remove || happened(unlinkat(dirfd, name.c_str(), 0)) ? Orphan::removed : Orphan::failed; };
-    // The probe for a mere question must not be a lock: a last member on its way out would take us for somebody.
+    auto gone = [&] {
+        return !remove || happened(unlinkat(dirfd, name.c_str(), 0)) ? Orphan::removed
+                                                                     : Orphan::failed;
+    };
+    // The probe for a mere question must not be a lock: a last member on its way out would take us
+    // for somebody.
     auto alone = [&](int of) {
-        return remove ? os::lock_byte(of, kMemberByte, true) == os::ByteLock::taken : !os::byte_is_locked(of, kMemberByte);
+        return remove ? os::lock_byte(of, kMemberByte, true) == os::ByteLock::taken
+                      : !os::byte_is_locked(of, kMemberByte);
     };
     if (is_hidden(name)) {
-        // Left by somebody who died while creating. A pool in the making has its byte; a rendezvous has not, but is made in no time.
+        // Left by somebody who died while creating. A pool in the making has its byte; a rendezvous
+        // has not, but is made in no time.
         timespec now{};
         clock_gettime(CLOCK_REALTIME, &now);
         if (now.tv_sec - st.st_mtime < 60) return Orphan::in_use;
@@ -481,27 +551,32 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     if (Rendezvous r; read_rendezvous(fd.get(), r)) {
         Fd memory;
         switch (reach_any(r, memory)) {
-            case Reach::out_of_sight: return Orphan::in_use;
-            case Reach::stale: return gone();
-            case Reach::found: break;
+            case Reach::out_of_sight:
+                return Orphan::in_use;
+            case Reach::stale:
+                return gone();
+            case Reach::found:
+                break;
         }
         if (!alone(memory.get())) return Orphan::in_use;
         const Orphan result = gone();
         os::unlock_byte(memory.get(), kMemberByte);
         return result;
     }
-    // Only what stands in the first line of the header, which is the same in every version: pools of older builds must go too.
+    // Only what stands in the first line of the header, which is the same in every version: pools
+    // of older builds must go too.
     HeaderCopy h;
     if (!h.read(fd.get()) || h.get().magic != kMagic) return Orphan::not_a_pool;
     if (os::byte_is_locked(fd.get(), kMemberByte)) return Orphan::in_use;
     if (h.get().flags & kPersistent) return Orphan::kept_persistent;
     if (!alone(fd.get())) return Orphan::in_use;
     const Orphan result = gone();
-    os::unlock_byte(fd.get(), kMemberByte);  // explicitly: a copy of the descriptor in a child would keep it
+    // Explicitly: a copy of the descriptor in a child would keep it.
+    os::unlock_byte(fd.get(), kMemberByte);
     return result;
 }
 
-// ---- leaving ------------------------------------------------------------------------------------------------------------------------------
+// ---- leaving ------------------------------------------------------------------------------------
 
 // Gives the membership byte up; the last one takes the name along. Under pools_mutex.
 void depart(int fd, const Place& place, bool persistent) {
@@ -515,14 +590,16 @@ void depart(int fd, const Place& place, bool persistent) {
 // The part after Member::leave. Under pools_mutex.
 void depart(Pool& pool) {
     Member& m = *pool.member;
-    if (!pool.left && !m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m)) depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
+    if (!pool.left && !m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m))
+        depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
     pool.left = true;
     pool.leaving = 0;
 }
 
 void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
     pool.leaving = lineage();  // keeps the member: let_go waits until the mark is gone
-    // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do not wait for that.
+    // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do
+    // not wait for that.
     guard.unlock();
     pool.member->leave();
     guard.lock();
@@ -548,11 +625,14 @@ void let_go(Member* m) noexcept {
 
 // Puts a joined member on the books. Under pools_mutex.
 // `flags` as they were checked, not as they stand in the header by now.
-std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place, const struct stat& memory, u64 flags) {
+std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place,
+                              const struct stat& memory, u64 flags) {
     const bool persistent = (flags & kPersistent) != 0;
     Member* m = member.get();
-    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read our memory anyway.
-    m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() || (!place.memfd && (memory.st_mode & 022) != 0);
+    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read
+    // our memory anyway.
+    m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() ||
+                          (!place.memfd && (memory.st_mode & 022) != 0);
     m->path = place.directory + "/" + place.name;
     m->last_one_unlinks = !persistent;
     auto pool = std::make_unique<Pool>();
@@ -569,44 +649,57 @@ std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place, const
     return shared;
 }
 
-// ---- creating -------------------------------------------------------------------------------------------------------------------------------
+// ---- creating -----------------------------------------------------------------------------------
 
 int make_memfd() noexcept {
-    int fd = static_cast<int>(syscall(SYS_memfd_create, "onecopy", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
-    if (fd < 0 && errno == EINVAL) fd = static_cast<int>(syscall(SYS_memfd_create, "onecopy", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    int fd = static_cast<int>(
+        syscall(SYS_memfd_create, "onecopy", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
+    if (fd < 0 && errno == EINVAL)
+        fd =
+            static_cast<int>(syscall(SYS_memfd_create, "onecopy", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     return fd;
 }
 
 Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
     Fd dirfd;
     if (Status s = trusted_directory(spec.directory, true, dirfd, why); !good(s)) return s;
-    // Taken? Asked again when it counts; now only to save the work. The name of a pool whose members are all dead is free.
+    // Taken? Asked again when it counts; now only to save the work. The name of a pool whose
+    // members are all dead is free.
     {
-        struct stat st {};
+        struct stat st{};
         DirectoryLock directory_lock(dirfd.get());
-        if (!directory_lock) return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
-        if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && look_behind(dirfd.get(), spec.name, true) != Orphan::removed)
+        if (!directory_lock)
+            return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+        if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            look_behind(dirfd.get(), spec.name, true) != Orphan::removed)
             return fail(why, "publish the pool", EEXIST);
     }
 
     const Geometry g = geometry(spec.capacity, spec.max_processes);
     auto flag = [](bool set, HeaderFlags which) { return set ? static_cast<u64>(which) : 0; };
-    const u64 flags = flag(spec.persistent, kPersistent) | flag(spec.memfd, kMemfd) | flag((spec.mode & 022) != 0, kOthersMayWrite);
+    const u64 flags = flag(spec.persistent, kPersistent) | flag(spec.memfd, kMemfd) |
+                      flag((spec.mode & 022) != 0, kOthersMayWrite);
     Unpublished file;  // destroyed after the descriptor is
     Fd fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
     // First of all: a hidden file without the byte locked is taken for left behind.
-    if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken) return fail(why, "lock the membership byte");
+    if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken)
+        return fail(why, "lock the membership byte");
     if (!happened(fchmod(fd.get(), spec.mode))) return fail(why, "set the mode of the pool file");
-    if (!happened(ftruncate(fd.get(), static_cast<off_t>(g.file_size)))) return fail(why, "set the size of the pool file");
-    if (spec.memfd && !happened(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))) return fail(why, "seal the memfd");
-    if (int error = os::reserve(fd.get(), 0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
+    if (!happened(ftruncate(fd.get(), static_cast<off_t>(g.file_size))))
+        return fail(why, "set the size of the pool file");
+    if (spec.memfd && !happened(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
+        return fail(why, "seal the memfd");
+    if (int error = os::reserve(fd.get(), 0, fixed_bytes(g)))
+        return fail(why, "reserve the tables", error);
     if (spec.prefault)
-        if (int error = os::reserve(fd.get(), g.heap_off, g.capacity)) return fail(why, "reserve the heap", error);
+        if (int error = os::reserve(fd.get(), g.heap_off, g.capacity))
+            return fail(why, "reserve the heap", error);
 
     auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), g.file_size, true));
     if (base == nullptr) return fail(why, "map the pool");
-    // A child gets a mapping of its own in Member::fork_child; an inherited one would hold on to our open file description, and so to our locks.
+    // A child gets a mapping of its own in Member::fork_child; an inherited one would hold on to
+    // our open file description, and so to our locks.
     if (madvise(base, g.file_size, MADV_DONTFORK) != 0) {
         const int error = errno;
         os::unmap(base, g.file_size);
@@ -620,13 +713,14 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     }
     format(base, g, flags);
     copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
-    struct stat memory {};
+    struct stat memory{};
     if (fstat(fd.get(), &memory) != 0) {
         const int error = errno;
         os::unmap(base, g.file_size);
         return fail(why, "look at the pool file", error);
     }
-    // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever fails leaves nothing behind.
+    // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
+    // fails leaves nothing behind.
     auto member = std::make_unique<Member>(base, g.file_size, fd.release());
     format_heap(*member);
     if (spec.prefault) note_reserved(*member);
@@ -634,7 +728,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     if (Status s = member->check(); !good(s)) return fail(why, "check the new pool", s);
     if (spec.prefault) {
         while (madvise(base + g.heap_off, g.capacity, MADV_POPULATE_WRITE) != 0) {
-            if (errno == EINVAL) break;  // a kernel before 5.14: the memory is reserved, only not mapped yet
+            // A kernel before 5.14: the memory is reserved, only not mapped yet.
+            if (errno == EINVAL) break;
             if (errno != EINTR && errno != EAGAIN) return fail(why, "prefault the heap");
         }
     }
@@ -645,43 +740,57 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     if (spec.memfd) {
         text.reset(rendezvous.make(dirfd.get()));
         if (!text) return fail(why, "create the rendezvous file");
-        if (fchmod(text.get(), 0600) != 0 || !write_all(text.get(), kRendezvous + id.hex() + "\n" + own_line(*member)))
+        if (fchmod(text.get(), 0600) != 0 ||
+            !write_all(text.get(), kRendezvous + id.hex() + "\n" + own_line(*member)))
             return fail(why, "write the rendezvous file");
     }
     {
         DirectoryLock directory_lock(dirfd.get());
-        if (!directory_lock) return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
-        // Everything is in place and we are its member: with the name the pool exists, and there is no moment in which it looks deserted.
-        auto publish = [&] { return spec.memfd ? rendezvous.publish(text.get(), spec.name.c_str()) : file.publish(member->fd, spec.name.c_str()); };
+        if (!directory_lock)
+            return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+        // Everything is in place and we are its member: with the name the pool exists, and there is
+        // no moment in which it looks deserted.
+        auto publish = [&] {
+            return spec.memfd ? rendezvous.publish(text.get(), spec.name.c_str())
+                              : file.publish(member->fd, spec.name.c_str());
+        };
         bool done = publish();
         if (!done && errno == EEXIST) {
             done = look_behind(dirfd.get(), spec.name, true) == Orphan::removed && publish();
             if (!done) return fail(why, "publish the pool", EEXIST);
         }
-        if (!done) return why = {errno, "publish the pool"}, errno == ENOENT ? Status::system_error : status_of(errno);
+        if (!done)
+            return why = {errno, "publish the pool"},
+                   errno == ENOENT ? Status::system_error : status_of(errno);
     }
     Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
     out = adopt(std::move(member), std::move(place), memory, flags);
     return Status::ok;
 }
 
-// ---- opening ----------------------------------------------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
-// One attempt. would_block: somebody is coming or going right now.
-// `rejected` keeps members alive that turned out not to serve: if ours were the last pointer, letting go would need the mutex we hold.
-Status try_open(int dirfd, const std::string& directory, const std::string& name, std::vector<std::shared_ptr<Member>>& rejected,
-                std::shared_ptr<Member>& out, Failure& why) {
+// One attempt. would_block: somebody is coming or going right now. `rejected` keeps members alive
+// that turned out not to serve: if ours were the last pointer, letting go would need the mutex we
+// hold.
+Status try_open(int dirfd, const std::string& directory, const std::string& name,
+                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
+                Failure& why) {
     Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
-        if (errno == EISDIR || errno == ENXIO || errno == ENODEV) return fail(why, "not a pool", Status::corrupt);
-        if (errno == EACCES || errno == EROFS) return fail(why, "it may not be written from here; Pool.open(..., mode=\"r\") only reads");
+        if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
+            return fail(why, "not a pool", Status::corrupt);
+        if (errno == EACCES || errno == EROFS)
+            return fail(why,
+                        "it may not be written from here; Pool.open(..., mode=\"r\") only reads");
         return fail(why, "open the pool file");
     }
-    struct stat st {};
+    struct stat st{};
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
     if (!S_ISREG(st.st_mode)) return fail(why, "not a pool", Status::corrupt);
     const bool own = st.st_uid == geteuid();
-    if (!own && !(st.st_mode & 022)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    if (!own && !(st.st_mode & 022))
+        return fail(why, "the pool belongs to another user", Status::not_allowed);
 
     Place place{absolute(directory), name, st.st_dev, st.st_ino, {}, false};
     if (Rendezvous r; own && read_rendezvous(fd.get(), r)) {
@@ -691,28 +800,35 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         if (found == Reach::stale) {
             // Somebody may have added a line since: look again while nobody can.
             DirectoryLock directory_lock(dirfd);
-            if (!directory_lock) return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+            if (!directory_lock)
+                return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
             Fd again(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
             if (!again) return fail(why, "open the rendezvous file");
             Rendezvous now;
-            if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;  // another pool by now
+            // Another pool by now.
+            if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;
             found = reach_any(now, fd);
             if (found == Reach::stale) {
                 happened(unlinkat(dirfd, name.c_str(), 0));
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
         }
-        if (found == Reach::out_of_sight) return fail(why, "the pool's members cannot be looked into from here", Status::not_allowed);
+        if (found == Reach::out_of_sight)
+            return fail(why, "the pool's members cannot be looked into from here",
+                        Status::not_allowed);
         if (fstat(fd.get(), &st) != 0) return fail(why, "look at the memfd");
-        if (st.st_uid != geteuid()) return fail(why, "the pool belongs to another user", Status::not_allowed);
+        if (st.st_uid != geteuid())
+            return fail(why, "the pool belongs to another user", Status::not_allowed);
     }
     HeaderCopy copy;
     if (!copy.read(fd.get())) return fail(why, "not a pool", Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
-    if (((h.flags & kMemfd) != 0) != place.memfd) return fail(why, "a memfd pool without its memfd", Status::corrupt);
+    if (((h.flags & kMemfd) != 0) != place.memfd)
+        return fail(why, "a memfd pool without its memfd", Status::corrupt);
     // The creator must have meant it, and not only a later chmod.
-    if (!own && !(h.flags & kOthersMayWrite)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    if (!own && !(h.flags & kOthersMayWrite))
+        return fail(why, "the pool belongs to another user", Status::not_allowed);
     place.id = PoolId::of(h);
     const bool persistent = (h.flags & kPersistent) != 0;
 
@@ -735,10 +851,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         rejected.push_back(std::move(here));
     }
 
-    if (os::byte_is_shared(fd.get(), kSlotByte)) return fail(why, "somebody reads it", Status::read_elsewhere);
+    if (os::byte_is_shared(fd.get(), kSlotByte))
+        return fail(why, "somebody reads it", Status::read_elsewhere);
     bool alone = false;
     switch (os::lock_byte(fd.get(), kMemberByte, true)) {
-        case os::ByteLock::failed: return fail(why, "lock the membership byte");
+        case os::ByteLock::failed:
+            return fail(why, "lock the membership byte");
         case os::ByteLock::taken:
             alone = true;
             // Nobody is here: its members have died.
@@ -747,13 +865,18 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
                 os::unlock_byte(fd.get(), kMemberByte);
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
-            if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken) return fail(why, "lock the membership byte");
+            if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken)
+                return fail(why, "lock the membership byte");
             break;
         case os::ByteLock::busy:
             switch (os::lock_byte(fd.get(), kMemberByte, false)) {
-                case os::ByteLock::failed: return fail(why, "lock the membership byte");
-                case os::ByteLock::busy: return Status::would_block;  // the last one is leaving, or somebody looks whether anybody is here
-                case os::ByteLock::taken: break;
+                case os::ByteLock::failed:
+                    return fail(why, "lock the membership byte");
+                // The last one is leaving, or somebody looks whether anybody is here.
+                case os::ByteLock::busy:
+                    return Status::would_block;
+                case os::ByteLock::taken:
+                    break;
             }
     }
     // We count as a member now: whatever goes wrong, we may be the last one out.
@@ -768,15 +891,18 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         os::unlock_byte(fd.get(), kMemberByte);
         return Status::would_block;
     }
-    if (static_cast<u64>(st.st_size) != h.file_size) return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
-    auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
+    if (static_cast<u64>(st.st_size) != h.file_size)
+        return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
+    auto* base = static_cast<unsigned char*>(
+        os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
     if (base == nullptr) return turn_back(fail(why, "map the pool"));
     if (madvise(base, h.file_size, MADV_DONTFORK) != 0) {
         const Status s = fail(why, "madvise(MADV_DONTFORK)");
         os::unmap(base, h.file_size);
         return turn_back(s);
     }
-    // The member owns a descriptor of the same description: turning back still needs one after the member is gone.
+    // The member owns a descriptor of the same description: turning back still needs one after the
+    // member is gone.
     const int second = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
     if (second < 0) {
         const Status s = fail(why, "duplicate the descriptor");
@@ -785,18 +911,23 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     }
     auto member = std::make_unique<Member>(base, h.file_size, second);
     if (Status s = member->check(); !good(s)) {
-        fail(why, member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);
+        fail(why,
+             member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
+             s);
         member.reset();
         return turn_back(s);
     }
-    // Nobody vouches for what the marks say of a file that was lying about: copied with holes, cut short and grown again.
+    // Nobody vouches for what the marks say of a file that was lying about: copied with holes, cut
+    // short and grown again.
     if (const int error = alone ? reserve_marked(*member) : 0; error != 0) {
         member.reset();
         return turn_back(fail(why, "reserve what the pool says it has", error));
     }
     if (Status s = member->join(); !good(s)) {
         fail(why, "take a slot", s);
-        if (s == Status::no_slot && os::byte_is_shared(fd.get(), kSlotByte)) s = Status::read_elsewhere;  // it has just come
+        // It has just come.
+        if (s == Status::no_slot && os::byte_is_shared(fd.get(), kSlotByte))
+            s = Status::read_elsewhere;
         member.reset();
         return turn_back(s);
     }
@@ -806,7 +937,8 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             member->leave();
             member.reset();
             turn_back(s);
-            if (s == Status::no_entry) return Status::would_block;  // the last one left: the name says more
+            // The last one left: the name says more.
+            if (s == Status::no_entry) return Status::would_block;
             return why = {error, "add to the rendezvous file"}, s;
         }
     }
@@ -814,27 +946,32 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     return Status::ok;
 }
 
-// ---- opening for reading only ---------------------------------------------------------------------------------------------------------------------
+// ---- opening for reading only -------------------------------------------------------------------
 
-Status try_read(int dirfd, const std::string& directory, const std::string& name, std::vector<std::shared_ptr<Member>>& rejected,
-                std::shared_ptr<Member>& out, Failure& why) {
+Status try_read(int dirfd, const std::string& directory, const std::string& name,
+                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
+                Failure& why) {
     Fd fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
     if (!fd) {
         if (errno == ENXIO || errno == ENODEV) return fail(why, "not a pool", Status::corrupt);
         return fail(why, "open the pool file");
     }
-    struct stat st {};
+    struct stat st{};
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
     if (!S_ISREG(st.st_mode)) return fail(why, "not a pool", Status::corrupt);
     const bool own = st.st_uid == geteuid();
-    if (!own && !(st.st_mode & 022)) return fail(why, "the pool belongs to another user", Status::not_allowed);
-    if (Rendezvous r; read_rendezvous(fd.get(), r)) return fail(why, "its memory is a memfd", Status::written_elsewhere);
+    if (!own && !(st.st_mode & 022))
+        return fail(why, "the pool belongs to another user", Status::not_allowed);
+    if (Rendezvous r; read_rendezvous(fd.get(), r))
+        return fail(why, "its memory is a memfd", Status::written_elsewhere);
     HeaderCopy copy;
     if (!copy.read(fd.get())) return fail(why, "not a pool", Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
-    if ((h.flags & kMemfd) != 0) return fail(why, "a memfd pool without its memfd", Status::corrupt);
-    if (!own && !(h.flags & kOthersMayWrite)) return fail(why, "the pool belongs to another user", Status::not_allowed);
+    if ((h.flags & kMemfd) != 0)
+        return fail(why, "a memfd pool without its memfd", Status::corrupt);
+    if (!own && !(h.flags & kOthersMayWrite))
+        return fail(why, "the pool belongs to another user", Status::not_allowed);
     Place place{absolute(directory), name, st.st_dev, st.st_ino, PoolId::of(h), false};
 
     for (auto& p : pools()) {
@@ -847,21 +984,32 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         }
         rejected.push_back(std::move(here));
     }
-    // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked meanwhile, until the last of them is gone.
+    // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked
+    // meanwhile, until the last of them is gone.
     switch (os::share_range(fd.get(), kSlotByte, kMaxProcesses)) {
-        case os::ByteLock::failed: return fail(why, "lock the slots");
-        case os::ByteLock::busy: return fail(why, "somebody is a member", Status::written_elsewhere);
-        case os::ByteLock::taken: break;
+        case os::ByteLock::failed:
+            return fail(why, "lock the slots");
+        case os::ByteLock::busy:
+            return fail(why, "somebody is a member", Status::written_elsewhere);
+        case os::ByteLock::taken:
+            break;
     }
-    if ((h.flags & kPersistent) == 0) return fail(why, "all members of the pool are gone", Status::no_entry);
+    if ((h.flags & kPersistent) == 0)
+        return fail(why, "all members of the pool are gone", Status::no_entry);
     // Only now nobody changes it any more.
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
-    if (static_cast<u64>(st.st_size) != h.file_size) return fail(why, "the file is not as long as its header says", Status::corrupt);
-    auto* base = static_cast<unsigned char*>(os::map_private(fd.get(), static_cast<std::size_t>(h.file_size)));
+    if (static_cast<u64>(st.st_size) != h.file_size)
+        return fail(why, "the file is not as long as its header says", Status::corrupt);
+    auto* base = static_cast<unsigned char*>(
+        os::map_private(fd.get(), static_cast<std::size_t>(h.file_size)));
     if (base == nullptr) return fail(why, "map the pool");
     auto member = std::make_unique<Member>(base, h.file_size, fd.release());
     member->readonly = true;
-    if (Status s = member->check(); !good(s)) return fail(why, member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);
+    if (Status s = member->check(); !good(s))
+        return fail(
+            why,
+            member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
+            s);
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
     out = adopt(std::move(member), std::move(place), st, h.flags);
     return Status::ok;
@@ -869,7 +1017,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
 
 }  // namespace
 
-// ---- the interface ------------------------------------------------------------------------------------------------------------------------------
+// ---- the interface ------------------------------------------------------------------------------
 
 Status check_directory(const std::string& directory, bool create, Failure& why) {
     Fd fd;
@@ -877,18 +1025,25 @@ Status check_directory(const std::string& directory, bool create, Failure& why) 
 }
 
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(spec.name) || is_hidden(spec.name)) return fail(why, "not a valid name", Status::bad_argument);
-    if (spec.capacity == 0 || spec.capacity > kMaxCapacity) return fail(why, "capacity", Status::bad_argument);
-    if (spec.max_processes == 0 || spec.max_processes > kMaxProcesses) return fail(why, "max_processes", Status::bad_argument);
-    if ((spec.mode & ~0666u) != 0 || (spec.mode & 0600) != 0600) return fail(why, "mode", Status::bad_argument);
+    if (!valid_name(spec.name) || is_hidden(spec.name))
+        return fail(why, "not a valid name", Status::bad_argument);
+    if (spec.capacity == 0 || spec.capacity > kMaxCapacity)
+        return fail(why, "capacity", Status::bad_argument);
+    if (spec.max_processes == 0 || spec.max_processes > kMaxProcesses)
+        return fail(why, "max_processes", Status::bad_argument);
+    if ((spec.mode & ~0666u) != 0 || (spec.mode & 0600) != 0600)
+        return fail(why, "mode", Status::bad_argument);
     // The memory of a memfd goes with its last member, and its rendezvous is for its owner alone.
-    if (spec.memfd && (spec.persistent || (spec.mode & 066) != 0)) return fail(why, "a memfd pool is neither persistent nor for others", Status::bad_argument);
+    if (spec.memfd && (spec.persistent || (spec.mode & 066) != 0))
+        return fail(why, "a memfd pool is neither persistent nor for others", Status::bad_argument);
     std::lock_guard guard(pools_mutex());
     return create_locked(spec, out, why);
 }
 
-Status open_pool(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(name) || is_hidden(name)) return fail(why, "not a valid name", Status::bad_argument);
+Status open_pool(const std::string& directory, const std::string& name,
+                 std::shared_ptr<Member>& out, Failure& why) {
+    if (!valid_name(name) || is_hidden(name))
+        return fail(why, "not a valid name", Status::bad_argument);
     std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
     std::lock_guard guard(pools_mutex());
     Fd dirfd;
@@ -897,13 +1052,16 @@ Status open_pool(const std::string& directory, const std::string& name, std::sha
     for (;;) {
         const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
         if (s != Status::would_block) return s;
-        if (os::monotonic_ns() > end) return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
+        if (os::monotonic_ns() > end)
+            return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
         os::nap(500'000);
     }
 }
 
-Status open_to_read(const std::string& directory, const std::string& name, std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(name) || is_hidden(name)) return fail(why, "not a valid name", Status::bad_argument);
+Status open_to_read(const std::string& directory, const std::string& name,
+                    std::shared_ptr<Member>& out, Failure& why) {
+    if (!valid_name(name) || is_hidden(name))
+        return fail(why, "not a valid name", Status::bad_argument);
     std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
     std::lock_guard guard(pools_mutex());
     Fd dirfd;
@@ -926,7 +1084,8 @@ Status unlink_pool(Member& m) {
     if (Status s = open_directory(pool->place.directory, dirfd, why); !good(s)) return s;
     const Status s = remove_name(dirfd.get(), pool->place);
     if (good(s)) {
-        m.last_one_unlinks = false;  // others find that the name is gone, or not theirs, when they look
+        // Others find that the name is gone, or not theirs, when they look.
+        m.last_one_unlinks = false;
         m.path.clear();
     }
     return s;
@@ -945,11 +1104,15 @@ Orphan sweep_pool(const std::string& directory, const std::string& name, bool re
 void announce(Member& m) {
     std::lock_guard guard(pools_mutex());
     Pool* pool = pool_of(&m);
-    if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left || !m.joined.load()) return;
-    pool->announced = lineage();  // whether it works or not: not finding us is no reason to try on every operation
+    if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
+        !m.joined.load())
+        return;
+    // Whether it works or not: not finding us is no reason to try on every operation.
+    pool->announced = lineage();
     Failure why;
     Fd dirfd;
-    if (good(open_directory(pool->place.directory, dirfd, why))) add_line(dirfd.get(), pool->place, m);
+    if (good(open_directory(pool->place.directory, dirfd, why)))
+        add_line(dirfd.get(), pool->place, m);
 }
 
 void leave_all() noexcept {
@@ -960,11 +1123,14 @@ void leave_all() noexcept {
         bool others_at_it = false;
         for (auto& p : pools()) {
             if (p->left) continue;
-            if (p->leaving == lineage()) others_at_it = true;
-            else next = p.get();
+            if (p->leaving == lineage())
+                others_at_it = true;
+            else
+                next = p.get();
         }
         if (next == nullptr) {
-            // Another thread lets one go. Let it finish, but not for ever: what it leaves undone the kernel and the next opener do.
+            // Another thread lets one go. Let it finish, but not for ever: what it leaves undone
+            // the kernel and the next opener do.
             if (!others_at_it || os::monotonic_ns() > end) return;
             guard.unlock();
             os::nap(1'000'000);

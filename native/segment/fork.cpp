@@ -1,7 +1,8 @@
 // Members follow a fork: the list of them and the handlers.
 //
-// Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is the copy of the one that took them, and it may
-// unlock those (a recursive mutex would refuse, it remembers the thread's id).
+// Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is
+// the copy of the one that took them, and it may unlock those (a recursive mutex would refuse, it
+// remembers the thread's id).
 #include <pthread.h>
 
 #include <vector>
@@ -12,7 +13,8 @@
 namespace onecopy {
 
 std::mutex& pools_mutex() noexcept {
-    static std::mutex& m = *new std::mutex;  // never destroyed: members may go after static destructors ran
+    // Never destroyed: members may go after static destructors ran.
+    static std::mutex& m = *new std::mutex;
     return m;
 }
 
@@ -34,7 +36,8 @@ void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
     // First what may wait for others, then the mutexes under which nothing waits.
-    for (auto& entry : list().members) entry.member->fork_reserve();
+    for (auto& entry : list().members)
+        entry.member->fork_reserve();
     for (auto& entry : list().members) {
         entry.member->mutex.lock();
         entry.member->fork_prepare();
@@ -58,8 +61,9 @@ void child() noexcept {
         Member* m = it->member;
         const int before = m->fd;
         m->fork_child();
-        // A description of its own has another number, because the parent's was still open when it was made. The same number means there were no
-        // descriptors to be had: what we have is the parent's, and unlocking anything through it would unlock the parent.
+        // A description of its own has another number, because the parent's was still open when it
+        // was made. The same number means there were no descriptors to be had: what we have is the
+        // parent's, and unlocking anything through it would unlock the parent.
         it->borrowed = m->fd == before;
         m->mutex.unlock();
     }
@@ -68,10 +72,13 @@ void child() noexcept {
 }
 }  // namespace
 
-unsigned lineage() noexcept { return forks; }
+unsigned lineage() noexcept {
+    return forks;
+}
 
 void register_member(Member* m) noexcept {
-    // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it runs `prepare`.
+    // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it
+    // runs `prepare`.
     static const int installed = pthread_atfork(prepare, parent, child);
     static_cast<void>(installed);
     std::lock_guard guard(list().mutex);

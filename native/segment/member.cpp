@@ -11,7 +11,8 @@
 
 namespace onecopy {
 namespace {
-constexpr std::int64_t kForkPatience = 1'000'000'000;  // ns that a fork waits for others so that its child gets a slot
+// Ns that a fork waits for others so that its child gets a slot.
+constexpr std::int64_t kForkPatience = 1'000'000'000;
 
 // A millisecond; false: it is too late for another one.
 bool nap(std::int64_t deadline) noexcept {
@@ -23,10 +24,13 @@ bool nap(std::int64_t deadline) noexcept {
 bool (*Member::recover_slot)(Member&, u32) noexcept = nullptr;
 void (*Member::recover_own)(Member&) noexcept = nullptr;
 
-u64 fixed_bytes(const Geometry& g) noexcept { return g.names_off; }
+u64 fixed_bytes(const Geometry& g) noexcept {
+    return g.names_off;
+}
 
-// Plain stores: the file has no name yet and nobody else maps it, so a death here leaves nothing but memory that the kernel takes back. That is why
-// one crash point at its end stands for all of it.
+// Plain stores: the file has no name yet and nobody else maps it, so a death here leaves nothing
+// but memory that the kernel takes back. That is why one crash point at its end stands for all of
+// it.
 void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
     Header& h = *reinterpret_cast<Header*>(base);
     h.version = kVersion;
@@ -49,24 +53,32 @@ void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
     h.creator_pid = static_cast<u32>(getpid());
     h.creator_uid = geteuid();
     Row* rows = reinterpret_cast<Row*>(base + g.rows_off);
-    for (u32 i = 0; i < g.max_processes; ++i) rows[i].gen.store_relaxed(1);
+    for (u32 i = 0; i < g.max_processes; ++i)
+        rows[i].gen.store_relaxed(1);
     h.layout_hash = layout_hash();
     h.magic = kMagic;
     crash_point();
 }
 
 namespace {
-// The header's limits, read once: everything that is checked later is checked against these, whatever the header says by then.
+// The header's limits, read once: everything that is checked later is checked against these,
+// whatever the header says by then.
 Geometry read_geometry(const Header& h) noexcept {
     const u64 capacity = __atomic_load_n(&h.capacity, __ATOMIC_RELAXED);
     const u32 processes = __atomic_load_n(&h.max_processes, __ATOMIC_RELAXED);
-    const bool possible = capacity != 0 && capacity <= kMaxCapacity && processes != 0 && processes <= kMaxProcesses;
+    const bool possible =
+        capacity != 0 && capacity <= kMaxCapacity && processes != 0 && processes <= kMaxProcesses;
     return possible ? geometry(capacity, processes) : Geometry{};
 }
 }  // namespace
 
 Member::Member(unsigned char* base_, std::size_t length_, int fd_) noexcept
-    : base(base_), length(length_), fd(fd_), file(os::identify(fd_)), mapped(length_), geo_(read_geometry(header())) {
+    : base(base_),
+      length(length_),
+      fd(fd_),
+      file(os::identify(fd_)),
+      mapped(length_),
+      geo_(read_geometry(header())) {
     if (geo_.max_blocks == 0) return;
     void* counts = mmap(nullptr, std::size_t{geo_.max_blocks} * sizeof(u32), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -86,20 +98,25 @@ Status Member::check() noexcept {
     if (h.version != kVersion || h.layout_hash != layout_hash()) return Status::bad_version;
     const Geometry& g = geo_;
     if (g.max_blocks == 0 || h.max_processes != g.max_processes) return Status::corrupt;
-    const bool same = h.capacity == g.capacity && h.file_size == g.file_size && h.rows_off == g.rows_off && h.heads_off == g.heads_off &&
-                      h.buckets_off == g.buckets_off && h.extents_off == g.extents_off && h.names_off == g.names_off &&
-                      h.blocks_off == g.blocks_off && h.heap_off == g.heap_off && h.max_names == g.max_names && h.max_blocks == g.max_blocks;
+    const bool same = h.capacity == g.capacity && h.file_size == g.file_size &&
+                      h.rows_off == g.rows_off && h.heads_off == g.heads_off &&
+                      h.buckets_off == g.buckets_off && h.extents_off == g.extents_off &&
+                      h.names_off == g.names_off && h.blocks_off == g.blocks_off &&
+                      h.heap_off == g.heap_off && h.max_names == g.max_names &&
+                      h.max_blocks == g.max_blocks;
     if (!same || length != g.file_size || corrupt()) return Status::corrupt;
     const u32 blocks_top = h.blocks_top.load_acquire();
-    if (h.blocks_reserved.load_acquire() > g.max_blocks || blocks_top == 0 || blocks_top > h.blocks_reserved.load_acquire() + 1 ||
+    if (h.blocks_reserved.load_acquire() > g.max_blocks || blocks_top == 0 ||
+        blocks_top > h.blocks_reserved.load_acquire() + 1 ||
         h.heap_top.load_acquire() > g.capacity || h.rows_used.load_acquire() > g.max_processes ||
-        h.names_reserved.load_acquire() > g.max_names || h.names_top.load_acquire() > h.names_reserved.load_acquire()) {
+        h.names_reserved.load_acquire() > g.max_names ||
+        h.names_top.load_acquire() > h.names_reserved.load_acquire()) {
         return Status::corrupt;
     }
     return local == nullptr ? Status::system_error : Status::ok;
 }
 
-// ---- slots ----------------------------------------------------------------------------------------------------------------
+// ---- slots --------------------------------------------------------------------------------------
 
 // With the slot's byte locked.
 void Member::claim(u32 index, RowState as) noexcept {
@@ -111,18 +128,21 @@ void Member::claim(u32 index, RowState as) noexcept {
     r.pid_namespace.store_relaxed(who.pid_namespace);
     timespec now{};
     clock_gettime(CLOCK_REALTIME, &now);
-    r.born_ns.store_relaxed(static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec));
+    r.born_ns.store_relaxed(static_cast<u64>(now.tv_sec) * 1'000'000'000 +
+                            static_cast<u64>(now.tv_nsec));
     u32 used = header().rows_used.load();
     while (used < index + 1 && !header().rows_used.cas(used, index + 1)) {
     }
-    r.state.store_release(static_cast<u32>(as));  // COMMIT [row.state]: from here a death is found by the sweep
+    // COMMIT [row.state]: from here a death is found by the sweep.
+    r.state.store_release(static_cast<u32>(as));
 }
 
 Status Member::join() noexcept {
     for (int pass = 0; pass < 2; ++pass) {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
             const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
-            if (!is_free && pass == 0) continue;  // the living and the dead only when nothing is free
+            // The living and the dead only when nothing is free.
+            if (!is_free && pass == 0) continue;
             if (!lock_slot(i)) continue;
             slot = i;
             if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
@@ -163,7 +183,7 @@ void Member::leave() noexcept {
     std::lock_guard guard(mutex);
     joined = false;
     Row& r = own_row();
-    r.gen.store(r.gen.load() + 1);  // lock words with our tag are nobody's from here on
+    r.gen.store(r.gen.load() + 1);     // lock words with our tag are nobody's from here on
     header().departures.fetch_add(1);  // [pool.departures]
     r.state.store_release(static_cast<u32>(RowState::free));
     unlock_slot(slot);
@@ -177,17 +197,22 @@ bool Member::passed(u32 tag) const noexcept {
 bool Member::gone(u32 tag) noexcept {
     if (passed(tag)) return true;
     const u32 owner = tag_slot(tag);
-    if (owner == slot || recover_slot == nullptr) return false;  // another thread of this process has it
+    // Another thread of this process has it.
+    if (owner == slot || recover_slot == nullptr) return false;
     recover_slot(*this, owner);
     return passed(tag);
 }
 
-// ---- fork -------------------------------------------------------------------------------------------------------------------
-// A child shares its parent's open file description, and with it the parent's lock: it would keep the parent alive after its death, through the descriptor
-// and also through the inherited mapping. So the child gets a description, a slot and a mapping of its own, and all of them exist before the fork.
+// ---- fork ---------------------------------------------------------------------------------------
+// A child shares its parent's open file description, and with it the parent's lock: it would keep
+// the parent alive after its death, through the descriptor and also through the inherited mapping.
+// So the child gets a description, a slot and a mapping of its own, and all of them exist before
+// the fork.
 
-// Like `join`, it takes a dead member's slot when none is free: children that were killed would otherwise fill the table for good. No mutex of a member is
-// held, because cleaning takes them; a death on the way leaves the dead row as any recoverer's does, or an embryo whose byte goes with our descriptor.
+// Like `join`, it takes a dead member's slot when none is free: children that were killed would
+// otherwise fill the table for good. No mutex of a member is held, because cleaning takes them; a
+// death on the way leaves the dead row as any recoverer's does, or an embryo whose byte goes with
+// our descriptor.
 void Member::fork_reserve() noexcept {
     child_fd_ = -1;
     child_slot_ = kNoSlot;
@@ -228,7 +253,8 @@ bool Member::reserve_dead_row(std::int64_t deadline) noexcept {
     return false;
 }
 
-// Cleaning waits for the heap lock for as long as it takes, and who forks may hold the interpreter's lock. So not while a stopped process has it.
+// Cleaning waits for the heap lock for as long as it takes, and who forks may hold the
+// interpreter's lock. So not while a stopped process has it.
 bool Member::heap_moves(std::int64_t deadline) noexcept {
     const auto owner = [this] { return header().heap_lock.word.load() & ~kWaiters; };
     const u32 seen = owner();
@@ -241,7 +267,9 @@ bool Member::heap_moves(std::int64_t deadline) noexcept {
 bool Member::a_row_may_come() const noexcept {
     for (u32 i = 0; i < geo_.max_processes; ++i) {
         const u32 state = row(i).state.load_acquire();
-        if (state == static_cast<u32>(RowState::reaping) || state == static_cast<u32>(RowState::free)) return true;
+        if (state == static_cast<u32>(RowState::reaping) ||
+            state == static_cast<u32>(RowState::free))
+            return true;
     }
     return false;
 }
@@ -257,20 +285,23 @@ void Member::fork_prepare() noexcept {
     const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
     // The parent's own bit keeps each block alive until the child's stands.
     for (u32 b = 1; b < top; ++b) {
-        if (local[b] != 0) block(b).holder_word(child_slot_ / 64).fetch_or(u64{1} << (child_slot_ % 64));
+        if (local[b] != 0)
+            block(b).holder_word(child_slot_ / 64).fetch_or(u64{1} << (child_slot_ % 64));
     }
 }
 
 void Member::fork_parent() noexcept {
-    if (child_fd_ >= 0) close(child_fd_);  // the child's copy keeps the locks; if the fork failed they go with this one
+    // The child's copy keeps the locks; if the fork failed they go with this one.
+    if (child_fd_ >= 0) close(child_fd_);
     child_fd_ = -1;
     crash_point();
 }
 
 void Member::fork_child() noexcept {
     if (readonly) {
-        // The private pages were copied with the process, and the description, whose lock keeps writers away, is ours too. Locks in these pages that another
-        // thread held at that moment stay behind: a new generation makes them locks of somebody dead.
+        // The private pages were copied with the process, and the description, whose lock keeps
+        // writers away, is ours too. Locks in these pages that another thread held at that moment
+        // stay behind: a new generation makes them locks of somebody dead.
         if (!joined) return;
         gen = next_generation(own_row().gen.load());
         own_row().gen.store(gen);
@@ -278,10 +309,13 @@ void Member::fork_child() noexcept {
     }
     // The segment was mapped MADV_DONTFORK: there is nothing at `base` now.
     const int own = child_fd_ >= 0 ? child_fd_ : os::open_again(fd);
-    // Mapping through the parent's description instead would keep the parent's locks alive in us after its death: others would wait for it forever.
-    // No mapping at all would make every view of this child a segmentation fault later. So it ends here, and says why.
-    if (own < 0 || mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, own, 0) == MAP_FAILED) {
-        constexpr char kWhy[] = "onecopy: a forked child could not map the pool again (too many open files?)\n";
+    // Mapping through the parent's description instead would keep the parent's locks alive in us
+    // after its death: others would wait for it forever. No mapping at all would make every view of
+    // this child a segmentation fault later. So it ends here, and says why.
+    if (own < 0 || mmap(base, length, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_NORESERVE | MAP_FIXED, own, 0) == MAP_FAILED) {
+        constexpr char kWhy[] =
+            "onecopy: a forked child could not map the pool again (too many open files?)\n";
         if (write(STDERR_FILENO, kWhy, sizeof kWhy - 1) < 0) abort();
         abort();
     }

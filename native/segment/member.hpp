@@ -1,6 +1,8 @@
-// A process's membership in a pool: its mapping, its slot, its private counts. One per pool and process.
+// A process's membership in a pool: its mapping, its slot, its private counts. One per pool and
+// process.
 //
-// Everything below works on (base, length) and this process's slot; nothing here opens a file by name (segment/file.hpp does).
+// Everything below works on (base, length) and this process's slot; nothing here opens a file by
+// name (segment/file.hpp does).
 #pragma once
 #include <atomic>
 #include <mutex>
@@ -28,15 +30,27 @@ class Member final : public Liveness {
     Mapped mapped;
     Header& header() const noexcept { return *reinterpret_cast<Header*>(base); }
     const Geometry& geo() const noexcept { return geo_; }
-    Row& row(u32 of_slot) const noexcept { return reinterpret_cast<Row*>(base + geo_.rows_off)[of_slot]; }
+    Row& row(u32 of_slot) const noexcept {
+        return reinterpret_cast<Row*>(base + geo_.rows_off)[of_slot];
+    }
     Row& own_row() const noexcept { return row(slot); }
-    Block& block(u32 index) const noexcept { return reinterpret_cast<Block*>(base + geo_.blocks_off)[index]; }
-    NameEntry& name(u32 index) const noexcept { return reinterpret_cast<NameEntry*>(base + geo_.names_off)[index]; }
-    HeapIndex& heads() const noexcept { return *reinterpret_cast<HeapIndex*>(base + geo_.heads_off); }
+    Block& block(u32 index) const noexcept {
+        return reinterpret_cast<Block*>(base + geo_.blocks_off)[index];
+    }
+    NameEntry& name(u32 index) const noexcept {
+        return reinterpret_cast<NameEntry*>(base + geo_.names_off)[index];
+    }
+    HeapIndex& heads() const noexcept {
+        return *reinterpret_cast<HeapIndex*>(base + geo_.heads_off);
+    }
     unsigned char* heap() const noexcept { return base + geo_.heap_off; }
     template <class T>
-    T& at(u64 offset) const noexcept { return *reinterpret_cast<T*>(base + offset); }
-    u64 offset_of(const void* p) const noexcept { return static_cast<u64>(static_cast<const unsigned char*>(p) - base); }
+    T& at(u64 offset) const noexcept {
+        return *reinterpret_cast<T*>(base + offset);
+    }
+    u64 offset_of(const void* p) const noexcept {
+        return static_cast<u64>(static_cast<const unsigned char*>(p) - base);
+    }
     bool contains(const void* p) const noexcept {
         auto* c = static_cast<const unsigned char*>(p);
         return c >= base + geo_.heap_off && c < base + length;
@@ -45,11 +59,13 @@ class Member final : public Liveness {
     // ---- this process's slot. Changed only by join, leave and fork.
     u32 slot = kNoSlot;
     u32 gen = 0;
-    std::atomic<bool> joined{false};   // false: left, or a child for which the table had no room
+    std::atomic<bool> joined{false};  // false: left, or a child for which the table had no room
     bool last_one_unlinks = true;
-    bool readonly = false;             // a private mapping of a file that nobody writes; fixed before `check`
-    bool others_may_write = false;     // somebody of another uid: as the file said when it was opened
-    std::string path;                  // where the name is; empty when there is none
+    // A private mapping of a file that nobody writes; fixed before `check`
+    bool readonly = false;
+    // Somebody of another uid: as the file said when it was opened.
+    bool others_may_write = false;
+    std::string path;  // where the name is; empty when there is none
 
     // Guards `local` and the row's intent. Nothing waits while it is held; fork takes it.
     std::mutex mutex;
@@ -63,15 +79,20 @@ class Member final : public Liveness {
 
     // Recovery lies above: it installs itself here.
     static bool (*recover_slot)(Member&, u32 of_slot) noexcept;
-    static void (*recover_own)(Member&) noexcept;  // cleans the dead member whose slot we have just taken
+    // Cleans the dead member whose slot we have just taken.
+    static void (*recover_own)(Member&) noexcept;
 
     // ---- slots. In a private mapping everybody else is dead, and every slot is ours to take.
-    bool lock_slot(u32 index) noexcept { return readonly || os::lock_byte(fd, kSlotByte + index, true) == os::ByteLock::taken; }
+    bool lock_slot(u32 index) noexcept {
+        return readonly || os::lock_byte(fd, kSlotByte + index, true) == os::ByteLock::taken;
+    }
     void unlock_slot(u32 index) noexcept {
         if (!readonly) os::unlock_byte(fd, kSlotByte + index);
     }
     // The kernel's answer; our own byte is ours, which it does not tell us.
-    bool is_alive(u32 index) const noexcept { return index == slot || (!readonly && fd >= 0 && os::byte_is_locked(fd, kSlotByte + index)); }
+    bool is_alive(u32 index) const noexcept {
+        return index == slot || (!readonly && fd >= 0 && os::byte_is_locked(fd, kSlotByte + index));
+    }
 
     // ---- joining
     Status check() noexcept;  // does the header describe a segment of ours, of this length?
@@ -79,7 +100,9 @@ class Member final : public Liveness {
     void leave() noexcept;    // give up every hold and the slot. Idempotent.
 
     // ---- fork (called by segment/fork.cpp; all but the first with `mutex` held)
-    void fork_reserve() noexcept;  // a description and a slot for the child. May recover a dead member; waits no longer than a second
+    // A description and a slot for the child. May recover a dead member; waits no longer than a
+    // second.
+    void fork_reserve() noexcept;
     void fork_prepare() noexcept;  // the child's bits
     void fork_parent() noexcept;
     void fork_child() noexcept;
@@ -87,8 +110,9 @@ class Member final : public Liveness {
     bool corrupt() const noexcept { return header().corrupt.load_relaxed() != 0; }
     void mark_corrupt() noexcept { header().corrupt.store(1); }
 
-    // The generation after `old`, for a slot whose byte is held. Not the next number: a lock word in a file that somebody has prepared must not
-    // happen to name us as its owner, because for a lock of our own we wait as long as it takes.
+    // The generation after `old`, for a slot whose byte is held. Not the next number: a lock word
+    // in a file that somebody has prepared must not happen to name us as its owner, because for a
+    // lock of our own we wait as long as it takes.
     static u32 next_generation(u32 old) noexcept;
 
   private:

@@ -6,17 +6,20 @@ namespace onecopy {
 
 class Member;
 
-// Outermost of the process-private mutexes (then the list of members, then each Member::mutex). Held while a pool is created, opened, swept or
-// finally let go, and over a fork: descriptors in the making carry locks, and a fork in between would put a copy of them into a child that
-// knows nothing of them and would hold the locks for as long as it lives. Its holder never waits for the GIL nor for a lock in a shared segment
-// that others can see, except for a slot while joining.
+// Outermost of the process-private mutexes (then the list of members, then each Member::mutex).
+// Held while a pool is created, opened, swept or finally let go, and over a fork: descriptors in
+// the making carry locks, and a fork in between would put a copy of them into a child that knows
+// nothing of them and would hold the locks for as long as it lives. Its holder never waits for the
+// GIL nor for a lock in a shared segment that others can see, except for a slot while joining.
 std::mutex& pools_mutex() noexcept;
 
-// Which process this is, in the line of forks that led to it: a mark that was copied by a fork is not taken for one's own. (Process ids would not do: a
-// parent and its child can both be process 1, each of its own namespace.)
+// Which process this is, in the line of forks that led to it: a mark that was copied by a fork is
+// not taken for one's own. (Process ids would not do: a parent and its child can both be process 1,
+// each of its own namespace.)
 unsigned lineage() noexcept;
 
-// True in a child that could not get an open file description of its own: its `fd` is the parent's, and the locks on it are too.
+// True in a child that could not get an open file description of its own: its `fd` is the parent's,
+// and the locks on it are too.
 bool descriptor_is_borrowed(const Member* m) noexcept;
 
 }  // namespace onecopy

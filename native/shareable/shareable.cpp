@@ -12,7 +12,8 @@ using u64 = ShareableList::u64;
 struct ShareableList::Word {
     static constexpr unsigned kKindShift = 24, kActiveShift = 28, kSequenceShift = 29;
     static u64 make(u64 sequence, u64 active, ItemKind kind, u64 length) noexcept {
-        return sequence << kSequenceShift | active << kActiveShift | static_cast<u64>(kind) << kKindShift | length;
+        return sequence << kSequenceShift | active << kActiveShift |
+               static_cast<u64>(kind) << kKindShift | length;
     }
     static u64 length(u64 w) noexcept { return w & 0xff'ffff; }
     static u64 kind(u64 w) noexcept { return w >> kKindShift & 15; }
@@ -23,7 +24,8 @@ struct ShareableList::Word {
 namespace {
 
 constexpr unsigned kStartShift = 22, kStartBits = 24, kSpaceShift = 46;
-constexpr u64 kStartMask = (u64{1} << kStartBits) - 1, kSpaceMask = (u64{1} << (64 - kSpaceShift)) - 1;
+constexpr u64 kStartMask = (u64{1} << kStartBits) - 1,
+              kSpaceMask = (u64{1} << (64 - kSpaceShift)) - 1;
 
 constexpr unsigned kRoomBits = 24;
 constexpr u64 kMostItems = u64{1} << 34;
@@ -49,12 +51,13 @@ u64 ShareableList::own_claim() noexcept {
     static const int installed = pthread_atfork(nullptr, nullptr, forget_mark);
     static_cast<void>(installed);
     const os::Identity id = os::identity();
-    const u64 made = (id.pid & kPidMask) | (id.start_ticks & kStartMask) << kStartShift | (id.pid_namespace & kSpaceMask) << kSpaceShift;
+    const u64 made = (id.pid & kPidMask) | (id.start_ticks & kStartMask) << kStartShift |
+                     (id.pid_namespace & kSpaceMask) << kSpaceShift;
     mark.store(made, std::memory_order_relaxed);
     return made;
 }
 
-// ---- making and opening ------------------------------------------------------------------------------------------------------
+// ---- making and opening -------------------------------------------------------------------------
 
 u64 ShareableList::bytes_for(u64 n, u64 data) noexcept {
     if (n > kMostItems || data > u64{1} << 42) return 0;
@@ -62,7 +65,9 @@ u64 ShareableList::bytes_for(u64 n, u64 data) noexcept {
 }
 
 void ShareableList::place(unsigned char* base, u64 i, u64 at, u64 room) noexcept {
-    reinterpret_cast<Entry*>(base + sizeof(Head))[i].where.store_relaxed(at / 8 << kRoomBits | room / 8);  // nobody reads it before `finish`
+    // Nobody reads it before `finish`
+    reinterpret_cast<Entry*>(base + sizeof(Head))[i].where.store_relaxed(at / 8 << kRoomBits |
+                                                                         room / 8);
 }
 
 void ShareableList::head(unsigned char* base, u64 n, u64 bytes) noexcept {
@@ -89,13 +94,15 @@ Status ShareableList::open(unsigned char* base, u64 length, ShareableList& out) 
     return Status::ok;
 }
 
-// ---- reading -----------------------------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 ShareableList::Place ShareableList::place_of(u64 i) const noexcept {
     const u64 where = entry(i).where.load_relaxed();
     const u64 offset = where >> kRoomBits << 3, room = (where & ((u64{1} << kRoomBits) - 1)) << 3;
     // 43 and 27 bits: no sum below can overflow.
-    if (room > kMostRoom || offset < sizeof(Head) + count_ * sizeof(Entry) || offset + 2 * room > length_) return {0, 0};
+    if (room > kMostRoom || offset < sizeof(Head) + count_ * sizeof(Entry) ||
+        offset + 2 * room > length_)
+        return {0, 0};
     return {offset, room};
 }
 
@@ -106,21 +113,26 @@ u64 ShareableList::room(u64 i) const noexcept {
 // False: the word is impossible.
 bool ShareableList::copy(u64 word, const Place& at, void* to, Item& out) const noexcept {
     const u64 kind = Word::kind(word), length = Word::length(word);
-    if (kind < static_cast<u64>(ItemKind::integer) || kind > static_cast<u64>(ItemKind::null) || length > at.room) return false;
+    if (kind < static_cast<u64>(ItemKind::integer) || kind > static_cast<u64>(ItemKind::null) ||
+        length > at.room)
+        return false;
     out.kind = static_cast<ItemKind>(kind);
     out.length = static_cast<std::uint32_t>(length);
-    if (to != nullptr) copy_out_racy(to, base_ + at.offset + Word::active(word) * at.room, length);  // whole words: rooms are
+    // Whole words: rooms are.
+    if (to != nullptr) copy_out_racy(to, base_ + at.offset + Word::active(word) * at.room, length);
     return true;
 }
 
 Status ShareableList::look(u64 i, Item& out) const noexcept {
     const Place at = place_of(i);
-    return at.room != 0 && copy(entry(i).state.load_acquire(), at, nullptr, out) ? Status::ok : Status::corrupt;
+    return at.room != 0 && copy(entry(i).state.load_acquire(), at, nullptr, out) ? Status::ok
+                                                                                 : Status::corrupt;
 }
 
 Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, Patience& p) const noexcept {
     const Place at = place_of(i);
-    if (at.room == 0 || at.room > to_bytes) return Status::corrupt;  // moved since the caller asked for its room
+    // Moved since the caller asked for its room.
+    if (at.room == 0 || at.room > to_bytes) return Status::corrupt;
     Entry& e = entry(i);
     for (int attempt = 0; attempt < kReads; ++attempt) {
         const u64 word = e.state.load_acquire();  // [shareable.state]
@@ -135,7 +147,7 @@ Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, Patience& p
     return sound ? Status::ok : Status::corrupt;
 }
 
-// ---- writing -----------------------------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------
 
 // Whoever is dead is taken over from: there is nothing to repair, see the header.
 Status ShareableList::claim(Entry& e, Patience& p) const noexcept {
@@ -163,22 +175,28 @@ Status ShareableList::claim(Entry& e, Patience& p) const noexcept {
             }
         }
         if (life == os::Life::unknown) {
-            // A pid of another namespace says nothing here. Who has it may be dead, and this list then needs somebody over there.
+            // A pid of another namespace says nothing here. Who has it may be dead, and this list
+            // then needs somebody over there.
             const u64 state = e.state.load_relaxed();
-            if (deadline == 0 || seen != waited_for || state != last_state) deadline = os::monotonic_ns() + kForeignPatience;
-            else if (os::monotonic_ns() > deadline) return Status::timed_out;
+            if (deadline == 0 || seen != waited_for || state != last_state)
+                deadline = os::monotonic_ns() + kForeignPatience;
+            else if (os::monotonic_ns() > deadline)
+                return Status::timed_out;
             waited_for = seen;
             last_state = state;
         }
         p.about_to_block();
-        // Nobody wakes us: a futex is only a nap that ends when the word has changed. A signal may have come while we did not sleep, so every nap is
-        // followed by a look for one.
-        if (os::futex_wait(reinterpret_cast<std::uint32_t*>(&e.claim), static_cast<std::uint32_t>(seen), kNap) != os::Wake::changed && p.interrupted())
+        // Nobody wakes us: a futex is only a nap that ends when the word has changed. A signal may
+        // have come while we did not sleep, so every nap is followed by a look for one.
+        if (os::futex_wait(reinterpret_cast<std::uint32_t*>(&e.claim),
+                           static_cast<std::uint32_t>(seen), kNap) != os::Wake::changed &&
+            p.interrupted())
             return Status::interrupted;
     }
 }
 
-Status ShareableList::write(u64 i, ItemKind kind, const void* from, u64 length, Patience& p) const noexcept {
+Status ShareableList::write(u64 i, ItemKind kind, const void* from, u64 length,
+                            Patience& p) const noexcept {
     const Place at = place_of(i);
     if (at.room == 0) return Status::corrupt;
     if (length > at.room) return Status::too_large;
@@ -186,13 +204,17 @@ Status ShareableList::write(u64 i, ItemKind kind, const void* from, u64 length, 
     if (Status s = claim(e, p); s != Status::ok) return s;
     const u64 word = e.state.load_acquire();
     const u64 target = 1 - Word::active(word);
-    std::atomic_thread_fence(std::memory_order_release);  // [shareable.buffer]: who reads the new bytes sees that the state has moved on
+    // [shareable.buffer]: who reads the new bytes sees that the state has moved on.
+    std::atomic_thread_fence(std::memory_order_release);
     unsigned char* to = base_ + at.offset + target * at.room;
     const u64 half = length / 16 * 8;
-    if (half != 0) copy_in_racy(to, from, half);  // in two parts: a death between them is one that the crash campaign tries
+    // In two parts: a death between them is one that the crash campaign tries.
+    if (half != 0) copy_in_racy(to, from, half);
     copy_in_racy(to + half, static_cast<const unsigned char*>(from) + half, length - half);
-    e.state.store_release(Word::make(Word::sequence(word) + 1, target, kind, length));  // COMMIT [shareable.state]
-    e.claim.store_release(0);                                                           // [shareable.claim]
+    // COMMIT [shareable.state]
+    e.state.store_release(Word::make(Word::sequence(word) + 1, target, kind, length));
+    // [shareable.claim]
+    e.claim.store_release(0);
     return Status::ok;
 }
 

@@ -35,12 +35,15 @@ struct Stream::Body {
 namespace {
 constexpr u64 kRingOffset = 192 + u64{kSubscribers} * 64;
 constexpr u32 kLargestDepth = 1u << 24;
-constexpr u64 written(u64 message) noexcept { return 2 * message + 2; }
+constexpr u64 written(u64 message) noexcept {
+    return 2 * message + 2;
+}
 }  // namespace
 
-// ---- create and open -----------------------------------------------------------------------------------------------------
+// ---- create and open ----------------------------------------------------------------------------
 
-Status Stream::create(Member& m, u32 depth, StreamPolicy policy, Patience& p, Handle& out) noexcept {
+Status Stream::create(Member& m, u32 depth, StreamPolicy policy, Patience& p,
+                      Handle& out) noexcept {
     static_assert(sizeof(Body) == kRingOffset);
     if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
     if (m.corrupt()) return Status::corrupt;
@@ -49,14 +52,20 @@ Status Stream::create(Member& m, u32 depth, StreamPolicy policy, Patience& p, Ha
     // latest: a reader copies the newest message while the next one is written beside it.
     if (policy == StreamPolicy::latest) depth = std::max(depth, 2u);
     Allocated block;
-    Status s = allocate(m, {.bytes = kRingOffset + u64{depth} * sizeof(Slot), .flags = kFlagBody, .kind = BodyKind::stream, .zero = true}, p, block);
+    Status s = allocate(m,
+                        {.bytes = kRingOffset + u64{depth} * sizeof(Slot),
+                         .flags = kFlagBody,
+                         .kind = BodyKind::stream,
+                         .zero = true},
+                        p, block);
     if (s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.depth.store_relaxed(depth);
     b.policy.store_relaxed(static_cast<u32>(policy));
     b.table.store_relaxed(kSubscribers);
     b.magic.store_release(Body::kMagic);  // [stream.magic]
-    declare_cells(m, block.index, static_cast<u32>(kRingOffset + offsetof(Slot, cell)), sizeof(Slot), depth);
+    declare_cells(m, block.index, static_cast<u32>(kRingOffset + offsetof(Slot, cell)),
+                  sizeof(Slot), depth);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -71,9 +80,12 @@ Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
     auto& b = *reinterpret_cast<Body*>(info.data);
     if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [stream.magic]
     const u32 depth = b.depth.load_relaxed(), policy = b.policy.load_relaxed();
-    if (depth == 0 || depth > kLargestDepth || policy > static_cast<u32>(StreamPolicy::latest)) return Status::corrupt;
+    if (depth == 0 || depth > kLargestDepth || policy > static_cast<u32>(StreamPolicy::latest))
+        return Status::corrupt;
     if (policy == static_cast<u32>(StreamPolicy::latest) && depth < 2) return Status::corrupt;
-    if (b.table.load_relaxed() != kSubscribers || info.length < kRingOffset + u64{depth} * sizeof(Slot)) return Status::corrupt;
+    if (b.table.load_relaxed() != kSubscribers ||
+        info.length < kRingOffset + u64{depth} * sizeof(Slot))
+        return Status::corrupt;
     out.m_ = &m;
     out.b_ = &b;
     out.index_ = index;
@@ -83,8 +95,10 @@ Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
 }
 
 inline Status Stream::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]] return Status::closed;
-    if (m_->corrupt()) [[unlikely]] return Status::corrupt;
+    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]]
+        return Status::closed;
+    if (m_->corrupt()) [[unlikely]]
+        return Status::corrupt;
     return Status::ok;
 }
 
@@ -93,7 +107,7 @@ inline Slot& Stream::slot(u64 message) const noexcept {
     return ring[message >> 32 == 0 ? static_cast<u32>(message) % depth_ : message % depth_];
 }
 
-// ---- publish -------------------------------------------------------------------------------------------------------------
+// ---- publish ------------------------------------------------------------------------------------
 
 // The lowest cursor of a subscriber that is not known to be dead; head if there is none.
 u64 Stream::slowest(u64 head) const noexcept {
@@ -112,7 +126,8 @@ bool Stream::room() const noexcept {
     return head - slowest(head) < depth_ || b_->closed.load() != 0 || usable() != Status::ok;
 }
 
-// Frees the entries of dead subscribers that have not read up to `head`. May probe and recover their slots.
+// Frees the entries of dead subscribers that have not read up to `head`. May probe and recover
+// their slots.
 void Stream::evict_dead(u64 head) noexcept {
     for (Subscriber& sub : b_->subscribers) {
         u32 owner = sub.owner.load();
@@ -124,7 +139,8 @@ void Stream::evict_dead(u64 head) noexcept {
 Status Stream::try_publish(const Message& msg, Patience& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Body& b = *b_;
-    // owner_died: its reference intent was resolved; the slot it may have been writing is ours to write over.
+    // owner_died: its reference intent was resolved; the slot it may have been writing is ours to
+    // write over.
     if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
     if (b.closed.load_relaxed() != 0) {
         unlock(b.lock);
@@ -142,12 +158,14 @@ Status Stream::try_publish(const Message& msg, Patience& p) noexcept {
     Slot& s = slot(k);
     const Handle old = s.cell.load_relaxed();
     s.stamp.store_relaxed(written(k) - 1);
-    std::atomic_thread_fence(std::memory_order_release);  // [stream.stamp]: who sees a byte of k sees that stamp
+    // [stream.stamp]: who sees a byte of k sees that stamp.
+    std::atomic_thread_fence(std::memory_order_release);
     copy_in_racy(s.bytes, msg.bytes, msg.length);
     s.length.store_relaxed(msg.length);
     if (old != msg.block) {
         if (Status done = swap_cell(*m_, s.cell, old, msg.block); done != Status::ok) {
-            // The old message is gone (its bytes are overwritten), the new one not there: the stamp stays odd.
+            // The old message is gone (its bytes are overwritten), the new one not there: the stamp
+            // stays odd.
             unlock(b.lock);
             return done;
         }
@@ -193,12 +211,13 @@ Status Stream::close(Patience& p) noexcept {
     return Status::ok;
 }
 
-// ---- subscribe and read --------------------------------------------------------------------------------------------------
+// ---- subscribe and read -------------------------------------------------------------------------
 
 Status Stream::subscribe(Patience& p, u32& subscriber) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Body& b = *b_;
-    // Under the publisher lock: no message can be written over between the choice of the cursor and the commit.
+    // Under the publisher lock: no message can be written over between the choice of the cursor and
+    // the commit.
     if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
     const u64 head = b.head.load_relaxed();
     u32 found = kSubscribers;
@@ -243,13 +262,16 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
             head = b.head.load_acquire();                                  // [stream.head]
             if (head == cursor) return Status::shut_down;
         }
-        // Looked at twice because another thread of ours may have read on before `head` was looked at.
-        const bool overtaken = policy_ == StreamPolicy::lossless && head - cursor > depth_ && sub.cursor.load() == cursor;
+        // Looked at twice because another thread of ours may have read on before `head` was looked
+        // at.
+        const bool overtaken = policy_ == StreamPolicy::lossless && head - cursor > depth_ &&
+                               sub.cursor.load() == cursor;
         if (head < cursor || overtaken) {
             m_->mark_corrupt();
             return Status::corrupt;
         }
-        // Where to go on. The cursor moves by CAS: threads of this process may share the subscription.
+        // Where to go on. The cursor moves by CAS: threads of this process may share the
+        // subscription.
         u64 from = cursor;
         if (policy_ == StreamPolicy::latest) {
             from = head - 1;
@@ -257,7 +279,9 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
             from = head - depth_;
         }
         // Overtaken while reading: leave more and more distance to the publisher.
-        if (torn != 0) from = std::max(from, std::min(head - 1, cursor + (u64{1} << std::min(torn - 1, 20u)) - 1));
+        if (torn != 0)
+            from = std::max(from,
+                            std::min(head - 1, cursor + (u64{1} << std::min(torn - 1, 20u)) - 1));
         if (from != cursor) {
             if (!sub.cursor.cas(cursor, from)) continue;
             missed += from - cursor;
@@ -273,7 +297,8 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
             copy_out_racy(msg.bytes, s.bytes, std::min(length, kInlineBytes));
             block = s.cell.load_relaxed();
             Status held = block == 0 ? Status::ok : hold(*m_, block);
-            // [stream.stamp]: if any of the above came from a later message, its odd stamp is seen here.
+            // [stream.stamp]: if any of the above came from a later message, its odd stamp is seen
+            // here.
             std::atomic_thread_fence(std::memory_order_acquire);
             whole = s.stamp.load_relaxed() == stamp;
             if (held != Status::ok) {
@@ -283,11 +308,13 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
                 }
                 block = 0;
             }
-        } else if (stamp < written(cursor) || stamp > written(b.head.load())) {  // head says it is there; nobody writes beyond head
+        } else if (stamp < written(cursor) || stamp > written(b.head.load())) {
+            // Head says that it is there, and nobody writes beyond head.
             m_->mark_corrupt();
             return Status::corrupt;
         }
-        const bool moved = whole && length <= kInlineBytes && sub.cursor.cas(cursor, cursor + 1);  // COMMIT [stream.cursor]
+        // COMMIT [stream.cursor]
+        const bool moved = whole && length <= kInlineBytes && sub.cursor.cas(cursor, cursor + 1);
         if (moved) {
             msg.block = block;
             msg.length = length;
@@ -316,16 +343,23 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, Patience& p) noex
     return wait_for(
         b_->published, p, [&] { return try_read(subscriber, msg, missed, p); },
         [&] {  // [commit/sleepers]
-            return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 || sub.owner.load() != m_->tag() || usable() != Status::ok;
+            return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 ||
+                   sub.owner.load() != m_->tag() || usable() != Status::ok;
         },
         [] {});
 }
 
-// ---- looks ---------------------------------------------------------------------------------------------------------------
+// ---- looks --------------------------------------------------------------------------------------
 
-u32 Stream::depth() const noexcept { return depth_; }
-StreamPolicy Stream::policy() const noexcept { return policy_; }
-u64 Stream::published() const noexcept { return b_->head.load_acquire(); }  // [stream.head]
+u32 Stream::depth() const noexcept {
+    return depth_;
+}
+StreamPolicy Stream::policy() const noexcept {
+    return policy_;
+}
+u64 Stream::published() const noexcept {
+    return b_->head.load_acquire();
+}  // [stream.head]
 
 u32 Stream::subscribers() const noexcept {
     u32 n = 0;
@@ -339,7 +373,9 @@ u32 Stream::subscribers() const noexcept {
 // Publisher lock held.
 void Stream::check_ring(std::vector<std::string>& out) {
     const std::string who = "stream " + std::to_string(index_) + ": ";
-    auto say = [&](const std::string& what) { if (out.size() < 50) out.push_back(who + what); };
+    auto say = [&](const std::string& what) {
+        if (out.size() < 50) out.push_back(who + what);
+    };
     const u64 head = b_->head.load();
     if (b_->slowest.load() > head) say("the noted slowest cursor lies beyond head");
     for (u32 i = 0; i < kSubscribers; ++i) {
@@ -354,7 +390,8 @@ void Stream::check_ring(std::vector<std::string>& out) {
         if (m_->passed(owner)) continue;  // dead; evicted when somebody needs the entry
         const u64 cursor = sub.cursor.load();
         if (cursor > head) say(name + " has read beyond head");
-        if (policy_ == StreamPolicy::lossless && cursor <= head && head - cursor > depth_ && sub.owner.load() == owner) {
+        if (policy_ == StreamPolicy::lossless && cursor <= head && head - cursor > depth_ &&
+            sub.owner.load() == owner) {
             say(name + " was overtaken, but nothing may be lost");
         }
     }
@@ -366,7 +403,8 @@ void Stream::check_ring(std::vector<std::string>& out) {
         if (cell != 0) {
             BlockInfo info;
             const u32 at = handle_index(cell);
-            if (inspect(*m_, at, info) != Status::ok || handle_of(*m_, at) != cell) say(name + " refers to a block that is gone");
+            if (inspect(*m_, at, info) != Status::ok || handle_of(*m_, at) != cell)
+                say(name + " refers to a block that is gone");
         }
         if (s.length.load_relaxed() > kInlineBytes) say(name + " is longer than a slot");
         if (stamp == 0) {
@@ -378,7 +416,8 @@ void Stream::check_ring(std::vector<std::string>& out) {
             say(name + " carries the stamp of message " + std::to_string(message));
         } else if (message != head && (stamp % 2 != 0 || head - message > depth_)) {
             // Only the slot of the next message may be half written (a publisher died).
-            say(name + " carries message " + std::to_string(message) + ", which is not the last of that place");
+            say(name + " carries message " + std::to_string(message) +
+                ", which is not the last of that place");
         }
     }
 }
@@ -387,7 +426,8 @@ std::vector<std::string> Stream::validate(Member& m, u32 index) {
     std::vector<std::string> out;
     const std::string who = "stream " + std::to_string(index) + ": ";
     Stream st;
-    if (open(m, handle_of(m, index), st) != Status::ok) return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), st) != Status::ok)
+        return {who + "its fixed fields make no sense"};
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};

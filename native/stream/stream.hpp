@@ -1,4 +1,5 @@
-// Every subscriber sees every message: a ring of `depth` slots, one publisher at a time, a cursor per subscriber.
+// Every subscriber sees every message: a ring of `depth` slots, one publisher at a time, a cursor
+// per subscriber.
 //
 // Body (a block of kind stream):
 //   0    line 0  magic, depth, policy, subscriber table size     fixed
@@ -7,8 +8,9 @@
 //   192  subscribers[64]: {cursor, owner tag, spare} 64 bytes each
 //   ...  ring    Slot[depth]
 //
-// COMMITS: publish: head := k+1 [stream.head]. subscribe: owner := tag. read: cursor := k+1.
-// A slot's message k is there when head > k and stamp == 2k+2, before and after it was copied and its block held.
+// COMMITS: publish: head := k+1 [stream.head]. subscribe: owner := tag. read: cursor := k+1. A
+// slot's message k is there when head > k and stamp == 2k+2, before and after it was copied and its
+// block held.
 #pragma once
 #include <string>
 #include <vector>
@@ -23,7 +25,8 @@ constexpr u32 kSubscribers = 64;
 
 class Stream {
   public:
-    static Status create(Member& m, u32 depth, StreamPolicy policy, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, u32 depth, StreamPolicy policy, Patience& p,
+                         Handle& out) noexcept;
     static Status open(Member& m, Handle h, Stream& out) noexcept;
 
     // ok; timed_out/would_block (lossless: a live subscriber has not read), shut_down, interrupted
@@ -32,11 +35,12 @@ class Stream {
     // lossy, lossless: starts with the next message. latest: starts with the newest that is there.
     Status subscribe(Patience& p, u32& subscriber) noexcept;
     void unsubscribe(u32 subscriber) noexcept;
-    // ok; would_block/timed_out, shut_down (closed and all read), stale (the subscription was evicted), interrupted. `missed` grows by what was overwritten unread.
-    // latest: skips to the newest; skipped messages count as missed.
+    // ok; would_block/timed_out, shut_down (closed and all read), stale (the subscription was
+    // evicted), interrupted. `missed` grows by what was overwritten unread. latest: skips to the
+    // newest; skipped messages count as missed.
     Status read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept;
-    Status close(Patience& p) noexcept;   // for everybody: subscribers drain and then see shut_down
-    u32 depth() const noexcept;           // of the ring: at least 2 for latest
+    Status close(Patience& p) noexcept;  // for everybody: subscribers drain and then see shut_down
+    u32 depth() const noexcept;          // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
     u64 published() const noexcept;
     u32 subscribers() const noexcept;  // live ones

@@ -2,8 +2,9 @@
 //
 //   word   sequence:31 | sleepers:1
 //
-// Sleeper: set the bit, look at the condition once more, sleep on the value. Waker: after its commit and a full fence, if the bit is set,
-// move the sequence and wake. A wake that is lost with its process costs one nap (at most 100 ms).
+// Sleeper: set the bit, look at the condition once more, sleep on the value. Waker: after its
+// commit and a full fence, if the bit is set, move the sequence and wake. A wake that is lost with
+// its process costs one nap (at most 100 ms).
 #pragma once
 #include <climits>
 
@@ -17,9 +18,10 @@ namespace onecopy {
 
 inline void notify_slow(EventCount& event, int how_many) noexcept {
     u32 value = event.word.fetch_add(2) + 2;
-    if (how_many == 1 && os::futex_wake(event.word.word(), 1) != 0) return;  // the bit stays: others may sleep
-    // Nobody slept, or all are to wake. Clearing moves the sequence too, so that who has just set the bit and is about to
-    // sleep finds another value, and who already sleeps is woken after it.
+    // The bit stays: others may sleep.
+    if (how_many == 1 && os::futex_wake(event.word.word(), 1) != 0) return;
+    // Nobody slept, or all are to wake. Clearing moves the sequence too, so that who has just set
+    // the bit and is about to sleep finds another value, and who already sleeps is woken after it.
     event.word.cas(value, (value + 2) & ~1u);
     os::futex_wake(event.word.word(), INT_MAX);
 }
@@ -28,12 +30,16 @@ inline void notify(EventCount& event, int how_many = 1) noexcept {
     fence();
     if (event.word.load_relaxed() & 1u) notify_slow(event, how_many);
 }
-inline void notify_all(EventCount& event) noexcept { notify(event, INT_MAX); }
+inline void notify_all(EventCount& event) noexcept {
+    notify(event, INT_MAX);
+}
 
-// Runs `attempt` until it answers something other than would_block. `ready` is a cheap look without side effects that tells whether an
-// attempt is worth while; `idle` runs after each nap, and at least every 100 ms of waiting (a chance to look for the dead).
+// Runs `attempt` until it answers something other than would_block. `ready` is a cheap look without
+// side effects that tells whether an attempt is worth while; `idle` runs after each nap, and at
+// least every 100 ms of waiting (a chance to look for the dead).
 template <class Attempt, class Ready, class Idle>
-Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready ready, Idle idle) noexcept {
+Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready ready,
+                Idle idle) noexcept {
     // A wake meant for one may have reached us: who gives up passes it on.
     auto give_up = [&](Status s) {
         if (s == Status::timed_out || s == Status::interrupted) notify(event);
@@ -57,11 +63,13 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
             Spin::wasted();
             patience.about_to_block();
             u32 seen = event.word.fetch_or(1u) | 1u;
-            if (!ready()) {  // [commit/sleepers]: either we see the change or the waker sees our bit
+            // [commit/sleepers]: either we see the change or the waker sees our bit.
+            if (!ready()) {
                 std::int64_t ns = patience.left(nap);
                 if (ns == 0) return give_up(Status::timed_out);
                 const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
-                if (how == os::Wake::signal && patience.interrupted()) return give_up(Status::interrupted);
+                if (how == os::Wake::signal && patience.interrupted())
+                    return give_up(Status::interrupted);
                 undisturbed = how == os::Wake::timed_out;
             } else {
                 news = true;
@@ -69,9 +77,11 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
         }
         s = attempt();
         if (s != Status::would_block) return give_up(s);
-        // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in a pool that lies), the deadline still holds.
+        // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in
+        // a pool that lies), the deadline still holds.
         if (news && patience.left(1) == 0) return give_up(Status::timed_out);
-        // By the clock, not only after an undisturbed nap: signals, and news that others take, may cut every nap short.
+        // By the clock, not only after an undisturbed nap: signals, and news that others take, may
+        // cut every nap short.
         const std::int64_t now = os::monotonic_ns();
         if (look == 0) look = now + nap;
         if (!undisturbed && now < look) continue;

@@ -1,21 +1,25 @@
-// Waits inside an operation: for the short critical section of a structure, and for what is needed while its lock is held.
+// Waits inside an operation: for the short critical section of a structure, and for what is needed
+// while its lock is held.
 #pragma once
 #include "sync/lock.hpp"
 
 namespace onecopy {
 
-// Gives the interpreter away as the caller's patience does, but is never interrupted (a shared lock may be held: signal handlers
-// must not run then) and has its own deadline: an operation that has begun is finished.
+// Gives the interpreter away as the caller's patience does, but is never interrupted (a shared lock
+// may be held: signal handlers must not run then) and has its own deadline: an operation that has
+// begun is finished.
 class Inner final : public Patience {
   public:
-    explicit Inner(Patience& outer, std::int64_t deadline_ns = kForever) noexcept : Patience(deadline_ns), outer_(outer) {}
+    explicit Inner(Patience& outer, std::int64_t deadline_ns = kForever) noexcept
+        : Patience(deadline_ns), outer_(outer) {}
     void about_to_block() noexcept override { outer_.about_to_block(); }
 
   private:
     Patience& outer_;
 };
 
-// How long somebody who does not want to wait for a message gives the owner of the lock: enough to find out that it is dead.
+// How long somebody who does not want to wait for a message gives the owner of the lock: enough to
+// find out that it is dead.
 constexpr std::int64_t kLockGrace = 200'000'000;
 
 [[gnu::noinline]] inline Status enter_slow(LockWord& l, Liveness& me, Patience& p) noexcept {
@@ -24,7 +28,8 @@ constexpr std::int64_t kLockGrace = 200'000'000;
     Status s = lock_slow(l, me, inner);
     return s == Status::timed_out ? Status::would_block : s;
 }
-// As `lock`, but a zero patience means "do not wait for a change", not "do not wait 100 ns for the lock".
+// As `lock`, but a zero patience means "do not wait for a change", not "do not wait 100 ns for the
+// lock".
 inline Status enter(LockWord& l, Liveness& me, Patience& p) noexcept {
     return try_lock(l, me) ? Status::ok : enter_slow(l, me, p);
 }

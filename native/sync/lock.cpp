@@ -12,12 +12,19 @@ const bool many_cpus = os::usable_cpus() > 1;
 thread_local int spin_budget = kMaxSpin;
 }  // namespace
 
-int Spin::budget() noexcept { return many_cpus ? spin_budget : 0; }
-void Spin::paid() noexcept { spin_budget = std::min(kMaxSpin, spin_budget * 2); }
-void Spin::wasted() noexcept { spin_budget = std::max(kMinSpin, spin_budget / 2); }
+int Spin::budget() noexcept {
+    return many_cpus ? spin_budget : 0;
+}
+void Spin::paid() noexcept {
+    spin_budget = std::min(kMaxSpin, spin_budget * 2);
+}
+void Spin::wasted() noexcept {
+    spin_budget = std::max(kMinSpin, spin_budget / 2);
+}
 
 Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
-    constexpr int kLockSpin = 60;  // critical sections are shorter than 2 us; if the owner lost its core, sleep
+    // Critical sections are shorter than 2 us; if the owner lost its core, sleep.
+    constexpr int kLockSpin = 60;
     if (many_cpus) {
         for (int i = 0; i < kLockSpin; ++i) {
             cpu_relax();
@@ -28,7 +35,8 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
     for (;;) {
         u32 seen = lock.word.load();
         if (seen == 0) {
-            // Others may sleep: whoever came through here leaves the bit, at worst for one wake too many.
+            // Others may sleep: whoever came through here leaves the bit, at worst for one wake too
+            // many.
             if (lock.word.cas(seen, me.tag() | kWaiters)) return Status::ok;
             continue;
         }
@@ -46,10 +54,13 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
         patience.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         if (how == os::Wake::signal && patience.interrupted()) return Status::interrupted;
-        // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut every nap short.
+        // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut
+        // every nap short.
         const std::int64_t now = os::monotonic_ns();
         if (how != os::Wake::timed_out && now < look) continue;
-        if (lock.word.load() == seen && me.gone(seen & ~kWaiters) && lock.word.cas(seen, me.tag() | kWaiters)) return Status::owner_died;
+        if (lock.word.load() == seen && me.gone(seen & ~kWaiters) &&
+            lock.word.cas(seen, me.tag() | kWaiters))
+            return Status::owner_died;
         nap = std::min(nap * 2, kLongestNap);
         look = now + nap;
     }
@@ -61,7 +72,8 @@ Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) no
     for (;;) {
         u32 seen = lock.word.load();
         if (seen == 0) {
-            // The wake that came to us was perhaps the only one, and we take nothing: it goes on to the next.
+            // The wake that came to us was perhaps the only one, and we take nothing: it goes on to
+            // the next.
             if (slept) os::futex_wake(lock.word.word(), 1);
             return Status::ok;
         }

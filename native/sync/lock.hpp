@@ -2,9 +2,10 @@
 //
 //   word   waiters:1 | generation:20 | slot+1:11      0: free
 //
-// The word names the owner by slot and generation, so who waits can ask whether that owner is gone: its row has moved on to another
-// generation, or its lock byte is free. Then the waiter takes the word over and is told `owner_died`; it repairs the structure before use.
-// No robust pthread mutexes: across PID namespaces the kernel compares thread ids of different namespaces.
+// The word names the owner by slot and generation, so who waits can ask whether that owner is gone:
+// its row has moved on to another generation, or its lock byte is free. Then the waiter takes the
+// word over and is told `owner_died`; it repairs the structure before use. No robust pthread
+// mutexes: across PID namespaces the kernel compares thread ids of different namespaces.
 #pragma once
 #include "base/status.hpp"
 #include "layout/layout.hpp"
@@ -14,11 +15,18 @@ namespace onecopy {
 
 constexpr u32 kWaiters = 1u << 31;
 constexpr u32 kTagSlotBits = 11;
-constexpr u32 make_tag(u32 slot, u32 gen) noexcept { return (gen & 0xfffff) << kTagSlotBits | (slot + 1); }
-constexpr u32 tag_slot(u32 tag) noexcept { return (tag & ((1u << kTagSlotBits) - 1)) - 1; }
-constexpr u32 tag_gen(u32 tag) noexcept { return (tag & ~kWaiters) >> kTagSlotBits; }
+constexpr u32 make_tag(u32 slot, u32 gen) noexcept {
+    return (gen & 0xfffff) << kTagSlotBits | (slot + 1);
+}
+constexpr u32 tag_slot(u32 tag) noexcept {
+    return (tag & ((1u << kTagSlotBits) - 1)) - 1;
+}
+constexpr u32 tag_gen(u32 tag) noexcept {
+    return (tag & ~kWaiters) >> kTagSlotBits;
+}
 
-// The tag of a slot that cannot exist, so that it has always passed: what nobody holds and somebody left damaged.
+// The tag of a slot that cannot exist, so that it has always passed: what nobody holds and somebody
+// left damaged.
 constexpr u32 kAbandoned = (1u << kTagSlotBits) - 1;
 
 // What a lock needs to know of its party.
@@ -28,7 +36,8 @@ class Liveness {
     virtual u32 tag() const noexcept = 0;
     // Has the owner's generation passed? Cheap.
     virtual bool passed(u32 tag) const noexcept = 0;
-    // Is the owner gone? May probe the kernel and recover the owner's slot. True only once its intents are resolved.
+    // Is the owner gone? May probe the kernel and recover the owner's slot. True only once its
+    // intents are resolved.
     virtual bool gone(u32 tag) noexcept = 0;
 };
 
@@ -38,14 +47,17 @@ inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
 }
 Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
 
-// ok, owner_died, timed_out, interrupted. `would_block` instead of timed_out when the patience is zero.
+// ok, owner_died, timed_out, interrupted. `would_block` instead of timed_out when the patience is
+// zero.
 inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
     return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
 }
-// For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the kernel). ok, owner_died, would_block.
+// For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the
+// kernel). ok, owner_died, would_block.
 Status lock_at_once(LockWord& lock, Liveness& me) noexcept;
-// Waits until nobody has it, and does not take it: for who may be held up (by Python) between waking and going on. ok; owner_died:
-// its owner `tag` is dead, and stays in the word until somebody takes it or `forget`s; would_block/timed_out, interrupted.
+// Waits until nobody has it, and does not take it: for who may be held up (by Python) between
+// waking and going on. ok; owner_died: its owner `tag` is dead, and stays in the word until
+// somebody takes it or `forget`s; would_block/timed_out, interrupted.
 Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept;
 // Frees it if the dead owner that `await_free` found still stands in it.
 void forget(LockWord& lock, u32 tag) noexcept;
@@ -57,7 +69,8 @@ inline void unlock_damaged(LockWord& l) noexcept {
     if (l.word.exchange(kAbandoned | kWaiters) & kWaiters) os::futex_wake(l.word.word(), 1);
 }
 
-// How long to spin before sleeping: grows while spinning pays, shrinks to nothing while it does not. Per thread.
+// How long to spin before sleeping: grows while spinning pays, shrinks to nothing while it does
+// not. Per thread.
 class Spin {
   public:
     static int budget() noexcept;
@@ -65,7 +78,8 @@ class Spin {
     static void wasted() noexcept;
 };
 
-// ns between looks at the owner. In a fault build a campaign may make them so long that a lost wake shows.
+// ns between looks at the owner. In a fault build a campaign may make them so long that a lost wake
+// shows.
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 inline std::int64_t kFirstNap = 20'000'000, kLongestNap = 100'000'000;
 #else

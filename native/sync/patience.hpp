@@ -1,5 +1,6 @@
-// How long a caller is ready to wait, and what it must do around a wait. The core knows no Python: the binding derives from
-// this to release the GIL before the first block and to run signal handlers when a wait is interrupted.
+// How long a caller is ready to wait, and what it must do around a wait. The core knows no Python:
+// the binding derives from this to release the GIL before the first block and to run signal
+// handlers when a wait is interrupted.
 #pragma once
 #include <cstdint>
 
@@ -17,7 +18,8 @@ class Patience {
 
     // Called before the thread may sleep, possibly several times.
     virtual void about_to_block() noexcept {}
-    // Called after a signal cut a wait short, never while a shared lock is held: true gives up the wait.
+    // Called after a signal cut a wait short, never while a shared lock is held: true gives up the
+    // wait.
     virtual bool interrupted() noexcept { return false; }
 
     bool may_wait() const noexcept { return deadline_ != 0; }
@@ -32,7 +34,8 @@ class Patience {
     std::int64_t deadline_;  // monotonic ns; 0: do not wait; kForever
 };
 
-// Waits of the core itself (a structure's lock while something is released): no deadline, not interruptible.
+// Waits of the core itself (a structure's lock while something is released): no deadline, not
+// interruptible.
 class Stubborn final : public Patience {};
 
 }  // namespace onecopy

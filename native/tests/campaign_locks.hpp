@@ -14,7 +14,9 @@ namespace onecopy::campaign {
 constexpr u32 kTokens = 2;
 constexpr u32 kParties = 2;
 // Under these names in the directory, in this order.
-inline constexpr const char* kLockNames[] = {"mutex", "rmutex", "rw writer", "rw reader", "rw fair", "semaphore", "event", "condition", "barrier"};
+inline constexpr const char* kLockNames[] = {"mutex",     "rmutex",    "rw writer",
+                                             "rw reader", "rw fair",   "semaphore",
+                                             "event",     "condition", "barrier"};
 constexpr u32 kLockCount = sizeof kLockNames / sizeof kLockNames[0];
 
 inline void make_locks(Member& m, void (*name)(Member&, const char*, Handle)) {
@@ -51,7 +53,8 @@ struct Locks {
     void open(Open open_it) {
         open_it("mutex", mutex);
         open_it("rmutex", rmutex);
-        for (int i = 0; i < 3; ++i) open_it(kLockNames[2 + i], rw[i]);
+        for (int i = 0; i < 3; ++i)
+            open_it(kLockNames[2 + i], rw[i]);
         open_it("semaphore", semaphore);
         open_it("event", event);
         open_it("condition", condition);
@@ -70,34 +73,40 @@ inline void arrive_and_trip(Barrier& barrier, Patience& p) {
 inline void use_locks(Locks& l, Patience& p) {
     Patience now(0);
     for (Mutex* mutex : {&l.mutex, &l.rmutex}) {
-        CHECK(good(mutex->acquire(p)) && mutex->mine() && mutex->release() == Status::ok && !mutex->locked());
+        CHECK(good(mutex->acquire(p)) && mutex->mine() && mutex->release() == Status::ok &&
+              !mutex->locked());
         CHECK(mutex->acquire(now) == Status::ok && mutex->release() == Status::ok);  // told once
     }
     for (RwLock& rw : l.rw) {
         const Status s = rw.read(p);
         CHECK(good(s));
         if (s == Status::owner_died) rw.downgrade();
-        CHECK(rw.readers() == 1 && rw.write(now) == Status::deadlock && rw.read_release() == Status::ok && rw.readers() == 0);
+        CHECK(rw.readers() == 1 && rw.write(now) == Status::deadlock &&
+              rw.read_release() == Status::ok && rw.readers() == 0);
         CHECK(rw.write(now) == Status::ok && rw.write_release() == Status::ok);
         CHECK(rw.read(now) == Status::ok && rw.read_release() == Status::ok);
     }
     u64 value = 0;
     CHECK(l.semaphore.value(value, p) == Status::ok && value == kTokens);
-    for (u32 i = 0; i < kTokens; ++i) CHECK(l.semaphore.acquire(now) == Status::ok);
+    for (u32 i = 0; i < kTokens; ++i)
+        CHECK(l.semaphore.acquire(now) == Status::ok);
     CHECK(l.semaphore.acquire(now) == Status::would_block);
     CHECK(l.semaphore.release(kTokens, p) == Status::ok);
-    CHECK(l.event.set() == Status::ok && l.event.wait(now) == Status::ok && l.event.clear() == Status::ok);
+    CHECK(l.event.set() == Status::ok && l.event.wait(now) == Status::ok &&
+          l.event.clear() == Status::ok);
     CHECK(l.event.wait(now) == Status::would_block);
     CHECK(l.rmutex.acquire(p) == Status::ok && l.condition.notify(l.rmutex, 1) == Status::ok);
     Status again;
     CHECK(l.condition.wait(l.rmutex, now, again) == Status::timed_out && again == Status::ok);
     CHECK(l.condition.waiting() == 0 && l.rmutex.release() == Status::ok);
     Barrier::Arrival arrival;
-    if (l.barrier.is_broken() || l.barrier.waiting() != 0 || l.barrier.arrive(now, arrival) != Status::ok) {
+    if (l.barrier.is_broken() || l.barrier.waiting() != 0 ||
+        l.barrier.arrive(now, arrival) != Status::ok) {
         CHECK(l.barrier.reset(p) == Status::ok);
         arrive_and_trip(l.barrier, p);
     } else {
-        CHECK(l.barrier.abort(p) == Status::ok && l.barrier.is_broken() && l.barrier.wait(p, arrival) == Status::broken);
+        CHECK(l.barrier.abort(p) == Status::ok && l.barrier.is_broken() &&
+              l.barrier.wait(p, arrival) == Status::broken);
         CHECK(l.barrier.reset(p) == Status::ok);
     }
     CHECK(!l.barrier.is_broken() && l.barrier.waiting() == 0);

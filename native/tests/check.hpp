@@ -1,4 +1,5 @@
-// Just enough to test the core without Python: a pool in a memfd, members in child processes, and checks that say where they failed.
+// Just enough to test the core without Python: a pool in a memfd, members in child processes, and
+// checks that say where they failed.
 #pragma once
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -14,12 +15,12 @@
 #include "recovery/recovery.hpp"
 #include "segment/member.hpp"
 
-#define CHECK(condition)                                                              \
-    do {                                                                              \
-        if (!(condition)) {                                                           \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);      \
-            std::exit(1);                                                             \
-        }                                                                             \
+#define CHECK(condition)                                                         \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            std::exit(1);                                                        \
+        }                                                                        \
     } while (false)
 
 namespace onecopy::test {
@@ -30,7 +31,8 @@ inline std::unique_ptr<Member> join_pool(int file) {
     const off_t size = lseek(fd, 0, SEEK_END);
     void* base = os::map_shared(fd, static_cast<std::size_t>(size), true);
     CHECK(base != nullptr);
-    auto m = std::make_unique<Member>(static_cast<unsigned char*>(base), static_cast<std::size_t>(size), fd);
+    auto m = std::make_unique<Member>(static_cast<unsigned char*>(base),
+                                      static_cast<std::size_t>(size), fd);
     CHECK(m->check() == Status::ok);
     CHECK(m->join() == Status::ok);
     return m;
@@ -53,7 +55,8 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
 
 inline void expect_sound(Member& m, const char* what) {
     const auto wrong = validate(m);
-    for (const auto& line : wrong) std::fprintf(stderr, "%s: %s\n", what, line.c_str());
+    for (const auto& line : wrong)
+        std::fprintf(stderr, "%s: %s\n", what, line.c_str());
     CHECK(wrong.empty());
 }
 

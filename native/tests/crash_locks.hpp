@@ -13,15 +13,20 @@ inline void die_with_everything(Hand& survivor) {
         auto m = test::join_pool(survivor.m.fd);
         Hand h(*m);
         CHECK(h.locks.mutex.acquire(h.wait) == Status::ok);
-        CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok && h.locks.rmutex.acquire(h.wait) == Status::ok);
-        CHECK(h.locks.rw[0].write(h.wait) == Status::ok && h.locks.rw[1].write(h.wait) == Status::ok && h.locks.rw[2].read(h.wait) == Status::ok);
-        for (u32 i = 0; i < kTokens; ++i) CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok);
+        CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok &&
+              h.locks.rmutex.acquire(h.wait) == Status::ok);
+        CHECK(h.locks.rw[0].write(h.wait) == Status::ok &&
+              h.locks.rw[1].write(h.wait) == Status::ok &&
+              h.locks.rw[2].read(h.wait) == Status::ok);
+        for (u32 i = 0; i < kTokens; ++i)
+            CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok);
         Barrier::Arrival arrival;
         CHECK(h.locks.barrier.arrive(h.wait, arrival) == Status::ok);
         kill(getpid(), SIGKILL);
     }
     int status = 0;
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
+          WTERMSIG(status) == SIGKILL);
 }
 
 // A process that dies while it waits at the condition: a place under its tag stays.
@@ -36,7 +41,8 @@ inline void die_waiting(Hand& survivor) {
         h.locks.condition.wait(h.locks.rmutex, h.wait, again);
         _exit(1);
     }
-    while (survivor.locks.condition.waiting() == 0) usleep(200);
+    while (survivor.locks.condition.waiting() == 0)
+        usleep(200);
     kill(child, SIGKILL);
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
@@ -62,9 +68,12 @@ void write_and_release(Hand& h) {
     write_lock<which>(h);
     CHECK(h.locks.rw[which].write_release() == Status::ok);
 }
-inline void lock_it(Hand& h) { CHECK(good(h.locks.mutex.acquire(h.wait))); }
+inline void lock_it(Hand& h) {
+    CHECK(good(h.locks.mutex.acquire(h.wait)));
+}
 inline void lock_twice(Hand& h) {
-    for (int i = 0; i < 2; ++i) CHECK(good(h.locks.rmutex.acquire(h.wait)));
+    for (int i = 0; i < 2; ++i)
+        CHECK(good(h.locks.rmutex.acquire(h.wait)));
 }
 template <class Thing, class... Arguments>
 void make_and_drop(Hand& h, Arguments... arguments) {
@@ -77,10 +86,13 @@ inline const Operation kLockOperations[] = {
     {"lock", nothing, nothing, lock_it},
     {"unlock", nothing, lock_it, [](Hand& h) { CHECK(h.locks.mutex.release() == Status::ok); }},
     {"lock a dead one's", die_with_everything, nothing, lock_it, kMany},
-    {"lock and abandon a dead one's", die_with_everything, nothing, [](Hand& h) { lock_it(h), h.locks.mutex.abandon(); }, kMany},
+    {"lock and abandon a dead one's", die_with_everything, nothing,
+     [](Hand& h) { lock_it(h), h.locks.mutex.abandon(); }, kMany},
     {"lock twice", nothing, nothing, lock_twice},
-    {"unlock twice", nothing, lock_twice, [](Hand& h) {
-         for (int i = 0; i < 2; ++i) CHECK(h.locks.rmutex.release() == Status::ok);
+    {"unlock twice", nothing, lock_twice,
+     [](Hand& h) {
+         for (int i = 0; i < 2; ++i)
+             CHECK(h.locks.rmutex.release() == Status::ok);
      }},
     {"lock a dead one's twice", die_with_everything, nothing, lock_twice, kMany},
     {"read and release, prefer writer", nothing, nothing, read_and_release<0>},
@@ -91,35 +103,55 @@ inline const Operation kLockOperations[] = {
     {"read after a dead writer", die_with_everything, nothing, read_and_release<0>, kMany},
     {"write after a dead writer", die_with_everything, nothing, write_and_release<1>, kMany},
     {"write after a dead reader", die_with_everything, nothing, write_and_release<2>, kMany},
-    {"abandon after a dead writer", die_with_everything, nothing, [](Hand& h) { write_lock<0>(h), h.locks.rw[0].abandon(); }, kMany},
-    {"acquire a token", nothing, nothing, [](Hand& h) { CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok); }},
-    {"release a token", nothing, [](Hand& h) { CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok); },
+    {"abandon after a dead writer", die_with_everything, nothing,
+     [](Hand& h) { write_lock<0>(h), h.locks.rw[0].abandon(); }, kMany},
+    {"acquire a token", nothing, nothing,
+     [](Hand& h) { CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok); }},
+    {"release a token", nothing,
+     [](Hand& h) { CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok); },
      [](Hand& h) { CHECK(h.locks.semaphore.release(1, h.wait) == Status::ok); }},
-    {"acquire a dead one's token", die_with_everything, nothing, [](Hand& h) { CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok); }, kMany},
-    {"set and clear an event", nothing, nothing, [](Hand& h) { CHECK(h.locks.event.set() == Status::ok && h.locks.event.clear() == Status::ok); }},
-    {"wait at a condition", nothing, [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
+    {"acquire a dead one's token", die_with_everything, nothing,
+     [](Hand& h) { CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok); }, kMany},
+    {"set and clear an event", nothing, nothing,
+     [](Hand& h) {
+         CHECK(h.locks.event.set() == Status::ok && h.locks.event.clear() == Status::ok);
+     }},
+    {"wait at a condition", nothing,
+     [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) {
          Status again;
          Patience now(0);
-         CHECK(h.locks.condition.wait(h.locks.rmutex, now, again) == Status::timed_out && again == Status::ok);
+         CHECK(h.locks.condition.wait(h.locks.rmutex, now, again) == Status::timed_out &&
+               again == Status::ok);
      }},
-    {"notify a dead waiter", die_waiting, [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
+    {"notify a dead waiter", die_waiting,
+     [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) { CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok); }, kMany},
-    {"notify all, the dead too", die_waiting, [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
+    {"notify all, the dead too", die_waiting,
+     [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) { CHECK(h.locks.condition.notify(h.locks.rmutex, 1000) == Status::ok); }, kMany},
     {"pass a barrier", nothing, nothing, [](Hand& h) { arrive_and_trip(h.locks.barrier, h.wait); }},
-    {"arrive after a dead party", die_with_everything, nothing, [](Hand& h) {
+    {"arrive after a dead party", die_with_everything, nothing,
+     [](Hand& h) {
          Barrier::Arrival arrival;
          const Status s = h.locks.barrier.arrive(h.wait, arrival);
          CHECK(s == Status::broken || s == Status::ok);
-     }, kMany},
-    {"abort and reset a barrier", nothing, nothing, [](Hand& h) { CHECK(h.locks.barrier.abort(h.wait) == Status::ok && h.locks.barrier.reset(h.wait) == Status::ok); }},
+     },
+     kMany},
+    {"abort and reset a barrier", nothing, nothing,
+     [](Hand& h) {
+         CHECK(h.locks.barrier.abort(h.wait) == Status::ok &&
+               h.locks.barrier.reset(h.wait) == Status::ok);
+     }},
     {"make and drop a lock", nothing, nothing, [](Hand& h) { make_and_drop<Mutex>(h, true); }},
-    {"make and drop an rwlock", nothing, nothing, [](Hand& h) { make_and_drop<RwLock>(h, Prefer::fair); }},
-    {"make and drop a semaphore", nothing, nothing, [](Hand& h) { make_and_drop<Semaphore>(h, u64{3}, u32{Semaphore::kKeepsNothing}); }},
+    {"make and drop an rwlock", nothing, nothing,
+     [](Hand& h) { make_and_drop<RwLock>(h, Prefer::fair); }},
+    {"make and drop a semaphore", nothing, nothing,
+     [](Hand& h) { make_and_drop<Semaphore>(h, u64{3}, u32{Semaphore::kKeepsNothing}); }},
     {"make and drop an event", nothing, nothing, [](Hand& h) { make_and_drop<Event>(h); }},
     {"make and drop a barrier", nothing, nothing, [](Hand& h) { make_and_drop<Barrier>(h, 3u); }},
-    {"make and drop a condition", nothing, nothing, [](Hand& h) {
+    {"make and drop a condition", nothing, nothing,
+     [](Hand& h) {
          Handle lock;
          CHECK(Mutex::create(h.m, false, h.wait, lock) == Status::ok);
          make_and_drop<Condition>(h, lock);

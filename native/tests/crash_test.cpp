@@ -255,7 +255,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
 }
 
 // ---- files
-// ------------------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 [[noreturn]] void file_world(const FileCase& one, bool memfd, u64 step) {
     alarm(kHang);

@@ -1,4 +1,5 @@
-// Random allocations and frees on one member: tiling, counters and utilisation stay right, contents stay put.
+// Random allocations and frees on one member: tiling, counters and utilisation stay right, contents
+// stay put.
 #include <algorithm>
 #include <cstring>
 #include <random>
@@ -14,7 +15,11 @@ int main() {
     Stubborn wait;
     const unsigned seed = 7;
     std::mt19937_64 random(seed);
-    struct Live { Allocated a; u64 bytes; unsigned char mark; };
+    struct Live {
+        Allocated a;
+        u64 bytes;
+        unsigned char mark;
+    };
     std::vector<Live> live;
     u64 held = 0;
     for (int i = 0; i < 200'000; ++i) {
@@ -41,7 +46,8 @@ int main() {
     Handle stale = handle_of(*m, live.front().a.index);
     rebuild_heap(*m);
     test::expect_sound(*m, "after a rebuild");
-    for (const Live& l : live) drop(*m, l.a.index, wait);
+    for (const Live& l : live)
+        drop(*m, l.a.index, wait);
     CHECK(heap_stats(*m).used == 0);
     CHECK(hold(*m, stale) == Status::stale);
     test::expect_sound(*m, "empty");

@@ -611,8 +611,8 @@ def let_go_all() -> None:
     if _me is None and not _held and not _may_have_children():
         return  # nothing was made here, or by a child
     me = _this_process()
-    # In one step: a thread that goes on attaching until the process has ended would otherwise have each
-    # segment anew before its name is taken. Now it waits, and then there is no such name.
+    # In one step: a thread that goes on attaching until the process has ended would otherwise have
+    # a segment anew before its name is taken. Now it waits, and then there is no such name.
     with _lock:
         for segment in list(_held):
             segment.let_go()

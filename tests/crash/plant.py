@@ -119,7 +119,8 @@ BUGS = [
     Bug(
         "recovery does not drop the old reference",
         "recovery/recovery.cpp",
-        """            if (old != 0 && !refs::landed(m, old, slot, op, 1)) refs::add(m, old, slot, op * 4 + 1, -1);
+        """            if (old != 0 && !refs::landed(m, old, slot, op, 1))
+                refs::add(m, old, slot, op * 4 + 1, -1);
 """,
         "",
         "what was taken, or replaced, before the death is never free",
@@ -128,7 +129,8 @@ BUGS = [
     Bug(
         "recovery undoes without asking whether the step landed",
         "recovery/recovery.cpp",
-        "if (next != 0 && !refs::landed(m, next, slot, op, 2) && refs::landed(m, next, slot, op, 0)) {",
+        """if (next != 0 && !refs::landed(m, next, slot, op, 2) &&
+            refs::landed(m, next, slot, op, 0)) {""",
         "if (next != 0) {",
         "a count that never rose is taken back",
         where=("crash_test", "collect, adding"),
@@ -136,7 +138,8 @@ BUGS = [
     Bug(
         "the second undo is not recognized",
         "recovery/recovery.cpp",
-        "if (next != 0 && !refs::landed(m, next, slot, op, 2) && refs::landed(m, next, slot, op, 0)) {",
+        """if (next != 0 && !refs::landed(m, next, slot, op, 2) &&
+            refs::landed(m, next, slot, op, 0)) {""",
         "if (next != 0 && refs::landed(m, next, slot, op, 0)) {",
         "a recoverer that died after undoing is followed by one that undoes again, if an acknowledgement remains",
         where=("crash_test", "collect, adding"),
@@ -165,7 +168,8 @@ BUGS = [
     Bug(
         "the intent is armed before its number is stored",
         "heap/blocks.cpp",
-        """    row.op.store_release(row.op.load_relaxed() + 1);  // before the kind: a death between them leaves no intent
+        """    // Before the kind: a death between them leaves no intent.
+    row.op.store_release(row.op.load_relaxed() + 1);
 """,
         """    row.intent.store_release(static_cast<u32>(kind));
     row.op.store_release(row.op.load_relaxed() + 1);
@@ -218,7 +222,9 @@ BUGS = [
     Bug(
         "a dead member's doubt stays",
         "recovery/recovery.cpp",
-        "            b.word.cas(expected, BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);\n",
+        """            b.word.cas(expected,
+                       BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
+""",
         "            (void)expected;\n",
         "a block that it was looking at is neither live nor freed",
         where=("crash_test", "drop"),
@@ -262,13 +268,12 @@ BUGS = [
     Bug(
         "hold does not turn back who doubts",
         "heap/blocks.cpp",
-        """            b.word.cas(expected, BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
-        }
-        if (!first)""",
+        """            b.word.cas(expected,
+                       BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
+""",
         """            ++m.local[index];
             return Status::ok;
-        }
-        if (!first)""",
+""",
         "whoever looks has looked already, and frees it",
         where=("interleave_test", "drop / hold"),
     ),
@@ -380,8 +385,9 @@ BUGS = [
     Bug(
         "a forked child inherits no holds",
         "segment/member.cpp",
-        "        if (local[b] != 0) block(b).holder_word(child_slot_ / 64)"
-        ".fetch_or(u64{1} << (child_slot_ % 64));\n",
+        """        if (local[b] != 0)
+            block(b).holder_word(child_slot_ / 64).fetch_or(u64{1} << (child_slot_ % 64));
+""",
         "",
         "what the parent lets go of is freed under the child",
         where=("interleave_test", "fork"),
