@@ -42,8 +42,9 @@ class SharedArray(np.ndarray[Any, Any]):
     writing at the same time: use a lock, or let each write a part of its own.
 
     It is pickled by reference, also as an argument of a child process. A pickle keeps nothing
-    alive: unpickling raises `StaleRef` if no process had the array any more. On a queue it stays
-    alive.
+    alive: unpickling raises `StaleRef` if no process had the array any more. A message, object or
+    container in the array's own pool keeps it, and so does a call of an `Executor` until it is
+    done; one in another pool does not.
     """
 
     def __array_wrap__(

@@ -13,6 +13,9 @@ array                                     how it travels
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
 in a mapped file, any strides             by the file's name and identity; nothing is copied
 in a pool open for reading only           by the pool's name and identity; nothing is copied
+in another pool than its message          copied into the message's pool. A `SharedArray` goes by
+                                          the pool's name and identity, as pickle sends it: then
+                                          it is its holders that keep it, not the message
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 of a subclass, masked, a memory map       as above, and is looked at as the subclass again
@@ -37,6 +40,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 
 from onecopy.arrays import SharedArray, lease_of
+from onecopy.spawning import keep_for_child
 from onecopy.tables.registry import registry
 from onecopy.tables.text import reduce_text
 
@@ -184,6 +188,10 @@ class Pickler(pickle.Pickler):
 
     __slots__ = ("_buffers", "_elsewhere", "_file", "_later", "_own", "_private", "member", "sent")
 
+    # Whether the sender keeps what goes by a name until it has arrived (`spawning.Keeping`). If so,
+    # what lies in other pools is not copied either.
+    keeps = False
+
     def __init__(
         self,
         file: io.BytesIO,
@@ -199,7 +207,7 @@ class Pickler(pickle.Pickler):
         self.member = member
         self.sent: list[npt.NDArray[Any]] = []
         self._file, self._buffers = file, buffers
-        self._elsewhere = None if private else _Elsewhere(buffers)
+        self._elsewhere = None if private else _Elsewhere(buffers, member if self.keeps else None)
         callback = _callback(buffers, self._own, self._later, self._elsewhere)
         super().__init__(file, 5, buffer_callback=callback)
         if "multiprocessing.reduction" in sys.modules:
@@ -225,14 +233,19 @@ class Pickler(pickle.Pickler):
             )
         if obj.dtype.hasobject:
             return reduce_text(obj)
-        lease = None if self._private else lease_of(obj)
-        if lease is not None and lease.member.readonly:
-            from onecopy.files.leased import reduce_leased
+        elsewhere, shared = self._elsewhere, kind is SharedArray
+        lease = None if elsewhere is None else lease_of(obj)
+        if elsewhere is not None and lease is not None and lease.member is not self.member:
+            if shared and self.member is not None:
+                return obj.__reduce_ex__(5)  # a copy would be nobody's but the receiver's
+            if lease.member.readonly or lease.member in elsewhere.pools:
+                from onecopy.files.leased import reduce_leased
 
-            return reduce_leased(obj, lease)
+                keep_for_child(obj)
+                self.sent.append(obj)
+                return reduce_leased(obj, lease)
         if lease is not None:
             span, offset = _span(obj, lease)
-            shared = kind is SharedArray
             if not shared:
                 self.sent.append(obj)
             return _view, (
@@ -330,20 +343,34 @@ class _Elsewhere:
     """Those of a pickle's buffers that go by a name, as they lie where others can find them.
 
     That is in files that this process has mapped, and in pools that it has open for reading only.
-    The names are put around the pickle.
+    If the sender keeps them, also in other pools. The names are put around the pickle.
 
     Parameters
     ----------
     buffers : list of buffers
         Of the pickle: the others, as they come.
+    kept_for : Member, optional
+        Where the pickle goes, if its sender keeps what it refers to until it has arrived.
     """
 
-    __slots__ = ("_buffers", "_named", "_readers")
+    __slots__ = ("_buffers", "_kept_for", "_named", "_pools")
 
-    def __init__(self, buffers: list[ReadableBuffer | Later]) -> None:
+    def __init__(
+        self, buffers: list[ReadableBuffer | Later], kept_for: Member | None = None
+    ) -> None:
         self._buffers = buffers
+        self._kept_for = kept_for
         self._named: list[tuple[int, Named]] = []
-        self._readers: tuple[Member, ...] | None = None  # None: not asked for yet
+        self._pools: tuple[Member, ...] | None = None  # None: not asked for yet
+
+    @property
+    def pools(self) -> tuple[Member, ...]:
+        """The pools whose blocks go by a name."""
+        if self._pools is None:
+            from onecopy.membership import others, readers
+
+            self._pools = readers() if self._kept_for is None else others(self._kept_for)
+        return self._pools
 
     @property
     def some(self) -> bool:
@@ -359,21 +386,18 @@ class _Elsewhere:
         name = self._name_of(memory)
         if name is None:
             return False
+        keep_for_child(memory)
         self._named.append((len(self._buffers) + len(self._named), name))
         return True
 
     def _name_of(self, memory: memoryview[Any]) -> Named | None:
         if files is not None and (span := files.span_of(memory)) is not None:
             return files.bytes_of, tuple(span)
-        if self._readers is None:
-            from onecopy.membership import readers
-
-            self._readers = readers()
-        if not self._readers:
+        if not self.pools:
             return None
         from onecopy.files import blocks
 
-        place = blocks.find(memory, self._readers)
+        place = blocks.find(memory, self.pools)
         return None if place is None else (blocks.bytes_of, tuple(place))
 
     def wrap(self, data: bytes) -> bytes:

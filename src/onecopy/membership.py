@@ -38,6 +38,7 @@ __all__ = [
     "key_of",
     "mark_default",
     "open_file",
+    "others",
     "readers",
 ]
 
@@ -209,6 +210,16 @@ def readers() -> tuple[Member, ...]:
     """List this process's memberships in pools that are open for reading only."""
     members = list(_members.values())
     return tuple(member for member in members if member.readonly and member.joined)
+
+
+def others(member: Member) -> tuple[Member, ...]:
+    """List this process's memberships in pools that others can find by their name, but for one."""
+    members = list(_members.values())
+    return tuple(
+        other
+        for other in members
+        if other is not member and other.joined and os.path.exists(other.path)  # noqa: PTH110 - fast
+    )
 
 
 def has_joined(directory: str, filename: str) -> bool:

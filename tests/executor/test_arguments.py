@@ -138,6 +138,88 @@ def test_a_shared_array_is_written_by_the_worker(executor, pool):
     assert array[0] == 1
 
 
+# ---- what lies in another pool -------------------------------------------------------------------
+
+
+@pytest.fixture
+def other():
+    """Another pool than the executor's."""
+    with oc.Pool.create(size="64MiB") as pool:
+        yield pool
+
+
+def test_an_array_of_another_pool_is_not_copied(pool, other, context):
+    array = other.empty(100_000)
+    array[:] = 2
+    with oc.Executor(1, pool, context) as executor:
+        parts = [array[i : 99_990 + i : 2] for i in range(5)]
+        futures = [executor.submit(calls.where, part) for part in parts]
+        futures += [executor.submit(calls.total_in, {"parts": parts})]
+        assert used(pool) < 10 * 4096
+        assert [future.result() for future in futures] == [(99_990.0, False)] * 5 + [499_950.0]
+    assert not array.flags.writeable  # sealed when it was submitted
+
+
+def test_it_stays_until_the_call_is_done(executor, pool, other, tmp_path):
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    array = other.put(np.ones(100_000)).get()
+    future = executor.submit(calls.total, array)
+    del array
+    (tmp_path / "go").touch()
+    assert future.result() == 100_000
+    assert all(each.result() for each in busy)
+    children.eventually(lambda: used(other) == 0, "the other pool to be empty")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow columns", "pyarrow"])
+def test_a_table_of_another_pool_is_not_copied(executor, pool, other, kind):
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"number": np.arange(50_000.0), "text": ["a", "bc"] * 25_000})
+    if kind != "pandas":
+        pa = pytest.importorskip("pyarrow")
+        table = pa.Table.from_pandas(table)
+    if kind == "arrow columns":
+        table = table.to_pandas(types_mapper=pd.ArrowDtype)
+    received = other.put(table).get()
+    futures = [executor.submit(calls.length, received) for _ in range(3)]
+    assert [future.result() for future in futures] == [50_000] * 3
+    assert used(pool) < 10 * 4096
+
+
+def test_a_shared_array_of_another_pool_is_written_by_the_worker(pool, other, context):
+    array = other.shared_array(100_000)
+    array[:] = 0
+    with oc.Executor(1, pool, context) as executor:
+        executor.submit(calls.write, array).result()
+        assert array[0] == 1
+        array[0] = 0
+        executor.submit(calls.write_in, {"x": array[1:]}).result()
+    assert array[1] == 1
+    assert array.flags.writeable
+
+
+def test_an_array_of_a_pool_without_a_name_is_copied(executor, pool, other):
+    array = other.put(np.ones(100_000)).get()
+    other.unlink()
+    assert executor.submit(calls.total, array).result() == 100_000
+    assert used(pool) >= 800_000
+
+
+def test_what_is_shared_from_another_pool_is_copied(executor, other):
+    array = other.put(np.ones(100_000)).get()
+    ref = executor.share({"x": array})
+    del array
+    assert used(other) == 0
+    assert ref.get()["x"].sum() == 100_000
+
+
+def test_a_result_may_lie_in_another_pool(executor, other):
+    array = other.put(np.ones(100_000)).get()
+    result = executor.submit(calls.same, array).result()
+    del array
+    assert result.sum() == 100_000
+
+
 def test_writing_raises(executor):
     with pytest.raises(ValueError, match="read-only"):
         executor.submit(calls.write, np.zeros(100_000)).result()

@@ -204,7 +204,7 @@ def test_arrays_round_trip(pool, array, share_above):
         def pickler(*arguments):
             return onecopy.joblib.pickling.JoblibPickler(*arguments, share_above)
 
-        data, buffers, _ = _pickled([given_], pool.member, pickler)
+        data, buffers, _ = _pickled([given_], pool.member, pickler, keeps=True)
         (back,) = pickle.loads(data, buffers=buffers)
         assert back.dtype == given_.dtype
         assert back.shape == given_.shape

@@ -263,6 +263,28 @@ def test_a_shared_array_is_pickled_by_reference(pool):
         pickle.loads(data)
 
 
+def test_a_shared_array_goes_through_another_pool_by_reference(pool):
+    shared = pool.shared_array((4, 6), "f4")
+    with oc.Pool.create(size="8MiB") as other:
+        queue = other.queue("q")
+        for item in (shared, shared[1:, ::-2]):
+            queue.put(item)
+            queue.put({"x": item})
+            queue.put((1, [item]))
+            for got in (queue.get(), queue.get()["x"], queue.get()[1][0]):
+                assert type(got) is oc.SharedArray
+                assert place(got) == place(item)
+                np.add(got, 1, out=got)
+        assert shared.sum() == 3 * 24 + 3 * 9
+        queue.put(np.asarray(shared))  # another array over the same memory
+        assert not queue.get().flags.writeable
+        queue.put(shared)
+        del shared, item, got
+        with pytest.raises(oc.StaleRef):
+            queue.get()
+        assert queue.empty()
+
+
 def test_what_is_computed_from_a_shared_array_is_an_ordinary_array(pool):
     shared = pool.shared_array((3, 4))
     for result in (shared + 1, np.sqrt(shared), shared.sum(axis=0), shared.copy(), shared[[0, 1]]):

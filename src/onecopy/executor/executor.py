@@ -259,7 +259,8 @@ class Executor(standard.ProcessPoolExecutor):
         Parameters
         ----------
         obj : object
-            Anything that pickle takes. What was written for an earlier call is used again.
+            Anything that pickle takes. What was written for an earlier call is used again; what
+            lies in another pool is copied, as somewhere it has to be kept.
 
         Returns
         -------
@@ -275,7 +276,13 @@ class Executor(standard.ProcessPoolExecutor):
             What pickle raises.
         """
         call = pack(
-            obj, self._pool.member, self._picklers, self._copies, (obj,), Urgency.ALONE
+            obj,
+            self._pool.member,
+            self._picklers,
+            self._copies,
+            (obj,),
+            Urgency.ALONE,
+            keeps=False,
         ).call
         return self._pool.put(obj) if isinstance(call, bytes) else call
 

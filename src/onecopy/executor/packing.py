@@ -76,9 +76,21 @@ def unpack(data: ReadableBuffer, buffers: list[Any]) -> Any:
 
 
 class CallPickler(Pickler):
-    """Pickle for calls and results: a reference in them keeps its object alive on the way."""
+    """Pickle for calls and results: a reference in them keeps its object alive on the way.
 
-    def __init__(self, file: io.BytesIO, buffers: list[Part], member: Member) -> None:
+    Parameters
+    ----------
+    file, buffers, member
+        As for any `Pickler`.
+    keeps : bool
+        Whether what goes by a name is kept until it has arrived, as it is for calls: then arrays in
+        other pools go so, too.
+    """
+
+    def __init__(
+        self, file: io.BytesIO, buffers: list[Part], member: Member, keeps: bool = False
+    ) -> None:
+        self.keeps = keeps
         super().__init__(file, buffers, member)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -324,6 +336,8 @@ def pack(
     copies: Copies,
     owners: tuple[Any, ...],
     urgency: Urgency,
+    *,
+    keeps: bool = True,
 ) -> Message:
     """Encode an object that goes to a worker.
 
@@ -341,6 +355,8 @@ def pack(
         What large parts may belong to.
     urgency : Urgency
         How much of the pool it may take.
+    keeps : bool
+        Whether the message's `kept` is kept until the call is answered.
 
     Returns
     -------
@@ -356,8 +372,9 @@ def pack(
         What pickle raises.
     """
     with Keeping() as kept:
-        data, buffers, sent = _pickled(call, member, picklers)
+        data, buffers, sent = _pickled(call, member, picklers, keeps=keeps)
     if not buffers and len(data) <= INLINE:
+        _seal(sent)
         return Message(data, kept)
     nbytes = sum(
         copies.room_for(part, position, owners)
@@ -388,8 +405,7 @@ def pack(
         if reclaiming.times() == before:
             raise
         ref_to_it = member.put(packed)
-    for array in sent:
-        _seal(array)
+    _seal(sent)
     return Message(ref_to_it, kept + used)
 
 
@@ -406,7 +422,7 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> tuple[Any, li
     if type(value) in _PLAIN:
         return value, []
     with Keeping() as kept:
-        data, buffers, sent = _pickled(value, member, picklers)
+        data, buffers, sent = _pickled(value, member, picklers, keeps=False)
     memories = []
     for part in buffers:
         memory = _within(member, part)
@@ -418,19 +434,18 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> tuple[Any, li
                 memory = np.empty(nbytes, np.uint8)  # the queue waits for room, and copies it
             write(cast("WriteableBuffer", memory))
         memories.append(_bytes_of(part) if memory is None else memory)
-    for array in sent:
-        _seal(array)
+    _seal(sent)
     large = len(data) >= OUT_OF_BAND
     return Packed(_bytes_of(data) if large else data, memories), kept
 
 
 def _pickled(
-    obj: Any, member: Member, picklers: Picklers
+    obj: Any, member: Member, picklers: Picklers, *, keeps: bool
 ) -> tuple[bytes, list[Part], list[npt.NDArray[Any]]]:
     file = io.BytesIO()
     buffers: list[Part] = []
     registry.refresh()
-    pickler = picklers(file, buffers, member)
+    pickler = picklers(file, buffers, member, keeps=keeps)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
 
@@ -468,8 +483,10 @@ def _can_be_watched(owner: Any) -> bool:
     return type(owner).__weakrefoffset__ != 0 and not callable(owner)
 
 
-def _seal(array: Any) -> None:
-    """Make an array that was sent by reference, and what it is a view of, read-only here."""
-    while isinstance(array, np.ndarray):
-        array.flags.writeable = False
-        array = array.base
+def _seal(sent: list[npt.NDArray[Any]]) -> None:
+    """Make arrays that were sent by reference, and what they are views of, read-only here."""
+    for array in sent:
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            base.flags.writeable = False
+            base = base.base

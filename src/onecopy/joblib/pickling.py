@@ -50,7 +50,7 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
 
     Parameters
     ----------
-    file, buffers, member
+    file, buffers, member, keeps
         As for any `CallPickler`.
     share_above : float
         Bytes above which an array in ordinary memory is shared; smaller ones are pickled, and the
@@ -65,8 +65,9 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
         buffers: list[Part],
         member: Member,
         share_above: float,
+        keeps: bool = False,
     ) -> None:
-        super().__init__(file, buffers, member)
+        super().__init__(file, buffers, member, keeps)
         self._share_above = share_above
         # The compiled pickler looks at its own slot, which cloudpickle's class attribute hides.
         pickle.Pickler.dispatch_table.__set__(self, _TABLE)  # type: ignore[attr-defined]  # a slot
