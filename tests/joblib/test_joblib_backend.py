@@ -10,6 +10,7 @@ import time
 import warnings
 import weakref
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
 import children
 import joblib
@@ -201,9 +202,7 @@ def test_arrays_round_trip(pool, array, share_above):
     for given_ in (array, array.T, array[::-1] if array.ndim else array):
         from onecopy.executor.packing import _pickled
 
-        def pickler(*arguments):
-            return onecopy.joblib.pickling.JoblibPickler(*arguments, share_above)
-
+        pickler = partial(onecopy.joblib.pickling.JoblibPickler, share_above=share_above)
         data, buffers, _ = _pickled([given_], pool.member, pickler, keeps=True)
         (back,) = pickle.loads(data, buffers=buffers)
         assert back.dtype == given_.dtype
