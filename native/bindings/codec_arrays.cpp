@@ -139,15 +139,14 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
 
 namespace {
 
-// Memory that needs no copy although it does not lie in this pool: in a pool that was opened for
-// reading only, in a mapped file, or in another pool and shared, so that a copy would not be the
-// same. Its pickle says where; into a pool that others may write, from which nothing is unpickled,
-// it is copied. -1 with an exception set.
+// Memory that needs no copy although it lies in no pool of members: in a pool that was opened for
+// reading only, or in a mapped file. Its pickle says where; into a pool that others may write, from
+// which nothing is unpickled, it is copied. -1 with an exception set.
 int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char* memory,
                  std::int64_t length) noexcept {
     if (pool->others_may_write) return 0;
     if (LeaseObject* lease = lease_behind(reinterpret_cast<PyObject*>(array)); lease != nullptr)
-        return lease->held && (lease->shared || lease->held.core().readonly) ? 1 : 0;
+        return lease->held && lease->held.core().readonly ? 1 : 0;
     if (hooks.in_file == nullptr) return 0;
     const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(memory));
     PyObject* answer =

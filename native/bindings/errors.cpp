@@ -125,8 +125,9 @@ PyObject* raise_status(Status s, const char* what) noexcept {
                          "%s can never fit the pool: it is larger than the whole of it", what);
         case Status::no_slot:
             return raise(Error::root,
-                         "no slot: as many processes as the pool has slots for have joined it. "
-                         "Make the pool with a larger max_processes.");
+                         "%s has no slot left: as many processes as it has slots for have joined "
+                         "it. Make the pool with a larger max_processes.",
+                         what);
         case Status::table_full:
             return raise(Error::root,
                          "%s: a table of fixed size is full (names, blocks, subscribers, or "
@@ -136,7 +137,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
             return raise(Error::stale,
                          "%s is gone: nothing kept it alive. A handle or a pickled reference keeps "
                          "nothing; keep the original until the copy "
-                         "has arrived, or send it on a queue.",
+                         "has arrived, or send it on a queue of its own pool.",
                          what);
         case Status::corrupt:
             return raise_corrupt(what);

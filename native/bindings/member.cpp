@@ -270,6 +270,13 @@ void bind_member(nb::module_& m) {
         .def_prop_ro("others_may_write",
                      [](MemberObject& o) noexcept { return o.pool->others_may_write; })
         .def_prop_ro("readonly", [](MemberObject& o) noexcept { return o.pool->core().readonly; })
+        .def_prop_ro(
+            "file",
+            [](MemberObject& o) {
+                const os::FileIdentity& file = o.pool->core().file;
+                return nb::make_tuple(file.device, file.inode);
+            },
+            "Device and inode of the pool's memory.")
         .def_prop_ro("joined",
                      [](MemberObject& o) noexcept { return o.pool->core().joined.load(); })
         .def(

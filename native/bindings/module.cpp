@@ -124,6 +124,7 @@ static void bind(nb::module_& m) {
     bind_dict(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("set_file_hook", &set_file_hook, nb::arg("in_file").none());
+    m.def("members", &all_members, "Every membership of this process that somebody uses.");
     m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS

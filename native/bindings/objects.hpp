@@ -38,6 +38,7 @@ inline void check(bool done) {
 
 // Calls it for every pool that this process has joined.
 void for_each_pool(void (*act)(Member&)) noexcept;
+nb::list all_members();
 
 struct MemberObject {
     PoolPtr pool;

@@ -55,13 +55,29 @@ MemberObject::~MemberObject() {
     }
 }
 
-void for_each_pool(void (*act)(Member&)) noexcept {
-    std::vector<PoolPtr> all;  // `act` may take long, and pools may come and go meanwhile
+namespace {
+
+// A copy: pools may come and go while somebody is at it.
+std::vector<PoolPtr> all_pools() {
+    std::vector<PoolPtr> all;
     for (auto& [key, known] : pools()) {
         if (PoolPtr pool = known.lock()) all.push_back(std::move(pool));
     }
-    for (const PoolPtr& pool : all)
+    return all;
+}
+
+}  // namespace
+
+void for_each_pool(void (*act)(Member&)) noexcept {
+    for (const PoolPtr& pool : all_pools())
         act(pool->core());
+}
+
+nb::list all_members() {
+    nb::list members;
+    for (const PoolPtr& pool : all_pools())
+        members.append(result(member_object(pool)));
+    return members;
 }
 
 MemberObject* as_member(PyObject* object) noexcept {

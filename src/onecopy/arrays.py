@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
 import numpy as np
 
 from onecopy._native import Lease
-from onecopy.errors import StaleRef
+from onecopy.errors import PoolNotFound, StaleRef
 from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
@@ -29,22 +29,15 @@ if TYPE_CHECKING:
     from onecopy._native import Member
     from onecopy.membership import PoolHandle
 
-__all__ = ["SharedArray", "empty", "lease_of"]
+__all__ = ["InPlaceArray", "SharedArray", "empty", "lease_of"]
 
 ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
 
-class SharedArray(np.ndarray[Any, Any]):
-    """An array that every process that has it may write.
+class InPlaceArray(np.ndarray[Any, Any]):
+    """An array whose class says where its memory lies.
 
-    Made by `Pool.shared_array`. Views of it are shared arrays too; what is computed from it is an
-    ordinary array in ordinary memory, as with `numpy.memmap`. Nothing keeps two processes from
-    writing at the same time: use a lock, or let each write a part of its own.
-
-    It is pickled by reference, also as an argument of a child process. A pickle keeps nothing
-    alive: unpickling raises `StaleRef` if no process had the array any more. A message, object or
-    container in the array's own pool keeps it, and so does a call of an `Executor` until it is
-    done; one in another pool does not.
+    What is computed from it, and a copy of it, is an ordinary array in ordinary memory.
     """
 
     def __array_wrap__(
@@ -61,16 +54,9 @@ class SharedArray(np.ndarray[Any, Any]):
             return array[()]
         return array.view(np.ndarray)
 
-    def __getitem__(self, index: Any) -> Any:
-        """Give a view as a shared array, and a copy (by fancy indexing) as an ordinary one."""
-        part = super().__getitem__(index)
-        if type(part) is SharedArray and lease_of(part) is None:
-            return part.view(np.ndarray)
-        return part
-
     def copy(self, order: Any = "C") -> npt.NDArray[Any]:  # type: ignore[override]  # plain
         """Copy into ordinary memory, as an ordinary array."""
-        return self.view(np.ndarray).copy(order)
+        return np.ndarray.view(self, np.ndarray).copy(order)
 
     def __copy__(self) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
         """Copy as `copy` does."""
@@ -79,6 +65,34 @@ class SharedArray(np.ndarray[Any, Any]):
     def __deepcopy__(self, memo: dict[int, Any] | None, /) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
         """Copy as `copy` does: there are no objects in it."""
         return self.copy("K")
+
+    def astype(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
+        """Convert as `numpy.ndarray.astype` does, to an ordinary array if it is another one."""
+        result = super().astype(*args, **kwargs)
+        return result if result is self else np.ndarray.view(result, np.ndarray)
+
+
+class SharedArray(InPlaceArray):
+    """An array that every process that has it may write.
+
+    Made by `Pool.shared_array`. Views of it are shared arrays too; what is computed from it is an
+    ordinary array in ordinary memory, as with `numpy.memmap`. Nothing keeps two processes from
+    writing at the same time: use a lock, or let each write a part of its own.
+
+    It is pickled by reference, also as an argument of a child process. A pickle keeps nothing
+    alive: unpickling raises `StaleRef` if no process had the array any more. A message, object or
+    container in the array's own pool keeps it, and so does a call of an `Executor` until it is
+    done; one in another pool does not. In a result of an `Executor` that has another pool, in a
+    pool in a file when its own is in none, and when its own has lost its name, it arrives as an
+    ordinary copy.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        """Give a view as a shared array, and a copy (by fancy indexing) as an ordinary one."""
+        part = super().__getitem__(index)
+        if type(part) is SharedArray and lease_of(part) is None:
+            return part.view(np.ndarray)
+        return part
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by reference."""
@@ -270,7 +284,10 @@ def _rebuild_shared(
 ) -> SharedArray:
     from onecopy.membership import join
 
-    lease = join(pool).lease(handle)
+    try:
+        lease = join(pool).lease(handle)
+    except PoolNotFound as error:
+        raise StaleRef(f"the pool of this shared array is gone: {error}") from error
     try:
         if not lease.readonly:
             return SharedArray(shape, dtype, memoryview(lease), offset, strides)

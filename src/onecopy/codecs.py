@@ -13,9 +13,9 @@ array                                     how it travels
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
 in a mapped file, any strides             by the file's name and identity; nothing is copied
 in a pool open for reading only           by the pool's name and identity; nothing is copied
-in another pool than its message          copied into the message's pool. A `SharedArray` goes by
-                                          the pool's name and identity, as pickle sends it: then
-                                          it is its holders that keep it, not the message
+in another pool than its message          as one in ordinary memory. A `SharedArray` goes by the
+                                          pool's name and identity, as pickle sends it, and it is
+                                          its holders that keep it, not the message
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 of a subclass, masked, a memory map       as above, and is looked at as the subclass again
@@ -233,19 +233,15 @@ class Pickler(pickle.Pickler):
             )
         if obj.dtype.hasobject:
             return reduce_text(obj)
-        elsewhere, shared = self._elsewhere, kind is SharedArray
-        lease = None if elsewhere is None else lease_of(obj)
-        if elsewhere is not None and lease is not None and lease.member is not self.member:
-            if shared and self.member is not None:
-                return obj.__reduce_ex__(5)  # a copy would be nobody's but the receiver's
-            if lease.member.readonly or lease.member in elsewhere.pools:
-                from onecopy.files.leased import reduce_leased
-
-                keep_for_child(obj)
-                self.sent.append(obj)
-                return reduce_leased(obj, lease)
+        lease = None if self._private else lease_of(obj)
+        if lease is not None and self.member is not None and lease.member is not self.member:
+            reduced = self._from_another_pool(obj, lease)
+            if reduced is not None:
+                return reduced
+            lease = None
         if lease is not None:
             span, offset = _span(obj, lease)
+            shared = kind is SharedArray
             if not shared:
                 self.sent.append(obj)
             return _view, (
@@ -280,6 +276,33 @@ class Pickler(pickle.Pickler):
         )
         return _whole, (buffer, _spell(obj.dtype), obj.shape, order)
 
+    def _from_another_pool(self, array: npt.NDArray[Any], lease: Lease) -> Any:
+        """Take apart an array that goes by the name of its pool; None: it is copied."""
+        by_name = self._goes_by_name(lease.member)
+        if type(array) is SharedArray and not lease.member.readonly:
+            # A copy would be nobody's but the receiver's.
+            return array.__reduce_ex__(5) if by_name or self.refers_to(lease.member) else None
+        if not by_name or (array.nbytes < OUT_OF_BAND and not lease.member.readonly):
+            return None
+        from onecopy.files.leased import reduce_leased
+
+        keep_for_child(array)
+        self.sent.append(array)
+        return reduce_leased(array, lease)
+
+    def _goes_by_name(self, member: Member) -> bool:
+        return self._elsewhere is not None and member in self._elsewhere.pools
+
+    def refers_to(self, member: Member) -> bool:
+        """Tell whether a shared array of another pool goes by reference although nobody keeps it.
+
+        Not if nobody could join its pool, nor into a pool that outlives its processes out of one
+        that does not.
+        """
+        goes_to = self.member
+        lasts = member.persistent or goes_to is None or not goes_to.persistent
+        return lasts and membership().is_there(member)
+
     def later(self, nbytes: int, write: Write, /) -> pickle.PickleBuffer:
         """Give a buffer that is written once there is room for it; see `Packing`."""
         if self.member is None and not self._private:
@@ -299,7 +322,8 @@ class Pickler(pickle.Pickler):
 
     def sends(self, array: npt.NDArray[Any], /) -> None:
         """Note an array that becomes read-only once it is sent; see `Packing`."""
-        if not self._private and lease_of(array) is not None:
+        lease = None if self._private else lease_of(array)
+        if lease is not None and (lease.member is self.member or self._goes_by_name(lease.member)):
             self.sent.append(array)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
@@ -361,15 +385,14 @@ class _Elsewhere:
         self._buffers = buffers
         self._kept_for = kept_for
         self._named: list[tuple[int, Named]] = []
-        self._pools: tuple[Member, ...] | None = None  # None: not asked for yet
+        self._pools: list[Member] | None = None  # None: not asked for yet
 
     @property
-    def pools(self) -> tuple[Member, ...]:
+    def pools(self) -> list[Member]:
         """The pools whose blocks go by a name."""
         if self._pools is None:
-            from onecopy.membership import others, readers
-
-            self._pools = readers() if self._kept_for is None else others(self._kept_for)
+            known = membership()
+            self._pools = known.others(self._kept_for) if self._kept_for else known.readers()
         return self._pools
 
     @property
@@ -405,6 +428,13 @@ class _Elsewhere:
         from onecopy.files.naming import wrap
 
         return wrap(data, self._named, self._buffers)
+
+
+def membership() -> ModuleType:
+    """Give `onecopy.membership`, which needs this module."""
+    from onecopy import membership
+
+    return membership
 
 
 def _callback(

@@ -32,8 +32,10 @@ __all__ = [
     "Key",
     "PoolHandle",
     "create",
+    "current",
     "handle_of",
     "has_joined",
+    "is_there",
     "join",
     "key_of",
     "mark_default",
@@ -180,10 +182,12 @@ def _find(identity: bytes, device: int, inode: int) -> Member | None:
     """Find the membership in a pool by its id and its file."""
     if inode:
         member = _members.get((identity, device, inode))
-        return member if member is not None and member.joined else None
-    known = [member for key, member in list(_members.items()) if key[0] == identity]
-    joined = [member for member in known if member.joined]
-    return joined[0] if len(joined) == 1 else None  # several: copies, and nothing says which
+        if member is not None and member.joined:
+            return member
+    known = [member for member in current() if member.id == identity]
+    if inode:
+        known = [member for member in known if key_of(member)[1:] == (device, inode)]
+    return known[0] if len(known) == 1 else None  # several: copies, and nothing says which
 
 
 def _checked(handle: object) -> tuple[bytes, str, bool, bool, int, int]:
@@ -206,20 +210,29 @@ def _checked(handle: object) -> tuple[bytes, str, bool, bool, int, int]:
     raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")
 
 
-def readers() -> tuple[Member, ...]:
+def current() -> list[Member]:
+    """List this process's memberships. Who keeps the list keeps them."""
+    return [member for member in _native.members() if member.joined]
+
+
+def readers() -> list[Member]:
     """List this process's memberships in pools that are open for reading only."""
-    members = list(_members.values())
-    return tuple(member for member in members if member.readonly and member.joined)
+    return [member for member in current() if member.readonly]
 
 
-def others(member: Member) -> tuple[Member, ...]:
+def others(member: Member) -> list[Member]:
     """List this process's memberships in pools that others can find by their name, but for one."""
-    members = list(_members.values())
-    return tuple(
-        other
-        for other in members
-        if other is not member and other.joined and os.path.exists(other.path)  # noqa: PTH110 - fast
-    )
+    return [each for each in current() if each is not member and is_there(each)]
+
+
+def is_there(member: Member) -> bool:
+    """Tell whether a pool still has its name, so that others can join it."""
+    _, device, inode = key_of(member)
+    try:
+        status = os.stat(member.path)  # noqa: PTH116 - for every large argument of a call
+    except OSError:
+        return False
+    return not inode or (status.st_dev, status.st_ino) == (device, inode)
 
 
 def has_joined(directory: str, filename: str) -> bool:
@@ -236,7 +249,7 @@ def has_joined(directory: str, filename: str) -> bool:
         From what this process knows, without a look at the file.
     """
     path = f"{directory}/{filename}"
-    return any(member.path == path and member.joined for member in list(_members.values()))
+    return any(member.path == path for member in current())
 
 
 def handle_of(member: Member) -> PoolHandle:
@@ -279,13 +292,7 @@ def key_of(member: Member) -> Key:
 
 
 def _file_of(member: Member) -> tuple[int, int]:
-    if member.memfd:
-        return 0, 0
-    try:
-        there = os.stat(member.path)  # noqa: PTH116 - pathlib is not loaded for this
-    except OSError:  # it has lost its name
-        return 0, 0
-    return there.st_dev, there.st_ino
+    return (0, 0) if member.memfd else member.file
 
 
 def mark_default(member: Member) -> None:

@@ -48,6 +48,7 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref:
     except PoolNotFound as error:
         raise StaleRef(
             f"the reference came too late: {error.args[-1]} A pickled reference keeps nothing "
-            "alive: keep the original until the copy has arrived, or send it on a queue."
+            "alive: keep the original until the copy has arrived, or send it on a queue of its "
+            "pool."
         ) from error
     return member.ref(handle)

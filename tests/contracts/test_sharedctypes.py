@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.sharedctypes as standard
 import pickle
 import signal
+import sys
 import threading
 import warnings
 from contextlib import suppress
@@ -129,7 +130,7 @@ SOURCES = [
     array.array("i", [-1, 1 << 30, 70000]),
     array.array("d", [1.5, -2.5, 1e300]),
     array.array("f", [1.5, -2.5, float("nan")]),
-    array.array("u", "xyz"),
+    array.array("w" if sys.version_info >= (3, 13) else "u", "xyz"),
     (ctypes.c_int * 3)(1, -2, 3),
     (ctypes.c_char * 3)(b"x", b"y", b"z"),
     np.arange(3),

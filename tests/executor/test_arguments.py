@@ -213,11 +213,89 @@ def test_what_is_shared_from_another_pool_is_copied(executor, other):
     assert ref.get()["x"].sum() == 100_000
 
 
-def test_a_result_may_lie_in_another_pool(executor, other):
-    array = other.put(np.ones(100_000)).get()
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_result_that_lies_in_another_pool_is_copied(executor, other, shared):
+    """Nobody knows when a worker may let go of what it has sent."""
+    executor.submit(abs, 1).result()  # forked now, it inherits nothing
+    array = other.shared_array(100_000) if shared else other.empty(100_000)
+    array[:] = 1
     result = executor.submit(calls.same, array).result()
     del array
-    assert result.sum() == 100_000
+    assert type(result) is np.ndarray
+    assert (result.sum(), result.flags.writeable) == (100_000, False)
+    children.eventually(lambda: used(other) == 0, "the other pool to be empty")
+
+
+def test_a_function_with_an_array_of_another_pool(executor, pool, other, tmp_path):
+    """`map` has gone by the time that the last call runs; each call keeps what is in it."""
+    busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
+    function = functools.partial(
+        calls.totals, np.ones(100_000), other.put(np.ones(100_000)).get(), other.put(np.ones(5))
+    )
+    results = executor.map(function, range(4))
+    del function
+    (tmp_path / "go").touch()
+    assert list(results) == [200_005 + i for i in range(4)]
+    assert all(each.result() for each in busy)
+    del results, busy
+    children.eventually(lambda: used(other) == 0, "the other pool to be empty")
+
+
+def test_workers_join_another_pool_once(pool, context):
+    with oc.Executor(1, pool, context) as executor:
+        executor.submit(abs, 1).result()
+        with oc.Pool.create(size="8MiB") as other:
+            array = other.put(np.ones(100_000)).get()
+            joined = set()
+            for i in range(10):
+                assert executor.submit(calls.total, array[i:]).result() == 100_000 - i
+                joined |= {(each["pid"], each["born_ns"]) for each in other.member.holders()}
+            assert len(joined) == 2  # this process and the worker
+            # Not for longer than it has something to do.
+            children.eventually(lambda: other.stats().processes == 1, "it to leave")
+
+
+def test_a_pool_without_a_slot_for_the_worker(pool, context):
+    with oc.Executor(1, pool, context) as executor:
+        executor.submit(abs, 1).result()
+        with oc.Pool.create(size="8MiB", max_processes=1) as small:
+            array = small.put(np.ones(100_000)).get()
+            future = executor.submit(calls.total, array)
+            with pytest.raises(oc.OneCopyError, match=f"{small.member.path} has no slot left"):
+                future.result()
+        assert executor.submit(abs, -1).result() == 1
+
+
+def test_what_is_copied_is_not_sealed(executor, pool, other):
+    array = other.empty(100_000)
+    executor.share({"x": array})
+    pool.queue("q").put({"x": array})
+    small = other.empty(10)
+    executor.submit(calls.total, small).result()
+    assert array.flags.writeable
+    assert small.flags.writeable
+
+
+def test_a_shared_array_of_another_pool_is_copied_where_nobody_keeps_it(executor, other, tmp_path):
+    shared = other.shared_array(1000)
+    shared[:] = 1
+    ref = executor.share([shared])
+    with oc.Pool.create(backing=tmp_path / "pool", size="8MiB") as lasting:
+        lasting["x"] = [shared]
+        del shared
+        assert used(other) == 0
+        for got in (ref.get()[0], lasting["x"][0]):
+            assert type(got) is np.ndarray
+            assert got.sum() == 1000
+
+
+def test_a_pool_that_others_may_write():
+    with oc.Pool.create(size="8MiB", mode=0o666) as open_to_all:
+        with pytest.raises(oc.Untrusted, match="may be written by other users"):
+            oc.Executor(1, open_to_all)
+        with oc.Pool.create(size="8MiB") as pool, oc.Executor(1, pool) as executor:
+            array = open_to_all.array(np.ones(100_000))
+            assert executor.submit(calls.total, array).result() == 100_000
 
 
 def test_writing_raises(executor):

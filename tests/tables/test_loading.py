@@ -107,7 +107,7 @@ def test_a_library_that_is_not_the_real_one_is_told_of_once(monkeypatch, caplog)
 def test_a_fork_while_a_thread_loads_a_module(pool_directory, tmp_path, module):
     """The thread is gone in the child, so the module stays half loaded: nobody waits for it."""
     code = f"""
-    import importlib.util, os, signal, sys, threading
+    import importlib.util, os, signal, sys, threading, warnings
     import numpy as np, onecopy as oc
     if {module!r} != "pyarrow":
         import pyarrow
@@ -131,7 +131,9 @@ def test_a_fork_while_a_thread_loads_a_module(pool_directory, tmp_path, module):
     thread = threading.Thread(target=__import__, args=({module!r},))
     thread.start()
     assert started.wait(60)
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
     if child == 0:
         signal.alarm(20)  # not for ever, if it does wait
         os._exit(0 if (pool.put([words]).get()[0] == words).all() else 1)

@@ -289,6 +289,8 @@ def test_what_is_computed_from_a_shared_array_is_an_ordinary_array(pool):
     shared = pool.shared_array((3, 4))
     for result in (shared + 1, np.sqrt(shared), shared.sum(axis=0), shared.copy(), shared[[0, 1]]):
         assert type(result) is np.ndarray
+    assert type(shared.astype("f4")) is type(shared.astype(shared.dtype)) is np.ndarray
+    assert shared.astype(shared.dtype, copy=False) is shared
     assert type(copy.copy(shared)) is type(copy.deepcopy(shared)) is np.ndarray
     assert np.isscalar(shared.sum())
     assert np.isscalar(shared[0, 0])
@@ -341,7 +343,7 @@ WRITTEN = [
     ("?", True, False),
     *((code, 1, 2) for code in (*"bBhHiIlLqQefdg", ">i4", "<u2", ">f8")),
     *((code, 1 + 2j, 3 - 4j) for code in "FDG"),
-    ("M8[ns]", np.datetime64("2024-02-29"), np.datetime64("NaT")),
+    ("M8[ns]", np.datetime64("2024-02-29"), np.datetime64("NaT", "ns")),
     ("m8[us]", np.timedelta64(5, "us"), np.timedelta64(-5, "us")),
     ("S5", b"abc", b"vwxyz"),
     ("U3", "\N{EURO SIGN}", "xyz"),

@@ -16,6 +16,7 @@ from contextlib import suppress
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
+from onecopy import membership
 from onecopy.errors import Closed, OneCopyError, PoolFull, ShutDown
 from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
 from onecopy.parents import Parent
@@ -23,6 +24,7 @@ from onecopy.parents import Parent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._native import Member
     from onecopy.executor.packing import Message, Picklers
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
@@ -112,6 +114,7 @@ class Calls:
         self._results = results
         self._ahead = ahead
         self._parent: Parent | None = None
+        self._pools: list[Member] = []  # kept from call to call, or each would join anew
         self._waiting: deque[tuple[int, Task]] = deque()
         self._out: set[int] = set()
         self._since: float | None = None  # when nobody was left to make room for who waits
@@ -220,6 +223,7 @@ class Calls:
             try:
                 message = self._queue.get_message(timeout=_LOOK_EVERY)
             except Empty:
+                self._pools = []
                 if self._parent.ended:
                     return None
                 continue
@@ -240,10 +244,12 @@ class Calls:
                     function, args, kwargs = self._queue.member.ref(call).get()
                 else:
                     function, args, kwargs = pickle.loads(call)
-            except OneCopyError as error:  # something in it is gone; the worker is as good as new
+            except (OneCopyError, OSError) as error:
+                # Something in it is gone, or cannot be had; the worker is as good as new.
                 failed: Any = _ExceptionWithTraceback(error, cast("Any", error.__traceback__))
                 self._results.put(_ResultItem(number, exception=failed))
                 continue
+            self._pools = membership.current()
             return _CallItem(number, function, args, kwargs)
 
 

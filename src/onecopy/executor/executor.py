@@ -12,12 +12,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
 from onecopy.executor.manager import Manager, forget
 from onecopy.executor.packing import CallPickler, Copies, Urgency, pack
 from onecopy.pool import Pool
 from onecopy.queue import Queue
+from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -131,6 +133,12 @@ class Executor(standard.ProcessPoolExecutor):
             from onecopy.default import default_pool
 
             pool = default_pool()
+        if pool.member.others_may_write:
+            raise Untrusted(
+                f"{pool!r} may be written by other users, and what an executor's workers are told "
+                "to call comes out of its pool. Give it another one: Executor(pool=Pool.create()). "
+                "Arguments may lie in this one."
+            )
         self._pool = pool
         self._restart_workers = bool(restart_workers)
         self._copies = Copies(pool)
@@ -403,6 +411,7 @@ class _SharedFunction:
         self._message = message
 
     def __reduce__(self) -> Any:
+        keep_for_child(self._message.kept)  # by each call: `map` is done with it before they are
         return _shared_function, (self._message.call,)
 
 

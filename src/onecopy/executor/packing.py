@@ -103,6 +103,10 @@ class CallPickler(Pickler):
             keep_for_child(obj)
         return super().reducer_override(obj)
 
+    def refers_to(self, _: Member) -> bool:
+        """Of what nobody keeps until it has arrived, results above all, a copy is sent."""
+        return False
+
 
 Picklers = type[CallPickler]
 

@@ -16,6 +16,8 @@ from onecopy.arrays import address
 from onecopy.errors import StaleRef
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from onecopy._native import Member
     from onecopy.membership import PoolHandle
 
@@ -41,14 +43,14 @@ class Place(NamedTuple):
     nbytes: int
 
 
-def find(memory: memoryview[Any], members: tuple[Member, ...]) -> Place | None:
+def find(memory: memoryview[Any], members: Iterable[Member]) -> Place | None:
     """Find the pool that a buffer lies in.
 
     Parameters
     ----------
     memory : memoryview
         Contiguous, of bytes, not empty.
-    members : tuple of Member
+    members : iterable of Member
         That have pools open for reading only.
 
     Returns

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from onecopy.arrays import InPlaceArray
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["MappedArray", "over"]
 
 
-class MappedArray(np.memmap[Any, Any]):
+class MappedArray(InPlaceArray, np.memmap[Any, Any]):
     """An array whose memory is a file: a `numpy.memmap` that travels by naming the file.
 
     Made by `onecopy.open_array`. Pickled, put into a pool, sent on a queue or given to a worker of
@@ -28,43 +30,12 @@ class MappedArray(np.memmap[Any, Any]):
     mapped ends a process that reads beyond its new end (SIGBUS).
     """
 
-    def __array_wrap__(
-        self,
-        array: npt.NDArray[Any],
-        context: Any = None,
-        return_scalar: bool = False,
-        /,
-    ) -> Any:
-        """Give results as ordinary arrays, unless they were written into this one."""
-        if array is self:
-            return array
-        if return_scalar or array.shape == ():
-            return array[()]
-        return array.view(np.ndarray)
-
     def __getitem__(self, index: Any) -> Any:
         """Give a view as a mapped array, and a copy (by fancy indexing) as an ordinary one."""
         part = super().__getitem__(index)
         if type(part) is MappedArray and part._mmap is None:  # type: ignore[attr-defined]  # of numpy.memmap
             return part.view(np.ndarray)
         return part
-
-    def copy(self, order: Any = "C") -> npt.NDArray[Any]:  # type: ignore[override]  # plain
-        """Copy into ordinary memory, as an ordinary array."""
-        return np.ndarray.view(self, np.ndarray).copy(order)
-
-    def __copy__(self) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
-        """Copy as `copy` does."""
-        return self.copy("K")
-
-    def __deepcopy__(self, memo: dict[int, Any] | None, /) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
-        """Copy as `copy` does: there are no objects in it."""
-        return self.copy("K")
-
-    def astype(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
-        """Convert as `numpy.ndarray.astype` does, to an ordinary array if it is another one."""
-        result = super().astype(*args, **kwargs)
-        return result if result is self else np.ndarray.view(result, np.ndarray)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by the file's name and identity."""
