@@ -207,15 +207,14 @@ PyObject* raise_readonly(const std::string& path) noexcept {
 namespace {
 
 // Who has the file open is found out in Python.
-PyObject* raise_in_use(bool reading, const std::string& path) noexcept {
+// With a message that says which processes have the file open.
+PyObject* raise_in_use(const char* message, const std::string& path) noexcept {
     PyObject* type = error_class(Error::root);
     PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy.files.users");
     if (module == nullptr) return nullptr;
     PyObject* name =
         PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
-    PyObject* text = name == nullptr ? nullptr
-                                     : PyObject_CallMethod(module, "in_use_message", "OO", name,
-                                                           reading ? Py_True : Py_False);
+    PyObject* text = name == nullptr ? nullptr : PyObject_CallMethod(module, message, "O", name);
     if (text != nullptr) PyErr_SetObject(type, text);
     Py_XDECREF(text);
     Py_XDECREF(name);
@@ -244,6 +243,9 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
                          "remove it once nobody uses it (onecopy gc).",
                          where);
         case Status::corrupt:
+            if (why.what == kNotAPool)
+                return raise(Error::corrupted, "%s is no pool of onecopy, but something else",
+                             where);
             return raise(Error::corrupted,
                          "%s is no sound pool (%s); remove it once nobody uses it", where, step);
         case Status::no_memory:
@@ -259,10 +261,11 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
             PyErr_Format(PyExc_PermissionError, "%s: %s", where, step);
             return nullptr;
         case Status::read_elsewhere:
-            return raise_in_use(true, path);
+            return raise_in_use("read_message", path);
         case Status::written_elsewhere:
-            return raise_in_use(false, path);
+            return raise_in_use("written_message", path);
         case Status::system_error:
+            if (why.error == EBUSY) return raise_in_use("busy_message", path);
             return raise_os_error(why.error, path);
         default:
             return raise_status(s, where);

@@ -118,6 +118,13 @@ Status fail(Failure& why, const char* what, Status status) {
     return status;
 }
 
+Status fail_to_open(Failure& why) {
+    if (errno == ELOOP)
+        return fail(why, "it is a symbolic link; give the path of the file itself",
+                    Status::not_allowed);
+    return fail(why, "open the pool file");
+}
+
 bool valid_name(const std::string& name) noexcept {
     return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
            name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
@@ -140,7 +147,8 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
     if (errno == ENOTDIR)
-        return why = {ENOTDIR, "pool directory is a link or no directory"}, Status::not_allowed;
+        return why = {ENOTDIR, "its directory is no directory, or a symbolic link"},
+               Status::not_allowed;
     return fail(why, "open the pool directory");
 }
 
@@ -206,7 +214,7 @@ struct HeaderCopy {
 // Is this a pool of ours, and does the file contain all it says it does? `corrupt` (the flag) is
 // not looked at.
 Status verify(const Header& h, u64 file_size, Failure& why) {
-    if (h.magic != kMagic) return fail(why, "not a pool", Status::corrupt);
+    if (h.magic != kMagic) return fail(why, kNotAPool, Status::corrupt);
     if (h.version != kVersion || h.layout_hash != layout_hash())
         return fail(why, "a pool of another version or build", Status::bad_version);
     if (h.max_processes == 0 || h.max_processes > kMaxProcesses || h.capacity == 0 ||
@@ -779,15 +787,15 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
-            return fail(why, "not a pool", Status::corrupt);
+            return fail(why, kNotAPool, Status::corrupt);
         if (errno == EACCES || errno == EROFS)
             return fail(why,
                         "it may not be written from here; Pool.open(..., mode=\"r\") only reads");
-        return fail(why, "open the pool file");
+        return fail_to_open(why);
     }
     struct stat st{};
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
-    if (!S_ISREG(st.st_mode)) return fail(why, "not a pool", Status::corrupt);
+    if (!S_ISREG(st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
     const bool own = st.st_uid == geteuid();
     if (!own && !(st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
@@ -821,7 +829,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return fail(why, "the pool belongs to another user", Status::not_allowed);
     }
     HeaderCopy copy;
-    if (!copy.read(fd.get())) return fail(why, "not a pool", Status::corrupt);
+    if (!copy.read(fd.get())) return fail(why, kNotAPool, Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
     if (((h.flags & kMemfd) != 0) != place.memfd)
@@ -953,19 +961,19 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
                 Failure& why) {
     Fd fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
     if (!fd) {
-        if (errno == ENXIO || errno == ENODEV) return fail(why, "not a pool", Status::corrupt);
-        return fail(why, "open the pool file");
+        if (errno == ENXIO || errno == ENODEV) return fail(why, kNotAPool, Status::corrupt);
+        return fail_to_open(why);
     }
     struct stat st{};
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
-    if (!S_ISREG(st.st_mode)) return fail(why, "not a pool", Status::corrupt);
+    if (!S_ISREG(st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
     const bool own = st.st_uid == geteuid();
     if (!own && !(st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
     if (Rendezvous r; read_rendezvous(fd.get(), r))
         return fail(why, "its memory is a memfd", Status::written_elsewhere);
     HeaderCopy copy;
-    if (!copy.read(fd.get())) return fail(why, "not a pool", Status::corrupt);
+    if (!copy.read(fd.get())) return fail(why, kNotAPool, Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
     if ((h.flags & kMemfd) != 0)
@@ -1028,9 +1036,9 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
     if (!valid_name(spec.name) || is_hidden(spec.name))
         return fail(why, "not a valid name", Status::bad_argument);
     if (spec.capacity == 0 || spec.capacity > kMaxCapacity)
-        return fail(why, "capacity", Status::bad_argument);
+        return fail(why, "a pool has a size of 1 byte to 64 TiB", Status::bad_argument);
     if (spec.max_processes == 0 || spec.max_processes > kMaxProcesses)
-        return fail(why, "max_processes", Status::bad_argument);
+        return fail(why, "max_processes is 1 to 512", Status::bad_argument);
     if ((spec.mode & ~0666u) != 0 || (spec.mode & 0600) != 0600)
         return fail(why, "mode", Status::bad_argument);
     // The memory of a memfd goes with its last member, and its rendezvous is for its owner alone.

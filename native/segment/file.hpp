@@ -24,6 +24,7 @@ struct Failure {
     int error = 0;
     std::string what;
 };
+constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why);

@@ -19,6 +19,7 @@ in another pool than its message          as one in ordinary memory. A `SharedAr
 elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
 of a subclass, masked, a memory map       as above, and is looked at as the subclass again
+a memoryview, in one piece                as above
 one of Python objects                     as pickle does it; many strings: see `tables.text`
 ========================================  =======================================================
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy"]
 
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
+_PLAIN_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")  # of which memoryview.cast can make items
 _TABLES = {"pandas", "polars", "pyarrow"}  # what the extra "tables" installs
 
 # onecopy.files.passing, once this process has mapped a file: what lies in one is named, not copied.
@@ -227,6 +229,8 @@ class Pickler(pickle.Pickler):
         kind = type(obj)
         if self._private and issubclass(kind, np.memmap):
             obj, kind = np.ndarray.view(obj, np.ndarray), np.ndarray  # not by the file's name
+        if kind is memoryview:
+            return self._take_view_apart(obj)
         if kind is not np.ndarray and kind is not SharedArray:
             return (
                 registry.reduce(obj, self) if issubclass(kind, registry.kinds) else NotImplemented
@@ -234,7 +238,7 @@ class Pickler(pickle.Pickler):
         if obj.dtype.hasobject:
             return reduce_text(obj)
         lease = None if self._private else lease_of(obj)
-        if lease is not None and self.member is not None and lease.member is not self.member:
+        if lease is not None and self._is_elsewhere(lease.member):
             reduced = self._from_another_pool(obj, lease)
             if reduced is not None:
                 return reduced
@@ -276,6 +280,19 @@ class Pickler(pickle.Pickler):
         )
         return _whole, (buffer, _spell(obj.dtype), obj.shape, order)
 
+    def _take_view_apart(self, view: memoryview[Any]) -> Any:
+        """Take apart a memoryview; pickle itself has no way to."""
+        item = (view.format or "B").removeprefix("@")
+        shape = view.shape or ()
+        # `memoryview.cast` makes no other ones.
+        if not view.c_contiguous or item not in _PLAIN_FORMATS or not shape or 0 in shape[1:]:
+            return NotImplemented
+        memory = np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
+        if not memory.flags.writeable:
+            memory = np.asarray(_Unsealed(memory))
+        buffer = pickle.PickleBuffer(cast("ReadableBuffer", memory))
+        return _view_of, (buffer, item, shape)
+
     def _from_another_pool(self, array: npt.NDArray[Any], lease: Lease) -> Any:
         """Take apart an array that goes by the name of its pool; None: it is copied."""
         by_name = self._goes_by_name(lease.member)
@@ -289,6 +306,10 @@ class Pickler(pickle.Pickler):
         keep_for_child(array)
         self.sent.append(array)
         return reduce_leased(array, lease)
+
+    def _is_elsewhere(self, member: Member) -> bool:
+        """Tell whether a pool is another one than the pickle's, if that is known."""
+        return member.readonly or (self.member is not None and member is not self.member)
 
     def _goes_by_name(self, member: Member) -> bool:
         return self._elsewhere is not None and member in self._elsewhere.pools
@@ -500,6 +521,13 @@ def _gathered(array: npt.NDArray[Any]) -> Later:
 def _spell(dtype: np.dtype[Any]) -> str | np.dtype[Any]:
     """Write a plain dtype as its short string, which pickles smaller and faster."""
     return dtype.str if dtype.isbuiltin == 1 and dtype.kind not in "VMm" else dtype
+
+
+def _view_of(buffer: Any, item: str, shape: tuple[int, ...]) -> memoryview[Any]:
+    """Rebuild a memoryview."""
+    whole = memoryview(buffer).cast("B")
+    form: Any = item
+    return whole.cast(form) if len(shape) == 1 else whole.cast(form, shape)
 
 
 def _view(

@@ -100,6 +100,9 @@ def place(name: str | os.PathLike[str]) -> tuple[str, str]:
         directory, filename = os.path.split(os.path.abspath(name))  # noqa: PTH100 - pathlib is not loaded for this
         if not filename or name.endswith("/") or "\0" in name:
             raise ValueError(f"{name!r} is a directory, not the file of a pool")
+        if os.path.islink(directory):  # noqa: PTH114 - as above
+            # The core follows no link in the place of a directory: nobody may exchange it for one.
+            directory = os.path.realpath(directory)
         return directory, filename
     if _NAME.fullmatch(name) is None or name in {".", ".."}:
         raise ValueError(

@@ -909,6 +909,14 @@ def _make(
         size = default_size()
     if directory == paths.pool_directory():
         orphans.prepare(directory)
+    elif not os.path.isdir(directory):  # noqa: PTH112 - pathlib is not loaded for this
+        import errno
+
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"no directory to make the pool's file {filename!r} in; make it first",
+            directory,
+        )
     if "/" not in backing:
         memfd = _checked_memory(directory, size, memfd)
     member = membership.create(

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -166,3 +168,68 @@ def test_a_pool_in_a_file_without_a_name_has_only_its_path(elsewhere, pool_direc
     assert list(pool_directory.iterdir()) == []
     with oc.Pool(elsewhere / "t.pool") as pool:
         check(pool)
+
+
+# ---- what is in the way --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", ["text", "npy", "directory", "fifo", "empty"])
+def test_what_is_no_pool_is_not_to_be_removed(elsewhere, made):
+    path = elsewhere / "thing"
+    if made == "directory":
+        path.mkdir()
+    elif made == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_bytes({"text": b"dear diary\n" * 1000, "npy": b"\x93NUMPY", "empty": b""}[made])
+    for mode in ("r+", "r"):
+        with pytest.raises(oc.OneCopyError, match="is no pool of onecopy") as caught:
+            oc.Pool.open(path, mode=mode)
+        assert "remove" not in str(caught.value)
+
+
+def test_links(elsewhere):
+    real = elsewhere / "real"
+    real.mkdir()
+    (elsewhere / "directory").symlink_to(real)
+    (real / "link.pool").symlink_to("t.pool")
+    with oc.Pool.create(backing=elsewhere / "directory" / "t.pool", size="1MiB") as pool:
+        pool["x"] = 1
+        assert pool.member.path == str(real / "t.pool")
+        assert oc.Pool.open(elsewhere / "directory" / "t.pool")["x"] == 1
+    for mode in ("r+", "r"):
+        with pytest.raises(PermissionError, match="is a symbolic link"):
+            oc.Pool.open(real / "link.pool", mode=mode)
+
+
+@pytest.mark.parametrize("missing", ["a", "a/b"])
+def test_a_directory_that_is_not_there(elsewhere, missing):
+    with pytest.raises(FileNotFoundError, match=r"no directory to make the pool's file 't\.pool'"):
+        oc.Pool.create(backing=elsewhere / missing / "t.pool", size="1MiB")
+    assert not (elsewhere / "a").exists()
+
+
+def test_a_size_that_no_pool_has(elsewhere):
+    with pytest.raises(ValueError, match="1 byte to 64 TiB"):
+        oc.Pool.create(backing=elsewhere / "t.pool", size="100TiB")
+
+
+def test_a_file_that_another_program_has_locked(elsewhere):
+    path = elsewhere / "t.pool"
+    oc.Pool.create(backing=path, size="1MiB").close()
+    code = f"""
+import fcntl, sys
+file = open({str(path)!r}, "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        other.stdout.readline()
+        with pytest.raises(oc.OneCopyError, match=f"locked its file.*process {other.pid}"):
+            oc.Pool.open(path)
+        other.stdin.close()
+    oc.Pool.open(path).close()

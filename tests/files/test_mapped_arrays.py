@@ -5,7 +5,9 @@ import os
 import pickle
 import re
 import threading
+import warnings
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -518,3 +520,42 @@ def test_a_writable_copy_is_no_mapping(tmp_path):
         assert type(copy) is np.ndarray
         copy[0] = 5
         assert array[0] == 0
+
+
+# ---- files that are something else ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "said"),
+    [
+        ("a.npy", b"garbage" * 50, "no .npy file, in spite of its name"),
+        ("a.npy", bytes(16) + b"{'descr': '<f8'}", "no .npy file"),
+        ("a.npz", b"PK\x03\x04" + bytes(100), "numpy.load"),
+        ("a.bin", b"PK\x03\x04" + bytes(100), "an archive"),
+        ("a.feather", b"ARROW1\x00\x00" + bytes(100), "open_table"),
+        ("a", b"PAR1" + bytes(100), "open_table"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_a_file_of_another_kind(tmp_path, name, start, said, mode):
+    path = tmp_path / name
+    path.write_bytes(start)
+    with pytest.raises(oc.BadFile, match=said):
+        oc.open_array(path, mode=mode)
+    assert bytes(oc.open_array(path, "u1", mode=mode)) == start  # if that is what is wanted
+    assert path.read_bytes() == start
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_damaged_header(tmp_path, data):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros(3))
+    whole = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(8, 127))] = data.draw(st.integers(0, 255))
+    path.write_bytes(whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what numpy evaluates
+        with suppress(oc.BadFile):
+            oc.open_array(path)

@@ -11,6 +11,7 @@ import pickle
 import numpy as np
 import pytest
 
+import onecopy as oc
 from onecopy import codecs
 
 
@@ -353,3 +354,34 @@ def test_frames_of_data(pool):
     ref = pool.put(table)
     pandas.testing.assert_frame_equal(ref.get(), table)
     assert 160_000 <= pool.stats().used < 170_000
+
+
+# ---- memoryviews inside other objects ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nbytes", [0, 8, 4096, 100_000])
+@pytest.mark.parametrize("item", ["B", "c", "h", "d", "?"])
+def test_a_memoryview_inside_of_something(pool, nbytes, item):
+    data = bytes(i % 2 for i in range(nbytes))
+    for given in (memoryview(data), memoryview(bytearray(data))):
+        view = given.cast(item)
+        got = pool.put({"view": [view]}).get()["view"][0]
+        assert (got.format, got.shape, got.tobytes()) == (item, view.shape, data)
+        assert got.readonly == (nbytes >= 4096)
+
+
+def test_a_memoryview_of_many_dimensions(pool):
+    view = memoryview(np.arange(6000, dtype="i4").reshape(20, 300))
+    (got,) = pool.put((view,)).get()
+    assert (got.shape, got.format, got[3, 4]) == ((20, 300), "i", 904)
+    with pytest.raises(TypeError, match="memoryview"):
+        pool.put([view[::2]])
+    assert oc.writable_copy([got])[0].readonly is False
+
+
+def test_a_memoryview_over_memory_of_the_pool_is_not_copied(pool):
+    array = pool.empty(10_000)
+    before = pool.stats().used
+    ref = pool.put([memoryview(array)])
+    assert pool.stats().used < before + 4096
+    assert np.shares_memory(np.asarray(ref.get()[0]), array)

@@ -73,6 +73,8 @@ class Executor(standard.ProcessPoolExecutor):
         As the standard library's.
     PoolFull
         There is no room for the queues.
+    Untrusted
+        Other users may write the pool.
 
     Notes
     -----
@@ -85,10 +87,13 @@ class Executor(standard.ProcessPoolExecutor):
     the room, the rest is left to results, and the next ones are encoded when their turn comes. An
     executor keeps copies for as long as the objects that they were made of live, at most half of
     the pool, and lets go of them if somebody needs the room; another executor makes its own.
+    What lies in another pool that has a name is taken from there and kept until the call is done,
+    also if it is written (`SharedArray`).
 
     **Workers** get views that are read-only (`onecopy.writable_copy` makes a private copy), and
     small arrays, lists and the like as copies of their own. **Results** are the same in the process
-    that gets them, and stay in the pool for as long as anything refers to them.
+    that gets them, and stay in the pool for as long as anything refers to them. One that finds no
+    room waits for a minute, in case results are dropped; then its call gets `PoolFull`.
 
     Threads may submit at once. A child forked from the process has no use of the executor. Workers
     end with the process that has it, also if that is killed.

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["open_array"]
 
 _MODES = ("r", "r+", "w+", "c")
+_OTHER_KINDS = {
+    b"ARROW1": "an Arrow file; see open_table",
+    b"FEA1": "a Feather file of version 1; see pyarrow.feather.read_table",
+    b"PAR1": "a Parquet file; see open_table",
+    b"PK\x03\x04": "an archive (.npz?); see numpy.load",
+}
 
 
 def open_array(
@@ -46,7 +52,8 @@ def open_array(
         Of a .npy file, or of one that has nothing but elements.
     dtype : dtype-like, optional
         Without Python objects. Default: what the .npy file says; for a raw file uint8, as in
-        `numpy.memmap`.
+        `numpy.memmap`. Files that are known to be of another kind (Arrow, Parquet, archives, a
+        .npy that is none) are taken as raw ones only if a dtype is given.
     shape : int or sequence of int, optional
         Default: what the .npy file says; for a raw file as many elements as it has, in one
         dimension.
@@ -132,6 +139,8 @@ def _header(
     """Find out what the file has, and whether that is what was asked for."""
     found = npy.read_header(fd, path, size) if offset == 0 else None
     if found is None:
+        if dtype is None and offset == 0:
+            _refuse_other_kinds(fd, path, size)
         dtype = np.dtype(np.uint8) if dtype is None else dtype
         if shape is None:
             shape = (_count(path, size, dtype, offset),)
@@ -154,6 +163,18 @@ def _header(
             f"{found.offset} on: the file was cut short, or is not the one that was meant",
         )
     return found
+
+
+def _refuse_other_kinds(fd: int, path: str, size: int) -> None:
+    """Refuse to take a file as bytes without being told to, if it is known not to be just bytes."""
+    start = os.pread(fd, 8, 0)
+    kind = next((kind for magic, kind in _OTHER_KINDS.items() if start.startswith(magic)), None)
+    if kind is None and path.endswith(".npy"):
+        kind = "no .npy file, in spite of its name"
+    if kind is not None:
+        raise bad_file(
+            path, size, f"it is {kind}; to have it as bytes all the same, say dtype='uint8'"
+        )
 
 
 def _count(path: str, size: int, dtype: np.dtype[Any], offset: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-__all__ = ["in_use_message", "processes_with"]
+__all__ = ["busy_message", "processes_with", "read_message", "written_message"]
 
 _MOST = 8  # processes that a message names
 
@@ -43,32 +43,35 @@ def _has_open(pid: int, identity: tuple[int, int]) -> bool:
     return False
 
 
-def in_use_message(path: str, reading: bool) -> str:
-    """Say who keeps a pool's file from being opened.
+def read_message(path: str) -> str:
+    """Say who reads a pool's file that was to be written: the text of a `OneCopyError`."""
+    return (
+        f"the pool at {path} is open for reading (mode='r') by {_names(path)}; it cannot be "
+        "written until they have closed it and let go of their arrays, or have ended"
+    )
 
-    Parameters
-    ----------
-    path : str
-        Of the pool's file.
-    reading : bool
-        True: it is open for reading, and was to be written. False: the other way round.
 
-    Returns
-    -------
-    str
-        The text of a `OneCopyError`.
-    """
+def written_message(path: str) -> str:
+    """Say who writes a pool's file that was to be read: the text of a `OneCopyError`."""
+    return (
+        f"the pool at {path} is open for writing by {_names(path)}; mode='r' needs a pool that "
+        "nobody changes. Open it without mode to share it with them, or wait until they have "
+        "closed it"
+    )
+
+
+def busy_message(path: str) -> str:
+    """Say why a pool could not be joined in time: the text of a `OneCopyError`."""
+    return (
+        f"the pool at {path} cannot be joined: a program that is no member has locked its file "
+        "(fcntl, lockf), or it keeps being made and removed. The file is open in "
+        f"{_names(path)}"
+    )
+
+
+def _names(path: str) -> str:
     found = processes_with(path)
     who = [f"process {pid}{' (this one)' if pid == os.getpid() else ''}" for pid in found[:_MOST]]
     if len(found) > _MOST:
         who.append(f"{len(found) - _MOST} more")
-    names = ", ".join(who) or "processes that cannot be looked into from here"
-    if reading:
-        return (
-            f"the pool at {path} is open for reading (mode='r') by {names}; it cannot be written "
-            "until they have closed it and let go of their arrays, or have ended"
-        )
-    return (
-        f"the pool at {path} is open for writing by {names}; mode='r' needs a pool that nobody "
-        "changes. Open it without mode to share it with them, or wait until they have closed it"
-    )
+    return ", ".join(who) or "processes that cannot be looked into from here"
