@@ -53,6 +53,7 @@ void forget_outsiders() noexcept {
     outsiders.in_flight.store(0);
     outsiders.parked.store(0);
     outsiders.leaving.store(false);
+    outsiders.main.store(pthread_self());
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -130,6 +131,8 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
+    outsiders.main.store(static_cast<pthread_t>(nb::cast<unsigned long>(
+        nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
     pthread_atfork(nullptr, nullptr, forget_outsiders);
     nb::object after = nb::cpp_function(&announce_all);
     nb::module_::import_("os").attr("register_at_fork")(nb::arg("after_in_child") = after);

@@ -16,8 +16,9 @@ struct Outsiders {
     std::atomic<int> in_flight{0};
     std::atomic<int> parked{0};  // of those: asleep for good, because the process is leaving
     std::atomic<bool> leaving{false};
-    std::atomic<pthread_t>
-        leaver{};  // the thread that leaves: what Python still runs at its end runs in it
+    // The thread that leaves: what Python still runs at its end runs in it.
+    std::atomic<pthread_t> leaver{};
+    std::atomic<pthread_t> main{};  // Python's main thread: signal handlers run in no other
 };
 inline Outsiders outsiders;
 
@@ -97,6 +98,8 @@ class GilPatience final : public Patience {
     }
     // Runs Python's signal handlers. If one raises, the exception stays set and the wait ends.
     bool interrupted() noexcept override {
+        if (!pthread_equal(outsiders.main.load(std::memory_order_relaxed), pthread_self()))
+            return false;
         const bool was_outside = state_ != nullptr;
         if (was_outside) come_back();
         if (PyErr_CheckSignals() != 0) return true;

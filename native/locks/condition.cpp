@@ -138,7 +138,7 @@ Status Condition::sleep(Place& own, u32 stay, Patience& p) noexcept {
         const std::int64_t ns = p.may_wait() ? p.left(nap) : 0;
         if (ns == 0) return Status::timed_out;
         p.about_to_block();
-        if (os::futex_wait(own.word.word(), stay, ns) == os::Wake::signal && p.interrupted())
+        if (os::maybe_signal(os::futex_wait(own.word.word(), stay, ns)) && p.interrupted())
             return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
             if (Status s = usable(*m_); s != Status::ok) return s;

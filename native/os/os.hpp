@@ -15,6 +15,11 @@ void nap(std::int64_t ns) noexcept;  // less than a second; a signal may cut it 
 
 // ---- futex (shared between processes) -----------------------------------------------------------
 enum class Wake { woken, changed, timed_out, signal };
+// A signal may have come just before the nap, or to another thread: then nothing cuts the nap
+// short. So whoever naps looks for one after each nap that nobody ended.
+constexpr bool maybe_signal(Wake how) noexcept {
+    return how == Wake::signal || how == Wake::timed_out;
+}
 Wake futex_wait(std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) noexcept;
 int futex_wake(std::uint32_t* word, int how_many) noexcept;  // number woken
 

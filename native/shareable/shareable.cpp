@@ -186,10 +186,9 @@ Status ShareableList::claim(Entry& e, Patience& p) const noexcept {
             last_state = state;
         }
         p.about_to_block();
-        // Nobody wakes us: a futex is only a nap that ends when the word has changed. A signal may
-        // have come while we did not sleep, so every nap is followed by a look for one.
-        if (os::futex_wait(reinterpret_cast<std::uint32_t*>(&e.claim),
-                           static_cast<std::uint32_t>(seen), kNap) != os::Wake::changed &&
+        // Nobody wakes us: a futex is only a nap that ends when the word has changed.
+        if (os::maybe_signal(os::futex_wait(reinterpret_cast<std::uint32_t*>(&e.claim),
+                                            static_cast<std::uint32_t>(seen), kNap)) &&
             p.interrupted())
             return Status::interrupted;
     }

@@ -68,7 +68,7 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
                 std::int64_t ns = patience.left(nap);
                 if (ns == 0) return give_up(Status::timed_out);
                 const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
-                if (how == os::Wake::signal && patience.interrupted())
+                if (os::maybe_signal(how) && patience.interrupted())
                     return give_up(Status::interrupted);
                 undisturbed = how == os::Wake::timed_out;
             } else {

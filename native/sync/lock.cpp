@@ -53,7 +53,7 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
         if (ns == 0) return Status::timed_out;
         patience.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
-        if (how == os::Wake::signal && patience.interrupted()) return Status::interrupted;
+        if (os::maybe_signal(how) && patience.interrupted()) return Status::interrupted;
         // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut
         // every nap short.
         const std::int64_t now = os::monotonic_ns();
@@ -89,7 +89,7 @@ Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) no
         patience.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         slept = true;
-        if (how == os::Wake::signal && patience.interrupted()) return Status::interrupted;
+        if (os::maybe_signal(how) && patience.interrupted()) return Status::interrupted;
         const std::int64_t now = os::monotonic_ns();
         if (how != os::Wake::timed_out && now < look) continue;
         if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;

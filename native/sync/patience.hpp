@@ -18,8 +18,8 @@ class Patience {
 
     // Called before the thread may sleep, possibly several times.
     virtual void about_to_block() noexcept {}
-    // Called after a signal cut a wait short, never while a shared lock is held: true gives up the
-    // wait.
+    // Called after a nap that a signal may have cut short, or failed to; never while a shared lock
+    // is held. True gives up the wait.
     virtual bool interrupted() noexcept { return false; }
 
     bool may_wait() const noexcept { return deadline_ != 0; }

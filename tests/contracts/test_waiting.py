@@ -12,10 +12,36 @@ from children import LIMIT, asleep, eventually
 
 import onecopy as oc
 
+CALLS = ["get", "put", "acquire", "stream", "publish", "join", "get_many"]
+LOCKS = ["lock", "rlock", "read", "write", "semaphore", "event", "condition", "barrier"]
 
-@pytest.fixture(params=["get", "put", "acquire", "stream", "publish", "join", "get_many"])
+
+def blocked_by_a_lock(pool, kind):
+    lock, rlock, rwlock = pool.lock(), pool.rlock(), pool.rwlock()
+    for mine in (lock, rlock, rwlock.write()):
+        owner = threading.Thread(target=mine.acquire)
+        owner.start()
+        owner.join()
+    condition = pool.condition()
+    condition.acquire()
+    return {
+        "lock": lock.acquire,
+        "rlock": rlock.acquire,
+        "read": rwlock.read().acquire,
+        "write": rwlock.write().acquire,
+        "semaphore": pool.semaphore(None, 0).acquire,
+        "event": pool.event().wait,
+        "condition": condition.wait,
+        "barrier": pool.barrier(None, 2).wait,
+    }[kind]
+
+
+@pytest.fixture(params=CALLS + LOCKS)
 def blocked(request, pool):
     """Something to call that waits for ever."""
+    if request.param in LOCKS:
+        yield blocked_by_a_lock(pool, request.param)
+        return
     queue = pool.queue(maxsize=1)
     stream = pool.stream(depth=1, policy="lossless")
     subscription = stream.subscribe()
@@ -43,7 +69,10 @@ class Interrupted(Exception):  # noqa: N818 - no error
     """What a signal handler raises."""
 
 
-def test_a_signal_ends_the_wait(blocked):
+@pytest.mark.parametrize("to", ["the thread", "another thread"])
+def test_a_signal_ends_the_wait(blocked, to):
+    """Also one that cuts no nap short: another thread gets it, and Python's main one handles it."""
+
     def handle(number, frame):
         raise Interrupted
 
@@ -52,7 +81,7 @@ def test_a_signal_ends_the_wait(blocked):
 
     def interrupt():
         eventually(lambda: asleep_thread(os.getpid(), main_tid), "the wait")
-        signal.pthread_kill(main, signal.SIGUSR1)
+        signal.pthread_kill(main if to == "the thread" else threading.get_ident(), signal.SIGUSR1)
 
     main_tid = threading.get_native_id()
     thread = threading.Thread(target=interrupt)
