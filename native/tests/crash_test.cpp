@@ -185,8 +185,8 @@ Outcome in_a_process(World run) {
 constexpr u64 kAll = ~u64{0};
 
 struct Plan {
-    u64 deaths = 14;       // of each operation, about
-    u64 nested_every = 6;  // each so many of them with a recoverer that dies; 0: none
+    u64 deaths = 24;       // of each operation, about
+    u64 nested_every = 5;  // each so many of them with a recoverer that dies; 0: none
     u64 nested = 5;        // deaths of a recoverer, about
     u64 again_every = 4;
     u64 seed = 0;
