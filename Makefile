@@ -163,7 +163,7 @@ $(VENV)/.made: $(if $(MADE_WITH),$(if $(filter-out $(MADE_WITH),$(PYTHON)),FORCE
 $(VENV)/.built-with: $(VENV)/.made pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  > $(VENV)/build-requires.txt
-	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja setuptools
+	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt 'cmake>=3.26' ninja 'setuptools>=70.1'
 	@touch $@
 
 # Other definitions mean another build.
