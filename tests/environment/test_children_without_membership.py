@@ -18,7 +18,7 @@ WAYS = {
         def take():
             global others
             others = occupy()
-        def give_back(): os.close(others)
+        def give_back(): lock(others, fcntl.F_UNLCK, 0, 3)
         word = "all 3 slots of the pool were taken (max_processes=3)"
         """,
     "no rights": f"""
@@ -54,6 +54,10 @@ import faulthandler, fcntl, resource, struct, subprocess, traceback
 faulthandler.disable()  # some children shall end by a fault
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
+def lock(descriptor, kind, first, count):
+    region = struct.pack("hhqqi4x", kind, os.SEEK_SET, (1 << 62) + first, count, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, region)
+
 def occupy():
     "Take the other slots, as members do: by a lock on a byte each, of a description of our own."
     for name in os.listdir("/proc/self/fd"):
@@ -64,8 +68,7 @@ def occupy():
             break
     for slot in range(pool.member.max_processes):
         if slot != pool.member.slot:
-            region = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 62) + slot, 1, 0)
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, region)
+            lock(descriptor, fcntl.F_WRLCK, slot, 1)
     return descriptor
 
 def forked(act):
@@ -254,7 +257,7 @@ def test_programs_are_started_as_ever(way):
 def test_children_of_multiprocessing(way):
     """One that needs no pool works, and one that does can say why it did not."""
     text = """
-    import multiprocessing
+    import multiprocessing, multiprocessing.popen_fork  # in another root there is no library
     context = multiprocessing.get_context("fork")
     children = [
         context.Process(target=int), context.Process(target=is_told, args=(lambda: queue.put(1),))
