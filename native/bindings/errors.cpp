@@ -207,30 +207,32 @@ std::string advice_on_slots(u32 limit) {
 // Of a forked child: why it is no member of a pool that its parent is a member of.
 std::string why_excluded(const Member& m) {
     const std::string slots = std::to_string(m.geo().max_processes);
-    const std::string again = m.path.empty() ? ""
-                                             : ", or open it here again by its path (Pool.open('" +
-                                                   m.path + "'))";
+    const std::string again =
+        m.path.empty() ? "" : ", or open it here again by its path (Pool.open('" + m.path + "'))";
     if (m.excluded == Status::no_slot)
         return "all " + slots + " slots of the pool were taken (max_processes=" + slots + "). " +
                advice_on_slots(m.geo().max_processes) + again +
                (again.empty() ? "" : " once a process has left");
-    std::string text =
-        "the pool's file could not be opened again: " + std::string(std::strerror(m.excluded_errno));
+    std::string text = "the pool's file could not be opened again: " +
+                       std::string(std::strerror(m.excluded_errno));
     switch (m.excluded_errno) {
         case EMFILE:
         case ENFILE:
-            return text + ". Each pool takes a descriptor more while a process forks: raise the "
-                          "limit (ulimit -n), or close descriptors before the fork" +
+            return text +
+                   ". Each pool takes a descriptor more while a process forks: raise the "
+                   "limit (ulimit -n), or close descriptors before the fork" +
                    again;
         case EACCES:
         case EPERM:
-            return text + ". A process that has changed its user or dropped its rights cannot make "
-                          "its children members: fork before that" +
+            return text +
+                   ". A process that has changed its user or dropped its rights cannot make "
+                   "its children members: fork before that" +
                    again;
         case ENOENT:
         case ENOTDIR:
-            return text + ". It is reached through /proc, which was not there (chroot?): fork "
-                          "before that, or mount /proc" +
+            return text +
+                   ". It is reached through /proc, which was not there (chroot?): fork "
+                   "before that, or mount /proc" +
                    again;
         default:
             return text;

@@ -725,9 +725,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
         if (int error = os::reserve(fd.get(), g.heap_off, g.capacity))
             return fail(why, "reserve the heap", error);
 
-    unsigned char* base =
-        map_segment(Fd(spec.memfd ? os::open_again(fd.get()) : file.open_again(fd.get())),
-                    g.file_size, why);
+    unsigned char* base = map_segment(
+        Fd(spec.memfd ? os::open_again(fd.get()) : file.open_again(fd.get())), g.file_size, why);
     if (base == nullptr) return status_of(why.error);
     PoolId id;
     if (!os::random_bytes(id.id, sizeof id.id)) {

@@ -121,6 +121,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     -----
     Methods may be called by any number of threads and processes. A forked child is a member by
     itself. Objects got from the pool outlive the `Pool` object, `close`, and every other process.
+
+    Where a forked child cannot be a member (all `max_processes` slots are taken, the process has
+    dropped its rights or changed its root, or no descriptor is left) it lives, and whatever it does
+    with the pool is a `OneCopyError` that says why. Arrays that it inherited are out of its reach:
+    touching them is a segmentation fault. It may open the pool anew.
     """
 
     __slots__ = ("__weakref__", "_key", "_member", "_name", "_parts")

@@ -1,9 +1,11 @@
 """What a forked child has mapped: what its parent had, and nothing of the parent's locks."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -56,7 +58,8 @@ def test_what_another_library_maps_in_the_child_is_not_replaced(tmp_path, backin
     library = tmp_path / "library.so"
     (tmp_path / "library.c").write_text(LIBRARY)
     subprocess.run(
-        [compiler, "-shared", "-fPIC", "-pthread", "-o", library, tmp_path / "library.c"], check=True
+        [compiler, "-shared", "-fPIC", "-pthread", "-o", library, tmp_path / "library.c"],
+        check=True,
     )
     where = str(tmp_path / "on-disk") if backing == "file" else backing
     text = f"""
@@ -163,16 +166,13 @@ def test_the_mapping_carries_no_lock_and_no_descriptor(pool):
     queue = pool.queue()
 
     def seen():
-        device, inode = pool.member.file
         numbers = 0
-        for number in os.listdir("/proc/self/fd"):
-            try:
-                status = os.stat(f"/proc/self/fd/{number}")
-            except FileNotFoundError:  # that of the listing
-                continue
-            numbers += (status.st_dev, status.st_ino) == (device, inode)
-        with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
-            places = [line.split()[:2] for line in maps if line.split()[4] == str(inode)]
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # that of the listing
+                status = link.stat()
+                numbers += (status.st_dev, status.st_ino) == pool.member.file
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+        places = [line.split()[:2] for line in lines if line.split()[4] == str(pool.member.file[1])]
         return numbers, places
 
     pid = forked(lambda: queue.put(seen()))
@@ -186,7 +186,6 @@ def test_the_mapping_carries_no_lock_and_no_descriptor(pool):
 def ended(pid):
     """Tell whether a process has ended, whoever is to wait for it."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] in {"Z", "X"}
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
     except FileNotFoundError:
         return True

@@ -139,7 +139,9 @@ def check(way, backing, text, *, then=UNHARMED):
     """Run a program that makes a pool, takes the way to be a member away, and forks."""
     if way in FOR_ROOT and os.geteuid() != 0:
         pytest.skip(f"only root can have {way}")
-    program = "\n".join((BACKINGS[backing], COMMON, WAYS[way].replace("\n        ", "\n"), text, then))
+    program = "\n".join(
+        (BACKINGS[backing], COMMON, WAYS[way].replace("\n        ", "\n"), text, then)
+    )
     assert run(program, holding=False) == (0, "")
 
 

@@ -54,10 +54,12 @@ def test_more_workers_than_a_given_pool_has_room_for_are_refused_at_once():
 def test_by_default_there_are_no_more_workers_than_the_pool_has_room_for(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 600)
     monkeypatch.setattr(os, "process_cpu_count", lambda: 600, raising=False)
-    with oc.Pool.create(size="16MiB", max_processes=3) as pool:
-        with oc.Executor(pool=pool) as executor:
-            assert executor._max_workers == 2
-            assert list(executor.map(abs, [-1, -2])) == [1, 2]
+    with (
+        oc.Pool.create(size="16MiB", max_processes=3) as pool,
+        oc.Executor(pool=pool) as executor,
+    ):
+        assert executor._max_workers == 2
+        assert list(executor.map(abs, [-1, -2])) == [1, 2]
     with oc.Executor() as executor:
         assert executor._max_workers == 511
 

@@ -116,7 +116,8 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             return 1
         if n_jobs > 0:
             return n_jobs
-        return min(max(joblib.cpu_count() + 1 + n_jobs, 1), MOST_PROCESSES - 1)
+        processors: int = joblib.cpu_count()
+        return min(max(processors + 1 + n_jobs, 1), MOST_PROCESSES - 1)
 
     def configure(
         self,

@@ -88,12 +88,10 @@ class Pool(standard.Pool):
         context: Any = None,
     ) -> None:
         context = default_context.get_context() if context is None else context
-        self._state = standard.INIT  # type: ignore[attr-defined]  # `__del__` looks at it
+        self._state = standard.INIT  # `__del__` looks at it
         if processes is None or processes > 0:  # the standard library refuses the others
             member = _default_member()
-            processes = checked_workers(
-                processes, "processes", member, member.stats()["processes"]
-            )
+            processes = checked_workers(processes, "processes", member, member.stats()["processes"])
         self._ahead = max(_AHEAD_AT_LEAST, _AHEAD_PER_WORKER * (processes or 1))
         super().__init__(
             processes, initializer, initargs, maxtasksperchild, context=_PoolContext(context)
