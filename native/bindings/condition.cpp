@@ -105,7 +105,7 @@ void bind_condition(nb::module_& m) {
         .def_prop_ro("_lock_handle",
                      [](ConditionObject& o) noexcept { return o.sync.lock_handle(); })
         .def_prop_ro("n_waiting", [](ConditionObject& o) noexcept {
-            return o.detached ? 0u : o.sync.waiting();
+            return o.reachable() ? o.sync.waiting() : 0u;
         });
     bind_channel<ConditionObject>(type, kWhat);
 }

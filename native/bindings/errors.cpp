@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstring>
+#include <new>
+#include <string>
 
 #include "bindings/patience.hpp"
 
@@ -123,11 +125,6 @@ PyObject* raise_status(Status s, const char* what) noexcept {
         case Status::too_large:
             return raise(Error::pool_full,
                          "%s can never fit the pool: it is larger than the whole of it", what);
-        case Status::no_slot:
-            return raise(Error::root,
-                         "%s has no slot left: as many processes as it has slots for have joined "
-                         "it. Make the pool with a larger max_processes.",
-                         what);
         case Status::table_full:
             return raise(Error::root,
                          "%s: a table of fixed size is full (names, blocks, subscribers, or "
@@ -152,9 +149,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
                     "%s cannot be used: this process has left its pools, because it is exiting",
                     what);
             }
-            return raise(Error::root,
-                         "no slot for this child: the process table was full when it was forked. "
-                         "Make the pool with a larger max_processes.");
+            return raise(Error::root, "%s cannot be used: this process has left its pool", what);
         case Status::not_allowed:
             PyErr_Format(PyExc_PermissionError, "%s: not allowed", what);
             return nullptr;
@@ -182,6 +177,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
         case Status::owner_died:
         case Status::exists:
         case Status::broken:
+        case Status::no_slot:
         case Status::read_elsewhere:
         case Status::written_elsewhere:
             break;
@@ -192,8 +188,69 @@ PyObject* raise_status(Status s, const char* what) noexcept {
 
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept {
     if (s == Status::corrupt) return raise_corrupt(pool, what);
+    if (s == Status::closed) return raise_closed(pool->core(), what);
     return s == Status::no_memory || s == Status::too_large ? raise_pool_full(pool, nbytes)
                                                             : raise_status(s, what);
+}
+
+namespace {
+
+// What to do when all slots of a pool are taken.
+std::string advice_on_slots(u32 limit) {
+    if (limit >= kMaxProcesses)
+        return "No pool has room for more; close it in processes that do not need it, or use "
+               "several pools";
+    return "Make the pool with a larger max_processes (" + std::to_string(kMaxProcesses) +
+           " at most)";
+}
+
+// Of a forked child: why it is no member of a pool that its parent is a member of.
+std::string why_excluded(const Member& m) {
+    const std::string slots = std::to_string(m.geo().max_processes);
+    const std::string again =
+        m.path.empty() ? "" : ", or open it here again by its path (Pool.open('" + m.path + "'))";
+    if (m.excluded == Status::no_slot)
+        return "all " + slots + " slots of the pool were taken (max_processes=" + slots + "). " +
+               advice_on_slots(m.geo().max_processes) + again +
+               (again.empty() ? "" : " once a process has left");
+    std::string text = "the pool's file could not be opened again: " +
+                       std::string(std::strerror(m.excluded_errno));
+    switch (m.excluded_errno) {
+        case EMFILE:
+        case ENFILE:
+            return text +
+                   ". Each pool takes a descriptor more while a process forks: raise the "
+                   "limit (ulimit -n), or close descriptors before the fork" +
+                   again;
+        case EACCES:
+        case EPERM:
+            return text +
+                   ". A process that has changed its user or dropped its rights cannot make "
+                   "its children members: fork before that" +
+                   again;
+        case ENOENT:
+        case ENOTDIR:
+            return text +
+                   ". It is reached through /proc, which was not there (chroot?): fork "
+                   "before that, or mount /proc" +
+                   again;
+        default:
+            return text;
+    }
+}
+
+}  // namespace
+
+PyObject* raise_closed(const Member& m, const char* what) noexcept {
+    if (m.excluded == Status::ok) return raise_status(Status::closed, what);
+    try {
+        return raise(Error::root,
+                     "%s cannot be used: this process is no member of the pool at %s. When it was "
+                     "forked, %s. Nothing that it inherited of the pool can be read.",
+                     what, m.path.empty() ? "(unlinked)" : m.path.c_str(), why_excluded(m).c_str());
+    } catch (const std::bad_alloc&) {
+        return PyErr_NoMemory();
+    }
 }
 
 PyObject* raise_readonly(const std::string& path) noexcept {
@@ -264,6 +321,11 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
             return raise_in_use("read_message", path);
         case Status::written_elsewhere:
             return raise_in_use("written_message", path);
+        case Status::no_slot:
+            return raise(Error::root,
+                         "the pool at %s has no slot left for this process: all %u are taken "
+                         "(max_processes=%u). %s, or open it again once a process has left.",
+                         where, why.limit, why.limit, advice_on_slots(why.limit).c_str());
         case Status::system_error:
             if (why.error == EBUSY) return raise_in_use("busy_message", path);
             return raise_os_error(why.error, path);

@@ -39,7 +39,9 @@ PyObject* raise_untrusted() noexcept;
 // Anything else. `what` names the thing, as in "the queue". For `interrupted` the exception is
 // there already.
 PyObject* raise_status(Status s, const char* what) noexcept;
-// Same, where running out of memory is possible.
+// The process is no member of the pool any more, or (a forked child) never was.
+PyObject* raise_closed(const Member& m, const char* what) noexcept;
+// As raise_status, for what is in a pool; `nbytes` were asked for if it is full.
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept;
 // Opening and making pools.
 // The pool was opened with mode='r', and the caller would change it.

@@ -31,6 +31,7 @@ PyObject* open_member(const std::string& directory, const std::string& name, boo
 }
 
 PyObject* flush_member(Member& m) {
+    if (m.excluded != Status::ok) return raise_closed(m, "the pool");
     Failure why;
     Status s;
     {
@@ -42,6 +43,7 @@ PyObject* flush_member(Member& m) {
 
 PyObject* unlink_member(Member& m) {
     if (m.readonly) return raise_readonly(m.path);
+    if (m.excluded != Status::ok) return raise_closed(m, "the pool");
     Status s;
     {
         Outside outside;

@@ -133,7 +133,7 @@ Held hold_handle(const PoolPtr& pool, Handle handle, const char* what) noexcept 
     if (s == Status::corrupt && !pool->core().corrupt())
         s = Status::stale;  // a number that was never a handle of this pool
     if (s == Status::ok) return {pool, handle_index(handle)};
-    raise_status(s, what);
+    raise_status(s, what, pool, 0);
     return {};
 }
 
@@ -345,9 +345,13 @@ void bind_member(nb::module_& m) {
         .def(
             "name_count",
             [](MemberObject& o, u32 kind) noexcept {
-                return directory::count(o.pool->core(), static_cast<NameKind>(kind));
+                Member& m = o.pool->core();
+                if (m.excluded != Status::ok)
+                    return result(raise_closed(m, "the pool's directory"));
+                return result(
+                    PyLong_FromUnsignedLong(directory::count(m, static_cast<NameKind>(kind))));
             },
-            nb::arg("kind"))
+            nb::arg("kind"), nb::sig("def name_count(self, kind: int) -> int"))
         .def(
             "hold",
             [](MemberObject& o, nb::handle number) noexcept {

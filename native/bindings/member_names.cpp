@@ -99,7 +99,7 @@ PyObject* name_list(const PoolPtr& pool, u32 kind) {
         GilPatience p;
         s = directory::list(pool->core(), p, items);
     }
-    if (s != Status::ok) return raise_status(s, "the pool's directory");
+    if (s != Status::ok) return raise_status(s, "the pool's directory", pool, 0);
     std::vector<std::string> names;
     for (directory::Item& item : items) {
         if (static_cast<u32>(item.kind) == kind) names.push_back(std::move(item.name));

@@ -61,6 +61,7 @@ std::vector<Holder> look_at_holders(Member& m) {
 }  // namespace
 
 PyObject* stats(Member& m) noexcept {
+    if (m.excluded != Status::ok) return raise_closed(m, "the pool");
     HeapStats heap;
     unsigned long long processes = 0;
     {
@@ -78,6 +79,7 @@ PyObject* stats(Member& m) noexcept {
 }
 
 PyObject* holders(Member& m) {
+    if (m.excluded != Status::ok) return raise_closed(m, "the pool");
     std::vector<Holder> all;
     {
         Outside outside;
@@ -98,7 +100,7 @@ PyObject* holders(Member& m) {
 }
 
 PyObject* validate_pool(Member& m) {
-    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (has_left(m)) return raise_closed(m, "the pool");
     std::vector<std::string> wrong;
     {
         Outside outside;
@@ -108,7 +110,7 @@ PyObject* validate_pool(Member& m) {
 }
 
 PyObject* collect(Member& m) noexcept {
-    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (has_left(m)) return raise_closed(m, "the pool");
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u32 before, after;
     {
@@ -122,7 +124,7 @@ PyObject* collect(Member& m) noexcept {
 }
 
 PyObject* trim_pool(Member& m) noexcept {
-    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (has_left(m)) return raise_closed(m, "the pool");
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u64 bytes;
     {

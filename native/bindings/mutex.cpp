@@ -123,7 +123,7 @@ void bind_mutex(nb::module_& m) {
             },
             nb::sig("def locked(self) -> bool"), "Whether somebody who lives has it.")
         .def_prop_ro(
-            "_mine", [](MutexObject& o) noexcept { return !o.detached && o.sync.mine(); },
+            "_mine", [](MutexObject& o) noexcept { return o.reachable() && o.sync.mine(); },
             "Whether this process (recursive: this thread) has it.")
         .def_prop_ro("_is_recursive", [](MutexObject& o) noexcept { return o.sync.recursive(); })
         .def_prop_ro(

@@ -64,10 +64,16 @@ struct Channel {
     bool detached = false;
 
     Member& core() const noexcept { return pool->core(); }
+    // Whether its memory may be looked at.
+    bool reachable() const noexcept { return !detached && pool->core().excluded == Status::ok; }
     bool usable(const char* what) const noexcept {
-        if (!detached) [[likely]]
+        if (reachable()) [[likely]]
             return true;
-        raise(Error::closed, "%s is closed in this process", what);
+        if (detached) {
+            raise(Error::closed, "%s is closed in this process", what);
+        } else {
+            raise_closed(pool->core(), what);
+        }
         return false;
     }
     void detach() noexcept {

@@ -9,9 +9,13 @@ namespace {
 PyTypeObject* ref_type = nullptr;
 
 bool usable(const RefObject& ref) noexcept {
-    if (ref.held) [[likely]]
+    if (!ref.held) {
+        raise(Error::stale, "the reference was released; it refers to nothing");
+        return false;
+    }
+    if (ref.held.core().excluded == Status::ok) [[likely]]
         return true;
-    raise(Error::stale, "the reference was released; it refers to nothing");
+    raise_closed(ref.held.core(), "the reference");
     return false;
 }
 
@@ -52,6 +56,9 @@ nb::object reduce(RefObject& ref) noexcept {
 
 nb::object describe(RefObject& ref) noexcept {
     if (!ref.held) return result(PyUnicode_FromString("<onecopy.Ref, released>"));
+    if (ref.held.core().excluded != Status::ok)
+        return result(PyUnicode_FromFormat("<onecopy.Ref to block %u, out of reach>",
+                                           handle_index(ref.handle)));
     return result(PyUnicode_FromFormat("<onecopy.Ref to block %u, %llu bytes>",
                                        handle_index(ref.handle),
                                        static_cast<unsigned long long>(envelope_bytes(ref.held))));

@@ -129,6 +129,7 @@ PyObject* close_stream(StreamObject& self) noexcept {
 PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
+        if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
         park_if_left();
         return raise(
             Error::root,

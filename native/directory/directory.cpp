@@ -77,8 +77,7 @@ bool rebuild(Member& m) noexcept {
 class Locked {
   public:
     Locked(Member& m, Patience& p) noexcept : m_(m) {
-        // First, and before anything of the segment is touched: a child without a slot has no
-        // mapping.
+        // First: who is no member may not write here.
         if (!m.joined.load(std::memory_order_acquire)) {
             status = Status::closed;
             return;

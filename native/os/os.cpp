@@ -168,6 +168,14 @@ void unmap(void* base, std::size_t length) noexcept {
     munmap(base, length);
 }
 
+bool forbid_access(void* from, std::size_t length) noexcept {
+    return mprotect(from, length, PROT_NONE) == 0;
+}
+
+bool forbid_writing(void* from, std::size_t length) noexcept {
+    return mprotect(from, length, PROT_READ) == 0;
+}
+
 int write_back(void* base, std::size_t length) noexcept {
     while (msync(base, length, MS_SYNC) != 0) {
         if (errno != EINTR) return errno;

@@ -43,6 +43,9 @@ void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullpt
 // To be written, for this process alone; nullptr on failure.
 void* map_private(int fd, std::size_t length) noexcept;
 void unmap(void* base, std::size_t length) noexcept;
+// Of pages of a mapping: every access to them faults, or every store. False: errno says why.
+bool forbid_access(void* from, std::size_t length) noexcept;
+bool forbid_writing(void* from, std::size_t length) noexcept;
 // Msync: returns when it is on the disk; 0 or errno.
 int write_back(void* base, std::size_t length) noexcept;
 // As many bytes as could be written at `offset`: all of them, unless the source is not readable, or

@@ -194,6 +194,21 @@ class DirectoryLock {
     bool held_ = false;
 };
 
+// ---- mapping ------------------------------------------------------------------------------------
+
+// Through an open file description of its own, which never carries a lock, and which nobody but the
+// mapping keeps. Forked children inherit the mapping: through the description that the locks are
+// on, it would keep those after the parent's death. nullptr: `why` is set.
+unsigned char* map_segment(Fd again, u64 bytes, Failure& why) {
+    if (!again) {
+        fail(why, "open the pool file again");
+        return nullptr;
+    }
+    void* base = os::map_shared(again.get(), static_cast<std::size_t>(bytes), true);
+    if (base == nullptr) fail(why, "map the pool");
+    return static_cast<unsigned char*>(base);
+}
+
 // ---- the header, before anything is mapped ------------------------------------------------------
 
 struct HeaderCopy {
@@ -461,6 +476,11 @@ class Unpublished {
         }
         return -1;
     }
+    // Another open file description of it, or -1.
+    int open_again(int fd) const {
+        return hidden_.empty() ? os::open_again(fd)
+                               : openat(dirfd_, hidden_.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    }
     // Fails with EEXIST rather than replace.
     bool publish(int fd, const char* name) {
         if (hidden_.empty()) {
@@ -598,7 +618,8 @@ void depart(int fd, const Place& place, bool persistent) {
 // The part after Member::leave. Under pools_mutex.
 void depart(Pool& pool) {
     Member& m = *pool.member;
-    if (!pool.left && !m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m))
+    // A forked child that is no member has no descriptor.
+    if (!pool.left && !m.readonly && m.fd >= 0)
         depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
     pool.left = true;
     pool.leaving = 0;
@@ -704,15 +725,9 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
         if (int error = os::reserve(fd.get(), g.heap_off, g.capacity))
             return fail(why, "reserve the heap", error);
 
-    auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), g.file_size, true));
-    if (base == nullptr) return fail(why, "map the pool");
-    // A child gets a mapping of its own in Member::fork_child; an inherited one would hold on to
-    // our open file description, and so to our locks.
-    if (madvise(base, g.file_size, MADV_DONTFORK) != 0) {
-        const int error = errno;
-        os::unmap(base, g.file_size);
-        return fail(why, "madvise(MADV_DONTFORK)", error);
-    }
+    unsigned char* base = map_segment(
+        Fd(spec.memfd ? os::open_again(fd.get()) : file.open_again(fd.get())), g.file_size, why);
+    if (base == nullptr) return status_of(why.error);
     PoolId id;
     if (!os::random_bytes(id.id, sizeof id.id)) {
         const int error = errno;
@@ -901,14 +916,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     }
     if (static_cast<u64>(st.st_size) != h.file_size)
         return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
-    auto* base = static_cast<unsigned char*>(
-        os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
-    if (base == nullptr) return turn_back(fail(why, "map the pool"));
-    if (madvise(base, h.file_size, MADV_DONTFORK) != 0) {
-        const Status s = fail(why, "madvise(MADV_DONTFORK)");
-        os::unmap(base, h.file_size);
-        return turn_back(s);
-    }
+    Fd again(place.memfd ? os::open_again(fd.get())
+                         : openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    if (again && !os::is_same_file(again.get(), os::identify(fd.get())))
+        return turn_back(Status::would_block);  // the name has become another file's meanwhile
+    unsigned char* base = map_segment(std::move(again), h.file_size, why);
+    if (base == nullptr) return turn_back(status_of(why.error));
     // The member owns a descriptor of the same description: turning back still needs one after the
     // member is gone.
     const int second = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
@@ -933,6 +946,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     }
     if (Status s = member->join(); !good(s)) {
         fail(why, "take a slot", s);
+        why.limit = member->geo().max_processes;
         // It has just come.
         if (s == Status::no_slot && os::byte_is_shared(fd.get(), kSlotByte))
             s = Status::read_elsewhere;

@@ -5,6 +5,7 @@
 // remembers the thread's id).
 #include <pthread.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "segment/member.hpp"
@@ -21,11 +22,7 @@ std::mutex& pools_mutex() noexcept {
 namespace {
 struct List {
     std::mutex mutex;
-    struct Entry {
-        Member* member;
-        bool borrowed = false;
-    };
-    std::vector<Entry> members;
+    std::vector<Member*> members;
 };
 List& list() noexcept {
     static List& l = *new List;
@@ -36,39 +33,30 @@ void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
     // First what may wait for others, then the mutexes under which nothing waits.
-    for (auto& entry : list().members)
-        entry.member->fork_reserve();
-    for (auto& entry : list().members) {
-        entry.member->mutex.lock();
-        entry.member->fork_prepare();
+    for (Member* m : list().members)
+        m->fork_reserve();
+    for (Member* m : list().members) {
+        m->mutex.lock();
+        m->fork_prepare();
     }
 }
-void parent() noexcept {
+void after(void (Member::*act)() noexcept) noexcept {
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
-        it->member->fork_parent();
-        it->member->mutex.unlock();
+        ((*it)->*act)();
+        (*it)->mutex.unlock();
     }
     list().mutex.unlock();
     pools_mutex().unlock();
+}
+void parent() noexcept {
+    after(&Member::fork_parent);
 }
 unsigned forks = 1;  // written where there is one thread, right after the fork; 0 is nobody
 
 void child() noexcept {
     ++forks;
-    auto& members = list().members;
-    for (auto it = members.rbegin(); it != members.rend(); ++it) {
-        Member* m = it->member;
-        const int before = m->fd;
-        m->fork_child();
-        // A description of its own has another number, because the parent's was still open when it
-        // was made. The same number means there were no descriptors to be had: what we have is the
-        // parent's, and unlocking anything through it would unlock the parent.
-        it->borrowed = m->fd == before;
-        m->mutex.unlock();
-    }
-    list().mutex.unlock();
-    pools_mutex().unlock();
+    after(&Member::fork_child);
 }
 }  // namespace
 
@@ -83,21 +71,12 @@ void register_member(Member* m) noexcept {
     static_cast<void>(installed);
     std::lock_guard guard(list().mutex);
     auto& members = list().members;
-    for (const auto& entry : members)
-        if (entry.member == m) return;
-    members.push_back({m});
+    if (std::find(members.begin(), members.end(), m) == members.end()) members.push_back(m);
 }
 
 void forget_member(Member* m) noexcept {
     std::lock_guard guard(list().mutex);
-    std::erase_if(list().members, [m](const List::Entry& entry) { return entry.member == m; });
-}
-
-bool descriptor_is_borrowed(const Member* m) noexcept {
-    std::lock_guard guard(list().mutex);
-    for (const auto& entry : list().members)
-        if (entry.member == m) return entry.borrowed;
-    return false;
+    std::erase(list().members, m);
 }
 
 }  // namespace onecopy

@@ -16,7 +16,7 @@ class Mapped {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at == MAP_FAILED) return;
         noted_ = static_cast<unsigned char*>(at);
-        // A child maps the segment anew, with none of our pages.
+        // A fork copies no page tables of a shared mapping: the child has none of these pages yet.
         static_cast<void>(madvise(at, units_, MADV_WIPEONFORK));
     }
     ~Mapped() {

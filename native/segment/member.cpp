@@ -4,7 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cerrno>
+#include <utility>
 
 #include "base/bits.hpp"
 #include "heap/blocks.hpp"
@@ -204,10 +205,14 @@ bool Member::gone(u32 tag) noexcept {
 }
 
 // ---- fork ---------------------------------------------------------------------------------------
-// A child shares its parent's open file description, and with it the parent's lock: it would keep
-// the parent alive after its death, through the descriptor and also through the inherited mapping.
-// So the child gets a description, a slot and a mapping of its own, and all of them exist before
-// the fork.
+// A child shares its parent's open file descriptions, and with them the parent's locks: others
+// would take a dead parent for alive for as long as the child has its descriptor. So the child gets
+// a description and a slot of its own, made before the fork, and closes the parent's. The mapping
+// it keeps: that was made through a description that carries no lock (see segment/file.cpp).
+//
+// A child that gets no description (rights were dropped, no /proc, no descriptor left) or no slot
+// (the table is full) lives, but is no member. Nothing keeps what it has inherited, so it cannot
+// look at it.
 
 // Like `join`, it takes a dead member's slot when none is free: children that were killed would
 // otherwise fill the table for good. No mutex of a member is held, because cleaning takes them; a
@@ -216,18 +221,34 @@ bool Member::gone(u32 tag) noexcept {
 void Member::fork_reserve() noexcept {
     child_fd_ = -1;
     child_slot_ = kNoSlot;
+    child_excluded_ = Status::ok;
     if (!joined || readonly) return;
+    child_excluded_ = reserve_for_child();
+    child_errno_ = errno;
+    if (child_excluded_ != Status::ok) give_back_child_fd();
+}
+
+Status Member::reserve_for_child() noexcept {
     child_fd_ = os::open_again(fd);
-    if (child_fd_ < 0) return;
-    if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken) return;
+    if (child_fd_ < 0) return Status::system_error;
+    if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken)
+        return Status::system_error;
     const std::int64_t deadline = os::monotonic_ns() + kForkPatience;
     do {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
-            if (reserve_row(i)) return;
+            if (reserve_row(i)) return Status::ok;
         }
-        if (reserve_dead_row(deadline)) return;
+        if (reserve_dead_row(deadline)) return Status::ok;
         // Somebody else may have cleaned what we have passed, or be at it.
     } while (a_row_may_come() && nap(deadline));
+    return Status::no_slot;
+}
+
+// Its locks go with it, unless a child has a copy.
+void Member::give_back_child_fd() noexcept {
+    if (child_fd_ >= 0) close(child_fd_);
+    child_fd_ = -1;
+    crash_point();
 }
 
 bool Member::reserve_row(u32 index) noexcept {
@@ -292,9 +313,7 @@ void Member::fork_prepare() noexcept {
 
 void Member::fork_parent() noexcept {
     // The child's copy keeps the locks; if the fork failed they go with this one.
-    if (child_fd_ >= 0) close(child_fd_);
-    child_fd_ = -1;
-    crash_point();
+    give_back_child_fd();
 }
 
 void Member::fork_child() noexcept {
@@ -307,33 +326,33 @@ void Member::fork_child() noexcept {
         own_row().gen.store(gen);
         return;
     }
-    // The segment was mapped MADV_DONTFORK: there is nothing at `base` now.
-    const int own = child_fd_ >= 0 ? child_fd_ : os::open_again(fd);
-    // Mapping through the parent's description instead would keep the parent's locks alive in us
-    // after its death: others would wait for it forever. No mapping at all would make every view of
-    // this child a segmentation fault later. So it ends here, and says why.
-    if (own < 0 || mmap(base, length, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_NORESERVE | MAP_FIXED, own, 0) == MAP_FAILED) {
-        constexpr char kWhy[] =
-            "onecopy: a forked child could not map the pool again (too many open files?)\n";
-        if (write(STDERR_FILENO, kWhy, sizeof kWhy - 1) < 0) abort();
-        abort();
-    }
-    madvise(base, length, MADV_DONTFORK);
+    if (fd >= 0) close(fd);  // close only: unlocking would unlock the parent
     crash_point();
-    close(fd);  // close only: unlocking would unlock the parent
-    crash_point();
-    fd = own;
-    child_fd_ = -1;
-    if (!joined) return;
-    if (child_slot_ == kNoSlot) {
-        joined = false;  // the table was full
-        slot = kNoSlot;
+    fd = std::exchange(child_fd_, -1);
+    if (joined && child_slot_ != kNoSlot) {
+        slot = child_slot_;
+        gen = own_row().gen.load_acquire();
+        claim(slot, RowState::live);
         return;
     }
-    slot = child_slot_;
-    gen = own_row().gen.load_acquire();
-    claim(slot, RowState::live);
+    // There is something to close if another thread of the parent left during the fork.
+    if (fd >= 0) close(std::exchange(fd, -1));
+    if (joined) exclude(child_excluded_, child_errno_);
+}
+
+// In a child that is no member. Its views would show what others put in the place of what they
+// were views of; so they fault. The tables stay readable: nothing of a user's lies in them.
+void Member::exclude(Status why, int error) noexcept {
+    joined = false;
+    slot = kNoSlot;
+    excluded = why;
+    excluded_errno = error;
+    // The mapping is our own, inherited; only a process at its limit of mappings cannot split it.
+    if (!os::forbid_access(heap(), geo_.capacity)) {
+        os::forbid_access(base, length);
+        return;
+    }
+    os::forbid_writing(base, geo_.heap_off);
 }
 
 }  // namespace onecopy

@@ -59,7 +59,12 @@ class Member final : public Liveness {
     // ---- this process's slot. Changed only by join, leave and fork.
     u32 slot = kNoSlot;
     u32 gen = 0;
-    std::atomic<bool> joined{false};  // false: left, or a child for which the table had no room
+    // False: left, or a forked child that could not become a member.
+    std::atomic<bool> joined{false};
+    // Of such a child. no_slot: the table was full; system_error: it could not open the file again,
+    // and `excluded_errno` says why. Set by a fork, and inherited by its children.
+    Status excluded = Status::ok;
+    int excluded_errno = 0;
     bool last_one_unlinks = true;
     // A private mapping of a file that nobody writes; fixed before `check`
     bool readonly = false;
@@ -100,8 +105,8 @@ class Member final : public Liveness {
     void leave() noexcept;    // give up every hold and the slot. Idempotent.
 
     // ---- fork (called by segment/fork.cpp; all but the first with `mutex` held)
-    // A description and a slot for the child. May recover a dead member; waits no longer than a
-    // second.
+    // An open file description and a slot for the child, or neither. May recover a dead member;
+    // waits no longer than a second.
     void fork_reserve() noexcept;
     void fork_prepare() noexcept;  // the child's bits
     void fork_parent() noexcept;
@@ -117,13 +122,19 @@ class Member final : public Liveness {
 
   private:
     void claim(u32 index, RowState as) noexcept;
+    Status reserve_for_child() noexcept;
     bool reserve_row(u32 index) noexcept;
     bool reserve_dead_row(std::int64_t deadline) noexcept;
     bool heap_moves(std::int64_t deadline) noexcept;
     bool a_row_may_come() const noexcept;
+    void give_back_child_fd() noexcept;
+    void exclude(Status why, int error) noexcept;
     Geometry geo_{};
+    // Between `fork_reserve` and the end of the fork.
     int child_fd_ = -1;
     u32 child_slot_ = kNoSlot;
+    Status child_excluded_ = Status::ok;
+    int child_errno_ = 0;
 };
 
 // Writes a fresh segment into (base, length): the file is reserved up to the fixed tables.

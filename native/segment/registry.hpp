@@ -18,8 +18,4 @@ std::mutex& pools_mutex() noexcept;
 // each of its own namespace.)
 unsigned lineage() noexcept;
 
-// True in a child that could not get an open file description of its own: its `fd` is the parent's,
-// and the locks on it are too.
-bool descriptor_is_borrowed(const Member* m) noexcept;
-
 }  // namespace onecopy

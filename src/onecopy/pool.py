@@ -13,6 +13,7 @@ from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFo
 from onecopy.frames import Frames, open_frames
 from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
+from onecopy.places import MOST_PROCESSES
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
 from onecopy.spawning import keep_for_child
@@ -34,8 +35,6 @@ __all__ = ["Pool", "PoolStats"]
 
 _Part = TypeVar("_Part", bound="Detachable")
 
-DEFAULT_PROCESSES = 256
-_MOST_PROCESSES = 512
 _SAME_SIZE = (
     2 << 20
 )  # bytes by which a pool may be larger than asked for: it is made of whole extents
@@ -122,6 +121,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     -----
     Methods may be called by any number of threads and processes. A forked child is a member by
     itself. Objects got from the pool outlive the `Pool` object, `close`, and every other process.
+
+    Where a forked child cannot be a member (all `max_processes` slots are taken, the process has
+    dropped its rights or changed its root, or no descriptor is left) it lives, and whatever it does
+    with the pool is a `OneCopyError` that says why. Arrays that it inherited are out of its reach:
+    touching them is a segmentation fault. It may open the pool anew.
     """
 
     __slots__ = ("__weakref__", "_key", "_member", "_name", "_parts")
@@ -132,7 +136,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         size: int | str | None = None,
         *,
         backing: str | os.PathLike[str] = "shm",
-        max_processes: int = DEFAULT_PROCESSES,
+        max_processes: int = MOST_PROCESSES,
         mode: int | Literal["r"] = 0o600,
         persistent: bool = False,
         prefault: bool = False,
@@ -168,7 +172,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         size: int | str | None = None,
         *,
         backing: str | os.PathLike[str] = "shm",
-        max_processes: int = DEFAULT_PROCESSES,
+        max_processes: int = MOST_PROCESSES,
         mode: int = 0o600,
         persistent: bool = False,
         prefault: bool = False,
@@ -196,7 +200,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
                 one opens it by its path, and finds what stands under a name in it. It survives
                 processes; for a loss of power see `flush`.
         max_processes : int, optional
-            How many may be members at a time: 1 to 512.
+            How many may be members at a time: 1 to 512, which is the default.
         mode : int, optional
             Permissions of the file. Where others may write (``0o660``, ``0o666``), nothing that
             comes out of the pool is unpickled, in any process (`Untrusted`): arrays, bytes,
@@ -449,6 +453,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     def __repr__(self) -> str:
         if self._member is None:
             return f"<onecopy.Pool {self._name!r}, closed>"
+        if not self._member.joined:
+            return f"<onecopy.Pool {self._name!r}, of which this process is no member>"
         stats = self.stats()
         used, size = format_size(stats.used), format_size(stats.size)
         return f"<onecopy.Pool {self._name!r}, {used} of {size} in use>"
@@ -872,9 +878,9 @@ def _make(
     prefault: bool,
 ) -> Member:
     """Make the file of a pool, where `backing` says."""
-    if not 1 <= max_processes <= _MOST_PROCESSES:
+    if not 1 <= max_processes <= MOST_PROCESSES:
         raise ValueError(
-            f"max_processes={max_processes}: it must be between 1 and {_MOST_PROCESSES}"
+            f"max_processes={max_processes}: it must be between 1 and {MOST_PROCESSES}"
         )
     backing = os.fspath(backing)
     memfd = backing == "memfd"

@@ -56,6 +56,18 @@ def test_numbers_of_jobs(monkeypatch):
     assert [backend.effective_n_jobs(n) for n in asked] == [1, 1, 3, 8, 7, 1]
     with pytest.raises(ValueError, match="has no meaning"):
         backend.effective_n_jobs(0)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 600)
+    assert [backend.effective_n_jobs(n) for n in (-1, -200)] == [511, 401]
+
+
+def test_more_jobs_than_the_pool_has_room_for_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"=600: .* 512 processes .* 511 workers"):
+        calls(abs, -1, n_jobs=600)
+    with oc.Pool.create(size="16MiB", max_processes=3) as pool:
+        with pytest.raises(ValueError, match=r"=3: .* 3 processes .* 2 workers"):
+            calls(abs, -1, n_jobs=3, pool=pool)
+        assert calls(abs, -1, -2, pool=pool) == [1, 2]
+        onecopy.joblib.shutdown()
 
 
 def test_no_workers_below_threads_and_daemons(monkeypatch):

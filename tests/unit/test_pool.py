@@ -204,7 +204,7 @@ def test_unlink_takes_the_name_and_leaves_the_members(pool_directory):
 def test_stats_count_what_is_held(pool):
     empty = pool.stats()
     assert (empty.name, empty.size, empty.used, empty.free) == (pool.name, 64 << 20, 0, 64 << 20)
-    assert (empty.blocks, empty.processes, empty.max_processes, empty.structures) == (0, 1, 256, 0)
+    assert (empty.blocks, empty.processes, empty.max_processes, empty.structures) == (0, 1, 512, 0)
     array = pool.empty(1 << 20, "u1")
     queue = pool.queue()
     stats = pool.stats()

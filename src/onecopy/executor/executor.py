@@ -17,6 +17,7 @@ from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
 from onecopy.executor.manager import Manager, forget
 from onecopy.executor.packing import CallPickler, Copies, Urgency, pack
+from onecopy.places import checked_workers
 from onecopy.pool import Pool
 from onecopy.queue import Queue
 from onecopy.spawning import keep_for_child
@@ -49,7 +50,9 @@ class Executor(standard.ProcessPoolExecutor):
     Parameters
     ----------
     max_workers : int, optional
-        How many worker processes. Default: as many as the machine has processors.
+        How many worker processes. Default: as many as the machine has processors. Each is a member
+        of the pool, which has room for 511 of them, or for fewer if it was made so
+        (`max_processes`).
     pool : Pool, optional
         Where arguments and results lie. Default: the default pool.
     mp_context : context, optional
@@ -70,7 +73,7 @@ class Executor(standard.ProcessPoolExecutor):
     Raises
     ------
     ValueError, TypeError
-        As the standard library's.
+        As the standard library's; there are more workers than the pool has places for.
     PoolFull
         There is no room for the queues.
     Untrusted
@@ -144,6 +147,7 @@ class Executor(standard.ProcessPoolExecutor):
                 "to call comes out of its pool. Give it another one: Executor(pool=Pool.create()). "
                 "Arguments may lie in this one."
             )
+        self._max_workers = checked_workers(max_workers, "max_workers", pool.member)
         self._pool = pool
         self._restart_workers = bool(restart_workers)
         self._copies = Copies(pool)

@@ -20,6 +20,7 @@ from joblib.parallel import (
 
 from onecopy.default import default_pool
 from onecopy.joblib.workers import Order, hire
+from onecopy.places import MOST_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,8 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         Parameters
         ----------
         n_jobs : int or None
-            As given to joblib: -1 for all processors, -2 for all but one; None for one.
+            As given to joblib: -1 for all processors, -2 for all but one; None for one. There are
+            at most 511 workers, as a pool has room for no more.
 
         Returns
         -------
@@ -112,7 +114,10 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
                     stacklevel=3,
                 )
             return 1
-        return max(joblib.cpu_count() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
+        if n_jobs > 0:
+            return n_jobs
+        processors: int = joblib.cpu_count()
+        return min(max(processors + 1 + n_jobs, 1), MOST_PROCESSES - 1)
 
     def configure(
         self,
@@ -130,6 +135,8 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             One is enough: this process.
         TypeError
             There is no such option.
+        ValueError
+            There are more workers than the pool has places for.
         PoolFull, OSError
             There is no room for the queues; from making the default pool.
         """

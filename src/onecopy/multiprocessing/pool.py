@@ -19,10 +19,12 @@ from onecopy.errors import Closed
 from onecopy.multiprocessing.context import ProcessError, default_context
 from onecopy.multiprocessing.queues import Queue
 from onecopy.parents import Parent
+from onecopy.places import checked_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from onecopy._native import Member
     from onecopy.queue import Message
 
 __all__ = ["Pool", "ThreadPool", "WorkerDied"]
@@ -43,7 +45,8 @@ class Pool(standard.Pool):
     Parameters
     ----------
     processes : int, optional
-        How many workers. Default: as many as the machine has processors.
+        How many workers. Default: as many as the machine has processors. Each is a member of the
+        default pool, which has room for 512 processes, this one included.
     initializer : callable, optional
         Called in each worker when it begins, with `initargs`.
     initargs : iterable, optional
@@ -56,7 +59,7 @@ class Pool(standard.Pool):
     Raises
     ------
     ValueError, TypeError
-        As the standard library's.
+        As the standard library's; there are more workers than the default pool has places for.
     PoolFull
         There is no room for the queues.
 
@@ -85,8 +88,11 @@ class Pool(standard.Pool):
         context: Any = None,
     ) -> None:
         context = default_context.get_context() if context is None else context
-        workers = processes or os.cpu_count() or 1
-        self._ahead = max(_AHEAD_AT_LEAST, _AHEAD_PER_WORKER * workers)
+        self._state = standard.INIT  # `__del__` looks at it
+        if processes is None or processes > 0:  # the standard library refuses the others
+            member = _default_member()
+            processes = checked_workers(processes, "processes", member, member.stats()["processes"])
+        self._ahead = max(_AHEAD_AT_LEAST, _AHEAD_PER_WORKER * (processes or 1))
         super().__init__(
             processes, initializer, initargs, maxtasksperchild, context=_PoolContext(context)
         )
@@ -123,11 +129,15 @@ class Pool(standard.Pool):
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
 
-def _redelivering() -> Queue:
-    """Make a queue without bound that gives out again what a dead process had taken."""
+def _default_member() -> Member:
     from onecopy.default import default_pool
 
-    queue = Queue._make(default_pool().member, None, 0, True, None)
+    return default_pool().member
+
+
+def _redelivering() -> Queue:
+    """Make a queue without bound that gives out again what a dead process had taken."""
+    queue = Queue._make(_default_member(), None, 0, True, None)
     queue._as_standard = True
     return queue
 
