@@ -29,8 +29,9 @@ namespace onecopy::test {
 inline std::unique_ptr<Member> join_pool(int file) {
     const int fd = os::open_again(file);
     const off_t size = lseek(fd, 0, SEEK_END);
-    void* base = os::map_shared(fd, static_cast<std::size_t>(size), true);
-    CHECK(base != nullptr);
+    const int unlocked = os::open_again(file);  // forked children inherit the mapping
+    void* base = os::map_shared(unlocked, static_cast<std::size_t>(size), true);
+    CHECK(base != nullptr && close(unlocked) == 0);
     auto m = std::make_unique<Member>(static_cast<unsigned char*>(base),
                                       static_cast<std::size_t>(size), fd);
     CHECK(m->check() == Status::ok);

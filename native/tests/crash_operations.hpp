@@ -279,7 +279,7 @@ inline void follow_forks(Hand& h) {
     hold_some(h);
     register_member(&h.m);
 }
-// The child will find no free row but the dead one's.
+// The child will find no free row: all are taken, by the living or the dead.
 inline void follow_forks_in_full_table(Hand& h) {
     follow_forks(h);
     CHECK(occupied_rows(h.m) == h.m.geo().max_processes);
@@ -305,6 +305,21 @@ inline void fork_into_dead_row(Hand& h) {
     const u64 before = swept();
     fork_once(h);
     CHECK(swept() == before + 1);
+}
+
+// The child finds every slot taken by the living.
+inline void fork_without_a_slot(Hand& h) {
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(!h.m.joined && h.m.excluded == Status::no_slot && h.m.fd < 0);
+        Allocated block;
+        CHECK(allocate(h.m, {.bytes = 100}, h.wait, block) == Status::closed);
+        h.m.leave();
+        kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
 }
 
 // What only exists under a name can be found, replaced and erased. Names in one bucket make a
@@ -442,6 +457,10 @@ inline const Operation kOperations[] = {
      fork_into_dead_row, kMany, 3},
     {"fork into a dead one's, the child dies", dead_with_everything, follow_forks_in_full_table,
      fork_into_dead_row, kMany | kChild, 3},
+    {"fork without a slot, the parent dies", nothing, follow_forks_in_full_table,
+     fork_without_a_slot, kMany, 2},
+    {"fork without a slot, the child dies", nothing, follow_forks_in_full_table,
+     fork_without_a_slot, kMany | kChild, 2},
     // recovery
     {"collect", dead_with_everything, nothing, [](Hand& h) { collect_dead(h.m); }, kMany},
     {"collect, adding, not counted", counted_by_two<false, 0>, nothing,

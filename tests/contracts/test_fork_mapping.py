@@ -92,6 +92,7 @@ def forked(act):
     """Run a function in a child; give its pid."""
     pid = os.fork()
     if pid == 0:
+        signal.alarm(int(LIMIT))  # none outlives a test that failed
         try:
             act()
         finally:
@@ -100,45 +101,69 @@ def forked(act):
 
 
 @pytest.fixture(params=["shm", "memfd", "file"])
-def pool(request, tmp_path):
-    backing = str(tmp_path / "on-disk") if request.param == "file" else request.param
-    with oc.Pool.create(size="16MiB", backing=backing) as pool:
+def place(request, tmp_path):
+    """What `Pool.create` and `Pool.open` are given to make and find a pool."""
+    if request.param == "file":
+        path = str(tmp_path / "on-disk")
+        return {"name": path}
+    return {"name": "theirs", "backing": request.param}
+
+
+@pytest.fixture
+def pool(place):
+    with oc.Pool.create(size="16MiB", **place) as pool:
         yield pool
 
 
 @pytest.mark.parametrize("generations", [1, 3])
-def test_a_parent_that_is_killed_is_dead_though_its_children_live(pool, generations):
-    """What they have inherited keeps none of its locks: its slot and what it held come back."""
-    queue, go = pool.queue(), pool.queue()
+def test_a_parent_that_is_killed_is_dead_though_its_children_live(place, generations):
+    """What they have inherited keeps none of its locks: its slot and what it held come back.
 
-    def family(left):
-        kept = pool.full(100_000, left, "u1")  # which its children inherit
-        queue.put((os.getpid(), pool.member.slot))
-        if left:
-            forked(lambda: family(left - 1))
-        if left == 0:
+    One family is that of the process that made the pool, the other that of one that opened it: it
+    is their mappings that all the others inherit.
+    """
+    made, says = os.pipe()
+
+    def head(get):
+        pool = get()
+        os.write(says, b"x")
+        queue, go = pool.queue("here"), pool.queue("go")
+
+        def family(left):
+            kept = pool.full(100_000, left, "u1")  # which its children inherit
+            queue.put((left, os.getpid(), pool.member.slot))
+            if left:
+                forked(lambda: family(left - 1))
+                signal.pause()
             go.get(timeout=LIMIT)
             assert int(kept[0]) == 0
-        else:
-            signal.pause()
 
-    child = forked(lambda: family(generations))
-    pids = [queue.get(timeout=LIMIT) for _ in range(generations + 1)]
-    assert len({slot for _, slot in pids}) == generations + 1
-    assert pool.stats().processes == generations + 2
-    for killed, (pid, slot) in enumerate(pids[:-1], 1):
-        os.kill(pid, signal.SIGKILL)
-        if pid == child:
-            os.waitpid(pid, 0)
-        else:
+        family(generations)
+
+    heads = {forked(lambda: head(lambda: oc.Pool.create(size="16MiB", **place)))}
+    os.read(made, 1)
+    heads.add(forked(lambda: head(lambda: oc.Pool.open(place["name"]))))
+    os.read(made, 1)
+    os.close(made)
+    os.close(says)
+    with oc.Pool.open(place["name"]) as pool:
+        queue, go = pool.queue("here"), pool.queue("go")
+        members = sorted(queue.get(timeout=LIMIT) for _ in range(2 * generations + 2))[::-1]
+        assert pool.stats().processes == len(members) + 1
+        for killed, (left, pid, slot) in enumerate(members, 1):
+            if left == 0:
+                break
+            os.kill(pid, signal.SIGKILL)
+            if pid in heads:
+                os.waitpid(pid, 0)
             eventually(lambda pid=pid: ended(pid), "a child to be killed")
-        pool.collect()
-        assert pool.stats().processes == generations + 2 - killed
-        assert slot not in {holder["slot"] for holder in pool.member.holders()}
-    go.put(None)
-    eventually(lambda: pool.stats().processes == 1, "the last of them to end")
-    assert used(pool) == 0
-    assert pool.validate() == []
+            pool.collect()
+            assert pool.stats().processes == len(members) + 1 - killed
+            assert slot not in {holder["slot"] for holder in pool.member.holders()}
+        go.put_many([None, None])
+        eventually(lambda: pool.stats().processes == 1, "the last of them to end")
+        assert used(pool) == 0
+        assert pool.validate() == []
 
 
 def test_a_child_that_is_killed_is_dead_though_its_parent_lives(pool):

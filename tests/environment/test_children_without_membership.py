@@ -165,7 +165,7 @@ def test_it_lives_and_every_operation_says_why(way, backing):
     check(way, backing, dedent(text), then=then)
 
 
-def test_what_it_inherited_faults_and_does_not_change_silently(way, backing):
+def test_what_it_inherited_faults_and_does_not_change_silently(way):
     text = """
     take()
     for touch in (
@@ -174,10 +174,10 @@ def test_what_it_inherited_faults_and_does_not_change_silently(way, backing):
     ):
         assert forked(touch) == -signal.SIGSEGV
     """
-    check(way, backing, dedent(text))
+    check(way, "shm", dedent(text))
 
 
-def test_letting_go_of_what_it_inherited_touches_nothing(way, backing):
+def test_letting_go_of_what_it_inherited_touches_nothing(way):
     text = """
     take()
     def let_go():
@@ -187,10 +187,10 @@ def test_letting_go_of_what_it_inherited_touches_nothing(way, backing):
         pool.close()
     assert forked(let_go) == 0
     """
-    check(way, backing, dedent(text))
+    check(way, "shm", dedent(text))
 
 
-def test_its_end_is_an_end_like_any_other(way, backing):
+def test_its_end_is_an_end_like_any_other(way):
     """With everything still in its hands, also what exit handlers and finalizers see."""
     text = """
     take()
@@ -204,7 +204,7 @@ def test_its_end_is_an_end_like_any_other(way, backing):
         sys.exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     """
-    check(way, backing, dedent(text))
+    check(way, "shm", dedent(text))
 
 
 def test_its_children_are_no_members_either(way):
