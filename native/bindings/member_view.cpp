@@ -9,8 +9,10 @@ namespace onecopy::py {
 
 namespace {
 
-bool has_left(const Member& m) noexcept {
-    return !m.joined.load();
+// What these functions tell depends on the pool's descriptor: looked at first.
+Status look_at_first(const Member& m) noexcept {
+    if (!m.joined.load()) return Status::closed;
+    return m.readonly || m.file.is_ours() ? Status::ok : Status::lost;
 }
 
 u32 rows_used(const Member& m) noexcept {
@@ -61,6 +63,7 @@ std::vector<Holder> look_at_holders(Member& m) {
 }  // namespace
 
 PyObject* stats(Member& m) noexcept {
+    if (look_at_first(m) == Status::lost) return raise_status(Status::lost, "the pool");
     HeapStats heap;
     unsigned long long processes = 0;
     {
@@ -78,6 +81,7 @@ PyObject* stats(Member& m) noexcept {
 }
 
 PyObject* holders(Member& m) {
+    if (look_at_first(m) == Status::lost) return raise_status(Status::lost, "the pool");
     std::vector<Holder> all;
     {
         Outside outside;
@@ -98,7 +102,7 @@ PyObject* holders(Member& m) {
 }
 
 PyObject* validate_pool(Member& m) {
-    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (Status s = look_at_first(m); s != Status::ok) return raise_status(s, "the pool");
     std::vector<std::string> wrong;
     {
         Outside outside;
@@ -108,11 +112,12 @@ PyObject* validate_pool(Member& m) {
 }
 
 PyObject* collect(Member& m) noexcept {
-    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (Status s = look_at_first(m); s != Status::ok) return raise_status(s, "the pool");
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u32 before, after;
     {
         Outside outside;
+        announce(m);  // at the fork there may have been no descriptor for it
         before = m.header().live_blocks.load_relaxed();
         collect_dead(m);
         after = m.header().live_blocks.load_relaxed();
@@ -122,7 +127,7 @@ PyObject* collect(Member& m) noexcept {
 }
 
 PyObject* trim_pool(Member& m) noexcept {
-    if (has_left(m)) return raise_status(Status::closed, "the pool");
+    if (Status s = look_at_first(m); s != Status::ok) return raise_status(s, "the pool");
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u64 bytes;
     {

@@ -59,12 +59,12 @@ void child() noexcept {
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
         Member* m = it->member;
-        const int before = m->fd;
+        const int before = m->file.number();
         m->fork_child();
         // A description of its own has another number, because the parent's was still open when it
         // was made. The same number means there were no descriptors to be had: what we have is the
         // parent's, and unlocking anything through it would unlock the parent.
-        it->borrowed = m->fd == before;
+        it->borrowed = m->file.number() == before;
         m->mutex.unlock();
     }
     list().mutex.unlock();

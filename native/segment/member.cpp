@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "base/bits.hpp"
 #include "heap/blocks.hpp"
@@ -72,11 +73,10 @@ Geometry read_geometry(const Header& h) noexcept {
 }
 }  // namespace
 
-Member::Member(unsigned char* base_, std::size_t length_, int fd_) noexcept
+Member::Member(unsigned char* base_, std::size_t length_, os::PoolFile file_) noexcept
     : base(base_),
       length(length_),
-      fd(fd_),
-      file(os::identify(fd_)),
+      file(std::move(file_)),
       mapped(length_),
       geo_(read_geometry(header())) {
     if (geo_.max_blocks == 0) return;
@@ -89,7 +89,6 @@ Member::~Member() {
     leave();
     if (local != nullptr) munmap(local, std::size_t{geo_.max_blocks} * sizeof(u32));
     if (base != nullptr) os::unmap(base, length);
-    if (fd >= 0) close(fd);
 }
 
 Status Member::check() noexcept {
@@ -143,7 +142,9 @@ Status Member::join() noexcept {
             const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
             // The living and the dead only when nothing is free.
             if (!is_free && pass == 0) continue;
-            if (!lock_slot(i)) continue;
+            const os::ByteLock answer = lock_slot(i);
+            if (answer == os::ByteLock::failed) return Status::system_error;
+            if (answer == os::ByteLock::busy) continue;
             slot = i;
             if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
                 // A dead member's slot: clean it in its name, and stay in it.
@@ -214,12 +215,11 @@ bool Member::gone(u32 tag) noexcept {
 // death on the way leaves the dead row as any recoverer's does, or an embryo whose byte goes with
 // our descriptor.
 void Member::fork_reserve() noexcept {
-    child_fd_ = -1;
+    child_file_.close();
     child_slot_ = kNoSlot;
     if (!joined || readonly) return;
-    child_fd_ = os::open_again(fd);
-    if (child_fd_ < 0) return;
-    if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken) return;
+    child_file_ = file.again();
+    if (!child_file_ || child_file_.lock(kMemberByte, false) != os::ByteLock::taken) return;
     const std::int64_t deadline = os::monotonic_ns() + kForkPatience;
     do {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
@@ -232,9 +232,9 @@ void Member::fork_reserve() noexcept {
 
 bool Member::reserve_row(u32 index) noexcept {
     if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) return false;
-    if (os::lock_byte(child_fd_, kSlotByte + index, true) != os::ByteLock::taken) return false;
+    if (child_file_.lock(kSlotByte + index, true) != os::ByteLock::taken) return false;
     if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) {
-        os::unlock_byte(child_fd_, kSlotByte + index);
+        child_file_.unlock(kSlotByte + index);
         return false;
     }
     row(index).gen.store_release(next_generation(row(index).gen.load_acquire()));
@@ -278,7 +278,7 @@ void Member::fork_prepare() noexcept {
     if (child_slot_ == kNoSlot) return;
     if (!joined) {  // another thread has left since
         row(child_slot_).state.store_release(static_cast<u32>(RowState::free));
-        os::unlock_byte(child_fd_, kSlotByte + child_slot_);
+        child_file_.unlock(kSlotByte + child_slot_);
         child_slot_ = kNoSlot;
         return;
     }
@@ -292,8 +292,7 @@ void Member::fork_prepare() noexcept {
 
 void Member::fork_parent() noexcept {
     // The child's copy keeps the locks; if the fork failed they go with this one.
-    if (child_fd_ >= 0) close(child_fd_);
-    child_fd_ = -1;
+    child_file_.close();
     crash_point();
 }
 
@@ -308,12 +307,12 @@ void Member::fork_child() noexcept {
         return;
     }
     // The segment was mapped MADV_DONTFORK: there is nothing at `base` now.
-    const int own = child_fd_ >= 0 ? child_fd_ : os::open_again(fd);
+    os::PoolFile own = child_file_ ? std::move(child_file_) : file.again();
     // Mapping through the parent's description instead would keep the parent's locks alive in us
     // after its death: others would wait for it forever. No mapping at all would make every view of
     // this child a segmentation fault later. So it ends here, and says why.
-    if (own < 0 || mmap(base, length, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_NORESERVE | MAP_FIXED, own, 0) == MAP_FAILED) {
+    if (!own || mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+                     own.number(), 0) == MAP_FAILED) {
         constexpr char kWhy[] =
             "onecopy: a forked child could not map the pool again (too many open files?)\n";
         if (write(STDERR_FILENO, kWhy, sizeof kWhy - 1) < 0) abort();
@@ -321,10 +320,8 @@ void Member::fork_child() noexcept {
     }
     madvise(base, length, MADV_DONTFORK);
     crash_point();
-    close(fd);  // close only: unlocking would unlock the parent
+    file = std::move(own);  // closes only: unlocking would unlock the parent
     crash_point();
-    fd = own;
-    child_fd_ = -1;
     if (!joined) return;
     if (child_slot_ == kNoSlot) {
         joined = false;  // the table was full
