@@ -367,7 +367,9 @@ os::Life life_of(const Line& l, u64 own_namespace) noexcept {
 enum class Reach { found, stale, unknown };
 
 Reach reach(const Line& l, const std::string& id, u64 own_namespace, os::PoolFile& out) {
-    errno = EACCES;  // of another namespace, unless a system call says something else
+    // Without a /proc we do not know our own namespace. Otherwise it is another one's process, unless
+    // a system call says something else.
+    errno = own_namespace == 0 ? ENOENT : EACCES;
     if (const os::Life life = life_of(l, own_namespace); life != os::Life::alive)
         return life == os::Life::dead ? Reach::stale : Reach::unknown;
     char path[64];

@@ -629,7 +629,7 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
         Stubborn wait;
         if (o.queue.get(msg, now) == Status::ok && msg.block != 0)
             drop(*m, handle_index(msg.block), wait);
-        apply(fd, changes);
+        apply(m->file.number(), changes);
     }
     use(*m, o);
     const bool corrupt = m->corrupt();
