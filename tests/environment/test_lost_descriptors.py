@@ -128,7 +128,6 @@ frames = pool.frames("f", (9,), "u1", 2)
 lock, rwlock, event = pool.lock(), pool.rwlock(), pool.event()
 semaphore, barrier, condition = pool.semaphore(), pool.barrier(parties=2), pool.condition()
 items, table = pool.list([1, 2]), pool.dict({{"a": 1}})
-subscription = stream.subscribe()
 pool["named"] = np.arange(9)
 queue.put(b"there"); again.put(1)
 mine = pool.full(1 << 20, 7, "u1")
@@ -138,6 +137,7 @@ if child == 0:
     lock.acquire()
     own, lent = pool.full(1 << 20, 5, "u1"), rwlock.read()
     lent.__enter__()
+    subscription = stream.subscribe()
     number = number_of(pool)
     other = lose(number, {how!r})
     refuses(pool.collect)
@@ -154,15 +154,15 @@ if child == 0:
         lambda: rwlock.write().__enter__(), lambda: items.append(3), lambda: items[0],
         lambda: table.__setitem__("b", 2), lambda: table["a"],
     ]
-    for number_of_act, act in enumerate(BEGIN):
-        refuses(act, pool.member.path)
+    for act in BEGIN: refuses(act, pool.member.path)
     assert (own == 5).all() and (mine == 7).all()
     lock.release(); lent.__exit__(None, None, None)
     del own
     os.write(from_child[1], b"x"); os.read(to_child[0], 1)
     if other is not None: other.check()
     os._exit(0)
-os.read(from_child[0], 1)
+os.close(from_child[1])
+assert os.read(from_child[0], 1)
 # It lives, and has given back what it could.
 assert pool.stats().processes == 2 and not pool.collect() and pool.stats().processes == 2
 assert lock.acquire(timeout=0); lock.release()
@@ -213,7 +213,8 @@ if child == 0:
     assert (mine == 7).all() and not pool.validate()
     os.write(ready[1], b"x"); os.read(done[0], 1)
     os._exit(0)
-os.read(ready[0], 1)
+os.close(ready[1])
+assert os.read(ready[0], 1)
 assert pool.collect() == 0 and pool.stats().processes == 2  # the mapping has its locks
 os.write(done[1], b"x"); os.waitpid(child, 0)
 assert pool.collect() == 1 and pool.stats().processes == 1 and (mine == 7).all()
@@ -255,7 +256,8 @@ child = os.fork()
 if child == 0:
     os.dup2(started[1], 1); os.dup2(end[0], 0)
     os.execvp("sh", ["sh", "-c", "echo there; read line"])
-os.read(started[0], 1)
+os.close(started[1])
+assert os.read(started[0], 1)
 pool.collect()
 assert pool.stats().processes == 1
 os.write(end[1], b"\\n")
