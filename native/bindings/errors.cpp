@@ -124,13 +124,14 @@ PyObject* raise_lost(const char* what) noexcept {
         pools += (m.path.empty() ? "a pool without a name" : m.path) + " (number " +
                  std::to_string(m.file.number()) + ")";
     });
-    return raise(Error::root,
-                 "%s cannot be used any more in this process: something in it closed the descriptor "
-                 "of the pool at %s, or gave its number to another file. A library that daemonizes "
-                 "does that (os.closerange), and so does a program that closes a number twice. "
-                 "Open pools after daemonizing, or leave their descriptors open. Other processes "
-                 "are not affected; arrays that this one has stay valid.",
-                 what, pools.c_str());
+    return raise(
+        Error::root,
+        "%s cannot be used any more in this process: something in it closed the descriptor "
+        "of the pool at %s, or gave its number to another file. A library that daemonizes "
+        "does that (os.closerange), and so does a program that closes a number twice. "
+        "Open pools after daemonizing, or leave their descriptors open. Other processes "
+        "are not affected; arrays that this one has stay valid.",
+        what, pools.c_str());
 }
 
 }  // namespace

@@ -599,8 +599,7 @@ u64 trim(Member& m) noexcept {
                 if (!is_backed(m, e)) continue;
                 // Before the hole: who finds the bit set may write.
                 extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
-                if (os::give_back(m.heap() + e * kExtent, kExtent) == 0)
-                    given_back += kExtent;
+                if (os::give_back(m.heap() + e * kExtent, kExtent) == 0) given_back += kExtent;
             }
         }
         unlock(m.header().heap_lock);

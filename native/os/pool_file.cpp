@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -22,6 +24,16 @@ FileIdentity identify(int number) noexcept {
     struct statfs system{};
     if (fstat(number, &s) != 0 || fstatfs(number, &system) != 0) return {};
     return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
+}
+
+unsigned forks = 1;  // written where there is one thread, right after the fork
+void count_fork() noexcept {
+    ++forks;
+}
+
+std::size_t page_size() noexcept {
+    static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return bytes;
 }
 
 struct flock region(std::uint64_t byte, std::uint64_t count, short type) noexcept {
@@ -69,7 +81,11 @@ PoolFile::PoolFile(int number) noexcept {
 }
 
 PoolFile::PoolFile(PoolFile&& o) noexcept
-    : number_(std::exchange(o.number_, -1)), identity_(o.identity_), lost_(o.lost()) {}
+    : number_(std::exchange(o.number_, -1)),
+      identity_(o.identity_),
+      lost_(o.lost()),
+      page_(std::exchange(o.page_, nullptr)),
+      page_of_(o.page_of_) {}
 
 PoolFile& PoolFile::operator=(PoolFile&& o) noexcept {
     if (this == &o) return *this;
@@ -77,6 +93,8 @@ PoolFile& PoolFile::operator=(PoolFile&& o) noexcept {
     number_ = std::exchange(o.number_, -1);
     identity_ = o.identity_;
     lost_ = o.lost();
+    page_ = std::exchange(o.page_, nullptr);
+    page_of_ = o.page_of_;
     return *this;
 }
 
@@ -170,16 +188,37 @@ PoolFile PoolFile::duplicate() const noexcept {
 PoolFile PoolFile::again() const noexcept {
     if (!is_ours()) return {};
     PoolFile other(open_again(number_));
-    if (other && (other.identity_.device != identity_.device ||
-                  other.identity_.inode != identity_.inode)) {
+    if (other &&
+        (other.identity_.device != identity_.device || other.identity_.inode != identity_.inode)) {
         is_ours();  // notes that the number was exchanged
         return {};
     }
     return other;
 }
 
+bool PoolFile::hold_on() noexcept {
+    static const int installed = pthread_atfork(nullptr, nullptr, count_fork);
+    static_cast<void>(installed);
+    if (page_ != nullptr && page_of_ == forks) return true;
+    if (!is_ours()) return false;
+    void* at = mmap(nullptr, page_size(), PROT_NONE, MAP_SHARED, number_, 0);
+    if (at == MAP_FAILED) return false;
+    if (madvise(at, page_size(), MADV_DONTFORK) != 0) {
+        const int error = errno;
+        munmap(at, page_size());
+        errno = error;
+        return false;
+    }
+    page_ = at;
+    page_of_ = forks;
+    return true;
+}
+
 void PoolFile::close() noexcept {
     const int saved = errno;
+    // In a child something else may lie there by now.
+    if (page_ != nullptr && page_of_ == forks) munmap(page_, page_size());
+    page_ = nullptr;
     if (number_ >= 0 && is_ours()) ::close(number_);
     number_ = -1;
     errno = saved;

@@ -3,13 +3,15 @@
 // A descriptor is a number, and any code of the process can close it: a library that daemonizes
 // closes every number, a program that closes a number twice closes whatever file has got it since.
 // The kernel gives the number to the next file that is opened. So each use first compares the file
-// behind the number with the file that was given, by device and inode. The mapping of the pool
+// behind the number with the file that was given, by device and inode. A mapping of the file
 // keeps that inode, so no other file can have it.
 //
-// What a lost number does not take along is the open file description: the mapping refers to it as
-// well, and the locks belong to it. A process that lost its descriptor still is a member for all
-// others, for as long as it has the mapping. It cannot reserve memory, and it cannot ask who is
-// alive: each such question is answered by `failed` or `unknown`, and `lost` stays true.
+// A lost number does not take the locks along. They belong to the open file description, and a
+// member maps one page of the file through it (`hold_on`), which keeps the description as the
+// number did. So a process that lost its descriptor still is a member for all others, until it
+// leaves or ends. It cannot reserve memory, and it cannot ask who is alive: each such question is
+// answered by `failed` or `unknown`, and `lost` stays true. No child inherits that page: it would
+// keep its parent's locks.
 //
 // Another thread can close the number, and open another file in it, between the comparison and the
 // use. Therefore
@@ -84,13 +86,17 @@ class PoolFile {
     PoolFile duplicate() const noexcept;
     // A new open file description of the same file, through /proc; empty on failure.
     PoolFile again() const noexcept;
-    // Closes the number if it is ours.
+    // Keeps the description, and so its locks, also without the number. False: errno.
+    bool hold_on() noexcept;
+    // Closes the number if it is ours, and lets go of the description.
     void close() noexcept;
 
   private:
     int number_ = -1;
     FileIdentity identity_;
     mutable std::atomic<bool> lost_{false};
+    void* page_ = nullptr;
+    unsigned page_of_ = 0;  // in the line of forks: a child has its parent's pointer, but no page
 };
 
 }  // namespace onecopy::os

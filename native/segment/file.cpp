@@ -367,8 +367,8 @@ os::Life life_of(const Line& l, u64 own_namespace) noexcept {
 enum class Reach { found, stale, unknown };
 
 Reach reach(const Line& l, const std::string& id, u64 own_namespace, os::PoolFile& out) {
-    // Without a /proc we do not know our own namespace. Otherwise it is another one's process, unless
-    // a system call says something else.
+    // Without a /proc we do not know our own namespace. Otherwise it is another one's process,
+    // unless a system call says something else.
     errno = own_namespace == 0 ? ENOENT : EACCES;
     if (const os::Life life = life_of(l, own_namespace); life != os::Life::alive)
         return life == os::Life::dead ? Reach::stale : Reach::unknown;
@@ -546,8 +546,8 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     const os::PoolFile fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
         // What no file of a pool can be: a directory, a link, a device without a driver.
-        const bool is_other = errno == EISDIR || errno == ELOOP || errno == ENXIO ||
-                              errno == ENODEV;
+        const bool is_other =
+            errno == EISDIR || errno == ELOOP || errno == ENXIO || errno == ENODEV;
         return is_other ? Orphan::not_a_pool : Orphan::failed;
     }
     struct stat st{};
@@ -627,6 +627,8 @@ void depart(Pool& pool) {
     Member& m = *pool.member;
     if (!pool.left && !m.readonly && m.file && !descriptor_is_borrowed(&m))
         depart(m.file, pool.place, pool.persistent || !m.last_one_unlinks);
+    // Through a lost number nothing could be unlocked.
+    if (m.file.lost()) m.file.close();
     pool.left = true;
     pool.leaving = 0;
 }
@@ -729,13 +731,13 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     // First of all: a hidden file without the byte locked is taken for left behind.
     if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
         return fail(why, "lock the membership byte");
-    if (!happened(fchmod(fd.number(), spec.mode))) return fail(why, "set the mode of the pool file");
+    if (!happened(fchmod(fd.number(), spec.mode)))
+        return fail(why, "set the mode of the pool file");
     if (!happened(ftruncate(fd.number(), static_cast<off_t>(g.file_size))))
         return fail(why, "set the size of the pool file");
     if (spec.memfd && !happened(fcntl(fd.number(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
         return fail(why, "seal the memfd");
-    if (int error = fd.reserve(0, fixed_bytes(g)))
-        return fail(why, "reserve the tables", error);
+    if (int error = fd.reserve(0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
     if (spec.prefault)
         if (int error = fd.reserve(g.heap_off, g.capacity))
             return fail(why, "reserve the heap", error);
@@ -1102,7 +1104,8 @@ Status open_pool(const std::string& directory, const std::string& name,
         const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
         if (s != Status::would_block) return s;
         if (os::monotonic_ns() > end)
-            return why = {EBUSY, "open the pool: it keeps coming and going", {}}, Status::system_error;
+            return why = {EBUSY, "open the pool: it keeps coming and going", {}},
+                   Status::system_error;
         os::nap(500'000);
     }
 }
@@ -1156,8 +1159,8 @@ void announce(Member& m) {
     if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
         !m.joined.load())
         return;
-    // Whether it works or not, unless it is for want of a descriptor: not finding us is no reason to
-    // try on every operation.
+    // Whether it works or not, unless it is for want of a descriptor: not finding us is no reason
+    // to try on every operation.
     Failure why;
     Fd dirfd;
     Status s = open_directory(pool->place.directory, dirfd, why);

@@ -46,7 +46,8 @@ class Filling {
 }  // namespace
 
 void fill(Member& m, unsigned char* to, const unsigned char* from, u64 bytes) noexcept {
-    if (bytes < kLargeCopy || !m.file.identity().in_memory || m.mapped.has(m.offset_of(to), bytes)) {
+    if (bytes < kLargeCopy || !m.file.identity().in_memory ||
+        m.mapped.has(m.offset_of(to), bytes)) {
         copy_in(to, from, bytes);
         return;
     }

@@ -137,6 +137,7 @@ void Member::claim(u32 index, RowState as) noexcept {
 }
 
 Status Member::join() noexcept {
+    if (!readonly && !file.hold_on()) return Status::system_error;
     for (int pass = 0; pass < 2; ++pass) {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
             const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
@@ -320,7 +321,8 @@ void Member::fork_child() noexcept {
     }
     madvise(base, length, MADV_DONTFORK);
     crash_point();
-    file = std::move(own);  // closes only: unlocking would unlock the parent
+    file = std::move(own);              // closes only: unlocking would unlock the parent
+    static_cast<void>(file.hold_on());  // without it we are a member for as long as the descriptor
     crash_point();
     if (!joined) return;
     if (child_slot_ == kNoSlot) {

@@ -94,8 +94,7 @@ class Member final : public Liveness {
     // The kernel's answer; our own byte is ours, which it does not tell us. A process of which the
     // kernel tells nothing counts as alive.
     bool is_alive(u32 index) const noexcept {
-        return index == slot ||
-               (!readonly && file.others(kSlotByte + index) != os::Others::none);
+        return index == slot || (!readonly && file.others(kSlotByte + index) != os::Others::none);
     }
 
     // ---- joining
@@ -118,7 +117,7 @@ class Member final : public Liveness {
         return may_give_back();
     }
     // Whether a hold or a lock may be given back: ok, closed, corrupt. A process that lost its
-    // descriptor does so, because the mapping keeps its slot's lock: the slot is still its own.
+    // descriptor does so, because it still has its slot's lock (os/pool_file.hpp).
     Status may_give_back() const noexcept {
         if (!joined.load(std::memory_order_relaxed)) [[unlikely]]
             return Status::closed;

@@ -49,8 +49,8 @@ inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
 }
 Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
 
-// ok, owner_died, timed_out, interrupted, lost. `would_block` instead of timed_out when the patience is
-// zero.
+// ok, owner_died, timed_out, interrupted, lost. `would_block` instead of timed_out when the
+// patience is zero.
 inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
     return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
 }

@@ -227,8 +227,8 @@ inline void dead_and_table_full(Hand& h) {
 }
 inline void heap_lock_orphaned(Hand& h) {
     auto inside = [](Hand& v) { allocate_block(v, 900); };
-    const u64 step =
-        step_inside(h.m.file.number(), inside, [](Member& m) -> LockWord& { return m.header().heap_lock; });
+    const u64 step = step_inside(h.m.file.number(), inside,
+                                 [](Member& m) -> LockWord& { return m.header().heap_lock; });
     collect_dead(h.m);
     test::expect_sound(h.m, "preparing");
     victim(h.m.file.number(), step + 12, inside);
@@ -237,8 +237,8 @@ inline void heap_lock_orphaned(Hand& h) {
 }
 inline void names_lock_orphaned(Hand& h) {
     auto inside = [](Hand& v) { set_name(v, "orphan", 100); };
-    const u64 step =
-        step_inside(h.m.file.number(), inside, [](Member& m) -> LockWord& { return m.header().names_lock; });
+    const u64 step = step_inside(h.m.file.number(), inside,
+                                 [](Member& m) -> LockWord& { return m.header().names_lock; });
     collect_dead(h.m);
     test::expect_sound(h.m, "preparing");
     victim(h.m.file.number(), step + 12, inside);

@@ -1,4 +1,4 @@
-"""A program closes the descriptor of a pool: it is told so, and neither others nor files are harmed."""
+"""A program closes the descriptor of a pool: it is told so, and nobody else comes to harm."""
 
 import pytest
 from programs import left, run
@@ -81,7 +81,7 @@ def expect(text, **options):
 @pytest.mark.parametrize("how", ["closed", "replaced"])
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_the_first_use_of_a_lost_descriptor_is_an_error(backing, how):
-    """Whatever comes first: a file that has the number by now keeps its size, contents and locks."""
+    """A file that has the number by now keeps its size, contents and locks."""
     text = f"""
 pool = make({backing!r})
 mine, held, free = pool.full(1 << 20, 7, "u1"), pool.lock(), pool.lock()
