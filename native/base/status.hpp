@@ -23,6 +23,7 @@ enum class Status : std::uint8_t {
     corrupt,            // the segment breaks an invariant
     bad_version,        // another layout
     not_allowed,        // owner or mode
+    lost,               // this process's descriptor of the pool was closed: it cannot go on in it
     closed,             // this member has left, or was never given a slot (fork into a full table)
     system_error,       // errno says what
     deadlock,           // the caller would wait for itself

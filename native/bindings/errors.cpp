@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "bindings/objects.hpp"
 #include "bindings/patience.hpp"
 
 namespace onecopy::py {
@@ -113,6 +114,30 @@ PyObject* raise_untrusted() noexcept {
         "strings and numbers (none of them is pickled), or make the pool with mode=0o600.");
 }
 
+namespace {
+
+// Names every pool of this process whose descriptor is lost: usually there is one.
+PyObject* raise_lost(const char* what) noexcept {
+    static std::string pools;  // under the GIL
+    pools.clear();
+    for_each_pool([](Member& m) {
+        if (!m.file.lost()) return;
+        if (!pools.empty()) pools += ", ";
+        pools += (m.path.empty() ? "a pool without a name" : m.path) + " (number " +
+                 std::to_string(m.file.number()) + ")";
+    });
+    return raise(
+        Error::root,
+        "%s cannot be used any more in this process: something in it closed the descriptor "
+        "of the pool at %s, or gave its number to another file. A library that daemonizes "
+        "does that (os.closerange), and so does a program that closes a number twice. "
+        "Open pools after daemonizing, or leave their descriptors open. Other processes "
+        "are not affected; arrays that this one has stay valid.",
+        what, pools.c_str());
+}
+
+}  // namespace
+
 PyObject* raise_status(Status s, const char* what) noexcept {
     switch (s) {
         case Status::interrupted:
@@ -150,6 +175,8 @@ PyObject* raise_status(Status s, const char* what) noexcept {
                     what);
             }
             return raise(Error::root, "%s cannot be used: this process has left its pool", what);
+        case Status::lost:
+            return raise_lost(what);
         case Status::not_allowed:
             PyErr_Format(PyExc_PermissionError, "%s: not allowed", what);
             return nullptr;
@@ -328,7 +355,7 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
                          where, why.limit, why.limit, advice_on_slots(why.limit).c_str());
         case Status::system_error:
             if (why.error == EBUSY) return raise_in_use("busy_message", path);
-            return raise_os_error(why.error, path);
+            return raise_os_error(why.error, why.file.empty() ? path : why.file);
         default:
             return raise_status(s, where);
     }

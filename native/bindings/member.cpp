@@ -273,7 +273,7 @@ void bind_member(nb::module_& m) {
         .def_prop_ro(
             "file",
             [](MemberObject& o) {
-                const os::FileIdentity& file = o.pool->core().file;
+                const os::FileIdentity& file = o.pool->core().file.identity();
                 return nb::make_tuple(file.device, file.inode);
             },
             "Device and inode of the pool's memory.")

@@ -9,8 +9,14 @@ namespace onecopy::py {
 
 namespace {
 
-bool has_left(const Member& m) noexcept {
-    return !m.joined.load();
+// What these functions tell depends on the pool's descriptor: looked at first.
+Status look_at_first(const Member& m) noexcept {
+    if (!m.joined.load()) return Status::closed;
+    return m.readonly || m.file.is_ours() ? Status::ok : Status::lost;
+}
+
+PyObject* refuse(const Member& m, Status s) noexcept {
+    return s == Status::closed ? raise_closed(m, "the pool") : raise_status(s, "the pool");
 }
 
 u32 rows_used(const Member& m) noexcept {
@@ -61,7 +67,8 @@ std::vector<Holder> look_at_holders(Member& m) {
 }  // namespace
 
 PyObject* stats(Member& m) noexcept {
-    if (m.excluded != Status::ok) return raise_closed(m, "the pool");
+    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
+        return refuse(m, s);
     HeapStats heap;
     unsigned long long processes = 0;
     {
@@ -79,7 +86,8 @@ PyObject* stats(Member& m) noexcept {
 }
 
 PyObject* holders(Member& m) {
-    if (m.excluded != Status::ok) return raise_closed(m, "the pool");
+    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
+        return refuse(m, s);
     std::vector<Holder> all;
     {
         Outside outside;
@@ -100,7 +108,7 @@ PyObject* holders(Member& m) {
 }
 
 PyObject* validate_pool(Member& m) {
-    if (has_left(m)) return raise_closed(m, "the pool");
+    if (Status s = look_at_first(m); s != Status::ok) return refuse(m, s);
     std::vector<std::string> wrong;
     {
         Outside outside;
@@ -110,11 +118,12 @@ PyObject* validate_pool(Member& m) {
 }
 
 PyObject* collect(Member& m) noexcept {
-    if (has_left(m)) return raise_closed(m, "the pool");
+    if (Status s = look_at_first(m); s != Status::ok) return refuse(m, s);
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u32 before, after;
     {
         Outside outside;
+        announce(m);  // at the fork there may have been no descriptor for it
         before = m.header().live_blocks.load_relaxed();
         collect_dead(m);
         after = m.header().live_blocks.load_relaxed();
@@ -124,7 +133,7 @@ PyObject* collect(Member& m) noexcept {
 }
 
 PyObject* trim_pool(Member& m) noexcept {
-    if (has_left(m)) return raise_closed(m, "the pool");
+    if (Status s = look_at_first(m); s != Status::ok) return refuse(m, s);
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u64 bytes;
     {

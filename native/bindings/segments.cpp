@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string>
 
+#include "os/pool_file.hpp"
 #include "os/processes.hpp"
 
 namespace onecopy::py {
@@ -50,6 +52,14 @@ void construct_memory(MemoryObject* self, nb::handle mapping) {
     new (self) MemoryObject(nb::borrow(mapping), &used);
 }
 
+// After an answer `unknown`.
+void raise_for_want_of_means(std::uint32_t pid) {
+    if (errno != EMFILE && errno != ENFILE && errno != ENOMEM) return;
+    const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+    throw nb::python_error();
+}
+
 // Under the GIL: no child is forked that would inherit the second descriptor.
 void construct(MappingObject* self, int fd, std::size_t length) {
     // A mapping holds its open file description, and so its locks: it gets one of its own, and
@@ -90,17 +100,32 @@ void bind_segments(nb::module_& m) {
         .def("__init__", &construct_memory, nb::arg("mapping"),
              nb::sig("def __init__(self, mapping: Mapping) -> None"));
     m.def(
-        "process_start", [](std::uint32_t pid) noexcept { return os::start_of(pid); },
-        nb::arg("pid"), nb::sig("def process_start(pid: int) -> int"),
-        "The clock tick at which a process started; 0: it is dead, or cannot be seen from here.");
+        "process_start",
+        [](std::uint32_t pid) {
+            std::uint64_t start = 0;
+            if (os::start_of(pid, start) != os::Life::unknown)
+                return result(PyLong_FromUnsignedLongLong(start));
+            raise_for_want_of_means(pid);
+            return result(Py_NewRef(Py_None));
+        },
+        nb::arg("pid"), nb::sig("def process_start(pid: int) -> int | None"),
+        "The clock tick at which a process started; 0: it is dead; None: it cannot be seen from "
+        "here. OSError: there was no descriptor, or no memory, to look.");
     m.def(
         "process_is_dead",
-        [](std::uint32_t pid, std::uint64_t start_ticks) noexcept {
-            return os::life_of(pid, start_ticks, ~std::uint64_t{0}) == os::Life::dead;
+        [](std::uint32_t pid, std::uint64_t start_ticks) {
+            const os::Life life = os::life_of(pid, start_ticks, ~std::uint64_t{0});
+            if (life == os::Life::unknown) raise_for_want_of_means(pid);
+            return life == os::Life::dead;
         },
         nb::arg("pid"), nb::arg("start_ticks"),
         nb::sig("def process_is_dead(pid: int, start_ticks: int) -> bool"),
-        "Whether the process that started at that tick has certainly ended.");
+        "Whether the process that started at that tick has certainly ended. OSError: there was no "
+        "descriptor, or no memory, to look.");
+    m.def(
+        "to_high_number", [](int fd) noexcept { return os::to_high_number(fd); }, nb::arg("fd"),
+        nb::sig("def to_high_number(fd: int) -> int"),
+        "Move a descriptor out of reach of programs that close small numbers by mistake.");
 }
 
 }  // namespace onecopy::py

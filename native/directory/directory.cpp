@@ -77,15 +77,10 @@ bool rebuild(Member& m) noexcept {
 class Locked {
   public:
     Locked(Member& m, Patience& p) noexcept : m_(m) {
-        // First: who is no member may not write here.
-        if (!m.joined.load(std::memory_order_acquire)) {
-            status = Status::closed;
-            return;
-        }
-        if (m.corrupt()) {
-            status = Status::corrupt;
-            return;
-        }
+        // First, and before anything of the segment is touched: a child that is no member may not
+        // write here.
+        status = m.usable();
+        if (status != Status::ok) return;
         status = lock(m.header().names_lock, m, p);
         locked_ = good(status);
         if (status == Status::owner_died) status = rebuild(m) ? Status::ok : broken(m);
@@ -165,9 +160,10 @@ Status take_entry(Member& m, u32& index) noexcept {
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
-        int error = os::reserve(m.fd, m.geo().names_off + u64{reserved} * sizeof(NameEntry),
-                                u64{step} * sizeof(NameEntry));
+        int error = m.file.reserve(m.geo().names_off + u64{reserved} * sizeof(NameEntry),
+                                   u64{step} * sizeof(NameEntry));
         if (error != 0) {
+            if (m.file.lost()) return Status::lost;
             errno = error;
             return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
                                                                          : Status::system_error;

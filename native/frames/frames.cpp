@@ -93,8 +93,7 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
 Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len,
                       Patience& p, Handle& out) noexcept {
     static_assert(offsetof(Body, meta) == 128 && sizeof(Body) == Body::kCellsOffset);
-    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
-    if (m.corrupt()) return Status::corrupt;
+    if (Status s = m.usable(); s != Status::ok) return s;
     if (count == 0 || frame_bytes == 0 || meta_len > kFrameMetaBytes) return Status::bad_argument;
     if (count > kLargestCount || frame_bytes > m.geo().capacity / count) return Status::too_large;
     Allocated body;
@@ -153,11 +152,7 @@ Status Frames::open(Member& m, Handle h, Frames& out) noexcept {
 }
 
 inline Status Frames::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]]
-        return Status::closed;
-    if (m_->corrupt()) [[unlikely]]
-        return Status::corrupt;
-    return Status::ok;
+    return m_->usable();
 }
 
 inline shm_atomic<u64>& Frames::cell(u32 i) const noexcept {

@@ -203,8 +203,8 @@ u32 new_entry(Member& m) noexcept {
         constexpr u64 kStep = 64 * kKiB / sizeof(Block);
         const u64 more =
             std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
-        if (os::reserve(m.fd, m.geo().blocks_off + reserved * sizeof(Block),
-                        more * sizeof(Block)) != 0)
+        if (m.file.reserve(m.geo().blocks_off + reserved * sizeof(Block), more * sizeof(Block)) !=
+            0)
             return kNil;
         h.blocks_reserved.store_release(reserved + more);
     }
@@ -350,7 +350,7 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
             ++stop;
         const u64 from = m.geo().heap_off + e * kExtent;
         const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
-        if (int error = os::reserve(m.fd, from, to - from)) return error;
+        if (int error = m.file.reserve(from, to - from)) return error;
         for (; e < stop; ++e)
             extent_word(m, e).fetch_or(u64{1} << (e % 64));
     }
@@ -368,6 +368,7 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
     error = back_with_memory(m, offset, size);
     if (error != 0) {
         drop(m, index, p);
+        if (m.file.lost()) return Status::lost;
         return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
                                                                      : Status::system_error;
     }
@@ -392,8 +393,7 @@ Status lock_heap(Member& m, Patience& p) noexcept {
 }
 
 Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) noexcept {
-    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
-    if (m.corrupt()) return Status::corrupt;
+    if (Status s = m.usable(); s != Status::ok) return s;
     if (spec.bytes > m.geo().capacity) return Status::too_large;
     const u64 size = round_up(std::max<u64>(spec.bytes, 1), kUnit);
     int error = 0;
@@ -488,10 +488,10 @@ int reserve_marked(Member& m) noexcept {
     const Geometry& g = m.geo();
     const u64 names = std::min<u64>(m.header().names_reserved.load_acquire(), g.max_names);
     const u64 blocks = std::min<u64>(m.header().blocks_reserved.load_acquire(), g.max_blocks);
-    if (int error = os::reserve(m.fd, 0, fixed_bytes(g))) return error;
-    if (int error = names == 0 ? 0 : os::reserve(m.fd, g.names_off, names * sizeof(NameEntry)))
+    if (int error = m.file.reserve(0, fixed_bytes(g))) return error;
+    if (int error = names == 0 ? 0 : m.file.reserve(g.names_off, names * sizeof(NameEntry)))
         return error;
-    if (int error = blocks == 0 ? 0 : os::reserve(m.fd, g.blocks_off, blocks * sizeof(Block)))
+    if (int error = blocks == 0 ? 0 : m.file.reserve(g.blocks_off, blocks * sizeof(Block)))
         return error;
     const u64 extents = (g.capacity + kExtent - 1) / kExtent;
     for (u64 e = 0; e < extents; ++e) {
@@ -501,7 +501,7 @@ int reserve_marked(Member& m) noexcept {
         if (e == first) continue;
         const u64 from = g.heap_off + first * kExtent,
                   to = std::min(g.heap_off + e * kExtent, g.file_size);
-        if (int error = os::reserve(m.fd, from, to - from)) return error;
+        if (int error = m.file.reserve(from, to - from)) return error;
     }
     return 0;
 }
@@ -599,8 +599,7 @@ u64 trim(Member& m) noexcept {
                 if (!is_backed(m, e)) continue;
                 // Before the hole: who finds the bit set may write.
                 extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
-                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
-                    given_back += kExtent;
+                if (os::give_back(m.heap() + e * kExtent, kExtent) == 0) given_back += kExtent;
             }
         }
         unlock(m.header().heap_lock);

@@ -195,7 +195,8 @@ Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
             }
             unlock(b_->lock);
         });
-    if (s == Status::ok || s == Status::closed || s == Status::corrupt) return s;
+    if (s == Status::ok || s == Status::closed || s == Status::corrupt || s == Status::lost)
+        return s;
     Inner inner(p);
     if (Status e = enter(inner); e != Status::ok) return e;
     const Status now = outcome();  // it may have tripped before we had the lock

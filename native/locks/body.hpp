@@ -14,8 +14,7 @@ namespace onecopy {
 // A fresh body of `bytes` zeros, held once for the caller.
 inline Status create_body(Member& m, BodyKind kind, u64 bytes, Patience& p,
                           Allocated& out) noexcept {
-    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
-    if (m.corrupt()) return Status::corrupt;
+    if (Status s = m.usable(); s != Status::ok) return s;
     return allocate(m, {.bytes = bytes, .flags = kFlagBody, .kind = kind, .zero = true}, p, out);
 }
 
@@ -35,11 +34,7 @@ Status open_body(Member& m, Handle h, BodyKind kind, u64 bytes, Body*& out) noex
 }
 
 inline Status usable(const Member& m) noexcept {
-    if (!m.joined.load(std::memory_order_relaxed)) [[unlikely]]
-        return Status::closed;
-    if (m.corrupt()) [[unlikely]]
-        return Status::corrupt;
-    return Status::ok;
+    return m.usable();
 }
 
 // Who has how many: one word per member slot, so that what a process has is nobody's as soon as its

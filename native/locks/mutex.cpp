@@ -100,7 +100,7 @@ void Mutex::forget() noexcept {
 }
 
 Status Mutex::release() noexcept {
-    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (Status s = m_->may_give_back(); s != Status::ok) return s;
     if (recursive_) {
         if (!mine()) return Status::not_held;
         const u32 depth = b_->depth.load_relaxed();
@@ -120,7 +120,7 @@ Status Mutex::release() noexcept {
 }
 
 Status Mutex::abandon() noexcept {
-    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (Status s = m_->may_give_back(); s != Status::ok) return s;
     if (!mine()) return Status::not_held;
     b_->thread.store_relaxed(0);
     u32 seen = b_->word.word.load_relaxed();

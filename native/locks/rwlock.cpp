@@ -209,7 +209,7 @@ Status RwLock::take_over(Patience& p) noexcept {
 }
 
 Status RwLock::read_release() noexcept {
-    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (Status s = m_->may_give_back(); s != Status::ok) return s;
     Has* h = find(*m_, handle_);
     if (h == nullptr || h->reads == 0) return Status::not_held;
     if (--h->reads == 0) forget(*m_, handle_);
@@ -311,7 +311,7 @@ Status RwLock::write(Patience& p) noexcept {
 }
 
 Status RwLock::write_release() noexcept {
-    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (Status s = m_->may_give_back(); s != Status::ok) return s;
     Has* h = find(*m_, handle_);
     if (h == nullptr || h->writing != Writing::inside) return Status::not_held;
     forget(*m_, handle_);
@@ -334,7 +334,7 @@ void RwLock::downgrade() noexcept {
 }
 
 Status RwLock::abandon() noexcept {
-    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (Status s = m_->may_give_back(); s != Status::ok) return s;
     Has* h = find(*m_, handle_);
     if (h == nullptr || h->writing != Writing::inside) return Status::not_held;
     forget(*m_, handle_);

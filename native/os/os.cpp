@@ -2,15 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <linux/magic.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,93 +61,11 @@ int futex_wake(std::uint32_t* word, int how_many) noexcept {
     return n < 0 ? 0 : static_cast<int>(n);
 }
 
-namespace {
-struct flock region(std::uint64_t byte, short type) noexcept {
-    struct flock l{};
-    l.l_type = type;
-    l.l_whence = SEEK_SET;
-    l.l_start = static_cast<off_t>(byte);
-    l.l_len = 1;
-    l.l_pid = 0;  // required to be 0 for open file description locks
-    return l;
-}
-}  // namespace
-
-ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept {
-    struct flock l = region(byte, exclusive ? F_WRLCK : F_RDLCK);
-    for (;;) {
-        if (fcntl(fd, F_OFD_SETLK, &l) == 0) {
-            crash_point();  // a death between two steps that only the kernel sees
-            return ByteLock::taken;
-        }
-        if (errno == EINTR) continue;
-        return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
-    }
-}
-
-void unlock_byte(int fd, std::uint64_t byte) noexcept {
-    struct flock l = region(byte, F_UNLCK);
-    while (fcntl(fd, F_OFD_SETLK, &l) != 0 && errno == EINTR) {
-    }
-    crash_point();
-}
-
-bool byte_is_locked(int fd, std::uint64_t byte) noexcept {
-    struct flock l = region(byte, F_WRLCK);
-    while (fcntl(fd, F_OFD_GETLK, &l) != 0) {
-        if (errno != EINTR) return true;  // cannot tell: never take from somebody who may live
-    }
-    return l.l_type != F_UNLCK;
-}
-
-bool byte_is_shared(int fd, std::uint64_t byte) noexcept {
-    struct flock l = region(byte, F_WRLCK);
-    while (fcntl(fd, F_OFD_GETLK, &l) != 0) {
-        if (errno != EINTR) return false;
-    }
-    return l.l_type == F_RDLCK;
-}
-
-ByteLock share_range(int fd, std::uint64_t byte, std::uint64_t count) noexcept {
-    struct flock l = region(byte, F_RDLCK);
-    l.l_len = static_cast<off_t>(count);
-    for (;;) {
-        if (fcntl(fd, F_OFD_SETLK, &l) == 0) return ByteLock::taken;
-        if (errno == EINTR) continue;
-        return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
-    }
-}
-
 int open_again(int fd) noexcept {
     char path[48];
     std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC);
-}
-
-int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
-    // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
-    // timer it would never end.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = 0;
-    while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
-        error = errno;
-        if (error != EINTR) break;
-        error = 0;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (error == 0) crash_point();
-    return error;
-}
-
-int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
-    while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                     static_cast<off_t>(length)) != 0) {
-        if (errno != EINTR) return errno;
-    }
-    crash_point();
-    return 0;
+    // Not blocking: what has the number by now may be a pipe.
+    return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
 void* map_shared(int fd, std::size_t length, bool writable) noexcept {
@@ -183,36 +98,17 @@ int write_back(void* base, std::size_t length) noexcept {
     return 0;
 }
 
-std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t n) noexcept {
-    const auto* bytes = static_cast<const unsigned char*>(from);
-    std::size_t done = 0;
-    while (done < n) {
-        const ssize_t written =
-            pwrite(fd, bytes + done, n - done, static_cast<off_t>(offset + done));
-        if (written > 0) {
-            done += static_cast<std::size_t>(written);
-        } else if (written == 0 || errno != EINTR) {
-            break;
-        }
+int give_back(void* from, std::size_t length) noexcept {
+    while (madvise(from, length, MADV_REMOVE) != 0) {
+        if (errno != EINTR && errno != EAGAIN) return errno;
     }
-    return done;
+    crash_point();
+    return 0;
 }
 
 bool files_may_grow() noexcept {
     rlimit limit{};
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
-}
-
-FileIdentity identify(int fd) noexcept {
-    struct stat s{};
-    struct statfs system{};
-    if (fstat(fd, &s) != 0 || fstatfs(fd, &system) != 0) return {};
-    return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
-}
-
-bool is_same_file(int fd, const FileIdentity& file) noexcept {
-    struct stat s{};
-    return fstat(fd, &s) == 0 && s.st_dev == file.device && s.st_ino == file.inode;
 }
 
 namespace {
@@ -248,9 +144,10 @@ constexpr std::uint64_t kByMount = std::uint64_t{1} << 63;  // no inode is that 
 }  // namespace
 
 Identity identity() noexcept {
-    Identity id{static_cast<std::uint32_t>(getpid()), 0, 0};
+    Identity id{static_cast<std::uint32_t>(getpid()), 0, 0, 0};
     std::uint32_t seen_as = id.pid;
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) id.error = errno;
     if (fd >= 0) {
         char text[1024];
         ssize_t n = read(fd, text, sizeof text - 1);

@@ -1,6 +1,7 @@
 #include "os/processes.hpp"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,23 +18,49 @@ struct Stat {
     std::uint64_t start_ticks;
 };
 
+constexpr Stat kDead{Life::dead, 0}, kUnknown{Life::unknown, 0};
+
+// /proc has nobody of that number. That is a proof only where /proc shows every process.
+Stat not_listed(std::uint32_t pid) noexcept {
+    // No /proc here, and then we are not in it either.
+    if (access("/proc/self/stat", F_OK) != 0) return kUnknown;
+    // Mounted with hidepid, it shows us only processes like our own, and the first one is one of
+    // root's; or of our own user, who then has all of them in a container.
+    if (access("/proc/1", F_OK) != 0) {
+        errno = EACCES;
+        return kUnknown;
+    }
+    // A number of our own namespace can be asked for, whatever /proc shows.
+    char self[16];
+    const ssize_t n = readlink("/proc/self", self, sizeof self - 1);
+    if (n <= 0) return kUnknown;
+    self[n] = 0;
+    const bool is_own = std::strtoul(self, nullptr, 10) == static_cast<unsigned long>(getpid());
+    if (is_own && !(kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH)) {
+        errno = EACCES;
+        return kUnknown;
+    }
+    return kDead;
+}
+
 Stat stat_of(std::uint32_t pid) noexcept {
-    constexpr Stat kDead{Life::dead, 0}, kUnknown{Life::unknown, 0};
     if (pid == 0) return kDead;  // nobody has that number
     char path[32];
     std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        if (errno != ENOENT) return kUnknown;
-        // Nobody of that number; or there is no /proc here, and then we are not in it either.
-        return access("/proc/self/stat", F_OK) == 0 ? kDead : kUnknown;
+        // ESRCH: it ended while we were opening.
+        if (errno == ESRCH) return kDead;
+        return errno == ENOENT ? not_listed(pid) : kUnknown;
     }
     char text[1024];
     const ssize_t n = read(fd, text, sizeof text - 1);
     const int error = errno;
     close(fd);
     // It ended between our two calls.
-    if (n <= 0) return n < 0 && error == ESRCH ? kDead : kUnknown;
+    if (n < 0 && error == ESRCH) return kDead;
+    errno = error;
+    if (n <= 0) return kUnknown;
     text[n] = 0;
     // The command name may contain blanks and brackets: fields are counted from the last ')'.
     const char* at = std::strrchr(text, ')');
@@ -53,12 +80,18 @@ Stat stat_of(std::uint32_t pid) noexcept {
 
 Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) noexcept {
     const Stat found = stat_of(pid);
+    if (found.life == Life::alive && start_bits == 0) {
+        errno = EACCES;
+        return Life::unknown;
+    }
     return found.life == Life::alive && (found.start_ticks & mask) != start_bits ? Life::dead
                                                                                  : found.life;
 }
 
-std::uint64_t start_of(std::uint32_t pid) noexcept {
-    return stat_of(pid).start_ticks;
+Life start_of(std::uint32_t pid, std::uint64_t& start_ticks) noexcept {
+    const Stat found = stat_of(pid);
+    start_ticks = found.start_ticks;
+    return found.life;
 }
 
 }  // namespace onecopy::os

@@ -48,11 +48,7 @@ constexpr u64 kTableOffset = 256;
 constexpr u64 kChunkBytes = kChunkSlots * sizeof(Slot);
 
 inline Status Queue::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]]
-        return Status::closed;
-    if (m_->corrupt()) [[unlikely]]
-        return Status::corrupt;
-    return Status::ok;
+    return m_->usable();
 }
 
 inline shm_atomic<u64>& Queue::table(u64 chunk) const noexcept {

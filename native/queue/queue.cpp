@@ -27,8 +27,7 @@ constexpr u64 entries_for(u64 limit) noexcept {
 
 Status Queue::create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kTableOffset);
-    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
-    if (m.corrupt()) return Status::corrupt;
+    if (Status s = m.usable(); s != Status::ok) return s;
     if (maxsize > kLargestSize) return Status::too_large;
     if ((flags & ~kQueueRedelivers) != 0) return Status::bad_argument;
     const u64 limit = limit_for(maxsize);

@@ -130,7 +130,7 @@ bool recover(Member& m, u32 slot) noexcept {
     if (!only.owns_lock()) return false;
     // Our own description must not be asked about bytes it holds itself; it holds only its slot's
     // and the membership's.
-    if (!m.lock_slot(slot)) return false;
+    if (m.lock_slot(slot) != os::ByteLock::taken) return false;
     const bool dead = m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
     if (dead) {
         recover_held(m, slot);
@@ -144,6 +144,7 @@ bool recover(Member& m, u32 slot) noexcept {
 }
 
 u32 collect_dead(Member& m) noexcept {
+    if (!m.readonly && !m.file.is_ours()) return 0;  // noted, also where there is nobody to ask for
     u32 cleaned = 0;
     const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
     for (u32 slot = 0; slot < rows; ++slot) {

@@ -38,6 +38,7 @@
 
 #include "directory/directory.hpp"
 #include "heap/heap.hpp"
+#include "os/processes.hpp"
 #include "segment/registry.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -110,12 +111,21 @@ Status status_of(int error) noexcept {
     }
 }
 Status fail(Failure& why, const char* step, int error = errno) {
-    why = {error, step};
+    why = {error, step, {}};
     return status_of(error);
 }
 Status fail(Failure& why, const char* what, Status status) {
-    why = {0, what};
+    why = {0, what, {}};
     return status;
+}
+// Of a file of the system, which says nothing about the pool: ENOENT is no missing pool.
+Status fail_at(Failure& why, const char* step, const char* file, int error) {
+    why = {error, step, file};
+    return Status::system_error;
+}
+// We could not look, for want of something. Nothing that was to be looked at is proven by it.
+bool lacks_means(int error) noexcept {
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOLCK;
 }
 
 Status fail_to_open(Failure& why) {
@@ -147,7 +157,7 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
     if (errno == ENOTDIR)
-        return why = {ENOTDIR, "its directory is no directory, or a symbolic link"},
+        return why = {ENOTDIR, "its directory is no directory, or a symbolic link", {}},
                Status::not_allowed;
     return fail(why, "open the pool directory");
 }
@@ -199,12 +209,12 @@ class DirectoryLock {
 // Through an open file description of its own, which never carries a lock, and which nobody but the
 // mapping keeps. Forked children inherit the mapping: through the description that the locks are
 // on, it would keep those after the parent's death. nullptr: `why` is set.
-unsigned char* map_segment(Fd again, u64 bytes, Failure& why) {
+unsigned char* map_segment(const os::PoolFile& again, u64 bytes, Failure& why) {
     if (!again) {
         fail(why, "open the pool file again");
         return nullptr;
     }
-    void* base = os::map_shared(again.get(), static_cast<std::size_t>(bytes), true);
+    void* base = os::map_shared(again.number(), static_cast<std::size_t>(bytes), true);
     if (base == nullptr) fail(why, "map the pool");
     return static_cast<unsigned char*>(base);
 }
@@ -328,9 +338,12 @@ std::string line_text(const Line& l) {
     std::snprintf(text, sizeof text, "%u %d %llu %llu\n", l.pid, l.fd, l.start, l.pid_namespace);
     return text;
 }
+// Empty: who we are could not be found out (errno). A line that nobody can check is none.
 std::string own_line(const Member& m) {
     const os::Identity me = os::identity();
-    return line_text({me.pid, m.fd, me.start_ticks, me.pid_namespace});
+    errno = me.error;
+    if (me.start_ticks == 0) return {};
+    return line_text({me.pid, m.file.number(), me.start_ticks, me.pid_namespace});
 }
 
 bool read_rendezvous(int fd, Rendezvous& out) {
@@ -358,61 +371,60 @@ bool read_rendezvous(int fd, Rendezvous& out) {
     return true;
 }
 
-unsigned long long start_of(unsigned pid) noexcept {  // 0: no such process
-    char path[48], text[1024];
-    std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    Fd fd(open(path, O_RDONLY | O_CLOEXEC));
-    if (!fd) return 0;
-    ssize_t n = read(fd.get(), text, sizeof text - 1);
-    if (n <= 0) return 0;
-    text[n] = 0;
-    char* at = std::strrchr(text, ')');  // the command may contain blanks and brackets
-    for (int field = 2; at != nullptr && field < 22; ++field)
-        at = std::strchr(at + 1, ' ');
-    return at == nullptr ? 0 : std::strtoull(at + 1, nullptr, 10);
+os::Life life_of(const Line& l, u64 own_namespace) noexcept {
+    return l.pid_namespace == own_namespace ? os::life_of(l.pid, l.start, ~u64{0})
+                                            : os::Life::unknown;
 }
 
-enum class Reach { found, stale, out_of_sight };
+// stale: it is proven that this line leads to no pool. unknown: everything else (errno says why):
+// the process may not be looked into or belongs to another PID namespace, or we lack a descriptor
+// or a /proc.
+enum class Reach { found, stale, unknown };
 
-// Out of sight: the process may live, but not where we can look (another PID namespace, or it may
-// not be looked into).
-Reach reach(const Line& l, const std::string& id, u64 own_namespace, Fd& out) {
-    if (l.pid_namespace != own_namespace) return Reach::out_of_sight;
-    if (start_of(l.pid) != l.start) return Reach::stale;
+Reach reach(const Line& l, const std::string& id, u64 own_namespace, os::PoolFile& out) {
+    // Without a /proc we do not know our own namespace. Otherwise it is another one's process,
+    // unless a system call says something else.
+    errno = own_namespace == 0 ? ENOENT : EACCES;
+    if (const os::Life life = life_of(l, own_namespace); life != os::Life::alive)
+        return life == os::Life::dead ? Reach::stale : Reach::unknown;
     char path[64];
     std::snprintf(path, sizeof path, "/proc/%u/fd/%d", l.pid, l.fd);
     struct stat st{};
     // The number may mean anything by now; opening a device or a pipe could have effects. A memfd
     // is a regular file without a name.
-    if (stat(path, &st) != 0)
-        return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
+    if (stat(path, &st) != 0) return errno == ENOENT ? Reach::stale : Reach::unknown;
     if (!S_ISREG(st.st_mode) || st.st_nlink != 0) return Reach::stale;
-    Fd fd(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
-    if (!fd) return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
+    os::PoolFile fd(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    // It can have been closed since.
+    if (!fd) return errno == ENOENT ? Reach::stale : Reach::unknown;
     // Without the seals whoever has it could cut it short under our mapping.
-    const int seals = fcntl(fd.get(), F_GET_SEALS);
+    const int seals = fcntl(fd.number(), F_GET_SEALS);
     HeaderCopy h;
     if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
-        !h.read(fd.get()))
+        !h.read(fd.number()))
         return Reach::stale;
     if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
     out = std::move(fd);
     return Reach::found;
 }
-Reach reach_any(const Rendezvous& r, Fd& out) {
+// With `unknown` in errno: what stands in the way.
+Reach reach_any(const Rendezvous& r, os::PoolFile& out) {
     const u64 own_namespace = os::identity().pid_namespace;
     Reach best = Reach::stale;
+    int error = 0;
     for (auto it = r.lines.rbegin(); it != r.lines.rend(); ++it) {
         switch (reach(*it, r.id, own_namespace, out)) {
             case Reach::found:
                 return Reach::found;
-            case Reach::out_of_sight:
-                best = Reach::out_of_sight;
+            case Reach::unknown:
+                best = Reach::unknown;
+                error = errno;
                 break;
             case Reach::stale:
                 break;
         }
     }
+    errno = error;
     return best;
 }
 
@@ -455,10 +467,14 @@ class Unpublished {
     }
     int make(int dirfd) {
         dirfd_ = dirfd;
-        int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-        if (fd >= 0 ||
-            (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL))
+        const int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (fd >= 0) {
+            // Without a /proc it could not be given a name.
+            if (access("/proc/self/fd", F_OK) == 0) return fd;
+            close(fd);
+        } else if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL) {
             return fd;
+        }
         return make_hidden(dirfd);
     }
     int make_hidden(int dirfd) {
@@ -476,10 +492,11 @@ class Unpublished {
         }
         return -1;
     }
-    // Another open file description of it, or -1.
-    int open_again(int fd) const {
-        return hidden_.empty() ? os::open_again(fd)
-                               : openat(dirfd_, hidden_.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    // Another open file description of it; empty on failure.
+    os::PoolFile open_again(const os::PoolFile& file) const {
+        if (hidden_.empty()) return file.again();
+        return os::PoolFile(
+            openat(dirfd_, hidden_.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
     }
     // Fails with EEXIST rather than replace.
     bool publish(int fd, const char* name) {
@@ -510,6 +527,8 @@ class Unpublished {
 
 // Adds our line to a rendezvous. no_entry: it is gone, or another pool's.
 Status add_line(int dirfd, const Place& place, const Member& m) {
+    const std::string own = own_line(m);
+    if (own.empty()) return Status::system_error;
     DirectoryLock directory_lock(dirfd);
     if (!directory_lock) return Status::system_error;
     Fd fd(openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags));
@@ -527,9 +546,8 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
         std::string text = kRendezvous + r.id + "\n";
         const u64 own_namespace = os::identity().pid_namespace;
         for (const Line& l : r.lines)
-            if (l.pid_namespace != own_namespace || start_of(l.pid) == l.start)
-                text += line_text(l);
-        if (to && write_all(to.get(), text + own_line(m)) && fresh.replace(place.name.c_str()))
+            if (life_of(l, own_namespace) != os::Life::dead) text += line_text(l);
+        if (to && write_all(to.get(), text + own) && fresh.replace(place.name.c_str()))
             return Status::ok;
     }
     // A line cut short by a full file system would run into the next one.
@@ -541,19 +559,20 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
                 }()
             ? "\n"
             : "";
-    return write_all(fd.get(), lead + own_line(m)) ? Status::ok : status_of(errno);
+    return write_all(fd.get(), lead + own) ? Status::ok : status_of(errno);
 }
 
 // What stands behind a name; removes it if it is of no use to anybody. The directory is locked.
 Orphan look_behind(int dirfd, const std::string& name, bool remove) {
-    Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
-    if (!fd)
-        return errno == EACCES || errno == EPERM || errno == ENOENT || errno == EMFILE ||
-                       errno == ENFILE
-                   ? Orphan::failed
-                   : Orphan::not_a_pool;
+    const os::PoolFile fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    if (!fd) {
+        // What no file of a pool can be: a directory, a link, a device without a driver.
+        const bool is_other =
+            errno == EISDIR || errno == ELOOP || errno == ENXIO || errno == ENODEV;
+        return is_other ? Orphan::not_a_pool : Orphan::failed;
+    }
     struct stat st{};
-    if (fstat(fd.get(), &st) != 0) return Orphan::failed;
+    if (fstat(fd.number(), &st) != 0) return Orphan::failed;
     if (!S_ISREG(st.st_mode)) return Orphan::not_a_pool;
     auto gone = [&] {
         return !remove || happened(unlinkat(dirfd, name.c_str(), 0)) ? Orphan::removed
@@ -561,9 +580,26 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     };
     // The probe for a mere question must not be a lock: a last member on its way out would take us
     // for somebody.
-    auto alone = [&](int of) {
-        return remove ? os::lock_byte(of, kMemberByte, true) == os::ByteLock::taken
-                      : !os::byte_is_locked(of, kMemberByte);
+    auto ask = [&](const os::PoolFile& of) {
+        if (!remove) return of.others(kMemberByte);
+        switch (of.lock(kMemberByte, true)) {
+            case os::ByteLock::taken:
+                return os::Others::none;
+            case os::ByteLock::busy:
+                return os::Others::share;
+            case os::ByteLock::failed:
+                break;
+        }
+        return os::Others::unknown;
+    };
+    auto gone_if_alone = [&](const os::PoolFile& of) {
+        const os::Others others = ask(of);
+        if (others != os::Others::none)
+            return others == os::Others::unknown ? Orphan::failed : Orphan::in_use;
+        const Orphan result = gone();
+        // Explicitly: a copy of the descriptor in a child would keep it.
+        if (remove) of.unlock(kMemberByte);
+        return result;
     };
     if (is_hidden(name)) {
         // Left by somebody who died while creating. A pool in the making has its byte; a rendezvous
@@ -571,56 +607,50 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         timespec now{};
         clock_gettime(CLOCK_REALTIME, &now);
         if (now.tv_sec - st.st_mtime < 60) return Orphan::in_use;
-        if (!alone(fd.get())) return Orphan::in_use;
-        const Orphan result = gone();
-        os::unlock_byte(fd.get(), kMemberByte);
-        return result;
+        return gone_if_alone(fd);
     }
-    if (Rendezvous r; read_rendezvous(fd.get(), r)) {
-        Fd memory;
+    if (Rendezvous r; read_rendezvous(fd.number(), r)) {
+        os::PoolFile memory;
         switch (reach_any(r, memory)) {
-            case Reach::out_of_sight:
-                return Orphan::in_use;
+            case Reach::unknown:
+                return errno == EACCES || errno == EPERM ? Orphan::in_use : Orphan::failed;
             case Reach::stale:
                 return gone();
             case Reach::found:
                 break;
         }
-        if (!alone(memory.get())) return Orphan::in_use;
-        const Orphan result = gone();
-        os::unlock_byte(memory.get(), kMemberByte);
-        return result;
+        return gone_if_alone(memory);
     }
     // Only what stands in the first line of the header, which is the same in every version: pools
     // of older builds must go too.
     HeaderCopy h;
-    if (!h.read(fd.get()) || h.get().magic != kMagic) return Orphan::not_a_pool;
-    if (os::byte_is_locked(fd.get(), kMemberByte)) return Orphan::in_use;
+    if (!h.read(fd.number()) || h.get().magic != kMagic) return Orphan::not_a_pool;
+    const os::Others others = fd.others(kMemberByte);
+    if (others == os::Others::unknown) return Orphan::failed;
+    if (others != os::Others::none) return Orphan::in_use;
     if (h.get().flags & kPersistent) return Orphan::kept_persistent;
-    if (!alone(fd.get())) return Orphan::in_use;
-    const Orphan result = gone();
-    // Explicitly: a copy of the descriptor in a child would keep it.
-    os::unlock_byte(fd.get(), kMemberByte);
-    return result;
+    return gone_if_alone(fd);
 }
 
 // ---- leaving ------------------------------------------------------------------------------------
 
 // Gives the membership byte up; the last one takes the name along. Under pools_mutex.
-void depart(int fd, const Place& place, bool persistent) {
-    os::unlock_byte(fd, kMemberByte);
-    if (persistent || os::lock_byte(fd, kMemberByte, true) != os::ByteLock::taken) return;
+void depart(const os::PoolFile& file, const Place& place, bool persistent) {
+    file.unlock(kMemberByte);
+    if (persistent || file.lock(kMemberByte, true) != os::ByteLock::taken) return;
     Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (dirfd) remove_name(dirfd.get(), place);
-    os::unlock_byte(fd, kMemberByte);
+    file.unlock(kMemberByte);
 }
 
 // The part after Member::leave. Under pools_mutex.
 void depart(Pool& pool) {
     Member& m = *pool.member;
     // A forked child that is no member has no descriptor.
-    if (!pool.left && !m.readonly && m.fd >= 0)
-        depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
+    if (!pool.left && !m.readonly && m.file)
+        depart(m.file, pool.place, pool.persistent || !m.last_one_unlinks);
+    // Through a lost number nothing could be unlocked.
+    if (m.file.lost()) m.file.close();
     pool.left = true;
     pool.leaving = 0;
 }
@@ -689,6 +719,15 @@ int make_memfd() noexcept {
     return fd;
 }
 
+// Removes what has the name, if that is a pool whose members are all dead. The directory is locked.
+Status make_free(int dirfd, const std::string& name, Failure& why) {
+    const Orphan found = look_behind(dirfd, name, true);
+    if (found == Orphan::removed) return Status::ok;
+    if (found == Orphan::failed && lacks_means(errno))
+        return fail(why, "look at what has the name");
+    return fail(why, "publish the pool", EEXIST);
+}
+
 Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
     Fd dirfd;
     if (Status s = trusted_directory(spec.directory, true, dirfd, why); !good(s)) return s;
@@ -698,10 +737,10 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
         struct stat st{};
         DirectoryLock directory_lock(dirfd.get());
         if (!directory_lock)
-            return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
-        if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            look_behind(dirfd.get(), spec.name, true) != Orphan::removed)
-            return fail(why, "publish the pool", EEXIST);
+            return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::system_error;
+        if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
+            if (Status s = make_free(dirfd.get(), spec.name, why); !good(s)) return s;
+        }
     }
 
     const Geometry g = geometry(spec.capacity, spec.max_processes);
@@ -709,24 +748,24 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     const u64 flags = flag(spec.persistent, kPersistent) | flag(spec.memfd, kMemfd) |
                       flag((spec.mode & 022) != 0, kOthersMayWrite);
     Unpublished file;  // destroyed after the descriptor is
-    Fd fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
+    os::PoolFile fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
     // First of all: a hidden file without the byte locked is taken for left behind.
-    if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken)
+    if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
         return fail(why, "lock the membership byte");
-    if (!happened(fchmod(fd.get(), spec.mode))) return fail(why, "set the mode of the pool file");
-    if (!happened(ftruncate(fd.get(), static_cast<off_t>(g.file_size))))
+    if (!happened(fchmod(fd.number(), spec.mode)))
+        return fail(why, "set the mode of the pool file");
+    if (!happened(ftruncate(fd.number(), static_cast<off_t>(g.file_size))))
         return fail(why, "set the size of the pool file");
-    if (spec.memfd && !happened(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
+    if (spec.memfd && !happened(fcntl(fd.number(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
         return fail(why, "seal the memfd");
-    if (int error = os::reserve(fd.get(), 0, fixed_bytes(g)))
-        return fail(why, "reserve the tables", error);
+    if (int error = fd.reserve(0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
     if (spec.prefault)
-        if (int error = os::reserve(fd.get(), g.heap_off, g.capacity))
+        if (int error = fd.reserve(g.heap_off, g.capacity))
             return fail(why, "reserve the heap", error);
 
-    unsigned char* base = map_segment(
-        Fd(spec.memfd ? os::open_again(fd.get()) : file.open_again(fd.get())), g.file_size, why);
+    unsigned char* base =
+        map_segment(spec.memfd ? fd.again() : file.open_again(fd), g.file_size, why);
     if (base == nullptr) return status_of(why.error);
     PoolId id;
     if (!os::random_bytes(id.id, sizeof id.id)) {
@@ -737,14 +776,14 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     format(base, g, flags);
     copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
     struct stat memory{};
-    if (fstat(fd.get(), &memory) != 0) {
+    if (fstat(fd.number(), &memory) != 0) {
         const int error = errno;
         os::unmap(base, g.file_size);
         return fail(why, "look at the pool file", error);
     }
     // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
     // fails leaves nothing behind.
-    auto member = std::make_unique<Member>(base, g.file_size, fd.release());
+    auto member = std::make_unique<Member>(base, g.file_size, std::move(fd));
     format_heap(*member);
     if (spec.prefault) note_reserved(*member);
     directory::format(*member);
@@ -763,27 +802,29 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     if (spec.memfd) {
         text.reset(rendezvous.make(dirfd.get()));
         if (!text) return fail(why, "create the rendezvous file");
+        const std::string own = own_line(*member);
+        if (own.empty()) return fail_at(why, "find out who we are", "/proc/self/stat", errno);
         if (fchmod(text.get(), 0600) != 0 ||
-            !write_all(text.get(), kRendezvous + id.hex() + "\n" + own_line(*member)))
+            !write_all(text.get(), kRendezvous + id.hex() + "\n" + own))
             return fail(why, "write the rendezvous file");
     }
     {
         DirectoryLock directory_lock(dirfd.get());
         if (!directory_lock)
-            return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+            return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::system_error;
         // Everything is in place and we are its member: with the name the pool exists, and there is
         // no moment in which it looks deserted.
         auto publish = [&] {
             return spec.memfd ? rendezvous.publish(text.get(), spec.name.c_str())
-                              : file.publish(member->fd, spec.name.c_str());
+                              : file.publish(member->file.number(), spec.name.c_str());
         };
         bool done = publish();
         if (!done && errno == EEXIST) {
-            done = look_behind(dirfd.get(), spec.name, true) == Orphan::removed && publish();
-            if (!done) return fail(why, "publish the pool", EEXIST);
+            if (Status s = make_free(dirfd.get(), spec.name, why); !good(s)) return s;
+            done = publish();
         }
         if (!done)
-            return why = {errno, "publish the pool"},
+            return why = {errno, "publish the pool", {}},
                    errno == ENOENT ? Status::system_error : status_of(errno);
     }
     Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
@@ -799,7 +840,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
                 std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
                 Failure& why) {
-    Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    os::PoolFile fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
             return fail(why, kNotAPool, Status::corrupt);
@@ -809,22 +850,22 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         return fail_to_open(why);
     }
     struct stat st{};
-    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
+    if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
     if (!S_ISREG(st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
     const bool own = st.st_uid == geteuid();
     if (!own && !(st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
 
     Place place{absolute(directory), name, st.st_dev, st.st_ino, {}, false};
-    if (Rendezvous r; own && read_rendezvous(fd.get(), r)) {
+    if (Rendezvous r; own && read_rendezvous(fd.number(), r)) {
         place.memfd = true;
-        fd.reset();
+        fd.close();
         Reach found = reach_any(r, fd);
         if (found == Reach::stale) {
             // Somebody may have added a line since: look again while nobody can.
             DirectoryLock directory_lock(dirfd);
             if (!directory_lock)
-                return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+                return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::system_error;
             Fd again(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
             if (!again) return fail(why, "open the rendezvous file");
             Rendezvous now;
@@ -836,15 +877,18 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
         }
-        if (found == Reach::out_of_sight)
+        if (found == Reach::unknown) {
+            if (errno != EACCES && errno != EPERM)
+                return fail_at(why, "look for the pool's members", "/proc", errno);
             return fail(why, "the pool's members cannot be looked into from here",
                         Status::not_allowed);
-        if (fstat(fd.get(), &st) != 0) return fail(why, "look at the memfd");
+        }
+        if (fstat(fd.number(), &st) != 0) return fail(why, "look at the memfd");
         if (st.st_uid != geteuid())
             return fail(why, "the pool belongs to another user", Status::not_allowed);
     }
     HeaderCopy copy;
-    if (!copy.read(fd.get())) return fail(why, kNotAPool, Status::corrupt);
+    if (!copy.read(fd.number())) return fail(why, kNotAPool, Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
     if (((h.flags & kMemfd) != 0) != place.memfd)
@@ -874,10 +918,10 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         rejected.push_back(std::move(here));
     }
 
-    if (os::byte_is_shared(fd.get(), kSlotByte))
+    if (fd.others(kSlotByte) == os::Others::share)
         return fail(why, "somebody reads it", Status::read_elsewhere);
     bool alone = false;
-    switch (os::lock_byte(fd.get(), kMemberByte, true)) {
+    switch (fd.lock(kMemberByte, true)) {
         case os::ByteLock::failed:
             return fail(why, "lock the membership byte");
         case os::ByteLock::taken:
@@ -885,14 +929,14 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             // Nobody is here: its members have died.
             if (!persistent) {
                 remove_name(dirfd, place);  // if that fails there is no such pool all the same
-                os::unlock_byte(fd.get(), kMemberByte);
+                fd.unlock(kMemberByte);
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
-            if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken)
+            if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
                 return fail(why, "lock the membership byte");
             break;
         case os::ByteLock::busy:
-            switch (os::lock_byte(fd.get(), kMemberByte, false)) {
+            switch (fd.lock(kMemberByte, false)) {
                 case os::ByteLock::failed:
                     return fail(why, "lock the membership byte");
                 // The last one is leaving, or somebody looks whether anybody is here.
@@ -905,32 +949,33 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     // We count as a member now: whatever goes wrong, we may be the last one out.
     auto turn_back = [&](Status s) {
         const int error = errno;
-        depart(fd.get(), place, persistent);
+        depart(fd, place, persistent);
         errno = error;
         return s;
     };
-    if (fstat(fd.get(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
+    if (fstat(fd.number(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
     if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock
-        os::unlock_byte(fd.get(), kMemberByte);
+        fd.unlock(kMemberByte);
         return Status::would_block;
     }
     if (static_cast<u64>(st.st_size) != h.file_size)
         return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
-    Fd again(place.memfd ? os::open_again(fd.get())
-                         : openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
-    if (again && !os::is_same_file(again.get(), os::identify(fd.get())))
+    const os::PoolFile again =
+        place.memfd ? fd.again()
+                    : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    if (again && again.identity() != fd.identity())
         return turn_back(Status::would_block);  // the name has become another file's meanwhile
-    unsigned char* base = map_segment(std::move(again), h.file_size, why);
+    unsigned char* base = map_segment(again, h.file_size, why);
     if (base == nullptr) return turn_back(status_of(why.error));
     // The member owns a descriptor of the same description: turning back still needs one after the
     // member is gone.
-    const int second = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
-    if (second < 0) {
+    os::PoolFile second = fd.duplicate();
+    if (!second) {
         const Status s = fail(why, "duplicate the descriptor");
         os::unmap(base, h.file_size);
         return turn_back(s);
     }
-    auto member = std::make_unique<Member>(base, h.file_size, second);
+    auto member = std::make_unique<Member>(base, h.file_size, std::move(second));
     if (Status s = member->check(); !good(s)) {
         fail(why,
              member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
@@ -948,7 +993,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         fail(why, "take a slot", s);
         why.limit = member->geo().max_processes;
         // It has just come.
-        if (s == Status::no_slot && os::byte_is_shared(fd.get(), kSlotByte))
+        if (s == Status::no_slot && fd.others(kSlotByte) == os::Others::share)
             s = Status::read_elsewhere;
         member.reset();
         return turn_back(s);
@@ -961,7 +1006,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             turn_back(s);
             // The last one left: the name says more.
             if (s == Status::no_entry) return Status::would_block;
-            return why = {error, "add to the rendezvous file"}, s;
+            return why = {error, "add to the rendezvous file", {}}, s;
         }
     }
     out = adopt(std::move(member), std::move(place), st, h.flags);
@@ -973,21 +1018,21 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
 Status try_read(int dirfd, const std::string& directory, const std::string& name,
                 std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
                 Failure& why) {
-    Fd fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+    os::PoolFile fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
     if (!fd) {
         if (errno == ENXIO || errno == ENODEV) return fail(why, kNotAPool, Status::corrupt);
         return fail_to_open(why);
     }
     struct stat st{};
-    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
+    if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
     if (!S_ISREG(st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
     const bool own = st.st_uid == geteuid();
     if (!own && !(st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
-    if (Rendezvous r; read_rendezvous(fd.get(), r))
+    if (Rendezvous r; read_rendezvous(fd.number(), r))
         return fail(why, "its memory is a memfd", Status::written_elsewhere);
     HeaderCopy copy;
-    if (!copy.read(fd.get())) return fail(why, kNotAPool, Status::corrupt);
+    if (!copy.read(fd.number())) return fail(why, kNotAPool, Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
     if ((h.flags & kMemfd) != 0)
@@ -1008,7 +1053,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
     }
     // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked
     // meanwhile, until the last of them is gone.
-    switch (os::share_range(fd.get(), kSlotByte, kMaxProcesses)) {
+    switch (fd.share_range(kSlotByte, kMaxProcesses)) {
         case os::ByteLock::failed:
             return fail(why, "lock the slots");
         case os::ByteLock::busy:
@@ -1019,13 +1064,13 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
     if ((h.flags & kPersistent) == 0)
         return fail(why, "all members of the pool are gone", Status::no_entry);
     // Only now nobody changes it any more.
-    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
+    if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
     if (static_cast<u64>(st.st_size) != h.file_size)
         return fail(why, "the file is not as long as its header says", Status::corrupt);
     auto* base = static_cast<unsigned char*>(
-        os::map_private(fd.get(), static_cast<std::size_t>(h.file_size)));
+        os::map_private(fd.number(), static_cast<std::size_t>(h.file_size)));
     if (base == nullptr) return fail(why, "map the pool");
-    auto member = std::make_unique<Member>(base, h.file_size, fd.release());
+    auto member = std::make_unique<Member>(base, h.file_size, std::move(fd));
     member->readonly = true;
     if (Status s = member->check(); !good(s))
         return fail(
@@ -1075,7 +1120,8 @@ Status open_pool(const std::string& directory, const std::string& name,
         const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
         if (s != Status::would_block) return s;
         if (os::monotonic_ns() > end)
-            return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
+            return why = {EBUSY, "open the pool: it keeps coming and going", {}},
+                   Status::system_error;
         os::nap(500'000);
     }
 }
@@ -1129,12 +1175,13 @@ void announce(Member& m) {
     if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
         !m.joined.load())
         return;
-    // Whether it works or not: not finding us is no reason to try on every operation.
-    pool->announced = lineage();
+    // Whether it works or not, unless it is for want of a descriptor: not finding us is no reason
+    // to try on every operation.
     Failure why;
     Fd dirfd;
-    if (good(open_directory(pool->place.directory, dirfd, why)))
-        add_line(dirfd.get(), pool->place, m);
+    Status s = open_directory(pool->place.directory, dirfd, why);
+    if (good(s)) s = add_line(dirfd.get(), pool->place, m);
+    if (good(s) || !lacks_means(errno)) pool->announced = lineage();
 }
 
 void leave_all() noexcept {

@@ -24,6 +24,7 @@ struct Failure {
     int error = 0;
     std::string what;
     u32 limit = 0;  // no_slot: how many slots the pool has
+    std::string file;  // what the step was about, if not the pool's file
 };
 constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
 
@@ -52,7 +53,8 @@ Status check_directory(const std::string& directory, bool create, Failure& why);
 
 // In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not
-// from inside a fork handler, and with no Member::mutex nor shared lock held.
+// from inside a fork handler, and with no Member::mutex nor shared lock held. Where a descriptor is
+// wanting for it, it can be called again.
 void announce(Member& m);
 
 // Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around.

@@ -27,8 +27,9 @@ class Filling {
     void copy(unsigned char* to, const unsigned char* from, u64 bytes) noexcept {
         u64 done = 0;
         if (!m_.mapped.has(m_.offset_of(to), bytes)) {
-            if (!os::is_written(to + bytes / 2) && may_write())
-                done = os::write_at(m_.fd, m_.offset_of(to), from, bytes);
+            // Nothing is written through a descriptor that was lost: the mapping outlives it.
+            if (!os::is_written(to + bytes / 2) && may_write_)
+                done = m_.file.write_at(m_.offset_of(to), from, bytes);
             if (done < bytes) {
                 os::map_ahead(to + done, bytes - done);
                 m_.mapped.add(m_.offset_of(to + done), bytes - done);
@@ -38,22 +39,15 @@ class Filling {
     }
 
   private:
-    // The mapping outlives a descriptor that somebody has closed by its number, which may be
-    // another file's by now.
-    bool may_write() noexcept {
-        if (asked_) return may_;
-        asked_ = true;
-        return may_ = os::is_same_file(m_.fd, m_.file) && os::files_may_grow();
-    }
-
     Member& m_;
-    bool asked_ = false, may_ = false;
+    const bool may_write_ = os::files_may_grow();
 };
 
 }  // namespace
 
 void fill(Member& m, unsigned char* to, const unsigned char* from, u64 bytes) noexcept {
-    if (bytes < kLargeCopy || !m.file.in_memory || m.mapped.has(m.offset_of(to), bytes)) {
+    if (bytes < kLargeCopy || !m.file.identity().in_memory ||
+        m.mapped.has(m.offset_of(to), bytes)) {
         copy_in(to, from, bytes);
         return;
     }

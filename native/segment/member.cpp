@@ -73,11 +73,10 @@ Geometry read_geometry(const Header& h) noexcept {
 }
 }  // namespace
 
-Member::Member(unsigned char* base_, std::size_t length_, int fd_) noexcept
+Member::Member(unsigned char* base_, std::size_t length_, os::PoolFile file_) noexcept
     : base(base_),
       length(length_),
-      fd(fd_),
-      file(os::identify(fd_)),
+      file(std::move(file_)),
       mapped(length_),
       geo_(read_geometry(header())) {
     if (geo_.max_blocks == 0) return;
@@ -90,7 +89,6 @@ Member::~Member() {
     leave();
     if (local != nullptr) munmap(local, std::size_t{geo_.max_blocks} * sizeof(u32));
     if (base != nullptr) os::unmap(base, length);
-    if (fd >= 0) close(fd);
 }
 
 Status Member::check() noexcept {
@@ -139,12 +137,15 @@ void Member::claim(u32 index, RowState as) noexcept {
 }
 
 Status Member::join() noexcept {
+    if (!readonly && !file.hold_on()) return Status::system_error;
     for (int pass = 0; pass < 2; ++pass) {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
             const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
             // The living and the dead only when nothing is free.
             if (!is_free && pass == 0) continue;
-            if (!lock_slot(i)) continue;
+            const os::ByteLock answer = lock_slot(i);
+            if (answer == os::ByteLock::failed) return Status::system_error;
+            if (answer == os::ByteLock::busy) continue;
             slot = i;
             if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
                 // A dead member's slot: clean it in its name, and stay in it.
@@ -219,19 +220,18 @@ bool Member::gone(u32 tag) noexcept {
 // death on the way leaves the dead row as any recoverer's does, or an embryo whose byte goes with
 // our descriptor.
 void Member::fork_reserve() noexcept {
-    child_fd_ = -1;
+    child_file_.close();
     child_slot_ = kNoSlot;
     child_excluded_ = Status::ok;
     if (!joined || readonly) return;
     child_excluded_ = reserve_for_child();
     child_errno_ = errno;
-    if (child_excluded_ != Status::ok) give_back_child_fd();
+    if (child_excluded_ != Status::ok) give_back_child_file();
 }
 
 Status Member::reserve_for_child() noexcept {
-    child_fd_ = os::open_again(fd);
-    if (child_fd_ < 0) return Status::system_error;
-    if (os::lock_byte(child_fd_, kMemberByte, false) != os::ByteLock::taken)
+    child_file_ = file.again();
+    if (!child_file_ || child_file_.lock(kMemberByte, false) != os::ByteLock::taken)
         return Status::system_error;
     const std::int64_t deadline = os::monotonic_ns() + kForkPatience;
     do {
@@ -245,17 +245,16 @@ Status Member::reserve_for_child() noexcept {
 }
 
 // Its locks go with it, unless a child has a copy.
-void Member::give_back_child_fd() noexcept {
-    if (child_fd_ >= 0) close(child_fd_);
-    child_fd_ = -1;
+void Member::give_back_child_file() noexcept {
+    child_file_.close();
     crash_point();
 }
 
 bool Member::reserve_row(u32 index) noexcept {
     if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) return false;
-    if (os::lock_byte(child_fd_, kSlotByte + index, true) != os::ByteLock::taken) return false;
+    if (child_file_.lock(kSlotByte + index, true) != os::ByteLock::taken) return false;
     if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) {
-        os::unlock_byte(child_fd_, kSlotByte + index);
+        child_file_.unlock(kSlotByte + index);
         return false;
     }
     row(index).gen.store_release(next_generation(row(index).gen.load_acquire()));
@@ -299,7 +298,7 @@ void Member::fork_prepare() noexcept {
     if (child_slot_ == kNoSlot) return;
     if (!joined) {  // another thread has left since
         row(child_slot_).state.store_release(static_cast<u32>(RowState::free));
-        os::unlock_byte(child_fd_, kSlotByte + child_slot_);
+        child_file_.unlock(kSlotByte + child_slot_);
         child_slot_ = kNoSlot;
         return;
     }
@@ -313,7 +312,7 @@ void Member::fork_prepare() noexcept {
 
 void Member::fork_parent() noexcept {
     // The child's copy keeps the locks; if the fork failed they go with this one.
-    give_back_child_fd();
+    give_back_child_file();
 }
 
 void Member::fork_child() noexcept {
@@ -326,17 +325,17 @@ void Member::fork_child() noexcept {
         own_row().gen.store(gen);
         return;
     }
-    if (fd >= 0) close(fd);  // close only: unlocking would unlock the parent
+    file = std::move(child_file_);  // closes only: unlocking would unlock the parent
     crash_point();
-    fd = std::exchange(child_fd_, -1);
     if (joined && child_slot_ != kNoSlot) {
+        static_cast<void>(file.hold_on());  // without it the lock lives as long as the descriptor
         slot = child_slot_;
         gen = own_row().gen.load_acquire();
         claim(slot, RowState::live);
         return;
     }
     // There is something to close if another thread of the parent left during the fork.
-    if (fd >= 0) close(std::exchange(fd, -1));
+    file.close();
     if (joined) exclude(child_excluded_, child_errno_);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/status.hpp"
 #include "layout/layout.hpp"
+#include "os/pool_file.hpp"
 #include "segment/mapped.hpp"
 #include "sync/lock.hpp"
 
@@ -17,7 +18,7 @@ namespace onecopy {
 
 class Member final : public Liveness {
   public:
-    Member(unsigned char* base, std::size_t length, int fd) noexcept;
+    Member(unsigned char* base, std::size_t length, os::PoolFile file) noexcept;
     ~Member() override;
     Member(const Member&) = delete;
     Member& operator=(const Member&) = delete;
@@ -25,8 +26,7 @@ class Member final : public Liveness {
     // ---- the mapping
     unsigned char* base;
     std::size_t length;
-    int fd;
-    const os::FileIdentity file;
+    os::PoolFile file;
     Mapped mapped;
     Header& header() const noexcept { return *reinterpret_cast<Header*>(base); }
     const Geometry& geo() const noexcept { return geo_; }
@@ -81,6 +81,7 @@ class Member final : public Liveness {
     u32 tag() const noexcept override { return make_tag(slot, gen); }
     bool passed(u32 tag) const noexcept override;
     bool gone(u32 tag) noexcept override;
+    bool cannot_tell() const noexcept override { return file.lost(); }
 
     // Recovery lies above: it installs itself here.
     static bool (*recover_slot)(Member&, u32 of_slot) noexcept;
@@ -88,15 +89,17 @@ class Member final : public Liveness {
     static void (*recover_own)(Member&) noexcept;
 
     // ---- slots. In a private mapping everybody else is dead, and every slot is ours to take.
-    bool lock_slot(u32 index) noexcept {
-        return readonly || os::lock_byte(fd, kSlotByte + index, true) == os::ByteLock::taken;
+    // Only `taken` proves that nobody is there.
+    os::ByteLock lock_slot(u32 index) noexcept {
+        return readonly ? os::ByteLock::taken : file.lock(kSlotByte + index, true);
     }
     void unlock_slot(u32 index) noexcept {
-        if (!readonly) os::unlock_byte(fd, kSlotByte + index);
+        if (!readonly) file.unlock(kSlotByte + index);
     }
-    // The kernel's answer; our own byte is ours, which it does not tell us.
+    // The kernel's answer; our own byte is ours, which it does not tell us. A process of which the
+    // kernel tells nothing counts as alive.
     bool is_alive(u32 index) const noexcept {
-        return index == slot || (!readonly && fd >= 0 && os::byte_is_locked(fd, kSlotByte + index));
+        return index == slot || (!readonly && file.others(kSlotByte + index) != os::Others::none);
     }
 
     // ---- joining
@@ -112,6 +115,19 @@ class Member final : public Liveness {
     void fork_parent() noexcept;
     void fork_child() noexcept;
 
+    // Whether an operation may begin: ok, closed, lost, corrupt.
+    Status usable() const noexcept {
+        if (file.lost()) [[unlikely]]
+            return joined.load(std::memory_order_relaxed) ? Status::lost : Status::closed;
+        return may_give_back();
+    }
+    // Whether a hold or a lock may be given back: ok, closed, corrupt. A process that lost its
+    // descriptor does so, because it still has its slot's lock (os/pool_file.hpp).
+    Status may_give_back() const noexcept {
+        if (!joined.load(std::memory_order_relaxed)) [[unlikely]]
+            return Status::closed;
+        return corrupt() ? Status::corrupt : Status::ok;
+    }
     bool corrupt() const noexcept { return header().corrupt.load_relaxed() != 0; }
     void mark_corrupt() noexcept { header().corrupt.store(1); }
 
@@ -127,11 +143,11 @@ class Member final : public Liveness {
     bool reserve_dead_row(std::int64_t deadline) noexcept;
     bool heap_moves(std::int64_t deadline) noexcept;
     bool a_row_may_come() const noexcept;
-    void give_back_child_fd() noexcept;
+    void give_back_child_file() noexcept;
     void exclude(Status why, int error) noexcept;
     Geometry geo_{};
     // Between `fork_reserve` and the end of the fork.
-    int child_fd_ = -1;
+    os::PoolFile child_file_;
     u32 child_slot_ = kNoSlot;
     Status child_excluded_ = Status::ok;
     int child_errno_ = 0;

@@ -53,7 +53,9 @@ u64 ShareableList::own_claim() noexcept {
     const os::Identity id = os::identity();
     const u64 made = (id.pid & kPidMask) | (id.start_ticks & kStartMask) << kStartShift |
                      (id.pid_namespace & kSpaceMask) << kSpaceShift;
-    mark.store(made, std::memory_order_relaxed);
+    // Without a descriptor left it has no start: good enough for one claim (nobody takes us for
+    // dead because of it), and asked for again with the next.
+    if (id.start_ticks != 0) mark.store(made, std::memory_order_relaxed);
     return made;
 }
 

@@ -45,8 +45,7 @@ constexpr u64 written(u64 message) noexcept {
 Status Stream::create(Member& m, u32 depth, StreamPolicy policy, Patience& p,
                       Handle& out) noexcept {
     static_assert(sizeof(Body) == kRingOffset);
-    if (!m.joined.load(std::memory_order_relaxed)) return Status::closed;
-    if (m.corrupt()) return Status::corrupt;
+    if (Status s = m.usable(); s != Status::ok) return s;
     if (depth == 0 || policy > StreamPolicy::latest) return Status::bad_argument;
     if (depth > kLargestDepth) return Status::too_large;
     // latest: a reader copies the newest message while the next one is written beside it.
@@ -95,11 +94,7 @@ Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
 }
 
 inline Status Stream::usable() const noexcept {
-    if (!m_->joined.load(std::memory_order_relaxed)) [[unlikely]]
-        return Status::closed;
-    if (m_->corrupt()) [[unlikely]]
-        return Status::corrupt;
-    return Status::ok;
+    return m_->usable();
 }
 
 inline Slot& Stream::slot(u64 message) const noexcept {
@@ -241,7 +236,7 @@ Status Stream::subscribe(Patience& p, u32& subscriber) noexcept {
 }
 
 void Stream::unsubscribe(u32 subscriber) noexcept {
-    if (subscriber >= kSubscribers || usable() != Status::ok) return;
+    if (subscriber >= kSubscribers || m_->may_give_back() != Status::ok) return;
     u32 mine = m_->tag();
     if (!b_->subscribers[subscriber].owner.cas(mine, 0)) return;  // COMMIT [stream.owner]
     notify_all(b_->space);

@@ -61,6 +61,7 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
         if (lock.word.load() == seen && me.gone(seen & ~kWaiters) &&
             lock.word.cas(seen, me.tag() | kWaiters))
             return Status::owner_died;
+        if (me.cannot_tell()) return Status::lost;
         nap = std::min(nap * 2, kLongestNap);
         look = now + nap;
     }
@@ -93,6 +94,7 @@ Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) no
         const std::int64_t now = os::monotonic_ns();
         if (how != os::Wake::timed_out && now < look) continue;
         if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;
+        if (me.cannot_tell()) return Status::lost;
         nap = std::min(nap * 2, kLongestNap);
         look = now + nap;
     }

@@ -39,6 +39,8 @@ class Liveness {
     // Is the owner gone? May probe the kernel and recover the owner's slot. True only once its
     // intents are resolved.
     virtual bool gone(u32 tag) noexcept = 0;
+    // `gone` can prove nothing any more: waiting for a dead owner would never end.
+    virtual bool cannot_tell() const noexcept = 0;
 };
 
 inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
@@ -47,8 +49,8 @@ inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
 }
 Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
 
-// ok, owner_died, timed_out, interrupted. `would_block` instead of timed_out when the patience is
-// zero.
+// ok, owner_died, timed_out, interrupted, lost. `would_block` instead of timed_out when the
+// patience is zero.
 inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
     return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
 }

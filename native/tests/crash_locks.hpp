@@ -10,7 +10,7 @@ namespace onecopy::campaign {
 inline void die_with_everything(Hand& survivor) {
     const pid_t child = fork();
     if (child == 0) {
-        auto m = test::join_pool(survivor.m.fd);
+        auto m = test::join_pool(survivor.m.file.number());
         Hand h(*m);
         CHECK(h.locks.mutex.acquire(h.wait) == Status::ok);
         CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok &&
@@ -33,7 +33,7 @@ inline void die_with_everything(Hand& survivor) {
 inline void die_waiting(Hand& survivor) {
     const pid_t child = fork();
     if (child == 0) {
-        auto m = test::join_pool(survivor.m.fd);
+        auto m = test::join_pool(survivor.m.file.number());
         Hand h(*m);
         CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
         alarm(0);

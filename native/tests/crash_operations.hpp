@@ -218,30 +218,30 @@ inline void hold_some(Hand& h) {
     subscribe<0>(h);
 }
 inline void dead_with_everything(Hand& h) {
-    victim(h.m.fd, 0, hold_everything);
+    victim(h.m.file.number(), 0, hold_everything);
 }
 inline void dead_and_table_full(Hand& h) {
-    victim(h.m.fd, 0, hold_everything);
+    victim(h.m.file.number(), 0, hold_everything);
     // The actor will find no free row but the dead one's.
     CHECK(occupied_rows(h.m) == h.m.geo().max_processes);
 }
 inline void heap_lock_orphaned(Hand& h) {
     auto inside = [](Hand& v) { allocate_block(v, 900); };
-    const u64 step =
-        step_inside(h.m.fd, inside, [](Member& m) -> LockWord& { return m.header().heap_lock; });
+    const u64 step = step_inside(h.m.file.number(), inside,
+                                 [](Member& m) -> LockWord& { return m.header().heap_lock; });
     collect_dead(h.m);
     test::expect_sound(h.m, "preparing");
-    victim(h.m.fd, step + 12, inside);
+    victim(h.m.file.number(), step + 12, inside);
     CHECK(h.m.header().heap_lock.word.load() != 0);
     collect_dead(h.m);
 }
 inline void names_lock_orphaned(Hand& h) {
     auto inside = [](Hand& v) { set_name(v, "orphan", 100); };
-    const u64 step =
-        step_inside(h.m.fd, inside, [](Member& m) -> LockWord& { return m.header().names_lock; });
+    const u64 step = step_inside(h.m.file.number(), inside,
+                                 [](Member& m) -> LockWord& { return m.header().names_lock; });
     collect_dead(h.m);
     test::expect_sound(h.m, "preparing");
-    victim(h.m.fd, step + 12, inside);
+    victim(h.m.file.number(), step + 12, inside);
     CHECK(h.m.header().names_lock.word.load() != 0);
     collect_dead(h.m);
 }
@@ -265,7 +265,7 @@ void counted_by_two(Hand& h) {
         CHECK(swap_cell(v.m, *cell, Taken ? ledger().extra : 0, Taken ? 0 : ledger().extra) ==
               Status::ok);
     };
-    victim(h.m.fd, kArm + step, act, box);
+    victim(h.m.file.number(), kArm + step, act, box);
     CHECK(h.m.row(1).intent.load() != 0 || h.m.row(2).intent.load() != 0);
     for (const char* name : {"x", "y"}) {
         Handle found;

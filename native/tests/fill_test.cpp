@@ -32,6 +32,11 @@ bool is_all(const unsigned char* data, u64 n, unsigned char value) {
     return n == 0 || (data[0] == value && std::memcmp(data, data + 1, n - 1) == 0);
 }
 
+// Fresh pages, reserved.
+void renew(Member& m, unsigned char* from, u64 bytes) {
+    CHECK(os::give_back(from, bytes) == 0 && m.file.reserve(m.offset_of(from), bytes) == 0);
+}
+
 // In a block of its own, with room at both sides.
 void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source, u64 offset,
                 u64 bytes) {
@@ -39,8 +44,7 @@ void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source
     Allocated a;
     CHECK(allocate(m, {.bytes = kRoom}, wait, a) == Status::ok);
     if (pages == Pages::fresh) {
-        CHECK(os::punch(m.fd, m.offset_of(a.data), kRoom) == 0 &&
-              os::reserve(m.fd, m.offset_of(a.data), kRoom) == 0);
+        renew(m, a.data, kRoom);
     } else {
         std::memset(a.data, kBefore, kRoom);
         if (pages == Pages::written) unmap_pages(m, a);
@@ -72,7 +76,7 @@ int main() {
     std::vector<unsigned char> source(kRoom);
     for (unsigned char& byte : source)
         byte = static_cast<unsigned char>(random());
-    CHECK(m->file.in_memory && os::is_same_file(m->fd, m->file));
+    CHECK(m->file.identity().in_memory && m->file.is_ours());
     check_all(*m, source, random);
     check_all(*test::join_pool(fd), source, random);  // without what was noted so far
 
@@ -80,8 +84,7 @@ int main() {
     Stubborn wait;
     Allocated a;
     CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
-    CHECK(os::punch(m->fd, m->offset_of(a.data), kRoom) == 0 &&
-          os::reserve(m->fd, m->offset_of(a.data), kRoom) == 0);
+    renew(*m, a.data, kRoom);
     if (!os::is_written(a.data + kRoom / 2)) {
         auto other = test::join_pool(fd);  // to whom none of it is mapped
         const auto faults = [] {
@@ -98,18 +101,16 @@ int main() {
     drop(*m, a.index, wait);
 
     // The descriptor is another file's by now: that file stays as it is.
-    const int own = m->fd, other = memfd_create("other", MFD_CLOEXEC);
-    CHECK(other >= 0);
-    CHECK(allocate(*m, {.bytes = kMiB}, wait, a) == Status::ok);
-    CHECK(os::punch(m->fd, m->offset_of(a.data), kMiB) == 0 &&
-          os::reserve(m->fd, m->offset_of(a.data), kMiB) == 0);
-    m->fd = other;
-    fill(*m, a.data, source.data(), kMiB);
-    CHECK(lseek(other, 0, SEEK_END) == 0);
+    const auto damaged = test::join_pool(fd);
+    CHECK(allocate(*damaged, {.bytes = kMiB}, wait, a) == Status::ok);
+    renew(*damaged, a.data, kMiB);
+    const int other = memfd_create("other", MFD_CLOEXEC);
+    CHECK(other >= 0 && dup2(other, damaged->file.number()) >= 0);
+    fill(*damaged, a.data, source.data(), kMiB);
+    CHECK(lseek(other, 0, SEEK_END) == 0 && damaged->file.lost());
     CHECK(std::memcmp(a.data, source.data(), kMiB) == 0);
-    m->fd = own;
-    close(other);
-    drop(*m, a.index, wait);
+    CHECK(close(damaged->file.number()) == 0 && close(other) == 0);
+    drop(*damaged, a.index, wait);
 
     // Beyond this limit a write into a file is SIGXFSZ.
     const rlimit limit{1 << 20, RLIM_INFINITY};

@@ -618,7 +618,7 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
     if (!in_use) apply(fd, changes);
     auto* base =
         static_cast<unsigned char*>(os::map_shared(fd, static_cast<std::size_t>(size), true));
-    auto m = std::make_unique<Member>(base, static_cast<std::size_t>(size), fd);
+    auto m = std::make_unique<Member>(base, static_cast<std::size_t>(size), os::PoolFile(fd));
     if (m->check() != Status::ok) return kRefused;
     if (reserve_marked(*m) != 0 || m->join() != Status::ok) return kRefused;
     Opened o;
@@ -629,7 +629,7 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
         Stubborn wait;
         if (o.queue.get(msg, now) == Status::ok && msg.block != 0)
             drop(*m, handle_index(msg.block), wait);
-        apply(fd, changes);
+        apply(m->file.number(), changes);
     }
     use(*m, o);
     const bool corrupt = m->corrupt();
@@ -684,7 +684,8 @@ class Campaign {
 
     void restore() {
         const Geometry g = geometry(kCapacity, kProcesses);
-        CHECK(os::punch(file_, 0, g.file_size) == 0);
+        CHECK(fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                        static_cast<off_t>(g.file_size)) == 0);
         for (const Part& p : snapshot_)
             CHECK(pwrite(file_, p.bytes.data(), p.bytes.size(), static_cast<off_t>(p.offset)) ==
                   static_cast<ssize_t>(p.bytes.size()));

@@ -346,7 +346,7 @@ void collects(Hand& h) {
 }
 // Nothing of the dead is to be freed, so who sweeps does not wait for the heap's lock.
 void dead_with_nothing(Hand& h) {
-    victim(h.m.fd, 0, nothing);
+    victim(h.m.file.number(), 0, nothing);
 }
 // Somebody died inside a put (a get), with its reference counted (its hold taken) and nothing
 // committed: the lock is its, and so is the open intent.
@@ -354,7 +354,7 @@ void died_in_put(Hand& h) {
     few_items(h);
     static Message msg;
     victim(
-        h.m.fd, 13, [](Hand& v) { CHECK(v.queues[0].put(msg, v.wait) == Status::ok); },
+        h.m.file.number(), 13, [](Hand& v) { CHECK(v.queues[0].put(msg, v.wait) == Status::ok); },
         [](Hand& v) { msg = item(v, kMark, Kind::block); });
     CHECK(h.queues[0].size() == 4);
     CHECK(h.m.row(1).intent.load() == static_cast<u32>(IntentKind::put));
@@ -362,12 +362,12 @@ void died_in_put(Hand& h) {
 void died_in_get(Hand& h) {
     put(h, Kind::block);
     put(h, Kind::block);
-    victim(h.m.fd, 9 + 1, [](Hand& v) { get(v); });
+    victim(h.m.file.number(), 9 + 1, [](Hand& v) { get(v); });
     CHECK(h.queues[0].size() == 2);
     CHECK(h.m.row(1).intent.load() == static_cast<u32>(IntentKind::take));
 }
 void joins(Hand& h) {
-    auto m = test::join_pool(h.m.fd);
+    auto m = test::join_pool(h.m.file.number());
     Hand other(*m);
     const Handle block = marked_block(other);
     CHECK(*reinterpret_cast<u64*>(data_of(other, block)) == kMark);
@@ -402,7 +402,7 @@ void forks(Hand& h) {
 // With the survivor and the two players the table is full.
 void five_dead(Hand& h) {
     for (int i = 0; i < 5; ++i)
-        victim(h.m.fd, 0, [](Hand& v) { allocate_block(v, kSize); });
+        victim(h.m.file.number(), 0, [](Hand& v) { allocate_block(v, kSize); });
 }
 void ready_to_fork(Hand& h) {
     some_blocks(h);

@@ -7,6 +7,8 @@ import select
 from multiprocessing import parent_process
 from typing import Any
 
+from onecopy import _native
+
 __all__ = ["Parent"]
 
 
@@ -25,6 +27,9 @@ class Parent:
         if pid == os.getppid():
             self._adopter = pid
             return
+        # To look again when the descriptor says that it has ended: the number may be closed, or
+        # another file's, by then.
+        self._pid, self._start = pid, _native.process_start(pid)
         # Started by a server in between, which lives longer.
         try:
             self._fd = os.pidfd_open(pid)
@@ -40,7 +45,9 @@ class Parent:
             return os.getppid() != self._adopter
         poll = select.poll()
         poll.register(self._fd, select.POLLIN | select.POLLHUP)
-        return bool(poll.poll(0))
+        if not poll.poll(0):
+            return False
+        return not self._start or _native.process_is_dead(self._pid, self._start)
 
     def __del__(self) -> None:
         if self._fd >= 0:

@@ -278,7 +278,7 @@ def _this_process() -> Process:
             seen = os.readlink("/proc/self") == str(pid)  # noqa: PTH115 - a comparison of text
         except OSError:
             seen = False
-        start = _native.process_start(pid) if seen else 0
+        start = _native.process_start(pid) if seen else None
         _me = Process(pid, start, _namespace() & _SPACES) if start else _NOBODY
     return _me
 
@@ -302,7 +302,7 @@ def _parent() -> Process | None:
         pid = os.getppid()  # it is just being started, and imports the main module
     else:
         return None
-    start = _native.process_start(pid)
+    start = _native.process_start(pid) or 0
     # A parent that started after its child is another process, which has got its pid.
     me = _this_process()
     return Process(pid, start, me.space) if 0 < start <= me.start_ticks else None
@@ -315,7 +315,7 @@ def _keeper_now() -> Process:
     if me is _NOBODY:
         return me
     if _keeper is not None and (
-        _keeper == me or _native.process_start(_keeper.pid) == _keeper.start_ticks
+        _keeper == me or not _native.process_is_dead(_keeper.pid, _keeper.start_ticks)
     ):
         return _keeper
     _keeper = _parent() or me
@@ -351,10 +351,15 @@ def _is_kept(status: os.stat_result, name: str) -> bool:
 
 def _is_in_a_container(keeper: Process) -> bool:
     """Look for a process under the number that it has for itself; we have another one for it."""
+    if not os.path.exists("/proc/1"):  # noqa: PTH110 - beside the other calls of os
+        return True  # processes are hidden from us: it may be one of those
     for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - only the names
         if _native.process_start(int(pid)) != keeper.start_ticks:
             continue
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as status:  # noqa: PTH123
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),  # it has just ended
+            open(f"/proc/{pid}/status", "rb") as status,  # noqa: PTH123
+        ):
             for line in status:
                 if line.startswith(b"NSpid:") and int(line.split()[-1]) == keeper.pid:
                     return True
@@ -384,7 +389,7 @@ class Segment:
     __slots__ = ("_fd", "_ino", "kind", "name", "size", "track")
 
     def __init__(self, fd: int, name: str, status: os.stat_result) -> None:
-        self._fd = fd
+        self._fd = _native.to_high_number(fd)
         self._ino = status.st_dev, status.st_ino
         self.name = name
         self.size = status.st_size
@@ -396,6 +401,34 @@ class Segment:
     def fileno(self) -> int:
         """Give the descriptor; -1 when it was let go."""
         return self._fd
+
+    def _is_ours(self) -> bool:
+        """Tell whether the number still is the descriptor of this segment.
+
+        Any code of the process can close it, and the next file that is opened gets the number.
+        """
+        try:
+            status = os.fstat(self._fd)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._ino
+
+    def check_held(self) -> None:
+        """Refuse to go on if the descriptor was lost: nobody counts this process as a user then.
+
+        Raises
+        ------
+        OneCopyError
+            Something in this process closed the number.
+        """
+        if self._fd >= 0 and not self._is_ours():
+            raise OneCopyError(
+                f"shared memory {self.name!r} is not held by this process any more: something in "
+                f"it closed the descriptor of {DIRECTORY}/{self.name} (number {self._fd}), or gave "
+                "the number to another file. A library that daemonizes does that "
+                "(os.closerange), and so does a program that closes a number twice. Attach after "
+                "daemonizing, or leave the descriptor open. Memory that is mapped stays valid"
+            )
 
     @classmethod
     def create(
@@ -566,11 +599,17 @@ class Segment:
         Only of what this process made. While it holds it nobody removes it, whoever is the keeper.
         """
         if self._fd >= 0:
+            self.check_held()
             _mark(self._fd, _this_process())
 
     def has_name(self) -> bool:
         """Tell whether it can still be attached to."""
-        return self._fd >= 0 and os.fstat(self._fd).st_nlink > 0
+        try:
+            # By the name: the number may be another file's.
+            status = os.stat(f"{DIRECTORY}/{self.name}", follow_symlinks=False)  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+        return self._fd >= 0 and (status.st_dev, status.st_ino) == self._ino
 
     def let_go(self) -> None:
         """Be no user of it any more. If that makes it an orphan, it is removed. Idempotent."""
@@ -599,9 +638,10 @@ class Segment:
             return self._fd < 0
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
+        if self._is_ours():
+            os.close(self._fd)
+        self._fd = -1
         _held.discard(self)
-        os.close(fd)
 
 
 def let_go_all() -> None:
@@ -610,7 +650,10 @@ def let_go_all() -> None:
     _ending = True
     if _me is None and not _held and not _may_have_children():
         return  # nothing was made here, or by a child
-    me = _this_process()
+    try:
+        me = _this_process()
+    except OSError:  # no descriptor left to find out: the next one sweeps what we keep
+        me = _NOBODY
     # In one step: a thread that goes on attaching until the process has ended would otherwise have
     # a segment anew before its name is taken. Now it waits, and then there is no such name.
     with _lock:
@@ -783,9 +826,13 @@ def sweep(*, remove: bool = True) -> list[SegmentInfo]:
 
 
 def sweep_now_and_then() -> None:
-    """Sweep, if this process has not done so within the last second."""
+    """Sweep, if this process has not done so within the last second.
+
+    What cannot be looked at, for want of descriptors, stays; that is no failure of the caller's.
+    """
     if time.monotonic() - _swept_at > _SWEEP_EVERY:
-        sweep()
+        with contextlib.suppress(OSError):
+            sweep()
 
 
 def _may_be_ours(entry: os.DirEntry[str], *, keeper: Process | None = None) -> bool:
@@ -844,7 +891,8 @@ def _before_fork() -> None:
     _lock.acquire()
     _has_children = True
     if _keeper is None:
-        _keeper_now()  # the child cannot find out any more
+        with contextlib.suppress(OSError):  # no descriptor left; the child asks for its parent
+            _keeper_now()  # the child cannot find out any more
 
 
 def _in_child() -> None:

@@ -118,7 +118,8 @@ def drop_for_ended() -> bool:
         poll = select.poll()
         for sentinel, _ in running:
             poll.register(sentinel, select.POLLIN)
-        ready = {sentinel for sentinel, _ in poll.poll(0)}
+        # POLLNVAL: the sentinel was closed, and tells nothing.
+        ready = {sentinel for sentinel, event in poll.poll(0) if not event & select.POLLNVAL}
         ended += [popen for sentinel, popen in running if sentinel in ready]
     for popen in ended:
         _given.discard(ref(popen))

@@ -32,6 +32,13 @@ def small(size: str, where: Path | str) -> list[str]:
     return command
 
 
+def without_proc() -> list[str]:
+    """Run where nothing is mounted on /proc."""
+    command = [*_unshare("--mount"), "sh", "-c", 'mount -t tmpfs none /proc && exec "$0" "$@"']
+    _try((*command, "true"))
+    return command
+
+
 def _unshare(*flags: str) -> list[str]:
     program = shutil.which("unshare")
     if program is None:

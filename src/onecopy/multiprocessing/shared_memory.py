@@ -192,6 +192,8 @@ class SharedMemory:
             self._segment.let_go()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._segment is not None:
+            self._segment.check_held()
         keep_for_child(self)
         return self.__class__, (self.name, False, self.size)
 

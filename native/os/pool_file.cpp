@@ -1,0 +1,227 @@
+#include "os/pool_file.hpp"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/crash_point.hpp"
+
+namespace onecopy::os {
+namespace {
+
+FileIdentity identify(int number) noexcept {
+    struct stat s{};
+    struct statfs system{};
+    if (fstat(number, &s) != 0 || fstatfs(number, &system) != 0) return {};
+    return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
+}
+
+unsigned forks = 1;  // written where there is one thread, right after the fork
+void count_fork() noexcept {
+    ++forks;
+}
+
+std::size_t page_size() noexcept {
+    static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return bytes;
+}
+
+struct flock region(std::uint64_t byte, std::uint64_t count, short type) noexcept {
+    struct flock l{};
+    l.l_type = type;
+    l.l_whence = SEEK_SET;
+    l.l_start = static_cast<off_t>(byte);
+    l.l_len = static_cast<off_t>(count);
+    l.l_pid = 0;  // required to be 0 for open file description locks
+    return l;
+}
+
+ByteLock set(int number, struct flock l) noexcept {
+    for (;;) {
+        if (fcntl(number, F_OFD_SETLK, &l) == 0) return ByteLock::taken;
+        if (errno == EINTR) continue;
+        return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
+    }
+}
+
+}  // namespace
+
+int to_high_number(int number) noexcept {
+    // The kernel's table grows up to the largest number in use: not an arbitrarily high one.
+    constexpr rlim_t kHighest = 4096;
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return number;
+    const int least = static_cast<int>(std::min(limit.rlim_cur / 2, kHighest));
+    if (number >= least) return number;
+    const int flags = fcntl(number, F_GETFD);
+    const bool closes = flags >= 0 && (flags & FD_CLOEXEC) != 0;
+    const int high = fcntl(number, closes ? F_DUPFD_CLOEXEC : F_DUPFD, least);
+    if (high < 0) return number;  // the table is full
+    ::close(number);
+    return high;
+}
+
+PoolFile::PoolFile(int number) noexcept {
+    const int saved = errno;
+    if (number >= 0) {
+        number_ = to_high_number(number);
+        identity_ = identify(number_);
+    }
+    errno = saved;
+}
+
+PoolFile::PoolFile(PoolFile&& o) noexcept
+    : number_(std::exchange(o.number_, -1)),
+      identity_(o.identity_),
+      lost_(o.lost()),
+      page_(std::exchange(o.page_, nullptr)),
+      page_of_(o.page_of_) {}
+
+PoolFile& PoolFile::operator=(PoolFile&& o) noexcept {
+    if (this == &o) return *this;
+    close();
+    number_ = std::exchange(o.number_, -1);
+    identity_ = o.identity_;
+    lost_ = o.lost();
+    page_ = std::exchange(o.page_, nullptr);
+    page_of_ = o.page_of_;
+    return *this;
+}
+
+bool PoolFile::is_ours() const noexcept {
+    struct stat s{};
+    if (number_ >= 0 && !lost()) {
+        if (fstat(number_, &s) == 0) {
+            if (s.st_dev == identity_.device && s.st_ino == identity_.inode) return true;
+        } else if (errno != EBADF) {
+            return false;  // not known: not now
+        }
+        lost_.store(true, std::memory_order_relaxed);
+    }
+    errno = EBADF;
+    return false;
+}
+
+ByteLock PoolFile::lock(std::uint64_t byte, bool exclusive) const noexcept {
+    if (!is_ours()) return ByteLock::failed;
+    const ByteLock answer = set(number_, region(byte, 1, exclusive ? F_WRLCK : F_RDLCK));
+    if (answer != ByteLock::taken) return answer;
+    if (!is_ours()) {  // exchanged meanwhile: what we have locked is another file
+        set(number_, region(byte, 1, F_UNLCK));
+        errno = EBADF;
+        return ByteLock::failed;
+    }
+    crash_point();  // a death between two steps that only the kernel sees
+    return ByteLock::taken;
+}
+
+ByteLock PoolFile::share_range(std::uint64_t byte, std::uint64_t count) const noexcept {
+    return is_ours() ? set(number_, region(byte, count, F_RDLCK)) : ByteLock::failed;
+}
+
+void PoolFile::unlock(std::uint64_t byte) const noexcept {
+    if (is_ours()) set(number_, region(byte, 1, F_UNLCK));
+    crash_point();
+}
+
+Others PoolFile::others(std::uint64_t byte) const noexcept {
+    if (!is_ours()) return Others::unknown;
+    struct flock l = region(byte, 1, F_WRLCK);
+    while (fcntl(number_, F_OFD_GETLK, &l) != 0) {
+        if (errno != EINTR) return Others::unknown;
+    }
+    if (!is_ours()) return Others::unknown;
+    if (l.l_type == F_UNLCK) return Others::none;
+    return l.l_type == F_RDLCK ? Others::share : Others::exclude;
+}
+
+int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept {
+    if (!is_ours()) return errno;
+    // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
+    // timer it would never end.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    while (fallocate(number_, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+        error = errno;
+        if (error != EINTR) break;
+        error = 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (error == 0 && !is_ours()) error = EBADF;  // the memory is another file's
+    if (error == 0) crash_point();
+    return error;
+}
+
+std::size_t PoolFile::write_at(std::uint64_t offset, const void* from,
+                               std::size_t n) const noexcept {
+    if (!is_ours()) return 0;
+    const auto* bytes = static_cast<const unsigned char*>(from);
+    std::size_t done = 0;
+    while (done < n) {
+        const ssize_t written =
+            pwrite(number_, bytes + done, n - done, static_cast<off_t>(offset + done));
+        if (written > 0) {
+            done += static_cast<std::size_t>(written);
+        } else if (written == 0 || errno != EINTR) {
+            break;
+        }
+    }
+    return is_ours() ? done : 0;
+}
+
+PoolFile PoolFile::duplicate() const noexcept {
+    return PoolFile(is_ours() ? fcntl(number_, F_DUPFD_CLOEXEC, 0) : -1);
+}
+
+PoolFile PoolFile::again() const noexcept {
+    if (!is_ours()) return {};
+    PoolFile other(open_again(number_));
+    if (other &&
+        (other.identity_.device != identity_.device || other.identity_.inode != identity_.inode)) {
+        is_ours();  // notes that the number was exchanged
+        return {};
+    }
+    return other;
+}
+
+bool PoolFile::hold_on() noexcept {
+    static const int installed = pthread_atfork(nullptr, nullptr, count_fork);
+    static_cast<void>(installed);
+    if (page_ != nullptr && page_of_ == forks) return true;
+    if (!is_ours()) return false;
+    void* at = mmap(nullptr, page_size(), PROT_NONE, MAP_SHARED, number_, 0);
+    if (at == MAP_FAILED) return false;
+    if (madvise(at, page_size(), MADV_DONTFORK) != 0) {
+        const int error = errno;
+        munmap(at, page_size());
+        errno = error;
+        return false;
+    }
+    page_ = at;
+    page_of_ = forks;
+    return true;
+}
+
+void PoolFile::close() noexcept {
+    const int saved = errno;
+    // In a child something else may lie there by now.
+    if (page_ != nullptr && page_of_ == forks) munmap(page_, page_size());
+    page_ = nullptr;
+    if (number_ >= 0 && is_ours()) ::close(number_);
+    number_ = -1;
+    errno = saved;
+}
+
+}  // namespace onecopy::os
