@@ -78,6 +78,7 @@ struct flock region(std::uint64_t byte, short type) noexcept {
 
 ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept {
     struct flock l = region(byte, exclusive ? F_WRLCK : F_RDLCK);
+    before_store();
     for (;;) {
         if (fcntl(fd, F_OFD_SETLK, &l) == 0) {
             crash_point();  // a death between two steps that only the kernel sees
@@ -90,6 +91,7 @@ ByteLock lock_byte(int fd, std::uint64_t byte, bool exclusive) noexcept {
 
 void unlock_byte(int fd, std::uint64_t byte) noexcept {
     struct flock l = region(byte, F_UNLCK);
+    before_store();
     while (fcntl(fd, F_OFD_SETLK, &l) != 0 && errno == EINTR) {
     }
     crash_point();
@@ -131,6 +133,7 @@ int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
     // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
     // timer it would never end.
     sigset_t all, before;
+    before_store();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
@@ -145,6 +148,7 @@ int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
 }
 
 int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+    before_store();
     while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                      static_cast<off_t>(length)) != 0) {
         if (errno != EINTR) return errno;
