@@ -56,8 +56,8 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
 }
 
 // What is marked as reserved has memory: whoever finds the mark may write there, and must not be
-// killed by SIGBUS for it. There may be more: a process may have died between the reservation and the
-// mark.
+// killed by SIGBUS for it. There may be more: a process may have died between the reservation and
+// the mark.
 inline void expect_backed(Member& m, const char* what) {
     struct stat file{};
     CHECK(fstat(m.fd, &file) == 0);

@@ -176,8 +176,8 @@ void mapping_of_another_library() {
     forget_member(m.get());
 }
 
-// A daemon joins as root, gives its privileges up, and forks. Its child may not open the pool again.
-// It lives all the same; if it cannot be a member, it is told.
+// A daemon joins as root, gives its privileges up, and forks. Its child may not open the pool
+// again. It lives all the same; if it cannot be a member, it is told.
 void privileges() {
     if (geteuid() != 0) return;  // only root has any to give up
     const int fd = test::make_pool(kMiB, 8);

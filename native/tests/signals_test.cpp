@@ -1,5 +1,6 @@
 // A process with a timer of 2 ms waits for what a dead process has. A signal cuts each of its naps
-// short, so the dead must be looked for by the clock and not only after a nap that nobody disturbed.
+// short, so the dead must be looked for by the clock and not only after a nap that nobody
+// disturbed.
 //
 // Each wait is a process of its own: one that is never ended is killed by the watchdog.
 #include <sys/time.h>
@@ -130,9 +131,7 @@ const Case kCases[] = {
          for (u64 i = 0; i < stream.depth(); ++i)
              CHECK(stream.publish(number(i), p.wait) == Status::ok);
      },
-     [](Party& p) {
-         CHECK(p.open<Stream>("stream").publish(number(2), p.wait) == Status::ok);
-     }},
+     [](Party& p) { CHECK(p.open<Stream>("stream").publish(number(2), p.wait) == Status::ok); }},
     {"all frames",
      [](Party& p) {
          Frames frames = p.open<Frames>("frames");

@@ -593,6 +593,76 @@ BUGS = [
         "chains, free list and counts are as the dead one left them",
         where=("crash_test", "dict: delete"),
     ),
+    # ---- a process's life
+    Bug(
+        "a description that an exec does not close",
+        "native/os/os.cpp",
+        "    return open(path, O_RDWR | O_CLOEXEC);",
+        "    return open(path, O_RDWR);",
+        "a forked child that runs another program stays a living member, and what it held stays away",
+        program=("process_test", "exec"),
+    ),
+    Bug(
+        "a lock's dead owner is looked for after undisturbed naps only",
+        "native/sync/lock.cpp",
+        """        if (how != os::Wake::timed_out && now < look) continue;
+        if (lock.word.load() == seen && me.gone(seen & ~kWaiters) &&""",
+        """        if (how != os::Wake::timed_out) continue;
+        if (lock.word.load() == seen && me.gone(seen & ~kWaiters) &&""",
+        "a process with a timer has none: it waits for ever",
+        program=("signals_test",),
+    ),
+    Bug(
+        "who waits for a free lock looks for its owner after undisturbed naps only",
+        "native/sync/lock.cpp",
+        """        if (how != os::Wake::timed_out && now < look) continue;
+        if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;""",
+        """        if (how != os::Wake::timed_out) continue;
+        if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;""",
+        "a process with a timer has none: it waits for ever",
+        program=("signals_test",),
+    ),
+    Bug(
+        "who waits for a change looks for the dead after undisturbed naps only",
+        "native/sync/event_count.hpp",
+        "        if (!undisturbed && now < look) continue;",
+        "        if (!undisturbed) continue;",
+        "a process with a timer has none: it waits for ever",
+        program=("signals_test",),
+    ),
+    Bug(
+        "a lossless stream does not wait for its last subscriber",
+        "native/stream/stream.cpp",
+        """    u64 lowest = head;
+    for (Subscriber& sub : b_->subscribers) {""",
+        """    u64 lowest = head;
+    for (Subscriber& sub : b_->subscribers) {
+        if (&sub == &b_->subscribers[kSubscribers - 1]) break;""",
+        "that one loses messages",
+        program=("edges_test",),
+    ),
+    Bug(
+        "trim makes the hole before it clears the mark",
+        "native/heap/heap.cpp",
+        """                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
+                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
+                    given_back += kExtent;
+""",
+        """                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
+                    given_back += kExtent;
+                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
+""",
+        "after a death in between, memory that is marked as reserved is not there: SIGBUS on a full disk",
+        where=("crash_test", "trim"),
+    ),
+    Bug(
+        "who opens a pool does not look for its name again",
+        "native/segment/file.cpp",
+        "    if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock",
+        "    if (false) {",
+        "it joins a pool that was unlinked before",
+        where=("interleave_test", "file: open / unlink"),
+    ),
 ]
 
 
