@@ -5,6 +5,7 @@
 //   process_test exec        one case
 //   process_test --list      their names
 #include <setjmp.h>
+#include <sys/prctl.h>
 
 #include <cstring>
 #include <string_view>
@@ -103,6 +104,7 @@ void exec() {
 
 [[noreturn]] void another_program(const char* end) {
     const int to_parent = std::atoi(end);
+    CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);  // it is not left behind when the test fails
     CHECK(write(to_parent, "", 1) == 1);
     for (;;)
         pause();

@@ -31,8 +31,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -739,23 +741,29 @@ class Copy:
         return self._watch(test, command, environment)
 
     def _watch(self, name: str, command: list[str], environment: dict[str, str]) -> str | None:
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-            cwd=self.root,
-            start_new_session=True,
-        ) as child:
+        # A file, not a pipe: what a failed test leaves behind would keep that open.
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as output,
+            subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=self.root,
+                start_new_session=True,
+            ) as child,
+        ):
             try:
-                said, _ = child.communicate(timeout=LIMIT)
+                child.wait(LIMIT)
             except subprocess.TimeoutExpired:
-                os.killpg(child.pid, 9)
                 return f"{name}: it hung"
-        if child.returncode == 0:
-            return None
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, 9)
+            if child.returncode == 0:
+                return None
+            output.seek(0)
+            said = output.read()
         lines = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
         return f"{name}: {lines[0] if lines else said.strip()[-200:]}"
 
@@ -793,9 +801,7 @@ def check_without_bugs(
     print("nothing planted: nothing found", flush=True)
 
 
-def plant(
-    copy: Copy, bugs: Iterable[Bug], campaigns: Iterable[tuple[str, ...]]
-) -> list[str]:
+def plant(copy: Copy, bugs: Iterable[Bug], campaigns: Iterable[tuple[str, ...]]) -> list[str]:
     """Plant each of the bugs: the names of those that nothing noticed."""
     missed = []
     for bug in bugs:
