@@ -69,6 +69,18 @@ inline void expect_backed(Member& m, const char* what) {
         const auto& bits = m.at<shm_atomic<u64>>(g.extents_off + e / 64 * 8);
         if (bits.load() >> (e % 64) & 1) marked += std::min(kExtent, g.capacity - e * kExtent);
     }
+    const u32 top = std::min(h.blocks_top.load(), g.max_blocks);
+    for (u32 i = 1; i < top; ++i) {
+        const Block& block = m.block(i);
+        if (BlockWord{block.word.load()}.state() != BlockState::live) continue;
+        const u64 from = block.offset.load_relaxed(), to = from + block.size.load_relaxed();
+        for (u64 e = from / kExtent; e * kExtent < to; ++e) {
+            const auto& bits = m.at<shm_atomic<u64>>(g.extents_off + e / 64 * 8);
+            if ((bits.load() >> (e % 64) & 1) == 0)
+                std::fprintf(stderr, "%s: extent %lu under block %u is not reserved\n", what, e, i);
+            CHECK(bits.load() >> (e % 64) & 1);
+        }
+    }
     const u64 has = static_cast<u64>(file.st_blocks) * 512;
     if (has < marked) std::fprintf(stderr, "%s: %lu of %lu bytes have memory\n", what, has, marked);
     CHECK(has >= marked);

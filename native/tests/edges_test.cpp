@@ -4,6 +4,7 @@
 #include <string>
 
 #include "frames/frames.hpp"
+#include "queue/queue.hpp"
 #include "stream/stream.hpp"
 #include "tests/campaign_locks.hpp"
 #include "tests/check.hpp"
@@ -233,9 +234,69 @@ void the_last_frame_is_one() {
     test::expect_sound(*m, "frames");
 }
 
+// ---- references
+// -------------------------------------------------------------------------------------------------
+
+// A block that is referred to as often as one can be. Whatever refuses it leaves nothing behind: no
+// lock, no entry of the directory.
+void a_reference_that_is_refused_leaves_nothing_behind() {
+    const int fd = test::make_pool(16 * kMiB, 8);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Patience now(0);
+    Handle h = 0, q = 0, found = 0;
+    Stream stream = made<Stream>(*m, h, 2u, StreamPolicy::lossy);
+    Queue queue = made<Queue>(*m, q, u64{4}, u32{0});
+    Allocated block;
+    CHECK(allocate(*m, {.bytes = 100}, wait, block) == Status::ok);
+    shm_atomic<u64>& refs = m->block(block.index).refs;
+    const u64 before = refs.load();
+    refs.store(RefsWord::make(kMaxRefs, 0, 0).raw);
+    Message msg = number(1);
+    msg.block = handle_of(*m, block.index);
+    for (int i = 0; i < 300; ++i)
+        CHECK(directory::set(*m, NameKind::object, std::to_string(i), msg.block, true, wait,
+                             found) == Status::table_full);
+    CHECK(m->header().names_top.load() == 1);  // the same entry each time
+    CHECK(stream.publish(msg, now) == Status::table_full);
+    CHECK(stream.publish(number(1), now) == Status::ok && stream.published() == 1);
+    CHECK(queue.put(msg, now) == Status::table_full);
+    CHECK(queue.put(number(1), now) == Status::ok && queue.size() == 1);
+    refs.store(before);
+    CHECK(stream.publish(msg, now) == Status::ok && queue.put(msg, now) == Status::ok);
+    test::expect_sound(*m, "references were refused");
+    for (u32 index : {handle_index(h), handle_index(q), block.index})
+        drop(*m, index, wait);
+    CHECK(heap_stats(*m).used == 0 && heap_stats(*m).bodies == 0);
+}
+
+// The system refuses memory: here because the descriptor is for reading only. The block that was to
+// lie there is given back.
+void a_reservation_that_fails_keeps_no_block() {
+    const int fd = test::make_pool(16 * kMiB, 8);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    const std::string path = "/proc/self/fd/" + std::to_string(m->fd);
+    const int writable = m->fd, readable = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    CHECK(readable >= 0);
+    Allocated block;
+    CHECK(allocate(*m, {.bytes = 1}, wait, block) == Status::ok);  // the table has memory
+    drop(*m, block.index, wait);
+    m->fd = readable;
+    CHECK(allocate(*m, {.bytes = 5 * kMiB}, wait, block) == Status::system_error);
+    m->fd = writable;
+    close(readable);
+    CHECK(heap_stats(*m).used == 0 && heap_stats(*m).blocks == 0);
+    CHECK(allocate(*m, {.bytes = 16 * kMiB}, wait, block) == Status::ok);
+    drop(*m, block.index, wait);
+    test::expect_sound(*m, "a reservation has failed");
+}
+
 }  // namespace
 
 int main() {
+    a_reservation_that_fails_keeps_no_block();
+    a_reference_that_is_refused_leaves_nothing_behind();
     a_lossless_stream_waits_for_each_subscriber();
     a_dead_subscriber_is_in_nobodys_way();
     the_last_member_counts();

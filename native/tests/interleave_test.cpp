@@ -219,6 +219,11 @@ void returns_one(Hand& h) {
     h.held[1] = 0;
     let_go(h, handle_index(frame));
 }
+void returns_last(Hand& h) {
+    const Handle frame = h.held[kFrames - 1];
+    h.held[kFrames - 1] = 0;
+    let_go(h, handle_index(frame));
+}
 void knows_a_frame(Hand& h) {
     Handle frame;
     CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
@@ -443,6 +448,25 @@ void writes_locked(Hand& h) {
     write_inside();
     CHECK(h.locks.rw[which].write_release() == Status::ok);
 }
+template <int which>
+void writes_and_downgrades(Hand& h) {  // from its first look on it is inside
+    CHECK(h.locks.rw[which].write(h.wait) == Status::ok);
+    stage().readers.fetch_add(1);
+    h.locks.rw[which].downgrade();
+    CHECK(stage().writers.load() == 0);
+    stage().readers.fetch_sub(1);
+    CHECK(h.locks.rw[which].read_release() == Status::ok);
+}
+template <int which>
+void abandons(Hand& h) {
+    CHECK(h.locks.rw[which].abandon() == Status::ok);
+}
+template <int which>
+void reads_after_abandon(Hand& h) {
+    CHECK(h.locks.rw[which].read(h.wait) == Status::owner_died);
+    h.locks.rw[which].downgrade();
+    CHECK(h.locks.rw[which].read_release() == Status::ok);
+}
 void locks(Hand& h) {
     CHECK(h.locks.mutex.acquire(h.wait) == Status::ok);
     write_inside();
@@ -554,6 +578,26 @@ void gets_to_the_end(Hand& h) {
 }
 void puts_to_the_end(Hand& h) {
     CHECK(the_extra_queue(h).put(item(h, 9, Kind::text), h.wait) == Status::shut_down);
+}
+// A queue that redelivers, whose only message somebody took and died with; nobody has noticed yet.
+void taken_by_a_dead_one(Hand& h) {
+    CHECK(Queue::create(h.m, 2, kQueueRedelivers, h.wait, ledger().extra) == Status::ok);
+    CHECK(the_extra_queue(h).put(item(h, 0, Kind::text), h.wait) == Status::ok);
+    victim(h.m.fd, 0, [](Hand& v) {
+        Message msg;
+        CHECK(hold(v.m, ledger().extra) == Status::ok);
+        CHECK(the_extra_queue(v).get(msg, v.wait) == Status::ok);
+    });
+}
+void gets_what_came_back(Hand& h) {
+    Queue q = the_extra_queue(h);
+    Message msg;
+    CHECK(q.get(msg, h.wait) == Status::ok && msg.redelivered);
+    CHECK(q.task_done(msg.position, h.wait) == Status::ok);
+}
+void notices(Hand& h) {
+    collect_dead(h.m);
+    the_extra_queue(h).size();
 }
 template <bool immediate>
 void shuts_down(Hand& h) {
@@ -711,6 +755,7 @@ const Pair kPairs[] = {
     {"acquire / acquire", nothing, nothing, acquires<0>, nothing, acquires<1>},
     {"return / acquire", nothing, all_out, returns_one, nothing, [](Hand& h) { acquires<1>(h); }},
     {"acquire / return", [](Hand&) {}, nothing, acquires<0>, all_out, returns_one},
+    {"acquire / return the last", nothing, nothing, acquires<0>, all_out, returns_last},
     {"acquire / hold the frame", nothing, knows_a_frame, acquires<0>, nothing, holds_frame},
     {"publish / read, lossy", full_ring<0>, nothing, publishes<0>, follows<0>, reads<0>},
     {"publish / read the oldest, lossy", full_ring<0>, nothing, publishes<0>,
@@ -779,6 +824,8 @@ const Pair kPairs[] = {
     {"write / write, prefer writer", nothing, nothing, writes_locked<0>, nothing, writes_locked<0>},
     {"write / write, prefer reader", nothing, nothing, writes_locked<1>, nothing, writes_locked<1>},
     {"write / write, fair", nothing, nothing, writes_locked<2>, nothing, writes_locked<2>},
+    {"downgrade / write", nothing, nothing, writes_and_downgrades<0>, nothing, writes_locked<0>},
+    {"read / abandon", nothing, nothing, reads_after_abandon<0>, write_lock<0>, abandons<0>},
     {"read / read", nothing, nothing, reads_locked<0>, nothing, reads_locked<0>},
     {"token / token", nothing, nothing, takes_a_token, nothing, takes_a_token_if_there},
     {"wait / notify", nothing, nothing, waits_to_be_notified, nothing, notifies},
@@ -801,6 +848,8 @@ const Pair kPairs[] = {
     {"join / task_done", extra_queue_of<1, 1>, nothing, joins_queue, nothing, finishes},
     {"join / shut down at once", extra_queue_of<1, 1>, nothing, joins_queue, nothing,
      shuts_down<true>},
+    {"get / notice what came back", taken_by_a_dead_one, nothing, gets_what_came_back, nothing,
+     notices},
     {"two wait / all tokens", nothing, nothing, two_wait_for_tokens, takes_all_tokens,
      releases_all_tokens},
     {"two wait / notify all", nothing, nothing, two_wait_to_be_notified, nothing, notifies_all},
