@@ -60,7 +60,7 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
 // the mark.
 inline void expect_backed(Member& m, const char* what) {
     struct stat file{};
-    CHECK(fstat(m.fd, &file) == 0);
+    CHECK(fstat(descriptor(m), &file) == 0);
     const Geometry& g = m.geo();
     const Header& h = m.header();
     u64 marked = fixed_bytes(g) + h.names_reserved.load() * sizeof(NameEntry) +

@@ -44,7 +44,7 @@ Thing opened(Member& m, Handle h) {
 // A member that is gone, as one that died is: its descriptor, and with it its lock, is closed. What
 // it has of blocks stays for whoever cleans up.
 void die(std::unique_ptr<Member>& m) {
-    os::unlock_byte(m->fd, kSlotByte + m->slot);
+    m->unlock_slot(m->slot);
     m->joined = false;
 }
 
@@ -276,16 +276,15 @@ void a_reservation_that_fails_keeps_no_block() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
     Stubborn wait;
-    const std::string path = "/proc/self/fd/" + std::to_string(m->fd);
-    const int writable = m->fd, readable = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    CHECK(readable >= 0);
     Allocated block;
     CHECK(allocate(*m, {.bytes = 1}, wait, block) == Status::ok);  // the table has memory
     drop(*m, block.index, wait);
-    m->fd = readable;
+    const int own = test::descriptor(*m), writable = dup(own);
+    const std::string path = "/proc/self/fd/" + std::to_string(own);
+    const int readable = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    CHECK(writable >= 0 && readable >= 0 && dup2(readable, own) == own);
     CHECK(allocate(*m, {.bytes = 5 * kMiB}, wait, block) == Status::system_error);
-    m->fd = writable;
-    close(readable);
+    CHECK(dup2(writable, own) == own && close(writable) == 0 && close(readable) == 0);
     CHECK(heap_stats(*m).used == 0 && heap_stats(*m).blocks == 0);
     CHECK(allocate(*m, {.bytes = 16 * kMiB}, wait, block) == Status::ok);
     drop(*m, block.index, wait);

@@ -99,12 +99,16 @@ void note_injected(bool done) {
     if (done) ledger().note[kInjected] = 1;
 }
 void close_descriptor() noexcept {
-    close(actor->fd);
-    note_injected(fcntl(actor->fd, F_GETFD) < 0);
+    const int own = test::descriptor(*actor);
+    close(own);
+    note_injected(fcntl(own, F_GETFD) < 0);
 }
 void replace_descriptor() noexcept {
-    dup2(other_file, actor->fd);
-    note_injected(!os::is_same_file(actor->fd, actor->file));
+    const int own = test::descriptor(*actor);
+    dup2(other_file, own);
+    struct stat mine{}, other{};
+    note_injected(fstat(own, &mine) == 0 && fstat(other_file, &other) == 0 &&
+                  mine.st_ino == other.st_ino);
 }
 
 // So that exactly n are free.

@@ -190,7 +190,7 @@ void privileges() {
         word_in(*m, 1);
         register_member(m.get());
         CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
-        CHECK(os::open_again(m->fd) < 0);  // it has none
+        CHECK(os::open_again(test::descriptor(*m)) < 0);  // it has none
         CHECK(ended_well(start([&] {
             if (!m->joined) return;
             Stubborn wait;
