@@ -55,9 +55,14 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
     return fd;
 }
 
-// What is marked as reserved has memory: whoever finds the mark may write there, and must not be
-// killed by SIGBUS for it. There may be more: a process may have died between the reservation and
-// the mark.
+// The number of a member's descriptor: for tests that take it away.
+inline int descriptor(const Member& m) {
+    return m.fd;
+}
+
+// What lies under a block is marked as reserved, and what is marked has memory: whoever writes
+// there must not be killed by SIGBUS. There may be more memory than marks: a process may have died
+// between the reservation and the mark.
 inline void expect_backed(Member& m, const char* what) {
     struct stat file{};
     CHECK(fstat(descriptor(m), &file) == 0);
