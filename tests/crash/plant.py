@@ -847,6 +847,73 @@ BUGS = [
         "the space is never free again",
         program=("edges_test",),
     ),
+    Bug(
+        "the end of a queue wakes no producer",
+        "native/queue/queue.cpp",
+        """    notify_all(b_->not_empty);
+    notify_all(b_->not_full);
+    Status s""",
+        """    notify_all(b_->not_empty);
+    Status s""",
+        "one that sleeps finds out only after its nap",
+        where=("interleave_test", "put / shut down"),
+    ),
+    Bug(
+        "the end of a queue wakes no consumer",
+        "native/queue/queue.cpp",
+        """    notify_all(b_->not_empty);
+    notify_all(b_->not_full);
+    Status s""",
+        """    notify_all(b_->not_full);
+    Status s""",
+        "one that sleeps finds out only after its nap",
+        where=("interleave_test", "get / shut down"),
+    ),
+    Bug(
+        "the last task that is done wakes nobody",
+        "native/queue/queue.cpp",
+        """        if (done + add == tail) notify_all(b_->all_done);
+""",
+        "",
+        "who joins finds out only after its nap",
+        where=("interleave_test", "join / task_done"),
+    ),
+    Bug(
+        "who only waits for a message keeps the wake",
+        "native/queue/queue.cpp",
+        """    if (s == Status::ok) notify(b_->not_empty);
+    return s == Status::ok && stopped""",
+        "    return s == Status::ok && stopped",
+        "who would take it sleeps on",
+        program=("wakes_test",),
+    ),
+    Bug(
+        "two tokens that are released wake one",
+        "native/locks/semaphore.cpp",
+        "notify(b_->freed, static_cast<int>(n))",
+        "notify(b_->freed, 1)",
+        "the other one sleeps beside a token",
+        where=("interleave_test", "two wait / all tokens"),
+    ),
+    Bug(
+        "a barrier that breaks wakes nobody",
+        "native/locks/barrier.cpp",
+        """    b_->state.store(state_of(phase, kBroken));  // COMMIT [barrier.state]
+    notify_all(b_->changed);""",
+        "    b_->state.store(state_of(phase, kBroken));  // COMMIT [barrier.state]",
+        "its parties find out only after their nap",
+        where=("interleave_test", "wait / abort a barrier"),
+    ),
+    Bug(
+        "who only waits for a free lock keeps the wake",
+        "native/sync/lock.cpp",
+        """            if (slept) os::futex_wake(lock.word.word(), 1);
+""",
+        """            static_cast<void>(slept);
+""",
+        "who would take it sleeps on",
+        program=("wakes_test",),
+    ),
 ]
 
 
