@@ -10,6 +10,7 @@
 #include <new>
 
 #include "base/crash_point.hpp"
+#include "os/os.hpp"
 
 namespace nb = nanobind;
 
@@ -48,6 +49,14 @@ void pause_here() noexcept {
     }
 }
 
+// For the C library's exit handlers: when the interpreter has ended, and what runs at its end.
+int late = -1;
+void go_on_late() {
+    if (late < 0 || write(late, "g", 1) != 1) return;
+    for (int i = 0; i < 100; ++i)  // it goes on, and ends or hangs, or takes what is left of these
+        os::nap(1'000'000);
+}
+
 int lost = -1, in_its_place = -1;
 void lose_here() noexcept {
     if (in_its_place < 0)
@@ -67,9 +76,14 @@ void bind_losses(nb::module_& m) {
             call_at(step, pause_here);
         },
         nb::arg("step"), nb::arg("reached"), nb::arg("go"),
-        "Stop the thread that comes to the step-th crash point from now, if it is without the GIL: it "
+        "Stop the thread that comes to the step-th crash point from now, if it is without the GIL: "
+        "it "
         "writes p to one descriptor, and waits until it can read from the other. With the GIL it "
         "writes g and goes on.");
+    std::atexit(go_on_late);
+    m.def(
+        "go_on_late", [](int go_) { late = go_; }, nb::arg("go"),
+        "Have a thread that was stopped go on when the interpreter has ended.");
     m.def(
         "lose_at",
         [](std::uint64_t step, int descriptor, int by) {

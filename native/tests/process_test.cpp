@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "heap/heap.hpp"
+#include "segment/file.hpp"
 #include "tests/check.hpp"
 
 using namespace onecopy;
@@ -154,13 +155,16 @@ void maps_in_the_child() {
 }
 void mapping_of_another_library() {
     pthread_atfork(nullptr, nullptr, maps_in_the_child);  // before the pools' own
-    const int fd = test::make_pool(8 * kMiB, 8);
-    auto m = test::join_pool(fd);
-    CHECK(madvise(m->base, m->length, MADV_DONTFORK) == 0);  // as a pool that is opened by name is
+    char path[] = "/dev/shm/onecopy-process-XXXXXX";
+    CHECK(mkdtemp(path) != nullptr);
+    std::shared_ptr<Member> m;
+    Failure why;
+    install_recovery();
+    CHECK(create_pool({.directory = path, .name = "p", .capacity = 8 * kMiB}, m, why) ==
+          Status::ok);
     of_parent = m.get();
     auto& word = word_in(*m, 1);
     const u64 at = m->offset_of(&word);
-    register_member(m.get());
     const pid_t child = start([&] {
         if (of_another_library == nullptr) _exit(0);  // the place was not free: nothing was there
         for (u64 i = 0; i < 2 * kMiB; ++i)
@@ -175,7 +179,8 @@ void mapping_of_another_library() {
     of_parent = nullptr;
     collect_dead(*m);
     test::expect_sound(*m, "after a fork with another library's mapping");
-    forget_member(m.get());
+    m.reset();
+    CHECK(rmdir(path) == 0);
 }
 
 // A daemon joins as root, gives its privileges up, and forks. Its child may not open the pool

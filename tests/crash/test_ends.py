@@ -1,8 +1,8 @@
 """A process ends while a daemon thread of it is stopped in a blocking call, outside of the GIL.
 
-The thread is stopped at each crash point at which it is without the GIL. It goes on in an exit handler
-that runs after all others, or never. The process ends as any other, and the pool and the others who
-use it have no damage from it.
+The thread is stopped at each crash point at which it is without the GIL. It goes on in an exit
+handler that runs after all others, or when the interpreter has ended, or never. The process ends as
+any other does, and neither the pool nor the others that use it are damaged.
 """
 
 import os
@@ -25,7 +25,7 @@ PROGRAM = """
 import atexit, os, sys, threading, time
 from functools import partial
 
-call, step, goes_on, name = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "goes on", sys.argv[4]
+call, step, when, name = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 says, says_to = os.pipe()
 waits, go = os.pipe()
 
@@ -46,13 +46,15 @@ def go_on():
     os.write(go, b"g")
     await_sleep()
 
-if goes_on:
+if when == "exit handler":
     atexit.register(go_on)  # before the package is imported: it runs after the package's own
 
 import numpy as np
 import onecopy as oc
 from onecopy import _native
 
+if when == "late":
+    _native.go_on_late(go)
 pool = oc.Pool.open(name)
 ready = {
     "get": lambda: pool["queue"].get,
@@ -159,11 +161,11 @@ CALLS = (
 )
 
 
-def ends(pool, call, step, goes_on):
+def ends(pool, call, step, when):
     """Have a process end with a thread inside. What became of the thread: p(aused), g, d(one)."""
     things = Things(pool)
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, call, str(step), goes_on, pool.name],
+        [sys.executable, "-c", PROGRAM, call, str(step), when, pool.name],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -183,11 +185,11 @@ def ends(pool, call, step, goes_on):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("goes_on", ["goes on", "stays"])
+@pytest.mark.parametrize("when", ["exit handler", "late", "never"])
 @pytest.mark.parametrize("call", CALLS)
-def test_ends_with_a_thread_inside(call, goes_on, pool_directory):
+def test_ends_with_a_thread_inside(call, when, pool_directory):
     with oc.Pool.create("ends", size="16MiB", max_processes=8) as pool:
-        through = ends(pool, call, NEVER, goes_on)
+        through = ends(pool, call, NEVER, when)
         assert through.startswith("d")
         last = int(through[1:])
         assert last != 0
@@ -198,5 +200,5 @@ def test_ends_with_a_thread_inside(call, goes_on, pool_directory):
         for step in steps:
             for name in list(pool):
                 del pool[name]
-            paused += ends(pool, call, step, goes_on) == "p"
+            paused += ends(pool, call, step, when) == "p"
         assert paused != 0  # or it has shown nothing

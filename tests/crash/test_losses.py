@@ -1,8 +1,8 @@
 """A process loses something in the middle of a public operation; natively: losses_test.cpp.
 
 It loses the pool's descriptor, which is closed or becomes another file's; or all descriptors but a
-few are in use; or no more memory is to be had. It may be told by an exception, or go on. It does not
-end by it, and nobody else comes to harm.
+few are in use; or no more memory is to be had. It may be told by an exception, or go on. It does
+not end by it, and nobody else comes to harm.
 """
 
 import os
@@ -34,7 +34,7 @@ class Losers(Victims):
     """Victims that do not die of what they lose."""
 
     def lose(self, arm):
-        """Run the operation in a victim. What `arm` did it tells itself: whether it came to that."""
+        """Run the operation in a victim that loses something: whether it came to that."""
         self.operation.prepare(self.world)
         self._record[:32] = bytes(32)
         pid = os.fork()
@@ -103,10 +103,10 @@ def with_allocations(count):
 def descriptors_of(path):
     """Numbers of this process that lead to a file."""
     file = path.stat()
-    for number in os.listdir("/proc/self/fd"):
+    for number in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            if os.path.samestat(os.fstat(int(number)), file):
-                yield int(number)
+            if os.path.samestat(os.fstat(int(number.name)), file):
+                yield int(number.name)
 
 
 def without_descriptor(pool, step, by):
