@@ -2,8 +2,8 @@
 """Plant known bugs in a copy of the project, and see that each is caught.
 
 Usage: ``python tests/crash/plant.py [text ...]``, from the root of the project; with texts, only the
-bugs whose name contains one. Each bug is one replacement in one file of the core or of the Python
-package. It is caught by what the entry names:
+bugs whose name contains one. Each bug is a change of one file of the core or of the Python package,
+given as a text and what stands in its place. It is caught by what the entry names:
 
 * ``where``: an operation of a native campaign. If that does not fail, all the campaigns are tried.
 * ``program``: a native test and its arguments.
@@ -58,7 +58,7 @@ LIMIT = 900  # seconds for one program: a watchdog
 
 @dataclass(frozen=True)
 class Bug:
-    """One replacement in one file, why it is wrong, and what has to notice."""
+    """A change of one file, why it is wrong, and what has to notice."""
 
     name: str
     file: str
@@ -68,6 +68,7 @@ class Bug:
     where: tuple[str, str] | None = None  # a campaign and an operation that are likely to show it
     program: tuple[str, ...] = ()  # a native test and its arguments
     test: str = ""  # a Python test, as pytest names it
+    more: tuple[tuple[str, str], ...] = ()  # further replacements in the same file
 
 
 BUGS = [
@@ -1055,11 +1056,13 @@ def plant(copy: Copy, bugs: Iterable[Bug], campaigns: Iterable[tuple[str, ...]])
     missed = []
     for bug in bugs:
         path = copy.source / bug.file
-        sound = path.read_text()
-        if sound.count(bug.old) != 1:
-            sys.exit(f"{bug.name}: its text stands {sound.count(bug.old)} times in {bug.file}")
+        sound = planted = path.read_text()
+        for old, new in ((bug.old, bug.new), *bug.more):
+            if sound.count(old) != 1:
+                sys.exit(f"{bug.name}: its text stands {sound.count(old)} times in {bug.file}")
+            planted = planted.replace(old, new)
         start = time.monotonic()
-        path.write_text(sound.replace(bug.old, bug.new))
+        path.write_text(planted)
         try:
             found = copy.caught(bug, campaigns)
         finally:
