@@ -5,12 +5,10 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <cstdlib>
 #include <new>
 
 #include "base/crash_point.hpp"
-#include "os/os.hpp"
 
 namespace nb = nanobind;
 
@@ -39,24 +37,6 @@ void operator delete(void* p, std::size_t) noexcept {
 namespace onecopy::py {
 namespace {
 
-int reached = -1, go = -1;
-void pause_here() noexcept {
-    // With the GIL, nothing of Python could go on meanwhile: not a pause of one thread.
-    const char word = PyGILState_Check() ? 'g' : 'p';
-    if (write(reached, &word, 1) != 1 || word == 'g') return;
-    char c = 0;
-    while (read(go, &c, 1) < 0 && errno == EINTR) {
-    }
-}
-
-// For the C library's exit handlers: when the interpreter has ended, and what runs at its end.
-int late = -1;
-void go_on_late() {
-    if (late < 0 || write(late, "g", 1) != 1) return;
-    for (int i = 0; i < 100; ++i)  // it goes on, and ends or hangs, or takes what is left of these
-        os::nap(1'000'000);
-}
-
 int lost = -1, in_its_place = -1;
 void lose_here() noexcept {
     if (in_its_place < 0)
@@ -68,22 +48,6 @@ void lose_here() noexcept {
 }  // namespace
 
 void bind_losses(nb::module_& m) {
-    m.def(
-        "pause_at",
-        [](std::uint64_t step, int says, int waits) {
-            reached = says;
-            go = waits;
-            call_at(step, pause_here);
-        },
-        nb::arg("step"), nb::arg("reached"), nb::arg("go"),
-        "Stop the thread that comes to the step-th crash point from now, if it is without the GIL: "
-        "it "
-        "writes p to one descriptor, and waits until it can read from the other. With the GIL it "
-        "writes g and goes on.");
-    std::atexit(go_on_late);
-    m.def(
-        "go_on_late", [](int go_) { late = go_; }, nb::arg("go"),
-        "Have a thread that was stopped go on when the interpreter has ended.");
     m.def(
         "lose_at",
         [](std::uint64_t step, int descriptor, int by) {
