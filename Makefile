@@ -68,7 +68,7 @@ native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as erro
 # $(FAULTS)/site holds a copy of the package with it, and only the crash campaign looks there. No link-time optimization: it
 # would cost a minute per build and show nothing.
 FAULTS      := build/faults
-CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test
+CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test losses_test signals_test wakes_test
 WITH_FAULTS := PYTHONPATH=$(abspath $(FAULTS)/site)
 
 faults: $(VENV)/.built-with $(VENV)/.installed-test ## The fault build: $(FAULTS), for the crash campaign
@@ -85,9 +85,12 @@ crash: faults ## The whole crash campaign: every death, deaths of recoverers, pa
 	$(FAULTS)/redeliver_test nested
 	$(FAULTS)/interleave_test full
 	$(FAULTS)/shareable_test
+	$(FAULTS)/losses_test full
+	$(FAULTS)/signals_test
+	$(FAULTS)/wakes_test
 	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
 
-plant: faults ## Plant known bugs in a copy of the core: the native campaigns must catch each
+plant: $(VENV)/.installed-test ## Plant known bugs in a copy: a campaign or a test must catch each; ARGS="name ..."
 	$(BIN)/python tests/crash/plant.py --slices $(ARGS)
 
 # ---- hostile input, and the sanitizers. Each in a build folder of its own; the installed package stays as it is.

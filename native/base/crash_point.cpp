@@ -18,6 +18,7 @@ std::atomic<int> fatal_signal{SIGKILL};
 std::atomic<FaultRecord*> witness{nullptr};
 std::atomic<bool> for_child{false};
 std::atomic<bool> before{false};
+std::atomic<void (*)() noexcept> action{nullptr};
 
 void in_child() noexcept {
     // What was asked of the parent does not concern its children.
@@ -25,8 +26,8 @@ void in_child() noexcept {
     steps = 0;
 }
 
-void arm(std::uint64_t step, FaultRecord* record, int signal, bool child,
-         bool early = false) noexcept {
+void arm(std::uint64_t step, FaultRecord* record, int signal, bool child, bool early = false,
+         void (*act)() noexcept = nullptr) noexcept {
     // Handlers in a child run in the order of their registration, and the steps of the pool's own
     // handler count. A campaign arms before it opens its first pool for that reason; in a process
     // forked from such a one it is so already.
@@ -38,6 +39,7 @@ void arm(std::uint64_t step, FaultRecord* record, int signal, bool child,
     fatal_signal = signal;
     for_child = child;
     before = early;
+    action = act;
     fatal_step = step;
 }
 
@@ -67,6 +69,10 @@ static void raise_at(std::uint64_t step, void* place) noexcept {
         record->place = reinterpret_cast<std::uint64_t>(place);
         __atomic_store_n(&record->step, step, __ATOMIC_SEQ_CST);
     }
+    if (auto* act = action.load(std::memory_order_relaxed); act != nullptr) {
+        act();
+        return;
+    }
     // The whole process, from whichever thread. The signal is delivered before kill() returns if
     // this thread may take it, and no thread survives SIGKILL; a stopped process goes on from here.
     kill(getpid(), fatal_signal.load(std::memory_order_relaxed));
@@ -83,6 +89,9 @@ void crash_child_after(std::uint64_t step, FaultRecord* record) noexcept {
 }
 void stop_before(std::uint64_t step, FaultRecord* record) noexcept {
     arm(step, record, SIGSTOP, false, true);
+}
+void call_at(std::uint64_t step, void (*act)() noexcept, FaultRecord* record) noexcept {
+    arm(step, record, 0, false, false, act);
 }
 std::uint64_t crash_steps() noexcept {
     return steps;

@@ -29,6 +29,10 @@ void stop_before(std::uint64_t step, FaultRecord* record = nullptr) noexcept;
 // on, its own handlers included.
 void crash_child_after(std::uint64_t step, FaultRecord* record = nullptr) noexcept;
 
+// Calls `act` at the step-th crash point, in the thread that has reached it. The thread then goes
+// on.
+void call_at(std::uint64_t step, void (*act)() noexcept, FaultRecord* record = nullptr) noexcept;
+
 std::uint64_t crash_steps() noexcept;  // crash points passed since one of the above
 
 #else

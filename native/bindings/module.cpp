@@ -9,6 +9,7 @@
 #include "bindings/codec.hpp"
 #include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
+#include "bindings/losses.hpp"
 #include "bindings/member.hpp"
 #include "bindings/segments.hpp"
 #include "bindings/sync.hpp"
@@ -86,6 +87,7 @@ void bind_faults(nb::module_& m) {
         nb::arg("step"), nb::arg("record") = nb::none(),
         "As crash_after, for the child of this process's next fork, counted from the fork.");
     m.def("crash_steps", &crash_steps, "Crash points passed since crash_after.");
+    bind_losses(m);
 }
 #endif
 

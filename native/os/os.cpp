@@ -99,6 +99,7 @@ int write_back(void* base, std::size_t length) noexcept {
 }
 
 int give_back(void* from, std::size_t length) noexcept {
+    before_store();
     while (madvise(from, length, MADV_REMOVE) != 0) {
         if (errno != EINTR && errno != EAGAIN) return errno;
     }

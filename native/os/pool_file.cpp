@@ -114,6 +114,7 @@ bool PoolFile::is_ours() const noexcept {
 
 ByteLock PoolFile::lock(std::uint64_t byte, bool exclusive) const noexcept {
     if (!is_ours()) return ByteLock::failed;
+    before_store();
     const ByteLock answer = set(number_, region(byte, 1, exclusive ? F_WRLCK : F_RDLCK));
     if (answer != ByteLock::taken) return answer;
     if (!is_ours()) {  // exchanged meanwhile: what we have locked is another file
@@ -130,6 +131,7 @@ ByteLock PoolFile::share_range(std::uint64_t byte, std::uint64_t count) const no
 }
 
 void PoolFile::unlock(std::uint64_t byte) const noexcept {
+    before_store();
     if (is_ours()) set(number_, region(byte, 1, F_UNLCK));
     crash_point();
 }
@@ -150,6 +152,7 @@ int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept
     // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
     // timer it would never end.
     sigset_t all, before;
+    before_store();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;

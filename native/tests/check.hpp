@@ -3,9 +3,11 @@
 #pragma once
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -54,11 +56,48 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
     return fd;
 }
 
+// The number of a member's descriptor: for tests that take it away.
+inline int descriptor(const Member& m) {
+    return m.fd;
+}
+
+// What lies under a block is marked as reserved, and what is marked has memory: whoever writes
+// there must not be killed by SIGBUS. There may be more memory than marks: a process may have died
+// between the reservation and the mark.
+inline void expect_backed(Member& m, const char* what) {
+    struct stat file{};
+    CHECK(fstat(descriptor(m), &file) == 0);
+    const Geometry& g = m.geo();
+    const Header& h = m.header();
+    u64 marked = fixed_bytes(g) + h.names_reserved.load() * sizeof(NameEntry) +
+                 h.blocks_reserved.load() * sizeof(Block);
+    for (u64 e = 0; e * kExtent < g.capacity; ++e) {
+        const auto& bits = m.at<shm_atomic<u64>>(g.extents_off + e / 64 * 8);
+        if (bits.load() >> (e % 64) & 1) marked += std::min(kExtent, g.capacity - e * kExtent);
+    }
+    const u32 top = std::min(h.blocks_top.load(), g.max_blocks);
+    for (u32 i = 1; i < top; ++i) {
+        const Block& block = m.block(i);
+        if (BlockWord{block.word.load()}.state() != BlockState::live) continue;
+        const u64 from = block.offset.load_relaxed(), to = from + block.size.load_relaxed();
+        for (u64 e = from / kExtent; e * kExtent < to; ++e) {
+            const auto& bits = m.at<shm_atomic<u64>>(g.extents_off + e / 64 * 8);
+            if ((bits.load() >> (e % 64) & 1) == 0)
+                std::fprintf(stderr, "%s: extent %lu under block %u is not reserved\n", what, e, i);
+            CHECK(bits.load() >> (e % 64) & 1);
+        }
+    }
+    const u64 has = static_cast<u64>(file.st_blocks) * 512;
+    if (has < marked) std::fprintf(stderr, "%s: %lu of %lu bytes have memory\n", what, has, marked);
+    CHECK(has >= marked);
+}
+
 inline void expect_sound(Member& m, const char* what) {
     const auto wrong = validate(m);
     for (const auto& line : wrong)
         std::fprintf(stderr, "%s: %s\n", what, line.c_str());
     CHECK(wrong.empty());
+    expect_backed(m, what);
 }
 
 }  // namespace onecopy::test

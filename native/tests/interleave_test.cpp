@@ -10,8 +10,10 @@
 #include <sys/prctl.h>
 
 #include <ctime>
+#include <thread>
 
 #include "tests/crash_containers.hpp"
+#include "tests/crash_files.hpp"
 #include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
 
@@ -38,6 +40,8 @@ struct Stage {
     std::atomic<u64> handle[4];         // what one of them made, for the other
     std::atomic<u64> mine[2];           // index of the frame each got
     std::atomic<u32> readers, writers;  // inside of a lock
+    std::atomic<u32> said[2];           // a Status: what the operation on a file answered
+    std::atomic<u64> pool[3];           // the id of the pool that one is in; 0: none
 };
 Stage& stage() {
     static Stage* const it = static_cast<Stage*>(
@@ -213,6 +217,11 @@ void all_out(Hand& h) {
 void returns_one(Hand& h) {
     const Handle frame = h.held[1];
     h.held[1] = 0;
+    let_go(h, handle_index(frame));
+}
+void returns_last(Hand& h) {
+    const Handle frame = h.held[kFrames - 1];
+    h.held[kFrames - 1] = 0;
     let_go(h, handle_index(frame));
 }
 void knows_a_frame(Hand& h) {
@@ -439,6 +448,25 @@ void writes_locked(Hand& h) {
     write_inside();
     CHECK(h.locks.rw[which].write_release() == Status::ok);
 }
+template <int which>
+void writes_and_downgrades(Hand& h) {  // from its first look on it is inside
+    CHECK(h.locks.rw[which].write(h.wait) == Status::ok);
+    stage().readers.fetch_add(1);
+    h.locks.rw[which].downgrade();
+    CHECK(stage().writers.load() == 0);
+    stage().readers.fetch_sub(1);
+    CHECK(h.locks.rw[which].read_release() == Status::ok);
+}
+template <int which>
+void abandons(Hand& h) {
+    CHECK(h.locks.rw[which].abandon() == Status::ok);
+}
+template <int which>
+void reads_after_abandon(Hand& h) {
+    CHECK(h.locks.rw[which].read(h.wait) == Status::owner_died);
+    h.locks.rw[which].downgrade();
+    CHECK(h.locks.rw[which].read_release() == Status::ok);
+}
 void locks(Hand& h) {
     CHECK(h.locks.mutex.acquire(h.wait) == Status::ok);
     write_inside();
@@ -507,6 +535,128 @@ void passes_barrier(Hand& h) {
     CHECK(h.locks.barrier.arrive(h.wait, mine) == Status::ok);
     CHECK((mine.trips ? h.locks.barrier.trip(h.wait, mine) : h.locks.barrier.wait(h.wait, mine)) ==
           Status::ok);
+}
+
+// ---- the end of what somebody waits for
+// ------------------------------------------------------------------------
+
+Stream the_extra_stream(Hand& h) {
+    Stream s;
+    CHECK(Stream::open(h.m, ledger().extra, s) == Status::ok);
+    return s;
+}
+void full_extra_stream(Hand& h) {  // the survivor subscribes, and does not read
+    CHECK(Stream::create(h.m, 1, StreamPolicy::lossless, h.wait, ledger().extra) == Status::ok);
+    Stream s = the_extra_stream(h);
+    u32 slow = 0;
+    CHECK(s.subscribe(h.wait, slow) == Status::ok);
+    CHECK(s.publish(item(h, 0, Kind::text), h.wait) == Status::ok);
+}
+void follows_extra(Hand& h) {
+    CHECK(the_extra_stream(h).subscribe(h.wait, h.reader[0]) == Status::ok);
+}
+void reads_to_the_end(Hand& h) {
+    Message msg;
+    u64 missed = 0;
+    CHECK(the_extra_stream(h).read(h.reader[0], msg, missed, h.wait) == Status::shut_down);
+}
+void publishes_to_the_end(Hand& h) {
+    CHECK(the_extra_stream(h).publish(item(h, 1, Kind::text), h.wait) == Status::shut_down);
+}
+void closes_stream(Hand& h) {
+    CHECK(the_extra_stream(h).close(h.wait) == Status::ok);
+}
+template <u64 size, u64 items>
+void extra_queue_of(Hand& h) {
+    CHECK(Queue::create(h.m, size, 0, h.wait, ledger().extra) == Status::ok);
+    for (u64 i = 0; i < items; ++i)
+        CHECK(the_extra_queue(h).put(item(h, i, Kind::text), h.wait) == Status::ok);
+}
+void gets_to_the_end(Hand& h) {
+    Message msg;
+    CHECK(the_extra_queue(h).get(msg, h.wait) == Status::shut_down);
+}
+void puts_to_the_end(Hand& h) {
+    CHECK(the_extra_queue(h).put(item(h, 9, Kind::text), h.wait) == Status::shut_down);
+}
+// A queue that redelivers, whose only message somebody took and died with; nobody has noticed yet.
+void taken_by_a_dead_one(Hand& h) {
+    CHECK(Queue::create(h.m, 2, kQueueRedelivers, h.wait, ledger().extra) == Status::ok);
+    CHECK(the_extra_queue(h).put(item(h, 0, Kind::text), h.wait) == Status::ok);
+    victim(h.m.fd, 0, [](Hand& v) {
+        Message msg;
+        CHECK(hold(v.m, ledger().extra) == Status::ok);
+        CHECK(the_extra_queue(v).get(msg, v.wait) == Status::ok);
+    });
+}
+void gets_what_came_back(Hand& h) {
+    Queue q = the_extra_queue(h);
+    Message msg;
+    CHECK(q.get(msg, h.wait) == Status::ok && msg.redelivered);
+    CHECK(q.task_done(msg.position, h.wait) == Status::ok);
+}
+void notices(Hand& h) {
+    collect_dead(h.m);
+    the_extra_queue(h).size();
+}
+template <bool immediate>
+void shuts_down(Hand& h) {
+    CHECK(the_extra_queue(h).shut_down(immediate, h.wait) == Status::ok);
+}
+void joins_queue(Hand& h) {
+    CHECK(the_extra_queue(h).join(h.wait) == Status::ok);
+}
+void finishes(Hand& h) {
+    Message msg;
+    CHECK(the_extra_queue(h).get(msg, h.wait) == Status::ok);
+    CHECK(the_extra_queue(h).task_done(h.wait) == Status::ok);
+}
+
+// Two threads of one process wait: one of them is not enough to wake.
+template <class Wait>
+void twice(Wait wait) {
+    std::thread other(wait);
+    wait();
+    other.join();
+}
+void takes_all_tokens(Hand& h) {
+    for (u32 i = 0; i < kTokens; ++i)
+        CHECK(h.locks.semaphore.acquire(h.wait) == Status::ok);
+}
+void releases_all_tokens(Hand& h) {
+    CHECK(h.locks.semaphore.release(kTokens, h.wait) == Status::ok);
+}
+void two_wait_for_tokens(Hand& h) {
+    twice([&h] {
+        Stubborn wait;
+        CHECK(h.locks.semaphore.acquire(wait) == Status::ok);
+    });
+    CHECK(h.locks.semaphore.release(2, h.wait) == Status::ok);
+}
+void two_wait_to_be_notified(Hand& h) {
+    twice([&h] { waits_to_be_notified(h); });
+}
+void notifies_all(Hand& h) {  // once, when both wait
+    while (h.locks.condition.waiting() < 2) {
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+    CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
+    CHECK(h.locks.condition.notify(h.locks.rmutex, 1'000'000) == Status::ok);
+    CHECK(h.locks.rmutex.release() == Status::ok);
+}
+void waits_at_broken_barrier(Hand& h) {
+    Barrier::Arrival mine;
+    CHECK(h.locks.barrier.arrive(h.wait, mine) == Status::ok);
+    CHECK(h.locks.barrier.wait(h.wait, mine) == Status::broken);
+}
+template <bool reset>
+void breaks_barrier(Hand& h) {
+    while (h.locks.barrier.waiting() == 0) {
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+    CHECK((reset ? h.locks.barrier.reset(h.wait) : h.locks.barrier.abort(h.wait)) == Status::ok);
 }
 
 // ---- containers ---------------------------------------------------------------------------------
@@ -605,6 +755,7 @@ const Pair kPairs[] = {
     {"acquire / acquire", nothing, nothing, acquires<0>, nothing, acquires<1>},
     {"return / acquire", nothing, all_out, returns_one, nothing, [](Hand& h) { acquires<1>(h); }},
     {"acquire / return", [](Hand&) {}, nothing, acquires<0>, all_out, returns_one},
+    {"acquire / return the last", nothing, nothing, acquires<0>, all_out, returns_last},
     {"acquire / hold the frame", nothing, knows_a_frame, acquires<0>, nothing, holds_frame},
     {"publish / read, lossy", full_ring<0>, nothing, publishes<0>, follows<0>, reads<0>},
     {"publish / read the oldest, lossy", full_ring<0>, nothing, publishes<0>,
@@ -673,6 +824,8 @@ const Pair kPairs[] = {
     {"write / write, prefer writer", nothing, nothing, writes_locked<0>, nothing, writes_locked<0>},
     {"write / write, prefer reader", nothing, nothing, writes_locked<1>, nothing, writes_locked<1>},
     {"write / write, fair", nothing, nothing, writes_locked<2>, nothing, writes_locked<2>},
+    {"downgrade / write", nothing, nothing, writes_and_downgrades<0>, nothing, writes_locked<0>},
+    {"read / abandon", nothing, nothing, reads_after_abandon<0>, write_lock<0>, abandons<0>},
     {"read / read", nothing, nothing, reads_locked<0>, nothing, reads_locked<0>},
     {"token / token", nothing, nothing, takes_a_token, nothing, takes_a_token_if_there},
     {"wait / notify", nothing, nothing, waits_to_be_notified, nothing, notifies},
@@ -683,6 +836,27 @@ const Pair kPairs[] = {
     {"wait / set and clear an event", nothing, nothing, waits_for_event, nothing,
      sets_and_clears_event},
     {"barrier / barrier", nothing, nothing, passes_barrier, nothing, passes_barrier},
+    // the end of what somebody waits for
+    {"read / close a stream", extra_stream, follows_extra, reads_to_the_end, nothing,
+     closes_stream},
+    {"close / read a stream", extra_stream, nothing, closes_stream, follows_extra,
+     reads_to_the_end},
+    {"publish / close a stream", full_extra_stream, nothing, publishes_to_the_end, nothing,
+     closes_stream},
+    {"get / shut down", extra_queue_of<1, 0>, nothing, gets_to_the_end, nothing, shuts_down<false>},
+    {"put / shut down", extra_queue_of<1, 1>, nothing, puts_to_the_end, nothing, shuts_down<false>},
+    {"join / task_done", extra_queue_of<1, 1>, nothing, joins_queue, nothing, finishes},
+    {"join / shut down at once", extra_queue_of<1, 1>, nothing, joins_queue, nothing,
+     shuts_down<true>},
+    {"get / notice what came back", taken_by_a_dead_one, nothing, gets_what_came_back, nothing,
+     notices},
+    {"two wait / all tokens", nothing, nothing, two_wait_for_tokens, takes_all_tokens,
+     releases_all_tokens},
+    {"two wait / notify all", nothing, nothing, two_wait_to_be_notified, nothing, notifies_all},
+    {"wait / abort a barrier", nothing, nothing, waits_at_broken_barrier, nothing,
+     breaks_barrier<false>},
+    {"wait / reset a barrier", nothing, nothing, waits_at_broken_barrier, nothing,
+     breaks_barrier<true>},
     // containers
     {"list: append / append", list_of<15>, nothing, appends, nothing, appends},
     {"list: append / read", list_of<5>, nothing, appends, nothing, reads_list},
@@ -739,6 +913,43 @@ void ends_well(pid_t child) {
 
 enum Outcome : int { kPaused = 0, kPausedAndWaited = 11, kWentThrough = 10 };
 
+struct Meeting {
+    bool paused = false, b_waited = false;
+    Outcome outcome() const {
+        return paused ? (b_waited ? kPausedAndWaited : kPaused) : kWentThrough;
+    }
+};
+
+// Lets A go until it is paused at the step, or through. Then B acts, and A goes on. Both are ready.
+Meeting meet(pid_t a, u64 step) {
+    Ledger& l = ledger();
+    Stage& s = stage();
+    Meeting met;
+    s.a_go = 1;
+    const std::int64_t begun = os::monotonic_ns();
+    for (;;) {
+        int status = 0;
+        const pid_t stopped = waitpid(a, &status, WUNTRACED | WNOHANG);
+        if (stopped == a) {
+            CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+            CHECK(l.actor.step == step);
+            met.paused = true;
+            break;
+        }
+        if (comes(s.a_done, 200'000)) break;
+        // It may have to wait for B before it gets there: then B goes first.
+        if (os::monotonic_ns() - begun > kWaits) s.b_go = 1;
+    }
+    s.b_go = 1;
+    if (met.paused) {
+        met.b_waited = !comes(s.b_done, kWaits);
+        CHECK(kill(a, SIGCONT) == 0);
+    }
+    CHECK(comes(s.a_done, kWakes));
+    CHECK(comes(s.b_done, kWakes));  // no wake is lost
+    return met;
+}
+
 [[noreturn]] void world(const Pair& pair, u64 step, bool before) {
     alarm(kHang);
     Ledger& l = ledger();
@@ -758,34 +969,12 @@ enum Outcome : int { kPaused = 0, kPausedAndWaited = 11, kWentThrough = 10 };
     await(s.a_ready);
     const pid_t b = start([&] { player(fd, false, pair, 0, false); });
     await(s.b_ready);
-    s.a_go = 1;
-    const std::int64_t begun = os::monotonic_ns();
-    bool paused = false, b_waited = false;
-    for (;;) {
-        int status = 0;
-        const pid_t stopped = waitpid(a, &status, WUNTRACED | WNOHANG);
-        if (stopped == a) {
-            CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
-            CHECK(l.actor.step == step);
-            paused = true;
-            break;
-        }
-        if (comes(s.a_done, 200'000)) break;
-        // It may have to wait for B before it gets there: then B goes first.
-        if (os::monotonic_ns() - begun > kWaits) s.b_go = 1;
-    }
-    s.b_go = 1;
-    if (paused) {
-        b_waited = !comes(s.b_done, kWaits);
-        CHECK(kill(a, SIGCONT) == 0);
-    }
-    CHECK(comes(s.a_done, kWakes));
-    CHECK(comes(s.b_done, kWakes));  // no wake is lost
+    const Meeting met = meet(a, step);
     s.a_after = 1;
     s.b_after = 1;
     ends_well(a);
     ends_well(b);
-    CHECK(paused || l.actor.step == 0);
+    CHECK(met.paused || l.actor.step == 0);
     CHECK(occupied_rows(*member) == 1);
     test::expect_sound(*member, what);
     // Two producers or consumers: the order between them is their own affair.
@@ -794,7 +983,131 @@ enum Outcome : int { kPaused = 0, kPausedAndWaited = 11, kWentThrough = 10 };
     if (in_queue == 0) l.taken[0] = 0;
     if (survivor.queues[1].size() == 0) l.taken[1] = 0;
     expect_idle(survivor, idle, what);
-    _exit(paused ? (b_waited ? kPausedAndWaited : kPaused) : kWentThrough);
+    _exit(met.outcome());
+}
+
+// ---- files: two processes meet at a pool's name
+// -----------------------------------------------------------------------------------------
+
+struct FilePair {
+    const char* name;
+    void (*ready_b)(bool memfd, Joined&);
+    void (*ready_a)(bool memfd, Joined&);
+    Status (*a)(bool memfd, Joined&);
+    Status (*b)(bool memfd, Joined&);
+    // What A answers if B was through before A's first change.
+    Status after_b;
+    // The name leads to the pool that A, or B, is in.
+    bool named = true;
+};
+
+Status opens(bool, Joined& pool) {
+    return open_it(pool);
+}
+Status creates(bool memfd, Joined& pool) {
+    return make(memfd, pool);
+}
+Status unlinks(bool, Joined& pool) {
+    return unlink_pool(*pool);
+}
+Status lets_go(bool, Joined& pool) {
+    pool.reset();
+    return Status::ok;
+}
+Status sweeps(bool, Joined&) {
+    return sweep_pool(directory_of_world(), "p", true) == Orphan::removed ? Status::ok
+                                                                          : Status::would_block;
+}
+// And stays in the old one, too.
+Joined& old_pool() {
+    static Joined it;
+    return it;
+}
+Status unlinks_and_makes_anew(bool memfd, Joined& pool) {
+    CHECK(unlink_pool(*pool) == Status::ok);
+    old_pool() = std::move(pool);
+    return make(memfd, pool);
+}
+
+const FilePair kFilePairs[] = {
+    {"file: open / unlink", made, no_file, opens, unlinks, Status::no_entry, false},
+    {"file: open / unlink and make anew", made, no_file, opens, unlinks_and_makes_anew, Status::ok,
+     false},
+    {"file: open / the last one leaves", made, no_file, opens, lets_go, Status::no_entry},
+    {"file: the last one leaves / open", no_file, made, lets_go, opens, Status::ok},
+    {"file: open / open", orphan, no_file, opens, opens, Status::no_entry},
+    {"file: make / make", no_file, no_file, creates, creates, Status::exists},
+    {"file: make / make, a dead one's", orphan, no_file, creates, creates, Status::exists},
+    {"file: make / sweep", orphan, no_file, creates, sweeps, Status::ok},
+    {"file: sweep / make", orphan, no_file, sweeps, creates, Status::would_block},
+    {"file: open a dead one / make", orphan, no_file, opens, creates, Status::no_entry},
+    {"file: unlink / open", no_file, made, unlinks, opens, Status::ok, false},
+};
+
+void file_player(const FilePair& pair, bool memfd, bool is_a, u64 step, bool before) {
+    Stage& s = stage();
+    Joined pool;
+    (is_a ? pair.ready_a : pair.ready_b)(memfd, pool);
+    (is_a ? s.a_ready : s.b_ready) = 1;
+    await(is_a ? s.a_go : s.b_go);
+    if (is_a) (before ? stop_before : stop_at)(step, &ledger().actor);
+    const Status said = (is_a ? pair.a : pair.b)(memfd, pool);
+    if (is_a) {
+        ledger().steps = crash_steps();
+        stop_at(0);
+    }
+    s.said[is_a ? 0 : 1] = static_cast<u32>(said);
+    s.pool[is_a ? 0 : 1] = pool == nullptr ? 0 : pool->header().id[0];
+    (is_a ? s.a_done : s.b_done) = 1;
+    await(is_a ? s.a_after : s.b_after);
+    pool.reset();
+    old_pool().reset();
+    _exit(0);
+}
+
+// While both are still there: what stands under the name works, and is theirs.
+void look_at_the_name(const FilePair& pair) {
+    Stage& s = stage();
+    Joined pool;
+    const Status found = open_it(pool);
+    CHECK(found == Status::ok || found == Status::no_entry);
+    const u64 there = found == Status::ok ? u64{pool->header().id[0]} : 0;
+    for (int i = 0; i < 2 && pair.named; ++i)
+        CHECK(s.pool[i] == 0 || s.pool[i] == there);
+    if (pool != nullptr) work_in(*pool);
+    pool.reset();
+    _exit(0);
+}
+
+[[noreturn]] void file_world(const FilePair& pair, bool memfd, u64 step, bool before) {
+    alarm(kHang);
+    Ledger& l = ledger();
+    Stage& s = stage();
+    l.steps = 0;
+    l.actor = {};
+    std::memset(static_cast<void*>(&s), 0, sizeof s);
+    char path[] = "/dev/shm/onecopy-interleave-XXXXXX";
+    CHECK(mkdtemp(path) != nullptr);
+    directory_of_world() = path;
+    const pid_t b = start([&] { file_player(pair, memfd, false, 0, false); });
+    await(s.b_ready);
+    const pid_t a = start([&] { file_player(pair, memfd, true, step, before); });
+    await(s.a_ready);
+    const Meeting met = meet(a, step);
+    CHECK(met.paused || l.actor.step == 0);
+    const auto said = static_cast<Status>(s.said[0].load());
+    if (met.paused && before && step == 1 && !met.b_waited) {
+        CHECK(said == pair.after_b);
+        CHECK(s.pool[0] == 0 || s.pool[1] == 0 || s.pool[0] == s.pool[1]);
+    }
+    ends_well(start([&] { look_at_the_name(pair); }));
+    s.a_after = 1;
+    s.b_after = 1;
+    ends_well(a);
+    ends_well(b);
+    CHECK(files_in_directory() == 0);
+    CHECK(rmdir(path) == 0);
+    _exit(met.outcome());
 }
 
 template <class World>
@@ -840,29 +1153,39 @@ int main(int argc, char** argv) {
     stage();
     const std::int64_t begin = os::monotonic_ns();
     u64 pairs = 0, points = 0, pauses = 0, waits = 0;
-    for (const Pair& pair : kPairs) {
-        if (std::strstr(pair.name, only) == nullptr) continue;
-        std::snprintf(what, sizeof what, "%s, without a pause", pair.name);
-        CHECK(in_a_process([&] { world(pair, kNever, false); }) == kWentThrough);
+    // `run` is the world of a pair with A paused at a step.
+    auto try_pair = [&](const char* name, auto run) {
+        if (std::strstr(name, only) == nullptr) return;
+        std::snprintf(what, sizeof what, "%s, without a pause", name);
+        CHECK(in_a_process([&] { run(kNever, false); }) == kWentThrough);
         const u64 last = ledger().steps;
         const u64 stride = full ? 1 : std::max<u64>(1, last / 8);
         u64 paused = 0, waited = 0;
         for (u64 step = 1; step <= last; ++step) {
             if (step > 1 && step + 1 <= last && (step + seed) % stride != 0) continue;
             for (bool before : {true, false}) {
-                std::snprintf(what, sizeof what, "%s, paused %s store %lu of %lu", pair.name,
+                std::snprintf(what, sizeof what, "%s, paused %s store %lu of %lu", name,
                               before ? "before" : "after", step, last);
-                const int outcome = in_a_process([&] { world(pair, step, before); });
+                const int outcome = in_a_process([&] { run(step, before); });
                 paused += outcome != kWentThrough;
                 waited += outcome == kPausedAndWaited;
             }
         }
         std::printf("%-32s %4lu crash points, %4lu pauses, %4lu in which the other one waited\n",
-                    pair.name, last, paused, waited);
+                    name, last, paused, waited);
         ++pairs;
         points += last;
         pauses += paused;
         waits += waited;
+    };
+    for (const Pair& pair : kPairs)
+        try_pair(pair.name, [&](u64 step, bool before) { world(pair, step, before); });
+    for (const FilePair& pair : kFilePairs) {
+        for (const bool memfd : {false, true}) {
+            char name[80];
+            std::snprintf(name, sizeof name, "%s (%s)", pair.name, memfd ? "memfd" : "file");
+            try_pair(name, [&](u64 step, bool before) { file_world(pair, memfd, step, before); });
+        }
     }
     std::printf(
         "interleave: %lu pairs, %lu crash points, %lu pauses, %lu waits, all sound; %.1f s\n",

@@ -194,7 +194,114 @@ void torn(u64 i, int rounds) {
         thread.join();
 }
 
+// A reader that is overtaken twice in the middle of its copy, by writes of the same kind and
+// length: the second of them writes what is being copied. Its own mapping has a page that is not to
+// be read, at which it stops; the writes go through another mapping.
+struct Overtaken {
+    unsigned char* page = nullptr;
+    const ShareableList* writer = nullptr;
+    std::string text;
+    u64 times = 0;
+} overtaken_state;
+
+void write_twice(int) {
+    Overtaken& o = overtaken_state;
+    ++o.times;
+    Stubborn wait;
+    for (char c : {'b', 'c'}) {
+        std::memset(o.text.data(), c, o.text.size());
+        CHECK(o.writer->write(0, ItemKind::bytes, o.text.data(), o.text.size(), wait) ==
+              Status::ok);
+    }
+    CHECK(mprotect(o.page, 4096, PROT_READ | PROT_WRITE) == 0);
+}
+
+void overtaken() {
+    constexpr u64 kRoom = 64 * 4096;
+    const u64 length = ShareableList::bytes_for(1, 2 * kRoom);
+    const int fd = memfd_create("shareable", MFD_CLOEXEC);
+    CHECK(fd >= 0 && ftruncate(fd, static_cast<off_t>(length)) == 0);
+    unsigned char* maps[2];
+    for (auto& map : maps) {
+        map = static_cast<unsigned char*>(
+            mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+        CHECK(map != MAP_FAILED);
+    }
+    ShareableList writer, reader;
+    CHECK(ShareableList::format(maps[0], length, 1, []() noexcept { return kRoom; }));
+    ShareableList::finish(maps[0]);
+    CHECK(ShareableList::open(maps[0], length, writer) == Status::ok &&
+          ShareableList::open(maps[1], length, reader) == Status::ok);
+    Overtaken& o = overtaken_state;
+    o.writer = &writer;
+    o.text.assign(kRoom, 'a');
+    Stubborn wait;
+    CHECK(writer.write(0, ItemKind::bytes, o.text.data(), kRoom, wait) == Status::ok);
+    const auto* first = static_cast<unsigned char*>(memmem(maps[1], length, o.text.data(), kRoom));
+    CHECK(first != nullptr);
+    const u64 middle = (static_cast<u64>(first - maps[1]) + kRoom / 2) / 4096 * 4096;
+    o.page = maps[1] + middle;
+    struct sigaction action{}, before{};
+    action.sa_handler = write_twice;
+    CHECK(sigaction(SIGSEGV, &action, &before) == 0);
+    CHECK(mprotect(o.page, 4096, PROT_NONE) == 0);
+    std::vector<u64> to(kRoom / 8);
+    ShareableList::Item item;
+    CHECK(reader.read(0, to.data(), kRoom, item, wait) == Status::ok && item.length == kRoom);
+    CHECK(sigaction(SIGSEGV, &before, nullptr) == 0);
+    CHECK(o.times == 1);
+    CHECK(std::memcmp(to.data(), o.text.data(), kRoom) == 0);  // all of the last one
+    for (auto* map : maps)
+        munmap(map, length);
+    close(fd);
+}
+
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+// A writer is stopped before and after each of its shared stores, and another one writes the same
+// item.
+void meetings() {
+    constexpr u64 i = 1, kSteps = 5;  // claim, two halves, state, claim
+    const std::string first(60, 'y'), second(40, 'z');
+    u64 stops = 0;
+    for (const bool early : {true, false}) {
+        for (u64 step = 1; step <= kSteps; ++step) {
+            Memory m;
+            m.set(i, std::string(50, 'x'));
+            const pid_t a = fork();
+            if (a == 0) {
+                (early ? stop_before : stop_at)(step, nullptr);
+                m.set(i, first);
+                stop_at(0);
+                _exit(0);
+            }
+            int status = 0;
+            CHECK(waitpid(a, &status, WUNTRACED) == a);
+            if (WIFEXITED(status)) continue;  // nothing can be stopped before that one
+            CHECK(WIFSTOPPED(status));
+            ++stops;
+            const pid_t b = fork();
+            if (b == 0) {
+                m.set(i, second);
+                _exit(0);
+            }
+            // It is through, or it waits for the one that is stopped.
+            siginfo_t ended{};
+            for (int looks = 0; looks < 20 && ended.si_pid != b; ++looks) {
+                usleep(1000);
+                CHECK(waitid(P_PID, static_cast<id_t>(b), &ended, WEXITED | WNOHANG | WNOWAIT) ==
+                      0);
+            }
+            CHECK(kill(a, SIGCONT) == 0);
+            for (const pid_t writer : {a, b})
+                CHECK(waitpid(writer, &status, 0) == writer && status == 0);
+            const std::string found = m.get(i);
+            CHECK(found == first || found == second);
+            CHECK(m.word(i, 1) == 0);
+        }
+    }
+    CHECK(stops >= kSteps + 3);  // after each, and before claim, commit and release
+}
+
 // Each death of a set: the old item or the new one, and which one is known: the third store from
 // the end commits.
 void deaths() {
@@ -242,10 +349,12 @@ int main() {
     basics();
     spoilt();
     taken_over();
+    overtaken();
     torn(1, 30'000);
     torn(3, 10'000);
     torn(4, 100);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    meetings();
     deaths();
     std::puts("shareable lists: every death of a set, and of who takes over");
 #endif

@@ -1,0 +1,7 @@
+// Fault builds only.
+#pragma once
+#include "bindings/objects.hpp"
+
+namespace onecopy::py {
+void bind_losses(nanobind::module_& m);
+}

@@ -1,0 +1,233 @@
+// A wake that reaches somebody who does not act on it goes on to somebody who does. The waits are
+// threads of one process, which fall asleep one after the other: the first to sleep is the first to
+// be woken. In a fault build the naps are so long that a lost wake is a hang.
+#include <sys/syscall.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+
+#include "containers/list.hpp"
+#include "queue/queue.hpp"
+#include "tests/campaign_locks.hpp"
+#include "tests/check.hpp"
+
+using namespace onecopy;
+
+namespace {
+
+constexpr unsigned kHang = 30;  // seconds: a watchdog
+
+// ---- a thread of which others can tell whether it sleeps
+// ---------------------------------------------------------
+
+class Sleeper {
+  public:
+    template <class Body>
+    explicit Sleeper(Body body)
+        : thread_([this, body] {
+              id_.store(static_cast<int>(syscall(SYS_gettid)));
+              body();
+          }) {}
+    // Until it sleeps in a system call, for some looks in a row.
+    void await_sleep() const {
+        for (int looks = 0; looks < 20; looks = sleeps() ? looks + 1 : 0)
+            usleep(1000);
+    }
+    void join() { thread_.join(); }
+
+  private:
+    bool sleeps() const {
+        const std::string path = "/proc/self/task/" + std::to_string(id_.load()) + "/stat";
+        FILE* file = std::fopen(path.c_str(), "r");
+        if (file == nullptr) return false;
+        char state = 0;
+        const int got = std::fscanf(file, "%*d (%*[^)]) %c", &state);
+        std::fclose(file);
+        return got == 1 && state == 'S';
+    }
+    std::atomic<int> id_{0};
+    std::thread thread_;
+};
+
+template <class Thing, class... Arguments>
+Thing made(Member& m, Handle& h, Arguments... arguments) {
+    Stubborn wait;
+    Thing out;
+    CHECK(Thing::create(m, arguments..., wait, h) == Status::ok);
+    CHECK(Thing::open(m, h, out) == Status::ok);
+    return out;
+}
+
+// ---- conditions
+// -------------------------------------------------------------------------------------------------
+
+struct Box {
+    Handle handles[2] = {};
+    Mutex mutex;
+    Condition condition;
+    explicit Box(Member& m)
+        : mutex(made<Mutex>(m, handles[0], false)),
+          condition(made<Condition>(m, handles[1], handles[0])) {}
+    void wait() {
+        Stubborn forever;
+        Status again;
+        CHECK(mutex.acquire(forever) == Status::ok);
+        CHECK(condition.wait(mutex, forever, again) == Status::ok && good(again));
+        CHECK(mutex.release() == Status::ok);
+    }
+    void notify_one() {
+        Stubborn forever;
+        CHECK(mutex.acquire(forever) == Status::ok);
+        CHECK(condition.notify(mutex, 1) == Status::ok);
+        CHECK(mutex.release() == Status::ok);
+    }
+};
+
+// A patience whose owner has a signal to handle, and is notified while it does.
+class NotifiedMeanwhile final : public Patience {
+  public:
+    explicit NotifiedMeanwhile(Box& box) : Patience(kForever), box_(box) {}
+    bool interrupted() noexcept override {
+        if (!may_be_.load()) return false;
+        box_.notify_one();
+        return true;
+    }
+    void now() { may_be_.store(true); }
+
+  private:
+    Box& box_;
+    std::atomic<bool> may_be_{false};
+};
+
+void an_interrupted_waiter_passes_its_notification_on() {
+    const int fd = test::make_pool(kMiB, 4);
+    auto m = test::join_pool(fd);
+    Box box(*m);
+    NotifiedMeanwhile patience(box);
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    kFirstNap = 50'000'000;  // it asks for signals after each
+#endif
+    Sleeper first([&] {
+        Stubborn forever;
+        Status again;
+        CHECK(box.mutex.acquire(forever) == Status::ok);
+        CHECK(box.condition.wait(box.mutex, patience, again) == Status::interrupted);
+        CHECK(again == Status::ok && box.mutex.release() == Status::ok);
+    });
+    while (box.condition.waiting() != 1)
+        usleep(200);
+    Sleeper second([&] { box.wait(); });
+    while (box.condition.waiting() != 2)
+        usleep(200);
+    patience.now();
+    first.join();
+    second.join();
+    CHECK(box.condition.waiting() == 0);
+}
+
+void a_dead_waiters_notification_goes_to_another() {
+    const int fd = test::make_pool(kMiB, 4);
+    auto m = test::join_pool(fd);
+    Box box(*m);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        auto own = test::join_pool(fd);
+        Mutex mutex;
+        Condition condition;
+        for (Handle h : box.handles)
+            CHECK(hold(*own, h) == Status::ok);
+        CHECK(Mutex::open(*own, box.handles[0], mutex) == Status::ok &&
+              Condition::open(*own, box.handles[1], condition) == Status::ok);
+        Stubborn forever;
+        Status again;
+        CHECK(mutex.acquire(forever) == Status::ok);
+        condition.wait(mutex, forever, again);
+        _exit(0);
+    }
+    while (box.condition.waiting() != 1)
+        usleep(200);
+    // Stopped, so that it does not get to act on its notification.
+    int status = 0;
+    CHECK(kill(child, SIGSTOP) == 0 && waitpid(child, &status, WUNTRACED) == child);
+    Sleeper other([&] { box.wait(); });
+    while (box.condition.waiting() != 2)
+        usleep(200);
+    box.notify_one();
+    CHECK(box.condition.waiting() == 1);
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, &status, 0) == child);
+    other.join();  // by its own look for the dead
+    CHECK(box.condition.waiting() == 0);
+}
+
+// ---- who waits, and takes nothing
+// ----------------------------------------------------------------------------------
+
+// One waits until a lock is free, and another one for the lock.
+void who_only_waits_for_a_free_lock_passes_the_wake_on() {
+    const int fd = test::make_pool(kMiB, 4);
+    auto owner = test::join_pool(fd), m = test::join_pool(fd);
+    Stubborn wait;
+    Handle h = 0;
+    List theirs = made<List>(*owner, h), ours;
+    CHECK(hold(*m, h) == Status::ok && List::open(*m, h, ours) == Status::ok);
+    CHECK(theirs.mutex().acquire(wait) == Status::ok);
+    Sleeper first([&] {
+        Stubborn forever;
+        List list;
+        CHECK(List::open(*m, h, list) == Status::ok && list.mutex().await(forever) == Status::ok);
+    });
+    first.await_sleep();
+    Sleeper second([&] {
+        Stubborn forever;
+        CHECK(ours.mutex().acquire(forever) == Status::ok);
+        CHECK(ours.mutex().release() == Status::ok);
+    });
+    second.await_sleep();
+    CHECK(theirs.mutex().release() == Status::ok);
+    first.join();
+    second.join();
+}
+
+// One waits until there is something to get, and another one gets it.
+void who_only_waits_for_a_message_passes_the_wake_on() {
+    const int fd = test::make_pool(kMiB, 4);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Handle h = 0;
+    Queue queue = made<Queue>(*m, h, u64{4}, u32{0});
+    std::atomic<bool> stop{false};
+    Sleeper first([&] {
+        Stubborn forever;
+        CHECK(queue.wait_ready(stop, forever) == Status::ok);
+    });
+    first.await_sleep();
+    Sleeper second([&] {
+        Stubborn forever;
+        Queue own;
+        Message msg;
+        CHECK(Queue::open(*m, h, own) == Status::ok && own.get(msg, forever) == Status::ok);
+    });
+    second.await_sleep();
+    Message msg;
+    msg.length = 1;
+    CHECK(queue.put(msg, wait) == Status::ok);
+    first.join();
+    second.join();
+}
+
+}  // namespace
+
+int main() {
+    alarm(kHang);
+    a_dead_waiters_notification_goes_to_another();
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    kFirstNap = kLongestNap = 1'000'000'000'000;
+#endif
+    who_only_waits_for_a_free_lock_passes_the_wake_on();
+    who_only_waits_for_a_message_passes_the_wake_on();
+    an_interrupted_waiter_passes_its_notification_on();
+    std::puts("wakes: none is lost");
+    return 0;
+}
