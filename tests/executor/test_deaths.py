@@ -5,7 +5,6 @@ import os
 import random
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import children
 import numpy as np
@@ -246,8 +245,10 @@ def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
     child = start("spawn", idle_executor, name, pids)
     workers, other = pids.get(timeout=60)
     os.kill(child.pid, signal.SIGKILL)  # a join would wait for whoever has its pipes
-    children.eventually(lambda: not any(alive(pid) for pid in workers), "the workers to end")
-    assert alive(other)
+    children.eventually(
+        lambda: not any(children.running(pid) for pid in workers), "the workers to end"
+    )
+    assert children.running(other)
     os.kill(other, signal.SIGKILL)
 
 
@@ -262,11 +263,3 @@ def idle_executor(name, pids):
         signal.pause()
     pids.put((list(executor._processes), other))
     signal.pause()
-
-
-def alive(pid):
-    """Whether a process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

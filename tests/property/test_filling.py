@@ -3,17 +3,19 @@
 import array
 import ctypes
 import multiprocessing.sharedctypes as standard
+import sys
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import more
 
 from onecopy.multiprocessing.sharedctypes import RawArray, RawValue
 
 SETTINGS = settings(
-    max_examples=200,
+    max_examples=more(200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -70,16 +72,32 @@ anything = (
 )
 
 
+FLOATS = {ctypes.c_float: np.dtype("f"), ctypes.c_double: np.dtype("d")}
+
+
 def outcome(make):
+    """Give the bytes of what is made, or the error."""
     try:
         made = make()
-        if isinstance(made, ctypes.c_longdouble):
-            return repr(made.value)  # of its 16 bytes, six are anything
-        if getattr(made, "_type_", None) is ctypes.c_longdouble:
-            return repr(made[:])
-        return bytes(made)
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         return type(error), str(error)
+    kind = made._type_ if isinstance(made, ctypes.Array) else type(made)
+    if kind is ctypes.c_longdouble:  # of its 16 bytes, six are anything
+        return repr(made[:] if isinstance(made, ctypes.Array) else made.value)
+    raw = bytes(made)
+    if kind in FLOATS and raw:
+        # Any NaN is as good as another: ctypes goes by way of a double, which may make a signaling
+        # one quiet.
+        numbers = np.frombuffer(raw, FLOATS[kind])
+        raw = np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers).tobytes()
+    return raw
+
+
+def keeps_the_bits(kind, source):
+    """Floats of the array's own type are copied as they are, also a NaN with something in it."""
+    source = np.asarray(source)
+    if kind in FLOATS and source.dtype == FLOATS[kind]:
+        assert bytes(RawArray(kind, source)) == source.tobytes()
 
 
 @pytest.mark.parametrize("code", TYPES)
@@ -123,6 +141,7 @@ def test_arrays_of_numpy(code, source, step):
     kind = TYPES[code]
     source = source[::step]
     assert outcome(lambda: RawArray(kind, source)) == outcome(lambda: (kind * len(source))(*source))
+    keeps_the_bits(kind, source)
 
 
 @pytest.mark.parametrize("code", TYPES)
@@ -138,3 +157,27 @@ def test_buffers(code, raw, letter, wrap):
     kind = TYPES[code]
     source = wrap(array.array(letter, raw))
     assert outcome(lambda: RawArray(kind, source)) == outcome(lambda: (kind * len(source))(*source))
+    keeps_the_bits(kind, source)
+
+
+@pytest.mark.parametrize("code", "fd")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        np.array,
+        memoryview,
+        lambda a: a,
+        lambda a: RawArray(a.typecode, a),
+        lambda a: np.repeat(a, 2)[::2],
+        lambda a: np.array(a).byteswap().view(np.dtype(a.typecode).newbyteorder()),
+    ],
+    ids=["numpy", "memoryview", "array", "ctypes", "strided", "other byte order"],
+)
+def test_a_signaling_nan_keeps_its_bits(code, wrap):
+    size = np.dtype(code).itemsize
+    exponent, mantissa = {4: (0xFF, 23), 8: (0x7FF, 52)}[size]
+    numbers = [exponent << mantissa | low for low in (0, 1, 5, 1 << mantissa - 1)]
+    raw = b"".join(number.to_bytes(size, sys.byteorder) for number in numbers)
+    source = array.array(code, raw)
+    assert source.tobytes() == raw
+    assert bytes(RawArray(code, wrap(source))) == raw
