@@ -8,6 +8,7 @@ import multiprocessing.resource_tracker
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -22,6 +23,10 @@ import seeds
 
 import onecopy as oc
 from onecopy import default, orphans
+
+# A shell that runs us in the background has Ctrl-C ignored, and so would all whom the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is drawn follows from the test's own text, or, in `make explore`, from --hypothesis-seed.
 # Nothing is remembered from one run to the next.

@@ -22,7 +22,13 @@ BETWEEN = 4  # deaths of a slice between the first and the last steps of an oper
 
 
 @pytest.mark.timeout(1800 if FULL else 120)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(operation, id=operation.name, marks=[pytest.mark.check] * (number % 4 != 0))
+        for number, operation in enumerate(OPERATIONS)
+    ],
+)
 def test_killed_in(operation, pool_directory, record_property):
     print(f"seed {SEED}")
     with world(pool_directory) as at:

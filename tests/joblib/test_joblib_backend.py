@@ -103,6 +103,7 @@ def test_a_large_result_is_shared_and_read_only():
     assert (result == 7).all()
 
 
+@pytest.mark.check
 def test_a_result_outlives_the_workers():
     (result,) = calls(lambda i: np.full(LARGE, i), 7)
     onecopy.joblib.shutdown()
@@ -122,6 +123,7 @@ def test_small_arrays_may_be_written_on_both_sides():
         assert result.flags.f_contiguous == before.flags.f_contiguous
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(("limit", "shared"), [("1K", True), (None, False)])
 def test_the_limit_can_be_chosen(limit, shared):
     ask = lambda a: (lease_of(a) is not None, a.flags.writeable)  # noqa: E731 - by value
@@ -129,6 +131,7 @@ def test_the_limit_can_be_chosen(limit, shared):
     assert calls(ask, small, small, max_nbytes=limit) == [(shared, not shared)] * 2
 
 
+@pytest.mark.check
 def test_room_for_arguments_and_results_is_given_back():
     table = np.arange(LARGE)
     results = calls(lambda i, table=table: table + i, *range(4))
@@ -140,6 +143,7 @@ def test_room_for_arguments_and_results_is_given_back():
     assert children.used(pool) < 1 << 20
 
 
+@pytest.mark.check
 def test_a_pool_of_its_own(pool):
     (result,) = calls(lambda i: np.full(LARGE, i), 7, pool=pool)
     assert lease_of(result).member is pool.member
@@ -158,6 +162,7 @@ def test_references_travel(pool):
     onecopy.joblib.shutdown()
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(("mode", "writes"), [("r+", True), ("r", False)])
 def test_mapped_files_are_opened_again(tmp_path, mode, writes):
     np.zeros((50, 40)).tofile(tmp_path / "data")
@@ -180,6 +185,7 @@ def test_a_mapped_file_with_private_writes_is_sent_as_it_is_here(tmp_path):
     assert calls(np.max, mapped, small) == [3, 3]
 
 
+@pytest.mark.check
 def test_tables_are_there_once():
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"x": np.arange(LARGE), "name": np.arange(LARGE).astype(str)})
@@ -298,6 +304,7 @@ def test_nested_calls_use_threads():
         assert os.getpid() not in pids
 
 
+@pytest.mark.check
 def test_nested_workers_when_asked_for():
     def inner(_):
         pids = Parallel(2, backend="onecopy")(delayed(os.getpid)() for _ in range(4))
@@ -306,6 +313,7 @@ def test_nested_workers_when_asked_for():
     assert calls(inner, 0) == [True]
 
 
+@pytest.mark.check
 def test_sharedmem_is_done_by_threads():
     with joblib.parallel_config(backend="onecopy", n_jobs=2):
         pids = Parallel(require="sharedmem")(delayed(os.getpid)() for _ in range(2))
@@ -314,6 +322,7 @@ def test_sharedmem_is_done_by_threads():
         Parallel(2, backend="onecopy", require="sharedmem")
 
 
+@pytest.mark.check
 def test_threads_in_workers_are_limited():
     def threads(_):
         return os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]
@@ -322,6 +331,7 @@ def test_threads_in_workers_are_limited():
         assert Parallel()(delayed(threads)(i) for i in range(2)) == [("3", "3")] * 2
 
 
+@pytest.mark.check
 def test_an_initializer():
     def initialize(value):
         os.environ["ONECOPY_TEST_VALUE"] = value
@@ -339,12 +349,14 @@ def test_workers_are_used_again():
     assert len(first | again) <= 2
 
 
+@pytest.mark.check
 def test_other_workers_for_another_order():
     first = set(calls(lambda _: os.getpid(), *range(20)))
     others = set(calls(lambda _: os.getpid(), *range(20), n_jobs=3))
     assert not first & others
 
 
+@pytest.mark.check
 def test_two_threads_have_workers_each():
     meet = threading.Barrier(2)
     got = []
@@ -363,6 +375,7 @@ def test_two_threads_have_workers_each():
     assert not got[0] & got[1]
 
 
+@pytest.mark.check
 def test_idle_workers_end():
     calls(abs, -1, -2, idle_worker_timeout=0.05)
     children.eventually(
@@ -372,6 +385,7 @@ def test_idle_workers_end():
     assert workers._idle is None
 
 
+@pytest.mark.check
 def test_a_forked_child_starts_its_own(start):
     calls(abs, -1, -2)
     kept = workers._idle
@@ -406,6 +420,7 @@ print([point.x for point, _ in moved])
 """
 
 
+@pytest.mark.check
 def test_a_script_without_a_guard(tmp_path, pool_directory):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
