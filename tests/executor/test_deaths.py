@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 import children
 import numpy as np
 import pytest
+from seeds import SEED
 
 import onecopy as oc
 from executor import calls
@@ -181,7 +182,7 @@ class DiesWhenRebuilt:
 
 def kill_while_they_run(executor, futures, kills):
     """Kill workers, one after the other, as long as there is work, with some of it done between."""
-    chance = random.Random(2026)  # noqa: S311 - not for secrets
+    chance = random.Random(SEED)  # noqa: S311 - not for secrets
     answers = []
     for future in futures:
         future.add_done_callback(answers.append)
@@ -201,6 +202,7 @@ def kill_while_they_run(executor, futures, kills):
     return done
 
 
+@pytest.mark.stress
 def test_a_thousand_calls_with_kills(pool):
     array = np.ones(100_000)
     with oc.Executor(2, pool, restart_workers=True) as executor:
@@ -217,6 +219,7 @@ def test_a_thousand_calls_with_kills(pool):
     assert pool.validate() == []
 
 
+@pytest.mark.check
 def test_a_thousand_calls_without_restart(pool):
     array = np.ones(10_000)
     done = broken = kills = 0
