@@ -13,7 +13,7 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan san-native \
+.PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
         bench lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -73,7 +73,7 @@ check: test rest native-tests lint san tsan pythons explore ## Everything but th
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
-ci: test rest lint san-native
+ci: test rest lint native-tests
 	$(MAKE) pythons TARGET=test-basics
 
 # With what is in every environment: numpy and pytest.
@@ -142,17 +142,13 @@ fuzz: $(VENV)/.installed-test native-tests ## Spoil segments, messages and handl
 	build/native-tests/hostile_test $(ROUNDS) $$seed && \
 	$(BIN)/python tests/hostile/campaign.py $(ROUNDS) $$seed
 
-san: $(VENV)/.installed-test san-native ## The native tests and the tests of hostile input, codecs and units under ASan and UBSan
+san: $(VENV)/.installed-test ## The native tests and the tests of hostile input, codecs and units under ASan and UBSan
+	$(SANITIZED_CMAKE) -B build/san -DONECOPY_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/san
+	$(SANITIZER_OPTIONS) $(BIN)/ctest --test-dir build/san --output-on-failure
 	rm -rf build/san/site && mkdir -p build/san/site && cp -r src/onecopy build/san/site/ && cp build/san/_native*.so build/san/site/onecopy/
 	$(SANITIZER_OPTIONS) PYTHONPATH=$(CURDIR)/build/san/site PYTHONMALLOC=malloc LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
 	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" tests/hostile tests/unit tests/property $(ARGS)
-
-san-native: $(VENV)/.built-with ## The native tests alone under ASan and UBSan, with warnings as errors
-	$(SANITIZED_CMAKE) -B build/san -DONECOPY_SANITIZE=address,undefined -DONECOPY_WERROR=ON
-	$(BIN)/cmake --build build/san --target native_tests
-	$(SANITIZER_OPTIONS) $(BIN)/ctest --test-dir build/san --output-on-failure -j $(shell nproc)
-
 # Leaks: the interpreter never frees all it has. Private memory that a wild number asks for is refused, not fatal.
 SANITIZER_OPTIONS = ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
 
