@@ -149,6 +149,20 @@ def test_when_a_client_is_killed_another_one_does_its_task(play, server):
 
 
 @pytest.mark.check
+def test_a_client_that_others_left_no_task_ends_with_the_run(play, server):
+    slow, quick = waiting(play, server), waiting(play, server)
+    slow.send(signal.SIGSTOP)
+    master = play("master.py", server.port, "--tasks", 4, "--patience", 1)
+    status, said, complained = master.end()
+    assert (status, complained) == (0, "")
+    assert said[-1] == "master: 4 tasks answered, 0 of them wrongly"
+    slow.send(signal.SIGCONT)
+    assert slow.end() == (0, [f"client {slow.pid}: all is done, 0 tasks by me"], "")
+    assert quick.end()[0] == 0
+    ends_cleanly(server)
+
+
+@pytest.mark.check
 def test_what_a_killed_master_left_is_not_taken_for_the_next_ones(play, server):
     client = waiting(play, server)
     first = play("master.py", server.port, "--tasks", 40)
