@@ -13,7 +13,8 @@ ARGS    ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all soak native-tests faults crash plant fuzz san tsan bench lint format wheel clean
+.PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
+        bench lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -42,16 +43,57 @@ help: ## Show this list
 demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multiprocessing.Queue
 	$(BIN)/onecopy demo $(ARGS)
 
-# Two workers per core, at most four: most tests wait for processes. With ARGS (somebody is looking closer): one after the other.
-PARALLEL := $(if $(ARGS),,-n $(shell n=$$(( 2 * $$(nproc 2>/dev/null || echo 1) )); echo $$(( n < 4 ? n : 4 ))) --dist worksteal)
+# ---- what runs where, and what of it depends on chance or time: the table in CONTRIBUTING.md.
+# Three workers per core, at most eight: most tests wait for processes. With ARGS (somebody is looking closer): one after the other.
+PARALLEL := $(if $(ARGS),,-n $(shell n=$$(( 3 * $$(nproc 2>/dev/null || echo 1) )); echo $$(( n < 8 ? n : 8 ))) --dist worksteal)
+CORE     := not check and not slow and not stress
+PYTEST    = $(BIN)/python -m pytest $(PARALLEL)
 
-test: $(VENV)/.installed-test faults ## The fast tests, and a slice of the crash campaign (six minutes)
-	$(if $(ARGS),:,sh tests/crash/slices.sh $(FAULTS) $(CAMPAIGNS)) & slices=$$!; \
-	  $(BIN)/python -m pytest $(PARALLEL) -m "not slow and not stress" --ignore=tests/crash $(ARGS); fast=$$?; \
-	  wait $$slices && exit $$fast
-	$(if $(ARGS),,$(WITH_FAULTS) $(BIN)/python -m pytest $(PARALLEL) tests/crash)
+# A part of the tests, by marker (2), beside the slices of the native campaigns (1: how large they are).
+define part
+sh tests/crash/slices.sh $(FAULTS) "$(1)" $(CAMPAIGNS) & slices=$$!; \
+  $(WITH_FAULTS) $(PYTEST) -m "$(2)" tests/crash; deaths=$$?; \
+  $(PYTEST) -m "$(2)" --ignore=tests/crash; others=$$?; \
+  wait $$slices && exit $$(( deaths + others ))
+endef
 
-test-all: $(VENV)/.installed-test ## Every test, the slow and the stress ones too
+ifeq ($(ARGS),)
+test: $(VENV)/.installed-test faults ## The core of the tests: every subject, nothing random (four minutes)
+	$(call part,brief,$(CORE))
+else
+test: $(VENV)/.installed-test
+	$(PYTEST) -m "not slow and not stress" --ignore=tests/crash $(ARGS)
+endif
+
+rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
+	$(call part,,check)
+
+check: test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns (an hour)
+	$(PYTEST) -m slow
+	$(MAKE) fuzz SEED=1 ROUNDS=2000
+
+# Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
+ci: test rest lint native-tests
+	$(MAKE) pythons TARGET=test-basics
+
+# With what is in every environment: numpy and pytest.
+test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra
+	$(PYTEST) -m "$(CORE)" tests/contracts tests/dropin tests/exits
+
+TARGET ?= test
+pythons: ## The core of the tests under the other versions of Python that are here
+	sh tests/pythons.sh $(BIN)/python $(TARGET)
+
+# Everything that is drawn is drawn from this number, which is printed.
+SEED ?=
+explore: export ONECOPY_EXPLORE := $(or $(SEED),$(shell od -An -N3 -tu4 /dev/urandom | tr -d ' '))
+explore: $(VENV)/.installed-test faults ## What tests draw, drawn anew, and more of it: make explore SEED=7
+	@echo "explore: SEED=$$ONECOPY_EXPLORE"
+	sh tests/crash/slices.sh $(FAULTS) "seed=$$ONECOPY_EXPLORE" crash_test interleave_test
+	$(WITH_FAULTS) $(PYTEST) tests/crash
+	$(PYTEST) --timeout=3600 --hypothesis-seed=$$ONECOPY_EXPLORE -m "hypothesis or seeded or stress" --ignore=tests/crash
+
+test-all: $(VENV)/.installed-test ## Every test of pytest, the slow and the stress ones too
 	$(BIN)/python -m pytest $(ARGS)
 
 MINUTES ?= 5
@@ -67,7 +109,7 @@ native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as erro
 # ---- killed at any instruction: a build of its own, in which shared stores are numbered crash points. It is never installed:
 # $(FAULTS)/site holds a copy of the package with it, and only the crash campaign looks there. No link-time optimization: it
 # would cost a minute per build and show nothing.
-FAULTS      := build/faults
+FAULTS      := build/faults$(patsubst venv%,%,$(VENV_ID))
 CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test losses_test signals_test wakes_test
 WITH_FAULTS := PYTHONPATH=$(abspath $(FAULTS)/site)
 
@@ -95,13 +137,13 @@ plant: $(VENV)/.installed-test ## Plant known bugs in a copy: a campaign or a te
 
 # ---- hostile input, and the sanitizers. Each in a build folder of its own; the installed package stays as it is.
 ROUNDS ?= 20000
-SEED   ?=
 SANITIZED_CMAKE = $(BIN)/cmake -G Ninja -S . -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DONECOPY_NATIVE_TESTS=ON \
                     -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_BUILD_TYPE=RelWithDebInfo $(addprefix -D,$(DEFINES))
 
 fuzz: $(VENV)/.installed-test native-tests ## Spoil segments, messages and handles: make fuzz ROUNDS=100000 SEED=7
-	build/native-tests/hostile_test $(ROUNDS) $(SEED)
-	$(BIN)/python tests/hostile/campaign.py $(ROUNDS) $(SEED)
+	seed=$(or $(SEED),$(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')); \
+	build/native-tests/hostile_test $(ROUNDS) $$seed && \
+	$(BIN)/python tests/hostile/campaign.py $(ROUNDS) $$seed
 
 san: $(VENV)/.installed-test ## The native tests and the tests of hostile input, codecs and units under ASan and UBSan
 	$(SANITIZED_CMAKE) -B build/san -DONECOPY_SANITIZE=address,undefined

@@ -122,6 +122,18 @@ def asleep(pid):
     return False
 
 
+def running(pid):
+    """Tell whether a process runs, of whomever it is a child; a zombie does not.
+
+    It may be reaped between any two steps of a look at it: then its folder in /proc is gone, or the
+    read of a file that is open already fails.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
 def descriptors():
     """Count this process's open descriptors."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a pathlib iterator holds one open

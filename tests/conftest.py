@@ -6,17 +6,52 @@ import gc
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import re
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
+import zlib
+from collections import defaultdict
 from pathlib import Path
 
 import children
+import hypothesis
 import pytest
+import seeds
 
 import onecopy as oc
 from onecopy import default, orphans
+
+# A shell that runs us in the background has Ctrl-C ignored, and so would all whom the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is drawn follows from the test's own text, or, in `make explore`, from --hypothesis-seed.
+# Nothing is remembered from one run to the next.
+hypothesis.settings.register_profile(
+    "onecopy", derandomize=not seeds.EXPLORED, database=None, print_blob=True
+)
+hypothesis.settings.load_profile("onecopy")
+
+
+def pytest_collection_modifyitems(items):
+    """Leave all but one way to start a process to `make check`, for each test that has several.
+
+    Which one it is follows from the test's name: so each of them has its tests in each file.
+    """
+    variants = defaultdict(list)
+    way = re.compile(rf"\b({'|'.join(children.METHODS)})\b")
+    for item in items:
+        test, _, chosen = item.nodeid.partition("[")
+        if way.search(chosen):
+            variants[test, way.sub("*", chosen)].append(item)
+    for name, items_of_one in variants.items():
+        core = zlib.crc32("".join(name).encode()) % len(items_of_one)
+        for number, item in enumerate(items_of_one):
+            if number != core:
+                item.add_marker("check")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,20 +39,17 @@ def answer(task: dict) -> dict:
 
 def work(manager: Manager, seconds: float, stay: bool) -> int:
     tasks, results, runs = manager.get_tasks(), manager.get_results(), manager.get_runs()
+    ended = runs.ended()  # when we came; a run may begin and end without a task for us
     print(f"client {os.getpid()}: waiting for tasks", flush=True)
     done = 0
-    seen = None  # the run that was on when we looked last
     while True:
         try:
             task = tasks.get(timeout=WAIT)
         except queue.Empty:
-            now = runs.current()
-            if now is None and seen is not None and not stay:
+            if runs.current() is None and runs.ended() > ended and not stay:
                 break
-            seen = now or seen
             continue
-        seen = runs.current() or seen
-        if task["run"] != seen:
+        if task["run"] != runs.current():
             continue  # a master put it that was killed
         print(f"client {os.getpid()}: took task {task['number']}", flush=True)
         time.sleep(seconds)  # what the work takes

@@ -28,6 +28,11 @@ class Runs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._current: str | None = None
+        self._ended = 0
+
+    def ended(self) -> int:
+        """Count the runs that have ended."""
+        return self._ended
 
     def current(self) -> str | None:
         """Give the run that is on; None: there is none."""
@@ -45,6 +50,7 @@ class Runs:
         with self._lock:
             if self._current == run:
                 self._current = None
+                self._ended += 1
                 self._clear()
 
     @staticmethod

@@ -1,15 +1,14 @@
 // Kills a member at each of its crash points in turn, and looks whether the others go on with
 // nothing lost and nothing leaked. Then kills the recoverer at each of *its* crash points.
 //
-//   crash_test                      a slice of everything, rotated by a seed that is printed
+//   crash_test                      a slice of everything; seed=7 is another one
+//   crash_test brief                the first and the last steps of everything, a few in between
 //   crash_test full                 every crash point of every operation
 //   crash_test nested               many crash points, and for each of them many of its recoverer's
 //   crash_test everything           every crash point of the recoverer for every one of the
-//   operation: quadratic, takes hours crash_test ... seed=7 only=put  that seed; operations whose
-//   name contains the text
+//                                   operation: quadratic, takes hours
+//   crash_test ... seed=7 only=put  that seed; operations whose name contains the text
 #include <sys/prctl.h>
-
-#include <ctime>
 
 #include "tests/crash_containers.hpp"
 #include "tests/crash_files.hpp"
@@ -27,6 +26,10 @@ namespace {
 
 constexpr u64 kCompletes = 1'000'000;  // a step that no operation reaches
 constexpr unsigned kHang = 20;         // seconds
+
+// Whether recovery has a time limit. Only in the long runs, which have a machine for themselves: in
+// a slice, beside other tests, only the watchdog ends it.
+bool timed = false;
 
 char what[160];  // the case at hand, for messages
 
@@ -142,7 +145,7 @@ void compare(const Operation& op, const State& now) {
     }
     const std::int64_t took = os::monotonic_ns() - start;
     l.slowest = std::max(l.slowest, took);
-    CHECK(took < kRecoveryBound);
+    CHECK(!timed || took < kRecoveryBound);
     if (step == 0)
         l.before = now;
     else if (step == kCompletes)
@@ -303,7 +306,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     if (survivor != nullptr) work_in(*survivor);
     const std::int64_t took = os::monotonic_ns() - start;
     l.slowest = std::max(l.slowest, took);
-    CHECK(took < kRecoveryBound);
+    CHECK(!timed || took < kRecoveryBound);
     survivor.reset();
     CHECK(files_in_directory() == 0);
     CHECK(rmdir(path) == 0);
@@ -333,10 +336,11 @@ void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals
 
 int main(int argc, char** argv) {
     Plan plan;
-    plan.seed = static_cast<u64>(time(nullptr)) % 1000;
     bool timings = false;
     for (int i = 1; i < argc; ++i) {
         const std::string_view arg = argv[i];
+        timed |= arg == "timed" || arg == "full" || arg == "nested" || arg == "everything";
+        if (arg == "brief") plan.deaths = 3, plan.nested_every = 7, plan.nested = 1;
         if (arg == "full") plan.deaths = kAll, plan.nested_every = 0, plan.again_every = 1;
         if (arg == "nested") plan.deaths = 60, plan.nested_every = 1, plan.nested = 30;
         if (arg == "everything")

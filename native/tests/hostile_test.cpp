@@ -9,7 +9,6 @@
 // it is in use.
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <random>
 #include <vector>
@@ -735,8 +734,7 @@ class Campaign {
 
 int main(int argc, char** argv) {
     const u64 rounds = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 2000;
-    const unsigned seed = argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10))
-                                   : static_cast<unsigned>(std::time(nullptr));
+    const unsigned seed = argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)) : 1;
     std::printf("hostile: seed %u\n", seed);
     std::fflush(stdout);
     return Campaign(seed).run(rounds);

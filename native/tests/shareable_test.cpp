@@ -161,6 +161,7 @@ void taken_over() {
 void torn(u64 i, int rounds) {
     Memory m;
     std::atomic<bool> over{false};
+    std::atomic<int> reading{0};
     auto writer = [&](unsigned seed) {
         std::mt19937 random(seed);
         for (int round = 0; round < rounds; ++round)
@@ -168,22 +169,27 @@ void torn(u64 i, int rounds) {
                   std::string(random() % (kRooms[i] + 1), static_cast<char>('a' + random() % 26)));
     };
     auto reader = [&] {
-        u64 reads = 0;
-        while (!over.load()) {
+        for (bool first = true; !over.load(); first = false) {
             const std::string text = m.get(i);
             CHECK(text.find_first_not_of(text.empty() ? 'a' : text[0]) == std::string::npos);
-            ++reads;
+            if (first) ++reading;
         }
-        CHECK(reads > 0);
     };
     // One writer in another process: the claim between processes, and between threads. Forked
     // before there are threads: the allocator of a sanitizer does not survive it otherwise.
+    int go[2];
+    CHECK(pipe(go) == 0);
     const pid_t pid = fork();
     if (pid == 0) {
+        char byte;
+        CHECK(read(go[0], &byte, 1) == 1);
         writer(3);
         _exit(0);
     }
     std::thread readers[] = {std::thread(reader), std::thread(reader)};
+    while (reading.load() < 2)  // otherwise all may have been written before anybody reads
+        std::this_thread::yield();
+    CHECK(write(go[1], "!", 1) == 1);
     std::thread writers[] = {std::thread(writer, 1), std::thread(writer, 2)};
     for (auto& thread : writers)
         thread.join();
@@ -192,6 +198,8 @@ void torn(u64 i, int rounds) {
     over.store(true);
     for (auto& thread : readers)
         thread.join();
+    close(go[0]);
+    close(go[1]);
 }
 
 // A reader that is overtaken twice in the middle of its copy, by writes of the same kind and

@@ -482,13 +482,11 @@ def test_an_action_that_raises_breaks_the_barrier(pool, start):
 def test_a_time_out_breaks_the_barrier(pool, start):
     barrier, answers = pool.barrier(None, 3, timeout=0.05), pool.queue()
     child = start("fork", pass_barrier, pickle.loads(pickle.dumps(barrier)), answers)
-    before = time.monotonic()
     with pytest.raises(threading.BrokenBarrierError):
         barrier.wait()
     assert answers.get(timeout=LIMIT) == "broken"
     assert child.wait() == 0
     assert barrier.broken
-    assert time.monotonic() - before < LIMIT
     with pytest.raises(threading.BrokenBarrierError):
         barrier.wait()
     barrier.reset()

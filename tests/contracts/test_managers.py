@@ -1093,9 +1093,9 @@ def test_a_server_ends_when_its_starter_is_killed(start_method, tmp_path):
         starter.kill()
         starter.wait()
         starter.stdout.close()
-    children.eventually(lambda: not running(server), "the server to end")
+    children.eventually(lambda: not children.running(server), "the server to end")
     if brother is not None:
-        assert running(brother)
+        assert children.running(brother)
         os.kill(brother, signal.SIGKILL)
 
 
@@ -1109,7 +1109,7 @@ def test_without_pidfds_a_server_still_notices(tmp_path):
         starter.kill()
         starter.wait()
         starter.stdout.close()
-    children.eventually(lambda: not running(server), "the server to end")
+    children.eventually(lambda: not children.running(server), "the server to end")
 
 
 WITHOUT_PIDFDS = """
@@ -1124,13 +1124,6 @@ manager = mp.get_context("fork").Manager()
 print(manager._process.pid, flush=True)
 signal.pause()
 """
-
-
-def running(pid):
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        status = Path(f"/proc/{pid}/stat").read_text()
-        return status.rpartition(")")[2].split()[0] not in "ZX"
-    return False
 
 
 def test_a_server_on_its_own_outlives_whoever_began_it(start):

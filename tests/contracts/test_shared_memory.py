@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import random
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from multiprocessing import shared_memory as standard
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from children import LIMIT, eventually
 from programs import Running, run
+from seeds import SEED, more
 from segment_files import SHM, exists, fresh_name, gone_after_sweep, path_of, plain, state_of
 
 import onecopy as oc
@@ -942,13 +943,12 @@ def test_threads_and_forks():
     assert wrong == []
 
 
-def come_and_go(name, seed, seconds, report):
+def come_and_go(name, seed, times, report):
     """Be a user for a moment, again and again; meanwhile the name must be the file's."""
     randomness = random.Random(seed)  # noqa: S311 - not for secrets
-    end = time.monotonic() + seconds
     met = 0
     try:
-        while time.monotonic() < end:
+        for _ in range(times):
             try:
                 if randomness.random() < 0.5:
                     shm = SharedMemory(name)
@@ -984,24 +984,21 @@ def come_and_go(name, seed, seconds, report):
         raise
 
 
+@pytest.mark.seeded
 def test_creators_users_and_the_dead_of_one_name(name):
-    seed = random.randrange(1 << 20)  # noqa: S311 - not for secrets
-    print(f"{seed=}")
+    print(f"seed {SEED}")
     context = multiprocessing.get_context("fork")
     report = context.SimpleQueue()
     report.close, report.join_thread = (lambda: None), (lambda: None)
-    end = time.monotonic() + 3
     crew, met = [], 0
-    while time.monotonic() < end:
-        while len(crew) < 4:
-            seed += 1
-            left = max(0.1, end - time.monotonic())
-            crew.append(context.Process(target=come_and_go, args=(name, seed, left, report)))
-            crew[-1].start()
-        crew[0].join(0.01)
-        for process in [one for one in crew if not one.is_alive()]:
-            process.close()
-            crew.remove(process)
+    for number in range(more(40)):
+        crew.append(context.Process(target=come_and_go, args=(name, SEED + number, 40, report)))
+        crew[-1].start()
+        while len(crew) == 4:
+            multiprocessing.connection.wait([process.sentinel for process in crew])
+            for process in [one for one in crew if not one.is_alive()]:
+                process.close()
+                crew.remove(process)
     for process in crew:
         process.join(LIMIT)
         process.close()
@@ -1015,11 +1012,10 @@ def test_creators_users_and_the_dead_of_one_name(name):
     eventually(lambda: gone_after_sweep(name), "the name to be gone")
 
 
-def unlink_again(name, seconds, report):
+def unlink_again(name, times, report):
     """Unlink what one has, and only that."""
-    end = time.monotonic() + seconds
     count = 0
-    while time.monotonic() < end:
+    while count < times:
         try:
             mine = SharedMemory(name, create=True, size=1)
         except FileExistsError:
@@ -1048,12 +1044,12 @@ def test_a_name_is_unlinked_once(name):
     crew = []
     for _ in range(3):
         mine, theirs = context.Pipe()
-        process = context.Process(target=unlink_again, args=(name, 1.5, theirs))
+        process = context.Process(target=unlink_again, args=(name, 100, theirs))
         process.start()
         theirs.close()
         crew.append((process, mine))
     for process, pipe in crew:
-        assert pipe.recv() > 0
+        assert pipe.recv() == 100
         process.join(LIMIT)
         assert process.exitcode == 0
         process.close()

@@ -1,12 +1,16 @@
 #!/bin/sh
 # The slices of the native campaigns, all at once: most of their time they wait for processes to die.
-# Arguments: the folder with the programs, and their names. Each one's last words are printed; of one
-# that fails, all of its end.
+# Arguments: the folder with the programs, an argument for those that have slices of several sizes (it
+# may be empty), and their names. Each one's last words are printed; of one that fails, all of its end.
 folder=$1
-shift
+size=$2
+shift 2
 for name in "$@"; do
     (
-        "$folder/$name" >"$folder/$name.log" 2>&1 </dev/null
+        case $name in
+        crash_test | interleave_test) "$folder/$name" $size ;;
+        *) "$folder/$name" ;;
+        esac >"$folder/$name.log" 2>&1 </dev/null
         echo $? >"$folder/$name.status"
     ) &
 done

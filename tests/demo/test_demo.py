@@ -139,6 +139,7 @@ def test_shipped_photographs(demo, tmp_path):
         assert picture.std() > 10  # not blank
 
 
+@pytest.mark.check
 def test_folder_of_mixed_sizes_with_unreadable_pictures(demo, pictures, tmp_path):
     (pictures / "empty.jpg").write_bytes(b"")
     (pictures / "text.png").write_text("hello")
@@ -152,6 +153,7 @@ def test_folder_of_mixed_sizes_with_unreadable_pictures(demo, pictures, tmp_path
     assert {name[5:] for name in results} == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
 
 
+@pytest.mark.check
 def test_video_that_is_shorter_than_asked_for(demo, tmp_path):
     write_video(tmp_path / "clip.avi", frames=6)
     done = demo("--input", tmp_path / "clip.avi", "--frames", 15, "--workers", 1)
@@ -218,6 +220,7 @@ def test_out_that_is_the_input(demo, pictures):
     assert_one_line(demo("--input", pictures, "--out", pictures), "choose another")
 
 
+@pytest.mark.check
 def test_full_shared_memory(pictures, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
@@ -259,9 +262,9 @@ def test_usage_errors(demo, arguments):
 @pytest.mark.parametrize(
     ("moment", "frames"),
     [
-        ("onecopy, run 1 of 2: starting", 2000),
+        pytest.param("onecopy, run 1 of 2: starting", 2000, marks=pytest.mark.check),
         ("pictures written", 2000),
-        ("multiprocessing.Queue, run 1", 40),
+        pytest.param("multiprocessing.Queue, run 1", 40, marks=pytest.mark.check),
     ],
     ids=["while processes start", "while pictures flow", "while the baseline starts"],
 )
@@ -274,6 +277,7 @@ def test_ctrl_c(start, pools, pictures, moment, frames):
     assert files_in(pools) == []
 
 
+@pytest.mark.check
 def test_request_to_terminate(start, pools, pictures):
     process = start("pictures written", "--input", pictures)
     process.terminate()
@@ -282,6 +286,7 @@ def test_request_to_terminate(start, pools, pictures):
     assert files_in(pools) == []
 
 
+@pytest.mark.check
 def test_killed_process_of_a_run(start, pools, pictures):
     process = start("pictures written", "--input", pictures)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

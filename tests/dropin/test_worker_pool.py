@@ -6,11 +6,10 @@ import itertools
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import numpy as np
 import pytest
-from children import LIMIT, eventually, used
+from children import LIMIT, eventually, running, used
 
 import onecopy as oc
 from onecopy import multiprocessing
@@ -228,16 +227,8 @@ def test_workers_end_with_the_process_that_has_the_pool(method):
     parent.close()
     for pid in at_work:
         os.kill(pid, signal.SIGUSR1)  # ends that task, and that worker with it, in mid-task
-        eventually(lambda pid=pid: not _lives(pid), "the worker to end")
+        eventually(lambda pid=pid: not running(pid), "the worker to end")
     assert pids.empty()  # nobody has begun another task
-
-
-def _lives(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def _idle(method, ready):
@@ -256,7 +247,7 @@ def test_idle_workers_end_with_the_process_that_has_the_pool(method):
     parent.join()
     parent.close()
     for pid in workers:
-        eventually(lambda pid=pid: not _lives(pid), "the worker to end")
+        eventually(lambda pid=pid: not running(pid), "the worker to end")
 
 
 def test_misuse():

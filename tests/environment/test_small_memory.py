@@ -277,8 +277,8 @@ CASES = {
     "three processes and a fourth that fills the file system": """
         import random
         def work(seed):
-            randomness, kept, full, end = random.Random(seed), [], 0, time.monotonic() + 3
-            while time.monotonic() < end:
+            randomness, kept, full = random.Random(seed), [], 0
+            for _ in range(400):
                 try:
                     array = pool.empty(randomness.choice([500, 50_000, 1 << 20, 3 << 20]), "u1")
                     array[:] = seed; kept.append(array)
@@ -294,10 +294,12 @@ CASES = {
             child = os.fork()
             if child == 0: sys.exit(10 if work(seed) else 11)
             children.append(child)
-        end = time.monotonic() + 3
-        while time.monotonic() < end: occupy(leave=random.randrange(1 << 21)); vacate()
-        for child in children:
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+        randomness, statuses = random.Random(0), []
+        while len(statuses) < len(children):
+            occupy(leave=randomness.randrange(1 << 21)); vacate()
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if child: statuses.append(os.waitstatus_to_exitcode(status))
+        assert statuses == [10, 10, 10], statuses
         pool.clear()
         assert pool.stats().used == 0
         works()
@@ -323,7 +325,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.check] * (n % 4 != 0)) for n, case in enumerate(CASES)],
+)
 def test_a_full_file_system(case, tmp_path):
     environment = os.environ | {"ONECOPY_DIR": str(tmp_path / "pools")}
     (tmp_path / "pools").mkdir(mode=0o700)

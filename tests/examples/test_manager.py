@@ -131,24 +131,38 @@ def test_a_client_that_sees_no_pool_is_sent_the_bytes(play, server, tmp_path):
     ends_cleanly(server)
 
 
-def test_when_a_client_is_killed_the_others_do_its_task(play, server):
+def test_when_a_client_is_killed_another_one_does_its_task(play, server):
     victim = waiting(play, server, "--work", 3600)
     master = play("master.py", server.port, "--tasks", 4, "--patience", 1)
     assert victim.line().startswith(f"client {victim.pid}: took task ")
     victim.kill()
-    clients = [waiting(play, server) for _ in range(2)]
+    client = waiting(play, server)
     status, said, complained = master.end()
     assert (status, complained) == (0, "")
     assert said[-1] == "master: 4 tasks answered, 0 of them wrongly"
     assert any("tasks again" in line for line in said)
-    for client in clients:
-        status, said, complained = client.end()
-        assert (status, complained) == (0, "")
+    status, said, complained = client.end()
+    assert (status, complained) == (0, "")
     server.send(signal.SIGINT)
     status, _, complained = server.end()
     assert (status, complained) == (0, "")
 
 
+@pytest.mark.check
+def test_a_client_that_others_left_no_task_ends_with_the_run(play, server):
+    slow, quick = waiting(play, server), waiting(play, server)
+    slow.send(signal.SIGSTOP)
+    master = play("master.py", server.port, "--tasks", 4, "--patience", 1)
+    status, said, complained = master.end()
+    assert (status, complained) == (0, "")
+    assert said[-1] == "master: 4 tasks answered, 0 of them wrongly"
+    slow.send(signal.SIGCONT)
+    assert slow.end() == (0, [f"client {slow.pid}: all is done, 0 tasks by me"], "")
+    assert quick.end()[0] == 0
+    ends_cleanly(server)
+
+
+@pytest.mark.check
 def test_what_a_killed_master_left_is_not_taken_for_the_next_ones(play, server):
     client = waiting(play, server)
     first = play("master.py", server.port, "--tasks", 40)
@@ -164,6 +178,7 @@ def test_what_a_killed_master_left_is_not_taken_for_the_next_ones(play, server):
     assert server.end()[0] == 0
 
 
+@pytest.mark.check
 def test_what_still_comes_in_from_an_earlier_run_is_dropped(play, server):
     """A result of a client that has worked for long, a task that was under way."""
     manager = Manager(("127.0.0.1", server.port), b"onecopy-demo")
@@ -183,6 +198,7 @@ def test_what_still_comes_in_from_an_earlier_run_is_dropped(play, server):
     ends_cleanly(server)
 
 
+@pytest.mark.check
 def test_a_second_master_ends_the_first(play, server):
     manager = Manager(("127.0.0.1", server.port), b"onecopy-demo")
     manager.connect()
@@ -194,6 +210,7 @@ def test_a_second_master_ends_the_first(play, server):
     assert (status, complained) == (1, "master: another one has begun\n")
 
 
+@pytest.mark.check
 def test_a_client_that_comes_after_a_run_waits_for_the_next_one(play, server):
     for _ in range(2):
         client = waiting(play, server)
@@ -203,6 +220,7 @@ def test_a_client_that_comes_after_a_run_waits_for_the_next_one(play, server):
     ends_cleanly(server)
 
 
+@pytest.mark.check
 def test_a_client_that_stays_works_for_one_master_after_the_other(play, server):
     client = waiting(play, server, "--stay")
     for _ in range(2):

@@ -5,11 +5,11 @@ import os
 import random
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import children
 import numpy as np
 import pytest
+from seeds import SEED
 
 import onecopy as oc
 from executor import calls
@@ -182,7 +182,7 @@ class DiesWhenRebuilt:
 
 def kill_while_they_run(executor, futures, kills):
     """Kill workers, one after the other, as long as there is work, with some of it done between."""
-    chance = random.Random(2026)  # noqa: S311 - not for secrets
+    chance = random.Random(SEED)  # noqa: S311 - not for secrets
     answers = []
     for future in futures:
         future.add_done_callback(answers.append)
@@ -202,6 +202,7 @@ def kill_while_they_run(executor, futures, kills):
     return done
 
 
+@pytest.mark.stress
 def test_a_thousand_calls_with_kills(pool):
     array = np.ones(100_000)
     with oc.Executor(2, pool, restart_workers=True) as executor:
@@ -218,6 +219,7 @@ def test_a_thousand_calls_with_kills(pool):
     assert pool.validate() == []
 
 
+@pytest.mark.check
 def test_a_thousand_calls_without_restart(pool):
     array = np.ones(10_000)
     done = broken = kills = 0
@@ -246,8 +248,10 @@ def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
     child = start("spawn", idle_executor, name, pids)
     workers, other = pids.get(timeout=60)
     os.kill(child.pid, signal.SIGKILL)  # a join would wait for whoever has its pipes
-    children.eventually(lambda: not any(alive(pid) for pid in workers), "the workers to end")
-    assert alive(other)
+    children.eventually(
+        lambda: not any(children.running(pid) for pid in workers), "the workers to end"
+    )
+    assert children.running(other)
     os.kill(other, signal.SIGKILL)
 
 
@@ -262,11 +266,3 @@ def idle_executor(name, pids):
         signal.pause()
     pids.put((list(executor._processes), other))
     signal.pause()
-
-
-def alive(pid):
-    """Whether a process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -23,6 +23,7 @@ from mappings import (
     place_of,
     where_in_a_worker,
 )
+from seeds import more
 
 import onecopy as oc
 from onecopy import _native
@@ -462,7 +463,9 @@ part = st.builds(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=more(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     dtype=st.sampled_from(["u1", "<f8", ">i4", "M8[s]", "S3", "i4,f8"]),
@@ -547,7 +550,7 @@ def test_a_file_of_another_kind(tmp_path, name, start, said, mode):
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=more(200), deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_damaged_header(tmp_path, data):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros(3))

@@ -7,11 +7,11 @@ import signal
 import numpy as np
 import pytest
 from mappings import fingerprint
+from seeds import SEED, more
 
 import onecopy as oc
 
-SEED = random.SystemRandom().getrandbits(32)
-ROUNDS = 40
+ROUNDS = more(40)
 WATCHDOG = 20  # seconds; a round takes some milliseconds
 VALUES = (0, 1, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 64) - 1)
 
@@ -67,6 +67,7 @@ def in_child(path):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.seeded
 def test_a_reader_of_a_spoilt_pool(path):
     print(f"seed {SEED}")
     numbers = random.Random(SEED)  # noqa: S311 - not for secrets

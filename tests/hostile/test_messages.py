@@ -12,24 +12,22 @@ import pytest
 import segments
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import SEED, more
 
 import onecopy as oc
 
-SEED = random.SystemRandom().getrandbits(32)
 
-
+@pytest.mark.seeded
 def test_a_slice_of_the_campaign(pool_directory):
     print(f"seed {SEED}")
-    done, _, failures = messages.campaign(str(pool_directory), 8000, SEED)
+    done, _, failures = messages.campaign(str(pool_directory), more(8000), SEED)
     assert not failures, f"seed {SEED}, {done} rounds:\n" + "\n".join(failures)
 
 
 def any_message(mode):
     rig = messages.Rig(mode)
 
-    @settings(
-        max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=more(400), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         tag=st.integers(0, 20),
         body=st.binary(max_size=231),
@@ -206,6 +204,7 @@ def spoilt_pickles(seed):
         del original, value
 
 
+@pytest.mark.seeded
 def test_spoilt_pickles_end_in_an_exception():
     print(f"seed {SEED}")
     assert segments.in_child(spoilt_pickles, SEED) is None

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
 import struct
 
 import pytest
 import segments
+from seeds import SEED, more
 
 import onecopy as oc
 
-SEED = random.SystemRandom().getrandbits(32)
 
-
+@pytest.mark.seeded
 def test_a_slice_of_the_campaign(pool_directory):
     print(f"seed {SEED}")
-    done, every, failures = segments.campaign(str(pool_directory), 120, SEED)
+    done, every, failures = segments.campaign(str(pool_directory), more(120), SEED)
     assert not failures, f"seed {SEED}, {done} rounds of {every}:\n" + "\n".join(failures)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from seeds import more
 
 import onecopy as oc
 
@@ -204,6 +205,8 @@ class Dicts(Machine):
 
 
 for machine in (Lists, Dicts):
-    machine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+    machine.TestCase.settings = settings(
+        max_examples=more(30), stateful_step_count=40, deadline=None
+    )
 TestLists = Lists.TestCase
 TestDicts = Dicts.TestCase

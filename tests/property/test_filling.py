@@ -3,21 +3,26 @@
 import array
 import ctypes
 import multiprocessing.sharedctypes as standard
+import sys
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import more
 
 from onecopy.multiprocessing.sharedctypes import RawArray, RawValue
 
 SETTINGS = settings(
-    max_examples=200,
+    max_examples=more(200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 TYPES = {**standard.typecode_to_type, "?": ctypes.c_bool, "g": ctypes.c_longdouble}
+
+
+CODES = [pytest.param(code, marks=[pytest.mark.check] * (code not in "cidf")) for code in TYPES]
 
 
 class Odd:
@@ -70,19 +75,35 @@ anything = (
 )
 
 
+FLOATS = {ctypes.c_float: np.dtype("f"), ctypes.c_double: np.dtype("d")}
+
+
 def outcome(make):
+    """Give the bytes of what is made, or the error."""
     try:
         made = make()
-        if isinstance(made, ctypes.c_longdouble):
-            return repr(made.value)  # of its 16 bytes, six are anything
-        if getattr(made, "_type_", None) is ctypes.c_longdouble:
-            return repr(made[:])
-        return bytes(made)
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         return type(error), str(error)
+    kind = made._type_ if isinstance(made, ctypes.Array) else type(made)
+    if kind is ctypes.c_longdouble:  # of its 16 bytes, six are anything
+        return repr(made[:] if isinstance(made, ctypes.Array) else made.value)
+    raw = bytes(made)
+    if kind in FLOATS and raw:
+        # Any NaN is as good as another: ctypes goes by way of a double, which may make a signaling
+        # one quiet.
+        numbers = np.frombuffer(raw, FLOATS[kind])
+        raw = np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers).tobytes()
+    return raw
 
 
-@pytest.mark.parametrize("code", TYPES)
+def keeps_the_bits(kind, source):
+    """Floats of the array's own type are copied as they are, also a NaN with something in it."""
+    source = np.asarray(source)
+    if kind in FLOATS and source.dtype == FLOATS[kind]:
+        assert bytes(RawArray(kind, source)) == source.tobytes()
+
+
+@pytest.mark.parametrize("code", CODES)
 @SETTINGS
 @given(data=st.data(), container=st.sampled_from([list, tuple]))
 def test_lists_of_what_fits(code, data, container):
@@ -91,7 +112,7 @@ def test_lists_of_what_fits(code, data, container):
     assert outcome(lambda: RawArray(kind, items)) == outcome(lambda: (kind * len(items))(*items))
 
 
-@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("code", CODES)
 @SETTINGS
 @given(data=st.data())
 def test_lists_of_anything(code, data):
@@ -116,16 +137,17 @@ arrays = hnp.arrays(
 
 
 @pytest.mark.filterwarnings("ignore:.*")  # numpy's, about a complex number's other part
-@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("code", CODES)
 @SETTINGS
 @given(source=arrays, step=st.sampled_from([1, 2, -1]))
 def test_arrays_of_numpy(code, source, step):
     kind = TYPES[code]
     source = source[::step]
     assert outcome(lambda: RawArray(kind, source)) == outcome(lambda: (kind * len(source))(*source))
+    keeps_the_bits(kind, source)
 
 
-@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("code", CODES)
 @SETTINGS
 @given(
     raw=st.binary(max_size=64).map(lambda raw: raw[: len(raw) // 8 * 8]),
@@ -138,3 +160,27 @@ def test_buffers(code, raw, letter, wrap):
     kind = TYPES[code]
     source = wrap(array.array(letter, raw))
     assert outcome(lambda: RawArray(kind, source)) == outcome(lambda: (kind * len(source))(*source))
+    keeps_the_bits(kind, source)
+
+
+@pytest.mark.parametrize("code", "fd")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        np.array,
+        memoryview,
+        lambda a: a,
+        lambda a: RawArray(a.typecode, a),
+        lambda a: np.repeat(a, 2)[::2],
+        lambda a: np.array(a).byteswap().view(np.dtype(a.typecode).newbyteorder()),
+    ],
+    ids=["numpy", "memoryview", "array", "ctypes", "strided", "other byte order"],
+)
+def test_a_signaling_nan_keeps_its_bits(code, wrap):
+    size = np.dtype(code).itemsize
+    exponent, mantissa = {4: (0xFF, 23), 8: (0x7FF, 52)}[size]
+    numbers = [exponent << mantissa | low for low in (0, 1, 5, 1 << mantissa - 1)]
+    raw = b"".join(number.to_bytes(size, sys.byteorder) for number in numbers)
+    source = array.array(code, raw)
+    assert source.tobytes() == raw
+    assert bytes(RawArray(code, wrap(source))) == raw

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from seeds import more
 
 import onecopy as oc
 
@@ -204,4 +205,4 @@ class Redelivery(RuleBasedStateMachine):
 
 
 TestRedelivery = Redelivery.TestCase
-TestRedelivery.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestRedelivery.settings = settings(max_examples=more(25), stateful_step_count=40, deadline=None)

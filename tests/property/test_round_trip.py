@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import more
 
 import onecopy as oc
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=more(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -149,7 +150,7 @@ def arrays_of(obj):
     return [array for part in obj for array in arrays_of(part)]
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=more(60))
 @given(containers)
 def test_arrays_of_any_order_in_containers(pool, obj):
     got = pool.put(obj).get()
@@ -213,7 +214,7 @@ def test_allocations_do_not_overlap(pool, sizes, randomness):
 
 
 @pytest.mark.stress
-@settings(SETTINGS, max_examples=3000)
+@settings(SETTINGS, max_examples=more(3000))
 @given(objects)
 def test_many_objects(pool, obj):
     queue = pool.queue("round", maxsize=1)

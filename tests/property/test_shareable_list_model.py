@@ -5,10 +5,13 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import more
 
 from onecopy.multiprocessing.shared_memory import ShareableList
 
-SETTINGS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(
+    max_examples=more(200), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 borders = st.sampled_from([2**63 - 1, -(2**63), 2**63, -(2**63) - 1, 2**64, 0, -1])
 texts = st.text(st.characters(), max_size=40) | st.sampled_from(["\0", "a\0\0", "é" * 8, "💡" * 4])

@@ -13,6 +13,7 @@ from soak.ledger import Entry, Ledger, read
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.stress
 def test_the_soak_finds_nothing(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}  # so that nothing is left if it is stopped
     command = [sys.executable, "-m", "tests.soak", "--minutes", "0.1", "--round", "3"]

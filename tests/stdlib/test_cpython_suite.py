@@ -77,6 +77,7 @@ def test_all_of_it(method, tmp_path):
     assert counts["ran"] - counts["skipped"] >= IN_ALL
 
 
+@pytest.mark.check
 @needs_futures
 def test_a_slice_of_the_executors(tmp_path):
     counts = run("fork", EXECUTORS, tmp_path, 110, "tests.stdlib.futures")

@@ -1,7 +1,6 @@
 """Frames and tables of any types, lengths and cuts come back as they were."""
 
 import datetime as dt
-import os
 
 import numpy as np
 import pandas as pd
@@ -11,15 +10,16 @@ import pytest
 import samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import more
 
 import onecopy as oc
 
 QUICK = settings(
-    max_examples=30,
+    max_examples=more(30),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-MANY = settings(QUICK, max_examples=int(os.environ.get("ONECOPY_EXAMPLES", "600")))
+MANY = settings(QUICK, max_examples=more(600))
 
 # A short list of values, repeated to the length: long columns cost nothing to draw.
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

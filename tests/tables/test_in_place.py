@@ -10,6 +10,7 @@ import pytest
 import samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import more
 
 import onecopy as oc
 from onecopy import codecs
@@ -280,7 +281,7 @@ parts = st.lists(
 
 
 @settings(
-    max_examples=25,
+    max_examples=more(25),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
