@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "os/memory.hpp"
+
 namespace onecopy::directory {
 namespace {
 
@@ -166,8 +168,9 @@ Status take_entry(Member& m, u32& index) noexcept {
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
-        int error = os::reserve(m.fd, m.geo().names_off + u64{reserved} * sizeof(NameEntry),
-                                u64{step} * sizeof(NameEntry));
+        // The names lock is held: nobody else reserves here.
+        int error = os::reserve_all(m.fd, m.file.in_memory, m.geo().names_off + u64{reserved} * sizeof(NameEntry),
+                                    u64{step} * sizeof(NameEntry));
         if (error != 0) {
             errno = error;
             return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory

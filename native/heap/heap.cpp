@@ -12,6 +12,8 @@
 #include <cstring>
 
 #include "base/bits.hpp"
+#include "os/memory.hpp"
+#include "sync/inner.hpp"
 
 namespace onecopy {
 namespace {
@@ -203,8 +205,9 @@ u32 new_entry(Member& m) noexcept {
         constexpr u64 kStep = 64 * kKiB / sizeof(Block);
         const u64 more =
             std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
-        if (os::reserve(m.fd, m.geo().blocks_off + reserved * sizeof(Block),
-                        more * sizeof(Block)) != 0)
+        // The heap lock is held: nobody else reserves here.
+        if (os::reserve_all(m.fd, m.file.in_memory, m.geo().blocks_off + reserved * sizeof(Block),
+                            more * sizeof(Block)) != 0)
             return kNil;
         h.blocks_reserved.store_release(reserved + more);
     }
@@ -336,6 +339,19 @@ bool is_backed(Member& m, u64 extent) noexcept {
     return extent_word(m, extent).load_acquire() >> (extent % 64) & 1;
 }
 
+// The first extent at or after `offset`, and the one after the last that ends at or before it. Where
+// the tiling ends nobody has what is left of the extent (heap lock held).
+u64 first_extent(u64 offset) noexcept {
+    return (offset + kExtent - 1) / kExtent;
+}
+u64 end_extent(Member& m, u64 offset) noexcept {
+    return offset == m.header().heap_top.load_relaxed() ? first_extent(offset) : offset / kExtent;
+}
+int punch_extents(Member& m, u64 first, u64 end) noexcept {
+    const u64 to = std::min(end * kExtent, m.geo().capacity);
+    return os::punch(m.fd, m.geo().heap_off + first * kExtent, to - first * kExtent);
+}
+
 // Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and
 // extents are only given back while they lie in a free span. 0 or errno.
 int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
@@ -350,11 +366,47 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
             ++stop;
         const u64 from = m.geo().heap_off + e * kExtent;
         const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
+        if (int error = os::room_for(m.fd, m.file.in_memory, to - from)) return error;
         if (int error = os::reserve(m.fd, from, to - from)) return error;
         for (; e < stop; ++e)
             extent_word(m, e).fetch_or(u64{1} << (e % 64));
     }
     return 0;
+}
+
+// Gives back what a reservation for this block has taken before it failed. The block is ours still.
+//
+// Whoever reserves holds a live block in the extent. So under the heap lock nobody is reserving an
+// extent that lies in this block and the free spans beside it, and nobody has written there: not we
+// yet, and not the others since their blocks were freed. An extent that reaches into another live
+// block stays: it is reserved by then, or that block's owner gives it back.
+//
+// A death before this leaves the memory reserved under a free span, with its bits clear: `trim`
+// gives it back, and who allocates there finds it reserved already.
+void give_back(Member& m, u32 index, Patience& outer) noexcept {
+    Inner p(outer);
+    if (!good(lock_heap(m, p))) return;
+    Place place, beside;
+    if (read_place(m, index, place)) {
+        u64 from = place.offset, to = place.offset + place.size;
+        const Block& b = m.block(index);
+        const u32 previous = b.links[kPrevNeighbour].load_relaxed(),
+                  next = b.links[kNextNeighbour].load_relaxed();
+        const auto is_free = [&](u32 at) {
+            return is_entry(m, at) && state_of(m, at) == BlockState::span &&
+                   read_span(m, at, beside);
+        };
+        if (is_free(previous) && beside.offset + beside.size == from) from = beside.offset;
+        if (is_free(next) && beside.offset == to) to += beside.size;
+        const u64 end = std::min(first_extent(place.offset + place.size), end_extent(m, to));
+        for (u64 e = std::max(place.offset / kExtent, first_extent(from)); e < end; ++e) {
+            const u64 start = e;
+            while (e < end && !is_backed(m, e))
+                ++e;
+            if (e != start) punch_extents(m, start, e);
+        }
+    }
+    unlock(m.header().heap_lock);
 }
 
 Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out,
@@ -367,6 +419,7 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
     if (taken != Status::ok) return taken;
     error = back_with_memory(m, offset, size);
     if (error != 0) {
+        give_back(m, index, p);
         drop(m, index, p);
         return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
                                                                      : Status::system_error;
@@ -406,8 +459,8 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
         if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
             found |= Member::recover_slot(m, slot);
     }
-    if (error != 0 && trim(m) != 0) found = true;
-    return found ? allocate_once(m, spec, size, p, out, error) : s;
+    if (error != 0) trim(m);
+    return found || error != 0 ? allocate_once(m, spec, size, p, out, error) : s;
 }
 
 void free_span(Member& m, u32 index) noexcept {
@@ -588,20 +641,24 @@ u64 trim(Member& m) noexcept {
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
-        if (state_of(m, i) != BlockState::span || m.block(i).size.load_relaxed() < kExtent)
+        if (state_of(m, i) != BlockState::span || (m.block(i).size.load_relaxed() < kExtent &&
+                                                   m.header().last_entry.load_relaxed() != i))
             continue;
         // A lock per span: nobody waits for all of it.
         if (!good(lock_heap(m, wait))) return given_back;
         Place place;
         if (state_of(m, i) == BlockState::span && read_span(m, i, place)) {
-            const u64 end = place.offset + place.size;
-            for (u64 e = (place.offset + kExtent - 1) / kExtent; (e + 1) * kExtent <= end; ++e) {
+            const u64 first = first_extent(place.offset),
+                      end = end_extent(m, place.offset + place.size);
+            u64 backed = 0;
+            // Before the hole: who finds the bit set may write.
+            for (u64 e = first; e < end; ++e) {
                 if (!is_backed(m, e)) continue;
-                // Before the hole: who finds the bit set may write.
                 extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
-                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
-                    given_back += kExtent;
+                backed += kExtent;
             }
+            // Also where no bit was set: somebody may have died between a reservation and its bits.
+            if (first < end && punch_extents(m, first, end) == 0) given_back += backed;
         }
         unlock(m.header().heap_lock);
     }

@@ -153,6 +153,19 @@ int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
     return 0;
 }
 
+void punch_unwritten(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+    const auto end = static_cast<off_t>(offset + length);
+    // A file system that cannot tell calls everything data: then nothing is given back.
+    for (off_t at = static_cast<off_t>(offset); at < end;) {
+        const off_t hole = lseek(fd, at, SEEK_HOLE);
+        if (hole < 0 || hole >= end) return;
+        const off_t data = lseek(fd, hole, SEEK_DATA);
+        if (data < 0 && errno != ENXIO) return;  // ENXIO: the hole reaches to the end of the file
+        at = data < 0 || data > end ? end : data;
+        punch(fd, static_cast<std::uint64_t>(hole), static_cast<std::uint64_t>(at - hole));
+    }
+}
+
 void* map_shared(int fd, std::size_t length, bool writable) noexcept {
     void* at = mmap(nullptr, length, writable ? PROT_READ | PROT_WRITE : PROT_READ,
                     MAP_SHARED | MAP_NORESERVE, fd, 0);

@@ -37,8 +37,12 @@ ByteLock share_range(int fd, std::uint64_t byte, std::uint64_t count) noexcept;
 
 // ---- files --------------------------------------------------------------------------------------
 int open_again(int fd) noexcept;  // a new open file description of the same file, or -1
-int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept;  // fallocate; 0 or errno
+// Fallocate; 0 or errno. A reservation that fails keeps what it got until then, except in memory:
+// its caller gives that back.
+int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
 int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
+// Gives back what is reserved in the range and was never written. Nobody writes there meanwhile.
+void punch_unwritten(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
 void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullptr on failure
 // To be written, for this process alone; nullptr on failure.
 void* map_private(int fd, std::size_t length) noexcept;

@@ -38,6 +38,7 @@
 
 #include "directory/directory.hpp"
 #include "heap/heap.hpp"
+#include "os/memory.hpp"
 #include "segment/registry.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -116,6 +117,18 @@ Status fail(Failure& why, const char* step, int error = errno) {
 Status fail(Failure& why, const char* what, Status status) {
     why = {0, what};
     return status;
+}
+
+// As `fail`; names the memory limit, where it is the reason.
+Status no_room(Failure& why, const char* step, bool in_memory, int error) {
+    const Status s = fail(why, step, error);
+    os::MemoryLimit limit;
+    if (error == ENOMEM && in_memory && os::memory_limit(limit)) {
+        why.what += ": the control group " + std::string(limit.group) + " may use " +
+                    std::to_string(limit.limit / kMiB) + " MiB, of which " +
+                    std::to_string(limit.room / kMiB) + " MiB are left for pools";
+    }
+    return s;
 }
 
 Status fail_to_open(Failure& why) {
@@ -700,9 +713,14 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
         return fail(why, "seal the memfd");
     if (int error = os::reserve(fd.get(), 0, fixed_bytes(g)))
         return fail(why, "reserve the tables", error);
-    if (spec.prefault)
+    if (spec.prefault) {
+        const bool in_memory = os::identify(fd.get()).in_memory;
+        // What it takes before it fails goes with the file, which has no name.
+        if (int error = os::room_for(fd.get(), in_memory, g.capacity))
+            return no_room(why, "reserve the heap", in_memory, error);
         if (int error = os::reserve(fd.get(), g.heap_off, g.capacity))
             return fail(why, "reserve the heap", error);
+    }
 
     auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), g.file_size, true));
     if (base == nullptr) return fail(why, "map the pool");
@@ -928,6 +946,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     // Nobody vouches for what the marks say of a file that was lying about: copied with holes, cut
     // short and grown again.
     if (const int error = alone ? reserve_marked(*member) : 0; error != 0) {
+        // What it took goes back while nobody is, or becomes, a member: the next one who is alone
+        // reserves anew. With the byte shared again we leave as everybody does.
+        if (os::lock_byte(fd.get(), kMemberByte, true) == os::ByteLock::taken) {
+            os::punch_unwritten(fd.get(), 0, h.file_size);
+            static_cast<void>(os::lock_byte(fd.get(), kMemberByte, false));
+        }
         member.reset();
         return turn_back(fail(why, "reserve what the pool says it has", error));
     }
