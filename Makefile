@@ -68,7 +68,7 @@ native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as erro
 # $(FAULTS)/site holds a copy of the package with it, and only the crash campaign looks there. No link-time optimization: it
 # would cost a minute per build and show nothing.
 FAULTS      := build/faults
-CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test
+CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test full_disk_test
 WITH_FAULTS := PYTHONPATH=$(abspath $(FAULTS)/site)
 
 faults: $(VENV)/.built-with $(VENV)/.installed-test ## The fault build: $(FAULTS), for the crash campaign

@@ -68,7 +68,7 @@ std::vector<PoolPtr> all_pools() {
 
 }  // namespace
 
-void for_each_pool(void (*act)(Member&)) noexcept {
+void for_each_pool(void (*act)(Member&)) {
     for (const PoolPtr& pool : all_pools())
         act(pool->core());
 }

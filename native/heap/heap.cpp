@@ -14,6 +14,7 @@
 #include "base/bits.hpp"
 #include "os/memory.hpp"
 #include "sync/inner.hpp"
+#include "sync/unlocks.hpp"
 
 namespace onecopy {
 namespace {
@@ -559,14 +560,50 @@ int reserve_marked(Member& m) noexcept {
     return 0;
 }
 
+namespace {
+
+// Puts `n` blocks that are chained by their next neighbours into the order of their offsets: by one
+// digit after the other, the lowest first. In place, because recovery must not need memory. False:
+// the chain leads astray.
+bool sort_by_offset(Member& m, u32& first, u32 n) noexcept {
+    constexpr u32 kDigitBits = 10;
+    u32 heads[1 << kDigitBits], tails[1 << kDigitBits];
+    const auto link = [&](u32 from, u32 to) {
+        auto& next = m.block(from).links[kNextNeighbour];
+        if (next.load_relaxed() != to) next.store_relaxed(to);
+    };
+    for (u32 shift = 0; m.geo().capacity / kUnit >> shift != 0; shift += kDigitBits) {
+        std::fill(std::begin(heads), std::end(heads), kNil);
+        u32 at = first;
+        for (u32 left = n; left != 0; --left) {
+            if (!is_entry(m, at)) return broken(m);
+            const u32 next = m.block(at).links[kNextNeighbour].load_relaxed();
+            const u64 units = m.block(at).offset.load_relaxed() / kUnit;
+            const u64 digit = units >> shift & ((1 << kDigitBits) - 1);
+            if (heads[digit] == kNil)
+                heads[digit] = at;
+            else
+                link(tails[digit], at);
+            tails[digit] = at;
+            at = next;
+        }
+        u32 last = kNil;
+        for (u32 digit = 0; digit < 1 << kDigitBits; ++digit) {
+            if (heads[digit] == kNil) continue;
+            if (last == kNil)
+                first = heads[digit];
+            else
+                link(last, heads[digit]);
+            last = tails[digit];
+        }
+    }
+    return true;
+}
+
+}  // namespace
+
 void rebuild_heap(Member& m) noexcept {
     Header& h = m.header();
-    struct Extent {
-        u64 offset, size;
-        u32 index;
-    };
-    std::vector<Extent> taken;
-    std::vector<u32> spare;
     const u32 top = h.blocks_top.load_relaxed();
     const u64 heap_top = h.heap_top.load_relaxed(), reserved = h.blocks_reserved.load_relaxed();
     if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks ||
@@ -574,6 +611,8 @@ void rebuild_heap(Member& m) noexcept {
         m.mark_corrupt();
         return;
     }
+    // Chains through what is derived: entries that nobody needs, and blocks.
+    u32 spare = kNil, taken = kNil, blocks_taken = 0;
     u64 used = 0, bodies = 0, blocks = 0, body_bytes = 0;
     for (u32 i = top; i-- > 1;) {
         Block& b = m.block(i);
@@ -583,50 +622,60 @@ void rebuild_heap(Member& m) noexcept {
             return;
         }
         if (w.state() == BlockState::unused || w.state() == BlockState::span) {
-            spare.push_back(i);
+            if (b.links[kNextFree].load_relaxed() != spare) b.links[kNextFree].store_relaxed(spare);
+            spare = i;
             continue;
         }
+        if (b.links[kNextNeighbour].load_relaxed() != taken)
+            b.links[kNextNeighbour].store_relaxed(taken);
+        taken = i;
+        ++blocks_taken;
         const u64 size = b.size.load_relaxed();
-        taken.push_back({b.offset.load_relaxed(), size, i});
         (w.flags() & kFlagBody ? body_bytes : used) += size - b.slack.load_relaxed();
         (w.flags() & kFlagBody ? bodies : blocks) += 1;
     }
-    std::sort(taken.begin(), taken.end(),
-              [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
+    if (!sort_by_offset(m, taken, blocks_taken)) return;
     reset_lists(m.heads());
     h.free_entries.store_relaxed(kNil);
     u64 at = 0;
     u32 previous = kNil;
+    const auto take_spare = [&] {
+        const u32 index = spare;
+        if (index != kNil) spare = is_entry(m, index) ? m.block(index).links[kNextFree].load_relaxed() : kNil;
+        return is_entry(m, index) ? index : kNil;
+    };
     auto lay_span = [&](u64 end) {
-        u32 index;
-        if (spare.empty()) {
-            index = new_entry(m);
-            if (index == kNil) return;  // the gap is found again by the next rebuild
-        } else {
-            index = spare.back();
-            spare.pop_back();
-        }
+        u32 index = take_spare();
+        if (index == kNil) index = new_entry(m);
+        if (index == kNil) return;  // the gap is found again by the next rebuild
         set_span(m, index, at, end - at, previous, kNil);
         if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
         push_free(m, index, end - at);
         previous = index;
     };
-    for (const Extent& e : taken) {
-        if (e.offset < at || e.size == 0 || e.size > heap_top || e.offset > heap_top - e.size ||
-            (e.offset | e.size) % kUnit != 0) {
+    for (u32 index = taken; blocks_taken != 0; --blocks_taken) {
+        if (!is_entry(m, index)) {
             m.mark_corrupt();
             return;
         }
-        if (e.offset > at) lay_span(e.offset);
-        Block& b = m.block(e.index);
+        Block& b = m.block(index);
+        const u32 next = b.links[kNextNeighbour].load_relaxed();
+        const u64 offset = b.offset.load_relaxed(), size = b.size.load_relaxed();
+        if (offset < at || size == 0 || size > heap_top || offset > heap_top - size ||
+            (offset | size) % kUnit != 0) {
+            m.mark_corrupt();
+            return;
+        }
+        if (offset > at) lay_span(offset);
         b.links[kPrevNeighbour].store_relaxed(previous);
         b.links[kNextNeighbour].store_relaxed(kNil);
-        if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(e.index);
-        previous = e.index;
-        at = e.offset + e.size;
+        if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
+        previous = index;
+        at = offset + size;
+        index = next;
     }
     if (at < heap_top) lay_span(heap_top);
-    for (u32 index : spare)
+    for (u32 index = take_spare(); index != kNil; index = take_spare())
         return_entry(m, index);
     h.last_entry.store_relaxed(previous);
     h.used.store_relaxed(used);
@@ -689,6 +738,7 @@ std::vector<std::string> validate_heap(Member& m) {
     // Not lock_heap: a corrupt pool is looked at too.
     const Status locked = lock(h.heap_lock, m, wait);
     if (!good(locked)) return {"heap: its lock could not be taken"};
+    const Unlocks unlocks(h.heap_lock);
     if (locked == Status::owner_died) rebuild_heap(m);
     const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
     struct Tile {
@@ -763,7 +813,6 @@ std::vector<std::string> validate_heap(Member& m) {
     if (listed != spans)
         say(std::to_string(spans) + " free spans, " + std::to_string(listed) +
             " in the free lists");
-    unlock(h.heap_lock);
     return wrong;
 }
 

@@ -199,12 +199,53 @@ constexpr Names kV1 = {"/memory.limit_in_bytes",
 constexpr Names kV2 = {"/memory.max",  "/memory.current",  "inactive_file",
                        "active_file", "/memory.swap.max", "/memory.swap.current"};
 
-// One group. Not memory.high: beyond it the kernel slows down, and does not kill.
-bool look_at(const char* group, bool v1, std::uint64_t swap_free, MemoryLimit& out) noexcept {
+// What the processes themselves need next, page tables among it.
+std::uint64_t margin(std::uint64_t limit) noexcept {
+    constexpr std::uint64_t kMost = 64 << 20;
+    return std::min(limit / 16, kMost);
+}
+
+// The tightest group, as far as it matters to somebody who wants `bytes`.
+class Search {
+  public:
+    Search(const char* proc, std::uint64_t bytes, MemoryLimit& out) noexcept
+        : proc_(proc), bytes_(bytes), out_(out) {}
+    bool found = false;
+    // The process's group in one hierarchy, and those above it.
+    void look_upwards(const Mount& mount, const char* group, bool v1) noexcept;
+
+  private:
+    bool look_at(const char* group, bool v1, bool is_top, MemoryLimit& out) noexcept;
+    std::uint64_t swap_free() noexcept;
+
+    const char* proc_;
+    std::uint64_t bytes_;
+    MemoryLimit& out_;
+    std::uint64_t swap_free_ = kNone;  // not looked up yet
+};
+
+std::uint64_t Search::swap_free() noexcept {
+    if (swap_free_ != kNone) return swap_free_;
+    swap_free_ = 0;
+    Lines meminfo(proc_, "/meminfo");
+    each_number(meminfo, [&](const char* key, std::uint64_t n) {
+        if (std::strcmp(key, "SwapFree:") == 0) swap_free_ = n * 1024;
+    });
+    return swap_free_;
+}
+
+// One group; `is_top`: what is above it cannot be seen. Not memory.high: beyond it the kernel slows
+// down, and does not kill.
+bool Search::look_at(const char* group, bool v1, bool is_top, MemoryLimit& out) noexcept {
     const Names& names = v1 ? kV1 : kV2;
     std::uint64_t limit = number_in(group, names.limit, kNone);
+    if (limit >= kNoLimit && !(v1 && is_top)) return false;
     const std::uint64_t all = number_in(group, names.used, kNone);
     if (all == kNone) return false;
+    // Nearly always. The rest takes the kernel longer to tell.
+    if (limit < kNoLimit && !(v1 && is_top) && bytes_ < below(limit, all) &&
+        margin(limit) <= below(limit, all) - bytes_)
+        return false;
     std::uint64_t files = 0;
     Lines stat(group, "/memory.stat");
     each_number(stat, [&](const char* key, std::uint64_t n) {
@@ -216,32 +257,28 @@ bool look_at(const char* group, bool v1, std::uint64_t swap_free, MemoryLimit& o
     if (limit >= kNoLimit) return false;
     const std::uint64_t used = below(all, files);
     std::uint64_t room = below(limit, used);
-    if (swap_free != 0) {
+    if (swap_free() != 0) {
         const std::uint64_t most = number_in(group, names.swap_limit, kNone),
                             taken = number_in(group, names.swap_used, 0);
         // v1 counts memory and swap together.
-        room = v1 ? std::min(room + swap_free, below(most, below(taken, files)))
-                  : room + std::min(swap_free, below(most, taken));
+        room = v1 ? std::min(room + swap_free_, below(most, below(taken, files)))
+                  : room + std::min(swap_free_, below(most, taken));
     }
-    // What the processes themselves need next, page tables among it.
-    constexpr std::uint64_t kMargin = 64 << 20;
-    room = below(room, std::min(limit / 16, kMargin));
     out.limit = limit;
     out.used = used;
-    out.room = room;
+    out.room = below(room, margin(limit));
     return join(out.group, group, "");
 }
 
-// The process's group in one hierarchy, and those above it.
-void look_upwards(const Mount& mount, const char* group, bool v1, std::uint64_t swap_free,
-                  bool& found, MemoryLimit& out) noexcept {
+void Search::look_upwards(const Mount& mount, const char* group, bool v1) noexcept {
     Path directory;
     if (!mount.there || !directory_of(mount, group, directory)) return;
     MemoryLimit here;
     for (const std::size_t top = std::strlen(mount.point);;) {
+        const bool is_top = std::strlen(directory) == top && std::strcmp(mount.root, "/") != 0;
         // Also where it is equal: the group above has the limit, if both are as tight.
-        if (look_at(directory, v1, swap_free, here) && (!found || here.room <= out.room)) {
-            out = here;
+        if (look_at(directory, v1, is_top, here) && (!found || here.room <= out_.room)) {
+            out_ = here;
             found = true;
         }
         char* slash = std::strrchr(directory, '/');
@@ -252,29 +289,29 @@ void look_upwards(const Mount& mount, const char* group, bool v1, std::uint64_t 
     }
 }
 
-}  // namespace
-
-bool memory_limit(MemoryLimit& out, const char* proc) noexcept {
+// As `memory_limit`; false also where there is room for `bytes`.
+bool tightest(MemoryLimit& out, const char* proc, std::uint64_t bytes) noexcept {
     Mounts own;
     const Mounts& known = mounts(proc, own);
     if (!known.v1.there && !known.v2.there) return false;
-    std::uint64_t swap_free = 0;
-    Lines meminfo(proc, "/meminfo");
-    each_number(meminfo, [&](const char* key, std::uint64_t n) {
-        if (std::strcmp(key, "SwapFree:") == 0) swap_free = n * 1024;
-    });
-    bool found = false;
+    Search search(proc, bytes, out);
     for (Lines groups(proc, "/self/cgroup"); groups.next();) {  // "number:controllers:group"
         char* controllers = std::strchr(groups.text, ':');
         char* group = controllers == nullptr ? nullptr : std::strchr(controllers + 1, ':');
         if (group == nullptr) continue;
         *group++ = 0;
         if (contains(controllers + 1, "memory"))
-            look_upwards(known.v1, group, true, swap_free, found, out);
+            search.look_upwards(known.v1, group, true);
         else if (std::strcmp(groups.text, "0:") == 0)
-            look_upwards(known.v2, group, false, swap_free, found, out);
+            search.look_upwards(known.v2, group, false);
     }
-    return found;
+    return search.found;
+}
+
+}  // namespace
+
+bool memory_limit(MemoryLimit& out, const char* proc) noexcept {
+    return tightest(out, proc, kNone);
 }
 
 int room_for(int fd, bool in_memory, std::uint64_t bytes) noexcept {
@@ -285,7 +322,7 @@ int room_for(int fd, bool in_memory, std::uint64_t bytes) noexcept {
             static_cast<std::uint64_t>(system.f_bfree))
         return ENOSPC;
     MemoryLimit limit;
-    return in_memory && memory_limit(limit) && bytes > limit.room ? ENOMEM : 0;
+    return in_memory && tightest(limit, "/proc", bytes) && bytes > limit.room ? ENOMEM : 0;
 }
 
 int reserve_all(int fd, bool in_memory, std::uint64_t offset, std::uint64_t length) noexcept {

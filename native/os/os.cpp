@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -127,6 +128,15 @@ int open_again(int fd) noexcept {
     return open(path, O_RDWR | O_CLOEXEC);
 }
 
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+namespace {
+std::atomic<std::uint64_t> on_disk{~std::uint64_t{0}};
+}
+void disk_has(std::uint64_t bytes) noexcept {
+    on_disk = bytes;
+}
+#endif
+
 int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
     // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
     // timer it would never end.
@@ -134,6 +144,12 @@ int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    const bool full = length > on_disk;
+    if (full) length = on_disk;
+    on_disk = on_disk - length;
+    if (length != 0)  // fallocate refuses an empty range
+#endif
     while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
         error = errno;
         if (error != EINTR) break;
@@ -141,6 +157,9 @@ int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (error == 0) crash_point();
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    if (full) return ENOSPC;
+#endif
     return error;
 }
 

@@ -40,6 +40,10 @@ int open_again(int fd) noexcept;  // a new open file description of the same fil
 // Fallocate; 0 or errno. A reservation that fails keeps what it got until then, except in memory:
 // its caller gives that back.
 int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+// From now on this process gets so many bytes reserved, then ENOSPC, as a disk does it.
+void disk_has(std::uint64_t bytes) noexcept;
+#endif
 int punch(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
 // Gives back what is reserved in the range and was never written. Nobody writes there meanwhile.
 void punch_unwritten(int fd, std::uint64_t offset, std::uint64_t length) noexcept;

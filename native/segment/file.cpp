@@ -36,6 +36,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/private_memory.hpp"
 #include "directory/directory.hpp"
 #include "heap/heap.hpp"
 #include "os/memory.hpp"
@@ -117,6 +118,12 @@ Status fail(Failure& why, const char* step, int error = errno) {
 Status fail(Failure& why, const char* what, Status status) {
     why = {0, what};
     return status;
+}
+
+// What a mapping needs is the process's own: address space.
+Status fail_to_map(Failure& why) {
+    const Status s = fail(why, "map the pool");
+    return s == Status::no_memory ? Status::out_of_memory : s;
 }
 
 // As `fail`; names the memory limit, where it is the reason.
@@ -600,11 +607,13 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
 // ---- leaving ------------------------------------------------------------------------------------
 
 // Gives the membership byte up; the last one takes the name along. Under pools_mutex.
-void depart(int fd, const Place& place, bool persistent) {
+void depart(int fd, const Place& place, bool persistent) noexcept {
     os::unlock_byte(fd, kMemberByte);
     if (persistent || os::lock_byte(fd, kMemberByte, true) != os::ByteLock::taken) return;
     Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (dirfd) remove_name(dirfd.get(), place);
+    // Without memory to read a rendezvous, the name stays to whoever looks behind it next.
+    if (dirfd)
+        static_cast<void>(within_memory([&] { return remove_name(dirfd.get(), place); }));
     os::unlock_byte(fd, kMemberByte);
 }
 
@@ -644,30 +653,58 @@ void let_go(Member* m) noexcept {
     delete m;  // under the mutex: a fork must not copy half of it
 }
 
-// Puts a joined member on the books. Under pools_mutex.
-// `flags` as they were checked, not as they stand in the header by now.
-std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place,
-                              const struct stat& memory, u64 flags) {
-    const bool persistent = (flags & kPersistent) != 0;
-    Member* m = member.get();
-    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read
-    // our memory anyway.
-    m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() ||
-                          (!place.memfd && (memory.st_mode & 022) != 0);
-    m->path = place.directory + "/" + place.name;
-    m->last_one_unlinks = !persistent;
-    auto pool = std::make_unique<Pool>();
-    pool->member = m;
-    pool->place = std::move(place);
-    pool->dev = memory.st_dev;
-    pool->ino = memory.st_ino;
-    pool->persistent = persistent;
-    pool->announced = lineage();
-    std::shared_ptr<Member> shared(member.release(), let_go);
-    pool->shared = shared;
-    pools().push_back(std::move(pool));
-    register_member(m);
-    return shared;
+// A joined member's place on the books. All memory for it is got when this is made, before others
+// can see the member: nothing fails after that. Under pools_mutex, from here to `complete`.
+class Adoption {
+  public:
+    explicit Adoption(const Place& place)
+        : pool_(std::make_unique<Pool>()),
+          owner_(std::make_shared<Owner>()),
+          path_(place.directory + "/" + place.name) {
+        pool_->place = place;
+        pools().reserve(pools().size() + 1);
+        make_room_for_member();
+    }
+    // `flags` as they were checked, not as they stand in the header by now.
+    std::shared_ptr<Member> complete(std::unique_ptr<Member> member, const struct stat& memory,
+                                     u64 flags) noexcept {
+        const bool persistent = (flags & kPersistent) != 0;
+        Member* m = owner_->member = member.release();
+        // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may
+        // read our memory anyway.
+        m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() ||
+                              (!pool_->place.memfd && (memory.st_mode & 022) != 0);
+        m->path = std::move(path_);
+        m->last_one_unlinks = !persistent;
+        pool_->member = m;
+        pool_->dev = memory.st_dev;
+        pool_->ino = memory.st_ino;
+        pool_->persistent = persistent;
+        pool_->announced = lineage();
+        std::shared_ptr<Member> shared(std::move(owner_), m);
+        pool_->shared = shared;
+        pools().push_back(std::move(pool_));
+        register_member(m);
+        return shared;
+    }
+
+  private:
+    struct Owner {
+        Member* member = nullptr;
+        ~Owner() {
+            if (member != nullptr) let_go(member);
+        }
+    };
+    std::unique_ptr<Pool> pool_;
+    std::shared_ptr<Owner> owner_;
+    std::string path_;
+};
+
+// Takes the mapping over; nullptr, and the mapping is gone: there is no memory.
+std::unique_ptr<Member> make_member(unsigned char* base, std::size_t length, int fd) noexcept {
+    std::unique_ptr<Member> member(new (std::nothrow) Member(base, length, fd));
+    if (member == nullptr) os::unmap(base, length);
+    return member;
 }
 
 // ---- creating -----------------------------------------------------------------------------------
@@ -723,7 +760,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     }
 
     auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), g.file_size, true));
-    if (base == nullptr) return fail(why, "map the pool");
+    if (base == nullptr) return fail_to_map(why);
     // A child gets a mapping of its own in Member::fork_child; an inherited one would hold on to
     // our open file description, and so to our locks.
     if (madvise(base, g.file_size, MADV_DONTFORK) != 0) {
@@ -747,7 +784,9 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     }
     // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
     // fails leaves nothing behind.
-    auto member = std::make_unique<Member>(base, g.file_size, fd.release());
+    std::unique_ptr<Member> member = make_member(base, g.file_size, fd.get());
+    if (member == nullptr) return fail(why, "make the member", Status::out_of_memory);
+    fd.release();
     format_heap(*member);
     if (spec.prefault) note_reserved(*member);
     directory::format(*member);
@@ -770,6 +809,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
             !write_all(text.get(), kRendezvous + id.hex() + "\n" + own_line(*member)))
             return fail(why, "write the rendezvous file");
     }
+    Adoption adoption(
+        {absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd});
     {
         DirectoryLock directory_lock(dirfd.get());
         if (!directory_lock)
@@ -789,8 +830,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
             return why = {errno, "publish the pool"},
                    errno == ENOENT ? Status::system_error : status_of(errno);
     }
-    Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
-    out = adopt(std::move(member), std::move(place), memory, flags);
+    out = adoption.complete(std::move(member), memory, flags);
     return Status::ok;
 }
 
@@ -877,6 +917,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         rejected.push_back(std::move(here));
     }
 
+    Adoption adoption(place);
     if (os::byte_is_shared(fd.get(), kSlotByte))
         return fail(why, "somebody reads it", Status::read_elsewhere);
     bool alone = false;
@@ -921,7 +962,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
     auto* base = static_cast<unsigned char*>(
         os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
-    if (base == nullptr) return turn_back(fail(why, "map the pool"));
+    if (base == nullptr) return turn_back(fail_to_map(why));
     if (madvise(base, h.file_size, MADV_DONTFORK) != 0) {
         const Status s = fail(why, "madvise(MADV_DONTFORK)");
         os::unmap(base, h.file_size);
@@ -935,7 +976,11 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         os::unmap(base, h.file_size);
         return turn_back(s);
     }
-    auto member = std::make_unique<Member>(base, h.file_size, second);
+    std::unique_ptr<Member> member = make_member(base, h.file_size, second);
+    if (member == nullptr) {
+        close(second);
+        return turn_back(fail(why, "make the member", Status::out_of_memory));
+    }
     if (Status s = member->check(); !good(s)) {
         fail(why,
              member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
@@ -974,7 +1019,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return why = {error, "add to the rendezvous file"}, s;
         }
     }
-    out = adopt(std::move(member), std::move(place), st, h.flags);
+    out = adoption.complete(std::move(member), st, h.flags);
     return Status::ok;
 }
 
@@ -1016,6 +1061,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         }
         rejected.push_back(std::move(here));
     }
+    Adoption adoption(place);
     // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked
     // meanwhile, until the last of them is gone.
     switch (os::share_range(fd.get(), kSlotByte, kMaxProcesses)) {
@@ -1034,8 +1080,10 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         return fail(why, "the file is not as long as its header says", Status::corrupt);
     auto* base = static_cast<unsigned char*>(
         os::map_private(fd.get(), static_cast<std::size_t>(h.file_size)));
-    if (base == nullptr) return fail(why, "map the pool");
-    auto member = std::make_unique<Member>(base, h.file_size, fd.release());
+    if (base == nullptr) return fail_to_map(why);
+    std::unique_ptr<Member> member = make_member(base, h.file_size, fd.get());
+    if (member == nullptr) return fail(why, "make the member", Status::out_of_memory);
+    fd.release();
     member->readonly = true;
     if (Status s = member->check(); !good(s))
         return fail(
@@ -1043,7 +1091,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
             member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
             s);
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
-    out = adopt(std::move(member), std::move(place), st, h.flags);
+    out = adoption.complete(std::move(member), st, h.flags);
     return Status::ok;
 }
 

@@ -111,10 +111,10 @@ class TestFinding:
 
     def test_version_1_tells_of_groups_above_that_cannot_be_seen(self, machine):
         machine.mounts(("/pod", "memory", "cgroup ,memory"))
-        machine.process("2:memory:/pod/mine\n")
+        machine.process("2:memory:/pod\n")
         stat = f"cache 5\nhierarchical_memory_limit {300 * MB}\ntotal_active_file 0"
-        machine.v1("memory/mine", NO_LIMIT_V1, 100 * MB, memory__stat=stat)
-        assert machine.found() == ("memory/mine", 300, 100, 200)
+        machine.v1("memory", NO_LIMIT_V1, 100 * MB, memory__stat=stat)
+        assert machine.found() == ("memory", 300, 100, 200)
 
     def test_an_old_group_that_does_not_count_what_is_below_it(self, machine):
         machine.mounts(("/", "memory", "cgroup ,memory"))
