@@ -85,6 +85,7 @@ crash: faults ## The whole crash campaign: every death, deaths of recoverers, pa
 	$(FAULTS)/redeliver_test nested
 	$(FAULTS)/interleave_test full
 	$(FAULTS)/shareable_test
+	$(FAULTS)/full_disk_test full
 	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 plant: faults ## Plant known bugs in a copy of the core: the native campaigns must catch each

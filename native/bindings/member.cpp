@@ -1,4 +1,5 @@
 #include "bindings/member.hpp"
+#include "bindings/instance.hpp"
 
 #include "bindings/codec.hpp"
 #include "bindings/ref.hpp"
@@ -6,7 +7,7 @@
 namespace onecopy::py {
 
 PyObject* make_hold(Held held, Handle handle) noexcept {
-    PyObject* object = nb::inst_alloc(nb::type<HoldObject>()).release().ptr();
+    PyObject* object = new_instance(nb::type<HoldObject>());
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<HoldObject>(object)) HoldObject{std::move(held), handle};
     nb::inst_mark_ready(object);

@@ -168,6 +168,9 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
+    // The loader makes a thread's variables when they are first touched, and ends the process if
+    // there is no memory for them. Those of this thread are made here.
+    Spin::paid();
     outsiders.main.store(static_cast<pthread_t>(nb::cast<unsigned long>(
         nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
     pthread_atfork(nullptr, nullptr, forget_outsiders);

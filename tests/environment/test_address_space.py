@@ -12,7 +12,7 @@ from onecopy.multiprocessing.shared_memory import ShareableList
 pool = oc.Pool.create("here", size="64MiB")
 queue, many, table = pool.queue(), pool.list(range(20_000)), pool.dict({"a": 1, "b": [2]})
 stream, frames = pool.stream(depth=64), pool.frames(shape=(10,), dtype="u1", count=2)
-subscription = stream.subscribe(); stream.publish(1)
+stream.publish(1)
 lock, rwlock, condition = pool.lock(), pool.rwlock(), pool.condition()
 semaphore, event = pool.semaphore(), pool.event()
 pool["name"] = [1, 2]
@@ -47,6 +47,7 @@ def attempt(operation, room):
         except MemoryError as error: assert not isinstance(error, oc.PoolFull), error
         finally: hog.clear(); limit(resource.RLIM_INFINITY)
         assert pool.validate() == []
+        gc.collect()
         queue.put(5); many.append(5); table["c"] = 5
         with lock: pass
         assert pool.put([5]).get() == [5]
@@ -62,12 +63,13 @@ OPERATIONS = {
     "list": """many.insert(0, 1) | many[:] | many.sort() | many.reverse() | many.extend([1]) |
         many.append(1) | del many[5] | many.clear() | many.pop() | del many[::2] | list(many)""",
     "dict": """table.update({1: 1}) | table[("k", 1)] = 1 | list(table.items()) | table.clear() |
-        table.pop("a") | table["x" * 1000] = 1""",
+        table.pop("a", None) | table["x" * 1000] = 1""",
     "pool": """pool.put(b"x" * 1000).get() | pool.zeros(10) | pool["n"] = 1 | pool["name"] |
         list(pool) | pool.validate() | pool.stats() | pool.collect() | held.clear() |
         pool.put([np.zeros(1000)] * 5) | oc.Pool.open("here") | chain.get()""",
-    "others": """stream.publish([1]) | subscription.get(timeout=0) | frames.acquire(timeout=0) |
-        lock.acquire() | rwlock.read().__enter__() | pool.lock() | semaphore.acquire(timeout=0) |
+    "others": """stream.publish([1]) | stream.subscribe().close() | frames.acquire(timeout=0) |
+        lock.acquire(), lock.release() | rwlock.read().__enter__().__exit__(None, None, None) |
+        pool.lock() | semaphore.acquire(timeout=0) |
         with condition: condition.notify() | event.set() | items[1] | items.__setitem__(1, 5) |
         os.fork() or os._exit(0)""",
 }
