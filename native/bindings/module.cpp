@@ -134,6 +134,12 @@ void announce_all() noexcept {
     }));
 }
 
+// Where Python asks for a bound method (a `with`, `super().f`): nanobind's own does not look
+// whether there was memory for it.
+PyObject* bound_method(PyObject* self, PyObject* instance, PyObject*) noexcept {
+    return instance == nullptr ? Py_NewRef(self) : PyMethod_New(self, instance);
+}
+
 }  // namespace
 
 static void bind(nb::module_& m) {
@@ -168,6 +174,9 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
+    PyTypeObject* methods = Py_TYPE(nb::object(m.attr("Ref").attr("get")).ptr());
+    methods->tp_descr_get = bound_method;
+    PyType_Modified(methods);
     // The loader makes a thread's variables when they are first touched, and ends the process if
     // there is no memory for them. Those of this thread are made here.
     Spin::paid();

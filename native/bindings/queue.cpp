@@ -160,8 +160,8 @@ class Batch {
     };
 
     bool add_large(PyObject* object) noexcept {
-        std::unique_ptr<Encoding> encoding(
-            new (std::nothrow) Encoding(queue_.pool, memory_, scratch_));
+        std::unique_ptr<Encoding> encoding(new (std::nothrow)
+                                               Encoding(queue_.pool, memory_, scratch_));
         if (encoding == nullptr) PyErr_NoMemory();
         scratch_.block = 0;
         if (encoding == nullptr || !encoding->encode(object)) {

@@ -1,8 +1,8 @@
 #include "bindings/ref.hpp"
 
 #include "bindings/codec.hpp"
-#include "bindings/objects.hpp"
 #include "bindings/instance.hpp"
+#include "bindings/objects.hpp"
 
 namespace onecopy::py {
 namespace {

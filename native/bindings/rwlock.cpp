@@ -1,7 +1,7 @@
 #include "locks/rwlock.hpp"
 
-#include "bindings/methods.hpp"
 #include "bindings/instance.hpp"
+#include "bindings/methods.hpp"
 #include "bindings/sync.hpp"
 
 namespace onecopy::py {

@@ -169,7 +169,8 @@ Status take_entry(Member& m, u32& index) noexcept {
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
         // The names lock is held: nobody else reserves here.
-        int error = os::reserve_all(m.fd, m.file.in_memory, m.geo().names_off + u64{reserved} * sizeof(NameEntry),
+        int error = os::reserve_all(m.fd, m.file.in_memory,
+                                    m.geo().names_off + u64{reserved} * sizeof(NameEntry),
                                     u64{step} * sizeof(NameEntry));
         if (error != 0) {
             errno = error;

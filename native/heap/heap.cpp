@@ -340,8 +340,8 @@ bool is_backed(Member& m, u64 extent) noexcept {
     return extent_word(m, extent).load_acquire() >> (extent % 64) & 1;
 }
 
-// The first extent at or after `offset`, and the one after the last that ends at or before it. Where
-// the tiling ends nobody has what is left of the extent (heap lock held).
+// The first extent at or after `offset`, and the one after the last that ends at or before it.
+// Where the tiling ends nobody has what is left of the extent (heap lock held).
 u64 first_extent(u64 offset) noexcept {
     return (offset + kExtent - 1) / kExtent;
 }
@@ -641,7 +641,8 @@ void rebuild_heap(Member& m) noexcept {
     u32 previous = kNil;
     const auto take_spare = [&] {
         const u32 index = spare;
-        if (index != kNil) spare = is_entry(m, index) ? m.block(index).links[kNextFree].load_relaxed() : kNil;
+        if (index != kNil)
+            spare = is_entry(m, index) ? m.block(index).links[kNextFree].load_relaxed() : kNil;
         return is_entry(m, index) ? index : kNil;
     };
     auto lay_span = [&](u64 end) {
@@ -690,8 +691,8 @@ u64 trim(Member& m) noexcept {
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
-        if (state_of(m, i) != BlockState::span || (m.block(i).size.load_relaxed() < kExtent &&
-                                                   m.header().last_entry.load_relaxed() != i))
+        if (state_of(m, i) != BlockState::span ||
+            (m.block(i).size.load_relaxed() < kExtent && m.header().last_entry.load_relaxed() != i))
             continue;
         // A lock per span: nobody waits for all of it.
         if (!good(lock_heap(m, wait))) return given_back;

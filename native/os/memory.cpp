@@ -123,8 +123,8 @@ void unescape(char* text) noexcept {
     for (const char* from = text; *from != 0; ++from) {
         const auto digit = [&](int i) { return from[i] >= '0' && from[i] <= '7'; };
         if (*from == '\\' && digit(1) && digit(2) && digit(3)) {
-            *to++ = static_cast<char>((from[1] - '0') << 6 | (from[2] - '0') << 3 |
-                                      (from[3] - '0'));
+            *to++ =
+                static_cast<char>((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
             from += 3;
         } else {
             *to++ = *from;
@@ -190,13 +190,10 @@ bool directory_of(const Mount& mount, const char* group, Path& out) noexcept {
 struct Names {
     const char *limit, *used, *inactive, *active, *swap_limit, *swap_used;
 };
-constexpr Names kV1 = {"/memory.limit_in_bytes",
-                       "/memory.usage_in_bytes",
-                       "total_inactive_file",
-                       "total_active_file",
-                       "/memory.memsw.limit_in_bytes",
-                       "/memory.memsw.usage_in_bytes"};
-constexpr Names kV2 = {"/memory.max",  "/memory.current",  "inactive_file",
+constexpr Names kV1 = {"/memory.limit_in_bytes",       "/memory.usage_in_bytes",
+                       "total_inactive_file",          "total_active_file",
+                       "/memory.memsw.limit_in_bytes", "/memory.memsw.usage_in_bytes"};
+constexpr Names kV2 = {"/memory.max", "/memory.current",  "inactive_file",
                        "active_file", "/memory.swap.max", "/memory.swap.current"};
 
 // What the processes themselves need next, page tables among it.

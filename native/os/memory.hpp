@@ -9,9 +9,9 @@ constexpr std::size_t kLongestGroup = 1024;  // of a longer path nothing is know
 
 // The memory limit of a control group, v1 or v2, that leaves this process the least.
 struct MemoryLimit {
-    std::uint64_t limit = 0;  // bytes
-    std::uint64_t used = 0;  // without what the kernel can drop (pages of files on disk)
-    std::uint64_t room = 0;  // what may still be reserved: limit - used + swap - a margin
+    std::uint64_t limit = 0;         // bytes
+    std::uint64_t used = 0;          // without what the kernel can drop (pages of files on disk)
+    std::uint64_t room = 0;          // what may still be reserved: limit - used + swap - a margin
     char group[kLongestGroup] = {};  // its directory
 };
 // Looks at the process's group and at every group above it that can be seen, each time. False: none

@@ -150,11 +150,11 @@ int reserve(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
     on_disk = on_disk - length;
     if (length != 0)  // fallocate refuses an empty range
 #endif
-    while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
-        error = errno;
-        if (error != EINTR) break;
-        error = 0;
-    }
+        while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+            error = errno;
+            if (error != EINTR) break;
+            error = 0;
+        }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (error == 0) crash_point();
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS

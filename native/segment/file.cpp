@@ -612,8 +612,7 @@ void depart(int fd, const Place& place, bool persistent) noexcept {
     if (persistent || os::lock_byte(fd, kMemberByte, true) != os::ByteLock::taken) return;
     Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     // Without memory to read a rendezvous, the name stays to whoever looks behind it next.
-    if (dirfd)
-        static_cast<void>(within_memory([&] { return remove_name(dirfd.get(), place); }));
+    if (dirfd) static_cast<void>(within_memory([&] { return remove_name(dirfd.get(), place); }));
     os::unlock_byte(fd, kMemberByte);
 }
 
