@@ -9,6 +9,7 @@
 //   the other buffers' copies, each at a multiple of 64
 #include <unordered_map>
 
+#include "base/private_memory.hpp"
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/pool.hpp"
@@ -141,6 +142,16 @@ PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
     return result;
 }
 
+// Whether there was memory for what `act` makes; MemoryError is set otherwise.
+template <class Act>
+bool has_room(Act act) noexcept {
+    const Status s = within_memory([&] {
+        act();
+        return Status::ok;
+    });
+    return s == Status::ok || PyErr_NoMemory() != nullptr;
+}
+
 // Views of a list's buffers, released at the end. A buffer that is still to be written is a tuple
 // of its size and of what writes it; it has a view without an object.
 struct Views {
@@ -165,7 +176,7 @@ struct Views {
         } else if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) {
             return false;
         }
-        all.push_back(view);
+        all.push_back(view);  // there is room
         return true;
     }
 };
@@ -228,6 +239,11 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     Views views;
     std::vector<Place> places;
     const Py_ssize_t n = buffers == nullptr ? 0 : PyList_GET_SIZE(buffers);
+    if (!has_room([&] {
+            views.all.reserve(static_cast<std::size_t>(n));
+            places.reserve(static_cast<std::size_t>(n));
+        }))
+        return false;
     for (Py_ssize_t i = 0; i < n; ++i) {
         PyObject* buffer = PyList_GET_ITEM(buffers, i);
         if (!views.add(buffer)) return false;
@@ -276,17 +292,21 @@ bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_bu
     }
     // Children: each block once, however many buffers lie in it.
     std::vector<Handle> children;
-    std::vector<PickleBuffer> table(views.size());
-    std::unordered_map<Handle, u32> known;
-    for (std::size_t i = 0; i < views.size(); ++i) {
-        table[i] = {kOwn, 0, 0, static_cast<u64>(views[i].len)};
-        if (!places[i].held) continue;
-        const auto [at, is_new] =
-            known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
-        if (is_new) children.push_back(places[i].handle);
-        table[i].child = at->second;
-        table[i].offset = places[i].offset;
-    }
+    std::vector<PickleBuffer> table;
+    const bool described = has_room([&] {
+        std::unordered_map<Handle, u32> known;
+        table.resize(views.size());
+        for (std::size_t i = 0; i < views.size(); ++i) {
+            table[i] = {kOwn, 0, 0, static_cast<u64>(views[i].len)};
+            if (!places[i].held) continue;
+            const auto [at, is_new] =
+                known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
+            if (is_new) children.push_back(places[i].handle);
+            table[i].child = at->second;
+            table[i].offset = places[i].offset;
+        }
+    });
+    if (!described) return false;
     const u64 cells_at = sizeof(PickleHead) + table.size() * sizeof(PickleBuffer);
     const u64 pickle_at = cells_at + children.size() * 8;
     u64 end = pickle_at + pickle_bytes;

@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "bindings/member.hpp"
+#include "os/memory.hpp"
 
 namespace onecopy::py {
 
@@ -110,6 +111,23 @@ PyObject* check_pool_directory(const std::string& path, bool make) {
 }  // namespace
 
 void bind_files(nb::module_& m) {
+    m.def(
+        "memory_limit",
+        [](nb::handle proc) {
+            const std::string where = file_name(proc);
+            os::MemoryLimit found;
+            bool limited;
+            {
+                Outside outside;
+                limited = os::memory_limit(found, where.c_str());
+            }
+            if (!limited) return result(Py_NewRef(Py_None));
+            return result(Py_BuildValue("KKKN", found.limit, found.used, found.room,
+                                        PyUnicode_DecodeFSDefault(found.group)));
+        },
+        nb::arg("proc") = "/proc",
+        nb::sig("def memory_limit(proc: str = \"/proc\") -> tuple[int, int, int, str] | None"),
+        "The limit of the control group that leaves the least: limit, used, room, its directory.");
     m.def(
         "birth_ns", [](int fd) noexcept { return os::birth_ns(fd); }, nb::arg("fd"),
         "When a file was made, in nanoseconds; 0: its file system does not tell.");

@@ -1,4 +1,5 @@
 #include "bindings/member.hpp"
+#include "bindings/instance.hpp"
 
 #include "bindings/codec.hpp"
 #include "bindings/ref.hpp"
@@ -6,7 +7,7 @@
 namespace onecopy::py {
 
 PyObject* make_hold(Held held, Handle handle) noexcept {
-    PyObject* object = nb::inst_alloc(nb::type<HoldObject>()).release().ptr();
+    PyObject* object = new_instance(nb::type<HoldObject>());
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<HoldObject>(object)) HoldObject{std::move(held), handle};
     nb::inst_mark_ready(object);
@@ -267,6 +268,8 @@ void bind_member(nb::module_& m) {
         .def_prop_ro(
             "memfd",
             [](MemberObject& o) noexcept { return (o.pool->core().header().flags & kMemfd) != 0; })
+        .def_prop_ro("in_memory",
+                     [](MemberObject& o) noexcept { return o.pool->core().file.in_memory; })
         .def_prop_ro("others_may_write",
                      [](MemberObject& o) noexcept { return o.pool->others_may_write; })
         .def_prop_ro("readonly", [](MemberObject& o) noexcept { return o.pool->core().readonly; })

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "base/crash_point.hpp"
+#include "base/private_memory.hpp"
 #include "bindings/codec.hpp"
 #include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
@@ -74,6 +75,34 @@ FaultRecord* record_in(nb::object buffer) {
     return last;
 }
 
+// What Python allocates counts together with what the core does.
+void count_pythons_allocations() noexcept {
+    static PyMemAllocatorEx before[3];
+    const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+    for (int i = 0; i < 3; ++i) {
+        PyMem_GetAllocator(domains[i], &before[i]);
+        PyMemAllocatorEx counting;
+        counting.ctx = &before[i];
+        counting.malloc = [](void* context, std::size_t n) -> void* {
+            auto& real = *static_cast<PyMemAllocatorEx*>(context);
+            return allocation_fails() ? nullptr : real.malloc(real.ctx, n);
+        };
+        counting.calloc = [](void* context, std::size_t n, std::size_t size) -> void* {
+            auto& real = *static_cast<PyMemAllocatorEx*>(context);
+            return allocation_fails() ? nullptr : real.calloc(real.ctx, n, size);
+        };
+        counting.realloc = [](void* context, void* at, std::size_t n) -> void* {
+            auto& real = *static_cast<PyMemAllocatorEx*>(context);
+            return allocation_fails() ? nullptr : real.realloc(real.ctx, at, n);
+        };
+        counting.free = [](void* context, void* at) {
+            auto& real = *static_cast<PyMemAllocatorEx*>(context);
+            real.free(real.ctx, at);
+        };
+        PyMem_SetAllocator(domains[i], &counting);
+    }
+}
+
 void bind_faults(nb::module_& m) {
     crash_after(0);  // its fork handler first
     m.def(
@@ -88,15 +117,29 @@ void bind_faults(nb::module_& m) {
         "As crash_after, for the child of this process's next fork, counted from the fork.");
     m.def("crash_steps", &crash_steps, "Crash points passed since crash_after.");
     bind_losses(m);
+    count_pythons_allocations();
+    m.def("fail_allocation", &fail_allocation, nb::arg("nth"), nb::arg("lasting") = false,
+          "The nth allocation from now finds no memory, and the following if lasting; 0: none.");
+    m.def("allocations", &allocations, "Allocations since fail_allocation.");
 }
 #endif
 
 // A forked child is a member by itself. One that nobody can find without its parent (memfd) makes
 // itself known.
 void announce_all() noexcept {
-    for_each_pool([](Member& m) {
-        if (m.joined.load()) announce(m);
-    });
+    // Without memory it stays unknown: found through its parent, as long as that is there.
+    static_cast<void>(within_memory([] {
+        for_each_pool([](Member& m) {
+            if (m.joined.load()) announce(m);
+        });
+        return Status::ok;
+    }));
+}
+
+// Where Python asks for a bound method (a `with`, `super().f`): nanobind's own does not look
+// whether there was memory for it.
+PyObject* bound_method(PyObject* self, PyObject* instance, PyObject*) noexcept {
+    return instance == nullptr ? Py_NewRef(self) : PyMethod_New(self, instance);
 }
 
 }  // namespace
@@ -133,6 +176,12 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
+    PyTypeObject* methods = Py_TYPE(nb::object(m.attr("Ref").attr("get")).ptr());
+    methods->tp_descr_get = bound_method;
+    PyType_Modified(methods);
+    // The loader makes a thread's variables when they are first touched, and ends the process if
+    // there is no memory for them. Those of this thread are made here.
+    Spin::paid();
     outsiders.main.store(static_cast<pthread_t>(nb::cast<unsigned long>(
         nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
     pthread_atfork(nullptr, nullptr, forget_outsiders);

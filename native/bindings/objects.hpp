@@ -37,7 +37,7 @@ inline void check(bool done) {
 }
 
 // Calls it for every pool that this process has joined.
-void for_each_pool(void (*act)(Member&)) noexcept;
+void for_each_pool(void (*act)(Member&));  // may throw bad_alloc
 nb::list all_members();
 
 struct MemberObject {

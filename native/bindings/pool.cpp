@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bindings/instance.hpp"
 #include "bindings/lease.hpp"
 #include "bindings/objects.hpp"
 #include "bindings/ref.hpp"
@@ -40,7 +41,7 @@ PyObject* member_object(const PoolPtr& pool) noexcept {
     // must not be used again.
     if (pool->wrapper != nullptr && Py_REFCNT(pool->wrapper_object) > 0)
         return Py_NewRef(pool->wrapper_object);
-    PyObject* object = nb::inst_alloc(nb::type<MemberObject>()).release().ptr();
+    PyObject* object = new_instance(nb::type<MemberObject>());
     if (object == nullptr) return nullptr;
     pool->wrapper = new (nb::inst_ptr<MemberObject>(object)) MemberObject(pool);
     pool->wrapper_object = object;
@@ -68,7 +69,7 @@ std::vector<PoolPtr> all_pools() {
 
 }  // namespace
 
-void for_each_pool(void (*act)(Member&)) noexcept {
+void for_each_pool(void (*act)(Member&)) {
     for (const PoolPtr& pool : all_pools())
         act(pool->core());
 }

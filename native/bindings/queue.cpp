@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <optional>
 
 #include "bindings/codec.hpp"
@@ -108,7 +109,9 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
 class Batch {
   public:
     Batch(QueueObject& q, std::int64_t deadline) noexcept
-        : queue_(q), deadline_(deadline), messages_(new Message[kBatch]) {}
+        : queue_(q), deadline_(deadline), messages_(new (std::nothrow) Message[kBatch]) {}
+    // False with MemoryError set.
+    bool has_memory() const noexcept { return messages_ != nullptr || PyErr_NoMemory() != nullptr; }
 
     // False with an exception set; what was added before has been sent then, as far as it could be.
     bool add(PyObject* object) noexcept {
@@ -124,10 +127,10 @@ class Batch {
         u32 done;
         const Status s = send(queue_, messages_.get(), n, done, deadline_);
         sent_ += done;
-        for (auto& [position, encoding] : large_) {
-            if (position < done) encoding->seal_sent();
+        for (u32 i = 0; i < n; ++i) {
+            if (large_[i] != nullptr && i < done) large_[i]->seal_sent();
+            large_[i].reset();
         }
-        large_.clear();
         if (s == Status::ok) return true;
         if (s == Status::timed_out || s == Status::would_block) {
             raise(Error::full, "%llu objects were put before the queue was full",
@@ -157,9 +160,11 @@ class Batch {
     };
 
     bool add_large(PyObject* object) noexcept {
-        auto encoding = std::make_unique<Encoding>(queue_.pool, memory_, scratch_);
+        std::unique_ptr<Encoding> encoding(new (std::nothrow)
+                                               Encoding(queue_.pool, memory_, scratch_));
+        if (encoding == nullptr) PyErr_NoMemory();
         scratch_.block = 0;
-        if (!encoding->encode(object)) {
+        if (encoding == nullptr || !encoding->encode(object)) {
             // As in a loop of puts: the objects before this one are sent.
             SavedError error;
             if (!flush()) PyErr_Clear();
@@ -168,14 +173,14 @@ class Batch {
         }
         messages_[count_] =
             scratch_;  // encoding may have sent the batch, so its place is known only now
-        large_.emplace_back(count_, std::move(encoding));
+        large_[count_] = std::move(encoding);
         return true;
     }
 
     QueueObject& queue_;
     std::int64_t deadline_;
     std::unique_ptr<Message[]> messages_;
-    std::vector<std::pair<u32, std::unique_ptr<Encoding>>> large_;
+    std::unique_ptr<Encoding> large_[kBatch];  // of the messages that need one
     BatchMemory memory_{*this};
     Message scratch_;
     u32 count_ = 0;
@@ -188,7 +193,7 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) no
     PyObject* iterator = PyObject_GetIter(iterable);
     if (iterator == nullptr) return nullptr;
     Batch batch(q, deadline);
-    bool done = true;
+    bool done = batch.has_memory();
     while (done) {
         PyObject* object = PyIter_Next(iterator);
         if (object == nullptr) break;
@@ -216,9 +221,10 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         PyErr_SetString(PyExc_ValueError, "'max_items' must be a positive number");
         return nullptr;
     }
+    const std::unique_ptr<Message[]> messages(new (std::nothrow) Message[kBatch]);
+    if (messages == nullptr) return PyErr_NoMemory();
     PyObject* items = PyList_New(0);
     if (items == nullptr) return nullptr;
-    const std::unique_ptr<Message[]> messages(new Message[kBatch]);
     std::optional<SavedError> error;  // of the first that could not be decoded
     Py_ssize_t left = max_items;
     while (left > 0 && !error) {

@@ -1,6 +1,7 @@
 #include "bindings/ref.hpp"
 
 #include "bindings/codec.hpp"
+#include "bindings/instance.hpp"
 #include "bindings/objects.hpp"
 
 namespace onecopy::py {
@@ -75,14 +76,7 @@ RefObject& ref_of(PyObject* object) noexcept {
 
 PyObject* make_ref(Held held) noexcept {
     const Handle handle = handle_of(held.core(), held.index());
-    PyObject* object = nullptr;
-    try {
-        object = nb::inst_alloc(reinterpret_cast<PyObject*>(ref_type)).release().ptr();
-    } catch (nb::python_error& error) {
-        error.restore();
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    }
+    PyObject* object = new_instance(reinterpret_cast<PyObject*>(ref_type));
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<RefObject>(object)) RefObject{std::move(held), handle};
     nb::inst_mark_ready(object);

@@ -1,5 +1,6 @@
 #include "locks/rwlock.hpp"
 
+#include "bindings/instance.hpp"
 #include "bindings/methods.hpp"
 #include "bindings/sync.hpp"
 
@@ -88,7 +89,7 @@ struct SideObject {
 };
 
 PyObject* side(nb::handle lock, bool write, nb::handle timeout) noexcept {
-    PyObject* object = nb::inst_alloc(nb::type<SideObject>()).release().ptr();
+    PyObject* object = new_instance(nb::type<SideObject>());
     if (object == nullptr) return nullptr;
     auto* s = new (nb::inst_ptr<SideObject>(object)) SideObject;
     nb::inst_mark_ready(object);

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "bindings/codec.hpp"
+#include "bindings/instance.hpp"
 #include "bindings/objects.hpp"
 #include "bindings/waiting.hpp"
 
@@ -106,7 +107,7 @@ PyObject* subscribe(StreamObject& self) noexcept {
     if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
     fresh.held = self.held.again();
     fresh.handle = self.handle;
-    PyObject* object = nb::inst_alloc(nb::type<SubscriptionObject>()).release().ptr();
+    PyObject* object = new_instance(nb::type<SubscriptionObject>());
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<SubscriptionObject>(object)) SubscriptionObject(std::move(fresh));
     nb::inst_mark_ready(object);

@@ -21,11 +21,11 @@
 // COMMITS of what both have: grow: chunk[k] := new. clear, and who took out the last of many:
 // root := a fresh table.
 #pragma once
-#include <new>
 #include <string>
 #include <vector>
 
 #include "base/bits.hpp"
+#include "base/private_memory.hpp"
 #include "locks/mutex.hpp"
 #include "sync/inner.hpp"
 
@@ -56,17 +56,6 @@ struct ContainerTable {
     shm_atomic<u32> first, last;  // dict: in the order of insertion
     shm_atomic<u64> ordinal;      // dict: of the next entry
 };
-
-// The core does not throw. Where the standard library's containers do, inside of `act`, all that is
-// held is let go.
-template <class Act>
-Status within_memory(Act act) noexcept {
-    try {
-        return act();
-    } catch (const std::bad_alloc&) {
-        return Status::out_of_memory;
-    }
-}
 
 // A block that this process holds until it has found its place, or is not needed.
 class Spare {

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "os/memory.hpp"
+
 namespace onecopy::directory {
 namespace {
 
@@ -160,8 +162,9 @@ Status take_entry(Member& m, u32& index) noexcept {
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
-        int error = m.file.reserve(m.geo().names_off + u64{reserved} * sizeof(NameEntry),
-                                   u64{step} * sizeof(NameEntry));
+        // The names lock is held: nobody else reserves here.
+        const u64 from = m.geo().names_off + u64{reserved} * sizeof(NameEntry);
+        int error = os::reserve_all(m.file, m.base + from, from, u64{step} * sizeof(NameEntry));
         if (error != 0) {
             if (m.file.lost()) return Status::lost;
             errno = error;

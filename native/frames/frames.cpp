@@ -6,6 +6,7 @@
 #include "recovery/recovery.hpp"
 #include "sync/event_count.hpp"
 #include "sync/inner.hpp"
+#include "sync/unlocks.hpp"
 
 namespace onecopy {
 
@@ -260,6 +261,7 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     Status s = lock(f.b_->lock, m, wait);
     if (!good(s)) return {who + "its lock cannot be taken"};
+    const Unlocks unlocks(f.b_->lock);
     if (s == Status::owner_died) f.repair();
     std::vector<u32> seen;
     constexpr std::size_t kMostLines = 50;
@@ -289,7 +291,6 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
         if (RefsWord{block.refs.load()}.count() == 0)
             out.push_back(who + name + " is not counted as referred to");
     }
-    unlock(f.b_->lock);
     std::sort(seen.begin(), seen.end());
     if (std::adjacent_find(seen.begin(), seen.end()) != seen.end())
         out.push_back(who + "a frame stands in it twice");

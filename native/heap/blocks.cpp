@@ -1,7 +1,5 @@
 #include "heap/blocks.hpp"
 
-#include <vector>
-
 #include "heap/heap.hpp"
 #include "sync/event_count.hpp"
 #include "sync/inner.hpp"
@@ -237,8 +235,8 @@ void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noex
 namespace {
 
 // Empties the cells of a block that is `freeing` by us, and adds blocks that this leaves without
-// owner (now `freeing` by us too) to `work`.
-void take_apart(Member& m, u32 index, std::vector<u32>& work) {
+// owner (now `freeing` by us too) to the list that starts with `work`.
+void take_apart(Member& m, u32 index, u32& work) noexcept {
     Block& b = m.block(index);
     BlockInfo info;
     if (inspect(m, index, info) != Status::ok) {
@@ -267,7 +265,9 @@ void take_apart(Member& m, u32 index, std::vector<u32>& work) {
         const u32 at = handle_index(child);
         if (at == 0 || at >= table_top(m)) continue;
         std::lock_guard guard(m.mutex);
-        if (decide(m, m.block(at))) work.push_back(at);
+        if (!decide(m, m.block(at))) continue;
+        m.block(at).links[kHome].store_relaxed(work);
+        work = at;
     }
 }
 
@@ -276,10 +276,16 @@ void take_apart(Member& m, u32 index, std::vector<u32>& work) {
 void finish_free(Member& m, u32 index, Patience& outer) noexcept {
     // What is decided is finished: neither a deadline nor a signal may leave it halfway.
     Inner p(outer);
-    std::vector<u32> work{index};  // not recursion: a chain of messages may be a million long
-    while (!work.empty()) {
-        const u32 at = work.back();
-        work.pop_back();
+    // Not recursion: a chain of messages may be a million long. The list goes through the blocks'
+    // own entries, because memory may be freed when none is left for a list. A block that is freed
+    // needs no home any more.
+    u32 work = index;
+    m.block(index).links[kHome].store_relaxed(kNil);
+    while (work != kNil) {
+        const u32 at = work;
+        const BlockWord w{at < table_top(m) ? m.block(at).word.load() : 0};
+        if (w.state() != BlockState::freeing || w.slot() != m.slot) return m.mark_corrupt();
+        work = m.block(at).links[kHome].load_relaxed();
         take_apart(m, at, work);
         if (good(lock_heap(m, p))) {
             free_span(m, at);

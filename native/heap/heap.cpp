@@ -12,6 +12,9 @@
 #include <cstring>
 
 #include "base/bits.hpp"
+#include "os/memory.hpp"
+#include "sync/inner.hpp"
+#include "sync/unlocks.hpp"
 
 namespace onecopy {
 namespace {
@@ -203,8 +206,9 @@ u32 new_entry(Member& m) noexcept {
         constexpr u64 kStep = 64 * kKiB / sizeof(Block);
         const u64 more =
             std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
-        if (m.file.reserve(m.geo().blocks_off + reserved * sizeof(Block), more * sizeof(Block)) !=
-            0)
+        // The heap lock is held: nobody else reserves here.
+        const u64 from = m.geo().blocks_off + reserved * sizeof(Block);
+        if (os::reserve_all(m.file, m.base + from, from, more * sizeof(Block)) != 0)
             return kNil;
         h.blocks_reserved.store_release(reserved + more);
     }
@@ -336,6 +340,19 @@ bool is_backed(Member& m, u64 extent) noexcept {
     return extent_word(m, extent).load_acquire() >> (extent % 64) & 1;
 }
 
+// The first extent at or after `offset`, and the one after the last that ends at or before it.
+// Where the tiling ends nobody has what is left of the extent (heap lock held).
+u64 first_extent(u64 offset) noexcept {
+    return (offset + kExtent - 1) / kExtent;
+}
+u64 end_extent(Member& m, u64 offset) noexcept {
+    return offset == m.header().heap_top.load_relaxed() ? first_extent(offset) : offset / kExtent;
+}
+int punch_extents(Member& m, u64 first, u64 end) noexcept {
+    const u64 to = std::min(end * kExtent, m.geo().capacity);
+    return os::give_back(m.heap() + first * kExtent, to - first * kExtent);
+}
+
 // Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and
 // extents are only given back while they lie in a free span. 0 or errno.
 int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
@@ -350,11 +367,47 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
             ++stop;
         const u64 from = m.geo().heap_off + e * kExtent;
         const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
+        if (int error = os::room_for(m.file, to - from)) return error;
         if (int error = m.file.reserve(from, to - from)) return error;
         for (; e < stop; ++e)
             extent_word(m, e).fetch_or(u64{1} << (e % 64));
     }
     return 0;
+}
+
+// Gives back what a reservation for this block has taken before it failed. The block is ours still.
+//
+// Whoever reserves holds a live block in the extent. So under the heap lock nobody is reserving an
+// extent that lies in this block and the free spans beside it, and nobody has written there: not we
+// yet, and not the others since their blocks were freed. An extent that reaches into another live
+// block stays: it is reserved by then, or that block's owner gives it back.
+//
+// A death before this leaves the memory reserved under a free span, with its bits clear: `trim`
+// gives it back, and who allocates there finds it reserved already.
+void give_back(Member& m, u32 index, Patience& outer) noexcept {
+    Inner p(outer);
+    if (!good(lock_heap(m, p))) return;
+    Place place, beside;
+    if (read_place(m, index, place)) {
+        u64 from = place.offset, to = place.offset + place.size;
+        const Block& b = m.block(index);
+        const u32 previous = b.links[kPrevNeighbour].load_relaxed(),
+                  next = b.links[kNextNeighbour].load_relaxed();
+        const auto is_free = [&](u32 at) {
+            return is_entry(m, at) && state_of(m, at) == BlockState::span &&
+                   read_span(m, at, beside);
+        };
+        if (is_free(previous) && beside.offset + beside.size == from) from = beside.offset;
+        if (is_free(next) && beside.offset == to) to += beside.size;
+        const u64 end = std::min(first_extent(place.offset + place.size), end_extent(m, to));
+        for (u64 e = std::max(place.offset / kExtent, first_extent(from)); e < end; ++e) {
+            const u64 start = e;
+            while (e < end && !is_backed(m, e))
+                ++e;
+            if (e != start) punch_extents(m, start, e);
+        }
+    }
+    unlock(m.header().heap_lock);
 }
 
 Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out,
@@ -367,6 +420,7 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
     if (taken != Status::ok) return taken;
     error = back_with_memory(m, offset, size);
     if (error != 0) {
+        give_back(m, index, p);
         drop(m, index, p);
         if (m.file.lost()) return Status::lost;
         return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
@@ -406,8 +460,8 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
         if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
             found |= Member::recover_slot(m, slot);
     }
-    if (error != 0 && trim(m) != 0) found = true;
-    return found ? allocate_once(m, spec, size, p, out, error) : s;
+    if (error != 0) trim(m);
+    return found || error != 0 ? allocate_once(m, spec, size, p, out, error) : s;
 }
 
 void free_span(Member& m, u32 index) noexcept {
@@ -506,14 +560,50 @@ int reserve_marked(Member& m) noexcept {
     return 0;
 }
 
+namespace {
+
+// Puts `n` blocks that are chained by their next neighbours into the order of their offsets: by one
+// digit after the other, the lowest first. In place, because recovery must not need memory. False:
+// the chain leads astray.
+bool sort_by_offset(Member& m, u32& first, u32 n) noexcept {
+    constexpr u32 kDigitBits = 10;
+    u32 heads[1 << kDigitBits], tails[1 << kDigitBits];
+    const auto link = [&](u32 from, u32 to) {
+        auto& next = m.block(from).links[kNextNeighbour];
+        if (next.load_relaxed() != to) next.store_relaxed(to);
+    };
+    for (u32 shift = 0; m.geo().capacity / kUnit >> shift != 0; shift += kDigitBits) {
+        std::fill(std::begin(heads), std::end(heads), kNil);
+        u32 at = first;
+        for (u32 left = n; left != 0; --left) {
+            if (!is_entry(m, at)) return broken(m);
+            const u32 next = m.block(at).links[kNextNeighbour].load_relaxed();
+            const u64 units = m.block(at).offset.load_relaxed() / kUnit;
+            const u64 digit = units >> shift & ((1 << kDigitBits) - 1);
+            if (heads[digit] == kNil)
+                heads[digit] = at;
+            else
+                link(tails[digit], at);
+            tails[digit] = at;
+            at = next;
+        }
+        u32 last = kNil;
+        for (u32 digit = 0; digit < 1 << kDigitBits; ++digit) {
+            if (heads[digit] == kNil) continue;
+            if (last == kNil)
+                first = heads[digit];
+            else
+                link(last, heads[digit]);
+            last = tails[digit];
+        }
+    }
+    return true;
+}
+
+}  // namespace
+
 void rebuild_heap(Member& m) noexcept {
     Header& h = m.header();
-    struct Extent {
-        u64 offset, size;
-        u32 index;
-    };
-    std::vector<Extent> taken;
-    std::vector<u32> spare;
     const u32 top = h.blocks_top.load_relaxed();
     const u64 heap_top = h.heap_top.load_relaxed(), reserved = h.blocks_reserved.load_relaxed();
     if (top == 0 || top > reserved + 1 || reserved > m.geo().max_blocks ||
@@ -521,6 +611,8 @@ void rebuild_heap(Member& m) noexcept {
         m.mark_corrupt();
         return;
     }
+    // Chains through what is derived: entries that nobody needs, and blocks.
+    u32 spare = kNil, taken = kNil, blocks_taken = 0;
     u64 used = 0, bodies = 0, blocks = 0, body_bytes = 0;
     for (u32 i = top; i-- > 1;) {
         Block& b = m.block(i);
@@ -530,50 +622,61 @@ void rebuild_heap(Member& m) noexcept {
             return;
         }
         if (w.state() == BlockState::unused || w.state() == BlockState::span) {
-            spare.push_back(i);
+            if (b.links[kNextFree].load_relaxed() != spare) b.links[kNextFree].store_relaxed(spare);
+            spare = i;
             continue;
         }
+        if (b.links[kNextNeighbour].load_relaxed() != taken)
+            b.links[kNextNeighbour].store_relaxed(taken);
+        taken = i;
+        ++blocks_taken;
         const u64 size = b.size.load_relaxed();
-        taken.push_back({b.offset.load_relaxed(), size, i});
         (w.flags() & kFlagBody ? body_bytes : used) += size - b.slack.load_relaxed();
         (w.flags() & kFlagBody ? bodies : blocks) += 1;
     }
-    std::sort(taken.begin(), taken.end(),
-              [](const Extent& x, const Extent& y) { return x.offset < y.offset; });
+    if (!sort_by_offset(m, taken, blocks_taken)) return;
     reset_lists(m.heads());
     h.free_entries.store_relaxed(kNil);
     u64 at = 0;
     u32 previous = kNil;
+    const auto take_spare = [&] {
+        const u32 index = spare;
+        if (index != kNil)
+            spare = is_entry(m, index) ? m.block(index).links[kNextFree].load_relaxed() : kNil;
+        return is_entry(m, index) ? index : kNil;
+    };
     auto lay_span = [&](u64 end) {
-        u32 index;
-        if (spare.empty()) {
-            index = new_entry(m);
-            if (index == kNil) return;  // the gap is found again by the next rebuild
-        } else {
-            index = spare.back();
-            spare.pop_back();
-        }
+        u32 index = take_spare();
+        if (index == kNil) index = new_entry(m);
+        if (index == kNil) return;  // the gap is found again by the next rebuild
         set_span(m, index, at, end - at, previous, kNil);
         if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
         push_free(m, index, end - at);
         previous = index;
     };
-    for (const Extent& e : taken) {
-        if (e.offset < at || e.size == 0 || e.size > heap_top || e.offset > heap_top - e.size ||
-            (e.offset | e.size) % kUnit != 0) {
+    for (u32 index = taken; blocks_taken != 0; --blocks_taken) {
+        if (!is_entry(m, index)) {
             m.mark_corrupt();
             return;
         }
-        if (e.offset > at) lay_span(e.offset);
-        Block& b = m.block(e.index);
+        Block& b = m.block(index);
+        const u32 next = b.links[kNextNeighbour].load_relaxed();
+        const u64 offset = b.offset.load_relaxed(), size = b.size.load_relaxed();
+        if (offset < at || size == 0 || size > heap_top || offset > heap_top - size ||
+            (offset | size) % kUnit != 0) {
+            m.mark_corrupt();
+            return;
+        }
+        if (offset > at) lay_span(offset);
         b.links[kPrevNeighbour].store_relaxed(previous);
         b.links[kNextNeighbour].store_relaxed(kNil);
-        if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(e.index);
-        previous = e.index;
-        at = e.offset + e.size;
+        if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
+        previous = index;
+        at = offset + size;
+        index = next;
     }
     if (at < heap_top) lay_span(heap_top);
-    for (u32 index : spare)
+    for (u32 index = take_spare(); index != kNil; index = take_spare())
         return_entry(m, index);
     h.last_entry.store_relaxed(previous);
     h.used.store_relaxed(used);
@@ -588,19 +691,24 @@ u64 trim(Member& m) noexcept {
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
-        if (state_of(m, i) != BlockState::span || m.block(i).size.load_relaxed() < kExtent)
+        if (state_of(m, i) != BlockState::span ||
+            (m.block(i).size.load_relaxed() < kExtent && m.header().last_entry.load_relaxed() != i))
             continue;
         // A lock per span: nobody waits for all of it.
         if (!good(lock_heap(m, wait))) return given_back;
         Place place;
         if (state_of(m, i) == BlockState::span && read_span(m, i, place)) {
-            const u64 end = place.offset + place.size;
-            for (u64 e = (place.offset + kExtent - 1) / kExtent; (e + 1) * kExtent <= end; ++e) {
+            const u64 first = first_extent(place.offset),
+                      end = end_extent(m, place.offset + place.size);
+            u64 backed = 0;
+            // Before the hole: who finds the bit set may write.
+            for (u64 e = first; e < end; ++e) {
                 if (!is_backed(m, e)) continue;
-                // Before the hole: who finds the bit set may write.
                 extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
-                if (os::give_back(m.heap() + e * kExtent, kExtent) == 0) given_back += kExtent;
+                backed += kExtent;
             }
+            // Also where no bit was set: somebody may have died between a reservation and its bits.
+            if (first < end && punch_extents(m, first, end) == 0) given_back += backed;
         }
         unlock(m.header().heap_lock);
     }
@@ -631,6 +739,7 @@ std::vector<std::string> validate_heap(Member& m) {
     // Not lock_heap: a corrupt pool is looked at too.
     const Status locked = lock(h.heap_lock, m, wait);
     if (!good(locked)) return {"heap: its lock could not be taken"};
+    const Unlocks unlocks(h.heap_lock);
     if (locked == Status::owner_died) rebuild_heap(m);
     const u32 top = std::min(h.blocks_top.load_relaxed(), m.geo().max_blocks);
     struct Tile {
@@ -705,7 +814,6 @@ std::vector<std::string> validate_heap(Member& m) {
     if (listed != spans)
         say(std::to_string(spans) + " free spans, " + std::to_string(listed) +
             " in the free lists");
-    unlock(h.heap_lock);
     return wrong;
 }
 

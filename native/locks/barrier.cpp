@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sync/unlocks.hpp"
+
 namespace onecopy {
 
 struct Barrier::Body {
@@ -257,12 +259,12 @@ std::vector<std::string> Barrier::validate(Member& m, u32 index) {
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (barrier.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
+    const Unlocks unlocks(barrier.b_->lock);
     std::vector<std::string> out;
     const u64 state = barrier.b_->state.load();
     const u32 there = barrier.arrived(phase_of(state));
     if (kind_of(state) > kBroken) out.push_back(who + "it has no valid state");
     if (there > barrier.parties_) out.push_back(who + "more have arrived than it has parties");
-    unlock(barrier.b_->lock);
     return out;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sync/unlocks.hpp"
+
 namespace onecopy {
 
 struct Semaphore::Body {
@@ -171,6 +173,7 @@ std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (sem.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
+    const Unlocks unlocks(sem.b_->lock);
     std::vector<std::string> out;
     u64 taken = 0;
     for (u32 slot = 0; slot < m.geo().max_processes; ++slot)
@@ -183,7 +186,6 @@ std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
     }
     if ((sem.flags_ & kBounded) != 0 && value > sem.initial_)
         out.push_back(who + "more is free than there ever was");
-    unlock(sem.b_->lock);
     return out;
 }
 

@@ -147,6 +147,15 @@ Others PoolFile::others(std::uint64_t byte) const noexcept {
     return l.l_type == F_RDLCK ? Others::share : Others::exclude;
 }
 
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+namespace {
+std::atomic<std::uint64_t> on_disk{~std::uint64_t{0}};
+}
+void disk_has(std::uint64_t bytes) noexcept {
+    on_disk = bytes;
+}
+#endif
+
 int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept {
     if (!is_ours()) return errno;
     // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
@@ -156,15 +165,43 @@ int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
-    while (fallocate(number_, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
-        error = errno;
-        if (error != EINTR) break;
-        error = 0;
-    }
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    const bool full = length > on_disk;
+    if (full) length = on_disk;
+    on_disk = on_disk - length;
+    if (length != 0)  // fallocate refuses an empty range
+#endif
+        while (fallocate(number_, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+            error = errno;
+            if (error != EINTR) break;
+            error = 0;
+        }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (error == 0 && !is_ours()) error = EBADF;  // the memory is another file's
     if (error == 0) crash_point();
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    if (full) return ENOSPC;
+#endif
     return error;
+}
+
+void PoolFile::give_back_unwritten(void* mapped, std::uint64_t offset,
+                                   std::uint64_t length) const noexcept {
+    // A description of its own: looking for holes moves the position of the file.
+    const PoolFile file = again();
+    if (!file) return;
+    const auto end = static_cast<off_t>(offset + length);
+    // A file system that cannot tell calls everything data: then nothing is given back.
+    for (auto at = static_cast<off_t>(offset); at < end;) {
+        const off_t hole = lseek(file.number(), at, SEEK_HOLE);
+        if (hole < 0 || hole >= end) return;
+        const off_t data = lseek(file.number(), hole, SEEK_DATA);
+        if (data < 0 && errno != ENXIO) return;  // ENXIO: the hole reaches to the end of the file
+        at = data < 0 || data > end ? end : data;
+        os::give_back(
+            static_cast<unsigned char*>(mapped) + (static_cast<std::uint64_t>(hole) - offset),
+            static_cast<std::size_t>(at - hole));
+    }
 }
 
 std::size_t PoolFile::write_at(std::uint64_t offset, const void* from,

@@ -46,6 +46,11 @@ struct FileIdentity {
     bool operator==(const FileIdentity&) const = default;
 };
 
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+// From now on this process gets so many bytes reserved, then ENOSPC, as a disk does it.
+void disk_has(std::uint64_t bytes) noexcept;
+#endif
+
 // The same description, with the same flag, under a number that loops over small numbers do not
 // meet; the old one is closed. Without room for that in the table of descriptors: the same number.
 int to_high_number(int number) noexcept;
@@ -77,8 +82,13 @@ class PoolFile {
     // Takes no lock, so it is in nobody's way.
     Others others(std::uint64_t byte) const noexcept;
 
-    // Fallocate; 0 or errno.
+    // Fallocate; 0 or errno. A reservation that fails keeps what it got until then, except in
+    // memory: its caller gives that back.
     int reserve(std::uint64_t offset, std::uint64_t length) const noexcept;
+    // Gives back what is reserved in the range and was never written. `mapped` is where the range
+    // is mapped. Nobody writes there meanwhile.
+    void give_back_unwritten(void* mapped, std::uint64_t offset,
+                             std::uint64_t length) const noexcept;
     // As many bytes as could be written at `offset`: all of them, unless the source is not
     // readable, the system refuses, or the number is not ours.
     std::size_t write_at(std::uint64_t offset, const void* from, std::size_t n) const noexcept;

@@ -5,6 +5,7 @@
 #include "queue/body.hpp"
 #include "sync/event_count.hpp"
 #include "sync/inner.hpp"
+#include "sync/unlocks.hpp"
 
 namespace onecopy {
 
@@ -586,15 +587,15 @@ std::vector<std::string> Queue::validate(Member& m, u32 index) {
     Inner put_wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (!good(lock(q.b_->put_lock, m, put_wait)))
         return {who + "its producer lock cannot be taken"};
+    const Unlocks producers(q.b_->put_lock);
     Inner get_wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (q.enter_consumer(get_wait) != Status::ok) {
         out.push_back(who + "its consumer lock cannot be taken");
     } else {
+        const Unlocks consumers(q.b_->get_lock);
         q.check_table(out);
         if (q.redelivers_ && out.empty()) q.check_takings(out);
-        unlock(q.b_->get_lock);
     }
-    unlock(q.b_->put_lock);
     return out;
 }
 

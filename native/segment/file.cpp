@@ -36,8 +36,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/private_memory.hpp"
 #include "directory/directory.hpp"
 #include "heap/heap.hpp"
+#include "os/memory.hpp"
 #include "os/processes.hpp"
 #include "segment/registry.hpp"
 
@@ -128,6 +130,24 @@ bool lacks_means(int error) noexcept {
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOLCK;
 }
 
+// What a mapping needs is the process's own: address space.
+Status fail_to_map(Failure& why) {
+    const Status s = fail(why, "map the pool");
+    return s == Status::no_memory ? Status::out_of_memory : s;
+}
+
+// As `fail`; names the memory limit, where it is the reason.
+Status no_room(Failure& why, const char* step, bool in_memory, int error) {
+    const Status s = fail(why, step, error);
+    os::MemoryLimit limit;
+    if (error == ENOMEM && in_memory && os::memory_limit(limit)) {
+        why.what += ": the control group " + std::string(limit.group) + " may use " +
+                    std::to_string(limit.limit / kMiB) + " MiB, of which " +
+                    std::to_string(limit.room / kMiB) + " MiB are left for pools";
+    }
+    return s;
+}
+
 Status fail_to_open(Failure& why) {
     if (errno == ELOOP)
         return fail(why, "it is a symbolic link; give the path of the file itself",
@@ -208,15 +228,12 @@ class DirectoryLock {
 
 // Through an open file description of its own, which never carries a lock, and which nobody but the
 // mapping keeps. Forked children inherit the mapping: through the description that the locks are
-// on, it would keep those after the parent's death. nullptr: `why` is set.
-unsigned char* map_segment(const os::PoolFile& again, u64 bytes, Failure& why) {
-    if (!again) {
-        fail(why, "open the pool file again");
-        return nullptr;
-    }
-    void* base = os::map_shared(again.number(), static_cast<std::size_t>(bytes), true);
-    if (base == nullptr) fail(why, "map the pool");
-    return static_cast<unsigned char*>(base);
+// on, it would keep those after the parent's death.
+Status map_segment(const os::PoolFile& again, u64 bytes, unsigned char*& base, Failure& why) {
+    if (!again) return fail(why, "open the pool file again");
+    base = static_cast<unsigned char*>(
+        os::map_shared(again.number(), static_cast<std::size_t>(bytes), true));
+    return base == nullptr ? fail_to_map(why) : Status::ok;
 }
 
 // ---- the header, before anything is mapped ------------------------------------------------------
@@ -635,11 +652,12 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
 // ---- leaving ------------------------------------------------------------------------------------
 
 // Gives the membership byte up; the last one takes the name along. Under pools_mutex.
-void depart(const os::PoolFile& file, const Place& place, bool persistent) {
+void depart(const os::PoolFile& file, const Place& place, bool persistent) noexcept {
     file.unlock(kMemberByte);
     if (persistent || file.lock(kMemberByte, true) != os::ByteLock::taken) return;
     Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (dirfd) remove_name(dirfd.get(), place);
+    // Without memory to read a rendezvous, the name stays to whoever looks behind it next.
+    if (dirfd) static_cast<void>(within_memory([&] { return remove_name(dirfd.get(), place); }));
     file.unlock(kMemberByte);
 }
 
@@ -682,30 +700,59 @@ void let_go(Member* m) noexcept {
     delete m;  // under the mutex: a fork must not copy half of it
 }
 
-// Puts a joined member on the books. Under pools_mutex.
-// `flags` as they were checked, not as they stand in the header by now.
-std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place,
-                              const struct stat& memory, u64 flags) {
-    const bool persistent = (flags & kPersistent) != 0;
-    Member* m = member.get();
-    // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read
-    // our memory anyway.
-    m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() ||
-                          (!place.memfd && (memory.st_mode & 022) != 0);
-    m->path = place.directory + "/" + place.name;
-    m->last_one_unlinks = !persistent;
-    auto pool = std::make_unique<Pool>();
-    pool->member = m;
-    pool->place = std::move(place);
-    pool->dev = memory.st_dev;
-    pool->ino = memory.st_ino;
-    pool->persistent = persistent;
-    pool->announced = lineage();
-    std::shared_ptr<Member> shared(member.release(), let_go);
-    pool->shared = shared;
-    pools().push_back(std::move(pool));
-    register_member(m);
-    return shared;
+// A joined member's place on the books. All memory for it is got when this is made, before others
+// can see the member: nothing fails after that. Under pools_mutex, from here to `complete`.
+class Adoption {
+  public:
+    explicit Adoption(const Place& place)
+        : pool_(std::make_unique<Pool>()),
+          owner_(std::make_shared<Owner>()),
+          path_(place.directory + "/" + place.name) {
+        pool_->place = place;
+        pools().reserve(pools().size() + 1);
+        make_room_for_member();
+    }
+    // `flags` as they were checked, not as they stand in the header by now.
+    std::shared_ptr<Member> complete(std::unique_ptr<Member> member, const struct stat& memory,
+                                     u64 flags) noexcept {
+        const bool persistent = (flags & kPersistent) != 0;
+        Member* m = owner_->member = member.release();
+        // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may
+        // read our memory anyway.
+        m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() ||
+                              (!pool_->place.memfd && (memory.st_mode & 022) != 0);
+        m->path = std::move(path_);
+        m->last_one_unlinks = !persistent;
+        pool_->member = m;
+        pool_->dev = memory.st_dev;
+        pool_->ino = memory.st_ino;
+        pool_->persistent = persistent;
+        pool_->announced = lineage();
+        std::shared_ptr<Member> shared(std::move(owner_), m);
+        pool_->shared = shared;
+        pools().push_back(std::move(pool_));
+        register_member(m);
+        return shared;
+    }
+
+  private:
+    struct Owner {
+        Member* member = nullptr;
+        ~Owner() {
+            if (member != nullptr) let_go(member);
+        }
+    };
+    std::unique_ptr<Pool> pool_;
+    std::shared_ptr<Owner> owner_;
+    std::string path_;
+};
+
+// Takes the mapping over; nullptr, and the mapping is gone: there is no memory.
+std::unique_ptr<Member> make_member(unsigned char* base, std::size_t length,
+                                    os::PoolFile file) noexcept {
+    std::unique_ptr<Member> member(new (std::nothrow) Member(base, length, std::move(file)));
+    if (member == nullptr) os::unmap(base, length);
+    return member;
 }
 
 // ---- creating -----------------------------------------------------------------------------------
@@ -760,13 +807,17 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     if (spec.memfd && !happened(fcntl(fd.number(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
         return fail(why, "seal the memfd");
     if (int error = fd.reserve(0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
-    if (spec.prefault)
+    if (spec.prefault) {
+        // What it takes before it fails goes with the file, which has no name.
+        if (int error = os::room_for(fd, g.capacity))
+            return no_room(why, "reserve the heap", fd.identity().in_memory, error);
         if (int error = fd.reserve(g.heap_off, g.capacity))
             return fail(why, "reserve the heap", error);
+    }
 
-    unsigned char* base =
-        map_segment(spec.memfd ? fd.again() : file.open_again(fd), g.file_size, why);
-    if (base == nullptr) return status_of(why.error);
+    unsigned char* base = nullptr;
+    const os::PoolFile again = spec.memfd ? fd.again() : file.open_again(fd);
+    if (Status s = map_segment(again, g.file_size, base, why); !good(s)) return s;
     PoolId id;
     if (!os::random_bytes(id.id, sizeof id.id)) {
         const int error = errno;
@@ -783,7 +834,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     }
     // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
     // fails leaves nothing behind.
-    auto member = std::make_unique<Member>(base, g.file_size, std::move(fd));
+    std::unique_ptr<Member> member = make_member(base, g.file_size, std::move(fd));
+    if (member == nullptr) return fail(why, "make the member", Status::out_of_memory);
     format_heap(*member);
     if (spec.prefault) note_reserved(*member);
     directory::format(*member);
@@ -808,6 +860,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
             !write_all(text.get(), kRendezvous + id.hex() + "\n" + own))
             return fail(why, "write the rendezvous file");
     }
+    Adoption adoption(
+        {absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd});
     {
         DirectoryLock directory_lock(dirfd.get());
         if (!directory_lock)
@@ -827,8 +881,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
             return why = {errno, "publish the pool", {}},
                    errno == ENOENT ? Status::system_error : status_of(errno);
     }
-    Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
-    out = adopt(std::move(member), std::move(place), memory, flags);
+    out = adoption.complete(std::move(member), memory, flags);
     return Status::ok;
 }
 
@@ -918,6 +971,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         rejected.push_back(std::move(here));
     }
 
+    Adoption adoption(place);
     if (fd.others(kSlotByte) == os::Others::share)
         return fail(why, "somebody reads it", Status::read_elsewhere);
     bool alone = false;
@@ -965,8 +1019,8 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
                     : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (again && again.identity() != fd.identity())
         return turn_back(Status::would_block);  // the name has become another file's meanwhile
-    unsigned char* base = map_segment(again, h.file_size, why);
-    if (base == nullptr) return turn_back(status_of(why.error));
+    unsigned char* base = nullptr;
+    if (Status s = map_segment(again, h.file_size, base, why); !good(s)) return turn_back(s);
     // The member owns a descriptor of the same description: turning back still needs one after the
     // member is gone.
     os::PoolFile second = fd.duplicate();
@@ -975,7 +1029,8 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         os::unmap(base, h.file_size);
         return turn_back(s);
     }
-    auto member = std::make_unique<Member>(base, h.file_size, std::move(second));
+    std::unique_ptr<Member> member = make_member(base, h.file_size, std::move(second));
+    if (member == nullptr) return turn_back(fail(why, "make the member", Status::out_of_memory));
     if (Status s = member->check(); !good(s)) {
         fail(why,
              member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
@@ -986,6 +1041,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     // Nobody vouches for what the marks say of a file that was lying about: copied with holes, cut
     // short and grown again.
     if (const int error = alone ? reserve_marked(*member) : 0; error != 0) {
+        // What it took goes back while nobody is, or becomes, a member: the next one who is alone
+        // reserves anew. With the byte shared again we leave as everybody does.
+        if (fd.lock(kMemberByte, true) == os::ByteLock::taken) {
+            fd.give_back_unwritten(member->base, 0, h.file_size);
+            static_cast<void>(fd.lock(kMemberByte, false));
+        }
         member.reset();
         return turn_back(fail(why, "reserve what the pool says it has", error));
     }
@@ -1009,7 +1070,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return why = {error, "add to the rendezvous file", {}}, s;
         }
     }
-    out = adopt(std::move(member), std::move(place), st, h.flags);
+    out = adoption.complete(std::move(member), st, h.flags);
     return Status::ok;
 }
 
@@ -1051,6 +1112,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         }
         rejected.push_back(std::move(here));
     }
+    Adoption adoption(place);
     // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked
     // meanwhile, until the last of them is gone.
     switch (fd.share_range(kSlotByte, kMaxProcesses)) {
@@ -1069,8 +1131,9 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         return fail(why, "the file is not as long as its header says", Status::corrupt);
     auto* base = static_cast<unsigned char*>(
         os::map_private(fd.number(), static_cast<std::size_t>(h.file_size)));
-    if (base == nullptr) return fail(why, "map the pool");
-    auto member = std::make_unique<Member>(base, h.file_size, std::move(fd));
+    if (base == nullptr) return fail_to_map(why);
+    std::unique_ptr<Member> member = make_member(base, h.file_size, std::move(fd));
+    if (member == nullptr) return fail(why, "make the member", Status::out_of_memory);
     member->readonly = true;
     if (Status s = member->check(); !good(s))
         return fail(
@@ -1078,7 +1141,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
             member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
             s);
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
-    out = adopt(std::move(member), std::move(place), st, h.flags);
+    out = adoption.complete(std::move(member), st, h.flags);
     return Status::ok;
 }
 

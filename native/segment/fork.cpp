@@ -64,6 +64,11 @@ unsigned lineage() noexcept {
     return forks;
 }
 
+void make_room_for_member() {
+    std::lock_guard guard(list().mutex);
+    list().members.reserve(list().members.size() + 1);
+}
+
 void register_member(Member* m) noexcept {
     // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it
     // runs `prepare`.

@@ -112,7 +112,7 @@ Status Member::check() noexcept {
         h.names_top.load_acquire() > h.names_reserved.load_acquire()) {
         return Status::corrupt;
     }
-    return local == nullptr ? Status::system_error : Status::ok;
+    return local == nullptr ? Status::out_of_memory : Status::ok;
 }
 
 // ---- slots --------------------------------------------------------------------------------------

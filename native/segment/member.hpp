@@ -157,7 +157,9 @@ class Member final : public Liveness {
 void format(unsigned char* base, const Geometry& g, u64 flags) noexcept;
 u64 fixed_bytes(const Geometry& g) noexcept;  // what must be reserved before `format`
 
-// Members that must follow a fork.
+// Members that must follow a fork. The first may throw, and the second then has the room; nobody
+// else registers in between (`pools_mutex`).
+void make_room_for_member();
 void register_member(Member* m) noexcept;
 void forget_member(Member* m) noexcept;
 

@@ -5,6 +5,7 @@
 
 #include "sync/event_count.hpp"
 #include "sync/inner.hpp"
+#include "sync/unlocks.hpp"
 
 namespace onecopy {
 
@@ -426,8 +427,8 @@ std::vector<std::string> Stream::validate(Member& m, u32 index) {
     Stubborn outer;
     Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};
+    const Unlocks unlocks(st.b_->lock);
     st.check_ring(out);
-    unlock(st.b_->lock);
     return out;
 }
 

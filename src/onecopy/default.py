@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from onecopy import membership
+from onecopy.limits import machine_memory, memory_limit
 from onecopy.paths import has_dev_shm, pool_directory
 from onecopy.pool import Pool
 from onecopy.sizes import parse_size
@@ -43,7 +44,8 @@ def default_pool() -> Pool:
     """Give the pool that the functions of the package work on; make it on first use.
 
     Its size is ``ONECOPY_POOL_SIZE`` (such as ``2GiB``), else half of the free shared memory, at
-    most half of the machine's memory. Memory is taken as it is needed.
+    most half of the memory that the machine, or the process's control group (a container), may
+    use. Memory is taken as it is needed.
 
     Returns
     -------
@@ -113,14 +115,9 @@ def default_size() -> int:
 
 
 def _memory_limit() -> int:
-    """Give the memory that this process may use: the machine's, or its container's."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:  # noqa: PTH123 - as above
-            limit = file.read().strip()
-    except OSError:
-        return machine
-    return min(machine, int(limit)) if limit.isdigit() else machine
+    """Give the memory that this process may use: the machine's, or its control group's."""
+    group = memory_limit()
+    return machine_memory() if group is None else min(machine_memory(), group.limit)
 
 
 def _forked() -> None:

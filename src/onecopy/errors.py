@@ -124,6 +124,7 @@ def pool_full_message(member: Member, nbytes: int) -> str:
     str
         The text of a `PoolFull`.
     """
+    from onecopy.limits import memory_limit
     from onecopy.paths import pool_name
     from onecopy.reclaiming import let_go_of_spare
 
@@ -142,10 +143,14 @@ def pool_full_message(member: Member, nbytes: int) -> str:
         f"use in {stats['blocks']} blocks"
     )
     if used + nbytes <= capacity:
-        text += (
-            ". What is free lies in pieces that are too small, or the memory under the pool "
-            "(/dev/shm, the disk, the container's limit) is itself full"
-        )
+        group = memory_limit() if member.in_memory else None
+        if group is not None and nbytes > group.room:
+            text += f". The rest cannot be had: {group}"
+        else:
+            text += (
+                ". What is free lies in pieces that are too small, or the memory under the pool "
+                "(/dev/shm, the disk, the container's limit) is itself full"
+            )
     holders = [holder for holder in member.holders() if holder["bytes"]][:_LARGEST]
     if holders:
         text += "; held by " + ", ".join(

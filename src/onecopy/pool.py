@@ -11,6 +11,7 @@ from onecopy import arrays, membership, orphans, paths, reclaiming
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
+from onecopy.limits import machine_memory, memory_limit
 from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
 from onecopy.places import MOST_PROCESSES
@@ -954,11 +955,20 @@ def _check_free(name: str | os.PathLike[str]) -> None:
 
 def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
     """Refuse what the machine cannot hold; tell whether the pool is to be a memfd."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    machine = machine_memory()
     if size > machine and size > machine + _swap():
         raise PoolFull(
             f"a pool of {format_size(size)} can never fit: this machine has {format_size(machine)} "
             "of memory. For data larger than memory, give a path on disk as backing"
+        )
+    group = memory_limit()
+    if group is not None and size > group.limit:
+        import logging
+
+        logging.getLogger("onecopy").warning(
+            "a pool of %s is larger than its process may fill: %s. It is full when that is used up",
+            format_size(size),
+            group,
         )
     if memfd or directory != paths.pool_directory():
         return memfd

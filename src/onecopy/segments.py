@@ -70,6 +70,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from onecopy import _native
 from onecopy.errors import OneCopyError, PoolFull
+from onecopy.limits import memory_limit
 from onecopy.sizes import format_size
 
 if TYPE_CHECKING:
@@ -220,6 +221,13 @@ def _directory() -> int:
 
 
 def _full(size: int, name: str | None) -> PoolFull:
+    group = memory_limit()
+    if group is not None and size > group.room:
+        return PoolFull(
+            f"no room for {'a segment' if name is None else repr(name)} of {format_size(size)}: "
+            f"{group}. Unlink segments that are not needed (`onecopy ls` lists them), or give the "
+            "container or service more memory."
+        )
     space = os.statvfs(DIRECTORY)
     free, whole = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
     return PoolFull(
@@ -771,8 +779,12 @@ def _reserve(fd: int, size: int) -> None:
     for attempt in range(2):
         try:
             space = os.fstatvfs(fd)
-            # Not tried if it cannot be: for that moment nobody else would have any room.
-            if space.f_blocks and size > space.f_bavail * space.f_frsize:
+            group = memory_limit()
+            # Not tried if it cannot be: for that moment nobody else would have any room, and
+            # beyond the limit of the control group the kernel kills.
+            if (space.f_blocks and size > space.f_bavail * space.f_frsize) or (
+                group is not None and size > group.room
+            ):
                 raise OSError(errno.ENOSPC, "")  # noqa: TRY301 - as the kernel would
             for at in range(0, size, _CHUNK):
                 os.posix_fallocate(fd, at, min(_CHUNK, size - at))

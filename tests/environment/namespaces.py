@@ -39,6 +39,20 @@ def without_proc() -> list[str]:
     return command
 
 
+def disk(kind: str, size: str, where: Path | str) -> list[str]:
+    """Run where `where` is a file system on a disk of that size (for ext4, xfs, btrfs)."""
+    program = shutil.which(f"mkfs.{kind}", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if program is None:
+        pytest.skip(f"this machine has no mkfs.{kind}")
+    script = (
+        f'truncate -s {size} "$0.image" && {program} -q "$0.image" && '
+        'mount -o loop "$0.image" "$0" && rm "$0.image" && chmod 700 "$0" && exec "$@"'
+    )
+    command = [*_unshare("--mount"), "sh", "-c", script, str(where)]
+    _try((*command, "true"))
+    return command
+
+
 def _unshare(*flags: str) -> list[str]:
     program = shutil.which("unshare")
     if program is None:

@@ -1,0 +1,18 @@
+// A lock that is held to the end of a scope, in which memory may run out.
+#pragma once
+#include "sync/lock.hpp"
+
+namespace onecopy {
+
+class Unlocks {
+  public:
+    explicit Unlocks(LockWord& held) noexcept : lock_(held) {}
+    ~Unlocks() { unlock(lock_); }
+    Unlocks(const Unlocks&) = delete;
+    Unlocks& operator=(const Unlocks&) = delete;
+
+  private:
+    LockWord& lock_;
+};
+
+}  // namespace onecopy

@@ -1,0 +1,113 @@
+"""The process's own memory is used up at each allocation of each public operation, in turn.
+
+The operation then raises MemoryError, or does without; it never ends the process, and leaves the
+pool sound, nothing leaked, and itself possible. Python's allocations count like those of the core.
+It needs a fault build, as the crash campaign does; `make crash` tries every allocation.
+"""
+
+import gc
+import mmap
+import os
+import signal
+import struct
+import sys
+import traceback
+import warnings
+
+import pytest
+
+from onecopy import _native
+
+if not hasattr(_native, "fail_allocation"):
+    pytest.skip("needs a fault build: make faults", allow_module_level=True)
+
+from crash_operations import OPERATIONS
+from crash_world import HANG, nothing, world
+
+FULL = os.environ.get("ONECOPY_CRASH") == "full"
+FIRST = 10  # allocations that a slice tries one by one, and then as many spread over the rest
+WARM = 3  # rounds without a failure: afterwards nothing is loaded any more
+
+
+class Actor:
+    """Tries an operation in a process of its own, and notes how far it got."""
+
+    def __init__(self, operation, lasting: bool, directory) -> None:
+        self.operation = operation
+        self.lasting = lasting
+        self._directory = directory
+        self._note = mmap.mmap(-1, 16)  # the allocation that fails; all of the operation
+
+    def run(self) -> tuple[int, int]:
+        """Give the allocation at which it ended (0: it came to its end), and their number."""
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._be_the_actor()
+        _, status = os.waitpid(pid, 0)
+        at, number = struct.unpack("2Q", self._note[:16])
+        return (0 if os.waitstatus_to_exitcode(status) == 0 else at), number
+
+    def _be_the_actor(self) -> None:
+        try:
+            signal.alarm(0)
+            with warnings.catch_warnings(), world(self._directory) as at:
+                # What cannot be raised is written: an exception in a destructor, say.
+                sys.unraisablehook = nothing
+                for _ in range(WARM):
+                    number = self._try(at, 0)
+                for nth in self._chosen(number):
+                    self._note[:16] = struct.pack("2Q", nth, number)
+                    self._try(at, nth)
+        except BaseException:  # noqa: BLE001 - nothing may get back into pytest from here
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+
+    def _chosen(self, number: int) -> list[int]:
+        if FULL or number <= 2 * FIRST:
+            return list(range(1, number + 1))
+        return [*range(1, FIRST + 1), *range(FIRST + 1, number + 1, -(-number // FIRST))]
+
+    def _try(self, at, nth: int) -> int:
+        """Try it with the nth allocation failing (0: none); how many there were."""
+        operation = self.operation
+        signal.alarm(HANG)
+        operation.prepare(at)
+        operation.ready(at)
+        result = None
+        number = 0
+        try:
+            _native.fail_allocation(nth, self.lasting)
+            result = operation.act(at)  # noqa: F841 - let go of after memory is there again
+            number = _native.allocations()
+            _native.fail_allocation(0)
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            _native.fail_allocation(0)
+            assert nth, error
+            if not _is_for_want_of_memory(error):
+                raise
+            del error
+        result = None
+        gc.collect()
+        assert at.pool.validate() == []
+        operation.look(at)
+        at.second("look")
+        at.settle()
+        return number
+
+
+def _is_for_want_of_memory(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+@pytest.mark.timeout(1800 if FULL else 120)
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_no_memory_in(operation, lasting, pool_directory, record_property):
+    ended_at, number = Actor(operation, lasting, pool_directory).run()
+    assert ended_at == 0, f"it ended at allocation {ended_at} of {number}"
+    record_property("allocations", number)
