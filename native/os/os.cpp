@@ -1,5 +1,6 @@
 #include "os/os.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/magic.h>
@@ -188,6 +189,21 @@ std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t
         }
     }
     return done;
+}
+
+std::vector<std::string> names_in(int dirfd, std::string_view prefix) {
+    std::vector<std::string> names;
+    // A description of its own: reading moves its offset.
+    const int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR* directory = fd < 0 ? nullptr : fdopendir(fd);
+    if (directory == nullptr) {
+        if (fd >= 0) close(fd);
+        return names;
+    }
+    while (const dirent* entry = readdir(directory))
+        if (std::string_view(entry->d_name).starts_with(prefix)) names.emplace_back(entry->d_name);
+    closedir(directory);
+    return names;
 }
 
 bool files_may_grow() noexcept {

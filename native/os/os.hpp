@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace onecopy::os {
 
@@ -48,6 +50,8 @@ int write_back(void* base, std::size_t length) noexcept;
 // As many bytes as could be written at `offset`: all of them, unless the source is not readable, or
 // the system refuses.
 std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t n) noexcept;
+// What begins with `prefix` in a directory; nothing, if it cannot be read.
+std::vector<std::string> names_in(int dirfd, std::string_view prefix);
 // No RLIMIT_FSIZE: beyond it, a write into a file raises a signal, and one through a mapping does
 // not.
 bool files_may_grow() noexcept;

@@ -83,6 +83,22 @@ class PoolStats(NamedTuple):
     committed: int
 
 
+def stats_from(name: str, counts: dict[str, int]) -> PoolStats:
+    """Give the figures of the native core their names."""
+    return PoolStats(
+        name=name,
+        size=counts["capacity"],
+        used=counts["used"],
+        free=counts["capacity"] - counts["used"] - counts["body_bytes"],
+        blocks=counts["blocks"],
+        processes=counts["processes"],
+        max_processes=counts["max_processes"],
+        structures=counts["bodies"],
+        structure_bytes=counts["body_bytes"],
+        committed=counts["committed"],
+    )
+
+
 class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
@@ -333,19 +349,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         PoolStats
             All from one instant, as far as one lock reaches.
         """
-        stats = self.member.stats()
-        return PoolStats(
-            name=self._name,
-            size=stats["capacity"],
-            used=stats["used"],
-            free=stats["capacity"] - stats["used"] - stats["body_bytes"],
-            blocks=stats["blocks"],
-            processes=stats["processes"],
-            max_processes=stats["max_processes"],
-            structures=stats["bodies"],
-            structure_bytes=stats["body_bytes"],
-            committed=stats["committed"],
-        )
+        return stats_from(self._name, self.member.stats())
 
     def validate(self) -> list[str]:
         """Check every invariant of the pool.
@@ -415,9 +419,10 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             It has no name any more.
         """
         path = self.member.path
-        self.member.unlink()
+        # First: if the pool directory is not to be trusted, nothing has happened yet.
         if path and os.path.dirname(path) != paths.pool_directory():  # noqa: PTH120 - pathlib is not loaded for this
             paths.forget_path(path)
+        self.member.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -876,6 +881,7 @@ def _make(
         raise ValueError(
             f"max_processes={max_processes}: it must be between 1 and {_MOST_PROCESSES}"
         )
+    _check_mode(mode)
     backing = os.fspath(backing)
     memfd = backing == "memfd"
     nickname: str | None = None
@@ -932,6 +938,17 @@ def _make(
     if nickname is not None:
         _give_name(nickname, member.path)
     return member
+
+
+def _check_mode(mode: object) -> None:
+    if isinstance(mode, int) and mode | 0o066 == 0o666:
+        return
+    raise ValueError(
+        f"mode={oct(mode) if isinstance(mode, int) else repr(mode)}: a pool's file has mode 0o600, "
+        "and of 0o066 what other users may do (0o640: a group reads it, 0o660: it writes too, "
+        "0o666: everybody does). No bit lets anybody execute it, for it is data, and its owner "
+        "always reads and writes it"
+    )
 
 
 def _check_free(name: str | os.PathLike[str]) -> None:
