@@ -34,8 +34,8 @@ struct Failure {
     std::string what;
 };
 constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
-// `what`, of a pool whose members have all died.
-constexpr const char* kStale = "all members of the pool are gone";
+// `what`, of a pool whose members have all died, and whose name was left.
+constexpr const char* kStale = "all members of the pool are gone, and its name is left";
 
 // What opening does with a pool whose members have all died. `keep` is for those who only look.
 enum class WhenStale { remove, keep };

@@ -973,18 +973,21 @@ def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
         )
     if memfd or directory != paths.pool_directory():
         return memfd
+    chosen = "ONECOPY_DIR" in os.environ
     system = os.statvfs(directory)
     free = system.f_bavail * system.f_frsize
-    if size <= free and (paths.has_dev_shm() or "ONECOPY_DIR" in os.environ):
+    if size <= free and (chosen or paths.has_dev_shm()):
         return False
+    why = (
+        f"{directory} has {format_size(free)} free, less than the {format_size(size)} of the pool"
+        if chosen or paths.has_dev_shm()
+        else "there is no /dev/shm here that may be written"
+    )
     import logging
 
     logging.getLogger("onecopy").warning(
-        "%s has %s free, less than the %s of the pool; its memory is a memfd instead, which "
-        "counts against this process's memory limit only",
-        directory,
-        format_size(free),
-        format_size(size),
+        "%s; its memory is a memfd instead, which counts against this process's memory limit only",
+        why,
     )
     return True
 
