@@ -114,6 +114,11 @@ void bind_files(nb::module_& m) {
         "birth_ns", [](int fd) noexcept { return os::birth_ns(fd); }, nb::arg("fd"),
         "When a file was made, in nanoseconds; 0: its file system does not tell.");
     m.def(
+        "is_readable", [](int fd) noexcept { return os::is_readable(fd); }, nb::arg("fd"),
+        nb::sig("def is_readable(fd: int) -> bool"),
+        "Whether reading would not wait. Python's own ways to ask may be replaced by such as "
+        "switch coroutines.");
+    m.def(
         "hold_new_file", [](int fd) noexcept { return hold_new_file(fd); }, nb::arg("fd"),
         nb::sig("def hold_new_file(fd: int) -> bool"),
         "Keep a file whose name begins with `.onecopy-new-` from being swept, for as long as its "

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -204,6 +205,15 @@ std::vector<std::string> names_in(int dirfd, std::string_view prefix) {
         if (std::string_view(entry->d_name).starts_with(prefix)) names.emplace_back(entry->d_name);
     closedir(directory);
     return names;
+}
+
+bool is_readable(int fd) noexcept {
+    pollfd one{fd, POLLIN, 0};
+    int n;
+    do {
+        n = poll(&one, 1, 0);
+    } while (n < 0 && errno == EINTR);
+    return n > 0;
 }
 
 bool files_may_grow() noexcept {

@@ -52,6 +52,8 @@ int write_back(void* base, std::size_t length) noexcept;
 std::size_t write_at(int fd, std::uint64_t offset, const void* from, std::size_t n) noexcept;
 // What begins with `prefix` in a directory; nothing, if it cannot be read.
 std::vector<std::string> names_in(int dirfd, std::string_view prefix);
+// Whether reading would not wait: there is something, or the end. Asked, and not waited for.
+bool is_readable(int fd) noexcept;
 // No RLIMIT_FSIZE: beyond it, a write into a file raises a signal, and one through a mapping does
 // not.
 bool files_may_grow() noexcept;

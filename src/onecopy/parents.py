@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 from multiprocessing import parent_process
 from typing import Any
+
+from onecopy import _native
 
 __all__ = ["Parent"]
 
@@ -38,9 +39,7 @@ class Parent:
         """Whether it has ended."""
         if self._adopter is not None:
             return os.getppid() != self._adopter
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN | select.POLLHUP)
-        return bool(poll.poll(0))
+        return _native.is_readable(self._fd)
 
     def __del__(self) -> None:
         if self._fd >= 0:

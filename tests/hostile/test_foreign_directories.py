@@ -79,7 +79,9 @@ def forget_persistence(path):
 def state(directory):
     """Tell all that can be seen of a directory's files."""
     files = sorted(directory.iterdir())
-    return [(file.name, file.stat().st_ino, file.stat().st_mode, file.read_bytes()) for file in files]
+    return [
+        (file.name, file.stat().st_ino, file.stat().st_mode, file.read_bytes()) for file in files
+    ]
 
 
 @pytest.fixture
@@ -242,7 +244,9 @@ def refused(way, name, said):
 def nothing_is_open():
     assert membership.current() == []
     assert "/pools/" not in Path("/proc/self/maps").read_text()
-    opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _lives(fd)]  # noqa: PTH208
+    opened = [
+        os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _lives(fd)
+    ]  # noqa: PTH208
     assert not [path for path in opened if path.endswith((".pool", "/pools", "/eve"))], opened
 
 

@@ -89,7 +89,10 @@ THINGS = {
     ),
     "Queue": (queue_of, lambda it: (it.get(timeout=0), it.put(7))[0]),
     "Stream": (stream_of, lambda it: it.depth - 2),
-    "Frames": (lambda pool, value: pool.frames(None, (2,), "u1", value + 1), lambda it: it.count - 1),
+    "Frames": (
+        lambda pool, value: pool.frames(None, (2,), "u1", value + 1),
+        lambda it: it.count - 1,
+    ),
     "Semaphore": (semaphore_of, lambda it: it.get_value()),
     "array": (lambda pool, value: pool.full(3, value), lambda it: it[0]),
     "SharedArray": (lambda pool, value: _shared(pool, value), lambda it: it[0]),

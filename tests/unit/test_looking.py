@@ -292,7 +292,9 @@ def test_who_needs_a_hidden_file_in_another_directory_removes_what_was_left_ther
 # --------------------------------------------------------------------------------------------- modes
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o700, 0o755, 0o400, 0o066, 0, -1, 0o1600, "r+", None, 1.5])
+@pytest.mark.parametrize(
+    "mode", [0o777, 0o700, 0o755, 0o400, 0o066, 0, -1, 0o1600, "r+", None, 1.5]
+)
 @pytest.mark.parametrize("make", [oc.Pool, oc.Pool.create])
 def test_a_mode_that_no_pool_can_have_is_explained(pool_directory, make, mode):
     with pytest.raises(ValueError, match=r"mode="):
