@@ -230,8 +230,10 @@ void bind_member(nb::module_& m) {
                                              .prefault = prefault}));
             },
             nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("capacity"),
-            nb::arg("max_processes"), nb::arg("mode"), nb::arg("persistent"), nb::arg("memfd"), nb::arg("prefault"),
-            nb::sig("def create(directory: str, name: str, by_path: bool, capacity: int, max_processes: int, "
+            nb::arg("max_processes"), nb::arg("mode"), nb::arg("persistent"), nb::arg("memfd"),
+            nb::arg("prefault"),
+            nb::sig("def create(directory: str, name: str, by_path: bool, capacity: int, "
+                    "max_processes: int, "
                     "mode: int, persistent: bool, memfd: bool, "
                     "prefault: bool) -> Member"))
         .def_static(
@@ -242,8 +244,8 @@ void bind_member(nb::module_& m) {
                                           readonly,
                                           keep_stale ? WhenStale::keep : WhenStale::remove));
             },
-            nb::arg("directory"), nb::arg("name"), nb::arg("by_path"),
-            nb::arg("readonly") = false, nb::arg("keep_stale") = false,
+            nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("readonly") = false,
+            nb::arg("keep_stale") = false,
             nb::sig("def open(directory: str, name: str, by_path: bool, readonly: bool = False, "
                     "keep_stale: bool = False) -> Member"))
         .def_prop_ro(

@@ -152,9 +152,9 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
     return fail(why, "open the pool directory");
 }
 
-// The pool directory of this user. Anybody may make a directory of that name first (/dev/shm and /tmp
-// are open to all): only one that nobody but this user and root can change is used. What is checked
-// is the descriptor that is used afterwards, so an exchange in between changes nothing.
+// The pool directory of this user. Anybody may make a directory of that name first (/dev/shm and
+// /tmp are open to all): only one that nobody but this user and root can change is used. What is
+// checked is the descriptor that is used afterwards, so an exchange in between changes nothing.
 Status trusted_directory(Through way, const std::string& directory, bool create, Fd& out,
                          Failure& why) {
     if (create && !happened(mkdir(bare(directory).c_str(), 0700)) && errno != EEXIST)
@@ -583,8 +583,9 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
                       : !os::byte_is_locked(of, kMemberByte);
     };
     if (is_hidden(name)) {
-        // Left by a process that died while it made the file: one that lives has the byte. A process
-        // that has not locked it yet finds that its file has lost its name, and begins anew.
+        // Left by a process that died while it made the file: one that lives has the byte. A
+        // process that has not locked it yet finds that its file has lost its name, and begins
+        // anew.
         if (!alone(fd.get())) return Orphan::in_use;
         const Orphan result = gone();
         os::unlock_byte(fd.get(), kMemberByte);
@@ -704,7 +705,8 @@ int make_memfd() noexcept {
 
 Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
     Fd dirfd;
-    if (Status s = trusted_directory(spec.way, spec.directory, true, dirfd, why); !good(s)) return s;
+    if (Status s = trusted_directory(spec.way, spec.directory, true, dirfd, why); !good(s))
+        return s;
     // Taken? Asked again when it counts; now only to save the work. The name of a pool whose
     // members are all dead is free.
     {
@@ -815,8 +817,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
 // that turned out not to serve: if ours were the last pointer, letting go would need the mutex we
 // hold.
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
-                WhenStale when_stale, std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
-                Failure& why) {
+                WhenStale when_stale, std::vector<std::shared_ptr<Member>>& rejected,
+                std::shared_ptr<Member>& out, Failure& why) {
     Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
@@ -906,10 +908,10 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
                 // If that fails there is no such pool all the same.
                 if (when_stale == WhenStale::remove) remove_name(dirfd, place);
                 os::unlock_byte(fd.get(), kMemberByte);
-                return fail(why,
-                            when_stale == WhenStale::keep ? kStale
-                                                          : "all members of the pool are gone",
-                            Status::no_entry);
+                return fail(
+                    why,
+                    when_stale == WhenStale::keep ? kStale : "all members of the pool are gone",
+                    Status::no_entry);
             }
             if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken)
                 return fail(why, "lock the membership byte");
@@ -997,7 +999,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
 // A pool's file that was opened and checked, of which nothing is mapped yet.
 struct Opened {
     Fd fd;
-    struct stat st {};
+    struct stat st{};
     HeaderCopy copy;
     Place place;
     const Header& header() const noexcept { return copy.get(); }
@@ -1074,8 +1076,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         case os::ByteLock::taken:
             break;
     }
-    if ((h.flags & kPersistent) == 0)
-        return fail(why, kStale, Status::no_entry);
+    if ((h.flags & kPersistent) == 0) return fail(why, kStale, Status::no_entry);
     // Only now nobody changes it any more.
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
     if (static_cast<u64>(st.st_size) != h.file_size)
@@ -1177,8 +1178,7 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
     if (Status s = member.check(); !good(s))
         return fail(
             why,
-            member.corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
-            s);
+            member.corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);
     see(member);
     return Status::ok;
 }
@@ -1211,8 +1211,7 @@ Status unlink_pool(Member& m) {
     return s;
 }
 
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name,
-                  bool remove) {
+Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove) {
     if (!valid_name(name)) return Orphan::not_a_pool;
     std::lock_guard guard(pools_mutex());
     Failure why;

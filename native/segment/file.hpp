@@ -9,10 +9,10 @@
 namespace onecopy {
 
 // The directory in which a pool is looked for. `pool_directory`: this user's own, in which short
-// names are looked up. It is refused (not_allowed) if it is a link, belongs to anybody but this user
-// and root, or may be written by others. `path`: of a path that the user has given. There it is the
-// file that must be this user's, or have been made for several; see Pool.create's `mode`. Pools are
-// made only in a directory that is as safe as the pool directory.
+// names are looked up. It is refused (not_allowed) if it is a link, belongs to anybody but this
+// user and root, or may be written by others. `path`: of a path that the user has given. There it
+// is the file that must be this user's, or have been made for several; see Pool.create's `mode`.
+// Pools are made only in a directory that is as safe as the pool directory.
 enum class Through { pool_directory, path };
 
 struct CreateSpec {

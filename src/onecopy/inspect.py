@@ -1,7 +1,7 @@
 """A view of the pools of this user: which there are, how full, and who holds what.
 
-Looking changes nothing: what dead processes left stays until the next use, or `gc`. `list_pools` and
-`holders` do not even join a pool. `inspect_pool` does, for as long as the call takes.
+Looking changes nothing: what dead processes left stays until the next use, or `gc`. `list_pools`
+and `holders` do not even join a pool. `inspect_pool` does, for as long as the call takes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that get their name when they are finished: a maker that is killed leaves nothing behind."""
+"""Files that get their name when they are finished: a maker that is killed leaves nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NewFile:
         where, self._name = os.path.split(path)
         self._is_hidden = hidden
         self._own_name = ""  # while it has one
-        # Everything goes through this descriptor: a directory that is exchanged meanwhile gets nothing.
+        # Everything goes through this descriptor, also if the directory is exchanged meanwhile.
         self._folder = (
             os.open(where or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if folder is None

@@ -1,8 +1,8 @@
 """Where pools lie: one directory per user, one file per pool.
 
-The parent of the pool directory (/dev/shm, /tmp) is open to everybody, so another user may have made
-a directory of that name first. The native core opens the pool directory (`open_pool_directory`), and
-refuses it unless only this user can change it. Everything in it is reached through that descriptor.
+The parent of the pool directory (/dev/shm, /tmp) is open to everybody, so another user may have
+made a directory of that name first. The native core opens the pool directory, and refuses it unless
+only this user can change it. Everything in it is reached through that descriptor (`opened`).
 
 A pool's *name* is up to 100 letters, digits, dots, hyphens and underscores and stands for a file in
 the pool directory; a name with a slash in it is a path and stands for itself. A pool in a file

@@ -1,4 +1,4 @@
-"""Where /dev/shm is missing, or may not be written: pools are memfds, and all that uses them works."""
+"""Where /dev/shm is missing, or may not be written: pools are memfds, and all else works."""
 
 import os
 

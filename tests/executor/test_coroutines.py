@@ -26,7 +26,8 @@ def more(number): return number + 1
 def fail(): raise LookupError("no such thing")
 if __name__ == "__main__":
     assert coroutines.are_threads()
-    with oc.Executor(2, mp_context=multiprocessing.get_context({method!r}), **{options}) as executor:
+    context = multiprocessing.get_context({method!r})
+    with oc.Executor(2, mp_context=context, **{options}) as executor:
         assert executor.submit(more, 1).result() == 2
         assert list(executor.map(more, range(20), chunksize=3)) == list(range(1, 21))
         assert isinstance(executor.submit(fail).exception(), LookupError)

@@ -42,7 +42,7 @@ def as_user(uid, function, *arguments):
     return segments.in_child(become)
 
 
-# -------------------------------------------------------------------------------- what the other does
+# ---------------------------------------------------------------------------- what the other does
 
 
 def lay(directory, mode):
@@ -153,7 +153,7 @@ def attacked(request, common):
     return attack(common), said
 
 
-# ------------------------------------------------------------------------------------- the ways in
+# ------------------------------------------------------------------------------------ the ways in
 
 
 def path_of(name):
@@ -188,8 +188,8 @@ def run(*arguments):
 
 
 WAYS = {
-    "opening by name": lambda name: oc.Pool.open(name),
-    "opening or making": lambda name: oc.Pool(name),
+    "opening by name": oc.Pool.open,
+    "opening or making": oc.Pool,
     "opening or making, of a size": lambda name: oc.Pool(name, size="1MiB"),
     "reading": lambda name: oc.Pool.open(name, mode="r"),
     "reading or nothing": lambda name: oc.Pool(name, mode="r"),
@@ -211,8 +211,8 @@ WAYS = {
     "looking what could be swept": lambda _: orphans.sweep(paths.pool_directory(), remove=False),
     "preparing": lambda _: orphans.prepare(paths.pool_directory()),
     "list_pools": lambda _: inspect.list_pools(),
-    "inspect_pool": lambda name: inspect.inspect_pool(name),
-    "holders": lambda name: inspect.holders(name),
+    "inspect_pool": inspect.inspect_pool,
+    "holders": inspect.holders,
     "inspect_pool by path": lambda name: inspect.inspect_pool(path_of(name)),
     "holders by path": lambda name: inspect.holders(path_of(name)),
     "gc": lambda _: inspect.gc(),
@@ -244,14 +244,8 @@ def refused(way, name, said):
 def nothing_is_open():
     assert membership.current() == []
     assert "/pools/" not in Path("/proc/self/maps").read_text()
-    opened = [
-        os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _lives(fd)
-    ]  # noqa: PTH208
+    opened = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.exists()]
     assert not [path for path in opened if path.endswith((".pool", "/pools", "/eve"))], opened
-
-
-def _lives(fd):
-    return Path(f"/proc/self/fd/{fd}").exists()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -313,7 +307,7 @@ def test_a_directory_that_is_exchanged_between_check_and_use(common, way):
     assert state(common / "pools") == before
 
 
-# ----------------------------------------------------------------------------- what remains allowed
+# --------------------------------------------------------------------------- what remains allowed
 
 
 def test_a_directory_of_root_that_nobody_else_may_write(common):
@@ -357,12 +351,12 @@ def test_nothing_is_removed_in_another_users_directory(common):
     assert state(common / "eve") == before
 
 
-# ------------------------------------------------------------------------------------------ segments
+# --------------------------------------------------------------------------------------- segments
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o1666, 0o1766])
 def test_a_segment_that_another_user_made_first(common, mode):
-    """Segments lie in /dev/shm itself, which is everybody's: there it is the file that counts."""
+    """Segments lie in /dev/shm itself, which is everybody's: it is the file that counts."""
     name = f"onecopy-test-{os.getpid()}"
     path = Path("/dev/shm", name)  # noqa: S108 - where segments lie
     assert as_user(EVE, make_segment, path, mode) is None

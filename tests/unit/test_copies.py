@@ -1,4 +1,4 @@
-"""`copy` and `deepcopy` of everything in a pool: of that thing, whatever became of its pool's name."""
+"""`copy` and `deepcopy` of what is in a pool: of that thing, whatever became of its name."""
 
 import copy
 import shutil
@@ -69,16 +69,26 @@ def queue_of(pool, value):
 
 
 def stream_of(pool, value):
-    stream = pool.stream(depth=2 + value)
-    return stream
+    return pool.stream(depth=2 + value)
 
 
 def semaphore_of(pool, value):
     return pool.semaphore(value=value)
 
 
+def _filled(pool, value):
+    pool["a"] = value
+    return pool
+
+
+def _shared(pool, value):
+    array = pool.shared_array(3, "i8")
+    array[:] = value
+    return array
+
+
 THINGS = {
-    "Pool": (lambda pool, value: _filled(pool, value), lambda it: it["a"]),
+    "Pool": (_filled, lambda it: it["a"]),
     "Ref": (lambda pool, value: pool.put([value]), lambda it: it.get()[0]),
     "List": (lambda pool, value: pool.list([value]), lambda it: it[0]),
     "Dict": (lambda pool, value: pool.dict({"a": value}), lambda it: it["a"]),
@@ -95,19 +105,8 @@ THINGS = {
     ),
     "Semaphore": (semaphore_of, lambda it: it.get_value()),
     "array": (lambda pool, value: pool.full(3, value), lambda it: it[0]),
-    "SharedArray": (lambda pool, value: _shared(pool, value), lambda it: it[0]),
+    "SharedArray": (_shared, lambda it: it[0]),
 }
-
-
-def _filled(pool, value):
-    pool["a"] = value
-    return pool
-
-
-def _shared(pool, value):
-    array = pool.shared_array(3, "i8")
-    array[:] = value
-    return array
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])

@@ -1,5 +1,6 @@
 """Looking changes nothing; and what the dead left in the making is removed by those who may."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import pytest
 from children import LIMIT
 
 import onecopy as oc
-from onecopy import _native, inspect, newfile, paths
+from onecopy import _native, inspect, newfile
 
 BACKINGS = ["shm", "memfd"]
 LEFT = ".onecopy-new-0123456789abcdef"
@@ -69,10 +70,8 @@ def alive():
 
     yield start
     for child in started:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             child.kill()
-        except ProcessLookupError:
-            pass
 
 
 def make_pool(backing, **keywords):
@@ -100,7 +99,7 @@ def test_a_stale_pool_is_shown_and_stays(pool_directory, alive, backing):
             ("camera", "orphan", None)
         ]
         for look in (inspect.holders, inspect.inspect_pool):
-            with pytest.raises(oc.PoolNotFound, match="have died.*onecopy gc"):
+            with pytest.raises(oc.PoolNotFound, match=r"have died.*onecopy gc"):
                 look("camera")
             with pytest.raises(oc.PoolNotFound, match="have died"):
                 look(pool_directory / "camera.pool")
@@ -289,7 +288,7 @@ def test_who_needs_a_hidden_file_in_another_directory_removes_what_was_left_ther
         assert {each.name for each in tmp_path.iterdir()} == {"camera.pool"}
 
 
-# --------------------------------------------------------------------------------------------- modes
+# ------------------------------------------------------------------------------------------ modes
 
 
 @pytest.mark.parametrize(
