@@ -68,7 +68,7 @@ def fill(directory):
 
 
 def forget_persistence(path):
-    """Have a pool count as one that goes with its processes, and so as one that they left behind."""
+    """Have a pool count as one that goes with its processes: they have left it behind."""
     with path.open("r+b") as file:
         file.seek(56)
         flags = struct.unpack("<Q", file.read(8))[0]
