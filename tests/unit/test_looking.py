@@ -271,6 +271,7 @@ def test_a_maker_whose_file_is_swept_before_it_holds_it_begins_anew(pool_directo
     assert len(swept) == 1
     assert not (pool_directory / swept[0].path).exists()
     assert set(state(pool_directory)) == {"camera.pool"}
+    (pool_directory / "camera.pool").unlink()
 
 
 def test_who_needs_a_hidden_file_in_another_directory_removes_what_was_left_there(tmp_path, alive):
