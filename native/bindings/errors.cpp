@@ -313,6 +313,12 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
     const char* step = why.what.empty() ? "refused" : why.what.c_str();
     switch (s) {
         case Status::no_entry:
+            if (why.what == kStale)
+                return raise(Error::pool_not_found,
+                             "there is no pool at %s any more: all processes that used it have "
+                             "died. What is left of it is removed by the next use of the name, and "
+                             "by `onecopy gc`",
+                             where);
             return raise(Error::pool_not_found,
                          "there is no pool at %s, or the last process that used it has gone and "
                          "taken it along",

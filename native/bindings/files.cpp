@@ -18,14 +18,15 @@ PyObject* create_member(const CreateSpec& spec) {
     return member_object(pool_of(std::move(member)));
 }
 
-PyObject* open_member(const std::string& directory, const std::string& name, bool readonly) {
+PyObject* open_member(Through way, const std::string& directory, const std::string& name,
+                      bool readonly, WhenStale when_stale) {
     std::shared_ptr<Member> member;
     Failure why;
     Status s;
     {
         Outside outside;
-        s = readonly ? open_to_read(directory, name, member, why)
-                     : open_pool(directory, name, member, why);
+        s = readonly ? open_to_read(way, directory, name, member, why)
+                     : open_pool(way, directory, name, when_stale, member, why);
     }
     if (s != Status::ok) return raise_for_pool(s, why, directory + "/" + name);
     return member_object(pool_of(std::move(member)));
@@ -63,11 +64,11 @@ std::string file_name(nb::handle object) {
 
 namespace {
 
-PyObject* sweep(const std::string& directory, const std::string& name, bool remove) {
+PyObject* sweep(Through way, const std::string& directory, const std::string& name, bool remove) {
     Orphan found;
     {
         Outside outside;
-        found = sweep_pool(directory, name, remove);
+        found = sweep_pool(way, directory, name, remove);
     }
     const char* text = "failed";
     switch (found) {
@@ -89,14 +90,15 @@ PyObject* sweep(const std::string& directory, const std::string& name, bool remo
     return PyUnicode_FromString(text);
 }
 
-PyObject* check_pool_directory(const std::string& path, bool make) {
+PyObject* pool_directory(const std::string& path, bool make) {
     Failure why;
     Status s;
+    int fd = -1;
     {
         Outside outside;
-        s = check_directory(path, make, why);
+        s = open_pool_directory(path, make, fd, why);
     }
-    if (s == Status::ok) return Py_NewRef(Py_None);
+    if (s == Status::ok) return PyLong_FromLong(fd);
     if (s == Status::no_entry || s == Status::system_error) {
         errno = why.error != 0 ? why.error : ENOENT;
         PyObject* name =
@@ -132,19 +134,38 @@ void bind_files(nb::module_& m) {
         "birth_ns", [](int fd) noexcept { return os::birth_ns(fd); }, nb::arg("fd"),
         "When a file was made, in nanoseconds; 0: its file system does not tell.");
     m.def(
-        "check_directory",
-        [](nb::handle path, bool make) {
-            return result(check_pool_directory(file_name(path), make));
-        },
+        "is_readable", [](int fd) noexcept { return os::is_readable(fd); }, nb::arg("fd"),
+        nb::sig("def is_readable(fd: int) -> bool"),
+        "Whether reading would not wait. Python's own ways to ask may be replaced by such as "
+        "switch coroutines.");
+    m.def(
+        "hold_new_file", [](int fd) noexcept { return hold_new_file(fd); }, nb::arg("fd"),
+        nb::sig("def hold_new_file(fd: int) -> bool"),
+        "Keep a file whose name begins with `.onecopy-new-` from being swept, for as long as its "
+        "descriptor is open; False: it was swept just now.");
+    m.def(
+        "open_pool_directory",
+        [](nb::handle path, bool make) { return result(pool_directory(file_name(path), make)); },
         nb::arg("path"), nb::arg("create"),
-        nb::sig("def check_directory(path: str, create: bool) -> None"));
+        nb::sig("def open_pool_directory(path: str, create: bool) -> int"),
+        "A descriptor of the pool directory, to be closed by the caller; refused unless only this "
+        "user can change it.");
     m.def(
         "sweep_pool",
-        [](nb::handle directory, nb::handle name, bool remove) {
-            return result(sweep(file_name(directory), file_name(name), remove));
+        [](nb::handle directory, nb::handle name, bool by_path, bool remove) {
+            return result(sweep(through(by_path), file_name(directory), file_name(name), remove));
         },
-        nb::arg("directory"), nb::arg("name"), nb::arg("remove"),
-        nb::sig("def sweep_pool(directory: str, name: str, remove: bool) -> str"));
+        nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("remove"),
+        nb::sig("def sweep_pool(directory: str, name: str, by_path: bool, remove: bool) -> str"));
+    m.def(
+        "look_at_pool",
+        [](nb::handle directory, nb::handle name, bool by_path) {
+            return result(look_at(through(by_path), file_name(directory), file_name(name)));
+        },
+        nb::arg("directory"), nb::arg("name"), nb::arg("by_path"),
+        nb::sig("def look_at_pool(directory: str, name: str, by_path: bool) -> "
+                "tuple[dict[str, int], list[dict[str, typing.Any]]]"),
+        "What `Member.stats` and `Member.holders` tell, without joining.");
 }
 
 }  // namespace onecopy::py

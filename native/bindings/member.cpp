@@ -218,9 +218,10 @@ void bind_member(nb::module_& m) {
                              "The process's membership in a pool: one per pool and process.")
         .def_static(
             "create",
-            [](nb::handle directory, nb::handle name, u64 capacity, u32 max_processes, u32 mode,
-               bool persistent, bool memfd, bool prefault) {
-                return result(create_member({.directory = file_name(directory),
+            [](nb::handle directory, nb::handle name, bool by_path, u64 capacity, u32 max_processes,
+               u32 mode, bool persistent, bool memfd, bool prefault) {
+                return result(create_member({.way = through(by_path),
+                                             .directory = file_name(directory),
                                              .name = file_name(name),
                                              .capacity = capacity,
                                              .max_processes = max_processes,
@@ -229,18 +230,25 @@ void bind_member(nb::module_& m) {
                                              .memfd = memfd,
                                              .prefault = prefault}));
             },
-            nb::arg("directory"), nb::arg("name"), nb::arg("capacity"), nb::arg("max_processes"),
-            nb::arg("mode"), nb::arg("persistent"), nb::arg("memfd"), nb::arg("prefault"),
-            nb::sig("def create(directory: str, name: str, capacity: int, max_processes: int, "
+            nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("capacity"),
+            nb::arg("max_processes"), nb::arg("mode"), nb::arg("persistent"), nb::arg("memfd"),
+            nb::arg("prefault"),
+            nb::sig("def create(directory: str, name: str, by_path: bool, capacity: int, "
+                    "max_processes: int, "
                     "mode: int, persistent: bool, memfd: bool, "
                     "prefault: bool) -> Member"))
         .def_static(
             "open",
-            [](nb::handle directory, nb::handle name, bool readonly) {
-                return result(open_member(file_name(directory), file_name(name), readonly));
+            [](nb::handle directory, nb::handle name, bool by_path, bool readonly,
+               bool keep_stale) {
+                return result(open_member(through(by_path), file_name(directory), file_name(name),
+                                          readonly,
+                                          keep_stale ? WhenStale::keep : WhenStale::remove));
             },
-            nb::arg("directory"), nb::arg("name"), nb::arg("readonly") = false,
-            nb::sig("def open(directory: str, name: str, readonly: bool = False) -> Member"))
+            nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("readonly") = false,
+            nb::arg("keep_stale") = false,
+            nb::sig("def open(directory: str, name: str, by_path: bool, readonly: bool = False, "
+                    "keep_stale: bool = False) -> Member"))
         .def_prop_ro(
             "id",
             [](MemberObject& o) noexcept {

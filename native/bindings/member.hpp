@@ -21,13 +21,18 @@ PyObject* name_list(const PoolPtr& pool, u32 kind);
 // ---- member_view.cpp
 PyObject* stats(Member& m) noexcept;
 PyObject* holders(Member& m);
+PyObject* look_at(Through way, const std::string& directory, const std::string& name);
 PyObject* validate_pool(Member& m);
 PyObject* collect(Member& m) noexcept;
 PyObject* trim_pool(Member& m) noexcept;
 
 // ---- files.cpp
 PyObject* create_member(const CreateSpec& spec);
-PyObject* open_member(const std::string& directory, const std::string& name, bool readonly);
+inline Through through(bool by_path) noexcept {
+    return by_path ? Through::path : Through::pool_directory;
+}
+PyObject* open_member(Through way, const std::string& directory, const std::string& name,
+                      bool readonly, WhenStale when_stale);
 PyObject* flush_member(Member& m);
 PyObject* unlink_member(Member& m);
 std::string file_name(nb::handle object);  // of a str or path; throws

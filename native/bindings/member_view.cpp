@@ -33,6 +33,19 @@ struct Holder {
     u64 start_ticks = 0, born_ns = 0, blocks = 0, bytes = 0;
 };
 
+struct Fill {
+    HeapStats heap{};
+    unsigned long long processes = 0;
+    unsigned max_processes = 0;
+};
+
+Fill look_at_fill(Member& m) noexcept {
+    Fill fill{heap_stats(m), 0, m.geo().max_processes};
+    for (u32 i = 0; i < rows_used(m); ++i)
+        fill.processes += is_taken(m, i) && m.is_alive(i) ? 1 : 0;
+    return fill;
+}
+
 std::vector<Holder> look_at_holders(Member& m) {
     std::vector<Holder> all(rows_used(m));
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
@@ -64,35 +77,17 @@ std::vector<Holder> look_at_holders(Member& m) {
     return all;
 }
 
-}  // namespace
-
-PyObject* stats(Member& m) noexcept {
-    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
-        return refuse(m, s);
-    HeapStats heap;
-    unsigned long long processes = 0;
-    {
-        Outside outside;
-        heap = heap_stats(m);
-        for (u32 i = 0; i < rows_used(m); ++i)
-            processes += is_taken(m, i) && m.is_alive(i) ? 1 : 0;
-    }
+PyObject* as_dict(const Fill& fill) noexcept {
     auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
+    const HeapStats& heap = fill.heap;
     return Py_BuildValue("{sKsKsKsKsKsKsKsKsI}", "capacity", number(heap.capacity), "used",
                          number(heap.used), "body_bytes", number(heap.body_bytes), "committed",
                          number(heap.committed), "heap_top", number(heap.heap_top), "blocks",
-                         number(heap.blocks), "bodies", number(heap.bodies), "processes", processes,
-                         "max_processes", m.geo().max_processes);
+                         number(heap.blocks), "bodies", number(heap.bodies), "processes",
+                         fill.processes, "max_processes", fill.max_processes);
 }
 
-PyObject* holders(Member& m) {
-    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
-        return refuse(m, s);
-    std::vector<Holder> all;
-    {
-        Outside outside;
-        all = look_at_holders(m);
-    }
+PyObject* as_list(const std::vector<Holder>& all) noexcept {
     PyObject* list = PyList_New(0);
     auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
     for (const Holder& h : all) {
@@ -105,6 +100,55 @@ PyObject* holders(Member& m) {
         Py_XDECREF(one);
     }
     return list;
+}
+
+}  // namespace
+
+PyObject* stats(Member& m) noexcept {
+    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
+        return refuse(m, s);
+    Fill fill;
+    {
+        Outside outside;
+        fill = look_at_fill(m);
+    }
+    return as_dict(fill);
+}
+
+PyObject* holders(Member& m) {
+    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
+        return refuse(m, s);
+    std::vector<Holder> all;
+    {
+        Outside outside;
+        all = look_at_holders(m);
+    }
+    return as_list(all);
+}
+
+PyObject* look_at(Through way, const std::string& directory, const std::string& name) {
+    Fill fill;
+    std::vector<Holder> all;
+    Failure why;
+    Status s;
+    {
+        Outside outside;
+        s = look_at_pool(
+            way, directory, name,
+            [&](Member& m) {
+                fill = look_at_fill(m);
+                all = look_at_holders(m);
+            },
+            why);
+    }
+    if (s != Status::ok) return raise_for_pool(s, why, directory + "/" + name);
+    PyObject* dict = as_dict(fill);
+    PyObject* list = dict == nullptr ? nullptr : as_list(all);
+    if (list == nullptr) {
+        Py_XDECREF(dict);
+        return nullptr;
+    }
+    return Py_BuildValue("(NN)", dict, list);
 }
 
 PyObject* validate_pool(Member& m) {

@@ -1,7 +1,9 @@
 #include "os/os.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -106,6 +108,30 @@ int give_back(void* from, std::size_t length) noexcept {
     }
     crash_point();
     return 0;
+}
+
+std::vector<std::string> names_in(int dirfd, std::string_view prefix) {
+    std::vector<std::string> names;
+    // A description of its own: reading moves its offset.
+    const int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR* directory = fd < 0 ? nullptr : fdopendir(fd);
+    if (directory == nullptr) {
+        if (fd >= 0) close(fd);
+        return names;
+    }
+    while (const dirent* entry = readdir(directory))
+        if (std::string_view(entry->d_name).starts_with(prefix)) names.emplace_back(entry->d_name);
+    closedir(directory);
+    return names;
+}
+
+bool is_readable(int fd) noexcept {
+    pollfd one{fd, POLLIN, 0};
+    int n;
+    do {
+        n = poll(&one, 1, 0);
+    } while (n < 0 && errno == EINTR);
+    return n > 0 && (one.revents & POLLNVAL) == 0;  // a closed number tells nothing
 }
 
 bool files_may_grow() noexcept {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace onecopy::os {
 
@@ -38,6 +40,10 @@ int write_back(void* base, std::size_t length) noexcept;
 // from then on. Through the mapping, so no other file can be meant. 0 or errno; EINVAL: the process
 // has locked its memory (mlockall).
 int give_back(void* from, std::size_t length) noexcept;
+// What begins with `prefix` in a directory; nothing, if it cannot be read.
+std::vector<std::string> names_in(int dirfd, std::string_view prefix);
+// Whether reading would not wait: there is something, or the end. Asked, and not waited for.
+bool is_readable(int fd) noexcept;
 // No RLIMIT_FSIZE: beyond it, a write into a file raises a signal, and one through a mapping does
 // not.
 bool files_may_grow() noexcept;

@@ -71,6 +71,13 @@ int to_high_number(int number) noexcept {
     return high;
 }
 
+ByteLock share_byte_of_new(int number, std::uint64_t byte) noexcept {
+    before_store();
+    const ByteLock answer = set(number, region(byte, 1, F_RDLCK));
+    if (answer == ByteLock::taken) crash_point();
+    return answer;
+}
+
 PoolFile::PoolFile(int number) noexcept {
     const int saved = errno;
     if (number >= 0) {

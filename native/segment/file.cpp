@@ -176,23 +176,49 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
     out.reset(open(bare(directory).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
-    if (errno == ENOTDIR)
+    if (errno == ENOTDIR || errno == ELOOP)
         return why = {ENOTDIR, "its directory is no directory, or a symbolic link", {}},
                Status::not_allowed;
     return fail(why, "open the pool directory");
 }
 
-Status trusted_directory(const std::string& directory, bool create, Fd& out, Failure& why) {
+// The pool directory of this user. Anybody may make a directory of that name first (/dev/shm and
+// /tmp are open to all): only one that nobody but this user and root can change is used. What is
+// checked is the descriptor that is used afterwards, so an exchange in between changes nothing.
+Status trusted_directory(Through way, const std::string& directory, bool create, Fd& out,
+                         Failure& why) {
     if (create && !happened(mkdir(bare(directory).c_str(), 0700)) && errno != EEXIST)
         return fail(why, "make the pool directory");
-    if (Status s = open_directory(directory, out, why); !good(s)) return s;
+    auto refuse = [&](const std::string& problem) {
+        out.reset();
+        why = {0, "the pool directory " + problem + ". Nothing in it was used or changed. " +
+                      (way == Through::pool_directory ? "Remove it, or set ONECOPY_DIR to a"
+                                                      : "Choose a") +
+                      " directory that belongs to you and that only you may write (mode 0700)"};
+        return Status::not_allowed;
+    };
+    if (Status s = open_directory(directory, out, why); !good(s))
+        return s == Status::not_allowed && why.error == ENOTDIR
+                   ? refuse("is no directory, or a symbolic link")
+                   : s;
     struct stat st{};
     if (fstat(out.get(), &st) != 0) return fail(why, "look at the pool directory");
-    if (st.st_uid != geteuid())
-        return fail(why, "the pool directory belongs to another user", Status::not_allowed);
-    if (st.st_mode & 022)
-        return fail(why, "the pool directory is writable by others", Status::not_allowed);
+    // Root can do as it likes anyway.
+    if (st.st_uid != geteuid() && st.st_uid != 0)
+        return refuse("belongs to another user (uid " + std::to_string(st.st_uid) +
+                      "; this process has uid " + std::to_string(geteuid()) + ")");
+    if (st.st_mode & 022) {
+        char mode[16];
+        std::snprintf(mode, sizeof mode, "0%03o", static_cast<unsigned>(st.st_mode & 07777));
+        return refuse("is writable by others (mode " + std::string(mode) + ")");
+    }
     return Status::ok;
+}
+
+// The directory through which a pool is looked for.
+Status directory_for(Through way, const std::string& directory, Fd& out, Failure& why) {
+    return way == Through::pool_directory ? trusted_directory(way, directory, false, out, why)
+                                          : open_directory(directory, out, why);
 }
 
 // flock of the directory. Bounded: its holder may be stopped, and we may be on our way out.
@@ -445,6 +471,13 @@ Reach reach_any(const Rendezvous& r, os::PoolFile& out) {
     return best;
 }
 
+// Reach::unknown; errno says why.
+Status fail_to_reach(Failure& why) {
+    if (errno != EACCES && errno != EPERM)
+        return fail_at(why, "look for the pool's members", "/proc", errno);
+    return fail(why, "the pool's members cannot be looked into from here", Status::not_allowed);
+}
+
 // ---- giving and taking names. The directory is locked -------------------------------------------
 
 // Nonblocking: a FIFO in the way must not stop us.
@@ -476,6 +509,8 @@ std::string random_name() {
     return text;
 }
 
+Orphan look_behind(int dirfd, const std::string& name, bool remove);
+
 // A file that has no name yet, or a hidden one where the file system cannot do without.
 class Unpublished {
   public:
@@ -494,18 +529,27 @@ class Unpublished {
         }
         return make_hidden(dirfd);
     }
+    // The membership byte is held from here on: a hidden file in which nobody has it was left by a
+    // process that died, and is removed by the next one that needs a hidden file here.
     int make_hidden(int dirfd) {
         dirfd_ = dirfd;
+        for (const std::string& left : os::names_in(dirfd, kHidden))
+            look_behind(dirfd, left, true);
         for (int i = 0; i < 16; ++i) {
             std::string name = random_name();
-            int fd = openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                            0600);
-            if (fd >= 0) {
-                crash_point();
+            Fd fd(openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                         0600));
+            if (!fd && errno != EEXIST) return -1;
+            if (!fd) continue;
+            crash_point();
+            if (hold_new_file(fd.get())) {
                 hidden_ = name;
-                return fd;
+                return fd.release();
             }
-            if (errno != EEXIST) return fd;
+            // There are no locks to be had, or it was swept.
+            const int error = errno;
+            unlinkat(dirfd, name.c_str(), 0);
+            errno = error;
         }
         return -1;
     }
@@ -619,11 +663,9 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         return result;
     };
     if (is_hidden(name)) {
-        // Left by somebody who died while creating. A pool in the making has its byte; a rendezvous
-        // has not, but is made in no time.
-        timespec now{};
-        clock_gettime(CLOCK_REALTIME, &now);
-        if (now.tv_sec - st.st_mtime < 60) return Orphan::in_use;
+        // Left by a process that died while it made the file: one that lives has the byte. A
+        // process that has not locked it yet finds that its file has lost its name, and begins
+        // anew.
         return gone_if_alone(fd);
     }
     if (Rendezvous r; read_rendezvous(fd.number(), r)) {
@@ -777,7 +819,8 @@ Status make_free(int dirfd, const std::string& name, Failure& why) {
 
 Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
     Fd dirfd;
-    if (Status s = trusted_directory(spec.directory, true, dirfd, why); !good(s)) return s;
+    if (Status s = trusted_directory(spec.way, spec.directory, true, dirfd, why); !good(s))
+        return s;
     // Taken? Asked again when it counts; now only to save the work. The name of a pool whose
     // members are all dead is free.
     {
@@ -797,7 +840,6 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     Unpublished file;  // destroyed after the descriptor is
     os::PoolFile fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
-    // First of all: a hidden file without the byte locked is taken for left behind.
     if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
         return fail(why, "lock the membership byte");
     if (!happened(fchmod(fd.number(), spec.mode)))
@@ -816,8 +858,10 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     }
 
     unsigned char* base = nullptr;
-    const os::PoolFile again = spec.memfd ? fd.again() : file.open_again(fd);
-    if (Status s = map_segment(again, g.file_size, base, why); !good(s)) return s;
+    if (Status s = map_segment(spec.memfd ? fd.again() : file.open_again(fd), g.file_size, base,
+                               why);
+        !good(s))
+        return s;
     PoolId id;
     if (!os::random_bytes(id.id, sizeof id.id)) {
         const int error = errno;
@@ -891,8 +935,8 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
 // that turned out not to serve: if ours were the last pointer, letting go would need the mutex we
 // hold.
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
-                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
-                Failure& why) {
+                WhenStale when_stale, std::vector<std::shared_ptr<Member>>& rejected,
+                std::shared_ptr<Member>& out, Failure& why) {
     os::PoolFile fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
@@ -926,16 +970,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;
             found = reach_any(now, fd);
             if (found == Reach::stale) {
+                if (when_stale == WhenStale::keep) return fail(why, kStale, Status::no_entry);
                 happened(unlinkat(dirfd, name.c_str(), 0));
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
         }
-        if (found == Reach::unknown) {
-            if (errno != EACCES && errno != EPERM)
-                return fail_at(why, "look for the pool's members", "/proc", errno);
-            return fail(why, "the pool's members cannot be looked into from here",
-                        Status::not_allowed);
-        }
+        if (found == Reach::unknown) return fail_to_reach(why);
         if (fstat(fd.number(), &st) != 0) return fail(why, "look at the memfd");
         if (st.st_uid != geteuid())
             return fail(why, "the pool belongs to another user", Status::not_allowed);
@@ -982,9 +1022,13 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             alone = true;
             // Nobody is here: its members have died.
             if (!persistent) {
-                remove_name(dirfd, place);  // if that fails there is no such pool all the same
+                // If that fails there is no such pool all the same.
+                if (when_stale == WhenStale::remove) remove_name(dirfd, place);
                 fd.unlock(kMemberByte);
-                return fail(why, "all members of the pool are gone", Status::no_entry);
+                return fail(
+                    why,
+                    when_stale == WhenStale::keep ? kStale : "all members of the pool are gone",
+                    Status::no_entry);
             }
             if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
                 return fail(why, "lock the membership byte");
@@ -1076,31 +1120,64 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
 
 // ---- opening for reading only -------------------------------------------------------------------
 
-Status try_read(int dirfd, const std::string& directory, const std::string& name,
-                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
-                Failure& why) {
-    os::PoolFile fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
-    if (!fd) {
+// A pool's file that was opened and checked, of which nothing is mapped yet.
+struct Opened {
+    os::PoolFile fd;
+    struct stat st{};
+    HeaderCopy copy;
+    Place place;
+    const Header& header() const noexcept { return copy.get(); }
+};
+
+// Opens the memory of a pool to read it, and locks nothing. Of a memfd the rendezvous is followed.
+Status open_and_check(int dirfd, const std::string& directory, const std::string& name,
+                      bool follow_rendezvous, Opened& out, Failure& why) {
+    out.fd = os::PoolFile(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+    if (!out.fd) {
         if (errno == ENXIO || errno == ENODEV) return fail(why, kNotAPool, Status::corrupt);
         return fail_to_open(why);
     }
-    struct stat st{};
-    if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
-    if (!S_ISREG(st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
-    const bool own = st.st_uid == geteuid();
-    if (!own && !(st.st_mode & 022))
+    if (fstat(out.fd.number(), &out.st) != 0) return fail(why, "look at the pool file");
+    if (!S_ISREG(out.st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
+    const bool own = out.st.st_uid == geteuid();
+    if (!own && !(out.st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
-    if (Rendezvous r; read_rendezvous(fd.number(), r))
-        return fail(why, "its memory is a memfd", Status::written_elsewhere);
-    HeaderCopy copy;
-    if (!copy.read(fd.number())) return fail(why, kNotAPool, Status::corrupt);
-    const Header& h = copy.get();
-    if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
-    if ((h.flags & kMemfd) != 0)
+    bool memfd = false;
+    if (Rendezvous r; read_rendezvous(out.fd.number(), r)) {
+        if (!follow_rendezvous)
+            return fail(why, "its memory is a memfd", Status::written_elsewhere);
+        if (!own) return fail(why, "the pool belongs to another user", Status::not_allowed);
+        switch (reach_any(r, out.fd)) {
+            case Reach::found:
+                break;
+            case Reach::stale:
+                return fail(why, kStale, Status::no_entry);
+            case Reach::unknown:
+                return fail_to_reach(why);
+        }
+        if (fstat(out.fd.number(), &out.st) != 0) return fail(why, "look at the memfd");
+        if (out.st.st_uid != geteuid())
+            return fail(why, "the pool belongs to another user", Status::not_allowed);
+        memfd = true;
+    }
+    if (!out.copy.read(out.fd.number())) return fail(why, kNotAPool, Status::corrupt);
+    const Header& h = out.header();
+    if (Status s = verify(h, static_cast<u64>(out.st.st_size), why); !good(s)) return s;
+    if (((h.flags & kMemfd) != 0) != memfd)
         return fail(why, "a memfd pool without its memfd", Status::corrupt);
     if (!own && !(h.flags & kOthersMayWrite))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
-    Place place{absolute(directory), name, st.st_dev, st.st_ino, PoolId::of(h), false};
+    out.place = {absolute(directory), name, out.st.st_dev, out.st.st_ino, PoolId::of(h), memfd};
+    return Status::ok;
+}
+
+Status try_read(int dirfd, const std::string& directory, const std::string& name,
+                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
+                Failure& why) {
+    Opened opened;
+    if (Status s = open_and_check(dirfd, directory, name, false, opened, why); !good(s)) return s;
+    auto& [fd, st, copy, place] = opened;
+    const Header& h = opened.header();
 
     for (auto& p : pools()) {
         if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
@@ -1123,8 +1200,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         case os::ByteLock::taken:
             break;
     }
-    if ((h.flags & kPersistent) == 0)
-        return fail(why, "all members of the pool are gone", Status::no_entry);
+    if ((h.flags & kPersistent) == 0) return fail(why, kStale, Status::no_entry);
     // Only now nobody changes it any more.
     if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
     if (static_cast<u64>(st.st_size) != h.file_size)
@@ -1149,9 +1225,11 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
 
 // ---- the interface ------------------------------------------------------------------------------
 
-Status check_directory(const std::string& directory, bool create, Failure& why) {
+Status open_pool_directory(const std::string& directory, bool create, int& out, Failure& why) {
     Fd fd;
-    return trusted_directory(directory, create, fd, why);
+    const Status s = trusted_directory(Through::pool_directory, directory, create, fd, why);
+    out = fd.release();
+    return s;
 }
 
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
@@ -1162,7 +1240,10 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
     if (spec.max_processes == 0 || spec.max_processes > kMaxProcesses)
         return fail(why, "max_processes is 1 to 512", Status::bad_argument);
     if ((spec.mode & ~0666u) != 0 || (spec.mode & 0600) != 0600)
-        return fail(why, "mode", Status::bad_argument);
+        return fail(why,
+                    "its mode is 0600 and, for others, any of 0066: no pool is executed, and its "
+                    "owner reads and writes it",
+                    Status::bad_argument);
     // The memory of a memfd goes with its last member, and its rendezvous is for its owner alone.
     if (spec.memfd && (spec.persistent || (spec.mode & 066) != 0))
         return fail(why, "a memfd pool is neither persistent nor for others", Status::bad_argument);
@@ -1170,17 +1251,17 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
     return create_locked(spec, out, why);
 }
 
-Status open_pool(const std::string& directory, const std::string& name,
-                 std::shared_ptr<Member>& out, Failure& why) {
+Status open_pool(Through way, const std::string& directory, const std::string& name,
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why) {
     if (!valid_name(name) || is_hidden(name))
         return fail(why, "not a valid name", Status::bad_argument);
     std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
     std::lock_guard guard(pools_mutex());
     Fd dirfd;
-    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
+    if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
     const std::int64_t end = os::monotonic_ns() + kOpenPatience;
     for (;;) {
-        const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
+        const Status s = try_open(dirfd.get(), directory, name, when_stale, rejected, out, why);
         if (s != Status::would_block) return s;
         if (os::monotonic_ns() > end)
             return why = {EBUSY, "open the pool: it keeps coming and going", {}},
@@ -1189,15 +1270,49 @@ Status open_pool(const std::string& directory, const std::string& name,
     }
 }
 
-Status open_to_read(const std::string& directory, const std::string& name,
+Status open_to_read(Through way, const std::string& directory, const std::string& name,
                     std::shared_ptr<Member>& out, Failure& why) {
     if (!valid_name(name) || is_hidden(name))
         return fail(why, "not a valid name", Status::bad_argument);
     std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
     std::lock_guard guard(pools_mutex());
     Fd dirfd;
-    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
+    if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
     return try_read(dirfd.get(), directory, name, rejected, out, why);
+}
+
+Status look_at_pool(Through way, const std::string& directory, const std::string& name,
+                    const std::function<void(Member&)>& see, Failure& why) {
+    if (!valid_name(name) || is_hidden(name))
+        return fail(why, "not a valid name", Status::bad_argument);
+    // A fork waits until we are done, so no child inherits half of it.
+    std::lock_guard guard(pools_mutex());
+    Fd dirfd;
+    if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
+    Opened opened;
+    if (Status s = open_and_check(dirfd.get(), directory, name, true, opened, why); !good(s))
+        return s;
+    const Header& h = opened.header();
+    if (!(h.flags & kPersistent) && opened.fd.others(kMemberByte) == os::Others::none)
+        return fail(why, kStale, Status::no_entry);
+    auto* base = static_cast<unsigned char*>(
+        os::map_shared(opened.fd.number(), static_cast<std::size_t>(h.file_size), false));
+    if (base == nullptr) return fail_to_map(why);
+    Member member(base, h.file_size, std::move(opened.fd));
+    // Readers have every slot's byte locked: then nobody is a member.
+    member.readonly = member.file.others(kSlotByte) == os::Others::share;
+    if (Status s = member.check(); !good(s))
+        return fail(
+            why,
+            member.corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);
+    see(member);
+    return Status::ok;
+}
+
+bool hold_new_file(int fd) noexcept {
+    struct stat st{};
+    return os::share_byte_of_new(fd, kMemberByte) == os::ByteLock::taken && fstat(fd, &st) == 0 &&
+           st.st_nlink > 0;
 }
 
 Status flush_pool(Member& m, Failure& why) {
@@ -1222,12 +1337,12 @@ Status unlink_pool(Member& m) {
     return s;
 }
 
-Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove) {
+Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove) {
     if (!valid_name(name)) return Orphan::not_a_pool;
     std::lock_guard guard(pools_mutex());
     Failure why;
     Fd dirfd;
-    if (!good(open_directory(directory, dirfd, why))) return Orphan::failed;
+    if (!good(directory_for(way, directory, dirfd, why))) return Orphan::failed;
     DirectoryLock directory_lock(dirfd.get());
     return directory_lock ? look_behind(dirfd.get(), name, remove) : Orphan::failed;
 }

@@ -1,5 +1,6 @@
 // Pools as files: creating without a window, opening without trust, leaving without a trace.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -7,7 +8,15 @@
 
 namespace onecopy {
 
+// The directory in which a pool is looked for. `pool_directory`: this user's own, in which short
+// names are looked up. It is refused (not_allowed) if it is a link, belongs to anybody but this
+// user and root, or may be written by others. `path`: of a path that the user has given. There it
+// is the file that must be this user's, or have been made for several; see Pool.create's `mode`.
+// Pools are made only in a directory that is as safe as the pool directory.
+enum class Through { pool_directory, path };
+
 struct CreateSpec {
+    Through way = Through::pool_directory;
     // For shm and memfd: the pool directory; for a file-backed pool: the directory of the file.
     std::string directory;
     std::string name;  // file name in it
@@ -27,19 +36,29 @@ struct Failure {
     std::string file;  // what the step was about, if not the pool's file
 };
 constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
+// `what`, of a pool whose members have all died, and whose name was left.
+constexpr const char* kStale = "all members of the pool are gone, and its name is left";
+
+// What opening does with a pool whose members have all died. `keep` is for those who only look.
+enum class WhenStale { remove, keep };
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why);
-// ok, no_entry (also: all members of a non-persistent pool are dead; the file is removed),
-// not_allowed, bad_version, corrupt, no_slot, read_elsewhere, system_error. The same pool opened
+// ok, no_entry (also, with kStale: all members of a non-persistent pool are dead), not_allowed,
+// bad_version, corrupt, no_slot, read_elsewhere, system_error. The same pool opened
 // twice in a process is the same Member.
-Status open_pool(const std::string& directory, const std::string& name,
-                 std::shared_ptr<Member>& out, Failure& why);
+Status open_pool(Through way, const std::string& directory, const std::string& name,
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why);
 // The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of
 // this process never reaches it, and it needs no right to write. Any number of readers, or members:
 // written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
-Status open_to_read(const std::string& directory, const std::string& name,
+Status open_to_read(Through way, const std::string& directory, const std::string& name,
                     std::shared_ptr<Member>& out, Failure& why);
+// Has `see` look at a pool without joining it: nothing is locked, and nothing in it can be changed.
+// What members change meanwhile may look contradictory. no_entry with kStale: all members are dead;
+// the name stays.
+Status look_at_pool(Through way, const std::string& directory, const std::string& name,
+                    const std::function<void(Member&)>& see, Failure& why);
 // Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
@@ -47,9 +66,13 @@ Status unlink_pool(Member& m);
 // What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
 // `remove`: would be removed.
 enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed };
-Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove);
-// 0700 if made here; refuses links, other owners, group- or world-writable.
-Status check_directory(const std::string& directory, bool create, Failure& why);
+Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove);
+// Says that a process is making this file: one whose name begins with `.onecopy-new-` is removed by
+// the next use of the directory unless a process holds it so. False: it was removed just now.
+bool hold_new_file(int fd) noexcept;
+// The descriptor of the pool directory, to be closed by the caller. Made with mode 0700 with
+// `create`; refused as `Through::pool_directory` says.
+Status open_pool_directory(const std::string& directory, bool create, int& out, Failure& why);
 
 // In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not

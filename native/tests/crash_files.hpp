@@ -42,7 +42,8 @@ inline Status make(bool memfd, Joined& out, bool persistent = false) {
 }
 inline Status open_it(Joined& out) {
     Failure why;
-    return open_pool(directory_of_world(), "p", out, why);
+    return open_pool(Through::pool_directory, directory_of_world(), "p", WhenStale::remove, out,
+                     why);
 }
 inline void no_file(bool, Joined&) {}
 inline void made(bool memfd, Joined& pool) {
@@ -82,9 +83,15 @@ inline const FileCase kFileCases[] = {
     {"unlink", true, opened, [](bool, Joined& pool) { CHECK(unlink_pool(*pool) == Status::ok); },
      true},
     {"sweep a dead one", false, orphan,
-     [](bool, Joined&) { CHECK(sweep_pool(directory_of_world(), "p", true) == Orphan::removed); }},
+     [](bool, Joined&) {
+         CHECK(sweep_pool(Through::pool_directory, directory_of_world(), "p", true) ==
+               Orphan::removed);
+     }},
     {"sweep one in use", true, no_file,
-     [](bool, Joined&) { CHECK(sweep_pool(directory_of_world(), "p", true) == Orphan::in_use); }},
+     [](bool, Joined&) {
+         CHECK(sweep_pool(Through::pool_directory, directory_of_world(), "p", true) ==
+               Orphan::in_use);
+     }},
 };
 
 inline int files_in_directory() {

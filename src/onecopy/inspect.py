@@ -1,22 +1,22 @@
 """A view of the pools of this user: which there are, how full, and who holds what.
 
-Looking at a pool joins it for as long as the call takes. Nothing in it is changed, except that what
-dead processes left may be cleaned up on the way.
+Looking changes nothing: what dead processes left stays until the next use, or `gc`. `list_pools`
+and `holders` do not even join a pool. `inspect_pool` does, for as long as the call takes.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from onecopy import membership, orphans, paths, segments
+from onecopy import _native, membership, orphans, paths, segments
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind
-from onecopy.pool import Pool, PoolStats
+from onecopy.pool import Pool, PoolStats, stats_from
 
 if TYPE_CHECKING:
-    import os
+    from typing import Any
 
-    from onecopy._native import Member
     from onecopy.orphans import State
     from onecopy.segments import SegmentInfo
 
@@ -134,29 +134,41 @@ def list_pools(directory: str | None = None) -> list[PoolInfo]:
         Sorted by name; empty if there is no such directory.
     """
     directory = directory or paths.pool_directory()
+    by_path = not paths.is_pool_directory(directory)
     found = []
     for filename, state in orphans.sweep(directory, remove=False):
         path = f"{directory}/{filename}"
+        if not filename.endswith(paths.SUFFIX):  # a file in the making
+            continue
         name = paths.pool_name(path)
         stats, problem = None, None
-        target = paths.signpost_at(path) if state == "not_a_pool" else None
+        target = None
+        if state == "not_a_pool":
+            with paths.opened(directory, by_path=by_path) as folder:
+                target = paths.signpost_at(folder, filename)
         if target is not None:  # a pool that lies elsewhere
             path = target
             state = orphans.state_of(target)  # noqa: PLW2901 - of that one
         if state in {"in_use", "persistent"}:
             try:
-                with _looking_into(path) as pool:
-                    stats = pool.stats()
+                stats = stats_from(name, _look(path)[0])
             except (OneCopyError, OSError) as error:  # it may have gone, or be of another version
                 problem = str(error)
         found.append(PoolInfo(name, path, state, stats, problem))
     return found
 
 
+def _look(path: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """Give what `Member.stats` and `Member.holders` tell of a pool, without joining it."""
+    directory, filename = os.path.split(path)
+    return _native.look_at_pool(directory, filename, not paths.is_pool_directory(directory))
+
+
 def _looking_into(name: str | os.PathLike[str]) -> Pool:
-    """Open a pool to look at it: as a reader, if there are readers."""
+    """Join a pool to look at it, and leave what is stale; as a reader, if there are readers."""
+    directory, filename = paths.locate(name)
     try:
-        return Pool.open(name)
+        return Pool.of(membership.open_file(directory, filename, only_looks=True))
     except OneCopyError:
         try:
             return Pool.open(name, mode="r")
@@ -184,9 +196,10 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
         As `Pool.open`.
     """
-    visiting = not membership.has_joined(*paths.locate(name))
+    joined_before = membership.current()
     with _looking_into(name) as pool:
         member = pool.member
+        visiting = all(member is not each for each in joined_before)
         return PoolView(
             stats=pool.stats(),
             id=member.id.hex(),
@@ -194,7 +207,11 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
             persistent=member.persistent,
             memfd=member.memfd,
             names={kind.name.lower(): member.name_list(kind) for kind in Kind},
-            holders=_holders(member, visiting),
+            holders=[
+                Holder(**holder)
+                for holder in member.holders()
+                if not (visiting and holder["slot"] == member.slot)
+            ],
             problems=member.validate() if validate else [],
         )
 
@@ -210,16 +227,14 @@ def holders(name: str | os.PathLike[str]) -> list[Holder]:
     Returns
     -------
     list of Holder
-        The largest first. This process is among them only if it was a member before.
+        The largest first. This process is among them only if it is a member.
 
     Raises
     ------
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
         As `Pool.open`.
     """
-    visiting = not membership.has_joined(*paths.locate(name))
-    with _looking_into(name) as pool:
-        return _holders(pool.member, visiting)
+    return [Holder(**holder) for holder in _look("/".join(paths.locate(name)))[1]]
 
 
 def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]:
@@ -273,11 +288,3 @@ def gc_segments(*, dry_run: bool = False) -> list[SegmentInfo]:
     """
     found = segments.sweep(remove=not dry_run)
     return [info for info in found if info.state in {"removed", "orphan"}]
-
-
-def _holders(member: Member, visiting: bool) -> list[Holder]:
-    return [
-        Holder(**holder)
-        for holder in member.holders()
-        if not (visiting and holder["slot"] == member.slot)
-    ]

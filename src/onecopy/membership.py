@@ -22,7 +22,7 @@ import sys
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from onecopy import _native, codecs
+from onecopy import _native, codecs, paths
 from onecopy.errors import PoolNotFound
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ __all__ = [
     "create",
     "current",
     "handle_of",
-    "has_joined",
     "is_there",
     "join",
     "key_of",
@@ -96,13 +95,26 @@ def create(
         From the core.
     """
     member = _native.Member.create(
-        directory, filename, capacity, max_processes, mode, persistent, memfd, prefault
+        directory,
+        filename,
+        not paths.is_pool_directory(directory),
+        capacity,
+        max_processes,
+        mode,
+        persistent,
+        memfd,
+        prefault,
     )
     return _remember(member)
 
 
-def open_file(directory: str, filename: str, *, readonly: bool = False) -> Member:
+def open_file(
+    directory: str, filename: str, *, readonly: bool = False, only_looks: bool = False
+) -> Member:
     """Join a pool by its file.
+
+    Every way into a pool ends here. The core refuses a pool directory that others can change; in a
+    directory that the user has chosen by a path, it is the file that counts.
 
     Parameters
     ----------
@@ -111,6 +123,8 @@ def open_file(directory: str, filename: str, *, readonly: bool = False) -> Membe
     readonly : bool
         Whether to open it for reading only: it then has no members, and this is none of them. The
         cleaning up after its last writers happens in private memory.
+    only_looks : bool
+        Whether what dead processes left is to stay as it is.
 
     Returns
     -------
@@ -124,8 +138,10 @@ def open_file(directory: str, filename: str, *, readonly: bool = False) -> Membe
     OneCopyError
         It is open for reading, and was to be joined; or the other way round.
     """
-    member = _remember(_native.Member.open(directory, filename, readonly))
-    member.collect()  # a new member is an occasion to clean up after dead ones
+    by_path = not paths.is_pool_directory(directory)
+    member = _remember(_native.Member.open(directory, filename, by_path, readonly, only_looks))
+    if not only_looks:
+        member.collect()  # a new member is an occasion to clean up after dead ones
     return member
 
 
@@ -233,23 +249,6 @@ def is_there(member: Member) -> bool:
     except OSError:
         return False
     return not inode or (status.st_dev, status.st_ino) == (device, inode)
-
-
-def has_joined(directory: str, filename: str) -> bool:
-    """Tell whether this process is a member of the pool in that file.
-
-    Parameters
-    ----------
-    directory, filename : str
-        Of the file.
-
-    Returns
-    -------
-    bool
-        From what this process knows, without a look at the file.
-    """
-    path = f"{directory}/{filename}"
-    return any(member.path == path for member in current())
 
 
 def handle_of(member: Member) -> PoolHandle:

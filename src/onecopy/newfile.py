@@ -1,10 +1,12 @@
-"""Files that get their name when they are finished: who is killed before leaves nothing behind."""
+"""Files that get their name when they are finished: a maker that is killed leaves nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from typing import TYPE_CHECKING
+
+from onecopy import _native
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,17 +19,19 @@ class NewFile:
     """A file in the making; it goes when it is closed without having got a name.
 
     Where the file system has no files without a name (``O_TMPFILE``), it has one of its own until
-    then, which ends in ``onecopy-new-`` and 16 hexadecimal digits, and whose maker may leave it
-    behind if it is killed.
+    then, which ends in ``onecopy-new-`` and 16 hexadecimal digits, and which a maker that is killed
+    may leave behind. A hidden one is removed by the next use of the pool directory.
 
     Parameters
     ----------
     path : str
-        Where it is going to be; the directory must exist.
+        Where it is going to be; the directory must exist. With `folder`, a name in it.
     mode : int
         Permissions, less what the process's umask takes away.
     hidden : bool
         Whether a name of its own begins with a dot, in the place of the name it is going to have.
+    folder : int, optional
+        Descriptor of the directory, where that was checked. It stays the caller's.
 
     Attributes
     ----------
@@ -40,30 +44,43 @@ class NewFile:
         The directory is not there, or cannot be written.
     """
 
-    def __init__(self, path: str, mode: int, *, hidden: bool = False) -> None:
-        self._path = path
-        folder, name = os.path.split(path)
-        start = "." if hidden else f"{name}."
-        self._own_path = f"{folder}/{start}onecopy-new-{os.urandom(8).hex()}"
-        self._has_own_name = False
-        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(
+        self, path: str, mode: int, *, hidden: bool = False, folder: int | None = None
+    ) -> None:
+        where, self._name = os.path.split(path)
+        self._is_hidden = hidden
+        self._own_name = ""  # while it has one
+        # Everything goes through this descriptor, also if the directory is exchanged meanwhile.
+        self._folder = (
+            os.open(where or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if folder is None
+            else os.dup(folder)
+        )
         try:
-            self.fd = self._open(folder, mode)
+            self.fd = self._open(mode)
         except BaseException:
             os.close(self._folder)
             raise
 
-    def _open(self, folder: str, mode: int) -> int:
+    def _new_name(self) -> str:
+        return f"{'.' if self._is_hidden else f'{self._name}.'}onecopy-new-{os.urandom(8).hex()}"
+
+    def _open(self, mode: int) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
         with contextlib.suppress(OSError):  # not every file system can; if it is full, we shall see
-            fd = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode)
+            fd = os.open(".", flags | os.O_TMPFILE, mode, dir_fd=self._folder)
             if os.path.exists(f"/proc/self/fd/{fd}"):  # noqa: PTH110 - pathlib is not loaded for this
                 return fd
             os.close(fd)  # without /proc it could not be given a name
-        fd = os.open(self._own_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        self._has_own_name = True
-        return fd
+        while True:
+            name = self._new_name()
+            fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, mode, dir_fd=self._folder)
+            if not self._is_hidden or _native.hold_new_file(fd):
+                self._own_name = name
+                return fd
+            os.close(fd)  # a process that sweeps was faster
 
-    def link(self, path: str | None = None) -> None:
+    def link(self) -> None:
         """Give the file its name, if that is free.
 
         Raises
@@ -73,12 +90,13 @@ class NewFile:
         OSError
             The directory cannot be written.
         """
-        goal = self._path if path is None else path
-        if self._has_own_name:
-            os.link(self._own_path, goal)
+        self._link(self._name)
+
+    def _link(self, name: str) -> None:
+        if self._own_name:
+            os.link(self._own_name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         else:
             # With the directory's descriptor, as Python follows the link in /proc only then.
-            name = os.path.basename(goal)  # noqa: PTH119 - as above
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder)
 
     def replace(self) -> None:
@@ -89,21 +107,22 @@ class NewFile:
         OSError
             The directory cannot be written.
         """
-        if not self._has_own_name:
+        if not self._own_name:
             try:
                 return self.link()
             except FileExistsError:
-                self.link(self._own_path)  # `rename` needs a name to rename
-                self._has_own_name = True
-        os.replace(self._own_path, self._path)  # noqa: PTH105 - as above
-        self._has_own_name = False
+                name = self._new_name()
+                self._link(name)  # `rename` needs a name to rename
+                self._own_name = name
+        os.replace(self._own_name, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._own_name = ""
         return None
 
     def close(self) -> None:
         """Take away a name of its own, if it has one still."""
-        if self._has_own_name:
-            os.unlink(self._own_path)  # noqa: PTH108 - as above
-            self._has_own_name = False
+        if self._own_name:
+            os.unlink(self._own_name, dir_fd=self._folder)
+            self._own_name = ""
         os.close(self._folder)
 
     def __enter__(self) -> Self:

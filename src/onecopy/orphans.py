@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Literal, TypeAlias
 
-from onecopy import _native
-from onecopy.paths import SUFFIX
+from onecopy import _native, paths
 
 __all__ = ["State", "prepare", "state_of", "sweep"]
+
+_HIDDEN = ".onecopy-new-"  # files in the making, where they need a name
 
 State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "not_a_pool", "failed"]
 
@@ -28,7 +29,7 @@ def prepare(directory: str) -> None:
     OSError
         It cannot be made.
     """
-    _native.check_directory(directory, True)
+    os.close(_native.open_pool_directory(directory, True))
     sweep(directory, remove=True)
     from onecopy import segments
 
@@ -43,7 +44,8 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
     directory : str
         May be missing.
     remove : bool
-        Whether to remove those that are not in use and not persistent.
+        Whether to remove those that are not in use and not persistent, and what processes left that
+        died while they made a file. Otherwise nothing is changed.
 
     Returns
     -------
@@ -51,13 +53,24 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
         File names, sorted, and what became of them: "in_use", "removed", "orphan" (in place of
         "removed", without `remove`), "persistent" (not in use, and to be kept), "not_a_pool", or
         "failed" (it could not be looked at).
+
+    Raises
+    ------
+    PermissionError
+        Others can change the directory, and it is this user's pool directory, or something is to be
+        removed.
     """
+    by_path = not remove and not paths.is_pool_directory(directory)
     try:
-        with os.scandir(directory) as entries:
-            filenames = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
+        with paths.opened(directory, by_path=by_path) as folder:
+            filenames = sorted(filter(_may_be_ours, os.listdir(folder)))  # noqa: PTH208 - pathlib is not loaded for this
     except FileNotFoundError:
         return []
-    return [(name, _native.sweep_pool(directory, name, remove)) for name in filenames]
+    return [(name, _native.sweep_pool(directory, name, by_path, remove)) for name in filenames]
+
+
+def _may_be_ours(filename: str) -> bool:
+    return filename.endswith(paths.SUFFIX) or filename.startswith(_HIDDEN)
 
 
 def state_of(path: str) -> State:
@@ -69,4 +82,5 @@ def state_of(path: str) -> State:
         Its file.
     """
     directory, filename = os.path.split(path)
-    return _native.sweep_pool(directory, filename, False)
+    by_path = not paths.is_pool_directory(directory)
+    return _native.sweep_pool(directory, filename, by_path, False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from multiprocessing import parent_process
 from typing import Any
 
@@ -43,9 +42,7 @@ class Parent:
         """Whether it has ended."""
         if self._adopter is not None:
             return os.getppid() != self._adopter
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN | select.POLLHUP)
-        if not poll.poll(0):
+        if not _native.is_readable(self._fd):
             return False
         return not self._start or _native.process_is_dead(self._pid, self._start)
 

@@ -1,5 +1,9 @@
 """Where pools lie: one directory per user, one file per pool.
 
+The parent of the pool directory (/dev/shm, /tmp) is open to everybody, so another user may have
+made a directory of that name first. The native core opens the pool directory, and refuses it unless
+only this user can change it. Everything in it is reached through that descriptor (`opened`).
+
 A pool's *name* is up to 100 letters, digits, dots, hyphens and underscores and stands for a file in
 the pool directory; a name with a slash in it is a path and stands for itself. A pool in a file
 elsewhere may have a name too: then the file in the pool directory is a *signpost*, a line of text
@@ -14,6 +18,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from onecopy import _native
 from onecopy.newfile import NewFile
 
 if TYPE_CHECKING:
@@ -24,7 +29,9 @@ __all__ = [
     "forget_path",
     "give_name",
     "has_dev_shm",
+    "is_pool_directory",
     "locate",
+    "opened",
     "place",
     "pool_directory",
     "pool_name",
@@ -57,6 +64,61 @@ def pool_directory() -> str:
     return f"{'/dev/shm' if has_dev_shm() else '/tmp'}/onecopy-{os.getuid()}"  # noqa: S108 - made with mode 0700, and checked
 
 
+def is_pool_directory(directory: str) -> bool:
+    """Tell whether a directory is one in which this user's pools are looked up by their names.
+
+    Parameters
+    ----------
+    directory : str
+        An absolute path.
+
+    Returns
+    -------
+    bool
+        Such a directory must belong to this user, and nobody else may write in it. It may be that
+        of another process of this user, which sees a /dev/shm where this one sees none.
+    """
+    user = os.getuid()
+    return directory in {
+        pool_directory(),
+        f"/dev/shm/onecopy-{user}",  # noqa: S108 - as above
+        f"/tmp/onecopy-{user}",  # noqa: S108 - as above
+    }
+
+
+@contextlib.contextmanager
+def opened(directory: str, *, by_path: bool = False) -> Iterator[int]:
+    """Open a directory with pools in it.
+
+    Parameters
+    ----------
+    directory : str
+        An absolute path.
+    by_path : bool
+        Whether the user has chosen it by a path, and it need not be as safe as a pool directory.
+
+    Yields
+    ------
+    int
+        Its descriptor.
+
+    Raises
+    ------
+    PermissionError
+        It is no directory, or a link; or it belongs to another user, or others may write in it.
+    FileNotFoundError, OSError
+        It is not there, or cannot be opened.
+    """
+    if by_path:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    else:
+        fd = _native.open_pool_directory(directory, False)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def has_dev_shm() -> bool:
     """Tell whether this process may make files in /dev/shm."""
     return os.access("/dev/shm", os.W_OK | os.X_OK)  # noqa: S108 - as above
@@ -82,6 +144,8 @@ def locate(name: str | os.PathLike[str]) -> tuple[str, str]:
         The name is empty, too long, or has characters that do not belong in one.
     TypeError
         It is no string.
+    PermissionError
+        The pool directory can be changed by somebody else.
     """
     directory, filename = place(name)
     target = signpost(name)
@@ -100,7 +164,7 @@ def place(name: str | os.PathLike[str]) -> tuple[str, str]:
         directory, filename = os.path.split(os.path.abspath(name))  # noqa: PTH100 - pathlib is not loaded for this
         if not filename or name.endswith("/") or "\0" in name:
             raise ValueError(f"{name!r} is a directory, not the file of a pool")
-        if os.path.islink(directory):  # noqa: PTH114 - as above
+        if os.path.islink(directory) and not is_pool_directory(directory):  # noqa: PTH114 - as above
             # The core follows no link in the place of a directory: nobody may exchange it for one.
             directory = os.path.realpath(directory)
         return directory, filename
@@ -148,11 +212,20 @@ def signpost(name: str | os.PathLike[str]) -> str | None:
     str or None
         An absolute path; None for a path, and for a name that is free or stands for a pool in the
         pool directory. Only a file of this user that nobody else may write is believed.
+
+    Raises
+    ------
+    PermissionError
+        The pool directory can be changed by somebody else.
     """
     if not isinstance(name, str) or "/" in name:
         return None
     directory, filename = place(name)
-    return signpost_at(os.path.join(directory, filename))  # noqa: PTH118 - pathlib is not loaded for this
+    try:
+        with opened(directory) as folder:
+            return signpost_at(folder, filename)
+    except FileNotFoundError:
+        return None
 
 
 def give_name(name: str, path: str) -> bool:
@@ -177,14 +250,13 @@ def give_name(name: str, path: str) -> bool:
         The pool directory cannot be written, or stays locked.
     """
     directory, filename = place(name)
-    goal = f"{directory}/{filename}"
-    with _locked(directory):
-        known = signpost_at(goal)
+    with _locked(directory) as folder:
+        known = signpost_at(folder, filename)
         if known == path:
             return True
         if known is not None and not os.path.lexists(known):
-            os.unlink(goal)  # noqa: PTH108 - as above
-        with NewFile(goal, 0o600, hidden=True) as file:
+            os.unlink(filename, dir_fd=folder)
+        with NewFile(filename, 0o600, hidden=True, folder=folder) as file:
             try:
                 os.write(file.fd, _SIGNPOST + os.fsencode(path) + b"\n")
                 file.link()
@@ -203,26 +275,25 @@ def forget_path(path: str) -> None:
     path : str
         Of the pool's file, absolute.
     """
-    directory = pool_directory()
-    if not os.path.isdir(directory):  # noqa: PTH112 - as above
+    try:
+        with _locked(pool_directory()) as folder:
+            for name in os.listdir(folder):  # noqa: PTH208 - pathlib is not loaded for this
+                if name.endswith(SUFFIX) and signpost_at(folder, name) == path:
+                    os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
         return
-    with _locked(directory):
-        for name in os.listdir(directory):  # noqa: PTH208 - as above
-            if name.endswith(SUFFIX) and signpost_at(f"{directory}/{name}") == path:
-                os.unlink(f"{directory}/{name}")  # noqa: PTH108 - as above
 
 
 @contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
+def _locked(directory: str) -> Iterator[int]:
     """Hold the lock that the native core holds too while it gives and takes names."""
     import fcntl
 
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(directory) as folder:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 # Bounded: its holder may be stopped.
@@ -233,18 +304,17 @@ def _locked(directory: str) -> Iterator[None]:
                     ) from None
                 time.sleep(0.001)
         try:
-            yield
+            yield folder
         finally:
             # By hand: a child that another thread forks meanwhile has a copy of the descriptor.
-            fcntl.flock(fd, fcntl.LOCK_UN)
-    finally:
-        os.close(fd)
+            fcntl.flock(folder, fcntl.LOCK_UN)
 
 
-def signpost_at(path: str) -> str | None:
+def signpost_at(folder: int, name: str) -> str | None:
     """Read a file in the pool directory; None: it is no signpost that can be believed."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = os.open(name, flags, dir_fd=folder)
     except OSError:
         return None
     try:

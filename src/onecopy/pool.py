@@ -83,6 +83,22 @@ class PoolStats(NamedTuple):
     committed: int
 
 
+def stats_from(name: str, counts: dict[str, int]) -> PoolStats:
+    """Give the figures of the native core their names."""
+    return PoolStats(
+        name=name,
+        size=counts["capacity"],
+        used=counts["used"],
+        free=counts["capacity"] - counts["used"] - counts["body_bytes"],
+        blocks=counts["blocks"],
+        processes=counts["processes"],
+        max_processes=counts["max_processes"],
+        structures=counts["bodies"],
+        structure_bytes=counts["body_bytes"],
+        committed=counts["committed"],
+    )
+
+
 class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
@@ -338,19 +354,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         PoolStats
             All from one instant, as far as one lock reaches.
         """
-        stats = self.member.stats()
-        return PoolStats(
-            name=self._name,
-            size=stats["capacity"],
-            used=stats["used"],
-            free=stats["capacity"] - stats["used"] - stats["body_bytes"],
-            blocks=stats["blocks"],
-            processes=stats["processes"],
-            max_processes=stats["max_processes"],
-            structures=stats["bodies"],
-            structure_bytes=stats["body_bytes"],
-            committed=stats["committed"],
-        )
+        return stats_from(self._name, self.member.stats())
 
     def validate(self) -> list[str]:
         """Check every invariant of the pool.
@@ -420,9 +424,10 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             It has no name any more.
         """
         path = self.member.path
-        self.member.unlink()
+        # First: if the pool directory is not to be trusted, nothing has happened yet.
         if path and os.path.dirname(path) != paths.pool_directory():  # noqa: PTH120 - pathlib is not loaded for this
             paths.forget_path(path)
+        self.member.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -883,6 +888,7 @@ def _make(
         raise ValueError(
             f"max_processes={max_processes}: it must be between 1 and {MOST_PROCESSES}"
         )
+    _check_mode(mode)
     backing = os.fspath(backing)
     memfd = backing == "memfd"
     nickname: str | None = None
@@ -941,6 +947,17 @@ def _make(
     return member
 
 
+def _check_mode(mode: object) -> None:
+    if isinstance(mode, int) and mode | 0o066 == 0o666:
+        return
+    raise ValueError(
+        f"mode={oct(mode) if isinstance(mode, int) else repr(mode)}: a pool's file has mode 0o600, "
+        "and of 0o066 what other users may do (0o640: a group reads it, 0o660: it writes too, "
+        "0o666: everybody does). No bit lets anybody execute it, for it is data, and its owner "
+        "always reads and writes it"
+    )
+
+
 def _check_free(name: str | os.PathLike[str]) -> None:
     """Refuse a name that leads to a pool elsewhere; free it if that pool is gone."""
     target = paths.signpost(name)
@@ -972,18 +989,21 @@ def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
         )
     if memfd or directory != paths.pool_directory():
         return memfd
+    chosen = "ONECOPY_DIR" in os.environ
     system = os.statvfs(directory)
     free = system.f_bavail * system.f_frsize
-    if size <= free and (paths.has_dev_shm() or "ONECOPY_DIR" in os.environ):
+    if size <= free and (chosen or paths.has_dev_shm()):
         return False
+    why = (
+        f"{directory} has {format_size(free)} free, less than the {format_size(size)} of the pool"
+        if chosen or paths.has_dev_shm()
+        else "there is no /dev/shm here that may be written"
+    )
     import logging
 
     logging.getLogger("onecopy").warning(
-        "%s has %s free, less than the %s of the pool; its memory is a memfd instead, which "
-        "counts against this process's memory limit only",
-        directory,
-        format_size(free),
-        format_size(size),
+        "%s; its memory is a memfd instead, which counts against this process's memory limit only",
+        why,
     )
     return True
 

@@ -113,14 +113,9 @@ def drop_for_ended() -> bool:
             running.append((sentinel, popen))
     if running:
         # Readable once the child has ended, or has closed its end: then it has read what it got.
-        import select
+        from onecopy import _native
 
-        poll = select.poll()
-        for sentinel, _ in running:
-            poll.register(sentinel, select.POLLIN)
-        # POLLNVAL: the sentinel was closed, and tells nothing.
-        ready = {sentinel for sentinel, event in poll.poll(0) if not event & select.POLLNVAL}
-        ended += [popen for sentinel, popen in running if sentinel in ready]
+        ended += [popen for sentinel, popen in running if _native.is_readable(sentinel)]
     for popen in ended:
         _given.discard(ref(popen))
         vars(popen).pop(_KEPT, None)

@@ -53,6 +53,13 @@ def disk(kind: str, size: str, where: Path | str) -> list[str]:
     return command
 
 
+def in_mounts(script: str) -> list[str]:
+    """Run with other mounts, which a shell script makes."""
+    command = [*_unshare("--mount"), "sh", "-ec", f'{script}\nexec "$@"', "sh"]
+    _try((*command, "true"))
+    return command
+
+
 def _unshare(*flags: str) -> list[str]:
     program = shutil.which("unshare")
     if program is None:

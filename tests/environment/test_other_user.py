@@ -54,7 +54,7 @@ CASES = {
     "removing what is ours": """
         os.chmod(directory, 0o777)
         def act():
-            inspect.gc()
+            forbidden(inspect.gc)
             assert os.path.exists(directory + "/ours.pool")
         """,
     "a pool that we let others read": """
@@ -114,6 +114,7 @@ def test_another_user(case, pool_directory):
     with oc.Pool.create("ours", size="16MiB") as pool:
         queue = pool.queue()
         program = PROGRAM + "pools = []\n" + textwrap.dedent(CASES[case]) + "as_nobody(act)\n"
+        program += "os.chmod(directory, 0o700)\n"
         status, stderr = run(program, holding=False)
         assert (status, stderr) == (0, ""), stderr
         assert left() == ["ours.pool"]

@@ -220,9 +220,11 @@ def test_names_that_lead_elsewhere_are_refused_by_the_core(pool_directory, name)
     from onecopy import _native
 
     with pytest.raises(ValueError, match=r"."):
-        _native.Member.open(str(pool_directory), name)
+        _native.Member.open(str(pool_directory), name, False)
     with pytest.raises(ValueError, match=r"."):
-        _native.Member.create(str(pool_directory), name, 1 << 20, 8, 0o600, False, False, False)
+        _native.Member.create(
+            str(pool_directory), name, False, 1 << 20, 8, 0o600, False, False, False
+        )
     assert list(pool_directory.iterdir()) == []
 
 

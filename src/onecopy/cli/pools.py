@@ -29,7 +29,7 @@ PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool's name, or
 
 def ls(as_json: Json = False) -> None:
     """List the pools and shared memory segments of this user."""
-    found = inspect.list_pools()
+    found = _or_exit(inspect.list_pools)
     segments = inspect.list_segments()
     if as_json:
         _print_json(
@@ -48,8 +48,7 @@ def ls(as_json: Json = False) -> None:
             _size(info.stats.used) if info.stats else "-",
             _size(info.stats.size) if info.stats else "-",
             str(info.stats.blocks) if info.stats else "-",
-            # This command is a member while it looks.
-            str(info.stats.processes - 1) if info.stats else "-",
+            str(info.stats.processes) if info.stats else "-",
             info.problem or "",
         )
         for info in found
@@ -98,7 +97,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
 ) -> None:
     """Remove pools and segments whose processes are all dead, and none that somebody uses."""
-    removed = [info.path for info in inspect.gc(dry_run=dry_run)]
+    removed = [info.path for info in _or_exit(lambda: inspect.gc(dry_run=dry_run))]
     removed += [info.path for info in inspect.gc_segments(dry_run=dry_run)]
     for path in removed:
         typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
@@ -120,7 +119,7 @@ def doctor() -> None:
             f"{_size(space.f_blocks * space.f_frsize)}"
         )
     sound = True
-    for info in inspect.list_pools():
+    for info in _or_exit(inspect.list_pools):
         problems = [info.problem] if info.problem else []
         if info.stats is not None:
             try:

@@ -188,7 +188,7 @@ class Dict(Container, DictBase):
         """Give a plain dict of copies; a dict that is in itself is in the copy of itself."""
         from copy import deepcopy
 
-        key = (self.member.path, self.handle)
+        key = self._key()
         if key not in memo:
             made = memo[key] = {}
             made.update((mine, deepcopy(value, memo)) for mine, value in self.copy().items())

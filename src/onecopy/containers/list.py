@@ -162,7 +162,7 @@ class List(Container, ListBase):
         """Give a plain list of copies; a list that is in itself is in the copy of itself."""
         from copy import deepcopy
 
-        key = (self.member.path, self.handle)
+        key = self._key()
         if key not in memo:
             made = memo[key] = []
             made.extend(deepcopy(item, memo) for item in self.copy())

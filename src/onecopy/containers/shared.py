@@ -7,6 +7,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from onecopy import membership
 from onecopy.errors import OwnerDiedWarning
 from onecopy.locks.deaths import OnDeath
 from onecopy.locks.mutex import RLock
@@ -136,6 +137,10 @@ class Container(Shared):
             and self.handle == other.handle
             and self.member is other.member
         )
+
+    def _key(self) -> tuple[membership.Key, int]:
+        """Tell which container of which pool it is: equal for every object of it, and no other."""
+        return membership.key_of(self.member), self.handle
 
     def __copy__(self) -> Any:
         """Give a plain copy: a second object for the same one would be none."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy import membership
+from onecopy import coroutines, membership
 from onecopy.errors import Closed, OneCopyError, PoolFull, ShutDown
 from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
 from onecopy.parents import Parent
@@ -221,7 +221,7 @@ class Calls:
             self._parent = Parent()
         while True:
             try:
-                message = self._queue.get_message(timeout=_LOOK_EVERY)
+                message = coroutines.take(self._queue.get_message, _LOOK_EVERY)
             except Empty:
                 self._pools = []
                 if self._parent.ended:
@@ -318,7 +318,9 @@ class Results:
 
     def get(self, block: bool, timeout: float) -> Any:
         """Take an answer, or a wake-up (None), as the manager thread does."""
-        return self._queue.get(block, timeout)
+        if not block:
+            return self._queue.get(False)
+        return coroutines.take(self._queue.get, timeout)
 
     def wake(self) -> None:
         """Wake the manager thread; without effect when there is no memory for it."""

@@ -9,7 +9,8 @@ from collections import deque
 from concurrent.futures import process as standard
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from onecopy.errors import Untrusted
@@ -34,6 +35,30 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = ["Executor"]
+
+
+class _NoQueue:
+    """In place of a queue that nobody uses."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _WithoutQueues:
+    """A context that makes no semaphores, for queues that the executor exchanges at once.
+
+    The standard library's need a /dev/shm that may be written. The executor's own do not.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    Lock = staticmethod(threading.Lock)
+    BoundedSemaphore = staticmethod(threading.BoundedSemaphore)
+    SimpleQueue = _NoQueue
 
 
 class Executor(standard.ProcessPoolExecutor):
@@ -111,6 +136,7 @@ class Executor(standard.ProcessPoolExecutor):
     _executor_manager_thread_wakeup: Any
     _processes: Any
     _broken: Any
+    _mp_context: Any
     _max_workers: int
     _max_tasks_per_child: int | None
 
@@ -130,13 +156,16 @@ class Executor(standard.ProcessPoolExecutor):
                 f"pool must be a onecopy.Pool, not {type(pool).__name__}; a context is given as "
                 "mp_context=…"
             )
+        if mp_context is None:  # as the standard library chooses
+            mp_context = get_context(None if max_tasks_per_child is None else "spawn")
         super().__init__(
             max_workers,
-            mp_context,
+            cast("Any", _WithoutQueues(mp_context)),
             initializer,
             initargs,
             max_tasks_per_child=max_tasks_per_child,
         )
+        self._mp_context = mp_context
         if pool is None:
             from onecopy.default import default_pool
 
@@ -155,7 +184,7 @@ class Executor(standard.ProcessPoolExecutor):
         _executors.add(self)
 
     def _replace_channels(self, ahead: int) -> None:
-        """Exchange the standard library's pipes for queues in the pool."""
+        """Exchange the standard library's channels for queues in the pool."""
         self._call_queue.close()
         self._result_queue.close()
         self._executor_manager_thread_wakeup.close()

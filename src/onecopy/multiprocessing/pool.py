@@ -15,6 +15,7 @@ from multiprocessing.pool import ThreadPool
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
+from onecopy import coroutines
 from onecopy.errors import Closed
 from onecopy.multiprocessing.context import ProcessError, default_context
 from onecopy.multiprocessing.queues import Queue
@@ -186,7 +187,7 @@ class _Tasks:
             self._parent = Parent()
         while True:
             try:
-                message = self._queue.get_message(timeout=_LOOK_EVERY)
+                message = coroutines.take(self._queue.get_message, _LOOK_EVERY)
             except Empty:
                 self._parent.check()
                 continue
@@ -274,7 +275,7 @@ class _Results:
 
     def get(self) -> Any:
         """Take a result."""
-        return self._queue.get()
+        return coroutines.take(self._queue.get, None)
 
     def close(self) -> None:
         """Let go of the queue here."""

@@ -1,0 +1,63 @@
+"""Threads that are coroutines, as eventlet and gevent make them: all of them share one real thread.
+
+A wait in the native core stops that thread, and so the whole program: also the coroutine that would
+end the wait. A thread that this package starts for itself therefore waits by `take`, in steps that
+let the others run in between. The standard library's waits there at pipes, by functions that
+eventlet and gevent have replaced.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Empty
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["are_threads", "take"]
+
+_T = TypeVar("_T")
+
+_FIRST_STEP = 0.0002  # seconds; each step is longer than the one before
+_LAST_STEP = 0.01
+
+
+def are_threads() -> bool:
+    """Tell whether what `threading` starts are coroutines."""
+    return type(threading.Lock()).__module__ != "_thread"
+
+
+def take(receive: Callable[[bool, float | None], _T], timeout: float | None) -> _T:
+    """Take an object from a queue, and let coroutines run meanwhile.
+
+    Parameters
+    ----------
+    receive : callable
+        Takes an object: ``receive(block, timeout)``, as `Queue.get`.
+    timeout : float or None
+        Seconds to wait at most; None: for ever.
+
+    Returns
+    -------
+    object
+        What was taken.
+
+    Raises
+    ------
+    queue.Empty
+        The time is up.
+    """
+    if not are_threads():
+        return receive(True, timeout)
+    end = None if timeout is None else time.monotonic() + timeout
+    step = _FIRST_STEP
+    while True:
+        try:
+            return receive(False, None)
+        except Empty:
+            if end is not None and time.monotonic() >= end:
+                raise
+        threading.Event().wait(step)  # which is replaced wherever threads are
+        step = min(step * 1.5, _LAST_STEP)
