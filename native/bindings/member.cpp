@@ -277,7 +277,7 @@ void bind_member(nb::module_& m) {
             "memfd",
             [](MemberObject& o) noexcept { return (o.pool->core().header().flags & kMemfd) != 0; })
         .def_prop_ro("in_memory",
-                     [](MemberObject& o) noexcept { return o.pool->core().file.in_memory; })
+                     [](MemberObject& o) noexcept { return o.pool->core().file.identity().in_memory; })
         .def_prop_ro("others_may_write",
                      [](MemberObject& o) noexcept { return o.pool->others_may_write; })
         .def_prop_ro("readonly", [](MemberObject& o) noexcept { return o.pool->core().readonly; })
