@@ -134,7 +134,7 @@ def _tried():
 
 
 @pytest.mark.timeout(1800 if FULL else 120)
-@pytest.mark.parametrize("operation", _tried())
+@pytest.mark.parametrize("operation", list(_tried()))
 def test_no_memory_in(operation, pool_directory, record_property):
     ended_at, number = Actor(operation, pool_directory).run()
     assert ended_at == 0, f"it ended at allocation {ended_at} of {number}"
