@@ -174,8 +174,10 @@ int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept
     int error = 0;
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     const bool full = length > on_disk;
-    if (full) length = on_disk;
-    on_disk = on_disk - length;
+    if (full)
+        length = on_disk;  // and its caller gives that back
+    else
+        on_disk = on_disk - length;
     if (length != 0)  // fallocate refuses an empty range
 #endif
         while (fallocate(number_, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {

@@ -65,7 +65,7 @@ constexpr Full kCases[] = {
 
 struct Neighbour {
     Allocated block;
-    u64 bytes;
+    u64 bytes = 0;
     void write(Member& m, u64 n, Patience& p) {
         if ((bytes = n) == 0) return;
         CHECK(allocate(m, {.bytes = n}, p, block) == Status::ok);

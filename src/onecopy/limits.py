@@ -19,7 +19,7 @@ class MemoryLimit(NamedTuple):
     used: int
     """Bytes that they have, without what the kernel can drop."""
     room: int
-    """Bytes that onecopy still reserves: what is left, and swap, less a margin for the processes."""
+    """Bytes that onecopy still reserves: what is left, and swap, less a margin."""
     group: str
     """The group's directory."""
 

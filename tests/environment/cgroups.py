@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ def _make(parent: Path, limit: int) -> Path:
     group.mkdir()
     try:
         (group / (V1 if (group / V1).exists() else V2)).write_text(str(limit))
-        if os.path.exists(group / "memory.swap.max"):
+        if (group / "memory.swap.max").exists():
             (group / "memory.swap.max").write_text("0")
     except OSError:
         group.rmdir()

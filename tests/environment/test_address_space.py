@@ -1,4 +1,4 @@
-"""A process whose address space is used up: MemoryError, in each operation, and it goes on after."""
+"""A process whose address space is used up: MemoryError in each operation, and it goes on."""
 
 import textwrap
 

@@ -51,9 +51,7 @@ class Machine:
         return self.group(path, memory__max=limit, memory__current=used, **more)
 
     def v1(self, path: str, limit: int, used: int, **more: str | int) -> Path:
-        return self.group(
-            path, memory__limit_in_bytes=limit, memory__usage_in_bytes=used, **more
-        )
+        return self.group(path, memory__limit_in_bytes=limit, memory__usage_in_bytes=used, **more)
 
     def found(self) -> tuple[str, int, int, int] | None:
         """Give group, limit, used and room in megabytes, the margin not taken off."""
