@@ -751,15 +751,6 @@ BUGS = [
         program=("edges_test",),
     ),
     Bug(
-        "a writer that abandons wakes no reader",
-        "native/locks/rwlock.cpp",
-        """    if (waiters) os::futex_wake(b_->writer.word.word(), 1);
-    notify_all(b_->may_read);""",
-        "    if (waiters) os::futex_wake(b_->writer.word.word(), 1);",
-        "one that sleeps finds out only after its nap",
-        where=("interleave_test", "read / abandon"),
-    ),
-    Bug(
         "a writer that becomes a reader is neither for a moment",
         "native/locks/rwlock.cpp",
         """    read_again();
@@ -776,16 +767,6 @@ BUGS = [
     read_again();""",
         "another writer gets in",
         where=("interleave_test", "downgrade / write"),
-    ),
-    Bug(
-        "what comes back wakes nobody",
-        "native/queue/redeliver.cpp",
-        """    if (e.came_back != 0)
-        notify(b_->not_empty, static_cast<int>(std::min<u64>(e.came_back, INT_MAX)));
-""",
-        "",
-        "a consumer sleeps beside a message",
-        where=("interleave_test", "came back"),
     ),
     Bug(
         "a refused name loses its entry",
@@ -817,14 +798,6 @@ BUGS = [
         "Word::sequence(word), target",
         "a reader takes a mixture of three values for one",
         program=("shareable_test",),
-    ),
-    Bug(
-        "the last extent of a block is not reserved",
-        "native/heap/heap.cpp",
-        "    const u64 end = (offset + size + kExtent - 1) / kExtent;",
-        "    const u64 end = std::max((offset + size) / kExtent, offset / kExtent + 1);",
-        "SIGBUS on a full disk",
-        program=("heap_test",),
     ),
     Bug(
         "an extent is marked before it is reserved",
