@@ -4,7 +4,7 @@
 #include <cstdarg>
 #include <cstring>
 
-#include "bindings/patience.hpp"
+#include "bindings/leaving.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -99,6 +99,8 @@ PyObject* raise_corrupt(const char* what) noexcept {
 }
 
 PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept {
+    // What was read may be somebody else's by now: it says nothing about the pool.
+    if (!pool->core().joined.load()) return raise_status(Status::closed, what);
     pool->core().mark_corrupt();
     return raise_corrupt(what);
 }
@@ -145,8 +147,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
             return raise(Error::version,
                          "%s was made by a build of onecopy with another memory layout", what);
         case Status::closed:
-            park_if_left();
-            if (outsiders.leaving.load()) {
+            if (has_left()) {
                 return raise(
                     Error::root,
                     "%s cannot be used: this process has left its pools, because it is exiting",

@@ -9,7 +9,9 @@
 #include "bindings/codec.hpp"
 #include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
+#include "bindings/leaving.hpp"
 #include "bindings/member.hpp"
+#include "bindings/patience.hpp"
 #include "bindings/segments.hpp"
 #include "bindings/sync.hpp"
 #include "recovery/recovery.hpp"
@@ -27,33 +29,9 @@ void set_file_hook(nb::handle in_file) noexcept {
     Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
 }
 
-// Threads that are in the core now (daemon threads: the others have ended) must not wake after we
-// have left. Those that wait look at `leaving` between two naps and stop there for good; the others
-// come back by themselves. Who does neither in time is given up on, and we with it: the kernel
-// takes our locks when the process ends, and the next user of the pool cleans up.
-bool nobody_is_inside() noexcept {
-    if (outsiders.in_flight.load() == 0) return true;
-    const std::int64_t deadline = os::monotonic_ns() + 500'000'000;
-    while (outsiders.in_flight.load() != outsiders.parked.load() && os::monotonic_ns() < deadline) {
-        PyThreadState* state = PyEval_SaveThread();  // they may need it to come out
-        os::nap(1'000'000);
-        PyEval_RestoreThread(state);
-    }
-    return outsiders.in_flight.load() == outsiders.parked.load();
-}
-
-void leave() noexcept {
-    outsiders.leaver.store(pthread_self());
-    outsiders.leaving.store(true);
-    if (nobody_is_inside()) onecopy::leave_all();
-}
-
-// In a child: its only thread is the one that forked, and that one had the GIL.
-void forget_outsiders() noexcept {
-    outsiders.in_flight.store(0);
-    outsiders.parked.store(0);
-    outsiders.leaving.store(false);
-    outsiders.main.store(pthread_self());
+// In a child, the thread that forked is the main one.
+void follow_fork() noexcept {
+    main_thread.store(pthread_self());
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -123,17 +101,17 @@ static void bind(nb::module_& m) {
     bind_shareable(m);
     bind_list(m);
     bind_dict(m);
+    bind_leaving(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("set_file_hook", &set_file_hook, nb::arg("in_file").none());
     m.def("members", &all_members, "Every membership of this process that somebody uses.");
-    m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
-    outsiders.main.store(static_cast<pthread_t>(nb::cast<unsigned long>(
+    main_thread.store(static_cast<pthread_t>(nb::cast<unsigned long>(
         nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
-    pthread_atfork(nullptr, nullptr, forget_outsiders);
+    pthread_atfork(nullptr, nullptr, follow_fork);
     nb::object after = nb::cpp_function(&announce_all);
     nb::module_::import_("os").attr("register_at_fork")(nb::arg("after_in_child") = after);
 }

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "bindings/codec.hpp"
+#include "bindings/leaving.hpp"
 #include "bindings/objects.hpp"
 #include "bindings/waiting.hpp"
 
@@ -129,7 +130,7 @@ PyObject* close_stream(StreamObject& self) noexcept {
 PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
-        park_if_left();
+        if (has_left()) return raise_status(Status::closed, "the stream");
         return raise(
             Error::root,
             "the subscription belongs to the process that made it; subscribe again in this one");

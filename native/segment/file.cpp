@@ -595,11 +595,16 @@ void depart(int fd, const Place& place, bool persistent) {
     os::unlock_byte(fd, kMemberByte);
 }
 
-// The part after Member::leave. Under pools_mutex.
-void depart(Pool& pool) {
-    Member& m = *pool.member;
+// Under pools_mutex.
+void give_up_byte(const Pool& pool) {
+    const Member& m = *pool.member;
     if (!pool.left && !m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m))
         depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
+}
+
+// The part after Member::leave. Under pools_mutex.
+void depart(Pool& pool) {
+    give_up_byte(pool);
     pool.left = true;
     pool.leaving = 0;
 }
@@ -618,7 +623,7 @@ void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
 void let_go(Member* m) noexcept {
     std::unique_lock guard(pools_mutex());
     Pool* pool = pool_of(m);
-    // leave_all may be at it in another thread.
+    // leave_pool may be at it in another thread.
     while (pool != nullptr && pool->leaving == lineage()) {
         guard.unlock();
         os::nap(1'000'000);
@@ -1124,29 +1129,23 @@ void announce(Member& m) {
 }
 
 void leave_all() noexcept {
-    const std::int64_t end = os::monotonic_ns() + 1'000'000'000;
     std::unique_lock guard(pools_mutex());
-    for (;;) {
-        Pool* next = nullptr;
-        bool others_at_it = false;
-        for (auto& p : pools()) {
-            if (p->left) continue;
-            if (p->leaving == lineage())
-                others_at_it = true;
-            else
-                next = p.get();
-        }
-        if (next == nullptr) {
-            // Another thread lets one go. Let it finish, but not for ever: what it leaves undone
-            // the kernel and the next opener do.
-            if (!others_at_it || os::monotonic_ns() > end) return;
-            guard.unlock();
-            os::nap(1'000'000);
-            guard.lock();
-            continue;
-        }
-        leave_marked(guard, *next);
+    for (auto& p : pools())
+        if (!p->left) leave_marked(guard, *p);
+}
+
+void depart_all() noexcept {
+    // Another thread may be at it, and wait for a disk or a directory. What is left undone here the
+    // next opener does.
+    const std::int64_t end = os::monotonic_ns() + kOpenPatience;
+    std::unique_lock guard(pools_mutex(), std::try_to_lock);
+    while (!guard.owns_lock()) {
+        if (os::monotonic_ns() > end) return;
+        os::nap(1'000'000);
+        static_cast<void>(guard.try_lock());
     }
+    for (auto& p : pools())
+        if (!p->persistent && p->member->last_one_unlinks) give_up_byte(*p);
 }
 
 void leave_pool(Member& m) noexcept {
