@@ -21,6 +21,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "base/crash_point.hpp"
 #include "bindings/patience.hpp"
 #include "os/processes.hpp"
 #include "segment/file.hpp"
@@ -72,6 +73,7 @@ void leave() noexcept {
     } else {
         depart_all();
     }
+    has_left_pools();
 }
 
 // With Python still there.

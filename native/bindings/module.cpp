@@ -35,18 +35,18 @@ void follow_fork() noexcept {
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-// `record`: a writable buffer of at least 16 bytes that outlives the process's last crash point (an
+// `record`: a writable buffer of at least 32 bytes that outlives the process's last crash point (an
 // mmap): its memory is kept.
-FaultRecord* record_in(nb::object buffer) {
+void* record_in(nb::object buffer) {
     if (buffer.is_none()) return nullptr;
     static Py_buffer views[64];  // never released: a crash point may come at any time
     static unsigned used = 0;
-    static FaultRecord* last = nullptr;
+    static void* last = nullptr;
     static PyObject* last_object = nullptr;
     if (buffer.ptr() == last_object) return last;
     if (used == 64 || PyObject_GetBuffer(buffer.ptr(), &views[used], PyBUF_WRITABLE) != 0)
         throw nb::python_error();
-    last = static_cast<FaultRecord*>(views[used++].buf);
+    last = views[used++].buf;
     last_object = buffer.ptr();
     return last;
 }
@@ -55,14 +55,28 @@ void bind_faults(nb::module_& m) {
     crash_after(0);  // its fork handler first
     m.def(
         "crash_after",
-        [](u64 step, nb::object record) { crash_after(step, record_in(std::move(record))); },
+        [](u64 step, nb::object record) {
+            crash_after(step, static_cast<FaultRecord*>(record_in(std::move(record))));
+        },
         nb::arg("step"), nb::arg("record") = nb::none(),
         "SIGKILL this process at its step-th crash point from now, noted in the record; 0: never.");
     m.def(
         "crash_child_after",
-        [](u64 step, nb::object record) { crash_child_after(step, record_in(std::move(record))); },
+        [](u64 step, nb::object record) {
+            crash_child_after(step, static_cast<FaultRecord*>(record_in(std::move(record))));
+        },
         nb::arg("step"), nb::arg("record") = nb::none(),
         "As crash_after, for the child of this process's next fork, counted from the fork.");
+    m.def(
+        "stall_at",
+        [](u64 step, nb::object record) {
+            stall_at(
+                step, []() noexcept { return PyGILState_Check() == 0; },
+                static_cast<StallRecord*>(record_in(std::move(record))));
+        },
+        nb::arg("step"), nb::arg("record"),
+        "Hold this thread at its step-th crash point from now, of those that it passes without the "
+        "GIL, and the end of this process after it has left its pools; see StallRecord.");
     m.def("crash_steps", &crash_steps, "Crash points passed since crash_after.");
 }
 #endif
