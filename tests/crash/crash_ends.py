@@ -28,7 +28,7 @@ import numpy as np
 from children import eventually
 
 import onecopy as oc
-from onecopy import _native, inspect
+from onecopy import _native
 from onecopy import multiprocessing as dropin
 
 if TYPE_CHECKING:
@@ -105,10 +105,21 @@ def no_frames(pool: oc.Pool) -> Any:
     return frames, [frames.acquire()]
 
 
-def held(kind: str, take: str = "acquire") -> Callable[[oc.Pool], Any]:
+def held(kind: str) -> Callable[[oc.Pool], Any]:
     def make(pool: oc.Pool) -> Any:
         lock = getattr(pool, kind)()
-        getattr(lock, take)()
+        lock.acquire()
+        return lock
+
+    return make
+
+
+def rwlock(side: str) -> Callable[[oc.Pool], Any]:
+    """Give a lock that is held for reading or for writing."""
+
+    def make(pool: oc.Pool) -> Any:
+        lock = pool.rwlock()
+        getattr(lock, side)().acquire()
         return lock
 
     return make
@@ -195,11 +206,11 @@ CALLS = {
     "FramePool.acquire": Call(no_frames, acquire_frame, lambda t: t[1].clear()),
     "Lock.acquire": Call(held("lock"), lambda k: k.acquire, lambda k: k.release()),
     "RLock.acquire": Call(held("rlock"), lambda k: k.acquire, lambda k: k.release()),
-    "RWLock.read_acquire": Call(
-        held("rwlock", "write_acquire"), lambda k: k.read_acquire, lambda k: k.write_release()
+    "RWLock.read": Call(
+        rwlock("write"), lambda k: k.read().acquire, lambda k: k.write().release()
     ),
-    "RWLock.write_acquire": Call(
-        held("rwlock", "read_acquire"), lambda k: k.write_acquire, lambda k: k.read_release()
+    "RWLock.write": Call(
+        rwlock("read"), lambda k: k.write().acquire, lambda k: k.read().release()
     ),
     "Semaphore.acquire": Call(no_tokens, lambda k: k.acquire, lambda k: k.release()),
     "Event.wait": Call(lambda p: p.event(), lambda e: e.wait, lambda e: e.set()),
@@ -235,7 +246,6 @@ CALLS = {
     "Pool.zeros": Call(lambda p: p, lambda p: lambda: p.zeros(LARGE)),
     "Pool.collect": Call(lambda p: p, lambda p: p.collect),
     "Pool.validate": Call(lambda p: p, lambda p: p.validate),
-    "Pool.create": Call(lambda p: p, lambda _p: lambda: oc.Pool.create("other", size="1MiB")),
 }
 
 
@@ -282,25 +292,20 @@ def be_the_child(call: Call, thing: Any, step: int, record: Record, order: int) 
     sys.exit(0)
 
 
-def waits(pid: int, thread: int) -> bool:
-    """Tell whether a thread has come to a rest: it sleeps, or is gone."""
+class Rest:
+    """Tells whether a thread has come to a rest: it sleeps, or is gone."""
 
-    def sleeps() -> bool:
+    def __init__(self, pid: int, thread: int) -> None:
+        self.stat = Path(f"/proc/{pid}/task/{thread}/stat")
+        self.quiet = 0
+
+    def __call__(self) -> bool:
         try:
-            stat = Path(f"/proc/{pid}/task/{thread}/stat").read_text()
+            sleeps = self.stat.read_text().rpartition(")")[2].split()[0] in "SZX"
         except (FileNotFoundError, ProcessLookupError):
-            return True
-        return stat.rpartition(")")[2].split()[0] in "SZX"
-
-    quiet = 0
-
-    def rests() -> bool:
-        nonlocal quiet
-        quiet = quiet + 1 if sleeps() else 0
-        return quiet >= QUIET
-
-    eventually(rests, "the thread to come to a rest")
-    return True
+            sleeps = True
+        self.quiet = self.quiet + 1 if sleeps else 0
+        return self.quiet >= QUIET
 
 
 def use_memory(pool: oc.Pool, arrays: list[Any]) -> None:
@@ -318,21 +323,24 @@ def end_at(call: Call, pool: oc.Pool, step: int, record: Record) -> bool:
         be_the_child(call, thing, step, record, order)
     os.close(order)
     eventually(lambda: record[THREAD], "the thread to begin")
-    waits(pid, record[THREAD])
+    eventually(Rest(pid, record[THREAD]), "the thread to wait")
     if not record[STALLED]:
         call.wake(thing)
         eventually(lambda: record[STALLED] or record[DONE], "the thread to come through")
     stalled = bool(record[STALLED])
     os.close(tell)
-    eventually(lambda: record[LEFT], "the child to leave")
+    # Finalizers of the child may have to wait for a lock that the thread holds.
+    main_waits = Rest(pid, pid)
+    eventually(lambda: record[LEFT] or main_waits(), "the child to leave")
     # What the child has given up belongs to others now, and the thread must not write there. They
     # have to wait if it holds the lock of the heap.
     others: list[Any] = []
     user = threading.Thread(target=use_memory, args=(pool, others))
     user.start()
-    waits(os.getpid(), user.native_id)
+    eventually(Rest(os.getpid(), user.native_id), "them to be done, or to wait")
     record[GO_ON] = 1
-    waits(pid, record[THREAD])
+    eventually(lambda: record[LEFT], "the child to leave")
+    eventually(Rest(pid, record[THREAD]), "the thread to wait, or to be gone")
     record[MAY_END] = 1
     _, status = os.waitpid(pid, 0)
     assert status == 0, f"step {step}: the child ended with status {status}"
@@ -356,11 +364,9 @@ def main() -> None:
     call = CALLS[sys.argv[1]]
     record = Record()
     with oc.Pool.create("ends", size="32MiB", max_processes=8) as pool:
-        _native.stall_at(0, record.memory)
         step = 1
         while end_at(call, pool, step, record):
             step += 1
-    inspect.gc()  # the pool that `Pool.create` was making
     print(step - 1)
 
 

@@ -79,7 +79,7 @@ LATE = {
             def __init__(self): self.queue, self.array, self.write = pool.queue(), array, os.write
             def __del__(self):
                 self.queue.put(self.array)
-                assert self.queue.get().sum() == 700_000
+                assert self.queue.get(timeout=60)[-1] == 7
                 self.write(1, b"module\\n")
         last = Last()
         """,
