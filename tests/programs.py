@@ -2,7 +2,7 @@
 
 Each is a Python program of its own, run with warnings as errors and in development mode, so that
 whatever an interpreter has to complain about at its end shows on stderr. `inside` is a command that
-runs another one: in a namespace of its own, say.
+runs another one: in a namespace of its own, say. `first` is what it does before it imports onecopy.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ class Running:
         *,
         flags: tuple[str, ...] = STRICT,
         holding: bool = True,
+        first: str = "",
         inside: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        program = PRELUDE + (HOLDING if holding else "") + textwrap.dedent(text)
+        before = textwrap.dedent(first)
+        program = before + PRELUDE + (HOLDING if holding else "") + textwrap.dedent(text)
         self._process = subprocess.Popen(
             [*inside, sys.executable, *flags, "-c", program],
             stdout=subprocess.PIPE,

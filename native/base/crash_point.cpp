@@ -4,9 +4,11 @@
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <ctime>
 
 namespace onecopy {
 namespace {
@@ -47,7 +49,43 @@ void arm(std::uint64_t step, FaultRecord* record, int signal, bool child, bool e
 
 static void raise_at(std::uint64_t step, void* place) noexcept;
 
+namespace {
+
+std::atomic<StallRecord*> stalls{nullptr};
+thread_local std::uint64_t steps_to_stall = 0;
+thread_local bool (*may_stall_here)() noexcept = nullptr;
+
+void await(const std::uint64_t& yes) noexcept {
+    const timespec nap{0, 200'000};
+    while (__atomic_load_n(&yes, __ATOMIC_SEQ_CST) == 0)
+        nanosleep(&nap, nullptr);
+}
+
+void stall() noexcept {
+    if (steps_to_stall == 0 || !may_stall_here() || --steps_to_stall != 0) return;
+    StallRecord* record = stalls.load();
+    __atomic_store_n(&record->stalled, static_cast<std::uint64_t>(syscall(SYS_gettid)),
+                     __ATOMIC_SEQ_CST);
+    await(record->go_on);
+}
+
+}  // namespace
+
+void stall_at(std::uint64_t step, bool (*may_stall)() noexcept, StallRecord* record) noexcept {
+    stalls = record;
+    may_stall_here = may_stall;
+    steps_to_stall = step;
+}
+
+void has_left_pools() noexcept {
+    StallRecord* record = stalls.load();
+    if (record == nullptr) return;
+    __atomic_store_n(&record->left, std::uint64_t{1}, __ATOMIC_SEQ_CST);
+    await(record->may_end);
+}
+
 void crash_point() noexcept {
+    stall();
     const std::uint64_t now = steps.fetch_add(1, std::memory_order_relaxed) + 1;
     if (now != fatal_step.load(std::memory_order_relaxed) ||
         for_child.load(std::memory_order_relaxed) || before.load(std::memory_order_relaxed))

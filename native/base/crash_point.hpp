@@ -35,9 +35,24 @@ void call_at(std::uint64_t step, void (*act)() noexcept, FaultRecord* record = n
 
 std::uint64_t crash_steps() noexcept;  // crash points passed since one of the above
 
+// One thread held in the middle of an operation while its process ends. It lies in memory shared
+// with the campaign's process, which decides when things go on. Numbers other than 0 say yes.
+struct StallRecord {
+    std::uint64_t stalled;  // the kernel's id of the thread, once it is held
+    std::uint64_t go_on;    // it may go on
+    std::uint64_t left;     // the process has done all that it does to leave its pools
+    std::uint64_t may_end;  // and may end now
+};
+// Holds the calling thread at its step-th crash point from now, of those at which `may_stall`
+// answers true. 0: at none.
+void stall_at(std::uint64_t step, bool (*may_stall)() noexcept, StallRecord* record) noexcept;
+// For the end of leaving: tells the record, and waits for `may_end`.
+void has_left_pools() noexcept;
+
 #else
 inline void crash_point() noexcept {}
 inline void before_store() noexcept {}
+inline void has_left_pools() noexcept {}
 #endif
 
 }  // namespace onecopy

@@ -6,8 +6,8 @@
 #include <new>
 #include <string>
 
+#include "bindings/leaving.hpp"
 #include "bindings/objects.hpp"
-#include "bindings/patience.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -102,6 +102,8 @@ PyObject* raise_corrupt(const char* what) noexcept {
 }
 
 PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept {
+    // What was read may be somebody else's by now: it says nothing about the pool.
+    if (!pool->core().joined.load()) return raise_status(Status::closed, what);
     pool->core().mark_corrupt();
     return raise_corrupt(what);
 }
@@ -167,8 +169,7 @@ PyObject* raise_status(Status s, const char* what) noexcept {
             return raise(Error::version,
                          "%s was made by a build of onecopy with another memory layout", what);
         case Status::closed:
-            park_if_left();
-            if (outsiders.leaving.load()) {
+            if (has_left()) {
                 return raise(
                     Error::root,
                     "%s cannot be used: this process has left its pools, because it is exiting",

@@ -10,8 +10,10 @@
 #include "bindings/codec.hpp"
 #include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
+#include "bindings/leaving.hpp"
 #include "bindings/losses.hpp"
 #include "bindings/member.hpp"
+#include "bindings/patience.hpp"
 #include "bindings/segments.hpp"
 #include "bindings/sync.hpp"
 #include "recovery/recovery.hpp"
@@ -29,48 +31,24 @@ void set_file_hook(nb::handle in_file) noexcept {
     Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
 }
 
-// Threads that are in the core now (daemon threads: the others have ended) must not wake after we
-// have left. Those that wait look at `leaving` between two naps and stop there for good; the others
-// come back by themselves. Who does neither in time is given up on, and we with it: the kernel
-// takes our locks when the process ends, and the next user of the pool cleans up.
-bool nobody_is_inside() noexcept {
-    if (outsiders.in_flight.load() == 0) return true;
-    const std::int64_t deadline = os::monotonic_ns() + 500'000'000;
-    while (outsiders.in_flight.load() != outsiders.parked.load() && os::monotonic_ns() < deadline) {
-        PyThreadState* state = PyEval_SaveThread();  // they may need it to come out
-        os::nap(1'000'000);
-        PyEval_RestoreThread(state);
-    }
-    return outsiders.in_flight.load() == outsiders.parked.load();
-}
-
-void leave() noexcept {
-    outsiders.leaver.store(pthread_self());
-    outsiders.leaving.store(true);
-    if (nobody_is_inside()) onecopy::leave_all();
-}
-
-// In a child: its only thread is the one that forked, and that one had the GIL.
-void forget_outsiders() noexcept {
-    outsiders.in_flight.store(0);
-    outsiders.parked.store(0);
-    outsiders.leaving.store(false);
-    outsiders.main.store(pthread_self());
+// In a child, the thread that forked is the main one.
+void follow_fork() noexcept {
+    main_thread.store(pthread_self());
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-// `record`: a writable buffer of at least 16 bytes that outlives the process's last crash point (an
+// `record`: a writable buffer of at least 32 bytes that outlives the process's last crash point (an
 // mmap): its memory is kept.
-FaultRecord* record_in(nb::object buffer) {
+void* record_in(nb::object buffer) {
     if (buffer.is_none()) return nullptr;
     static Py_buffer views[64];  // never released: a crash point may come at any time
     static unsigned used = 0;
-    static FaultRecord* last = nullptr;
+    static void* last = nullptr;
     static PyObject* last_object = nullptr;
     if (buffer.ptr() == last_object) return last;
     if (used == 64 || PyObject_GetBuffer(buffer.ptr(), &views[used], PyBUF_WRITABLE) != 0)
         throw nb::python_error();
-    last = static_cast<FaultRecord*>(views[used++].buf);
+    last = views[used++].buf;
     last_object = buffer.ptr();
     return last;
 }
@@ -107,14 +85,28 @@ void bind_faults(nb::module_& m) {
     crash_after(0);  // its fork handler first
     m.def(
         "crash_after",
-        [](u64 step, nb::object record) { crash_after(step, record_in(std::move(record))); },
+        [](u64 step, nb::object record) {
+            crash_after(step, static_cast<FaultRecord*>(record_in(std::move(record))));
+        },
         nb::arg("step"), nb::arg("record") = nb::none(),
         "SIGKILL this process at its step-th crash point from now, noted in the record; 0: never.");
     m.def(
         "crash_child_after",
-        [](u64 step, nb::object record) { crash_child_after(step, record_in(std::move(record))); },
+        [](u64 step, nb::object record) {
+            crash_child_after(step, static_cast<FaultRecord*>(record_in(std::move(record))));
+        },
         nb::arg("step"), nb::arg("record") = nb::none(),
         "As crash_after, for the child of this process's next fork, counted from the fork.");
+    m.def(
+        "stall_at",
+        [](u64 step, nb::object record) {
+            stall_at(
+                step, []() noexcept { return PyGILState_Check() == 0; },
+                static_cast<StallRecord*>(record_in(std::move(record))));
+        },
+        nb::arg("step"), nb::arg("record"),
+        "Hold this thread at its step-th crash point from now, of those that it passes without the "
+        "GIL, and the end of this process after it has left its pools; see StallRecord.");
     m.def("crash_steps", &crash_steps, "Crash points passed since crash_after.");
     bind_losses(m);
     count_pythons_allocations();
@@ -168,10 +160,10 @@ static void bind(nb::module_& m) {
     bind_shareable(m);
     bind_list(m);
     bind_dict(m);
+    bind_leaving(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
     m.def("set_file_hook", &set_file_hook, nb::arg("in_file").none());
     m.def("members", &all_members, "Every membership of this process that somebody uses.");
-    m.def("leave_all", &leave, "Leave every pool, at exit.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
@@ -182,9 +174,9 @@ static void bind(nb::module_& m) {
     // The loader makes a thread's variables when they are first touched, and ends the process if
     // there is no memory for them. Those of this thread are made here.
     Spin::paid();
-    outsiders.main.store(static_cast<pthread_t>(nb::cast<unsigned long>(
+    main_thread.store(static_cast<pthread_t>(nb::cast<unsigned long>(
         nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
-    pthread_atfork(nullptr, nullptr, forget_outsiders);
+    pthread_atfork(nullptr, nullptr, follow_fork);
     nb::object after = nb::cpp_function(&announce_all);
     nb::module_::import_("os").attr("register_at_fork")(nb::arg("after_in_child") = after);
 }

@@ -1,74 +1,31 @@
 // Waiting without the GIL.
+//
+// Taking the GIL back may not return: while the interpreter ends, it ends the thread, or lets it
+// hang (bindings/unwinding.cpp). So a thread that was outside looks at nothing of what it took, and
+// writes nothing, before it has the GIL.
 #pragma once
 #include <pthread.h>
-#include <unistd.h>
 
 #include <atomic>
 
+#include "base/crash_point.hpp"
 #include "bindings/numpy_api.hpp"
 #include "sync/patience.hpp"
 
 namespace onecopy::py {
 
-// ---- who is outside: threads that run in the core, or copy, without the GIL ---------------------
+// ---- without the GIL ----------------------------------------------------------------------------
 
-struct Outsiders {
-    std::atomic<int> in_flight{0};
-    std::atomic<int> parked{0};  // of those: asleep for good, because the process is leaving
-    std::atomic<bool> leaving{false};
-    // The thread that leaves: what Python still runs at its end runs in it.
-    std::atomic<pthread_t> leaver{};
-    std::atomic<pthread_t> main{};  // Python's main thread: signal handlers run in no other
-};
-inline Outsiders outsiders;
-
-// The process is about to leave its pools. A thread that still waits in one must not wake and work
-// in it afterwards, so it stops here. It may hold shared locks; that is as if it had died, and
-// whoever needs them takes them over.
-[[noreturn]] inline void park() noexcept {
-    outsiders.parked.fetch_add(1);
-    for (;;)
-        pause();
-}
-
-// For a thread that has found that the process has left its pools: it is a daemon, and Python stops
-// those only a moment later. An error now would be a traceback about nothing. The thread that left
-// goes on: what it runs, an exit handler or a finalizer, shall have the error.
-inline void park_if_left() noexcept {
-    if (!outsiders.leaving.load() || pthread_equal(outsiders.leaver.load(), pthread_self())) return;
-    outsiders.in_flight.fetch_add(1);
-    PyEval_SaveThread();
-    park();
-}
-
-// Until Python 3.13, taking the GIL while the interpreter ends unwinds the thread (pthread_exit),
-// which no frame of C++ above us is prepared for: it would end in std::terminate. 3.14 lets such
-// threads hang instead; so do we.
-class HangIfUnwound {
-  public:
-    ~HangIfUnwound() {
-        while (armed)
-            pause();
-    }
-    bool armed = true;
-};
-[[gnu::noinline]] inline void take_gil(PyThreadState* state) {
-    HangIfUnwound guard;
-    PyEval_RestoreThread(state);
-    guard.armed = false;
-}
+// Python's main thread: signal handlers run in no other.
+inline std::atomic<pthread_t> main_thread{};
 
 // The GIL is given away for as long as this lives; for work that needs no Python and may take long.
 class Outside {
   public:
-    Outside() noexcept {
-        outsiders.in_flight.fetch_add(1);
-        state_ = PyEval_SaveThread();
-    }
+    Outside() noexcept : state_(PyEval_SaveThread()) { crash_point(); }
     ~Outside() {
-        outsiders.in_flight.fetch_sub(
-            1);  // before: whoever waits for the GIL is no longer in the core
-        take_gil(state_);
+        crash_point();
+        PyEval_RestoreThread(state_);
     }
     Outside(const Outside&) = delete;
     Outside& operator=(const Outside&) = delete;
@@ -90,15 +47,11 @@ class GilPatience final : public Patience {
     }
 
     void about_to_block() noexcept override {
-        if (state_ == nullptr) {
-            outsiders.in_flight.fetch_add(1);
-            state_ = PyEval_SaveThread();
-        }
-        if (outsiders.leaving.load(std::memory_order_relaxed)) park();
+        if (state_ == nullptr) state_ = PyEval_SaveThread();
     }
     // Runs Python's signal handlers. If one raises, the exception stays set and the wait ends.
     bool interrupted() noexcept override {
-        if (!pthread_equal(outsiders.main.load(std::memory_order_relaxed), pthread_self()))
+        if (!pthread_equal(main_thread.load(std::memory_order_relaxed), pthread_self()))
             return false;
         const bool was_outside = state_ != nullptr;
         if (was_outside) come_back();
@@ -109,8 +62,8 @@ class GilPatience final : public Patience {
 
   private:
     void come_back() noexcept {
-        outsiders.in_flight.fetch_sub(1);
-        take_gil(state_);
+        crash_point();
+        PyEval_RestoreThread(state_);
         state_ = nullptr;
     }
     PyThreadState* state_ = nullptr;

@@ -4,6 +4,7 @@
 
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
+#include "bindings/leaving.hpp"
 #include "bindings/objects.hpp"
 #include "bindings/waiting.hpp"
 
@@ -131,7 +132,7 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
-        park_if_left();
+        if (has_left()) return raise_status(Status::closed, "the stream");
         return raise(
             Error::root,
             "the subscription belongs to the process that made it; subscribe again in this one");

@@ -1,13 +1,16 @@
 #include "os/processes.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace onecopy::os {
 
@@ -92,6 +95,35 @@ Life start_of(std::uint32_t pid, std::uint64_t& start_ticks) noexcept {
     const Stat found = stat_of(pid);
     start_ticks = found.start_ticks;
     return found.life;
+}
+
+bool own_threads(std::vector<std::uint32_t>& out) noexcept {
+    out.clear();
+    DIR* directory = opendir("/proc/self/task");
+    if (directory == nullptr) return false;
+    bool complete = true;
+    for (;;) {
+        errno = 0;
+        const dirent* entry = readdir(directory);
+        if (entry == nullptr) {
+            complete = complete && errno == 0;
+            break;
+        }
+        const auto id = static_cast<std::uint32_t>(std::strtoul(entry->d_name, nullptr, 10));
+        if (id == 0) continue;  // "." and ".."
+        try {
+            out.push_back(id);
+        } catch (const std::bad_alloc&) {
+            complete = false;
+            break;
+        }
+    }
+    closedir(directory);
+    return complete;
+}
+
+std::uint32_t own_thread_id() noexcept {
+    return static_cast<std::uint32_t>(syscall(SYS_gettid));
 }
 
 }  // namespace onecopy::os

@@ -1,6 +1,7 @@
-// Other processes, as /proc shows them.
+// Processes and their threads, as /proc shows them.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 namespace onecopy::os {
 
@@ -16,5 +17,10 @@ Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) no
 
 // alive: and `start_ticks` is the tick at which it started.
 Life start_of(std::uint32_t pid, std::uint64_t& start_ticks) noexcept;
+
+// The kernel's ids of all threads of this process. False: they cannot be listed (no /proc, no
+// descriptor or no memory left), which says nothing about how many there are.
+bool own_threads(std::vector<std::uint32_t>& out) noexcept;
+std::uint32_t own_thread_id() noexcept;
 
 }  // namespace onecopy::os

@@ -703,14 +703,19 @@ void depart(const os::PoolFile& file, const Place& place, bool persistent) noexc
     file.unlock(kMemberByte);
 }
 
-// The part after Member::leave. Under pools_mutex.
-void depart(Pool& pool) {
-    Member& m = *pool.member;
+// Under pools_mutex.
+void give_up_byte(const Pool& pool) noexcept {
+    const Member& m = *pool.member;
     // A forked child that is no member has no descriptor.
     if (!pool.left && !m.readonly && m.file)
         depart(m.file, pool.place, pool.persistent || !m.last_one_unlinks);
+}
+
+// The part after Member::leave. Under pools_mutex.
+void depart(Pool& pool) {
+    give_up_byte(pool);
     // Through a lost number nothing could be unlocked.
-    if (m.file.lost()) m.file.close();
+    if (pool.member->file.lost()) pool.member->file.close();
     pool.left = true;
     pool.leaving = 0;
 }
@@ -729,7 +734,7 @@ void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
 void let_go(Member* m) noexcept {
     std::unique_lock guard(pools_mutex());
     Pool* pool = pool_of(m);
-    // leave_all may be at it in another thread.
+    // leave_pool may be at it in another thread.
     while (pool != nullptr && pool->leaving == lineage()) {
         guard.unlock();
         os::nap(1'000'000);
@@ -1363,29 +1368,23 @@ void announce(Member& m) {
 }
 
 void leave_all() noexcept {
-    const std::int64_t end = os::monotonic_ns() + 1'000'000'000;
     std::unique_lock guard(pools_mutex());
-    for (;;) {
-        Pool* next = nullptr;
-        bool others_at_it = false;
-        for (auto& p : pools()) {
-            if (p->left) continue;
-            if (p->leaving == lineage())
-                others_at_it = true;
-            else
-                next = p.get();
-        }
-        if (next == nullptr) {
-            // Another thread lets one go. Let it finish, but not for ever: what it leaves undone
-            // the kernel and the next opener do.
-            if (!others_at_it || os::monotonic_ns() > end) return;
-            guard.unlock();
-            os::nap(1'000'000);
-            guard.lock();
-            continue;
-        }
-        leave_marked(guard, *next);
+    for (auto& p : pools())
+        if (!p->left) leave_marked(guard, *p);
+}
+
+void depart_all() noexcept {
+    // Another thread may be at it, and wait for a disk or a directory. What is left undone here the
+    // next opener does.
+    const std::int64_t end = os::monotonic_ns() + kOpenPatience;
+    std::unique_lock guard(pools_mutex(), std::try_to_lock);
+    while (!guard.owns_lock()) {
+        if (os::monotonic_ns() > end) return;
+        os::nap(1'000'000);
+        static_cast<void>(guard.try_lock());
     }
+    for (auto& p : pools())
+        if (!p->persistent && p->member->last_one_unlinks) give_up_byte(*p);
 }
 
 void leave_pool(Member& m) noexcept {

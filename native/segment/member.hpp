@@ -129,7 +129,10 @@ class Member final : public Liveness {
         return corrupt() ? Status::corrupt : Status::ok;
     }
     bool corrupt() const noexcept { return header().corrupt.load_relaxed() != 0; }
-    void mark_corrupt() noexcept { header().corrupt.store(1); }
+    // A pool that was left is not written to: what is read in it is no longer ours.
+    void mark_corrupt() noexcept {
+        if (joined.load(std::memory_order_relaxed)) header().corrupt.store(1);
+    }
 
     // The generation after `old`, for a slot whose byte is held. Not the next number: a lock word
     // in a file that somebody has prepared must not happen to name us as its owner, because for a

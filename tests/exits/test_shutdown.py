@@ -103,9 +103,8 @@ PLACES = {
         threading.Thread(target=lambda: queue.put(1)).start()
         sys.exit(0)
         """,
-    "daemons that run on for a while after the process has left": """
+    "daemons that run on while exit handlers run": """
         import time
-        from onecopy import _native
         def work(act):
             while True: act(); time.sleep(0.001)
         subscribed = stream.subscribe()
@@ -118,9 +117,7 @@ PLACES = {
             lambda: pool.frames(None, 10, "u1", 2), pool.collect, lambda: list(pool), shared.sum,
         ):
             threading.Thread(target=work, args=(act,), daemon=True).start()
-        atexit.unregister(_native.leave_all)
-        atexit.register(time.sleep, 0.1)  # runs after the next one
-        atexit.register(_native.leave_all)
+        atexit.register(time.sleep, 0.1)
         """,
     "a subscription in a daemon's for": """
         def read():

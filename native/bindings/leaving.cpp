@@ -1,0 +1,103 @@
+// How this process leaves its pools at its end.
+//
+// It leaves as late as it can, so that exit handlers and finalizers of any kind still find the
+// pools: in Py_AtExit, when the interpreter has ended and no Python code can run any more. A child
+// that multiprocessing has forked ends by os._exit, which does not come there; onecopy.membership
+// calls `leave_all` in its place.
+//
+// There are two ways to leave. If no other thread of this process can touch the pools any more, it
+// gives up all that it holds, and its slots. Otherwise it departs: only the names of pools that it
+// was the last member of are removed. A daemon thread may still be in the core, or copy, without
+// the GIL. What it writes to must not be given to somebody else while it writes. So the process
+// keeps what it holds until the kernel ends all of its threads; others then clean up after it, as
+// they do after a death.
+//
+// Which threads are harmless is known from Python's last look (`note_threads`, in an exit handler):
+// those without a Python thread state, as the workers of a BLAS library. Each thread that had a
+// state then, or was started since, has to have ended.
+#include "bindings/leaving.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "base/crash_point.hpp"
+#include "bindings/patience.hpp"
+#include "os/processes.hpp"
+#include "segment/file.hpp"
+
+namespace nb = nanobind;
+
+namespace onecopy::py {
+namespace {
+
+std::atomic<bool> left{false};
+
+// Sorted ids of the threads without a Python thread state; never destroyed, because they are looked
+// at after static destructors may have run.
+std::vector<std::uint32_t>& harmless() noexcept {
+    static auto& all = *new std::vector<std::uint32_t>;
+    return all;
+}
+
+// Needs the GIL: thread states come with it and go with it, but for those of threads that Python
+// has not started, whose ids are in the list below in any case.
+void note_threads() noexcept {
+    std::vector<std::uint32_t>& all = harmless();
+    if (!os::own_threads(all)) return all.clear();
+    const PyThreadState* mine = PyThreadState_Get();
+    PyThreadState* each = PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(
+        PyThreadState_Get()));
+    for (; each != nullptr; each = PyThreadState_Next(each)) {
+        if (each == mine) continue;
+        const auto id = static_cast<std::uint32_t>(each->native_thread_id);
+        // A thread that is being started: which one it is, or will be, is not known yet.
+        if (std::erase(all, id) == 0 || id == os::own_thread_id()) return all.clear();
+    }
+    std::sort(all.begin(), all.end());
+}
+
+bool only_harmless_threads() noexcept {
+    std::vector<std::uint32_t> now;
+    if (!os::own_threads(now)) return false;
+    const std::uint32_t self = os::own_thread_id();
+    return std::all_of(now.begin(), now.end(), [self](std::uint32_t id) {
+        return id == self || std::binary_search(harmless().begin(), harmless().end(), id);
+    });
+}
+
+void leave() noexcept {
+    if (only_harmless_threads()) {
+        left.store(true);
+        onecopy::leave_all();
+    } else {
+        depart_all();
+    }
+    has_left_pools();
+}
+
+// With Python still there.
+void leave_now() noexcept {
+    note_threads();
+    Outside outside;
+    leave();
+}
+
+}  // namespace
+
+bool has_left() noexcept {
+    return left.load();
+}
+
+void bind_leaving(nb::module_& m) {
+    // The interpreter's table has room for 32 functions. The C library's is the same moment but for
+    // other people's functions in it.
+    if (Py_AtExit(leave) != 0) std::atexit(leave);
+    m.def("note_threads", &note_threads,
+          "Take note of the threads that run Python code: at exit, of those that have to have ended "
+          "before this process gives up what it holds.");
+    m.def("leave_all", &leave_now,
+          "Leave every pool, in a process that ends without the interpreter's own end.");
+}
+
+}  // namespace onecopy::py
