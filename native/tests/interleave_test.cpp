@@ -584,7 +584,7 @@ void puts_to_the_end(Hand& h) {
 void taken_by_a_dead_one(Hand& h) {
     CHECK(Queue::create(h.m, 2, kQueueRedelivers, h.wait, ledger().extra) == Status::ok);
     CHECK(the_extra_queue(h).put(item(h, 0, Kind::text), h.wait) == Status::ok);
-    victim(h.m.fd, 0, [](Hand& v) {
+    victim(h.m.file.number(), 0, [](Hand& v) {
         Message msg;
         CHECK(hold(v.m, ledger().extra) == Status::ok);
         CHECK(the_extra_queue(v).get(msg, v.wait) == Status::ok);
