@@ -1016,8 +1016,9 @@ Status lets_go(bool, Joined& pool) {
     return Status::ok;
 }
 Status sweeps(bool, Joined&) {
-    return sweep_pool(directory_of_world(), "p", true) == Orphan::removed ? Status::ok
-                                                                          : Status::would_block;
+    return sweep_pool(Through::pool_directory, directory_of_world(), "p", true) == Orphan::removed
+               ? Status::ok
+               : Status::would_block;
 }
 // And stays in the old one, too.
 Joined& old_pool() {

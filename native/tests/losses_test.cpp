@@ -10,9 +10,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include <new>
 #include <string_view>
 
+#include "base/private_memory.hpp"
 #include "tests/crash_containers.hpp"
 #include "tests/crash_files.hpp"
 #include "tests/crash_locks.hpp"
@@ -22,33 +22,6 @@
 
 using namespace onecopy;
 using namespace onecopy::campaign;
-
-// ---- private memory that is used up
-// ------------------------------------------------------------------------------
-
-namespace {
-bool counting = false;
-std::uint64_t allocations_left = 0;
-bool refused = false;
-}  // namespace
-
-void* operator new(std::size_t n) {
-    if (counting) {
-        if (allocations_left == 0) {
-            refused = true;
-            throw std::bad_alloc();
-        }
-        --allocations_left;
-    }
-    if (void* p = std::malloc(n)) return p;
-    throw std::bad_alloc();
-}
-void operator delete(void* p) noexcept {
-    std::free(p);
-}
-void operator delete(void* p, std::size_t) noexcept {
-    std::free(p);
-}
 
 namespace {
 
@@ -159,8 +132,7 @@ void act(const Operation& op, Kind kind, int fd, u64 step) {
             break;
         case Kind::memory:
             call_at(kNever, nullptr);
-            allocations_left = step - 1;
-            counting = true;
+            fail_allocation(step, true);
             break;
         case Kind::files:
             CHECK(false);
@@ -172,7 +144,8 @@ void act(const Operation& op, Kind kind, int fd, u64 step) {
     } catch (const std::bad_alloc&) {
         // As the binding does, which makes a MemoryError of it.
     }
-    counting = false;
+    const bool refused = allocations() >= step;
+    fail_allocation(0, false);
     if (getpid() != me) _exit(0);
     ledger().steps = crash_steps();
     if (kind == Kind::memory) note_injected(refused);

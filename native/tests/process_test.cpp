@@ -216,13 +216,12 @@ void privileges() {
 struct Case {
     const char* name;
     void (*run)();
-    bool known = false;  // it is known to fail: only by its name, until that is mended
 };
 const Case kCases[] = {
     {"exec", exec},
-    {"full-table", full_table, true},
-    {"mapping", mapping_of_another_library, true},
-    {"privileges", privileges, true},
+    {"full-table", full_table},
+    {"mapping", mapping_of_another_library},
+    {"privileges", privileges},
 };
 
 }  // namespace
@@ -233,7 +232,7 @@ int main(int argc, char** argv) {
     alarm(60);
     for (const Case& one : kCases) {
         if (wanted == "--list") std::puts(one.name);
-        if (wanted.empty() ? one.known : wanted != one.name) continue;
+        if (!wanted.empty() && wanted != one.name) continue;
         // In a process of its own: what one registers is not for the next.
         const int status = end_of(start([&] { one.run(); }));
         if (status != 0) {
