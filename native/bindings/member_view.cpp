@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "bindings/member.hpp"
+#include "heap/heap.hpp"
 #include "recovery/recovery.hpp"
 
 namespace onecopy::py {
@@ -101,9 +102,10 @@ PyObject* validate_pool(Member& m) {
     if (has_left(m)) return raise_status(Status::closed, "the pool");
     std::vector<std::string> wrong;
     {
-        Outside outside;
-        wrong = validate(m);
+        WaitOutside p;
+        wrong = validate(m, p);
     }
+    if (PyErr_Occurred()) return nullptr;
     return strings(wrong);
 }
 
@@ -112,11 +114,13 @@ PyObject* collect(Member& m) noexcept {
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u32 before, after;
     {
-        Outside outside;
+        WaitOutside p;
         before = m.header().live_blocks.load_relaxed();
         collect_dead(m);
+        give_back_left(m, p);
         after = m.header().live_blocks.load_relaxed();
     }
+    if (PyErr_Occurred()) return nullptr;
     return PyLong_FromUnsignedLong(before > after ? before - after
                                                   : 0);  // others may have allocated meanwhile
 }
@@ -126,9 +130,10 @@ PyObject* trim_pool(Member& m) noexcept {
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u64 bytes;
     {
-        Outside outside;
-        bytes = trim(m);
+        WaitOutside p;
+        bytes = trim(m, p);
     }
+    if (PyErr_Occurred()) return nullptr;
     return PyLong_FromUnsignedLongLong(bytes);
 }
 

@@ -93,7 +93,8 @@ void bind_faults(nb::module_& m) {
 // itself known.
 void announce_all() noexcept {
     for_each_pool([](Member& m) {
-        if (m.joined.load()) announce(m);
+        Stubborn wait;
+        if (m.joined.load()) announce(m, wait);
     });
 }
 
@@ -131,6 +132,8 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
+    Stubborn::step_out = step_out;
+    Stubborn::step_in = step_in;
     outsiders.main.store(static_cast<pthread_t>(nb::cast<unsigned long>(
         nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
     pthread_atfork(nullptr, nullptr, forget_outsiders);

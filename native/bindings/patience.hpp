@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <new>
 
 #include "bindings/numpy_api.hpp"
 #include "sync/patience.hpp"
@@ -77,6 +78,16 @@ class Outside {
     PyThreadState* state_;
 };
 
+// For the core's own waits, wherever they come. Not while the interpreter ends, or the process
+// leaves its pools in this thread: what others would do meanwhile they shall not do any more.
+inline void* step_out() noexcept {
+    if (!Py_IsInitialized() || !PyGILState_Check() || outsiders.leaving.load()) return nullptr;
+    return new (std::nothrow) Outside;
+}
+inline void step_in(void* outside) noexcept {
+    delete static_cast<Outside*>(outside);
+}
+
 // ---- patience -----------------------------------------------------------------------------------
 
 constexpr std::int64_t kNoWait = 0;
@@ -114,6 +125,17 @@ class GilPatience final : public Patience {
         state_ = nullptr;
     }
     PyThreadState* state_ = nullptr;
+};
+
+// For what takes long by itself: the GIL is given away from the beginning.
+class WaitOutside final : public Patience {
+  public:
+    WaitOutside() noexcept { inner_.about_to_block(); }
+    void about_to_block() noexcept override { inner_.about_to_block(); }
+    bool interrupted() noexcept override { return inner_.interrupted(); }
+
+  private:
+    GilPatience inner_;
 };
 
 // ---- from Python's arguments to a deadline ------------------------------------------------------

@@ -281,11 +281,7 @@ void finish_free(Member& m, u32 index, Patience& outer) noexcept {
         const u32 at = work.back();
         work.pop_back();
         take_apart(m, at, work);
-        if (good(lock_heap(m, p))) {
-            free_span(m, at);
-            unlock(m.header().heap_lock);
-            notify(m.header().memory_freed);
-        }
+        give_back(m, at, p);
     }
 }
 

@@ -11,7 +11,8 @@ namespace onecopy::os {
 std::int64_t monotonic_ns() noexcept;
 // The same clock as of the last tick (some ms old), at a quarter of the price.
 std::int64_t coarse_ns() noexcept;
-void nap(std::int64_t ns) noexcept;  // less than a second; a signal may cut it short
+// Less than a second. False: a signal has cut it short.
+bool nap(std::int64_t ns) noexcept;
 
 // ---- futex (shared between processes) -----------------------------------------------------------
 enum class Wake { woken, changed, timed_out, signal };

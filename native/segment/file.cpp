@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -38,7 +39,8 @@
 
 #include "directory/directory.hpp"
 #include "heap/heap.hpp"
-#include "segment/registry.hpp"
+#include "segment/descriptor.hpp"
+#include "sync/inner.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -57,29 +59,14 @@ constexpr char kHidden[] = ".onecopy-new-";  // files in the making, where there
 constexpr char kRendezvous[] = "onecopy-memfd 1 ";
 constexpr std::size_t kRendezvousMost = 1 << 20, kRendezvousTidy = 1 << 16;
 constexpr std::int64_t kOpenPatience = 1'000'000'000, kDirectoryPatience = 5'000'000'000;
+// Of one attempt to open a pool, which is repeated.
+constexpr std::int64_t kShortPatience = 50'000'000;
+// Bytes that are reserved or written in one system call, which nothing can interrupt.
+constexpr u64 kPiece = 64 * kMiB;
 
-class Fd {
-  public:
-    explicit Fd(int n = -1) noexcept : n_(n) {}
-    ~Fd() { reset(); }
-    Fd(Fd&& o) noexcept : n_(std::exchange(o.n_, -1)) {}
-    Fd& operator=(Fd&& o) noexcept {
-        if (this != &o) reset(std::exchange(o.n_, -1));
-        return *this;
-    }
-    int get() const noexcept { return n_; }
-    int release() noexcept { return std::exchange(n_, -1); }
-    void reset(int n = -1) noexcept {
-        const int saved = errno;
-        if (n_ >= 0) close(n_);
-        n_ = n;
-        errno = saved;
-    }
-    explicit operator bool() const noexcept { return n_ >= 0; }
-
-  private:
-    int n_;
-};
+std::int64_t from_now(std::int64_t ns) noexcept {
+    return os::monotonic_ns() + ns;
+}
 
 // For a system call that changes what others see: a death right after it is one of those the crash
 // campaign tries.
@@ -143,7 +130,9 @@ std::string bare(std::string directory) {
 }
 
 Status open_directory(const std::string& directory, Fd& out, Failure& why) {
-    out.reset(open(bare(directory).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    out = Fd([path = bare(directory)] {
+        return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    });
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
     if (errno == ENOTDIR)
@@ -165,33 +154,65 @@ Status trusted_directory(const std::string& directory, bool create, Fd& out, Fai
     return Status::ok;
 }
 
-// flock of the directory. Bounded: its holder may be stopped, and we may be on our way out.
+// flock of the directory. Its holder may be stopped: the patience is bounded, and it may be
+// interrupted.
 class DirectoryLock {
   public:
+    DirectoryLock(int fd, Patience& p) noexcept : fd_(fd) {
+        status_ = take(p, [&](bool signal, int naps) {
+            constexpr int kNapsBetweenLooks = 20;  // at signals that came to another thread
+            return (signal || naps % kNapsBetweenLooks == 0) && p.interrupted();
+        });
+    }
+    // For a process that leaves the pool. Whoever opens or sweeps next does what this does not get
+    // to do, so a signal ends the wait, unless it comes at once: a profiler sends them all the
+    // time.
     explicit DirectoryLock(int fd) noexcept : fd_(fd) {
-        const std::int64_t end = os::monotonic_ns() + kDirectoryPatience;
-        while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-            if (errno == EINTR) continue;
-            if (errno != EWOULDBLOCK || os::monotonic_ns() > end) return;
-            os::nap(1'000'000);
-        }
-        held_ = true;
-        crash_point();
+        Stubborn outer;
+        Inner p(outer, from_now(kDirectoryPatience));
+        status_ = take(p, [came = false](bool signal, int naps) mutable {
+            came |= signal;
+            return came && naps > 100;
+        });
     }
     ~DirectoryLock() { release(); }
     DirectoryLock(const DirectoryLock&) = delete;
     DirectoryLock& operator=(const DirectoryLock&) = delete;
     void release() noexcept {
         const int saved = errno;
-        if (held_) happened(flock(fd_, LOCK_UN));
-        held_ = false;
+        if (good(status_)) happened(flock(fd_, LOCK_UN));
+        status_ = Status::not_held;
         errno = saved;
     }
-    explicit operator bool() const noexcept { return held_; }
+    explicit operator bool() const noexcept { return good(status_); }
+    // ok; timed_out, interrupted, system_error (of which errno does not tell)
+    Status status() const noexcept { return status_; }
+    // Why there is no lock, for the caller of the caller.
+    Status fail(Failure& why) const {
+        if (status_ == Status::interrupted) return status_;
+        why = {ETIMEDOUT, "lock the pool directory"};
+        return Status::system_error;
+    }
 
   private:
+    template <class Ends>
+    Status take(Patience& p, Ends ends) noexcept {
+        const unsigned process = lineage();
+        for (int naps = 1; flock(fd_, LOCK_EX | LOCK_NB) != 0; ++naps) {
+            if (errno == EINTR) continue;
+            if (errno != EWOULDBLOCK) return Status::system_error;
+            const std::int64_t ns = p.left(1'000'000);
+            if (ns == 0) return Status::timed_out;
+            p.about_to_block();
+            if (ends(!os::nap(ns), naps)) return Status::interrupted;
+            // A signal handler has forked, and this is the child: the descriptor is closed here.
+            if (lineage() != process) return Status::system_error;
+        }
+        crash_point();
+        return Status::ok;
+    }
     int fd_;
-    bool held_ = false;
+    Status status_ = Status::not_held;
 };
 
 // ---- the header, before anything is mapped ------------------------------------------------------
@@ -346,7 +367,7 @@ bool read_rendezvous(int fd, Rendezvous& out) {
 unsigned long long start_of(unsigned pid) noexcept {  // 0: no such process
     char path[48], text[1024];
     std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+    Fd fd([&] { return open(path, O_RDONLY | O_CLOEXEC); });
     if (!fd) return 0;
     ssize_t n = read(fd.get(), text, sizeof text - 1);
     if (n <= 0) return 0;
@@ -372,7 +393,7 @@ Reach reach(const Line& l, const std::string& id, u64 own_namespace, Fd& out) {
     if (stat(path, &st) != 0)
         return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
     if (!S_ISREG(st.st_mode) || st.st_nlink != 0) return Reach::stale;
-    Fd fd(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    Fd fd([&] { return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); });
     if (!fd) return errno == EACCES || errno == EPERM ? Reach::out_of_sight : Reach::stale;
     // Without the seals whoever has it could cut it short under our mapping.
     const int seals = fcntl(fd.get(), F_GET_SEALS);
@@ -408,7 +429,7 @@ constexpr int kOpenFlags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
 bool still_there(int dirfd, const Place& place) {
     if (place.memfd) {
-        Fd fd(openat(dirfd, place.name.c_str(), O_RDONLY | kOpenFlags));
+        Fd fd([&] { return openat(dirfd, place.name.c_str(), O_RDONLY | kOpenFlags); });
         Rendezvous r;
         return fd && read_rendezvous(fd.get(), r) && r.id == place.id.hex();
     }
@@ -417,9 +438,9 @@ bool still_there(int dirfd, const Place& place) {
            S_ISREG(st.st_mode) && st.st_dev == place.dev && st.st_ino == place.ino;
 }
 
-Status remove_name(int dirfd, const Place& place) {
-    DirectoryLock directory_lock(dirfd);
-    if (!directory_lock) return Status::system_error;
+// With the lock for it.
+Status remove_name(int dirfd, const Place& place, const DirectoryLock& directory_lock) {
+    if (!directory_lock) return directory_lock.status();
     if (!still_there(dirfd, place)) return Status::no_entry;
     return happened(unlinkat(dirfd, place.name.c_str(), 0)) ? Status::ok : status_of(errno);
 }
@@ -489,10 +510,10 @@ class Unpublished {
 };
 
 // Adds our line to a rendezvous. no_entry: it is gone, or another pool's.
-Status add_line(int dirfd, const Place& place, const Member& m) {
-    DirectoryLock directory_lock(dirfd);
-    if (!directory_lock) return Status::system_error;
-    Fd fd(openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags));
+Status add_line(int dirfd, const Place& place, const Member& m, Patience& p) {
+    DirectoryLock directory_lock(dirfd, p);
+    if (!directory_lock) return directory_lock.status();
+    Fd fd([&] { return openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags); });
     if (!fd) return status_of(errno);
     struct stat st{};
     Rendezvous r;
@@ -503,7 +524,7 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
         // Many have come and gone. In a new file, so that who reads sees the old text or the new
         // one.
         Unpublished fresh;
-        Fd to(fresh.make_hidden(dirfd));
+        Fd to([&] { return fresh.make_hidden(dirfd); });
         std::string text = kRendezvous + r.id + "\n";
         const u64 own_namespace = os::identity().pid_namespace;
         for (const Line& l : r.lines)
@@ -526,7 +547,7 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
 
 // What stands behind a name; removes it if it is of no use to anybody. The directory is locked.
 Orphan look_behind(int dirfd, const std::string& name, bool remove) {
-    Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    Fd fd([&] { return openat(dirfd, name.c_str(), O_RDWR | kOpenFlags); });
     if (!fd)
         return errno == EACCES || errno == EPERM || errno == ENOENT || errno == EMFILE ||
                        errno == ENFILE
@@ -586,55 +607,150 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
 
 // ---- leaving ------------------------------------------------------------------------------------
 
-// Gives the membership byte up; the last one takes the name along. Under pools_mutex.
+// Gives the membership byte up; the last one takes the name along.
 void depart(int fd, const Place& place, bool persistent) {
     os::unlock_byte(fd, kMemberByte);
     if (persistent || os::lock_byte(fd, kMemberByte, true) != os::ByteLock::taken) return;
-    Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (dirfd) remove_name(dirfd.get(), place);
+    Fd dirfd([&] {
+        return open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    });
+    if (dirfd) remove_name(dirfd.get(), place, DirectoryLock(dirfd.get()));
     os::unlock_byte(fd, kMemberByte);
 }
 
-// The part after Member::leave. Under pools_mutex.
-void depart(Pool& pool) {
+// Under pools_mutex, which is free meanwhile: what others hold up holds up neither a fork nor what
+// other threads do with other pools.
+void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
+    pool.leaving = lineage();  // keeps the member and this entry: let_go waits
+    guard.unlock();
     Member& m = *pool.member;
-    if (!pool.left && !m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m))
+    m.leave();
+    if (!m.readonly && m.fd >= 0 && !descriptor_is_borrowed(&m))
         depart(m.fd, pool.place, pool.persistent || !m.last_one_unlinks);
+    guard.lock();
     pool.left = true;
     pool.leaving = 0;
 }
 
-void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
-    pool.leaving = lineage();  // keeps the member: let_go waits until the mark is gone
-    // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do
-    // not wait for that.
-    guard.unlock();
-    pool.member->leave();
-    guard.lock();
-    depart(pool);
+// Under pools_mutex: from here on a fork passes the member by. It has left.
+void take_off_the_books(Member& m, Fd& last) noexcept {
+    std::erase_if(pools(), [&m](const auto& p) { return p->member == &m; });
+    forget_member(&m);
+    last.adopt_locked(std::exchange(m.fd, -1));
+    if (!m.readonly) return;
+    // A child would inherit the mapping, and the locks with it.
+    os::unmap(std::exchange(m.base, nullptr), m.length);
 }
 
 // What the last shared_ptr does.
 void let_go(Member* m) noexcept {
-    std::unique_lock guard(pools_mutex());
-    Pool* pool = pool_of(m);
-    // leave_all may be at it in another thread.
-    while (pool != nullptr && pool->leaving == lineage()) {
-        guard.unlock();
-        os::nap(1'000'000);
-        guard.lock();
-        pool = pool_of(m);
+    Fd last;
+    Stubborn wait;  // before the mutex: the interpreter is not taken back under it
+    {
+        std::unique_lock guard(pools_mutex());
+        Pool* pool = pool_of(m);
+        // leave_all may be at it in another thread.
+        while (pool != nullptr && pool->leaving == lineage()) {
+            guard.unlock();
+            wait.about_to_block();
+            os::nap(1'000'000);
+            guard.lock();
+            pool = pool_of(m);
+        }
+        if (pool != nullptr && !pool->left) leave_marked(guard, *pool);
+        take_off_the_books(*m, last);
     }
-    if (pool != nullptr && !pool->left) leave_marked(guard, *pool);
-    std::erase_if(pools(), [m](const auto& p) { return p->member == m; });
-    forget_member(m);
-    delete m;  // under the mutex: a fork must not copy half of it
+    delete m;
 }
 
-// Puts a joined member on the books. Under pools_mutex.
-// `flags` as they were checked, not as they stand in the header by now.
-std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place,
-                              const struct stat& memory, u64 flags) {
+// ---- a member in the making ---------------------------------------------------------------------
+
+struct Discard {
+    void operator()(Member* m) const noexcept {
+        m->leave();
+        Fd last;
+        {
+            std::lock_guard guard(pools_mutex());
+            take_off_the_books(*m, last);
+        }
+        delete m;
+    }
+};
+using Coming = std::unique_ptr<Member, Discard>;
+
+// Of a shared mapping. The descriptor passes from one list to the other in one step, as far as a
+// fork is concerned.
+Coming coming(unsigned char* base, u64 length, Fd& fd) {
+    std::lock_guard guard(pools_mutex());
+    Coming member(new Member(base, length, fd.release_locked()));
+    register_member(member.get(), false);
+    return member;
+}
+// Of a private mapping, which is made here: a child inherits it, and must find it to unmap it.
+// nullptr with errno.
+Coming coming_to_read(u64 length, Fd& fd) {
+    std::lock_guard guard(pools_mutex());
+    auto* base = static_cast<unsigned char*>(os::map_private(fd.get(), length));
+    if (base == nullptr) return nullptr;
+    Coming member(new Member(base, length, fd.release_locked()));
+    member->readonly = true;
+    register_member(member.get(), false);
+    return member;
+}
+
+// Shared, without a moment in which a child would inherit the mapping: it would hold on to our open
+// file description, and so to our locks. A child gets a mapping of its own in Member::fork_child.
+// nullptr with errno.
+unsigned char* map_unforked(int fd, u64 length, const char*& step) noexcept {
+    std::lock_guard guard(pools_mutex());
+    step = "map the pool";
+    auto* base = static_cast<unsigned char*>(os::map_shared(fd, length, true));
+    if (base == nullptr || madvise(base, length, MADV_DONTFORK) == 0) return base;
+    const int error = errno;
+    step = "madvise(MADV_DONTFORK)";
+    os::unmap(base, length);
+    errno = error;
+    return nullptr;
+}
+
+// One thread of a process opens a file at a time: two would become two members.
+class Turn {
+  public:
+    Turn() = default;
+    ~Turn() {
+        if (mine_.process == 0) return;
+        std::lock_guard guard(pools_mutex());
+        std::erase(all(), mine_);
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    // Under pools_mutex. False: another thread has it.
+    bool take(const struct stat& file) {
+        const Entry entry{file.st_dev, file.st_ino, lineage()};
+        if (std::find(all().begin(), all().end(), entry) != all().end()) return false;
+        all().push_back(mine_ = entry);
+        return true;
+    }
+
+  private:
+    // A fork copies the entries of threads that the child does not have: those of its parent's
+    // lineage count for nothing.
+    struct Entry {
+        dev_t dev = 0;
+        ino_t ino = 0;
+        unsigned process = 0;
+        bool operator==(const Entry&) const = default;
+    };
+    static std::vector<Entry>& all() {
+        static auto& turns = *new std::vector<Entry>;
+        return turns;
+    }
+    Entry mine_;
+};
+
+// Puts a joined member on the books. `flags` as they were checked, not as they stand in the header
+// by now.
+std::shared_ptr<Member> adopt(Coming member, Place place, const struct stat& memory, u64 flags) {
     const bool persistent = (flags & kPersistent) != 0;
     Member* m = member.get();
     // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may read
@@ -652,8 +768,8 @@ std::shared_ptr<Member> adopt(std::unique_ptr<Member> member, Place place,
     pool->announced = lineage();
     std::shared_ptr<Member> shared(member.release(), let_go);
     pool->shared = shared;
+    std::lock_guard guard(pools_mutex());
     pools().push_back(std::move(pool));
-    register_member(m);
     return shared;
 }
 
@@ -668,16 +784,47 @@ int make_memfd() noexcept {
     return fd;
 }
 
-Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
+// A signal handler has forked, and this is the child: it has nothing of what was in the making.
+Status forked_meanwhile(Failure& why) {
+    return why = {ECANCELED, "the process was forked meanwhile, by a signal handler"},
+           Status::system_error;
+}
+
+// Calls `piece(offset, bytes)`, which gives 0 or errno, for all of [from, from+bytes). Between two
+// of them signals are looked at. interrupted, ok, or what the error means.
+template <class Piece>
+Status in_pieces(u64 from, u64 bytes, Patience& p, Failure& why, const char* step, Piece piece) {
+    const unsigned process = lineage();
+    for (u64 done = 0; done < bytes; done += kPiece) {
+        p.about_to_block();
+        if (const int error = piece(from + done, std::min(kPiece, bytes - done)))
+            return fail(why, step, error);
+        if (p.interrupted()) return Status::interrupted;
+        if (lineage() != process) return forked_meanwhile(why);
+    }
+    return Status::ok;
+}
+
+int populate(unsigned char* from, u64 bytes) noexcept {
+    while (madvise(from, bytes, MADV_POPULATE_WRITE) != 0) {
+        // A kernel before 5.14: the memory is reserved, only not mapped yet.
+        if (errno == EINVAL) return 0;
+        if (errno != EINTR && errno != EAGAIN) return errno;
+    }
+    return 0;
+}
+
+// Nothing that others can see, or wait for, until it is published.
+Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p) {
     Fd dirfd;
     if (Status s = trusted_directory(spec.directory, true, dirfd, why); !good(s)) return s;
     // Taken? Asked again when it counts; now only to save the work. The name of a pool whose
     // members are all dead is free.
     {
         struct stat st{};
-        DirectoryLock directory_lock(dirfd.get());
-        if (!directory_lock)
-            return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+        Within patience(p, from_now(kDirectoryPatience));
+        DirectoryLock directory_lock(dirfd.get(), patience);
+        if (!directory_lock) return directory_lock.fail(why);
         if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
             look_behind(dirfd.get(), spec.name, true) != Orphan::removed)
             return fail(why, "publish the pool", EEXIST);
@@ -688,7 +835,7 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     const u64 flags = flag(spec.persistent, kPersistent) | flag(spec.memfd, kMemfd) |
                       flag((spec.mode & 022) != 0, kOthersMayWrite);
     Unpublished file;  // destroyed after the descriptor is
-    Fd fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
+    Fd fd([&] { return spec.memfd ? make_memfd() : file.make(dirfd.get()); });
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
     // First of all: a hidden file without the byte locked is taken for left behind.
     if (os::lock_byte(fd.get(), kMemberByte, false) != os::ByteLock::taken)
@@ -700,91 +847,121 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
         return fail(why, "seal the memfd");
     if (int error = os::reserve(fd.get(), 0, fixed_bytes(g)))
         return fail(why, "reserve the tables", error);
-    if (spec.prefault)
-        if (int error = os::reserve(fd.get(), g.heap_off, g.capacity))
-            return fail(why, "reserve the heap", error);
-
-    auto* base = static_cast<unsigned char*>(os::map_shared(fd.get(), g.file_size, true));
-    if (base == nullptr) return fail(why, "map the pool");
-    // A child gets a mapping of its own in Member::fork_child; an inherited one would hold on to
-    // our open file description, and so to our locks.
-    if (madvise(base, g.file_size, MADV_DONTFORK) != 0) {
-        const int error = errno;
-        os::unmap(base, g.file_size);
-        return fail(why, "madvise(MADV_DONTFORK)", error);
+    if (spec.prefault) {
+        const Status s =
+            in_pieces(g.heap_off, g.capacity, p, why, "reserve the heap",
+                      [&](u64 at, u64 bytes) { return os::reserve(fd.get(), at, bytes); });
+        if (!good(s)) return s;
     }
     PoolId id;
-    if (!os::random_bytes(id.id, sizeof id.id)) {
-        const int error = errno;
-        os::unmap(base, g.file_size);
-        return fail(why, "getrandom", error);
-    }
-    format(base, g, flags);
-    copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
+    if (!os::random_bytes(id.id, sizeof id.id)) return fail(why, "getrandom");
     struct stat memory{};
-    if (fstat(fd.get(), &memory) != 0) {
-        const int error = errno;
-        os::unmap(base, g.file_size);
-        return fail(why, "look at the pool file", error);
-    }
+    if (fstat(fd.get(), &memory) != 0) return fail(why, "look at the pool file");
+
     // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
     // fails leaves nothing behind.
-    auto member = std::make_unique<Member>(base, g.file_size, fd.release());
+    const char* step = nullptr;
+    unsigned char* base = map_unforked(fd.get(), g.file_size, step);
+    if (base == nullptr) return fail(why, step);
+    format(base, g, flags);
+    copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
+    Coming member = coming(base, g.file_size, fd);
     format_heap(*member);
     if (spec.prefault) note_reserved(*member);
     directory::format(*member);
     if (Status s = member->check(); !good(s)) return fail(why, "check the new pool", s);
     if (spec.prefault) {
-        while (madvise(base + g.heap_off, g.capacity, MADV_POPULATE_WRITE) != 0) {
-            // A kernel before 5.14: the memory is reserved, only not mapped yet.
-            if (errno == EINVAL) break;
-            if (errno != EINTR && errno != EAGAIN) return fail(why, "prefault the heap");
-        }
+        const Status s =
+            in_pieces(0, g.capacity, p, why, "prefault the heap",
+                      [&](u64 at, u64 bytes) { return populate(member->heap() + at, bytes); });
+        if (!good(s)) return s;
     }
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
 
     Unpublished rendezvous;
     Fd text;
     if (spec.memfd) {
-        text.reset(rendezvous.make(dirfd.get()));
+        text = Fd([&] { return rendezvous.make(dirfd.get()); });
         if (!text) return fail(why, "create the rendezvous file");
         if (fchmod(text.get(), 0600) != 0 ||
             !write_all(text.get(), kRendezvous + id.hex() + "\n" + own_line(*member)))
             return fail(why, "write the rendezvous file");
     }
+    const int memory_fd = member->fd;
+    // On the books first: another thread that opens it as soon as it has its name shall find it
+    // there. Nobody who leaves looks for a name yet.
+    Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
+    std::shared_ptr<Member> made = adopt(std::move(member), std::move(place), memory, flags);
+    made->last_one_unlinks = false;
     {
-        DirectoryLock directory_lock(dirfd.get());
-        if (!directory_lock)
-            return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
+        Within patience(p, from_now(kDirectoryPatience));
+        DirectoryLock directory_lock(dirfd.get(), patience);
+        if (made->fd != memory_fd) return forked_meanwhile(why);
+        if (!directory_lock) return directory_lock.fail(why);
         // Everything is in place and we are its member: with the name the pool exists, and there is
         // no moment in which it looks deserted.
         auto publish = [&] {
             return spec.memfd ? rendezvous.publish(text.get(), spec.name.c_str())
-                              : file.publish(member->fd, spec.name.c_str());
+                              : file.publish(memory_fd, spec.name.c_str());
         };
+        made->last_one_unlinks = !spec.persistent;
         bool done = publish();
-        if (!done && errno == EEXIST) {
+        int error = errno;
+        if (!done && error == EEXIST)
             done = look_behind(dirfd.get(), spec.name, true) == Orphan::removed && publish();
-            if (!done) return fail(why, "publish the pool", EEXIST);
+        if (!done) {
+            made->last_one_unlinks = false;
+            return why = {error, "publish the pool"},
+                   error == ENOENT ? Status::system_error : status_of(error);
         }
-        if (!done)
-            return why = {errno, "publish the pool"},
-                   errno == ENOENT ? Status::system_error : status_of(errno);
     }
-    Place place{absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd};
-    out = adopt(std::move(member), std::move(place), memory, flags);
+    member_is_made(made.get());
+    out = std::move(made);
     return Status::ok;
 }
 
 // ---- opening ------------------------------------------------------------------------------------
 
-// One attempt. would_block: somebody is coming or going right now. `rejected` keeps members alive
-// that turned out not to serve: if ours were the last pointer, letting go would need the mutex we
-// hold.
+// What an attempt to open a pool that comes to would_block waits for.
+Status busy(Failure& why) {
+    return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::would_block;
+}
+Status directory_busy(Failure& why) {
+    return why = {ETIMEDOUT, "lock the pool directory"}, Status::would_block;
+}
+Status thread_busy(Failure& why) {
+    return why = {EALREADY, "open the pool: another thread is at it"}, Status::would_block;
+}
+
+// What this process has of a file, or else the right to become its member. ok: `here`, or `turn`.
+// would_block.
+Status look_here(const struct stat& file, const PoolId& id, std::shared_ptr<Member>& here,
+                 Turn& turn, Failure& why, bool to_read) {
+    // Those that turn out not to serve: the last pointer must not go while the mutex is held.
+    std::vector<std::shared_ptr<Member>> rejected;
+    std::lock_guard guard(pools_mutex());
+    for (auto& p : pools()) {
+        if (p->dev != file.st_dev || p->ino != file.st_ino || p->place.id != id) continue;
+        std::shared_ptr<Member> member = p->shared.lock();
+        if (member == nullptr) continue;
+        const bool serves = !p->left && p->leaving != lineage() && member->joined.load();
+        if (member->readonly ? !to_read || serves : !to_read && serves) {
+            here = std::move(member);
+            return Status::ok;
+        }
+        rejected.push_back(std::move(member));
+    }
+    return turn.take(file) ? Status::ok : thread_busy(why);
+}
+
+// One attempt. would_block: somebody is coming or going right now, has the directory locked, or is
+// a thread of this process at the same.
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
-                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
-                Failure& why) {
-    Fd fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+                std::shared_ptr<Member>& out, Failure& why) {
+    // No signal handler runs in here: it might want to open the same pool.
+    Stubborn outer;
+    Inner patience(outer, from_now(kShortPatience));
+    Fd fd([&] { return openat(dirfd, name.c_str(), O_RDWR | kOpenFlags); });
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
             return fail(why, kNotAPool, Status::corrupt);
@@ -807,14 +984,13 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         Reach found = reach_any(r, fd);
         if (found == Reach::stale) {
             // Somebody may have added a line since: look again while nobody can.
-            DirectoryLock directory_lock(dirfd);
-            if (!directory_lock)
-                return why = {ETIMEDOUT, "lock the pool directory"}, Status::system_error;
-            Fd again(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+            DirectoryLock directory_lock(dirfd, patience);
+            if (!directory_lock) return directory_busy(why);
+            Fd again([&] { return openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags); });
             if (!again) return fail(why, "open the rendezvous file");
             Rendezvous now;
             // Another pool by now.
-            if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;
+            if (!read_rendezvous(again.get(), now) || now.id != r.id) return busy(why);
             found = reach_any(now, fd);
             if (found == Reach::stale) {
                 happened(unlinkat(dirfd, name.c_str(), 0));
@@ -840,23 +1016,15 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     place.id = PoolId::of(h);
     const bool persistent = (h.flags & kPersistent) != 0;
 
-    for (auto& p : pools()) {
-        if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
-        std::shared_ptr<Member> here = p->shared.lock();
-        if (here == nullptr) continue;
-        if (here->readonly) {
-            rejected.push_back(std::move(here));
-            return fail(why, "this process reads it", Status::read_elsewhere);
-        }
-        if (!p->left && p->leaving != lineage() && here->joined.load()) {
-            if (here->corrupt()) {
-                rejected.push_back(std::move(here));
-                return fail(why, "the pool is marked corrupt", Status::corrupt);
-            }
-            out = std::move(here);
-            return Status::ok;
-        }
-        rejected.push_back(std::move(here));
+    Turn turn;
+    std::shared_ptr<Member> here;
+    if (Status s = look_here(st, place.id, here, turn, why, false); !good(s)) return s;
+    if (here != nullptr) {
+        if (here->readonly) return fail(why, "this process reads it", Status::read_elsewhere);
+        if (here->corrupt()) return fail(why, "the pool is marked corrupt", Status::corrupt);
+        member_is_made(here.get());  // it has its name, and its maker is about to say so
+        out = std::move(here);
+        return Status::ok;
     }
 
     if (os::byte_is_shared(fd.get(), kSlotByte))
@@ -869,7 +1037,8 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             alone = true;
             // Nobody is here: its members have died.
             if (!persistent) {
-                remove_name(dirfd, place);  // if that fails there is no such pool all the same
+                // If that fails there is no such pool all the same.
+                remove_name(dirfd, place, DirectoryLock(dirfd, patience));
                 os::unlock_byte(fd.get(), kMemberByte);
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
@@ -882,7 +1051,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
                     return fail(why, "lock the membership byte");
                 // The last one is leaving, or somebody looks whether anybody is here.
                 case os::ByteLock::busy:
-                    return Status::would_block;
+                    return busy(why);
                 case os::ByteLock::taken:
                     break;
             }
@@ -897,27 +1066,22 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     if (fstat(fd.get(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
     if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock
         os::unlock_byte(fd.get(), kMemberByte);
-        return Status::would_block;
+        return busy(why);
     }
     if (static_cast<u64>(st.st_size) != h.file_size)
         return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
-    auto* base = static_cast<unsigned char*>(
-        os::map_shared(fd.get(), static_cast<std::size_t>(h.file_size), true));
-    if (base == nullptr) return turn_back(fail(why, "map the pool"));
-    if (madvise(base, h.file_size, MADV_DONTFORK) != 0) {
-        const Status s = fail(why, "madvise(MADV_DONTFORK)");
-        os::unmap(base, h.file_size);
-        return turn_back(s);
-    }
+    const char* step = nullptr;
+    unsigned char* base = map_unforked(fd.get(), h.file_size, step);
+    if (base == nullptr) return turn_back(fail(why, step));
     // The member owns a descriptor of the same description: turning back still needs one after the
     // member is gone.
-    const int second = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
-    if (second < 0) {
+    Fd second([&] { return fcntl(fd.get(), F_DUPFD_CLOEXEC, 0); });
+    if (!second) {
         const Status s = fail(why, "duplicate the descriptor");
         os::unmap(base, h.file_size);
         return turn_back(s);
     }
-    auto member = std::make_unique<Member>(base, h.file_size, second);
+    Coming member = coming(base, h.file_size, second);
     if (Status s = member->check(); !good(s)) {
         fail(why,
              member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
@@ -940,26 +1104,26 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         return turn_back(s);
     }
     if (place.memfd) {
-        if (Status s = add_line(dirfd, place, *member); !good(s)) {
+        if (Status s = add_line(dirfd, place, *member, patience); !good(s)) {
             const int error = errno;
-            member->leave();
             member.reset();
             turn_back(s);
+            if (s == Status::timed_out) return directory_busy(why);
             // The last one left: the name says more.
-            if (s == Status::no_entry) return Status::would_block;
+            if (s == Status::no_entry) return busy(why);
             return why = {error, "add to the rendezvous file"}, s;
         }
     }
     out = adopt(std::move(member), std::move(place), st, h.flags);
+    member_is_made(out.get());
     return Status::ok;
 }
 
 // ---- opening for reading only -------------------------------------------------------------------
 
 Status try_read(int dirfd, const std::string& directory, const std::string& name,
-                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
-                Failure& why) {
-    Fd fd(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+                std::shared_ptr<Member>& out, Failure& why) {
+    Fd fd([&] { return openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags); });
     if (!fd) {
         if (errno == ENXIO || errno == ENODEV) return fail(why, kNotAPool, Status::corrupt);
         return fail_to_open(why);
@@ -982,16 +1146,9 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         return fail(why, "the pool belongs to another user", Status::not_allowed);
     Place place{absolute(directory), name, st.st_dev, st.st_ino, PoolId::of(h), false};
 
-    for (auto& p : pools()) {
-        if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
-        std::shared_ptr<Member> here = p->shared.lock();
-        if (here == nullptr) continue;
-        if (here->readonly && !p->left && p->leaving != lineage() && here->joined.load()) {
-            out = std::move(here);
-            return Status::ok;
-        }
-        rejected.push_back(std::move(here));
-    }
+    Turn turn;
+    if (Status s = look_here(st, place.id, out, turn, why, true); !good(s) || out != nullptr)
+        return s;
     // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked
     // meanwhile, until the last of them is gone.
     switch (os::share_range(fd.get(), kSlotByte, kMaxProcesses)) {
@@ -1008,11 +1165,8 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
     if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
     if (static_cast<u64>(st.st_size) != h.file_size)
         return fail(why, "the file is not as long as its header says", Status::corrupt);
-    auto* base = static_cast<unsigned char*>(
-        os::map_private(fd.get(), static_cast<std::size_t>(h.file_size)));
-    if (base == nullptr) return fail(why, "map the pool");
-    auto member = std::make_unique<Member>(base, h.file_size, fd.release());
-    member->readonly = true;
+    Coming member = coming_to_read(h.file_size, fd);
+    if (member == nullptr) return fail(why, "map the pool");
     if (Status s = member->check(); !good(s))
         return fail(
             why,
@@ -1020,19 +1174,53 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
             s);
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
     out = adopt(std::move(member), std::move(place), st, h.flags);
+    member_is_made(out.get());
     return Status::ok;
+}
+
+// Attempts until one comes to something. Nothing is in the making between them, so signal handlers
+// may run.
+template <class Attempt>
+Status open_by(Attempt attempt, const std::string& directory, const std::string& name, Failure& why,
+               Patience& p) {
+    if (!valid_name(name) || is_hidden(name))
+        return fail(why, "not a valid name", Status::bad_argument);
+    const std::int64_t began = os::monotonic_ns();
+    for (;;) {
+        Fd dirfd;
+        if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
+        const Status s = attempt(dirfd.get());
+        if (s != Status::would_block) return s;
+        const std::int64_t limit = why.error == ETIMEDOUT ? kDirectoryPatience : kOpenPatience;
+        if (why.error != EALREADY && os::monotonic_ns() - began > limit)
+            return Status::system_error;
+        p.about_to_block();
+        os::nap(500'000);
+        if (p.interrupted()) return Status::interrupted;
+    }
 }
 
 }  // namespace
 
 // ---- the interface ------------------------------------------------------------------------------
 
+struct LockedDirectory {
+    LockedDirectory(Fd fd, Patience& p) noexcept
+        : directory(std::move(fd)), lock(directory.get(), p) {}
+    Fd directory;
+    DirectoryLock lock;
+};
+void Unlock::operator()(LockedDirectory* directory) const noexcept {
+    delete directory;
+}
+
 Status check_directory(const std::string& directory, bool create, Failure& why) {
     Fd fd;
     return trusted_directory(directory, create, fd, why);
 }
 
-Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why,
+                   Patience& p) {
     if (!valid_name(spec.name) || is_hidden(spec.name))
         return fail(why, "not a valid name", Status::bad_argument);
     if (spec.capacity == 0 || spec.capacity > kMaxCapacity)
@@ -1044,37 +1232,19 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
     // The memory of a memfd goes with its last member, and its rendezvous is for its owner alone.
     if (spec.memfd && (spec.persistent || (spec.mode & 066) != 0))
         return fail(why, "a memfd pool is neither persistent nor for others", Status::bad_argument);
-    std::lock_guard guard(pools_mutex());
-    return create_locked(spec, out, why);
+    return create(spec, out, why, p);
 }
 
 Status open_pool(const std::string& directory, const std::string& name,
-                 std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(name) || is_hidden(name))
-        return fail(why, "not a valid name", Status::bad_argument);
-    std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
-    std::lock_guard guard(pools_mutex());
-    Fd dirfd;
-    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
-    const std::int64_t end = os::monotonic_ns() + kOpenPatience;
-    for (;;) {
-        const Status s = try_open(dirfd.get(), directory, name, rejected, out, why);
-        if (s != Status::would_block) return s;
-        if (os::monotonic_ns() > end)
-            return why = {EBUSY, "open the pool: it keeps coming and going"}, Status::system_error;
-        os::nap(500'000);
-    }
+                 std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+    return open_by([&](int dirfd) { return try_open(dirfd, directory, name, out, why); }, directory,
+                   name, why, p);
 }
 
 Status open_to_read(const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(name) || is_hidden(name))
-        return fail(why, "not a valid name", Status::bad_argument);
-    std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
-    std::lock_guard guard(pools_mutex());
-    Fd dirfd;
-    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
-    return try_read(dirfd.get(), directory, name, rejected, out, why);
+                    std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+    return open_by([&](int dirfd) { return try_read(dirfd, directory, name, out, why); }, directory,
+                   name, why, p);
 }
 
 Status flush_pool(Member& m, Failure& why) {
@@ -1083,15 +1253,22 @@ Status flush_pool(Member& m, Failure& why) {
     return error == 0 ? Status::ok : fail(why, "write the pool to the disk", error);
 }
 
-Status unlink_pool(Member& m) {
-    std::lock_guard guard(pools_mutex());
-    Pool* pool = pool_of(&m);
-    if (pool == nullptr) return Status::no_entry;
-    Failure why;
+Status unlink_pool(Member& m, Failure& why, Patience& p) {
+    Place place;
+    {
+        std::lock_guard guard(pools_mutex());
+        const Pool* pool = pool_of(&m);
+        if (pool == nullptr) return Status::no_entry;
+        place = pool->place;
+    }
     Fd dirfd;
-    if (Status s = open_directory(pool->place.directory, dirfd, why); !good(s)) return s;
-    const Status s = remove_name(dirfd.get(), pool->place);
+    if (Status s = open_directory(place.directory, dirfd, why); !good(s)) return s;
+    Within patience(p, from_now(kDirectoryPatience));
+    const DirectoryLock directory_lock(dirfd.get(), patience);
+    if (!directory_lock) return directory_lock.fail(why);
+    const Status s = remove_name(dirfd.get(), place, directory_lock);
     if (good(s)) {
+        std::lock_guard guard(pools_mutex());
         // Others find that the name is gone, or not theirs, when they look.
         m.last_one_unlinks = false;
         m.path.clear();
@@ -1099,28 +1276,43 @@ Status unlink_pool(Member& m) {
     return s;
 }
 
-Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove) {
+Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove, Patience& p) {
     if (!valid_name(name)) return Orphan::not_a_pool;
-    std::lock_guard guard(pools_mutex());
     Failure why;
     Fd dirfd;
     if (!good(open_directory(directory, dirfd, why))) return Orphan::failed;
-    DirectoryLock directory_lock(dirfd.get());
-    return directory_lock ? look_behind(dirfd.get(), name, remove) : Orphan::failed;
+    Within patience(p, from_now(kOpenPatience));
+    const DirectoryLock directory_lock(dirfd.get(), patience);
+    if (directory_lock) return look_behind(dirfd.get(), name, remove);
+    return directory_lock.status() == Status::interrupted ? Orphan::interrupted : Orphan::locked;
 }
 
-void announce(Member& m) {
-    std::lock_guard guard(pools_mutex());
-    Pool* pool = pool_of(&m);
-    if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
-        !m.joined.load())
-        return;
-    // Whether it works or not: not finding us is no reason to try on every operation.
-    pool->announced = lineage();
+Status lock_directory(const std::string& directory, Failure& why, Patience& p,
+                      LockedDirectoryPtr& out) {
+    Fd dirfd;
+    if (Status s = open_directory(directory, dirfd, why); !good(s)) return s;
+    Within patience(p, from_now(kDirectoryPatience));
+    out.reset(new LockedDirectory(std::move(dirfd), patience));
+    return out->lock ? Status::ok : out->lock.fail(why);
+}
+
+void announce(Member& m, Patience& p) {
+    Place place;
+    {
+        std::lock_guard guard(pools_mutex());
+        Pool* pool = pool_of(&m);
+        if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
+            !m.joined.load())
+            return;
+        // Whether it works or not: not finding us is no reason to try on every operation.
+        pool->announced = lineage();
+        place = pool->place;
+    }
     Failure why;
     Fd dirfd;
-    if (good(open_directory(pool->place.directory, dirfd, why)))
-        add_line(dirfd.get(), pool->place, m);
+    Within patience(p, from_now(kDirectoryPatience));
+    if (good(open_directory(place.directory, dirfd, why)))
+        add_line(dirfd.get(), place, m, patience);
 }
 
 void leave_all() noexcept {

@@ -26,33 +26,47 @@ struct Failure {
 };
 constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
 
-// ok, exists, no_memory, not_allowed, bad_argument, system_error
-Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why);
+// ok, exists, no_memory, not_allowed, bad_argument, system_error,
+// interrupted
+//
+// These functions give the process to others while they wait: the patience is asked, and none of
+// the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p);
 // ok, no_entry (also: all members of a non-persistent pool are dead; the file is removed),
-// not_allowed, bad_version, corrupt, no_slot, read_elsewhere, system_error. The same pool opened
-// twice in a process is the same Member.
+// not_allowed, bad_version, corrupt, no_slot, read_elsewhere, system_error, interrupted. The same
+// pool opened twice in a process is the same Member.
 Status open_pool(const std::string& directory, const std::string& name,
-                 std::shared_ptr<Member>& out, Failure& why);
+                 std::shared_ptr<Member>& out, Failure& why, Patience& p);
 // The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of
 // this process never reaches it, and it needs no right to write. Any number of readers, or members:
 // written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
 Status open_to_read(const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why);
+                    std::shared_ptr<Member>& out, Failure& why, Patience& p);
 // Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
-Status unlink_pool(Member& m);
+Status unlink_pool(Member& m, Failure& why, Patience& p);
 // What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
 // `remove`: would be removed.
-enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed };
-Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove);
+// `locked`: the directory is, so the other names in it cannot be looked at either.
+enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
+Orphan sweep_pool(const std::string& directory, const std::string& name, bool remove, Patience& p);
+// The lock under which names are given and taken, for as long as the object lives.
+struct LockedDirectory;
+struct Unlock {
+    void operator()(LockedDirectory* directory) const noexcept;
+};
+using LockedDirectoryPtr = std::unique_ptr<LockedDirectory, Unlock>;
+// ok, interrupted, no_entry, not_allowed, system_error (ETIMEDOUT: its holder may be stopped)
+Status lock_directory(const std::string& directory, Failure& why, Patience& p,
+                      LockedDirectoryPtr& out);
 // 0700 if made here; refuses links, other owners, group- or world-writable.
 Status check_directory(const std::string& directory, bool create, Failure& why);
 
 // In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not
 // from inside a fork handler, and with no Member::mutex nor shared lock held.
-void announce(Member& m);
+void announce(Member& m, Patience& p);
 
 // Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around.
 // Idempotent.

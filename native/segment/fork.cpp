@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "segment/descriptor.hpp"
 #include "segment/member.hpp"
 #include "segment/registry.hpp"
 
@@ -23,6 +24,7 @@ struct List {
     std::mutex mutex;
     struct Entry {
         Member* member;
+        bool made = false;
         bool borrowed = false;
     };
     std::vector<Entry> members;
@@ -35,10 +37,12 @@ List& list() noexcept {
 void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
+    Stubborn::stays_inside = true;
     // First what may wait for others, then the mutexes under which nothing waits.
     for (auto& entry : list().members)
-        entry.member->fork_reserve();
+        if (entry.made) entry.member->fork_reserve();
     for (auto& entry : list().members) {
+        if (!entry.made) continue;
         entry.member->mutex.lock();
         entry.member->fork_prepare();
     }
@@ -46,9 +50,11 @@ void prepare() noexcept {
 void parent() noexcept {
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
+        if (!it->made) continue;
         it->member->fork_parent();
         it->member->mutex.unlock();
     }
+    Stubborn::stays_inside = false;
     list().mutex.unlock();
     pools_mutex().unlock();
 }
@@ -59,6 +65,10 @@ void child() noexcept {
     auto& members = list().members;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
         Member* m = it->member;
+        if (!it->made) {
+            m->fork_unmade_child();
+            continue;
+        }
         const int before = m->fd;
         m->fork_child();
         // A description of its own has another number, because the parent's was still open when it
@@ -67,25 +77,38 @@ void child() noexcept {
         it->borrowed = m->fd == before;
         m->mutex.unlock();
     }
+    std::erase_if(members, [](const List::Entry& entry) { return !entry.made; });
+    Fd::close_all_in_child();
+    Stubborn::stays_inside = false;
     list().mutex.unlock();
     pools_mutex().unlock();
 }
 }  // namespace
 
+void follow_forks() noexcept {
+    static const int installed = pthread_atfork(prepare, parent, child);
+    static_cast<void>(installed);
+}
+
 unsigned lineage() noexcept {
     return forks;
 }
 
-void register_member(Member* m) noexcept {
+void register_member(Member* m, bool made) noexcept {
     // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it
     // runs `prepare`.
-    static const int installed = pthread_atfork(prepare, parent, child);
-    static_cast<void>(installed);
+    follow_forks();
     std::lock_guard guard(list().mutex);
     auto& members = list().members;
     for (const auto& entry : members)
         if (entry.member == m) return;
-    members.push_back({m});
+    members.push_back({m, made});
+}
+
+void member_is_made(Member* m) noexcept {
+    std::lock_guard guard(list().mutex);
+    for (auto& entry : list().members)
+        if (entry.member == m) entry.made = true;
 }
 
 void forget_member(Member* m) noexcept {

@@ -297,6 +297,17 @@ void Member::fork_parent() noexcept {
     crash_point();
 }
 
+// Whoever makes it is either not in this process, or gives up when it sees that it is in a child.
+void Member::fork_unmade_child() noexcept {
+    close(fd);  // close only: unlocking would unlock the parent
+    fd = -1;
+    // A shared mapping was not inherited. A private one was, and it keeps the parent's locks.
+    if (readonly) os::unmap(base, length);
+    base = nullptr;
+    joined = false;
+    slot = kNoSlot;
+}
+
 void Member::fork_child() noexcept {
     if (readonly) {
         // The private pages were copied with the process, and the description, whose lock keeps

@@ -72,6 +72,10 @@ class Member final : public Liveness {
     // How many holds of this process stand behind its one bit, per block.
     u32* local = nullptr;
 
+    // ---- hints of the heap: its lock was not to be had, and blocks were left for later
+    std::atomic<std::int64_t> heap_is_stuck_until{0};
+    std::atomic<bool> has_left_blocks{false};
+
     // ---- Liveness
     u32 tag() const noexcept override { return make_tag(slot, gen); }
     bool passed(u32 tag) const noexcept override;
@@ -106,6 +110,8 @@ class Member final : public Liveness {
     void fork_prepare() noexcept;  // the child's bits
     void fork_parent() noexcept;
     void fork_child() noexcept;
+    // In the child, of a member that another thread was making: without `mutex`.
+    void fork_unmade_child() noexcept;
 
     bool corrupt() const noexcept { return header().corrupt.load_relaxed() != 0; }
     void mark_corrupt() noexcept { header().corrupt.store(1); }
@@ -130,8 +136,9 @@ class Member final : public Liveness {
 void format(unsigned char* base, const Geometry& g, u64 flags) noexcept;
 u64 fixed_bytes(const Geometry& g) noexcept;  // what must be reserved before `format`
 
-// Members that must follow a fork.
-void register_member(Member* m) noexcept;
+// Members that must follow a fork. Of one that is in the making a child gets nothing: it closes the
+// copy of the descriptor, and unmaps a private mapping.
+void register_member(Member* m, bool made = true) noexcept;
 void forget_member(Member* m) noexcept;
 
 }  // namespace onecopy

@@ -57,7 +57,13 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
             filenames = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
     except FileNotFoundError:
         return []
-    return [(name, _native.sweep_pool(directory, name, remove)) for name in filenames]
+    states: list[tuple[str, State]] = []
+    for name in filenames:
+        state = _native.sweep_pool(directory, name, remove)
+        if state == "locked":  # for long, so nobody waits for each name
+            break
+        states.append((name, state))
+    return states + [(name, "failed") for name in filenames[len(states) :]]
 
 
 def state_of(path: str) -> State:
@@ -69,4 +75,5 @@ def state_of(path: str) -> State:
         Its file.
     """
     directory, filename = os.path.split(path)
-    return _native.sweep_pool(directory, filename, False)
+    state = _native.sweep_pool(directory, filename, False)
+    return "failed" if state == "locked" else state

@@ -8,16 +8,11 @@ that says where the pool lies.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import time
-from typing import TYPE_CHECKING
 
+from onecopy import _native
 from onecopy.newfile import NewFile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "SUFFIX",
@@ -35,7 +30,6 @@ SUFFIX = ".pool"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SIGNPOST = b"onecopy-path 1 "
 _LONGEST = 8192  # bytes of a signpost
-_PATIENCE = 30  # seconds for the lock on the pool directory
 
 
 def pool_directory() -> str:
@@ -178,7 +172,7 @@ def give_name(name: str, path: str) -> bool:
     """
     directory, filename = place(name)
     goal = f"{directory}/{filename}"
-    with _locked(directory):
+    with _native.DirectoryLock(directory):
         known = signpost_at(goal)
         if known == path:
             return True
@@ -206,39 +200,10 @@ def forget_path(path: str) -> None:
     directory = pool_directory()
     if not os.path.isdir(directory):  # noqa: PTH112 - as above
         return
-    with _locked(directory):
+    with _native.DirectoryLock(directory):
         for name in os.listdir(directory):  # noqa: PTH208 - as above
             if name.endswith(SUFFIX) and signpost_at(f"{directory}/{name}") == path:
                 os.unlink(f"{directory}/{name}")  # noqa: PTH108 - as above
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """Hold the lock that the native core holds too while it gives and takes names."""
-    import fcntl
-
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                # Bounded: its holder may be stopped.
-                if time.monotonic() > end:
-                    raise TimeoutError(
-                        f"the pool directory {directory} has been locked by another process for "
-                        f"{_PATIENCE} s; it may be stopped in the middle of making a pool"
-                    ) from None
-                time.sleep(0.001)
-        try:
-            yield
-        finally:
-            # By hand: a child that another thread forks meanwhile has a copy of the descriptor.
-            fcntl.flock(fd, fcntl.LOCK_UN)
-    finally:
-        os.close(fd)
 
 
 def signpost_at(path: str) -> str | None:
