@@ -403,7 +403,7 @@ BUGS = [
     Bug(
         "the last one does not remove the name",
         "segment/file.cpp",
-        "    if (dirfd) remove_name(dirfd.get(), place);\n",
+        "    if (dirfd) remove_name(dirfd.get(), place, DirectoryLock(dirfd.get()));\n",
         "",
         "files without a process stay behind",
         where=("crash_test", "leave"),
