@@ -156,8 +156,8 @@ def fill(pool, size):
 
 def test_a_wait_for_which_there_is_no_room(start):
     """The caller has the lock as before, and the condition goes on."""
-    with oc.Pool.create(size="8MiB", max_processes=8) as pool:
-        condition, woken = pool.condition(), pool.queue()
+    with oc.Pool.create(size="8MiB", max_processes=8) as pool, oc.Pool.create(size="8MiB") as other:
+        condition, woken = pool.condition(), other.queue()
         child = start("fork", wait_in_threads, condition, 256, woken)
         eventually(lambda: condition.n_waiting == 256, "all to wait")
         full = list(fill(pool, 1 << 20)) + list(fill(pool, 1 << 10))
