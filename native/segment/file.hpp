@@ -99,8 +99,8 @@ void announce(Member& m, Patience& p);
 // Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around.
 // Idempotent.
 void leave_pool(Member& m) noexcept;
-// At exit: leave every pool (views stay mapped), so that the last one out removes the name. No other
-// thread of the process may use a pool any more.
+// At exit: leave every pool (views stay mapped), so that the last one out removes the name. No
+// other thread of the process may use a pool any more.
 void leave_all() noexcept;
 // At exit, when another thread may still be at work in the pools: remove the names of those that
 // nobody else is a member of, and give up nothing else. The pools go on working in this process.
