@@ -30,6 +30,9 @@ unsigned forks = 1;  // written where there is one thread, right after the fork
 void count_fork() noexcept {
     ++forks;
 }
+// When this library is loaded: handlers in a child run in the order of their registration, and those
+// that close a parent's file come later.
+[[maybe_unused]] const int counted = pthread_atfork(nullptr, nullptr, count_fork);
 
 std::size_t page_size() noexcept {
     static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -246,8 +249,6 @@ PoolFile PoolFile::again() const noexcept {
 }
 
 bool PoolFile::hold_on() noexcept {
-    static const int installed = pthread_atfork(nullptr, nullptr, count_fork);
-    static_cast<void>(installed);
     if (page_ != nullptr && page_of_ == forks) return true;
     if (!is_ours()) return false;
     void* at = mmap(nullptr, page_size(), PROT_NONE, MAP_SHARED, number_, 0);
