@@ -10,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include <ctime>
 #include <new>
 #include <string_view>
 
@@ -380,7 +379,6 @@ void try_kind(const KindOfLoss& loss, const Plan& plan) {
 
 int main(int argc, char** argv) {
     Plan plan;
-    plan.seed = static_cast<u64>(time(nullptr)) % 1000;
     std::string_view wanted;
     for (int i = 1; i < argc; ++i) {
         const std::string_view arg = argv[i];
