@@ -1,5 +1,8 @@
 #include "locks/condition.hpp"
 
+#include <algorithm>
+
+#include "bindings/methods.hpp"
 #include "bindings/mutex.hpp"
 
 namespace onecopy::py {
@@ -40,8 +43,8 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
         s = o.sync.wait(mutex->sync, p, again);
     }
     if (s == Status::not_held) return not_held(o, "wait on");
-    if (s == Status::table_full)
-        return raise(Error::root, "too many threads wait on the condition (%u)", o.sync.waiting());
+    if (s == Status::no_memory || s == Status::too_large || s == Status::table_full)
+        return raise_status(s, kWhat, o.pool, 16384);
     if (again == Status::owner_died) {
         SavedError interrupted;  // the wait may have been ended by an exception, which comes first
         const bool told =
@@ -67,6 +70,67 @@ PyObject* notify(ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
         o.sync.notify(mutex->sync, n > 0xffffffffLL ? 0xffffffffu : static_cast<u32>(n));
     if (s == Status::not_held) return not_held(o, "notify");
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, kWhat);
+}
+
+// ---- its lock's methods, in C as the lock's own are: no exception of a signal handler comes
+// between taking the lock and the block that gives it back
+
+PyObject* lock_name = nullptr;
+
+// A method of the lock, called with what the condition's was.
+PyObject* of_the_lock(PyObject* self, PyObject* method, PyObject* const* args, Py_ssize_t count,
+                      PyObject* names = nullptr) noexcept {
+    constexpr Py_ssize_t kMost = 4;
+    const Py_ssize_t all = count + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
+    if (all > kMost) {
+        PyErr_Format(PyExc_TypeError, "%U() got %zd arguments", method, all);
+        return nullptr;
+    }
+    PyObject* lock = PyObject_GetAttr(self, lock_name);
+    if (lock == nullptr) return nullptr;
+    PyObject* passed[kMost + 1] = {lock};
+    std::copy_n(args, all, passed + 1);
+    PyObject* answer =
+        PyObject_VectorcallMethod(method, passed, static_cast<size_t>(count) + 1, names);
+    Py_DECREF(lock);
+    return answer;
+}
+
+PyObject *acquire_name = nullptr, *release_name = nullptr, *enter_name = nullptr,
+         *exit_name = nullptr;
+
+PyObject* acquire_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
+                         PyObject* names) noexcept {
+    return of_the_lock(self, acquire_name, args, count, names);
+}
+PyObject* release_method(PyObject* self, PyObject*) noexcept {
+    return of_the_lock(self, release_name, nullptr, 0);
+}
+PyObject* enter_method(PyObject* self, PyObject*) noexcept {
+    return of_the_lock(self, enter_name, nullptr, 0);
+}
+PyObject* exit_method(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept {
+    return of_the_lock(self, exit_name, args, count);
+}
+
+PyMethodDef methods[] = {
+    {"acquire", as_method(acquire_method), METH_FASTCALL | METH_KEYWORDS,
+     "acquire($self, /, block=True, timeout=None)\n--\n\nTake the lock; as `Lock.acquire`."},
+    {"release", as_method(release_method), METH_NOARGS,
+     "release($self, /)\n--\n\nGive the lock back."},
+    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", as_method(exit_method), METH_FASTCALL,
+     "__exit__($self, kind, error, traceback, /)\n--\n\n"},
+};
+
+bool intern_names() noexcept {
+    lock_name = PyUnicode_InternFromString("_lock");
+    acquire_name = PyUnicode_InternFromString("acquire");
+    release_name = PyUnicode_InternFromString("release");
+    enter_name = PyUnicode_InternFromString("__enter__");
+    exit_name = PyUnicode_InternFromString("__exit__");
+    return lock_name != nullptr && acquire_name != nullptr && release_name != nullptr &&
+           enter_name != nullptr && exit_name != nullptr;
 }
 
 }  // namespace
@@ -108,6 +172,9 @@ void bind_condition(nb::module_& m) {
             return o.reachable() ? o.sync.waiting() : 0u;
         });
     bind_channel<ConditionObject>(type, kWhat);
+    check(intern_names());
+    for (PyMethodDef& method : methods)
+        add_method(type, method);
 }
 
 }  // namespace onecopy::py

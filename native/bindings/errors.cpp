@@ -361,6 +361,14 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
                          "(max_processes=%u). %s, or open it again once a process has left.",
                          where, why.limit, why.limit, advice_on_slots(why.limit).c_str());
         case Status::system_error:
+            if (why.error == ETIMEDOUT) {
+                PyErr_Format(PyExc_TimeoutError,
+                             "%s: another process has had the pool directory locked for seconds; "
+                             "it may be stopped (Ctrl-Z, SIGSTOP, a debugger) in the middle of "
+                             "making or removing a pool. Let it go on, or end it.",
+                             where);
+                return nullptr;
+            }
             if (why.error == EBUSY) return raise_in_use("busy_message", path);
             return raise_os_error(why.error, why.file.empty() ? path : why.file);
         default:

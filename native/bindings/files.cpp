@@ -11,8 +11,8 @@ PyObject* create_member(const CreateSpec& spec) {
     Failure why;
     Status s;
     {
-        Outside outside;
-        s = create_pool(spec, member, why);
+        WaitOutside p;
+        s = create_pool(spec, member, why, p);
     }
     if (s != Status::ok) return raise_for_pool(s, why, spec.directory + "/" + spec.name);
     return member_object(pool_of(std::move(member)));
@@ -24,9 +24,9 @@ PyObject* open_member(Through way, const std::string& directory, const std::stri
     Failure why;
     Status s;
     {
-        Outside outside;
-        s = readonly ? open_to_read(way, directory, name, member, why)
-                     : open_pool(way, directory, name, when_stale, member, why);
+        WaitOutside p;
+        s = readonly ? open_to_read(way, directory, name, member, why, p)
+                     : open_pool(way, directory, name, when_stale, member, why, p);
     }
     if (s != Status::ok) return raise_for_pool(s, why, directory + "/" + name);
     return member_object(pool_of(std::move(member)));
@@ -46,12 +46,13 @@ PyObject* flush_member(Member& m) {
 PyObject* unlink_member(Member& m) {
     if (m.readonly) return raise_readonly(m.path);
     if (m.excluded != Status::ok) return raise_closed(m, "the pool");
+    Failure why;
     Status s;
     {
-        Outside outside;
-        s = unlink_pool(m);
+        WaitOutside p;
+        s = unlink_pool(m, why, p);
     }
-    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, {}, m.path);
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, why, m.path);
 }
 
 std::string file_name(nb::handle object) {
@@ -67,8 +68,8 @@ namespace {
 PyObject* sweep(Through way, const std::string& directory, const std::string& name, bool remove) {
     Orphan found;
     {
-        Outside outside;
-        found = sweep_pool(way, directory, name, remove);
+        WaitOutside p;
+        found = sweep_pool(way, directory, name, remove, p);
     }
     const char* text = "failed";
     switch (found) {
@@ -86,8 +87,25 @@ PyObject* sweep(Through way, const std::string& directory, const std::string& na
             break;
         case Orphan::failed:
             break;
+        case Orphan::locked:
+            text = "locked";
+            break;
+        case Orphan::interrupted:
+            return raise_status(Status::interrupted, "the pool directory");
     }
     return PyUnicode_FromString(text);
+}
+
+PyObject* raise_for_directory(Status s, const Failure& why, const std::string& path) {
+    if (s == Status::no_entry || (s == Status::system_error && why.error != ETIMEDOUT)) {
+        errno = why.error != 0 ? why.error : ENOENT;
+        PyObject* name =
+            PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
+        if (name != nullptr) PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
+        Py_XDECREF(name);
+        return nullptr;
+    }
+    return raise_for_pool(s, why, path);
 }
 
 PyObject* pool_directory(const std::string& path, bool make) {
@@ -98,16 +116,28 @@ PyObject* pool_directory(const std::string& path, bool make) {
         Outside outside;
         s = open_pool_directory(path, make, fd, why);
     }
-    if (s == Status::ok) return PyLong_FromLong(fd);
-    if (s == Status::no_entry || s == Status::system_error) {
-        errno = why.error != 0 ? why.error : ENOENT;
-        PyObject* name =
-            PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
-        if (name != nullptr) PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
-        Py_XDECREF(name);
-        return nullptr;
+    return s == Status::ok ? PyLong_FromLong(fd) : raise_for_directory(s, why, path);
+}
+
+// The lock of a pool directory, for Python code that gives and takes names too. In C, so that no
+// exception of a signal handler comes between taking it and the block that gives it back.
+struct DirectoryLockObject {
+    std::string directory;
+    LockedDirectoryPtr locked;
+};
+
+PyObject* enter(DirectoryLockObject& o) {
+    if (o.locked != nullptr) return raise_status(Status::deadlock, "the pool directory");
+    Failure why;
+    LockedDirectoryPtr locked;
+    Status s;
+    {
+        WaitOutside p;
+        s = lock_directory(o.directory, why, p, locked);
     }
-    return raise_for_pool(s, why, path);
+    if (s != Status::ok) return raise_for_directory(s, why, o.directory);
+    o.locked = std::move(locked);
+    return PyLong_FromLong(descriptor_of(*o.locked));
 }
 
 }  // namespace
@@ -150,6 +180,26 @@ void bind_files(nb::module_& m) {
         nb::sig("def open_pool_directory(path: str, create: bool) -> int"),
         "A descriptor of the pool directory, to be closed by the caller; refused unless only this "
         "user can change it.");
+    nb::class_<DirectoryLockObject>(
+        m, "DirectoryLock",
+        "The lock under which names in a pool directory are given and taken: a context manager.")
+        .def(
+            "__init__",
+            [](DirectoryLockObject* self, nb::handle path) {
+                new (self) DirectoryLockObject{file_name(path), nullptr};
+            },
+            nb::arg("path"), nb::sig("def __init__(self, path: str) -> None"))
+        .def(
+            "__enter__", [](DirectoryLockObject& o) { return result(enter(o)); },
+            nb::sig("def __enter__(self) -> int"))
+        .def(
+            "__exit__",
+            [](DirectoryLockObject& o, nb::handle, nb::handle, nb::handle) noexcept {
+                o.locked.reset();
+            },
+            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
+            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
+                    "None, traceback: types.TracebackType | None) -> None"));
     m.def(
         "sweep_pool",
         [](nb::handle directory, nb::handle name, bool by_path, bool remove) {

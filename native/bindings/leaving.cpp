@@ -46,8 +46,8 @@ void note_threads() noexcept {
     std::vector<std::uint32_t>& all = harmless();
     if (!os::own_threads(all)) return all.clear();
     const PyThreadState* mine = PyThreadState_Get();
-    PyThreadState* each = PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(
-        PyThreadState_Get()));
+    PyThreadState* each =
+        PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(PyThreadState_Get()));
     for (; each != nullptr; each = PyThreadState_Next(each)) {
         if (each == mine) continue;
         const auto id = static_cast<std::uint32_t>(each->native_thread_id);
@@ -93,9 +93,10 @@ void bind_leaving(nb::module_& m) {
     // The interpreter's table has room for 32 functions. The C library's is the same moment but for
     // other people's functions in it.
     if (Py_AtExit(leave) != 0) std::atexit(leave);
-    m.def("note_threads", &note_threads,
-          "Take note of the threads that run Python code: at exit, of those that have to have ended "
-          "before this process gives up what it holds.");
+    m.def(
+        "note_threads", &note_threads,
+        "Take note of the threads that run Python code: at exit, of those that have to have ended "
+        "before this process gives up what it holds.");
     m.def("leave_all", &leave_now,
           "Leave every pool, in a process that ends without the interpreter's own end.");
 }

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "bindings/member.hpp"
+#include "heap/heap.hpp"
 #include "recovery/recovery.hpp"
 
 namespace onecopy::py {
@@ -155,9 +156,10 @@ PyObject* validate_pool(Member& m) {
     if (Status s = look_at_first(m); s != Status::ok) return refuse(m, s);
     std::vector<std::string> wrong;
     {
-        Outside outside;
-        wrong = validate(m);
+        WaitOutside p;
+        wrong = validate(m, p);
     }
+    if (PyErr_Occurred()) return nullptr;
     return strings(wrong);
 }
 
@@ -166,12 +168,14 @@ PyObject* collect(Member& m) noexcept {
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u32 before, after;
     {
-        Outside outside;
-        announce(m);  // at the fork there may have been no descriptor for it
+        WaitOutside p;
+        announce(m, p);  // at the fork there may have been no descriptor for it
         before = m.header().live_blocks.load_relaxed();
         collect_dead(m);
+        give_back_left(m, p);
         after = m.header().live_blocks.load_relaxed();
     }
+    if (PyErr_Occurred()) return nullptr;
     return PyLong_FromUnsignedLong(before > after ? before - after
                                                   : 0);  // others may have allocated meanwhile
 }
@@ -181,9 +185,10 @@ PyObject* trim_pool(Member& m) noexcept {
     if (m.corrupt()) return raise_status(Status::corrupt, "the pool");
     u64 bytes;
     {
-        Outside outside;
-        bytes = trim(m);
+        WaitOutside p;
+        bytes = trim(m, p);
     }
+    if (PyErr_Occurred()) return nullptr;
     return PyLong_FromUnsignedLongLong(bytes);
 }
 

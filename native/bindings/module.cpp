@@ -122,7 +122,8 @@ void announce_all() noexcept {
     // Without memory it stays unknown: found through its parent, as long as that is there.
     static_cast<void>(within_memory([] {
         for_each_pool([](Member& m) {
-            if (m.joined.load()) announce(m);
+            Stubborn wait;
+            if (m.joined.load()) announce(m, wait);
         });
         return Status::ok;
     }));
@@ -168,6 +169,8 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
+    Stubborn::step_out = step_out;
+    Stubborn::step_in = step_in;
     PyTypeObject* methods = Py_TYPE(nb::object(m.attr("Ref").attr("get")).ptr());
     methods->tp_descr_get = bound_method;
     PyType_Modified(methods);

@@ -21,9 +21,9 @@ bool usable(const MutexObject& o) noexcept {
     return o.usable(kWhat);
 }
 
-PyObject* acquire(PyObject* self, std::int64_t deadline) noexcept {
-    MutexObject* o = ready<MutexObject>(self);
-    if (o == nullptr || !usable(*o)) return nullptr;
+// True, False, or an exception; with OwnerDied it is held.
+PyObject* take(PyObject* self, MutexObject* o, std::int64_t deadline) noexcept {
+    if (!usable(*o)) return nullptr;
     Using call(*o);
     Status s;
     {
@@ -58,6 +58,27 @@ PyObject* release(MutexObject& o) noexcept {
         PyErr_SetString(PyExc_ValueError,
                         "cannot release a lock that nobody holds, or whose holder is dead");
     }
+    return nullptr;
+}
+
+// All of it in C: an exception of a signal handler cannot come between taking the lock and
+// returning, so a `with` statement that fails to begin has no lock.
+PyObject* acquire(PyObject* self, std::int64_t deadline) noexcept {
+    MutexObject* o = ready<MutexObject>(self);
+    if (o == nullptr) return nullptr;
+    PyObject* taken = take(self, o, deadline);
+    if (taken != Py_True || !o->then.is_valid()) [[likely]]
+        return taken;
+    PyObject* followed = PyObject_CallNoArgs(o->then.ptr());
+    if (followed != nullptr) {
+        Py_DECREF(followed);
+        return taken;
+    }
+    Py_DECREF(taken);
+    SavedError why;
+    Py_XDECREF(release(*o));
+    PyErr_Clear();
+    why.restore();
     return nullptr;
 }
 
@@ -122,6 +143,13 @@ void bind_mutex(nb::module_& m) {
                 return result(usable(o) ? PyBool_FromLong(o.sync.locked()) : nullptr);
             },
             nb::sig("def locked(self) -> bool"), "Whether somebody who lives has it.")
+        .def(
+            "_follow_with",
+            [](MutexObject& o, nb::object then) noexcept { o.then = std::move(then); },
+            nb::arg("then"),
+            nb::sig("def _follow_with(self, then: collections.abc.Callable[[], object]) -> None"),
+            "Call it from now on each time the lock was taken. If it raises, the lock is given "
+            "back.")
         .def_prop_ro(
             "_mine", [](MutexObject& o) noexcept { return o.reachable() && o.sync.mine(); },
             "Whether this process (recursive: this thread) has it.")

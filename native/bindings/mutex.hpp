@@ -10,6 +10,9 @@ struct MutexObject : SyncObject<Mutex> {
     // A condition had to take the lock back from a dead owner, and nobody could deal with that: the
     // caller has the lock, and releasing it leaves it to the next one to be told.
     bool unrepaired = false;
+    // Called once the lock was taken; if it raises, the lock is given back. It may refer back to
+    // the lock: the garbage collector knows.
+    nb::object then;
 };
 
 // The lock behind a Python object whose `acquire` and `release` are LockBase's own (a class derived

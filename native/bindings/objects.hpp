@@ -84,7 +84,7 @@ struct Channel {
     // Python still has the empty shell.
     void let_go() noexcept {
         held.release();
-        pool.reset();
+        const PoolPtr last = std::move(pool);
     }
 };
 // Around every call that uses the pool: the GIL may be given away in it, and another thread may

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <new>
 
 #include "base/crash_point.hpp"
 #include "bindings/numpy_api.hpp"
@@ -33,6 +34,16 @@ class Outside {
   private:
     PyThreadState* state_;
 };
+
+// For the core's own waits, wherever they come. Not while the interpreter ends: no other thread may
+// run then.
+inline void* step_out() noexcept {
+    if (!Py_IsInitialized() || !PyGILState_Check()) return nullptr;
+    return new (std::nothrow) Outside;
+}
+inline void step_in(void* outside) noexcept {
+    delete static_cast<Outside*>(outside);
+}
 
 // ---- patience -----------------------------------------------------------------------------------
 
@@ -67,6 +78,17 @@ class GilPatience final : public Patience {
         state_ = nullptr;
     }
     PyThreadState* state_ = nullptr;
+};
+
+// For what takes long by itself: the GIL is given away from the beginning.
+class WaitOutside final : public Patience {
+  public:
+    WaitOutside() noexcept { inner_.about_to_block(); }
+    void about_to_block() noexcept override { inner_.about_to_block(); }
+    bool interrupted() noexcept override { return inner_.interrupted(); }
+
+  private:
+    GilPatience inner_;
 };
 
 // ---- from Python's arguments to a deadline ------------------------------------------------------

@@ -40,7 +40,8 @@ class Held {
         : pool_(std::move(other.pool_)), index_(std::exchange(other.index_, 0)) {}
     Held& operator=(Held&& other) noexcept {
         if (this != &other) {
-            release();
+            // Let go of last, because the GIL may be given away.
+            const Held old(std::move(*this));
             pool_ = std::move(other.pool_);
             index_ = std::exchange(other.index_, 0);
         }
@@ -61,13 +62,14 @@ class Held {
     }
     // The pool goes too: what holds nothing in it is no reason to stay a member.
     void release() noexcept {
-        if (index_ != 0) {
-            // Not a patience that gives the GIL away: this runs in destructors of Python objects,
-            // also while the interpreter ends.
+        if (pool_ == nullptr) [[likely]]  // most were moved from
+            return;
+        // Taken out first: the GIL may be given away, and another thread may find this object.
+        const PoolPtr pool = std::move(pool_);
+        if (const u32 index = std::exchange(index_, 0); index != 0) {
             Stubborn wait;
-            drop(core(), std::exchange(index_, 0), wait);
+            drop(pool->core(), index, wait);
         }
-        pool_.reset();
     }
 
   private:

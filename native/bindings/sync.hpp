@@ -105,12 +105,18 @@ struct OnDeath {
 template <class Object>
 int traverse_sync(PyObject* self, visitproc visit, void* arg) noexcept {
     Py_VISIT(Py_TYPE(self));
-    if (nb::inst_ready(self)) Py_VISIT(nb::inst_ptr<Object>(self)->on_death.callable);
+    if (!nb::inst_ready(self)) return 0;
+    Object* object = nb::inst_ptr<Object>(self);
+    Py_VISIT(object->on_death.callable);
+    if constexpr (requires { object->then; }) Py_VISIT(object->then.ptr());
     return 0;
 }
 template <class Object>
 int clear_sync(PyObject* self) noexcept {
-    if (nb::inst_ready(self)) Py_CLEAR(nb::inst_ptr<Object>(self)->on_death.callable);
+    if (!nb::inst_ready(self)) return 0;
+    Object* object = nb::inst_ptr<Object>(self);
+    Py_CLEAR(object->on_death.callable);
+    if constexpr (requires { object->then; }) object->then.reset();
     return 0;
 }
 template <class Object>

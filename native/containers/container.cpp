@@ -47,13 +47,12 @@ Status Container::make(Member& m, const Shape& shape, Patience& p, Handle& out) 
     static_assert(offsetof(ContainerBody, mutex) == offsetof(ContainerBody, root) + 8);
     static_assert(offsetof(ContainerTable, chunks) == offsetof(ContainerTable, main) + 8);
     if (Status s = usable(m); s != Status::ok) return s;
-    Inner inner(p);
     // Until the end all of it is held by this process only: a death leaves blocks that go with it.
-    Spare table(m, inner), body(m, inner);
+    Spare table(m, p), body(m, p);
     if (Status s = make_table(table, m, shape.table); s != Status::ok) return s;
     if (Status s = body.get(sizeof(ContainerBody), shape.body, true); s != Status::ok) return s;
     Handle mutex = 0;
-    if (Status s = Mutex::create(m, true, inner, mutex); s != Status::ok) return s;
+    if (Status s = Mutex::create(m, true, p, mutex); s != Status::ok) return s;
     auto& b = *reinterpret_cast<ContainerBody*>(body.data());
     u64 seeds[2] = {};
     os::random_bytes(seeds, sizeof seeds);
@@ -61,6 +60,7 @@ Status Container::make(Member& m, const Shape& shape, Patience& p, Handle& out) 
         b.seeds[i].store_relaxed(seeds[i]);
     declare_cells(m, body.index(), offsetof(ContainerBody, root), 8, kBodyCells);
     Status s = swap_cell(m, b.mutex, 0, mutex);
+    Inner inner(p);
     drop(m, handle_index(mutex), inner);
     if (s == Status::ok) s = swap_cell(m, b.root, 0, table.handle());
     if (s != Status::ok) return s;
@@ -261,7 +261,7 @@ Status Container::clear(Patience& p) noexcept {
 }
 
 void Container::tidy(Patience& p) noexcept {
-    Inner inner(p);
+    Inner inner(p, os::monotonic_ns() + kLockGrace);  // it can be done without
     Spare fresh(*m_, inner);
     if (make_table(fresh, *m_, shape_->table) != Status::ok) return;
     Dropped dropped(*m_, inner);

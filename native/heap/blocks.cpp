@@ -287,11 +287,7 @@ void finish_free(Member& m, u32 index, Patience& outer) noexcept {
         if (w.state() != BlockState::freeing || w.slot() != m.slot) return m.mark_corrupt();
         work = m.block(at).links[kHome].load_relaxed();
         take_apart(m, at, work);
-        if (good(lock_heap(m, p))) {
-            free_span(m, at);
-            unlock(m.header().heap_lock);
-            notify(m.header().memory_freed);
-        }
+        give_back(m, at, p);
     }
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/bits.hpp"
 #include "os/memory.hpp"
+#include "sync/event_count.hpp"
 #include "sync/inner.hpp"
 #include "sync/unlocks.hpp"
 
@@ -354,8 +355,10 @@ int punch_extents(Member& m, u64 first, u64 end) noexcept {
 }
 
 // Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and
-// extents are only given back while they lie in a free span. 0 or errno.
-int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
+// extents are only given back while they lie in a free span. 0 or errno; or it was interrupted: the
+// kernel takes a third of a second for a gigabyte.
+int back_with_memory(Member& m, u64 offset, u64 size, Patience& p, bool& interrupted) noexcept {
+    constexpr u64 kPiece = 64 * kMiB / kExtent;
     const u64 end = (offset + size + kExtent - 1) / kExtent;
     for (u64 e = offset / kExtent; e < end;) {
         if (is_backed(m, e)) {
@@ -363,14 +366,19 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
             continue;
         }
         u64 stop = e + 1;
-        while (stop < end && !is_backed(m, stop))
+        while (stop < end && stop < e + kPiece && !is_backed(m, stop))
             ++stop;
+        p.about_to_block();
         const u64 from = m.geo().heap_off + e * kExtent;
         const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
         if (int error = os::room_for(m.file, to - from)) return error;
         if (int error = m.file.reserve(from, to - from)) return error;
         for (; e < stop; ++e)
             extent_word(m, e).fetch_or(u64{1} << (e % 64));
+        if (e < end && p.interrupted()) {
+            interrupted = true;
+            return 0;
+        }
     }
     return 0;
 }
@@ -384,7 +392,7 @@ int back_with_memory(Member& m, u64 offset, u64 size) noexcept {
 //
 // A death before this leaves the memory reserved under a free span, with its bits clear: `trim`
 // gives it back, and who allocates there finds it reserved already.
-void give_back(Member& m, u32 index, Patience& outer) noexcept {
+void give_back_reserved(Member& m, u32 index, Patience& outer) noexcept {
     Inner p(outer);
     if (!good(lock_heap(m, p))) return;
     Place place, beside;
@@ -410,18 +418,46 @@ void give_back(Member& m, u32 index, Patience& outer) noexcept {
     unlock(m.header().heap_lock);
 }
 
+// A block whose memory was to go back when the heap's lock was not to be had is `freeing` by
+// nobody. Whoever has the lock may free it; no generation of a process is in it, so the death of
+// the one that left it changes nothing.
+bool is_left(Member& m, u32 index) noexcept {
+    const BlockWord w{m.block(index).word.load_acquire()};
+    return w.state() == BlockState::freeing && w.slot() == kNoSlot;
+}
+// With the lock.
+bool free_left(Member& m) noexcept {
+    m.has_left_blocks.store(false, std::memory_order_relaxed);
+    bool any = false;
+    const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    for (u32 i = 1; i < top && !m.corrupt(); ++i) {
+        if (!is_left(m, i)) continue;
+        free_span(m, i);
+        any = true;
+    }
+    return any;
+}
+// With the lock, by every operation that has it.
+void free_own_left(Member& m) noexcept {
+    if (m.has_left_blocks.load(std::memory_order_relaxed)) [[unlikely]]
+        free_left(m);
+}
+
 Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out,
                      int& error) noexcept {
     u32 index = 0;
     u64 offset = 0;
     if (Status s = lock_heap(m, p); !good(s)) return s;
+    free_own_left(m);
     const Status taken = take_span(m, spec, size, index, offset);
     unlock(m.header().heap_lock);
     if (taken != Status::ok) return taken;
-    error = back_with_memory(m, offset, size);
-    if (error != 0) {
-        give_back(m, index, p);
+    bool interrupted = false;
+    error = back_with_memory(m, offset, size, p, interrupted);
+    if (error != 0 || interrupted) {
+        if (error != 0) give_back_reserved(m, index, p);
         drop(m, index, p);
+        if (interrupted) return Status::interrupted;
         if (m.file.lost()) return Status::lost;
         return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
                                                                      : Status::system_error;
@@ -460,8 +496,52 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
         if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
             found |= Member::recover_slot(m, slot);
     }
-    if (error != 0) trim(m);
+    found |= give_back_left(m, p);
+    if (error != 0) trim(m, p);
     return found || error != 0 ? allocate_once(m, spec, size, p, out, error) : s;
+}
+
+void give_back(Member& m, u32 index, Patience& outer) noexcept {
+    // Longer than an owner that has lost its core needs, and long enough to find that it is dead.
+    constexpr std::int64_t kFreePatience = 50'000'000;
+    LockWord& heap_lock = m.header().heap_lock;
+    Status s = m.corrupt() ? Status::corrupt : Status::would_block;
+    if (s == Status::would_block && try_lock(heap_lock, m)) s = Status::ok;
+    if (s == Status::would_block) {
+        // Who gives much back does not wait each time.
+        constexpr std::int64_t kBeforeWaitingAgain = 1'000'000'000;
+        const std::int64_t now = os::monotonic_ns();
+        const bool stuck = now < m.heap_is_stuck_until.load(std::memory_order_relaxed);
+        Inner p(outer, stuck ? 0 : now + kFreePatience);
+        s = lock_heap(m, p);
+        if (good(s))
+            m.heap_is_stuck_until.store(0, std::memory_order_relaxed);
+        else if (!stuck)
+            m.heap_is_stuck_until.store(now + kBeforeWaitingAgain, std::memory_order_relaxed);
+    }
+    if (!good(s)) {
+        shm_atomic<u64>& word = m.block(index).word;
+        const BlockWord w{word.load()};
+        word.store(BlockWord::make(w.gen(), BlockState::freeing, kNoSlot, w.flags()).raw);
+        m.has_left_blocks.store(true, std::memory_order_relaxed);
+        return;
+    }
+    free_span(m, index);
+    free_own_left(m);
+    unlock(heap_lock);
+    notify(m.header().memory_freed);
+}
+
+bool give_back_left(Member& m, Patience& outer) noexcept {
+    const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    u32 first = 1;
+    while (first < top && !is_left(m, first))
+        ++first;
+    if (first >= top || !good(lock_heap(m, outer))) return false;
+    const bool any = free_left(m);
+    unlock(m.header().heap_lock);
+    if (any) notify(m.header().memory_freed);
+    return any;
 }
 
 void free_span(Member& m, u32 index) noexcept {
@@ -685,9 +765,8 @@ void rebuild_heap(Member& m) noexcept {
     h.live_bodies.store_relaxed(static_cast<u32>(bodies));
 }
 
-u64 trim(Member& m) noexcept {
+u64 trim(Member& m, Patience& wait) noexcept {
     if (m.readonly) return 0;  // the memory is the file's
-    Stubborn wait;
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
@@ -729,13 +808,12 @@ HeapStats heap_stats(Member& m) noexcept {
             h.live_bodies.load_relaxed()};
 }
 
-std::vector<std::string> validate_heap(Member& m) {
+std::vector<std::string> validate_heap(Member& m, Patience& wait) {
     std::vector<std::string> wrong;
     auto say = [&](const std::string& what) {
         if (wrong.size() < 50) wrong.push_back("heap: " + what);
     };
     Header& h = m.header();
-    Stubborn wait;
     // Not lock_heap: a corrupt pool is looked at too.
     const Status locked = lock(h.heap_lock, m, wait);
     if (!good(locked)) return {"heap: its lock could not be taken"};

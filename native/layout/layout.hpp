@@ -26,7 +26,7 @@ using u64 = std::uint64_t;
 using Handle = u64;  // generation:32 | index:32; 0 is null (generations start at 1)
 
 constexpr u64 kMagic = 0x31'79'70'6f'63'65'6e'6fULL;  // "onecopy1", little endian
-constexpr u32 kVersion = 3;
+constexpr u32 kVersion = 4;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;
@@ -81,6 +81,7 @@ enum class BodyKind : u8 {
     event = 8,
     condition = 9,
     barrier = 10,
+    condition_places = 11,
     list = 16,
     dict = 17,
     list_table = 18,

@@ -12,16 +12,27 @@ struct Condition::Place {
 };
 
 struct Condition::Body {
-    static constexpr u64 kMagic = 0x31'64'6e'6f'63'63'6f'6fULL;  // "ooccond1"
+    static constexpr u64 kMagic = 0x32'64'6e'6f'63'63'6f'6fULL;  // "ooccond2"
     shm_atomic<u64> magic;
     shm_atomic<u32> places;
     shm_atomic<u32> spare;
     shm_atomic<u64> lock;
+    shm_atomic<u64> more;
     shm_atomic<u64> ticket;
     shm_atomic<u32> used;
 };
 
+struct Condition::Chunk {
+    static constexpr u64 kMagic = 0x31'73'63'6c'70'63'6f'6fULL;  // "oocplcs1"
+    shm_atomic<u64> magic;
+    shm_atomic<u64> more;
+};
+
 namespace {
+
+// Further places, when those of the body do not suffice. The number of chunks is bounded so that
+// the chain of a pool that lies ends.
+constexpr u32 kChunkPlaces = 1024, kMostChunks = 4096;
 
 constexpr u64 kPlacesOffset = 64;
 enum State : u32 { kFree = 0, kWaiting = 1, kNotified = 2, kStateBits = 3 };
@@ -50,7 +61,8 @@ Status Condition::create(Member& m, Handle mutex, Patience& p, Handle& out) noex
         return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.places.store_relaxed(places);
-    declare_cells(m, block.index, offsetof(Body, lock), 8, 1);
+    static_assert(offsetof(Body, more) == offsetof(Body, lock) + 8);
+    declare_cells(m, block.index, offsetof(Body, lock), 8, 2);
     if (Status s = swap_cell(m, b.lock, 0, mutex); s != Status::ok) {
         Inner inner(p);
         drop(m, block.index, inner);
@@ -76,55 +88,116 @@ Status Condition::open(Member& m, Handle h, Condition& out) noexcept {
     return Status::ok;
 }
 
-inline Condition::Place& Condition::place(u32 i) const noexcept {
-    return reinterpret_cast<Place*>(reinterpret_cast<unsigned char*>(b_) + kPlacesOffset)[i];
+namespace {
+template <class Place>
+Place* places_after(void* head) noexcept {
+    return reinterpret_cast<Place*>(static_cast<unsigned char*>(head) + kPlacesOffset);
 }
-inline u32 Condition::used() const noexcept {
-    return std::min(b_->used.load_acquire(), places_);
+}  // namespace
+
+// Chunks come with the mutex held, and go with the condition: whoever has that may walk the chain.
+template <class Act>
+bool Condition::each_until(u32 limit, Act act) const noexcept {
+    Place* places = places_after<Place>(b_);
+    Handle more = b_->more.load_acquire();
+    u32 count = places_;
+    for (u32 chunk = 0, first = 0;; ++chunk) {
+        for (u32 i = 0; i < count && first + i < limit; ++i)
+            if (act(places[i])) return true;
+        first += count;
+        Chunk* next = nullptr;
+        if (first >= limit || more == 0 || chunk == kMostChunks ||
+            open_chunk(more, next) != Status::ok)
+            return false;
+        places = places_after<Place>(next);
+        more = next->more.load_acquire();
+        count = kChunkPlaces;
+    }
+}
+template <class Act>
+void Condition::each_used(Act act) const noexcept {
+    each_until(b_->used.load_acquire(), [&](Place& at) {
+        act(at);
+        return false;
+    });
+}
+
+Status Condition::open_chunk(Handle h, Chunk*& out) const noexcept {
+    return open_body(*m_, h, BodyKind::condition_places,
+                     kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), out);
 }
 
 // Mutex held. A place that is free, or that a dead process waited in.
-Status Condition::take_place(u32& out) noexcept {
+Status Condition::take_place(Patience& p, Place*& out) noexcept {
+    u32 index = 0;
     for (int look = 0; look < 2; ++look) {
-        for (u32 i = 0; i < places_; ++i) {
-            Place& at = place(i);
+        index = 0;
+        const bool found = each_until(~u32{0}, [&](Place& at) {
+            ++index;
             const u32 word = at.word.load();
             if (state_of(word) != kFree) {
                 // A dead one's notification is left for `hand_over`.
-                if (state_of(word) != kWaiting) continue;
+                if (state_of(word) != kWaiting) return false;
                 const u32 tag = at.tag.load();
-                if (!m_->passed(tag) && (look == 0 || !m_->gone(tag))) continue;
+                if (!m_->passed(tag) && (look == 0 || !m_->gone(tag))) return false;
             }
-            if (i >= b_->used.load_relaxed()) b_->used.store_release(i + 1);
-            const u64 ticket = b_->ticket.load_relaxed();
-            b_->ticket.store_relaxed(ticket + 1);
-            // No longer the dead one's, before it gets our tag.
-            at.word.store(word_of(ticket, kFree));
-            at.ticket.store_relaxed(ticket);
-            at.tag.store_relaxed(m_->tag());
-            at.word.store(word_of(ticket, kWaiting));  // COMMIT of wait
-            out = i;
-            return Status::ok;
-        }
+            out = &at;
+            return true;
+        });
+        if (found) break;
+        if (look == 0) continue;
+        if (Status s = add_chunk(p, out); s != Status::ok) return s;
+        ++index;
     }
-    return Status::table_full;
+    if (index > b_->used.load_relaxed()) b_->used.store_release(index);
+    const u64 ticket = b_->ticket.load_relaxed();
+    b_->ticket.store_relaxed(ticket + 1);
+    // No longer the dead one's, before it gets our tag.
+    out->word.store(word_of(ticket, kFree));
+    out->ticket.store_relaxed(ticket);
+    out->tag.store_relaxed(m_->tag());
+    out->word.store(word_of(ticket, kWaiting));  // COMMIT of wait
+    return Status::ok;
+}
+
+// Mutex held. A death before the commit leaves a block that only the dead process held.
+Status Condition::add_chunk(Patience& outer, Place*& first) noexcept {
+    shm_atomic<u64>* last = &b_->more;
+    u32 chunks = 0;
+    for (Chunk* next = nullptr; last->load_acquire() != 0; last = &next->more) {
+        if (++chunks == kMostChunks) return Status::table_full;
+        if (Status s = open_chunk(last->load_acquire(), next); s != Status::ok) return s;
+    }
+    Allocated block;
+    Within p(outer, Patience::kForever);  // for the heap's lock, not for a notification
+    if (Status s = create_body(*m_, BodyKind::condition_places,
+                               kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), p, block);
+        s != Status::ok)
+        return s;
+    auto& chunk = *reinterpret_cast<Chunk*>(block.data);
+    declare_cells(*m_, block.index, offsetof(Chunk, more), 8, 1);
+    chunk.magic.store_release(Chunk::kMagic);                                // [body.magic]
+    const Status s = swap_cell(*m_, *last, 0, handle_of(*m_, block.index));  // COMMIT
+    drop(*m_, block.index, p);
+    first = places_after<Place>(&chunk);
+    return s;
 }
 
 // A process that died between being notified and taking the mutex.
-bool Condition::is_dead_notified(u32 i, bool ask_the_kernel) noexcept {
-    if (state_of(place(i).word.load()) != kNotified) return false;
-    const u32 tag = place(i).tag.load();
+bool Condition::is_dead_notified(const Place& at, bool ask_the_kernel) const noexcept {
+    if (state_of(at.word.load()) != kNotified) return false;
+    const u32 tag = at.tag.load();
     return m_->passed(tag) || (ask_the_kernel && tag_slot(tag) != m_->slot && m_->gone(tag));
 }
 
 // Mutex held. The notifications of the dead pass to those who still wait; first theirs, then the
 // dead place: two deaths can wake one too many, but never one too few.
 void Condition::hand_over() noexcept {
-    for (u32 i = 0; i < used(); ++i) {
-        if (!is_dead_notified(i, false)) continue;
+    each_used([this](Place& at) {
+        if (!is_dead_notified(at, false)) return;
         wake(1);
-        place(i).word.store(place(i).word.load() & ~kStateBits);
-    }
+        at.word.store(at.word.load() & ~kStateBits);
+    });
 }
 
 // Without the mutex: until the place is not as it was, the patience ends, or there is something to
@@ -142,9 +215,9 @@ Status Condition::sleep(Place& own, u32 stay, Patience& p) noexcept {
             return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
             if (Status s = usable(*m_); s != Status::ok) return s;
-            for (u32 i = 0; i < used(); ++i) {
-                if (is_dead_notified(i, true)) return Status::would_block;
-            }
+            if (each_until(b_->used.load_acquire(),
+                           [this](Place& at) { return is_dead_notified(at, true); }))
+                return Status::would_block;
             nap = std::min(nap * 2, kLongestNap);
             look = now + nap;
         }
@@ -156,9 +229,9 @@ Status Condition::wait(Mutex& mutex, Patience& p, Status& again) noexcept {
     again = Status::ok;
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (!mutex.mine()) return Status::not_held;
-    u32 index = 0;
-    if (Status s = take_place(index); s != Status::ok) return s;
-    Place& own = place(index);
+    Place* taken = nullptr;
+    if (Status s = take_place(p, taken); s != Status::ok) return s;
+    Place& own = *taken;
     const u32 stay = own.word.load();
     Inner inner(p);  // the caller has the mutex again before anything else happens to it
     for (;;) {
@@ -181,28 +254,27 @@ Status Condition::wait(Mutex& mutex, Patience& p, Status& again) noexcept {
 
 // Mutex held.
 void Condition::wake(u32 n) noexcept {
-    if (n >= places_) {  // all: the order does not matter, nor whether the dead hear it
-        for (u32 i = 0; i < used(); ++i) {
-            Place& at = place(i);
+    if (n >= b_->used.load_relaxed()) {
+        // All: the order does not matter, nor whether the dead hear it.
+        each_used([this](Place& at) {
             const u32 word = at.word.load();
-            if (state_of(word) != kWaiting) continue;
+            if (state_of(word) != kWaiting) return;
             // COMMIT of notify
             at.word.store((word & ~kStateBits) | (m_->passed(at.tag.load()) ? kFree : kNotified));
             os::futex_wake(at.word.word(), 1);
-        }
+        });
         return;
     }
     while (n != 0) {
         Place* first = nullptr;
         u64 lowest = ~u64{0};
-        for (u32 i = 0; i < used(); ++i) {
-            Place& at = place(i);
+        each_used([&](Place& at) {
             const u64 ticket = at.ticket.load_relaxed();
             if (state_of(at.word.load()) == kWaiting && ticket < lowest) {
                 first = &at;
                 lowest = ticket;
             }
-        }
+        });
         if (first == nullptr) return;
         const u32 word = first->word.load(), tag = first->tag.load();
         if (m_->passed(tag) || (tag_slot(tag) != m_->slot && m_->gone(tag))) {
@@ -224,8 +296,9 @@ Status Condition::notify(Mutex& mutex, u32 n) noexcept {
 
 u32 Condition::waiting() const noexcept {
     u32 n = 0;
-    for (u32 i = 0; i < used(); ++i)
-        n += state_of(place(i).word.load()) == kWaiting && !m_->passed(place(i).tag.load());
+    each_used([&](Place& at) {
+        n += state_of(at.word.load()) == kWaiting && !m_->passed(at.tag.load());
+    });
     return n;
 }
 
@@ -238,16 +311,20 @@ std::vector<std::string> Condition::validate(Member& m, u32 index) {
     Mutex lock;
     if (Mutex::open(m, c.lock_, lock) != Status::ok)
         out.push_back(who + "what it refers to is no lock");
-    if (c.b_->used.load() > c.places_) out.push_back(who + "it has used more places than it has");
-    for (u32 i = 0; i < c.places_; ++i) {
-        const u32 state = state_of(c.place(i).word.load());
+    u32 i = 0;
+    const u32 used = c.b_->used.load();
+    c.each_until(~u32{0}, [&](Place& at) {
+        const u32 state = state_of(at.word.load());
         const std::string name = "place " + std::to_string(i);
         if (state == kStateBits) out.push_back(who + name + " has no valid state");
-        if (state != kFree && i >= c.used())
+        if (state != kFree && i >= used)
             out.push_back(who + name + " is taken, but was never used");
-        if (state != kFree && tag_slot(c.place(i).tag.load()) >= m.geo().max_processes)
+        if (state != kFree && tag_slot(at.tag.load()) >= m.geo().max_processes)
             out.push_back(who + name + " belongs to no slot");
-    }
+        ++i;
+        return false;
+    });
+    if (used > i) out.push_back(who + "it has used more places than it has");
     return out;
 }
 

@@ -3,14 +3,20 @@
 // Body (a block of kind condition):
 //   0    magic, places                         fixed
 //   16   lock                                  reference cell: the mutex lives as long as the
-//   condition 24   ticket                                the next one 32   used no place at or
-//   above it was ever taken 64   places  {word u32, tag u32, ticket u64}   word: ticket:30 |
-//   state:2 (free, waiting, notified); what this waiter sleeps on
+//                                              condition
+//   24   more                                  reference cell: further places, or 0
+//   32   ticket                                the next one
+//   40   used                                  no place at or above it was ever taken
+//   64   places  {word u32, tag u32, ticket u64}
+//        word: ticket:30 | state:2 (free, waiting, notified); what this waiter sleeps on
+//
+// Further places (a block of kind condition_places): 0 magic, 8 more (reference cell), 64 places.
+// They are added when more threads wait than ever before, and stay as long as the condition.
 //
 // Places change with the mutex held, always. The ticket inside the word tells one stay from the
 // next, for who sleeps on it.
 //
-// COMMITS: wait: word := waiting. notify: word := notified.
+// COMMITS: wait: word := waiting. notify: word := notified. Further places: more := the chunk.
 #pragma once
 #include "locks/mutex.hpp"
 
@@ -25,7 +31,8 @@ class Condition {
 
     // `mutex` is the one of lock_handle(), held by the caller, who has it again afterwards whatever
     // happened; `again` says how it came back (ok, owner_died; else it is not held). ok: notified;
-    // would_block/timed_out, interrupted; not_held; table_full: too many wait.
+    // would_block/timed_out, interrupted; not_held; no_memory: there is no room for one more to
+    // wait.
     Status wait(Mutex& mutex, Patience& p, Status& again) noexcept;
     // Wakes the n that have waited longest. not_held.
     Status notify(Mutex& mutex, u32 n) noexcept;
@@ -35,11 +42,17 @@ class Condition {
   private:
     struct Body;
     struct Place;
-    Place& place(u32 i) const noexcept;
-    u32 used() const noexcept;
-    Status take_place(u32& out) noexcept;
+    struct Chunk;
+    // Calls `act(place)` for the first `limit` places until it answers true; whether it did.
+    template <class Act>
+    bool each_until(u32 limit, Act act) const noexcept;
+    template <class Act>
+    void each_used(Act act) const noexcept;
+    Status open_chunk(Handle h, Chunk*& out) const noexcept;
+    Status add_chunk(Patience& p, Place*& first) noexcept;
+    Status take_place(Patience& p, Place*& out) noexcept;
     void wake(u32 n) noexcept;
-    bool is_dead_notified(u32 i, bool ask_the_kernel) noexcept;
+    bool is_dead_notified(const Place& at, bool ask_the_kernel) const noexcept;
     void hand_over() noexcept;
     Status sleep(Place& own, u32 stay, Patience& p) noexcept;
     Member* m_ = nullptr;

@@ -34,9 +34,9 @@ std::int64_t monotonic_ns() noexcept {
     return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
 }
 
-void nap(std::int64_t ns) noexcept {
+bool nap(std::int64_t ns) noexcept {
     const timespec t{0, static_cast<long>(ns)};
-    nanosleep(&t, nullptr);
+    return nanosleep(&t, nullptr) == 0;
 }
 
 std::int64_t coarse_ns() noexcept {
@@ -84,6 +84,10 @@ void* map_private(int fd, std::size_t length) noexcept {
 
 void unmap(void* base, std::size_t length) noexcept {
     munmap(base, length);
+}
+
+bool keep_from_children(void* from, std::size_t length) noexcept {
+    return madvise(from, length, MADV_DONTFORK) == 0;
 }
 
 bool forbid_access(void* from, std::size_t length) noexcept {

@@ -13,7 +13,8 @@ namespace onecopy::os {
 std::int64_t monotonic_ns() noexcept;
 // The same clock as of the last tick (some ms old), at a quarter of the price.
 std::int64_t coarse_ns() noexcept;
-void nap(std::int64_t ns) noexcept;  // less than a second; a signal may cut it short
+// Less than a second. False: a signal has cut it short.
+bool nap(std::int64_t ns) noexcept;
 
 // ---- futex (shared between processes) -----------------------------------------------------------
 enum class Wake { woken, changed, timed_out, signal };
@@ -31,6 +32,8 @@ void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullpt
 // To be written, for this process alone; nullptr on failure.
 void* map_private(int fd, std::size_t length) noexcept;
 void unmap(void* base, std::size_t length) noexcept;
+// No child of a fork inherits the mapping. False: errno says why.
+bool keep_from_children(void* from, std::size_t length) noexcept;
 // Of pages of a mapping: every access to them faults, or every store. False: errno says why.
 bool forbid_access(void* from, std::size_t length) noexcept;
 bool forbid_writing(void* from, std::size_t length) noexcept;

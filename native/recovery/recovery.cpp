@@ -168,8 +168,8 @@ void install_recovery() noexcept {
     Member::recover_own = [](Member& m) noexcept { clean(m, m.slot); };
 }
 
-std::vector<std::string> validate(Member& m) {
-    std::vector<std::string> wrong = validate_heap(m);
+std::vector<std::string> validate(Member& m, Patience& p) {
+    std::vector<std::string> wrong = validate_heap(m, p);
     auto take = [&](std::vector<std::string>&& more) {
         wrong.insert(wrong.end(), more.begin(), more.end());
     };

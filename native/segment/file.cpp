@@ -27,11 +27,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <list>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -41,7 +44,8 @@
 #include "heap/heap.hpp"
 #include "os/memory.hpp"
 #include "os/processes.hpp"
-#include "segment/registry.hpp"
+#include "segment/descriptor.hpp"
+#include "sync/inner.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -61,28 +65,14 @@ constexpr char kRendezvous[] = "onecopy-memfd 1 ";
 constexpr std::size_t kRendezvousMost = 1 << 20, kRendezvousTidy = 1 << 16;
 constexpr std::int64_t kOpenPatience = 1'000'000'000, kDirectoryPatience = 5'000'000'000;
 
-class Fd {
-  public:
-    explicit Fd(int n = -1) noexcept : n_(n) {}
-    ~Fd() { reset(); }
-    Fd(Fd&& o) noexcept : n_(std::exchange(o.n_, -1)) {}
-    Fd& operator=(Fd&& o) noexcept {
-        if (this != &o) reset(std::exchange(o.n_, -1));
-        return *this;
-    }
-    int get() const noexcept { return n_; }
-    int release() noexcept { return std::exchange(n_, -1); }
-    void reset(int n = -1) noexcept {
-        const int saved = errno;
-        if (n_ >= 0) close(n_);
-        n_ = n;
-        errno = saved;
-    }
-    explicit operator bool() const noexcept { return n_ >= 0; }
+// Of one attempt to open a pool, which is repeated.
+constexpr std::int64_t kShortPatience = 50'000'000;
+// Bytes that are reserved or written in one system call, which nothing can interrupt.
+constexpr u64 kPiece = 64 * kMiB;
 
-  private:
-    int n_;
-};
+std::int64_t from_now(std::int64_t ns) noexcept {
+    return os::monotonic_ns() + ns;
+}
 
 // For a system call that changes what others see: a death right after it is one of those the crash
 // campaign tries.
@@ -173,7 +163,9 @@ std::string bare(std::string directory) {
 }
 
 Status open_directory(const std::string& directory, Fd& out, Failure& why) {
-    out.reset(open(bare(directory).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    out = Fd([path = bare(directory)] {
+        return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    });
     if (out) return Status::ok;
     // A symbolic link shows as ELOOP or ENOTDIR.
     if (errno == ENOTDIR || errno == ELOOP)
@@ -221,46 +213,66 @@ Status directory_for(Through way, const std::string& directory, Fd& out, Failure
                                           : open_directory(directory, out, why);
 }
 
-// flock of the directory. Bounded: its holder may be stopped, and we may be on our way out.
+// flock of the directory. Its holder may be stopped: the patience is bounded, and it may be
+// interrupted.
 class DirectoryLock {
   public:
+    DirectoryLock(int fd, Patience& p) noexcept : fd_(fd) {
+        status_ = take(p, [&](bool signal, int naps) {
+            constexpr int kNapsBetweenLooks = 20;  // at signals that came to another thread
+            return (signal || naps % kNapsBetweenLooks == 0) && p.interrupted();
+        });
+    }
+    // For a process that leaves the pool. Whoever opens or sweeps next does what this does not get
+    // to do, so a signal ends the wait, unless it comes at once: a profiler sends them all the
+    // time.
     explicit DirectoryLock(int fd) noexcept : fd_(fd) {
-        const std::int64_t end = os::monotonic_ns() + kDirectoryPatience;
-        while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-            if (errno == EINTR) continue;
-            if (errno != EWOULDBLOCK || os::monotonic_ns() > end) return;
-            os::nap(1'000'000);
-        }
-        held_ = true;
-        crash_point();
+        Stubborn outer;
+        Inner p(outer, from_now(kDirectoryPatience));
+        status_ = take(p, [came = false](bool signal, int naps) mutable {
+            came |= signal;
+            return came && naps > 100;
+        });
     }
     ~DirectoryLock() { release(); }
     DirectoryLock(const DirectoryLock&) = delete;
     DirectoryLock& operator=(const DirectoryLock&) = delete;
     void release() noexcept {
         const int saved = errno;
-        if (held_) happened(flock(fd_, LOCK_UN));
-        held_ = false;
+        if (good(status_)) happened(flock(fd_, LOCK_UN));
+        status_ = Status::not_held;
         errno = saved;
     }
-    explicit operator bool() const noexcept { return held_; }
+    explicit operator bool() const noexcept { return good(status_); }
+    // ok; timed_out, interrupted, system_error (of which errno does not tell)
+    Status status() const noexcept { return status_; }
+    // Why there is no lock, for the caller of the caller.
+    Status fail(Failure& why) const {
+        if (status_ == Status::interrupted) return status_;
+        why = {ETIMEDOUT, "lock the pool directory", {}};
+        return Status::system_error;
+    }
 
   private:
+    template <class Ends>
+    Status take(Patience& p, Ends ends) noexcept {
+        const unsigned process = lineage();
+        for (int naps = 1; flock(fd_, LOCK_EX | LOCK_NB) != 0; ++naps) {
+            if (errno == EINTR) continue;
+            if (errno != EWOULDBLOCK) return Status::system_error;
+            const std::int64_t ns = p.left(1'000'000);
+            if (ns == 0) return Status::timed_out;
+            p.about_to_block();
+            if (ends(!os::nap(ns), naps)) return Status::interrupted;
+            // A signal handler has forked, and this is the child: the descriptor is closed here.
+            if (lineage() != process) return Status::system_error;
+        }
+        crash_point();
+        return Status::ok;
+    }
     int fd_;
-    bool held_ = false;
+    Status status_ = Status::not_held;
 };
-
-// ---- mapping ------------------------------------------------------------------------------------
-
-// Through an open file description of its own, which never carries a lock, and which nobody but the
-// mapping keeps. Forked children inherit the mapping: through the description that the locks are
-// on, it would keep those after the parent's death.
-Status map_segment(const os::PoolFile& again, u64 bytes, unsigned char*& base, Failure& why) {
-    if (!again) return fail(why, "open the pool file again");
-    base = static_cast<unsigned char*>(
-        os::map_shared(again.number(), static_cast<std::size_t>(bytes), true));
-    return base == nullptr ? fail_to_map(why) : Status::ok;
-}
 
 // ---- the header, before anything is mapped ------------------------------------------------------
 
@@ -337,13 +349,13 @@ struct Pool {
     unsigned leaving = 0;
     unsigned announced = 0;  // memfd: of the process whose line stands in the rendezvous
 };
-std::vector<std::unique_ptr<Pool>>& pools() noexcept {  // under pools_mutex
-    static auto& all = *new std::vector<std::unique_ptr<Pool>>;
+std::list<Pool>& pools() noexcept {  // under pools_mutex
+    static auto& all = *new std::list<Pool>;
     return all;
 }
 Pool* pool_of(const Member* m) noexcept {
-    for (auto& p : pools())
-        if (p->member == m) return p.get();
+    for (Pool& p : pools())
+        if (p.member == m) return &p;
     return nullptr;
 }
 
@@ -424,7 +436,7 @@ os::Life life_of(const Line& l, u64 own_namespace) noexcept {
 // or a /proc.
 enum class Reach { found, stale, unknown };
 
-Reach reach(const Line& l, const std::string& id, u64 own_namespace, os::PoolFile& out) {
+Reach reach(const Line& l, const std::string& id, u64 own_namespace, PoolFd& out) {
     // Without a /proc we do not know our own namespace. Otherwise it is another one's process,
     // unless a system call says something else.
     errno = own_namespace == 0 ? ENOENT : EACCES;
@@ -437,21 +449,21 @@ Reach reach(const Line& l, const std::string& id, u64 own_namespace, os::PoolFil
     // is a regular file without a name.
     if (stat(path, &st) != 0) return errno == ENOENT ? Reach::stale : Reach::unknown;
     if (!S_ISREG(st.st_mode) || st.st_nlink != 0) return Reach::stale;
-    os::PoolFile fd(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    PoolFd fd([&] { return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); });
     // It can have been closed since.
     if (!fd) return errno == ENOENT ? Reach::stale : Reach::unknown;
     // Without the seals whoever has it could cut it short under our mapping.
-    const int seals = fcntl(fd.number(), F_GET_SEALS);
+    const int seals = fcntl(fd.get(), F_GET_SEALS);
     HeaderCopy h;
     if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
-        !h.read(fd.number()))
+        !h.read(fd.get()))
         return Reach::stale;
     if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
     out = std::move(fd);
     return Reach::found;
 }
 // With `unknown` in errno: what stands in the way.
-Reach reach_any(const Rendezvous& r, os::PoolFile& out) {
+Reach reach_any(const Rendezvous& r, PoolFd& out) {
     const u64 own_namespace = os::identity().pid_namespace;
     Reach best = Reach::stale;
     int error = 0;
@@ -485,7 +497,7 @@ constexpr int kOpenFlags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
 bool still_there(int dirfd, const Place& place) {
     if (place.memfd) {
-        Fd fd(openat(dirfd, place.name.c_str(), O_RDONLY | kOpenFlags));
+        Fd fd([&] { return openat(dirfd, place.name.c_str(), O_RDONLY | kOpenFlags); });
         Rendezvous r;
         return fd && read_rendezvous(fd.get(), r) && r.id == place.id.hex();
     }
@@ -494,9 +506,9 @@ bool still_there(int dirfd, const Place& place) {
            S_ISREG(st.st_mode) && st.st_dev == place.dev && st.st_ino == place.ino;
 }
 
-Status remove_name(int dirfd, const Place& place) {
-    DirectoryLock directory_lock(dirfd);
-    if (!directory_lock) return Status::system_error;
+// With the lock for it.
+Status remove_name(int dirfd, const Place& place, const DirectoryLock& directory_lock) {
+    if (!directory_lock) return directory_lock.status();
     if (!still_there(dirfd, place)) return Status::no_entry;
     return happened(unlinkat(dirfd, place.name.c_str(), 0)) ? Status::ok : status_of(errno);
 }
@@ -517,47 +529,48 @@ class Unpublished {
     ~Unpublished() {
         if (!hidden_.empty()) happened(unlinkat(dirfd_, hidden_.c_str(), 0));
     }
-    int make(int dirfd) {
+    // Fd or PoolFd.
+    template <class Descriptor>
+    Descriptor make(int dirfd) {
         dirfd_ = dirfd;
-        const int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-        if (fd >= 0) {
-            // Without a /proc it could not be given a name.
-            if (access("/proc/self/fd", F_OK) == 0) return fd;
-            close(fd);
-        } else if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL) {
-            return fd;
-        }
-        return make_hidden(dirfd);
+        Descriptor fd([&] { return make_unnamed(); });
+        return fd || errno != EOPNOTSUPP ? std::move(fd) : make_hidden<Descriptor>(dirfd);
     }
     // The membership byte is held from here on: a hidden file in which nobody has it was left by a
     // process that died, and is removed by the next one that needs a hidden file here.
-    int make_hidden(int dirfd) {
+    template <class Descriptor>
+    Descriptor make_hidden(int dirfd) {
         dirfd_ = dirfd;
         for (const std::string& left : os::names_in(dirfd, kHidden))
             look_behind(dirfd, left, true);
         for (int i = 0; i < 16; ++i) {
             std::string name = random_name();
-            Fd fd(openat(dirfd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                         0600));
-            if (!fd && errno != EEXIST) return -1;
+            Descriptor fd([&] {
+                return openat(dirfd, name.c_str(),
+                              O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+            });
+            if (!fd && errno != EEXIST) return fd;
             if (!fd) continue;
             crash_point();
             if (hold_new_file(fd.get())) {
                 hidden_ = name;
-                return fd.release();
+                return fd;
             }
             // There are no locks to be had, or it was swept.
             const int error = errno;
             unlinkat(dirfd, name.c_str(), 0);
             errno = error;
         }
-        return -1;
+        return {};
     }
     // Another open file description of it; empty on failure.
-    os::PoolFile open_again(const os::PoolFile& file) const {
-        if (hidden_.empty()) return file.again();
-        return os::PoolFile(
-            openat(dirfd_, hidden_.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+    PoolFd open_again(const os::PoolFile& file) const {
+        return PoolFd([&] {
+            return hidden_.empty()
+                       ? file.again()
+                       : os::PoolFile(openat(dirfd_, hidden_.c_str(),
+                                             O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+        });
     }
     // Fails with EEXIST rather than replace.
     bool publish(int fd, const char* name) {
@@ -582,17 +595,26 @@ class Unpublished {
     }
 
   private:
+    // EOPNOTSUPP: the file needs a name, for want of the system's support or of a /proc.
+    int make_unnamed() const noexcept {
+        const int fd = openat(dirfd_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (fd < 0 && (errno == EISDIR || errno == ENOENT || errno == EINVAL)) errno = EOPNOTSUPP;
+        if (fd < 0 || access("/proc/self/fd", F_OK) == 0) return fd;
+        close(fd);
+        errno = EOPNOTSUPP;
+        return -1;
+    }
     int dirfd_ = -1;
     std::string hidden_;
 };
 
 // Adds our line to a rendezvous. no_entry: it is gone, or another pool's.
-Status add_line(int dirfd, const Place& place, const Member& m) {
+Status add_line(int dirfd, const Place& place, const Member& m, Patience& p) {
     const std::string own = own_line(m);
     if (own.empty()) return Status::system_error;
-    DirectoryLock directory_lock(dirfd);
-    if (!directory_lock) return Status::system_error;
-    Fd fd(openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags));
+    DirectoryLock directory_lock(dirfd, p);
+    if (!directory_lock) return directory_lock.status();
+    Fd fd([&] { return openat(dirfd, place.name.c_str(), O_RDWR | O_APPEND | kOpenFlags); });
     if (!fd) return status_of(errno);
     struct stat st{};
     Rendezvous r;
@@ -603,7 +625,7 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
         // Many have come and gone. In a new file, so that who reads sees the old text or the new
         // one.
         Unpublished fresh;
-        Fd to(fresh.make_hidden(dirfd));
+        const Fd to = fresh.make_hidden<Fd>(dirfd);
         std::string text = kRendezvous + r.id + "\n";
         const u64 own_namespace = os::identity().pid_namespace;
         for (const Line& l : r.lines)
@@ -625,7 +647,7 @@ Status add_line(int dirfd, const Place& place, const Member& m) {
 
 // What stands behind a name; removes it if it is of no use to anybody. The directory is locked.
 Orphan look_behind(int dirfd, const std::string& name, bool remove) {
-    const os::PoolFile fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    const PoolFd fd([&] { return openat(dirfd, name.c_str(), O_RDWR | kOpenFlags); });
     if (!fd) {
         // What no file of a pool can be: a directory, a link, a device without a driver.
         const bool is_other =
@@ -633,7 +655,7 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         return is_other ? Orphan::not_a_pool : Orphan::failed;
     }
     struct stat st{};
-    if (fstat(fd.number(), &st) != 0) return Orphan::failed;
+    if (fstat(fd.get(), &st) != 0) return Orphan::failed;
     if (!S_ISREG(st.st_mode)) return Orphan::not_a_pool;
     auto gone = [&] {
         return !remove || happened(unlinkat(dirfd, name.c_str(), 0)) ? Orphan::removed
@@ -666,10 +688,10 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         // Left by a process that died while it made the file: one that lives has the byte. A
         // process that has not locked it yet finds that its file has lost its name, and begins
         // anew.
-        return gone_if_alone(fd);
+        return gone_if_alone(*fd);
     }
-    if (Rendezvous r; read_rendezvous(fd.number(), r)) {
-        os::PoolFile memory;
+    if (Rendezvous r; read_rendezvous(fd.get(), r)) {
+        PoolFd memory;
         switch (reach_any(r, memory)) {
             case Reach::unknown:
                 return errno == EACCES || errno == EPERM ? Orphan::in_use : Orphan::failed;
@@ -678,107 +700,192 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
             case Reach::found:
                 break;
         }
-        return gone_if_alone(memory);
+        return gone_if_alone(*memory);
     }
     // Only what stands in the first line of the header, which is the same in every version: pools
     // of older builds must go too.
     HeaderCopy h;
-    if (!h.read(fd.number()) || h.get().magic != kMagic) return Orphan::not_a_pool;
-    const os::Others others = fd.others(kMemberByte);
+    if (!h.read(fd.get()) || h.get().magic != kMagic) return Orphan::not_a_pool;
+    const os::Others others = fd->others(kMemberByte);
     if (others == os::Others::unknown) return Orphan::failed;
     if (others != os::Others::none) return Orphan::in_use;
     if (h.get().flags & kPersistent) return Orphan::kept_persistent;
-    return gone_if_alone(fd);
+    return gone_if_alone(*fd);
 }
 
 // ---- leaving ------------------------------------------------------------------------------------
 
-// Gives the membership byte up; the last one takes the name along. Under pools_mutex.
+// Gives the membership byte up; the last one takes the name along.
 void depart(const os::PoolFile& file, const Place& place, bool persistent) noexcept {
     file.unlock(kMemberByte);
     if (persistent || file.lock(kMemberByte, true) != os::ByteLock::taken) return;
-    Fd dirfd(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    Fd dirfd([&] {
+        return open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    });
     // Without memory to read a rendezvous, the name stays to whoever looks behind it next.
-    if (dirfd) static_cast<void>(within_memory([&] { return remove_name(dirfd.get(), place); }));
+    if (dirfd) {
+        static_cast<void>(within_memory(
+            [&] { return remove_name(dirfd.get(), place, DirectoryLock(dirfd.get())); }));
+    }
     file.unlock(kMemberByte);
 }
 
-// Under pools_mutex.
+// Of a pool with the mark that somebody leaves it, and without pools_mutex.
 void give_up_byte(const Pool& pool) noexcept {
     const Member& m = *pool.member;
     // A forked child that is no member has no descriptor.
-    if (!pool.left && !m.readonly && m.file)
-        depart(m.file, pool.place, pool.persistent || !m.last_one_unlinks);
+    if (!m.readonly && m.file) depart(m.file, pool.place, pool.persistent || !m.last_one_unlinks);
 }
 
-// The part after Member::leave. Under pools_mutex.
-void depart(Pool& pool) {
+// Under pools_mutex, which is free meanwhile: what others hold up holds up neither a fork nor what
+// other threads do with other pools.
+void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) noexcept {
+    pool.leaving = lineage();  // keeps the member and this entry: let_go waits
+    guard.unlock();
+    Member& m = *pool.member;
+    m.leave();
     give_up_byte(pool);
+    guard.lock();
     // Through a lost number nothing could be unlocked.
-    if (pool.member->file.lost()) pool.member->file.close();
+    if (m.file.lost()) m.file.close();
     pool.left = true;
     pool.leaving = 0;
 }
 
-void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) {
-    pool.leaving = lineage();  // keeps the member: let_go waits until the mark is gone
-    // Giving up what we hold may have to wait for a lock in the segment. Forks and other pools do
-    // not wait for that.
-    guard.unlock();
-    pool.member->leave();
-    guard.lock();
-    depart(pool);
+// Under pools_mutex: from here on a fork passes the member by. It has left.
+void take_off_the_books(Member& m, PoolFd& last) noexcept {
+    std::erase_if(pools(), [&m](const Pool& p) { return p.member == &m; });
+    forget_member(m);
+    last.adopt_locked(std::move(m.file));
+    // A child would inherit a private mapping, and the locks with it.
+    if (m.readonly && m.base != nullptr) os::unmap(std::exchange(m.base, nullptr), m.length);
 }
 
 // What the last shared_ptr does.
 void let_go(Member* m) noexcept {
-    std::unique_lock guard(pools_mutex());
-    Pool* pool = pool_of(m);
-    // leave_pool may be at it in another thread.
-    while (pool != nullptr && pool->leaving == lineage()) {
-        guard.unlock();
-        os::nap(1'000'000);
-        guard.lock();
-        pool = pool_of(m);
+    PoolFd last;
+    Stubborn wait;  // before the mutex: the interpreter is not taken back under it
+    {
+        std::unique_lock guard(pools_mutex());
+        Pool* pool = pool_of(m);
+        // Another thread may be at it.
+        while (pool != nullptr && pool->leaving == lineage()) {
+            guard.unlock();
+            wait.about_to_block();
+            os::nap(1'000'000);
+            guard.lock();
+            pool = pool_of(m);
+        }
+        if (pool != nullptr && !pool->left) leave_marked(guard, *pool);
+        take_off_the_books(*m, last);
     }
-    if (pool != nullptr && !pool->left) leave_marked(guard, *pool);
-    std::erase_if(pools(), [m](const auto& p) { return p->member == m; });
-    forget_member(m);
-    delete m;  // under the mutex: a fork must not copy half of it
+    delete m;
 }
 
+// ---- a member in the making ---------------------------------------------------------------------
+
+struct Discard {
+    void operator()(Member* m) const noexcept {
+        m->leave();
+        PoolFd last;
+        {
+            std::lock_guard guard(pools_mutex());
+            take_off_the_books(*m, last);
+        }
+        delete m;
+    }
+};
+using Coming = std::unique_ptr<Member, Discard>;
+
+// The descriptor passes from one list to the other, and the mapping appears, in one step, as far as
+// a fork is concerned. `map` gives the mapping, or nullptr with errno.
+//
+// A shared mapping is made through an open file description of its own, which never carries a lock
+// and which only the mapping keeps. Forked children inherit the mapping: through the description
+// that the locks are on, it would keep those after the parent's death.
+template <class Map>
+Status coming(u64 length, PoolFd& fd, bool readonly, Coming& out, Failure& why, Map map) {
+    std::lock_guard guard(pools_mutex());
+    unsigned char* base = map();
+    if (base == nullptr) return fail_to_map(why);
+    out.reset(new (std::nothrow) Member(base, length, fd.release_locked()));
+    if (out == nullptr) {
+        os::unmap(base, length);
+        return fail(why, "make the member", Status::out_of_memory);
+    }
+    out->readonly = readonly;
+    register_member(*out, false);
+    return Status::ok;
+}
+
+unsigned char* map_segment(const PoolFd& again, u64 length) noexcept {
+    return static_cast<unsigned char*>(os::map_shared(again.get(), length, true));
+}
+
+// One thread of a process opens a file at a time: two would become two members.
+class Turn {
+  public:
+    Turn() = default;
+    ~Turn() {
+        if (mine_.process == 0) return;
+        std::lock_guard guard(pools_mutex());
+        std::erase(all(), mine_);
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    // Under pools_mutex. False: another thread has it.
+    bool take(const struct stat& file) {
+        const Entry entry{file.st_dev, file.st_ino, lineage()};
+        if (std::find(all().begin(), all().end(), entry) != all().end()) return false;
+        all().push_back(entry);
+        mine_ = entry;
+        return true;
+    }
+
+  private:
+    // A fork copies the entries of threads that the child does not have: those of its parent's
+    // lineage count for nothing.
+    struct Entry {
+        dev_t dev = 0;
+        ino_t ino = 0;
+        unsigned process = 0;
+        bool operator==(const Entry&) const = default;
+    };
+    static std::vector<Entry>& all() {
+        static auto& turns = *new std::vector<Entry>;
+        return turns;
+    }
+    Entry mine_;
+};
+
 // A joined member's place on the books. All memory for it is got when this is made, before others
-// can see the member: nothing fails after that. Under pools_mutex, from here to `complete`.
+// can see the member: nothing fails after that.
 class Adoption {
   public:
     explicit Adoption(const Place& place)
-        : pool_(std::make_unique<Pool>()),
-          owner_(std::make_shared<Owner>()),
-          path_(place.directory + "/" + place.name) {
-        pool_->place = place;
-        pools().reserve(pools().size() + 1);
-        make_room_for_member();
+        : pool_(1), owner_(std::make_shared<Owner>()), path_(place.directory + "/" + place.name) {
+        pool_.front().place = place;
     }
     // `flags` as they were checked, not as they stand in the header by now.
-    std::shared_ptr<Member> complete(std::unique_ptr<Member> member, const struct stat& memory,
-                                     u64 flags) noexcept {
+    std::shared_ptr<Member> complete(Coming member, const struct stat& memory, u64 flags) noexcept {
         const bool persistent = (flags & kPersistent) != 0;
         Member* m = owner_->member = member.release();
+        Pool& pool = pool_.front();
         // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may
         // read our memory anyway.
         m->others_may_write = (flags & kOthersMayWrite) != 0 || memory.st_uid != geteuid() ||
-                              (!pool_->place.memfd && (memory.st_mode & 022) != 0);
+                              (!pool.place.memfd && (memory.st_mode & 022) != 0);
         m->path = std::move(path_);
         m->last_one_unlinks = !persistent;
-        pool_->member = m;
-        pool_->dev = memory.st_dev;
-        pool_->ino = memory.st_ino;
-        pool_->persistent = persistent;
-        pool_->announced = lineage();
+        pool.member = m;
+        pool.dev = memory.st_dev;
+        pool.ino = memory.st_ino;
+        pool.persistent = persistent;
+        pool.announced = lineage();
         std::shared_ptr<Member> shared(std::move(owner_), m);
-        pool_->shared = shared;
-        pools().push_back(std::move(pool_));
-        register_member(m);
+        pool.shared = shared;
+        std::lock_guard guard(pools_mutex());
+        pools().splice(pools().end(), pool_);
         return shared;
     }
 
@@ -789,18 +896,10 @@ class Adoption {
             if (member != nullptr) let_go(member);
         }
     };
-    std::unique_ptr<Pool> pool_;
+    std::list<Pool> pool_;  // one, until it is complete
     std::shared_ptr<Owner> owner_;
     std::string path_;
 };
-
-// Takes the mapping over; nullptr, and the mapping is gone: there is no memory.
-std::unique_ptr<Member> make_member(unsigned char* base, std::size_t length,
-                                    os::PoolFile file) noexcept {
-    std::unique_ptr<Member> member(new (std::nothrow) Member(base, length, std::move(file)));
-    if (member == nullptr) os::unmap(base, length);
-    return member;
-}
 
 // ---- creating -----------------------------------------------------------------------------------
 
@@ -822,7 +921,38 @@ Status make_free(int dirfd, const std::string& name, Failure& why) {
     return fail(why, "publish the pool", EEXIST);
 }
 
-Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
+// A signal handler has forked, and this is the child: it has nothing of what was in the making.
+Status forked_meanwhile(Failure& why) {
+    return why = {ECANCELED, "the process was forked meanwhile, by a signal handler", {}},
+           Status::system_error;
+}
+
+// Calls `piece(offset, bytes)`, which gives 0 or errno, for all of [from, from+bytes). Between two
+// of them signals are looked at. interrupted, ok, or what the error means.
+template <class Piece>
+Status in_pieces(u64 from, u64 bytes, Patience& p, Failure& why, const char* step, Piece piece) {
+    const unsigned process = lineage();
+    for (u64 done = 0; done < bytes; done += kPiece) {
+        p.about_to_block();
+        if (const int error = piece(from + done, std::min(kPiece, bytes - done)))
+            return fail(why, step, error);
+        if (p.interrupted()) return Status::interrupted;
+        if (lineage() != process) return forked_meanwhile(why);
+    }
+    return Status::ok;
+}
+
+int populate(unsigned char* from, u64 bytes) noexcept {
+    while (madvise(from, bytes, MADV_POPULATE_WRITE) != 0) {
+        // A kernel before 5.14: the memory is reserved, only not mapped yet.
+        if (errno == EINVAL) return 0;
+        if (errno != EINTR && errno != EAGAIN) return errno;
+    }
+    return 0;
+}
+
+// Nothing that others can see, or wait for, until it is published.
+Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p) {
     Fd dirfd;
     if (Status s = trusted_directory(spec.way, spec.directory, true, dirfd, why); !good(s))
         return s;
@@ -830,9 +960,9 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     // members are all dead is free.
     {
         struct stat st{};
-        DirectoryLock directory_lock(dirfd.get());
-        if (!directory_lock)
-            return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::system_error;
+        Within patience(p, from_now(kDirectoryPatience));
+        DirectoryLock directory_lock(dirfd.get(), patience);
+        if (!directory_lock) return directory_lock.fail(why);
         if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
             if (Status s = make_free(dirfd.get(), spec.name, why); !good(s)) return s;
         }
@@ -843,65 +973,62 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
     const u64 flags = flag(spec.persistent, kPersistent) | flag(spec.memfd, kMemfd) |
                       flag((spec.mode & 022) != 0, kOthersMayWrite);
     Unpublished file;  // destroyed after the descriptor is
-    os::PoolFile fd(spec.memfd ? make_memfd() : file.make(dirfd.get()));
+    PoolFd fd = spec.memfd ? PoolFd(make_memfd) : file.make<PoolFd>(dirfd.get());
     if (!fd) return fail(why, spec.memfd ? "memfd_create" : "create the pool file");
-    if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
+    if (fd->lock(kMemberByte, false) != os::ByteLock::taken)
         return fail(why, "lock the membership byte");
-    if (!happened(fchmod(fd.number(), spec.mode)))
-        return fail(why, "set the mode of the pool file");
-    if (!happened(ftruncate(fd.number(), static_cast<off_t>(g.file_size))))
+    if (!happened(fchmod(fd.get(), spec.mode))) return fail(why, "set the mode of the pool file");
+    if (!happened(ftruncate(fd.get(), static_cast<off_t>(g.file_size))))
         return fail(why, "set the size of the pool file");
-    if (spec.memfd && !happened(fcntl(fd.number(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
+    if (spec.memfd && !happened(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
         return fail(why, "seal the memfd");
-    if (int error = fd.reserve(0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
+    if (int error = fd->reserve(0, fixed_bytes(g))) return fail(why, "reserve the tables", error);
     if (spec.prefault) {
         // What it takes before it fails goes with the file, which has no name.
-        if (int error = os::room_for(fd, g.capacity))
-            return no_room(why, "reserve the heap", fd.identity().in_memory, error);
-        if (int error = fd.reserve(g.heap_off, g.capacity))
-            return fail(why, "reserve the heap", error);
+        if (int error = os::room_for(*fd, g.capacity))
+            return no_room(why, "reserve the heap", fd->identity().in_memory, error);
+        const Status s =
+            in_pieces(g.heap_off, g.capacity, p, why, "reserve the heap",
+                      [&](u64 at, u64 bytes) { return fd->reserve(at, bytes); });
+        if (!good(s)) return s;
     }
-
-    unsigned char* base = nullptr;
-    if (Status s = map_segment(spec.memfd ? fd.again() : file.open_again(fd), g.file_size, base,
-                               why);
-        !good(s))
-        return s;
     PoolId id;
-    if (!os::random_bytes(id.id, sizeof id.id)) {
-        const int error = errno;
-        os::unmap(base, g.file_size);
-        return fail(why, "getrandom", error);
-    }
-    format(base, g, flags);
-    copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
+    if (!os::random_bytes(id.id, sizeof id.id)) return fail(why, "getrandom");
     struct stat memory{};
-    if (fstat(fd.number(), &memory) != 0) {
-        const int error = errno;
-        os::unmap(base, g.file_size);
-        return fail(why, "look at the pool file", error);
-    }
+    if (fstat(fd.get(), &memory) != 0) return fail(why, "look at the pool file");
+
     // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
     // fails leaves nothing behind.
-    std::unique_ptr<Member> member = make_member(base, g.file_size, std::move(fd));
-    if (member == nullptr) return fail(why, "make the member", Status::out_of_memory);
+    Coming member;
+    {
+        const PoolFd again =
+            spec.memfd ? PoolFd([&] { return fd->again(); }) : file.open_again(*fd);
+        if (!again) return fail(why, "open the pool file again");
+        const Status s = coming(g.file_size, fd, false, member, why, [&]() noexcept {
+            unsigned char* base = map_segment(again, g.file_size);
+            if (base == nullptr) return base;
+            format(base, g, flags);
+            copy_in(reinterpret_cast<Header*>(base)->id, id.id, sizeof id.id);
+            return base;
+        });
+        if (!good(s)) return s;
+    }
     format_heap(*member);
     if (spec.prefault) note_reserved(*member);
     directory::format(*member);
     if (Status s = member->check(); !good(s)) return fail(why, "check the new pool", s);
     if (spec.prefault) {
-        while (madvise(base + g.heap_off, g.capacity, MADV_POPULATE_WRITE) != 0) {
-            // A kernel before 5.14: the memory is reserved, only not mapped yet.
-            if (errno == EINVAL) break;
-            if (errno != EINTR && errno != EAGAIN) return fail(why, "prefault the heap");
-        }
+        const Status s =
+            in_pieces(0, g.capacity, p, why, "prefault the heap",
+                      [&](u64 at, u64 bytes) { return populate(member->heap() + at, bytes); });
+        if (!good(s)) return s;
     }
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
 
     Unpublished rendezvous;
     Fd text;
     if (spec.memfd) {
-        text.reset(rendezvous.make(dirfd.get()));
+        text = rendezvous.make<Fd>(dirfd.get());
         if (!text) return fail(why, "create the rendezvous file");
         const std::string own = own_line(*member);
         if (own.empty()) return fail_at(why, "find out who we are", "/proc/self/stat", errno);
@@ -909,40 +1036,88 @@ Status create_locked(const CreateSpec& spec, std::shared_ptr<Member>& out, Failu
             !write_all(text.get(), kRendezvous + id.hex() + "\n" + own))
             return fail(why, "write the rendezvous file");
     }
+    // On the books first: another thread that opens it as soon as it has its name shall find it
+    // there. Nobody who leaves looks for a name yet.
     Adoption adoption(
         {absolute(spec.directory), spec.name, memory.st_dev, memory.st_ino, id, spec.memfd});
+    const unsigned process = lineage();
+    std::shared_ptr<Member> made = adoption.complete(std::move(member), memory, flags);
+    made->last_one_unlinks = false;
     {
-        DirectoryLock directory_lock(dirfd.get());
-        if (!directory_lock)
-            return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::system_error;
+        Within patience(p, from_now(kDirectoryPatience));
+        DirectoryLock directory_lock(dirfd.get(), patience);
+        if (lineage() != process) return forked_meanwhile(why);
+        if (!directory_lock) return directory_lock.fail(why);
         // Everything is in place and we are its member: with the name the pool exists, and there is
         // no moment in which it looks deserted.
         auto publish = [&] {
             return spec.memfd ? rendezvous.publish(text.get(), spec.name.c_str())
-                              : file.publish(member->file.number(), spec.name.c_str());
+                              : file.publish(made->file.number(), spec.name.c_str());
         };
+        made->last_one_unlinks = !spec.persistent;
         bool done = publish();
         if (!done && errno == EEXIST) {
-            if (Status s = make_free(dirfd.get(), spec.name, why); !good(s)) return s;
+            if (Status s = make_free(dirfd.get(), spec.name, why); !good(s)) {
+                made->last_one_unlinks = false;
+                return s;
+            }
             done = publish();
         }
-        if (!done)
-            return why = {errno, "publish the pool", {}},
-                   errno == ENOENT ? Status::system_error : status_of(errno);
+        if (!done) {
+            const int error = errno;
+            made->last_one_unlinks = false;
+            return why = {error, "publish the pool", {}},
+                   error == ENOENT ? Status::system_error : status_of(error);
+        }
     }
-    out = adoption.complete(std::move(member), memory, flags);
+    member_is_made(*made);
+    out = std::move(made);
     return Status::ok;
 }
 
 // ---- opening ------------------------------------------------------------------------------------
 
-// One attempt. would_block: somebody is coming or going right now. `rejected` keeps members alive
-// that turned out not to serve: if ours were the last pointer, letting go would need the mutex we
-// hold.
+// What an attempt to open a pool that comes to would_block waits for.
+Status busy(Failure& why) {
+    return why = {EBUSY, "open the pool: it keeps coming and going", {}}, Status::would_block;
+}
+Status directory_busy(Failure& why) {
+    return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::would_block;
+}
+Status thread_busy(Failure& why) {
+    return why = {EALREADY, "open the pool: another thread is at it", {}}, Status::would_block;
+}
+
+// What this process has of a file, or else the right to become its member. ok: `here`, or `turn`.
+// would_block.
+Status look_here(const struct stat& file, const PoolId& id, std::shared_ptr<Member>& here,
+                 Turn& turn, Failure& why, bool to_read) {
+    // Those that turn out not to serve: the last pointer must not go while the mutex is held.
+    std::vector<std::shared_ptr<Member>> rejected;
+    std::lock_guard guard(pools_mutex());
+    for (const Pool& p : pools()) {
+        if (p.dev != file.st_dev || p.ino != file.st_ino || p.place.id != id) continue;
+        rejected.emplace_back();  // before there is a pointer that must be kept
+        std::shared_ptr<Member>& member = rejected.back();
+        member = p.shared.lock();
+        if (member == nullptr) continue;
+        const bool serves = !p.left && p.leaving != lineage() && member->joined.load();
+        if (member->readonly ? !to_read || serves : !to_read && serves) {
+            here = std::move(member);
+            return Status::ok;
+        }
+    }
+    return turn.take(file) ? Status::ok : thread_busy(why);
+}
+
+// One attempt. would_block: somebody is coming or going right now, has the directory locked, or is
+// a thread of this process at the same.
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
-                WhenStale when_stale, std::vector<std::shared_ptr<Member>>& rejected,
-                std::shared_ptr<Member>& out, Failure& why) {
-    os::PoolFile fd(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+                WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why) {
+    // No signal handler runs in here: it might want to open the same pool.
+    Stubborn outer;
+    Inner patience(outer, from_now(kShortPatience));
+    PoolFd fd([&] { return openat(dirfd, name.c_str(), O_RDWR | kOpenFlags); });
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
             return fail(why, kNotAPool, Status::corrupt);
@@ -952,27 +1127,26 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         return fail_to_open(why);
     }
     struct stat st{};
-    if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
+    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
     if (!S_ISREG(st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
     const bool own = st.st_uid == geteuid();
     if (!own && !(st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
 
     Place place{absolute(directory), name, st.st_dev, st.st_ino, {}, false};
-    if (Rendezvous r; own && read_rendezvous(fd.number(), r)) {
+    if (Rendezvous r; own && read_rendezvous(fd.get(), r)) {
         place.memfd = true;
-        fd.close();
+        fd.reset();
         Reach found = reach_any(r, fd);
         if (found == Reach::stale) {
             // Somebody may have added a line since: look again while nobody can.
-            DirectoryLock directory_lock(dirfd);
-            if (!directory_lock)
-                return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::system_error;
-            Fd again(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+            DirectoryLock directory_lock(dirfd, patience);
+            if (!directory_lock) return directory_busy(why);
+            Fd again([&] { return openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags); });
             if (!again) return fail(why, "open the rendezvous file");
             Rendezvous now;
             // Another pool by now.
-            if (!read_rendezvous(again.get(), now) || now.id != r.id) return Status::would_block;
+            if (!read_rendezvous(again.get(), now) || now.id != r.id) return busy(why);
             found = reach_any(now, fd);
             if (found == Reach::stale) {
                 if (when_stale == WhenStale::keep) return fail(why, kStale, Status::no_entry);
@@ -981,12 +1155,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             }
         }
         if (found == Reach::unknown) return fail_to_reach(why);
-        if (fstat(fd.number(), &st) != 0) return fail(why, "look at the memfd");
+        if (fstat(fd.get(), &st) != 0) return fail(why, "look at the memfd");
         if (st.st_uid != geteuid())
             return fail(why, "the pool belongs to another user", Status::not_allowed);
     }
     HeaderCopy copy;
-    if (!copy.read(fd.number())) return fail(why, kNotAPool, Status::corrupt);
+    if (!copy.read(fd.get())) return fail(why, kNotAPool, Status::corrupt);
     const Header& h = copy.get();
     if (Status s = verify(h, static_cast<u64>(st.st_size), why); !good(s)) return s;
     if (((h.flags & kMemfd) != 0) != place.memfd)
@@ -997,30 +1171,22 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     place.id = PoolId::of(h);
     const bool persistent = (h.flags & kPersistent) != 0;
 
-    for (auto& p : pools()) {
-        if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
-        std::shared_ptr<Member> here = p->shared.lock();
-        if (here == nullptr) continue;
-        if (here->readonly) {
-            rejected.push_back(std::move(here));
-            return fail(why, "this process reads it", Status::read_elsewhere);
-        }
-        if (!p->left && p->leaving != lineage() && here->joined.load()) {
-            if (here->corrupt()) {
-                rejected.push_back(std::move(here));
-                return fail(why, "the pool is marked corrupt", Status::corrupt);
-            }
-            out = std::move(here);
-            return Status::ok;
-        }
-        rejected.push_back(std::move(here));
+    Turn turn;
+    std::shared_ptr<Member> here;
+    if (Status s = look_here(st, place.id, here, turn, why, false); !good(s)) return s;
+    if (here != nullptr) {
+        if (here->readonly) return fail(why, "this process reads it", Status::read_elsewhere);
+        if (here->corrupt()) return fail(why, "the pool is marked corrupt", Status::corrupt);
+        member_is_made(*here);  // it has its name, and its maker is about to say so
+        out = std::move(here);
+        return Status::ok;
     }
 
     Adoption adoption(place);
-    if (fd.others(kSlotByte) == os::Others::share)
+    if (fd->others(kSlotByte) == os::Others::share)
         return fail(why, "somebody reads it", Status::read_elsewhere);
     bool alone = false;
-    switch (fd.lock(kMemberByte, true)) {
+    switch (fd->lock(kMemberByte, true)) {
         case os::ByteLock::failed:
             return fail(why, "lock the membership byte");
         case os::ByteLock::taken:
@@ -1028,23 +1194,24 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             // Nobody is here: its members have died.
             if (!persistent) {
                 // If that fails there is no such pool all the same.
-                if (when_stale == WhenStale::remove) remove_name(dirfd, place);
-                fd.unlock(kMemberByte);
+                if (when_stale == WhenStale::remove)
+                    remove_name(dirfd, place, DirectoryLock(dirfd, patience));
+                fd->unlock(kMemberByte);
                 return fail(
                     why,
                     when_stale == WhenStale::keep ? kStale : "all members of the pool are gone",
                     Status::no_entry);
             }
-            if (fd.lock(kMemberByte, false) != os::ByteLock::taken)
+            if (fd->lock(kMemberByte, false) != os::ByteLock::taken)
                 return fail(why, "lock the membership byte");
             break;
         case os::ByteLock::busy:
-            switch (fd.lock(kMemberByte, false)) {
+            switch (fd->lock(kMemberByte, false)) {
                 case os::ByteLock::failed:
                     return fail(why, "lock the membership byte");
                 // The last one is leaving, or somebody looks whether anybody is here.
                 case os::ByteLock::busy:
-                    return Status::would_block;
+                    return busy(why);
                 case os::ByteLock::taken:
                     break;
             }
@@ -1052,34 +1219,34 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     // We count as a member now: whatever goes wrong, we may be the last one out.
     auto turn_back = [&](Status s) {
         const int error = errno;
-        depart(fd, place, persistent);
+        depart(*fd, place, persistent);
         errno = error;
         return s;
     };
-    if (fstat(fd.number(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
+    if (fstat(fd.get(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
     if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock
-        fd.unlock(kMemberByte);
-        return Status::would_block;
+        fd->unlock(kMemberByte);
+        return busy(why);
     }
     if (static_cast<u64>(st.st_size) != h.file_size)
         return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
-    const os::PoolFile again =
-        place.memfd ? fd.again()
-                    : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
-    if (again && again.identity() != fd.identity())
-        return turn_back(Status::would_block);  // the name has become another file's meanwhile
-    unsigned char* base = nullptr;
-    if (Status s = map_segment(again, h.file_size, base, why); !good(s)) return turn_back(s);
+    PoolFd again([&] {
+        return place.memfd ? fd->again()
+                           : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    });
+    if (!again) return turn_back(fail(why, "open the pool file again"));
+    if (again->identity() != fd->identity())
+        return turn_back(busy(why));  // the name has become another file's meanwhile
     // The member owns a descriptor of the same description: turning back still needs one after the
     // member is gone.
-    os::PoolFile second = fd.duplicate();
-    if (!second) {
-        const Status s = fail(why, "duplicate the descriptor");
-        os::unmap(base, h.file_size);
+    PoolFd second([&] { return fd->duplicate(); });
+    if (!second) return turn_back(fail(why, "duplicate the descriptor"));
+    Coming member;
+    if (Status s = coming(h.file_size, second, false, member, why,
+                          [&] { return map_segment(again, h.file_size); });
+        !good(s))
         return turn_back(s);
-    }
-    std::unique_ptr<Member> member = make_member(base, h.file_size, std::move(second));
-    if (member == nullptr) return turn_back(fail(why, "make the member", Status::out_of_memory));
+    again.reset();
     if (Status s = member->check(); !good(s)) {
         fail(why,
              member->corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible",
@@ -1092,9 +1259,9 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     if (const int error = alone ? reserve_marked(*member) : 0; error != 0) {
         // What it took goes back while nobody is, or becomes, a member: the next one who is alone
         // reserves anew. With the byte shared again we leave as everybody does.
-        if (fd.lock(kMemberByte, true) == os::ByteLock::taken) {
-            fd.give_back_unwritten(member->base, 0, h.file_size);
-            static_cast<void>(fd.lock(kMemberByte, false));
+        if (fd->lock(kMemberByte, true) == os::ByteLock::taken) {
+            fd->give_back_unwritten(member->base, 0, h.file_size);
+            static_cast<void>(fd->lock(kMemberByte, false));
         }
         member.reset();
         return turn_back(fail(why, "reserve what the pool says it has", error));
@@ -1103,23 +1270,24 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         fail(why, "take a slot", s);
         why.limit = member->geo().max_processes;
         // It has just come.
-        if (s == Status::no_slot && fd.others(kSlotByte) == os::Others::share)
+        if (s == Status::no_slot && fd->others(kSlotByte) == os::Others::share)
             s = Status::read_elsewhere;
         member.reset();
         return turn_back(s);
     }
     if (place.memfd) {
-        if (Status s = add_line(dirfd, place, *member); !good(s)) {
+        if (Status s = add_line(dirfd, place, *member, patience); !good(s)) {
             const int error = errno;
-            member->leave();
             member.reset();
             turn_back(s);
+            if (s == Status::timed_out) return directory_busy(why);
             // The last one left: the name says more.
-            if (s == Status::no_entry) return Status::would_block;
+            if (s == Status::no_entry) return busy(why);
             return why = {error, "add to the rendezvous file", {}}, s;
         }
     }
     out = adoption.complete(std::move(member), st, h.flags);
+    member_is_made(*out);
     return Status::ok;
 }
 
@@ -1127,7 +1295,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
 
 // A pool's file that was opened and checked, of which nothing is mapped yet.
 struct Opened {
-    os::PoolFile fd;
+    PoolFd fd;
     struct stat st{};
     HeaderCopy copy;
     Place place;
@@ -1137,18 +1305,18 @@ struct Opened {
 // Opens the memory of a pool to read it, and locks nothing. Of a memfd the rendezvous is followed.
 Status open_and_check(int dirfd, const std::string& directory, const std::string& name,
                       bool follow_rendezvous, Opened& out, Failure& why) {
-    out.fd = os::PoolFile(openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags));
+    out.fd = PoolFd([&] { return openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags); });
     if (!out.fd) {
         if (errno == ENXIO || errno == ENODEV) return fail(why, kNotAPool, Status::corrupt);
         return fail_to_open(why);
     }
-    if (fstat(out.fd.number(), &out.st) != 0) return fail(why, "look at the pool file");
+    if (fstat(out.fd.get(), &out.st) != 0) return fail(why, "look at the pool file");
     if (!S_ISREG(out.st.st_mode)) return fail(why, kNotAPool, Status::corrupt);
     const bool own = out.st.st_uid == geteuid();
     if (!own && !(out.st.st_mode & 022))
         return fail(why, "the pool belongs to another user", Status::not_allowed);
     bool memfd = false;
-    if (Rendezvous r; read_rendezvous(out.fd.number(), r)) {
+    if (Rendezvous r; read_rendezvous(out.fd.get(), r)) {
         if (!follow_rendezvous)
             return fail(why, "its memory is a memfd", Status::written_elsewhere);
         if (!own) return fail(why, "the pool belongs to another user", Status::not_allowed);
@@ -1160,12 +1328,12 @@ Status open_and_check(int dirfd, const std::string& directory, const std::string
             case Reach::unknown:
                 return fail_to_reach(why);
         }
-        if (fstat(out.fd.number(), &out.st) != 0) return fail(why, "look at the memfd");
+        if (fstat(out.fd.get(), &out.st) != 0) return fail(why, "look at the memfd");
         if (out.st.st_uid != geteuid())
             return fail(why, "the pool belongs to another user", Status::not_allowed);
         memfd = true;
     }
-    if (!out.copy.read(out.fd.number())) return fail(why, kNotAPool, Status::corrupt);
+    if (!out.copy.read(out.fd.get())) return fail(why, kNotAPool, Status::corrupt);
     const Header& h = out.header();
     if (Status s = verify(h, static_cast<u64>(out.st.st_size), why); !good(s)) return s;
     if (((h.flags & kMemfd) != 0) != memfd)
@@ -1177,27 +1345,19 @@ Status open_and_check(int dirfd, const std::string& directory, const std::string
 }
 
 Status try_read(int dirfd, const std::string& directory, const std::string& name,
-                std::vector<std::shared_ptr<Member>>& rejected, std::shared_ptr<Member>& out,
-                Failure& why) {
+                std::shared_ptr<Member>& out, Failure& why) {
     Opened opened;
     if (Status s = open_and_check(dirfd, directory, name, false, opened, why); !good(s)) return s;
     auto& [fd, st, copy, place] = opened;
     const Header& h = opened.header();
 
-    for (auto& p : pools()) {
-        if (p->dev != st.st_dev || p->ino != st.st_ino || p->place.id != place.id) continue;
-        std::shared_ptr<Member> here = p->shared.lock();
-        if (here == nullptr) continue;
-        if (here->readonly && !p->left && p->leaving != lineage() && here->joined.load()) {
-            out = std::move(here);
-            return Status::ok;
-        }
-        rejected.push_back(std::move(here));
-    }
+    Turn turn;
+    if (Status s = look_here(st, place.id, out, turn, why, true); !good(s) || out != nullptr)
+        return s;
     Adoption adoption(place);
     // Never unlocked: the descriptor and the mapping keep it, here and in children that were forked
     // meanwhile, until the last of them is gone.
-    switch (fd.share_range(kSlotByte, kMaxProcesses)) {
+    switch (fd->share_range(kSlotByte, kMaxProcesses)) {
         case os::ByteLock::failed:
             return fail(why, "lock the slots");
         case os::ByteLock::busy:
@@ -1207,15 +1367,17 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
     }
     if ((h.flags & kPersistent) == 0) return fail(why, kStale, Status::no_entry);
     // Only now nobody changes it any more.
-    if (fstat(fd.number(), &st) != 0) return fail(why, "look at the pool file");
+    if (fstat(fd.get(), &st) != 0) return fail(why, "look at the pool file");
     if (static_cast<u64>(st.st_size) != h.file_size)
         return fail(why, "the file is not as long as its header says", Status::corrupt);
-    auto* base = static_cast<unsigned char*>(
-        os::map_private(fd.number(), static_cast<std::size_t>(h.file_size)));
-    if (base == nullptr) return fail_to_map(why);
-    std::unique_ptr<Member> member = make_member(base, h.file_size, std::move(fd));
-    if (member == nullptr) return fail(why, "make the member", Status::out_of_memory);
-    member->readonly = true;
+    Coming member;
+    if (Status s = coming(h.file_size, fd, true, member, why,
+                          [&] {
+                              return static_cast<unsigned char*>(
+                                  os::map_private(fd.get(), h.file_size));
+                          });
+        !good(s))
+        return s;
     if (Status s = member->check(); !good(s))
         return fail(
             why,
@@ -1223,21 +1385,60 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
             s);
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
     out = adoption.complete(std::move(member), st, h.flags);
+    member_is_made(*out);
     return Status::ok;
+}
+
+// Attempts until one comes to something. Nothing is in the making between them, so signal handlers
+// may run.
+template <class Attempt>
+Status open_by(Attempt attempt, Through way, const std::string& directory, const std::string& name,
+               Failure& why, Patience& p) {
+    if (!valid_name(name) || is_hidden(name))
+        return fail(why, "not a valid name", Status::bad_argument);
+    const std::int64_t began = os::monotonic_ns();
+    for (;;) {
+        Fd dirfd;
+        if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
+        const Status s = attempt(dirfd.get());
+        if (s != Status::would_block) return s;
+        const std::int64_t limit = why.error == ETIMEDOUT ? kDirectoryPatience : kOpenPatience;
+        if (why.error != EALREADY && os::monotonic_ns() - began > limit)
+            return Status::system_error;
+        p.about_to_block();
+        os::nap(500'000);
+        if (p.interrupted()) return Status::interrupted;
+    }
 }
 
 }  // namespace
 
 // ---- the interface ------------------------------------------------------------------------------
 
+struct LockedDirectory {
+    LockedDirectory(Fd fd, Patience& p) noexcept
+        : directory(std::move(fd)), lock(directory.get(), p) {}
+    Fd directory;
+    DirectoryLock lock;
+};
+void Unlock::operator()(LockedDirectory* directory) const noexcept {
+    delete directory;
+}
+
+int descriptor_of(const LockedDirectory& directory) noexcept {
+    return directory.directory.get();
+}
+
 Status open_pool_directory(const std::string& directory, bool create, int& out, Failure& why) {
     Fd fd;
     const Status s = trusted_directory(Through::pool_directory, directory, create, fd, why);
-    out = fd.release();
+    std::lock_guard guard(pools_mutex());
+    out = fd.release_locked().release();
     return s;
 }
 
-Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why) {
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why,
+                   Patience& p) {
     if (!valid_name(spec.name) || is_hidden(spec.name))
         return fail(why, "not a valid name", Status::bad_argument);
     if (spec.capacity == 0 || spec.capacity > kMaxCapacity)
@@ -1252,58 +1453,45 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
     // The memory of a memfd goes with its last member, and its rendezvous is for its owner alone.
     if (spec.memfd && (spec.persistent || (spec.mode & 066) != 0))
         return fail(why, "a memfd pool is neither persistent nor for others", Status::bad_argument);
-    std::lock_guard guard(pools_mutex());
-    return create_locked(spec, out, why);
+    return create(spec, out, why, p);
 }
 
 Status open_pool(Through way, const std::string& directory, const std::string& name,
-                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(name) || is_hidden(name))
-        return fail(why, "not a valid name", Status::bad_argument);
-    std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
-    std::lock_guard guard(pools_mutex());
-    Fd dirfd;
-    if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
-    const std::int64_t end = os::monotonic_ns() + kOpenPatience;
-    for (;;) {
-        const Status s = try_open(dirfd.get(), directory, name, when_stale, rejected, out, why);
-        if (s != Status::would_block) return s;
-        if (os::monotonic_ns() > end)
-            return why = {EBUSY, "open the pool: it keeps coming and going", {}},
-                   Status::system_error;
-        os::nap(500'000);
-    }
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+    return open_by(
+        [&](int dirfd) { return try_open(dirfd, directory, name, when_stale, out, why); }, way,
+        directory, name, why, p);
 }
 
 Status open_to_read(Through way, const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why) {
-    if (!valid_name(name) || is_hidden(name))
-        return fail(why, "not a valid name", Status::bad_argument);
-    std::vector<std::shared_ptr<Member>> rejected;  // destroyed after the mutex is free
-    std::lock_guard guard(pools_mutex());
-    Fd dirfd;
-    if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
-    return try_read(dirfd.get(), directory, name, rejected, out, why);
+                    std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+    return open_by([&](int dirfd) { return try_read(dirfd, directory, name, out, why); }, way,
+                   directory, name, why, p);
 }
 
 Status look_at_pool(Through way, const std::string& directory, const std::string& name,
                     const std::function<void(Member&)>& see, Failure& why) {
     if (!valid_name(name) || is_hidden(name))
         return fail(why, "not a valid name", Status::bad_argument);
-    // A fork waits until we are done, so no child inherits half of it.
-    std::lock_guard guard(pools_mutex());
     Fd dirfd;
     if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
     Opened opened;
     if (Status s = open_and_check(dirfd.get(), directory, name, true, opened, why); !good(s))
         return s;
     const Header& h = opened.header();
-    if (!(h.flags & kPersistent) && opened.fd.others(kMemberByte) == os::Others::none)
+    if (!(h.flags & kPersistent) && opened.fd->others(kMemberByte) == os::Others::none)
         return fail(why, kStale, Status::no_entry);
-    auto* base = static_cast<unsigned char*>(
-        os::map_shared(opened.fd.number(), static_cast<std::size_t>(h.file_size), false));
-    if (base == nullptr) return fail_to_map(why);
-    Member member(base, h.file_size, std::move(opened.fd));
+    unsigned char* base = nullptr;
+    os::PoolFile file;
+    {
+        // No child inherits the mapping, which would keep the pool's memory.
+        std::lock_guard guard(pools_mutex());
+        base = static_cast<unsigned char*>(os::map_shared(opened.fd.get(), h.file_size, false));
+        if (base == nullptr) return fail_to_map(why);
+        os::keep_from_children(base, h.file_size);
+        file = opened.fd.release_locked();
+    }
+    Member member(base, h.file_size, std::move(file));
     // Readers have every slot's byte locked: then nobody is a member.
     member.readonly = member.file.others(kSlotByte) == os::Others::share;
     if (Status s = member.check(); !good(s))
@@ -1326,15 +1514,22 @@ Status flush_pool(Member& m, Failure& why) {
     return error == 0 ? Status::ok : fail(why, "write the pool to the disk", error);
 }
 
-Status unlink_pool(Member& m) {
-    std::lock_guard guard(pools_mutex());
-    Pool* pool = pool_of(&m);
-    if (pool == nullptr) return Status::no_entry;
-    Failure why;
+Status unlink_pool(Member& m, Failure& why, Patience& p) {
+    Place place;
+    {
+        std::lock_guard guard(pools_mutex());
+        const Pool* pool = pool_of(&m);
+        if (pool == nullptr) return Status::no_entry;
+        place = pool->place;
+    }
     Fd dirfd;
-    if (Status s = open_directory(pool->place.directory, dirfd, why); !good(s)) return s;
-    const Status s = remove_name(dirfd.get(), pool->place);
+    if (Status s = open_directory(place.directory, dirfd, why); !good(s)) return s;
+    Within patience(p, from_now(kDirectoryPatience));
+    const DirectoryLock directory_lock(dirfd.get(), patience);
+    if (!directory_lock) return directory_lock.fail(why);
+    const Status s = remove_name(dirfd.get(), place, directory_lock);
     if (good(s)) {
+        std::lock_guard guard(pools_mutex());
         // Others find that the name is gone, or not theirs, when they look.
         m.last_one_unlinks = false;
         m.path.clear();
@@ -1342,35 +1537,55 @@ Status unlink_pool(Member& m) {
     return s;
 }
 
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove) {
+Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
+                  Patience& p) {
     if (!valid_name(name)) return Orphan::not_a_pool;
-    std::lock_guard guard(pools_mutex());
     Failure why;
     Fd dirfd;
     if (!good(directory_for(way, directory, dirfd, why))) return Orphan::failed;
-    DirectoryLock directory_lock(dirfd.get());
-    return directory_lock ? look_behind(dirfd.get(), name, remove) : Orphan::failed;
+    Within patience(p, from_now(kOpenPatience));
+    const DirectoryLock directory_lock(dirfd.get(), patience);
+    if (directory_lock) return look_behind(dirfd.get(), name, remove);
+    return directory_lock.status() == Status::interrupted ? Orphan::interrupted : Orphan::locked;
 }
 
-void announce(Member& m) {
-    std::lock_guard guard(pools_mutex());
-    Pool* pool = pool_of(&m);
-    if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
-        !m.joined.load())
-        return;
-    // Whether it works or not, unless it is for want of a descriptor: not finding us is no reason
-    // to try on every operation.
+Status lock_directory(const std::string& directory, Failure& why, Patience& p,
+                      LockedDirectoryPtr& out) {
+    Fd dirfd;
+    if (Status s = trusted_directory(Through::pool_directory, directory, false, dirfd, why);
+        !good(s))
+        return s;
+    Within patience(p, from_now(kDirectoryPatience));
+    out.reset(new LockedDirectory(std::move(dirfd), patience));
+    return out->lock ? Status::ok : out->lock.fail(why);
+}
+
+void announce(Member& m, Patience& p) {
+    Place place;
+    {
+        std::lock_guard guard(pools_mutex());
+        const Pool* pool = pool_of(&m);
+        if (pool == nullptr || !pool->place.memfd || pool->announced == lineage() || pool->left ||
+            !m.joined.load())
+            return;
+        place = pool->place;
+    }
     Failure why;
     Fd dirfd;
-    Status s = open_directory(pool->place.directory, dirfd, why);
-    if (good(s)) s = add_line(dirfd.get(), pool->place, m);
-    if (good(s) || !lacks_means(errno)) pool->announced = lineage();
+    Within patience(p, from_now(kDirectoryPatience));
+    Status s = open_directory(place.directory, dirfd, why);
+    if (good(s)) s = add_line(dirfd.get(), place, m, patience);
+    // Whether it works or not, unless it is for want of a descriptor: not finding us is no reason
+    // to try on every operation.
+    if (!good(s) && lacks_means(errno)) return;
+    std::lock_guard guard(pools_mutex());
+    if (Pool* pool = pool_of(&m); pool != nullptr) pool->announced = lineage();
 }
 
 void leave_all() noexcept {
     std::unique_lock guard(pools_mutex());
-    for (auto& p : pools())
-        if (!p->left) leave_marked(guard, *p);
+    for (Pool& p : pools())
+        if (!p.left) leave_marked(guard, p);
 }
 
 void depart_all() noexcept {
@@ -1383,8 +1598,15 @@ void depart_all() noexcept {
         os::nap(1'000'000);
         static_cast<void>(guard.try_lock());
     }
-    for (auto& p : pools())
-        if (!p->persistent && p->member->last_one_unlinks) give_up_byte(*p);
+    for (Pool& p : pools()) {
+        if (p.left || p.leaving == lineage() || p.persistent || !p.member->last_one_unlinks)
+            continue;
+        p.leaving = lineage();  // keeps the member and this entry: let_go waits
+        guard.unlock();
+        give_up_byte(p);
+        guard.lock();
+        p.leaving = 0;
+    }
 }
 
 void leave_pool(Member& m) noexcept {

@@ -42,18 +42,21 @@ constexpr const char* kStale = "all members of the pool are gone, and its name i
 // What opening does with a pool whose members have all died. `keep` is for those who only look.
 enum class WhenStale { remove, keep };
 
-// ok, exists, no_memory, not_allowed, bad_argument, system_error
-Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why);
+// These functions give the interpreter to others while they wait: the patience is asked, and none of
+// the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
+
+// ok, exists, no_memory, not_allowed, bad_argument, system_error, interrupted
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p);
 // ok, no_entry (also, with kStale: all members of a non-persistent pool are dead), not_allowed,
-// bad_version, corrupt, no_slot, read_elsewhere, system_error. The same pool opened
+// bad_version, corrupt, no_slot, read_elsewhere, system_error, interrupted. The same pool opened
 // twice in a process is the same Member.
 Status open_pool(Through way, const std::string& directory, const std::string& name,
-                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why);
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, Patience& p);
 // The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of
 // this process never reaches it, and it needs no right to write. Any number of readers, or members:
 // written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
 Status open_to_read(Through way, const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why);
+                    std::shared_ptr<Member>& out, Failure& why, Patience& p);
 // Has `see` look at a pool without joining it: nothing is locked, and nothing in it can be changed.
 // What members change meanwhile may look contradictory. no_entry with kStale: all members are dead;
 // the name stays.
@@ -62,11 +65,24 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
 // Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
-Status unlink_pool(Member& m);
+Status unlink_pool(Member& m, Failure& why, Patience& p);
 // What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
 // `remove`: would be removed.
-enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed };
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove);
+// `locked`: the directory is, so the other names in it cannot be looked at either.
+enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
+Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
+                  Patience& p);
+// The lock of the pool directory, under which names are given and taken, for as long as the object
+// lives. The directory is checked as `Through::pool_directory` says.
+struct LockedDirectory;
+struct Unlock {
+    void operator()(LockedDirectory* directory) const noexcept;
+};
+using LockedDirectoryPtr = std::unique_ptr<LockedDirectory, Unlock>;
+// ok, interrupted, no_entry, not_allowed, system_error (ETIMEDOUT: its holder may be stopped)
+Status lock_directory(const std::string& directory, Failure& why, Patience& p,
+                      LockedDirectoryPtr& out);
+int descriptor_of(const LockedDirectory& directory) noexcept;  // for as long as it lives
 // Says that a process is making this file: one whose name begins with `.onecopy-new-` is removed by
 // the next use of the directory unless a process holds it so. False: it was removed just now.
 bool hold_new_file(int fd) noexcept;
@@ -78,13 +94,13 @@ Status open_pool_directory(const std::string& directory, bool create, int& out, 
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not
 // from inside a fork handler, and with no Member::mutex nor shared lock held. Where a descriptor is
 // wanting for it, it can be called again.
-void announce(Member& m);
+void announce(Member& m, Patience& p);
 
 // Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around.
 // Idempotent.
 void leave_pool(Member& m) noexcept;
-// At exit: leave every pool (views stay mapped), so that the last one out removes the name. No other
-// thread of the process may use a pool any more.
+// At exit: leave every pool (views stay mapped), so that the last one out removes the name. No
+// other thread of the process may use a pool any more.
 void leave_all() noexcept;
 // At exit, when another thread may still be at work in the pools: remove the names of those that
 // nobody else is a member of, and give up nothing else. The pools go on working in this process.

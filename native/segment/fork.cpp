@@ -3,11 +3,8 @@
 // Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is
 // the copy of the one that took them, and it may unlock those (a recursive mutex would refuse, it
 // remembers the thread's id).
-#include <pthread.h>
-
-#include <algorithm>
-#include <vector>
-
+#include "os/forks.hpp"
+#include "segment/descriptor.hpp"
 #include "segment/member.hpp"
 #include "segment/registry.hpp"
 
@@ -22,66 +19,96 @@ std::mutex& pools_mutex() noexcept {
 namespace {
 struct List {
     std::mutex mutex;
-    std::vector<Member*> members;
+    Member* first = nullptr;
 };
 List& list() noexcept {
     static List& l = *new List;
     return l;
 }
 
+template <class Act>
+void for_each_made(Act act) noexcept {
+    for (Member* m = list().first; m != nullptr; m = m->registration.next)
+        if (m->registration.made) act(*m);
+}
+
 void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
+    Stubborn::stays_inside = true;
     // First what may wait for others, then the mutexes under which nothing waits.
-    for (Member* m : list().members)
-        m->fork_reserve();
-    for (Member* m : list().members) {
-        m->mutex.lock();
-        m->fork_prepare();
-    }
+    for_each_made([](Member& m) { m.fork_reserve(); });
+    for_each_made([](Member& m) {
+        m.mutex.lock();
+        m.fork_prepare();
+    });
 }
-void after(void (Member::*act)() noexcept) noexcept {
-    auto& members = list().members;
-    for (auto it = members.rbegin(); it != members.rend(); ++it) {
-        ((*it)->*act)();
-        (*it)->mutex.unlock();
-    }
+void done() noexcept {
+    Stubborn::stays_inside = false;
     list().mutex.unlock();
     pools_mutex().unlock();
 }
 void parent() noexcept {
-    after(&Member::fork_parent);
+    for_each_made([](Member& m) {
+        m.fork_parent();
+        m.mutex.unlock();
+    });
+    done();
 }
-unsigned forks = 1;  // written where there is one thread, right after the fork; 0 is nobody
-
 void child() noexcept {
-    ++forks;
-    after(&Member::fork_child);
+    for_each_made([](Member& m) {
+        m.fork_child();
+        m.mutex.unlock();
+    });
+    // What another thread was making is nobody's here.
+    for (Member** at = &list().first; *at != nullptr;) {
+        Member& m = **at;
+        if (m.registration.made) {
+            at = &m.registration.next;
+            continue;
+        }
+        *at = m.registration.next;
+        m.registration = {};
+        m.fork_unmade_child();
+    }
+    Fd::close_all_in_child();
+    PoolFd::close_all_in_child();
+    done();
 }
 }  // namespace
 
+void follow_forks() noexcept {
+    static constexpr os::ForkSteps steps{prepare, parent, child};
+    os::follow_forks(steps);
+}
+
 unsigned lineage() noexcept {
-    return forks;
+    return os::lineage();
 }
 
-void make_room_for_member() {
-    std::lock_guard guard(list().mutex);
-    list().members.reserve(list().members.size() + 1);
-}
-
-void register_member(Member* m) noexcept {
-    // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it
+void register_member(Member& m, bool made) noexcept {
+    // Before the list's mutex: registering takes a lock of the C library that a fork holds while it
     // runs `prepare`.
-    static const int installed = pthread_atfork(prepare, parent, child);
-    static_cast<void>(installed);
+    follow_forks();
     std::lock_guard guard(list().mutex);
-    auto& members = list().members;
-    if (std::find(members.begin(), members.end(), m) == members.end()) members.push_back(m);
+    if (m.registration.listed) return;
+    m.registration = {list().first, true, made};
+    list().first = &m;
 }
 
-void forget_member(Member* m) noexcept {
+void member_is_made(Member& m) noexcept {
     std::lock_guard guard(list().mutex);
-    std::erase(list().members, m);
+    m.registration.made = true;
+}
+
+void forget_member(Member& m) noexcept {
+    std::lock_guard guard(list().mutex);
+    for (Member** at = &list().first; *at != nullptr; at = &(*at)->registration.next) {
+        if (*at != &m) continue;
+        *at = m.registration.next;
+        m.registration = {};
+        return;
+    }
 }
 
 }  // namespace onecopy

@@ -315,6 +315,14 @@ void Member::fork_parent() noexcept {
     give_back_child_file();
 }
 
+// Whoever makes it is either not in this process, or gives up when it sees that it is in a child.
+void Member::fork_unmade_child() noexcept {
+    file.close();  // closes only: unlocking would unlock the parent
+    os::unmap(std::exchange(base, nullptr), length);
+    joined = false;
+    slot = kNoSlot;
+}
+
 void Member::fork_child() noexcept {
     if (readonly) {
         // The private pages were copied with the process, and the description, whose lock keeps

@@ -77,6 +77,10 @@ class Member final : public Liveness {
     // How many holds of this process stand behind its one bit, per block.
     u32* local = nullptr;
 
+    // ---- hints of the heap: its lock was not to be had, and blocks were left for later
+    std::atomic<std::int64_t> heap_is_stuck_until{0};
+    std::atomic<bool> has_left_blocks{false};
+
     // ---- Liveness
     u32 tag() const noexcept override { return make_tag(slot, gen); }
     bool passed(u32 tag) const noexcept override;
@@ -114,6 +118,12 @@ class Member final : public Liveness {
     void fork_prepare() noexcept;  // the child's bits
     void fork_parent() noexcept;
     void fork_child() noexcept;
+    // In the child, of a member that another thread was making: without `mutex`.
+    void fork_unmade_child() noexcept;
+    struct Registration {  // of segment/fork.cpp, under its mutex
+        Member* next = nullptr;
+        bool listed = false, made = false;
+    } registration;
 
     // Whether an operation may begin: ok, closed, lost, corrupt.
     Status usable() const noexcept {
@@ -160,10 +170,9 @@ class Member final : public Liveness {
 void format(unsigned char* base, const Geometry& g, u64 flags) noexcept;
 u64 fixed_bytes(const Geometry& g) noexcept;  // what must be reserved before `format`
 
-// Members that must follow a fork. The first may throw, and the second then has the room; nobody
-// else registers in between (`pools_mutex`).
-void make_room_for_member();
-void register_member(Member* m) noexcept;
-void forget_member(Member* m) noexcept;
+// Members that must follow a fork. Of one that is in the making a child gets nothing: it closes the
+// copy of the descriptor, and unmaps what it has inherited.
+void register_member(Member& m, bool made = true) noexcept;
+void forget_member(Member& m) noexcept;
 
 }  // namespace onecopy

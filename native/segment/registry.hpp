@@ -6,12 +6,17 @@ namespace onecopy {
 
 class Member;
 
-// Outermost of the process-private mutexes (then the list of members, then each Member::mutex).
-// Held while a pool is created, opened, swept or finally let go, and over a fork: descriptors in
-// the making carry locks, and a fork in between would put a copy of them into a child that knows
-// nothing of them and would hold the locks for as long as it lives. Its holder never waits for the
-// GIL nor for a lock in a shared segment that others can see, except for a slot while joining.
+// Guards what this process knows of its pools, and the list of descriptors that a child of a fork
+// must not keep. Outermost of the process-private mutexes (then the list of members, then each
+// Member::mutex). A fork takes it, so it is held for a few steps in memory, or for opening, mapping
+// or closing a file: never while anybody waits for another process, for memory or for the GIL.
 std::mutex& pools_mutex() noexcept;
+
+// Installs the fork handlers, once. Without pools_mutex.
+void follow_forks() noexcept;
+
+// From here on a child of a fork gets a membership of its own; see `register_member`.
+void member_is_made(Member& m) noexcept;
 
 // Which process this is, in the line of forks that led to it: a mark that was copied by a fork is
 // not taken for one's own. (Process ids would not do: a parent and its child can both be process 1,

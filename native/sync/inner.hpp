@@ -18,6 +18,18 @@ class Inner final : public Patience {
     Patience& outer_;
 };
 
+// As the caller's patience, interruptions too, but at most until a deadline.
+class Within final : public Patience {
+  public:
+    Within(Patience& outer, std::int64_t deadline_ns) noexcept
+        : Patience(deadline_ns), outer_(outer) {}
+    void about_to_block() noexcept override { outer_.about_to_block(); }
+    bool interrupted() noexcept override { return outer_.interrupted(); }
+
+  private:
+    Patience& outer_;
+};
+
 // How long somebody who does not want to wait for a message gives the owner of the lock: enough to
 // find out that it is dead.
 constexpr std::int64_t kLockGrace = 200'000'000;

@@ -35,7 +35,26 @@ class Patience {
 };
 
 // Waits of the core itself (a structure's lock while something is released): no deadline, not
-// interruptible.
-class Stubborn final : public Patience {};
+// interruptible. It gives the interpreter away too, whoever the caller is: a destructor, a look for
+// the dead.
+class Stubborn final : public Patience {
+  public:
+    ~Stubborn() override {
+        if (outside_ != nullptr) step_in(outside_);
+    }
+    void about_to_block() noexcept override {
+        if (outside_ == nullptr && step_out != nullptr && !stays_inside) outside_ = step_out();
+    }
+    // The binding installs itself here. `step_out` answers nullptr if this thread does not have the
+    // interpreter, or cannot do without.
+    static inline void* (*step_out)() noexcept = nullptr;
+    static inline void (*step_in)(void* outside) noexcept = nullptr;
+    // This thread must not lose the interpreter now: it is about to fork, and has mutexes that
+    // others take while they have the interpreter.
+    static inline thread_local bool stays_inside = false;
+
+  private:
+    void* outside_ = nullptr;
+};
 
 }  // namespace onecopy

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "directory/directory.hpp"
+#include "heap/heap.hpp"
 #include "recovery/recovery.hpp"
 #include "segment/member.hpp"
 
@@ -24,6 +25,20 @@
             std::exit(1);                                                        \
         }                                                                        \
     } while (false)
+
+namespace onecopy {
+
+// For as long as it takes.
+inline u64 trim(Member& m) noexcept {
+    Stubborn wait;
+    return trim(m, wait);
+}
+inline std::vector<std::string> validate(Member& m) {
+    Stubborn wait;
+    return validate(m, wait);
+}
+
+}  // namespace onecopy
 
 namespace onecopy::test {
 

@@ -29,21 +29,32 @@ inline std::string& directory_of_world() {
 }
 inline Status make(bool memfd, Joined& out, bool persistent = false) {
     Failure why;
+    Stubborn wait;
     const Status s = create_pool({.directory = directory_of_world(),
                                   .name = "p",
                                   .capacity = kMiB,
                                   .max_processes = 4,
                                   .persistent = persistent,
                                   .memfd = memfd},
-                                 out, why);
+                                 out, why, wait);
     if (s != Status::ok && s != Status::exists)
         std::fprintf(stderr, "create: %s, errno %d\n", why.what.c_str(), why.error);
     return s;
 }
 inline Status open_it(Joined& out) {
     Failure why;
+    Stubborn wait;
     return open_pool(Through::pool_directory, directory_of_world(), "p", WhenStale::remove, out,
-                     why);
+                     why, wait);
+}
+inline Status unlink_it(Member& m) {
+    Failure why;
+    Stubborn wait;
+    return unlink_pool(m, why, wait);
+}
+inline Orphan sweep_it() {
+    Stubborn wait;
+    return sweep_pool(Through::pool_directory, directory_of_world(), "p", true, wait);
 }
 inline void no_file(bool, Joined&) {}
 inline void made(bool memfd, Joined& pool) {
@@ -80,18 +91,11 @@ inline const FileCase kFileCases[] = {
     {"leave", true, opened, leave_it},
     {"leave as the last one", false, made, leave_it},
     {"leave one that stays", false, made_to_stay, leave_it, false, true},
-    {"unlink", true, opened, [](bool, Joined& pool) { CHECK(unlink_pool(*pool) == Status::ok); },
+    {"unlink", true, opened, [](bool, Joined& pool) { CHECK(unlink_it(*pool) == Status::ok); },
      true},
     {"sweep a dead one", false, orphan,
-     [](bool, Joined&) {
-         CHECK(sweep_pool(Through::pool_directory, directory_of_world(), "p", true) ==
-               Orphan::removed);
-     }},
-    {"sweep one in use", true, no_file,
-     [](bool, Joined&) {
-         CHECK(sweep_pool(Through::pool_directory, directory_of_world(), "p", true) ==
-               Orphan::in_use);
-     }},
+     [](bool, Joined&) { CHECK(sweep_it() == Orphan::removed); }},
+    {"sweep one in use", true, no_file, [](bool, Joined&) { CHECK(sweep_it() == Orphan::in_use); }},
 };
 
 inline int files_in_directory() {

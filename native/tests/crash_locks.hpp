@@ -82,6 +82,42 @@ void make_and_drop(Hand& h, Arguments... arguments) {
     let_go(h, handle_index(own));
 }
 
+// Plain stores, which are no steps of the campaign: every place of a condition that nobody else
+// knows is one that a thread waits in, or free.
+inline void set_all_places(Hand& h, Handle condition, u32 state) {
+    BlockInfo info;
+    CHECK(inspect(h.m, handle_index(condition), info) == Status::ok);
+    u32 places = 0, used = 0;
+    std::memcpy(&places, info.data + 8, sizeof places);
+    used = places;
+    std::memcpy(info.data + 40, &used, sizeof used);
+    for (u32 i = 0; i < places; ++i) {
+        const u32 word_and_tag[] = {i << 2 | state, h.m.tag()};
+        std::memcpy(info.data + 64 + u64{i} * 16, word_and_tag, sizeof word_and_tag);
+    }
+}
+inline void wait_beyond_the_places(Hand& h) {
+    Handle lock, own;
+    CHECK(Mutex::create(h.m, false, h.wait, lock) == Status::ok &&
+          Condition::create(h.m, lock, h.wait, own) == Status::ok);
+    Mutex mutex;
+    Condition condition;
+    CHECK(Mutex::open(h.m, lock, mutex) == Status::ok &&
+          Condition::open(h.m, own, condition) == Status::ok &&
+          mutex.acquire(h.wait) == Status::ok);
+    set_all_places(h, own, 1);
+    const u32 others = condition.waiting();
+    Status again;
+    Patience now(0);
+    for (int times = 0; times < 2; ++times)  // the second one finds the chunk
+        CHECK(condition.wait(mutex, now, again) == Status::timed_out && again == Status::ok);
+    CHECK(others >= 256 && condition.waiting() == others);
+    set_all_places(h, own, 0);
+    CHECK(mutex.release() == Status::ok);
+    let_go(h, handle_index(own));
+    let_go(h, handle_index(lock));
+}
+
 inline const Operation kLockOperations[] = {
     {"lock", nothing, nothing, lock_it},
     {"unlock", nothing, lock_it, [](Hand& h) { CHECK(h.locks.mutex.release() == Status::ok); }},
@@ -124,6 +160,7 @@ inline const Operation kLockOperations[] = {
          CHECK(h.locks.condition.wait(h.locks.rmutex, now, again) == Status::timed_out &&
                again == Status::ok);
      }},
+    {"wait beyond the places of a condition", nothing, nothing, wait_beyond_the_places, kMany},
     {"notify a dead waiter", die_waiting,
      [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) { CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok); }, kMany},

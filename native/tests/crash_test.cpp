@@ -290,7 +290,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
         }
         if (pool == nullptr) return;
         work_in(*pool);
-        if (one.persistent) CHECK(unlink_pool(*pool) == Status::ok);
+        if (one.persistent) CHECK(unlink_it(*pool) == Status::ok);
         pool.reset();
     });
     Joined survivor;

@@ -37,7 +37,8 @@ __all__ = [
 _SMALLEST = 64 << 20  # bytes; below this a memfd does better than what is left of /dev/shm
 
 _pool: Pool | None = None
-_lock = threading.Lock()
+# A signal handler or a finalizer may want the default pool while this thread is making it.
+_lock = threading.RLock()
 
 
 def default_pool() -> Pool:
@@ -67,8 +68,9 @@ def default_pool() -> Pool:
     with _lock:
         if _pool is None or _pool.closed:
             pool = Pool.create(size=default_size())
-            membership.mark_default(pool.member)
-            _pool = pool
+            if _pool is None or _pool.closed:  # still: nothing in between has made one
+                membership.mark_default(pool.member)
+                _pool = pool
         return _pool
 
 
@@ -123,7 +125,7 @@ def _memory_limit() -> int:
 def _forked() -> None:
     # Another thread may have held it while this one forked.
     global _lock  # noqa: PLW0603 - as above
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forked)

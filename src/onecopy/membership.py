@@ -26,6 +26,8 @@ from onecopy import _native, codecs, paths
 from onecopy.errors import PoolNotFound
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from onecopy._native import Member
 
 __all__ = [
@@ -370,7 +372,7 @@ def _ends_by_os_exit() -> bool:
             _function("multiprocessing.forkserver", "main"),
         )
     }
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code in forking:
             return True

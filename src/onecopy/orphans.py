@@ -66,7 +66,13 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
             filenames = sorted(filter(_may_be_ours, os.listdir(folder)))  # noqa: PTH208 - pathlib is not loaded for this
     except FileNotFoundError:
         return []
-    return [(name, _native.sweep_pool(directory, name, by_path, remove)) for name in filenames]
+    states: list[tuple[str, State]] = []
+    for name in filenames:
+        state = _native.sweep_pool(directory, name, by_path, remove)
+        if state == "locked":  # for long, so nobody waits for each name
+            break
+        states.append((name, state))
+    return states + [(name, "failed") for name in filenames[len(states) :]]
 
 
 def _may_be_ours(filename: str) -> bool:
@@ -83,4 +89,5 @@ def state_of(path: str) -> State:
     """
     directory, filename = os.path.split(path)
     by_path = not paths.is_pool_directory(directory)
-    return _native.sweep_pool(directory, filename, by_path, False)
+    state = _native.sweep_pool(directory, filename, by_path, False)
+    return "failed" if state == "locked" else state

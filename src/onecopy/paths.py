@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from typing import TYPE_CHECKING
 
 from onecopy import _native
@@ -42,7 +41,6 @@ SUFFIX = ".pool"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SIGNPOST = b"onecopy-path 1 "
 _LONGEST = 8192  # bytes of a signpost
-_PATIENCE = 30  # seconds for the lock on the pool directory
 
 
 def pool_directory() -> str:
@@ -250,7 +248,7 @@ def give_name(name: str, path: str) -> bool:
         The pool directory cannot be written, or stays locked.
     """
     directory, filename = place(name)
-    with _locked(directory) as folder:
+    with _native.DirectoryLock(directory) as folder:
         known = signpost_at(folder, filename)
         if known == path:
             return True
@@ -276,38 +274,12 @@ def forget_path(path: str) -> None:
         Of the pool's file, absolute.
     """
     try:
-        with _locked(pool_directory()) as folder:
+        with _native.DirectoryLock(pool_directory()) as folder:
             for name in os.listdir(folder):  # noqa: PTH208 - pathlib is not loaded for this
                 if name.endswith(SUFFIX) and signpost_at(folder, name) == path:
                     os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
         return
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[int]:
-    """Hold the lock that the native core holds too while it gives and takes names."""
-    import fcntl
-
-    with opened(directory) as folder:
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                # Bounded: its holder may be stopped.
-                if time.monotonic() > end:
-                    raise TimeoutError(
-                        f"the pool directory {directory} has been locked by another process for "
-                        f"{_PATIENCE} s; it may be stopped in the middle of making a pool"
-                    ) from None
-                time.sleep(0.001)
-        try:
-            yield folder
-        finally:
-            # By hand: a child that another thread forks meanwhile has a copy of the descriptor.
-            fcntl.flock(folder, fcntl.LOCK_UN)
 
 
 def signpost_at(folder: int, name: str) -> str | None:

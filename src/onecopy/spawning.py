@@ -22,7 +22,10 @@ _KEPT = "_onecopy_kept"  # the attribute of a Popen; goes with it, so also when 
 _given: set[ref[Any]] = set()
 
 
-_now = threading.local()  # `kept`: the list of the innermost `Keeping` of this thread
+# `innermost`: the `Keeping` that this thread is in, and what it was in before, or None. The
+# references are weak: one that a signal handler's exception kept from being entered, or left,
+# counts for nothing.
+_now = threading.local()
 
 
 class Keeping:
@@ -32,18 +35,29 @@ class Keeping:
     stays until they have arrived.
     """
 
-    __slots__ = ("_outer", "kept")
+    __slots__ = ("__weakref__", "_outer", "kept")
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
+        self._outer: Any = None
 
     def __enter__(self) -> list[Any]:
-        self._outer = getattr(_now, "kept", None)
-        _now.kept = self.kept
+        self._outer = getattr(_now, "innermost", None)
+        _now.innermost = ref(self), self._outer
         return self.kept
 
     def __exit__(self, *_: object) -> None:
-        _now.kept = self._outer
+        _now.innermost = self._outer
+
+
+def _keeping() -> Keeping | None:
+    innermost = getattr(_now, "innermost", None)
+    while innermost is not None:
+        keeping: Keeping | None = innermost[0]()
+        if keeping is not None:
+            return keeping
+        innermost = innermost[1]
+    return None
 
 
 def keep_for_child(obj: Any) -> None:
@@ -57,9 +71,9 @@ def keep_for_child(obj: Any) -> None:
         What is pickled by reference. Without effect outside of `multiprocessing.Process.start`
         (methods spawn and forkserver) and of `Keeping`.
     """
-    kept = getattr(_now, "kept", None)
-    if kept is not None:
-        kept.append(obj)
+    keeping = _keeping()
+    if keeping is not None:
+        keeping.kept.append(obj)
     context = sys.modules.get("multiprocessing.context")  # not loaded: nobody starts a process
     if context is None:
         return

@@ -1,5 +1,6 @@
 """Event, Condition and Barrier: waiting for each other, whoever dies."""
 
+import contextlib
 import pickle
 import signal
 import threading
@@ -107,6 +108,69 @@ def wait_and_say(condition, ready, number):
     with condition:
         condition.wait()
     ready.put(number)
+
+
+def wait_in_threads(condition, number, woken):
+    """Wait in so many threads of one process."""
+
+    def wait():
+        with condition:
+            condition.wait()
+        woken.put(1)
+
+    threading.stack_size(256 << 10)
+    threads = [threading.Thread(target=wait) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_more_threads_wait_than_a_condition_begins_with(start):
+    """It begins with 256 places in a pool for few processes, and adds 1024 at a time."""
+    with oc.Pool.create(size="64MiB", max_processes=8) as pool:
+        condition, woken = pool.condition(), pool.queue()
+        children = [start("fork", wait_in_threads, condition, 500, woken) for _ in range(3)]
+        eventually(lambda: condition.n_waiting == 1500, "all to wait")
+        assert pool.validate() == []
+        with condition:
+            condition.notify(3)
+        for _ in range(3):
+            woken.get(timeout=LIMIT)
+        assert condition.n_waiting == 1497
+        children[0].kill()
+        with condition:
+            condition.notify_all()
+        for child in children[1:]:
+            assert child.wait() == 0
+        assert condition.n_waiting == 0
+        assert pool.validate() == []
+
+
+def fill(pool, size):
+    """Give arrays until there is no room for another one."""
+    with contextlib.suppress(oc.PoolFull):
+        while True:
+            yield pool.empty(size, "u1")
+
+
+def test_a_wait_for_which_there_is_no_room(start):
+    """The caller has the lock as before, and the condition goes on."""
+    with oc.Pool.create(size="8MiB", max_processes=8) as pool, oc.Pool.create(size="8MiB") as other:
+        condition, woken = pool.condition(), other.queue()
+        child = start("fork", wait_in_threads, condition, 256, woken)
+        eventually(lambda: condition.n_waiting == 256, "all to wait")
+        full = list(fill(pool, 1 << 20)) + list(fill(pool, 1 << 10))
+        with condition:
+            with pytest.raises(oc.PoolFull):
+                condition.wait(0)
+            condition.notify()
+        woken.get(timeout=LIMIT)
+        full.clear()
+        with condition:
+            assert condition.wait(0) is False
+            condition.notify_all()
+        assert child.wait() == 0
 
 
 def test_notify_without_a_waiter_is_not_kept(condition):

@@ -80,9 +80,14 @@ def drain(queue: Any) -> None:
 
 
 def full(pool: oc.Pool) -> Any:
-    queue = pool.queue(maxsize=1)
-    queue.put(item(1))
+    queue = pool.queue(maxsize=2)
+    queue.put_many([item(1), item(2)])
     return queue
+
+
+def take_two(queue: Any) -> None:
+    for _ in range(2):
+        is_item(queue.get())
 
 
 def taken(pool: oc.Pool) -> Any:
@@ -149,6 +154,10 @@ def with_lock(thing: Any) -> Callable[[], object]:
     return call
 
 
+def meet(barrier: Any) -> None:
+    threading.Thread(target=barrier.wait).start()
+
+
 def notify(condition: Any) -> None:
     with condition:
         condition.notify()
@@ -192,9 +201,7 @@ CALLS = {
         lambda p: p.queue(redeliver=True), lambda q: q.get_message, lambda q: q.put(item(1)), drain
     ),
     "Queue.put": Call(full, lambda q: lambda: q.put(item(2)), lambda q: is_item(q.get()), drain),
-    "Queue.put_many": Call(
-        full, lambda q: lambda: q.put_many([item(2), item(3)]), lambda q: is_item(q.get()), drain
-    ),
+    "Queue.put_many": Call(full, lambda q: lambda: q.put_many([item(3), item(4)]), take_two, drain),
     "Queue.join": Call(taken, lambda q: q.join, lambda q: q.task_done()),
     "Subscription.get": Call(lambda p: p.stream(), read_one, lambda s: s.publish(item(1))),
     "Subscription.__next__": Call(
@@ -206,17 +213,15 @@ CALLS = {
     "FramePool.acquire": Call(no_frames, acquire_frame, lambda t: t[1].clear()),
     "Lock.acquire": Call(held("lock"), lambda k: k.acquire, lambda k: k.release()),
     "RLock.acquire": Call(held("rlock"), lambda k: k.acquire, lambda k: k.release()),
-    "RWLock.read": Call(
-        rwlock("write"), lambda k: k.read().acquire, lambda k: k.write().release()
-    ),
-    "RWLock.write": Call(
-        rwlock("read"), lambda k: k.write().acquire, lambda k: k.read().release()
-    ),
+    "RWLock.read": Call(rwlock("write"), lambda k: k.read().acquire, lambda k: k.write().release()),
+    "RWLock.write": Call(rwlock("read"), lambda k: k.write().acquire, lambda k: k.read().release()),
     "Semaphore.acquire": Call(no_tokens, lambda k: k.acquire, lambda k: k.release()),
     "Event.wait": Call(lambda p: p.event(), lambda e: e.wait, lambda e: e.set()),
     "Condition.wait": Call(lambda p: p.condition(), wait, notify),
     "Barrier.wait": Call(
-        lambda p: p.barrier(None, 2), lambda b: b.wait, lambda b: threading.Thread(target=b.wait).start()
+        lambda p: p.barrier(None, 2),
+        lambda b: b.wait,
+        meet,
     ),
     "List.lock": Call(locked("list"), with_lock, lambda t: t[1].__exit__(None, None, None)),
     "Dict.lock": Call(locked("dict"), with_lock, lambda t: t[1].__exit__(None, None, None)),
@@ -241,7 +246,7 @@ CALLS = {
         lambda q: q.get,
         lambda q: q.put(item(1)),
     ),
-    "Ref.get": Call(lambda p: p.put(item(1)), lambda r: lambda: is_item(r.get())),
+    "Ref.get": Call(lambda p: p.put(bytes(LARGE)), lambda r: r.get),
     "Pool.put": Call(lambda p: p, put_large),
     "Pool.zeros": Call(lambda p: p, lambda p: lambda: p.zeros(LARGE)),
     "Pool.collect": Call(lambda p: p, lambda p: p.collect),

@@ -422,8 +422,8 @@ BUGS = [
     Bug(
         "the last one does not remove the name",
         "native/segment/file.cpp",
-        "    if (dirfd) remove_name(dirfd.get(), place);\n",
-        "",
+        "            [&] { return remove_name(dirfd.get(), place, DirectoryLock(dirfd.get())); }));\n",
+        "            [&] { return Status::ok; }));\n",
         "files without a process stay behind",
         where=("crash_test", "leave"),
     ),

@@ -68,7 +68,7 @@ OPERATIONS = {
         list(pool) | pool.validate() | pool.stats() | pool.collect() | held.clear() |
         pool.put([np.zeros(1000)] * 5) | oc.Pool.open("here") | chain.get()""",
     "others": """stream.publish([1]) | stream.subscribe().close() | frames.acquire(timeout=0) |
-        lock.acquire(), lock.release() | rwlock.read().__enter__().__exit__(None, None, None) |
+        lock.acquire(), lock.release() | with rwlock.read(): pass |
         pool.lock() | semaphore.acquire(timeout=0) |
         with condition: condition.notify() | event.set() | items[1] | items.__setitem__(1, 5) |
         os.fork() or os._exit(0)""",

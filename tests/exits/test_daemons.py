@@ -5,7 +5,7 @@ program, and go on working while the interpreter ends.
 """
 
 import pytest
-from programs import left, run
+from programs import Running, left, run
 
 ENDS = 5
 
@@ -116,4 +116,64 @@ def test_ends_with_daemons_in(what):
     work, feed = WORK[what]
     text = f"{PROGRAM}{work}\n{feed}\n{RUN}"
     assert run(text, flags=(), holding=False) == (0, "")
+    assert left() == []
+
+
+# What a daemon thread waits in, and what ends its wait while modules are cleared.
+WAITS = {
+    "Queue.get": ("queue = pool.queue()", "queue.get", "self.queue.put(1)"),
+    "Queue.get_many": ("queue = pool.queue()", "queue.get_many, (5,)", "self.queue.put(1)"),
+    "Queue.put": (
+        "queue = pool.queue(maxsize=1); queue.put(1)",
+        "queue.put, ({'text': 'y' * 3000},)",
+        "self.queue.get()",
+    ),
+    "Queue.join": ("queue = pool.queue(); queue.put(1)", "queue.join", "self.queue.task_done()"),
+    "Subscription": (
+        "queue = pool.stream(); subscription = queue.subscribe()",
+        "subscription.__next__",
+        "self.queue.publish(1)",
+    ),
+    "Lock": ("queue = pool.lock(); queue.acquire()", "queue.acquire", "self.queue.release()"),
+    "RLock": ("queue = pool.rlock(); queue.acquire()", "queue.acquire", "self.queue.release()"),
+    "Semaphore": ("queue = pool.semaphore(None, 0)", "queue.acquire", "self.queue.release()"),
+    "Event": ("queue = pool.event()", "queue.wait", "self.queue.set()"),
+    "RWLock": (
+        "rwlock = pool.rwlock(); queue = rwlock.write(); queue.acquire()",
+        "rwlock.read().acquire",
+        "self.queue.release()",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_a_wait_that_ends_while_the_interpreter_ends(what):
+    """The thread then asks for the GIL, which it never gets."""
+    make, wait, wake = WAITS[what]
+    function, _, arguments = wait.partition(", ")
+    target = f"{function}, None, {arguments or '()'}"
+    text = f"""
+    pool = oc.Pool.create("theirs", size="16MiB")
+    {make}
+    # A function of this module would keep the module's globals alive.
+    thread = threading.Thread(None, {target}, daemon=True)
+    thread.start()
+    stat = os.open(f"/proc/self/task/{{thread.native_id}}/stat", os.O_RDONLY)
+    class Last:
+        def __init__(self):
+            self.queue, self.stat, self.pread, self.write = queue, stat, os.pread, os.write
+        def waits(self, often):
+            seen = 0
+            while seen < often:
+                state = self.pread(self.stat, 500, 0).rpartition(b")")[2].split()[0]
+                seen = seen + 1 if state == b"S" else 0
+        def __del__(self):
+            {wake}
+            self.waits(1000)
+            self.write(1, b"the last one\\n")
+    last = Last(); last.waits(1000)
+    """
+    program = Running(text, flags=(), holding=False)
+    program.says("the last one")
+    assert program.end() == (0, "")
     assert left() == []

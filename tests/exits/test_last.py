@@ -154,9 +154,12 @@ def test_a_child_with_an_idle_executor_ends(pool, capfd, start_method):
 
 
 def keep_idle(queue):
-    global idle
     idle = ThreadPoolExecutor(2)
     idle.submit(queue.put, "done").result()
+    kept.append(idle)
+
+
+kept = []  # until the process ends
 
 
 @pytest.mark.parametrize("first", ["", "import multiprocessing.util\n"])

@@ -77,13 +77,13 @@ def test_a_file_that_is_cut_short_while_it_is_mapped(path, pool):
 
 
 def test_an_order_made_while_another_thread_maps_is_not_kept(path, tmp_path, monkeypatch):
-    """The change comes after the addresses were read, and before their order is kept."""
+    """The change comes after the entries were read, and before their order is kept."""
     np.save(tmp_path / "b.npy", np.zeros(1000))
     arrays = [oc.open_array(path)]
     come = threading.Event()
 
-    def late(addresses):
-        result = sorted(addresses)
+    def late(entries, **how):
+        result = sorted(entries, **how)
         if not come.is_set():
             come.set()
             arrays.append(oc.open_array(tmp_path / "b.npy"))

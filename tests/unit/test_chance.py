@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BY_HAND = ("soak/__main__.py", "hostile/campaign.py")  # programs that choose a seed and print it
 CHANCE = re.compile(
-    r"SystemRandom|urandom|default_rng\(\)|\bRandom\(\)|use_true_random=True"
+    r"SystemRandom|urandom\(|/dev/urandom|default_rng\(\)|\bRandom\(\)|use_true_random=True"
     r"|random_device|time\(nullptr\)"
 )
 OF_THE_MODULE = re.compile(r"\brandom\.(?!Random\b)\w+\(")
@@ -44,6 +44,7 @@ def test_nothing_is_drawn_from_chance():
         ("import random\nrandom.shuffle(items)", 1),
         ("import os, random\nseed = random.randrange(5)", 1),
         ("rng = np.random.default_rng()", 1),
+        ("seed = os.urandom(8)", 1),
         ("std::mt19937_64 numbers(std::random_device{}());", 1),
         ("import random\nnumbers = random.Random(SEED)\nnumbers.shuffle(items)", 0),
         ("random = np.random.default_rng(7)\nrandom.choice(items)", 0),

@@ -47,23 +47,8 @@ class ContainerLock(RLock):
         policy, self._container = state
         super()._attach(hold, member, policy)
         self._on_death.what = self._container._what
-
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Take it; as `Lock.acquire`."""
-        return super().acquire(block, timeout) and self._passed()
-
-    def __enter__(self) -> bool:
-        """Take it."""
-        return super().__enter__() and self._passed()
-
-    def _passed(self) -> bool:
-        """Wait for the operation that is under way; one on a long list takes milliseconds."""
-        try:
-            self._container._pass()
-        except BaseException:
-            self.release()
-            raise
-        return True
+        # The operation that is under way; one on a long list takes milliseconds.
+        self._follow_with(self._container._pass)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference, with the container."""

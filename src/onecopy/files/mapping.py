@@ -5,8 +5,8 @@ A *handle* is what travels in the place of mapped memory: the file's real path, 
 own rights, compares the identity, and maps the file, once.
 
 The registry answers one question: does this memory lie in a mapped file? It knows addresses, so it
-does not matter what wraps the memory: an array, an Arrow buffer, a column of a data frame. Entries
-go when a mapping does, before its addresses can be given to another.
+does not matter what wraps the memory: an array, an Arrow buffer, a column of a data frame. An entry
+goes when its mapping does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import stat
 import threading
 from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary, ref
 
@@ -103,13 +104,15 @@ class Span(NamedTuple):
 # ----------------------------------------------------------------------------- opening and mapping
 
 _shared: WeakValueDictionary[tuple[Identity, bool], Mapping] = WeakValueDictionary()
-_lock = threading.Lock()  # held while a file is mapped, so that two threads do not map it twice
+# Held while a file is mapped, so that two threads do not map it twice. A signal handler may map the
+# same file meanwhile, in this thread.
+_lock = threading.RLock()
 
 
 def _forked() -> None:
     # Another thread may have held it while this one forked.
     global _lock  # noqa: PLW0603 - the lock belongs to the process
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -205,8 +208,11 @@ def map_file(fd: int, path: str, mode: str) -> Mapping:
         if known is not None and len(known) >= size:
             return known
         mapping = _map(fd, path, size, identity, mode)
+        known = _shared.get(key)
+        if known is not None and len(known) >= size:  # a signal handler's
+            return known
+        _enter(mapping)
         _shared[key] = mapping
-    _enter(mapping)
     return mapping
 
 
@@ -278,52 +284,53 @@ def _check_length(path: str, size: int, span: Span) -> None:
 
 # ------------------------------------------------------------------------- whose memory lies where
 
-# By address. Each step on these is one of the interpreter's: entries leave in weak references'
-# callbacks, in the middle of anything, so a lock would not do.
-_entries: dict[int, ref[Mapping]] = {}
-# A new object after each change of `_entries`; and their addresses in order, with the object that
-# was there before they were read. An order with another one is old.
+# The address of each. One step of the interpreter's puts an entry in or takes it out: entries leave
+# in weak references' callbacks, in the middle of anything, so a lock would not do. By the time of
+# the callback the memory is unmapped, and its address may be another mapping's.
+_entries: dict[ref[Mapping], int] = {}
+# A new object after each change of `_entries`; and addresses and mappings in order, with the object
+# that was there before they were read. An order with another one is old.
 _change = object()
-_order: tuple[object, list[int]] = (_change, [])
+_order: tuple[object, list[int], list[ref[Mapping]]] = (_change, [], [])
+
+
+def _gone(which: ref[Mapping]) -> None:
+    global _change  # noqa: PLW0603 - the registry belongs to the process
+    _entries.pop(which, None)
+    _change = object()
 
 
 def _enter(mapping: Mapping) -> None:
-    global _change  # noqa: PLW0603 - the registry belongs to the process
+    global _change  # noqa: PLW0603 - as above
     from onecopy import codecs
     from onecopy.files import passing
 
-    address = mapping.address
-
-    def gone(which: ref[Mapping]) -> None:
-        global _change  # noqa: PLW0603 - as above
-        if _entries.get(address) is which:
-            del _entries[address]
-        _change = object()
-
-    _entries[address] = ref(mapping, gone)
+    _entries[ref(mapping, _gone)] = mapping.address
     _change = object()
     # For good: taken back when the last mapping goes, it would be lost to one that just comes.
     codecs.files = passing
     _native.set_file_hook(contains)
 
 
-def _sorted_addresses() -> list[int]:
+def _in_order() -> tuple[list[int], list[ref[Mapping]]]:
     global _order  # noqa: PLW0603 - as above
-    change, addresses = _order
+    change, addresses, mappings = _order
     if change is not _change:
-        change = _change  # before the addresses are read: what changes meanwhile makes them old
-        addresses = sorted(list(_entries))  # noqa: C414 - the list is made in one step
-        _order = change, addresses
-    return addresses
+        change = _change  # before the entries are read: what changes meanwhile makes them old
+        # The list is made in one step. Of two with one address, the one that has it now came later.
+        entries = sorted(list(_entries.items()), key=itemgetter(1))  # noqa: C414 - as above
+        addresses = [address for _, address in entries]
+        mappings = [known for known, _ in entries]
+        _order = change, addresses, mappings
+    return addresses, mappings
 
 
 def _at(address: int, nbytes: int) -> Mapping | None:
-    order = _sorted_addresses()
-    index = bisect_right(order, address) - 1
+    addresses, mappings = _in_order()
+    index = bisect_right(addresses, address) - 1
     if index < 0:
         return None
-    known = _entries.get(order[index])
-    mapping = None if known is None else known()
+    mapping = mappings[index]()
     if mapping is None or address + nbytes > mapping.address + len(mapping):
         return None
     return mapping

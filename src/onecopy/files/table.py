@@ -53,7 +53,8 @@ class _Key(NamedTuple):
 
 
 _known: WeakValueDictionary[_Key, Any] = WeakValueDictionary()
-_reading: dict[_Key, threading.Lock] = {}  # what threads are at, so that two do not decode it twice
+# What threads are at, so that two do not decode it twice. A signal handler may open the same file.
+_reading: dict[_Key, threading.RLock] = {}
 
 
 def _forked() -> None:
@@ -133,7 +134,7 @@ def open_table(
             None if pool is None else key_of(pool.member),
             validate,
         )
-        with _reading.setdefault(key, threading.Lock()):
+        with _reading.setdefault(key, threading.RLock()):
             table = _known.get(key)
             if table is not None:
                 return table
@@ -144,8 +145,7 @@ def open_table(
                 table = _read(
                     _Source(fd, name, there.st_size, mapping, wanted, pool, validate), head
                 )
-                _known[key] = table
-                return table
+                return _known.setdefault(key, table)  # a signal handler may have been faster
             finally:
                 _reading.pop(key, None)  # who comes now finds the table, or tries anew
     finally:

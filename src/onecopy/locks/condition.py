@@ -11,7 +11,6 @@ from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from onecopy._native import Hold, Member
 
@@ -104,27 +103,6 @@ class Condition(Shared, ConditionBase):
     def _describe(self) -> str:
         return f", {self.n_waiting} waiting, {self._lock!r}"
 
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Take the lock; as `Lock.acquire`."""
-        return self._lock.acquire(block, timeout)
-
-    def release(self) -> None:
-        """Give the lock back."""
-        self._lock.release()
-
-    def __enter__(self) -> bool:
-        """Take the lock."""
-        return self._lock.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the lock back."""
-        self._lock.release()
-
     def wait(self, timeout: float | None = None) -> bool:
         """Give the lock back, wait to be notified, take the lock again.
 
@@ -142,9 +120,8 @@ class Condition(Shared, ConditionBase):
         ------
         RuntimeError
             The lock is not held.
-        OneCopyError
-            More threads wait than the condition has places for: twice the pool's max_processes, but
-            at least 256.
+        PoolFull
+            More threads wait than ever before, and there is no room in the pool to note one more.
         """
         return self._wait_with(self._lock, timeout)
 
