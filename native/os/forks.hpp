@@ -1,5 +1,6 @@
-// The core's only fork handlers. Handlers of a child run in the order in which they were registered,
-// so with a second registration the number below could be an old one in somebody's handler.
+// The core's only fork handlers. Handlers of a child run in the order in which they were
+// registered, so with a second registration the number below could be an old one in somebody's
+// handler.
 #pragma once
 
 namespace onecopy::os {

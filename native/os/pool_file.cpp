@@ -27,14 +27,6 @@ FileIdentity identify(int number) noexcept {
     return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
 }
 
-unsigned forks = 1;  // written where there is one thread, right after the fork
-void count_fork() noexcept {
-    ++forks;
-}
-// When this library is loaded: handlers in a child run in the order of their registration, and those
-// that close a parent's file come later.
-[[maybe_unused]] const int counted = pthread_atfork(nullptr, nullptr, count_fork);
-
 std::size_t page_size() noexcept {
     static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     return bytes;
@@ -250,6 +242,7 @@ PoolFile PoolFile::again() const noexcept {
 }
 
 bool PoolFile::hold_on() noexcept {
+    count_forks();
     if (page_ != nullptr && page_of_ == lineage()) return true;
     if (!is_ours()) return false;
     void* at = mmap(nullptr, page_size(), PROT_NONE, MAP_SHARED, number_, 0);

@@ -416,7 +416,7 @@ void five_dead(Hand& h) {
 }
 void ready_to_fork(Hand& h) {
     some_blocks(h);
-    register_member(&h.m);
+    register_member(h.m);
 }
 
 // ---- locks: two who must not be inside together
@@ -1009,16 +1009,14 @@ Status creates(bool memfd, Joined& pool) {
     return make(memfd, pool);
 }
 Status unlinks(bool, Joined& pool) {
-    return unlink_pool(*pool);
+    return unlink_it(*pool);
 }
 Status lets_go(bool, Joined& pool) {
     pool.reset();
     return Status::ok;
 }
 Status sweeps(bool, Joined&) {
-    return sweep_pool(Through::pool_directory, directory_of_world(), "p", true) == Orphan::removed
-               ? Status::ok
-               : Status::would_block;
+    return sweep_it() == Orphan::removed ? Status::ok : Status::would_block;
 }
 // And stays in the old one, too.
 Joined& old_pool() {
@@ -1026,7 +1024,7 @@ Joined& old_pool() {
     return it;
 }
 Status unlinks_and_makes_anew(bool memfd, Joined& pool) {
-    CHECK(unlink_pool(*pool) == Status::ok);
+    CHECK(unlink_it(*pool) == Status::ok);
     old_pool() = std::move(pool);
     return make(memfd, pool);
 }

@@ -228,7 +228,7 @@ bool may_end_so(int status) {
         }
         if (pool == nullptr) return;
         work_in(*pool);
-        if (one.persistent) CHECK(unlink_pool(*pool) == Status::ok);
+        if (one.persistent) CHECK(unlink_it(*pool) == Status::ok);
         pool.reset();
     });
     Joined survivor;
@@ -282,9 +282,8 @@ struct KindOfLoss {
     Kind kind;
 };
 const KindOfLoss kKinds[] = {
-    {"closed", Kind::closed},           {"replaced", Kind::replaced},
-    {"descriptors", Kind::descriptors}, {"memory", Kind::memory},
-    {"files", Kind::files},
+    {"closed", Kind::closed}, {"replaced", Kind::replaced}, {"descriptors", Kind::descriptors},
+    {"memory", Kind::memory}, {"files", Kind::files},
 };
 
 // How many times something was lost.
