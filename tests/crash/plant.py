@@ -899,6 +899,22 @@ BUGS = [
         program=("losses_test", "replaced"),
     ),
     Bug(
+        "a writer that lost its descriptor waits for dead readers",
+        "native/locks/rwlock.cpp",
+        "            return s == Status::ok ? Status::would_block : s;",
+        "            return s == Status::closed ? s : Status::would_block;",
+        "it waits for ever: it never learns that they are dead",
+        program=("losses_test", "closed", "only=write after a dead reader"),
+    ),
+    Bug(
+        "unknown taken for dead",
+        "native/segment/file.cpp",
+        "        return life == os::Life::dead ? Reach::stale : Reach::unknown;",
+        "        return Reach::stale;",
+        "the rendezvous of a living member of another namespace is removed",
+        test="tests/environment/test_unknown_is_not_dead.py",
+    ),
+    Bug(
         "who cannot tell whether an owner lives waits on",
         "native/sync/lock.cpp",
         """            lock.word.cas(seen, me.tag() | kWaiters))
@@ -925,11 +941,11 @@ BUGS = [
         program=("process_test", "mapping"),
         more=(
             (
-                """    if (fd >= 0) close(fd);  // close only: unlocking would unlock the parent
+                """    file = std::move(child_file_);  // closes only: unlocking would unlock the parent
 """,
                 """    mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
-         child_fd_ >= 0 ? child_fd_ : fd, 0);
-    if (fd >= 0) close(fd);  // close only: unlocking would unlock the parent
+         child_file_ ? child_file_.number() : file.number(), 0);
+    file = std::move(child_file_);  // closes only: unlocking would unlock the parent
 """,
             ),
         ),
