@@ -32,7 +32,7 @@ struct CreateSpec {
 struct Failure {
     int error = 0;
     std::string what;
-    std::string file;  // what the step was about, if not the pool's file
+    std::string file{};  // what the step was about, if not the pool's file
     u32 limit = 0;  // no_slot: how many slots the pool has
 };
 constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one

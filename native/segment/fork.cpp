@@ -90,27 +90,27 @@ unsigned lineage() noexcept {
     return forks;
 }
 
-void register_member(Member& m, bool made) noexcept {
+void register_member(Member* m, bool made) noexcept {
     // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it
     // runs `prepare`.
     follow_forks();
     std::lock_guard guard(list().mutex);
-    if (m.registration.listed) return;
-    m.registration = {list().first, true, made};
-    list().first = &m;
+    if (m->registration.listed) return;
+    m->registration = {list().first, true, made};
+    list().first = m;
 }
 
-void member_is_made(Member& m) noexcept {
+void member_is_made(Member* m) noexcept {
     std::lock_guard guard(list().mutex);
-    m.registration.made = true;
+    m->registration.made = true;
 }
 
-void forget_member(Member& m) noexcept {
+void forget_member(Member* m) noexcept {
     std::lock_guard guard(list().mutex);
     for (Member** at = &list().first; *at != nullptr; at = &(*at)->registration.next) {
-        if (*at != &m) continue;
-        *at = m.registration.next;
-        m.registration = {};
+        if (*at != m) continue;
+        *at = m->registration.next;
+        m->registration = {};
         return;
     }
 }

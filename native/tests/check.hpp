@@ -73,7 +73,7 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
 
 // The number of a member's descriptor: for tests that take it away.
 inline int descriptor(const Member& m) {
-    return m.fd;
+    return m.file.number();
 }
 
 // What lies under a block is marked as reserved, and what is marked has memory: whoever writes

@@ -312,7 +312,7 @@ inline void fork_without_a_slot(Hand& h) {
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        CHECK(!h.m.joined && h.m.excluded == Status::no_slot && h.m.fd < 0);
+        CHECK(!h.m.joined && h.m.excluded == Status::no_slot && !h.m.file);
         Allocated block;
         CHECK(allocate(h.m, {.bytes = 100}, h.wait, block) == Status::closed);
         h.m.leave();

@@ -584,7 +584,7 @@ void puts_to_the_end(Hand& h) {
 void taken_by_a_dead_one(Hand& h) {
     CHECK(Queue::create(h.m, 2, kQueueRedelivers, h.wait, ledger().extra) == Status::ok);
     CHECK(the_extra_queue(h).put(item(h, 0, Kind::text), h.wait) == Status::ok);
-    victim(h.m.fd, 0, [](Hand& v) {
+    victim(h.m.file.number(), 0, [](Hand& v) {
         Message msg;
         CHECK(hold(v.m, ledger().extra) == Status::ok);
         CHECK(the_extra_queue(v).get(msg, v.wait) == Status::ok);
@@ -1009,15 +1009,16 @@ Status creates(bool memfd, Joined& pool) {
     return make(memfd, pool);
 }
 Status unlinks(bool, Joined& pool) {
-    return unlink_pool(*pool);
+    return unlink_it(*pool);
 }
 Status lets_go(bool, Joined& pool) {
     pool.reset();
     return Status::ok;
 }
 Status sweeps(bool, Joined&) {
-    return sweep_pool(directory_of_world(), "p", true) == Orphan::removed ? Status::ok
-                                                                          : Status::would_block;
+    return sweep_it() == Orphan::removed
+               ? Status::ok
+               : Status::would_block;
 }
 // And stays in the old one, too.
 Joined& old_pool() {
@@ -1025,7 +1026,7 @@ Joined& old_pool() {
     return it;
 }
 Status unlinks_and_makes_anew(bool memfd, Joined& pool) {
-    CHECK(unlink_pool(*pool) == Status::ok);
+    CHECK(unlink_it(*pool) == Status::ok);
     old_pool() = std::move(pool);
     return make(memfd, pool);
 }
