@@ -276,8 +276,9 @@ void bind_member(nb::module_& m) {
         .def_prop_ro(
             "memfd",
             [](MemberObject& o) noexcept { return (o.pool->core().header().flags & kMemfd) != 0; })
-        .def_prop_ro("in_memory",
-                     [](MemberObject& o) noexcept { return o.pool->core().file.identity().in_memory; })
+        .def_prop_ro(
+            "in_memory",
+            [](MemberObject& o) noexcept { return o.pool->core().file.identity().in_memory; })
         .def_prop_ro("others_may_write",
                      [](MemberObject& o) noexcept { return o.pool->others_may_write; })
         .def_prop_ro("readonly", [](MemberObject& o) noexcept { return o.pool->core().readonly; })
@@ -356,11 +357,11 @@ void bind_member(nb::module_& m) {
         .def(
             "name_count",
             [](MemberObject& o, u32 kind) noexcept {
-                Member& m = o.pool->core();
-                if (m.excluded != Status::ok)
-                    return result(raise_closed(m, "the pool's directory"));
+                Member& member = o.pool->core();
+                if (member.excluded != Status::ok)
+                    return result(raise_closed(member, "the pool's directory"));
                 return result(
-                    PyLong_FromUnsignedLong(directory::count(m, static_cast<NameKind>(kind))));
+                    PyLong_FromUnsignedLong(directory::count(member, static_cast<NameKind>(kind))));
             },
             nb::arg("kind"), nb::sig("def name_count(self, kind: int) -> int"))
         .def(

@@ -265,7 +265,11 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
     if (!readers_first) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
     u32 blocker = kNoSlot;
     auto attempt = [&] {
-        if ((blocker = a_reader()) != kNoSlot) return Status::would_block;
+        if ((blocker = a_reader()) != kNoSlot) {
+            // It may be dead, which a process without its descriptor never learns.
+            const Status s = usable(*m_);
+            return s == Status::ok ? Status::would_block : s;
+        }
         if (!readers_first) return Status::ok;
         b_->closed.store(m_->tag());  // [rwlock.closed/readers]
         if ((blocker = a_reader()) == kNoSlot) return Status::ok;
@@ -273,7 +277,8 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
         return Status::would_block;
     };
     const Status s = wait_for(
-        b_->drained, p, attempt, [&] { return !reads(blocker); }, [&] { readers_.probe(*m_); });
+        b_->drained, p, attempt, [&] { return !reads(blocker) || usable(*m_) != Status::ok; },
+        [&] { readers_.probe(*m_); });
     // Who does not wait finds the dead, too.
     return s == Status::would_block && readers_.probe(*m_) ? attempt() : s;
 }
@@ -286,6 +291,7 @@ Status RwLock::enter_as_writer(Patience& p) noexcept {
         remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
     if (s != Status::ok) {
         forget(*m_, handle_);
+        if (s == Status::closed) return s;  // the pool was left, and the word is nobody's
         if (damaged) {
             leave_damaged();  // whoever comes next must hear of it instead of us
         } else {

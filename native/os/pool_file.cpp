@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/crash_point.hpp"
+#include "os/forks.hpp"
 
 namespace onecopy::os {
 namespace {
@@ -25,14 +26,6 @@ FileIdentity identify(int number) noexcept {
     if (fstat(number, &s) != 0 || fstatfs(number, &system) != 0) return {};
     return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
 }
-
-unsigned forks = 1;  // written where there is one thread, right after the fork
-void count_fork() noexcept {
-    ++forks;
-}
-// When this library is loaded: handlers in a child run in the order of their registration, and those
-// that close a parent's file come later.
-[[maybe_unused]] const int counted = pthread_atfork(nullptr, nullptr, count_fork);
 
 std::size_t page_size() noexcept {
     static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -249,7 +242,8 @@ PoolFile PoolFile::again() const noexcept {
 }
 
 bool PoolFile::hold_on() noexcept {
-    if (page_ != nullptr && page_of_ == forks) return true;
+    count_forks();
+    if (page_ != nullptr && page_of_ == lineage()) return true;
     if (!is_ours()) return false;
     void* at = mmap(nullptr, page_size(), PROT_NONE, MAP_SHARED, number_, 0);
     if (at == MAP_FAILED) return false;
@@ -260,14 +254,14 @@ bool PoolFile::hold_on() noexcept {
         return false;
     }
     page_ = at;
-    page_of_ = forks;
+    page_of_ = lineage();
     return true;
 }
 
 void PoolFile::close() noexcept {
     const int saved = errno;
     // In a child something else may lie there by now.
-    if (page_ != nullptr && page_of_ == forks) munmap(page_, page_size());
+    if (page_ != nullptr && page_of_ == lineage()) munmap(page_, page_size());
     page_ = nullptr;
     if (number_ >= 0 && is_ours()) ::close(number_);
     number_ = -1;

@@ -755,7 +755,7 @@ void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) noexcept {
 // Under pools_mutex: from here on a fork passes the member by. It has left.
 void take_off_the_books(Member& m, PoolFd& last) noexcept {
     std::erase_if(pools(), [&m](const Pool& p) { return p.member == &m; });
-    forget_member(&m);
+    forget_member(m);
     last.adopt_locked(std::move(m.file));
     // A child would inherit a private mapping, and the locks with it.
     if (m.readonly && m.base != nullptr) os::unmap(std::exchange(m.base, nullptr), m.length);
@@ -814,7 +814,7 @@ Status coming(u64 length, PoolFd& fd, bool readonly, Coming& out, Failure& why, 
         return fail(why, "make the member", Status::out_of_memory);
     }
     out->readonly = readonly;
-    register_member(out.get(), false);
+    register_member(*out, false);
     return Status::ok;
 }
 
@@ -1070,7 +1070,7 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
                    error == ENOENT ? Status::system_error : status_of(error);
         }
     }
-    member_is_made(made.get());
+    member_is_made(*made);
     out = std::move(made);
     return Status::ok;
 }
@@ -1177,7 +1177,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     if (here != nullptr) {
         if (here->readonly) return fail(why, "this process reads it", Status::read_elsewhere);
         if (here->corrupt()) return fail(why, "the pool is marked corrupt", Status::corrupt);
-        member_is_made(here.get());  // it has its name, and its maker is about to say so
+        member_is_made(*here);  // it has its name, and its maker is about to say so
         out = std::move(here);
         return Status::ok;
     }
@@ -1287,7 +1287,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         }
     }
     out = adoption.complete(std::move(member), st, h.flags);
-    member_is_made(out.get());
+    member_is_made(*out);
     return Status::ok;
 }
 
@@ -1385,7 +1385,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
             s);
     if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);
     out = adoption.complete(std::move(member), st, h.flags);
-    member_is_made(out.get());
+    member_is_made(*out);
     return Status::ok;
 }
 

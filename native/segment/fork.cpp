@@ -3,8 +3,7 @@
 // Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is
 // the copy of the one that took them, and it may unlock those (a recursive mutex would refuse, it
 // remembers the thread's id).
-#include <pthread.h>
-
+#include "os/forks.hpp"
 #include "segment/descriptor.hpp"
 #include "segment/member.hpp"
 #include "segment/registry.hpp"
@@ -56,10 +55,7 @@ void parent() noexcept {
     });
     done();
 }
-unsigned forks = 1;  // written where there is one thread, right after the fork; 0 is nobody
-
 void child() noexcept {
-    ++forks;
     for_each_made([](Member& m) {
         m.fork_child();
         m.mutex.unlock();
@@ -82,35 +78,35 @@ void child() noexcept {
 }  // namespace
 
 void follow_forks() noexcept {
-    static const int installed = pthread_atfork(prepare, parent, child);
-    static_cast<void>(installed);
+    static constexpr os::ForkSteps steps{prepare, parent, child};
+    os::follow_forks(steps);
 }
 
 unsigned lineage() noexcept {
-    return forks;
+    return os::lineage();
 }
 
-void register_member(Member* m, bool made) noexcept {
-    // Before the list's mutex: pthread_atfork takes a lock of its own that a fork holds while it
+void register_member(Member& m, bool made) noexcept {
+    // Before the list's mutex: registering takes a lock of the C library that a fork holds while it
     // runs `prepare`.
     follow_forks();
     std::lock_guard guard(list().mutex);
-    if (m->registration.listed) return;
-    m->registration = {list().first, true, made};
-    list().first = m;
+    if (m.registration.listed) return;
+    m.registration = {list().first, true, made};
+    list().first = &m;
 }
 
-void member_is_made(Member* m) noexcept {
+void member_is_made(Member& m) noexcept {
     std::lock_guard guard(list().mutex);
-    m->registration.made = true;
+    m.registration.made = true;
 }
 
-void forget_member(Member* m) noexcept {
+void forget_member(Member& m) noexcept {
     std::lock_guard guard(list().mutex);
     for (Member** at = &list().first; *at != nullptr; at = &(*at)->registration.next) {
-        if (*at != m) continue;
-        *at = m->registration.next;
-        m->registration = {};
+        if (*at != &m) continue;
+        *at = m.registration.next;
+        m.registration = {};
         return;
     }
 }

@@ -172,7 +172,7 @@ u64 fixed_bytes(const Geometry& g) noexcept;  // what must be reserved before `f
 
 // Members that must follow a fork. Of one that is in the making a child gets nothing: it closes the
 // copy of the descriptor, and unmaps what it has inherited.
-void register_member(Member* m, bool made = true) noexcept;
-void forget_member(Member* m) noexcept;
+void register_member(Member& m, bool made = true) noexcept;
+void forget_member(Member& m) noexcept;
 
 }  // namespace onecopy

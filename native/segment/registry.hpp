@@ -16,7 +16,7 @@ std::mutex& pools_mutex() noexcept;
 void follow_forks() noexcept;
 
 // From here on a child of a fork gets a membership of its own; see `register_member`.
-void member_is_made(Member* m) noexcept;
+void member_is_made(Member& m) noexcept;
 
 // Which process this is, in the line of forks that led to it: a mark that was copied by a fork is
 // not taken for one's own. (Process ids would not do: a parent and its child can both be process 1,

@@ -277,7 +277,7 @@ void counted_by_two(Hand& h) {
 
 inline void follow_forks(Hand& h) {
     hold_some(h);
-    register_member(&h.m);
+    register_member(h.m);
 }
 // The child will find no free row: all are taken, by the living or the dead.
 inline void follow_forks_in_full_table(Hand& h) {

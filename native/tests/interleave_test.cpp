@@ -416,7 +416,7 @@ void five_dead(Hand& h) {
 }
 void ready_to_fork(Hand& h) {
     some_blocks(h);
-    register_member(&h.m);
+    register_member(h.m);
 }
 
 // ---- locks: two who must not be inside together
@@ -1016,9 +1016,7 @@ Status lets_go(bool, Joined& pool) {
     return Status::ok;
 }
 Status sweeps(bool, Joined&) {
-    return sweep_it() == Orphan::removed
-               ? Status::ok
-               : Status::would_block;
+    return sweep_it() == Orphan::removed ? Status::ok : Status::would_block;
 }
 // And stays in the old one, too.
 Joined& old_pool() {

@@ -282,9 +282,8 @@ struct KindOfLoss {
     Kind kind;
 };
 const KindOfLoss kKinds[] = {
-    {"closed", Kind::closed},           {"replaced", Kind::replaced},
-    {"descriptors", Kind::descriptors}, {"memory", Kind::memory},
-    {"files", Kind::files},
+    {"closed", Kind::closed}, {"replaced", Kind::replaced}, {"descriptors", Kind::descriptors},
+    {"memory", Kind::memory}, {"files", Kind::files},
 };
 
 // How many times something was lost.

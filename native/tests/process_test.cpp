@@ -85,7 +85,7 @@ shm_atomic<u64>& word_in(Member& m, u64 value) {
 void exec() {
     const int fd = test::make_pool(kMiB, 8);
     auto m = test::join_pool(fd);
-    register_member(m.get());
+    register_member(*m);
     Signal there;
     const int to_parent = there.keep_in_exec();
     const pid_t child = start([&] {
@@ -119,7 +119,7 @@ void full_table() {
     auto m = test::join_pool(fd);
     auto other = test::join_pool(fd);
     auto& word = word_in(*m, 1);
-    register_member(m.get());
+    register_member(*m);
     Signal written;
     const pid_t child = start([&] {
         CHECK(!m->joined);
@@ -137,7 +137,7 @@ void full_table() {
     written.send();
     CHECK(ended_well(child));
     CHECK(occupied_rows(*m) == 2 && collect_dead(*m) == 0);
-    forget_member(m.get());
+    forget_member(*m);
 }
 
 // Another library maps memory of its own in the child, in a handler that runs before ours, and gets
@@ -159,8 +159,8 @@ void mapping_of_another_library() {
     CHECK(mkdtemp(path) != nullptr);
     std::shared_ptr<Member> m;
     Failure why;
-    install_recovery();
     Stubborn wait;
+    install_recovery();
     CHECK(create_pool({.directory = path, .name = "p", .capacity = 8 * kMiB}, m, why, wait) ==
           Status::ok);
     of_parent = m.get();
@@ -194,7 +194,7 @@ void privileges() {
     const pid_t daemon = start([&] {
         auto m = test::join_pool(fd);
         word_in(*m, 1);
-        register_member(m.get());
+        register_member(*m);
         CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
         CHECK(os::open_again(test::descriptor(*m)) < 0);  // it has none
         CHECK(ended_well(start([&] {

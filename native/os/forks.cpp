@@ -1,0 +1,43 @@
+#include "os/forks.hpp"
+
+#include <pthread.h>
+
+#include <atomic>
+
+namespace onecopy::os {
+namespace {
+
+unsigned forks = 1;  // written where there is one thread, right after the fork
+std::atomic<const ForkSteps*> followed{nullptr};
+// Of the fork that this thread is in: what `prepare` has done is undone, whatever came in between.
+thread_local constinit const ForkSteps* running = nullptr;
+
+void prepare() noexcept {
+    running = followed.load(std::memory_order_acquire);  // [os.followed]
+    if (running != nullptr) running->prepare();
+}
+void parent() noexcept {
+    if (running != nullptr) running->parent();
+}
+void child() noexcept {
+    ++forks;
+    if (running != nullptr) running->child();
+}
+
+}  // namespace
+
+unsigned lineage() noexcept {
+    return forks;
+}
+
+void count_forks() noexcept {
+    static const int installed = pthread_atfork(prepare, parent, child);
+    static_cast<void>(installed);
+}
+
+void follow_forks(const ForkSteps& steps) noexcept {
+    count_forks();
+    followed.store(&steps, std::memory_order_release);  // [os.followed]
+}
+
+}  // namespace onecopy::os

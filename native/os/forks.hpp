@@ -1,0 +1,21 @@
+// The core's only fork handlers. Handlers of a child run in the order in which they were
+// registered, so with a second registration the number below could be an old one in somebody's
+// handler.
+#pragma once
+
+namespace onecopy::os {
+
+struct ForkSteps {
+    void (*prepare)() noexcept;
+    void (*parent)() noexcept;
+    void (*child)() noexcept;  // `lineage` is the child's already
+};
+
+// Which process this is, in the line of forks that led to it; never 0. It counts from the first
+// call of one of the two functions below.
+unsigned lineage() noexcept;
+void count_forks() noexcept;
+// And runs these in every fork that begins from now on. One caller, with `steps` that stay.
+void follow_forks(const ForkSteps& steps) noexcept;
+
+}  // namespace onecopy::os
