@@ -1003,7 +1003,10 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
     {
         const PoolFd again =
             spec.memfd ? PoolFd([&] { return fd->again(); }) : file.open_again(*fd);
-        if (!again) return fail(why, "open the pool file again");
+        if (!again) {  // a memfd is reached through /proc only
+            const char* step = "open the pool file again";
+            return spec.memfd ? fail_at(why, step, "/proc/self/fd", errno) : fail(why, step);
+        }
         const Status s = coming(g.file_size, fd, false, member, why, [&]() noexcept {
             unsigned char* base = map_segment(again, g.file_size);
             if (base == nullptr) return base;
