@@ -51,7 +51,8 @@ struct FileIdentity {
 void disk_has(std::uint64_t bytes) noexcept;
 #endif
 
-// Locks a byte, shared, of a file that the caller has opened just now and that is nobody's pool yet.
+// Locks a byte, shared, of a file that the caller has opened just now and that is nobody's pool
+// yet.
 ByteLock share_byte_of_new(int number, std::uint64_t byte) noexcept;
 
 // The same description, with the same flag, under a number that loops over small numbers do not

@@ -566,10 +566,9 @@ class Unpublished {
     // Another open file description of it; empty on failure.
     PoolFd open_again(const os::PoolFile& file) const {
         return PoolFd([&] {
-            return hidden_.empty()
-                       ? file.again()
-                       : os::PoolFile(openat(dirfd_, hidden_.c_str(),
-                                             O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+            return hidden_.empty() ? file.again()
+                                   : os::PoolFile(openat(dirfd_, hidden_.c_str(),
+                                                         O_RDWR | O_NOFOLLOW | O_CLOEXEC));
         });
     }
     // Fails with EEXIST rather than replace.
@@ -987,9 +986,8 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
         // What it takes before it fails goes with the file, which has no name.
         if (int error = os::room_for(*fd, g.capacity))
             return no_room(why, "reserve the heap", fd->identity().in_memory, error);
-        const Status s =
-            in_pieces(g.heap_off, g.capacity, p, why, "reserve the heap",
-                      [&](u64 at, u64 bytes) { return fd->reserve(at, bytes); });
+        const Status s = in_pieces(g.heap_off, g.capacity, p, why, "reserve the heap",
+                                   [&](u64 at, u64 bytes) { return fd->reserve(at, bytes); });
         if (!good(s)) return s;
     }
     PoolId id;
@@ -1003,7 +1001,10 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
     {
         const PoolFd again =
             spec.memfd ? PoolFd([&] { return fd->again(); }) : file.open_again(*fd);
-        if (!again) return fail(why, "open the pool file again");
+        if (!again) {  // a memfd is reached through /proc only
+            const char* step = "open the pool file again";
+            return spec.memfd ? fail_at(why, step, "/proc/self/fd", errno) : fail(why, step);
+        }
         const Status s = coming(g.file_size, fd, false, member, why, [&]() noexcept {
             unsigned char* base = map_segment(again, g.file_size);
             if (base == nullptr) return base;
@@ -1371,11 +1372,9 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
     if (static_cast<u64>(st.st_size) != h.file_size)
         return fail(why, "the file is not as long as its header says", Status::corrupt);
     Coming member;
-    if (Status s = coming(h.file_size, fd, true, member, why,
-                          [&] {
-                              return static_cast<unsigned char*>(
-                                  os::map_private(fd.get(), h.file_size));
-                          });
+    if (Status s = coming(
+            h.file_size, fd, true, member, why,
+            [&] { return static_cast<unsigned char*>(os::map_private(fd.get(), h.file_size)); });
         !good(s))
         return s;
     if (Status s = member->check(); !good(s))

@@ -33,7 +33,7 @@ struct Failure {
     int error = 0;
     std::string what;
     std::string file{};  // what the step was about, if not the pool's file
-    u32 limit = 0;  // no_slot: how many slots the pool has
+    u32 limit = 0;       // no_slot: how many slots the pool has
 };
 constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
 // `what`, of a pool whose members have all died, and whose name was left.
@@ -42,8 +42,8 @@ constexpr const char* kStale = "all members of the pool are gone, and its name i
 // What opening does with a pool whose members have all died. `keep` is for those who only look.
 enum class WhenStale { remove, keep };
 
-// These functions give the interpreter to others while they wait: the patience is asked, and none of
-// the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
+// These functions give the interpreter to others while they wait: the patience is asked, and none
+// of the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error, interrupted
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p);

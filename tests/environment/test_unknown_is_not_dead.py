@@ -226,7 +226,7 @@ with oc.Pool.create(size="1MiB") as pool:
 try:
     oc.Pool.create(size="1MiB", backing="memfd")
 except FileNotFoundError as error:
-    assert error.filename == "/proc/self/stat", error
+    assert error.filename == "/proc/self/fd", error
 else:
     raise AssertionError("nobody could ever join it")
 """,

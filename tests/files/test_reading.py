@@ -180,6 +180,17 @@ def test_by_name_by_pool_and_by_handle(path, elsewhere):
         pool.unlink()
 
 
+def test_a_reader_takes_no_name_away(path):
+    with oc.Pool("tables", backing=path):
+        pass
+    with oc.Pool.open(path, mode="r") as reader, pytest.raises(oc.OneCopyError, match="mode"):
+        reader.unlink()
+    with oc.Pool.open("tables") as pool:
+        pool.unlink()
+    with pytest.raises(oc.PoolNotFound):
+        oc.Pool.open("tables")
+
+
 @as_root
 def test_a_file_system_that_is_read_only(path, unchanged):
     unchanged(path)

@@ -313,7 +313,6 @@ def test_a_directory_that_is_exchanged_between_check_and_use(common, way):
 def test_a_directory_of_root_that_nobody_else_may_write(common):
     """Root can do as it likes anyway; a pool for all that it made is used, and not trusted."""
     (common / "pools").mkdir(0o755)
-    os.umask(0)
     with oc.Pool.create("camera", size="1MiB", mode=0o666) as pool:
         pool["a"] = 7
         assert as_user(VICTIM, used, "camera") is None
