@@ -3,6 +3,8 @@
 // Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is
 // the copy of the one that took them, and it may unlock those (a recursive mutex would refuse, it
 // remembers the thread's id).
+#include <type_traits>
+
 #include "os/forks.hpp"
 #include "segment/descriptor.hpp"
 #include "segment/member.hpp"
@@ -11,8 +13,10 @@
 namespace onecopy {
 
 std::mutex& pools_mutex() noexcept {
-    // Never destroyed: members may go after static destructors ran.
-    static std::mutex& m = *new std::mutex;
+    // Never destroyed: members may go after static destructors ran. Never made: a fork that takes
+    // it may find no memory.
+    static_assert(std::is_trivially_destructible_v<std::mutex>);
+    static constinit std::mutex m;
     return m;
 }
 
@@ -22,7 +26,8 @@ struct List {
     Member* first = nullptr;
 };
 List& list() noexcept {
-    static List& l = *new List;
+    static_assert(std::is_trivially_destructible_v<List>);
+    static constinit List l;
     return l;
 }
 

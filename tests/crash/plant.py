@@ -888,6 +888,102 @@ BUGS = [
         "who would take it sleeps on",
         program=("wakes_test",),
     ),
+    # ---- what a process loses, and how it forks and ends
+    # Uses of a descriptor: native/os/pool_file.cpp, the look at device and inode.
+    Bug(
+        "a descriptor is used whatever file it leads to",
+        "native/os/pool_file.cpp",
+        "            if (s.st_dev == identity_.device && s.st_ino == identity_.inode) return true;",
+        "            return true;",
+        "another file is written, and living members are taken for dead",
+        program=("losses_test", "replaced"),
+    ),
+    Bug(
+        "a writer that lost its descriptor waits for dead readers",
+        "native/locks/rwlock.cpp",
+        "            return s == Status::ok ? Status::would_block : s;",
+        "            return s == Status::closed ? s : Status::would_block;",
+        "it waits for ever: it never learns that they are dead",
+        program=("losses_test", "closed", "only=write after a dead reader"),
+    ),
+    Bug(
+        "unknown taken for dead",
+        "native/segment/file.cpp",
+        "        return life == os::Life::dead ? Reach::stale : Reach::unknown;",
+        "        return Reach::stale;",
+        "the rendezvous of a living member of another namespace is removed",
+        test="tests/environment/test_unknown_is_not_dead.py",
+    ),
+    Bug(
+        "who cannot tell whether an owner lives waits on",
+        "native/sync/lock.cpp",
+        """            lock.word.cas(seen, me.tag() | kWaiters))
+            return Status::owner_died;
+        if (me.cannot_tell()) return Status::lost;""",
+        """            lock.word.cas(seen, me.tag() | kWaiters))
+            return Status::owner_died;""",
+        "a process that has lost its descriptor waits for ever for a dead one's lock",
+        program=("losses_test", "closed"),
+    ),
+    # Forks: native/segment/member.cpp. The first needs a mapping that a child does not inherit, and a
+    # child that maps it again at its old place.
+    Bug(
+        "a child maps the pool over what is there",
+        "native/segment/member.cpp",
+        """    child_slot_ = kNoSlot;
+    child_excluded_ = Status::ok;
+""",
+        """    child_slot_ = kNoSlot;
+    child_excluded_ = Status::ok;
+    madvise(base, length, MADV_DONTFORK);
+""",
+        "another library's memory becomes part of the pool",
+        program=("process_test", "mapping"),
+        more=(
+            (
+                """    file = std::move(child_file_);  // closes only: unlocking would unlock the parent
+""",
+                """    mmap(base, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+         child_file_ ? child_file_.number() : file.number(), 0);
+    file = std::move(child_file_);  // closes only: unlocking would unlock the parent
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "a child without a slot looks at what it has no hold of",
+        "native/segment/member.cpp",
+        "    if (!os::forbid_access(heap(), geo_.capacity)) {",
+        "    if (!os::forbid_writing(heap(), geo_.capacity)) {",
+        "its views change under it",
+        program=("process_test", "full-table"),
+    ),
+    Bug(
+        "a child that may not open the pool ends",
+        "native/segment/member.cpp",
+        "    if (joined) exclude(child_excluded_, child_errno_);",
+        "    if (joined) __builtin_abort();",
+        "a daemon that has given up its privileges can fork no child",
+        program=("process_test", "privileges"),
+    ),
+    # Ends: native/bindings/leaving.cpp and unwinding.cpp. In their place before: `in_flight` lowered
+    # before the GIL is taken, in native/bindings/patience.hpp.
+    Bug(
+        "a process gives up what a thread of it still writes to",
+        "native/bindings/leaving.cpp",
+        "    if (only_harmless_threads()) {",
+        "    if (true) {",
+        "its memory belongs to somebody else, and the thread goes on",
+        test="tests/crash/test_ends.py::test_ended_in[Queue.put]",
+    ),
+    Bug(
+        "a thread that the interpreter ends is unwound",
+        "native/bindings/unwinding.cpp",
+        "    if ((actions & _UA_FORCE_UNWIND) != 0) {",
+        "    if (false) {",
+        "until Python 3.13 it meets a frame that is noexcept, and the process is aborted",
+        test="tests/crash/test_ends.py::test_ended_in[Queue.get]",
+    ),
 ]
 
 

@@ -24,6 +24,9 @@ if not hasattr(_native, "lose_at"):
 from crash_operations import OPERATIONS
 from crash_world import HANG, NEVER, Victims, world
 
+# The core has the same campaign (losses_test.cpp), which `make test` runs.
+pytestmark = pytest.mark.check
+
 FULL = os.environ.get("ONECOPY_CRASH") == "full"
 FREE = range(5)  # descriptors
 CONTENT = b"another file" * 1000
