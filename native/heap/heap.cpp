@@ -209,8 +209,7 @@ u32 new_entry(Member& m) noexcept {
             std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
         // The heap lock is held: nobody else reserves here.
         const u64 from = m.geo().blocks_off + reserved * sizeof(Block);
-        if (os::reserve_all(m.file, m.base + from, from, more * sizeof(Block)) != 0)
-            return kNil;
+        if (os::reserve_all(m.file, m.base + from, from, more * sizeof(Block)) != 0) return kNil;
         h.blocks_reserved.store_release(reserved + more);
     }
     if (state_of(m, top) != BlockState::unused) {  // fresh memory is zero

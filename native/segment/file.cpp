@@ -566,10 +566,9 @@ class Unpublished {
     // Another open file description of it; empty on failure.
     PoolFd open_again(const os::PoolFile& file) const {
         return PoolFd([&] {
-            return hidden_.empty()
-                       ? file.again()
-                       : os::PoolFile(openat(dirfd_, hidden_.c_str(),
-                                             O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+            return hidden_.empty() ? file.again()
+                                   : os::PoolFile(openat(dirfd_, hidden_.c_str(),
+                                                         O_RDWR | O_NOFOLLOW | O_CLOEXEC));
         });
     }
     // Fails with EEXIST rather than replace.
@@ -987,9 +986,8 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
         // What it takes before it fails goes with the file, which has no name.
         if (int error = os::room_for(*fd, g.capacity))
             return no_room(why, "reserve the heap", fd->identity().in_memory, error);
-        const Status s =
-            in_pieces(g.heap_off, g.capacity, p, why, "reserve the heap",
-                      [&](u64 at, u64 bytes) { return fd->reserve(at, bytes); });
+        const Status s = in_pieces(g.heap_off, g.capacity, p, why, "reserve the heap",
+                                   [&](u64 at, u64 bytes) { return fd->reserve(at, bytes); });
         if (!good(s)) return s;
     }
     PoolId id;
@@ -1374,11 +1372,9 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
     if (static_cast<u64>(st.st_size) != h.file_size)
         return fail(why, "the file is not as long as its header says", Status::corrupt);
     Coming member;
-    if (Status s = coming(h.file_size, fd, true, member, why,
-                          [&] {
-                              return static_cast<unsigned char*>(
-                                  os::map_private(fd.get(), h.file_size));
-                          });
+    if (Status s = coming(
+            h.file_size, fd, true, member, why,
+            [&] { return static_cast<unsigned char*>(os::map_private(fd.get(), h.file_size)); });
         !good(s))
         return s;
     if (Status s = member->check(); !good(s))
