@@ -355,34 +355,36 @@ int punch_extents(Member& m, u64 first, u64 end) noexcept {
 
 // Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and
 // extents are only given back while they lie in a free span. 0 or errno; or it was interrupted: the
-// kernel takes a third of a second for a gigabyte.
+// kernel takes a third of a second for a gigabyte. The bits are set when all is there: until then
+// `give_back_reserved` knows by them what this reservation has taken.
 int back_with_memory(Member& m, u64 offset, u64 size, Patience& p, bool& interrupted) noexcept {
     constexpr u64 kPiece = 64 * kMiB / kExtent;
-    const u64 end = (offset + size + kExtent - 1) / kExtent;
-    for (u64 e = offset / kExtent; e < end;) {
+    const u64 first = offset / kExtent, end = (offset + size + kExtent - 1) / kExtent;
+    for (u64 e = first; e < end;) {
         if (is_backed(m, e)) {
             ++e;
             continue;
         }
-        u64 stop = e + 1;
-        while (stop < end && stop < e + kPiece && !is_backed(m, stop))
-            ++stop;
+        const u64 start = e;
+        while (e < end && e < start + kPiece && !is_backed(m, e))
+            ++e;
         p.about_to_block();
-        const u64 from = m.geo().heap_off + e * kExtent;
-        const u64 to = std::min(m.geo().heap_off + stop * kExtent, m.geo().file_size);
+        const u64 from = m.geo().heap_off + start * kExtent;
+        const u64 to = std::min(m.geo().heap_off + e * kExtent, m.geo().file_size);
         if (int error = os::room_for(m.file, to - from)) return error;
         if (int error = m.file.reserve(from, to - from)) return error;
-        for (; e < stop; ++e)
-            extent_word(m, e).fetch_or(u64{1} << (e % 64));
         if (e < end && p.interrupted()) {
             interrupted = true;
             return 0;
         }
     }
+    for (u64 e = first; e < end; ++e)
+        if (!is_backed(m, e)) extent_word(m, e).fetch_or(u64{1} << (e % 64));
     return 0;
 }
 
-// Gives back what a reservation for this block has taken before it failed. The block is ours still.
+// Gives back what a reservation for this block has taken before it failed or was interrupted. The
+// block is ours still.
 //
 // Whoever reserves holds a live block in the extent. So under the heap lock nobody is reserving an
 // extent that lies in this block and the free spans beside it, and nobody has written there: not we
@@ -454,7 +456,7 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
     bool interrupted = false;
     error = back_with_memory(m, offset, size, p, interrupted);
     if (error != 0 || interrupted) {
-        if (error != 0) give_back_reserved(m, index, p);
+        give_back_reserved(m, index, p);
         drop(m, index, p);
         if (interrupted) return Status::interrupted;
         if (m.file.lost()) return Status::lost;

@@ -423,13 +423,12 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         PoolNotFound
             It has no name any more.
         """
-        member = self.member
         # First: if the pool directory is not to be trusted, nothing has happened yet. A reader, and
         # a process that is no member, takes no name away: `unlink` says why.
-        elsewhere = os.path.dirname(member.path) not in {"", paths.pool_directory()}  # noqa: PTH120 - pathlib is not loaded for this
-        if elsewhere and member.joined and not member.readonly:
-            paths.forget_path(member.path)
-        member.unlink()
+        path, may = self.member.path, self.member.joined and not self.member.readonly
+        if may and os.path.dirname(path) not in {"", paths.pool_directory()}:  # noqa: PTH120 - pathlib is not loaded for this
+            paths.forget_path(path)
+        self.member.unlink()
 
     def __enter__(self) -> Self:
         return self

@@ -189,8 +189,7 @@ def test_a_child_that_is_killed_is_dead_though_its_parent_lives(pool):
 def test_the_mapping_carries_no_lock_and_no_descriptor(pool):
     """One descriptor per pool, and a child has no more mappings of it than its parent.
 
-    The second mapping is a page that nobody can read. It keeps the locks when the descriptor is
-    lost.
+    The second mapping is a page that nobody can read. It keeps the locks of a lost descriptor.
     """
     queue = pool.queue()
 

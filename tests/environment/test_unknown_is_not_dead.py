@@ -162,7 +162,7 @@ def test_a_segment_made_with_few_descriptors_has_its_keeper(name):
     expect(f"""
 made = []
 def make():
-    SharedMemory(f"{name}-{{len(os.listdir('/dev/shm'))}}", create=True, size=10)
+    SharedMemory(f"{name}-{{os.getpid()}}", create=True, size=10)
 def kept():
     segments.sweep()
     now = [each for each in os.listdir("/dev/shm") if each.startswith("{name}-")]

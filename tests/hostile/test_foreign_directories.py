@@ -8,6 +8,7 @@ may write. Each test has a real second user do so, and then goes through every w
 from __future__ import annotations
 
 import concurrent.futures.process  # noqa: F401 - a child does not import what it uses
+import contextlib
 import os
 import struct
 from pathlib import Path
@@ -271,16 +272,25 @@ def test_an_ordinary_user_refuses_another_ones(common, way):
 
 def exchanged(way, name, own, eve, said):
     """Go a way in, while somebody exchanges the directory as soon as it was checked."""
-    check = _native.open_pool_directory
+    check, lock = _native.open_pool_directory, _native.DirectoryLock
 
-    def checked_too_early(path, create):
-        folder = check(path, create)
+    def exchange(path):
         if not own.exists():
             Path(path).rename(own)
             eve.rename(path)
+
+    def checked_too_early(path, create):
+        folder = check(path, create)
+        exchange(path)
         return folder
 
-    _native.open_pool_directory = checked_too_early
+    @contextlib.contextmanager
+    def locked_too_early(path):
+        with lock(path) as folder:
+            exchange(path)
+            yield folder
+
+    _native.open_pool_directory, _native.DirectoryLock = checked_too_early, locked_too_early
     with pytest.raises((PermissionError, FileNotFoundError, oc.PoolNotFound)):
         WAYS[way](name)
     assert own.exists()
