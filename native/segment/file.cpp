@@ -762,15 +762,17 @@ void take_off_the_books(Member& m, PoolFd& last) noexcept {
 
 // What the last shared_ptr does.
 void let_go(Member* m) noexcept {
+    // First, so that the interpreter is taken back last: not under the mutex, and not before the
+    // memory is gone, because gigabytes take the kernel seconds to free.
+    Stubborn wait;
+    wait.about_to_block();
     PoolFd last;
-    Stubborn wait;  // before the mutex: the interpreter is not taken back under it
     {
         std::unique_lock guard(pools_mutex());
         Pool* pool = pool_of(m);
         // Another thread may be at it.
         while (pool != nullptr && pool->leaving == lineage()) {
             guard.unlock();
-            wait.about_to_block();
             os::nap(1'000'000);
             guard.lock();
             pool = pool_of(m);
