@@ -464,6 +464,18 @@ OPERATIONS = [
                 lambda w: w.stream.subscribe(),
                 lambda w: None,
             ),
+            (
+                "Stream.subscribe with a history",
+                "Stream.subscribe",
+                lambda w: w.stream.subscribe(history=2),
+                lambda w: None,
+            ),
+            (
+                "Stream.latest",
+                "Stream.latest",
+                lambda w: w.stream.latest(),
+                lambda w: None,
+            ),
         )
     ),
     *(
