@@ -440,6 +440,14 @@ OPERATIONS = [
         size,
     ),
     Operation(
+        "Message.give_back",
+        ("Queue.get_message",),
+        lambda w: w.message.give_back(),
+        redelivering(3),
+        take_message,
+        size,
+    ),
+    Operation(
         "take and finish across chunks",
         ("Queue.get_message",),
         all_of_it,
