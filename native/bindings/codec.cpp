@@ -46,17 +46,25 @@ unsigned char* Encoding::claim_only(u64 bytes) noexcept {
     Allocated block;
     const Status s = memory_.allocate(pool_, {.bytes = bytes, .flags = flags_}, block);
     if (s != Status::ok) {
-        if (s == Status::timed_out || s == Status::would_block) {
-            raise_pool_full(pool_, bytes);
-        } else {
-            raise_status(s, "the pool", pool_, bytes);
-        }
+        raise_claim(s, bytes);
         return nullptr;
     }
+    take(block);
+    return block.data;
+}
+
+void Encoding::take(const Allocated& block) noexcept {
     held = Held(pool_, block.index);
     message.block = handle_of(pool_->core(), block.index);
     new_block = true;
-    return block.data;
+}
+
+void Encoding::raise_claim(Status s, u64 bytes) const noexcept {
+    if (s == Status::timed_out || s == Status::would_block) {
+        raise_pool_full(pool_, bytes);
+    } else {
+        raise_status(s, "the pool", pool_, bytes);
+    }
 }
 
 void Encoding::go_by(Place&& place) noexcept {

@@ -88,6 +88,10 @@ class Encoding {
     Done encode_ref(PyObject* object) noexcept;
     bool encode_pickle(PyObject* object) noexcept;
     bool pack(PyObject* pickle, PyObject* buffers) noexcept;
+    bool claim_parts(u64 bytes, const std::vector<u64>& sizes, std::vector<Held>& parts,
+                     std::vector<unsigned char*>& data) noexcept;
+    void take(const Allocated& block) noexcept;
+    void raise_claim(Status s, u64 bytes) const noexcept;
     bool pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_buffer>& views,
                     std::vector<Place>& places) noexcept;
     void go_by(Place&& place) noexcept;

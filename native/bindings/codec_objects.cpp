@@ -3,10 +3,13 @@
 // A message that is too large for a slot is a block:
 //
 //   PickleHead    16 bytes
-//   PickleBuffer  24 bytes each: in which child or in this block, where, how long
-//   cells         u64 each: references to the children, blocks whose memory buffers lie in
+//   PickleBuffer  24 bytes each: in which child, where in it, how long
+//   cells         u64 each: references to the children
 //   the pickle
-//   the other buffers' copies, each at a multiple of 64
+//
+// A child is a block that buffers lie in: one that was in the pool before, or a new one with the
+// copy of a buffer. Each copy has a block of its own. So a receiver that keeps one part of a
+// message keeps the memory of that part, and neither the other parts nor the message.
 #include <unordered_map>
 
 #include "base/private_memory.hpp"
@@ -24,12 +27,14 @@ struct PickleHead {
 };
 struct PickleBuffer {
     u32 child;
-    u32 spare;
+    u32 fresh;  // 1: a copy that was made for this message
     u64 offset;
     u64 bytes;
 };
 static_assert(sizeof(PickleHead) == 16 && sizeof(PickleBuffer) == 24);
-constexpr u32 kOwn = 0xffffffff;
+constexpr u32 kNoChild = 0xffffffff;  // of an empty buffer
+// A message has at most so many new blocks. If it has more buffers, neighbours share a block.
+constexpr std::size_t kMostParts = 4096;
 
 PyObject* wrong_object(const PoolPtr& pool) noexcept {
     return raise_corrupt(pool, "a pickled object");
@@ -78,6 +83,19 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
         return true;
     }
     return false;
+}
+
+// A block for each size, without waiting for memory; what it got stays in `parts` when it fails.
+Status claim_at_once(const PoolPtr& pool, const std::vector<u64>& sizes, std::vector<Held>& parts,
+                     std::vector<unsigned char*>& data) noexcept {
+    for (const u64 size : sizes) {
+        Allocated block;
+        const Status s = AtOnce().allocate(pool, {.bytes = size}, block);
+        if (s != Status::ok) return s;
+        parts.emplace_back(pool, block.index);
+        data.push_back(block.data);
+    }
+    return Status::ok;
 }
 
 // Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an
@@ -283,6 +301,33 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     return true;
 }
 
+// Memory for a message of several parts. A sender that waits for room holds none of it meanwhile:
+// two senders, each with half of what it needs, would wait for each other.
+bool Encoding::claim_parts(u64 bytes, const std::vector<u64>& sizes, std::vector<Held>& parts,
+                           std::vector<unsigned char*>& data) noexcept {
+    u64 together = prefix_ + bytes;
+    for (const u64 size : sizes)
+        together = round_up(together, kUnit) + size;
+    for (;;) {
+        Status s = claim_at_once(pool_, sizes, parts, data);
+        Allocated block;
+        if (s == Status::ok)
+            s = AtOnce().allocate(pool_, {.bytes = prefix_ + bytes, .flags = flags_}, block);
+        if (s == Status::ok) {
+            take(block);
+            return true;
+        }
+        parts.clear();
+        data.clear();
+        if (s == Status::no_memory) s = memory_.allocate(pool_, {.bytes = together}, block);
+        if (s != Status::ok) {
+            raise_claim(s, together);
+            return false;
+        }
+        const Held room(pool_, block.index);  // there is room now: let it go, and take the parts
+    }
+}
+
 bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_buffer>& views,
                           std::vector<Place>& places) noexcept {
     const auto pickle_bytes = static_cast<u64>(PyBytes_GET_SIZE(pickle));
@@ -293,41 +338,64 @@ bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_bu
     // Children: each block once, however many buffers lie in it.
     std::vector<Handle> children;
     std::vector<PickleBuffer> table;
+    std::vector<u64> sizes;
+    std::vector<Held> parts;
+    std::vector<unsigned char*> memory;
+    u32 old = 0;  // children that were in the pool before
     const bool described = has_room([&] {
         std::unordered_map<Handle, u32> known;
+        std::size_t copies = 0;
         table.resize(views.size());
-        for (std::size_t i = 0; i < views.size(); ++i) {
-            table[i] = {kOwn, 0, 0, static_cast<u64>(views[i].len)};
-            if (!places[i].held) continue;
-            const auto [at, is_new] =
-                known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
-            if (is_new) children.push_back(places[i].handle);
-            table[i].child = at->second;
-            table[i].offset = places[i].offset;
+        for (std::size_t i = 0; i < table.size(); ++i) {
+            table[i] = {kNoChild, 0, 0, static_cast<u64>(views[i].len)};
+            if (places[i].held) {
+                const auto [at, is_new] =
+                    known.try_emplace(places[i].handle, static_cast<u32>(children.size()));
+                if (is_new) children.push_back(places[i].handle);
+                table[i].child = at->second;
+                table[i].offset = places[i].offset;
+            } else {
+                table[i].fresh = 1;
+                if (table[i].bytes != 0) ++copies;
+            }
         }
+        old = static_cast<u32>(children.size());
+        const std::size_t per_part = (copies + kMostParts - 1) / kMostParts;
+        std::size_t copy = 0;
+        for (PickleBuffer& buffer : table) {
+            if (buffer.fresh == 0 || buffer.bytes == 0) continue;
+            if (copy++ % per_part == 0) sizes.push_back(0);
+            buffer.child = old + static_cast<u32>(sizes.size() - 1);
+            buffer.offset = round_up(sizes.back(), kUnit);
+            sizes.back() = buffer.offset + buffer.bytes;
+        }
+        children.reserve(children.size() + sizes.size());
+        parts.reserve(sizes.size());
+        memory.reserve(sizes.size());
     });
     if (!described) return false;
+    const std::size_t count = children.size() + sizes.size();
     const u64 cells_at = sizeof(PickleHead) + table.size() * sizeof(PickleBuffer);
-    const u64 pickle_at = cells_at + children.size() * 8;
-    u64 end = pickle_at + pickle_bytes;
-    for (PickleBuffer& buffer : table) {
-        if (buffer.child != kOwn) continue;
-        end = round_up(end, kUnit);
-        buffer.offset = prefix_ + end;
-        end += buffer.bytes;
-    }
-    unsigned char* data = claim(end);
-    if (data == nullptr) return false;
+    const u64 pickle_at = cells_at + count * 8;
+    if (!claim_parts(pickle_at + pickle_bytes, sizes, parts, memory)) return false;
 
     Member& m = pool_->core();
-    const PickleHead head{static_cast<u32>(table.size()), static_cast<u32>(children.size()),
-                          pickle_bytes};
+    BlockInfo info;
+    if (inspect(m, held.index(), info) != Status::ok) {
+        wrong_object(pool_);
+        return false;
+    }
+    unsigned char* data = info.data + prefix_;
+    for (const Held& part : parts)
+        children.push_back(handle_of(m, part.index()));
+    const PickleHead head{static_cast<u32>(table.size()), static_cast<u32>(count), pickle_bytes};
     copy_in(data, &head, sizeof head);
     copy_in(data + sizeof head, table.data(), table.size() * sizeof(PickleBuffer));
     copy_into_pool(m, data + pickle_at, PyBytes_AS_STRING(pickle), pickle_bytes);
     for (std::size_t i = 0; i < table.size(); ++i) {
-        if (table[i].child == kOwn &&
-            !fill_part(held, table[i].offset, data + (table[i].offset - prefix_),
+        if (table[i].fresh == 0 || table[i].bytes == 0) continue;
+        const std::size_t part = table[i].child - old;
+        if (!fill_part(parts[part], table[i].offset, memory[part] + table[i].offset,
                        PyList_GET_ITEM(buffers, static_cast<Py_ssize_t>(i)), views[i]))
             return false;
     }
@@ -400,15 +468,15 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, boo
         PickleBuffer buffer;
         std::memcpy(&buffer, table + u64{i} * sizeof buffer, sizeof buffer);
         Held source;
-        if (buffer.child == kOwn) {
-            source = block.again();
-        } else if (buffer.child < head.children) {
+        if (buffer.child < head.children) {
             const Handle child =
                 reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
+        } else if (buffer.child == kNoChild && buffer.bytes == 0) {
+            source = block.again();
         }
         PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes,
-                                       alone && buffer.child == kOwn)
+                                       alone && buffer.fresh != 0)
                                 : wrong_object(pool);
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);

@@ -49,8 +49,10 @@ int let_go_of_spare() noexcept {
 PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bool zero,
                 bool shared) noexcept {
     if (pool->core().readonly) return raise_readonly(pool->core().path);
-    if (!PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) > 32) {
-        PyErr_SetString(PyExc_ValueError, "the shape of an array is a tuple of at most 32 numbers");
+    constexpr int kMostDimensions = 64;  // numpy 2's limit; numpy 1 says its own below
+    if (!PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) > kMostDimensions) {
+        PyErr_Format(PyExc_ValueError, "the shape of an array is a tuple of at most %d numbers",
+                     kMostDimensions);
         return nullptr;
     }
     auto* dtype = reinterpret_cast<PyArray_Descr*>(dtype_object);
@@ -59,7 +61,7 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
                         "an array in a pool has a numpy.dtype without Python objects");
         return nullptr;
     }
-    npy_intp dims[32];
+    npy_intp dims[kMostDimensions];
     const int ndim = static_cast<int>(PyTuple_GET_SIZE(shape));
     std::int64_t bytes = PyDataType_ELSIZE(dtype);
     bool fits = true, none = bytes == 0;

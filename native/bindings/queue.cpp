@@ -67,13 +67,38 @@ Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
     return wait_for_memory(q.core(), deadline, hope(q, deadline), attempt);
 }
 
-PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline) noexcept {
+// Sends a message in the place of the oldest one if the queue is full. Waits only if there is none
+// to drop: in a queue that redelivers, what was taken and is not finished takes room too.
+Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t deadline) noexcept {
+    for (;;) {
+        u32 done;
+        Status s = send(q, &message, 1, done, kNoWait);
+        if (s != Status::would_block && s != Status::timed_out) return s;
+        Message oldest;
+        GilPatience p(kNoWait);
+        s = q.queue.get(oldest, p);
+        if (s == Status::would_block || s == Status::timed_out) {
+            // Somebody has taken it, and there is room, or nothing of what is there can be dropped.
+            return send(q, &message, 1, done, deadline);
+        }
+        if (s != Status::ok) return s;
+        if (oldest.block != 0) Held dropped(q.pool, handle_index(oldest.block));
+        q.queue.task_done(oldest.position, p);
+    }
+}
+
+PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline,
+              bool drop_oldest = false) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
     u32 done;
+    const auto send_it = [&] {
+        return drop_oldest ? send_over_oldest(q, message, deadline)
+                           : send(q, &message, 1, done, deadline);
+    };
     if (encode_small(object, message)) [[likely]] {
-        const Status s = send(q, &message, 1, done, deadline);
+        const Status s = send_it();
         if (s == Status::ok) [[likely]]
             return Py_NewRef(Py_None);
         return raise_put(q, s);
@@ -83,8 +108,7 @@ PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline) noexcept 
     Encoding encoding(q.pool, memory, message);
     if (!encoding.encode(object)) return nullptr;
     if (!usable(q)) return nullptr;  // pickling runs Python code
-    if (const Status s = send(q, &message, 1, done, deadline); s != Status::ok)
-        return raise_put(q, s);
+    if (const Status s = send_it(); s != Status::ok) return raise_put(q, s);
     encoding.seal_sent();
     return Py_NewRef(Py_None);
 }
@@ -101,6 +125,18 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
     if (s == Status::ok) [[likely]]
         return decode(q.pool, message, q.as_standard);
     return raise_get(s);
+}
+
+PyObject* next(QueueObject& q) noexcept {
+    // Before: looking the class up may import, which would lose an exception that is set.
+    PyObject* over = error_class(Error::shut_down);
+    if (over == nullptr) return nullptr;
+    PyObject* object = get(q, Patience::kForever);
+    if (object == nullptr && PyErr_ExceptionMatches(over)) {
+        PyErr_Clear();
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return object;
 }
 
 // ---- many ---------------------------------------------------------------------------------------
@@ -365,16 +401,26 @@ void bind_queue(nb::module_& m) {
                      "redeliver: bool) -> None"))
         .def(
             "put",
-            [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout) noexcept {
+            [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout,
+               bool drop_oldest) noexcept {
                 std::int64_t deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
-                                  ? put(q, obj.ptr(), deadline)
+                                  ? put(q, obj.ptr(), deadline, drop_oldest)
                                   : nullptr);
             },
             nb::arg("obj").none(), block = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None) "
-                    "-> None"),
-            "Put an object. Raises queue.Full, PoolFull, ShutDown.")
+            nb::arg("drop_oldest") = false,
+            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None, "
+                    "drop_oldest: bool = False) -> None"),
+            "Put an object; with `drop_oldest`, in the place of the oldest one if the queue is "
+            "full. Raises queue.Full, PoolFull, ShutDown.")
+        .def(
+            "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
+            nb::sig("def __iter__(self) -> QueueBase"),
+            "Take objects until the queue is shut down and empty.")
+        .def(
+            "__next__", [](QueueObject& q) noexcept { return result(next(q)); },
+            nb::sig("def __next__(self) -> typing.Any"))
         .def(
             "get",
             [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {

@@ -36,23 +36,31 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
                          static_cast<unsigned long long>(position));
 }
 
-PyObject* finish(QueueObject& q, u64 position) noexcept {
+// What happens to a message that was taken: `Queue::task_done` or `Queue::give_back`.
+PyObject* settle(QueueObject& q, u64 position, bool finish) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Status s;
     {
         GilPatience p;
-        s = q.queue.task_done(position, p);
+        s = finish ? q.queue.task_done(position, p) : q.queue.give_back(position, p);
     }
     if (s == Status::ok) return Py_NewRef(Py_None);
     if (s == Status::bad_argument) {
-        PyErr_SetString(
-            PyExc_ValueError,
-            q.queue.redelivers()
-                ? "this process does not have the message: task_done() was called for it "
-                  "before, or another process took it (after a fork, only the parent "
-                  "can finish what it took)"
-                : "task_done() called too many times");
+        const char* name = finish ? "task_done" : "give_back";
+        if (q.queue.redelivers()) {
+            PyErr_Format(PyExc_ValueError,
+                         "%s(): this process does not have the message: task_done() or give_back() "
+                         "was called for it before, or another process took it. After a fork, only "
+                         "the parent has what it took",
+                         name);
+        } else {
+            PyErr_Format(PyExc_ValueError,
+                         finish ? "%s() called too many times"
+                                : "%s(): the queue does not redeliver; make it with "
+                                  "redeliver=True",
+                         name);
+        }
         return nullptr;
     }
     return raise_status(s, "the queue");
@@ -77,9 +85,16 @@ void bind_messages(nb::class_<QueueObject>& queue) {
             "`finish`.")
         .def(
             "_finish",
-            [](QueueObject& q, u64 position) noexcept { return result(finish(q, position)); },
+            [](QueueObject& q, u64 position) noexcept { return result(settle(q, position, true)); },
             nb::arg("position"), nb::sig("def _finish(self, position: int) -> None"),
-            "Say that the work on the message at that position is finished.");
+            "Say that the work on the message at that position is finished.")
+        .def(
+            "_give_back",
+            [](QueueObject& q, u64 position) noexcept {
+                return result(settle(q, position, false));
+            },
+            nb::arg("position"), nb::sig("def _give_back(self, position: int) -> None"),
+            "Put the message at that position back to the head.");
 }
 
 }  // namespace onecopy::py

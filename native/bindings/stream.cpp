@@ -90,14 +90,27 @@ PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) n
     return Py_NewRef(Py_None);
 }
 
-PyObject* subscribe(StreamObject& self) noexcept {
+PyObject* latest(StreamObject& self) noexcept {
+    if (!usable(self)) return nullptr;
+    Using call(self);
+    Message message;
+    Status s;
+    {
+        GilPatience p;
+        s = self.stream.newest(message, p);
+    }
+    if (s == Status::ok) return decode(self.pool, message);
+    return s == Status::would_block ? raise_empty() : raise_status(s, "the stream");
+}
+
+PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     SubscriptionObject fresh;
     Status s;
     {
         GilPatience p;
-        s = self.stream.subscribe(p, fresh.number);
+        s = self.stream.subscribe(p, fresh.number, history);
     }
     if (s != Status::ok) return raise_status(s, "the stream");
     const Member& m = self.core();
@@ -256,9 +269,15 @@ void bind_stream(nb::module_& m) {
             "Send an object to every subscriber. Raises queue.Full (lossless: a subscriber is "
             "behind), PoolFull, ShutDown.")
         .def(
-            "subscribe", [](StreamObject& s) noexcept { return result(subscribe(s)); },
-            nb::sig("def subscribe(self) -> SubscriptionBase"),
-            "Begin to receive, with the next message (policy latest: with the newest).")
+            "_subscribe",
+            [](StreamObject& s, u32 history) noexcept { return result(subscribe(s, history)); },
+            nb::arg("history"), nb::sig("def _subscribe(self, history: int) -> SubscriptionBase"),
+            "Begin to receive; see `Stream.subscribe`.")
+        .def(
+            "latest", [](StreamObject& s) noexcept { return result(latest(s)); },
+            nb::sig("def latest(self) -> typing.Any"),
+            "Give the newest message, without a subscription and as often as one likes. Raises "
+            "queue.Empty if nothing was published yet.")
         .def(
             "close", [](StreamObject& s) noexcept { return result(close_stream(s)); },
             nb::sig("def close(self) -> None"),

@@ -58,6 +58,9 @@ class Queue {
     // Of the message at that position. Redelivering: bad_argument if this process does not have it
     // (any more). Otherwise as the above.
     Status task_done(u64 position, Patience& p) noexcept;
+    // The message at that position goes back to the head, and is given out again as redelivered.
+    // bad_argument: the queue does not redeliver, or this process does not have it (any more).
+    Status give_back(u64 position, Patience& p) noexcept;
     // Until `get` has something to say: a message, or that there will be none. would_block: `stop`
     // was set, and wake_waiters called.
     Status wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept;
@@ -118,7 +121,10 @@ class Queue {
     void clear_slot(Slot& slot, Patience& p) noexcept;
     void advance(Effects& e, Patience& p) noexcept;
     Status finish_locked(u64 position, Effects& e, Patience& p) noexcept;
+    using Settle = Status (Queue::*)(u64 position, Effects& e, Patience& p) noexcept;
+    Status settle(u64 position, Settle how, Patience& p) noexcept;
     Status finish(u64 position, Patience& p) noexcept;
+    Status return_locked(u64 position, Effects& e, Patience& p) noexcept;
     Status finish_lowest(Patience& p) noexcept;
     bool drop_some(Effects& e, Patience& p) noexcept;
     Status drop_everything(Patience& p) noexcept;

@@ -11,6 +11,7 @@
 //              one that came back: its word := taken (by me, again)
 //   task_done  its word := done; then its cell is emptied, and floor := f+1 [queue.floor] for as
 //              long as the slot at the floor is done
+//   give_back  its word := returned, by its taker
 //   a death    its word := returned, by whoever sees that `header.departures` moved
 #include <algorithm>
 #include <climits>
@@ -364,16 +365,41 @@ Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Queue::finish(u64 position, Patience& p) noexcept {
+Status Queue::settle(u64 position, Settle how, Patience& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     Range r;
     Status s = range(r) ? Status::bad_argument : Status::corrupt;
     if (s == Status::bad_argument && position >= r.floor && position < r.head)
-        s = finish_locked(position, e, p);
+        s = (this->*how)(position, e, p);
     leave_takings(e, p);
     return s;
+}
+
+Status Queue::finish(u64 position, Patience& p) noexcept {
+    return settle(position, &Queue::finish_locked, p);
+}
+
+// The taker lives and gives it back: as after its death, and only this one.
+Status Queue::give_back(u64 position, Patience& p) noexcept {
+    return redelivers_ ? settle(position, &Queue::return_locked, p) : Status::bad_argument;
+}
+
+Status Queue::return_locked(u64 position, Effects& e, Patience& p) noexcept {
+    if (b_->closed.load_acquire() == kDropping)
+        return finish_locked(position, e, p);  // [queue.closed]
+    Slot* const slot = slot_at(position, floor_chunk_);
+    if (slot == nullptr) return Status::corrupt;
+    const Taking t = taking_of(*slot);
+    if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
+    set_state(*slot, Taking::returned);  // COMMIT
+    // Derived: a death before these leaves them to `rescan`.
+    if (position < b_->first_returned.load_relaxed() || b_->returned.load_relaxed() == 0)
+        b_->first_returned.store_relaxed(position);
+    b_->returned.store_relaxed(b_->returned.load_relaxed() + 1);
+    ++e.came_back;
+    return Status::ok;
 }
 
 Status Queue::finish_lowest(Patience& p) noexcept {

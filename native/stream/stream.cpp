@@ -209,7 +209,18 @@ Status Stream::close(Patience& p) noexcept {
 
 // ---- subscribe and read -------------------------------------------------------------------------
 
-Status Stream::subscribe(Patience& p, u32& subscriber) noexcept {
+// Where a new subscriber begins that asks for so many messages that were published before.
+// Publisher lock held.
+u64 Stream::first_of(u32 history, u64 head) const noexcept {
+    if (policy_ == StreamPolicy::latest) history = 1;
+    u64 first = head - std::min({u64{history}, u64{depth_}, head});
+    // The oldest one is gone if a publisher died while it wrote over it.
+    while (first < head && slot(first).stamp.load_acquire() != written(first))  // [stream.stamp]
+        ++first;
+    return first;
+}
+
+Status Stream::subscribe(Patience& p, u32& subscriber, u32 history) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Body& b = *b_;
     // Under the publisher lock: no message can be written over between the choice of the cursor and
@@ -227,7 +238,11 @@ Status Stream::subscribe(Patience& p, u32& subscriber) noexcept {
     if (found != kSubscribers) {
         Subscriber& sub = b.subscribers[found];
         sub.owner.store(0);  // a dead owner's: its cursor must not move under a tag
-        sub.cursor.store(policy_ == StreamPolicy::latest && head != 0 ? head - 1 : head);
+        const u64 first = first_of(history, head);
+        // Before the commit: a publisher that relies on `slowest` must not pass the new cursor. A
+        // death in between leaves it lower than it need be, and the next publisher looks anew.
+        if (first < b.slowest.load_relaxed()) b.slowest.store_relaxed(first);
+        sub.cursor.store(first);
         sub.owner.store(m_->tag());  // COMMIT [stream.owner]
         subscriber = found;
     }
@@ -242,6 +257,43 @@ void Stream::unsubscribe(u32 subscriber) noexcept {
     if (!b_->subscribers[subscriber].owner.cas(mine, 0)) return;  // COMMIT [stream.owner]
     notify_all(b_->space);
     notify_all(b_->published);  // a thread of ours may wait in read
+}
+
+// Copies a message that `head` has passed, and holds its block.
+Stream::Copy Stream::copy_out(u64 message, Message& msg) noexcept {
+    const auto corrupt = [this] {
+        m_->mark_corrupt();
+        return Copy::corrupt;
+    };
+    Slot& s = slot(message);
+    const u64 stamp = s.stamp.load_acquire();  // [stream.stamp]
+    if (stamp != written(message)) {
+        // Head says that it was there, and nobody writes beyond head.
+        return stamp < written(message) || stamp > written(b_->head.load()) ? corrupt()
+                                                                            : Copy::overwritten;
+    }
+    const u32 length = s.length.load_relaxed();
+    copy_out_racy(msg.bytes, s.bytes, std::min(length, kInlineBytes));
+    const Handle block = s.cell.load_relaxed();
+    const Status held = block == 0 ? Status::ok : hold(*m_, block);
+    // [stream.stamp]: if any of the above came from a later message, its odd stamp is seen here.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (s.stamp.load_relaxed() != stamp) {
+        if (block != 0 && held == Status::ok) {
+            Stubborn wait;
+            drop(*m_, handle_index(block), wait);
+        }
+        return Copy::overwritten;
+    }
+    if (held != Status::ok) return corrupt();  // the slot owned it: it cannot be gone
+    msg.block = block;
+    msg.length = length;
+    if (length <= kInlineBytes) return Copy::whole;
+    if (block != 0) {
+        Stubborn wait;
+        drop(*m_, handle_index(block), wait);
+    }
+    return corrupt();
 }
 
 Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept {
@@ -283,50 +335,21 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
             missed += from - cursor;
             cursor = from;
         }
-        Slot& s = slot(cursor);
-        const u64 stamp = s.stamp.load_acquire();  // [stream.stamp]
-        Handle block = 0;
-        u32 length = 0;
-        bool whole = stamp == written(cursor);
-        if (whole) {
-            length = s.length.load_relaxed();
-            copy_out_racy(msg.bytes, s.bytes, std::min(length, kInlineBytes));
-            block = s.cell.load_relaxed();
-            Status held = block == 0 ? Status::ok : hold(*m_, block);
-            // [stream.stamp]: if any of the above came from a later message, its odd stamp is seen
-            // here.
-            std::atomic_thread_fence(std::memory_order_acquire);
-            whole = s.stamp.load_relaxed() == stamp;
-            if (held != Status::ok) {
-                if (whole) {  // the slot owned it: it cannot be gone
-                    m_->mark_corrupt();
-                    return Status::corrupt;
-                }
-                block = 0;
-            }
-        } else if (stamp < written(cursor) || stamp > written(b.head.load())) {
-            // Head says that it is there, and nobody writes beyond head.
-            m_->mark_corrupt();
-            return Status::corrupt;
-        }
+        const Copy copy = copy_out(cursor, msg);
+        if (copy == Copy::corrupt) return Status::corrupt;
         // COMMIT [stream.cursor]
-        const bool moved = whole && length <= kInlineBytes && sub.cursor.cas(cursor, cursor + 1);
-        if (moved) {
-            msg.block = block;
-            msg.length = length;
-            if (policy_ == StreamPolicy::lossless) notify(b.space);
-            return Status::ok;
+        if (copy == Copy::whole) {
+            if (sub.cursor.cas(cursor, cursor + 1)) {
+                if (policy_ == StreamPolicy::lossless) notify(b.space);
+                return Status::ok;
+            }
+            if (msg.block != 0) {  // another thread has read it
+                Inner inner(p);
+                drop(*m_, handle_index(msg.block), inner);
+            }
+            continue;
         }
-        if (block != 0) {
-            Inner inner(p);
-            drop(*m_, handle_index(block), inner);
-        }
-        if (whole) {
-            if (length <= kInlineBytes) continue;  // another thread has read it
-            m_->mark_corrupt();
-            return Status::corrupt;
-        }
-        if (sub.cursor.cas(cursor, cursor + 1)) ++missed;  // overwritten
+        if (sub.cursor.cas(cursor, cursor + 1)) ++missed;
         ++torn;
     }
 }
@@ -343,6 +366,27 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, Patience& p) noex
                    sub.owner.load() != m_->tag() || usable() != Status::ok;
         },
         [] {});
+}
+
+// A slot is written over when its message is `depth` behind the newest one. So only in a ring of
+// one slot the newest message can be destroyed by a publisher that has not committed the next one:
+// it may be at work, which its lock tells, or have died there.
+Status Stream::newest(Message& msg, Patience& p) noexcept {
+    for (;;) {
+        if (Status s = usable(); s != Status::ok) return s;
+        const u64 head = b_->head.load_acquire();  // [stream.head]
+        if (head == 0) return Status::would_block;
+        Copy copy = copy_out(head - 1, msg);
+        if (copy == Copy::overwritten && b_->head.load_acquire() == head) {  // [stream.head]
+            if (Status s = enter(b_->lock, *m_, p); !good(s)) return s;
+            const bool same = b_->head.load_relaxed() == head;
+            if (same) copy = copy_out(head - 1, msg);
+            unlock(b_->lock);
+            if (same && copy == Copy::overwritten) return Status::would_block;
+        }
+        if (copy == Copy::whole) return Status::ok;
+        if (copy == Copy::corrupt) return Status::corrupt;
+    }
 }
 
 // ---- looks --------------------------------------------------------------------------------------

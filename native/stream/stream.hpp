@@ -32,13 +32,17 @@ class Stream {
     // ok; timed_out/would_block (lossless: a live subscriber has not read), shut_down, interrupted
     Status publish(const Message& msg, Patience& p) noexcept;
     // table_full: 64 subscribers. The subscription belongs to this process's slot and dies with it.
-    // lossy, lossless: starts with the next message. latest: starts with the newest that is there.
-    Status subscribe(Patience& p, u32& subscriber) noexcept;
+    // lossy, lossless: starts with the oldest of the last `history` messages that the ring still
+    // has, or with the next message. latest: starts with the newest that is there.
+    Status subscribe(Patience& p, u32& subscriber, u32 history = 0) noexcept;
     void unsubscribe(u32 subscriber) noexcept;
     // ok; would_block/timed_out, shut_down (closed and all read), stale (the subscription was
     // evicted), interrupted. `missed` grows by what was overwritten unread. latest: skips to the
     // newest; skipped messages count as missed.
     Status read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept;
+    // The newest message, whoever has read it. ok; would_block: there is none (or, in a ring of one
+    // slot, a publisher died while it wrote over it); interrupted
+    Status newest(Message& msg, Patience& p) noexcept;
     Status close(Patience& p) noexcept;  // for everybody: subscribers drain and then see shut_down
     u32 depth() const noexcept;          // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
@@ -51,6 +55,9 @@ class Stream {
     struct Subscriber;
     Status usable() const noexcept;
     Slot& slot(u64 message) const noexcept;
+    enum class Copy { whole, overwritten, corrupt };
+    Copy copy_out(u64 message, Message& msg) noexcept;
+    u64 first_of(u32 history, u64 head) const noexcept;
     u64 slowest(u64 head) const noexcept;
     bool room() const noexcept;
     void evict_dead(u64 head) noexcept;

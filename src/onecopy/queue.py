@@ -59,6 +59,30 @@ class Message:
         """
         self._queue._finish(self._position)
 
+    def give_back(self) -> None:
+        """Put the message back to the head of its queue: it is given out again, as redelivered.
+
+        Raises
+        ------
+        ValueError
+            The queue does not redeliver, or the message is no longer in this process's hands.
+        """
+        self._queue._give_back(self._position)
+
+    def __enter__(self) -> Self:
+        """Work on the message: it is finished at the end of the block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish the message; after an exception, give it back.
+
+        A queue that does not redeliver cannot take it back. There it counts as finished either way.
+        """
+        if kind is not None and self._queue.redeliver:
+            self.give_back()
+        else:
+            self.task_done()
+
     def __repr__(self) -> str:
         again = ", redelivered" if self.redelivered else ""
         return f"<Message from {self._queue!r}{again}>"
@@ -144,6 +168,14 @@ class Queue(QueueBase):
         `shutdown`.
         """
         self.detach()
+
+    def __enter__(self) -> Self:
+        """Use the queue in a block, and close it in this process at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the queue in this process."""
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""

@@ -70,6 +70,35 @@ class Stream(StreamBase):
         """What happens to a subscriber that falls behind: "lossy", "lossless" or "latest"."""
         return POLICIES[super().policy]
 
+    def subscribe(self, history: int = 0) -> Subscription:
+        """Begin to receive.
+
+        Parameters
+        ----------
+        history : int, optional
+            How many messages that were published before are received first, oldest first: at most
+            `depth`, fewer if there are not so many. 0: the first message is the next one that is
+            published. With the policy "latest" the first message is the newest one in any case.
+
+        Returns
+        -------
+        Subscription
+            Of this process. It ends when it is closed or its process ends.
+
+        Raises
+        ------
+        ValueError
+            `history` is negative.
+        OneCopyError
+            64 subscriptions are there already.
+        ShutDown, OneCopyError
+            The stream was closed in this process.
+        """
+        history = operator.index(history)
+        if history < 0:
+            raise ValueError(f"history={history}: it is a number of messages, 0 or more")
+        return self._subscribe(min(history, _DEEPEST))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
         from onecopy.membership import handle_of

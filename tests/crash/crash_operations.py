@@ -440,6 +440,14 @@ OPERATIONS = [
         size,
     ),
     Operation(
+        "Message.give_back",
+        ("Queue.get_message",),
+        lambda w: w.message.give_back(),
+        redelivering(3),
+        take_message,
+        size,
+    ),
+    Operation(
         "take and finish across chunks",
         ("Queue.get_message",),
         all_of_it,
@@ -462,6 +470,18 @@ OPERATIONS = [
                 "Stream.subscribe",
                 "Stream.subscribe",
                 lambda w: w.stream.subscribe(),
+                lambda w: None,
+            ),
+            (
+                "Stream.subscribe with a history",
+                "Stream.subscribe",
+                lambda w: w.stream.subscribe(history=2),
+                lambda w: None,
+            ),
+            (
+                "Stream.latest",
+                "Stream.latest",
+                lambda w: w.stream.latest(),
                 lambda w: None,
             ),
         )

@@ -186,7 +186,7 @@ FRAMES = [
     ),
     Sample("attrs and flags", flagged),
     Sample("empty", pd.DataFrame),
-    Sample("no rows", lambda: pd.DataFrame({"a": NUMBERS, "s": WORDS}).iloc[:0]),
+    Sample("no rows", lambda: pd.DataFrame({"a": NUMBERS, "s": WORDS}).iloc[:0], False),
     Sample("no columns", lambda: pd.DataFrame(index=range(9))),
 ]
 SERIES = [

@@ -47,8 +47,9 @@ def _reduce(array: Any, packing: Packing) -> Any:
     if isinstance(kind, pa.BaseExtensionType):
         # A receiver may not have registered it, and the stream alone would then lose it.
         return pa.ExtensionArray.from_storage, (kind, array.storage)
-    if not _can_stream(kind):
-        return NotImplemented
+    if not len(array) or not _can_stream(kind):
+        # A stream of no rows has all the offsets of what they were cut from.
+        return _compact(array)
     batch = pa.record_batch([array], names=[""])
     counter = pa.MockOutputStream()
     _write_stream(counter, batch)
@@ -73,6 +74,17 @@ def _reduce_views(array: Any, held: int) -> Any:
         return array.cast(plain).cast(array.type).__reduce__()
     except pa.ArrowInvalid:  # more than views can look at in one piece
         return NotImplemented
+
+
+def _compact(array: Any) -> Any:
+    """Take apart a copy that has only the array's own values, where pyarrow can make one."""
+    try:
+        own = array.take(pa.array(np.arange(len(array))))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        if len(array):
+            return NotImplemented
+        own = pa.nulls(0, array.type)
+    return own.__reduce__() if own.type == array.type else NotImplemented
 
 
 def _needs_no_copy(array: Any, packing: Packing) -> bool:

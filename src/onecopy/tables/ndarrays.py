@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onecopy.arrays import address, lease_of
 from onecopy.tables.packing import has_own_reducer
 
 if TYPE_CHECKING:
@@ -69,7 +70,23 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _look_as(array: npt.NDArray[Any], kind: type[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return array.view(kind)
+    """Make an array of a subclass over the memory of an array, as numpy's own pickle makes it.
+
+    That is: `__array_finalize__` gets None. With a view it would get a plain array, which a class
+    may refuse, or take for a reason to reset its attributes.
+    """
+    if not array.size:
+        return np.ndarray.__new__(kind, array.shape, array.dtype)
+    lease = lease_of(array)
+    memory: npt.NDArray[np.uint8]
+    if lease is not None:
+        memory = np.frombuffer(memoryview(lease), np.uint8)
+    elif array.flags.forc:
+        memory = array.reshape(-1, order="A").view(np.uint8)
+    else:
+        return array.view(kind)
+    offset = address(array) - address(memory)
+    return np.ndarray.__new__(kind, array.shape, array.dtype, memory, offset, array.strides)
 
 
 def _masked(

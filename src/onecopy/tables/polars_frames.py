@@ -1,16 +1,21 @@
 """polars' frames and series, by way of Arrow.
 
-polars pickles itself as one string of bytes. With pyarrow installed it hands out its memory as it
-is, and takes memory in as it is; frames and series travel as Arrow tables then, with their names
-beside them: Arrow's columns are numbered, because polars finds names for those that have none, and
-takes some names for patterns. Columns of Python objects, which polars does not pickle at all,
+polars pickles itself as one string of bytes. With pyarrow installed it exports its memory without a
+copy, and imports memory without a copy. Frames and series then travel as Arrow tables. Their names
+travel beside the table: its columns are numbered, because polars makes up names for columns that
+have none, and takes some names for patterns. Columns of Python objects, which polars cannot pickle,
 travel as lists.
+
+A child that was forked after its parent used polars has polars' pool of threads without the threads.
+Whatever needs them waits for ever. So a frame is rebuilt with calls that need none: the import of an
+Arrow stream, and methods of a series.
 """
 
 from __future__ import annotations
 
 import logging
-from functools import cache
+import pickle
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
@@ -93,6 +98,8 @@ def _take_apart(frame: Any) -> _Parts | None:
     # A thread that was loading it when this process was forked will never be done.
     if not all(map(_is_known, frame.dtypes)) or is_being_loaded("pyarrow") or not _has_arrow():
         return None
+    if not _comes_back(tuple(frame.dtypes)):
+        return None
     table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
     sorted_downwards = {}
     for i, column in enumerate(frame.iter_columns()):
@@ -131,16 +138,66 @@ def _is_known(dtype: Any) -> bool:
     return isinstance(dtype, _LEAVES)
 
 
+@lru_cache(maxsize=256)
+def _comes_back(dtypes: tuple[Any, ...]) -> bool:
+    """Tell whether a frame of these types can be rebuilt, by doing it with one row.
+
+    A receiver could only fail. The sender can still choose polars' own pickling.
+    """
+    try:
+        row = pl.DataFrame(
+            {str(i): pl.Series([_sample(dtype)], dtype=dtype) for i, dtype in enumerate(dtypes)}
+        )
+        table = row.to_arrow(compat_level=pl.CompatLevel.newest())
+        table = pickle.loads(pickle.dumps(table))  # loses the metadata of nested fields
+        rebuilt = _frame(table, row.columns, list(dtypes), {})
+        return rebuilt.dtypes == list(dtypes) and bool(rebuilt.equals(row))
+    except Exception as error:  # noqa: BLE001 - of any kind: polars' errors have no common base
+        logging.getLogger("onecopy").info(
+            "polars cannot rebuild the types %r from Arrow (%r), so frames of them are copied by "
+            "its own pickling",
+            dtypes,
+            error,
+        )
+        return False
+
+
+def _sample(dtype: Any) -> Any:
+    """Make a value that has something at each level of a type."""
+    if isinstance(dtype, pl.Array):
+        return [_sample(dtype.inner)] * dtype.size
+    if isinstance(dtype, pl.List):
+        return [_sample(dtype.inner)]
+    if isinstance(dtype, pl.Struct):
+        return {field.name: _sample(field.dtype) for field in dtype.fields}
+    if isinstance(dtype, pl.Enum):
+        return next(iter(dtype.categories), None)
+    return "a" if isinstance(dtype, pl.Categorical) else None
+
+
+class _Stream:
+    """A table of which polars sees nothing but the stream.
+
+    polars has a path of its own for pyarrow's tables. That one needs its threads, and loses the
+    types that Arrow's fields only name in their metadata.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:  # noqa: PLW3201 - Arrow's
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
 def _frame(
     table: Any, names: Sequence[str], dtypes: Sequence[Any], sorted_downwards: dict[int, bool]
 ) -> Any:
-    frame: Any = pl.from_arrow(table, rechunk=False)
-    if frame.dtypes != dtypes:
-        frame = frame.cast({str(i): dtype for i, dtype in enumerate(dtypes)})
-    if sorted_downwards:
-        frame = frame.with_columns(
-            frame.to_series(i).set_sorted(descending=down) for i, down in sorted_downwards.items()
-        )
+    frame: Any = pl.DataFrame(_Stream(table))
+    for i, dtype in enumerate(dtypes):
+        if frame.dtypes[i] != dtype:
+            frame.replace_column(i, frame.to_series(i).cast(dtype))
+    for i, down in sorted_downwards.items():
+        frame.replace_column(i, frame.to_series(i).set_sorted(descending=down))
     frame.columns = names
     return frame
 

@@ -1,0 +1,99 @@
+"""Bound methods of every class pickle, copy and run elsewhere, as those of Python's classes do."""
+
+import copy
+import functools
+import inspect
+import pickle
+import queue as standard
+
+import numpy as np
+import pytest
+from children import LIMIT
+
+import onecopy as oc
+from onecopy import multiprocessing as mp
+
+MAKE = {
+    "Queue": lambda pool: pool.queue("q"),
+    "Stream": lambda pool: pool.stream("s"),
+    "Frames": lambda pool: pool.frames("f", (4,), "u1", 2),
+    "Lock": lambda pool: pool.lock("l"),
+    "RLock": lambda pool: pool.rlock("rl"),
+    "RWLock": lambda pool: pool.rwlock("rw"),
+    "Semaphore": lambda pool: pool.semaphore("se", 1),
+    "BoundedSemaphore": lambda pool: pool.bounded_semaphore("bs", 1),
+    "Event": lambda pool: pool.event("e"),
+    "Condition": lambda pool: pool.condition("c"),
+    "Barrier": lambda pool: pool.barrier("b", 2),
+    "Value": lambda pool: pool.value("i", 3, name="v"),
+    "List": lambda pool: pool.list([1], name="li"),
+    "Dict": lambda pool: pool.dict({"a": 1}, name="d"),
+    "Ref": lambda pool: pool.put([1, 2]),
+    "Pool": lambda pool: pool,
+}
+
+
+def methods(thing):
+    for name in dir(type(thing)):
+        if not name.startswith("_") and inspect.isroutine(getattr(type(thing), name)):
+            yield name
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_every_method_pickles_and_copies(pool, kind):
+    thing = MAKE[kind](pool)
+    names = list(methods(thing))
+    assert names
+    for name in names:
+        method = getattr(thing, name)
+        for again in (pickle.loads(pickle.dumps(method)), copy.copy(method)):
+            assert again.__name__ == name
+            assert type(again) is type(method)
+        if kind not in {"List", "Dict"}:  # a deep copy of those is a plain list or dict
+            assert copy.deepcopy(method).__name__ == name
+
+
+def test_they_do_the_same_thing(pool):
+    queue, event, ref = pool.queue(), pool.event(), pool.put(np.arange(5000))
+    pickle.loads(pickle.dumps(queue.put))("a")
+    assert copy.copy(queue.get)() == "a"
+    pickle.loads(pickle.dumps(functools.partial(queue.put, "b")))()
+    assert queue.get() == "b"
+    pickle.loads(pickle.dumps(event.set))()
+    assert event.is_set()
+    assert pickle.loads(pickle.dumps(ref.get))()[-1] == 4999
+
+
+def test_functions_of_the_classes(pool):
+    queue = pool.queue()
+    pickle.loads(pickle.dumps(oc.Queue.put))(queue, 1)
+    assert copy.deepcopy(oc.Queue.get)(queue) == 1
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_as_targets_of_children(pool, method):
+    context = mp.get_context(method)
+    queue, event = context.Queue(), context.Event()
+    names = pool.queue()
+    for target, arguments in (
+        (queue.put, ("x",)),
+        (functools.partial(names.put, "y"), ()),
+        (event.set, ()),
+    ):
+        child = context.Process(target=target, args=arguments)
+        child.start()
+        child.join(LIMIT)
+        assert child.exitcode == 0
+    assert queue.get(timeout=LIMIT) == "x"
+    assert names.get(timeout=LIMIT) == "y"
+    assert event.wait(LIMIT)
+
+
+def test_as_calls_of_an_executor(pool):
+    queue, ref = pool.queue(), pool.put({"a": np.arange(5000)})
+    with oc.Executor(1) as executor:
+        executor.submit(queue.put, "z").result(LIMIT)
+        assert queue.get(timeout=LIMIT) == "z"
+        assert executor.submit(ref.get).result(LIMIT)["a"][7] == 7
+        with pytest.raises(standard.Empty):
+            executor.submit(queue.get_nowait).result(LIMIT)
