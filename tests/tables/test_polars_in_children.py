@@ -74,7 +74,11 @@ def wrapped(kind, dtype, value):
     return pl.Struct({"x": dtype, "y": pl.Int8}), {"x": value, "y": 1}
 
 
-NESTS = [kinds for depth in range(4) for kinds in itertools.product(["list", "array", "struct"], repeat=depth)]
+NESTS = [
+    kinds
+    for depth in range(4)
+    for kinds in itertools.product(["list", "array", "struct"], repeat=depth)
+]
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

@@ -102,12 +102,11 @@ def test_as_many_dimensions_as_numpy_has(pool, dimensions):
     shape = (2,) * 3 + (1,) * (dimensions - 3)
     array = pool.array(np.arange(8.0).reshape(shape))
     queue = pool.queue()
-    for sent in (array, array[1], [array]):
-        queue.put(sent)
-        got = queue.get()
-        got, sent = (got[0], array) if isinstance(sent, list) else (got, sent)
-        assert got.shape == sent.shape
-        assert np.array_equal(got, sent)
-        assert samples.lies_in(pool, np.asarray(got))
+    for sent in (array, array[1]):
+        queue.put_many([sent, [sent]])
+        for got in (queue.get(), queue.get()[0]):
+            assert got.shape == sent.shape
+            assert np.array_equal(got, sent)
+            assert samples.lies_in(pool, np.asarray(got))
     with pytest.raises(ValueError, match="64"):
         pool.empty((1,) * 65)

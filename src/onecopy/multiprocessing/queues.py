@@ -159,7 +159,7 @@ class _Reports(_Queue):
 
         def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None: ...
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:  # type: ignore[override]  # multiprocessing's parameters
         """Put an object."""
         try:
             super().put(obj, block, timeout)

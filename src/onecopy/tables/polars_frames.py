@@ -6,9 +6,9 @@ travel beside the table: its columns are numbered, because polars makes up names
 have none, and takes some names for patterns. Columns of Python objects, which polars cannot pickle,
 travel as lists.
 
-A child that was forked after its parent used polars has polars' pool of threads without the threads.
-Whatever needs them waits for ever. So a frame is rebuilt with calls that need none: the import of an
-Arrow stream, and methods of a series.
+A child that was forked after its parent used polars has polars' pool of threads, and none of the
+threads. Whatever needs them waits for ever. So a frame is rebuilt with calls that need none: the
+import of an Arrow stream, and methods of a series.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class _Stream:
     def __init__(self, table: Any) -> None:
         self._table = table
 
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:  # noqa: PLW3201 - Arrow's
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._table.__arrow_c_stream__(requested_schema)
 
 
