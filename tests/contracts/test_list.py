@@ -669,7 +669,10 @@ def test_no_memory_of_the_process_itself(start, act, more):
         assert child.wait() == 0
         if answers.get(timeout=LIMIT) == "MemoryError":
             assert len(shared) == 300_000
-        assert shared[-1] == 999
+        if act is refer:  # it may have sorted the list
+            assert sum(shared[:]) == 300 * sum(range(1000))
+        else:
+            assert shared[-1] == 999
         assert pool.validate() == []
 
 

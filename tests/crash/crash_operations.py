@@ -440,6 +440,21 @@ OPERATIONS = [
         size,
     ),
     Operation(
+        "for ... in a queue",
+        ("Queue.__next__", "Queue.__iter__"),
+        lambda w: next(iter(w.queue)),
+        queue_of(2),
+        look=size,
+    ),
+    Operation(
+        "put over the oldest",
+        ("Queue.put",),
+        lambda w: w.queue.put(item(2), drop_oldest=True),
+        queue_of(2, maxsize=2),
+        look=size,
+        several=True,
+    ),
+    Operation(
         "Message.give_back",
         ("Queue.get_message",),
         lambda w: w.message.give_back(),
@@ -623,6 +638,8 @@ NOT_TRIED = {
         ("Ref.handle", "Ref.member", "Ref.nbytes", "Ref.released"), "reads what is fixed"
     ),
     "Pool.__enter__": "gives the pool itself",
+    "Queue.__enter__": "gives the queue itself",
+    "Queue.__exit__": "as Queue.close",
     "Pool.flush": "one system call that changes nothing in memory",
     **dict.fromkeys(
         ("Queue.__init__", "Stream.__init__", "Frames.__init__"),

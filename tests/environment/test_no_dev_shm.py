@@ -1,6 +1,8 @@
 """Where /dev/shm is missing, or may not be written: pools are memfds, and all else works."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from namespaces import in_mounts
@@ -8,11 +10,20 @@ from programs import Running
 
 READ_ONLY = "mount -t tmpfs -o ro none /dev/shm"
 MISSING = """
-mkdir /tmp/dev && mount --rbind /dev /tmp/dev && mount -t tmpfs -o mode=755 none /dev
+mkdir /tmp/devices && mount --rbind /dev /tmp/devices && mount -t tmpfs -o mode=755 none /dev
 for name in null zero full random urandom; do
-    touch /dev/$name && mount --bind /tmp/dev/$name /dev/$name || exit 1
+    touch /dev/$name && mount --bind /tmp/devices/$name /dev/$name || exit 1
 done
 ln -s /proc/self/fd /dev/fd
+"""
+
+# An empty /tmp, in which the pool directory is: nothing is left on this machine. What Python needs
+# and lies in /tmp is still there.
+EMPTY_TMP = """
+mkdir -p /mnt/old && mount --rbind /tmp /mnt/old && mount -t tmpfs none /tmp
+for name in {kept}; do
+    mkdir /tmp/$name && mount --rbind /mnt/old/$name /tmp/$name || exit 1
+done
 """
 
 # A module, because spawned children import what they run.
@@ -66,6 +77,13 @@ USES = [
 ]
 
 
+def kept_of_tmp():
+    """Give the names in /tmp of the directories from which this interpreter runs."""
+    places = [sys.executable, sys.prefix, sys.base_prefix, *sys.path, __file__]
+    parts = [Path(place).resolve().parts for place in places if place]
+    return sorted({place[2] for place in parts if place[:2] == ("/", "tmp") and len(place) > 2})
+
+
 @pytest.mark.parametrize("mounts", [READ_ONLY, MISSING], ids=["read-only", "missing"])
 @pytest.mark.parametrize(("use", "method"), USES)
 def test_what_works_without_dev_shm(tmp_path, mounts, use, method):
@@ -77,12 +95,12 @@ def test_what_works_without_dev_shm(tmp_path, mounts, use, method):
     (tmp_path / "program.py").write_text(
         f"import body\nif __name__ == '__main__': body.{use}({method!r})\n"
     )
+    tmp = EMPTY_TMP.format(kept=" ".join(kept_of_tmp()))
     program = Running(
         "import runpy; runpy.run_path('/mnt/program.py', run_name='__main__')\n",
         holding=False,
         flags=(),
-        # /tmp is another one, in which the pool directory is: nothing is left on this machine.
-        inside=in_mounts(f"mount --bind {tmp_path} /mnt && mount -t tmpfs none /tmp && {mounts}"),
+        inside=in_mounts(f"mount --bind {tmp_path} /mnt\n{tmp}\n{mounts}"),
         environment=environment,
     )
     status, stderr = program.end()
