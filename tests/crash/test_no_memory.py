@@ -123,14 +123,12 @@ LOSES = {
     "for ... in a subscription",
     "take and finish across chunks",
 }
-LEAKS = {"list, sort"}  # something stays in use, for a reason not found
 
 
 def _tried():
     for operation in OPERATIONS:
-        marks = [pytest.mark.xfail(reason="it leaks")] if operation.name in LEAKS else []
         if operation.name not in LOSES:
-            yield pytest.param(operation, marks=marks, id=operation.name)
+            yield pytest.param(operation, id=operation.name)
 
 
 @pytest.mark.timeout(1800 if FULL else 120)

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy._native import ListBase
+from onecopy._native import ListBase, Ref
 from onecopy.containers.shared import Container
 
 if TYPE_CHECKING:
@@ -150,7 +150,10 @@ class List(Container, ListBase):
     def _try_to_sort(self, key: Callable[[Any], Any] | None, reverse: bool) -> bool:
         """Sort it, unless it is changed meanwhile."""
         refs = self._refs()
-        keys = [ref.get() if key is None else key(ref.get()) for ref in refs]
+        # Not a comprehension that uses `key`: Python 3.11 needs a cell for such a variable. If it
+        # has no memory for it, it never lets go of the arguments, and so of this list.
+        values = map(Ref.get, refs)
+        keys = list(values if key is None else map(key, values))
         order = sorted(range(len(refs)), key=keys.__getitem__, reverse=reverse)
         return self._reorder(refs, order)
 
