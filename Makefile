@@ -76,8 +76,8 @@ check: test rest native-tests lint san tsan pythons explore ## Everything but th
 # Not in it yet: `make pythons`, which fails under 3.12.
 ci: test rest lint native-tests
 
-# With what is in every environment: numpy and pytest.
-test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra
+# With numpy, pytest and the command line only.
+test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra but `cli`
 	$(PYTEST) -m "$(CORE)" tests/contracts tests/dropin tests/exits
 
 TARGET ?= test

@@ -23,6 +23,8 @@ class _Handled:
         self._file, self.left = file, n
 
     def __enter__(self):
+        # Python 3.12 and 3.13 report bytecodes only if a frame asked for them before `settrace`.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._called)
         return self
 
