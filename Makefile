@@ -73,8 +73,8 @@ check: test rest native-tests lint san tsan pythons explore ## Everything but th
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
-# Not in it yet: `make pythons`, which fails under 3.12.
 ci: test rest lint native-tests
+	$(MAKE) pythons TARGET=test-basics
 
 # With numpy, pytest and the command line only.
 test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra but `cli`
