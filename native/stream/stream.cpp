@@ -260,7 +260,7 @@ void Stream::unsubscribe(u32 subscriber) noexcept {
 }
 
 // Copies a message that `head` has passed, and holds its block.
-Stream::Copy Stream::copy_out(u64 message, Message& msg) noexcept {
+Stream::Copy Stream::copy_out(u64 message, Message& msg, Patience& p) noexcept {
     const auto corrupt = [this] {
         m_->mark_corrupt();
         return Copy::corrupt;
@@ -280,8 +280,8 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg) noexcept {
     std::atomic_thread_fence(std::memory_order_acquire);
     if (s.stamp.load_relaxed() != stamp) {
         if (block != 0 && held == Status::ok) {
-            Stubborn wait;
-            drop(*m_, handle_index(block), wait);
+            Inner inner(p);
+            drop(*m_, handle_index(block), inner);
         }
         return Copy::overwritten;
     }
@@ -290,8 +290,8 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg) noexcept {
     msg.length = length;
     if (length <= kInlineBytes) return Copy::whole;
     if (block != 0) {
-        Stubborn wait;
-        drop(*m_, handle_index(block), wait);
+        Inner inner(p);
+        drop(*m_, handle_index(block), inner);
     }
     return corrupt();
 }
@@ -335,7 +335,7 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
             missed += from - cursor;
             cursor = from;
         }
-        const Copy copy = copy_out(cursor, msg);
+        const Copy copy = copy_out(cursor, msg, p);
         if (copy == Copy::corrupt) return Status::corrupt;
         // COMMIT [stream.cursor]
         if (copy == Copy::whole) {
@@ -376,11 +376,11 @@ Status Stream::newest(Message& msg, Patience& p) noexcept {
         if (Status s = usable(); s != Status::ok) return s;
         const u64 head = b_->head.load_acquire();  // [stream.head]
         if (head == 0) return Status::would_block;
-        Copy copy = copy_out(head - 1, msg);
+        Copy copy = copy_out(head - 1, msg, p);
         if (copy == Copy::overwritten && b_->head.load_acquire() == head) {  // [stream.head]
             if (Status s = enter(b_->lock, *m_, p); !good(s)) return s;
             const bool same = b_->head.load_relaxed() == head;
-            if (same) copy = copy_out(head - 1, msg);
+            if (same) copy = copy_out(head - 1, msg, p);
             unlock(b_->lock);
             if (same && copy == Copy::overwritten) return Status::would_block;
         }

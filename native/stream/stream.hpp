@@ -56,7 +56,7 @@ class Stream {
     Status usable() const noexcept;
     Slot& slot(u64 message) const noexcept;
     enum class Copy { whole, overwritten, corrupt };
-    Copy copy_out(u64 message, Message& msg) noexcept;
+    Copy copy_out(u64 message, Message& msg, Patience& p) noexcept;
     u64 first_of(u32 history, u64 head) const noexcept;
     u64 slowest(u64 head) const noexcept;
     bool room() const noexcept;
