@@ -149,5 +149,22 @@ class Process {
     int go_ = -1;
 };
 
+// What a process finds that comes after the actor's end: nothing that the actor left is in its way.
+inline void come_after(const FileCase& one, bool memfd) {
+    Joined pool;
+    if (one.survivor) {
+        const Status s = open_it(pool);
+        CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));
+    } else if (one.persistent) {
+        CHECK(open_it(pool) == Status::ok);
+    } else {
+        CHECK(make(memfd, pool) == Status::ok);
+    }
+    if (pool == nullptr) return;
+    work_in(*pool);
+    if (one.persistent) CHECK(unlink_it(*pool) == Status::ok);
+    pool.reset();
+}
+
 }  // namespace onecopy::campaign
 #endif

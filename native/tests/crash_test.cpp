@@ -277,22 +277,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
         crash_after(0);
         kill(getpid(), SIGKILL);
     });
-    Process outsider([&] {
-        Joined pool;
-        if (one.survivor) {
-            const Status s = open_it(pool);
-            CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));
-        } else if (one.persistent) {
-            CHECK(open_it(pool) == Status::ok);
-        } else {
-            CHECK(make(memfd, pool) ==
-                  Status::ok);  // whatever is left of the dead one is not in the way
-        }
-        if (pool == nullptr) return;
-        work_in(*pool);
-        if (one.persistent) CHECK(unlink_it(*pool) == Status::ok);
-        pool.reset();
-    });
+    Process outsider([&] { come_after(one, memfd); });
     Joined survivor;
     if (one.survivor) made(memfd, survivor);
     int status = actor.run();

@@ -216,21 +216,7 @@ bool may_end_so(int status) {
         one.act(memfd, pool);
         kill(getpid(), SIGKILL);
     });
-    Process outsider([&] {
-        Joined pool;
-        if (one.survivor) {
-            const Status s = open_it(pool);
-            CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));
-        } else if (one.persistent) {
-            CHECK(open_it(pool) == Status::ok);
-        } else {
-            CHECK(make(memfd, pool) == Status::ok);
-        }
-        if (pool == nullptr) return;
-        work_in(*pool);
-        if (one.persistent) CHECK(unlink_it(*pool) == Status::ok);
-        pool.reset();
-    });
+    Process outsider([&] { come_after(one, memfd); });
     Joined survivor;
     if (one.survivor) made(memfd, survivor);
     CHECK(may_end_so(actor_process.run()));
