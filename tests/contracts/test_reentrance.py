@@ -23,8 +23,6 @@ class _Handled:
         self._file, self.left = file, n
 
     def __enter__(self):
-        # Python 3.12 and 3.13 report bytecodes only if a frame asked for them before `settrace`.
-        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._called)
         return self
 
@@ -54,6 +52,10 @@ def handler():
 
 
 def _at_each_bytecode(file, act):
+    # Once without a signal: Python 3.12 and 3.13 report the bytecodes of a function only after it
+    # has asked for them in a run before.
+    with _Handled(file, 0):
+        act()
     n = 1
     while True:
         with _Handled(file, n) as at:
