@@ -71,9 +71,13 @@ class Running:
         self.pid = self._process.pid
         self.stdout = self.stderr = ""
 
+    def line(self) -> str:
+        """Wait for the next line that it prints."""
+        return self._process.stdout.readline()
+
     def says(self, word: str) -> None:
         """Wait until it prints a line."""
-        line = self._process.stdout.readline()
+        line = self.line()
         assert line == f"{word}\n", line + self.end()[1]
 
     def is_asleep(self) -> None:

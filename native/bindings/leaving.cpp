@@ -3,7 +3,7 @@
 // It leaves as late as it can, so that exit handlers and finalizers of any kind still find the
 // pools: in Py_AtExit, when the interpreter has ended and no Python code can run any more. A child
 // that multiprocessing has forked ends by os._exit, which does not come there; onecopy.membership
-// calls `leave_all` in its place.
+// calls `leave_all` in its place. Shared-memory segments are released at the same moments.
 //
 // There are two ways to leave. If no other thread of this process can touch the pools any more, it
 // gives up all that it holds, and its slots. Otherwise it departs: only the names of pools that it
@@ -24,6 +24,7 @@
 #include "base/crash_point.hpp"
 #include "bindings/patience.hpp"
 #include "os/processes.hpp"
+#include "os/shared_segments.hpp"
 #include "segment/file.hpp"
 
 namespace nb = nanobind;
@@ -76,6 +77,12 @@ void leave() noexcept {
     has_left_pools();
 }
 
+// The interpreter has ended.
+void leave_at_end() noexcept {
+    leave();
+    os::release_segments();
+}
+
 // With Python still there.
 void leave_now() noexcept {
     note_threads();
@@ -92,7 +99,7 @@ bool has_left() noexcept {
 void bind_leaving(nb::module_& m) {
     // The interpreter's table has room for 32 functions. The C library's is the same moment but for
     // other people's functions in it.
-    if (Py_AtExit(leave) != 0) std::atexit(leave);
+    if (Py_AtExit(leave_at_end) != 0) std::atexit(leave_at_end);
     m.def(
         "note_threads", &note_threads,
         "Take note of the threads that run Python code: at exit, of those that have to have ended "

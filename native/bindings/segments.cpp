@@ -7,6 +7,7 @@
 
 #include "os/pool_file.hpp"
 #include "os/processes.hpp"
+#include "os/shared_segments.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -126,6 +127,20 @@ void bind_segments(nb::module_& m) {
         "to_high_number", [](int fd) noexcept { return os::to_high_number(fd); }, nb::arg("fd"),
         nb::sig("def to_high_number(fd: int) -> int"),
         "Move a descriptor out of reach of programs that close small numbers by mistake.");
+    m.def("hold_segment", &os::hold_segment, nb::arg("fd"),
+          nb::sig("def hold_segment(fd: int) -> None"),
+          "Note that this process holds a segment by this descriptor, until it ends.");
+    m.def("forget_segment", &os::forget_segment, nb::arg("fd"),
+          nb::sig("def forget_segment(fd: int) -> None"),
+          "Take back what `hold_segment` noted; the caller closes the descriptor.");
+    m.def("keep_segments", &os::keep_segments, nb::sig("def keep_segments() -> None"),
+          "Note that this process may keep segments that it does not hold.");
+    m.def("release_segments", &os::release_segments, nb::sig("def release_segments() -> None"),
+          "Release the segments that this process holds or keeps: it is about to end.");
+    m.attr("SEGMENT_HOLD_BYTE") = os::kSegmentHoldByte;
+    m.attr("SEGMENT_OWNER_EPOCH") = os::kOwnerEpoch;
+    m.attr("SEGMENT_PID_BITS") = os::kOwnerPidBits;
+    m.attr("SEGMENT_NAMESPACE_MASK") = os::kOwnerNamespaceMask;
 }
 
 }  // namespace onecopy::py

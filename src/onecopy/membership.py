@@ -16,18 +16,14 @@ Importing this module connects the native core with the codecs.
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from onecopy import _native, codecs, paths
+from onecopy import _native, codecs, leaving, paths
 from onecopy.errors import PoolNotFound
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from onecopy._native import Member
 
 __all__ = [
@@ -303,91 +299,8 @@ def mark_default(member: Member) -> None:
 
 def _remember(member: Member) -> Member:
     _members[key_of(member)] = member
-    _leave_when_children_end()
+    leaving.arrange()
     return member
 
-
-# --------------------------------------------------------------------------------- leaving at exit
-
-# The core leaves when the interpreter has ended, after all exit handlers and finalizers.
-atexit.register(_native.note_threads)
-
-
-class _Anchor:
-    """What multiprocessing refers to, weakly, for as long as this module lives."""
-
-
-_anchor = _Anchor()
-_hooked = False
-
-
-def _leave_when_children_end() -> None:
-    """Have a child that multiprocessing forks leave its pools when it ends.
-
-    Such a child ends by `os._exit`, without the interpreter's end, but runs multiprocessing's own
-    finalizers. They are forgotten when the child begins its work, so they are registered now (for a
-    child that is already at work) and after each fork or bootstrap (for those to come).
-    multiprocessing is not imported for this: a process that has not loaded it is no child of it.
-    """
-    global _hooked  # noqa: PLW0603 - once per process, inherited along with the registration
-    util = sys.modules.get("multiprocessing.util")
-    if util is None or _hooked:
-        return
-    _hooked = True
-    util.register_after_fork(_anchor, _register_finalizer)
-    _register_finalizer(_anchor)
-
-
-def _register_finalizer(_: _Anchor) -> None:
-    util = sys.modules["multiprocessing.util"]
-    # After all others (they may still use a pool): those with a higher priority run first.
-    util.Finalize(None, _leave_before_os_exit, exitpriority=-sys.maxsize)
-
-
-def _leave_before_os_exit() -> None:
-    """Leave every pool, if nothing of this process runs after multiprocessing's finalizers.
-
-    `threading._shutdown` tells idle executors to end and waits for all threads that are no daemons;
-    they may be at work in a pool until they end. Until Python 3.12 multiprocessing calls it only
-    after its finalizers. A second call does nothing.
-    """
-    if _ends_by_os_exit():
-        threading = sys.modules.get("threading")
-        if threading is not None:
-            threading._shutdown()
-        _native.leave_all()
-
-
-def _ends_by_os_exit() -> bool:
-    """Tell whether multiprocessing has forked this process, and is waiting to end it.
-
-    Those functions of multiprocessing that fork end the child by `os._exit` when what they call
-    returns. They are called in the child too, because it has a copy of their frames. A child that
-    was spawned has none: it ends as the interpreter does.
-    """
-    forking = {
-        getattr(function, "__code__", None)
-        for function in (
-            _function("multiprocessing.popen_fork", "Popen", "_launch"),
-            _function("multiprocessing.forkserver", "main"),
-        )
-    }
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code in forking:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _function(module: str, *names: str) -> object:
-    """Find something in a module, without importing it."""
-    found: object = sys.modules.get(module)
-    for name in names:
-        found = getattr(found, name, None)
-    return found
-
-
-os.register_at_fork(after_in_child=_leave_when_children_end)
 
 _native.set_hooks(codecs.encode, codecs.decode, handle_of)

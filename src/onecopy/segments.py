@@ -45,8 +45,10 @@ The rules, and why two processes never disagree:
 * Nobody unlocks: descriptors are closed. An unlock would also unlock the relatives that share it. A
   holder that leaves opens the file anew and tries the exclusive lock like any sweeper.
 * A keeper that ends by itself counts as dead for itself from then on, and removes what it kept and
-  nobody holds. For others it still lives; they attach, or sweep once it has gone. Its own threads
-  attach to nothing while it lets go: they would be cut off with it, and leave a name behind.
+  nobody holds. For others it still lives; they attach, or sweep once it has gone. That is the last
+  thing a process does (native/os/shared_segments.cpp): exit handlers still find its segments. In a
+  child that multiprocessing forks, daemon threads still run then; they attach to nothing while it
+  lets go: they would be cut off with it, and leave a name behind.
 * `Segment.unlink` removes the name only while it is this file's, and holds a second byte
   exclusively meanwhile. A name that was made anew is never taken for the old one: removers of one
   file exclude each other, and without a remover the name does not change. (Programs that call
@@ -68,7 +70,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from onecopy import _native
+from onecopy import _native, leaving
 from onecopy.errors import OneCopyError, PoolFull
 from onecopy.limits import memory_limit
 from onecopy.sizes import format_size
@@ -95,16 +97,15 @@ _MADE_HERE = stat.S_ISVTX
 _STAYS = stat.S_IXUSR
 _HIDDEN = ".onecopy-segment-"
 
-_HOLD = 1 << 62  # the byte that holders lock; no file is that long
+_HOLD = _native.SEGMENT_HOLD_BYTE  # that holders lock; no file is that long
 _UNLINK = _HOLD + 1  # and the one of who takes the name away
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
-_PID_BITS = 22  # of Linux; with seven more it is less than a second
-_SPACES = 127
+_PID_BITS = _native.SEGMENT_PID_BITS  # of Linux; with seven more it is less than a second
+_SPACES = _native.SEGMENT_NAMESPACE_MASK
 _FIRST_SPACE = 0xEFFFFFFC  # the inode of the first PID namespace
 _SECOND = 1_000_000_000  # in nanoseconds; no pid is that large
-_FUTURE = (
-    1 << 36
-)  # seconds since 1970, the year 4147; with 57 years of ticks it has four digits yet
+# Seconds since 1970, the year 4147; with 57 years of ticks it has four digits yet.
+_FUTURE = _native.SEGMENT_OWNER_EPOCH
 
 _CHUNK = 8 << 20  # tmpfs undoes a reservation when a signal comes: small ones are through before
 _PATIENCE = 5.0  # seconds; who comes or goes is through in microseconds
@@ -118,7 +119,6 @@ _held: set[Segment] = set()
 _swept_at = float("-inf")
 _me: Process | None = None  # once it was asked for
 _keeper: Process | None = None  # of what is made here; a forked child has its parent's
-_has_children = False  # by fork: of others `_may_have_children` finds the traces
 _ending = False  # `let_go_all` was called
 
 
@@ -405,6 +405,8 @@ class Segment:
         self.kind: Kind = "onecopy" if made_here else "multiprocessing"
         self.track = made_here and not status.st_mode & _STAYS
         _held.add(self)
+        _native.hold_segment(self._fd)
+        leaving.arrange()
 
     def fileno(self) -> int:
         """Give the descriptor; -1 when it was let go."""
@@ -645,7 +647,13 @@ class Segment:
                 self._close()
             return self._fd < 0
 
+    def was_released(self) -> None:
+        """Know that the core has closed the descriptor, at the end of the process."""
+        self._fd = -1
+        _held.discard(self)
+
     def _close(self) -> None:
+        _native.forget_segment(self._fd)
         if self._is_ours():
             os.close(self._fd)
         self._fd = -1
@@ -653,44 +661,19 @@ class Segment:
 
 
 def let_go_all() -> None:
-    """Let go of every segment that this process has, and of those it keeps: it is about to end."""
+    """Let go of every segment that this process has, and of those it keeps: it is about to end.
+
+    For a child that multiprocessing has forked. Any other process does this in the native core,
+    when the interpreter has ended.
+    """
     global _ending  # noqa: PLW0603 - from here on it keeps nothing
     _ending = True
-    if _me is None and not _held and not _may_have_children():
-        return  # nothing was made here, or by a child
-    try:
-        me = _this_process()
-    except OSError:  # no descriptor left to find out: the next one sweeps what we keep
-        me = _NOBODY
     # In one step: a thread that goes on attaching until the process has ended would otherwise have
     # a segment anew before its name is taken. Now it waits, and then there is no such name.
     with _lock:
+        _native.release_segments()
         for segment in list(_held):
-            segment.let_go()
-        if me is not _NOBODY:
-            _sweep_kept_by(me)
-
-
-def _may_have_children() -> bool:
-    # Who starts them by multiprocessing has one of these loaded, but for forks.
-    ways = ("popen_spawn_posix", "popen_forkserver")
-    return _has_children or any(f"multiprocessing.{way}" in sys.modules for way in ways)
-
-
-def _sweep_kept_by(keeper: Process) -> None:
-    try:
-        directory = _directory()
-    except OSError:
-        return
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if _may_be_ours(entry, keeper=keeper)]
-        for name in names:
-            _sweep_one(directory, name, remove=True)
-    except OSError:  # the next one sweeps
-        pass
-    finally:
-        os.close(directory)
+            segment.was_released()
 
 
 class _Unfinished:
@@ -847,12 +830,11 @@ def sweep_now_and_then() -> None:
             sweep()
 
 
-def _may_be_ours(entry: os.DirEntry[str], *, keeper: Process | None = None) -> bool:
+def _may_be_ours(entry: os.DirEntry[str]) -> bool:
     try:
-        status = entry.stat(follow_symlinks=False)
+        return _is_ours(entry.stat(follow_symlinks=False))
     except OSError:  # it has gone meanwhile
         return False
-    return _is_ours(status) and (keeper is None or _keeper_of(status, entry.name) == keeper)
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -899,23 +881,22 @@ def _sweep_one(directory: int, name: str, *, remove: bool) -> State | None:
 
 
 def _before_fork() -> None:
-    global _has_children  # noqa: PLW0603 - of a fork that fails it is said in vain
     _lock.acquire()
-    _has_children = True
     if _keeper is None:
         with contextlib.suppress(OSError):  # no descriptor left; the child asks for its parent
             _keeper_now()  # the child cannot find out any more
 
 
 def _in_child() -> None:
-    global _me, _has_children, _ending
+    global _me, _ending
     # Of another thread, which is not here to finish it. With the parent's descriptor its lock goes
     # on.
     for fd in _unfinished:
         os.close(fd)
     _unfinished.clear()
-    _me, _has_children, _ending = None, False, False
+    _me, _ending = None, False
     _lock.release()
 
 
+leaving.before_os_exit(let_go_all)
 os.register_at_fork(before=_before_fork, after_in_child=_in_child, after_in_parent=_lock.release)

@@ -12,12 +12,11 @@ import os
 import sys
 from contextlib import suppress
 from functools import partial
-from multiprocessing import util
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from onecopy import segments
+from onecopy import _native, leaving
 from onecopy._native import MappedMemory, Mapping, ShareableListBase
 from onecopy.segments import Segment, checked_name
 from onecopy.spawning import drop_for_ended, keep_for_child
@@ -183,8 +182,8 @@ class SharedMemory:
         self._buf = memoryview(MappedMemory(mapping))
 
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Of an interpreter that ends, modules may be gone already; and so is what this is for:
-        # `let_go_all` was called before, and the kernel does the rest.
+        # Of an interpreter that ends, modules may be gone already. The native core lets go of all
+        # segments after that.
         if self._segment is None or _ending():
             return
         self.close()
@@ -339,23 +338,6 @@ class ShareableList(ShareableListBase):
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
 
-# ---- the end of a process ------------------------------------------------------------------------
-
-
-class _Ends:
-    """Has `let_go_all` called when the process ends by itself, after it has joined its children.
-
-    Those of multiprocessing run no exit handlers of Python's, but its own; and forget those of
-    their parent.
-    """
-
-    def __init__(self) -> None:
-        self.arrange()
-        util.register_after_fork(self, _Ends.arrange)
-        os.register_at_fork(after_in_child=self.arrange)
-
-    def arrange(self) -> None:
-        util.Finalize(None, segments.let_go_all, exitpriority=-1000)
-
-
-_ends = _Ends()
+# What children have made is kept by this process, also if it makes and attaches to nothing.
+_native.keep_segments()
+leaving.arrange()
