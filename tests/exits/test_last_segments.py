@@ -1,4 +1,4 @@
-"""Whatever a process does last, its shared-memory segments are still there, and then they are gone."""
+"""Whatever a process does last, its shared-memory segments are there; then they are gone."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ LATE = {
     ),
     "finalizers of multiprocessing, imported first": (
         "import multiprocessing.util",
-        "for priority in 0, -1_000_000:"
-        " multiprocessing.util.Finalize(None, use, (str(priority),), exitpriority=priority)",
+        """
+for priority in 0, -1_000_000:
+    multiprocessing.util.Finalize(None, use, (str(priority),), exitpriority=priority)
+""",
         ["0", "-1000000"],
     ),
     "a thread that the interpreter waits for": (
@@ -116,5 +118,5 @@ def arrange(name):
 
 def mark(name, of_child, number):
     shm = SharedMemory(name)
-    shm.buf[number] = list(ShareableList(name=of_child))[0] == 7
+    shm.buf[number] = ShareableList(name=of_child)[0] == 7
     shm.close()
