@@ -1,4 +1,7 @@
-"""Each test has a pool directory of its own, and leaves no file, descriptor or child behind."""
+"""Each test has a pool directory of its own, and leaves no file, descriptor or child behind.
+
+Nor does it change anything of the process for the tests that come after it.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,9 @@ from onecopy import default, orphans
 # A shell that runs us in the background has Ctrl-C ignored, and so would all whom the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Many accounts have 0002, and then others may write in the directories that tests make for pools.
+os.umask(0o022)
 
 # What is drawn follows from the test's own text, or, in `make explore`, from --hypothesis-seed.
 # Nothing is remembered from one run to the next.
@@ -98,6 +104,7 @@ def _nothing_left_behind(pool_directory, request):
     _spare_the_collector()
     descriptors_before = children.descriptors()
     started = children.descendants()
+    process_before = _state_of_process()
     yield
     if default._pool is not None:
         default._pool.close()
@@ -109,6 +116,7 @@ def _nothing_left_behind(pool_directory, request):
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
     orphans.sweep(str(pool_directory), remove=True)
     if request.session.testsfailed == request.node.session._failed_before:
+        assert _state_of_process() == process_before
         if not children.soon(lambda: _swept(pool_directory)):
             _collect_all()
         # Workers whose parent was killed are no children of ours; they notice within a second.
@@ -118,6 +126,14 @@ def _nothing_left_behind(pool_directory, request):
             lambda: children.descriptors() == descriptors_before,
             f"{descriptors_before} descriptors; there are {children.descriptors()}",
         )
+
+
+def _state_of_process():
+    """What one test can spoil for all later ones of its process: umask, directory, handlers."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    return umask, Path.cwd(), handlers
 
 
 def _swept(directory):

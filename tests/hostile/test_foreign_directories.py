@@ -119,7 +119,7 @@ def a_link(common):
 
 def a_link_to_our_own(common):
     (common / "mine").mkdir(0o700)
-    fill(common / "mine")
+    assert segments.in_child(fill, common / "mine") is None
     (common / "pools").symlink_to(common / "mine")
     return common / "mine"
 

@@ -183,7 +183,6 @@ def test_a_pool_of_another_user(pool_directory, mode):
     """Root too does not unpickle what somebody else has made."""
     other = pool_directory / "theirs"
     other.mkdir()
-    other.chmod(0o755)  # whatever the umask is
     os.chown(other, NOBODY, NOBODY)
     pool_directory.chmod(0o711)
     path = str(other / "shared.pool")
