@@ -58,6 +58,24 @@ def pytest_collection_modifyitems(items):
         for number, item in enumerate(items_of_one):
             if number != core:
                 item.add_marker("check")
+    _thin_out(items)
+
+
+def _thin_out(items):
+    """Leave all but one in n variants to `make check`, for each test that says `one_in(n)`.
+
+    The variants of a test with two parameters are in order; n does not divide the number of values
+    of the inner one, or some would never be met in `make test`.
+    """
+    variants = defaultdict(list)
+    for item in items:
+        mark = item.get_closest_marker("one_in")
+        if mark is not None and item.get_closest_marker("check") is None:
+            variants[item.nodeid.partition("[")[0], mark.args[0]].append(item)
+    for (_, step), items_of_one in variants.items():
+        for number, item in enumerate(items_of_one):
+            if number % step:
+                item.add_marker("check")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -129,11 +147,11 @@ def _nothing_left_behind(pool_directory, request):
 
 
 def _state_of_process():
-    """What one test can spoil for all later ones of its process: umask, directory, handlers."""
+    """What one test can spoil for all later ones of its process: its umask, its handlers."""
     umask = os.umask(0o022)
     os.umask(umask)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    return umask, Path.cwd(), handlers
+    return umask, handlers
 
 
 def _swept(directory):

@@ -92,6 +92,22 @@ void remove_if_unused(int directory, const char* name, const Owner& me) noexcept
     close(file);
 }
 
+// Every descriptor of that file, also those that nobody has noted: the interpreter may have ended a
+// daemon thread between its opening of a segment and `hold_segment`. No code uses them any more.
+void close_all_of(const struct stat& file) noexcept {
+    DIR* numbers = opendir("/proc/self/fd");
+    if (numbers == nullptr) return;
+    while (const dirent* entry = readdir(numbers)) {
+        char* end = nullptr;
+        const long number = std::strtol(entry->d_name, &end, 10);
+        struct stat st{};
+        if (end != entry->d_name && fstat(static_cast<int>(number), &st) == 0 &&
+            same_file(st, file))
+            close(static_cast<int>(number));
+    }
+    closedir(numbers);
+}
+
 bool was_held(const std::vector<Held>& all, const struct stat& st) noexcept {
     for (const Held& each : all)
         if (each.device == st.st_dev && each.inode == st.st_ino) return true;
@@ -135,8 +151,10 @@ void release_segments() noexcept {
         struct stat st{};
         if (fstatat(number, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !may_be_removed(st))
             continue;
-        if ((me.pid != 0 && owner_of(st) == me) || was_held(all, st))
+        if ((me.pid != 0 && owner_of(st) == me) || was_held(all, st)) {
+            close_all_of(st);
             remove_if_unused(number, entry->d_name, me);
+        }
     }
     closedir(directory);
 }

@@ -161,6 +161,7 @@ def die_by_kill(_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("end", [die_by_kill, os._exit])
 @pytest.mark.parametrize("leave", [1, 7])
 def test_children_that_died_leave_their_slots_to_later_ones(end, leave):

@@ -659,6 +659,7 @@ def refer(shared):
     shared.sort(key=id)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("act", [take_a_slice, delete_every_second, repeat_it, refer])
 @pytest.mark.parametrize("more", [0, 1 << 20, 3 << 20])
 def test_no_memory_of_the_process_itself(start, act, more):

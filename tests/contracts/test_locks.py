@@ -363,6 +363,7 @@ def count_for_ever(lock, pair, ready):
             pair[1] += 1
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["lock", "rlock"])
 def test_killed_at_any_instant(kind, pool, start):
     """What the lock protects is repaired by the next owner, and nobody ever sees it torn."""

@@ -212,6 +212,7 @@ def take_and_give(semaphore, ready):
             pass
 
 
+@pytest.mark.one_in(2)
 def test_killed_at_any_instant(make, pool, start):
     semaphore, ready = make(None, 2), pool.queue()
     for _ in range(15):

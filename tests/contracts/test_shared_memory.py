@@ -475,6 +475,7 @@ def test_the_creator_is_killed_and_another_has_it(name, start, method, pipes):
     assert exists(name) == (method != "stranger")  # the others' program is this one
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("next_one", ["attach", "create", "again", "pool", "gc", "command"])
 def test_all_are_killed(name, start, pipes, next_one, monkeypatch):
     child = start("stranger", create_and_hold, name, *pipes)
@@ -1038,6 +1039,7 @@ def unlink_again(name, times, report):
     report.send(count)
 
 
+@pytest.mark.check
 def test_a_name_is_unlinked_once(name):
     """Whoever else makes the name anew in between keeps it."""
     context = multiprocessing.get_context("fork")

@@ -75,6 +75,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("room", [200_000, 1_000_000])
 @pytest.mark.parametrize("kind", OPERATIONS)
 def test_no_address_space(kind, room):

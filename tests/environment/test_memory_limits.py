@@ -248,6 +248,7 @@ pool.full(100 << 20, 1, "u1")
 """
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("inside", [(), (1 << 40,)], ids=["its own limit", "the limit above"])
 @pytest.mark.parametrize("backing", ["shm", "memfd"])
 def test_a_pool_larger_than_the_group(backing, inside):

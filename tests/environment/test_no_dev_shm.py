@@ -84,6 +84,7 @@ def kept_of_tmp():
     return sorted({place[2] for place in parts if place[:2] == ("/", "tmp") and len(place) > 2})
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("mounts", [READ_ONLY, MISSING], ids=["read-only", "missing"])
 @pytest.mark.parametrize(("use", "method"), USES)
 def test_what_works_without_dev_shm(tmp_path, mounts, use, method):

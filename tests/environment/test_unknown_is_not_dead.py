@@ -81,6 +81,7 @@ def expect(text, **options):
     assert run(COMMON + text, holding=False, **options) == (0, "")
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("backing", BACKINGS)
 @pytest.mark.parametrize(
     "act",

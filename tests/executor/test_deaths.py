@@ -45,6 +45,7 @@ def test_calls_that_wait_get_the_error_too(executor, tmp_path):
             future.result(60)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("limit", [1, 2, 5])
 @pytest.mark.parametrize("restart", [False, True])
 def test_workers_that_leave_after_their_share(pool, limit, restart):

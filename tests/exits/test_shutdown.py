@@ -130,6 +130,7 @@ PLACES = {
 FLAGS = [pytest.param((), marks=pytest.mark.slow, id="plain"), pytest.param(STRICT, id="strict")]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_interpreter_ends(place, flags):

@@ -252,6 +252,7 @@ GIVE_UP = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("call", NEEDS_THE_HEAP)
 def test_who_needs_the_heap(stage, stopped, call):
     by_itself = call in GIVE_UP
@@ -277,6 +278,7 @@ def test_who_needs_the_names(stage, stopped, call):
 DO_WITHOUT = {"open"}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("call", NEEDS_THE_DIRECTORY)
 def test_who_needs_the_directory(stage, stopped, pool_directory, tmp_path, monkeypatch, call):
     monkeypatch.setenv("ELSEWHERE", str(tmp_path / "new.pool"))

@@ -95,6 +95,7 @@ class Crew:
         return pid
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_members_come_and_go_while_others_sweep(pool_directory, backing):
     Crew(str(pool_directory), "busy", backing).work(ends=60)

@@ -11,6 +11,8 @@ from seeds import SEED, more
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(3)
+
 
 @pytest.mark.seeded
 def test_a_slice_of_the_campaign(pool_directory):

@@ -75,6 +75,7 @@ CASES = {
 QUICK = ("forest in a grid", "pipeline", "forest", "bayes")
 
 
+@pytest.mark.check
 def test_the_same_as_with_one_job():
     check(QUICK)
 

@@ -103,6 +103,7 @@ def keeps_the_bits(kind, source):
         assert bytes(RawArray(kind, source)) == source.tobytes()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", CODES)
 @SETTINGS
 @given(data=st.data(), container=st.sampled_from([list, tuple]))
@@ -112,6 +113,7 @@ def test_lists_of_what_fits(code, data, container):
     assert outcome(lambda: RawArray(kind, items)) == outcome(lambda: (kind * len(items))(*items))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("code", CODES)
 @SETTINGS
 @given(data=st.data())
@@ -136,6 +138,7 @@ arrays = hnp.arrays(
 )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.filterwarnings("ignore:.*")  # numpy's, about a complex number's other part
 @pytest.mark.parametrize("code", CODES)
 @SETTINGS

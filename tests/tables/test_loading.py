@@ -40,6 +40,7 @@ def run(code, directory, files):
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("first", "files"),
     [

@@ -81,6 +81,7 @@ NESTS = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_every_nesting_of_types_comes_back(pool, leaf):
     for kinds in NESTS:

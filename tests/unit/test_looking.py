@@ -109,6 +109,7 @@ def test_a_stale_pool_is_shown_and_stays(pool_directory, alive, backing):
     assert state(pool_directory) == {}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_a_stale_pool_is_shown_and_stays_on_the_command_line(pool_directory, alive, backing):
     alive(make_pool(backing)).kill()
