@@ -662,9 +662,22 @@ BUGS = [
     Bug(
         "who opens a pool does not look for its name again",
         "native/segment/file.cpp",
-        "    if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock",
-        "    if (false) {",
+        """        return place.memfd ? fd->again()
+                           : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    });
+    if (!again) {""",
+        """        return fd->again();
+    });
+    if (!again) {""",
         "it joins a pool that was unlinked before",
+        where=("interleave_test", "file: open / unlink"),
+    ),
+    Bug(
+        "who opens a pool does not look which file its name leads to by now",
+        "native/segment/file.cpp",
+        "    if (again->identity() != fd->identity())",
+        "    if (false)",
+        "it counts as a member of one pool and works in another",
         where=("interleave_test", "file: open / unlink"),
     ),
     # ---- what a sweep of small changes showed to be unnoticed
