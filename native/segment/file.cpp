@@ -1227,17 +1227,18 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         return s;
     };
     if (fstat(fd.get(), &st) != 0) return turn_back(fail(why, "look at the pool file"));
-    if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock
-        fd->unlock(kMemberByte);
-        return busy(why);
-    }
     if (static_cast<u64>(st.st_size) != h.file_size)
         return turn_back(fail(why, "the file is not as long as its header says", Status::corrupt));
+    // By its name: it may have been removed between our open and our lock. A memfd's name is looked
+    // at when it gets our line.
     PoolFd again([&] {
         return place.memfd ? fd->again()
                            : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
     });
-    if (!again) return turn_back(fail(why, "open the pool file again"));
+    if (!again) {
+        const bool removed = !place.memfd && errno == ENOENT;
+        return turn_back(removed ? busy(why) : fail(why, "open the pool file again"));
+    }
     if (again->identity() != fd->identity())
         return turn_back(busy(why));  // the name has become another file's meanwhile
     // The member owns a descriptor of the same description: turning back still needs one after the

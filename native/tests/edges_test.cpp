@@ -1,5 +1,8 @@
 // The last one counts like the others: of the subscribers of a stream, of the members of a pool, of
-// the frames, of the names. A loop that ends one too early shows here and hardly anywhere else.
+// the frames, of the names, of the heap's extents. A loop that ends one too early shows here and
+// hardly anywhere else.
+#include <sys/stat.h>
+
 #include <cstring>
 #include <string>
 
@@ -234,6 +237,60 @@ void the_last_frame_is_one() {
     test::expect_sound(*m, "frames");
 }
 
+// ---- extents
+// -------------------------------------------------------------------------------------------------
+
+u64 on_disk(const Member& m) {
+    struct stat s{};
+    CHECK(fstat(test::descriptor(m), &s) == 0);
+    return static_cast<u64>(s.st_blocks) * 512;
+}
+
+// The heap ends in the middle of an extent. That one is reserved, marked and given back as the
+// others are.
+void the_last_extent_counts() {
+    constexpr u64 kCapacity = 2 * kExtent + kExtent / 2;
+    const int fd = test::make_pool(kCapacity, 8);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Allocated block;
+    CHECK(allocate(*m, {.bytes = kExtent + kExtent / 4}, wait, block) == Status::ok);
+    test::expect_sound(*m, "a block that ends in the second extent");
+    const u64 first = handle_of(*m, block.index);
+    CHECK(allocate(*m, {.bytes = kExtent + kExtent / 4}, wait, block) == Status::ok);
+    test::expect_sound(*m, "a block that ends with the heap");
+    CHECK(heap_stats(*m).committed == kCapacity);
+    const u64 all = on_disk(*m);
+    // As in a copy of the file that left its holes out.
+    CHECK(os::give_back(m->heap(), kCapacity) == 0 && on_disk(*m) == all - kCapacity);
+    CHECK(reserve_marked(*m) == 0 && on_disk(*m) == all);
+    drop(*m, block.index, wait);
+    drop(*m, handle_index(first), wait);
+    CHECK(trim(*m) >= kCapacity);
+    CHECK(heap_stats(*m).committed == 0 && on_disk(*m) == all - kCapacity);
+    note_reserved(*m);
+    CHECK(heap_stats(*m).committed == kCapacity && reserve_marked(*m) == 0);
+    CHECK(on_disk(*m) == all);
+    test::expect_sound(*m, "all is marked");
+}
+
+// A process may die after it has reserved memory and before it marks it.
+void trim_gives_back_what_is_not_marked() {
+    constexpr u64 kCapacity = 4 * kExtent;
+    const int fd = test::make_pool(kCapacity, 8);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Allocated block;
+    CHECK(allocate(*m, {.bytes = kCapacity}, wait, block) == Status::ok);
+    drop(*m, block.index, wait);
+    trim(*m);
+    const u64 before = on_disk(*m);
+    CHECK(m->file.reserve(m->geo().heap_off, kCapacity) == 0);
+    CHECK(on_disk(*m) == before + kCapacity && heap_stats(*m).committed == 0);
+    CHECK(trim(*m) == 0 && on_disk(*m) == before);  // it counts what was marked
+    test::expect_sound(*m, "what was not marked");
+}
+
 // ---- references
 // -------------------------------------------------------------------------------------------------
 
@@ -300,6 +357,8 @@ int main() {
     a_dead_subscriber_is_in_nobodys_way();
     the_last_member_counts();
     each_name_survives_a_rebuild();
+    the_last_extent_counts();
+    trim_gives_back_what_is_not_marked();
     the_last_frame_is_one();
     std::puts("edges: the last one counts like the others");
     return 0;

@@ -1074,7 +1074,11 @@ void look_at_the_name(const FilePair& pair) {
     const u64 there = found == Status::ok ? u64{pool->header().id[0]} : 0;
     for (int i = 0; i < 2 && pair.named; ++i)
         CHECK(s.pool[i] == 0 || s.pool[i] == there);
-    if (pool != nullptr) work_in(*pool);
+    if (pool != nullptr) {
+        // Who is in it has its locks in the same file.
+        CHECK(collect_dead(*pool) == 0);
+        work_in(*pool);
+    }
     pool.reset();
     _exit(0);
 }

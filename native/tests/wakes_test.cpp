@@ -1,4 +1,5 @@
-// A wake that reaches somebody who does not act on it goes on to somebody who does. The waits are
+// A wake that reaches somebody who does not act on it goes on to somebody who does. What ends a
+// wait wakes the process that waits; elsewhere a nap would hide that it does not. The waits are
 // threads of one process, which fall asleep one after the other: the first to sleep is the first to
 // be woken. In a fault build the naps are so long that a lost wake is a hang.
 #include <sys/syscall.h>
@@ -219,6 +220,107 @@ void who_only_waits_for_a_message_passes_the_wake_on() {
     first.join();
 }
 
+// ---- a writer that gives up
+// -------------------------------------------------------------------------------------------------
+
+// What it leaves may be damaged: the next one is told, whether it waits to read or to write.
+void a_writer_that_gives_up_wakes(Status (RwLock::*enter)(Patience&) noexcept) {
+    const int fd = test::make_pool(kMiB, 4);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Handle h = 0;
+    RwLock lock = made<RwLock>(*m, h, Prefer::writer);
+    CHECK(lock.write(wait) == Status::ok);
+    Sleeper next([&] {
+        Stubborn forever;
+        RwLock own;
+        CHECK(RwLock::open(*m, h, own) == Status::ok);
+        CHECK((own.*enter)(forever) == Status::owner_died);
+        CHECK(own.write_release() == Status::ok);
+    });
+    next.await_sleep();
+    CHECK(lock.abandon() == Status::ok);
+    next.join();
+}
+
+// ---- redelivery
+// -------------------------------------------------------------------------------------------------
+
+// A queue with room for one message, which `taker` has taken and not finished.
+struct OneTaken {
+    const int fd = test::make_pool(kMiB, 4);
+    std::unique_ptr<Member> m = test::join_pool(fd), taker = test::join_pool(fd);
+    Handle h = 0;
+    Queue queue = made<Queue>(*m, h, u64{1}, kQueueRedelivers), theirs;
+    Message taken;
+    Stubborn wait;
+
+    OneTaken() {
+        Message msg;
+        msg.length = 1;
+        CHECK(queue.put(msg, wait) == Status::ok);
+        CHECK(hold(*taker, h) == Status::ok && Queue::open(*taker, h, theirs) == Status::ok);
+        CHECK(theirs.get(taken, wait) == Status::ok);
+    }
+    Queue open() const {
+        Queue own;
+        CHECK(Queue::open(*m, h, own) == Status::ok);
+        return own;
+    }
+    void get_it_again() const {
+        Stubborn forever;
+        Message msg;
+        Queue own = open();
+        CHECK(own.get(msg, forever) == Status::ok && msg.redelivered);
+    }
+    void finish() { CHECK(theirs.task_done(taken.position, wait) == Status::ok); }
+};
+
+void a_message_that_is_given_back_wakes_a_consumer() {
+    OneTaken one;
+    Sleeper next([&] { one.get_it_again(); });
+    next.await_sleep();
+    CHECK(one.theirs.give_back(one.taken.position, one.wait) == Status::ok);
+    next.join();
+}
+
+// The death is noticed by somebody other than the one that sleeps.
+void a_message_of_a_dead_taker_wakes_a_consumer() {
+    OneTaken one;
+    Sleeper next([&] { one.get_it_again(); });
+    next.await_sleep();
+    one.taker->unlock_slot(one.taker->slot);  // as the kernel does it when a process dies
+    one.taker->joined = false;
+    CHECK(collect_dead(*one.m) == 1 && one.queue.size() == 1);
+    next.join();
+}
+
+void a_message_that_is_finished_wakes_a_producer() {
+    OneTaken one;
+    Sleeper next([&] {
+        Stubborn forever;
+        Message msg;
+        msg.length = 1;
+        Queue own = one.open();
+        CHECK(own.put(msg, forever) == Status::ok);
+    });
+    next.await_sleep();
+    one.finish();
+    next.join();
+}
+
+void the_last_message_that_is_finished_wakes_who_joins() {
+    OneTaken one;
+    Sleeper next([&] {
+        Stubborn forever;
+        Queue own = one.open();
+        CHECK(own.join(forever) == Status::ok);
+    });
+    next.await_sleep();
+    one.finish();
+    next.join();
+}
+
 }  // namespace
 
 int main() {
@@ -229,6 +331,12 @@ int main() {
 #endif
     who_only_waits_for_a_free_lock_passes_the_wake_on();
     who_only_waits_for_a_message_passes_the_wake_on();
+    a_writer_that_gives_up_wakes(&RwLock::read);
+    a_writer_that_gives_up_wakes(&RwLock::write);
+    a_message_that_is_given_back_wakes_a_consumer();
+    a_message_of_a_dead_taker_wakes_a_consumer();
+    a_message_that_is_finished_wakes_a_producer();
+    the_last_message_that_is_finished_wakes_who_joins();
     an_interrupted_waiter_passes_its_notification_on();
     std::puts("wakes: none is lost");
     return 0;

@@ -178,6 +178,31 @@ def checked_shape(shape: ShapeLike) -> tuple[int, ...]:
     return result
 
 
+def described(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Turn a dtype as numpy takes it into one, as `numpy.dtype` does.
+
+    When there is no memory to find out that a type is one of ctypes, numpy takes it for one of
+    Python objects.
+
+    Raises
+    ------
+    MemoryError
+        There is no memory for it.
+    TypeError
+        It is no dtype.
+    """
+    result: np.dtype[Any] = np.dtype(dtype)
+    if result.char == "O" and isinstance(dtype, type) and _is_of_ctypes(dtype):
+        raise MemoryError(f"there is no memory to make a dtype of {dtype.__name__}")
+    return result
+
+
+def _is_of_ctypes(kind: type) -> bool:
+    """Tell whether values of a type of ctypes are something else than Python objects."""
+    base = kind.__mro__[-2] if len(kind.__mro__) > 1 else kind
+    return base.__module__ == "_ctypes" and getattr(kind, "_type_", None) != "O"
+
+
 def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     """Turn a dtype as numpy takes it into one that shared memory can hold.
 
@@ -195,7 +220,7 @@ def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     TypeError
         It has Python objects in it, or is no dtype.
     """
-    result: np.dtype[Any] = np.dtype(dtype)
+    result = described(dtype)
     if result.hasobject:
         raise TypeError(
             f"an array of dtype {result} holds Python objects, which only mean something in one "

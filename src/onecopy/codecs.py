@@ -261,6 +261,13 @@ class Pickler(pickle.Pickler):
             if named is not None:
                 return named
         small = obj.nbytes < OUT_OF_BAND
+        spelled = _spell(obj.dtype)
+        if small and obj.flags.forc and isinstance(spelled, str):
+            # numpy's own way pickles the dtype as an object. That takes twice as long, and ends the
+            # process when there is no memory for it.
+            writable = obj if obj.flags.writeable else bytearray(obj.tobytes("A"))
+            buffer = pickle.PickleBuffer(cast("ReadableBuffer", writable))
+            return _whole, (buffer, spelled, obj.shape, "C" if obj.flags.c_contiguous else "F")
         # numpy's pickles of dates, and of arrays that are not contiguous, lose the byte order.
         if small and (obj.dtype.isnative or not obj.dtype.itemsize):
             if not obj.flags.writeable:
@@ -269,7 +276,7 @@ class Pickler(pickle.Pickler):
                 return NotImplemented
             return obj.view(np.ndarray).__reduce_ex__(5)
         if not small and not obj.flags.forc:
-            return _whole, (self.later(*_gathered(obj)), _spell(obj.dtype), obj.shape, "C")
+            return _whole, (self.later(*_gathered(obj)), spelled, obj.shape, "C")
         array = obj if obj.flags.forc else np.ascontiguousarray(obj)
         order = "C" if array.flags.c_contiguous else "F"
         memory = _bytes(array)
@@ -278,7 +285,7 @@ class Pickler(pickle.Pickler):
             if small
             else self._out_of_band(memory)
         )
-        return _whole, (buffer, _spell(obj.dtype), obj.shape, order)
+        return _whole, (buffer, spelled, obj.shape, order)
 
     def _take_view_apart(self, view: memoryview[Any]) -> Any:
         """Take apart a memoryview; pickle itself has no way to."""

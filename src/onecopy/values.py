@@ -649,7 +649,7 @@ def _dtype_of(kind: type[Any]) -> np.dtype[Any]:
         while issubclass(item, ctypes.Array):
             shape += (item._length_,)
             item = item._type_
-        base: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else np.dtype(item)
+        base: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else arrays.described(item)
         dtype = arrays.checked_dtype(np.dtype((base, shape)))
     except TypeError as error:
         raise TypeError(

@@ -325,8 +325,8 @@ BUGS = [
     Bug(
         "a reader does not look at the stamp again",
         "native/stream/stream.cpp",
-        "            whole = s.stamp.load_relaxed() == stamp;\n",
-        "",
+        "    if (s.stamp.load_relaxed() != stamp) {",
+        "    if (false) {",
         "what it copied may be from two messages",
         where=("interleave_test", "publish round"),
     ),
@@ -447,8 +447,8 @@ BUGS = [
     Bug(
         "a writer does not wait for readers",
         "native/locks/rwlock.cpp",
-        "        if ((blocker = a_reader()) != kNoSlot) return Status::would_block;\n        if (!readers_first)",
-        "        if (!readers_first)",
+        "        if ((blocker = a_reader()) != kNoSlot) {\n            // It may",
+        "        if (false) {\n            // It may",
         "it writes what others read",
         where=("interleave_test", "read"),
     ),
@@ -604,8 +604,8 @@ BUGS = [
     Bug(
         "a description that an exec does not close",
         "native/os/os.cpp",
-        "    return open(path, O_RDWR | O_CLOEXEC);",
-        "    return open(path, O_RDWR);",
+        "    return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);",
+        "    return open(path, O_RDWR | O_NONBLOCK | O_NOCTTY);",
         "a forked child that runs another program stays a living member, and what it held stays away",
         program=("process_test", "exec"),
     ),
@@ -651,23 +651,33 @@ BUGS = [
     Bug(
         "trim makes the hole before it clears the mark",
         "native/heap/heap.cpp",
-        """                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
-                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
-                    given_back += kExtent;
-""",
-        """                if (os::punch(m.fd, m.geo().heap_off + e * kExtent, kExtent) == 0)
-                    given_back += kExtent;
-                extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
-""",
+        """            u64 backed = 0;
+            // Before the hole""",
+        """            u64 backed = 0;
+            if (first < end) punch_extents(m, first, end);
+            // Before the hole""",
         "after a death in between, memory that is marked as reserved is not there: SIGBUS on a full disk",
         where=("crash_test", "trim"),
     ),
     Bug(
         "who opens a pool does not look for its name again",
         "native/segment/file.cpp",
-        "    if (!place.memfd && st.st_nlink == 0) {  // removed between our open and our lock",
-        "    if (false) {",
+        """        return place.memfd ? fd->again()
+                           : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+    });
+    if (!again) {""",
+        """        return fd->again();
+    });
+    if (!again) {""",
         "it joins a pool that was unlinked before",
+        where=("interleave_test", "file: open / unlink"),
+    ),
+    Bug(
+        "who opens a pool does not look which file its name leads to by now",
+        "native/segment/file.cpp",
+        "    if (again->identity() != fd->identity())",
+        "    if (false)",
+        "it counts as a member of one pool and works in another",
         where=("interleave_test", "file: open / unlink"),
     ),
     # ---- what a sweep of small changes showed to be unnoticed
@@ -726,8 +736,8 @@ BUGS = [
         "a dead waiter's notification is lost",
         "native/locks/condition.cpp",
         """        wake(1);
-        place(i).word.store(place""",
-        "        place(i).word.store(place",
+        at.word.store(at.word""",
+        "        at.word.store(at.word",
         "another waiter should have had it",
         program=("wakes_test",),
     ),
@@ -802,22 +812,21 @@ BUGS = [
     Bug(
         "an extent is marked before it is reserved",
         "native/heap/heap.cpp",
-        """        if (int error = os::reserve(m.fd, from, to - from)) return error;
-        for (; e < stop; ++e)
-            extent_word(m, e).fetch_or(u64{1} << (e % 64));""",
-        """        for (u64 bit = e; bit < stop; ++bit)
+        """        if (int error = os::room_for(m.file, to - from)) return error;
+        if (int error = m.file.reserve""",
+        """        for (u64 bit = start; bit < e; ++bit)
             extent_word(m, bit).fetch_or(u64{1} << (bit % 64));
-        if (int error = os::reserve(m.fd, from, to - from)) return error;
-        e = stop;""",
+        if (int error = os::room_for(m.file, to - from)) return error;
+        if (int error = m.file.reserve""",
         "after a death in between, or in another process, SIGBUS on a full disk",
         where=("crash_test", "allocate new extents"),
     ),
     Bug(
         "a failed reservation keeps the block",
         "native/heap/heap.cpp",
-        """    if (error != 0) {
+        """        give_back_reserved(m, index, p);
         drop(m, index, p);""",
-        "    if (error != 0) {",
+        "        give_back_reserved(m, index, p);",
         "the space is never free again",
         program=("edges_test",),
     ),
@@ -887,6 +896,77 @@ BUGS = [
 """,
         "who would take it sleeps on",
         program=("wakes_test",),
+    ),
+    Bug(
+        "a writer that gives up what it may have damaged wakes no reader",
+        "native/locks/rwlock.cpp",
+        """    if (waiters) os::futex_wake(b_->writer.word.word(), 1);
+    notify_all(b_->may_read);""",
+        "    if (waiters) os::futex_wake(b_->writer.word.word(), 1);",
+        "one that sleeps is not told before its nap ends",
+        program=("wakes_test",),
+    ),
+    Bug(
+        "a writer that gives up what it may have damaged wakes no writer",
+        "native/locks/rwlock.cpp",
+        """    if (waiters) os::futex_wake(b_->writer.word.word(), 1);
+    notify_all(b_->may_read);""",
+        """    static_cast<void>(waiters);
+    notify_all(b_->may_read);""",
+        "one that sleeps is not told before its nap ends",
+        program=("wakes_test",),
+    ),
+    Bug(
+        "what comes back wakes nobody",
+        "native/queue/redeliver.cpp",
+        """    if (e.came_back != 0)
+        notify(b_->not_empty, static_cast<int>(std::min<u64>(e.came_back, INT_MAX)));
+""",
+        "",
+        "a consumer that sleeps gets it only after its nap",
+        program=("wakes_test",),
+    ),
+    Bug(
+        "room that a finished message leaves wakes nobody",
+        "native/queue/redeliver.cpp",
+        """        notify(b_->not_full, static_cast<int>(std::min<u64>(e.room, INT_MAX)));
+""",
+        "",
+        "a producer that sleeps puts only after its nap",
+        program=("wakes_test",),
+    ),
+    Bug(
+        "the last message that is finished wakes nobody",
+        "native/queue/redeliver.cpp",
+        "        if (b_->floor.load() == b_->tail.load()) notify_all(b_->all_done);\n",
+        "",
+        "a process that joins the queue finds out only after its nap",
+        program=("wakes_test",),
+    ),
+    # ---- memory under the heap
+    Bug(
+        "the extent that a block ends in is not reserved",
+        "native/heap/heap.cpp",
+        "end = (offset + size + kExtent - 1) / kExtent;\n    for (u64 e = first; e < end;) {",
+        "end = (offset + size) / kExtent;\n    for (u64 e = first; e < end;) {",
+        "SIGBUS on a full disk",
+        program=("edges_test",),
+    ),
+    Bug(
+        "a member that is alone does not reserve the last marked extent",
+        "native/heap/heap.cpp",
+        "        while (e < extents && is_backed(m, e))\n            ++e;\n        if (e == first) continue;",
+        "        while (e + 1 < extents && is_backed(m, e))\n            ++e;\n        if (e == first) continue;",
+        "a file was copied without its holes: SIGBUS on a full disk",
+        program=("edges_test",),
+    ),
+    Bug(
+        "trim gives back only what is marked",
+        "native/heap/heap.cpp",
+        "            if (first < end && punch_extents(m, first, end) == 0) given_back += backed;",
+        "            if (backed != 0 && punch_extents(m, first, end) == 0) given_back += backed;",
+        "what a process had reserved, but not marked before it died, is never given back",
+        program=("edges_test",),
     ),
     # ---- what a process loses, and how it forks and ends
     # Uses of a descriptor: native/os/pool_file.cpp, the look at device and inode.

@@ -1,4 +1,6 @@
+import contextlib
 import copy
+import ctypes
 import gc
 import pickle
 
@@ -387,3 +389,22 @@ def test_a_shared_array_of_objects_is_refused(pool):
     for dtype in (object, [("a", "O")]):
         with pytest.raises(TypeError, match="Python objects"):
             pool.shared_array(4, dtype)
+
+
+@pytest.mark.parametrize(("kind", "right"), [(ctypes.c_double, "f8"), (ctypes.c_ushort, "u2")])
+def test_a_dtype_of_ctypes_is_right_or_there_is_no_memory(kind, right):
+    # numpy takes the type for one of Python objects when it has no memory to look closer.
+    memory = pytest.importorskip("_testcapi")
+    failed = 0
+    for nth in range(1, 100):
+        made = None
+        with contextlib.suppress(MemoryError):
+            memory.set_nomemory(nth, nth + 1)  # the nth allocation fails
+            try:
+                made = arrays.checked_dtype(kind)
+            finally:
+                memory.remove_mem_hooks()
+        failed += made is None
+        assert made in (None, right)
+    assert failed > 0
+    assert made == right

@@ -123,6 +123,39 @@ def test_a_large_array_inside_an_object_is_written_once(pool):
     np.testing.assert_array_equal(got["image"], image)
 
 
+def frozen(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype="i4"),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(7, "u1"),
+        np.empty((0, 3), "f4"),
+        np.array([True, False]),
+        np.array([1 + 2j]),
+        np.longdouble([1.5]),
+        frozen(np.arange(3, dtype="f2")),
+        frozen(np.array(5, "i8")),
+        frozen(np.asfortranarray(np.ones((2, 2)))),
+    ],
+    ids=lambda array: f"{array.dtype} {array.shape} {'C' if array.flags.c_contiguous else 'F'}",
+)
+def test_a_small_array_names_its_dtype(array):
+    # A dtype that numpy pickles ends the process if there is no memory for it.
+    data, buffers, _ = codecs.encode(array)
+    assert buffers == []
+    assert b"numpy" not in data
+    back = codecs.decode(data, buffers)
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
+    assert back.flags.c_contiguous == array.flags.c_contiguous
+    assert back.flags.writeable
+    assert back.tobytes() == array.tobytes()
+
+
 def test_the_same_array_twice_is_sent_once(pool):
     image = np.zeros(1_000_000, "u1")
     got = pool.put([image, image]).get()
