@@ -646,6 +646,17 @@ void notifies_all(Hand& h) {  // once, when both wait
     CHECK(h.locks.condition.notify(h.locks.rmutex, 1'000'000) == Status::ok);
     CHECK(h.locks.rmutex.release() == Status::ok);
 }
+void notifies_each(Hand& h) {  // two that wait: the longer one first
+    while (h.locks.condition.waiting() < 2) {
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+    for (int i = 0; i < 2; ++i) {
+        CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
+        CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok);
+        CHECK(h.locks.rmutex.release() == Status::ok);
+    }
+}
 void waits_at_broken_barrier(Hand& h) {
     Barrier::Arrival mine;
     CHECK(h.locks.barrier.arrive(h.wait, mine) == Status::ok);
@@ -854,6 +865,8 @@ const Pair kPairs[] = {
     {"two wait / all tokens", nothing, nothing, two_wait_for_tokens, takes_all_tokens,
      releases_all_tokens},
     {"two wait / notify all", nothing, nothing, two_wait_to_be_notified, nothing, notifies_all},
+    {"notify all / two wait", nothing, nothing, notifies_all, nothing, two_wait_to_be_notified},
+    {"notify each / two wait", nothing, nothing, notifies_each, nothing, two_wait_to_be_notified},
     {"wait / abort a barrier", nothing, nothing, waits_at_broken_barrier, nothing,
      breaks_barrier<false>},
     {"wait / reset a barrier", nothing, nothing, waits_at_broken_barrier, nothing,

@@ -507,6 +507,17 @@ BUGS = [
         where=("interleave_test", "notify"),
     ),
     Bug(
+        "a notification of all is written down after the wake",
+        "native/locks/condition.cpp",
+        """            // COMMIT of notify
+            at.word.store((word & ~kStateBits) | (m_->passed(at.tag.load()) ? kFree : kNotified));
+            os::futex_wake(at.word.word(), 1);""",
+        """            os::futex_wake(at.word.word(), 1);
+            at.word.store((word & ~kStateBits) | (m_->passed(at.tag.load()) ? kFree : kNotified));""",
+        "a waiter looks too early and sleeps on",
+        where=("interleave_test", "notify"),
+    ),
+    Bug(
         "a dead waiter takes the notification",
         "native/locks/condition.cpp",
         "            first->word.store(word & ~kStateBits);  // dead: the next one gets it\n            continue;",
