@@ -35,11 +35,16 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
     return held ? make_ref(std::move(held)) : nullptr;
 }
 
-// Whether this process kept anything that nobody needs; it is free now. -1 with an exception.
-int let_go_of_spare() noexcept {
+// Whether there was anything that nobody needs; it is free now. -1 with an exception.
+int let_go_of_spare(const PoolPtr& pool) noexcept {
     PyObject* module = PyImport_ImportModule("onecopy.reclaiming");
-    if (module == nullptr) return -1;
-    PyObject* dropped = PyObject_CallMethod(module, "let_go_of_spare", nullptr);
+    PyObject* member = module == nullptr ? nullptr : member_object(pool);
+    if (member == nullptr) {
+        Py_XDECREF(module);
+        return -1;
+    }
+    PyObject* dropped = PyObject_CallMethod(module, "let_go_of_spare", "O", member);
+    Py_DECREF(member);
     Py_DECREF(module);
     const int any = dropped == nullptr ? -1 : dropped == Py_True;
     Py_XDECREF(dropped);
@@ -88,7 +93,7 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     Allocated block;
     Status s = AtOnce().allocate(pool, spec, block);
     if (s == Status::no_memory) {
-        const int dropped = let_go_of_spare();
+        const int dropped = let_go_of_spare(pool);
         if (dropped < 0) return nullptr;
         if (dropped > 0) s = AtOnce().allocate(pool, spec, block);
     }
@@ -325,6 +330,9 @@ void bind_member(nb::module_& m) {
             "holders", [](MemberObject& o) { return result(holders(o.pool->core())); },
             nb::sig("def holders(self) -> list[dict[str, typing.Any]]"))
         .def(
+            "things", [](MemberObject& o) { return result(things(o.pool->core())); },
+            nb::sig("def things(self) -> list[tuple[int, str | None, int, int, int]]"))
+        .def(
             "flush", [](MemberObject& o) { return result(flush_member(o.pool->core())); },
             nb::sig("def flush(self) -> None"))
         .def(
@@ -353,6 +361,20 @@ void bind_member(nb::module_& m) {
             },
             nb::arg("kind"), nb::arg("name"),
             nb::sig("def name_del(self, kind: int, name: str) -> None"))
+        .def(
+            "name_del_kinds",
+            [](MemberObject& o, u32 kinds, nb::handle name) noexcept {
+                return result(name_del_kinds(o.pool, kinds, name.ptr()));
+            },
+            nb::arg("kinds"), nb::arg("name"),
+            nb::sig("def name_del_kinds(self, kinds: int, name: str) -> int"))
+        .def(
+            "name_del_unused",
+            [](MemberObject& o, u32 kind, nb::handle name) noexcept {
+                return result(name_del_unused(o.pool, kind, name.ptr()));
+            },
+            nb::arg("kind"), nb::arg("name").none(),
+            nb::sig("def name_del_unused(self, kind: int, name: str | None) -> int"))
         .def(
             "name_list", [](MemberObject& o, u32 kind) { return result(name_list(o.pool, kind)); },
             nb::arg("kind"), nb::sig("def name_list(self, kind: int) -> list[str]"))

@@ -16,11 +16,17 @@ PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* valu
                    bool only_new) noexcept;
 PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
 PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
+// `which` and the answer: bit k for kind k.
+PyObject* name_del_kinds(const PoolPtr& pool, u32 which, PyObject* name) noexcept;
+// How many names of things that nobody has are gone; None: of any name.
+PyObject* name_del_unused(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
 PyObject* name_list(const PoolPtr& pool, u32 kind);
 
 // ---- member_view.cpp
 PyObject* stats(Member& m) noexcept;
 PyObject* holders(Member& m);
+// (kind, name or None, bytes, blocks, processes) of each named thing and structure.
+PyObject* things(Member& m);
 PyObject* look_at(Through way, const std::string& directory, const std::string& name);
 PyObject* validate_pool(Member& m);
 PyObject* collect(Member& m) noexcept;

@@ -42,7 +42,10 @@ PyObject* raise_name(Status s, PyObject* name, const PoolPtr& pool) noexcept {
         return nullptr;
     }
     if (s == Status::table_full)
-        return raise(Error::root, "the pool has as many names as it can have");
+        return raise(Error::root,
+                     "no room for the name %R: the pool has %u, as many as it can have. Names stay "
+                     "until they are taken away: Pool.delete, or del pool[name]",
+                     name, pool->core().geo().max_names);
     return raise_status(s, "the pool's directory", pool, sizeof(NameEntry));
 }
 
@@ -90,6 +93,34 @@ PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
         s = directory::erase(pool->core(), static_cast<NameKind>(kind), text, p);
     }
     return s == Status::ok ? Py_NewRef(Py_None) : raise_name(s, name, pool);
+}
+
+PyObject* name_del_kinds(const PoolPtr& pool, u32 which, PyObject* name) noexcept {
+    if (pool->core().readonly) return raise_readonly(pool->core().path);
+    std::string_view text;
+    if (!name_of(name, 1, false, text)) return nullptr;
+    directory::KindSet erased = 0;
+    Status s;
+    {
+        GilPatience p;
+        s = directory::erase(pool->core(), which, text, p, erased);
+    }
+    if (s != Status::ok && s != Status::no_entry) return raise_name(s, name, pool);
+    return PyLong_FromUnsignedLong(erased);
+}
+
+PyObject* name_del_unused(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
+    if (pool->core().readonly) return raise_readonly(pool->core().path);
+    std::string_view text;
+    if (name != Py_None && !name_of(name, kind, false, text)) return nullptr;
+    u32 erased = 0;
+    Status s = Status::no_entry;
+    if (name == Py_None || !text.empty()) {
+        GilPatience p;
+        s = directory::erase_unused(pool->core(), static_cast<NameKind>(kind), text, p, erased);
+    }
+    if (s != Status::ok && s != Status::no_entry) return raise_name(s, name, pool);
+    return PyLong_FromUnsignedLong(erased);
 }
 
 PyObject* name_list(const PoolPtr& pool, u32 kind) {

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "bindings/member.hpp"
+#include "directory/things.hpp"
 #include "heap/heap.hpp"
 #include "recovery/recovery.hpp"
 
@@ -125,6 +126,38 @@ PyObject* holders(Member& m) {
         all = look_at_holders(m);
     }
     return as_list(all);
+}
+
+PyObject* things(Member& m) {
+    if (Status s = look_at_first(m); s == Status::lost || m.excluded != Status::ok)
+        return refuse(m, s);
+    std::vector<directory::Thing> all;
+    Status s;
+    {
+        WaitOutside p;
+        s = directory::things(m, p, all);
+    }
+    if (PyErr_Occurred()) return nullptr;
+    if (s != Status::ok) return raise_status(s, "the pool's directory");
+    PyObject* list = PyList_New(0);
+    for (const directory::Thing& thing : all) {
+        if (list == nullptr) break;
+        const std::string& name = thing.name;
+        // As it was given; what somebody else has written may not be UTF-8.
+        PyObject* text = name.empty()
+                             ? Py_NewRef(Py_None)
+                             : PyUnicode_DecodeUTF8(
+                                   name.data(), static_cast<Py_ssize_t>(name.size()), "replace");
+        PyObject* one =
+            text == nullptr
+                ? nullptr
+                : Py_BuildValue("(INKKI)", static_cast<unsigned>(thing.kind), text,
+                                static_cast<unsigned long long>(thing.bytes),
+                                static_cast<unsigned long long>(thing.blocks), thing.processes);
+        if (one == nullptr || PyList_Append(list, one) != 0) Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
 }
 
 PyObject* look_at(Through way, const std::string& directory, const std::string& name) {

@@ -190,6 +190,32 @@ Status hold_value(Member& m, u32 index, Handle& out) noexcept {
     return s;
 }
 
+// Lock held. Takes the entry's name away; its block, which the caller may have to free, in `old`.
+Status erase_entry(Member& m, u64 hash, const Found& at, Handle& old) noexcept {
+    NameEntry& e = m.name(at.index);
+    const Handle value = e.value.load_acquire();
+    const Status s = swap_cell(m, e.value, value, 0);  // COMMIT: the entry is free
+    if (!good(s)) return s;
+    old = value;
+    // Derived. A death from here on leaves these to `rebuild`.
+    shm_atomic<u32>& before = at.before == kNil ? bucket(m, hash) : m.name(at.before).next;
+    before.store_relaxed(e.next.load_relaxed());
+    push_free(m, at.index);
+    return Status::ok;
+}
+
+// Whether only its name keeps a block alive. Holders before references: a consumer that takes a
+// message sets its bit before the count goes down, so one of the two is seen.
+bool only_named(Member& m, Handle h) noexcept {
+    const u32 index = handle_index(h);
+    if (index == 0 || index >= m.header().blocks_top.load_acquire()) return false;
+    Block& block = m.block(index);
+    for (u32 w = 0; w < kHolderWords; ++w) {
+        if (block.holder_word(w).load() != 0) return false;
+    }
+    return RefsWord{block.refs.load()}.count() == 1;
+}
+
 bool valid(NameKind kind, std::string_view name) noexcept {
     return !name.empty() && name.size() <= kNameBytes && kind >= NameKind::object &&
            static_cast<u32>(kind) <= kNameKinds;
@@ -262,24 +288,75 @@ Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool o
 }
 
 Status erase(Member& m, NameKind kind, std::string_view name, Patience& p) noexcept {
-    if (!valid(kind, name)) return Status::no_entry;
-    const u64 hash = hash_of(kind, name);
-    Locked locked(m, p);
-    if (!good(locked.status)) return locked.status;
-    Found at;
-    Status s = look_up(m, kind, name, hash, at);
-    if (!good(s)) return s;
-    NameEntry& e = m.name(at.index);
-    const Handle old = e.value.load_acquire();
-    s = swap_cell(m, e.value, old, 0);  // COMMIT: the entry is free
-    if (!good(s)) return s;
-    shm_atomic<u32>& before = at.before == kNil ? bucket(m, hash) : m.name(at.before).next;
-    before.store_relaxed(e.next.load_relaxed());
-    push_free(m, at.index);
-    locked.release();
+    KindSet erased = 0;
+    return erase(m, kinds(kind), name, p, erased);
+}
+
+Status erase(Member& m, KindSet which, std::string_view name, Patience& p,
+             KindSet& erased) noexcept {
+    erased = 0;
+    Handle gone[kNameKinds] = {};
+    u32 n = 0;
+    Status s = Status::no_entry;
+    {
+        Locked locked(m, p);
+        if (!good(locked.status)) return locked.status;
+        // By ascending number: a value before its lock (see `NameKind`).
+        for (u32 number = 1; number <= kNameKinds; ++number) {
+            const auto kind = static_cast<NameKind>(number);
+            if ((which & kinds(kind)) == 0 || !valid(kind, name)) continue;
+            const u64 hash = hash_of(kind, name);
+            Found at;
+            Status one = look_up(m, kind, name, hash, at);
+            if (good(one)) one = erase_entry(m, hash, at, gone[n]);
+            if (good(one)) {
+                ++n;
+                erased |= kinds(kind);
+                s = Status::ok;
+            } else if (one != Status::no_entry) {
+                s = one;
+                break;
+            }
+        }
+    }
     Committed patient(p);
-    try_free(m, handle_index(old), patient);
-    return Status::ok;
+    for (u32 i = 0; i < n; ++i)
+        try_free(m, handle_index(gone[i]), patient);
+    return s;
+}
+
+Status erase_unused(Member& m, NameKind kind, std::string_view name, Patience& p,
+                    u32& erased) noexcept {
+    erased = 0;
+    const bool one = !name.empty();
+    if (one && !valid(kind, name)) return Status::no_entry;
+    for (u32 from = 0;;) {
+        Handle gone = 0;
+        {
+            // Anew for each: what is freed below may be large, and nobody waits for that here.
+            Locked locked(m, p);
+            if (!good(locked.status)) return locked.status;
+            u32 top;
+            if (!bounded_top(m, top)) return broken(m);
+            for (; from < top && gone == 0; ++from) {
+                NameEntry& e = m.name(from);
+                const Handle value = e.value.load_acquire();
+                std::string_view text;
+                if (value == 0 || e.kind.load_relaxed() != static_cast<u8>(kind)) continue;
+                if (!name_of(e, text)) return broken(m);
+                if ((one && text != name) || !only_named(m, value)) continue;
+                const u64 hash = e.hash.load_relaxed();
+                Found at;
+                Status s = look_up(m, kind, text, hash, at);
+                if (good(s)) s = erase_entry(m, hash, at, gone);
+                if (!good(s)) return s == Status::no_entry ? broken(m) : s;
+            }
+        }
+        if (gone == 0) return Status::ok;
+        ++erased;
+        Committed patient(p);
+        try_free(m, handle_index(gone), patient);
+    }
 }
 
 Status list(Member& m, Patience& p, std::vector<Item>& out) {

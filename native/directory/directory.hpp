@@ -15,7 +15,22 @@ Status find(Member& m, NameKind kind, std::string_view name, Patience& p, Handle
 // what is there. bad_argument: name empty or longer than 200 bytes.
 Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool only_new,
            Patience& p, Handle& found) noexcept;
+// ok, no_entry. Whoever has the thing goes on using it; its memory is given back by the last one.
 Status erase(Member& m, NameKind kind, std::string_view name, Patience& p) noexcept;
+
+using KindSet = u32;  // bit k: NameKind k
+constexpr KindSet kinds(NameKind kind) noexcept {
+    return KindSet{1} << static_cast<u32>(kind);
+}
+// Of all these kinds, under one hold of the lock: nobody finds one and not the other. A death in
+// between leaves those of the higher numbers. `erased`: which there were.
+Status erase(Member& m, KindSet which, std::string_view name, Patience& p,
+             KindSet& erased) noexcept;
+// Takes away the name, or (empty) all names, of that kind whose blocks nobody has: no process, no
+// message, no container. `erased`: how many. A dead process has what it had until it is cleaned up.
+Status erase_unused(Member& m, NameKind kind, std::string_view name, Patience& p,
+                    u32& erased) noexcept;
+
 struct Item {
     std::string name;
     NameKind kind;

@@ -8,8 +8,8 @@ Geometry geometry(u64 capacity, u32 max_processes) noexcept {
     Geometry g{};
     g.capacity = round_up(capacity, 64 * kKiB);
     g.max_processes = max_processes;
-    g.max_names = static_cast<u32>(std::clamp<u64>(g.capacity / (4 * kKiB), 1024, 65536));
-    // Address space only: the table's memory is reserved as it is used.
+    // Address space only: the memory of both tables is reserved as it is used.
+    g.max_names = static_cast<u32>(std::clamp<u64>(g.capacity / kKiB, 4096, 262144));
     g.max_blocks = static_cast<u32>(std::clamp<u64>(g.capacity / 256, 4096, u64{1} << 26));
     g.rows_off = kHeaderBytes;
     g.heads_off = g.rows_off + round_up(u64{max_processes} * sizeof(Row), 4096);

@@ -26,7 +26,7 @@ using u64 = std::uint64_t;
 using Handle = u64;  // generation:32 | index:32; 0 is null (generations start at 1)
 
 constexpr u64 kMagic = 0x31'79'70'6f'63'65'6e'6fULL;  // "onecopy1", little endian
-constexpr u32 kVersion = 4;
+constexpr u32 kVersion = 5;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;
@@ -198,6 +198,8 @@ enum class NameKind : u8 {
     condition = 12,
     barrier = 13,
     value = 14,
+    // After `value`: what is deleted goes in this order, and a value without its lock would be
+    // given another lock than the one that its users have.
     value_lock = 15,
     list = 16,
     dict = 17,

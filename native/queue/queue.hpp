@@ -92,6 +92,7 @@ class Queue {
     u64 ahead_of(const shm_atomic<u64>& mark) const noexcept;
     Status enter_consumer(Patience& p) noexcept;
     Status repair_consumer(Patience& p) noexcept;
+    Handle take_last_chunk() noexcept;
     void repair_chunk(Patience& p) noexcept;
     Status get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, Patience& p) noexcept;
     Status leave_consumer(Status s, u32 moved, Handle emptied, Patience& p) noexcept;
@@ -120,6 +121,7 @@ class Queue {
     Handle empty_slot(Slot& slot) noexcept;
     void clear_slot(Slot& slot, Patience& p) noexcept;
     void advance(Effects& e, Patience& p) noexcept;
+    void let_last_chunk_go(Effects& e, Patience& p) noexcept;
     Status finish_locked(u64 position, Effects& e, Patience& p) noexcept;
     using Settle = Status (Queue::*)(u64 position, Effects& e, Patience& p) noexcept;
     Status settle(u64 position, Settle how, Patience& p) noexcept;

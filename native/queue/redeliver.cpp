@@ -123,6 +123,17 @@ void Queue::advance(Effects& e, Patience& p) noexcept {
     }
 }
 
+// As `take_last_chunk`; the caller frees it with what else is done.
+void Queue::let_last_chunk_go(Effects& e, Patience& p) noexcept {
+    const Handle chunk = take_last_chunk();
+    if (chunk == 0) return;
+    if (e.emptied != 0) {
+        Inner inner(p);
+        try_free(*m_, handle_index(e.emptied), inner);
+    }
+    e.emptied = chunk;
+}
+
 // ---- the dead -----------------------------------------------------------------------------------
 
 // Looks at every slot that was taken: what a departed process had comes back. Also repairs: it
@@ -317,6 +328,7 @@ inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
         s = take_returned(r, msgs, n, moved);
     if (s == Status::ok && moved < n) s = take_queued(r, msgs, n, moved, e);
     if (moved != 0 || s != Status::ok) return moved != 0 ? Status::ok : s;
+    if (closed) let_last_chunk_go(e, p);
     return closed ? Status::shut_down : Status::would_block;
 }
 
@@ -362,6 +374,8 @@ Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
     // Now, and not when the floor gets here: an older one may take long.
     e.finished = empty_slot(*slot);
     advance(e, p);
+    if (b_->closed.load_relaxed() != 0) [[unlikely]]
+        let_last_chunk_go(e, p);
     return Status::ok;
 }
 
@@ -495,7 +509,9 @@ void Queue::check_takings(std::vector<std::string>& out) {
     Range r;
     if (!range(r)) return out.push_back(who + "floor, head and tail make no sense");
     u64 returned = 0;
-    walk(r.floor - r.floor % kChunkSlots, r.head, [&](Slot& slot, u64 position) {
+    // A queue that was shut down and is through has no chunk.
+    const bool any = table(r.floor / kChunkSlots).load_relaxed() != 0;
+    walk(any ? r.floor - r.floor % kChunkSlots : r.floor, r.head, [&](Slot& slot, u64 position) {
         const Taking t = taking_of(slot);
         auto say = [&](const char* what) {
             out.push_back(who + "slot " + std::to_string(position) + " " + what);

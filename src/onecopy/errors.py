@@ -47,7 +47,7 @@ __all__ = [
     "pool_full_message",
 ]
 
-_LARGEST = 3  # holders that a message names
+_LARGEST = 3  # holders, and things, that a message names
 
 
 class OneCopyError(Exception):
@@ -127,10 +127,11 @@ def pool_full_message(member: Member, nbytes: int) -> str:
     from onecopy.limits import memory_limit
     from onecopy.paths import pool_name
     from onecopy.reclaiming import let_go_of_spare
+    from onecopy.things import describe, things_in
 
-    dropped = let_go_of_spare()
+    dropped = let_go_of_spare(member)
     stats = member.stats()
-    capacity, used = stats["capacity"], stats["used"]
+    capacity, used, bodies = stats["capacity"], stats["used"], stats["body_bytes"]
     asked = format_size(nbytes)
     where = f"pool {pool_name(member.path)!r}" if member.path else "the pool"
     if nbytes > capacity:
@@ -139,10 +140,11 @@ def pool_full_message(member: Member, nbytes: int) -> str:
             "Make a larger pool (Pool.create(size=…), or ONECOPY_POOL_SIZE for the default pool)."
         )
     text = (
-        f"no room for {asked} in {where}: {format_size(used)} of {format_size(capacity)} are in "
-        f"use in {stats['blocks']} blocks"
+        f"no room for {asked} in {where}: of {format_size(capacity)}, {format_size(used)} are in "
+        f"use in {stats['blocks']} blocks of data, and {format_size(bodies)} by the "
+        f"{stats['bodies']} blocks of queues, locks and other structures"
     )
-    if used + nbytes <= capacity:
+    if used + bodies + nbytes <= capacity:
         group = memory_limit() if member.in_memory else None
         if group is not None and nbytes > group.room:
             text += f". The rest cannot be had: {group}"
@@ -158,9 +160,15 @@ def pool_full_message(member: Member, nbytes: int) -> str:
             f"{format_size(holder['bytes'])} in {holder['blocks']} blocks"
             for holder in holders
         )
+    largest = things_in(member)[:_LARGEST]
+    if largest:
+        text += f". The largest of what lives in it: {describe(largest)}"
     if dropped:
         text += (
-            ". What ended children had been given, and copies that executors kept, has just been "
-            "let go of: try again"
+            ". What ended children had been given, copies that executors kept, and frames that "
+            "nobody had, have just been let go of: try again"
         )
-    return text + ". Let go of arrays and references, take from queues, or make a larger pool."
+    return (
+        text + ". Let go of arrays and references, take from queues, delete what is not needed any "
+        "more (Pool.delete), or make a larger pool."
+    )

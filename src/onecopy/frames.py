@@ -11,6 +11,7 @@ import contextlib
 import functools
 import operator
 import sys
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Frames", "open_frames"]
 
 _MOST = 1 << 20
+_LOOKS = 20  # at frames of another shape, a millisecond apart, before they count as in use
 
 
 class Frames(FramesBase):
@@ -158,13 +160,35 @@ def open_frames(
                     "to make them, give shape, dtype and count"
                 )
             return _make(member, None, *_checked(asked_shape, asked_dtype, count), name)
-        frames = _make(member, hold, (1,), np.dtype("u1"), 1, name)
-        agree("frames", name, "shape", asked_shape, frames.shape)
-        agree("frames", name, "dtype", asked_dtype, frames.dtype)
-        agree("frames", name, "count", count, frames.count)
-        return frames
+        return _make(member, hold, (1,), np.dtype("u1"), 1, name)
 
-    return open_or_create(member, Kind.FRAMES, name, make)
+    for look in range(_LOOKS):
+        frames = open_or_create(member, Kind.FRAMES, name, make)
+        asked = {"shape": asked_shape, "dtype": asked_dtype, "count": count}
+        there = {"shape": frames.shape, "dtype": frames.dtype, "count": frames.count}
+        if all(each is None or each == there[what] for what, each in asked.items()):
+            return frames
+        frames.detach()
+        if _is_taken_away(member, cast("str", name), look):
+            continue
+        # Another process may be comparing, as this one is: then it lets go within microseconds.
+        time.sleep(0.001)
+    for what, each in asked.items():
+        agree("frames", name, what, each, there[what])
+    raise OneCopyError(f"the frames {name!r} are made anew all the time, by other processes")
+
+
+def _is_taken_away(member: Member, name: str, look: int) -> bool:
+    """Free the name of frames that nobody has; tell whether it stands for others now, or none."""
+    if look == 1:
+        member.collect()  # a process that had them may have died
+    if member.readonly or member.name_del_unused(Kind.FRAMES, name):
+        return not member.readonly
+    try:
+        member.name_get(Kind.FRAMES, name)
+    except KeyError:
+        return True
+    return False
 
 
 def _checked(

@@ -13,6 +13,7 @@ from onecopy import _native, membership, orphans, paths, segments
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind
 from onecopy.pool import Pool, PoolStats, stats_from
+from onecopy.things import Thing, things_in
 
 if TYPE_CHECKING:
     from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "Holder",
     "PoolInfo",
     "PoolView",
+    "Thing",
     "gc",
     "gc_segments",
     "holders",
@@ -108,6 +110,8 @@ class PoolView(NamedTuple):
         Its members, the largest holder first; without this process if it only looks.
     problems : list of str
         Broken invariants; see `Pool.validate`.
+    things : list of Thing
+        What has a name, and structures without one, by how much memory they keep.
     """
 
     stats: PoolStats
@@ -118,6 +122,7 @@ class PoolView(NamedTuple):
     names: dict[str, list[str]]
     holders: list[Holder]
     problems: list[str]
+    things: list[Thing]
 
 
 def list_pools(directory: str | None = None) -> list[PoolInfo]:
@@ -213,6 +218,7 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
                 if not (visiting and holder["slot"] == member.slot)
             ],
             problems=member.validate() if validate else [],
+            things=things_in(member),
         )
 
 

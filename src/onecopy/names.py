@@ -5,14 +5,23 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from onecopy.errors import OneCopyError
+from onecopy import reclaiming
+from onecopy.errors import OneCopyError, PoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from onecopy._native import Hold, Member
 
-__all__ = ["LONGEST", "Detachable", "Kind", "agree", "checked_name", "open_or_create"]
+__all__ = [
+    "LONGEST",
+    "Detachable",
+    "Kind",
+    "agree",
+    "checked_name",
+    "delete",
+    "open_or_create",
+]
 
 LONGEST = 200  # bytes of UTF-8
 
@@ -86,6 +95,7 @@ def open_or_create(
     make: Callable[[Hold | None], _Thing],
     *,
     store: Callable[[_Thing], Any] = lambda thing: thing,
+    again: bool = True,
 ) -> _Thing:
     """Open the thing of that name, or create it; whichever process is first creates.
 
@@ -102,6 +112,9 @@ def open_or_create(
         the call contradict it.
     store : callable
         Gives what the name shall refer to, for a thing that was created. Default: the thing itself.
+    again : bool, optional
+        Whether `make` may be called once more if the pool was full and something was let go of:
+        not if it uses up an iterator.
 
     Returns
     -------
@@ -109,7 +122,7 @@ def open_or_create(
         What `make` returned last.
     """
     if name is None:
-        return make(None)
+        return _create(make, again)
     checked_name(name)
     try:
         hold = member.name_get(kind, name)
@@ -117,10 +130,54 @@ def open_or_create(
         pass
     else:
         return make(hold)
-    thing = make(None)
+    thing = _create(make, again)
     existing = member.name_set(kind, name, store(thing), True)
     # Another process was faster: ours goes, theirs counts.
     return thing if existing is None else make(existing)
+
+
+def _create(make: Callable[[Hold | None], _Thing], again: bool) -> _Thing:
+    before = reclaiming.times()
+    try:
+        return make(None)
+    except PoolFull:
+        if not again or reclaiming.times() == before:
+            raise
+    return make(None)  # what nobody needed was let go of meanwhile
+
+
+def delete(member: Member, pool: str, name: str, kind: str | None) -> None:
+    """Take a name away; see `Pool.delete`."""
+    checked_name(name)
+    found = 0
+    which = [each for each in Kind if kind in {None, each.name.lower()}]
+    if kind == Kind.VALUE_LOCK.name.lower() or not which:
+        known = ", ".join(repr(each.name.lower()) for each in Kind if each is not Kind.VALUE_LOCK)
+        raise ValueError(f"kind={kind!r}: it is one of {known}")
+    if Kind.VALUE in which and Kind.VALUE_LOCK not in which:
+        which.append(Kind.VALUE_LOCK)
+    found = member.name_del_kinds(sum(1 << each for each in which), name)
+    # The lock alone: of a value whose deleter died between the two.
+    if found in {0, 1 << Kind.VALUE_LOCK}:
+        raise KeyError(_not_there(member, pool, name, kind))
+
+
+def _not_there(member: Member, pool: str, name: str, kind: str | None) -> str:
+    names = {
+        each: member.name_list(each)
+        for each in Kind
+        if each is not Kind.VALUE_LOCK and each.name.lower() != kind
+    }
+    others = [each.name.lower().replace("_", " ") for each in names if name in names[each]]
+    what = "nothing" if kind is None else f"no {kind.replace('_', ' ')}"
+    text = f"there is {what} named {name!r} in pool {pool!r} to delete"
+    if others:
+        return f"{text}; what has that name is: {', '.join(others)}"
+    from difflib import get_close_matches
+
+    every = {each for each in Kind if kind in {None, each.name.lower()}}
+    near = get_close_matches(name, {n for each in every for n in member.name_list(each)}, 3)
+    return f"{text}; there is {', '.join(map(repr, near))}" if near else text
 
 
 def agree(what: str, name: str | None, argument: str, asked: object, existing: object) -> None:
@@ -145,5 +202,6 @@ def agree(what: str, name: str | None, argument: str, asked: object, existing: o
     if asked is not None and asked != existing:
         raise OneCopyError(
             f"{what} {name!r} exists with {argument}={existing!r}, and was asked for with "
-            f"{argument}={asked!r}; leave {argument} out to take it as it is, or use another name"
+            f"{argument}={asked!r}; leave {argument} out to take it as it is, take the name away "
+            f"from it (Pool.delete), or use another name"
         )

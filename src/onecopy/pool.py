@@ -13,12 +13,13 @@ from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFo
 from onecopy.frames import Frames, open_frames
 from onecopy.limits import machine_memory, memory_limit
 from onecopy.locks.factory import LockFactory
-from onecopy.names import Detachable, Kind, agree, checked_name, open_or_create
+from onecopy.names import Detachable, Kind, agree, checked_name, delete, open_or_create
 from onecopy.places import MOST_PROCESSES
 from onecopy.queue import Queue, open_queue
 from onecopy.sizes import format_size, parse_size
 from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
+from onecopy.things import Thing, things_in
 from onecopy.values import open_value
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _Part = TypeVar("_Part", bound="Detachable")
 _SAME_SIZE = (
     2 << 20
 )  # bytes by which a pool may be larger than asked for: it is made of whole extents
+_LARGEST = 3  # things that the figures of a pool name
 _ROUNDS = 100  # of "it is not there: make it; it is there: open it"
 
 
@@ -63,12 +65,16 @@ class PoolStats(NamedTuple):
     max_processes : int
         That can be.
     structures : int
-        Bodies of queues, streams, frames, locks and their friends.
+        Bodies of queues, streams, frames, locks and their friends. A queue has one for every 64
+        messages besides.
     structure_bytes : int
-        What these take.
+        What these take. The frames of a set count as used.
     committed : int
         Bytes of memory that are reserved for the pool. It grows with use; `Pool.collect` gives back
         what is free.
+    largest : tuple of Thing
+        The three things that keep most, each with its kind, name and bytes, in or under a name.
+        Empty where a pool was looked at without joining it.
     """
 
     name: str
@@ -81,9 +87,12 @@ class PoolStats(NamedTuple):
     structures: int
     structure_bytes: int
     committed: int
+    largest: tuple[Thing, ...] = ()
 
 
-def stats_from(name: str, counts: dict[str, int]) -> PoolStats:
+def stats_from(
+    name: str, counts: dict[str, int], largest: tuple[Thing, ...] = ()
+) -> PoolStats:
     """Give the figures of the native core their names."""
     return PoolStats(
         name=name,
@@ -96,6 +105,7 @@ def stats_from(name: str, counts: dict[str, int]) -> PoolStats:
         structures=counts["bodies"],
         structure_bytes=counts["body_bytes"],
         committed=counts["committed"],
+        largest=largest,
     )
 
 
@@ -352,9 +362,12 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         Returns
         -------
         PoolStats
-            All from one instant, as far as one lock reaches.
+            The counts are from one instant, as far as one lock reaches. To find the largest things,
+            every block that a thing keeps is looked at: a millisecond for some ten thousand.
         """
-        return stats_from(self._name, self.member.stats())
+        member = self.member
+        largest = tuple(things_in(member)[:_LARGEST])
+        return stats_from(self._name, member.stats(), largest)
 
     def validate(self) -> list[str]:
         """Check every invariant of the pool.
@@ -462,8 +475,9 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             return f"<onecopy.Pool {self._name!r}, closed>"
         if not self._member.joined:
             return f"<onecopy.Pool {self._name!r}, of which this process is no member>"
-        stats = self.stats()
-        used, size = format_size(stats.used), format_size(stats.size)
+        counts = self._member.stats()
+        taken = counts["used"] + counts["body_bytes"]
+        used, size = format_size(taken), format_size(counts["capacity"])
         return f"<onecopy.Pool {self._name!r}, {used} of {size} in use>"
 
     # --------------------------------------------------------------------------- objects and arrays
@@ -757,10 +771,16 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         Raises
         ------
         OneCopyError
-            Those of that name have another shape, dtype or count; or there are none, and shape or
-            count was left out.
+            Those of that name have another shape, dtype or count, and somebody has them open; or
+            there are none, and shape or count was left out.
         PoolFull
             No room for all of them.
+
+        Notes
+        -----
+        A set of frames that no process has open is room, and no data. So the name stands for new
+        frames if a process asks for other ones, and where a pool is full the set is deleted. Frames
+        of it that are on their way, or in somebody's hands, stay whole.
         """
         return self._own(open_frames(self, name, shape, dtype, count))
 
@@ -769,6 +789,39 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         if self._member is None:  # another thread has closed the pool meanwhile
             part.detach()
         return part
+
+    # ----------------------------------------------------------------------------- names taken away
+
+    def delete(self, name: str, kind: str | None = None) -> None:
+        """Take a name away from what it stands for: an object, a queue, frames, a lock, whatever.
+
+        The name is free at once, for a thing of any kind, shape or size. Processes that have the
+        thing go on using it, with each other; what is in it stays theirs. Its memory is given back
+        when the last of them lets go of it, or is dead, and nothing refers to it any more.
+
+        Parameters
+        ----------
+        name : str
+            Of what is in the pool.
+        kind : str, optional
+            "object" (``pool[name]``), "queue", "stream", "frames", "array" (`shared_array`),
+            "lock", "rlock", "rwlock", "semaphore", "bounded_semaphore", "event", "condition",
+            "barrier", "value" (with its lock), "list" or "dict". Default: all that has the name, of
+            whatever kind.
+
+        Raises
+        ------
+        KeyError
+            There is no such thing: of several processes that delete it, one succeeds.
+        ValueError, TypeError
+            There is no such kind, or the name can be none.
+
+        Notes
+        -----
+        Nobody who opens things by name finds one that is deleted, and not another of the same name.
+        If the process dies in here, each thing of the name is deleted, or not.
+        """
+        delete(self.member, self._name, name, kind)
 
     # -------------------------------------------------------------------- the directory of objects
 

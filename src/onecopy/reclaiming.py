@@ -6,10 +6,13 @@ allocation fails.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from onecopy.spawning import drop_for_ended
+
+if TYPE_CHECKING:
+    from onecopy._native import Member
 
 __all__ = ["Spare", "let_go_of_spare", "register", "times"]
 
@@ -35,8 +38,14 @@ def times() -> int:
     return _times
 
 
-def let_go_of_spare() -> bool:
+def let_go_of_spare(full: Member | None = None) -> bool:
     """Let go of what nobody needs; the native core calls this when an allocation fails.
+
+    Parameters
+    ----------
+    full : Member, optional
+        Of the pool that is full: sets of frames in it that nobody has are deleted. They are room
+        and no data.
 
     Returns
     -------
@@ -45,6 +54,10 @@ def let_go_of_spare() -> bool:
     """
     global _times  # noqa: PLW0603 - there is one
     dropped = drop_for_ended()
+    if full is not None and full.joined and not full.readonly:
+        from onecopy.names import Kind
+
+        dropped |= full.name_del_unused(Kind.FRAMES, None) != 0
     for keeper in list(_keepers):
         dropped |= keeper.clear()
     _times += dropped

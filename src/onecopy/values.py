@@ -604,7 +604,10 @@ def open_value(
     if lock is not False and not new_lock:
         checked_lock(lock)
 
+    entry = 0  # handle of what the name stands for
+
     def make(hold: Hold | None) -> Any:
+        nonlocal entry
         if hold is None:
             if kind is None:
                 raise OneCopyError(
@@ -612,7 +615,8 @@ def open_value(
                     "its type"
                 )
             return raw_value(member, kind, *args)
-        existing = cast("SharedArray", member.ref(hold.handle).get())
+        entry = hold.handle
+        existing = cast("SharedArray", member.ref(entry).get())
         there = np.dtype((existing.dtype, existing.shape))
         agree("value", name, "type", dtype, there)
         found = _type_for(there) if kind is None else kind
@@ -620,16 +624,32 @@ def open_value(
         return _attach(found, _Memory(existing.reshape(-1).view(np.uint8)))
 
     def store(raw: Any) -> Any:
+        nonlocal entry
         base, shape = _flat(cast("np.dtype[Any]", dtype))
-        return member.put(raw._wrapper.array.view(base).reshape(shape))
+        ref = member.put(raw._wrapper.array.view(base).reshape(shape))
+        entry = ref.handle
+        return ref
 
     def make_lock(hold: Hold | None) -> RLock:
         return RLock._open(hold, member, name, "warn")
 
-    raw = open_or_create(member, Kind.VALUE, name, make, store=store)
-    if new_lock:
-        lock = pool._own(open_or_create(member, Kind.VALUE_LOCK, name, make_lock))
-    return with_lock(raw, lock)
+    while True:
+        raw = open_or_create(member, Kind.VALUE, name, make, store=store, again=False)
+        if not new_lock:
+            return with_lock(raw, lock)
+        own = pool._own(open_or_create(member, Kind.VALUE_LOCK, name, make_lock))
+        if name is None or _stands_for(member, name, entry):
+            return with_lock(raw, own)
+        # Deleted meanwhile: the lock may be that of another value, or of none.
+        own.detach()
+        member.name_del_unused(Kind.VALUE_LOCK, name)
+
+
+def _stands_for(member: Member, name: str, entry: int) -> bool:
+    try:
+        return member.name_get(Kind.VALUE, name).handle == entry
+    except KeyError:
+        return False
 
 
 # numpy does not know c_wchar, and ctypes' own table has neither of the last two.

@@ -49,7 +49,11 @@ class ContainerFactory:
         """
         member = self.member
         made = open_or_create(
-            member, Kind.LIST, name, lambda hold: List._open(hold, member, name, iterable)
+            member,
+            Kind.LIST,
+            name,
+            lambda hold: List._open(hold, member, name, iterable),
+            again=False,
         )
         self._own(Tie(made))
         return made
@@ -70,7 +74,11 @@ class ContainerFactory:
         """
         member = self.member
         made = open_or_create(
-            member, Kind.DICT, name, lambda hold: Dict._open(hold, member, name, pairs, {})
+            member,
+            Kind.DICT,
+            name,
+            lambda hold: Dict._open(hold, member, name, pairs, {}),
+            again=False,
         )
         self._own(Tie(made))
         return made

@@ -1,0 +1,187 @@
+#include "directory/things.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <unordered_set>
+
+#include "sync/inner.hpp"
+
+namespace onecopy::directory {
+namespace {
+
+// What a structure without a name is. False: a part of another structure, or no structure.
+bool kind_of(BodyKind body, NameKind& out) noexcept {
+    switch (body) {
+        case BodyKind::queue:
+            out = NameKind::queue;
+            return true;
+        case BodyKind::stream:
+            out = NameKind::stream;
+            return true;
+        case BodyKind::frames:
+            out = NameKind::frames;
+            return true;
+        case BodyKind::mutex:
+            out = NameKind::lock;
+            return true;
+        case BodyKind::rwlock:
+            out = NameKind::rwlock;
+            return true;
+        case BodyKind::semaphore:
+            out = NameKind::semaphore;
+            return true;
+        case BodyKind::event:
+            out = NameKind::event;
+            return true;
+        case BodyKind::condition:
+            out = NameKind::condition;
+            return true;
+        case BodyKind::barrier:
+            out = NameKind::barrier;
+            return true;
+        case BodyKind::list:
+            out = NameKind::list;
+            return true;
+        case BodyKind::dict:
+            out = NameKind::dict;
+            return true;
+        default:
+            return false;
+    }
+}
+
+u32 table_top(Member& m) noexcept {
+    return std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+}
+
+// A hold for as long as one looks.
+class Look {
+  public:
+    Look(Member& m, Handle h, Patience& p) noexcept
+        : m_(m), p_(p), index_(handle_index(h)), held_(hold(m, h) == Status::ok) {}
+    ~Look() {
+        Inner inner(p_);
+        if (held_) drop(m_, index_, inner);
+    }
+    Look(const Look&) = delete;
+    Look& operator=(const Look&) = delete;
+    explicit operator bool() const noexcept { return held_; }
+
+  private:
+    Member& m_;
+    Patience& p_;
+    u32 index_;
+    bool held_;
+};
+
+// The handles in the cells of a block that is held.
+void children_of(Member& m, u32 index, std::vector<Handle>& out) {
+    Block& b = m.block(index);
+    BlockInfo info;
+    const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
+              first = b.cells_offset.load_relaxed();
+    if (count == 0 || inspect(m, index, info) != Status::ok) return;
+    if (first % 8 != 0 || stride % 8 != 0 || stride == 0 || first > info.size ||
+        (count - 1) * stride + 8 > info.size - first)
+        return;
+    for (u64 i = 0; i < count; ++i) {
+        Handle child =
+            reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
+        const u32 at = handle_index(child);
+        if (child == 0 || at == 0 || at >= table_top(m)) continue;
+        // Of a home's cells only the index counts.
+        if (info.kind == BodyKind::frames) child = handle_of(m, at);
+        out.push_back(child);
+    }
+}
+
+struct Kept {
+    u64 bytes = 0, blocks = 0;
+};
+
+// Of a block that is held, with all that it refers to, however far away. `reached`: what these are.
+Kept kept_by(Member& m, u32 root, Patience& p, std::unordered_set<u32>& reached) {
+    Kept kept;
+    std::vector<Handle> todo;
+    std::unordered_set<u32> seen{root};
+    auto count = [&](u32 index) {
+        BlockInfo info;
+        if (inspect(m, index, info) != Status::ok) return;
+        kept.bytes += info.length;
+        ++kept.blocks;
+    };
+    count(root);
+    children_of(m, root, todo);
+    while (!todo.empty()) {
+        const Handle h = todo.back();
+        const u32 index = handle_index(h);
+        todo.pop_back();
+        if (!seen.insert(index).second) continue;  // two cells, or a ring
+        Block& b = m.block(index);
+        const BlockWord w{b.word.load()};
+        if (w.gen() != handle_gen(h) || w.state() != BlockState::live) continue;
+        reached.insert(index);
+        // A block that refers to nothing, as a frame, is not touched: a hold would be noticed.
+        if (b.cells_count.load_acquire() == 0) {
+            count(index);
+            continue;
+        }
+        const Look look(m, h, p);
+        if (!look) continue;
+        count(index);
+        children_of(m, index, todo);
+    }
+    return kept;
+}
+
+u32 holders_of(Block& b) noexcept {
+    u32 n = 0;
+    for (u32 w = 0; w < kHolderWords; ++w)
+        n += static_cast<u32>(std::popcount(b.holder_word(w).load_relaxed()));
+    return n;
+}
+
+}  // namespace
+
+Status things(Member& m, Patience& p, std::vector<Thing>& out) {
+    out.clear();
+    std::vector<Item> named;
+    if (Status s = list(m, p, named); s != Status::ok) return s;
+    std::unordered_set<u32> roots, reached;
+    auto look_at = [&](std::string name, NameKind kind, Handle h) {
+        const u32 processes = holders_of(m.block(handle_index(h)));  // before we are one
+        const Look look(m, h, p);
+        if (!look) return;
+        const Kept kept = kept_by(m, handle_index(h), p, reached);
+        out.push_back({std::move(name), kind, kept.bytes, kept.blocks, processes});
+    };
+    for (Item& item : named) {
+        const u32 index = handle_index(item.value);
+        if (index == 0 || index >= table_top(m)) continue;
+        roots.insert(index);
+        look_at(std::move(item.name), item.kind, item.value);
+    }
+    std::vector<u32> without;  // a name; where each stands in `out`
+    const std::size_t first = out.size();
+    for (u32 i = 1; i < table_top(m); ++i) {
+        Block& b = m.block(i);
+        const BlockWord w{b.word.load_acquire()};
+        NameKind kind;
+        if (w.state() != BlockState::live || (w.flags() & kFlagBody) == 0 || roots.contains(i) ||
+            !kind_of(static_cast<BodyKind>(b.links[kKind].load_relaxed() & 0xff), kind))
+            continue;
+        const std::size_t before = out.size();
+        look_at({}, kind, make_handle(w.gen(), i));
+        if (out.size() != before) without.push_back(i);
+    }
+    std::size_t kept = first;
+    for (std::size_t i = 0; i < without.size(); ++i) {
+        if (!reached.contains(without[i])) out[kept++] = std::move(out[first + i]);
+    }
+    out.erase(out.begin() + static_cast<std::ptrdiff_t>(kept), out.end());
+    std::stable_sort(out.begin(), out.end(),
+                     [](const Thing& a, const Thing& b) { return a.bytes > b.bytes; });
+    return Status::ok;
+}
+
+}  // namespace onecopy::directory
