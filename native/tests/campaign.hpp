@@ -395,7 +395,7 @@ inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     std::vector<directory::Item> items;
     CHECK(directory::list(h.m, h.wait, items) == Status::ok);
     for (std::size_t i = 6 + kLockCount; i < items.size(); ++i)
-        erase_name(h, items[i].name.c_str());
+        CHECK(directory::erase(h.m, items[i].kind, items[i].name, h.wait) == Status::ok);
     CHECK(h.frames.available() == kFrames);
     for (int i = 0; i < 3; ++i) {
         CHECK(h.streams[i].subscribers() == 0);

@@ -329,6 +329,50 @@ inline void two_names(Hand& h) {
     set_name(h, "y", 200);
 }
 
+inline void name_as(Hand& h, NameKind kind, const char* name, Handle thing) {
+    Handle found;
+    CHECK(directory::set(h.m, kind, name, thing, true, h.wait, found) == Status::ok);
+    let_go(h, handle_index(thing));
+}
+inline void one_name_of_three_kinds(Hand& h) {
+    two_names(h);
+    Handle own;
+    Queue q;
+    CHECK(Queue::create(h.m, 10, 0, h.wait, own) == Status::ok &&
+          Queue::open(h.m, own, q) == Status::ok);
+    const Message msg = item(h, 0, Kind::children);
+    CHECK(q.put(msg, h.wait) == Status::ok);
+    done_with(h, msg);
+    name_as(h, NameKind::queue, "x", own);
+    CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, own) == Status::ok);
+    name_as(h, NameKind::frames, "x", own);
+}
+// The survivor has one of them.
+inline void three_sets_of_frames(Hand& h) {
+    for (const char* name : {"x", "y", "z"}) {
+        Handle own;
+        CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, own) == Status::ok);
+        if (name[0] == 'y') {
+            ledger().extra = own;
+            CHECK(hold(h.m, own) == Status::ok);
+        }
+        name_as(h, NameKind::frames, name, own);
+    }
+}
+inline void through_with_extra_queue(Hand& h) {
+    extra_queue(h);
+    Queue q = the_extra_queue(h);
+    for (int i = 0; i < 3; ++i) {
+        Message msg;
+        CHECK(q.get(msg, h.wait) == Status::ok);
+        done_with(h, msg);
+    }
+}
+inline void extra_queue_shut_down(Hand& h) {
+    extra_queue(h);
+    CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok);
+}
+
 inline const Operation kOperations[] = {
     // queue
     {"put text", few_items, nothing, [](Hand& h) { put(h, Kind::text); }},
@@ -357,6 +401,19 @@ inline const Operation kOperations[] = {
      [](Hand& h) { CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok); }},
     {"shutdown, immediate", extra_queue, nothing,
      [](Hand& h) { CHECK(the_extra_queue(h).shut_down(true, h.wait) == Status::ok); }, kMany},
+    {"shutdown, nothing left", through_with_extra_queue, nothing,
+     [](Hand& h) { CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok); }, kMany},
+    {"get what is left after a shutdown", extra_queue_shut_down, nothing,
+     [](Hand& h) {
+         Queue q = the_extra_queue(h);
+         Message msg;
+         for (int i = 0; i < 3; ++i) {
+             CHECK(q.get(msg, h.wait) == Status::ok);
+             done_with(h, msg);
+         }
+         CHECK(q.get(msg, h.wait) == Status::shut_down);
+     },
+     kMany},
     {"make and drop a queue", nothing, nothing,
      [](Hand& h) {
          Handle own;
@@ -419,6 +476,21 @@ inline const Operation kOperations[] = {
     {"set a name anew", two_names, nothing, [](Hand& h) { set_name(h, "x", 300); }},
     {"set a name that exists", two_names, nothing, [](Hand& h) { set_name(h, "x", 300, true); }},
     {"erase a name", two_names, nothing, [](Hand& h) { erase_name(h, "x"); }},
+    {"erase a name of several kinds", one_name_of_three_kinds, nothing,
+     [](Hand& h) {
+         directory::KindSet erased;
+         CHECK(directory::erase(h.m, ~directory::KindSet{0}, "x", h.wait, erased) == Status::ok);
+         CHECK(erased == (directory::kinds(NameKind::object) | directory::kinds(NameKind::queue) |
+                          directory::kinds(NameKind::frames)));
+     },
+     kMany},
+    {"erase names that nobody has", three_sets_of_frames, nothing,
+     [](Hand& h) {
+         u32 erased;
+         CHECK(directory::erase_unused(h.m, NameKind::frames, {}, h.wait, erased) == Status::ok);
+         CHECK(erased == 2);
+     },
+     kMany},
     {"list names", two_names, nothing,
      [](Hand& h) {
          std::vector<directory::Item> items;

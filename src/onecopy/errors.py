@@ -140,10 +140,14 @@ def pool_full_message(member: Member, nbytes: int) -> str:
             "Make a larger pool (Pool.create(size=…), or ONECOPY_POOL_SIZE for the default pool)."
         )
     text = (
-        f"no room for {asked} in {where}: of {format_size(capacity)}, {format_size(used)} are in "
-        f"use in {stats['blocks']} blocks of data, and {format_size(bodies)} by the "
-        f"{stats['bodies']} blocks of queues, locks and other structures"
+        f"no room for {asked} in {where}: {format_size(used + bodies)} of {format_size(capacity)} "
+        f"are in use in {stats['blocks'] + stats['bodies']} blocks"
     )
+    if bodies:
+        text += (
+            f", {format_size(bodies)} of it by queues, locks and other structures in "
+            f"{stats['bodies']} blocks"
+        )
     if used + bodies + nbytes <= capacity:
         group = memory_limit() if member.in_memory else None
         if group is not None and nbytes > group.room:

@@ -8,6 +8,7 @@ is one clear line rather than a traceback.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,15 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line, and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding does not have is escaped, and no error.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.argv[1:] == ["--version"]:  # with a plain install too
+        from onecopy import __version__
+
+        print(f"onecopy {__version__}")
+        return
     for package in ("typer", "rich"):
         if importlib.util.find_spec(package) is None:
             extra = "demo" if sys.argv[1:2] == ["demo"] else "cli"
@@ -26,7 +36,30 @@ def main() -> None:
                 f"onecopy: the command line needs {package}, which is not installed. "
                 f"Run: pip install 'onecopy[{extra}]'"
             )
-    build()(prog_name="onecopy")
+    try:
+        build()(prog_name="onecopy")
+    except BrokenPipeError:
+        _forget_stdout()
+        sys.exit(_SIGPIPE)
+    finally:
+        _flush()
+
+
+_SIGPIPE = 128 + 13  # as shells report it
+
+
+def _flush() -> None:
+    """Write what is left now: at exit, a reader that has gone (``| head``) would be a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+
+
+def _forget_stdout() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def build() -> typer.Typer:
@@ -39,18 +72,22 @@ def build() -> typer.Typer:
     """
     import typer
 
-    from onecopy.cli import demo, pools
+    from onecopy.cli import demo, pools, version
+    from onecopy.cli.output import EXIT_CODES
 
     app = typer.Typer(
         help="Shared memory for Python processes: data is written once and read in place.",
-        epilog="Each command explains itself: onecopy COMMAND --help",
+        epilog="Each command explains itself: onecopy COMMAND --help. It exits with "
+        + EXIT_CODES
+        + ".",
         no_args_is_help=True,
         rich_markup_mode="markdown",  # lines of a docstring's paragraph flow together
-        add_completion=False,
         # A bug should read like any other Python traceback, in reports and in logs.
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+
+    app.callback()(version.options)
     app.command("demo")(demo.demo)
     app.command("ls")(pools.ls)
     app.command("inspect")(pools.inspect_pool)

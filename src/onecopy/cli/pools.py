@@ -5,189 +5,298 @@ They only print: everything they know comes from `onecopy.inspect`.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onecopy import inspect, paths
+from onecopy.cli.output import PROBLEM, escaped, one_line, plain, print_json, print_table, shown
 from onecopy.errors import OneCopyError
+from onecopy.limits import memory_limit
+from onecopy.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from onecopy.inspect import Holder, PoolInfo, Thing
+    from onecopy.segments import SegmentInfo
 
 __all__ = ["doctor", "gc", "holders", "inspect_pool", "ls"]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool's name, or its path.")]
+
+def pool_names(incomplete: str) -> list[str]:
+    """Complete the name of a pool, for the shell."""
+    try:
+        return [info.name for info in inspect.list_pools() if info.name.startswith(incomplete)]
+    except (OneCopyError, OSError):
+        return []  # it is no time to complain
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON, with sizes in bytes, instead of text.")
+]
+PoolName = Annotated[
+    str,
+    typer.Argument(
+        metavar="POOL",
+        help="The name of a pool, as `onecopy ls` lists it, or the path of its file.",
+        autocompletion=pool_names,
+    ),
+]
 
 
 def ls(as_json: Json = False) -> None:
-    """List the pools and shared memory segments of this user."""
-    found = _or_exit(inspect.list_pools)
-    segments = inspect.list_segments()
-    if as_json:
-        _print_json(
-            [{"kind": "pool"} | _plain(info) for info in found]
-            + [{"kind": "segment"} | _plain(info) for info in segments]
+    """List the pools and shared memory segments of this user.
+
+    A pool is in_use, persistent (not in use, and kept), or an orphan (all its processes are dead:
+    `onecopy gc` removes it). A segment is what a SharedMemory object has.
+
+    USED are bytes of data in live blocks, STRUCTURES those that queues, locks and the like take.
+    """
+    with one_line():
+        records = [_of_pool(info) for info in inspect.list_pools()]
+        records += [_of_segment(info) for info in inspect.list_segments()]
+        if as_json:
+            print_json(records)
+            return
+        if not records:
+            print(f"No pools in {shown(paths.pool_directory())}")
+            return
+        print_table(
+            _COLUMNS,
+            [[_cell(column, record[column]) for column in _COLUMNS] for record in records],
+            "used structures size blocks processes",
         )
-        return
-    if not found and not segments:
-        typer.echo(f"No pools in {paths.pool_directory()}")
-        return
-    rows = [
-        (
-            info.name,
-            "pool",
-            info.state.replace("_", " "),
-            _size(info.stats.used) if info.stats else "-",
-            _size(info.stats.size) if info.stats else "-",
-            str(info.stats.blocks) if info.stats else "-",
-            str(info.stats.processes) if info.stats else "-",
-            info.problem or "",
-        )
-        for info in found
-    ]
-    rows += [
-        (info.name, "segment", info.state.replace("_", " "), "-", _size(info.size), "-", "-", "")
-        for info in segments
-    ]
-    _table(("name", "kind", "state", "used", "size", "blocks", "processes", ""), rows)
+
+
+_COLUMNS = ("name", "kind", "state", "used", "structures", "size", "blocks", "processes", "problem")
+_SIZES = ("used", "structures", "size")
+
+
+def _of_pool(info: PoolInfo) -> dict[str, Any]:
+    stats = info.stats
+    shown_by_ls = (
+        info.name,
+        "pool",
+        info.state,
+        stats and stats.used,
+        stats and stats.structure_bytes,
+        stats and stats.size,
+        stats and stats.blocks,
+        stats and stats.processes,
+        info.problem,
+    )
+    more = {"path": info.path, "stats": plain(stats)}
+    return dict(zip(_COLUMNS, shown_by_ls, strict=True)) | more
+
+
+def _of_segment(info: SegmentInfo) -> dict[str, Any]:
+    record: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    record |= {"name": info.name, "kind": "segment", "state": info.state, "size": info.size}
+    return record | {"path": info.path, "stats": None}
+
+
+def _cell(column: str, value: int | str | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return format_size(value) if column in _SIZES else f"{value:,}"
+    return shown(value) if column == "name" else escaped(value)
 
 
 def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
-    """Show what is in a pool, and check every invariant of it."""
-    view = _or_exit(lambda: inspect.inspect_pool(pool))
-    if as_json:
-        _print_json(_plain(view))
+    """Show what is in a pool, and check that it is sound.
+
+    Lists what has a name, and structures without one, the largest first. OPEN IN counts the
+    processes that have the thing open; what is open nowhere is kept by its name, or by what refers
+    to it. A name is taken away by `Pool.delete`.
+
+    Exits with 1 if an invariant is broken.
+    """
+    with one_line():
+        view = inspect.inspect_pool(pool)
+        if as_json:
+            print_json(plain(view))
+        else:
+            stats = view.stats
+            print(f"{shown(stats.name)}   {shown(view.path)}")
+            print(
+                f"  {format_size(stats.used)} of {format_size(stats.size)} are data, in "
+                f"{_count(stats.blocks, 'block')}; {format_size(stats.structure_bytes)} are "
+                f"structures, in {_count(stats.structures, 'block')}"
+            )
+            print(f"  {format_size(stats.committed)} of memory are reserved")
+            _print_things(view.things)
+            print()
+            _print_holders(view.holders)
+            print()
+            print("Broken invariants:" if view.problems else "Every invariant holds.")
+            for problem in view.problems:
+                print(f"  {escaped(problem)}")
+        if view.problems:
+            raise typer.Exit(PROBLEM)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _print_things(things: Sequence[Thing]) -> None:
+    if not things:
         return
-    stats = view.stats
-    typer.echo(f"{stats.name}   {view.path}")
-    typer.echo(f"  {_size(stats.used)} used of {_size(stats.size)}, in {stats.blocks} blocks")
-    typer.echo(
-        f"  {_size(stats.committed)} of memory reserved, {_size(stats.structures)} structures"
+    print()
+    print_table(
+        ("kind", "name", "keeps", "blocks", "open in"),
+        [
+            (
+                thing.kind,
+                "-" if thing.name is None else shown(thing.name),
+                format_size(thing.bytes),
+                f"{thing.blocks:,}",
+                str(thing.processes),
+            )
+            for thing in things
+        ],
+        "keeps blocks",
     )
-    for kind, names in view.names.items():
-        if names:
-            typer.echo(f"  {kind}: {', '.join(names)}")
-    _print_holders(view.holders)
-    if view.problems:
-        typer.echo("Broken invariants:")
-        for problem in view.problems:
-            typer.echo(f"  {problem}")
-        raise typer.Exit(1)
-    typer.echo("Every invariant holds.")
 
 
 def holders(pool: PoolName, as_json: Json = False) -> None:
-    """List the processes of a pool and what each holds, the largest first."""
-    found = _or_exit(lambda: inspect.holders(pool))
-    if as_json:
-        _print_json([_plain(holder) for holder in found])
-        return
-    _print_holders(found)
+    """List the processes of a pool and what each holds, the largest first.
+
+    SLOT is a process's place in the pool. A block that several processes hold counts for each. A
+    dead process is cleaned up by whoever next needs what it had.
+    """
+    with one_line():
+        found = inspect.holders(pool)
+        if as_json:
+            print_json(plain(found))
+        else:
+            _print_holders(found)
 
 
-def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
-) -> None:
-    """Remove pools and segments whose processes are all dead, and none that somebody uses."""
-    removed = [info.path for info in _or_exit(lambda: inspect.gc(dry_run=dry_run))]
-    removed += [info.path for info in inspect.gc_segments(dry_run=dry_run)]
-    for path in removed:
-        typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
-    if not removed:
-        typer.echo("Nothing to remove.")
-
-
-def doctor() -> None:
-    """Check this machine, and the pools on it."""
-    directory = paths.pool_directory()
-    typer.echo(f"onecopy on Python {platform.python_version()}, Linux {platform.release()}")
-    typer.echo(f"pool directory: {directory}")
-    place = Path(directory)
-    place = place if place.is_dir() else place.parent
-    if place.is_dir():
-        space = os.statvfs(place)
-        typer.echo(
-            f"  {_size(space.f_bavail * space.f_frsize)} free of "
-            f"{_size(space.f_blocks * space.f_frsize)}"
-        )
-    sound = True
-    for info in _or_exit(inspect.list_pools):
-        problems = [info.problem] if info.problem else []
-        if info.stats is not None:
-            try:
-                problems += inspect.inspect_pool(info.path).problems
-            except (OneCopyError, OSError) as error:
-                problems.append(str(error))
-        typer.echo(f"{info.name}: {info.state.replace('_', ' ')}, {'; '.join(problems) or 'sound'}")
-        sound = sound and not problems
-    if not sound:
-        raise typer.Exit(1)
-
-
-def _or_exit(look: Callable[[], Any]) -> Any:
-    try:
-        return look()
-    except (OneCopyError, OSError) as error:
-        typer.echo(f"onecopy: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _print_holders(found: list[inspect.Holder]) -> None:
+def _print_holders(found: Sequence[Holder]) -> None:
     now = time.time()
-    _table(
-        ("slot", "pid", "holds", "blocks", "member for"),
+    if not found:
+        print("No process is a member.")
+        return
+    print_table(
+        ("slot", "pid", "state", "holds", "blocks", "member for"),
         [
             (
                 str(holder.slot),
-                str(holder.pid) + ("" if holder.alive else " (dead)"),
-                _size(holder.bytes),
-                str(holder.blocks),
+                str(holder.pid),
+                "alive" if holder.alive else "dead",
+                format_size(holder.bytes),
+                f"{holder.blocks:,}",
                 f"{max(0.0, now - holder.born_ns / 1e9):.0f} s",
             )
             for holder in found
         ],
+        "slot pid holds blocks",
     )
 
 
-def _plain(value: Any) -> Any:
-    """Named tuples as dicts, all the way down."""
-    if hasattr(value, "_asdict"):
-        return {key: _plain(part) for key, part in value._asdict().items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return value
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing; tell what would be removed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove pools and segments whose processes are all dead, and none that somebody uses.
+
+    This happens by itself when a pool is made. It is for what a killed program left behind.
+    """
+    with one_line():
+        pools = inspect.gc(dry_run=dry_run)
+        found = [
+            {"name": info.name, "kind": kind, "state": info.state, "path": info.path}
+            for kind, infos in (("pool", pools), ("segment", inspect.gc_segments(dry_run=dry_run)))
+            for info in infos
+        ]
+        if as_json:
+            print_json(found)
+            return
+        for record in found:
+            print(f"{'would remove' if dry_run else 'removed'} {shown(record['path'])}")
+        if not found:
+            print("Nothing to remove.")
 
 
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+def doctor(as_json: Json = False) -> None:
+    """Check this machine, and every pool of this user on it.
+
+    Exits with 1 if a pool is not sound, or the pool directory cannot be used.
+    """
+    with one_line():
+        report = _examine()
+        if as_json:
+            print_json(report)
+        else:
+            _print_report(report)
+        if not report["sound"]:
+            raise typer.Exit(PROBLEM)
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+def _examine() -> dict[str, Any]:
+    import numpy as np
+
+    import onecopy
+
+    directory = paths.pool_directory()
+    place = directory if os.path.isdir(directory) else os.path.dirname(directory)  # noqa: PTH112, PTH120 - paths are strings here
+    limit = memory_limit()
+    problems: list[str] = []
+    free = total = None
+    try:
+        space = os.statvfs(place)
+        free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+        pools = [_examine_pool(info) for info in inspect.list_pools()]
+    except OSError as error:
+        problems.append(f"{error.strerror}: {error.filename or place}" if error.strerror else str(error))
+        pools = []
+    return {
+        "onecopy": onecopy.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "linux": platform.release(),
+        "directory": directory,
+        "free": free,
+        "total": total,
+        "memory_limit": limit and limit.limit,
+        "problems": problems,
+        "pools": pools,
+        "sound": not problems and not any(pool["problems"] for pool in pools),
+    }
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _examine_pool(info: PoolInfo) -> dict[str, Any]:
+    problems = [info.problem] if info.problem else []
+    if info.stats is not None:
+        try:
+            problems += inspect.inspect_pool(info.path).problems
+        except (OneCopyError, OSError) as error:
+            problems.append(str(error))
+    if info.state in {"not_a_pool", "failed"} and not problems:
+        problems.append("it is no pool" if info.state == "not_a_pool" else "it cannot be looked at")
+    return {"name": info.name, "path": info.path, "state": info.state, "problems": problems}
 
-    table = Table(box=None, pad_edge=False)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+
+def _print_report(report: dict[str, Any]) -> None:
+    print(
+        f"onecopy {report['onecopy']} on Python {report['python']}, numpy {report['numpy']}, "
+        f"Linux {report['linux']}"
+    )
+    print(f"pool directory: {shown(report['directory'])}")
+    if report["free"] is not None:
+        print(f"  {format_size(report['free'])} free of {format_size(report['total'])}")
+    if report["memory_limit"] is not None:
+        print(f"memory limit of the control group: {format_size(report['memory_limit'])}")
+    for problem in report["problems"]:
+        print(f"problem: {escaped(problem)}")
+    for pool in report["pools"]:
+        said = escaped("; ".join(pool["problems"])) or "sound"
+        print(f"{shown(pool['name'])}: {pool['state']}, {said}")

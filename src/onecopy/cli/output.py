@@ -1,0 +1,134 @@
+"""How commands print: plain tables that nothing cuts, JSON, names of any characters, one-line errors.
+
+A table's cells are separated by two spaces at least, and a line is as long as it needs to be, on a
+terminal and in a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+from unicodedata import combining, east_asian_width
+
+import typer
+
+from onecopy.errors import OneCopyError, PoolNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["EXIT_CODES", "PROBLEM", "escaped", "one_line", "plain", "print_json", "print_table", "shown"]
+
+PROBLEM, USAGE = 1, 2
+EXIT_CODES = (
+    "0 if all is well, 1 if a problem was found or what was asked for could not be done, and 2 for "
+    "wrong usage"
+)
+"""What a command exits with, as its help says it."""
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Print what goes wrong inside as one line, and exit; a ValueError is wrong usage: a name."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OneCopyError, OSError) as error:
+        print(f"onecopy: {_message(error)}", file=sys.stderr)
+        raise typer.Exit(PROBLEM) from None
+    except ValueError as error:
+        print(f"onecopy: {_message(error)}", file=sys.stderr)
+        raise typer.Exit(USAGE) from None
+
+
+def _message(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    if isinstance(error, PoolNotFound):
+        text += ". `onecopy ls` lists the pools there are"
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Write what is no printable character, such as the end of a line, as Python does in a string.
+
+    Parameters
+    ----------
+    text : str
+        Anything.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def shown(name: str) -> str:
+    """Write a name so that it is one word: in quotes if it has spaces or unusual characters.
+
+    Parameters
+    ----------
+    name : str
+        Of anything.
+
+    Returns
+    -------
+    str
+        As Python would write it, in quotes, unless it is plain.
+    """
+    return name if name.isprintable() and not set(name) & set(" \"'\\,") and name else repr(name)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str = "") -> None:
+    """Print columns.
+
+    Parameters
+    ----------
+    head : sequence of str
+        The columns' titles.
+    rows : sequence of sequences of str
+        Their cells.
+    numbers : str, optional
+        The titles of the columns that are set to the right, separated by spaces.
+    """
+    lines = [list(head), *map(list, rows)]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    right = set(numbers.split())
+    for line in lines:
+        padded = []
+        for title, cell, width in zip(head, line, widths, strict=True):
+            spaces = " " * (width - _width(cell))
+            padded.append(spaces + cell if title in right else cell + spaces)
+        print("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """Give the columns of a terminal that a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text
+    )
+
+
+def plain(value: Any) -> Any:
+    """Give named tuples as dicts, all the way down."""
+    if hasattr(value, "_asdict"):
+        return {key: plain(part) for key, part in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return value
+
+
+def print_json(value: Any) -> None:
+    """Print JSON; characters beyond ASCII are escaped, so any terminal and any locale will do."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
