@@ -162,25 +162,27 @@ def open_frames(
             return _make(member, None, *_checked(asked_shape, asked_dtype, count), name)
         return _make(member, hold, (1,), np.dtype("u1"), 1, name)
 
-    for look in range(_LOOKS):
+    asked = {"shape": asked_shape, "dtype": asked_dtype, "count": count}
+    looks = 0
+    while True:
         frames = open_or_create(member, Kind.FRAMES, name, make)
-        asked = {"shape": asked_shape, "dtype": asked_dtype, "count": count}
         there = {"shape": frames.shape, "dtype": frames.dtype, "count": frames.count}
         if all(each is None or each == there[what] for what, each in asked.items()):
             return frames
         frames.detach()
-        if _is_taken_away(member, cast("str", name), look):
+        if _is_taken_away(member, cast("str", name), looks):
             continue
+        looks += 1
+        if looks == _LOOKS:
+            for what, each in asked.items():
+                agree("frames", name, what, each, there[what])
         # Another process may be comparing, as this one is: then it lets go within microseconds.
         time.sleep(0.001)
-    for what, each in asked.items():
-        agree("frames", name, what, each, there[what])
-    raise OneCopyError(f"the frames {name!r} are made anew all the time, by other processes")
 
 
-def _is_taken_away(member: Member, name: str, look: int) -> bool:
+def _is_taken_away(member: Member, name: str, looks: int) -> bool:
     """Free the name of frames that nobody has; tell whether it stands for others now, or none."""
-    if look == 1:
+    if looks == 1:
         member.collect()  # a process that had them may have died
     if member.readonly or member.name_del_unused(Kind.FRAMES, name):
         return not member.readonly

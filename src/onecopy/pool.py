@@ -90,9 +90,7 @@ class PoolStats(NamedTuple):
     largest: tuple[Thing, ...] = ()
 
 
-def stats_from(
-    name: str, counts: dict[str, int], largest: tuple[Thing, ...] = ()
-) -> PoolStats:
+def stats_from(name: str, counts: dict[str, int], largest: tuple[Thing, ...] = ()) -> PoolStats:
     """Give the figures of the native core their names."""
     return PoolStats(
         name=name,

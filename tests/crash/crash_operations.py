@@ -14,6 +14,7 @@ from crash_lock_operations import LOCK_OPERATIONS, LOCKS_NOT_TRIED
 from crash_world import Operation, World, by_reference, item
 
 import onecopy as oc
+from onecopy.names import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,6 +146,34 @@ def closing(w: World) -> None:
     """End the queue by hand: a queue that was shut down is not drained by the campaign."""
     w.things["ending"] = w.pool.queue()
     w.ending.put_many([item(0), 1, item(2)])
+
+
+def through(w: World) -> None:
+    closing(w)
+    w.ending.get_many(3)
+
+
+def redelivering_at_its_end(w: World) -> None:
+    w.things["ending"] = w.pool.queue(redeliver=True)
+    w.ending.put(item(0))
+    w.ending.shutdown()
+
+
+def use_named_queue(w: World) -> None:
+    w.things["queue"] = w.pool.queue("thing")
+    w.queue.put(item(0))
+
+
+def everything_named(w: World) -> None:
+    use_named_queue(w)
+    w.pool["thing"] = item(1)
+    w.things["value"] = w.pool.value("d", 1.5, name="thing")
+    w.pool.lock("thing")
+    w.pool.frames("thing", (100,), "i4", 3)
+
+
+def kinds_named(w: World) -> list[str]:
+    return [kind.name for kind in Kind if "thing" in w.pool.member.name_list(kind)]
 
 
 def ending(w: World) -> tuple[int, bool]:
@@ -322,6 +351,33 @@ OPERATIONS = [
         named,
         look=names,
     ),
+    *(
+        Operation(
+            f"delete {kind}",
+            ("Pool.delete",),
+            lambda w: w.pool.delete("thing"),
+            make,
+            look=kinds_named,
+            several=kind == "everything",
+            repeats=False,
+        )
+        for kind, make in (
+            ("an object", lambda w: w.pool.update(thing=item(1))),
+            ("a queue", lambda w: w.pool.queue("thing").put(item(1))),
+            ("a queue that is in use", use_named_queue),
+            ("frames", lambda w: w.pool.frames("thing", (100,), "i4", 3)),
+            ("a list", lambda w: w.pool.list([item(1), 2], name="thing")),
+            ("everything", everything_named),
+        )
+    ),
+    Operation(
+        "frames anew in another shape",
+        ("Pool.frames",),
+        lambda w: w.pool.frames("thing", (50, 2), "i4", 2),
+        lambda w: w.pool.frames("thing", (100,), "i4", 3).close(),
+        look=kinds_named,
+        several=True,
+    ),
     # ---- queue
     Operation("queue", ("Pool.queue",), lambda w: w.pool.queue()),
     Operation("queue, named", ("Pool.queue",), lambda w: w.pool.queue("jobs")),
@@ -383,6 +439,23 @@ OPERATIONS = [
         lambda w: w.ending.shutdown(immediate=True),
         closing,
         several=True,
+    ),
+    Operation(
+        "Queue.shutdown, nothing left",
+        ("Queue.shutdown",),
+        lambda w: w.ending.shutdown(),
+        through,
+        look=ending,
+        several=True,
+    ),
+    Operation(
+        "the last task of a queue that was shut down",
+        ("Queue.get_message",),
+        lambda w: w.message.task_done(),
+        redelivering_at_its_end,
+        lambda w: w.things.update(message=w.ending.get_message()),
+        several=True,
+        repeats=False,
     ),
     Operation(
         "Queue.close",

@@ -34,6 +34,24 @@ CASES = {
             forbidden(lambda: oc.Pool.open("ours"))
             forbidden(lambda: oc.Pool("ours", size="16MiB"))
         """,
+    "a pool of ours, on the command line": """
+        import contextlib, io
+        from onecopy.cli import build
+        os.chmod(directory, 0o755)
+        app = build()
+        def fails(command, name):
+            said = io.StringIO()
+            with contextlib.redirect_stderr(said):
+                try: app([command, name], prog_name="onecopy")
+                except SystemExit as end: assert end.code == 1, end.code
+            text = said.getvalue()
+            assert text.startswith("onecopy: ") and text.count("\\n") == 1, text
+            assert name + ".pool" in text, text
+        for command in ("inspect", "holders"):
+            fails(command, "none")  # loads what the other user cannot read
+        def act():
+            for command in ("inspect", "holders"): fails(command, "ours")
+        """,
     "a pool of ours, in a directory that it can enter": """
         os.chmod(directory, 0o755)
         def act():

@@ -16,9 +16,19 @@ from children import LIMIT
 import onecopy as oc
 from onecopy.sizes import format_size
 
+LOOKING = ["inspect", pytest.param("holders", marks=pytest.mark.check)]
 COMMANDS = ["demo", "ls", "inspect", "holders", "gc", "doctor"]
 SCRIPT = Path(sys.executable).with_name("onecopy")
-ODD_NAMES = ["with space", "a\nb", "[red]x[/red]", "日本 é", "it's \"it\"", "tab\t", "\x1b[31m", "a,b"]
+ODD_NAMES = [
+    "with space",
+    "a\nb",
+    "[red]x[/red]",
+    "日本 é",
+    'it\'s "it"',
+    "tab\t",
+    "\x1b[31m",
+    "a,b",
+]
 
 
 def onecopy(*arguments, **environment):
@@ -95,7 +105,7 @@ def test_the_help_says_what_exit_codes_mean():
     assert "2 for wrong usage" in text
 
 
-# ------------------------------------------------------------------------------------------------ ls
+# ----------------------------------------------------------------------------------------------- ls
 
 
 def test_ls_and_its_json_say_the_same(pool_directory, pool):
@@ -148,7 +158,7 @@ def test_a_name_of_a_file_that_is_no_text(pool_directory):
     Path(os.fsdecode(path)).unlink()
 
 
-# ------------------------------------------------------------------------------------------- inspect
+# ------------------------------------------------------------------------------------------ inspect
 
 
 def test_inspect_lists_what_is_there(pool):
@@ -219,7 +229,7 @@ def test_broken_invariants_are_told_and_fail(pool, pool_directory):
     assert [entry["name"] for entry in report["pools"] if entry["problems"]] == [pool.name]
 
 
-# --------------------------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------------------------- what goes wrong
 
 
 def made_by_another_version(path):
@@ -234,7 +244,7 @@ def with_a_damaged_header(path):
         file.write(struct.pack("Q", 1 << 40))
 
 
-@pytest.mark.parametrize("command", ["inspect", "holders"])
+@pytest.mark.parametrize("command", LOOKING)
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
@@ -253,11 +263,11 @@ def test_a_pool_that_cannot_be_looked_at(tmp_path, command, spoil, text):
     assert text in message
 
 
-@pytest.mark.parametrize("command", ["inspect", "holders"])
+@pytest.mark.parametrize("command", LOOKING)
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("none", 1), ("my pool", 2), ("", 2), ("a\nb", 2), ("/tmp/", 2), ("/", 2), ("x" * 101, 2),
-     ("/nowhere/at all", 1), ("é", 2), ("/tmp/a\nb", 1)],
+    [("none", 1), ("my pool", 2), ("", 2), ("a\nb", 2), ("/dev/", 2), ("/", 2), ("x" * 101, 2),
+     ("/nowhere/at all", 1), ("é", 2), ("/nowhere\nb", 1)],
 )  # fmt: skip
 def test_a_name_that_stands_for_no_pool(command, name, code):
     assert failure(command, name)[0] == code
@@ -268,7 +278,9 @@ def test_a_missing_pool_says_where_to_look():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["ls"], ["ls", "--json"], ["gc"], ["inspect", "a"], ["holders", "a"]], ids=" ".join
+    "arguments",
+    [["ls"], ["ls", "--json"], ["gc"], ["inspect", "a"], ["holders", "a"]],
+    ids=" ".join,
 )
 def test_a_directory_that_others_may_write(pool_directory, arguments):
     pool_directory.chmod(0o777)
@@ -279,18 +291,6 @@ def test_a_directory_that_others_may_write(pool_directory, arguments):
     assert str(pool_directory) in text
     assert json.loads(output("doctor", "--json", code=1))["problems"] != []
     pool_directory.chmod(stat.S_IRWXU)
-
-
-def test_a_file_that_may_not_be_read(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything; see the test above for what it may not use")
-    path = tmp_path / "pool"
-    oc.Pool.create(backing=str(path), size="16MiB").close()
-    path.chmod(0)
-    for command in ("inspect", "holders"):
-        code, message = failure(command, str(path))
-        assert code == 1
-        assert "Permission denied" in message
 
 
 @pytest.mark.parametrize("arguments", [["frob"], ["ls", "--frob"], ["inspect"], ["gc", "x", "y"]])
@@ -311,7 +311,7 @@ def test_a_reader_that_goes_is_no_traceback(pool, command):
 
 
 def test_a_full_disk_is_one_line(pool):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [SCRIPT, "ls"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=LIMIT
         )
@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_line(pool):
     assert done.stderr == b"onecopy: No space left on device\n"
 
 
-# ------------------------------------------------------------------------------------------ gc, doctor
+# --------------------------------------------------------------------------------------- gc, doctor
 
 
 def die():
@@ -348,18 +348,19 @@ def test_doctor_of_a_sound_machine(pool):
     assert [(entry["name"], entry["problems"]) for entry in report["pools"]] == [(pool.name, [])]
 
 
-# ------------------------------------------------------------------------------------------ completion
+# --------------------------------------------------------------------------------------- completion
 
 
 @pytest.mark.parametrize("command", ["inspect", "holders"])
 def test_pool_names_complete(command):
-    with oc.Pool.create("camera-1", size="4MiB"), oc.Pool.create("camera-2", size="4MiB"):
-        with oc.Pool.create("other", size="4MiB"):
-            text = output(
-                _ONECOPY_COMPLETE="complete_bash",
-                COMP_WORDS=f"onecopy {command} cam",
-                COMP_CWORD="2",
-            )
+    pools = [oc.Pool.create(name, size="4MiB") for name in ("camera-1", "camera-2", "other")]
+    text = output(
+        _ONECOPY_COMPLETE="complete_bash",
+        COMP_WORDS=f"onecopy {command} cam",
+        COMP_CWORD="2",
+    )
+    for pool in pools:
+        pool.close()
     assert text.split() == ["camera-1", "camera-2"]
 
 

@@ -1,4 +1,4 @@
-"""How commands print: plain tables that nothing cuts, JSON, names of any characters, one-line errors.
+"""How commands print: tables that nothing cuts, JSON, names of any characters, one-line errors.
 
 A table's cells are separated by two spaces at least, and a line is as long as it needs to be, on a
 terminal and in a pipe.
@@ -19,7 +19,16 @@ from onecopy.errors import OneCopyError, PoolNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["EXIT_CODES", "PROBLEM", "escaped", "one_line", "plain", "print_json", "print_table", "shown"]
+__all__ = [
+    "EXIT_CODES",
+    "PROBLEM",
+    "escaped",
+    "one_line",
+    "plain",
+    "print_json",
+    "print_table",
+    "shown",
+]
 
 PROBLEM, USAGE = 1, 2
 EXIT_CODES = (

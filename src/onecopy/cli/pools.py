@@ -256,7 +256,9 @@ def _examine() -> dict[str, Any]:
         free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
         pools = [_examine_pool(info) for info in inspect.list_pools()]
     except OSError as error:
-        problems.append(f"{error.strerror}: {error.filename or place}" if error.strerror else str(error))
+        problems.append(
+            f"{error.strerror}: {error.filename or place}" if error.strerror else str(error)
+        )
         pools = []
     return {
         "onecopy": onecopy.__version__,

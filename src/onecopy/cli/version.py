@@ -18,7 +18,7 @@ def _say_version(asked: bool) -> None:
 
 
 def options(
-    version: Annotated[  # noqa: ARG001 - its callback does it
+    version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print the version, and exit.", callback=_say_version, is_eager=True
