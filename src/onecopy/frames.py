@@ -170,8 +170,12 @@ def open_frames(
         if all(each is None or each == there[what] for what, each in asked.items()):
             return frames
         frames.detach()
-        if _is_taken_away(member, cast("str", name), looks):
-            continue
+        if asked_shape is None or count is None:  # not enough to make others
+            looks = _LOOKS - 1
+        else:
+            _checked(asked_shape, asked_dtype, count)
+            if _is_taken_away(member, name, looks):
+                continue
         looks += 1
         if looks == _LOOKS:
             for what, each in asked.items():
@@ -180,12 +184,14 @@ def open_frames(
         time.sleep(0.001)
 
 
-def _is_taken_away(member: Member, name: str, looks: int) -> bool:
+def _is_taken_away(member: Member, name: str | None, looks: int) -> bool:
     """Free the name of frames that nobody has; tell whether it stands for others now, or none."""
+    if name is None:
+        return False
     if looks == 1:
         member.collect()  # a process that had them may have died
-    if member.readonly or member.name_del_unused(Kind.FRAMES, name):
-        return not member.readonly
+    if member.name_del_unused(Kind.FRAMES, name):
+        return True
     try:
         member.name_get(Kind.FRAMES, name)
     except KeyError:

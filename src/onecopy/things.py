@@ -52,10 +52,14 @@ def things_in(member: Member) -> list[Thing]:
     -------
     list of Thing
         Each as it is at some moment. What belongs to a thing in the list, as the lock of a
-        list does, is counted there and not listed. This looks at every block that one of them
-        keeps.
+        list does, is counted there and not listed; the lock of a value is left out. This looks at
+        every block that one of them keeps.
     """
-    return [Thing(Kind(kind).name.lower(), *rest) for kind, *rest in member.things()]
+    return [
+        Thing(Kind(kind).name.lower(), name, nbytes, blocks, processes)
+        for kind, name, nbytes, blocks, processes in member.things()
+        if kind != Kind.VALUE_LOCK
+    ]
 
 
 def describe(things: Iterable[Thing]) -> str:

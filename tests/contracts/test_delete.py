@@ -439,6 +439,23 @@ def test_frames_that_nobody_has_are_made_anew_in_another_shape(pool):
     assert pool.validate() == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"count": 5}, oc.OneCopyError),
+        ({"shape": (8, 8)}, oc.OneCopyError),
+        ({"dtype": "f8"}, oc.OneCopyError),
+        ({"shape": (8, 0), "count": 4}, ValueError),
+        ({"shape": (8, 8), "count": 0}, ValueError),
+    ],
+)
+def test_frames_stay_if_the_call_could_not_make_others(pool, arguments, error):
+    pool.frames("cam0", (4, 4), "u1", 4).close()
+    with pytest.raises(error):
+        pool.frames("cam0", **arguments)
+    assert pool.frames("cam0").shape == (4, 4)
+
+
 def have(pool, ready, wait):
     frames = pool.frames("cam0")
     ready.put(frames.count)
