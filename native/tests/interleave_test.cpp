@@ -321,6 +321,33 @@ void offered_under_two_names(Hand& h) {
     let_go(h, handle_index(ledger().extra));  // the names have it
     ledger().extra = 0;
 }
+void names_frames(Hand& h) {
+    Handle own;
+    CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, own) == Status::ok);
+    name_as(h, NameKind::frames, "x", own);
+}
+// Whoever finds them can use them, whatever becomes of the name.
+void finds_frames(Hand& h) {
+    Handle found = 0, frame = 0;
+    const Status s = directory::find(h.m, NameKind::frames, "x", h.wait, found);
+    CHECK(s == Status::ok || s == Status::no_entry);
+    if (s != Status::ok) return;
+    Frames frames;
+    CHECK(Frames::open(h.m, found, frames) == Status::ok &&
+          frames.acquire(h.wait, frame) == Status::ok);
+    let_go(h, handle_index(found));
+    std::memset(data_of(h, frame), 0x5a, 3000);
+    let_go(h, handle_index(frame));
+}
+void erases_unused(Hand& h) {
+    u32 erased;
+    CHECK(directory::erase_unused(h.m, NameKind::frames, {}, h.wait, erased) == Status::ok);
+}
+void erases_all_kinds(Hand& h) {
+    directory::KindSet erased;
+    const Status s = directory::erase(h.m, ~directory::KindSet{0}, "x", h.wait, erased);
+    CHECK((s == Status::ok) == (erased != 0) && (s == Status::ok || s == Status::no_entry));
+}
 // Containers without a lock in common: the count is the only place where they meet.
 template <int cell>
 void refers(Hand& h) {
@@ -746,6 +773,28 @@ void reads_dict(Hand& h) {
     let_all_go(h.m, all.values, h.wait);
 }
 
+void one_left(Hand& h) {
+    extra_queue(h);
+    Queue q = the_extra_queue(h);
+    Message msg;
+    for (int i = 0; i < 2; ++i) {
+        CHECK(q.get(msg, h.wait) == Status::ok);
+        done_with(h, msg);
+    }
+}
+void shuts_down(Hand& h) {
+    CHECK(the_extra_queue(h).shut_down(false, h.wait) == Status::ok);
+}
+void gets_the_last(Hand& h) {
+    Queue q = the_extra_queue(h);
+    Message msg;
+    CHECK(q.get(msg, h.wait) == Status::ok && number_of(h, msg) == 2);
+    done_with(h, msg);
+    Patience now(0);
+    const Status s = q.get(msg, now);
+    CHECK(s == Status::would_block || s == Status::timed_out || s == Status::shut_down);
+}
+
 const Pair kPairs[] = {
     {"drop / hold", nothing, offers, drops_offered, nothing, holds_offered},
     {"hold / drop", nothing, nothing, holds_offered, offers, drops_offered},
@@ -792,6 +841,13 @@ const Pair kPairs[] = {
     {"erase / find", sets, nothing, erases, nothing, finds},
     {"find / erase", sets, nothing, finds, nothing, erases},
     {"set / erase", sets, nothing, sets, nothing, erases},
+    {"erase all kinds / find", names_frames, nothing, erases_all_kinds, nothing, finds_frames},
+    {"erase all kinds / erase all kinds", names_frames, nothing, erases_all_kinds, nothing,
+     erases_all_kinds},
+    {"erase the unused / find", names_frames, nothing, erases_unused, nothing, finds_frames},
+    {"find / erase the unused", names_frames, nothing, finds_frames, nothing, erases_unused},
+    {"shut down / get the last", one_left, nothing, shuts_down, nothing, gets_the_last},
+    {"get the last / shut down", one_left, nothing, gets_the_last, nothing, shuts_down},
     {"name / name", survivor_offers, nothing, names_offered<'x'>, nothing, names_offered<'y'>},
     {"erase / erase, one block", offered_under_two_names, nothing, unnames<'x'>, nothing,
      unnames<'y'>},

@@ -1057,6 +1057,31 @@ BUGS = [
         "a daemon that has given up its privileges can fork no child",
         program=("process_test", "privileges"),
     ),
+    # Names that are taken away.
+    Bug(
+        "frames that a container refers to count as unused",
+        "native/directory/directory.cpp",
+        "    return RefsWord{block.refs.load()}.count() == 1;",
+        "    return true;",
+        "whoever gets them out of the container finds them under another name than others do, or none",
+        test="tests/contracts/test_delete.py::test_frames_that_something_refers_to_stay",
+    ),
+    Bug(
+        "a value is opened without a second look at its name",
+        "src/onecopy/values.py",
+        "        if name is None or _stands_for(member, name, entry):",
+        "        if True:",
+        "deleted and made anew in between: the old value is guarded by the lock of the new one",
+        test="tests/contracts/test_delete.py::test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get",
+    ),
+    Bug(
+        "the last chunk goes while somebody has a message of it",
+        "native/queue/queue.cpp",
+        "    if (lowest().load_relaxed() != tail) return 0;",
+        "    if (b_->head.load_relaxed() != tail) return 0;",
+        "what its taker does not finish is not redelivered",
+        test="tests/contracts/test_delete.py::test_what_a_dead_process_took_before_the_end_is_redelivered",
+    ),
     # Ends: native/bindings/leaving.cpp and unwinding.cpp. In their place before: `in_flight` lowered
     # before the GIL is taken, in native/bindings/patience.hpp.
     Bug(
