@@ -361,7 +361,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         -------
         PoolStats
             The counts are from one instant, as far as one lock reaches. To find the largest things,
-            every block that a thing keeps is looked at: a millisecond for some ten thousand.
+            every block that a thing keeps is looked at: ten thousand take some two milliseconds.
         """
         member = self.member
         largest = tuple(things_in(member)[:_LARGEST])

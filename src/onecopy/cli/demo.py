@@ -47,7 +47,7 @@ def demo(
         ),
     ] = Path("onecopy-demo"),
 ) -> None:
-    """Send real pictures from two producers through WORKERS to a writer, without a copy.
+    """Send real pictures from two producers through workers to a writer, without a copy.
 
     Two processes decode pictures straight into a frame pool, workers read them there and run an
     OpenCV pipeline into pool memory, and a writer saves the results. The same job then runs over

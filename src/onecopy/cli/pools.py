@@ -54,7 +54,8 @@ def ls(as_json: Json = False) -> None:
     A pool is in_use, persistent (not in use, and kept), or an orphan (all its processes are dead:
     `onecopy gc` removes it). A segment is what a SharedMemory object has.
 
-    USED are bytes of data in live blocks, STRUCTURES those that queues, locks and the like take.
+    The column "used" counts bytes of data, "structures" those that queues, locks and the like take,
+    and "size" what there is room for. "-": it cannot be told.
     """
     with one_line():
         records = [_of_pool(info) for info in inspect.list_pools()]
@@ -110,9 +111,10 @@ def _cell(column: str, value: int | str | None) -> str:
 def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
     """Show what is in a pool, and check that it is sound.
 
-    Lists what has a name, and structures without one, the largest first. OPEN IN counts the
-    processes that have the thing open; what is open nowhere is kept by its name, or by what refers
-    to it. A name is taken away by `Pool.delete`.
+    Lists what has a name, and queues, locks and the like without one, the largest first. The column
+    "keeps" counts a thing's contents too; "open in" the processes that have it open. What is open
+    in 0 processes is kept by its name, or by what refers to it. In a program, `pool.delete(name)`
+    takes a name away.
 
     Exits with 1 if an invariant is broken.
     """
@@ -167,8 +169,8 @@ def _print_things(things: Sequence[Thing]) -> None:
 def holders(pool: PoolName, as_json: Json = False) -> None:
     """List the processes of a pool and what each holds, the largest first.
 
-    SLOT is a process's place in the pool. A block that several processes hold counts for each. A
-    dead process is cleaned up by whoever next needs what it had.
+    The column "slot" is a process's place in the pool. What several processes hold counts for each.
+    What a dead process held is given back when another one needs it, or by `Pool.collect`.
     """
     with one_line():
         found = inspect.holders(pool)
