@@ -507,7 +507,7 @@ def test_the_command_line_lists_it(name):
     command = [sys.executable, "-W", "error", "-m", "onecopy.cli", "ls"]
     table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     (line,) = [line for line in table.splitlines() if name in line]
-    assert line.split()[1:] == ["segment", "in", "use", "-", "2.0", "KiB", "-", "-"]
+    assert line.split()[1:] == ["segment", "in_use", "-", "-", "2.0", "KiB", "-", "-", "-"]
     text = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout
     assert f'"name": "{name}"' in text
     shm.unlink()
