@@ -226,6 +226,7 @@ def keep(pool, kind, ready, go, done):
     go.get()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_that_has_it_goes_on_and_its_death_gives_it_back(pool, start, method, kind):
     ready, go, done = pool.queue(), pool.queue(), pool.queue()
