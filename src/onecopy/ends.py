@@ -80,12 +80,18 @@ class Ends:
     def close(self) -> None:
         """Watch nothing any more."""
         with self._lock:
-            for process in self._watched.values():
-                self._forget(process)
-            self._watched.clear()
-            if self._bell >= 0:
-                os.close(self._bell)
-            self._bell = -1
+            self._close()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for process in self._watched.values():
+            self._forget(process)
+        self._watched.clear()
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
 
     def _forget(self, process: Any) -> None:
         pidfd = self._pidfds.pop(process, None)

@@ -103,7 +103,7 @@ def supervise(
     Ctrl-C has no effect there: it stops the group through the supervisor. Workers end when the
     supervisor does, also if it is killed, and get their `grace` then too.
     """
-    if n != operator.index(n) or n < 1:
+    if operator.index(n) < 1:
         raise ValueError(f"n={n!r}: a group has at least one worker")
     if not callable(target):
         raise TypeError(f"target must be callable, not {type(target).__name__}")
@@ -215,19 +215,23 @@ class WorkerGroup:
         self._thread = threading.Thread(
             target=self._run, name=f"onecopy-supervise-{name}", daemon=True
         )
+        # Before multiprocessing waits for its children, in the main program and in children alike.
+        self._at_exit = util.Finalize(None, self.stop, exitpriority=100)
         # The first workers are started here: errors are raised to the caller, and forks find no
         # thread of this group.
         try:
             for place in self._places:
                 self._start(place)
             self._thread.start()
+            termination.take_over(self)
         except BaseException:
-            self._kill_all()
-            self._ends.close()
+            if self._thread.ident is None:
+                self._kill_all()
+                self._ends.close()
+                self._at_exit.cancel()
+            else:
+                self.stop(0)
             raise
-        # Before multiprocessing waits for its children, in the main program and in children alike.
-        self._at_exit = util.Finalize(None, self.stop, exitpriority=100)
-        termination.take_over(self)
 
     # ------------------------------------------------------------------------------------- queries
 
@@ -497,11 +501,11 @@ class WorkerGroup:
     def _crash_loop(self, place: _Place, end: Exit) -> CrashLoop:
         policy, failures = self._policy, len(place.failed_at)
         return CrashLoop(
-            f"worker {place.name} failed {failures} times within {policy.window:g} s, and {end} the "
-            f"last time{_of_process(end)}: max_restarts={policy.restarts} allows no further "
-            f"restart. {self._all_stopped()} Its tracebacks are on stderr. A message of a queue that "
-            "redelivers, which ends each worker that takes it, shows by Message.deliveries: finish "
-            "it instead of working on it. If workers that fail so often are as it should be, raise "
+            f"worker {place.name} failed {failures} times within {policy.window:g} s, and "
+            f"max_restarts={policy.restarts} allows no further restart. The last time, it {end}"
+            f"{_of_process(end)}. {self._all_stopped()} Tracebacks are on stderr. If a message of "
+            "a queue that redelivers ends each worker that takes it, its Message.deliveries grows: "
+            "finish such a message instead of working on it. If workers may fail so often, raise "
             "max_restarts",
             place.record(),
         )
