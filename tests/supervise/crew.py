@@ -63,6 +63,12 @@ def ended(group, index=0):
     return group.workers[index]
 
 
+def both(told):
+    """Give what `end` told: the pids of a worker and of its successor."""
+    eventually(lambda: told.qsize() == 2, "a worker and its successor")
+    return take(told), take(told)
+
+
 def runs(group, *pids):
     """Wait until the group knows of what a worker has told: that it has been started."""
     eventually(lambda: group.pids == pids, f"{group} to have {pids}")

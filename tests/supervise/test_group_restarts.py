@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from children import LIMIT, eventually, running
-from crew import do, end, ended, forever, replaced, runs, serve, take, tell
+from crew import both, do, end, ended, forever, replaced, runs, serve, take, tell
 
 import onecopy as oc
 from onecopy import multiprocessing as onecopys
@@ -63,7 +63,7 @@ ENDS = {
 @pytest.mark.parametrize("start_method", METHODS)
 def test_how_it_ended(told, how, start_method):
     with oc.supervise(end, args=(how, told), mp_context=start_method, name="camera") as group:
-        pid, successor = take(told), take(told)
+        pid, successor = both(told)
         runs(group, successor)
         worker = group.workers[0]
         assert (worker.name, worker.pid, worker.restarts) == ("camera-0", successor, 1)
@@ -166,7 +166,7 @@ def test_where_the_kernel_has_no_pidfds(told, monkeypatch, start_method):
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     with oc.supervise(end, args=("kill", told), mp_context=start_method) as group:
-        pid, successor = take(told), take(told)
+        pid, successor = both(told)
         runs(group, successor)
         assert group.workers[0].last_exit.pid == pid
     assert not running(successor)
@@ -177,7 +177,7 @@ def test_a_program_that_ignores_its_children(told, monkeypatch):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         with oc.supervise(end, args=("kill", told), mp_context="fork") as group:
-            pid, successor = take(told), take(told)
+            pid, successor = both(told)
             runs(group, successor)
             end_of_it = group.workers[0].last_exit
             assert (end_of_it.pid, end_of_it.code) == (pid, None)
@@ -241,8 +241,7 @@ class Refusing:
 def test_a_restart_that_fails_is_tried_again(told):
     context = Refusing({2, 3})
     with oc.supervise(end, args=("kill", told), mp_context=context, backoff=0) as group:
-        take(told)
-        runs(group, take(told))
+        runs(group, both(told)[1])
         worker = group.workers[0]
         assert worker.restarts == 3
         assert worker.last_exit.pid is None
@@ -268,7 +267,7 @@ def test_what_cannot_be_pickled(start_method):
 def test_each_end_is_told(told):
     ends = []
     with oc.supervise(end, args=("exit", told), on_exit=ends.append) as group:
-        pid, successor = take(told), take(told)
+        pid, successor = both(told)
         runs(group, successor)
     assert [(worker.pid, worker.last_exit.pid, worker.last_exit.code) for worker in ends] == [
         (None, pid, 3),
@@ -286,8 +285,7 @@ def test_what_on_exit_raises_is_reported(told, monkeypatch):
         raise RuntimeError("on purpose")
 
     with oc.supervise(end, args=("exit", told), on_exit=complain) as group:
-        take(told)
-        runs(group, take(told))
+        runs(group, both(told)[1])
         assert group.workers[0].restarts == 1
     assert [str(each.exc_value) for each in reported] == ["on purpose"] * 2
     assert reported[0].thread.name == "onecopy-supervise-end"
@@ -386,3 +384,19 @@ def test_what_makes_no_sense(options, error, says):
     n = options.pop("n", 1)
     with pytest.raises(error, match=says):
         oc.supervise(target, n, **options)
+
+
+def tell_mask(told, first):
+    told.put(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    if first.value == 0:
+        first.value = 1
+        os.kill(os.getpid(), signal.SIGKILL)
+    forever()
+
+
+@pytest.mark.parametrize("start_method", METHODS)
+def test_a_successor_hears_signals_too(pool, start_method):
+    told, first = pool.queue(), pool.value("q", 0)
+    with oc.supervise(tell_mask, args=(told, first), mp_context=start_method):
+        masks = [take(told) for _ in range(2)]
+    assert masks == [set(), set()]

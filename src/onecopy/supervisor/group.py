@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from onecopy.ends import Ends, exit_code
 from onecopy.errors import CrashLoop
 from onecopy.supervisor.records import Exit, Worker
-from onecopy.supervisor.signals import termination
+from onecopy.supervisor.signals import blocked, start_without_signals, termination
 from onecopy.supervisor.work import in_one_line, read, work
 
 if TYPE_CHECKING:
@@ -208,6 +208,9 @@ class WorkerGroup:
         self._lock = threading.Lock()  # for the places' fields and those below, while they change
         self._places = [_Place(index, f"{name}-{index}") for index in range(n)]
         self._kill_at: float | None = None  # None: it is not being stopped
+        # What its processes inherit; the thread itself has all signals blocked.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._attended = False  # whether a thread runs `_run`
         self._sent: signal.Signals | None = None  # what they have got
         self._failure: BaseException | None = None
         self._over = threading.Event()
@@ -220,17 +223,14 @@ class WorkerGroup:
         # The first workers are started here: errors are raised to the caller, and forks find no
         # thread of this group.
         try:
+            termination.take_over(self)
             for place in self._places:
                 self._start(place)
-            self._thread.start()
-            termination.take_over(self)
+            start_without_signals(self._thread)
         except BaseException:
-            if self._thread.ident is None:
-                self._kill_all()
-                self._ends.close()
-                self._at_exit.cancel()
-            else:
-                self.stop(0)
+            self._ask(policy.grace)
+            self._run()  # if the thread does not
+            self.stop()
             raise
 
     # ------------------------------------------------------------------------------------- queries
@@ -361,6 +361,10 @@ class WorkerGroup:
     # ---------------------------------------------------------------------------------- its thread
 
     def _run(self) -> None:
+        with self._lock:
+            if self._attended:
+                return
+            self._attended = True
         try:
             while self._tend():
                 for process in self._ends.wait(self._patience()):
@@ -434,7 +438,8 @@ class WorkerGroup:
         with self._lock:
             place.restarts += 1
         try:
-            self._start(place)
+            with blocked(self._mask):
+                self._start(place)
         except Exception as error:  # noqa: BLE001 - no memory, no process number, no descriptor
             self._has_ended(place, Exit(None, None, in_one_line(error)))
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any
 
-from onecopy.errors import ShutDown
+from onecopy import membership
+from onecopy.errors import OneCopyError, ShutDown
 from onecopy.parents import Parent
 from onecopy.supervisor import signals
 
@@ -33,10 +34,17 @@ def work(
 ) -> None:
     """Be a worker."""
     signals.be_a_worker()
-    threading.Thread(
-        target=_end_with, args=(Parent(), grace), name="onecopy-supervised", daemon=True
-    ).start()
+    signals.start_without_signals(
+        threading.Thread(
+            target=_end_with, args=(Parent(), grace), name="onecopy-supervised", daemon=True
+        )
+    )
     report.send_bytes(_BEGUN)
+    # What its predecessor had in hand comes back now, so before what is queued behind it. Here and
+    # not in the supervisor, which must not wait for a process that was stopped.
+    for member in membership.current():
+        with suppress(OneCopyError):
+            member.collect()
     try:
         target(*args, **kwargs)
     except ShutDown:
