@@ -228,10 +228,10 @@ class Refusing:
         self._refused = refused
         self.asked = 0
 
-    def Pipe(self, duplex):
-        return self._context.Pipe(duplex)
+    def __getattr__(self, name):
+        return self._start_one if name == "Process" else getattr(self._context, name)
 
-    def Process(self, **options):
+    def _start_one(self, **options):
         self.asked += 1
         if self.asked in self._refused:
             raise BlockingIOError(11, "no process number left")

@@ -314,8 +314,6 @@ class WorkerGroup:
         self._check_owner()
         try:
             termination.enter(self)
-            if self._failure is not None:
-                raise self._failure
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise

@@ -59,9 +59,11 @@ class Termination:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def enter(self, group: WorkerGroup) -> None:
-        """Raise the failure of a group in the main thread from now on."""
+        """Raise the failure of a group, in the main thread also if it comes later."""
         if _in_main_thread():
             self._blocks.append(group)
+        if group.failure is not None:
+            raise group.failure
 
     def leave(self, group: WorkerGroup) -> None:
         """Raise it no more."""
