@@ -30,6 +30,15 @@ def run(script, *arguments, cwd):
     )
 
 
+def test_the_first_example_of_the_docs(tmp_path):
+    text = (EXAMPLES.parent / "docs" / "supervise.md").read_text(encoding="utf-8")
+    program = tmp_path / "program.py"
+    program.write_text(text.partition("```python\n")[2].partition("```")[0])
+    done = run(program, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout in {"100 results\n", "101 results\n"}
+
+
 @pytest.mark.parametrize(("arguments", "replaced"), [((), 0), (("--kill",), 4)])
 def test_cameras(tmp_path, arguments, replaced):
     done = run("cameras/cameras.py", "--frames", 40, *arguments, cwd=tmp_path)
