@@ -220,6 +220,8 @@ def supervise_for(start_method, told):
 
 def test_a_program_that_just_ends():
     text = """
+    import warnings
+    warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     def work(): threading.Event().wait()
     group = oc.supervise(work, 2)
     other = oc.supervise(work)
