@@ -188,7 +188,8 @@ void comes_back_first_and_in_order(u64 before, u32 taken) {
     CHECK(party.q.size() == (taken != kCount ? kCount : 0));
     for (u64 i = 0; i < kCount; ++i) {
         party.get(1, false);
-        CHECK(Party::value(party.hand.back()) == i && party.hand.back().redeliveries == u32{i < taken});
+        CHECK(Party::value(party.hand.back()) == i &&
+              party.hand.back().redeliveries == u32{i < taken});
     }
     Message msg;
     Patience now(0);
@@ -316,7 +317,8 @@ void shut_down() {
         collect_dead(*party.m);
         for (u64 i = 1; i < 150 && !immediate; ++i) {
             party.get(1, false);
-            CHECK(Party::value(party.hand.back()) == i && party.hand.back().redeliveries == u32{i < 3});
+            CHECK(Party::value(party.hand.back()) == i &&
+                  party.hand.back().redeliveries == u32{i < 3});
         }
         CHECK(party.q.get(msg, wait) == Status::shut_down &&
               party.q.get(msg, now) == Status::shut_down);
