@@ -44,10 +44,9 @@ class Ends:
         self.ring()
 
     def ring(self) -> None:
-        """Wake the thread that waits."""
-        with self._lock, suppress(BlockingIOError):  # it has been woken very often
-            if self._bell >= 0:
-                os.eventfd_write(self._bell, 1)
+        """Wake the thread that waits. A signal handler may do that, so there is no lock."""
+        with suppress(BlockingIOError):  # it has been woken very often
+            os.eventfd_write(self._bell, 1)
 
     def wait(self, timeout: float | None = None) -> list[Any]:
         """Wait until a process has ended, somebody rings, or the time is up.
@@ -78,7 +77,7 @@ class Ends:
                 os.kill(process.pid, number)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Watch nothing any more, when nobody will ring; otherwise this happens with the object."""
         with self._lock:
             self._close()
 

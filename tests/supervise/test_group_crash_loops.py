@@ -107,7 +107,7 @@ def test_it_is_raised_at_the_end_of_the_block():
     def use():
         try:
             with oc.supervise(do, args=("exit", None), **QUICK) as group:
-                group._over.wait(LIMIT)
+                group._wait(LIMIT)
                 reached.append(True)
         except oc.CrashLoop as error:
             reached.append(error)
@@ -124,7 +124,7 @@ def test_the_block_s_own_error_comes_first():
     def use():
         try:
             with oc.supervise(do, args=("exit", None), **QUICK) as group:
-                group._over.wait(LIMIT)
+                group._wait(LIMIT)
                 {}["own"]
         except KeyError as error:
             raised.append(error)
@@ -157,7 +157,7 @@ def test_a_program_s_own_handler_is_not_touched():
     try:
         group = oc.supervise(do, args=("exit", None), **QUICK)
         assert signal.getsignal(signal.SIGTERM) is handler
-        assert group._over.wait(LIMIT)
+        assert group._wait(LIMIT)
         with pytest.raises(oc.CrashLoop), group:  # not in the block: at its beginning
             forever()
         assert signal.getsignal(signal.SIGTERM) is handler

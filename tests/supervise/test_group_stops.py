@@ -83,6 +83,34 @@ def test_a_shorter_stop_counts(told):
     assert group.workers[0].last_exit.code == -9
 
 
+def test_a_signal_handler_may_stop_a_group(told):
+    """Wherever the main thread is: also where it has the group's lock."""
+    group = oc.supervise(tell, args=(told,), grace=float("inf"))
+    before = signal.signal(signal.SIGUSR1, lambda *_: group.stop())
+    try:
+        with group._lock:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert group.join(0)
+
+
+def test_a_signal_handler_stops_what_is_joined(ours):
+    program = Running(
+        GROUP + "group = oc.supervise(work, 2)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: group.stop())\n"
+        "print('ready', flush=True)\n"
+        "assert group.join()\n",
+        holding=False,
+    )
+    pids = [take(ours), take(ours)]
+    program.says("ready")
+    program.is_asleep()
+    program.signal(signal.SIGTERM)
+    assert program.end() == (0, "")
+    gone(pids)
+
+
 def test_join_with_a_timeout(told):
     group = oc.supervise(tell, args=(told,))
     assert not group.join(0)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Restart", "WorkerGroup", "supervise"]
 
+_FOREVER = 1e9  # seconds: what a clock can still add
+_ENDING = {signal.SIGINT, signal.SIGTERM}
+_LONGEST = 86400.0  # seconds that one wait for descriptors can take
+
 Restart: TypeAlias = Literal["on-failure", "always", "never"]
 
 
@@ -135,7 +139,7 @@ def _seconds(parameter: str, value: float) -> float:
     seconds = float(value)
     if not seconds >= 0:
         raise ValueError(f"{parameter}={value!r}: seconds, at least 0")
-    return seconds
+    return min(seconds, _FOREVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +209,17 @@ class WorkerGroup:
         self._policy = policy
         self._on_exit = on_exit
         self._owner = os.getpid()
-        self._lock = threading.Lock()  # for the places' fields and those below, while they change
+        # For the places' fields and those below, while they change. A signal handler may call `stop`
+        # while the main thread has it, or waits: it is re-entrant.
+        self._lock = threading.Condition(threading.RLock())
         self._places = [_Place(index, f"{name}-{index}") for index in range(n)]
         self._kill_at: float | None = None  # None: it is not being stopped
-        # What its processes inherit; the thread itself has all signals blocked.
+        # Blocked in workers; the thread itself has all signals blocked.
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._attended = False  # whether a thread runs `_run`
         self._sent: signal.Signals | None = None  # what they have got
         self._failure: BaseException | None = None
-        self._over = threading.Event()
+        self._is_over = False
         self._ends = Ends()
         self._thread = threading.Thread(
             target=self._run, name=f"onecopy-supervise-{name}", daemon=True
@@ -252,7 +258,7 @@ class WorkerGroup:
         return self._failure
 
     def __repr__(self) -> str:
-        state = "ended" if self._over.is_set() else f"{len(self.pids)} running"
+        state = "ended" if self._is_over else f"{len(self.pids)} running"
         return f"<onecopy.WorkerGroup {self.name!r}, {len(self._places)} workers, {state}>"
 
     # ------------------------------------------------------------------------------------- its end
@@ -276,7 +282,7 @@ class WorkerGroup:
             A worker failed again and again, so all were stopped.
         """
         self._check_owner()
-        if not self._over.wait(timeout):
+        if not self._wait(timeout):
             return False
         self._settle()
         if self._failure is not None:
@@ -301,10 +307,10 @@ class WorkerGroup:
             return  # in `on_exit`: what is asked is done after it
         with termination.stopping():
             try:
-                self._over.wait()
+                self._wait()
             except BaseException:
                 self._ask(0)
-                self._over.wait()
+                self._wait()
                 raise
             finally:
                 self._settle()
@@ -344,6 +350,10 @@ class WorkerGroup:
         if os.getpid() != self._owner:
             raise RuntimeError(f"the workers of {self.name!r} are those of process {self._owner}")
 
+    def _wait(self, timeout: float | None = None) -> bool:
+        with self._lock:
+            return self._lock.wait_for(lambda: self._is_over, timeout)
+
     def _ask(self, grace: float) -> None:
         with self._lock:
             kill_at = time.monotonic() + grace
@@ -352,7 +362,7 @@ class WorkerGroup:
 
     def _settle(self) -> None:
         """Give back what is the process's, once the group is over."""
-        if self._over.is_set():
+        if self._is_over:
             self._at_exit.cancel()
             termination.give_back(self)
 
@@ -371,8 +381,9 @@ class WorkerGroup:
             self._failure = error
             self._kill_all()
         finally:
-            self._ends.close()
-            self._over.set()
+            with self._lock:
+                self._is_over = True
+                self._lock.notify_all()
 
     def _tend(self) -> bool:
         """Do what is due. False: no process runs, and none is to be started."""
@@ -398,7 +409,7 @@ class WorkerGroup:
             if self._kill_at is not None and self._sent != signal.SIGKILL:
                 times.append(self._kill_at)
         now = time.monotonic()
-        return min((max(0.0, each - now) for each in times), default=None)
+        return min((min(max(0.0, each - now), _LONGEST) for each in times), default=None)
 
     def _send(self, number: signal.Signals) -> None:
         for place in self._places:
@@ -417,10 +428,16 @@ class WorkerGroup:
         reader, writer = self._context.Pipe(duplex=False)
         try:
             process = self._context.Process(
-                target=work, args=(writer, self._policy.grace, *self._call), name=place.name
+                target=work,
+                args=(writer, self._policy.grace, self._mask, *self._call),
+                name=place.name,
             )
             process.daemon = False  # it may have children of its own
-            process.start()
+            # A forked worker has this process's handlers until it sets its own. Others have the
+            # default ones, and a fork server would keep what it inherits.
+            forks = self._context.get_start_method() == "fork"
+            with blocked(self._mask | _ENDING if forks else self._mask):
+                process.start()
         except BaseException:
             reader.close()
             raise
@@ -436,8 +453,7 @@ class WorkerGroup:
         with self._lock:
             place.restarts += 1
         try:
-            with blocked(self._mask):
-                self._start(place)
+            self._start(place)
         except Exception as error:  # noqa: BLE001 - no memory, no process number, no descriptor
             self._has_ended(place, Exit(None, None, in_one_line(error)))
 

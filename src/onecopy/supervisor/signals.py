@@ -32,6 +32,7 @@ class Termination:
         self._stopping = 0  # calls of `stop` that the main thread is in
         self._sent = False  # whether a signal of `interrupt` is under way
         self._sending = threading.Lock()
+        self._process = os.getpid()
 
     def take_over(self, group: WorkerGroup) -> None:
         """Set the handler for a group, if this is the main thread and nobody else has set one."""
@@ -91,6 +92,9 @@ class Termination:
 
     def came(self, number: int) -> None:
         """Raise what a SIGTERM is to raise."""
+        if os.getpid() != self._process:  # in a forked child, before `forget`, which may not raise
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         ours, self._sent = self._sent, False
         if not self._stopping:
             for group in reversed(self._blocks):
@@ -120,12 +124,19 @@ def _on_sigint(number: int, _: Any) -> None:
     """Do nothing: Ctrl-C reaches all processes of a terminal, and the supervisor ends this one."""
 
 
-def be_a_worker() -> None:
-    """Set a worker's signals: SIGTERM raises SystemExit, and SIGINT is left to the supervisor."""
+def be_a_worker(mask: set[signal.Signals | int]) -> None:
+    """Set a worker's signals: SIGTERM raises SystemExit, and SIGINT is left to the supervisor.
+
+    Parameters
+    ----------
+    mask : set of signals
+        Those that are to be blocked; what came in between is handled now.
+    """
     signal.set_wakeup_fd(-1)  # it may belong to an event loop of the process that forked
     signal.signal(signal.SIGTERM, _on_sigterm)
     # Not SIG_IGN, which programs that the worker starts would inherit.
     signal.signal(signal.SIGINT, _on_sigint)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def start_without_signals(thread: threading.Thread) -> None:
@@ -144,7 +155,7 @@ def start_without_signals(thread: threading.Thread) -> None:
 
 @contextmanager
 def blocked(mask: set[signal.Signals | int]) -> Iterator[None]:
-    """Have only these signals blocked in this thread: a process that it starts inherits that."""
+    """Have these signals blocked in this thread, and no others; a child inherits that."""
     before = signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield

@@ -28,12 +28,13 @@ _LONGEST = 3000  # bytes of an error's text: a pipe takes that in one piece, and
 def work(
     report: Connection[bytes, bytes],
     grace: float,
+    mask: set[signal.Signals | int],
     target: Callable[..., object],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
     """Be a worker."""
-    signals.be_a_worker()
+    signals.be_a_worker(mask)
     signals.start_without_signals(
         threading.Thread(
             target=_end_with, args=(Parent(), grace), name="onecopy-supervised", daemon=True
