@@ -77,7 +77,7 @@ class Ends:
                 os.kill(process.pid, number)
 
     def close(self) -> None:
-        """Watch nothing any more, when nobody will ring; otherwise this happens with the object."""
+        """Watch nothing any more. Nobody may ring after that."""
         with self._lock:
             self._close()
 

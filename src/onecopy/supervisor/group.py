@@ -209,8 +209,8 @@ class WorkerGroup:
         self._policy = policy
         self._on_exit = on_exit
         self._owner = os.getpid()
-        # For the places' fields and those below, while they change. A signal handler may call `stop`
-        # while the main thread has it, or waits: it is re-entrant.
+        # For the places' fields and those below, while they change. It is re-entrant: a signal
+        # handler may call `stop` while the main thread has it, or waits.
         self._lock = threading.Condition(threading.RLock())
         self._places = [_Place(index, f"{name}-{index}") for index in range(n)]
         self._kill_at: float | None = None  # None: it is not being stopped
@@ -356,9 +356,11 @@ class WorkerGroup:
 
     def _ask(self, grace: float) -> None:
         with self._lock:
+            if self._is_over:
+                return
             kill_at = time.monotonic() + grace
             self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
-        self._ends.ring()
+            self._ends.ring()
 
     def _settle(self) -> None:
         """Give back what is the process's, once the group is over."""
@@ -381,8 +383,9 @@ class WorkerGroup:
             self._failure = error
             self._kill_all()
         finally:
-            with self._lock:
+            with self._lock:  # nobody rings after this
                 self._is_over = True
+                self._ends.close()
                 self._lock.notify_all()
 
     def _tend(self) -> bool:
