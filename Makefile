@@ -78,7 +78,7 @@ ci: test rest lint native-tests
 
 # With numpy, pytest and the command line only.
 test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra but `cli`
-	$(PYTEST) -m "$(CORE)" tests/contracts tests/dropin tests/exits
+	$(PYTEST) -m "$(CORE)" tests/contracts tests/dropin tests/exits tests/supervise
 
 TARGET ?= test
 pythons: ## The core of the tests under the other versions of Python that are here

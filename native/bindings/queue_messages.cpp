@@ -6,7 +6,7 @@
 namespace onecopy::py {
 namespace {
 
-// (object, redelivered, position)
+// (object, redeliveries, position)
 PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
@@ -18,7 +18,7 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
     }
     if (s != Status::ok) return raise_get(s);
     const u64 position = message.position;
-    const bool redelivered = message.redelivered;
+    const u32 redeliveries = message.redeliveries;
     PyObject* const object = decode(q.pool, message, q.as_standard);
     if (object == nullptr) {
         // It counts as taken: whoever cannot rebuild it can still finish it.
@@ -32,8 +32,7 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
         error.restore();
         return nullptr;
     }
-    return Py_BuildValue("(NOK)", object, redelivered ? Py_True : Py_False,
-                         static_cast<unsigned long long>(position));
+    return Py_BuildValue("(NIK)", object, redeliveries, static_cast<unsigned long long>(position));
 }
 
 // What happens to a message that was taken: `Queue::task_done` or `Queue::give_back`.
@@ -80,8 +79,8 @@ void bind_messages(nb::class_<QueueObject>& queue) {
             },
             nb::arg("block") = true, nb::arg("timeout") = nb::none(),
             nb::sig("def _receive(self, block: bool = True, timeout: float | None = None) -> "
-                    "tuple[typing.Any, bool, int]"),
-            "As `get`; gives the object, whether it was redelivered, and its position for "
+                    "tuple[typing.Any, int, int]"),
+            "As `get`; gives the object, how often it was given out before, and its position for "
             "`finish`.")
         .def(
             "_finish",

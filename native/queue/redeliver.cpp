@@ -46,8 +46,8 @@ u32 this_thread() noexcept {
 Taking taking_of(const Slot& slot) noexcept {
     return {slot.stamp.load_relaxed()};
 }
-void set_state(Slot& slot, Taking::State s) noexcept {
-    slot.stamp.store_release(s);
+void set_taking(Slot& slot, Taking t) noexcept {
+    slot.stamp.store_release(t.raw);
 }
 
 }  // namespace
@@ -148,14 +148,14 @@ void Queue::let_last_chunk_go(Effects& e, Patience& p) noexcept {
     const bool sound = walk(r.floor, r.head, [&](Slot& slot, u64 position) {
         Taking t = taking_of(slot);
         if (t.state() == Taking::taken && m_->passed(t.tag())) {
-            set_state(slot, Taking::returned);  // COMMIT
-            t = taking_of(slot);
+            t = t.back();
+            set_taking(slot, t);  // COMMIT
             ++came_back;
         }
         if (t.state() == Taking::returned) {
             if (dropping) {
-                set_state(slot, Taking::done);  // COMMIT
-                t = taking_of(slot);
+                t = {Taking::done};
+                set_taking(slot, t);  // COMMIT
             } else {
                 if (returned++ == 0) first = position;
             }
@@ -266,11 +266,12 @@ Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noex
         return Status::corrupt;
     }
     msg.length = length;
-    msg.redelivered = again;
+    const u32 times = again ? std::min(taking_of(slot).times() + 1, Taking::kMostTimes) : 0;
+    msg.redeliveries = times;
     msg.position = position;
     std::memcpy(msg.bytes, slot.bytes, length);
     // COMMIT of one that came back; of the others, head is.
-    slot.stamp.store_release(Taking::by(m_->tag(), this_thread(), again).raw);
+    set_taking(slot, Taking::by(m_->tag(), this_thread(), times));
     return Status::ok;
 }
 
@@ -370,7 +371,7 @@ Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
     if (slot == nullptr) return Status::corrupt;
     const Taking t = taking_of(*slot);
     if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
-    set_state(*slot, Taking::done);  // COMMIT
+    set_taking(*slot, {Taking::done});  // COMMIT
     // Now, and not when the floor gets here: an older one may take long.
     e.finished = empty_slot(*slot);
     advance(e, p);
@@ -407,7 +408,7 @@ Status Queue::return_locked(u64 position, Effects& e, Patience& p) noexcept {
     if (slot == nullptr) return Status::corrupt;
     const Taking t = taking_of(*slot);
     if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
-    set_state(*slot, Taking::returned);  // COMMIT
+    set_taking(*slot, t.back());  // COMMIT
     // Derived: a death before these leaves them to `rescan`.
     if (position < b_->first_returned.load_relaxed() || b_->returned.load_relaxed() == 0)
         b_->first_returned.store_relaxed(position);
@@ -448,7 +449,7 @@ bool Queue::drop_some(Effects& e, Patience& p) noexcept {
     const u64 until = std::min(r.tail, r.head + kChunkSlots);
     if (until == r.head) return false;
     auto mark = [](Slot& slot, u64) {
-        set_state(slot, Taking::done);
+        set_taking(slot, {Taking::done});
         return true;
     };
     if (!walk(r.head, until, mark)) return false;

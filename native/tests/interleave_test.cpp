@@ -620,7 +620,7 @@ void taken_by_a_dead_one(Hand& h) {
 void gets_what_came_back(Hand& h) {
     Queue q = the_extra_queue(h);
     Message msg;
-    CHECK(q.get(msg, h.wait) == Status::ok && msg.redelivered);
+    CHECK(q.get(msg, h.wait) == Status::ok && msg.redeliveries == 1);
     CHECK(q.task_done(msg.position, h.wait) == Status::ok);
 }
 void notices(Hand& h) {

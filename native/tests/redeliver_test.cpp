@@ -169,7 +169,7 @@ void empty_again(Party& party) {
     for (u64 i = 0; !all && i < kChunkSlots; ++i) {  // until the chunk has been left
         party.put(i);
         party.get(1, false);
-        CHECK(!party.hand[0].redelivered);
+        CHECK(party.hand[0].redeliveries == 0);
         party.finish(0, false);
         all = heap_stats(*party.m).body_bytes == bodies_of_an_empty_queue;
     }
@@ -188,7 +188,8 @@ void comes_back_first_and_in_order(u64 before, u32 taken) {
     CHECK(party.q.size() == (taken != kCount ? kCount : 0));
     for (u64 i = 0; i < kCount; ++i) {
         party.get(1, false);
-        CHECK(Party::value(party.hand.back()) == i && party.hand.back().redelivered == (i < taken));
+        CHECK(Party::value(party.hand.back()) == i &&
+              party.hand.back().redeliveries == u32{i < taken});
     }
     Message msg;
     Patience now(0);
@@ -267,7 +268,7 @@ void who_leaves_has_not_finished() {
     CHECK(party.q.size() == 3);
     party.get(3, false);
     for (u64 i = 0; i < 3; ++i)
-        CHECK(Party::value(party.hand[i]) == i && party.hand[i].redelivered == (i < 2));
+        CHECK(Party::value(party.hand[i]) == i && party.hand[i].redeliveries == u32{i < 2});
     while (!party.hand.empty())
         party.finish_lowest(false);
     empty_again(party);
@@ -289,7 +290,7 @@ void a_busy_queue_finds_its_dead() {
         Stubborn wait;
         if (msg.block != 0) drop(*party.m, handle_index(msg.block), wait);
         CHECK(party.q.task_done(msg.position, wait) == Status::ok);
-        if (msg.redelivered) {
+        if (msg.redeliveries != 0) {
             CHECK(Party::value(msg) == 0);
             break;
         }
@@ -316,7 +317,8 @@ void shut_down() {
         collect_dead(*party.m);
         for (u64 i = 1; i < 150 && !immediate; ++i) {
             party.get(1, false);
-            CHECK(Party::value(party.hand.back()) == i && party.hand.back().redelivered == (i < 3));
+            CHECK(Party::value(party.hand.back()) == i &&
+                  party.hand.back().redeliveries == u32{i < 3});
         }
         CHECK(party.q.get(msg, wait) == Status::shut_down &&
               party.q.get(msg, now) == Status::shut_down);
@@ -342,7 +344,7 @@ void a_taker_that_dies_after_the_end() {
         Party party(fd);
         if (!immediate) {
             party.get(2, false);
-            CHECK(party.hand[0].redelivered && party.hand[1].redelivered);
+            CHECK(party.hand[0].redeliveries != 0 && party.hand[1].redeliveries != 0);
             while (!party.hand.empty())
                 party.finish_lowest(false);
         }
@@ -535,8 +537,8 @@ void survivors_go_on(int fd, bool swept, const char* what) {
         party.keep(msg);
         CHECK(!among(l.finished, l.done, v));
         const bool before = among(l.took, l.taken, v) || v < current->returned;
-        if (before) CHECK(msg.redelivered);
-        if (msg.redelivered && !before) {
+        if (before) CHECK(msg.redeliveries != 0);
+        if (msg.redeliveries != 0 && !before) {
             CHECK(l.tried_get);
             ++surprises;
         }

@@ -151,7 +151,7 @@ const Case kCases[] = {
      },
      [](Party& p) {
          Message msg;
-         CHECK(p.open<Queue>("queue").get(msg, p.wait) == Status::ok && msg.redelivered);
+         CHECK(p.open<Queue>("queue").get(msg, p.wait) == Status::ok && msg.redeliveries == 1);
      }},
 };
 

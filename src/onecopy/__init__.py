@@ -14,6 +14,7 @@ from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
+    CrashLoop,
     OneCopyError,
     OwnerDied,
     OwnerDiedWarning,
@@ -49,12 +50,14 @@ if _typing.TYPE_CHECKING:
     from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
+    from onecopy.supervisor import supervise
 
 __all__ = [
     "BadFile",
     "Barrier",
     "BoundedSemaphore",
     "Condition",
+    "CrashLoop",
     "Dict",
     "Event",
     "Executor",
@@ -92,6 +95,7 @@ __all__ = [
     "open_table",
     "put",
     "shared_array",
+    "supervise",
     "writable_copy",
     "zeros",
 ]
@@ -103,6 +107,7 @@ _LATER = {
     "Executor": "onecopy.executor",
     "open_array": "onecopy.files.array",
     "open_table": "onecopy.files.table",
+    "supervise": "onecopy.supervisor",
 }
 
 

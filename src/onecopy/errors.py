@@ -11,6 +11,7 @@
      ├── StaleRef          (LookupError)        what a reference pointed at is gone
      ├── OwnerDied                              a lock's holder died, and was to be told
      ├── ShutDown          (queue.ShutDown¹)    the channel was shut down and has nothing left
+     ├── CrashLoop                              supervised workers fail again and again
      ├── Closed            (ValueError, OSError) close() was called on it in this process
      └── Untrusted         (PermissionError)    data that another user could have written
     OwnerDiedWarning (RuntimeWarning)           a lock's holder died; the lock was taken over
@@ -30,9 +31,11 @@ from onecopy.sizes import format_size
 
 if TYPE_CHECKING:
     from onecopy._native import Member
+    from onecopy.supervisor.records import Worker
 
 __all__ = [
     "Closed",
+    "CrashLoop",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
@@ -83,6 +86,23 @@ class Closed(OneCopyError, OSError, ValueError):  # noqa: N818 - reads as what h
 
     A ValueError and an OSError too: what multiprocessing's closed queues raise.
     """
+
+
+class CrashLoop(OneCopyError):  # noqa: N818 - reads as what happened
+    """A worker of a supervised group failed again and again, and all of them were stopped.
+
+    Attributes
+    ----------
+    worker : Worker
+        The worker, with how its last process ended (`last_exit`).
+    """
+
+    def __init__(self, message: str, worker: Worker) -> None:
+        super().__init__(message, worker)
+        self.worker = worker
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class OwnerDied(OneCopyError):  # noqa: N818 - the name is the face's

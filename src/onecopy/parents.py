@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
+import time
+from contextlib import suppress
 from multiprocessing import parent_process
 from typing import Any
 
 from onecopy import _native
 
 __all__ = ["Parent"]
+
+_LOOK_EVERY = 0.5  # second, where nothing announces its end
 
 
 class Parent:
@@ -45,6 +50,22 @@ class Parent:
         if not _native.is_readable(self._fd):
             return False
         return not self._start or _native.process_is_dead(self._pid, self._start)
+
+    def wait(self) -> None:
+        """Wait until it has ended, at the expense of a thread."""
+        descriptor = self._fd
+        if self._adopter is not None:
+            with suppress(OSError):  # it has ended, or the kernel is old
+                descriptor = os.pidfd_open(self._adopter)
+        # Looked at before: if it ended, the number may have been another process's.
+        if descriptor >= 0 and not self.ended:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll()
+        while not self.ended:
+            time.sleep(_LOOK_EVERY)
+        if descriptor not in {-1, self._fd}:
+            os.close(descriptor)
 
     def __del__(self) -> None:
         if self._fd >= 0:

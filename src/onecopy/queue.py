@@ -38,15 +38,19 @@ class Message:
         Whether another process took it before and died, or left the pool, without finishing it: its
         work may have been done in part, or even in full. Always False if the queue does not
         redeliver.
+    deliveries : int
+        How often it was given out, this time included; 64 stands for 64 and more. A message that
+        ends each process that takes it is known by this: finish it, instead of working on it.
     """
 
-    __slots__ = ("_position", "_queue", "item", "redelivered")
+    __slots__ = ("_position", "_queue", "deliveries", "item", "redelivered")
 
-    def __init__(self, queue: Queue, item: Any, redelivered: bool, position: int) -> None:
+    def __init__(self, queue: Queue, item: Any, redeliveries: int, position: int) -> None:
         self._queue = queue
         self._position = position
         self.item = item
-        self.redelivered = redelivered
+        self.deliveries = redeliveries + 1
+        self.redelivered = redeliveries > 0
 
     def task_done(self) -> None:
         """Say that the work on this very message is finished.
@@ -151,15 +155,15 @@ class Queue(QueueBase):
         Returns
         -------
         Message
-            ``item``, ``redelivered`` and ``task_done()``.
+            ``item``, ``redelivered``, ``deliveries`` and ``task_done()``.
 
         Raises
         ------
         queue.Empty, ShutDown
             As `get`.
         """
-        item, redelivered, position = self._receive(block, timeout)
-        return Message(self, item, redelivered, position)
+        item, redeliveries, position = self._receive(block, timeout)
+        return Message(self, item, redeliveries, position)
 
     def close(self) -> None:
         """Let go of the queue in this process; whoever else has it goes on.

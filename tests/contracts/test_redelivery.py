@@ -633,3 +633,66 @@ def test_workers_killed_at_random_lose_nothing(pool, start):
         worker.kill()
     collect_results()
     is_empty(pool, jobs)
+
+
+# ------------------------------------------------------------------------ how often it was given
+
+
+def test_deliveries_are_counted(pool, queue):
+    queue.put_many(["first", "second"])
+    for count in range(1, 70):
+        message = queue.get_message()
+        assert (message.item, message.redelivered) == ("first", count > 1)
+        assert message.deliveries == min(count, 64)
+        message.give_back()
+    for item, count in (("first", 64), ("second", 1)):
+        message = queue.get_message()
+        assert (message.item, message.deliveries) == (item, count)
+        message.task_done()
+    queue.put("third")  # in a slot of its own, which counts from the beginning
+    assert queue.get_message().deliveries == 1
+
+
+def tell_deliveries(queue, told):
+    message = queue.get_message()
+    told.put(message.deliveries)
+    forever()
+
+
+def test_deaths_count_and_so_does_what_was_given_back(pool, queue, start, method):
+    told = pool.queue()
+    queue.put(image(7))
+    for count in (1, 2):
+        child = start(method, tell_deliveries, queue, told)
+        assert told.get(timeout=LIMIT) == count
+        child.kill()
+    message = queue.get_message(timeout=LIMIT)
+    assert message.deliveries == 3
+    message.give_back()
+    message = queue.get_message(timeout=LIMIT)
+    check(message.item, 7)
+    assert message.deliveries == 4
+    message.task_done()
+    del message
+    is_empty(pool, queue)
+
+
+def test_what_does_not_redeliver_counts_one(pool):
+    queue = pool.queue()
+    queue.put(1)
+    assert queue.get_message().deliveries == 1
+
+
+class OnlyHere:
+    """Cannot be rebuilt."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def test_what_cannot_be_rebuilt_can_be_finished(pool, queue):
+    queue.put(OnlyHere())
+    with pytest.raises(ValueError, match="no number"):
+        queue.get_message()
+    queue.task_done()
+    is_empty(pool, queue)

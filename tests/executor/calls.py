@@ -162,3 +162,12 @@ def meet(array, mine, other):
 def fail():
     """Fail."""
     raise ValueError("on purpose")
+
+
+def fork_and_die(told):
+    """Die, and leave a child behind."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    told.put(child)
+    die()

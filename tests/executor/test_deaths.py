@@ -36,6 +36,17 @@ def test_a_death_breaks_the_executor(pool, context):
     assert pool.validate() == []
 
 
+def test_a_death_shows_though_a_grandchild_lives(executor, pool):
+    """It has the pipe by which multiprocessing tells of its parent's end."""
+    told = pool.queue()
+    future = executor.submit(calls.fork_and_die, told)
+    with pytest.raises(BrokenProcessPool):
+        future.result(60)
+    child = told.get(timeout=60)
+    assert children.running(child)
+    os.kill(child, signal.SIGKILL)
+
+
 def test_calls_that_wait_get_the_error_too(executor, tmp_path):
     futures = [executor.submit(calls.wait_for, tmp_path / "never") for _ in range(6)]
     children.eventually(futures[0].running, "a call to run")

@@ -15,6 +15,7 @@ FACE = {
     "Barrier",
     "BoundedSemaphore",
     "Condition",
+    "CrashLoop",
     "Dict",
     "Event",
     "Executor",
@@ -52,6 +53,7 @@ FACE = {
     "open_table",
     "put",
     "shared_array",
+    "supervise",
     "writable_copy",
     "zeros",
 }

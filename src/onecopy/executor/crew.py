@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from concurrent.futures import process as standard
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
+
+from onecopy.ends import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +46,9 @@ class Crew:
         self._processes = processes
         self._arguments = arguments
         self._notify = notify
-        self._watched: list[Any] = []
-        self._bell = -1
+        self._ends = Ends()
         self._stopped = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
         self.gone: deque[Any] = deque()
 
     def start_one(self) -> None:
@@ -58,13 +56,10 @@ class Crew:
         process = self._context.Process(target=_work, args=self._arguments)
         process.start()
         self._processes[process.pid] = process
-        with self._lock:
-            self._watched.append(process)
-            self._ring()
+        self._ends.add(process)
 
     def start_watching(self) -> None:
         """Start the thread, after the first workers: a fork should find no thread."""
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(
             target=self._watch, name="onecopy-executor-crew", daemon=True
         )
@@ -72,39 +67,22 @@ class Crew:
 
     def disband(self) -> None:
         """End the thread, and keep no process: an executor that is shut down may be kept long."""
-        with self._lock:
-            self._stopped = True
-            self._watched = []
-            self._processes = {}
-            self._ring()
+        self._stopped = True
+        self._processes = {}
+        self._ends.ring()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+        self._ends.close()
         self.gone.clear()
 
-    def _ring(self) -> None:
-        if self._bell >= 0:
-            os.eventfd_write(self._bell, 1)
-
     def _watch(self) -> None:
-        while True:
-            with self._lock:
-                if self._stopped:
-                    os.close(self._bell)
-                    self._bell = -1
-                    return
-                sentinels = {process.sentinel: process for process in self._watched}
-            ready = wait([*sentinels, self._bell])
-            if self._bell in ready:
-                os.eventfd_read(self._bell)
-            ended = [sentinels[sentinel] for sentinel in ready if sentinel in sentinels]
-            with self._lock:
-                ended = [each for each in ended if each in self._watched]
-                self._watched = [each for each in self._watched if each not in ended]
+        while not self._stopped:
+            ended = self._ends.wait()
+            if ended and not self._stopped:
                 self.gone.extend(ended)
-            if ended:
                 self._notify()
-            del sentinels, ended
+            del ended
 
 
 def _work(*arguments: Any) -> None:
