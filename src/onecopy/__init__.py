@@ -14,6 +14,7 @@ from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
+    NotRebuilt,
     OneCopyError,
     OwnerDied,
     OwnerDiedWarning,
@@ -63,6 +64,7 @@ __all__ = [
     "Lock",
     "MappedArray",
     "Message",
+    "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",

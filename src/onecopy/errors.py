@@ -12,6 +12,7 @@
      ├── OwnerDied                              a lock's holder died, and was to be told
      ├── ShutDown          (queue.ShutDown¹)    the channel was shut down and has nothing left
      ├── Closed            (ValueError, OSError) close() was called on it in this process
+     ├── NotRebuilt        (UnpicklingError)    a call's arguments or answer cannot be unpickled
      └── Untrusted         (PermissionError)    data that another user could have written
     OwnerDiedWarning (RuntimeWarning)           a lock's holder died; the lock was taken over
 
@@ -24,6 +25,7 @@ Each message says what happened, the names and sizes involved, and what to do.
 from __future__ import annotations
 
 import sys
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from onecopy.sizes import format_size
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Closed",
+    "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
@@ -82,6 +85,14 @@ class Closed(OneCopyError, OSError, ValueError):  # noqa: N818 - reads as what h
     """A queue, a lock or the like was closed in this process: let go of, here and nowhere else.
 
     A ValueError and an OSError too: what multiprocessing's closed queues raise.
+    """
+
+
+class NotRebuilt(OneCopyError, UnpicklingError):  # noqa: N818 - reads as what happened
+    """The arguments of a call, its result or its error could not be unpickled where they arrived.
+
+    Only that call fails. The message names the object, the reason and the cure; the cause is what
+    unpickling raised.
     """
 
 
