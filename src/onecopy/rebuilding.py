@@ -96,7 +96,9 @@ def not_rebuilt(what: str, error: BaseException) -> NotRebuilt:
     bare = error.with_traceback(None)
     bare.__context__ = None
     reason = f"{type(error).__qualname__}: {_shortened(_text_of(error))}"
-    told = NotRebuilt(f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}")
+    told = NotRebuilt(
+        f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}"
+    )
     told.__cause__ = bare
     return told
 
@@ -112,9 +114,8 @@ def cannot_send(error: BaseException, reason: BaseException) -> NotRebuilt:
         What pickle raised.
     """
     why = f"{type(reason).__qualname__}: {_shortened(_text_of(reason))}"
-    return NotRebuilt(
-        f"{describe(error, True)} could not be sent by process {os.getpid()}: {why}. {_cure(reason)}"
-    )
+    what = describe(error, True)
+    return NotRebuilt(f"{what} could not be sent by process {os.getpid()}: {why}. {_cure(reason)}")
 
 
 def describe(value: object, raised: bool) -> str:

@@ -39,7 +39,8 @@ class Point:
     def __eq__(self, other): return type(other) is Point and other.x == self.x
 def moved(point): return Point(point.x + 1)
 for method in ("fork", "spawn", "forkserver"):
-    ex = oc.Executor(1, mp_context=multiprocessing.get_context(method), initializer=add, initargs=(1,))
+    context = multiprocessing.get_context(method)
+    ex = oc.Executor(1, mp_context=context, initializer=add, initargs=(1,))
     assert ex.submit(add, 1).result(60) == 11
     base = 20
     def add(number):
@@ -78,9 +79,9 @@ print("all right")
 
 
 @pytest.mark.parametrize("session", [SESSION, MISSING], ids=["with", "without"])
-@pytest.mark.parametrize("kind", ["-", "-c", "-i"])
+@pytest.mark.parametrize("kind", ["-c", "-i"])
 def test_an_interactive_session(session, kind):
-    arguments = {"-": ["-"], "-c": ["-c", session], "-i": ["-i", "-q"]}[kind]
+    arguments = {"-c": ["-c", session], "-i": ["-i", "-q"]}[kind]
     done = subprocess.run(
         [sys.executable, *arguments],
         input="" if kind == "-c" else session.replace("\n    print", "\nprint"),

@@ -12,21 +12,21 @@ import onecopy as oc
 from executor import calls
 
 
-class TwoArguments(Exception):
+class TwoArgumentsError(Exception):
     """Its args are not what its class wants."""
 
     def __init__(self, code, text):
         super().__init__(f"{code}: {text}")
 
 
-class KeywordOnly(Exception):
+class KeywordOnlyError(Exception):
     """As above."""
 
     def __init__(self, *, code):
         super().__init__(f"code {code}")
 
 
-class TakesApart(Exception):
+class TakesApartError(Exception):
     """Its class fails at its args in another way."""
 
     def __init__(self, stuff):
@@ -39,14 +39,14 @@ class Stuff:
     text = "text"
 
 
-class LeavesTheInterpreter(Exception):
+class LeavesTheInterpreterError(Exception):
     """Rebuilding it raises what is no Exception."""
 
     def __reduce__(self):
         return sys.exit, ("rebuilt",)
 
 
-class HasALock(Exception):
+class HasALockError(Exception):
     """It cannot be pickled."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ class HasALock(Exception):
         self.lock = threading.Lock()
 
 
-class PicklesBadly(Exception):
+class PicklesBadlyError(Exception):
     """Pickling it raises what is no Exception."""
 
     def __reduce__(self):
@@ -79,18 +79,28 @@ class OnlyIn:
 
 
 ERRORS = {
-    "two": (lambda: TwoArguments(404, "gone"), ["TwoArguments", "404: gone", "missing 1", "super"]),
-    "keyword": (lambda: KeywordOnly(code=3), ["KeywordOnly", "code 3", "TypeError", "__reduce__"]),
-    "apart": (lambda: TakesApart(Stuff()), ["TakesApart", "AttributeError", "no attribute 'text'"]),
-    "exit": (LeavesTheInterpreter, ["LeavesTheInterpreter", "SystemExit"]),
-    "lock": (HasALock, ["HasALock", "with a lock", "cannot pickle", "process"]),
-    "pickles": (PicklesBadly, ["PicklesBadly", "while it is pickled"]),
+    "two": (
+        lambda: TwoArgumentsError(404, "gone"),
+        ["TwoArgumentsError", "404: gone", "missing 1", "super"],
+    ),
+    "keyword": (
+        lambda: KeywordOnlyError(code=3),
+        ["KeywordOnlyError", "code 3", "TypeError", "__reduce__"],
+    ),
+    "apart": (
+        lambda: TakesApartError(Stuff()),
+        ["TakesApartError", "AttributeError", "no attribute 'text'"],
+    ),
+    "exit": (LeavesTheInterpreterError, ["LeavesTheInterpreterError", "SystemExit"]),
+    "lock": (HasALockError, ["HasALockError", "with a lock", "cannot pickle", "process"]),
+    "pickles": (PicklesBadlyError, ["PicklesBadlyError", "while it is pickled"]),
 }
 
 
 def raises(kind):
     """Raise one of them."""
-    raise ERRORS[kind][0]()
+    error = ERRORS[kind][0]()
+    raise error
 
 
 def gives(kind):
@@ -134,7 +144,7 @@ def test_an_error_that_cannot_be_rebuilt(workers, kind):
 
 
 def test_a_result_that_is_such_an_error(workers):
-    with pytest.raises(oc.NotRebuilt, match=r"the result of a call, .*TwoArguments: 404"):
+    with pytest.raises(oc.NotRebuilt, match=r"the result of a call, .*TwoArgumentsError: 404"):
         workers.submit(gives, "two").result(60)
     the_rest_goes_on(workers, [])
 
@@ -163,7 +173,7 @@ def test_arguments_that_only_the_parent_can_rebuild(workers):
 
 def test_an_array_of_objects(executor):
     array = np.empty(1, object)
-    array[0] = TwoArguments(1, "x")
+    array[0] = TwoArgumentsError(1, "x")
     with pytest.raises(oc.NotRebuilt):
         executor.submit(calls.same, array).result(60)
     assert executor.submit(pow, 2, 3).result(60) == 8
@@ -171,7 +181,7 @@ def test_an_array_of_objects(executor):
 
 def test_a_map_gives_the_error_in_its_place(executor):
     results = executor.map(raises, ["two", "keyword"])
-    with pytest.raises(oc.NotRebuilt, match="TwoArguments"):
+    with pytest.raises(oc.NotRebuilt, match="TwoArgumentsError"):
         next(results)
     assert executor.submit(pow, 2, 3).result(60) == 8
 

@@ -222,7 +222,7 @@ class Executor(standard.ProcessPoolExecutor):
 
     def _sent_initializer(self) -> Any:
         """Give what workers get as initializer: by value, if they could not import it."""
-        initializer: Any = self._initializer  # type: ignore[attr-defined]  # undocumented
+        initializer: Any = self._initializer
         if initializer is None or self._mp_context.get_start_method(allow_none=False) == "fork":
             return initializer
         has_no_name = "<" in getattr(initializer, "__qualname__", "")

@@ -172,7 +172,8 @@ class Manager(standard._ExecutorManagerThread):
         for item in list(self.pending_work_items.values()):
             why = standard.BrokenProcessPool(text)
             if isinstance(cause, str):
-                why.__cause__ = standard._RemoteTraceback(f"\n'''\n{cause}'''")  # type: ignore[attr-defined]  # undocumented
+                remote: Any = standard._RemoteTraceback
+                why.__cause__ = remote(f"\n'''\n{cause}'''")
             else:
                 why.__cause__ = cause
             with suppress(InvalidStateError):  # cancelled, or done

@@ -488,7 +488,8 @@ def is_interactive() -> bool:
 
     Where workers are forked they have those that were there before, which may have changed since.
     """
-    return hasattr(sys, "ps1") or getattr(sys.modules.get("__main__"), "__file__", None) is None
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return hasattr(sys, "ps1") or file is None or file.startswith("<")
 
 
 @cache

@@ -74,7 +74,7 @@ class JoblibPickler(ValuePickler):
     def _plain(self, array: npt.NDArray[Any]) -> Any:
         if self._is_small(array):
             return array.__reduce__()
-        reduced = CallPickler.reducer_override(self, array)
+        reduced = super().reducer_override(array)
         return array.__reduce_ex__(5) if reduced is NotImplemented else reduced
 
     def _is_small(self, array: npt.NDArray[Any]) -> bool:

@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import util
