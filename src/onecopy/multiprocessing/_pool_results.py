@@ -186,12 +186,13 @@ class Feed:
         self._pool = pool
         self._cache = pool._cache
         self._taskqueue = pool._taskqueue
-        self._most = pool._ahead
+        self._most: int = pool._ahead
         self._in_order = in_order
         self._read = 0
         self._index = 0  # results that are, or were, ready
         self._unsorted: dict[int, Any] = {}
         self._length: int | None = None
+        self._error: BaseException | None = None  # of the iterable: the last result
         self._parked: deque[Any] = deque()
         # Between the pool's threads; none that waits for a result ever has it.
         self._lock = threading.Lock()
@@ -246,13 +247,16 @@ class Feed:
         self.ready.put(outcome)  # before it is counted: it is never in neither of the two
         self._index += 1
 
-    def set_length(self, length: int) -> None:
-        """Know how many tasks there are."""
+    def set_length(self, length: int, error: BaseException | None = None) -> None:
+        """Know how many tasks there are, and which error came in place of another one."""
         with self._lock:
-            self._length = length
+            self._length, self._error = length, error
             self._end_if_complete()
 
     def _end_if_complete(self) -> None:
+        if self._index == self._length and self._error is not None:
+            error, self._error = self._error, None
+            self.ready.put((False, error))
         if self._index == self._length and self._cache.pop(self.job, None) is not None:
             self._end()
 
@@ -308,9 +312,9 @@ class IMapIterator(standard.IMapIterator):  # type: ignore[type-arg]  # of anyth
             raise value
         return value
 
-    def __next__(self) -> Any:
-        """Give the next result; as `next` without a limit."""
-        return self.next()
+    def __next__(self, timeout: float | None = None) -> Any:
+        """Give the next result; as `next`."""
+        return self.next(timeout)
 
 
 class IMapUnorderedIterator(IMapIterator):

@@ -286,8 +286,7 @@ def _hand_out_sequence(core: Core, thread: Any, sequence: Sequence) -> bool:
             if feed is None:
                 sequence.call._fail(error)
             else:
-                feed._set(sequence.index, (False, error))
-                feed.set_length(sequence.index + 1)
+                feed.set_length(sequence.index, error)
             return True
         finally:
             core.reading = False

@@ -170,7 +170,7 @@ class Pool(standard.Pool):
 
     # -------------------------------------------------------------------------------------- calls
 
-    def apply_async(  # type: ignore[override]  # any function
+    def apply_async(
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
