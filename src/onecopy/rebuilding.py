@@ -93,9 +93,9 @@ def not_rebuilt(what: str, error: BaseException) -> NotRebuilt:
         What unpickling raised. It becomes the cause, without its traceback: its frames hold the
         message, and with it memory of the pool.
     """
+    reason = f"{type(error).__qualname__}: {_shortened(_text_of(error))}{_place_of(error)}"
     bare = error.with_traceback(None)
     bare.__context__ = None
-    reason = f"{type(error).__qualname__}: {_shortened(_text_of(error))}"
     told = NotRebuilt(
         f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}"
     )
@@ -126,6 +126,17 @@ def describe(value: object, raised: bool) -> str:
         what = "error" if raised else "result"
         return f"the {what} of a call, {name}: {_shortened(_text_of(value))},"
     return f"the result of a call, an object of {name},"
+
+
+def _place_of(error: BaseException) -> str:
+    """Tell which function of the object's own raised an error, if one did."""
+    traceback, last = error.__traceback__, None
+    while traceback is not None:
+        last, traceback = traceback, traceback.tb_next
+    if last is None or last.tb_frame.f_globals.get("__name__", "").startswith("onecopy."):
+        return ""
+    code = last.tb_frame.f_code
+    return f" (in {code.co_qualname}, {code.co_filename}:{last.tb_lineno})"
 
 
 def _text_of(error: BaseException) -> str:

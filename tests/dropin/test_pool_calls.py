@@ -117,7 +117,12 @@ KINDS = {
         r"error of a call, .*TwoArgumentsError: 404: gone.*missing 1",
     ),
     "exit": (_exits, 1, oc.NotRebuilt, "ExitsError.*SystemExit: rebuilt"),
-    "result": (_only_in_a_child, 1, oc.NotRebuilt, r"result of a call.*list.*not in the parent"),
+    "result": (
+        _only_in_a_child,
+        1,
+        oc.NotRebuilt,
+        r"list.*not in the parent.*OnlyIn.__setstate__",
+    ),
     "error as result": (_gives_two, 1, oc.NotRebuilt, r"result of a call, .*TwoArgumentsError"),
     "arguments": (_twice, OnlyIn("parent"), oc.NotRebuilt, "arguments.*LookupError: not in the ch"),
     "unsendable": (

@@ -23,6 +23,7 @@ FACE = {
     "Lock",
     "MappedArray",
     "Message",
+    "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
