@@ -50,13 +50,17 @@ def _note(numbers: tuple[Any, ...], what: str) -> tuple[tuple[Any, ...], str]:
     return numbers, what
 
 
-def take_addressed(take: Callable[[], Any]) -> tuple[Any, tuple[Any, ...] | None]:
+def take_addressed(
+    take: Callable[[], Any], kind: type[NotRebuilt] = NotRebuilt
+) -> tuple[Any, tuple[Any, ...] | None]:
     """Take a message that begins with an `Address`, or any other one.
 
     Parameters
     ----------
     take : callable
         Takes a message from a queue.
+    kind : type
+        The class of the error of a message that could not be rebuilt.
 
     Returns
     -------
@@ -77,12 +81,12 @@ def take_addressed(take: Callable[[], Any]) -> tuple[Any, tuple[Any, ...] | None
         if _last.noted is None:
             raise
         numbers, what = _last.noted
-        return not_rebuilt(what, error), numbers
+        return not_rebuilt(what, error, kind), numbers
     finally:
         _last.noted = None
 
 
-def not_rebuilt(what: str, error: BaseException) -> NotRebuilt:
+def not_rebuilt(what: str, error: BaseException, kind: type[NotRebuilt] = NotRebuilt) -> NotRebuilt:
     """Make the error of a call whose answer or arguments could not be rebuilt.
 
     Parameters
@@ -92,13 +96,13 @@ def not_rebuilt(what: str, error: BaseException) -> NotRebuilt:
     error : BaseException
         What unpickling raised. It becomes the cause, without its traceback: its frames hold the
         message, and with it memory of the pool.
+    kind : type
+        The error's class.
     """
     reason = f"{type(error).__qualname__}: {_shortened(_text_of(error))}{_place_of(error)}"
     bare = error.with_traceback(None)
     bare.__context__ = None
-    told = NotRebuilt(
-        f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}"
-    )
+    told = kind(f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}")
     told.__cause__ = bare
     return told
 

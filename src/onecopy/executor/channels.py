@@ -12,15 +12,21 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from concurrent.futures.process import _CallItem, _ExceptionWithTraceback, _ResultItem
+from concurrent.futures.process import (
+    BrokenProcessPool,
+    _CallItem,
+    _ExceptionWithTraceback,
+    _ResultItem,
+)
 from contextlib import suppress
 from functools import partial
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy import coroutines, membership
-from onecopy.errors import Closed, OneCopyError, PoolFull, ShutDown
-from onecopy.executor.packing import NEVER, NotNowError, Urgency, is_plain, pack_result
+from onecopy._native import is_plain
+from onecopy.errors import Closed, NotRebuilt, OneCopyError, PoolFull, ShutDown
+from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
 from onecopy.parents import Parent
 from onecopy.rebuilding import Address, cannot_send, describe, not_rebuilt, take_addressed
 
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
 
-__all__ = ["NEEDS_ROOM", "Calls", "Results", "Task", "Wakeup"]
+__all__ = ["NEEDS_ROOM", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
 
 _LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and a call for its own
@@ -43,6 +49,13 @@ _KEPT_RESULTS = 64
 _ADDRESSED = 3  # parts of an answer that begins with an address
 
 NEEDS_ROOM = -1, None, None, None  # in place of an answer: a worker has no room for one
+
+
+class CallNotRebuilt(NotRebuilt, BrokenProcessPool):
+    """A call's arguments or answer could not be rebuilt; the executor goes on.
+
+    The standard library breaks down then, so programs may expect its error.
+    """
 
 
 class Task:
@@ -255,7 +268,9 @@ class Calls:
                 told = (
                     error
                     if isinstance(error, OneCopyError | OSError)
-                    else not_rebuilt("the arguments, or the function, of a call", error)
+                    else not_rebuilt(
+                        "the arguments, or the function, of a call", error, CallNotRebuilt
+                    )
                 )
                 failed: Any = _ExceptionWithTraceback(told, cast("Any", told.__traceback__))
                 self._results.put(_ResultItem(number, exception=failed))
@@ -343,7 +358,8 @@ class Results:
         answer, numbers = take_addressed(
             partial(coroutines.take, self._queue.get, timeout)
             if block
-            else partial(self._queue.get, False)
+            else partial(self._queue.get, False),
+            CallNotRebuilt,
         )
         if numbers is not None:
             number, leaves = numbers

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary, finalize, ref
 import numpy as np
 
 from onecopy import arrays, reclaiming
-from onecopy._native import Ref, same_bytes
+from onecopy._native import Ref, is_plain, same_bytes
 from onecopy.codecs import OUT_OF_BAND, Pickler
 from onecopy.errors import PoolFull, pool_full_message
 from onecopy.spawning import Keeping, keep_for_child
@@ -48,7 +48,6 @@ __all__ = [
     "Picklers",
     "Urgency",
     "is_interactive",
-    "is_plain",
     "pack",
     "pack_result",
     "unpack",
@@ -57,10 +56,6 @@ __all__ = [
 
 NEVER = "It is no use to wait for room."
 INLINE = 16 << 10  # bytes of a pickle that travel in the message itself
-
-# Of these nothing is gained by pickling here: the queue's own codec takes them as they are.
-# Arrays of numbers, too.
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Packed:
@@ -419,22 +414,18 @@ def pack(
     return Message(ref_to_it, kept + used)
 
 
-def is_plain(value: Any) -> bool:
-    """Tell whether rebuilding a result runs nobody's code: it is no object of a class."""
-    return type(value) in _SCALARS
-
-
 def pack_result(value: Any, member: Member, picklers: Picklers) -> tuple[Any, list[Any]]:
     """Encode an object that comes back from a worker; raises what pickle raises.
 
     Returns
     -------
     value : object
-        For the queue. What was a view of an argument travels by reference.
+        For the queue, whose own codec takes plain values and arrays as they are. What was a view
+        of an argument travels by reference.
     kept : list of object
         What was pickled by reference: it should stay until it has arrived.
     """
-    if type(value) in _SCALARS or (type(value) is np.ndarray and not value.dtype.hasobject):
+    if is_plain(value) or (type(value) is np.ndarray and not value.dtype.hasobject):
         return value, []
     with Keeping() as kept:
         data, buffers, sent = _pickled(value, member, picklers, keeps=False)

@@ -11,6 +11,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from onecopy import coroutines
+from onecopy._native import is_plain
 from onecopy.errors import Closed, OneCopyError
 from onecopy.multiprocessing._pool_errors import WorkerDied
 from onecopy.parents import Parent
@@ -30,7 +31,6 @@ _LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent liv
 BEGAN = -1  # (BEGAN, pid, None): a worker is ready for tasks
 ENDED = -2  # (ENDED, pid, exit code): the pool's own process has seen a worker end
 FAILED = -3  # (FAILED, pid, (False, error)): an initializer has raised
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})  # no code runs to rebuild them
 
 
 def work(
@@ -207,7 +207,7 @@ class Results:
             message.task_done()
 
     def _send(self, job: int, i: int, success: bool, value: Any) -> None:
-        if type(value) in _SCALARS:
+        if is_plain(value):
             self._queue.put((job, i, (success, value)), timeout=_ROOM_WITHIN)
             return
         what = describe(getattr(value, "exc", value) if not success else value, not success)
