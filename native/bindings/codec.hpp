@@ -151,6 +151,9 @@ constexpr u64 kCopyOutside = 256 * kKiB;
 // pickle.dumps(object, 5) and pickle.loads: for dtypes, and for containers of plain values.
 PyObject* plain_dumps(PyObject* object) noexcept;
 PyObject* plain_loads(PyObject* bytes) noexcept;
+// Whether it is None, a number, text, bytes, or a small container of such: it needs no more than
+// pickle.dumps, and rebuilding it runs nobody's code.
+bool is_plain(PyObject* object) noexcept;
 
 struct Hooks {
     PyObject* encode = nullptr;

@@ -51,8 +51,7 @@ PyObject* pickle_function(const char* name, PyObject*& cache) noexcept {
     return cache;
 }
 
-// Values that need no more than pickle.dumps: no arrays anywhere inside, so the codec hook (written
-// in Python) would find nothing to do.
+// No arrays anywhere inside, so the codec hook (written in Python) would find nothing to do.
 bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     if (--budget < 0 || depth > 8) return false;
     PyTypeObject* type = Py_TYPE(object);
@@ -201,6 +200,11 @@ struct Views {
 
 }  // namespace
 
+bool is_plain(PyObject* object) noexcept {
+    int budget = 64;
+    return is_plain(object, budget, 0);
+}
+
 PyObject* plain_dumps(PyObject* object) noexcept {
     static PyObject* dumps = nullptr;
     static PyObject* protocol = PyLong_FromLong(5);
@@ -222,8 +226,7 @@ PyObject* plain_loads(PyObject* bytes) noexcept {
 // ---- encoding -----------------------------------------------------------------------------------
 
 bool Encoding::encode_pickle(PyObject* object) noexcept {
-    int budget = 64;
-    if (hooks.encode == nullptr || is_plain(object, budget, 0)) {
+    if (hooks.encode == nullptr || is_plain(object)) {
         PyObject* pickle = plain_dumps(object);
         if (pickle == nullptr) return false;
         const bool done = pack(pickle, nullptr);

@@ -163,6 +163,10 @@ static void bind(nb::module_& m) {
     bind_dict(m);
     bind_leaving(m);
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
+    m.def(
+        "is_plain", [](nb::handle object) { return is_plain(object.ptr()); },
+        nb::arg("value").none(),
+        "Whether rebuilding it runs nobody's code: a number, text, or a small container of such.");
     m.def("set_file_hook", &set_file_hook, nb::arg("in_file").none());
     m.def("members", &all_members, "Every membership of this process that somebody uses.");
     m.def("monotonic_ns", &os::monotonic_ns);

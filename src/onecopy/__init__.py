@@ -15,6 +15,7 @@ from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
     CrashLoop,
+    NotRebuilt,
     OneCopyError,
     OwnerDied,
     OwnerDiedWarning,
@@ -66,6 +67,7 @@ __all__ = [
     "Lock",
     "MappedArray",
     "Message",
+    "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",

@@ -13,6 +13,7 @@
      ├── ShutDown          (queue.ShutDown¹)    the channel was shut down and has nothing left
      ├── CrashLoop                              supervised workers fail again and again
      ├── Closed            (ValueError, OSError) close() was called on it in this process
+     ├── NotRebuilt        (UnpicklingError)    a call's arguments or answer cannot be unpickled
      └── Untrusted         (PermissionError)    data that another user could have written
     OwnerDiedWarning (RuntimeWarning)           a lock's holder died; the lock was taken over
 
@@ -25,6 +26,7 @@ Each message says what happened, the names and sizes involved, and what to do.
 from __future__ import annotations
 
 import sys
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from onecopy.sizes import format_size
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Closed",
     "CrashLoop",
+    "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
@@ -103,6 +106,14 @@ class CrashLoop(OneCopyError):  # noqa: N818 - reads as what happened
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class NotRebuilt(OneCopyError, UnpicklingError):  # noqa: N818 - reads as what happened
+    """The arguments of a call, its result or its error could not be unpickled where they arrived.
+
+    Only that call fails. The message names the object, the reason and the cure; the cause is what
+    unpickling raised.
+    """
 
 
 class OwnerDied(OneCopyError):  # noqa: N818 - the name is the face's

@@ -1,3 +1,4 @@
+import pickle
 import queue
 import sys
 
@@ -16,6 +17,7 @@ from onecopy import errors
         (oc.PoolVersionError, Exception),
         (oc.PoolCorrupted, Exception),
         (oc.StaleRef, LookupError),
+        (oc.NotRebuilt, pickle.UnpicklingError),
         (oc.OwnerDied, Exception),
         (oc.ShutDown, Exception),
         (oc.Untrusted, PermissionError),

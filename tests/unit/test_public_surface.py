@@ -24,6 +24,7 @@ FACE = {
     "Lock",
     "MappedArray",
     "Message",
+    "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",

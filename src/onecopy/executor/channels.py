@@ -1,9 +1,10 @@
 """The two queues between an executor and its workers, as the standard library's code uses them.
 
 Calls go out as ``(number, message)``. A worker answers with ``(number, True, result, leaves)``, or
-``False`` and an exception; `leaves` is its pid if that was its last call. If calls are given out
-again after a death, ``(number, None, None, None)`` returns one that a dead worker had in hand: its
-executor decides what becomes of it.
+``False`` and an exception; `leaves` is its pid if that was its last call. Where the result is
+pickled, an `Address` stands first, so that a result that cannot be rebuilt fails its own call:
+``(address, True, result)``. If calls are given out again after a death, ``(number, None, None,
+None)`` returns one that a dead worker had in hand: its executor decides what becomes of it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from concurrent.futures.process import _CallItem, _ExceptionWithTraceback, _ResultItem
+from concurrent.futures.process import (
+    BrokenProcessPool,
+    _CallItem,
+    _ExceptionWithTraceback,
+    _ResultItem,
+)
 from contextlib import suppress
+from functools import partial
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy import coroutines, membership
-from onecopy.errors import Closed, OneCopyError, PoolFull, ShutDown
+from onecopy._native import is_plain
+from onecopy.errors import Closed, NotRebuilt, OneCopyError, PoolFull, ShutDown
 from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
 from onecopy.parents import Parent
+from onecopy.rebuilding import Address, cannot_send, describe, not_rebuilt, take_addressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
 
-__all__ = ["NEEDS_ROOM", "Calls", "Results", "Task", "Wakeup"]
+__all__ = ["NEEDS_ROOM", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
 
 _LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and a call for its own
@@ -37,7 +46,16 @@ _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and 
 # soon as it comes, so it never has that many before it.
 _KEPT_RESULTS = 64
 
+_ADDRESSED = 3  # parts of an answer that begins with an address
+
 NEEDS_ROOM = -1, None, None, None  # in place of an answer: a worker has no room for one
+
+
+class CallNotRebuilt(NotRebuilt, BrokenProcessPool):
+    """A call's arguments or answer could not be rebuilt; the executor goes on.
+
+    The standard library breaks down then, so programs may expect its error.
+    """
 
 
 class Task:
@@ -244,9 +262,17 @@ class Calls:
                     function, args, kwargs = self._queue.member.ref(call).get()
                 else:
                     function, args, kwargs = pickle.loads(call)
-            except (OneCopyError, OSError) as error:
-                # Something in it is gone, or cannot be had; the worker is as good as new.
-                failed: Any = _ExceptionWithTraceback(error, cast("Any", error.__traceback__))
+            except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
+                # The worker is as good as new. What says itself that something is gone, or cannot
+                # be had, is told as it is.
+                told = (
+                    error
+                    if isinstance(error, OneCopyError | OSError)
+                    else not_rebuilt(
+                        "the arguments, or the function, of a call", error, CallNotRebuilt
+                    )
+                )
+                failed: Any = _ExceptionWithTraceback(told, cast("Any", told.__traceback__))
                 self._results.put(_ResultItem(number, exception=failed))
                 continue
             self._pools = membership.current()
@@ -288,9 +314,20 @@ class Results:
                 self._queue.put(item, block=False)
             return
         failed = item.exception is not None
-        value = item.exception if failed else item.result
-        value, kept = pack_result(value, self._queue.member, self._picklers)
-        answer = item.work_id, not failed, value, item.exit_pid
+        value: Any = item.exception if failed else item.result
+        try:
+            packed, kept = pack_result(value, self._queue.member, self._picklers)
+        except BaseException as error:
+            if not failed or isinstance(error, OneCopyError):
+                raise
+            value.exc = cannot_send(value.exc, error)
+            packed, kept = pack_result(value, self._queue.member, self._picklers)
+        answer: tuple[Any, ...]
+        if is_plain(value):
+            answer = item.work_id, True, packed, item.exit_pid
+        else:
+            what = describe(value.exc if failed else value, failed)
+            answer = Address((item.work_id, item.exit_pid), what), not failed, packed
         try:
             self._queue.put(answer, block=False)
         except (Full, PoolFull):
@@ -318,9 +355,19 @@ class Results:
 
     def get(self, block: bool, timeout: float) -> Any:
         """Take an answer, or a wake-up (None), as the manager thread does."""
-        if not block:
-            return self._queue.get(False)
-        return coroutines.take(self._queue.get, timeout)
+        answer, numbers = take_addressed(
+            partial(coroutines.take, self._queue.get, timeout)
+            if block
+            else partial(self._queue.get, False),
+            CallNotRebuilt,
+        )
+        if numbers is not None:
+            number, leaves = numbers
+            return number, False, answer, leaves
+        if type(answer) is tuple and len(answer) == _ADDRESSED:
+            ((number, leaves), _), done, value = answer
+            return number, done, value, leaves
+        return answer
 
     def wake(self) -> None:
         """Wake the manager thread; without effect when there is no memory for it."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections import deque
 from concurrent.futures import process as standard
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -17,7 +19,14 @@ from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
 from onecopy.executor.manager import Manager, forget
-from onecopy.executor.packing import CallPickler, Copies, Urgency, pack
+from onecopy.executor.packing import (
+    CallPickler,
+    Copies,
+    Urgency,
+    is_interactive,
+    pack,
+    value_picklers,
+)
 from onecopy.places import checked_workers
 from onecopy.pool import Pool
 from onecopy.queue import Queue
@@ -137,6 +146,7 @@ class Executor(standard.ProcessPoolExecutor):
     _processes: Any
     _broken: Any
     _mp_context: Any
+    _shutdown_lock: Any
     _max_workers: int
     _max_tasks_per_child: int | None
 
@@ -166,6 +176,8 @@ class Executor(standard.ProcessPoolExecutor):
             max_tasks_per_child=max_tasks_per_child,
         )
         self._mp_context = mp_context
+        # A signal handler may shut the executor down while its thread is in `submit`.
+        self._shutdown_lock = threading.RLock()
         if pool is None:
             from onecopy.default import default_pool
 
@@ -201,12 +213,24 @@ class Executor(standard.ProcessPoolExecutor):
             (
                 self._call_queue,
                 results,
-                self._initializer,
+                self._sent_initializer(),
                 self._initargs,
                 self._max_tasks_per_child,
             ),
             wakeup.wakeup,
         )
+
+    def _sent_initializer(self) -> Any:
+        """Give what workers get as initializer: by value, if they could not import it."""
+        initializer: Any = self._initializer
+        if initializer is None or self._mp_context.get_start_method(allow_none=False) == "fork":
+            return initializer
+        has_no_name = "<" in getattr(initializer, "__qualname__", "")
+        if (has_no_name or is_interactive()) and value_picklers() is not None:
+            from onecopy.executor.by_value import Function
+
+            return Function(initializer)
+        return initializer
 
     def _start_executor_manager_thread(self) -> None:
         if self._executor_manager_thread is not None:
@@ -226,10 +250,12 @@ class Executor(standard.ProcessPoolExecutor):
     def _adjust_process_count(self) -> None:
         # Permits for idle workers outlive workers that leave after their share of calls: nobody is
         # idle if more calls wait than there are workers.
+        standards: Any = self
+        if self._processes is None:  # shut down: the manager thread replaces who leaves
+            return
         processes = len(self._processes)
         if processes >= self._max_workers:
             return
-        standards: Any = self
         idle = len(self._pending_work_items) <= processes
         if threading.current_thread() is self._executor_manager_thread:
             if idle:
@@ -244,7 +270,8 @@ class Executor(standard.ProcessPoolExecutor):
         Parameters
         ----------
         wait : bool, optional
-            Whether to wait for that.
+            Whether to wait for that. Callbacks of futures run in the thread that ends last; there
+            it is not waited for.
         cancel_futures : bool, optional
             Whether to cancel calls that no worker has begun.
         """
@@ -253,11 +280,40 @@ class Executor(standard.ProcessPoolExecutor):
             self._call_queue,
             self._result_queue,
         )
+        if manager is threading.current_thread():
+            wait = False  # a callback of a future, in the very thread that is to end
         super().shutdown(wait, cancel_futures=cancel_futures)
         self._copies.clear()  # calls that are under way have their own hold
         if manager is None and calls is not None:  # it was never started, and closes nothing
             calls.let_go()
             results.close()
+
+    def terminate_workers(self) -> None:
+        """End all workers now, by SIGTERM, and take no more calls; as in Python 3.14.
+
+        Calls that no worker has begun are cancelled, the others get `BrokenProcessPool`; workers
+        are not replaced (`restart_workers`). Returns at once. A worker may ignore the signal:
+        `kill_workers` cannot be ignored.
+        """
+        self._end_workers(signal.SIGTERM)
+
+    def kill_workers(self) -> None:
+        """End all workers now, by SIGKILL, and take no more calls; as in Python 3.14.
+
+        As `terminate_workers`.
+        """
+        self._end_workers(signal.SIGKILL)
+
+    def _end_workers(self, signal_number: int) -> None:
+        manager: Manager | None = self._executor_manager_thread
+        processes = dict(self._processes or {})  # `shutdown` takes them away
+        if manager is not None:
+            manager.stop_restarting()
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in processes.values():
+            with suppress(ProcessLookupError, ValueError):  # ended, or closed
+                if process.is_alive():
+                    os.kill(process.pid, signal_number)
 
     # -------------------------------------------------------------------------------- for users
 
@@ -267,7 +323,9 @@ class Executor(standard.ProcessPoolExecutor):
         Parameters
         ----------
         fn : callable
-            Found by its name in the worker, as pickle finds it.
+            Found by its name in the worker, as pickle finds it. A lambda, a function within a
+            function, and what was defined in a notebook or an interactive session are sent by
+            value if cloudpickle is installed (``pip install 'onecopy[cloudpickle]'``).
         *args, **kwargs
             Its arguments; anything that pickle takes. References, queues, locks and what else lives
             in a pool arrive as themselves, also if they are dropped here.

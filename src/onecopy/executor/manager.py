@@ -29,6 +29,12 @@ _END_WITHIN = 5.0  # seconds that a worker has to end after SIGTERM
 _TRIES = 3  # of a call whose workers died
 _DEATHS = 10  # and three per worker, in a row, without one answer: then workers cannot live here
 
+# In the standard library's words.
+_NOT_USABLE = "A child process terminated abruptly, the process pool is not usable anymore"
+_ABRUPTLY = (
+    "A process in the process pool was terminated abruptly while the future was running or pending."
+)
+
 
 class Manager(standard._ExecutorManagerThread):
     """The standard library's manager thread, which waits at a queue in shared memory instead.
@@ -72,9 +78,7 @@ class Manager(standard._ExecutorManagerThread):
 
     def wait_result_broken_or_wakeup(self) -> tuple[Any, bool, Any]:
         """Take an answer, or find that there is something else to do, or that a worker has died."""
-        if self.pending_work_items and not self.processes:
-            with self.shutdown_lock:  # all have left after their share of calls
-                self._crew.start_one()
+        self._replace_those_that_left()
         while True:
             # What a worker has answered comes before its death: it is in the queue by then.
             one_is_gone = bool(self._crew.gone)
@@ -99,6 +103,21 @@ class Manager(standard._ExecutorManagerThread):
                 return None, False, None
             broken = self._process_ended(self._crew.gone.popleft())
             return None, broken is not None, broken or None
+
+    def _replace_those_that_left(self) -> None:
+        """Start workers in place of such as had their share of calls, where nobody else does.
+
+        As long as the executor is there and takes calls, `submit` and the end of each worker start
+        those that are missing.
+        """
+        executor = self.executor_reference()
+        on_its_own = executor is None or executor._shutdown_thread
+        del executor
+        waiting = len(self.pending_work_items)
+        wanted = min(self._most_workers if on_its_own else 1, waiting)
+        while len(self.processes) < wanted:
+            with self.shutdown_lock:
+                self._crew.start_one()
 
     def _item_of(self, answer: Any) -> Any:
         """Turn an answer into the standard library's; None: that is none."""
@@ -132,9 +151,34 @@ class Manager(standard._ExecutorManagerThread):
                 forget(item)
 
     def terminate_broken(self, cause: Any) -> None:
-        """Have all calls fail, and end all workers."""
-        self._drop_cancelled()
+        """Have all calls fail, each with an error of its own, and end all workers."""
+        if self.is_shutting_down():
+            self.flag_executor_shutting_down()  # what is to be cancelled is cancelled, not broken
+        executor = self.executor_reference()
+        if executor is not None:
+            executor._broken = _NOT_USABLE
+            executor._shutdown_thread = True
+            del executor
+        self._fail_all(_ABRUPTLY, None if cause is None else "".join(cause))
         super().terminate_broken(cause)
+
+    def _fail_all(self, text: str, cause: str | BaseException | None) -> None:
+        """Fail each call that is left.
+
+        One error for all would gather the tracebacks of all who ask for a result, and keep what
+        their frames hold. No lock is held: callbacks of futures may use the executor.
+        """
+        self._drop_cancelled()
+        for item in list(self.pending_work_items.values()):
+            why = standard.BrokenProcessPool(text)
+            if isinstance(cause, str):
+                remote: Any = standard._RemoteTraceback
+                why.__cause__ = remote(f"\n'''\n{cause}'''")
+            else:
+                why.__cause__ = cause
+            with suppress(InvalidStateError):  # cancelled, or done
+                item.future.set_exception(why)
+        self.pending_work_items.clear()
 
     def _drop_cancelled(self) -> None:
         # Early releases stumble over them.
@@ -144,17 +188,13 @@ class Manager(standard._ExecutorManagerThread):
 
     def _give_up(self, error: BaseException) -> None:
         """End all of it after an error that nobody has thought of: no call may wait for ever."""
-        why = standard.BrokenProcessPool(f"the executor broke down: {error!r}")
-        why.__cause__ = error
+        why = f"the executor broke down: {error!r}"
         executor = self.executor_reference()
         if executor is not None:
-            executor._broken = str(why)
+            executor._broken = why
             executor._shutdown_thread = True
             del executor
-        for item in list(self.pending_work_items.values()):
-            with suppress(InvalidStateError):  # cancelled, or done
-                item.future.set_exception(why)
-        self.pending_work_items.clear()
+        self._fail_all(why, error)
         for process in list(self.processes.values()):
             process.terminate()
         for process in list(self.processes.values()):
@@ -165,6 +205,10 @@ class Manager(standard._ExecutorManagerThread):
                 process.join()
         with self.shutdown_lock:
             self.thread_wakeup.close()
+
+    def stop_restarting(self) -> None:
+        """Take the next death of a worker for the end: it is asked for."""
+        self._restart = False
 
     def _process_ended(self, process: Any) -> list[str] | None:
         """See to a worker that is no more; what is returned says why all have to go."""

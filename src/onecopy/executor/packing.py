@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections import OrderedDict
 from contextlib import suppress
 from enum import Enum
+from functools import cache
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakValueDictionary, finalize, ref
@@ -20,7 +22,7 @@ from weakref import WeakValueDictionary, finalize, ref
 import numpy as np
 
 from onecopy import arrays, reclaiming
-from onecopy._native import Ref, same_bytes
+from onecopy._native import Ref, is_plain, same_bytes
 from onecopy.codecs import OUT_OF_BAND, Pickler
 from onecopy.errors import PoolFull, pool_full_message
 from onecopy.spawning import Keeping, keep_for_child
@@ -45,16 +47,15 @@ __all__ = [
     "Packed",
     "Picklers",
     "Urgency",
+    "is_interactive",
     "pack",
     "pack_result",
     "unpack",
+    "value_picklers",
 ]
 
 NEVER = "It is no use to wait for room."
 INLINE = 16 << 10  # bytes of a pickle that travel in the message itself
-
-# Of these nothing is gained by pickling here: the queue's own codec takes them as they are.
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, np.ndarray})
 
 
 class Packed:
@@ -419,11 +420,12 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> tuple[Any, li
     Returns
     -------
     value : object
-        For the queue. What was a view of an argument travels by reference.
+        For the queue, whose own codec takes plain values and arrays as they are. What was a view
+        of an argument travels by reference.
     kept : list of object
         What was pickled by reference: it should stay until it has arrived.
     """
-    if type(value) in _PLAIN:
+    if is_plain(value) or (type(value) is np.ndarray and not value.dtype.hasobject):
         return value, []
     with Keeping() as kept:
         data, buffers, sent = _pickled(value, member, picklers, keeps=False)
@@ -446,12 +448,61 @@ def pack_result(value: Any, member: Member, picklers: Picklers) -> tuple[Any, li
 def _pickled(
     obj: Any, member: Member, picklers: Picklers, *, keeps: bool
 ) -> tuple[bytes, list[Part], list[npt.NDArray[Any]]]:
+    registry.refresh()
+    if picklers is CallPickler and is_interactive():
+        picklers = value_picklers() or picklers
+    if picklers is not CallPickler:
+        return _dumped(obj, member, picklers, keeps)
+    try:
+        return _dumped(obj, member, picklers, keeps)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        by_value = value_picklers()
+        if by_value is None:
+            raise _without_cloudpickle(error) from None
+        with suppress(Exception):  # the first error says more
+            return _dumped(obj, member, by_value, keeps)
+        raise
+
+
+def _dumped(
+    obj: Any, member: Member, picklers: Picklers, keeps: bool
+) -> tuple[bytes, list[Part], list[npt.NDArray[Any]]]:
     file = io.BytesIO()
     buffers: list[Part] = []
-    registry.refresh()
     pickler = picklers(file, buffers, member, keeps=keeps)
     pickler.dump(obj)
     return file.getvalue(), buffers, pickler.sent
+
+
+def is_interactive() -> bool:
+    """Tell whether functions of `__main__` are in no file that a worker could import.
+
+    Where workers are forked they have those that were there before, which may have changed since.
+    """
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return hasattr(sys, "ps1") or file is None or file.startswith("<")
+
+
+@cache
+def value_picklers() -> Picklers | None:
+    """Give what pickles functions by value; None: cloudpickle is not installed."""
+    try:
+        from onecopy.executor.by_value import ValuePickler
+    except ImportError:
+        return None
+    return ValuePickler
+
+
+def _without_cloudpickle(error: Exception) -> Exception:
+    """Name what is missing, if the error is about a function or a class without a name."""
+    text = str(error)
+    if isinstance(error, TypeError) or not text.startswith(("Can't pickle", "Can't get local")):
+        return error
+    return type(error)(
+        f"{text}. Lambdas, functions within functions, and functions and classes of an interactive "
+        "session are sent by value if cloudpickle is installed: "
+        "pip install 'onecopy[cloudpickle]'. Without it, define it at the top level of a module."
+    )
 
 
 def _within(member: Member, buffer: Part) -> npt.NDArray[np.uint8] | None:

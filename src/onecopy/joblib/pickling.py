@@ -7,25 +7,17 @@ these by value. It comes with joblib: in it, or as its dependency.
 from __future__ import annotations
 
 import mmap
-import pickle
-from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy import codecs
 from onecopy.arrays import address, lease_of
-from onecopy.executor.packing import CallPickler
+from onecopy.executor.by_value import ValuePickler
 
 try:
     from numpy.lib.array_utils import byte_bounds
 except ImportError:  # numpy 1
     from numpy import byte_bounds  # type: ignore[attr-defined, no-redef]  # gone in numpy 2
-
-try:
-    from joblib.externals import cloudpickle
-except ImportError:  # joblib 1.6 and newer
-    import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
 if TYPE_CHECKING:
     import io
@@ -37,11 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JoblibPickler"]
 
-# Its own first, then what is registered with copyreg or with multiprocessing.
-_TABLE: Any = ChainMap(cloudpickle.Pickler.dispatch_table, codecs._reducers)
 
-
-class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+class JoblibPickler(ValuePickler):
     """Pickle arrays and references as an executor does, files in memory by name, and any function.
 
     Arrays of files (`numpy.memmap`, and views of one) are opened again in the worker, with the mode
@@ -51,7 +40,7 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
     Parameters
     ----------
     file, buffers, member, keeps
-        As for any `CallPickler`.
+        As for any `ValuePickler`.
     share_above : float
         Bytes above which an array in ordinary memory is shared; smaller ones are pickled, and the
         receiver may write its copy. scikit-learn's estimators go on learning in place
@@ -69,8 +58,6 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
     ) -> None:
         super().__init__(file, buffers, member, keeps)
         self._share_above = share_above
-        # The compiled pickler looks at its own slot, which cloudpickle's class attribute hides.
-        pickle.Pickler.dispatch_table.__set__(self, _TABLE)  # type: ignore[attr-defined]  # a slot
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart what the executor's pickler, or else cloudpickle, has a way for."""
@@ -82,15 +69,12 @@ class JoblibPickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc]  # 
                 return self._plain(obj.view(np.ndarray))
             if self._is_small(obj):
                 return obj.__reduce__()  # with its bytes in the pickle
-        reduced = CallPickler.reducer_override(self, obj)
-        if reduced is NotImplemented:
-            return cloudpickle.Pickler.reducer_override(self, obj)
-        return reduced
+        return super().reducer_override(obj)
 
     def _plain(self, array: npt.NDArray[Any]) -> Any:
         if self._is_small(array):
             return array.__reduce__()
-        reduced = CallPickler.reducer_override(self, array)
+        reduced = super().reducer_override(array)
         return array.__reduce_ex__(5) if reduced is NotImplemented else reduced
 
     def _is_small(self, array: npt.NDArray[Any]) -> bool:

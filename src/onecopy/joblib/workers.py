@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import util
@@ -151,14 +149,9 @@ class _Executor(Executor):
     def kill(self) -> None:
         """End it now, whatever the workers are at."""
         manager: Any = self._executor_manager_thread
-        self.shutdown(wait=False, cancel_futures=True)
-        if manager is None:
-            return
-        for process in list(manager.processes.values()):
-            with suppress(ProcessLookupError):
-                if process.is_alive():  # loky's processes have no kill()
-                    os.kill(process.pid, signal.SIGKILL)
-        manager.join()
+        self.kill_workers()
+        if manager is not None and manager is not threading.current_thread():
+            manager.join()
 
 
 class _Context(SpawnContext):

@@ -138,8 +138,8 @@ class _Pickler(reduction.ForkingPickler):
         if kind is _SerializerName:
             return NotImplemented if self._to.is_ours() else (str, ("pickle",))
         if issubclass(kind, standard.BaseProxy) and not self._to.is_ours():
-            rebuild, (function, *rest) = obj.__reduce__()
-            return rebuild, (STANDARD.get(function, function), *rest)
+            _, (function, *rest) = obj.__reduce__()
+            return standard.RebuildProxy, (STANDARD.get(function, function), *rest)  # type: ignore[attr-defined]  # undocumented
         return NotImplemented
 
     def _array(self, array: npt.NDArray[Any]) -> Any:

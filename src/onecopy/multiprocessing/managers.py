@@ -40,10 +40,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
+from collections import Counter
 from multiprocessing import connection, process, util
 from multiprocessing import managers as standard
 from multiprocessing.context import ProcessError
 from multiprocessing.managers import Namespace, RemoteError, Token
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 from onecopy.multiprocessing import _wire
@@ -100,7 +103,132 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         Where it listens.
     """
 
-    public: Sequence[str] = [*_also.Server.public, "onecopy_pool"]
+    public: Sequence[str] = [*_also.Server.public, "onecopy_pool", "onecopy_proxy_type"]
+
+    registry: dict[str, Any]
+    id_to_obj: dict[str, Any]
+    id_to_refcount: dict[str, int]
+    id_to_local_proxy_obj: dict[str, Any]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.registry = dict(self.registry)
+        # Proxies are collected at any time, also where a thread has it.
+        self.mutex = threading.RLock()
+        self._nested: Counter[str] = Counter()  # proxies of each object that objects here have
+
+    def nest(self, ident: str, make: Callable[[], Any]) -> Any:
+        """Make a proxy for an object of this server that lies in another one, in a list say.
+
+        The object stays as long as the proxy.
+        """
+        with self.mutex:
+            if ident not in self.id_to_local_proxy_obj:
+                self.id_to_local_proxy_obj[ident] = self.id_to_obj[ident]
+                self._nested[ident] = 0
+            if ident in self._nested:  # else a peer of the standard library's has it kept for ever
+                self._nested[ident] += 1
+        proxy = make()
+        weakref.finalize(proxy, self._nested_is_gone, ident).atexit = False
+        return proxy
+
+    def _nested_is_gone(self, ident: str) -> None:
+        gone = None
+        with self.mutex:
+            if ident in self._nested:
+                self._nested[ident] -= 1
+                if self._nested[ident] == 0:
+                    del self._nested[ident]
+                    gone = self.id_to_local_proxy_obj.pop(ident, None)
+        del gone  # not in the mutex: it may be long in going
+
+    def decref(self, _: Any, ident: str) -> None:
+        """Forget one process's proxy of an object; the object goes with the last one."""
+        gone = None
+        with self.mutex:
+            count = self.id_to_refcount.get(ident)
+            if count is None:
+                if ident in self.id_to_local_proxy_obj:
+                    return
+                raise KeyError(ident)
+            if count > 1:
+                self.id_to_refcount[ident] = count - 1
+            else:
+                del self.id_to_refcount[ident]
+                gone = self.id_to_obj.pop(ident)
+        del gone
+
+    def onecopy_proxy_type(self, _: Any, typeid: str) -> Any:
+        """Tell a client that has a proxy and no manager what the proxies for a type are."""
+        return self.registry[typeid][-1]
+
+    def serve_client(self, conn: Any) -> None:
+        """Answer requests on a connection until its client ends.
+
+        What was answered is kept until the next request: the client has taken note of the proxies
+        in it by then. Nothing else is kept in between.
+        """
+        sent: Any = None
+        while not self.stop_event.is_set():
+            method = None
+            try:
+                request = conn.recv()
+                sent = None
+                ident, method, args, kwds = request
+                del request
+                sent = self._answer_to(conn, ident, method, args, kwds)
+                del args, kwds
+            except EOFError:
+                util.debug("got EOF -- exiting thread serving %r", threading.current_thread().name)
+                sys.exit(0)
+            except Exception:  # noqa: BLE001 - the client is told
+                sent = "#TRACEBACK", format_exc()
+            args = kwds = None
+            try:
+                try:
+                    conn.send(sent)
+                except Exception:  # noqa: BLE001 - pickling runs anybody's code
+                    conn.send(("#UNSERIALIZABLE", format_exc()))
+            except Exception as error:  # noqa: BLE001 - it has ended
+                util.info("exception in thread serving %r", threading.current_thread().name)
+                util.info(" ... exception was %r", error)
+                conn.close()
+                sys.exit(1)
+
+    def _making(self, typeid: str, result: Any) -> str:
+        """Give a type under which a result is kept as it is, if it is of that class already.
+
+        The standard library calls the class again, with the result as its argument.
+        """
+        make, *rest = self.registry[typeid]
+        if not isinstance(make, type) or make.__module__ == "builtins":
+            return typeid
+        if not isinstance(result, make):
+            return typeid
+        made = f"{typeid}, made"
+        self.registry.setdefault(made, (None, *rest))
+        return made
+
+    def _answer_to(self, conn: Any, ident: str, method: str, args: Any, kwds: Any) -> Any:
+        """Call a method of an object, and give the answer."""
+        known = self.id_to_obj.get(ident) or self.id_to_local_proxy_obj[ident]
+        obj, exposed, to_typeid = known
+        if method not in exposed or not hasattr(obj, method):
+            try:
+                fallback = self.fallback_mapping[method]
+            except KeyError:
+                what = f"method {method!r} of {type(obj)!r} object is not in exposed={exposed!r}"
+                raise AttributeError(what) from None
+            return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
+        try:
+            result = getattr(obj, method)(*args, **kwds)
+        except Exception as error:  # noqa: BLE001 - the client has it
+            return "#ERROR", error
+        typeid = to_typeid and to_typeid.get(method)
+        if not typeid:
+            return "#RETURN", result
+        own_ident, own_exposed = self.create(conn, self._making(typeid, result), result)
+        return "#PROXY", (own_exposed, Token(typeid, self.address, own_ident))
 
     def onecopy_pool(self, _: Any) -> Any:
         """Answer a client that wants to know which pool to put large arguments in."""
@@ -319,6 +447,7 @@ class BaseProxy(standard.BaseProxy):
     ) -> None:
         if authkey is None and manager is None:
             authkey = _wire.key_for(token.address)
+        self._registry = None if manager is None else manager._registry  # also after a fork
         super().__init__(
             token, _serializer(serializer), manager, authkey, exposed, incref, manager_owned
         )
@@ -350,7 +479,10 @@ class BaseProxy(standard.BaseProxy):
         Exception
             What the method has raised.
         """
-        tls = self._tls  # type: ignore[attr-defined]  # undocumented
+        mine: Any = self
+        if mine._manager is None:  # it is not known in this process
+            mine._manager = _Elsewhere(mine)
+        tls = mine._tls
         last = getattr(tls, "connection", None)
         if isinstance(last, _wire.ClientConnection) and not last.usable:
             last.close()
@@ -359,8 +491,77 @@ class BaseProxy(standard.BaseProxy):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a proxy for the same object."""
-        rebuild, (function, *rest) = super().__reduce__()
-        return rebuild, (AutoProxy if function is _also.AutoProxy else function, *rest)
+        _, (function, *rest) = super().__reduce__()
+        return rebuild_proxy, (AutoProxy if function is _also.AutoProxy else function, *rest)
+
+
+class _Elsewhere:
+    """In place of a manager, in a process that has a proxy and not its manager.
+
+    For the proxies that methods give: it knows their types.
+    """
+
+    _state = None  # whether the server runs is found out by talking to it
+
+    def __init__(self, proxy: Any) -> None:
+        self._authkey = proxy._authkey
+        self._registry = _Types(proxy)
+
+
+class _Types:
+    """The registry of a manager that is not known here; its server is asked."""
+
+    def __init__(self, proxy: Any) -> None:
+        self._forked: Mapping[str, Any] | None = proxy._registry
+        self._address = proxy._token.address
+        self._authkey = proxy._authkey
+        self._connect = proxy._Client
+        self._told: dict[str, Any] = {}
+
+    def __getitem__(self, typeid: str) -> tuple[Any, ...]:
+        """Give what has the type of proxies at its end, as a manager's registry does."""
+        if self._forked is not None and typeid in self._forked:
+            entry: tuple[Any, ...] = self._forked[typeid]
+            return entry
+        if typeid not in self._told:
+            self._told[typeid] = self._ask(typeid)
+        return None, None, None, self._told[typeid]
+
+    def __contains__(self, typeid: str) -> bool:
+        return True
+
+    def _ask(self, typeid: str) -> Any:
+        try:
+            with self._connect(self._address, authkey=self._authkey) as conn:
+                return dispatch(conn, None, "onecopy_proxy_type", (typeid,))
+        except (RemoteError, AttributeError, ImportError):
+            # A server of the standard library's, or a type that is defined in no module.
+            kinds: Any = SyncManager
+            return kinds._registry.get(typeid, (AutoProxy,))[-1]
+
+
+def rebuild_proxy(function: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:
+    """Make a proxy that was pickled; in the server, one that the object there depends on.
+
+    Parameters
+    ----------
+    function : callable
+        The type, or `AutoProxy`.
+    token, serializer, kwds
+        Its arguments.
+
+    Returns
+    -------
+    BaseProxy
+    """
+    server = getattr(process.current_process(), "_manager_server", None)
+    if not isinstance(server, Server) or server.address != token.address:
+        return RebuildProxy(function, token, serializer, kwds)
+    kwds.pop("incref", None)
+    return server.nest(
+        token.id,
+        lambda: function(token, serializer, incref=False, manager_owned=True, **kwds),
+    )
 
 
 _made: dict[tuple[str, tuple[str, ...]], Any] = {}

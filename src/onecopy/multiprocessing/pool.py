@@ -1,43 +1,50 @@
 """Pools of worker processes; as `multiprocessing.pool`, with arguments and results by reference.
 
-The pool is the standard library's. Its two pipes are queues in shared memory instead: large arrays
-in arguments and results are copied once, or not at all if they lie in a pool already, and a worker
-that is killed takes nobody along.
+The interface is the standard library's, and so is what a worker does with a task. The two pipes are
+queues in shared memory (`_pool_queues`): large arrays in arguments and results are copied once, or
+not at all if they lie in a pool already, and a worker that is killed takes nobody along. Whatever
+one call meets, the others go on: `_pool_threads`, `_pool_results`.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import suppress
 from multiprocessing import pool as standard
+from multiprocessing import process, util
 from multiprocessing.pool import ThreadPool
-from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from onecopy import coroutines
-from onecopy.errors import Closed
-from onecopy.multiprocessing.context import ProcessError, default_context
+from onecopy.multiprocessing import _pool_threads as threads
+from onecopy.multiprocessing._pool_errors import (
+    NO_MAIN_GUARD,
+    NoMainGuardError,
+    PoolTerminated,
+    WorkerDied,
+)
+from onecopy.multiprocessing._pool_queues import Outstanding, Results, Tasks
+from onecopy.multiprocessing._pool_results import (
+    ApplyResult,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+)
+from onecopy.multiprocessing.context import default_context
 from onecopy.multiprocessing.queues import Queue
-from onecopy.parents import Parent
 from onecopy.places import checked_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from onecopy._native import Member
-    from onecopy.queue import Message
 
-__all__ = ["Pool", "ThreadPool", "WorkerDied"]
+__all__ = ["Pool", "PoolTerminated", "ThreadPool", "WorkerDied"]
+
+AsyncResult = ApplyResult
 
 _AHEAD_PER_WORKER = 16  # tasks that are handed out before their results are there
 _AHEAD_AT_LEAST = 128
-_ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result
-_LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
-
-
-class WorkerDied(ProcessError):
-    """The worker that ran a task died before it was done; the task was not run again."""
 
 
 class Pool(standard.Pool):
@@ -68,17 +75,28 @@ class Pool(standard.Pool):
     -----
     A worker that dies in a task (killed, or crashed) is replaced, as in the standard library; but
     the task's result is then a `WorkerDied` error, where the standard library's never comes. The
-    other tasks are not touched. A task that a worker cannot rebuild (an import fails there) has
-    that error as its result. Workers end when the process that has the pool does.
+    other tasks are not touched. Workers end when the process that has the pool does.
+
+    A task that a worker cannot rebuild (an import fails there), and a result or an error that
+    cannot be rebuilt here, fail with `onecopy.NotRebuilt`. Callbacks that raise are reported by
+    `threading.excepthook`; the result is there all the same. Calls of a pool that is terminated
+    fail with `PoolTerminated`. An initializer that raises, or whatever else ends workers before
+    they are ready, is tried again: as often as the pool has workers, and three times more. Then all
+    calls, and all later ones, fail with its error.
+
+    `imap` and `imap_unordered` read their iterable at most a few hundred tasks ahead of the results
+    that were taken (128, or 16 for each worker). Other calls go on while they wait for results to
+    be taken. Once the iterator is dropped, or the pool is closed, the rest is read without a limit.
 
     Arrays arrive as private copies; those that lie in a pool (`onecopy.empty`)
     arrive by reference and read-only. A result that finds no room in memory within a minute is a
     `MaybeEncodingError`.
     """
 
-    _inqueue: _Tasks
-    _outqueue: _Results
+    _inqueue: Tasks
+    _outqueue: Results
     _change_notifier: _Notifier
+    _wrap_exception: bool
 
     def __init__(
         self,
@@ -88,30 +106,187 @@ class Pool(standard.Pool):
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
+        self._pool: list[Any] = []  # `__del__` and `__repr__` look at these two
+        self._state = standard.INIT
+        _refuse_in_an_import()
         context = default_context.get_context() if context is None else context
-        self._state = standard.INIT  # `__del__` looks at it
-        if processes is None or processes > 0:  # the standard library refuses the others
-            member = _default_member()
-            processes = checked_workers(processes, "processes", member, member.stats()["processes"])
-        self._ahead = max(_AHEAD_AT_LEAST, _AHEAD_PER_WORKER * (processes or 1))
-        super().__init__(
-            processes, initializer, initargs, maxtasksperchild, context=_PoolContext(context)
+        if processes is not None and processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        most: Any = maxtasksperchild
+        if most is not None and (not isinstance(most, int) or most <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        member = _default_member()
+        processes = checked_workers(processes, "processes", member, member.stats()["processes"])
+        self._ahead = max(_AHEAD_AT_LEAST, _AHEAD_PER_WORKER * processes)
+        self._ctx = context
+        self._processes = processes
+        self._initializer = initializer
+        self._initargs = initargs
+        self._maxtasksperchild = maxtasksperchild
+        outstanding = Outstanding(self._ahead)
+        self._outqueue = Results(Queue())
+        self._inqueue = Tasks(_redelivering(), self._outqueue, outstanding)
+        self._change_notifier = _Notifier()
+        self._core = core = threads.Core(
+            context,
+            self.Process,
+            processes,
+            self._pool,
+            self._inqueue,
+            self._outqueue,
+            outstanding,
+            self._change_notifier,
+            (
+                self._inqueue,
+                self._outqueue,
+                initializer,
+                initargs,
+                maxtasksperchild,
+                self._wrap_exception,
+            ),
         )
+        self._taskqueue, self._cache = core.taskqueue, core.cache
+        try:
+            self._repopulate_pool()
+        except Exception:
+            for worker in self._pool:
+                if worker.exitcode is None:
+                    worker.terminate()
+            for worker in self._pool:
+                worker.join()
+            raise
+        self._worker_handler = core.keeping
+        self._task_handler = core.handing_out
+        self._result_handler = core.taking
+        for thread in (core.keeping, core.handing_out, core.taking):
+            thread.start()
+        self._terminate = util.Finalize(self, threads.terminate, args=(core,), exitpriority=15)
+        self._state = standard.RUN
 
-    def _setup_queues(self) -> None:
-        outstanding = _Outstanding(self._ahead)
-        self._outqueue = _Results(Queue())
-        self._inqueue = _Tasks(_redelivering(), self._outqueue, outstanding)
-        self._quick_put = self._inqueue.put
-        self._quick_get = outstanding.results_of(self._outqueue)
+    def _repopulate_pool(self) -> None:
+        self._core.populate()
 
-    def _get_sentinels(self) -> list[Any]:
-        return [self._change_notifier._reader]
+    # -------------------------------------------------------------------------------------- calls
 
-    @staticmethod
-    def _help_stuff_finish(inqueue: _Tasks, task_handler: threading.Thread, size: int) -> None:
-        """Empty the task queue, so that the thread that fills it comes to its end."""
-        inqueue.drain_until_ended(task_handler)
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[Any], object] | None = None,
+    ) -> ApplyResult:
+        """Have a function called once; as `multiprocessing.pool.Pool.apply_async`.
+
+        Returns
+        -------
+        ApplyResult
+            ``get(timeout=None)`` gives what the function returns, or raises what it raises.
+        """
+        self._check_running()
+        result = ApplyResult(self, callback, error_callback)
+        self._put(threads.Sequence(result, result._job, func, [args], kwds))  # type: ignore[list-item]  # any iterable
+        return result
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Any,
+        mapper: Callable[..., Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[Any], object] | None = None,
+    ) -> MapResult:
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        if chunksize is None:
+            chunksize = -(-len(iterable) // (self._processes * 4))
+        if len(iterable) == 0:
+            chunksize = 0
+        result = MapResult(self, chunksize, len(iterable), callback, error_callback)
+        batches = self._get_tasks(func, iterable, chunksize)  # type: ignore[attr-defined]  # undocumented
+        self._put(threads.Sequence(result, result._job, mapper, _one_by_one(batches), {}))
+        return result
+
+    def imap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> Any:
+        """Call a function with each item, and give the results in order, as they come.
+
+        Parameters
+        ----------
+        func : callable
+        iterable : iterable
+            Read as results are taken: a few hundred tasks ahead.
+        chunksize : int
+            Items that a worker takes at a time.
+
+        Returns
+        -------
+        iterator
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize)
+
+    def imap_unordered(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> Any:
+        """Call a function with each item, and give each result when it is there; as `imap`."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize)
+
+    def _imap(
+        self,
+        kind: type[IMapIterator],
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+    ) -> Any:
+        self._check_running()
+        if chunksize is None or chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+        if chunksize > 1:
+            iterable = self._get_tasks(func, iterable, chunksize)  # type: ignore[attr-defined]  # undocumented
+            func = standard.mapstar  # type: ignore[attr-defined]  # undocumented
+        result = kind(self)
+        feed = result._feed
+        self._put(threads.Sequence(feed, feed.job, func, _one_by_one(iterable), {}, feed))
+        if chunksize == 1:
+            return result
+        return (item for chunk in result for item in chunk)
+
+    def _check_running(self) -> None:
+        if self._state != standard.RUN:
+            raise ValueError("Pool not running")
+
+    def _put(self, sequence: threads.Sequence) -> None:
+        core = self._core
+        core.taskqueue.put(sequence)
+        # It may have ended, by another thread or a signal handler, since it was looked at.
+        if core.why is not None:
+            sequence.call._fail(core.why)
+        elif core.terminated:
+            sequence.call._fail(threads.terminated(), call=False)
+
+    # ------------------------------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """Take no more calls; workers end when all are done."""
+        super().close()
+        for call in list(self._cache.values()):
+            if hasattr(call, "open_wide"):
+                call.open_wide()
+
+    def terminate(self) -> None:
+        """End the workers at once. Calls that are not done fail with `PoolTerminated`.
+
+        A signal handler may call it, whatever the program is doing with the pool.
+        """
+        self._state = standard.TERMINATE
+        self._terminate()
+        if not self._core.terminated:  # called by a handler while it is at work below, or above
+            threads.terminate(self._core)
 
     def join(self) -> None:
         """Wait for the workers, after `close` or `terminate`; let go of the queues.
@@ -121,13 +296,48 @@ class Pool(standard.Pool):
         ValueError
             The pool is still running.
         """
-        super().join()
+        if self._state == standard.RUN:
+            raise ValueError("Pool is still running")
+        self._core.join()
         self._inqueue.close()
         self._outqueue.close()
         self._change_notifier.close()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+
+def _one_by_one(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """Make each item the only argument of a task."""
+    for item in items:
+        yield (item,)
+
+
+def _refuse_in_an_import() -> None:
+    """Refuse to make a pool in a worker that is importing the main module, which makes the pool.
+
+    The process that has the pool says so, once. Its workers end without a word.
+
+    Raises
+    ------
+    NoMainGuardError
+        It is so.
+    """
+    current = process.current_process()
+    if not getattr(current, "_inheriting", False):
+        return
+    if "PoolWorker" in current.name:
+        sys.excepthook = _end_without_a_word(sys.excepthook)
+    raise NoMainGuardError(NO_MAIN_GUARD)
+
+
+def _end_without_a_word(hook: Callable[..., Any]) -> Callable[..., Any]:
+    def end(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
+        if issubclass(kind, NoMainGuardError):
+            os._exit(threads.UNGUARDED)
+        hook(kind, value, traceback)
+
+    return end
 
 
 def _default_member() -> Member:
@@ -141,228 +351,6 @@ def _redelivering() -> Queue:
     queue = Queue._make(_default_member(), None, 0, True, None)
     queue._as_standard = True
     return queue
-
-
-class _Tasks:
-    """The task queue, as the standard library's pool and its workers use it.
-
-    In a worker each `get` but the first follows the `put` of a result; that is when the task before
-    is finished.
-    """
-
-    def __init__(
-        self, queue: Queue, results: _Results, outstanding: _Outstanding | None = None
-    ) -> None:
-        self._queue = queue
-        self._results = results
-        self._outstanding = outstanding
-        self._parent: Parent | None = None
-
-    def __reduce__(self) -> Any:
-        return _Tasks, (self._queue, self._results)
-
-    def put(self, task: Any) -> None:
-        """Hand a task out (None: tell a worker to end); wait while too many results are missing."""
-        if self._outstanding is None:
-            raise AssertionError("tasks are handed out by the process that has the pool")
-        if task is None:
-            with suppress(Closed):  # the pool has been joined, so no worker is left
-                self._queue.put(None)
-                self._outstanding.count()
-            return
-        self._outstanding.wait_for_room()
-        # Before it is put: the answer may be there before `put` has returned.
-        with self._outstanding.expecting(task[0], task[1]):
-            self._queue.put(task)
-
-    def get(self) -> Any:
-        """Take a task; what a dead worker had in hand is answered for it.
-
-        Raises
-        ------
-        EOFError
-            The process that has the pool has ended.
-        """
-        if self._parent is None:
-            self._parent = Parent()
-        while True:
-            try:
-                message = coroutines.take(self._queue.get_message, _LOOK_EVERY)
-            except Empty:
-                self._parent.check()
-                continue
-            except Exception as error:
-                position = getattr(error, "position", None)
-                if position is None:
-                    raise
-                self._refuse(position, error)
-                continue
-            self._parent.check()  # nobody wants the rest of what it has handed out
-            task = message.item
-            if task is None:
-                message.task_done()
-                return None
-            self._results.finishes(message)
-            if not message.redelivered:
-                return task
-            job, i, function = task[:3]
-            died = WorkerDied(
-                f"the worker that ran {_name_of(function)} was killed, or crashed, before it was "
-                "done. It may have done a part of its work; it was not run again"
-            )
-            self._results.put((job, i, (False, died)))
-
-    def _refuse(self, position: int, error: Exception) -> None:
-        """Answer a task that cannot be rebuilt here: the parent knows what was at that position."""
-        try:
-            self._results.put((None, position, (False, error)))
-        except Exception:  # noqa: BLE001 - an error that cannot be pickled either
-            told = RuntimeError(f"a task could not be rebuilt in its worker: {error!r}")
-            self._results.put((None, position, (False, told)))
-        self._queue._finish(position)
-
-    def close(self) -> None:
-        """Let go of the queue here."""
-        self._queue.close()
-
-    def drain_until_ended(self, filler: threading.Thread) -> None:
-        """Take what there is until the thread that puts has ended."""
-        if self._outstanding is not None:
-            self._outstanding.stop()
-        while filler.is_alive():
-            try:
-                self._queue.get_message(timeout=0.01).task_done()
-            except Empty:
-                continue
-            except Exception as error:
-                position = getattr(error, "position", None)
-                if position is None:
-                    raise
-                self._queue._finish(position)  # it cannot be rebuilt, and need not
-
-
-class _Results:
-    """The result queue; in a worker it finishes the task whose result was put."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._message: Message | None = None
-
-    def __reduce__(self) -> Any:
-        return _Results, (self._queue,)
-
-    def finishes(self, message: Message) -> None:
-        """Remember what the next result belongs to."""
-        message.item = None  # the arguments are not kept for as long as the task runs
-        self._message = message
-
-    def put(self, result: Any) -> None:
-        """Send a result, then its task is finished; None: no more will come.
-
-        Raises
-        ------
-        Full, PoolFull, Exception
-            It finds no room; it cannot be pickled. The pool's worker sends that error instead.
-        """
-        if result is None:
-            with suppress(Closed):  # the pool has been joined, so nobody waits
-                self._queue.put(None)
-            return
-        self._queue.put(result, timeout=_ROOM_WITHIN)
-        message, self._message = self._message, None
-        if message is not None:
-            message.task_done()
-
-    def get(self) -> Any:
-        """Take a result."""
-        return coroutines.take(self._queue.get, None)
-
-    def close(self) -> None:
-        """Let go of the queue here."""
-        self._queue.close()
-
-
-class _Outstanding:
-    """What has been handed out and not come back, in the process that has the pool.
-
-    A worker that dies after it has put a result and before it has finished the task leaves a task
-    that is answered twice; the second answer is not expected any more. A worker that cannot rebuild
-    a task knows but its position: how many messages were put before it.
-    """
-
-    def __init__(self, ahead: int) -> None:
-        self._room = threading.Semaphore(ahead)
-        self._stopped = False
-        self._put = 0
-        self._lock = threading.Lock()
-        self._position: dict[tuple[int, int], int] = {}
-        self._task: dict[int, tuple[int, int]] = {}
-
-    def wait_for_room(self) -> None:
-        """Wait until fewer results are missing."""
-        if not self._stopped:
-            self._room.acquire()
-
-    def stop(self) -> None:
-        """Hold nobody up any more."""
-        self._stopped = True
-        self._room.release()
-
-    def count(self) -> None:
-        """Count a message that is no task."""
-        self._put += 1
-
-    @contextmanager
-    def expecting(self, job: int, i: int) -> Iterator[None]:
-        """Expect an answer to the task that is put within, unless that fails."""
-        with self._lock:
-            self._position[job, i] = self._put
-            self._task[self._put] = job, i
-        try:
-            yield
-        except BaseException:  # the standard library's pool makes a failed result of it
-            self._arrived(job, i)
-            raise
-        self._put += 1
-
-    def _arrived(self, job: int, i: int) -> bool:
-        with self._lock:
-            position = self._position.pop((job, i), None)
-            if position is None:
-                return False
-            del self._task[position]
-        self._room.release()
-        return True
-
-    def results_of(self, results: _Results) -> Callable[[], Any]:
-        """Give a function that takes results, each once."""
-
-        def get() -> Any:
-            while True:
-                result = results.get()
-                if result is None:
-                    return None
-                job, i, answer = result
-                if job is None:
-                    job, i = self._task.get(i, (-1, -1))
-                if self._arrived(job, i):
-                    return job, i, answer
-
-        return get
-
-
-class _PoolContext:
-    """A context whose SimpleQueue is for the threads of the pool's own process."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def SimpleQueue(self) -> _Notifier:
-        """Make what the pool's threads wake each other with."""
-        return _Notifier()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
 
 
 class _Notifier:
@@ -404,7 +392,3 @@ class _Notifier:
 def __getattr__(name: str) -> Any:
     """Give what else the standard library's module has: its result classes and states."""
     return getattr(standard, name)
-
-
-def _name_of(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)

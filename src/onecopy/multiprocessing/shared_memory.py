@@ -50,6 +50,24 @@ class UnsupportedItem(KeyError, TypeError):
     __str__ = Exception.__str__  # a KeyError would put it into quotes
 
 
+class _UntrackedName(str):
+    """The name of a segment that the standard library's tracker process does not know.
+
+    Programs that attach to segments tell the tracker to forget them (`resource_tracker.unregister`
+    with `_name`): without that it would remove them. It knows none of ours, and would print a
+    traceback. So the tracker is told of it just before.
+    """
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        caller = sys._getframe(1)
+        if caller.f_code.co_name == "_send" and caller.f_locals.get("cmd") == "UNREGISTER":
+            tracker, kind = caller.f_locals["self"], caller.f_locals["rtype"]
+            tracker._send("REGISTER", str(self), kind)
+        return format(str(self), spec)
+
+
 class SharedMemory:
     """Memory that several processes have by name.
 
@@ -176,7 +194,7 @@ class SharedMemory:
 
     def _have(self, segment: Segment, mapping: Mapping) -> None:
         self._segment, self._mapping = segment, mapping
-        self._name, self._size = f"/{segment.name}", segment.size
+        self._name, self._size = _UntrackedName(f"/{segment.name}"), segment.size
         self._kind: Kind = segment.kind
         self._track = segment.track
         self._buf = memoryview(MappedMemory(mapping))

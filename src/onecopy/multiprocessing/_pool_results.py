@@ -1,0 +1,323 @@
+"""What a pool of workers gives for calls: the standard library's results, without its dead ends.
+
+They differ in three ways:
+
+* A callback that raises is reported as an uncaught exception of a thread (`threading.excepthook`).
+  The result is there all the same, and the pool goes on.
+* A call whose pool was terminated, or cannot go on, fails. In the standard library it waits for
+  ever.
+* Nobody who waits holds a lock. A signal handler may interrupt a thread that waits for a result,
+  end the pool, and join it: the threads of the pool can always deliver.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from multiprocessing import pool as standard
+from typing import TYPE_CHECKING, Any
+from weakref import finalize
+
+from onecopy.multiprocessing.context import TimeoutError as TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+__all__ = ["ApplyResult", "Feed", "IMapIterator", "IMapUnorderedIterator", "MapResult", "copy_of"]
+
+
+class Latch:
+    """An event that is set once; each thread that waits has a lock of its own."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: deque[Any] = deque()
+
+    def is_set(self) -> bool:
+        """Tell whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake all who wait."""
+        self._is_set = True
+        with suppress(IndexError):
+            while True:
+                self._waiters.popleft().release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, so many seconds at most."""
+        if self._is_set:
+            return True
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        try:
+            if not self._is_set:  # else `set` may not have seen this waiter
+                waiter.acquire(timeout=-1 if timeout is None else _limited(timeout))
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+        return self._is_set
+
+
+def _limited(timeout: float) -> float:
+    return min(max(0.0, timeout), threading.TIMEOUT_MAX)
+
+
+def _call(callback: Callable[[Any], object] | None, value: Any) -> None:
+    """Call what the user gave to be called, and report what it raises."""
+    if callback is None:
+        return
+    try:
+        callback(value)
+    except BaseException:  # noqa: BLE001 - it must not end the thread that delivers all results
+        threading.excepthook(
+            threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+        )
+
+
+def copy_of(error: BaseException) -> BaseException:
+    """Give another error like this one: one that several raise gathers all their tracebacks."""
+    try:
+        other = copy.copy(error)
+    except Exception:  # noqa: BLE001 - the class is anybody's
+        return error
+    if type(other) is not type(error):
+        return error
+    other.__cause__ = error.__cause__
+    return other
+
+
+class ApplyResult(standard.ApplyResult):  # type: ignore[type-arg]  # of anything
+    """The result of `Pool.apply_async`; as the standard library's."""
+
+    _success: bool
+    _value: Any
+
+    def __init__(
+        self,
+        pool: Any,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[Any], object] | None,
+    ) -> None:
+        self._pool = pool
+        self._event: Any = Latch()
+        self._job = next(standard.job_counter)  # type: ignore[attr-defined]  # undocumented
+        self._cache = pool._cache
+        self._callback = callback
+        self._error_callback = error_callback
+        self._cache[self._job] = self
+
+    def _set(self, i: int, outcome: tuple[bool, Any]) -> None:
+        self._deliver(*outcome)
+
+    def _deliver(self, success: bool, value: Any, *, call: bool = True) -> None:
+        """Have the result; the first one counts."""
+        if self._cache.pop(self._job, None) is None:
+            return
+        self._success, self._value = success, value
+        if call:
+            _call(self._callback if success else self._error_callback, value)
+        self._event.set()
+        self._cache.tell_if_empty()
+        self._pool = None
+
+    def _fail(self, error: BaseException, *, call: bool = True) -> None:
+        """Fail, as no worker will answer."""
+        self._deliver(False, copy_of(error), call=call)
+
+
+class MapResult(ApplyResult):
+    """The result of `Pool.map_async` and `starmap_async`; as the standard library's."""
+
+    def __init__(
+        self,
+        pool: Any,
+        chunksize: int,
+        length: int,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[Any], object] | None,
+    ) -> None:
+        super().__init__(pool, callback, error_callback)
+        self._success = True
+        self._value = [None] * length
+        self._chunksize = chunksize
+        if chunksize <= 0:
+            self._number_left = 0
+            self._event.set()
+            del self._cache[self._job]
+        else:
+            self._number_left = -(-length // chunksize)
+
+    def _set(self, i: int, outcome: tuple[bool, Any]) -> None:
+        self._number_left -= 1
+        success, value = outcome
+        if success and self._success:
+            self._value[i * self._chunksize : (i + 1) * self._chunksize] = value
+        elif not success and self._success:  # the first error is the one that counts
+            self._success, self._value = False, value
+        if self._number_left == 0:
+            self._deliver(self._success, self._value)
+
+
+class Feed:
+    """The tasks of one `imap`: how far they are read ahead, and the results on their way.
+
+    Reading stops while as many results are on their way, or waiting to be taken, as the pool
+    allows. Other calls go out meanwhile. It goes on when results are taken. Once nobody will take
+    them (the iterator was dropped), or the pool is closed, there is no limit.
+
+    Parameters
+    ----------
+    pool : Pool
+        The pool; it stays as long as results are missing.
+    in_order : bool
+        Whether results are given in the order of their tasks.
+    """
+
+    def __init__(self, pool: Any, in_order: bool) -> None:
+        self.job = next(standard.job_counter)  # type: ignore[attr-defined]  # undocumented
+        self.ready: Any = queue.SimpleQueue()  # (success, value); None: there will be no more
+        self._pool = pool
+        self._cache = pool._cache
+        self._taskqueue = pool._taskqueue
+        self._most: int = pool._ahead
+        self._in_order = in_order
+        self._read = 0
+        self._index = 0  # results that are, or were, ready
+        self._unsorted: dict[int, Any] = {}
+        self._length: int | None = None
+        self._error: BaseException | None = None  # of the iterable: the last result
+        self._parked: deque[Any] = deque()
+        # Between the pool's threads; none that waits for a result ever has it.
+        self._lock = threading.Lock()
+        self._cache[self.job] = self
+
+    def may_read(self, rest: Any) -> bool:
+        """Tell whether to read a task; if not, `rest` is put into the pool's queue again later."""
+        if self._is_open():
+            self._read += 1
+            return True
+        self._parked.append(rest)
+        if self._is_open():  # it may have been opened just before that
+            self.resume()
+        return False
+
+    def _is_open(self) -> bool:
+        return self._ahead() < self._most
+
+    def _ahead(self) -> int:
+        """Count the tasks that were read, and whose results were not taken."""
+        waiting: int = self.ready.qsize()
+        return self._read - self._index + waiting
+
+    def resume(self) -> None:
+        """Have reading go on."""
+        with suppress(IndexError):
+            self._taskqueue.put(self._parked.popleft())
+
+    def resume_if_taken(self) -> None:
+        """Have reading go on if half of what was read ahead has been taken."""
+        if self._parked and 2 * self._ahead() <= self._most:
+            self.resume()
+
+    def open_wide(self) -> None:
+        """Read ahead without a limit from now on."""
+        self._most = sys.maxsize
+        self.resume()
+
+    def _set(self, i: int, outcome: tuple[bool, Any]) -> None:
+        with self._lock:
+            if not self._in_order:
+                self._give(outcome)
+            elif i == self._index:
+                self._give(outcome)
+                while self._index in self._unsorted:
+                    self._give(self._unsorted.pop(self._index))
+            else:
+                self._unsorted[i] = outcome
+            self._end_if_complete()
+
+    def _give(self, outcome: tuple[bool, Any]) -> None:
+        self.ready.put(outcome)  # before it is counted: it is never in neither of the two
+        self._index += 1
+
+    def set_length(self, length: int, error: BaseException | None = None) -> None:
+        """Know how many tasks there are, and which error came in place of another one."""
+        with self._lock:
+            self._length, self._error = length, error
+            self._end_if_complete()
+
+    def _end_if_complete(self) -> None:
+        if self._index == self._length and self._error is not None:
+            error, self._error = self._error, None
+            self.ready.put((False, error))
+        if self._index == self._length and self._cache.pop(self.job, None) is not None:
+            self._end()
+
+    def _end(self) -> None:
+        self.ready.put(None)
+        self._parked.clear()
+        self._cache.tell_if_empty()
+        self._pool = None
+
+    def _fail(self, error: BaseException, *, call: bool = True) -> None:
+        """Give an error, and end, as no worker will answer."""
+        if self._cache.pop(self.job, None) is not None:
+            self.ready.put((False, copy_of(error)))
+            self._end()
+
+
+class IMapIterator(standard.IMapIterator):  # type: ignore[type-arg]  # of anything
+    """What `Pool.imap` gives; as the standard library's."""
+
+    _in_order = True
+
+    def __init__(self, pool: Any) -> None:
+        self._feed = Feed(pool, self._in_order)
+        finalize(self, self._feed.open_wide).atexit = False
+
+    def __iter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Give the next result, after so many seconds at most.
+
+        Raises
+        ------
+        StopIteration
+            There are no more.
+        multiprocessing.TimeoutError
+            There is none yet.
+        Exception
+            What the task raised.
+        """
+        ready = self._feed.ready
+        try:
+            outcome = ready.get(timeout=None if timeout is None else _limited(timeout))
+        except queue.Empty:
+            raise TimedOut from None
+        if outcome is None:
+            ready.put(None)  # for whoever asks next
+            raise StopIteration
+        self._feed.resume_if_taken()
+        success, value = outcome
+        if not success:
+            raise value
+        return value
+
+    def __next__(self, timeout: float | None = None) -> Any:
+        """Give the next result; as `next`."""
+        return self.next(timeout)
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """What `Pool.imap_unordered` gives; as the standard library's."""
+
+    _in_order = False
