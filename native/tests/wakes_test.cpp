@@ -271,7 +271,7 @@ struct OneTaken {
         Stubborn forever;
         Message msg;
         Queue own = open();
-        CHECK(own.get(msg, forever) == Status::ok && msg.redelivered);
+        CHECK(own.get(msg, forever) == Status::ok && msg.redeliveries != 0);
     }
     void finish() { CHECK(theirs.task_done(taken.position, wait) == Status::ok); }
 };
@@ -321,6 +321,52 @@ void the_last_message_that_is_finished_wakes_who_joins() {
     next.join();
 }
 
+// ---- the end of a queue
+// -------------------------------------------------------------------------------------------------
+
+// With room for one message; `full`: it is there.
+void a_queue_that_is_shut_down_wakes(bool full) {
+    const int fd = test::make_pool(kMiB, 4);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Handle h = 0;
+    Queue queue = made<Queue>(*m, h, u64{1}, u32{0});
+    Message msg;
+    msg.length = 1;
+    if (full) CHECK(queue.put(msg, wait) == Status::ok);
+    Sleeper next([&] {
+        Stubborn forever;
+        Queue own;
+        Message mine;
+        mine.length = 1;
+        CHECK(Queue::open(*m, h, own) == Status::ok);
+        CHECK((full ? own.put(mine, forever) : own.get(mine, forever)) == Status::shut_down);
+    });
+    next.await_sleep();
+    CHECK(queue.shut_down(false, wait) == Status::ok);
+    next.join();
+}
+
+void the_last_task_that_is_done_wakes_who_joins() {
+    const int fd = test::make_pool(kMiB, 4);
+    auto m = test::join_pool(fd);
+    Stubborn wait;
+    Handle h = 0;
+    Queue queue = made<Queue>(*m, h, u64{1}, u32{0});
+    Message msg;
+    msg.length = 1;
+    CHECK(queue.put(msg, wait) == Status::ok);
+    CHECK(queue.get(msg, wait) == Status::ok);
+    Sleeper next([&] {
+        Stubborn forever;
+        Queue own;
+        CHECK(Queue::open(*m, h, own) == Status::ok && own.join(forever) == Status::ok);
+    });
+    next.await_sleep();
+    CHECK(queue.task_done(wait) == Status::ok);
+    next.join();
+}
+
 }  // namespace
 
 int main() {
@@ -337,6 +383,9 @@ int main() {
     a_message_of_a_dead_taker_wakes_a_consumer();
     a_message_that_is_finished_wakes_a_producer();
     the_last_message_that_is_finished_wakes_who_joins();
+    a_queue_that_is_shut_down_wakes(false);
+    a_queue_that_is_shut_down_wakes(true);
+    the_last_task_that_is_done_wakes_who_joins();
     an_interrupted_waiter_passes_its_notification_on();
     std::puts("wakes: none is lost");
     return 0;

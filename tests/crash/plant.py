@@ -850,7 +850,7 @@ BUGS = [
         """    notify_all(b_->not_empty);
     Status s""",
         "one that sleeps finds out only after its nap",
-        where=("interleave_test", "put / shut down"),
+        program=("wakes_test",),
     ),
     Bug(
         "the end of a queue wakes no consumer",
@@ -861,7 +861,7 @@ BUGS = [
         """    notify_all(b_->not_full);
     Status s""",
         "one that sleeps finds out only after its nap",
-        where=("interleave_test", "get / shut down"),
+        program=("wakes_test",),
     ),
     Bug(
         "the last task that is done wakes nobody",
@@ -870,7 +870,7 @@ BUGS = [
 """,
         "",
         "who joins finds out only after its nap",
-        where=("interleave_test", "join / task_done"),
+        program=("wakes_test",),
     ),
     Bug(
         "who only waits for a message keeps the wake",
