@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "bindings/codec.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -184,23 +184,18 @@ PyObject* number(u64 n) noexcept {
 
 void bind_frames(nb::module_& m) {
     channel_kinds().push_back(&channel_of<FramesObject>);
-    nb::class_<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
-                             "Frames in a pool; see `onecopy.Frames`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("shape"),
-             nb::arg("dtype"), nb::arg("count"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, shape: tuple[int, "
-                     "...], dtype: numpy.dtype[typing.Any], "
-                     "count: int) -> None"))
+    Class<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
+                        "Frames in a pool; see `onecopy.Frames`.")
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("shape"), arg("dtype"),
+             arg("count"))
         .def(
             "acquire",
-            [](FramesObject& f, nb::handle timeout) noexcept {
+            [](FramesObject& f, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? acquire(f, deadline)
                                                                    : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def acquire(self, timeout: float | None = None) -> "
-                    "numpy.typing.NDArray[typing.Any]"),
+            arg("timeout", nb::none()),
             "A free frame, writable, with what was in it before. Raises queue.Empty.")
         .def(
             "detach", [](FramesObject& f) noexcept { f.detach(); },
@@ -210,22 +205,21 @@ void bind_frames(nb::module_& m) {
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? number(f.frames.count()) : nullptr);
             },
-            nb::sig("def count(self) -> int"), "How many frames there are.")
+            "How many frames there are.")
         .def_prop_ro(
             "available",
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? number(f.frames.available()) : nullptr);
             },
-            nb::sig("def available(self) -> int"), "How many of them are at home.")
+            "How many of them are at home.")
         .def_prop_ro(
-            "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); },
-            nb::sig("def shape(self) -> tuple[int, ...]"), "Of each frame.")
+            "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); }, "Of each frame.")
         .def_prop_ro(
             "dtype",
             [](FramesObject& f) noexcept {
                 return result(Py_NewRef(reinterpret_cast<PyObject*>(f.dtype)));
             },
-            nb::sig("def dtype(self) -> numpy.dtype[typing.Any]"), "Of each frame.")
+            "Of each frame.")
         .def_prop_ro(
             "handle", [](FramesObject& f) noexcept { return f.handle; },
             "The number of the frames in their pool.")
@@ -234,7 +228,7 @@ void bind_frames(nb::module_& m) {
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? member_object(f.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

@@ -391,58 +391,46 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 
 void bind_queue(nb::module_& m) {
     channel_kinds().push_back(&channel_of<QueueObject>);
-    const auto block = nb::arg("block").none();
-    nb::class_<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
-                                  "A queue in a pool; see `onecopy.Queue`.");
+    Class<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
+                             "A queue in a pool; see `onecopy.Queue`.");
     queue
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("maxsize"),
-             nb::arg("redeliver"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, "
-                     "redeliver: bool) -> None"))
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("maxsize"),
+             arg("redeliver"))
         .def(
             "put",
-            [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout,
+            [](QueueObject& q, nb::handle obj, nb::handle wait, Timeout timeout,
                bool drop_oldest) noexcept {
                 std::int64_t deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? put(q, obj.ptr(), deadline, drop_oldest)
                                   : nullptr);
             },
-            nb::arg("obj").none(), block = true, nb::arg("timeout") = nb::none(),
-            nb::arg("drop_oldest") = false,
-            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None, "
-                    "drop_oldest: bool = False) -> None"),
+            arg("obj"), arg("block", true), arg("timeout", nb::none()), arg("drop_oldest", false),
             "Put an object; with `drop_oldest`, in the place of the oldest one if the queue is "
             "full. Raises queue.Full, PoolFull, ShutDown.")
         .def(
             "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
-            nb::sig("def __iter__(self) -> QueueBase"),
             "Take objects until the queue is shut down and empty.")
-        .def(
-            "__next__", [](QueueObject& q) noexcept { return result(next(q)); },
-            nb::sig("def __next__(self) -> typing.Any"))
+        .def("__next__", [](QueueObject& q) noexcept { return result(next(q)); })
         .def(
             "get",
-            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
+            [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? get(q, deadline)
                                   : nullptr);
             },
-            block = true, nb::arg("timeout") = nb::none(),
-            nb::sig(
-                "def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
+            arg("block", true), arg("timeout", nb::none()),
             "Take an object. Raises queue.Empty, ShutDown.")
         .def(
             "_wait_ready",
-            [](QueueObject& q, nb::handle timeout) noexcept {
+            [](QueueObject& q, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(queue_deadline(q, Py_True, timeout.ptr(), deadline)
                                   ? wait_ready(q, deadline)
                                   : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def _wait_ready(self, timeout: float | None = None) -> bool"),
+            arg("timeout", nb::none()),
             "Wait until there is something to take, or the queue was shut down, and take nothing.")
         .def(
             "_stop_waiting",
@@ -461,35 +449,30 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q, nb::handle obj) noexcept {
                 return result(put(q, obj.ptr(), kNoWait));
             },
-            nb::arg("obj").none(), nb::sig("def put_nowait(self, obj: object) -> None"),
-            "As `put` with block=False.")
+            arg("obj"), "As `put` with block=False.")
         .def(
             "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); },
-            nb::sig("def get_nowait(self) -> typing.Any"), "As `get` with block=False.")
+            "As `get` with block=False.")
         .def(
             "put_many",
-            [](QueueObject& q, nb::handle iterable, nb::handle timeout) noexcept {
+            [](QueueObject& q, AnIterable iterable, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline)
                                   ? put_many(q, iterable.ptr(), deadline)
                                   : nullptr);
             },
-            nb::arg("iterable"), nb::arg("timeout") = nb::none(),
-            nb::sig("def put_many(self, iterable: collections.abc.Iterable[object], timeout: float "
-                    "| None = None) -> None"),
+            arg("iterable"), arg("timeout", nb::none()),
             "Put objects in order, as a loop of `put` does, and faster. The timeout is for all of "
             "them.")
         .def(
             "get_many",
-            [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout) noexcept {
+            [](QueueObject& q, Py_ssize_t max_items, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline)
                                   ? get_many(q, max_items, deadline)
                                   : nullptr);
             },
-            nb::arg("max_items"), nb::arg("timeout") = nb::none(),
-            nb::sig("def get_many(self, max_items: int, timeout: float | None = None) -> "
-                    "list[typing.Any]"),
+            arg("max_items"), arg("timeout", nb::none()),
             "Take what is there, at most so many; waits for the first. If one cannot be decoded, "
             "the exception has the others as `items`.")
         .def(
@@ -497,37 +480,34 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.size()) : nullptr);
             },
-            nb::sig("def qsize(self) -> int"), "How many objects are there to be taken.")
+            "How many objects are there to be taken.")
         .def(
             "empty",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.size() == 0) : nullptr);
             },
-            nb::sig("def empty(self) -> bool"), "Whether there is none.")
+            "Whether there is none.")
         .def(
             "full",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.full()) : nullptr);
             },
-            nb::sig("def full(self) -> bool"), "Whether there is no room for one more.")
+            "Whether there is no room for one more.")
         .def(
             "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); },
-            nb::sig("def task_done(self) -> None"),
             "Say that the work on an object taken is finished.")
         .def(
             "join",
-            [](QueueObject& q, nb::handle timeout) noexcept {
+            [](QueueObject& q, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? join(q, deadline) : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def join(self, timeout: float | None = None) -> None"),
+            arg("timeout", nb::none()),
             "Wait until `task_done` was called for every object that was put. Raises TimeoutError.")
         .def(
             "shutdown",
             [](QueueObject& q, bool immediate) noexcept { return result(shut_down(q, immediate)); },
-            nb::arg("immediate") = false,
-            nb::sig("def shutdown(self, immediate: bool = False) -> None"),
+            arg("immediate", false),
             "End the queue for everybody: no more puts; gets go on until it is empty, or fail at "
             "once if `immediate`.")
         .def(
@@ -538,20 +518,18 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.redelivers()) : nullptr);
             },
-            nb::sig("def redeliver(self) -> bool"),
             "Whether what a process took and did not finish before it died is given out again.")
         .def_prop_ro(
             "maxsize",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.maxsize()) : nullptr);
             },
-            nb::sig("def maxsize(self) -> int"), "Objects at most; 0: as many as fit the pool.")
+            "Objects at most; 0: as many as fit the pool.")
         .def_prop_ro(
             "is_shut_down",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.is_shut_down()) : nullptr);
             },
-            nb::sig("def is_shut_down(self) -> bool"),
             "Whether `shutdown` was called, by any process.")
         .def_prop_ro(
             "handle", [](QueueObject& q) noexcept { return q.handle; },
@@ -561,7 +539,7 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? member_object(q.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
     bind_messages(queue);
 }
 

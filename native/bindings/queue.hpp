@@ -1,6 +1,6 @@
 // A queue as Python has it: what the files about queues have in common.
 #pragma once
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
 #include "queue/queue.hpp"
 
 namespace onecopy::py {
@@ -32,6 +32,6 @@ inline PyObject* raise_get(Status s) noexcept {
 }
 
 // Messages with what belongs to them, for `onecopy.Message`.
-void bind_messages(nb::class_<QueueObject>& queue);
+void bind_messages(Class<QueueObject>& queue);
 
 }  // namespace onecopy::py

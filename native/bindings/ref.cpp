@@ -2,7 +2,7 @@
 
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -84,13 +84,13 @@ PyObject* make_ref(Held held) noexcept {
 }
 
 void bind_ref(nb::module_& m) {
-    nb::class_<RefObject> type(
+    Class<RefObject> type(
         m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
         "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
-    type.def("get", &get, nb::sig("def get(self) -> object"),
+    type.def("get", of<&get>,
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
              "read-only.")
-        .def("_take", &take, nb::sig("def _take(self) -> object"),
+        .def("_take", of<&take>,
              "As `get`, and release. Arrays that were copied for the object come out as private "
              "copies.")
         .def(
@@ -106,7 +106,6 @@ void bind_ref(nb::module_& m) {
                 return usable(r) ? result(PyLong_FromUnsignedLongLong(envelope_bytes(r.held)))
                                  : result(nullptr);
             },
-            nb::sig("def nbytes(self) -> int"),
             "Bytes in the pool that the reference keeps, with what they are stored with.")
         .def_prop_ro(
             "handle", [](RefObject& r) noexcept { return r.handle; },
@@ -116,9 +115,9 @@ void bind_ref(nb::module_& m) {
             [](RefObject& r) noexcept {
                 return usable(r) ? result(member_object(r.held.pool())) : result(nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.")
-        .def("__reduce__", &reduce, nb::sig("def __reduce__(self) -> tuple[object, ...]"))
-        .def("__repr__", &describe, nb::sig("def __repr__(self) -> str"));
+            "The process's membership in the pool.")
+        .def("__reduce__", of<&reduce>)
+        .def("__repr__", of<&describe>);
     ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());
 }
 

@@ -5,7 +5,7 @@
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
 #include "bindings/leaving.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
 #include "bindings/waiting.hpp"
 
 namespace onecopy::py {
@@ -218,24 +218,19 @@ PyObject* number(u64 n) noexcept {
 
 void bind_stream(nb::module_& m) {
     channel_kinds().push_back(&channel_of<StreamObject>);
-    nb::class_<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
-                                   "A subscription to a stream, of this process.")
+    Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
+                              "A subscription to a stream, of this process.")
         .def(
             "get",
-            [](SubscriptionObject& s, nb::handle timeout) noexcept {
+            [](SubscriptionObject& s, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def get(self, timeout: float | None = None) -> typing.Any"),
+            arg("timeout", nb::none()),
             "The next message. Raises queue.Empty, and ShutDown once the stream was closed and "
             "everything is read.")
-        .def(
-            "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
-            nb::sig("def __iter__(self) -> SubscriptionBase"))
-        .def(
-            "__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); },
-            nb::sig("def __next__(self) -> typing.Any"))
+        .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
+        .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
         .def(
             "close",
             [](SubscriptionObject& s) noexcept {
@@ -251,36 +246,29 @@ void bind_stream(nb::module_& m) {
             "missed", [](SubscriptionObject& s) noexcept { return s.missed; },
             "How many messages were overwritten or skipped unread.");
 
-    nb::class_<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
-                             "A stream in a pool; see `onecopy.Stream`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("depth"),
-             nb::arg("policy"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, depth: int, policy: "
-                     "int) -> None"))
+    Class<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
+                        "A stream in a pool; see `onecopy.Stream`.")
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("depth"), arg("policy"))
         .def(
             "publish",
-            [](StreamObject& s, nb::handle obj, nb::handle timeout) noexcept {
+            [](StreamObject& s, nb::handle obj, Timeout timeout) noexcept {
                 std::int64_t deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? publish(s, obj.ptr(), deadline)
                                                                    : nullptr);
             },
-            nb::arg("obj").none(), nb::arg("timeout") = nb::none(),
-            nb::sig("def publish(self, obj: object, timeout: float | None = None) -> None"),
+            arg("obj"), arg("timeout", nb::none()),
             "Send an object to every subscriber. Raises queue.Full (lossless: a subscriber is "
             "behind), PoolFull, ShutDown.")
         .def(
             "_subscribe",
             [](StreamObject& s, u32 history) noexcept { return result(subscribe(s, history)); },
-            nb::arg("history"), nb::sig("def _subscribe(self, history: int) -> SubscriptionBase"),
-            "Begin to receive; see `Stream.subscribe`.")
+            arg("history"), "Begin to receive; see `Stream.subscribe`.")
         .def(
             "latest", [](StreamObject& s) noexcept { return result(latest(s)); },
-            nb::sig("def latest(self) -> typing.Any"),
             "Give the newest message, without a subscription and as often as one likes. Raises "
             "queue.Empty if nothing was published yet.")
         .def(
             "close", [](StreamObject& s) noexcept { return result(close_stream(s)); },
-            nb::sig("def close(self) -> None"),
             "End the stream for everybody: subscribers read what is there, and then get ShutDown.")
         .def(
             "detach", [](StreamObject& s) noexcept { s.detach(); },
@@ -290,25 +278,25 @@ void bind_stream(nb::module_& m) {
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(s.stream.depth()) : nullptr);
             },
-            nb::sig("def depth(self) -> int"), "Messages that the stream keeps.")
+            "Messages that the stream keeps.")
         .def_prop_ro(
             "policy",
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(static_cast<u64>(s.stream.policy())) : nullptr);
             },
-            nb::sig("def policy(self) -> int"), "0 lossy, 1 lossless, 2 latest.")
+            "0 lossy, 1 lossless, 2 latest.")
         .def_prop_ro(
             "published",
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(s.stream.published()) : nullptr);
             },
-            nb::sig("def published(self) -> int"), "Messages sent so far.")
+            "Messages sent so far.")
         .def_prop_ro(
             "subscribers",
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(s.stream.subscribers()) : nullptr);
             },
-            nb::sig("def subscribers(self) -> int"), "Live subscriptions.")
+            "Live subscriptions.")
         .def_prop_ro(
             "handle", [](StreamObject& s) noexcept { return s.handle; },
             "The number of the stream in its pool.")
@@ -317,7 +305,7 @@ void bind_stream(nb::module_& m) {
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? member_object(s.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

@@ -8,7 +8,6 @@
 
 import typing as _typing
 
-from onecopy import methods as _methods  # noqa: F401 - registers how methods pickle
 from onecopy._native import Ref
 from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
