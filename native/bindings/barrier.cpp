@@ -97,12 +97,12 @@ void bind_barrier(nb::module_& m) {
         .def(
             "_wait_and_do",
             [](BarrierObject& o, nb::handle action, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, action.ptr(), deadline)
                                   : nullptr);
             },
-            arg("action"), arg("timeout"))
+            arg("action"), arg("timeout"), PartOf{"wait"})
         .def(
             "abort", [](BarrierObject& o) noexcept { return result(act(o, Act::abort)); },
             "Break the barrier: all who wait get an error.")

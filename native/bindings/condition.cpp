@@ -153,18 +153,18 @@ void bind_condition(nb::module_& m) {
         .def(
             "_wait_with",
             [](ConditionObject& o, nb::handle lock, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, lock, deadline)
                                   : nullptr);
             },
-            arg("lock"), arg("timeout"))
+            arg("lock"), arg("timeout"), PartOf{"wait"})
         .def(
             "_notify_with",
             [](ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
                 return result(notify(o, lock, n));
             },
-            arg("lock"), arg("n"))
+            arg("lock"), arg("n"), PartOf{"notify"})
         .def_prop_ro("_lock_handle",
                      [](ConditionObject& o) noexcept { return o.sync.lock_handle(); })
         .def_prop_ro("n_waiting", [](ConditionObject& o) noexcept {

@@ -329,6 +329,7 @@ void bind_dict(nb::module_& m) {
         .def("_keys", [](DictObject& o) noexcept { return result(keys(o)); })
         .def("_refs", [](DictObject& o) noexcept { return result(refs(o)); })
         .def("_items", [](DictObject& o) noexcept { return result(keys_and_refs(o)); });
+    type.subscriptable();
     bind_container<DictObject>(type, kWhat);
 }
 

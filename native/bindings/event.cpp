@@ -60,7 +60,7 @@ void bind_event(nb::module_& m) {
         .def(
             "wait",
             [](EventObject& o, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, deadline)
                                   : nullptr);

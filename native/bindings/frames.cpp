@@ -4,6 +4,7 @@
 
 #include "bindings/codec.hpp"
 #include "bindings/methods.hpp"
+#include "bindings/waited.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -92,7 +93,31 @@ bool read_meta(FramesObject& f) noexcept {
     return sound;
 }
 
-PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
+// "no frame of frames 'cam0' is free: 4 of 4 are out, held by process 77 (3), this process (1)"
+std::string none_free_text(FramesObject& f, const Deadline& deadline) {
+    const u32 count = f.frames.count();
+    const std::string name = title("frames", nb::find(f));
+    std::string text = "no frame of " + name +
+                       (deadline.from == 0 ? " is free" : " came home" + waited(deadline)) + ": " +
+                       std::to_string(count - f.frames.available()) + " of " +
+                       std::to_string(count) + " frames are out";
+    const char* before = ", held by ";
+    for (const FrameHolder& holder : f.frames.holders()) {
+        text += before;
+        before = ", ";
+        if (holder.slot == kNoSlot) {
+            text += "messages that nobody has taken yet";
+        } else if (holder.slot == f.core().slot) {
+            text += "this process";
+        } else {
+            text += "process " + std::to_string(holder.pid) + (holder.alive ? "" : ", dead");
+        }
+        text += " (" + std::to_string(holder.frames) + ")";
+    }
+    return text + ". A frame comes home when the last array of it is let go";
+}
+
+PyObject* acquire(FramesObject& f, const Deadline& deadline) noexcept {
     if (!usable(f)) return nullptr;
     Using call(f);
     Handle handle = 0;
@@ -101,7 +126,8 @@ PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
         GilPatience p(deadline);
         s = f.frames.acquire(p, handle);
     }
-    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
+    if (s == Status::timed_out || s == Status::would_block)
+        return raise_in_vain(Error::empty, [&] { return none_free_text(f, deadline); });
     if (s != Status::ok) return raise_status(s, "the frames");
     LeaseObject* lease = make_lease(Held(f.pool, handle_index(handle)), true);
     if (lease == nullptr) return nullptr;
@@ -186,12 +212,13 @@ void bind_frames(nb::module_& m) {
     channel_kinds().push_back(&channel_of<FramesObject>);
     Class<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
                         "Frames in a pool; see `onecopy.Frames`.")
+        .subscriptable()
         .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("shape"), arg("dtype"),
              arg("count"))
         .def(
             "acquire",
             [](FramesObject& f, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? acquire(f, deadline)
                                                                    : nullptr);
             },

@@ -530,6 +530,7 @@ void bind_list(nb::module_& m) {
             },
             arg("before"), arg("order"),
             "Put what was at order[i] at i, if the list is still what `_refs` gave.");
+    type.subscriptable();
     bind_container<ListObject>(type, kWhat);
 }
 

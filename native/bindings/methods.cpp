@@ -176,6 +176,17 @@ void add_method(nb::handle type, PyMethodDef& method) {
     nb::setattr(type, method.ml_name, descriptor);
 }
 
+constinit PyMethodDef class_getitem = {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
+                                       "__class_getitem__($type, item, /)\n--\n\nGive a type for "
+                                       "annotations."};
+
+void add_class_getitem(nb::handle type) {
+    nb::object descriptor = nb::steal(
+        PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &class_getitem));
+    if (!descriptor.is_valid()) throw nb::python_error();
+    nb::setattr(type, class_getitem.ml_name, descriptor);
+}
+
 void add_property(nb::handle type, const char* name, getter get, const char* doc) {
     auto* definition = new PyGetSetDef{name, get, nullptr, doc, nullptr};  // stays with the class
     nb::object property =

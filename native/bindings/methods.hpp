@@ -369,6 +369,8 @@ PyCFunction as_method(Function* function) noexcept {
 }
 // `method`, a plain C function's, stays with the class. Throws.
 void add_method(nb::handle type, PyMethodDef& method);
+void add_class_getitem(nb::handle type);
+extern PyMethodDef class_getitem;  // for classes that are no Class
 void add_property(nb::handle type, const char* name, getter get, const char* doc);
 
 // A class whose methods are made here. Everything else is nanobind's.
@@ -385,6 +387,9 @@ class Class : public nb::class_<T> {
         constexpr int flags = n == 0 ? METH_NOARGS : METH_FASTCALL | METH_KEYWORDS;
         PyCFunction call;
         if constexpr (std::is_same_v<typename Split::Self, T*>) {
+            // nanobind's short way to constructors of its own; without it the class is called as
+            // every class is.
+            reinterpret_cast<PyTypeObject*>(this->ptr())->tp_vectorcall = nullptr;
             return add<n>(name, as_method(&call_constructor<T, F>), METH_FASTCALL | METH_KEYWORDS,
                           std::move(function), std::move(more)...);
         } else if constexpr (n == 0) {
@@ -409,6 +414,12 @@ class Class : public nb::class_<T> {
     template <class... More>
     Class& def_prop_rw(const char* name, const More&... more) {
         nb::class_<T>::def_prop_rw(name, more...);
+        return *this;
+    }
+
+    // `Queue[int]` is a type for annotations, of derived classes too.
+    Class& subscriptable() {
+        add_class_getitem(*this);
         return *this;
     }
 

@@ -129,7 +129,7 @@ void bind_mutex(nb::module_& m) {
     bind_acquire(
         type,
         [](nb::handle self, Given block, Timeout timeout, nb::handle blocking) noexcept {
-            std::int64_t deadline = Patience::kForever;
+            Deadline deadline;
             return acquire_deadline(block, timeout, blocking, deadline)
                        ? acquire(self.ptr(), deadline)
                        : nullptr;

@@ -37,8 +37,23 @@ class QueueMemory final : public Memory {
     std::int64_t deadline_;
 };
 
-PyObject* raise_put(QueueObject& q, Status s) noexcept {
-    if (s == Status::timed_out || s == Status::would_block) return raise_full();
+// "queue 'jobs' is full: it has room for 4 messages", and what takes the room.
+std::string full_text(QueueObject& q, const Deadline& deadline) {
+    const u64 most = q.queue.maxsize();
+    std::string text = title("queue", nb::find(q)) +
+                       (deadline.from == 0 ? " is full" : " was full" + waited(deadline)) +
+                       ": it has room for " + std::to_string(most) +
+                       (most == 1 ? " message" : " messages");
+    if (q.queue.redelivers())
+        text +=
+            ", and counts what was taken and is not finished, from the oldest on (task_done, or "
+            "`with queue.get_message()`, finishes it)";
+    return text;
+}
+
+PyObject* raise_put(QueueObject& q, Status s, const Deadline& deadline) noexcept {
+    if (s == Status::timed_out || s == Status::would_block)
+        return q.is_full.raise(Error::full, deadline, [&] { return full_text(q, deadline); });
     return raise_status(s, "the queue", q.pool, kChunkSlots * sizeof(Slot));
 }
 
@@ -87,7 +102,7 @@ Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t dea
     }
 }
 
-PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline,
+PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
               bool drop_oldest = false) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
@@ -101,19 +116,19 @@ PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline,
         const Status s = send_it();
         if (s == Status::ok) [[likely]]
             return Py_NewRef(Py_None);
-        return raise_put(q, s);
+        return raise_put(q, s, deadline);
     }
     if (q.queue.is_shut_down()) return raise_status(Status::shut_down, "the queue");
     QueueMemory memory(q, deadline);
     Encoding encoding(q.pool, memory, message);
     if (!encoding.encode(object)) return nullptr;
     if (!usable(q)) return nullptr;  // pickling runs Python code
-    if (const Status s = send_it(); s != Status::ok) return raise_put(q, s);
+    if (const Status s = send_it(); s != Status::ok) return raise_put(q, s, deadline);
     encoding.seal_sent();
     return Py_NewRef(Py_None);
 }
 
-PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
+PyObject* get(QueueObject& q, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -124,8 +139,20 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
     }
     if (s == Status::ok) [[likely]]
         return decode(q.pool, message, q.as_standard);
-    return raise_get(s);
+    return raise_get(q, s, deadline);
 }
+
+}  // namespace
+
+PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept {
+    if (s != Status::timed_out && s != Status::would_block) return raise_status(s, "the queue");
+    return q.is_empty.raise(Error::empty, deadline, [&] {
+        return title("queue", nb::find(q)) +
+               (deadline.from == 0 ? " is empty" : " was empty" + waited(deadline));
+    });
+}
+
+namespace {
 
 PyObject* next(QueueObject& q) noexcept {
     // Before: looking the class up may import, which would lose an exception that is set.
@@ -144,7 +171,7 @@ PyObject* next(QueueObject& q) noexcept {
 // Messages that are encoded and not yet sent.
 class Batch {
   public:
-    Batch(QueueObject& q, std::int64_t deadline) noexcept
+    Batch(QueueObject& q, const Deadline& deadline) noexcept
         : queue_(q), deadline_(deadline), messages_(new (std::nothrow) Message[kBatch]) {}
     // False with MemoryError set.
     bool has_memory() const noexcept { return messages_ != nullptr || PyErr_NoMemory() != nullptr; }
@@ -169,10 +196,12 @@ class Batch {
         }
         if (s == Status::ok) return true;
         if (s == Status::timed_out || s == Status::would_block) {
-            raise(Error::full, "%llu objects were put before the queue was full",
-                  static_cast<unsigned long long>(sent_));
+            raise_in_vain(Error::full, [this] {
+                return full_text(queue_, deadline_) + "; " + std::to_string(sent_) +
+                       " objects were put before that";
+            });
         } else {
-            raise_put(queue_, s);
+            raise_put(queue_, s, deadline_);
         }
         return false;
     }
@@ -214,7 +243,7 @@ class Batch {
     }
 
     QueueObject& queue_;
-    std::int64_t deadline_;
+    Deadline deadline_;
     std::unique_ptr<Message[]> messages_;
     std::unique_ptr<Encoding> large_[kBatch];  // of the messages that need one
     BatchMemory memory_{*this};
@@ -223,7 +252,7 @@ class Batch {
     u64 sent_ = 0;
 };
 
-PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) noexcept {
+PyObject* put_many(QueueObject& q, PyObject* iterable, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     PyObject* iterator = PyObject_GetIter(iterable);
@@ -250,7 +279,7 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) no
 
 // Messages that were taken are the caller's: one that cannot be decoded must not take the others
 // along.
-PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) noexcept {
+PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     if (max_items < 1) {
@@ -268,13 +297,13 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         u32 got = 0;
         Status s;
         {
-            GilPatience p(left == max_items ? deadline : kNoWait);
+            GilPatience p(left == max_items ? deadline.at : kNoWait);
             s = q.queue.get_many(messages.get(), n, got, p);
         }
         if (s != Status::ok) {
             if (left != max_items) break;  // some are there
             Py_DECREF(items);
-            return raise_get(s);
+            return raise_get(q, s, deadline);
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
@@ -400,7 +429,7 @@ void bind_queue(nb::module_& m) {
             "put",
             [](QueueObject& q, nb::handle obj, nb::handle wait, Timeout timeout,
                bool drop_oldest) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? put(q, obj.ptr(), deadline, drop_oldest)
                                   : nullptr);
@@ -415,7 +444,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "get",
             [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? get(q, deadline)
                                   : nullptr);
@@ -425,7 +454,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "_wait_ready",
             [](QueueObject& q, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(queue_deadline(q, Py_True, timeout.ptr(), deadline)
                                   ? wait_ready(q, deadline)
                                   : nullptr);
@@ -456,7 +485,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "put_many",
             [](QueueObject& q, AnIterable iterable, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline)
                                   ? put_many(q, iterable.ptr(), deadline)
                                   : nullptr);
@@ -467,7 +496,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "get_many",
             [](QueueObject& q, Py_ssize_t max_items, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline)
                                   ? get_many(q, max_items, deadline)
                                   : nullptr);
@@ -499,7 +528,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "join",
             [](QueueObject& q, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? join(q, deadline) : nullptr);
             },
             arg("timeout", nb::none()),
@@ -540,6 +569,7 @@ void bind_queue(nb::module_& m) {
                 return result(usable(q) ? member_object(q.pool) : nullptr);
             },
             "The process's membership in the pool.");
+    queue.subscriptable();
     bind_messages(queue);
 }
 

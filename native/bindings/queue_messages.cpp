@@ -7,7 +7,7 @@ namespace onecopy::py {
 namespace {
 
 // (object, redeliveries, position)
-PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
+PyObject* receive(QueueObject& q, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -16,7 +16,7 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
         GilPatience p(deadline);
         s = q.queue.get(message, p);
     }
-    if (s != Status::ok) return raise_get(s);
+    if (s != Status::ok) return raise_get(q, s, deadline);
     const u64 position = message.position;
     const u32 redeliveries = message.redeliveries;
     PyObject* const object = decode(q.pool, message, q.as_standard);
@@ -72,12 +72,12 @@ void bind_messages(Class<QueueObject>& queue) {
         .def(
             "_receive",
             [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? receive(q, deadline)
                                   : nullptr);
             },
-            arg("block", true), arg("timeout", nb::none()),
+            arg("block", true), arg("timeout", nb::none()), PartOf{"get_message"},
             "As `get`; gives the object, how often it was given out before, and its position for "
             "`finish`.")
         .def(

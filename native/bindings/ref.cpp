@@ -87,7 +87,8 @@ void bind_ref(nb::module_& m) {
     Class<RefObject> type(
         m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
         "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
-    type.def("get", of<&get>,
+    type.subscriptable()
+        .def("get", of<&get>,
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
              "read-only.")
         .def("_take", of<&take>,

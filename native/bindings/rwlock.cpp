@@ -100,7 +100,7 @@ PyObject* side(nb::handle lock, bool write, Timeout timeout) noexcept {
 }
 
 PyObject* enter(SideObject& s) noexcept {
-    std::int64_t deadline;
+    Deadline deadline;
     if (!standard_deadline(Py_True, s.timeout, deadline)) return nullptr;
     PyObject* got = acquire(s.lock, s.write, deadline);
     if (got != Py_False) return got;
@@ -156,7 +156,7 @@ void bind_rwlock(nb::module_& m) {
     bind_acquire(
         side_type,
         [](SideObject& s, Given block, Timeout timeout, nb::handle blocking) noexcept {
-            std::int64_t deadline = Patience::kForever;
+            Deadline deadline;
             if (timeout.seconds == Py_None) timeout.seconds = s.timeout;
             return acquire_deadline(block, timeout, blocking, deadline)
                        ? acquire(s.lock, s.write, deadline)

@@ -101,7 +101,7 @@ void bind_semaphore(nb::module_& m) {
     bind_acquire(
         type,
         [](SemaphoreObject& o, Given block, Timeout timeout, nb::handle blocking) noexcept {
-            std::int64_t deadline = Patience::kForever;
+            Deadline deadline;
             return acquire_deadline(block, timeout, blocking, deadline) ? acquire(o, deadline)
                                                                         : nullptr;
         },

@@ -1,11 +1,14 @@
 #include "stream/stream.hpp"
 
+#include <unistd.h>
+
 #include <memory>
 
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
 #include "bindings/leaving.hpp"
 #include "bindings/methods.hpp"
+#include "bindings/waited.hpp"
 #include "bindings/waiting.hpp"
 
 namespace onecopy::py {
@@ -21,6 +24,8 @@ struct SubscriptionObject : Channel {
     u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
                                   // not of the subscription
     u64 missed = 0;
+    nb::object name;  // of the stream, for errors
+    VainText is_empty;
 
     SubscriptionObject() = default;
     SubscriptionObject(SubscriptionObject&& other) noexcept
@@ -29,7 +34,8 @@ struct SubscriptionObject : Channel {
           number(other.number),
           slot(std::exchange(other.slot, kNoSlot)),
           gen(other.gen),
-          missed(other.missed) {}
+          missed(other.missed),
+          name(std::move(other.name)) {}
     ~SubscriptionObject() { end(); }
 
     bool ours() const noexcept {
@@ -72,7 +78,21 @@ class StreamMemory final : public Memory {
     std::int64_t deadline_;
 };
 
-PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) noexcept {
+std::string full_text(StreamObject& self, const Deadline& deadline) {
+    const u32 depth = self.stream.depth(), pid = self.stream.slowest_reader();
+    std::string text = title("stream", nb::find(self)) +
+                       (deadline.from == 0 ? " is full" : " was full" + waited(deadline)) +
+                       ": a subscriber";
+    if (pid != 0) {
+        text += pid == static_cast<u32>(getpid()) ? " of this process"
+                                                  : " of process " + std::to_string(pid);
+    }
+    text +=
+        " has not read the last " + std::to_string(depth) + (depth == 1 ? " message" : " messages");
+    return text + ", and a lossless stream waits for it";
+}
+
+PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Message message;
@@ -84,7 +104,8 @@ PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) n
         GilPatience p(deadline);
         s = self.stream.publish(message, p);
     }
-    if (s == Status::timed_out || s == Status::would_block) return raise_full();
+    if (s == Status::timed_out || s == Status::would_block)
+        return raise_in_vain(Error::full, [&] { return full_text(self, deadline); });
     if (s != Status::ok) return raise_status(s, "the stream");
     encoding.seal_sent();
     return Py_NewRef(Py_None);
@@ -100,7 +121,10 @@ PyObject* latest(StreamObject& self) noexcept {
         s = self.stream.newest(message, p);
     }
     if (s == Status::ok) return decode(self.pool, message);
-    return s == Status::would_block ? raise_empty() : raise_status(s, "the stream");
+    if (s != Status::would_block) return raise_status(s, "the stream");
+    return raise_in_vain(Error::empty, [&] {
+        return title("stream", nb::find(self)) + " is empty: nothing was published yet";
+    });
 }
 
 PyObject* subscribe(StreamObject& self, u32 history) noexcept {
@@ -121,6 +145,9 @@ PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
     fresh.held = self.held.again();
     fresh.handle = self.handle;
+    if (nb::handle python = nb::find(self); python.is_valid())
+        fresh.name = nb::steal(PyObject_GetAttrString(python.ptr(), "_name"));
+    if (!fresh.name.is_valid()) PyErr_Clear();  // it has none
     PyObject* object = new_instance(nb::type<SubscriptionObject>());
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<SubscriptionObject>(object)) SubscriptionObject(std::move(fresh));
@@ -141,7 +168,7 @@ PyObject* close_stream(StreamObject& self) noexcept {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
+PyObject* read(SubscriptionObject& self, const Deadline& deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
@@ -163,7 +190,10 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached)
         return raise(Error::shut_down,
                      "the subscription was closed");  // by another thread, meanwhile
-    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
+    if (s == Status::timed_out || s == Status::would_block)
+        return self.is_empty.raise(Error::empty, deadline, [&] {
+            return "no new message in " + title("stream", self.name.ptr()) + waited(deadline);
+        });
     return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
 }
 
@@ -220,10 +250,11 @@ void bind_stream(nb::module_& m) {
     channel_kinds().push_back(&channel_of<StreamObject>);
     Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
                               "A subscription to a stream, of this process.")
+        .subscriptable()
         .def(
             "get",
             [](SubscriptionObject& s, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
             },
             arg("timeout", nb::none()),
@@ -248,11 +279,12 @@ void bind_stream(nb::module_& m) {
 
     Class<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
                         "A stream in a pool; see `onecopy.Stream`.")
+        .subscriptable()
         .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("depth"), arg("policy"))
         .def(
             "publish",
             [](StreamObject& s, nb::handle obj, Timeout timeout) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? publish(s, obj.ptr(), deadline)
                                                                    : nullptr);
             },
@@ -262,7 +294,7 @@ void bind_stream(nb::module_& m) {
         .def(
             "_subscribe",
             [](StreamObject& s, u32 history) noexcept { return result(subscribe(s, history)); },
-            arg("history"), "Begin to receive; see `Stream.subscribe`.")
+            arg("history"), PartOf{"subscribe"}, "Begin to receive; see `Stream.subscribe`.")
         .def(
             "latest", [](StreamObject& s) noexcept { return result(latest(s)); },
             "Give the newest message, without a subscription and as often as one likes. Raises "

@@ -67,7 +67,7 @@ PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
 // What `acquire` is told of waiting: `block`, as multiprocessing calls it, or `blocking`, as
 // threading does. False with an exception set.
 inline bool acquire_deadline(Given block, Timeout timeout, nb::handle blocking,
-                             std::int64_t& out) noexcept {
+                             Deadline& out) noexcept {
     PyObject* wait = block.object;
     if (!blocking.is_none()) [[unlikely]] {
         const int asked = PyObject_IsTrue(blocking.ptr());

@@ -12,7 +12,7 @@ import functools
 import operator
 import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from onecopy.arrays import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
+from onecopy.typevars import Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ _MOST = 1 << 20
 _LOOKS = 20  # at frames of another shape, a millisecond apart, before they count as in use
 
 
-class Frames(FramesBase):
+class Frames(FramesBase[Scalar]):
     """A fixed number of equal arrays in a pool, each free or in somebody's hands.
 
     ``Frames(shape, dtype, count)`` makes them in the default pool; `Pool.frames` makes or opens
@@ -68,6 +69,12 @@ class Frames(FramesBase):
 
     _name: str | None = None
 
+    @overload
+    def __init__(
+        self, shape: ShapeLike, dtype: type[Scalar] | np.dtype[Scalar], count: int
+    ) -> None: ...
+    @overload
+    def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None: ...
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None:
         from onecopy.default import default_pool
 
@@ -80,7 +87,7 @@ class Frames(FramesBase):
         return self._name
 
     @contextlib.contextmanager
-    def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Any]]:
+    def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Scalar]]:
         """Lend a frame for the length of a ``with`` block.
 
         Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths, reclaiming
@@ -27,11 +27,16 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import numpy as np
     import numpy.typing as npt
 
     from onecopy._native import Hold, Member, Ref
     from onecopy.arrays import ShapeLike, SharedArray
+    from onecopy.locks.mutex import RLock
     from onecopy.membership import PoolHandle
+    from onecopy.stream import Policy
+    from onecopy.typevars import Scalar, T
+    from onecopy.values import Integer, Real, Synchronized
 
 __all__ = ["Pool", "PoolStats"]
 
@@ -480,7 +485,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
 
     # --------------------------------------------------------------------------- objects and arrays
 
-    def put(self, obj: Any) -> Ref:
+    def put(self, obj: T) -> Ref[T]:
         """Write an object into the pool, once.
 
         Parameters
@@ -635,8 +640,28 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             agree("shared array", name, "dtype", asked_dtype, existing.dtype)
             return existing
 
-        return open_or_create(member, Kind.ARRAY, name, make, store=member.put)
+        return open_or_create(member, Kind.ARRAY, name, make, store=lambda array: member.put(array))
 
+    @overload
+    def value(
+        self,
+        typecode_or_type: Integer,
+        *args: Any,
+        name: str | None = None,
+        lock: Literal[True] | RLock = True,
+    ) -> Synchronized[int]: ...
+    @overload
+    def value(
+        self,
+        typecode_or_type: Real,
+        *args: Any,
+        name: str | None = None,
+        lock: Literal[True] | RLock = True,
+    ) -> Synchronized[float]: ...
+    @overload
+    def value(
+        self, typecode_or_type: Any = None, *args: Any, name: str | None = None, lock: Any = True
+    ) -> Any: ...
     def value(
         self,
         typecode_or_type: Any = None,
@@ -683,7 +708,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         name: str | None = None,
         maxsize: int | None = None,
         redeliver: bool | None = None,
-    ) -> Queue:
+    ) -> Queue[Any]:
         """Make a queue, or open it by its name.
 
         Parameters
@@ -713,8 +738,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return self._own(open_queue(self, name, maxsize, redeliver))
 
     def stream(
-        self, name: str | None = None, depth: int | None = None, policy: str | None = None
-    ) -> Stream:
+        self, name: str | None = None, depth: int | None = None, policy: Policy | None = None
+    ) -> Stream[Any]:
         """Make a stream, or open it by its name.
 
         Parameters
@@ -742,13 +767,38 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         """
         return self._own(open_stream(self, name, depth, policy))
 
+    @overload
+    def frames(
+        self,
+        name: str | None,
+        shape: ShapeLike | None,
+        dtype: type[Scalar] | np.dtype[Scalar],
+        count: int | None = None,
+    ) -> Frames[Scalar]: ...
+    @overload
+    def frames(
+        self,
+        name: str | None = None,
+        shape: ShapeLike | None = None,
+        *,
+        dtype: type[Scalar] | np.dtype[Scalar],
+        count: int | None = None,
+    ) -> Frames[Scalar]: ...
+    @overload
     def frames(
         self,
         name: str | None = None,
         shape: ShapeLike | None = None,
         dtype: npt.DTypeLike | None = None,
         count: int | None = None,
-    ) -> Frames:
+    ) -> Frames[Any]: ...
+    def frames(
+        self,
+        name: str | None = None,
+        shape: ShapeLike | None = None,
+        dtype: npt.DTypeLike | None = None,
+        count: int | None = None,
+    ) -> Frames[Any]:
         """Make a set of equal arrays that go round, or open it by its name.
 
         Parameters

@@ -8,12 +8,13 @@ process that has it.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from onecopy._native import QueueBase
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
+from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from typing import Self
@@ -27,7 +28,7 @@ __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 DEFAULT_MAXSIZE = 1024
 
 
-class Message:
+class Message(Generic[T]):
     """An object taken from a queue, with what belongs to it.
 
     Attributes
@@ -45,7 +46,7 @@ class Message:
 
     __slots__ = ("_position", "_queue", "deliveries", "item", "redelivered")
 
-    def __init__(self, queue: Queue, item: Any, redeliveries: int, position: int) -> None:
+    def __init__(self, queue: Queue[T], item: T, redeliveries: int, position: int) -> None:
         self._queue = queue
         self._position = position
         self.item = item
@@ -92,7 +93,7 @@ class Message:
         return f"<Message from {self._queue!r}{again}>"
 
 
-class Queue(QueueBase):
+class Queue(QueueBase[T]):
     """A first-in, first-out queue of objects; the methods and errors of `queue.Queue`.
 
     ``Queue(maxsize)`` makes one in the default pool; `Pool.queue` makes or opens one in any pool.
@@ -142,7 +143,7 @@ class Queue(QueueBase):
         """The name by which `Pool.queue` opens it; None: it has none."""
         return self._name
 
-    def get_message(self, block: bool = True, timeout: float | None = None) -> Message:
+    def get_message(self, block: bool = True, timeout: float | None = None) -> Message[T]:
         """Take an object, as `get` does, with what belongs to it.
 
         Parameters

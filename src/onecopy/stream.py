@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from onecopy._native import StreamBase
 from onecopy._native import SubscriptionBase as Subscription
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
+from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
 
-__all__ = ["DEFAULT_DEPTH", "DEFAULT_POLICY", "POLICIES", "Stream", "Subscription", "open_stream"]
+__all__ = ["DEFAULT_DEPTH", "DEFAULT_POLICY", "POLICIES", "Policy", "Stream", "Subscription", "open_stream"]
 
-POLICIES: Final = ("lossy", "lossless", "latest")
+Policy: TypeAlias = 'Literal["lossy", "lossless", "latest"]'
+POLICIES: Final[tuple[Policy, ...]] = ("lossy", "lossless", "latest")
 DEFAULT_DEPTH = 16
-DEFAULT_POLICY = "lossy"
+DEFAULT_POLICY: Final = "lossy"
 _DEEPEST = 1 << 20
 
 
-class Stream(StreamBase):
+class Stream(StreamBase[T]):
     """A stream of objects to any number of subscribers, in this and other processes.
 
     ``Stream(depth, policy)`` makes one in the default pool; `Pool.stream` makes or opens one in any
@@ -54,7 +56,7 @@ class Stream(StreamBase):
 
     _name: str | None = None
 
-    def __init__(self, depth: int = DEFAULT_DEPTH, policy: str = DEFAULT_POLICY) -> None:
+    def __init__(self, depth: int = DEFAULT_DEPTH, policy: Policy = DEFAULT_POLICY) -> None:
         from onecopy.default import default_pool
 
         index, depth = _checked_policy(policy), _checked_depth(depth)
@@ -66,11 +68,11 @@ class Stream(StreamBase):
         return self._name
 
     @property
-    def policy(self) -> str:  # type: ignore[override]  # the core has numbers for them
+    def policy(self) -> Policy:  # type: ignore[override]  # the core has numbers for them
         """What happens to a subscriber that falls behind: "lossy", "lossless" or "latest"."""
         return POLICIES[super().policy]
 
-    def subscribe(self, history: int = 0) -> Subscription:
+    def subscribe(self, history: int = 0) -> Subscription[T]:
         """Begin to receive.
 
         Parameters
