@@ -33,7 +33,7 @@ struct FramesObject : Channel {
 };
 
 bool usable(const FramesObject& f) noexcept {
-    return f.usable("the frames");
+    return f.usable("the set of frames");
 }
 
 bool count_bytes(FramesObject& f) noexcept {
@@ -96,11 +96,11 @@ bool read_meta(FramesObject& f) noexcept {
 // "no frame of frames 'cam0' is free: 4 of 4 are out, held by process 77 (3), this process (1)"
 std::string none_free_text(FramesObject& f, const Deadline& deadline) {
     const u32 count = f.frames.count();
-    const std::string name = title("frames", nb::find(f));
-    std::string text = "no frame of " + name +
-                       (deadline.from == 0 ? " is free" : " came home" + waited(deadline)) + ": " +
-                       std::to_string(count - f.frames.available()) + " of " +
-                       std::to_string(count) + " frames are out";
+    std::string text =
+        "no frame of " + title("the frames", nb::find(f)) +
+        (deadline.from == 0 ? " is free" : " came home" + waited(deadline, " within ")) + ": " +
+        std::to_string(count - f.frames.available()) + " of " + std::to_string(count) +
+        " frames are out";
     const char* before = ", held by ";
     for (const FrameHolder& holder : f.frames.holders()) {
         text += before;

@@ -6,30 +6,25 @@
 namespace onecopy::py {
 namespace {
 
-// "Queue.get", by the class of what it was called on: the user's word for it. Of a static method,
-// "open".
-class CallName {
-  public:
-    CallName(const Signature& s, PyObject* self) noexcept : name_(s.name) {
-        if (self == nullptr) return;
-        const char* type = Py_TYPE(self)->tp_name;
-        const char* dot = std::strrchr(type, '.');
-        type_ = dot == nullptr ? type : dot + 1;
-    }
-    const char* type() const noexcept { return type_; }
-    const char* dot() const noexcept { return *type_ == '\0' ? "" : "."; }
-    const char* name() const noexcept { return name_; }
+// "Queue.get", by the class of what it was called on: the user's word for it. A class of the core
+// itself goes by the name that it has in the package, without "Base". Of a static method, "open".
+std::string call_name(const Signature& s, PyObject* self) {
+    if (self == nullptr) return s.name;
+    std::string type = Py_TYPE(self)->tp_name;
+    type.erase(0, type.rfind('.') + 1);  // npos + 1 is 0
+    if (type.ends_with("Base")) type.resize(type.size() - 4);
+    return type + "." + s.name;
+}
 
-  private:
-    const char* type_ = "";
-    const char* name_;
-};
-
-// Sets a TypeError: the function's name, and what is wrong. Takes the text over.
-PyObject* raise_text(const Signature& s, PyObject* self, PyObject* text) noexcept {
+// Sets an exception: the function's name, and what is wrong. Takes the text over.
+PyObject* raise_text(const Signature& s, PyObject* self, PyObject* text,
+                     PyObject* type = PyExc_TypeError) noexcept {
     if (text == nullptr) return nullptr;
-    const CallName call(s, self);
-    PyErr_Format(PyExc_TypeError, "%.200s%s%s() %U", call.type(), call.dot(), call.name(), text);
+    try {
+        PyErr_Format(type, "%s() %U", call_name(s, self).c_str(), text);
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    }
     Py_DECREF(text);
     return nullptr;
 }
@@ -85,7 +80,13 @@ PyObject* raise_missing(const Signature& s, PyObject* self, std::size_t at) noex
 
 PyObject* raise_wrong(const Signature& s, PyObject* self, std::size_t at, PyObject* passed,
                       const char* expected) noexcept {
-    if (PyErr_Occurred()) return nullptr;
+    if (PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return nullptr;
+        SavedError why;
+        return raise_text(
+            s, self, PyUnicode_FromFormat("argument '%s': %S", s.parameters[at].name, why.value()),
+            PyExc_OverflowError);
+    }
     const bool is_short = PyUnicode_Check(passed) || PyLong_Check(passed) || PyFloat_Check(passed);
     PyObject* shown = is_short ? PyUnicode_FromFormat(" %.100R", passed) : PyUnicode_New(0, 0);
     if (shown == nullptr) return nullptr;

@@ -417,6 +417,18 @@ class Class : public nb::class_<T> {
         return *this;
     }
 
+    // Calling the class is refused: its objects come from somewhere else.
+    Class& made_by(const char* maker) {
+        auto* type = reinterpret_cast<PyTypeObject*>(this->ptr());
+        maker_ = maker;
+        type->tp_vectorcall = nullptr;
+        type->tp_init = [](PyObject* self, PyObject*, PyObject*) -> int {
+            PyErr_Format(PyExc_TypeError, "a %.200s is made by %s, not by calling the class",
+                         Py_TYPE(self)->tp_name, maker_);
+            return -1;
+        };
+        return *this;
+    }
     // `Queue[int]` is a type for annotations, of derived classes too.
     Class& subscriptable() {
         add_class_getitem(*this);
@@ -424,6 +436,8 @@ class Class : public nb::class_<T> {
     }
 
   private:
+    static inline const char* maker_ = nullptr;
+
     template <std::size_t n, class F, class... More>
     Class& add(const char* name, PyCFunction call, int flags, F function, More... more) {
         static_assert((std::is_same_v<More, Parameter> + ... + 0) == n && n <= kMostParameters,

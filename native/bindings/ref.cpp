@@ -55,6 +55,16 @@ nb::object reduce(RefObject& ref) noexcept {
         Py_BuildValue("O(NK)", rebuild, pool, static_cast<unsigned long long>(ref.handle)));
 }
 
+// What numpy calls: `np.asarray(ref)`. All of it is numpy's business, so it is in Python.
+PyObject* as_array(nb::handle self, nb::handle dtype, nb::handle copy) noexcept {
+    PyObject* module = PyImport_ImportModule("onecopy.ref");
+    PyObject* array = module == nullptr ? nullptr
+                                        : PyObject_CallMethod(module, "as_array", "OOO", self.ptr(),
+                                                              dtype.ptr(), copy.ptr());
+    Py_XDECREF(module);
+    return array;
+}
+
 nb::object describe(RefObject& ref) noexcept {
     if (!ref.held) return result(PyUnicode_FromString("<onecopy.Ref, released>"));
     if (ref.held.core().excluded != Status::ok)
@@ -88,6 +98,7 @@ void bind_ref(nb::module_& m) {
         m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
         "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
     type.subscriptable()
+        .made_by("Pool.put")
         .def("get", of<&get>,
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
              "read-only.")
@@ -117,6 +128,8 @@ void bind_ref(nb::module_& m) {
                 return usable(r) ? result(member_object(r.held.pool())) : result(nullptr);
             },
             "The process's membership in the pool.")
+        .def("__array__", of<&as_array>, arg("dtype", nb::none()), arg("copy", nb::none()),
+             "Give the array that it refers to, without a copy, for `numpy.asarray(ref)`.")
         .def("__reduce__", of<&reduce>)
         .def("__repr__", of<&describe>);
     ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());

@@ -16,6 +16,16 @@ namespace {
 
 struct StreamObject : Channel {
     Stream stream;
+    // The member that has published through this object; a child that was forked has a copy of it.
+    u32 publisher_slot = kNoSlot, publisher_gen = 0;
+
+    void note_publisher() noexcept {
+        publisher_slot = core().slot;
+        publisher_gen = core().gen;
+    }
+    bool has_published() const noexcept {
+        return reachable() && core().slot == publisher_slot && core().gen == publisher_gen;
+    }
 };
 
 struct SubscriptionObject : Channel {
@@ -107,6 +117,7 @@ PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline
     if (s == Status::timed_out || s == Status::would_block)
         return raise_in_vain(Error::full, [&] { return full_text(self, deadline); });
     if (s != Status::ok) return raise_status(s, "the stream");
+    self.note_publisher();
     encoding.seal_sent();
     return Py_NewRef(Py_None);
 }
@@ -155,7 +166,7 @@ PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     return object;
 }
 
-PyObject* close_stream(StreamObject& self) noexcept {
+PyObject* shut_down(StreamObject& self) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Status s;
@@ -192,7 +203,8 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline) noexcept {
                      "the subscription was closed");  // by another thread, meanwhile
     if (s == Status::timed_out || s == Status::would_block)
         return self.is_empty.raise(Error::empty, deadline, [&] {
-            return "no new message in " + title("stream", self.name.ptr()) + waited(deadline);
+            return "no new message in " + title("stream", self.name.ptr()) +
+                   waited(deadline, " within ");
         });
     return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
 }
@@ -251,6 +263,7 @@ void bind_stream(nb::module_& m) {
     Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
                               "A subscription to a stream, of this process.")
         .subscriptable()
+        .made_by("Stream.subscribe")
         .def(
             "get",
             [](SubscriptionObject& s, Timeout timeout) noexcept {
@@ -300,8 +313,11 @@ void bind_stream(nb::module_& m) {
             "Give the newest message, without a subscription and as often as one likes. Raises "
             "queue.Empty if nothing was published yet.")
         .def(
-            "close", [](StreamObject& s) noexcept { return result(close_stream(s)); },
+            "shutdown", [](StreamObject& s) noexcept { return result(shut_down(s)); },
             "End the stream for everybody: subscribers read what is there, and then get ShutDown.")
+        .def_prop_ro(
+            "_has_published", [](StreamObject& s) noexcept { return s.has_published(); },
+            "Whether this process has published through this object.")
         .def(
             "detach", [](StreamObject& s) noexcept { s.detach(); },
             "Let go of the stream in this process.")

@@ -1,6 +1,7 @@
 #include "bindings/waited.hpp"
 
 #include <cstdio>
+#include <cstring>
 
 namespace onecopy::py {
 
@@ -13,7 +14,7 @@ std::string title(const char* kind, PyObject* name) {
         if (!all.empty()) return all;
         PyErr_Clear();
     }
-    return std::string("the ") + kind;
+    return std::string(std::strncmp(kind, "the ", 4) == 0 ? "" : "the ") + kind;
 }
 
 std::string title(const char* kind, nb::handle object) {
@@ -24,10 +25,10 @@ std::string title(const char* kind, nb::handle object) {
     return all;
 }
 
-std::string waited(const Deadline& deadline) {
+std::string waited(const Deadline& deadline, const char* before) {
     if (deadline.from == 0) return {};
     char text[48];
-    std::snprintf(text, sizeof text, " for %.6g s",
+    std::snprintf(text, sizeof text, "%s%.6g s", before,
                   static_cast<double>(deadline.at - deadline.from) * 1e-9);
     return text;
 }

@@ -10,7 +10,7 @@ namespace onecopy::py {
 std::string title(const char* kind, nb::handle object);
 std::string title(const char* kind, PyObject* name);
 // " for 0.5 s", or nothing if the call did not wait.
-std::string waited(const Deadline& deadline);
+std::string waited(const Deadline& deadline, const char* before = " for ");
 
 // Programs that poll raise the same text again and again: it is made once for each object, for
 // calls that do not wait.

@@ -13,6 +13,7 @@ from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
+    Closed,
     CrashLoop,
     NotRebuilt,
     OneCopyError,
@@ -56,6 +57,7 @@ __all__ = [
     "BadFile",
     "Barrier",
     "BoundedSemaphore",
+    "Closed",
     "Condition",
     "CrashLoop",
     "Dict",

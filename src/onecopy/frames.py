@@ -25,6 +25,7 @@ from onecopy.typevars import Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
     import numpy.typing as npt
 
@@ -123,11 +124,20 @@ class Frames(FramesBase[Scalar]):
                 cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
 
     def close(self) -> None:
-        """Let go of the frames in this process; whoever else has them goes on.
+        """Be done with the frames in this process, as `Queue.close` and `Stream.close`.
 
-        Frames that were acquired or received stay valid. Further calls raise `OneCopyError`.
+        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
+        on. Frames that were acquired or received stay valid.
         """
         self.detach()
+
+    def __enter__(self) -> Self:
+        """Use the frames in a block, and close them in this process at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the frames in this process."""
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""

@@ -167,10 +167,10 @@ class Queue(QueueBase[T]):
         return Message(self, item, redeliveries, position)
 
     def close(self) -> None:
-        """Let go of the queue in this process; whoever else has it goes on.
+        """Be done with the queue in this process, as `Stream.close` and `Frames.close`.
 
-        Further calls raise `OneCopyError`. Closing twice does nothing. To end it for everybody, use
-        `shutdown`.
+        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
+        on. To end it for everybody, use `shutdown`.
         """
         self.detach()
 

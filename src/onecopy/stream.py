@@ -13,6 +13,8 @@ from onecopy.spawning import keep_for_child
 from onecopy.typevars import T
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
@@ -100,6 +102,28 @@ class Stream(StreamBase[T]):
         if history < 0:
             raise ValueError(f"history={history}: it is a number of messages, 0 or more")
         return self._subscribe(min(history, _DEEPEST))
+
+    def close(self) -> None:
+        """Be done with the stream in this process, as `Queue.close` and `Frames.close`.
+
+        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
+        on, and subscriptions of this process too.
+
+        If this process has published through this object, nothing more comes: subscribers, in every
+        process, read what is there and then get `ShutDown`, as readers of a pipe see its end.
+        `shutdown` says so without closing.
+        """
+        if self._has_published:
+            self.shutdown()
+        self.detach()
+
+    def __enter__(self) -> Self:
+        """Use the stream in a block, and close it in this process at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the stream in this process."""
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
