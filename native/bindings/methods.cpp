@@ -89,6 +89,16 @@ PyObject* raise_wrong(const Signature& s, PyObject* self, std::size_t at, PyObje
     }
     const bool is_short = PyUnicode_Check(passed) || PyLong_Check(passed) || PyFloat_Check(passed);
     PyObject* shown = is_short ? PyUnicode_FromFormat(" %.100R", passed) : PyUnicode_New(0, 0);
+    if (shown != nullptr && PyUnicode_Check(passed)) {
+        PyObject* number = PyFloat_FromString(passed);
+        if (number == nullptr) {
+            PyErr_Clear();
+        } else {
+            Py_DECREF(number);
+            Py_SETREF(shown, PyUnicode_FromFormat("%U: write %s=%U", shown, s.parameters[at].name,
+                                                  passed));
+        }
+    }
     if (shown == nullptr) return nullptr;
     raise_text(s, self,
                PyUnicode_FromFormat("argument '%s' must be %s, not %.200s%U", s.parameters[at].name,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import sys
 import time
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 
 from onecopy._native import FramesBase
+from onecopy.arguments import Elsewhere, integer
 from onecopy.arrays import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError
-from onecopy.names import Kind, agree, open_or_create
+from onecopy.names import Kind, agree, checked_name, open_or_create
 from onecopy.spawning import keep_for_child
 from onecopy.typevars import Scalar
 
@@ -69,6 +69,10 @@ class Frames(FramesBase[Scalar]):
     """
 
     _name: str | None = None
+    if not TYPE_CHECKING:
+        get = Elsewhere("frames.acquire()")
+        put = Elsewhere("queue.put(frame) or stream.publish(frame), which send a frame")
+        release = Elsewhere("`del frame`: a frame comes home with its last reference")
 
     @overload
     def __init__(
@@ -165,6 +169,10 @@ def open_frames(
     count: int | None,
 ) -> Frames:
     """Make or open frames; see `Pool.frames`."""
+    if name is not None:
+        checked_name(name, Kind.FRAMES)
+    if count is not None:
+        count = integer("count", count)
     asked_shape = None if shape is None else checked_shape(shape)
     asked_dtype = None if dtype is None else checked_dtype(dtype)
     member = pool.member
@@ -219,7 +227,7 @@ def _is_taken_away(member: Member, name: str | None, looks: int) -> bool:
 def _checked(
     shape: ShapeLike, dtype: npt.DTypeLike | None, count: int
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    shape, dtype, count = checked_shape(shape), checked_dtype(dtype), operator.index(count)
+    shape, dtype, count = checked_shape(shape), checked_dtype(dtype), integer("count", count)
     if 0 in shape or not dtype.itemsize:
         raise ValueError(f"frames of shape {shape} and dtype {dtype} have no bytes to fill")
     if not 1 <= count <= _MOST:

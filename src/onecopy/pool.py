@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overl
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths, reclaiming
+from onecopy.arguments import flag, integer
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
@@ -623,7 +624,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             No room.
         """
         member = self.member
-        asked_shape = None if shape is None else arrays.checked_shape(shape)
+        asked_shape = None if shape is None else arrays.checked_shape(shape, _name_hint(shape))
         asked_dtype = None if dtype is None else arrays.checked_dtype(dtype)
 
         def make(hold: Hold | None) -> SharedArray:
@@ -640,7 +641,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             agree("shared array", name, "dtype", asked_dtype, existing.dtype)
             return existing
 
-        return open_or_create(member, Kind.ARRAY, name, make, store=lambda array: member.put(array))
+        return cast("SharedArray", open_or_create(member, Kind.ARRAY, name, make, store=member.put))
 
     @overload
     def value(
@@ -936,6 +937,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return ref.get() if existing is None else member.ref(existing.handle).get()
 
 
+def _name_hint(shape: object) -> str:
+    """Say what to write if a name stands where a shape is expected."""
+    return f"write name={shape!r}" if isinstance(shape, str) else ""
+
+
 def _is_readonly(mode: str, known: tuple[str, ...]) -> bool:
     if mode not in known:
         raise ValueError(f"mode={mode!r}: it is one of {', '.join(map(repr, known))}")
@@ -986,6 +992,9 @@ def _make(
     prefault: bool,
 ) -> Member:
     """Make the file of a pool, where `backing` says."""
+    max_processes = integer("max_processes", max_processes)
+    flag("persistent", persistent)
+    flag("prefault", prefault)
     if not 1 <= max_processes <= MOST_PROCESSES:
         raise ValueError(
             f"max_processes={max_processes}: it must be between 1 and {MOST_PROCESSES}"

@@ -7,10 +7,10 @@ process that has it.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, Generic
 
 from onecopy._native import QueueBase
+from onecopy.arguments import Elsewhere, flag, integer
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
@@ -132,11 +132,14 @@ class Queue(QueueBase[T]):
     """
 
     _name: str | None = None
+    if not TYPE_CHECKING:
+        publish = Elsewhere("queue.put(obj)")
+        subscribe = Elsewhere("queue.get(); for every reader to see every message, pool.stream")
 
     def __init__(self, maxsize: int = 0) -> None:
         from onecopy.default import default_pool
 
-        super().__init__(None, default_pool().member, max(0, operator.index(maxsize)), False)
+        super().__init__(None, default_pool().member, max(0, integer("maxsize", maxsize)), False)
 
     @property
     def name(self) -> str | None:
@@ -216,9 +219,11 @@ class Queue(QueueBase[T]):
 def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
     if maxsize is not None:
-        maxsize = operator.index(maxsize)
+        maxsize = integer("maxsize", maxsize)
         if maxsize < 0:
             raise ValueError(f"maxsize={maxsize}: it must be 0 (unbounded) or above")
+    if redeliver is not None:
+        flag("redeliver", redeliver)
     member = pool.member
 
     def make(hold: Hold | None) -> Queue:

@@ -58,9 +58,7 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
     return member.ref(handle)
 
 
-def as_array(
-    ref: Ref[Any], dtype: npt.DTypeLike | None, copy: bool | None
-) -> npt.NDArray[Any]:
+def as_array(ref: Ref[Any], dtype: npt.DTypeLike | None, copy: bool | None) -> npt.NDArray[Any]:
     """Give the array that a reference refers to; what `Ref.__array__` does.
 
     Parameters

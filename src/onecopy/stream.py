@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from onecopy._native import StreamBase
 from onecopy._native import SubscriptionBase as Subscription
+from onecopy.arguments import Elsewhere, choice, integer
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
 
-__all__ = ["DEFAULT_DEPTH", "DEFAULT_POLICY", "POLICIES", "Policy", "Stream", "Subscription", "open_stream"]
+__all__ = [
+    "DEFAULT_DEPTH",
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "Policy",
+    "Stream",
+    "Subscription",
+    "open_stream",
+]
 
 Policy: TypeAlias = 'Literal["lossy", "lossless", "latest"]'
 POLICIES: Final[tuple[Policy, ...]] = ("lossy", "lossless", "latest")
@@ -57,6 +65,9 @@ class Stream(StreamBase[T]):
     """
 
     _name: str | None = None
+    if not TYPE_CHECKING:
+        put = Elsewhere("stream.publish(obj)")
+        get = Elsewhere("stream.subscribe().get(), or stream.latest()")
 
     def __init__(self, depth: int = DEFAULT_DEPTH, policy: Policy = DEFAULT_POLICY) -> None:
         from onecopy.default import default_pool
@@ -98,7 +109,7 @@ class Stream(StreamBase[T]):
         ShutDown, OneCopyError
             The stream was closed in this process.
         """
-        history = operator.index(history)
+        history = integer("history", history)
         if history < 0:
             raise ValueError(f"history={history}: it is a number of messages, 0 or more")
         return self._subscribe(min(history, _DEEPEST))
@@ -157,18 +168,16 @@ def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | N
     return open_or_create(member, Kind.STREAM, name, make)
 
 
-def _checked_depth(depth: int) -> int:
-    depth = operator.index(depth)
-    if not 1 <= depth <= _DEEPEST:
-        raise ValueError(f"depth={depth}: it must be between 1 and {_DEEPEST:,}")
-    return depth
+def _checked_depth(depth: object) -> int:
+    hint = f"write policy={depth!r}" if depth in POLICIES else ""
+    number = integer("depth", depth, hint)
+    if not 1 <= number <= _DEEPEST:
+        raise ValueError(f"depth={number}: it must be between 1 and {_DEEPEST:,}")
+    return number
 
 
 def _checked_policy(policy: object) -> int:
-    if policy not in POLICIES:
-        choices = ", ".join(map(repr, POLICIES))
-        raise ValueError(f"policy={policy!r}: there are {choices}")
-    return POLICIES.index(policy)
+    return choice("policy", policy, POLICIES)
 
 
 def _make(member: Member, hold: Hold | None, depth: int, policy: int, name: str | None) -> Stream:

@@ -24,6 +24,7 @@ import numpy as np
 
 from onecopy import arrays
 from onecopy._native import Guarded, GuardedAttribute, fill_array
+from onecopy.arguments import refuse
 from onecopy.arrays import SharedArray
 from onecopy.errors import OneCopyError, StaleRef
 from onecopy.locks.mutex import RLock
@@ -217,9 +218,19 @@ def _rebuild(kind: Any, steps: tuple[int | str, ...], memory: _Memory | None) ->
 
 
 def _type_of(typecode_or_type: Any) -> Any:
-    if isinstance(typecode_or_type, str):
-        return typecode_to_type.get(typecode_or_type, typecode_or_type)
-    return typecode_or_type
+    if not isinstance(typecode_or_type, str):
+        return typecode_or_type
+    kind = typecode_to_type.get(typecode_or_type)
+    if kind is None:
+        codes = " ".join(typecode_to_type)
+        refuse(
+            "typecode_or_type",
+            f"a type of ctypes, or one of the type codes {codes}",
+            typecode_or_type,
+            "to name a value, write the type first: "
+            f"pool.value('d', 0.0, name={typecode_or_type!r})",
+        )
+    return kind
 
 
 def raw_value(member: Member, typecode_or_type: Any, *args: Any) -> Any:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from onecopy._native import DictBase
+from onecopy.arguments import refuse
 from onecopy.containers.shared import Container
 from onecopy.typevars import K, V
 
@@ -217,6 +218,8 @@ def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _checked_pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(source, Iterable):
+        refuse("pairs", "a mapping or pairs", source)
     for number, pair in enumerate(source):
         try:
             both = tuple(pair)

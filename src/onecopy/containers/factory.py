@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from onecopy.arguments import refuse
 from onecopy.containers.dict import Dict
 from onecopy.containers.list import List
 from onecopy.containers.shared import Tie
@@ -48,6 +49,14 @@ class ContainerFactory:
         -------
         List
         """
+        if isinstance(iterable, str):
+            refuse(
+                "iterable",
+                "what is in the list",
+                iterable,
+                f"to name it, write pool.list(name={iterable!r}); for a list of characters, "
+                f"pool.list(list({iterable!r}))",
+            )
         member = self.member
         made = open_or_create(
             member,
@@ -60,13 +69,9 @@ class ContainerFactory:
         return made
 
     @overload
-    def dict(
-        self, pairs: Mapping[K, V] | Dict[K, V], name: str | None = None
-    ) -> Dict[K, V]: ...
+    def dict(self, pairs: Mapping[K, V] | Dict[K, V], name: str | None = None) -> Dict[K, V]: ...
     @overload
-    def dict(
-        self, pairs: Iterable[tuple[K, V]] = (), name: str | None = None
-    ) -> Dict[K, V]: ...
+    def dict(self, pairs: Iterable[tuple[K, V]] = (), name: str | None = None) -> Dict[K, V]: ...
     def dict(self, pairs: Any = (), name: str | None = None) -> Dict[Any, Any]:
         """Make a dict, or open it by its name; see `Dict`.
 
@@ -81,6 +86,13 @@ class ContainerFactory:
         -------
         Dict
         """
+        if isinstance(pairs, str):
+            refuse(
+                "pairs",
+                "a mapping or pairs",
+                pairs,
+                f"to name the dict, write pool.dict(name={pairs!r})",
+            )
         member = self.member
         made = open_or_create(
             member,

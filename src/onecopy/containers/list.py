@@ -7,6 +7,7 @@ from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy._native import ListBase, Ref
+from onecopy.arguments import function, integer
 from onecopy.containers.shared import Container
 from onecopy.typevars import T
 
@@ -121,8 +122,8 @@ class List(Container, ListBase[T]):
         ValueError
             There is none.
         """
-        end = None if stop is None else operator.index(stop)
-        return self._index(value, slice(operator.index(start), end))
+        end = None if stop is None else integer("stop", stop)
+        return self._index(value, slice(integer("start", start), end))
 
     def sort(self, *, key: Callable[[T], Any] | None = None, reverse: bool = False) -> None:
         """Sort the items; stable, as `list.sort`.
@@ -141,6 +142,7 @@ class List(Container, ListBase[T]):
         ValueError
             `key`, or a comparison, changes the list itself.
         """
+        function("key", key)
         for _ in range(_SORTS_TOGETHER):
             if self._try_to_sort(key, reverse):
                 return
