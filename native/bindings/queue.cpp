@@ -450,7 +450,8 @@ void bind_queue(nb::module_& m) {
                                   : nullptr);
             },
             arg("block", true), arg("timeout", nb::none()),
-            "Take an object. Raises queue.Empty, ShutDown.")
+            "Take an object. Raises queue.Empty, ShutDown. Arrays in it are read-only: "
+            "`onecopy.writable_copy` makes a copy to write.")
         .def(
             "_wait_ready",
             [](QueueObject& q, Timeout timeout) noexcept {

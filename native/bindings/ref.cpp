@@ -101,7 +101,7 @@ void bind_ref(nb::module_& m) {
         .made_by("Pool.put")
         .def("get", of<&get>,
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
-             "read-only.")
+             "read-only: `onecopy.writable_copy` makes a copy to write.")
         .def("_take", of<&take>,
              "As `get`, and release. Arrays that were copied for the object come out as private "
              "copies.")

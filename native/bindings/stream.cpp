@@ -271,8 +271,9 @@ void bind_stream(nb::module_& m) {
                 return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
             },
             arg("timeout", nb::none()),
-            "The next message. Raises queue.Empty, and ShutDown once the stream was closed and "
-            "everything is read.")
+            "The next message. Raises queue.Empty, and ShutDown once the stream was shut down and "
+            "everything is read. Arrays in it are read-only: `onecopy.writable_copy` makes a copy "
+            "to write.")
         .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
         .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
         .def(

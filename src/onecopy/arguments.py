@@ -54,6 +54,9 @@ def called() -> str:
     while frame.f_back is not None and _is_ours(frame.f_back):
         frame = frame.f_back
     name = frame.f_code.co_qualname
+    this = frame.f_locals.get("self")
+    if this is not None and name.count(".") == 1:  # by the user's class, not the one that has it
+        name = f"{type(this).__name__}.{frame.f_code.co_name}"
     return f"{name.removesuffix('.__init__')}()"
 
 
