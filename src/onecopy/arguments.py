@@ -132,18 +132,14 @@ def choice(name: str, value: object, known: tuple[str, ...]) -> int:
 
     Raises
     ------
-    TypeError
-        It is no string.
     ValueError
         It is none of them; the message has the one that was probably meant.
     """
-    if not isinstance(value, str):
-        refuse(name, f"one of {', '.join(map(repr, known))}", value)
-    if value in known:
+    if isinstance(value, str) and value in known:
         return known.index(value)
     from difflib import get_close_matches
 
-    near = get_close_matches(value, known, 1)
+    near = get_close_matches(str(value), known, 1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name}={value!r}: it is one of {', '.join(map(repr, known))}{meant}")
 
