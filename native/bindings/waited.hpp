@@ -26,21 +26,28 @@ class VainText {
                 PyErr_SetString(type, make().c_str());
                 return nullptr;
             }
-            if (!text_.is_valid()) {
+            if (!arguments_.is_valid()) {
                 const std::string text = make();
-                text_ = nb::steal(
-                    PyUnicode_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
-                if (!text_.is_valid()) return nullptr;
+                arguments_ = nb::steal(
+                    Py_BuildValue("(s#)", text.data(), static_cast<Py_ssize_t>(text.size())));
+                if (!arguments_.is_valid()) return nullptr;
             }
         } catch (const std::bad_alloc&) {
             return PyErr_NoMemory();
         }
-        PyErr_SetObject(type, text_.ptr());
+        // Not by calling the class, which would make another tuple of arguments: these classes have
+        // no `__init__` of their own.
+        auto* kind = reinterpret_cast<PyTypeObject*>(type);
+        PyObject* error = kind->tp_new(kind, arguments_.ptr(), nullptr);
+        if (error != nullptr) {
+            PyErr_SetObject(type, error);
+            Py_DECREF(error);
+        }
         return nullptr;
     }
 
   private:
-    nb::object text_;
+    nb::object arguments_;  // of the exception: (text,)
 };
 
 // With a text that is made anew each time.
