@@ -361,7 +361,7 @@ class Executor(standard.ProcessPoolExecutor):
         task.try_ahead()
         return task
 
-    def share(self, obj: Any) -> Ref:
+    def share(self, obj: T) -> Ref[T]:
         """Write an object into the executor's pool, for calls to come.
 
         Parameters
