@@ -83,8 +83,8 @@ PyObject* act(BarrierObject& o, Act which) noexcept {
 
 void bind_barrier(nb::module_& m) {
     channel_kinds().push_back(&channel_of<BarrierObject>);
-    nb::class_<BarrierObject> type(m, "BarrierBase", nb::is_weak_referenceable(),
-                                   "A barrier in a pool; see `onecopy.Barrier`.");
+    Class<BarrierObject> type(m, "BarrierBase", nb::is_weak_referenceable(),
+                              "A barrier in a pool; see `onecopy.Barrier`.");
     type.def(
             "__init__",
             [](BarrierObject* self, nb::handle hold, nb::handle member, u32 parties) {
@@ -93,25 +93,21 @@ void bind_barrier(nb::module_& m) {
                                    return Barrier::create(core, parties, p, out);
                                });
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("parties"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, parties: int) -> None"))
+            arg("hold"), arg("member"), arg("parties"))
         .def(
             "_wait_and_do",
-            [](BarrierObject& o, nb::handle action, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](BarrierObject& o, nb::handle action, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, action.ptr(), deadline)
                                   : nullptr);
             },
-            nb::arg("action").none(), nb::arg("timeout").none(),
-            nb::sig("def _wait_and_do(self, action: collections.abc.Callable[[], object] | None, "
-                    "timeout: float | None) -> int"))
+            arg("action"), arg("timeout"), PartOf{"wait"})
         .def(
             "abort", [](BarrierObject& o) noexcept { return result(act(o, Act::abort)); },
-            nb::sig("def abort(self) -> None"), "Break the barrier: all who wait get an error.")
+            "Break the barrier: all who wait get an error.")
         .def(
             "reset", [](BarrierObject& o) noexcept { return result(act(o, Act::reset)); },
-            nb::sig("def reset(self) -> None"),
             "Make it empty and whole again; who waits gets an error.")
         .def_prop_ro("parties", [](BarrierObject& o) noexcept { return o.sync.parties(); })
         .def_prop_ro(
@@ -119,13 +115,13 @@ void bind_barrier(nb::module_& m) {
             [](BarrierObject& o) noexcept {
                 return result(usable(o) ? PyLong_FromUnsignedLong(o.sync.waiting()) : nullptr);
             },
-            nb::sig("def n_waiting(self) -> int"), "How many wait now.")
+            "How many wait now.")
         .def_prop_ro(
             "broken",
             [](BarrierObject& o) noexcept {
                 return result(usable(o) ? PyBool_FromLong(o.sync.is_broken()) : nullptr);
             },
-            nb::sig("def broken(self) -> bool"), "Whether it is broken.");
+            "Whether it is broken.");
     bind_channel<BarrierObject>(type, kWhat);
 }
 

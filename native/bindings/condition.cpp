@@ -83,7 +83,8 @@ PyObject* of_the_lock(PyObject* self, PyObject* method, PyObject* const* args, P
     constexpr Py_ssize_t kMost = 4;
     const Py_ssize_t all = count + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
     if (all > kMost) {
-        PyErr_Format(PyExc_TypeError, "%U() got %zd arguments", method, all);
+        PyErr_Format(PyExc_TypeError, "Condition.%U() takes at most 3 arguments (%zd given)",
+                     method, all);
         return nullptr;
     }
     PyObject* lock = PyObject_GetAttr(self, lock_name);
@@ -115,12 +116,13 @@ PyObject* exit_method(PyObject* self, PyObject* const* args, Py_ssize_t count) n
 
 PyMethodDef methods[] = {
     {"acquire", as_method(acquire_method), METH_FASTCALL | METH_KEYWORDS,
-     "acquire($self, /, block=True, timeout=None)\n--\n\nTake the lock; as `Lock.acquire`."},
+     "acquire($self, block=True, timeout=None, *, blocking=None)\n--\n\nTake the lock; as "
+     "`Lock.acquire`."},
     {"release", as_method(release_method), METH_NOARGS,
-     "release($self, /)\n--\n\nGive the lock back."},
-    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+     "release($self)\n--\n\nGive the lock back."},
+    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self)\n--\n\n"},
     {"__exit__", as_method(exit_method), METH_FASTCALL,
-     "__exit__($self, kind, error, traceback, /)\n--\n\n"},
+     "__exit__($self, kind, error, traceback)\n--\n\n"},
 };
 
 bool intern_names() noexcept {
@@ -137,8 +139,8 @@ bool intern_names() noexcept {
 
 void bind_condition(nb::module_& m) {
     channel_kinds().push_back(&channel_of<ConditionObject>);
-    nb::class_<ConditionObject> type(m, "ConditionBase", nb::is_weak_referenceable(),
-                                     "A condition variable in a pool; see `onecopy.Condition`.");
+    Class<ConditionObject> type(m, "ConditionBase", nb::is_weak_referenceable(),
+                                "A condition variable in a pool; see `onecopy.Condition`.");
     type.def(
             "__init__",
             [](ConditionObject* self, nb::handle hold, nb::handle member, u64 lock) {
@@ -147,25 +149,22 @@ void bind_condition(nb::module_& m) {
                                    return Condition::create(core, lock, p, out);
                                });
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("lock"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, lock: int) -> None"))
+            arg("hold"), arg("member"), arg("lock"))
         .def(
             "_wait_with",
-            [](ConditionObject& o, nb::handle lock, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](ConditionObject& o, nb::handle lock, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, lock, deadline)
                                   : nullptr);
             },
-            nb::arg("lock"), nb::arg("timeout").none(),
-            nb::sig("def _wait_with(self, lock: LockBase, timeout: float | None) -> bool"))
+            arg("lock"), arg("timeout"), PartOf{"wait"})
         .def(
             "_notify_with",
             [](ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
                 return result(notify(o, lock, n));
             },
-            nb::arg("lock"), nb::arg("n"),
-            nb::sig("def _notify_with(self, lock: LockBase, n: int) -> None"))
+            arg("lock"), arg("n"), PartOf{"notify"})
         .def_prop_ro("_lock_handle",
                      [](ConditionObject& o) noexcept { return o.sync.lock_handle(); })
         .def_prop_ro("n_waiting", [](ConditionObject& o) noexcept {

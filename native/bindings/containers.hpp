@@ -170,7 +170,7 @@ void bind_container(Class& type, const char* what) {
                 return result(s == Status::ok ? Py_NewRef(Py_None)
                                               : raise_status(s, what, o.pool, 512));
             },
-            nb::sig("def clear(self) -> None"), "Take everything out, at once.")
+            "Take everything out, at once.")
         .def(
             "_pass",
             [what](Object& o) noexcept {
@@ -183,7 +183,6 @@ void bind_container(Class& type, const char* what) {
                 }
                 return result(s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, what));
             },
-            nb::sig("def _pass(self) -> None"),
             "Wait until no operation that began before is under way.")
         .def_prop_ro("_lock_handle", [](Object& o) noexcept { return o.sync.mutex_handle(); });
     bind_channel<Object>(type, what);

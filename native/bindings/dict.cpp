@@ -263,88 +263,73 @@ PyObject* take_last(DictObject& o) noexcept {
 
 void bind_dict(nb::module_& m) {
     channel_kinds().push_back(&channel_of<DictObject>);
-    nb::class_<DictObject> type(m, "DictBase", nb::is_weak_referenceable(),
-                                "A dict in a pool; see `onecopy.Dict`.");
+    Class<DictObject> type(m, "DictBase", nb::is_weak_referenceable(),
+                           "A dict in a pool; see `onecopy.Dict`.");
     type.def(
             "__init__",
             [](DictObject* self, nb::handle hold, nb::handle member, nb::handle on_death) {
                 construct_container(self, hold, member, on_death, kWhat);
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("on_death"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, on_death: "
-                    "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
-        .def(
-            "__len__", [](DictObject& o) noexcept { return result(length(o)); },
-            nb::sig("def __len__(self) -> int"))
+            arg("hold"), arg("member"), arg("on_death"))
+        .def("__len__", [](DictObject& o) noexcept { return result(length(o)); })
         .def(
             "__contains__",
             [](DictObject& o, nb::handle key) noexcept { return result(contains(o, key.ptr())); },
-            nb::arg("key").none(), nb::sig("def __contains__(self, key: object) -> bool"))
+            arg("key"))
         .def(
             "__getitem__",
             [](DictObject& o, nb::handle key) noexcept {
                 return result(get(o, key.ptr(), nullptr));
             },
-            nb::arg("key").none(), nb::sig("def __getitem__(self, key: typing.Any) -> typing.Any"))
+            arg("key"))
         .def(
             "__setitem__",
             [](DictObject& o, nb::handle key, nb::handle value) noexcept {
                 return result(set(o, key.ptr(), value.ptr()));
             },
-            nb::arg("key").none(), nb::arg("value").none(),
-            nb::sig("def __setitem__(self, key: typing.Any, value: object) -> None"))
+            arg("key"), arg("value"))
         .def(
             "__delitem__",
             [](DictObject& o, nb::handle key) noexcept { return result(erase(o, key.ptr())); },
-            nb::arg("key").none(), nb::sig("def __delitem__(self, key: typing.Any) -> None"))
+            arg("key"))
         .def(
             "get",
             [](DictObject& o, nb::handle key, nb::handle otherwise) noexcept {
                 return result(get(o, key.ptr(), otherwise.ptr()));
             },
-            nb::arg("key").none(), nb::arg("default") = nb::none(),
-            nb::sig("def get(self, key: typing.Any, default: typing.Any = None) -> typing.Any"),
-            "Give the value of a key, or the default.")
+            arg("key"), arg("default", nb::none()), "Give the value of a key, or the default.")
         .def(
             "setdefault",
             [](DictObject& o, nb::handle key, nb::handle otherwise) noexcept {
                 return result(set_default(o, key.ptr(), otherwise.ptr()));
             },
-            nb::arg("key").none(), nb::arg("default") = nb::none(),
-            nb::sig("def setdefault(self, key: typing.Any, default: object = None) -> typing.Any"),
+            arg("key"), arg("default", nb::none()),
             "Give the value of a key; if there is none, set it to the default. One process wins.")
         .def(
             "popitem", [](DictObject& o) noexcept { return result(take_last(o)); },
-            nb::sig("def popitem(self) -> tuple[typing.Any, typing.Any]"),
             "Take out the entry that was added last. Raises KeyError.")
         .def(
             "_take",
             [](DictObject& o, nb::handle key) noexcept {
                 return result(take(o, key.ptr(), nullptr));
             },
-            nb::arg("key").none(), nb::sig("def _take(self, key: typing.Any) -> typing.Any"))
+            arg("key"))
         .def(
             "_take_or",
             [](DictObject& o, nb::handle key, nb::handle otherwise) noexcept {
                 return result(take(o, key.ptr(), otherwise.ptr()));
             },
-            nb::arg("key").none(), nb::arg("otherwise").none(),
-            nb::sig("def _take_or(self, key: typing.Any, otherwise: typing.Any) -> typing.Any"))
+            arg("key"), arg("otherwise"))
         .def(
             "_has_value",
             [](DictObject& o, nb::handle value) noexcept {
                 return result(has_value(o, value.ptr()));
             },
-            nb::arg("value").none(), nb::sig("def _has_value(self, value: object) -> bool"))
-        .def(
-            "_keys", [](DictObject& o) noexcept { return result(keys(o)); },
-            nb::sig("def _keys(self) -> list[typing.Any]"))
-        .def(
-            "_refs", [](DictObject& o) noexcept { return result(refs(o)); },
-            nb::sig("def _refs(self) -> list[Ref]"))
-        .def(
-            "_items", [](DictObject& o) noexcept { return result(keys_and_refs(o)); },
-            nb::sig("def _items(self) -> tuple[list[typing.Any], list[Ref]]"));
+            arg("value"))
+        .def("_keys", [](DictObject& o) noexcept { return result(keys(o)); })
+        .def("_refs", [](DictObject& o) noexcept { return result(refs(o)); })
+        .def("_items", [](DictObject& o) noexcept { return result(keys_and_refs(o)); });
+    type.subscriptable();
     bind_container<DictObject>(type, kWhat);
 }
 

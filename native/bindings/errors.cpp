@@ -67,16 +67,6 @@ PyObject* raise(Error which, const char* format, ...) noexcept {
     return nullptr;
 }
 
-PyObject* raise_empty() noexcept {
-    if (PyObject* type = error_class(Error::empty)) PyErr_SetNone(type);
-    return nullptr;
-}
-
-PyObject* raise_full() noexcept {
-    if (PyObject* type = error_class(Error::full)) PyErr_SetNone(type);
-    return nullptr;
-}
-
 PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept {
     PyObject* type = error_class(Error::pool_full);
     PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy.errors");

@@ -28,8 +28,6 @@ enum class Error {
 PyObject* error_class(Error which) noexcept;
 
 [[gnu::format(printf, 2, 3)]] PyObject* raise(Error which, const char* format, ...) noexcept;
-PyObject* raise_empty() noexcept;  // queue.Empty
-PyObject* raise_full() noexcept;   // queue.Full
 PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept;
 // What was read from a pool makes no sense: the pool is marked, and refused from then on.
 PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept;

@@ -34,8 +34,8 @@ PyObject* wait(EventObject& o, std::int64_t deadline) noexcept {
 
 void bind_event(nb::module_& m) {
     channel_kinds().push_back(&channel_of<EventObject>);
-    nb::class_<EventObject> type(m, "EventBase", nb::is_weak_referenceable(),
-                                 "An event in a pool; see `onecopy.Event`.");
+    Class<EventObject> type(m, "EventBase", nb::is_weak_referenceable(),
+                            "An event in a pool; see `onecopy.Event`.");
     type.def(
             "__init__",
             [](EventObject* self, nb::handle hold, nb::handle member) {
@@ -44,31 +44,28 @@ void bind_event(nb::module_& m) {
                                    return Event::create(core, p, out);
                                });
             },
-            nb::arg("hold").none(), nb::arg("member"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member) -> None"))
+            arg("hold"), arg("member"))
         .def(
             "set", [](EventObject& o) noexcept { return result(change(o, true)); },
-            nb::sig("def set(self) -> None"), "Set the flag, and wake all who wait for it.")
+            "Set the flag, and wake all who wait for it.")
         .def(
             "clear", [](EventObject& o) noexcept { return result(change(o, false)); },
-            nb::sig("def clear(self) -> None"), "Clear the flag.")
+            "Clear the flag.")
         .def(
             "is_set",
             [](EventObject& o) noexcept {
                 return result(usable(o) ? PyBool_FromLong(o.sync.is_set()) : nullptr);
             },
-            nb::sig("def is_set(self) -> bool"), "Whether it is set.")
+            "Whether it is set.")
         .def(
             "wait",
-            [](EventObject& o, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](EventObject& o, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(standard_deadline(Py_True, timeout.ptr(), deadline)
                                   ? wait(o, deadline)
                                   : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def wait(self, timeout: float | None = None) -> bool"),
-            "Wait until it is set; False: not in time.");
+            arg("timeout", nb::none()), "Wait until it is set; False: not in time.");
     bind_channel<EventObject>(type, kWhat);
 }
 

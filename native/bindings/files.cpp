@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "bindings/member.hpp"
+#include "bindings/methods.hpp"
 #include "os/memory.hpp"
 
 namespace onecopy::py {
@@ -180,7 +181,7 @@ void bind_files(nb::module_& m) {
         nb::sig("def open_pool_directory(path: str, create: bool) -> int"),
         "A descriptor of the pool directory, to be closed by the caller; refused unless only this "
         "user can change it.");
-    nb::class_<DirectoryLockObject>(
+    Class<DirectoryLockObject>(
         m, "DirectoryLock",
         "The lock under which names in a pool directory are given and taken: a context manager.")
         .def(
@@ -188,18 +189,14 @@ void bind_files(nb::module_& m) {
             [](DirectoryLockObject* self, nb::handle path) {
                 new (self) DirectoryLockObject{file_name(path), nullptr};
             },
-            nb::arg("path"), nb::sig("def __init__(self, path: str) -> None"))
-        .def(
-            "__enter__", [](DirectoryLockObject& o) { return result(enter(o)); },
-            nb::sig("def __enter__(self) -> int"))
+            arg("path"))
+        .def("__enter__", [](DirectoryLockObject& o) { return result(enter(o)); })
         .def(
             "__exit__",
             [](DirectoryLockObject& o, nb::handle, nb::handle, nb::handle) noexcept {
                 o.locked.reset();
             },
-            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
-            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
-                    "None, traceback: types.TracebackType | None) -> None"));
+            arg("kind"), arg("error"), arg("traceback"));
     m.def(
         "sweep_pool",
         [](nb::handle directory, nb::handle name, bool by_path, bool remove) {

@@ -3,7 +3,8 @@
 #include <memory>
 
 #include "bindings/codec.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
+#include "bindings/waited.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -32,7 +33,7 @@ struct FramesObject : Channel {
 };
 
 bool usable(const FramesObject& f) noexcept {
-    return f.usable("the frames");
+    return f.usable("the set of frames");
 }
 
 bool count_bytes(FramesObject& f) noexcept {
@@ -92,7 +93,31 @@ bool read_meta(FramesObject& f) noexcept {
     return sound;
 }
 
-PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
+// "no frame of frames 'cam0' is free: 4 of 4 are out, held by process 77 (3), this process (1)"
+std::string none_free_text(FramesObject& f, const Deadline& deadline) {
+    const u32 count = f.frames.count();
+    std::string text =
+        "no frame of " + title("the frames", nb::find(f)) +
+        (deadline.from == 0 ? " is free" : " came home" + waited(deadline, " within ")) + ": " +
+        std::to_string(count - f.frames.available()) + " of " + std::to_string(count) +
+        " frames are out";
+    const char* before = ", held by ";
+    for (const FrameHolder& holder : f.frames.holders()) {
+        text += before;
+        before = ", ";
+        if (holder.slot == kNoSlot) {
+            text += "messages that nobody has taken yet";
+        } else if (holder.slot == f.core().slot) {
+            text += "this process";
+        } else {
+            text += "process " + std::to_string(holder.pid) + (holder.alive ? "" : ", dead");
+        }
+        text += " (" + std::to_string(holder.frames) + ")";
+    }
+    return text + ". A frame comes home when the last array of it is let go";
+}
+
+PyObject* acquire(FramesObject& f, const Deadline& deadline) noexcept {
     if (!usable(f)) return nullptr;
     Using call(f);
     Handle handle = 0;
@@ -101,7 +126,8 @@ PyObject* acquire(FramesObject& f, std::int64_t deadline) noexcept {
         GilPatience p(deadline);
         s = f.frames.acquire(p, handle);
     }
-    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
+    if (s == Status::timed_out || s == Status::would_block)
+        return raise_in_vain(Error::empty, [&] { return none_free_text(f, deadline); });
     if (s != Status::ok) return raise_status(s, "the frames");
     LeaseObject* lease = make_lease(Held(f.pool, handle_index(handle)), true);
     if (lease == nullptr) return nullptr;
@@ -184,23 +210,19 @@ PyObject* number(u64 n) noexcept {
 
 void bind_frames(nb::module_& m) {
     channel_kinds().push_back(&channel_of<FramesObject>);
-    nb::class_<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
-                             "Frames in a pool; see `onecopy.Frames`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("shape"),
-             nb::arg("dtype"), nb::arg("count"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, shape: tuple[int, "
-                     "...], dtype: numpy.dtype[typing.Any], "
-                     "count: int) -> None"))
+    Class<FramesObject>(m, "FramesBase", nb::is_weak_referenceable(),
+                        "Frames in a pool; see `onecopy.Frames`.")
+        .subscriptable()
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("shape"), arg("dtype"),
+             arg("count"))
         .def(
             "acquire",
-            [](FramesObject& f, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](FramesObject& f, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? acquire(f, deadline)
                                                                    : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def acquire(self, timeout: float | None = None) -> "
-                    "numpy.typing.NDArray[typing.Any]"),
+            arg("timeout", nb::none()),
             "A free frame, writable, with what was in it before. Raises queue.Empty.")
         .def(
             "detach", [](FramesObject& f) noexcept { f.detach(); },
@@ -210,22 +232,21 @@ void bind_frames(nb::module_& m) {
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? number(f.frames.count()) : nullptr);
             },
-            nb::sig("def count(self) -> int"), "How many frames there are.")
+            "How many frames there are.")
         .def_prop_ro(
             "available",
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? number(f.frames.available()) : nullptr);
             },
-            nb::sig("def available(self) -> int"), "How many of them are at home.")
+            "How many of them are at home.")
         .def_prop_ro(
-            "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); },
-            nb::sig("def shape(self) -> tuple[int, ...]"), "Of each frame.")
+            "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); }, "Of each frame.")
         .def_prop_ro(
             "dtype",
             [](FramesObject& f) noexcept {
                 return result(Py_NewRef(reinterpret_cast<PyObject*>(f.dtype)));
             },
-            nb::sig("def dtype(self) -> numpy.dtype[typing.Any]"), "Of each frame.")
+            "Of each frame.")
         .def_prop_ro(
             "handle", [](FramesObject& f) noexcept { return f.handle; },
             "The number of the frames in their pool.")
@@ -234,7 +255,7 @@ void bind_frames(nb::module_& m) {
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? member_object(f.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

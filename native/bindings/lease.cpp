@@ -52,6 +52,19 @@ PyObject* lease_nbytes(PyObject* object, void*) noexcept {
     return PyLong_FromUnsignedLongLong(self_of(object)->length);
 }
 
+// It is the `base` of every array from a pool: the place where people look when they may not write.
+PyObject* lease_repr(PyObject* object) noexcept {
+    const LeaseObject* self = self_of(object);
+    const auto bytes = static_cast<unsigned long long>(self->length);
+    if (!self->readonly)
+        return PyUnicode_FromFormat("<onecopy memory, block %u, %llu bytes, writable>",
+                                    handle_index(self->handle), bytes);
+    return PyUnicode_FromFormat(
+        "<onecopy memory, block %u, %llu bytes, read-only: others may read it too. "
+        "onecopy.writable_copy(array) gives a private copy to write>",
+        handle_index(self->handle), bytes);
+}
+
 PyGetSetDef properties[] = {
     {"member", lease_member, nullptr,
      "The process's membership in the pool that the memory belongs to.", nullptr},
@@ -67,8 +80,12 @@ PyType_Slot slots[] = {
     {Py_bf_getbuffer, reinterpret_cast<void*>(lease_getbuffer)},
     {Py_sq_length, reinterpret_cast<void*>(lease_length)},
     {Py_tp_getset, properties},
-    {Py_tp_doc, const_cast<char*>("Memory of a pool, kept alive for as long as this object lives. "
-                                  "Supports the buffer protocol.")},
+    {Py_tp_repr, reinterpret_cast<void*>(lease_repr)},
+    {Py_tp_doc, const_cast<char*>(
+                    "Memory of a pool, kept alive for as long as this object lives. Supports the "
+                    "buffer protocol.\n\nIt is the `base` of an array that was got from a "
+                    "pool. Such an array is read-only, because other processes may read the "
+                    "same memory: `onecopy.writable_copy` makes a private copy to write.")},
     {0, nullptr},
 };
 

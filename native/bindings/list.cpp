@@ -433,64 +433,49 @@ PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) {
 
 void bind_list(nb::module_& m) {
     channel_kinds().push_back(&channel_of<ListObject>);
-    nb::class_<ListObject> type(m, "ListBase", nb::is_weak_referenceable(),
-                                "A list in a pool; see `onecopy.List`.");
+    Class<ListObject> type(m, "ListBase", nb::is_weak_referenceable(),
+                           "A list in a pool; see `onecopy.List`.");
     type.def(
             "__init__",
             [](ListObject* self, nb::handle hold, nb::handle member, nb::handle on_death) {
                 construct_container(self, hold, member, on_death, kWhat);
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("on_death"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, on_death: "
-                    "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
+            arg("hold"), arg("member"), arg("on_death"))
         .def(
             "append",
             [](ListObject& o, nb::handle obj) noexcept { return result(append(o, obj.ptr())); },
-            nb::arg("obj").none(), nb::sig("def append(self, obj: object) -> None"),
-            "Add an object at the end.")
+            arg("obj"), "Add an object at the end.")
         .def(
             "extend",
-            [](ListObject& o, nb::handle all) noexcept { return result(extend(o, all.ptr())); },
-            nb::arg("iterable"),
-            nb::sig("def extend(self, iterable: collections.abc.Iterable[object]) -> None"),
-            "Add objects at the end: all of them at once, or none.")
-        .def(
-            "__len__", [](ListObject& o) noexcept { return result(length(o)); },
-            nb::sig("def __len__(self) -> int"))
+            [](ListObject& o, AnIterable all) noexcept { return result(extend(o, all.ptr())); },
+            arg("iterable"), "Add objects at the end: all of them at once, or none.")
+        .def("__len__", [](ListObject& o) noexcept { return result(length(o)); })
         .def(
             "__getitem__",
             [](ListObject& o, nb::handle key) noexcept { return result(get_item(o, key.ptr())); },
-            nb::arg("key").none(),
-            nb::sig("def __getitem__(self, key: typing.SupportsIndex | slice) -> typing.Any"))
+            arg("key"))
         .def(
             "__setitem__",
             [](ListObject& o, nb::handle key, nb::handle value) noexcept {
                 return result(set_item(o, key.ptr(), value.ptr()));
             },
-            nb::arg("key").none(), nb::arg("value").none(),
-            nb::sig("def __setitem__(self, key: typing.SupportsIndex | slice, value: typing.Any) "
-                    "-> None"))
+            arg("key"), arg("value"))
         .def(
             "__delitem__",
             [](ListObject& o, nb::handle key) noexcept {
                 return result(delete_item(o, key.ptr()));
             },
-            nb::arg("key").none(),
-            nb::sig("def __delitem__(self, key: typing.SupportsIndex | slice) -> None"))
+            arg("key"))
         .def(
             "insert",
-            [](ListObject& o, nb::handle index, nb::handle obj) noexcept {
+            [](ListObject& o, AnIndex index, nb::handle obj) noexcept {
                 return result(insert(o, index.ptr(), obj.ptr()));
             },
-            nb::arg("index").none(), nb::arg("obj").none(),
-            nb::sig("def insert(self, index: typing.SupportsIndex, obj: object) -> None"),
-            "Put an object before the one at that index.")
+            arg("index"), arg("obj"), "Put an object before the one at that index.")
         .def(
             "pop",
-            [](ListObject& o, nb::handle index) noexcept { return result(pop(o, index.ptr())); },
-            nb::arg("index") = -1,
-            nb::sig("def pop(self, index: typing.SupportsIndex = -1) -> typing.Any"),
-            "Take an object out, the last one by default. Raises IndexError.")
+            [](ListObject& o, AnIndex index) noexcept { return result(pop(o, index.ptr())); },
+            arg("index", -1), "Take an object out, the last one by default. Raises IndexError.")
         .def(
             "reverse",
             [](ListObject& o) noexcept {
@@ -498,30 +483,27 @@ void bind_list(nb::module_& m) {
                 Using call(o);
                 return result(none_or(o, run(o, [&](Patience& p) { return o.sync.reverse(p); })));
             },
-            nb::sig("def reverse(self) -> None"), "Turn the order round.")
+            "Turn the order round.")
         .def(
             "__contains__",
             [](ListObject& o, nb::handle value) noexcept {
                 return result(contains(o, value.ptr()));
             },
-            nb::arg("value").none(), nb::sig("def __contains__(self, value: object) -> bool"))
+            arg("value"))
         .def(
             "count",
             [](ListObject& o, nb::handle value) noexcept { return result(count(o, value.ptr())); },
-            nb::arg("value").none(), nb::sig("def count(self, value: object) -> int"),
-            "Count the items that are equal to a value.")
+            arg("value"), "Count the items that are equal to a value.")
         .def(
             "_index",
-            [](ListObject& o, nb::handle value, nb::slice bounds) noexcept {
+            [](ListObject& o, nb::handle value, ASlice bounds) noexcept {
                 return result(index(o, value.ptr(), bounds.ptr()));
             },
-            nb::arg("value").none(), nb::arg("bounds"),
-            nb::sig("def _index(self, value: object, bounds: slice) -> int"))
+            arg("value"), arg("bounds"))
         .def(
             "remove",
             [](ListObject& o, nb::handle value) noexcept { return result(remove(o, value.ptr())); },
-            nb::arg("value").none(), nb::sig("def remove(self, value: object) -> None"),
-            "Take the first item out that is equal to a value. Raises ValueError.")
+            arg("value"), "Take the first item out that is equal to a value. Raises ValueError.")
         .def(
             "_at",
             [](ListObject& o, Py_ssize_t index, nb::handle otherwise) noexcept {
@@ -529,29 +511,26 @@ void bind_list(nb::module_& m) {
                 Using call(o);
                 return result(get_at(o, index, otherwise.ptr()));
             },
-            nb::arg("index"), nb::arg("otherwise").none(),
-            nb::sig("def _at(self, index: int, otherwise: object) -> typing.Any"),
-            "Give an item, or `otherwise` if there is none.")
+            arg("index"), arg("otherwise"), "Give an item, or `otherwise` if there is none.")
         .def(
             "_repeat",
             [](ListObject& o, nb::handle times) noexcept { return result(repeat(o, times.ptr())); },
-            nb::arg("times").none(),
-            nb::sig("def _repeat(self, times: typing.SupportsIndex) -> None"))
+            arg("times"))
         .def(
             "_refs", [](ListObject& o) noexcept { return result(refs(o)); },
-            nb::sig("def _refs(self) -> list[Ref]"), "What is in it at one instant.")
+            "What is in it at one instant.")
         .def(
             "_reorder",
-            [](ListObject& o, nb::list before, nb::list order) noexcept {
+            [](ListObject& o, AList before, AList order) noexcept {
                 try {
                     return result(reorder(o, before.ptr(), order.ptr()));
                 } catch (const std::bad_alloc&) {
                     return result(PyErr_NoMemory());
                 }
             },
-            nb::arg("before"), nb::arg("order"),
-            nb::sig("def _reorder(self, before: list[Ref], order: list[int]) -> bool"),
+            arg("before"), arg("order"),
             "Put what was at order[i] at i, if the list is still what `_refs` gave.");
+    type.subscriptable();
     bind_container<ListObject>(type, kWhat);
 }
 

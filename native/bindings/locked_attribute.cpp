@@ -182,6 +182,7 @@ PyMethodDef methods[] = {
      "__exit__($self, kind, error, traceback, /)\n--\n\n"},
     {"_get_item", get_item, METH_O, "_get_item($self, key, /)\n--\n\n"},
     {"_set_item", as_method(set_item), METH_FASTCALL, "_set_item($self, key, value, /)\n--\n\n"},
+    class_getitem,
     {nullptr, nullptr, 0, nullptr},
 };
 PyGetSetDef properties[] = {

@@ -1,5 +1,6 @@
 #include "bindings/member.hpp"
 #include "bindings/instance.hpp"
+#include "bindings/methods.hpp"
 
 #include "bindings/codec.hpp"
 #include "bindings/ref.hpp"
@@ -207,22 +208,20 @@ PyObject* fill_object(const PoolPtr& pool, PyObject* to, PyObject* from) noexcep
 }  // namespace
 
 void bind_member(nb::module_& m) {
-    nb::class_<HoldObject>(m, "Hold", nb::is_weak_referenceable(), "Keeps a block of a pool alive.")
+    Class<HoldObject>(m, "Hold", nb::is_weak_referenceable(), "Keeps a block of a pool alive.")
         .def_prop_ro(
             "handle", [](HoldObject& h) noexcept { return h.handle; }, "The block's number.")
-        .def_prop_ro(
-            "member",
-            [](HoldObject& h) noexcept {
-                if (h.held) return result(member_object(h.held.pool()));
-                return result(raise(Error::stale, "the hold was released"));
-            },
-            nb::sig("def member(self) -> Member"))
+        .def_prop_ro("member",
+                     [](HoldObject& h) noexcept {
+                         if (h.held) return result(member_object(h.held.pool()));
+                         return result(raise(Error::stale, "the hold was released"));
+                     })
         .def(
             "release", [](HoldObject& h) noexcept { h.held.release(); },
             "Let go of the block. Releasing twice does nothing.");
 
-    nb::class_<MemberObject>(m, "Member", nb::is_weak_referenceable(),
-                             "The process's membership in a pool: one per pool and process.")
+    Class<MemberObject>(m, "Member", nb::is_weak_referenceable(),
+                        "The process's membership in a pool: one per pool and process.")
         .def_static(
             "create",
             [](nb::handle directory, nb::handle name, bool by_path, u64 capacity, u32 max_processes,
@@ -237,13 +236,8 @@ void bind_member(nb::module_& m) {
                                              .memfd = memfd,
                                              .prefault = prefault}));
             },
-            nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("capacity"),
-            nb::arg("max_processes"), nb::arg("mode"), nb::arg("persistent"), nb::arg("memfd"),
-            nb::arg("prefault"),
-            nb::sig("def create(directory: str, name: str, by_path: bool, capacity: int, "
-                    "max_processes: int, "
-                    "mode: int, persistent: bool, memfd: bool, "
-                    "prefault: bool) -> Member"))
+            arg("directory"), arg("name"), arg("by_path"), arg("capacity"), arg("max_processes"),
+            arg("mode"), arg("persistent"), arg("memfd"), arg("prefault"))
         .def_static(
             "open",
             [](nb::handle directory, nb::handle name, bool by_path, bool readonly,
@@ -252,25 +246,19 @@ void bind_member(nb::module_& m) {
                                           readonly,
                                           keep_stale ? WhenStale::keep : WhenStale::remove));
             },
-            nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("readonly") = false,
-            nb::arg("keep_stale") = false,
-            nb::sig("def open(directory: str, name: str, by_path: bool, readonly: bool = False, "
-                    "keep_stale: bool = False) -> Member"))
-        .def_prop_ro(
-            "id",
-            [](MemberObject& o) noexcept {
-                return result(PyBytes_FromStringAndSize(
-                    reinterpret_cast<const char*>(o.pool->core().header().id), 16));
-            },
-            nb::sig("def id(self) -> bytes"))
-        .def_prop_ro(
-            "path",
-            [](MemberObject& o) noexcept {
-                const std::string& path = o.pool->core().path;
-                return result(PyUnicode_DecodeFSDefaultAndSize(
-                    path.data(), static_cast<Py_ssize_t>(path.size())));
-            },
-            nb::sig("def path(self) -> str"))
+            arg("directory"), arg("name"), arg("by_path"), arg("readonly", false),
+            arg("keep_stale", false))
+        .def_prop_ro("id",
+                     [](MemberObject& o) noexcept {
+                         return result(PyBytes_FromStringAndSize(
+                             reinterpret_cast<const char*>(o.pool->core().header().id), 16));
+                     })
+        .def_prop_ro("path",
+                     [](MemberObject& o) noexcept {
+                         const std::string& path = o.pool->core().path;
+                         return result(PyUnicode_DecodeFSDefaultAndSize(
+                             path.data(), static_cast<Py_ssize_t>(path.size())));
+                     })
         .def_prop_ro("capacity",
                      [](MemberObject& o) noexcept { return o.pool->core().geo().capacity; })
         .def_prop_ro("max_processes",
@@ -303,81 +291,56 @@ void bind_member(nb::module_& m) {
             [](MemberObject& o, nb::handle obj) noexcept {
                 return result(put_object(o.pool, obj.ptr()));
             },
-            nb::arg("obj").none(), nb::sig("def put(self, obj: object) -> Ref"))
+            arg("obj"))
         .def(
             "empty",
             [](MemberObject& o, nb::handle shape, nb::handle dtype, bool zero,
                bool shared) noexcept {
                 return result(empty(o.pool, shape.ptr(), dtype.ptr(), zero, shared));
             },
-            nb::arg("shape"), nb::arg("dtype"), nb::arg("zero"), nb::arg("shared"),
-            nb::sig("def empty(self, shape: tuple[int, ...], dtype: numpy.dtype[typing.Any], zero: "
-                    "bool, shared: bool) "
-                    "-> numpy.typing.NDArray[typing.Any]"))
-        .def(
-            "stats", [](MemberObject& o) noexcept { return result(stats(o.pool->core())); },
-            nb::sig("def stats(self) -> dict[str, int]"))
-        .def(
-            "validate", [](MemberObject& o) { return result(validate_pool(o.pool->core())); },
-            nb::sig("def validate(self) -> list[str]"))
-        .def(
-            "collect", [](MemberObject& o) noexcept { return result(collect(o.pool->core())); },
-            nb::sig("def collect(self) -> int"))
-        .def(
-            "trim", [](MemberObject& o) noexcept { return result(trim_pool(o.pool->core())); },
-            nb::sig("def trim(self) -> int"))
-        .def(
-            "holders", [](MemberObject& o) { return result(holders(o.pool->core())); },
-            nb::sig("def holders(self) -> list[dict[str, typing.Any]]"))
-        .def(
-            "things", [](MemberObject& o) { return result(things(o.pool->core())); },
-            nb::sig("def things(self) -> list[tuple[int, str | None, int, int, int]]"))
-        .def(
-            "flush", [](MemberObject& o) { return result(flush_member(o.pool->core())); },
-            nb::sig("def flush(self) -> None"))
-        .def(
-            "unlink", [](MemberObject& o) { return result(unlink_member(o.pool->core())); },
-            nb::sig("def unlink(self) -> None"))
+            arg("shape"), arg("dtype"), arg("zero"), arg("shared"))
+        .def("stats", [](MemberObject& o) noexcept { return result(stats(o.pool->core())); })
+        .def("validate", [](MemberObject& o) { return result(validate_pool(o.pool->core())); })
+        .def("collect", [](MemberObject& o) noexcept { return result(collect(o.pool->core())); })
+        .def("trim", [](MemberObject& o) noexcept { return result(trim_pool(o.pool->core())); })
+        .def("holders", [](MemberObject& o) { return result(holders(o.pool->core())); })
+        .def("things", [](MemberObject& o) { return result(things(o.pool->core())); })
+        .def("flush", [](MemberObject& o) { return result(flush_member(o.pool->core())); })
+        .def("unlink", [](MemberObject& o) { return result(unlink_member(o.pool->core())); })
         .def(
             "name_set",
             [](MemberObject& o, u32 kind, nb::handle name, nb::handle value,
                bool only_new) noexcept {
                 return result(name_set(o.pool, kind, name.ptr(), value.ptr(), only_new));
             },
-            nb::arg("kind"), nb::arg("name"), nb::arg("value"), nb::arg("only_new"),
-            nb::sig("def name_set(self, kind: int, name: str, value: object, only_new: bool) -> "
-                    "Hold | None"))
+            arg("kind"), arg("name"), arg("value"), arg("only_new"))
         .def(
             "name_get",
             [](MemberObject& o, u32 kind, nb::handle name) noexcept {
                 return result(name_get(o.pool, kind, name.ptr()));
             },
-            nb::arg("kind"), nb::arg("name"),
-            nb::sig("def name_get(self, kind: int, name: str) -> Hold"))
+            arg("kind"), arg("name"))
         .def(
             "name_del",
             [](MemberObject& o, u32 kind, nb::handle name) noexcept {
                 return result(name_del(o.pool, kind, name.ptr()));
             },
-            nb::arg("kind"), nb::arg("name"),
-            nb::sig("def name_del(self, kind: int, name: str) -> None"))
+            arg("kind"), arg("name"))
         .def(
             "name_del_kinds",
             [](MemberObject& o, u32 kinds, nb::handle name) noexcept {
                 return result(name_del_kinds(o.pool, kinds, name.ptr()));
             },
-            nb::arg("kinds"), nb::arg("name"),
-            nb::sig("def name_del_kinds(self, kinds: int, name: str) -> int"))
+            arg("kinds"), arg("name"))
         .def(
             "name_del_unused",
             [](MemberObject& o, u32 kind, nb::handle name) noexcept {
                 return result(name_del_unused(o.pool, kind, name.ptr()));
             },
-            nb::arg("kind"), nb::arg("name").none(),
-            nb::sig("def name_del_unused(self, kind: int, name: str | None) -> int"))
+            arg("kind"), arg("name"))
         .def(
             "name_list", [](MemberObject& o, u32 kind) { return result(name_list(o.pool, kind)); },
-            nb::arg("kind"), nb::sig("def name_list(self, kind: int) -> list[str]"))
+            arg("kind"))
         .def(
             "name_count",
             [](MemberObject& o, u32 kind) noexcept {
@@ -387,7 +350,7 @@ void bind_member(nb::module_& m) {
                 return result(
                     PyLong_FromUnsignedLong(directory::count(member, static_cast<NameKind>(kind))));
             },
-            nb::arg("kind"), nb::sig("def name_count(self, kind: int) -> int"))
+            arg("kind"))
         .def(
             "hold",
             [](MemberObject& o, nb::handle number) noexcept {
@@ -395,7 +358,7 @@ void bind_member(nb::module_& m) {
                 return result(handle_from(number.ptr(), handle) ? hold_object(o.pool, handle)
                                                                 : nullptr);
             },
-            nb::arg("handle"), nb::sig("def hold(self, handle: int) -> Hold"))
+            arg("handle"))
         .def(
             "ref",
             [](MemberObject& o, nb::handle number) noexcept {
@@ -403,7 +366,7 @@ void bind_member(nb::module_& m) {
                 return result(handle_from(number.ptr(), handle) ? ref_object(o.pool, handle)
                                                                 : nullptr);
             },
-            nb::arg("handle"), nb::sig("def ref(self, handle: int) -> Ref"))
+            arg("handle"))
         .def(
             "lease",
             [](MemberObject& o, nb::handle number) noexcept {
@@ -411,20 +374,19 @@ void bind_member(nb::module_& m) {
                 return result(handle_from(number.ptr(), handle) ? lease_object(o.pool, handle)
                                                                 : nullptr);
             },
-            nb::arg("handle"), nb::sig("def lease(self, handle: int) -> Lease"))
+            arg("handle"))
         .def(
             "where",
             [](MemberObject& o, nb::handle obj) noexcept {
                 return result(where(o.pool, obj.ptr()));
             },
-            nb::arg("obj"), nb::sig("def where(self, obj: object) -> int | None"))
+            arg("obj"))
         .def(
             "fill",
             [](MemberObject& o, nb::handle array, nb::handle data) noexcept {
                 return result(fill_object(o.pool, array.ptr(), data.ptr()));
             },
-            nb::arg("array"), nb::arg("data"),
-            nb::sig("def fill(self, array: object, data: object) -> None"),
+            arg("array"), arg("data"),
             "Write the bytes of a contiguous buffer into new memory of this pool, of as many "
             "bytes. Other "
             "threads run meanwhile; the two must not overlap.");

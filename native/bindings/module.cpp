@@ -129,12 +129,6 @@ void announce_all() noexcept {
     }));
 }
 
-// Where Python asks for a bound method (a `with`, `super().f`): nanobind's own does not look
-// whether there was memory for it.
-PyObject* bound_method(PyObject* self, PyObject* instance, PyObject*) noexcept {
-    return instance == nullptr ? Py_NewRef(self) : PyMethod_New(self, instance);
-}
-
 }  // namespace
 
 static void bind(nb::module_& m) {
@@ -175,9 +169,6 @@ static void bind(nb::module_& m) {
 #endif
     Stubborn::step_out = step_out;
     Stubborn::step_in = step_in;
-    PyTypeObject* methods = Py_TYPE(nb::object(m.attr("Ref").attr("get")).ptr());
-    methods->tp_descr_get = bound_method;
-    PyType_Modified(methods);
     // The loader makes a thread's variables when they are first touched, and ends the process if
     // there is no memory for them. Those of this thread are made here.
     Spin::paid();

@@ -2,8 +2,6 @@
 
 #include <cstdarg>
 
-#include "bindings/methods.hpp"
-
 namespace onecopy::py {
 
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept {
@@ -64,7 +62,7 @@ PyObject* release(MutexObject& o) noexcept {
 // All of it in C: an exception of a signal handler cannot come between taking the lock and
 // returning, so a `with` statement that fails to begin has no lock.
 PyObject* acquire(PyObject* self, std::int64_t deadline) noexcept {
-    MutexObject* o = ready<MutexObject>(self);
+    auto* o = static_cast<MutexObject*>(instance_of(self));
     if (o == nullptr) return nullptr;
     PyObject* taken = take(self, o, deadline);
     if (taken != Py_True || !o->then.is_valid()) [[likely]]
@@ -82,38 +80,6 @@ PyObject* acquire(PyObject* self, std::int64_t deadline) noexcept {
     return nullptr;
 }
 
-// ---- the four methods that programs call all the time: plain C functions, because the general way
-// into a nanobind function costs as much as the lock does
-
-PyObject* acquire_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
-                         PyObject* names) noexcept {
-    PyObject* given[2] = {Py_True, Py_None};
-    if (!arguments("acquire", {"block", "timeout"}, args, count, names, given)) return nullptr;
-    std::int64_t deadline = Patience::kForever;
-    if (!standard_deadline(given[0], given[1], deadline)) return nullptr;
-    return acquire(self, deadline);
-}
-PyObject* release_method(PyObject* self, PyObject*) noexcept {
-    MutexObject* o = ready<MutexObject>(self);
-    return o == nullptr ? nullptr : release(*o);
-}
-PyObject* enter_method(PyObject* self, PyObject*) noexcept {
-    return acquire(self, Patience::kForever);
-}
-PyObject* exit_method(PyObject* self, PyObject* const*, Py_ssize_t count) noexcept {
-    if (count == 3) return release_method(self, nullptr);
-    PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, not %zd", count);
-    return nullptr;
-}
-
-PyMethodDef methods[] = {
-    {"acquire", as_method(acquire_method), METH_FASTCALL | METH_KEYWORDS,
-     "acquire($self, /, block=True, timeout=None)\n--\n\nTake the lock; False: not in time."},
-    {"release", as_method(release_method), METH_NOARGS, "release($self, /)\n--\n\nGive it back."},
-    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", as_method(exit_method), METH_FASTCALL,
-     "__exit__($self, kind, error, traceback, /)\n--\n\n"},
-};
 PyObject* own_acquire = nullptr;
 PyObject* own_release = nullptr;
 
@@ -121,9 +87,9 @@ PyObject* own_release = nullptr;
 
 void bind_mutex(nb::module_& m) {
     channel_kinds().push_back(&channel_of<MutexObject>);
-    nb::class_<MutexObject> type(m, "LockBase", nb::is_weak_referenceable(),
-                                 nb::type_slots(collectable<MutexObject>()),
-                                 "A lock in a pool; see `onecopy.Lock`.");
+    Class<MutexObject> type(m, "LockBase", nb::is_weak_referenceable(),
+                            nb::type_slots(collectable<MutexObject>()),
+                            "A lock in a pool; see `onecopy.Lock`.");
     type.def(
             "__init__",
             [](MutexObject* self, nb::handle hold, nb::handle member, bool recursive,
@@ -134,20 +100,17 @@ void bind_mutex(nb::module_& m) {
                                });
                 self->on_death.set(on_death.ptr());
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("recursive"), nb::arg("on_death"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, recursive: bool, "
-                    "on_death: collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
+            arg("hold"), arg("member"), arg("recursive"), arg("on_death"))
         .def(
             "locked",
             [](MutexObject& o) noexcept {
                 return result(usable(o) ? PyBool_FromLong(o.sync.locked()) : nullptr);
             },
-            nb::sig("def locked(self) -> bool"), "Whether somebody who lives has it.")
+            "Whether somebody who lives has it.")
         .def(
             "_follow_with",
-            [](MutexObject& o, nb::object then) noexcept { o.then = std::move(then); },
-            nb::arg("then"),
-            nb::sig("def _follow_with(self, then: collections.abc.Callable[[], object]) -> None"),
+            [](MutexObject& o, nb::handle then) noexcept { o.then = nb::borrow(then); },
+            arg("then"),
             "Call it from now on each time the lock was taken. If it raises, the lock is given "
             "back.")
         .def_prop_ro(
@@ -162,11 +125,24 @@ void bind_mutex(nb::module_& m) {
                 return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
                                                 : Py_NewRef(Py_None));
             },
-            nb::sig("def _owner_info(self) -> tuple[int, bool, float] | None"),
             "Who has it: pid, whether it lives, seconds since it took it.");
+    bind_acquire(
+        type,
+        [](nb::handle self, Given block, Timeout timeout, nb::handle blocking) noexcept {
+            Deadline deadline;
+            return acquire_deadline(block, timeout, blocking, deadline)
+                       ? acquire(self.ptr(), deadline)
+                       : nullptr;
+        },
+        "Take the lock; False: not in time. `blocking` is another name of `block`.");
+    type.def("release", of<&release>, "Give it back.")
+        .def("__enter__",
+             [](nb::handle self) noexcept { return acquire(self.ptr(), Patience::kForever); })
+        .def(
+            "__exit__",
+            [](MutexObject& o, nb::handle, nb::handle, nb::handle) noexcept { return release(o); },
+            arg("kind"), arg("error"), arg("traceback"));
     bind_channel<MutexObject>(type, kWhat);
-    for (PyMethodDef& method : methods)
-        add_method(type, method);
     own_acquire = nb::getattr(type, "acquire").release().ptr();  // kept for ever, as the type is
     own_release = nb::getattr(type, "release").release().ptr();
 }

@@ -93,9 +93,18 @@ class WaitOutside final : public Patience {
 
 // ---- from Python's arguments to a deadline ------------------------------------------------------
 
+// Until when a call waits, by the monotonic clock; since when, for what an error says.
+struct Deadline {
+    std::int64_t at = Patience::kForever;
+    std::int64_t from = 0;  // 0: it does not wait, or for ever
+    constexpr Deadline() noexcept = default;
+    constexpr Deadline(std::int64_t time) noexcept : at(time) {}
+    constexpr operator std::int64_t() const noexcept { return at; }
+};
+
 // None: for ever; seconds; false with an exception set for what is neither or negative, in
 // queue.Queue's words.
-inline bool deadline_of(PyObject* timeout, std::int64_t& out) noexcept {
+inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (timeout == Py_None) {
         out = Patience::kForever;
         return true;
@@ -111,11 +120,12 @@ inline bool deadline_of(PyObject* timeout, std::int64_t& out) noexcept {
     } else if (seconds > 3e8) {  // ten years, and no overflow
         out = Patience::kForever;
     } else {
-        out = os::monotonic_ns() + static_cast<std::int64_t>(seconds * 1e9) + 1;
+        out.from = os::monotonic_ns();
+        out.at = out.from + static_cast<std::int64_t>(seconds * 1e9) + 1;
     }
     return true;
 }
-inline bool deadline_of(PyObject* block, PyObject* timeout, std::int64_t& out) noexcept {
+inline bool deadline_of(PyObject* block, PyObject* timeout, Deadline& out) noexcept {
     if (block != Py_True) {
         const int yes = PyObject_IsTrue(block);
         if (yes < 0) return false;
@@ -127,7 +137,7 @@ inline bool deadline_of(PyObject* block, PyObject* timeout, std::int64_t& out) n
     return deadline_of(timeout, out);
 }
 // As multiprocessing understands them: None waits for ever, what is negative does not wait.
-inline bool standard_deadline(PyObject* block, PyObject* timeout, std::int64_t& out) noexcept {
+inline bool standard_deadline(PyObject* block, PyObject* timeout, Deadline& out) noexcept {
     if (block != Py_True) {
         const int yes = PyObject_IsTrue(block);
         if (yes < 0) return false;

@@ -37,8 +37,23 @@ class QueueMemory final : public Memory {
     std::int64_t deadline_;
 };
 
-PyObject* raise_put(QueueObject& q, Status s) noexcept {
-    if (s == Status::timed_out || s == Status::would_block) return raise_full();
+// "queue 'jobs' is full: it has room for 4 messages", and what takes the room.
+std::string full_text(QueueObject& q, const Deadline& deadline) {
+    const u64 most = q.queue.maxsize();
+    std::string text = title("queue", nb::find(q)) +
+                       (deadline.from == 0 ? " is full" : " was full" + waited(deadline)) +
+                       ": it has room for " + std::to_string(most) +
+                       (most == 1 ? " message" : " messages");
+    if (q.queue.redelivers())
+        text +=
+            ", and counts what was taken and is not finished, from the oldest on (task_done, or "
+            "`with queue.get_message()`, finishes it)";
+    return text;
+}
+
+PyObject* raise_put(QueueObject& q, Status s, const Deadline& deadline) noexcept {
+    if (s == Status::timed_out || s == Status::would_block)
+        return q.is_full.raise(Error::full, deadline, [&] { return full_text(q, deadline); });
     return raise_status(s, "the queue", q.pool, kChunkSlots * sizeof(Slot));
 }
 
@@ -87,7 +102,7 @@ Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t dea
     }
 }
 
-PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline,
+PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
               bool drop_oldest = false) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
@@ -101,19 +116,19 @@ PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline,
         const Status s = send_it();
         if (s == Status::ok) [[likely]]
             return Py_NewRef(Py_None);
-        return raise_put(q, s);
+        return raise_put(q, s, deadline);
     }
     if (q.queue.is_shut_down()) return raise_status(Status::shut_down, "the queue");
     QueueMemory memory(q, deadline);
     Encoding encoding(q.pool, memory, message);
     if (!encoding.encode(object)) return nullptr;
     if (!usable(q)) return nullptr;  // pickling runs Python code
-    if (const Status s = send_it(); s != Status::ok) return raise_put(q, s);
+    if (const Status s = send_it(); s != Status::ok) return raise_put(q, s, deadline);
     encoding.seal_sent();
     return Py_NewRef(Py_None);
 }
 
-PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
+PyObject* get(QueueObject& q, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -124,8 +139,20 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
     }
     if (s == Status::ok) [[likely]]
         return decode(q.pool, message, q.as_standard);
-    return raise_get(s);
+    return raise_get(q, s, deadline);
 }
+
+}  // namespace
+
+PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept {
+    if (s != Status::timed_out && s != Status::would_block) return raise_status(s, "the queue");
+    return q.is_empty.raise(Error::empty, deadline, [&] {
+        return title("queue", nb::find(q)) +
+               (deadline.from == 0 ? " is empty" : " was empty" + waited(deadline));
+    });
+}
+
+namespace {
 
 PyObject* next(QueueObject& q) noexcept {
     // Before: looking the class up may import, which would lose an exception that is set.
@@ -144,7 +171,7 @@ PyObject* next(QueueObject& q) noexcept {
 // Messages that are encoded and not yet sent.
 class Batch {
   public:
-    Batch(QueueObject& q, std::int64_t deadline) noexcept
+    Batch(QueueObject& q, const Deadline& deadline) noexcept
         : queue_(q), deadline_(deadline), messages_(new (std::nothrow) Message[kBatch]) {}
     // False with MemoryError set.
     bool has_memory() const noexcept { return messages_ != nullptr || PyErr_NoMemory() != nullptr; }
@@ -169,10 +196,12 @@ class Batch {
         }
         if (s == Status::ok) return true;
         if (s == Status::timed_out || s == Status::would_block) {
-            raise(Error::full, "%llu objects were put before the queue was full",
-                  static_cast<unsigned long long>(sent_));
+            raise_in_vain(Error::full, [this] {
+                return full_text(queue_, deadline_) + "; " + std::to_string(sent_) +
+                       " objects were put before that";
+            });
         } else {
-            raise_put(queue_, s);
+            raise_put(queue_, s, deadline_);
         }
         return false;
     }
@@ -214,7 +243,7 @@ class Batch {
     }
 
     QueueObject& queue_;
-    std::int64_t deadline_;
+    Deadline deadline_;
     std::unique_ptr<Message[]> messages_;
     std::unique_ptr<Encoding> large_[kBatch];  // of the messages that need one
     BatchMemory memory_{*this};
@@ -223,7 +252,7 @@ class Batch {
     u64 sent_ = 0;
 };
 
-PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) noexcept {
+PyObject* put_many(QueueObject& q, PyObject* iterable, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     PyObject* iterator = PyObject_GetIter(iterable);
@@ -250,7 +279,7 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) no
 
 // Messages that were taken are the caller's: one that cannot be decoded must not take the others
 // along.
-PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) noexcept {
+PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     if (max_items < 1) {
@@ -268,13 +297,13 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         u32 got = 0;
         Status s;
         {
-            GilPatience p(left == max_items ? deadline : kNoWait);
+            GilPatience p(left == max_items ? deadline.at : kNoWait);
             s = q.queue.get_many(messages.get(), n, got, p);
         }
         if (s != Status::ok) {
             if (left != max_items) break;  // some are there
             Py_DECREF(items);
-            return raise_get(s);
+            return raise_get(q, s, deadline);
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
@@ -391,58 +420,47 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 
 void bind_queue(nb::module_& m) {
     channel_kinds().push_back(&channel_of<QueueObject>);
-    const auto block = nb::arg("block").none();
-    nb::class_<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
-                                  "A queue in a pool; see `onecopy.Queue`.");
+    Class<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
+                             "A queue in a pool; see `onecopy.Queue`.");
     queue
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("maxsize"),
-             nb::arg("redeliver"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, maxsize: int, "
-                     "redeliver: bool) -> None"))
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("maxsize"),
+             arg("redeliver"))
         .def(
             "put",
-            [](QueueObject& q, nb::handle obj, nb::handle wait, nb::handle timeout,
+            [](QueueObject& q, nb::handle obj, nb::handle wait, Timeout timeout,
                bool drop_oldest) noexcept {
-                std::int64_t deadline;
+                Deadline deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? put(q, obj.ptr(), deadline, drop_oldest)
                                   : nullptr);
             },
-            nb::arg("obj").none(), block = true, nb::arg("timeout") = nb::none(),
-            nb::arg("drop_oldest") = false,
-            nb::sig("def put(self, obj: object, block: bool = True, timeout: float | None = None, "
-                    "drop_oldest: bool = False) -> None"),
+            arg("obj"), arg("block", true), arg("timeout", nb::none()), arg("drop_oldest", false),
             "Put an object; with `drop_oldest`, in the place of the oldest one if the queue is "
             "full. Raises queue.Full, PoolFull, ShutDown.")
         .def(
             "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
-            nb::sig("def __iter__(self) -> QueueBase"),
             "Take objects until the queue is shut down and empty.")
-        .def(
-            "__next__", [](QueueObject& q) noexcept { return result(next(q)); },
-            nb::sig("def __next__(self) -> typing.Any"))
+        .def("__next__", [](QueueObject& q) noexcept { return result(next(q)); })
         .def(
             "get",
-            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? get(q, deadline)
                                   : nullptr);
             },
-            block = true, nb::arg("timeout") = nb::none(),
-            nb::sig(
-                "def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
-            "Take an object. Raises queue.Empty, ShutDown.")
+            arg("block", true), arg("timeout", nb::none()),
+            "Take an object. Raises queue.Empty, ShutDown. Arrays in it are read-only: "
+            "`onecopy.writable_copy` makes a copy to write.")
         .def(
             "_wait_ready",
-            [](QueueObject& q, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](QueueObject& q, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(queue_deadline(q, Py_True, timeout.ptr(), deadline)
                                   ? wait_ready(q, deadline)
                                   : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def _wait_ready(self, timeout: float | None = None) -> bool"),
+            arg("timeout", nb::none()),
             "Wait until there is something to take, or the queue was shut down, and take nothing.")
         .def(
             "_stop_waiting",
@@ -461,35 +479,30 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q, nb::handle obj) noexcept {
                 return result(put(q, obj.ptr(), kNoWait));
             },
-            nb::arg("obj").none(), nb::sig("def put_nowait(self, obj: object) -> None"),
-            "As `put` with block=False.")
+            arg("obj"), "As `put` with block=False.")
         .def(
             "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); },
-            nb::sig("def get_nowait(self) -> typing.Any"), "As `get` with block=False.")
+            "As `get` with block=False.")
         .def(
             "put_many",
-            [](QueueObject& q, nb::handle iterable, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](QueueObject& q, AnIterable iterable, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline)
                                   ? put_many(q, iterable.ptr(), deadline)
                                   : nullptr);
             },
-            nb::arg("iterable"), nb::arg("timeout") = nb::none(),
-            nb::sig("def put_many(self, iterable: collections.abc.Iterable[object], timeout: float "
-                    "| None = None) -> None"),
+            arg("iterable"), arg("timeout", nb::none()),
             "Put objects in order, as a loop of `put` does, and faster. The timeout is for all of "
             "them.")
         .def(
             "get_many",
-            [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](QueueObject& q, Py_ssize_t max_items, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline)
                                   ? get_many(q, max_items, deadline)
                                   : nullptr);
             },
-            nb::arg("max_items"), nb::arg("timeout") = nb::none(),
-            nb::sig("def get_many(self, max_items: int, timeout: float | None = None) -> "
-                    "list[typing.Any]"),
+            arg("max_items"), arg("timeout", nb::none()),
             "Take what is there, at most so many; waits for the first. If one cannot be decoded, "
             "the exception has the others as `items`.")
         .def(
@@ -497,37 +510,34 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.size()) : nullptr);
             },
-            nb::sig("def qsize(self) -> int"), "How many objects are there to be taken.")
+            "How many objects are there to be taken.")
         .def(
             "empty",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.size() == 0) : nullptr);
             },
-            nb::sig("def empty(self) -> bool"), "Whether there is none.")
+            "Whether there is none.")
         .def(
             "full",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.full()) : nullptr);
             },
-            nb::sig("def full(self) -> bool"), "Whether there is no room for one more.")
+            "Whether there is no room for one more.")
         .def(
             "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); },
-            nb::sig("def task_done(self) -> None"),
             "Say that the work on an object taken is finished.")
         .def(
             "join",
-            [](QueueObject& q, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](QueueObject& q, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? join(q, deadline) : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def join(self, timeout: float | None = None) -> None"),
+            arg("timeout", nb::none()),
             "Wait until `task_done` was called for every object that was put. Raises TimeoutError.")
         .def(
             "shutdown",
             [](QueueObject& q, bool immediate) noexcept { return result(shut_down(q, immediate)); },
-            nb::arg("immediate") = false,
-            nb::sig("def shutdown(self, immediate: bool = False) -> None"),
+            arg("immediate", false),
             "End the queue for everybody: no more puts; gets go on until it is empty, or fail at "
             "once if `immediate`.")
         .def(
@@ -538,20 +548,18 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.redelivers()) : nullptr);
             },
-            nb::sig("def redeliver(self) -> bool"),
             "Whether what a process took and did not finish before it died is given out again.")
         .def_prop_ro(
             "maxsize",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyLong_FromUnsignedLongLong(q.queue.maxsize()) : nullptr);
             },
-            nb::sig("def maxsize(self) -> int"), "Objects at most; 0: as many as fit the pool.")
+            "Objects at most; 0: as many as fit the pool.")
         .def_prop_ro(
             "is_shut_down",
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? PyBool_FromLong(q.queue.is_shut_down()) : nullptr);
             },
-            nb::sig("def is_shut_down(self) -> bool"),
             "Whether `shutdown` was called, by any process.")
         .def_prop_ro(
             "handle", [](QueueObject& q) noexcept { return q.handle; },
@@ -561,7 +569,8 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q) noexcept {
                 return result(usable(q) ? member_object(q.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
+    queue.subscriptable();
     bind_messages(queue);
 }
 

@@ -1,6 +1,7 @@
 // A queue as Python has it: what the files about queues have in common.
 #pragma once
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
+#include "bindings/waited.hpp"
 #include "queue/queue.hpp"
 
 namespace onecopy::py {
@@ -13,6 +14,7 @@ struct QueueObject : Channel {
     std::atomic<bool> stopped{false};  // nobody shall wait in wait_ready any more
     // As multiprocessing's: arrays come out as private copies; a negative timeout does not wait.
     bool as_standard = false;
+    VainText is_empty, is_full;
 };
 
 inline bool usable(const QueueObject& q) noexcept {
@@ -21,17 +23,14 @@ inline bool usable(const QueueObject& q) noexcept {
 
 // False with an exception set.
 inline bool queue_deadline(const QueueObject& q, PyObject* block, PyObject* timeout,
-                           std::int64_t& out) noexcept {
+                           Deadline& out) noexcept {
     return q.as_standard ? standard_deadline(block, timeout, out)
                          : deadline_of(block, timeout, out);
 }
 
-inline PyObject* raise_get(Status s) noexcept {
-    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
-    return raise_status(s, "the queue");
-}
+PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept;
 
 // Messages with what belongs to them, for `onecopy.Message`.
-void bind_messages(nb::class_<QueueObject>& queue);
+void bind_messages(Class<QueueObject>& queue);
 
 }  // namespace onecopy::py

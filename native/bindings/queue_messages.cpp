@@ -7,7 +7,7 @@ namespace onecopy::py {
 namespace {
 
 // (object, redeliveries, position)
-PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
+PyObject* receive(QueueObject& q, const Deadline& deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -16,7 +16,7 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
         GilPatience p(deadline);
         s = q.queue.get(message, p);
     }
-    if (s != Status::ok) return raise_get(s);
+    if (s != Status::ok) return raise_get(q, s, deadline);
     const u64 position = message.position;
     const u32 redeliveries = message.redeliveries;
     PyObject* const object = decode(q.pool, message, q.as_standard);
@@ -67,33 +67,29 @@ PyObject* settle(QueueObject& q, u64 position, bool finish) noexcept {
 
 }  // namespace
 
-void bind_messages(nb::class_<QueueObject>& queue) {
+void bind_messages(Class<QueueObject>& queue) {
     queue
         .def(
             "_receive",
-            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
                                   ? receive(q, deadline)
                                   : nullptr);
             },
-            nb::arg("block") = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def _receive(self, block: bool = True, timeout: float | None = None) -> "
-                    "tuple[typing.Any, int, int]"),
+            arg("block", true), arg("timeout", nb::none()), PartOf{"get_message"},
             "As `get`; gives the object, how often it was given out before, and its position for "
             "`finish`.")
         .def(
             "_finish",
             [](QueueObject& q, u64 position) noexcept { return result(settle(q, position, true)); },
-            nb::arg("position"), nb::sig("def _finish(self, position: int) -> None"),
-            "Say that the work on the message at that position is finished.")
+            arg("position"), "Say that the work on the message at that position is finished.")
         .def(
             "_give_back",
             [](QueueObject& q, u64 position) noexcept {
                 return result(settle(q, position, false));
             },
-            nb::arg("position"), nb::sig("def _give_back(self, position: int) -> None"),
-            "Put the message at that position back to the head.");
+            arg("position"), "Put the message at that position back to the head.");
 }
 
 }  // namespace onecopy::py

@@ -2,7 +2,7 @@
 
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -55,6 +55,16 @@ nb::object reduce(RefObject& ref) noexcept {
         Py_BuildValue("O(NK)", rebuild, pool, static_cast<unsigned long long>(ref.handle)));
 }
 
+// What numpy calls: `np.asarray(ref)`. All of it is numpy's business, so it is in Python.
+PyObject* as_array(nb::handle self, nb::handle dtype, nb::handle copy) noexcept {
+    PyObject* module = PyImport_ImportModule("onecopy.ref");
+    PyObject* array = module == nullptr ? nullptr
+                                        : PyObject_CallMethod(module, "as_array", "OOO", self.ptr(),
+                                                              dtype.ptr(), copy.ptr());
+    Py_XDECREF(module);
+    return array;
+}
+
 nb::object describe(RefObject& ref) noexcept {
     if (!ref.held) return result(PyUnicode_FromString("<onecopy.Ref, released>"));
     if (ref.held.core().excluded != Status::ok)
@@ -84,13 +94,15 @@ PyObject* make_ref(Held held) noexcept {
 }
 
 void bind_ref(nb::module_& m) {
-    nb::class_<RefObject> type(
+    Class<RefObject> type(
         m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
         "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
-    type.def("get", &get, nb::sig("def get(self) -> object"),
+    type.subscriptable()
+        .made_by("Pool.put")
+        .def("get", of<&get>,
              "Build the object from the pool. Its arrays and buffers are read where they lie, "
-             "read-only.")
-        .def("_take", &take, nb::sig("def _take(self) -> object"),
+             "read-only: `onecopy.writable_copy` makes a copy to write.")
+        .def("_take", of<&take>,
              "As `get`, and release. Arrays that were copied for the object come out as private "
              "copies.")
         .def(
@@ -106,7 +118,6 @@ void bind_ref(nb::module_& m) {
                 return usable(r) ? result(PyLong_FromUnsignedLongLong(envelope_bytes(r.held)))
                                  : result(nullptr);
             },
-            nb::sig("def nbytes(self) -> int"),
             "Bytes in the pool that the reference keeps, with what they are stored with.")
         .def_prop_ro(
             "handle", [](RefObject& r) noexcept { return r.handle; },
@@ -116,9 +127,11 @@ void bind_ref(nb::module_& m) {
             [](RefObject& r) noexcept {
                 return usable(r) ? result(member_object(r.held.pool())) : result(nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.")
-        .def("__reduce__", &reduce, nb::sig("def __reduce__(self) -> tuple[object, ...]"))
-        .def("__repr__", &describe, nb::sig("def __repr__(self) -> str"));
+            "The process's membership in the pool.")
+        .def("__array__", of<&as_array>, arg("dtype", nb::none()), arg("copy", nb::none()),
+             "Give the array that it refers to, without a copy, for `numpy.asarray(ref)`.")
+        .def("__reduce__", of<&reduce>)
+        .def("__repr__", of<&describe>);
     ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());
 }
 

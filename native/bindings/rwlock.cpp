@@ -29,7 +29,7 @@ PyObject* refuse(bool write) noexcept {
 }
 
 PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
-    RwLockObject* o = ready<RwLockObject>(self);
+    auto* o = static_cast<RwLockObject*>(instance_of(self));
     if (o == nullptr || !usable(*o)) return nullptr;
     Using call(*o);
     Status s;
@@ -62,7 +62,7 @@ PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
 }
 
 PyObject* release(PyObject* self, bool write) noexcept {
-    RwLockObject* o = ready<RwLockObject>(self);
+    auto* o = static_cast<RwLockObject*>(instance_of(self));
     if (o == nullptr || !usable(*o)) return nullptr;
     Using call(*o);
     const Status s = write ? o->sync.write_release() : o->sync.read_release();
@@ -88,7 +88,7 @@ struct SideObject {
     }
 };
 
-PyObject* side(nb::handle lock, bool write, nb::handle timeout) noexcept {
+PyObject* side(nb::handle lock, bool write, Timeout timeout) noexcept {
     PyObject* object = new_instance(nb::type<SideObject>());
     if (object == nullptr) return nullptr;
     auto* s = new (nb::inst_ptr<SideObject>(object)) SideObject;
@@ -99,15 +99,9 @@ PyObject* side(nb::handle lock, bool write, nb::handle timeout) noexcept {
     return object;
 }
 
-// What `acquire` is told, or else what the side was made with. False with an exception set.
-bool side_deadline(const SideObject& s, PyObject* block, PyObject* timeout,
-                   std::int64_t& out) noexcept {
-    return standard_deadline(block, timeout == Py_None ? s.timeout : timeout, out);
-}
-
 PyObject* enter(SideObject& s) noexcept {
-    std::int64_t deadline;
-    if (!side_deadline(s, Py_True, Py_None, deadline)) return nullptr;
+    Deadline deadline;
+    if (!standard_deadline(Py_True, s.timeout, deadline)) return nullptr;
     PyObject* got = acquire(s.lock, s.write, deadline);
     if (got != Py_False) return got;
     Py_DECREF(got);
@@ -142,69 +136,37 @@ PyType_Slot side_slots[] = {
     {0, nullptr},
 };
 
-// What every `with lock.read():` calls, as plain methods.
-PyObject* enter_method(PyObject* self, PyObject*) noexcept {
-    SideObject* s = ready<SideObject>(self);
-    return s == nullptr ? nullptr : enter(*s);
-}
-PyObject* exit_method(PyObject* self, PyObject* const*, Py_ssize_t count) noexcept {
-    SideObject* s = ready<SideObject>(self);
-    if (s == nullptr) return nullptr;
-    if (count == 3) return release(s->lock, s->write);
-    PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, not %zd", count);
-    return nullptr;
-}
-template <bool write>
-PyObject* side_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
-                      PyObject* keywords) noexcept {
-    static constexpr const char* names[] = {"timeout"};
-    PyObject* given[] = {Py_None};
-    if (ready<RwLockObject>(self) == nullptr ||
-        !arguments(write ? "write" : "read", names, args, count, keywords, given))
-        return nullptr;
-    return side(self, write, given[0]);
-}
-PyMethodDef side_methods[] = {
-    {"__enter__", as_method(enter_method), METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", as_method(exit_method), METH_FASTCALL,
-     "__exit__($self, kind, error, traceback, /)\n--\n\n"},
-};
-PyMethodDef lock_methods[] = {
-    {"read", as_method(side_method<false>), METH_FASTCALL | METH_KEYWORDS,
-     "read($self, /, timeout=None)\n--\n\nThe reading side, for `with`, or to acquire and "
-     "release."},
-    {"write", as_method(side_method<true>), METH_FASTCALL | METH_KEYWORDS,
-     "write($self, /, timeout=None)\n--\n\nThe writing side, for `with`, or to acquire and "
-     "release."},
-};
-
 }  // namespace
 
 void bind_rwlock(nb::module_& m) {
     channel_kinds().push_back(&channel_of<RwLockObject>);
-    nb::class_<SideObject> side_type(m, "RWSide", nb::type_slots(side_slots),
-                                     "The reading or the writing side of an RWLock.");
+    Class<SideObject> side_type(m, "RWSide", nb::type_slots(side_slots),
+                                "The reading or the writing side of an RWLock.");
     side_type
         .def(
-            "acquire",
-            [](SideObject& s, nb::handle wait, nb::handle timeout) noexcept {
-                std::int64_t deadline;
-                return result(side_deadline(s, wait.ptr(), timeout.ptr(), deadline)
-                                  ? acquire(s.lock, s.write, deadline)
-                                  : nullptr);
-            },
-            nb::arg("block").none() = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
-            "Take this side; False: not in time.")
-        .def(
             "release", [](SideObject& s) noexcept { return result(release(s.lock, s.write)); },
-            nb::sig("def release(self) -> None"), "Give it back, in the thread that took it.");
-    for (PyMethodDef& method : side_methods)
-        add_method(side_type, method);
+            "Give it back, in the thread that took it.")
+        .def("__enter__", of<&enter>)
+        .def(
+            "__exit__",
+            [](SideObject& s, nb::handle, nb::handle, nb::handle) noexcept {
+                return release(s.lock, s.write);
+            },
+            arg("kind"), arg("error"), arg("traceback"));
+    bind_acquire(
+        side_type,
+        [](SideObject& s, Given block, Timeout timeout, nb::handle blocking) noexcept {
+            Deadline deadline;
+            if (timeout.seconds == Py_None) timeout.seconds = s.timeout;
+            return acquire_deadline(block, timeout, blocking, deadline)
+                       ? acquire(s.lock, s.write, deadline)
+                       : nullptr;
+        },
+        "Take this side; False: not in time. `blocking` is another name of `block`.");
 
-    nb::class_<RwLockObject> type(m, "RWLockBase", nb::is_weak_referenceable(),
-                                  nb::type_slots(collectable<RwLockObject>()),
-                                  "A reader-writer lock in a pool; see `onecopy.RWLock`.");
+    Class<RwLockObject> type(m, "RWLockBase", nb::is_weak_referenceable(),
+                             nb::type_slots(collectable<RwLockObject>()),
+                             "A reader-writer lock in a pool; see `onecopy.RWLock`.");
     type.def(
             "__init__",
             [](RwLockObject* self, nb::handle hold, nb::handle member, u32 prefer,
@@ -215,9 +177,7 @@ void bind_rwlock(nb::module_& m) {
                                });
                 self->on_death.set(on_death.ptr());
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("prefer"), nb::arg("on_death"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, prefer: int, on_death: "
-                    "collections.abc.Callable[[typing.Any, int, bool], object]) -> None"))
+            arg("hold"), arg("member"), arg("prefer"), arg("on_death"))
         .def_prop_ro("_prefer",
                      [](RwLockObject& o) noexcept { return static_cast<u32>(o.sync.prefer()); })
         .def_prop_ro(
@@ -225,7 +185,7 @@ void bind_rwlock(nb::module_& m) {
             [](RwLockObject& o) noexcept {
                 return result(usable(o) ? PyLong_FromUnsignedLong(o.sync.readers()) : nullptr);
             },
-            nb::sig("def readers(self) -> int"), "How many read now, in processes that live.")
+            "How many read now, in processes that live.")
         .def_prop_ro(
             "_owner_info",
             [](RwLockObject& o) noexcept {
@@ -234,11 +194,16 @@ void bind_rwlock(nb::module_& m) {
                 return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
                                                 : Py_NewRef(Py_None));
             },
-            nb::sig("def _owner_info(self) -> tuple[int, bool, float] | None"),
             "Who writes: pid, whether it lives, seconds since it began.");
+    type.def(
+            "read",
+            [](nb::handle self, Timeout timeout) noexcept { return side(self, false, timeout); },
+            arg("timeout", nb::none()), "The reading side, for `with`, or to acquire and release.")
+        .def(
+            "write",
+            [](nb::handle self, Timeout timeout) noexcept { return side(self, true, timeout); },
+            arg("timeout", nb::none()), "The writing side, for `with`, or to acquire and release.");
     bind_channel<RwLockObject>(type, kWhat);
-    for (PyMethodDef& method : lock_methods)
-        add_method(type, method);
 }
 
 }  // namespace onecopy::py

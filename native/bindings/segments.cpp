@@ -1,5 +1,7 @@
 #include "bindings/segments.hpp"
 
+#include "bindings/methods.hpp"
+
 #include <unistd.h>
 
 #include <cerrno>
@@ -84,22 +86,17 @@ void construct(MappingObject* self, int fd, std::size_t length) {
 }  // namespace
 
 void bind_segments(nb::module_& m) {
-    nb::class_<MappingObject>(m, "Mapping",
-                              "A file in memory. It stays for as long as a `MappedMemory` of it "
-                              "is there, closed or not.")
-        .def("__init__", &construct, nb::arg("fd"), nb::arg("length"),
-             nb::sig("def __init__(self, fd: int, length: int) -> None"))
+    Class<MappingObject>(m, "Mapping",
+                         "A file in memory. It stays for as long as a `MappedMemory` of it "
+                         "is there, closed or not.")
+        .def("__init__", of<&construct>, arg("fd"), arg("length"))
         .def(
             "close", [](MappingObject& o) noexcept { o.close(); },
-            nb::sig("def close(self) -> None"),
             "Let no more of it be used, and unmap once it is not in use.")
-        .def_prop_ro(
-            "mapped", [](MappingObject& o) noexcept { return o.base != nullptr; },
-            nb::sig("def mapped(self) -> bool"));
-    nb::class_<MemoryObject>(m, "MappedMemory", nb::type_slots(slots),
-                             "The memory of a `Mapping`, for memoryviews and arrays.")
-        .def("__init__", &construct_memory, nb::arg("mapping"),
-             nb::sig("def __init__(self, mapping: Mapping) -> None"));
+        .def_prop_ro("mapped", [](MappingObject& o) noexcept { return o.base != nullptr; });
+    Class<MemoryObject>(m, "MappedMemory", nb::type_slots(slots),
+                        "The memory of a `Mapping`, for memoryviews and arrays.")
+        .def("__init__", of<&construct_memory>, arg("mapping"));
     m.def(
         "process_start",
         [](std::uint32_t pid) {

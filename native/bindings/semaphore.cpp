@@ -70,8 +70,8 @@ PyObject* value(SemaphoreObject& o) noexcept {
 
 void bind_semaphore(nb::module_& m) {
     channel_kinds().push_back(&channel_of<SemaphoreObject>);
-    nb::class_<SemaphoreObject> type(m, "SemaphoreBase", nb::is_weak_referenceable(),
-                                     "A semaphore in a pool; see `onecopy.Semaphore`.");
+    Class<SemaphoreObject> type(m, "SemaphoreBase", nb::is_weak_referenceable(),
+                                "A semaphore in a pool; see `onecopy.Semaphore`.");
     type.def(
             "__init__",
             [](SemaphoreObject* self, nb::handle hold, nb::handle member, u64 initial, u32 flags) {
@@ -80,41 +80,32 @@ void bind_semaphore(nb::module_& m) {
                                    return Semaphore::create(core, initial, flags, p, out);
                                });
             },
-            nb::arg("hold").none(), nb::arg("member"), nb::arg("initial"), nb::arg("flags"),
-            nb::sig("def __init__(self, hold: Hold | None, member: Member, initial: int, flags: "
-                    "int) -> None"))
-        .def(
-            "acquire",
-            [](SemaphoreObject& o, nb::handle wait, nb::handle timeout) noexcept {
-                std::int64_t deadline;
-                return result(standard_deadline(wait.ptr(), timeout.ptr(), deadline)
-                                  ? acquire(o, deadline)
-                                  : nullptr);
-            },
-            nb::arg("block").none() = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def acquire(self, block: bool = True, timeout: float | None = None) -> bool"),
-            "Take a token; False: none came in time.")
+            arg("hold"), arg("member"), arg("initial"), arg("flags"))
         .def(
             "release",
             [](SemaphoreObject& o, Py_ssize_t n) noexcept { return result(release(o, n)); },
-            nb::arg("n") = 1, nb::sig("def release(self, n: int = 1) -> None"), "Give tokens back.")
-        .def(
-            "__enter__",
-            [](SemaphoreObject& o) noexcept { return result(acquire(o, Patience::kForever)); },
-            nb::sig("def __enter__(self) -> bool"))
+            arg("n", 1), "Give tokens back.")
+        .def("__enter__",
+             [](SemaphoreObject& o) noexcept { return result(acquire(o, Patience::kForever)); })
         .def(
             "__exit__",
             [](SemaphoreObject& o, nb::handle, nb::handle, nb::handle) noexcept {
                 return result(release(o, 1));
             },
-            nb::arg("kind").none(), nb::arg("error").none(), nb::arg("traceback").none(),
-            nb::sig("def __exit__(self, kind: type[BaseException] | None, error: BaseException | "
-                    "None, traceback: types.TracebackType | None) -> None"))
+            arg("kind"), arg("error"), arg("traceback"))
         .def(
             "get_value", [](SemaphoreObject& o) noexcept { return result(value(o)); },
-            nb::sig("def get_value(self) -> int"), "How many tokens could be taken now.")
+            "How many tokens could be taken now.")
         .def_prop_ro("_initial", [](SemaphoreObject& o) noexcept { return o.sync.initial(); })
         .def_prop_ro("_flags", [](SemaphoreObject& o) noexcept { return o.sync.flags(); });
+    bind_acquire(
+        type,
+        [](SemaphoreObject& o, Given block, Timeout timeout, nb::handle blocking) noexcept {
+            Deadline deadline;
+            return acquire_deadline(block, timeout, blocking, deadline) ? acquire(o, deadline)
+                                                                        : nullptr;
+        },
+        "Take a token; False: none came in time. `blocking` is another name of `block`.");
     bind_channel<SemaphoreObject>(type, kWhat);
 }
 

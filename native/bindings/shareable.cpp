@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "bindings/methods.hpp"
 #include "bindings/segments.hpp"
 
 namespace onecopy::py {
@@ -457,12 +458,10 @@ void construct(ListObject* self, nb::handle mapping) {
 }  // namespace
 
 void bind_shareable(nb::module_& m) {
-    nb::class_<ListObject>(m, "ShareableListBase", nb::is_weak_referenceable(),
-                           nb::type_slots(slots),
-                           "A list in shared memory; see "
-                           "`onecopy.multiprocessing.shared_memory.ShareableList`.")
-        .def("__init__", &construct, nb::arg("mapping"),
-             nb::sig("def __init__(self, mapping: Mapping) -> None"))
+    Class<ListObject>(m, "ShareableListBase", nb::is_weak_referenceable(), nb::type_slots(slots),
+                      "A list in shared memory; see "
+                      "`onecopy.multiprocessing.shared_memory.ShareableList`.")
+        .def("__init__", of<&construct>, arg("mapping"))
         .def_static(
             "_needed",
             [](nb::handle items) {
@@ -471,39 +470,36 @@ void bind_shareable(nb::module_& m) {
                 if (bytes == 0) throw nb::python_error();
                 return bytes;
             },
-            nb::arg("items"), nb::sig("def _needed(items: list[Any]) -> int"))
+            arg("items"))
         .def_static(
             "_fill",
             [](nb::handle mapping, nb::handle items) {
                 require_list(items);
                 return none_or_error(fill(nb::cast<MappingObject&>(mapping), items.ptr()));
             },
-            nb::arg("mapping"), nb::arg("items"),
-            nb::sig("def _fill(mapping: Mapping, items: list[Any]) -> None"))
+            arg("mapping"), arg("items"))
         .def(
             "count",
             [](nb::handle self, nb::handle value) {
                 return result(count(self.ptr(), value.ptr()));
             },
-            nb::arg("value").none(), nb::sig("def count(self, value: object) -> int"),
-            "How many items are equal to a value.")
+            arg("value"), "How many items are equal to a value.")
         .def(
             "index",
             [](nb::handle self, nb::handle value) {
                 return result(index(self.ptr(), value.ptr()));
             },
-            nb::arg("value").none(), nb::sig("def index(self, value: object) -> int"),
+            arg("value"),
             "The position of the first item that is equal to a value; ValueError: there is none.")
         .def_prop_ro(
             "format", [](nb::handle self) { return result(format(self.ptr())); },
-            nb::sig("def format(self) -> str"),
             "What `struct` would call the items, as in the standard library.")
         .def(
             "_get_packing_format",
             [](nb::handle self, nb::handle at) {
                 return result(packing_format(self.ptr(), at.ptr()));
             },
-            nb::arg("position"), nb::sig("def _get_packing_format(self, position: int) -> str"));
+            arg("position"));
 }
 
 }  // namespace onecopy::py

@@ -1,11 +1,14 @@
 #include "stream/stream.hpp"
 
+#include <unistd.h>
+
 #include <memory>
 
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
 #include "bindings/leaving.hpp"
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
+#include "bindings/waited.hpp"
 #include "bindings/waiting.hpp"
 
 namespace onecopy::py {
@@ -13,6 +16,16 @@ namespace {
 
 struct StreamObject : Channel {
     Stream stream;
+    // The member that has published through this object; a child that was forked has a copy of it.
+    u32 publisher_slot = kNoSlot, publisher_gen = 0;
+
+    void note_publisher() noexcept {
+        publisher_slot = core().slot;
+        publisher_gen = core().gen;
+    }
+    bool has_published() const noexcept {
+        return reachable() && core().slot == publisher_slot && core().gen == publisher_gen;
+    }
 };
 
 struct SubscriptionObject : Channel {
@@ -21,6 +34,8 @@ struct SubscriptionObject : Channel {
     u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
                                   // not of the subscription
     u64 missed = 0;
+    nb::object name;  // of the stream, for errors
+    VainText is_empty;
 
     SubscriptionObject() = default;
     SubscriptionObject(SubscriptionObject&& other) noexcept
@@ -29,7 +44,8 @@ struct SubscriptionObject : Channel {
           number(other.number),
           slot(std::exchange(other.slot, kNoSlot)),
           gen(other.gen),
-          missed(other.missed) {}
+          missed(other.missed),
+          name(std::move(other.name)) {}
     ~SubscriptionObject() { end(); }
 
     bool ours() const noexcept {
@@ -72,7 +88,21 @@ class StreamMemory final : public Memory {
     std::int64_t deadline_;
 };
 
-PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) noexcept {
+std::string full_text(StreamObject& self, const Deadline& deadline) {
+    const u32 depth = self.stream.depth(), pid = self.stream.slowest_reader();
+    std::string text = title("stream", nb::find(self)) +
+                       (deadline.from == 0 ? " is full" : " was full" + waited(deadline)) +
+                       ": a subscriber";
+    if (pid != 0) {
+        text += pid == static_cast<u32>(getpid()) ? " of this process"
+                                                  : " of process " + std::to_string(pid);
+    }
+    text +=
+        " has not read the last " + std::to_string(depth) + (depth == 1 ? " message" : " messages");
+    return text + ", and a lossless stream waits for it";
+}
+
+PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Message message;
@@ -84,8 +114,10 @@ PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) n
         GilPatience p(deadline);
         s = self.stream.publish(message, p);
     }
-    if (s == Status::timed_out || s == Status::would_block) return raise_full();
+    if (s == Status::timed_out || s == Status::would_block)
+        return raise_in_vain(Error::full, [&] { return full_text(self, deadline); });
     if (s != Status::ok) return raise_status(s, "the stream");
+    self.note_publisher();
     encoding.seal_sent();
     return Py_NewRef(Py_None);
 }
@@ -100,7 +132,10 @@ PyObject* latest(StreamObject& self) noexcept {
         s = self.stream.newest(message, p);
     }
     if (s == Status::ok) return decode(self.pool, message);
-    return s == Status::would_block ? raise_empty() : raise_status(s, "the stream");
+    if (s != Status::would_block) return raise_status(s, "the stream");
+    return raise_in_vain(Error::empty, [&] {
+        return title("stream", nb::find(self)) + " is empty: nothing was published yet";
+    });
 }
 
 PyObject* subscribe(StreamObject& self, u32 history) noexcept {
@@ -121,6 +156,9 @@ PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
     fresh.held = self.held.again();
     fresh.handle = self.handle;
+    if (nb::handle python = nb::find(self); python.is_valid())
+        fresh.name = nb::steal(PyObject_GetAttrString(python.ptr(), "_name"));
+    if (!fresh.name.is_valid()) PyErr_Clear();  // it has none
     PyObject* object = new_instance(nb::type<SubscriptionObject>());
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<SubscriptionObject>(object)) SubscriptionObject(std::move(fresh));
@@ -128,7 +166,7 @@ PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     return object;
 }
 
-PyObject* close_stream(StreamObject& self) noexcept {
+PyObject* shut_down(StreamObject& self) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Status s;
@@ -141,7 +179,7 @@ PyObject* close_stream(StreamObject& self) noexcept {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
+PyObject* read(SubscriptionObject& self, const Deadline& deadline) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
@@ -163,7 +201,11 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached)
         return raise(Error::shut_down,
                      "the subscription was closed");  // by another thread, meanwhile
-    if (s == Status::timed_out || s == Status::would_block) return raise_empty();
+    if (s == Status::timed_out || s == Status::would_block)
+        return self.is_empty.raise(Error::empty, deadline, [&] {
+            return "no new message in " + title("stream", self.name.ptr()) +
+                   waited(deadline, " within ");
+        });
     return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
 }
 
@@ -218,24 +260,22 @@ PyObject* number(u64 n) noexcept {
 
 void bind_stream(nb::module_& m) {
     channel_kinds().push_back(&channel_of<StreamObject>);
-    nb::class_<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
-                                   "A subscription to a stream, of this process.")
+    Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
+                              "A subscription to a stream, of this process.")
+        .subscriptable()
+        .made_by("Stream.subscribe")
         .def(
             "get",
-            [](SubscriptionObject& s, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](SubscriptionObject& s, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def get(self, timeout: float | None = None) -> typing.Any"),
-            "The next message. Raises queue.Empty, and ShutDown once the stream was closed and "
-            "everything is read.")
-        .def(
-            "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
-            nb::sig("def __iter__(self) -> SubscriptionBase"))
-        .def(
-            "__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); },
-            nb::sig("def __next__(self) -> typing.Any"))
+            arg("timeout", nb::none()),
+            "The next message. Raises queue.Empty, and ShutDown once the stream was shut down and "
+            "everything is read. Arrays in it are read-only: `onecopy.writable_copy` makes a copy "
+            "to write.")
+        .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
+        .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
         .def(
             "close",
             [](SubscriptionObject& s) noexcept {
@@ -251,37 +291,34 @@ void bind_stream(nb::module_& m) {
             "missed", [](SubscriptionObject& s) noexcept { return s.missed; },
             "How many messages were overwritten or skipped unread.");
 
-    nb::class_<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
-                             "A stream in a pool; see `onecopy.Stream`.")
-        .def("__init__", &construct, nb::arg("hold").none(), nb::arg("member"), nb::arg("depth"),
-             nb::arg("policy"),
-             nb::sig("def __init__(self, hold: Hold | None, member: Member, depth: int, policy: "
-                     "int) -> None"))
+    Class<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
+                        "A stream in a pool; see `onecopy.Stream`.")
+        .subscriptable()
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("depth"), arg("policy"))
         .def(
             "publish",
-            [](StreamObject& s, nb::handle obj, nb::handle timeout) noexcept {
-                std::int64_t deadline;
+            [](StreamObject& s, nb::handle obj, Timeout timeout) noexcept {
+                Deadline deadline;
                 return result(deadline_of(timeout.ptr(), deadline) ? publish(s, obj.ptr(), deadline)
                                                                    : nullptr);
             },
-            nb::arg("obj").none(), nb::arg("timeout") = nb::none(),
-            nb::sig("def publish(self, obj: object, timeout: float | None = None) -> None"),
+            arg("obj"), arg("timeout", nb::none()),
             "Send an object to every subscriber. Raises queue.Full (lossless: a subscriber is "
             "behind), PoolFull, ShutDown.")
         .def(
             "_subscribe",
             [](StreamObject& s, u32 history) noexcept { return result(subscribe(s, history)); },
-            nb::arg("history"), nb::sig("def _subscribe(self, history: int) -> SubscriptionBase"),
-            "Begin to receive; see `Stream.subscribe`.")
+            arg("history"), PartOf{"subscribe"}, "Begin to receive; see `Stream.subscribe`.")
         .def(
             "latest", [](StreamObject& s) noexcept { return result(latest(s)); },
-            nb::sig("def latest(self) -> typing.Any"),
             "Give the newest message, without a subscription and as often as one likes. Raises "
             "queue.Empty if nothing was published yet.")
         .def(
-            "close", [](StreamObject& s) noexcept { return result(close_stream(s)); },
-            nb::sig("def close(self) -> None"),
+            "shutdown", [](StreamObject& s) noexcept { return result(shut_down(s)); },
             "End the stream for everybody: subscribers read what is there, and then get ShutDown.")
+        .def_prop_ro(
+            "_has_published", [](StreamObject& s) noexcept { return s.has_published(); },
+            "Whether this process has published through this object.")
         .def(
             "detach", [](StreamObject& s) noexcept { s.detach(); },
             "Let go of the stream in this process.")
@@ -290,25 +327,25 @@ void bind_stream(nb::module_& m) {
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(s.stream.depth()) : nullptr);
             },
-            nb::sig("def depth(self) -> int"), "Messages that the stream keeps.")
+            "Messages that the stream keeps.")
         .def_prop_ro(
             "policy",
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(static_cast<u64>(s.stream.policy())) : nullptr);
             },
-            nb::sig("def policy(self) -> int"), "0 lossy, 1 lossless, 2 latest.")
+            "0 lossy, 1 lossless, 2 latest.")
         .def_prop_ro(
             "published",
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(s.stream.published()) : nullptr);
             },
-            nb::sig("def published(self) -> int"), "Messages sent so far.")
+            "Messages sent so far.")
         .def_prop_ro(
             "subscribers",
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? number(s.stream.subscribers()) : nullptr);
             },
-            nb::sig("def subscribers(self) -> int"), "Live subscriptions.")
+            "Live subscriptions.")
         .def_prop_ro(
             "handle", [](StreamObject& s) noexcept { return s.handle; },
             "The number of the stream in its pool.")
@@ -317,7 +354,7 @@ void bind_stream(nb::module_& m) {
             [](StreamObject& s) noexcept {
                 return result(usable(s) ? member_object(s.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
 }
 
 }  // namespace onecopy::py

@@ -1,6 +1,6 @@
 // What the classes of locks and their friends have in common.
 #pragma once
-#include "bindings/objects.hpp"
+#include "bindings/methods.hpp"
 
 namespace onecopy::py {
 
@@ -49,7 +49,7 @@ void bind_channel(Class& type, const char* what) {
             [what](Object& o) noexcept {
                 return result(o.usable(what) ? member_object(o.pool) : nullptr);
             },
-            nb::sig("def member(self) -> Member"), "The process's membership in the pool.");
+            "The process's membership in the pool.");
 }
 
 // True, False (not in time), or an exception: what `acquire` and `wait` of the standard library's
@@ -64,14 +64,31 @@ inline PyObject* yes_or_no(Status s, const char* what) noexcept {
 // (pid, alive, seconds since it took the lock).
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
 
-// Of the object that a method was called on; nullptr with TypeError set if its `__init__` has not
-// run.
-template <class Object>
-Object* ready(PyObject* self) noexcept {
-    if (nb::inst_ready(self)) [[likely]]
-        return nb::inst_ptr<Object>(self);
-    PyErr_Format(PyExc_TypeError, "%.200s.__init__() was not called", Py_TYPE(self)->tp_name);
-    return nullptr;
+// What `acquire` is told of waiting: `block`, as multiprocessing calls it, or `blocking`, as
+// threading does. False with an exception set.
+inline bool acquire_deadline(Given block, Timeout timeout, nb::handle blocking,
+                             Deadline& out) noexcept {
+    PyObject* wait = block.object;
+    if (!blocking.is_none()) [[unlikely]] {
+        const int asked = PyObject_IsTrue(blocking.ptr());
+        const int also = block.passed ? PyObject_IsTrue(block.object) : asked;
+        if (asked < 0 || also < 0) return false;
+        if (asked != also) {
+            PyErr_Format(PyExc_TypeError,
+                         "acquire() got block=%R and blocking=%R, which are two names of the same "
+                         "argument: pass one of them",
+                         block.object, blocking.ptr());
+            return false;
+        }
+        wait = blocking.ptr();
+    }
+    return standard_deadline(wait, timeout.seconds, out);
+}
+
+template <class Class, class Take>
+void bind_acquire(Class& type, Take take, const char* doc) {
+    type.def("acquire", take, arg("block", true), arg("timeout", nb::none()), ByName{},
+             arg("blocking", nb::none()), doc);
 }
 
 // Another thread closed the pool while this one was inside: what it got has been given back.

@@ -1,6 +1,7 @@
 #include "frames/frames.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 
 #include "recovery/recovery.hpp"
@@ -236,6 +237,41 @@ u32 Frames::available() const noexcept {
         if (index < top && is_free(m_->block(index))) ++n;
     }
     return n;
+}
+
+std::vector<FrameHolder> Frames::holders() const {
+    const u32 top = table_top(*m_), rows = m_->geo().max_processes;
+    std::vector<FrameHolder> all;
+    const auto count_for = [&all](u32 slot) {
+        auto found = std::find_if(all.begin(), all.end(),
+                                  [slot](const FrameHolder& h) { return h.slot == slot; });
+        if (found == all.end()) found = all.insert(all.end(), {slot, 0, false, 0});
+        ++found->frames;
+    };
+    for (u32 i = 0; i < std::min(count_, kMostLookedAt); ++i) {
+        const u32 index = handle_index(cell(i).load_relaxed());
+        if (index >= top) continue;
+        Block& block = m_->block(index);
+        bool held = false;
+        for (u32 w = 0; w < kHolderWords; ++w) {
+            for (u64 bits = block.holder_word(w).load_relaxed(); bits != 0; bits &= bits - 1) {
+                const u32 slot = w * 64 + static_cast<u32>(std::countr_zero(bits));
+                if (slot >= rows) continue;
+                count_for(slot);
+                held = true;
+            }
+        }
+        if (!held && !is_free(block)) count_for(kNoSlot);
+    }
+    for (FrameHolder& holder : all) {
+        if (holder.slot == kNoSlot) continue;
+        holder.pid = m_->row(holder.slot).pid.load_relaxed();
+        holder.alive = m_->is_alive(holder.slot);
+    }
+    std::stable_sort(all.begin(), all.end(), [](const FrameHolder& a, const FrameHolder& b) {
+        return a.frames > b.frames;
+    });
+    return all;
 }
 
 u32 Frames::count() const noexcept {

@@ -19,6 +19,13 @@ namespace onecopy {
 
 constexpr u32 kFrameMetaBytes = 896;  // a structured dtype is a pickle
 
+// The frames that a process has, or (slot: kNoSlot) that only messages have.
+struct FrameHolder {
+    u32 slot, pid;
+    bool alive;
+    u32 frames;
+};
+
 class Frames {
   public:
     static Status create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len,
@@ -29,6 +36,10 @@ class Frames {
     Status acquire(Patience& p, Handle& out) noexcept;
     u32 count() const noexcept;
     u32 available() const noexcept;
+    // Who has those that are out, the one with the most first. A look for people: it takes no lock,
+    // and looks at the first `kMostLookedAt` frames.
+    static constexpr u32 kMostLookedAt = 1024;
+    std::vector<FrameHolder> holders() const;
     u64 frame_bytes() const noexcept;
     const unsigned char* meta() const noexcept;
     u32 meta_length() const noexcept;

@@ -116,6 +116,20 @@ u64 Stream::slowest(u64 head) const noexcept {
     return lowest;
 }
 
+u32 Stream::slowest_reader() const noexcept {
+    u64 lowest = ~u64{0};
+    u32 pid = 0;
+    for (Subscriber& sub : b_->subscribers) {
+        const u32 owner = sub.owner.load();    // [stream.owner]
+        const u64 cursor = sub.cursor.load();  // [stream.cursor]
+        if (owner == 0 || m_->passed(owner) || cursor >= lowest) continue;
+        if (tag_slot(owner) >= m_->geo().max_processes) continue;
+        lowest = cursor;
+        pid = m_->row(tag_slot(owner)).pid.load_relaxed();
+    }
+    return pid;
+}
+
 // For a sleeping publisher of a lossless stream. [commit/sleepers]
 bool Stream::room() const noexcept {
     const u64 head = b_->head.load();

@@ -47,7 +47,8 @@ class Stream {
     u32 depth() const noexcept;          // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
     u64 published() const noexcept;
-    u32 subscribers() const noexcept;  // live ones
+    u32 subscribers() const noexcept;     // live ones
+    u32 slowest_reader() const noexcept;  // the pid of the one furthest behind; 0: there is none
     static std::vector<std::string> validate(Member& m, u32 index);
 
   private:

@@ -8,12 +8,12 @@
 
 import typing as _typing
 
-from onecopy import methods as _methods  # noqa: F401 - registers how methods pickle
 from onecopy._native import Ref
 from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
+    Closed,
     CrashLoop,
     NotRebuilt,
     OneCopyError,
@@ -57,6 +57,7 @@ __all__ = [
     "BadFile",
     "Barrier",
     "BoundedSemaphore",
+    "Closed",
     "Condition",
     "CrashLoop",
     "Dict",

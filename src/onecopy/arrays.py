@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
 import numpy as np
 
 from onecopy._native import Lease
+from onecopy.arguments import refuse
 from onecopy.errors import PoolNotFound, StaleRef
 from onecopy.spawning import keep_for_child
 
@@ -150,13 +151,15 @@ def lease_of(array: npt.NDArray[Any]) -> Lease | None:
             return base if isinstance(base, Lease) else None
 
 
-def checked_shape(shape: ShapeLike) -> tuple[int, ...]:
+def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
     """Turn a shape as numpy takes it into a tuple.
 
     Parameters
     ----------
     shape : int or sequence of int
         No entry below zero.
+    hint : str, optional
+        What to write instead, for the error.
 
     Returns
     -------
@@ -169,10 +172,13 @@ def checked_shape(shape: ShapeLike) -> tuple[int, ...]:
     ValueError
         An entry is negative.
     """
-    if isinstance(shape, SupportsIndex):
-        result: tuple[int, ...] = (operator.index(shape),)
-    else:
-        result = tuple(operator.index(count) for count in shape)
+    try:
+        if isinstance(shape, SupportsIndex):
+            result: tuple[int, ...] = (operator.index(shape),)
+        else:
+            result = tuple(operator.index(count) for count in shape)
+    except TypeError:
+        refuse("shape", "an integer or integers", shape, hint)
     if any(count < 0 for count in result):
         raise ValueError(f"shape={result}: negative dimensions are not allowed")
     return result

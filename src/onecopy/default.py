@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from onecopy._native import Member, Ref
     from onecopy.arrays import ShapeLike, SharedArray
+    from onecopy.typevars import T
 
 __all__ = [
     "adopt",
@@ -131,7 +132,7 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def put(obj: Any) -> Ref:
+def put(obj: T) -> Ref[T]:
     """Write an object into the default pool; see `Pool.put`."""
     return default_pool().put(obj)
 

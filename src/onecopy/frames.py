@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
 from onecopy._native import FramesBase
+from onecopy.arguments import Elsewhere, integer
 from onecopy.arrays import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError
-from onecopy.names import Kind, agree, open_or_create
+from onecopy.names import Kind, agree, checked_name, open_or_create
 from onecopy.spawning import keep_for_child
+from onecopy.typevars import Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
     import numpy.typing as npt
 
@@ -38,7 +40,7 @@ _MOST = 1 << 20
 _LOOKS = 20  # at frames of another shape, a millisecond apart, before they count as in use
 
 
-class Frames(FramesBase):
+class Frames(FramesBase[Scalar]):
     """A fixed number of equal arrays in a pool, each free or in somebody's hands.
 
     ``Frames(shape, dtype, count)`` makes them in the default pool; `Pool.frames` makes or opens
@@ -67,7 +69,17 @@ class Frames(FramesBase):
     """
 
     _name: str | None = None
+    if not TYPE_CHECKING:
+        get = Elsewhere("frames.acquire()")
+        put = Elsewhere("queue.put(frame) or stream.publish(frame), which send a frame")
+        release = Elsewhere("`del frame`: a frame comes home with its last reference")
 
+    @overload
+    def __init__(
+        self, shape: ShapeLike, dtype: type[Scalar] | np.dtype[Scalar], count: int
+    ) -> None: ...
+    @overload
+    def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None: ...
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None:
         from onecopy.default import default_pool
 
@@ -80,7 +92,7 @@ class Frames(FramesBase):
         return self._name
 
     @contextlib.contextmanager
-    def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Any]]:
+    def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Scalar]]:
         """Lend a frame for the length of a ``with`` block.
 
         Parameters
@@ -116,11 +128,20 @@ class Frames(FramesBase):
                 cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
 
     def close(self) -> None:
-        """Let go of the frames in this process; whoever else has them goes on.
+        """Be done with the frames in this process, as `Queue.close` and `Stream.close`.
 
-        Frames that were acquired or received stay valid. Further calls raise `OneCopyError`.
+        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
+        on. Frames that were acquired or received stay valid.
         """
         self.detach()
+
+    def __enter__(self) -> Self:
+        """Use the frames in a block, and close them in this process at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the frames in this process."""
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
@@ -148,6 +169,10 @@ def open_frames(
     count: int | None,
 ) -> Frames:
     """Make or open frames; see `Pool.frames`."""
+    if name is not None:
+        checked_name(name, Kind.FRAMES)
+    if count is not None:
+        count = integer("count", count)
     asked_shape = None if shape is None else checked_shape(shape)
     asked_dtype = None if dtype is None else checked_dtype(dtype)
     member = pool.member
@@ -202,7 +227,7 @@ def _is_taken_away(member: Member, name: str | None, looks: int) -> bool:
 def _checked(
     shape: ShapeLike, dtype: npt.DTypeLike | None, count: int
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    shape, dtype, count = checked_shape(shape), checked_dtype(dtype), operator.index(count)
+    shape, dtype, count = checked_shape(shape), checked_dtype(dtype), integer("count", count)
     if 0 in shape or not dtype.itemsize:
         raise ValueError(f"frames of shape {shape} and dtype {dtype} have no bytes to fill")
     if not 1 <= count <= _MOST:

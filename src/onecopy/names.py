@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from onecopy import reclaiming
+from onecopy.arguments import called
 from onecopy.errors import OneCopyError, PoolFull
 
 if TYPE_CHECKING:
@@ -57,13 +58,27 @@ class Kind(IntEnum):
     DICT = 17
 
 
-def checked_name(name: object) -> str:
+# What is passed in the place of the name by mistake, per kind.
+_MISTAKEN = {
+    Kind.QUEUE: "maxsize",
+    Kind.STREAM: "depth",
+    Kind.FRAMES: "shape",
+    Kind.SEMAPHORE: "value",
+    Kind.BOUNDED_SEMAPHORE: "value",
+    Kind.CONDITION: "lock",
+    Kind.BARRIER: "parties",
+}
+
+
+def checked_name(name: object, kind: Kind | None = None) -> str:
     """Refuse what cannot be a name.
 
     Parameters
     ----------
     name : str
         1 to 200 bytes in UTF-8.
+    kind : Kind, optional
+        What is to have the name.
 
     Returns
     -------
@@ -78,7 +93,13 @@ def checked_name(name: object) -> str:
         It is empty, too long, or cannot be encoded.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a name is a string, not {type(name).__name__} {name!r}")
+        text = f"{called()} argument 'name' must be a string, not {type(name).__name__} {name!r}"
+        if kind in _MISTAKEN:
+            text += (
+                f": the name comes first; without one, write {_MISTAKEN[kind]}="
+                f"{name!r} and so on, by name"
+            )
+        raise TypeError(text)
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
@@ -123,7 +144,7 @@ def open_or_create(
     """
     if name is None:
         return _create(make, again)
-    checked_name(name)
+    checked_name(name, kind)
     try:
         hold = member.name_get(kind, name)
     except KeyError:

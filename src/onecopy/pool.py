@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakSet
 
 from onecopy import arrays, membership, orphans, paths, reclaiming
+from onecopy.arguments import flag, integer
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
@@ -27,11 +28,16 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import numpy as np
     import numpy.typing as npt
 
     from onecopy._native import Hold, Member, Ref
     from onecopy.arrays import ShapeLike, SharedArray
+    from onecopy.locks.mutex import RLock
     from onecopy.membership import PoolHandle
+    from onecopy.stream import Policy
+    from onecopy.typevars import Scalar, T
+    from onecopy.values import Integer, Real, Synchronized
 
 __all__ = ["Pool", "PoolStats"]
 
@@ -480,7 +486,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
 
     # --------------------------------------------------------------------------- objects and arrays
 
-    def put(self, obj: Any) -> Ref:
+    def put(self, obj: T) -> Ref[T]:
         """Write an object into the pool, once.
 
         Parameters
@@ -618,7 +624,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             No room.
         """
         member = self.member
-        asked_shape = None if shape is None else arrays.checked_shape(shape)
+        asked_shape = None if shape is None else arrays.checked_shape(shape, _name_hint(shape))
         asked_dtype = None if dtype is None else arrays.checked_dtype(dtype)
 
         def make(hold: Hold | None) -> SharedArray:
@@ -635,8 +641,28 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             agree("shared array", name, "dtype", asked_dtype, existing.dtype)
             return existing
 
-        return open_or_create(member, Kind.ARRAY, name, make, store=member.put)
+        return cast("SharedArray", open_or_create(member, Kind.ARRAY, name, make, store=member.put))
 
+    @overload
+    def value(
+        self,
+        typecode_or_type: Integer,
+        *args: Any,
+        name: str | None = None,
+        lock: Literal[True] | RLock = True,
+    ) -> Synchronized[int]: ...
+    @overload
+    def value(
+        self,
+        typecode_or_type: Real,
+        *args: Any,
+        name: str | None = None,
+        lock: Literal[True] | RLock = True,
+    ) -> Synchronized[float]: ...
+    @overload
+    def value(
+        self, typecode_or_type: Any = None, *args: Any, name: str | None = None, lock: Any = True
+    ) -> Any: ...
     def value(
         self,
         typecode_or_type: Any = None,
@@ -683,7 +709,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         name: str | None = None,
         maxsize: int | None = None,
         redeliver: bool | None = None,
-    ) -> Queue:
+    ) -> Queue[Any]:
         """Make a queue, or open it by its name.
 
         Parameters
@@ -713,8 +739,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return self._own(open_queue(self, name, maxsize, redeliver))
 
     def stream(
-        self, name: str | None = None, depth: int | None = None, policy: str | None = None
-    ) -> Stream:
+        self, name: str | None = None, depth: int | None = None, policy: Policy | None = None
+    ) -> Stream[Any]:
         """Make a stream, or open it by its name.
 
         Parameters
@@ -742,13 +768,38 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         """
         return self._own(open_stream(self, name, depth, policy))
 
+    @overload
+    def frames(
+        self,
+        name: str | None,
+        shape: ShapeLike | None,
+        dtype: type[Scalar] | np.dtype[Scalar],
+        count: int | None = None,
+    ) -> Frames[Scalar]: ...
+    @overload
+    def frames(
+        self,
+        name: str | None = None,
+        shape: ShapeLike | None = None,
+        *,
+        dtype: type[Scalar] | np.dtype[Scalar],
+        count: int | None = None,
+    ) -> Frames[Scalar]: ...
+    @overload
     def frames(
         self,
         name: str | None = None,
         shape: ShapeLike | None = None,
         dtype: npt.DTypeLike | None = None,
         count: int | None = None,
-    ) -> Frames:
+    ) -> Frames[Any]: ...
+    def frames(
+        self,
+        name: str | None = None,
+        shape: ShapeLike | None = None,
+        dtype: npt.DTypeLike | None = None,
+        count: int | None = None,
+    ) -> Frames[Any]:
         """Make a set of equal arrays that go round, or open it by its name.
 
         Parameters
@@ -886,6 +937,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         return ref.get() if existing is None else member.ref(existing.handle).get()
 
 
+def _name_hint(shape: object) -> str:
+    """Say what to write if a name stands where a shape is expected."""
+    return f"write name={shape!r}" if isinstance(shape, str) else ""
+
+
 def _is_readonly(mode: str, known: tuple[str, ...]) -> bool:
     if mode not in known:
         raise ValueError(f"mode={mode!r}: it is one of {', '.join(map(repr, known))}")
@@ -936,6 +992,9 @@ def _make(
     prefault: bool,
 ) -> Member:
     """Make the file of a pool, where `backing` says."""
+    max_processes = integer("max_processes", max_processes)
+    flag("persistent", persistent)
+    flag("prefault", prefault)
     if not 1 <= max_processes <= MOST_PROCESSES:
         raise ValueError(
             f"max_processes={max_processes}: it must be between 1 and {MOST_PROCESSES}"

@@ -7,13 +7,14 @@ process that has it.
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from onecopy._native import QueueBase
+from onecopy.arguments import Elsewhere, flag, integer
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
+from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from typing import Self
@@ -27,7 +28,7 @@ __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 DEFAULT_MAXSIZE = 1024
 
 
-class Message:
+class Message(Generic[T]):
     """An object taken from a queue, with what belongs to it.
 
     Attributes
@@ -45,7 +46,7 @@ class Message:
 
     __slots__ = ("_position", "_queue", "deliveries", "item", "redelivered")
 
-    def __init__(self, queue: Queue, item: Any, redeliveries: int, position: int) -> None:
+    def __init__(self, queue: Queue[T], item: T, redeliveries: int, position: int) -> None:
         self._queue = queue
         self._position = position
         self.item = item
@@ -92,7 +93,7 @@ class Message:
         return f"<Message from {self._queue!r}{again}>"
 
 
-class Queue(QueueBase):
+class Queue(QueueBase[T]):
     """A first-in, first-out queue of objects; the methods and errors of `queue.Queue`.
 
     ``Queue(maxsize)`` makes one in the default pool; `Pool.queue` makes or opens one in any pool.
@@ -131,18 +132,21 @@ class Queue(QueueBase):
     """
 
     _name: str | None = None
+    if not TYPE_CHECKING:
+        publish = Elsewhere("queue.put(obj)")
+        subscribe = Elsewhere("queue.get(); for every reader to see every message, pool.stream")
 
     def __init__(self, maxsize: int = 0) -> None:
         from onecopy.default import default_pool
 
-        super().__init__(None, default_pool().member, max(0, operator.index(maxsize)), False)
+        super().__init__(None, default_pool().member, max(0, integer("maxsize", maxsize)), False)
 
     @property
     def name(self) -> str | None:
         """The name by which `Pool.queue` opens it; None: it has none."""
         return self._name
 
-    def get_message(self, block: bool = True, timeout: float | None = None) -> Message:
+    def get_message(self, block: bool = True, timeout: float | None = None) -> Message[T]:
         """Take an object, as `get` does, with what belongs to it.
 
         Parameters
@@ -166,10 +170,10 @@ class Queue(QueueBase):
         return Message(self, item, redeliveries, position)
 
     def close(self) -> None:
-        """Let go of the queue in this process; whoever else has it goes on.
+        """Be done with the queue in this process, as `Stream.close` and `Frames.close`.
 
-        Further calls raise `OneCopyError`. Closing twice does nothing. To end it for everybody, use
-        `shutdown`.
+        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
+        on. To end it for everybody, use `shutdown`.
         """
         self.detach()
 
@@ -215,9 +219,11 @@ class Queue(QueueBase):
 def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
     if maxsize is not None:
-        maxsize = operator.index(maxsize)
+        maxsize = integer("maxsize", maxsize)
         if maxsize < 0:
             raise ValueError(f"maxsize={maxsize}: it must be 0 (unbounded) or above")
+    if redeliver is not None:
+        flag("redeliver", redeliver)
     member = pool.member
 
     def make(hold: Hold | None) -> Queue:

@@ -10,18 +10,22 @@ on a queue does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from onecopy._native import Ref
 from onecopy.errors import PoolNotFound, StaleRef
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from onecopy.membership import PoolHandle
 
-__all__ = ["Ref", "rebuild"]
+__all__ = ["Ref", "as_array", "rebuild"]
 
 
-def rebuild(pool: PoolHandle, handle: int) -> Ref:
+def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
     """Unpickle a reference.
 
     Parameters
@@ -52,3 +56,45 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref:
             "pool."
         ) from error
     return member.ref(handle)
+
+
+def as_array(ref: Ref[Any], dtype: npt.DTypeLike | None, copy: bool | None) -> npt.NDArray[Any]:
+    """Give the array that a reference refers to; what `Ref.__array__` does.
+
+    Parameters
+    ----------
+    ref : Ref
+        To an array.
+    dtype : dtype-like, optional
+        Default: the array's own.
+    copy : bool, optional
+        True: always a copy, which is writable. False: never. None (the default): only if `dtype`
+        needs one.
+
+    Returns
+    -------
+    ndarray
+        Without a copy, the array in the pool, which is read-only.
+
+    Raises
+    ------
+    TypeError
+        The object is no array.
+    ValueError
+        `copy` is False, and `dtype` needs a copy.
+    """
+    array = ref.get()
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"a reference to a {type(array).__name__} is no array: ref.get() gives the object"
+        )
+    if copy:
+        return np.array(array, dtype)
+    if dtype is None or np.dtype(dtype) == array.dtype:
+        return array
+    if copy is False:
+        raise ValueError(
+            f"an array of {array.dtype} cannot be seen as {np.dtype(dtype)} without a copy: leave "
+            "copy out, or leave dtype out"
+        )
+    return array.astype(dtype)

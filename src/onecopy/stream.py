@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from onecopy._native import StreamBase
 from onecopy._native import SubscriptionBase as Subscription
+from onecopy.arguments import Elsewhere, choice, integer
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
 from onecopy.spawning import keep_for_child
+from onecopy.typevars import T
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
 
-__all__ = ["DEFAULT_DEPTH", "DEFAULT_POLICY", "POLICIES", "Stream", "Subscription", "open_stream"]
+__all__ = [
+    "DEFAULT_DEPTH",
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "Policy",
+    "Stream",
+    "Subscription",
+    "open_stream",
+]
 
-POLICIES: Final = ("lossy", "lossless", "latest")
+Policy: TypeAlias = 'Literal["lossy", "lossless", "latest"]'
+POLICIES: Final[tuple[Policy, ...]] = ("lossy", "lossless", "latest")
 DEFAULT_DEPTH = 16
-DEFAULT_POLICY = "lossy"
+DEFAULT_POLICY: Final = "lossy"
 _DEEPEST = 1 << 20
 
 
-class Stream(StreamBase):
+class Stream(StreamBase[T]):
     """A stream of objects to any number of subscribers, in this and other processes.
 
     ``Stream(depth, policy)`` makes one in the default pool; `Pool.stream` makes or opens one in any
@@ -53,8 +65,11 @@ class Stream(StreamBase):
     """
 
     _name: str | None = None
+    if not TYPE_CHECKING:
+        put = Elsewhere("stream.publish(obj)")
+        get = Elsewhere("stream.subscribe().get(), or stream.latest()")
 
-    def __init__(self, depth: int = DEFAULT_DEPTH, policy: str = DEFAULT_POLICY) -> None:
+    def __init__(self, depth: int = DEFAULT_DEPTH, policy: Policy = DEFAULT_POLICY) -> None:
         from onecopy.default import default_pool
 
         index, depth = _checked_policy(policy), _checked_depth(depth)
@@ -66,11 +81,11 @@ class Stream(StreamBase):
         return self._name
 
     @property
-    def policy(self) -> str:  # type: ignore[override]  # the core has numbers for them
+    def policy(self) -> Policy:  # type: ignore[override]  # the core has numbers for them
         """What happens to a subscriber that falls behind: "lossy", "lossless" or "latest"."""
         return POLICIES[super().policy]
 
-    def subscribe(self, history: int = 0) -> Subscription:
+    def subscribe(self, history: int = 0) -> Subscription[T]:
         """Begin to receive.
 
         Parameters
@@ -94,10 +109,32 @@ class Stream(StreamBase):
         ShutDown, OneCopyError
             The stream was closed in this process.
         """
-        history = operator.index(history)
+        history = integer("history", history)
         if history < 0:
             raise ValueError(f"history={history}: it is a number of messages, 0 or more")
         return self._subscribe(min(history, _DEEPEST))
+
+    def close(self) -> None:
+        """Be done with the stream in this process, as `Queue.close` and `Frames.close`.
+
+        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
+        on, and subscriptions of this process too.
+
+        If this process has published through this object, nothing more comes: subscribers, in every
+        process, read what is there and then get `ShutDown`, as readers of a pipe see its end.
+        `shutdown` says so without closing.
+        """
+        if self._has_published:
+            self.shutdown()
+        self.detach()
+
+    def __enter__(self) -> Self:
+        """Use the stream in a block, and close it in this process at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the stream in this process."""
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
@@ -131,18 +168,16 @@ def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | N
     return open_or_create(member, Kind.STREAM, name, make)
 
 
-def _checked_depth(depth: int) -> int:
-    depth = operator.index(depth)
-    if not 1 <= depth <= _DEEPEST:
-        raise ValueError(f"depth={depth}: it must be between 1 and {_DEEPEST:,}")
-    return depth
+def _checked_depth(depth: object) -> int:
+    hint = f"write policy={depth!r}" if depth in POLICIES else ""
+    number = integer("depth", depth, hint)
+    if not 1 <= number <= _DEEPEST:
+        raise ValueError(f"depth={number}: it must be between 1 and {_DEEPEST:,}")
+    return number
 
 
 def _checked_policy(policy: object) -> int:
-    if policy not in POLICIES:
-        choices = ", ".join(map(repr, POLICIES))
-        raise ValueError(f"policy={policy!r}: there are {choices}")
-    return POLICIES.index(policy)
+    return choice("policy", policy, POLICIES)
 
 
 def _make(member: Member, hold: Hold | None, depth: int, policy: int, name: str | None) -> Stream:

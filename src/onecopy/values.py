@@ -17,17 +17,19 @@ from __future__ import annotations
 import copyreg
 import ctypes
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from onecopy import arrays
 from onecopy._native import Guarded, GuardedAttribute, fill_array
+from onecopy.arguments import refuse
 from onecopy.arrays import SharedArray
 from onecopy.errors import OneCopyError, StaleRef
 from onecopy.locks.mutex import RLock
 from onecopy.names import Kind, agree, open_or_create
+from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,9 +218,19 @@ def _rebuild(kind: Any, steps: tuple[int | str, ...], memory: _Memory | None) ->
 
 
 def _type_of(typecode_or_type: Any) -> Any:
-    if isinstance(typecode_or_type, str):
-        return typecode_to_type.get(typecode_or_type, typecode_or_type)
-    return typecode_or_type
+    if not isinstance(typecode_or_type, str):
+        return typecode_or_type
+    kind = typecode_to_type.get(typecode_or_type)
+    if kind is None:
+        codes = " ".join(typecode_to_type)
+        refuse(
+            "typecode_or_type",
+            f"a type of ctypes, or one of the type codes {codes}",
+            typecode_or_type,
+            "to name a value, write the type first: "
+            f"pool.value('d', 0.0, name={typecode_or_type!r})",
+        )
+    return kind
 
 
 def raw_value(member: Member, typecode_or_type: Any, *args: Any) -> Any:
@@ -434,7 +446,7 @@ def _class_for(kind: type[Any]) -> type[SynchronizedBase]:
     return known
 
 
-class SynchronizedBase(Guarded):
+class SynchronizedBase(Guarded[T]):
     """An object of ctypes and its lock.
 
     ``get_lock()`` gives the lock, ``get_obj()`` the object, whose access nothing guards;
@@ -473,13 +485,16 @@ class SynchronizedBase(Guarded):
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
-class Synchronized(SynchronizedBase):
+class Synchronized(SynchronizedBase[T]):
     """A number (or whatever else has a ``value``) and its lock; see `SynchronizedBase`."""
 
-    value = GuardedAttribute("value")
+    if TYPE_CHECKING:
+        value: T
+    else:
+        value = GuardedAttribute("value")
 
 
-class SynchronizedArray(SynchronizedBase):
+class SynchronizedArray(SynchronizedBase[T]):
     """An array and its lock; see `SynchronizedBase`.
 
     Items and slices are read and written with the lock held, each time. Going through it is not one
@@ -494,10 +509,10 @@ class SynchronizedArray(SynchronizedBase):
 
     if TYPE_CHECKING:
 
-        def __iter__(self) -> Iterator[Any]: ...
+        def __iter__(self) -> Iterator[T]: ...
 
 
-class SynchronizedString(SynchronizedArray):
+class SynchronizedString(SynchronizedArray[bytes]):
     """An array of characters and its lock; see `SynchronizedBase`.
 
     ``value`` are the bytes up to the first zero, ``raw`` all of them.
@@ -548,6 +563,25 @@ def with_lock(raw: Any, lock: Any, ctx: Any = None) -> Any:
     return synchronized(raw, lock, ctx)
 
 
+# The types that a type code stands for, to a type checker.
+Integer: TypeAlias = 'Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]'
+Real: TypeAlias = 'Literal["f", "d"]'
+
+
+@overload
+def Value(
+    typecode_or_type: Integer, *args: Any, lock: Literal[True] | RLock = True
+) -> Synchronized[int]: ...
+@overload
+def Value(
+    typecode_or_type: Real, *args: Any, lock: Literal[True] | RLock = True
+) -> Synchronized[float]: ...
+@overload
+def Value(
+    typecode_or_type: type[ctypes._SimpleCData[T]], *args: Any, lock: Literal[True] | RLock = True
+) -> Synchronized[T]: ...
+@overload
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any: ...
 def Value(  # noqa: N802 - spelled as in multiprocessing
     typecode_or_type: Any, *args: Any, lock: Any = True
 ) -> Any:

@@ -697,7 +697,7 @@ def test_in_another_process(pool, start, method):
 
 def test_names(pool):
     shared = pool.list([1, 2], name="jobs")
-    again = pool.list("not looked at", name="jobs")
+    again = pool.list(["not looked at"], name="jobs")
     assert again.handle == shared.handle
     assert again == [1, 2]
     assert shared.name == "jobs"

@@ -123,7 +123,7 @@ def test_closing_ends_the_subscriptions_after_what_is_left(pool):
     subscription = stream.subscribe()
     stream.publish(1)
     stream.publish(2)
-    stream.close()
+    stream.shutdown()
     assert list(subscription) == [1, 2]
     with pytest.raises(oc.ShutDown):
         subscription.get()

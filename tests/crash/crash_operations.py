@@ -14,6 +14,7 @@ from crash_lock_operations import LOCK_OPERATIONS, LOCKS_NOT_TRIED
 from crash_world import Operation, World, by_reference, item
 
 import onecopy as oc
+from onecopy.arguments import Elsewhere
 from onecopy.names import Kind
 
 if TYPE_CHECKING:
@@ -600,7 +601,15 @@ OPERATIONS = [
         stream_of("lossy"),
         subscribed,
     ),
-    Operation("Stream.close", ("Stream.close",), lambda w: w.stream.close(), stream_of("lossy")),
+    Operation(
+        "Stream.shutdown", ("Stream.shutdown",), lambda w: w.stream.shutdown(), stream_of("lossy")
+    ),
+    Operation(
+        "Stream.close by a publisher",
+        ("Stream.close",),
+        lambda w: w.stream.publish(item(3)) or w.stream.close(),
+        stream_of("lossy"),
+    ),
     Operation(
         "pickle a stream",
         ("Stream.__reduce__",),
@@ -713,6 +722,10 @@ NOT_TRIED = {
     "Pool.__enter__": "gives the pool itself",
     "Queue.__enter__": "gives the queue itself",
     "Queue.__exit__": "as Queue.close",
+    "Stream.__enter__": "gives the stream itself",
+    "Stream.__exit__": "as Stream.close",
+    "Frames.__enter__": "gives the frames themselves",
+    "Frames.__exit__": "as Frames.close",
     "Pool.flush": "one system call that changes nothing in memory",
     **dict.fromkeys(
         ("Queue.__init__", "Stream.__init__", "Frames.__init__"),
@@ -744,5 +757,7 @@ def public_operations() -> Iterator[str]:
         for name in dir(cls):
             special = name in SPECIAL and getattr(cls, name) is not getattr(object, name, None)
             makes = name == "__init__" and inspect.isfunction(vars(cls).get(name))
+            if isinstance(getattr(cls, name), Elsewhere):
+                continue  # there is none
             if not name.startswith("_") or special or makes:
                 yield f"{face}.{name}"

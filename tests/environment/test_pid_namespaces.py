@@ -101,7 +101,7 @@ def test_one_inside_is_killed(shared, member_inside):
     del answer
     here.put(None)
     assert survivor.end() == (0, "")
-    shared.stream("events").close()
+    shared.stream("events").shutdown()
     del stream
     shared.member.name_del(3, "events")
     shared.member.name_del(4, "frames")

@@ -21,6 +21,8 @@ from onecopy import errors
         (oc.OwnerDied, Exception),
         (oc.ShutDown, Exception),
         (oc.Untrusted, PermissionError),
+        (oc.Closed, ValueError),
+        (oc.Closed, OSError),
     ],
 )
 def test_each_error_is_one_of_ours_and_a_familiar_one(error, also):

@@ -43,31 +43,66 @@ def test_a_class(name):
     assert public(written(CLASSES[name].body)) == public(set(vars(getattr(_native, name))))
 
 
-def parameters(node: ast.FunctionDef) -> list[str]:
-    arguments = node.args
-    return [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+def parameters(node: ast.FunctionDef) -> list[tuple[str, str]]:
+    """Names and defaults; `self` is left out."""
+    spec = node.args
+    positional = [*spec.posonlyargs, *spec.args]
+    defaults = [None] * (len(positional) - len(spec.defaults)) + list(spec.defaults)
+    named = zip(spec.kwonlyargs, spec.kw_defaults, strict=True)
+    return [
+        (argument.arg, "" if default is None else ast.unparse(default))
+        for argument, default in (*zip(positional, defaults, strict=True), *named)
+        if argument.arg not in {"self", "cls"}
+    ]
+
+
+def told(function) -> list[tuple[str, str]]:
+    return [
+        (name, "" if parameter.default is parameter.empty else repr(parameter.default))
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in {"self", "type"}
+    ]
+
+
+def methods():
+    for name, node in CLASSES.items():
+        for inner in node.body:
+            if is_method(inner):
+                cls = getattr(_native, name)
+                found = inspect.getattr_static(cls, inner.name, None)  # __buffer__: 3.12 and later
+                if not isinstance(found, (type(object.__init__), type(None))):  # slots tell nothing
+                    yield pytest.param(inner, getattr(cls, inner.name), id=f"{name}.{inner.name}")
+
+
+def is_method(node):
+    decorators = {
+        getattr(each, "id", getattr(each, "attr", ""))
+        for each in getattr(node, "decorator_list", ())
+    }
+    return isinstance(node, FUNCTIONS) and not decorators & {"property", "setter", "overload"}
+
+
+@pytest.mark.parametrize(("node", "function"), list(methods()))
+def test_parameters_of_methods(node, function):
+    """`inspect.signature` knows every method, with the names and defaults that the stub has."""
+    assert told(function) == parameters(node)
 
 
 def functions():
     for node in TREE.body:
         if isinstance(node, FUNCTIONS):
             yield pytest.param(node, getattr(_native, node.name, None), id=node.name)
-        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            for inner in node.body:
-                found = vars(getattr(_native, node.name, object)).get(getattr(inner, "name", ""))
-                if isinstance(inner, FUNCTIONS) and hasattr(found, "__nb_signature__"):
-                    yield pytest.param(inner, found, id=f"{node.name}.{inner.name}")
 
 
 @pytest.mark.parametrize(("node", "function"), list(functions()))
-def test_parameters(node, function):
+def test_parameters_of_functions(node, function):
     """As far as the core knows their names; those that go by position only have numbers there."""
     assert function is not None, "the module has no such function"
     [(signature, *_)] = function.__nb_signature__ or [("",)]
     tree = ast.parse(re.sub(r"\\\d+", "None", signature) + ": ...").body[0]
-    known = parameters(tree)
-    told = parameters(node)
-    assert len(known) == len(told)
+    known = [name for name, _ in parameters(tree)]
+    names = [name for name, _ in parameters(node)]
+    assert len(known) == len(names)
     assert [n for n in known if not re.fullmatch(r"arg\d*", n)] == [
-        t for k, t in zip(known, told, strict=True) if not re.fullmatch(r"arg\d*", k)
+        t for k, t in zip(known, names, strict=True) if not re.fullmatch(r"arg\d*", k)
     ]

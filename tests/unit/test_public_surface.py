@@ -14,6 +14,7 @@ FACE = {
     "BadFile",
     "Barrier",
     "BoundedSemaphore",
+    "Closed",
     "Condition",
     "CrashLoop",
     "Dict",

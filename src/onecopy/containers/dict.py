@@ -12,10 +12,12 @@ from collections.abc import (
     ValuesView,
 )
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from onecopy._native import DictBase
+from onecopy.arguments import refuse
 from onecopy.containers.shared import Container
+from onecopy.typevars import K, V
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Dict"]
 
 _MISSING = object()
+_Other = TypeVar("_Other")
 
 
-class Dict(Container, DictBase):
+class Dict(Container, DictBase[K, V]):
     """A dict that any processes share; the methods and errors of `dict`.
 
     ``Dict(mapping_or_pairs, **more)`` makes one in the default pool; `Pool.dict` makes or opens one
@@ -76,6 +79,12 @@ class Dict(Container, DictBase):
 
     __hash__ = None  # type: ignore[assignment]  # as dict: it changes
 
+    @overload
+    def __init__(self, pairs: Mapping[K, V] | Dict[K, V], /) -> None: ...
+    @overload
+    def __init__(self, pairs: Iterable[tuple[K, V]] = (), /) -> None: ...
+    @overload
+    def __init__(self: Dict[str, V], pairs: Any = (), /, **more: V) -> None: ...
     def __init__(self, pairs: Any = (), /, **more: Any) -> None:
         from onecopy.default import default_pool
 
@@ -91,31 +100,35 @@ class Dict(Container, DictBase):
         count = len(self)
         return f", {count} {'entry' if count == 1 else 'entries'}"
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         """Go through the keys that there are now."""
         return iter(self._keys())
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         """Go through the keys that there are now, the last first."""
         return iter(self._keys()[::-1])
 
-    def keys(self) -> KeysView[Any]:
+    def keys(self) -> KeysView[K]:
         """Give a view of the keys."""
         return _Keys(cast("Mapping[Any, Any]", self))
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> ValuesView[V]:
         """Give a view of the values."""
         return _Values(cast("Mapping[Any, Any]", self))
 
-    def items(self) -> ItemsView[Any, Any]:
+    def items(self) -> ItemsView[K, V]:
         """Give a view of keys and values."""
         return _Items(cast("Mapping[Any, Any]", self))
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[K, V]:
         """Give what is in it at one instant, as a plain dict."""
         keys, refs = self._items()
         return {key: ref.get() for key, ref in zip(keys, refs, strict=True)}
 
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | _Other, /) -> V | _Other: ...
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
         """Take an entry out.
 
@@ -156,7 +169,7 @@ class Dict(Container, DictBase):
         for key, value in _pairs(pairs):
             self[key] = value
         for name, value in more.items():
-            self[name] = value
+            self[cast("Any", name)] = value
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> Self:
@@ -184,7 +197,7 @@ class Dict(Container, DictBase):
             return True
         return len(self) == len(other) and self.copy() == _plain(other)
 
-    def __deepcopy__(self, memo: dict[Any, Any]) -> dict[Any, Any]:
+    def __deepcopy__(self, memo: dict[Any, Any]) -> dict[K, V]:
         """Give a plain dict of copies; a dict that is in itself is in the copy of itself."""
         from copy import deepcopy
 
@@ -192,7 +205,7 @@ class Dict(Container, DictBase):
         if key not in memo:
             made = memo[key] = {}
             made.update((mine, deepcopy(value, memo)) for mine, value in self.copy().items())
-        return cast("dict[Any, Any]", memo[key])
+        return cast("dict[K, V]", memo[key])
 
 
 def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:
@@ -205,6 +218,8 @@ def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _checked_pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(source, Iterable):
+        refuse("pairs", "a mapping or pairs", source)
     for number, pair in enumerate(source):
         try:
             both = tuple(pair)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from onecopy.arguments import refuse
 from onecopy.containers.dict import Dict
 from onecopy.containers.list import List
 from onecopy.containers.shared import Tie
 from onecopy.names import Kind, open_or_create
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from onecopy._native import Member
     from onecopy.names import Detachable
+    from onecopy.typevars import K, T, V
 
 __all__ = ["ContainerFactory"]
 
@@ -31,7 +33,7 @@ class ContainerFactory:
         def member(self) -> Member: ...  # noqa: D102 - Pool's
         def _own(self, part: _Part, /) -> _Part: ...
 
-    def list(self, iterable: Iterable[Any] = (), name: str | None = None) -> List:
+    def list(self, iterable: Iterable[T] = (), name: str | None = None) -> List[T]:
         """Make a list, or open it by its name; see `List`.
 
         Parameters
@@ -47,6 +49,14 @@ class ContainerFactory:
         -------
         List
         """
+        if isinstance(iterable, str):
+            refuse(
+                "iterable",
+                "what is in the list",
+                iterable,
+                f"to name it, write pool.list(name={iterable!r}); for a list of characters, "
+                f"pool.list(list({iterable!r}))",
+            )
         member = self.member
         made = open_or_create(
             member,
@@ -58,7 +68,11 @@ class ContainerFactory:
         self._own(Tie(made))
         return made
 
-    def dict(self, pairs: Any = (), name: str | None = None) -> Dict:
+    @overload
+    def dict(self, pairs: Mapping[K, V] | Dict[K, V], name: str | None = None) -> Dict[K, V]: ...
+    @overload
+    def dict(self, pairs: Iterable[tuple[K, V]] = (), name: str | None = None) -> Dict[K, V]: ...
+    def dict(self, pairs: Any = (), name: str | None = None) -> Dict[Any, Any]:
         """Make a dict, or open it by its name; see `Dict`.
 
         Parameters
@@ -72,6 +86,13 @@ class ContainerFactory:
         -------
         Dict
         """
+        if isinstance(pairs, str):
+            refuse(
+                "pairs",
+                "a mapping or pairs",
+                pairs,
+                f"to name the dict, write pool.dict(name={pairs!r})",
+            )
         member = self.member
         made = open_or_create(
             member,

@@ -7,7 +7,9 @@ from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy._native import ListBase, Ref
+from onecopy.arguments import function, integer
 from onecopy.containers.shared import Container
+from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ _MISSING = object()
 _SORTS_TOGETHER = 2  # tries without the lock
 
 
-class List(Container, ListBase):
+class List(Container, ListBase[T]):
     """A list that any processes share; the methods and errors of `list`.
 
     ``List(iterable)`` makes one in the default pool; `Pool.list` makes or opens one in any pool.
@@ -68,7 +70,7 @@ class List(Container, ListBase):
 
     __hash__ = None  # type: ignore[assignment]  # as list: it changes
 
-    def __init__(self, iterable: Iterable[Any] = ()) -> None:
+    def __init__(self, iterable: Iterable[T] = ()) -> None:
         from onecopy.default import default_pool
 
         self._attach(None, default_pool().member, iterable)
@@ -83,14 +85,14 @@ class List(Container, ListBase):
         count = len(self)
         return f", {count} {'item' if count == 1 else 'items'}"
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         """Go through the items by index, until there is none."""
         index = 0
         while (item := self._at(index, _MISSING)) is not _MISSING:
             yield item
             index += 1
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[T]:
         """Go through the items from the end."""
         for index in range(len(self) - 1, -1, -1):
             item = self._at(index, _MISSING)
@@ -120,10 +122,10 @@ class List(Container, ListBase):
         ValueError
             There is none.
         """
-        end = None if stop is None else operator.index(stop)
-        return self._index(value, slice(operator.index(start), end))
+        end = None if stop is None else integer("stop", stop)
+        return self._index(value, slice(integer("start", start), end))
 
-    def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
+    def sort(self, *, key: Callable[[T], Any] | None = None, reverse: bool = False) -> None:
         """Sort the items; stable, as `list.sort`.
 
         Parameters
@@ -140,6 +142,7 @@ class List(Container, ListBase):
         ValueError
             `key`, or a comparison, changes the list itself.
         """
+        function("key", key)
         for _ in range(_SORTS_TOGETHER):
             if self._try_to_sort(key, reverse):
                 return
@@ -147,7 +150,7 @@ class List(Container, ListBase):
             if not self._try_to_sort(key, reverse):
                 raise ValueError("list modified during sort")
 
-    def _try_to_sort(self, key: Callable[[Any], Any] | None, reverse: bool) -> bool:
+    def _try_to_sort(self, key: Callable[[T], Any] | None, reverse: bool) -> bool:
         """Sort it, unless it is changed meanwhile."""
         refs = self._refs()
         # Not a comprehension that uses `key`: Python 3.11 needs a cell for such a variable. If it
@@ -157,11 +160,11 @@ class List(Container, ListBase):
         order = sorted(range(len(refs)), key=keys.__getitem__, reverse=reverse)
         return self._reorder(refs, order)
 
-    def copy(self) -> list[Any]:
+    def copy(self) -> list[T]:
         """Give what is in it at one instant, as a plain list."""
         return self[:]
 
-    def __deepcopy__(self, memo: dict[Any, Any]) -> list[Any]:
+    def __deepcopy__(self, memo: dict[Any, Any]) -> list[T]:
         """Give a plain list of copies; a list that is in itself is in the copy of itself."""
         from copy import deepcopy
 
@@ -169,7 +172,7 @@ class List(Container, ListBase):
         if key not in memo:
             made = memo[key] = []
             made.extend(deepcopy(item, memo) for item in self.copy())
-        return cast("list[Any]", memo[key])
+        return cast("list[T]", memo[key])
 
     def __add__(self, other: object) -> list[Any]:
         """Give a plain list."""
@@ -181,13 +184,13 @@ class List(Container, ListBase):
         """Give a plain list."""
         return other + self.copy() if isinstance(other, list) else NotImplemented
 
-    def __mul__(self, times: SupportsIndex) -> list[Any]:
+    def __mul__(self, times: SupportsIndex) -> list[T]:
         """Give a plain list."""
         return self.copy() * operator.index(times)
 
     __rmul__ = __mul__
 
-    def __iadd__(self, other: Iterable[Any]) -> Self:  # type: ignore[misc]  # as list's, unlike +
+    def __iadd__(self, other: Iterable[T]) -> Self:  # type: ignore[misc]  # as list's, unlike +
         """Extend it."""
         self.extend(other)
         return self
@@ -235,7 +238,7 @@ class List(Container, ListBase):
         return self.copy() >= _plain(other)
 
 
-def _plain(of: list[Any] | List) -> list[Any]:
+def _plain(of: list[Any] | List[Any]) -> list[Any]:
     return of.copy() if isinstance(of, List) else of
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -90,11 +89,6 @@ class Container(Shared):
     def _what(self) -> str:
         name = "" if self._name is None else f" {self._name!r}"
         return f"the lock of the {type(self).__name__.lower()}{name}"
-
-    @classmethod
-    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
-        """Give a type for annotations, as ``List[int]``."""
-        return GenericAlias(cls, item)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         if self._is_bound:

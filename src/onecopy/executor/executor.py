@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
+from onecopy.arguments import function, integer
 from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
@@ -166,6 +167,9 @@ class Executor(standard.ProcessPoolExecutor):
                 f"pool must be a onecopy.Pool, not {type(pool).__name__}; a context is given as "
                 "mp_context=…"
             )
+        if max_workers is not None:
+            max_workers = integer("max_workers", max_workers)
+        function("initializer", initializer)
         if mp_context is None:  # as the standard library chooses
             mp_context = get_context(None if max_tasks_per_child is None else "spawn")
         super().__init__(
@@ -357,7 +361,7 @@ class Executor(standard.ProcessPoolExecutor):
         task.try_ahead()
         return task
 
-    def share(self, obj: Any) -> Ref:
+    def share(self, obj: T) -> Ref[T]:
         """Write an object into the executor's pool, for calls to come.
 
         Parameters

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 from onecopy._native import BarrierBase
+from onecopy.arguments import function, integer, seconds
 from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def checked_parties(parties: int) -> int:
     ValueError
         It is below 1 or above 65,535.
     """
-    parties = operator.index(parties)
+    parties = integer("parties", parties)
     if not 1 <= parties <= _MOST:
         raise ValueError(f"parties={parties}: it is 1 to {_MOST:,}")
     return parties
@@ -77,6 +77,8 @@ class Barrier(Shared, BarrierBase):
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         parties, self._action, self._timeout = state
+        function("action", self._action)
+        seconds("timeout", self._timeout)
         BarrierBase.__init__(self, hold, member, parties)
 
     def _state(self) -> tuple[Any, ...]:

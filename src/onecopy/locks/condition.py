@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from onecopy._native import ConditionBase, LockBase
+from onecopy.arguments import function, refuse, seconds
 from onecopy.locks.mutex import Lock, RLock
 from onecopy.locks.shared import Shared
 
@@ -30,9 +31,7 @@ def checked_lock(lock: object) -> Lock | RLock | None:
         It is neither a `Lock`, nor an `RLock`, nor None.
     """
     if lock is not None and not isinstance(lock, (Lock, RLock)):
-        raise TypeError(
-            f"the lock of a condition is a onecopy.Lock or RLock, not {type(lock).__name__}"
-        )
+        refuse("lock", "a onecopy.Lock or RLock", lock)
     return lock
 
 
@@ -140,6 +139,8 @@ class Condition(Shared, ConditionBase):
         object
             What the predicate gave last; false: not in time.
         """
+        function("predicate", predicate)
+        seconds("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         result = predicate()
         while not result:

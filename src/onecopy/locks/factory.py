@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from onecopy.arguments import seconds
 from onecopy.errors import OneCopyError
 from onecopy.locks.barrier import Barrier, checked_parties
 from onecopy.locks.condition import Condition, checked_lock
@@ -114,6 +115,7 @@ class LockFactory:
         """Make a barrier for so many parties, or open it by its name; see `Barrier`."""
         if parties is not None:
             parties = checked_parties(parties)
+        seconds("timeout", timeout)
 
         def make(hold: Hold | None) -> Barrier:
             if hold is None and parties is None:

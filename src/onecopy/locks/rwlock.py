@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from onecopy._native import RWLockBase
+from onecopy.arguments import choice
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
 from onecopy.locks.shared import Shared
 
@@ -25,9 +26,7 @@ def prefer_number(prefer: str) -> int:
     ValueError
         There is no such preference.
     """
-    if prefer not in _PREFER:
-        raise ValueError(f"prefer={prefer!r}: it is one of {', '.join(map(repr, _PREFER))}")
-    return _PREFER.index(prefer)
+    return choice("prefer", prefer, _PREFER)
 
 
 class RWLock(Shared, RWLockBase):

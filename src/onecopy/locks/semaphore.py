@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 from onecopy._native import SemaphoreBase
+from onecopy.arguments import integer
 from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def checked_value(value: int) -> int:
     ValueError
         It is negative, or above 2**31-1.
     """
-    value = operator.index(value)
+    value = integer("value", value)
     if not 0 <= value <= _MOST:
         raise ValueError(f"value={value}: a semaphore begins with 0 to {_MOST:,}")
     return value

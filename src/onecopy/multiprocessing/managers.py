@@ -47,7 +47,8 @@ from multiprocessing import managers as standard
 from multiprocessing.context import ProcessError
 from multiprocessing.managers import Namespace, RemoteError, Token
 from traceback import format_exc
-from typing import TYPE_CHECKING, Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from onecopy.multiprocessing import _wire
 from onecopy.multiprocessing._segments_manager import SharedMemoryManager
@@ -672,9 +673,13 @@ class BaseListProxy(BaseProxy, _also.BaseListProxy):  # type: ignore[misc]  # as
 class ListProxy(BaseListProxy, _also.ListProxy):  # type: ignore[misc]  # as above
     """For a list."""
 
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
 
 class DictProxy(BaseProxy, _also.DictProxy):  # type: ignore[misc]  # as above
     """For a dict."""
+
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
 
 class ArrayProxy(BaseProxy, _also.ArrayProxy):  # type: ignore[misc]  # as above

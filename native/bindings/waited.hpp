@@ -1,0 +1,66 @@
+// The texts of queue.Empty and queue.Full: what was waited for in vain, and for how long.
+#pragma once
+#include <string>
+
+#include "bindings/objects.hpp"
+
+namespace onecopy::py {
+
+// "queue 'jobs'", or "the queue" if it has no name; `object` is the Python object with `_name`.
+std::string title(const char* kind, nb::handle object);
+std::string title(const char* kind, PyObject* name);
+// " for 0.5 s", or nothing if the call did not wait.
+std::string waited(const Deadline& deadline, const char* before = " for ");
+
+// Programs that poll raise the same text again and again: it is made once for each object, for
+// calls that do not wait.
+class VainText {
+  public:
+    // `make` gives the text for calls that do not wait; with time in it, it is made anew.
+    template <class Make>
+    PyObject* raise(Error which, const Deadline& deadline, Make make) noexcept {
+        PyObject* type = error_class(which);
+        if (type == nullptr) return nullptr;
+        try {
+            if (deadline.from != 0) {
+                PyErr_SetString(type, make().c_str());
+                return nullptr;
+            }
+            if (!arguments_.is_valid()) {
+                const std::string text = make();
+                arguments_ = nb::steal(
+                    Py_BuildValue("(s#)", text.data(), static_cast<Py_ssize_t>(text.size())));
+                if (!arguments_.is_valid()) return nullptr;
+            }
+        } catch (const std::bad_alloc&) {
+            return PyErr_NoMemory();
+        }
+        // Not by calling the class, which would make another tuple of arguments: these classes have
+        // no `__init__` of their own.
+        auto* kind = reinterpret_cast<PyTypeObject*>(type);
+        PyObject* error = kind->tp_new(kind, arguments_.ptr(), nullptr);
+        if (error != nullptr) {
+            PyErr_SetObject(type, error);
+            Py_DECREF(error);
+        }
+        return nullptr;
+    }
+
+  private:
+    nb::object arguments_;  // of the exception: (text,)
+};
+
+// With a text that is made anew each time.
+template <class Make>
+PyObject* raise_in_vain(Error which, Make make) noexcept {
+    PyObject* type = error_class(which);
+    if (type == nullptr) return nullptr;
+    try {
+        PyErr_SetString(type, make().c_str());
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    }
+    return nullptr;
+}
+
+}  // namespace onecopy::py

@@ -1,0 +1,29 @@
+"""Type variables of the generic classes: `Queue[int]`, `Ref[T]`, `Dict[str, float]`.
+
+To a type checker each stands for `Any` where it is left out, so that a bare `Queue` is a queue of
+anything. Python has such defaults from 3.13 on; at run time the variables have none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+    Scalar = TypeVar("Scalar", bound=np.generic, default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    K = TypeVar("K")
+    V = TypeVar("V")
+    Scalar = TypeVar("Scalar")
+
+__all__ = ["K", "Scalar", "T", "V"]

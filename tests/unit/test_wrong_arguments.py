@@ -1,0 +1,223 @@
+"""Arguments that will not do: a TypeError like Python's, with the function and the argument."""
+
+import contextlib
+import inspect
+import re
+
+import pytest
+
+import onecopy as oc
+from onecopy import arguments
+
+# Parameters that take numbers, wherever they are.
+NUMBERS = {"count", "depth", "history", "index", "max_items", "maxsize", "n", "parties", "timeout"}
+FLAGS = {"immediate", "drop_oldest", "redeliver"}
+
+
+@pytest.fixture
+def things(pool):
+    stream = pool.stream("s")
+    made = {
+        "Queue": pool.queue("q"),
+        "Stream": stream,
+        "Subscription": stream.subscribe(),
+        "Frames": pool.frames("f", (4,), "u1", 2),
+        "Lock": pool.lock("l"),
+        "RLock": pool.rlock("rl"),
+        "RWLock": pool.rwlock("rw"),
+        "RWSide": pool.rwlock("rw").read(),
+        "Semaphore": pool.semaphore("se", 1),
+        "BoundedSemaphore": pool.bounded_semaphore("bs", 1),
+        "Event": pool.event("e"),
+        "Condition": pool.condition("c"),
+        "Barrier": pool.barrier("b", 2),
+        "List": pool.list([1]),
+        "Dict": pool.dict({"a": 1}),
+        "Ref": pool.put([1]),
+        "Pool": pool,
+    }
+    yield made
+    made.clear()  # pytest keeps the dict for longer than the pool is to live
+
+
+def methods(thing):
+    for name in dir(type(thing)):
+        found = getattr(type(thing), name)
+        # Class methods are Python's own.
+        if not name.startswith("_") and inspect.isroutine(found) and not inspect.ismethod(found):
+            yield name, getattr(thing, name)
+
+
+def refused(call, *args, **named):
+    with pytest.raises(TypeError) as caught:
+        entered(call(*args, **named))
+    text = str(caught.value)
+    assert "incompatible function arguments" not in text
+    return text
+
+
+def entered(answer):
+    """`Frames.lend` looks at its argument when the block begins."""
+    if isinstance(answer, contextlib.AbstractContextManager):
+        answer.__enter__()
+
+
+def accepts_any_number(parameters):
+    kinds = {parameter.kind for parameter in parameters}
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def accepts_any_name(parameters):
+    return inspect.Parameter.VAR_KEYWORD in {parameter.kind for parameter in parameters}
+
+
+def test_too_many(things):
+    for thing in things.values():
+        for name, method in methods(thing):
+            parameters = inspect.signature(method).parameters.values()
+            if not accepts_any_number(parameters):
+                text = refused(method, *[None] * (len(parameters) + 1))
+                assert f"{name}()" in text, text
+                assert "argument" in text, text
+
+
+def test_unknown_names(things):
+    for thing in things.values():
+        for name, method in methods(thing):
+            parameters = inspect.signature(method).parameters
+            if accepts_any_name(parameters.values()):
+                continue
+            needed = [
+                None for p in parameters.values()
+                if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+            ]  # fmt: skip
+            text = refused(method, *needed, no_such_name=1)
+            assert f"{name}()" in text, text
+            if parameters:
+                assert "no_such_name" in text, text
+
+
+def test_missing(things):
+    for thing in things.values():
+        for name, method in methods(thing):
+            needed = [
+                p for p in inspect.signature(method).parameters.values()
+                if p.default is p.empty and p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}
+            ]  # fmt: skip
+            if needed:
+                text = refused(method)
+                assert f"{name}()" in text, text
+                assert f"'{needed[0].name}'" in text, text
+
+
+class Nothing:
+    pass
+
+
+# Of a list and a dict these are values, not numbers.
+VALUES = {"List.count", "List.index"}
+PLAUSIBLE = {"obj": 1, "iterable": [1], "predicate": lambda: True, "index": 0, "max_items": 1}
+CALLS = {"lend": "acquire"}  # methods that pass the argument on to another one
+
+
+def test_wrong_types(things):
+    seen = set()
+    for cls, thing in things.items():
+        for name, method in methods(thing):
+            parameters = inspect.signature(method).parameters.values()
+            for parameter in parameters:
+                if parameter.name not in NUMBERS | FLAGS or f"{cls}.{name}" in VALUES:
+                    continue
+                others = {
+                    p.name: PLAUSIBLE[p.name]
+                    for p in parameters
+                    if p.default is p.empty and p is not parameter
+                }
+                for wrong in (Nothing(), "7", b"7", [7]):
+                    text = refused(method, **others, **{parameter.name: wrong})
+                    assert re.match(rf"\w+\.{CALLS.get(name, name)}\(\) argument ", text), text
+                    assert f"'{parameter.name}'" in text, text
+                    if wrong == "7" and parameter.name in NUMBERS:
+                        assert f"write {parameter.name}=7" in text
+                seen.add(f"{cls}.{name}")
+    assert {"Queue.get", "Pool.queue", "Stream.subscribe", "Frames.lend", "RWSide.acquire"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda p: p.list("name"), "pool.list(name='name')"),
+        (lambda p: p.dict("name"), "pool.dict(name='name')"),
+        (lambda p: p.value("v", 0.0), "pool.value('d', 0.0, name='v')"),
+        (lambda p: p.frames((10, 10), "uint8", 4), "write shape=(10, 10)"),
+        (lambda p: p.queue(100), "write maxsize=100"),
+        (lambda p: p.stream(16), "write depth=16"),
+        (lambda p: p.stream("s", "lossy"), "write policy='lossy'"),
+        (lambda p: p.semaphore(3), "write value=3"),
+        (lambda p: p.barrier(3), "write parties=3"),
+        (lambda p: p.shared_array("name"), "write name='name'"),
+        (lambda p: oc.Executor("2", p), "write max_workers=2"),
+        (lambda p: oc.Executor(pool=p, initializer=3), "'initializer' must be callable"),
+        (lambda p: oc.Barrier(2, timeout="1"), "write timeout=1"),
+        (lambda p: p.condition().wait_for(lambda: True, timeout="1"), "write timeout=1"),
+        (lambda p: oc.Ref(), "made by Pool.put"),
+        (lambda p: oc.Subscription(), "made by Stream.subscribe"),
+    ],
+)
+def test_common_mistakes_are_told_what_to_write(pool, write, says):
+    assert says in refused(write, pool)
+
+
+def test_a_policy_that_is_nearly_one(pool):
+    with pytest.raises(ValueError, match="did you mean 'lossy'"):
+        pool.stream(policy="losy")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (lambda p: p.stream(), "put", "stream.publish(obj)"),
+        (lambda p: p.stream(), "get", "stream.subscribe().get()"),
+        (lambda p: p.queue(), "publish", "queue.put(obj)"),
+        (lambda p: p.frames("f", 3, "u1", 1), "get", "frames.acquire()"),
+        (lambda p: p.frames("f", 3, "u1", 1), "release", "del frame"),
+    ],
+)
+def test_methods_that_are_somewhere_else(pool, make, name, says):
+    thing = make(pool)
+    assert not hasattr(thing, name)
+    with pytest.raises(AttributeError) as caught:
+        getattr(thing, name)
+    assert says in str(caught.value)
+    assert caught.value.name == name
+    assert not inspect.isroutine(getattr(type(thing), name))
+
+
+def test_the_name_is_that_of_the_users_class():
+    assert "Mine.get()" in refused(Mine().get, timeout="1")
+    assert "Mine() argument 'maxsize'" in refused(Mine, "x")
+    assert arguments.called().startswith("test_")  # nobody of the package called it
+
+
+class Mine(oc.Queue):
+    pass
+
+
+def test_a_number_that_is_too_large(pool):
+    with pytest.raises(OverflowError, match=r"Queue\.get_many\(\) argument 'max_items'"):
+        pool.queue().get_many(1 << 70)
+
+
+def test_given_twice(pool):
+    assert "'obj'" in refused(pool.queue().put, 1, obj=2)
+
+
+def test_an_object_whose_init_has_not_run():
+    text = refused(oc.Queue.__new__(oc.Queue).put, 1)
+    assert "Queue.__init__() was not called" in text
+
+
+def test_another_kind_of_object():
+    assert "QueueBase" in refused(oc.Queue.put, 3, 4)
+    with pytest.raises(TypeError, match="QueueBase"):
+        oc.Queue.maxsize.__get__(3)
