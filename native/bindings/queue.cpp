@@ -113,7 +113,7 @@ PyObject* put(QueueObject& q, PyObject* object, std::int64_t deadline,
     return Py_NewRef(Py_None);
 }
 
-PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
+PyObject* get(QueueObject& q, std::int64_t deadline, Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -123,7 +123,7 @@ PyObject* get(QueueObject& q, std::int64_t deadline) noexcept {
         s = q.queue.get(message, p);
     }
     if (s == Status::ok) [[likely]]
-        return decode(q.pool, message, q.as_standard);
+        return decode(q.pool, message, how);
     return raise_get(s);
 }
 
@@ -131,7 +131,7 @@ PyObject* next(QueueObject& q) noexcept {
     // Before: looking the class up may import, which would lose an exception that is set.
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
-    PyObject* object = get(q, Patience::kForever);
+    PyObject* object = get(q, Patience::kForever, q.as_standard ? Copy::fresh : Copy::none);
     if (object == nullptr && PyErr_ExceptionMatches(over)) {
         PyErr_Clear();
         PyErr_SetNone(PyExc_StopIteration);
@@ -250,7 +250,8 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) no
 
 // Messages that were taken are the caller's: one that cannot be decoded must not take the others
 // along.
-PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) noexcept {
+PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline,
+                   Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     if (max_items < 1) {
@@ -278,7 +279,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline) 
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
-            PyObject* item = decode(q.pool, messages[i], q.as_standard);
+            PyObject* item = decode(q.pool, messages[i], how);
             const bool added = item != nullptr && PyList_Append(items, item) == 0;
             Py_XDECREF(item);
             if (added) continue;
@@ -423,16 +424,20 @@ void bind_queue(nb::module_& m) {
             nb::sig("def __next__(self) -> typing.Any"))
         .def(
             "get",
-            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
+            [](QueueObject& q, nb::handle wait, nb::handle timeout, nb::handle copy) noexcept {
                 std::int64_t deadline;
-                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
-                                  ? get(q, deadline)
+                Copy how;
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline) &&
+                                      queue_copy(q, copy.ptr(), how)
+                                  ? get(q, deadline, how)
                                   : nullptr);
             },
-            block = true, nb::arg("timeout") = nb::none(),
-            nb::sig(
-                "def get(self, block: bool = True, timeout: float | None = None) -> typing.Any"),
-            "Take an object. Raises queue.Empty, ShutDown.")
+            block = true, nb::arg("timeout") = nb::none(), nb::arg("copy") = nb::none(),
+            nb::sig("def get(self, block: bool = True, timeout: float | None = None, copy: bool | "
+                    "str | None = None) -> typing.Any"),
+            "Take an object. Its arrays are read-only; with copy=\"on_write\" they are writable and "
+            "private, and a page is copied when it is written; with copy=True all of them are "
+            "copied at once. Raises queue.Empty, ShutDown.")
         .def(
             "_wait_ready",
             [](QueueObject& q, nb::handle timeout) noexcept {
@@ -464,8 +469,14 @@ void bind_queue(nb::module_& m) {
             nb::arg("obj").none(), nb::sig("def put_nowait(self, obj: object) -> None"),
             "As `put` with block=False.")
         .def(
-            "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); },
-            nb::sig("def get_nowait(self) -> typing.Any"), "As `get` with block=False.")
+            "get_nowait",
+            [](QueueObject& q, nb::handle copy) noexcept {
+                Copy how;
+                return result(queue_copy(q, copy.ptr(), how) ? get(q, kNoWait, how) : nullptr);
+            },
+            nb::arg("copy") = nb::none(),
+            nb::sig("def get_nowait(self, copy: bool | str | None = None) -> typing.Any"),
+            "As `get` with block=False.")
         .def(
             "put_many",
             [](QueueObject& q, nb::handle iterable, nb::handle timeout) noexcept {
@@ -481,17 +492,19 @@ void bind_queue(nb::module_& m) {
             "them.")
         .def(
             "get_many",
-            [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout) noexcept {
+            [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout, nb::handle copy) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline)
-                                  ? get_many(q, max_items, deadline)
+                Copy how;
+                return result(deadline_of(timeout.ptr(), deadline) &&
+                                      queue_copy(q, copy.ptr(), how)
+                                  ? get_many(q, max_items, deadline, how)
                                   : nullptr);
             },
-            nb::arg("max_items"), nb::arg("timeout") = nb::none(),
-            nb::sig("def get_many(self, max_items: int, timeout: float | None = None) -> "
-                    "list[typing.Any]"),
-            "Take what is there, at most so many; waits for the first. If one cannot be decoded, "
-            "the exception has the others as `items`.")
+            nb::arg("max_items"), nb::arg("timeout") = nb::none(), nb::arg("copy") = nb::none(),
+            nb::sig("def get_many(self, max_items: int, timeout: float | None = None, copy: bool | "
+                    "str | None = None) -> list[typing.Any]"),
+            "Take what is there, at most so many; waits for the first. `copy` is as for `get`. If "
+            "one cannot be decoded, the exception has the others as `items`.")
         .def(
             "qsize",
             [](QueueObject& q) noexcept {

@@ -1,6 +1,7 @@
 // A queue as Python has it: what the files about queues have in common.
 #pragma once
 #include "bindings/objects.hpp"
+#include "bindings/private_memory.hpp"
 #include "queue/queue.hpp"
 
 namespace onecopy::py {
@@ -24,6 +25,13 @@ inline bool queue_deadline(const QueueObject& q, PyObject* block, PyObject* time
                            std::int64_t& out) noexcept {
     return q.as_standard ? standard_deadline(block, timeout, out)
                          : deadline_of(block, timeout, out);
+}
+
+// How what is taken is to be had. False with an exception set.
+inline bool queue_copy(const QueueObject& q, PyObject* copy, Copy& out) noexcept {
+    if (!copy_from(copy, out)) return false;
+    if (q.as_standard && copy == Py_None) out = Copy::fresh;
+    return true;
 }
 
 inline PyObject* raise_get(Status s) noexcept {

@@ -7,7 +7,7 @@ namespace onecopy::py {
 namespace {
 
 // (object, redelivered, position)
-PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
+PyObject* receive(QueueObject& q, std::int64_t deadline, Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -19,7 +19,7 @@ PyObject* receive(QueueObject& q, std::int64_t deadline) noexcept {
     if (s != Status::ok) return raise_get(s);
     const u64 position = message.position;
     const bool redelivered = message.redelivered;
-    PyObject* const object = decode(q.pool, message, q.as_standard);
+    PyObject* const object = decode(q.pool, message, how);
     if (object == nullptr) {
         // It counts as taken: whoever cannot rebuild it can still finish it.
         SavedError error;
@@ -72,15 +72,17 @@ void bind_messages(nb::class_<QueueObject>& queue) {
     queue
         .def(
             "_receive",
-            [](QueueObject& q, nb::handle wait, nb::handle timeout) noexcept {
+            [](QueueObject& q, nb::handle wait, nb::handle timeout, nb::handle copy) noexcept {
                 std::int64_t deadline;
-                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
-                                  ? receive(q, deadline)
+                Copy how;
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline) &&
+                                      queue_copy(q, copy.ptr(), how)
+                                  ? receive(q, deadline, how)
                                   : nullptr);
             },
-            nb::arg("block") = true, nb::arg("timeout") = nb::none(),
-            nb::sig("def _receive(self, block: bool = True, timeout: float | None = None) -> "
-                    "tuple[typing.Any, bool, int]"),
+            nb::arg("block") = true, nb::arg("timeout") = nb::none(), nb::arg("copy") = nb::none(),
+            nb::sig("def _receive(self, block: bool = True, timeout: float | None = None, copy: "
+                    "bool | str | None = None) -> tuple[typing.Any, bool, int]"),
             "As `get`; gives the object, whether it was redelivered, and its position for "
             "`finish`.")
         .def(

@@ -21,6 +21,7 @@ struct SubscriptionObject : Channel {
     u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
                                   // not of the subscription
     u64 missed = 0;
+    Copy copy = Copy::none;  // for `get` that is told nothing else, and for iteration
 
     SubscriptionObject() = default;
     SubscriptionObject(SubscriptionObject&& other) noexcept
@@ -29,7 +30,8 @@ struct SubscriptionObject : Channel {
           number(other.number),
           slot(std::exchange(other.slot, kNoSlot)),
           gen(other.gen),
-          missed(other.missed) {}
+          missed(other.missed),
+          copy(other.copy) {}
     ~SubscriptionObject() { end(); }
 
     bool ours() const noexcept {
@@ -90,7 +92,7 @@ PyObject* publish(StreamObject& self, PyObject* object, std::int64_t deadline) n
     return Py_NewRef(Py_None);
 }
 
-PyObject* latest(StreamObject& self) noexcept {
+PyObject* latest(StreamObject& self, Copy how) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Message message;
@@ -99,11 +101,11 @@ PyObject* latest(StreamObject& self) noexcept {
         GilPatience p;
         s = self.stream.newest(message, p);
     }
-    if (s == Status::ok) return decode(self.pool, message);
+    if (s == Status::ok) return decode(self.pool, message, how);
     return s == Status::would_block ? raise_empty() : raise_status(s, "the stream");
 }
 
-PyObject* subscribe(StreamObject& self, u32 history) noexcept {
+PyObject* subscribe(StreamObject& self, u32 history, Copy how) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     SubscriptionObject fresh;
@@ -118,6 +120,7 @@ PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     fresh.stream = self.stream;
     fresh.slot = m.slot;
     fresh.gen = m.gen;
+    fresh.copy = how;
     if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
     fresh.held = self.held.again();
     fresh.handle = self.handle;
@@ -141,7 +144,7 @@ PyObject* close_stream(StreamObject& self) noexcept {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
+PyObject* read(SubscriptionObject& self, std::int64_t deadline, Copy how) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
@@ -159,7 +162,7 @@ PyObject* read(SubscriptionObject& self, std::int64_t deadline) noexcept {
         s = self.stream.read(self.number, message, missed, p);
     }
     self.missed += missed;
-    if (s == Status::ok) return decode(self.pool, message);
+    if (s == Status::ok) return decode(self.pool, message, how);
     if (self.detached)
         return raise(Error::shut_down,
                      "the subscription was closed");  // by another thread, meanwhile
@@ -172,7 +175,7 @@ PyObject* next(SubscriptionObject& self) noexcept {
     // say).
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
-    PyObject* object = read(self, Patience::kForever);
+    PyObject* object = read(self, Patience::kForever, self.copy);
     if (object != nullptr) return object;
     if (PyErr_ExceptionMatches(over)) {
         PyErr_Clear();
@@ -222,14 +225,21 @@ void bind_stream(nb::module_& m) {
                                    "A subscription to a stream, of this process.")
         .def(
             "get",
-            [](SubscriptionObject& s, nb::handle timeout) noexcept {
+            [](SubscriptionObject& s, nb::handle timeout, nb::handle copy) noexcept {
                 std::int64_t deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
+                Copy how = s.copy;
+                return result(deadline_of(timeout.ptr(), deadline) &&
+                                      (copy.is_none() || copy_from(copy.ptr(), how))
+                                  ? read(s, deadline, how)
+                                  : nullptr);
             },
-            nb::arg("timeout") = nb::none(),
-            nb::sig("def get(self, timeout: float | None = None) -> typing.Any"),
-            "The next message. Raises queue.Empty, and ShutDown once the stream was closed and "
-            "everything is read.")
+            nb::arg("timeout") = nb::none(), nb::arg("copy") = nb::none(),
+            nb::sig("def get(self, timeout: float | None = None, copy: bool | str | None = None) "
+                    "-> typing.Any"),
+            "The next message. Its arrays are read-only; with copy=\"on_write\" they are writable "
+            "and private, and a page is copied when it is written; with copy=True all of them are "
+            "copied at once. None: as `Stream.subscribe` was told. Raises queue.Empty, and ShutDown "
+            "once the stream was closed and everything is read.")
         .def(
             "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
             nb::sig("def __iter__(self) -> SubscriptionBase"))
@@ -270,14 +280,24 @@ void bind_stream(nb::module_& m) {
             "behind), PoolFull, ShutDown.")
         .def(
             "_subscribe",
-            [](StreamObject& s, u32 history) noexcept { return result(subscribe(s, history)); },
-            nb::arg("history"), nb::sig("def _subscribe(self, history: int) -> SubscriptionBase"),
+            [](StreamObject& s, u32 history, nb::handle copy) noexcept {
+                Copy how;
+                return result(copy_from(copy.ptr(), how) ? subscribe(s, history, how) : nullptr);
+            },
+            nb::arg("history"), nb::arg("copy") = nb::none(),
+            nb::sig("def _subscribe(self, history: int, copy: bool | str | None = None) -> "
+                    "SubscriptionBase"),
             "Begin to receive; see `Stream.subscribe`.")
         .def(
-            "latest", [](StreamObject& s) noexcept { return result(latest(s)); },
-            nb::sig("def latest(self) -> typing.Any"),
-            "Give the newest message, without a subscription and as often as one likes. Raises "
-            "queue.Empty if nothing was published yet.")
+            "latest",
+            [](StreamObject& s, nb::handle copy) noexcept {
+                Copy how;
+                return result(copy_from(copy.ptr(), how) ? latest(s, how) : nullptr);
+            },
+            nb::arg("copy") = nb::none(),
+            nb::sig("def latest(self, copy: bool | str | None = None) -> typing.Any"),
+            "Give the newest message, without a subscription and as often as one likes. `copy` is "
+            "as for `Subscription.get`. Raises queue.Empty if nothing was published yet.")
         .def(
             "close", [](StreamObject& s) noexcept { return result(close_stream(s)); },
             nb::sig("def close(self) -> None"),
