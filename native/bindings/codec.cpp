@@ -106,7 +106,6 @@ PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept {
 
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
                  Copy how) noexcept {
-    how = as_guarded(how);
     Reader from(bytes, length);
     u8 tag_byte;
     if (!from.get(tag_byte)) return raise_corrupt(pool, "a message");

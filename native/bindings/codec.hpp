@@ -113,8 +113,8 @@ bool encode_small(PyObject* object, Message& out) noexcept;
 // The object of a message; `block` is the hold on message.block. nullptr with an exception set.
 // What is shared (kFlagShared) is shared however it is asked for.
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
-                 Copy how = Copy::none) noexcept;
-inline PyObject* decode(const PoolPtr& pool, const Message& m, Copy how = Copy::none) noexcept {
+                 Copy how = Copy::unsaid) noexcept;
+inline PyObject* decode(const PoolPtr& pool, const Message& m, Copy how = Copy::unsaid) noexcept {
     return decode(pool, m.bytes, m.length,
                   m.block == 0 ? Held() : Held(pool, handle_index(m.block)), how);
 }
@@ -123,7 +123,7 @@ inline PyObject* decode(const PoolPtr& pool, const Message& m, Copy how = Copy::
 // One block with the object in it; empty with an exception set.
 Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
 bool is_envelope(const Held& held) noexcept;
-PyObject* open_envelope(const Held& held, Copy how = Copy::none) noexcept;
+PyObject* open_envelope(const Held& held, Copy how = Copy::unsaid) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
 
 // ---- arrays -------------------------------------------------------------------------------------

@@ -258,9 +258,9 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset);
     // multiprocessing's way concerns copies alone, which are contiguous as they were written.
     if (how == Copy::fresh && sound)
-        how = (order_byte & kFresh) != 0 && (order_byte & ~kFresh) != 2 ? Copy::all
-                                                                       : as_guarded(Copy::none);
-    const bool writable = how != Copy::none && how != Copy::guarded;
+        how = (order_byte & kFresh) != 0 && (order_byte & ~kFresh) != 2 ? Copy::all : Copy::unsaid;
+    how = as_said(how);
+    const bool writable = !is_read_only(how);
     order_byte &= static_cast<u8>(~kFresh);
     sound = sound && ndim <= kMaxDims && order_byte <= 2 && offset <= INT64_MAX / 2;
     const auto order = static_cast<Order>(order_byte);
@@ -415,7 +415,7 @@ PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block, Copy how) n
         }
         narrow(lease, offset, bytes);
         auto* exporter = reinterpret_cast<PyObject*>(lease);
-        if (how == Copy::fresh) how = as_guarded(Copy::none);  // multiprocessing sends no views
+        how = as_said(how == Copy::fresh ? Copy::unsaid : how);  // multiprocessing sends no views
         if (how != Copy::none && !lease->shared) {
             exporter = memory_of(lease, offset, bytes, how);
             Py_DECREF(lease);

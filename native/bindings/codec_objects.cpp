@@ -100,8 +100,8 @@ Status claim_at_once(const PoolPtr& pool, const std::vector<u64>& sizes, std::ve
 
 // How a part is had that was copied for its message, or (not `fresh`) lay in the pool before.
 Copy of_part(Copy how, bool fresh) noexcept {
-    if (how != Copy::fresh) return how;
-    return fresh ? Copy::all : as_guarded(Copy::none);
+    if (how != Copy::fresh) return as_said(how);
+    return fresh ? Copy::all : as_said(Copy::unsaid);
 }
 
 // Part of a block as a new reference. nullptr with an exception set.

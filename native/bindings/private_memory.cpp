@@ -8,11 +8,12 @@
 
 namespace onecopy::py {
 
-bool writes_are_guarded = false;
-
 namespace {
 
 PyTypeObject* private_type = nullptr;
+enum class Guard : u8 { automatic, off, on };
+Guard guard = Guard::automatic;
+bool has_torch = false;
 
 PrivateObject* self_of(PyObject* object) noexcept {
     return reinterpret_cast<PrivateObject*>(object);
@@ -121,21 +122,27 @@ void bind_private_memory(nb::module_& m) {
         "Writable memory of this process alone that begins with the same bytes: pages of the pool "
         "that are copied when they are written, or a copy.");
     m.def(
-        "guard_writes", []() noexcept { writes_are_guarded = true; },
-        "From now on, what writes to read-only memory that was received writes for this process "
-        "alone.");
+        "guard_writes",
+        [](nb::handle on) noexcept {
+            guard = on.is_none()         ? Guard::automatic
+                    : on.ptr() == Py_True ? Guard::on
+                                          : Guard::off;
+        },
+        nb::arg("on").none(), nb::sig("def guard_writes(on: bool | None) -> None"),
+        "Whether what writes to read-only memory that was received, against the rules, writes for "
+        "this process alone. None: once torch is loaded.");
     m.def(
         "private_mappings", []() noexcept { return PrivatePages::count(); },
         "How many private mappings this process has.");
 }
 
 bool copy_from(PyObject* object, Copy& out) noexcept {
-    if (object == Py_None || object == Py_False) {
-        out = Copy::none;
+    if (object == Py_None) [[likely]] {
+        out = Copy::unsaid;
         return true;
     }
-    if (object == Py_True) {
-        out = Copy::all;
+    if (PyBool_Check(object)) {
+        out = object == Py_True ? Copy::all : Copy::none;
         return true;
     }
     if (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "on_write") == 0) {
@@ -148,6 +155,18 @@ bool copy_from(PyObject* object, Copy& out) noexcept {
                  "True (writable, private, copied at once)",
                  object);
     return false;
+}
+
+Copy as_said(Copy how) noexcept {
+    if (how != Copy::unsaid) return how;
+    if (guard != Guard::automatic) [[unlikely]]
+        return guard == Guard::on ? Copy::guarded : Copy::none;
+    if (!has_torch) [[likely]] {
+        static PyObject* const name = PyUnicode_InternFromString("torch");
+        if (name == nullptr) PyErr_Clear();
+        has_torch = name != nullptr && PyDict_GetItem(PyImport_GetModuleDict(), name) != nullptr;
+    }
+    return has_torch ? Copy::guarded : Copy::none;
 }
 
 PrivateObject* map_privately(Held& block, u64 offset, u64 bytes, bool readonly) noexcept {

@@ -9,7 +9,8 @@ namespace onecopy::py {
 
 // How what was received is to be had.
 enum class Copy : u8 {
-    none,      // read where it lies
+    unsaid,    // none, or guarded
+    none,      // read-only, where it lies
     guarded,   // read-only too, but what writes nevertheless writes for this process alone
     fresh,     // as multiprocessing has it: what was copied for the message, as a private copy
     all,       // everything as a private copy
@@ -17,15 +18,15 @@ enum class Copy : u8 {
 };
 // None, False, True, "on_write". False with ValueError set.
 bool copy_from(PyObject* object, Copy& out) noexcept;
-// What `none` means in this process: `guarded` once a library is loaded that writes to memory which
-// is read-only.
-extern bool writes_are_guarded;
-inline Copy as_guarded(Copy how) noexcept {
-    return how == Copy::none && writes_are_guarded ? Copy::guarded : how;
+// What is unsaid: `guarded` in a process that has loaded torch, which writes to memory that is
+// read-only and has no tensors that could not be written.
+Copy as_said(Copy how) noexcept;
+inline bool is_read_only(Copy how) noexcept {
+    return how == Copy::none || how == Copy::guarded;
 }
 
-// Below, a copy costs less than a mapping.
-constexpr u64 kMapFrom = 64 * kKiB;
+// Below, a copy costs less than a mapping (docs/design/0012-private-mappings.md).
+constexpr u64 kMapFrom = 256 * kKiB;
 
 // The Python object behind private pages. It holds the block, because pages that were not written
 // show what is in the pool.

@@ -131,7 +131,7 @@ PyObject* next(QueueObject& q) noexcept {
     // Before: looking the class up may import, which would lose an exception that is set.
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
-    PyObject* object = get(q, Patience::kForever, q.as_standard ? Copy::fresh : Copy::none);
+    PyObject* object = get(q, Patience::kForever, q.as_standard ? Copy::fresh : Copy::unsaid);
     if (object == nullptr && PyErr_ExceptionMatches(over)) {
         PyErr_Clear();
         PyErr_SetNone(PyExc_StopIteration);

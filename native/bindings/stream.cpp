@@ -21,7 +21,7 @@ struct SubscriptionObject : Channel {
     u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
                                   // not of the subscription
     u64 missed = 0;
-    Copy copy = Copy::none;  // for `get` that is told nothing else, and for iteration
+    Copy copy = Copy::unsaid;  // for `get` that is told nothing else, and for iteration
 
     SubscriptionObject() = default;
     SubscriptionObject(SubscriptionObject&& other) noexcept
