@@ -11,7 +11,8 @@ exception is a tensor over the memory of a `SharedArray`. It stays shared.
 
 What only torch understands (sparse and quantized tensors, subclasses with rules of their own) is
 taken apart as torch's pickling does it, and the tensors and storages inside of it travel as above.
-Tensors on other devices are left to torch's own way.
+The result of a computation with gradients arrives as pickle has it: its values, and that it requires
+gradients; the graph stays in the sender. Tensors on other devices are left to torch's own way.
 """
 
 from __future__ import annotations
@@ -40,14 +41,9 @@ __all__ = ["types_of"]
 _SMALL = 4096  # bytes below which a tensor is part of the pickle
 # A tensor keeps its strides while its span in memory is at most so many times its elements.
 _MOST_OF_ITSELF = 2
-# Elements are moved as plain numbers of their size: not every type can be copied by torch.
-_MOVED_AS = {
-    1: torch.uint8,
-    2: torch.int16,
-    4: torch.int32,
-    8: torch.int64,
-    16: torch.complex128,
-}
+# Elements that lie scattered are moved by numpy, as plain numbers of their size. torch would start
+# its threads for it, and a process that is forked after that hangs in its own use of torch.
+_MOVED_AS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
@@ -63,12 +59,6 @@ def _reduce(tensor: Any, packing: Packing) -> Any:
     kind = type(tensor)
     if _is_users(kind) or tensor.device.type not in {"cpu", "meta"}:
         return NotImplemented
-    if tensor.requires_grad and not tensor.is_leaf:
-        raise RuntimeError(
-            f"a tensor of shape {tuple(tensor.shape)} that is the result of a computation with "
-            "gradients cannot be sent: the graph behind it belongs to this process. Send "
-            "tensor.detach() for its values"
-        )
     if not _is_plain(tensor):
         return tensor.__reduce_ex__(5)
     taken = _take_apart(tensor.as_subclass(torch.Tensor), packing)
@@ -123,13 +113,12 @@ def _take_apart(tensor: Any, packing: Packing) -> tuple[Any, ...] | None:
     buffer: Any = _shared(memory, packing)
     if buffer is None:
         if nbytes > _MOST_OF_ITSELF * tensor.numel() * itemsize:  # most would be gaps
-            moved_as = _MOVED_AS[itemsize]
-            scattered = _over(memory, moved_as, size, stride)
+            scattered = _elements(memory, itemsize, size, stride)
             stride = _without_gaps(size, stride)
             nbytes = tensor.numel() * itemsize
 
             def write(to: WriteableBuffer) -> None:
-                _over(np.frombuffer(to, np.uint8), moved_as, size, stride).copy_(scattered)
+                np.copyto(_elements(to, itemsize, size, stride), scattered)
 
         else:
 
@@ -148,6 +137,14 @@ def _take_apart(tensor: Any, packing: Packing) -> tuple[Any, ...] | None:
 def _bytes_of(storage: Any, start: int, nbytes: int) -> npt.NDArray[np.uint8]:
     tensor: Any = torch.empty(0, dtype=torch.uint8, device="cpu")
     return cast("npt.NDArray[np.uint8]", tensor.set_(storage, start, (nbytes,), (1,)).numpy())
+
+
+def _elements(
+    memory: ReadableBuffer, itemsize: int, size: Sequence[int], stride: Sequence[int]
+) -> npt.NDArray[Any]:
+    """Look at memory as an array like the tensor, of numbers of the same size."""
+    steps = [itemsize * step for step in stride]
+    return np.ndarray(size, np.dtype(_MOVED_AS[itemsize]), memory, strides=steps)
 
 
 def _over(
