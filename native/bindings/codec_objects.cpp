@@ -145,12 +145,13 @@ bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buff
 }
 
 // Takes the references to both; either may be nullptr with an exception set.
-PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
+PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept {
     PyObject* result = nullptr;
     if (pickle != nullptr && buffers != nullptr) {
         if (hooks.decode != nullptr) {
-            PyObject* arguments[] = {pickle, buffers};
-            result = PyObject_Vectorcall(hooks.decode, arguments, 2, nullptr);
+            const bool private_too = how == Copy::all || how == Copy::on_write;
+            PyObject* arguments[] = {pickle, buffers, private_too ? Py_True : Py_False};
+            result = PyObject_Vectorcall(hooks.decode, arguments, 3, nullptr);
         } else {
             static PyObject* loads = nullptr;
             PyObject* names = Py_BuildValue("(s)", "buffers");
@@ -431,7 +432,7 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, Copy how)
     u8 n;
     u64 offset = 0, bytes = 0;
     const bool known = from.get(n);
-    how = of_part(how, known && (n & kFresh) != 0);
+    const Copy buffers_how = of_part(how, known && (n & kFresh) != 0);
     n &= static_cast<u8>(~kFresh);
     if (!known || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
         return wrong_object(pool);
@@ -440,14 +441,14 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, Copy how)
                                                  static_cast<Py_ssize_t>(length));
     PyObject* buffers = pickle == nullptr ? nullptr : PyList_New(n);
     if (buffers != nullptr && n == 1) {
-        PyObject* buffer = part(std::move(block), offset, bytes, how);
+        PyObject* buffer = part(std::move(block), offset, bytes, buffers_how);
         if (buffer != nullptr) {
             PyList_SET_ITEM(buffers, 0, buffer);
         } else {
             Py_CLEAR(buffers);
         }
     }
-    return rebuild(pickle, buffers);
+    return rebuild(pickle, buffers, how);
 }
 
 PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
@@ -492,7 +493,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, Cop
     // Not copied: pickle reads it where it is.
     PyObject* pickle =
         buffers == nullptr ? nullptr : part(std::move(block), pickle_at, head.pickle_bytes);
-    return rebuild(pickle, buffers);
+    return rebuild(pickle, buffers, how);
 }
 
 }  // namespace onecopy::py

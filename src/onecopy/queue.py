@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
+    from onecopy.receiving import CopyMode
 
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
@@ -98,6 +99,8 @@ class Queue(QueueBase):
     What is put is encoded before the call returns: later changes do not reach the receiver, except
     through arrays that lie in the pool, which become read-only in the sender for that reason.
     Memory that is received is read-only, and stays as it is for as long as anything refers to it.
+    ``get(copy="on_write")`` gives writable arrays instead: what is written stays in this process,
+    and only pages that are written are copied.
 
     Parameters
     ----------
@@ -138,7 +141,9 @@ class Queue(QueueBase):
         """The name by which `Pool.queue` opens it; None: it has none."""
         return self._name
 
-    def get_message(self, block: bool = True, timeout: float | None = None) -> Message:
+    def get_message(
+        self, block: bool = True, timeout: float | None = None, copy: CopyMode = None
+    ) -> Message:
         """Take an object, as `get` does, with what belongs to it.
 
         Parameters
@@ -147,6 +152,8 @@ class Queue(QueueBase):
             Whether to wait for one.
         timeout : float, optional
             Seconds to wait at most.
+        copy : {None, False, True, "on_write"}, optional
+            As for `get`.
 
         Returns
         -------
@@ -158,7 +165,7 @@ class Queue(QueueBase):
         queue.Empty, ShutDown
             As `get`.
         """
-        item, redelivered, position = self._receive(block, timeout)
+        item, redelivered, position = self._receive(block, timeout, copy)
         return Message(self, item, redelivered, position)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from concurrent.futures.process import _CallItem, _ExceptionWithTraceback, _ResultItem
 from contextlib import suppress
+from functools import partial
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from onecopy.executor.packing import Message, Picklers
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
+    from onecopy.receiving import CopyMode
 
 __all__ = ["NEEDS_ROOM", "Calls", "Results", "Task", "Wakeup"]
 
@@ -109,10 +111,13 @@ class Calls:
         Called with whether some call waits for room.
     """
 
-    def __init__(self, queue: Queue, results: Results, ahead: int = 0) -> None:
+    def __init__(
+        self, queue: Queue, results: Results, ahead: int = 0, copy: CopyMode = None
+    ) -> None:
         self._queue = queue
         self._results = results
         self._ahead = ahead
+        self._copy: CopyMode = copy
         self._parent: Parent | None = None
         self._pools: list[Member] = []  # kept from call to call, or each would join anew
         self._waiting: deque[tuple[int, Task]] = deque()
@@ -124,7 +129,7 @@ class Calls:
         self._reader = self  # which the standard library closes when workers have died
 
     def __reduce__(self) -> Any:
-        return Calls, (self._queue, self._results)
+        return Calls, (self._queue, self._results, 0, self._copy)
 
     # ------------------------------------------------------------------ in the executor's process
 
@@ -241,7 +246,9 @@ class Calls:
             self._results.finishes(message)
             try:
                 if type(call) is int:
-                    function, args, kwargs = self._queue.member.ref(call).get()
+                    function, args, kwargs = self._queue.member.ref(call).get(
+                        self._copy
+                    )
                 else:
                     function, args, kwargs = pickle.loads(call)
             except (OneCopyError, OSError) as error:
@@ -256,8 +263,9 @@ class Calls:
 class Results:
     """The result queue."""
 
-    def __init__(self, queue: Queue, picklers: Picklers) -> None:
+    def __init__(self, queue: Queue, picklers: Picklers, copy: CopyMode = None) -> None:
         self._queue = queue
+        self._get = partial(queue.get, copy=copy)
         self._picklers = picklers
         self._message: QueueMessage | None = None
         self._sent: deque[list[Any]] = deque(maxlen=_KEPT_RESULTS)
@@ -319,8 +327,8 @@ class Results:
     def get(self, block: bool, timeout: float) -> Any:
         """Take an answer, or a wake-up (None), as the manager thread does."""
         if not block:
-            return self._queue.get(False)
-        return coroutines.take(self._queue.get, timeout)
+            return self._get(False)
+        return coroutines.take(self._get, timeout)
 
     def wake(self) -> None:
         """Wake the manager thread; without effect when there is no memory for it."""
