@@ -552,7 +552,10 @@ def _view(
 ) -> npt.NDArray[Any]:
     """Rebuild an array that was in a pool: the same shape and strides over the same memory."""
     kind: type[npt.NDArray[Any]] = SharedArray if shared else np.ndarray
-    return kind(shape, np.dtype(dtype), buffer, offset, strides)
+    array = kind(shape, np.dtype(dtype), buffer, offset, strides)
+    if not shared and array.flags.writeable and memoryview(buffer).nbytes < array.nbytes:
+        return array.copy("K")  # elements that share memory: a store would change several
+    return array
 
 
 def _whole(
