@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/bits.hpp"
+#include "base/crash_point.hpp"
 #include "os/os.hpp"
 #include "segment/member.hpp"
 
@@ -42,6 +43,7 @@ Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
     member_ = &m;
     m.private_pages.add(*this);
     in_use.fetch_add(1, std::memory_order_relaxed);
+    crash_point();  // only the kernel has seen it
     return Status::ok;
 }
 
@@ -53,6 +55,7 @@ void PrivatePages::unmap() noexcept {
     os::unmap(std::exchange(pages_, nullptr), length_);
     data_ = nullptr;
     in_use.fetch_sub(1, std::memory_order_relaxed);
+    crash_point();
 }
 
 void PrivatePagesList::add(PrivatePages& pages) noexcept {

@@ -60,16 +60,35 @@ def _reduce(tensor: Any, packing: Packing) -> Any:
     if _is_users(kind) or tensor.device.type not in {"cpu", "meta"}:
         return NotImplemented
     if not _is_plain(tensor):
-        return tensor.__reduce_ex__(5)
+        return _as_torch_does(tensor)
     taken = _take_apart(tensor.as_subclass(torch.Tensor), packing)
     if taken is None:
-        return tensor.__reduce_ex__(5)
+        return _as_torch_does(tensor)
     if tensor._backward_hooks:
         torch.utils.hooks.warn_if_has_hooks(tensor)
     state = torch._utils._get_obj_state(tensor)
     if kind is torch.Tensor and not state:
         return _rebuild, taken
     return torch._tensor._rebuild_from_type_v2, (_rebuild, kind, taken, state)
+
+
+def _as_torch_does(tensor: Any) -> Any:
+    reduced = tensor.__reduce_ex__(5)
+    if reduced[0] is torch._utils._rebuild_sparse_tensor:
+        return _rebuild_sparse, reduced[1]
+    return reduced
+
+
+def _rebuild_sparse(layout: Any, data: tuple[Any, ...]) -> Any:
+    """Rebuild a sparse tensor as torch does.
+
+    Its own function also keeps the tensor until somebody calls `torch.load`, which checks it.
+    """
+    if layout is torch.sparse_coo:
+        indices, values, size, *coalesced = data
+        known = {"is_coalesced": coalesced[0]} if coalesced else {}
+        return torch.sparse_coo_tensor(indices, values, size, check_invariants=False, **known)
+    return torch.sparse_compressed_tensor(*data, layout=layout, check_invariants=False)
 
 
 def _is_users(kind: type[Any]) -> bool:
