@@ -6,7 +6,7 @@ import gc
 import inspect
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from crash_container_operations import CONTAINER_OPERATIONS, CONTAINERS_NOT_TRIED
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------ what they work with
 
 
-LARGE = np.ones(300_000, "u1")  # received in private pages
+def large_item(index: int) -> dict[str, object]:
+    """Make an item whose data is received in private pages."""
+    return {"number": index, "data": np.full(75_000, index, "i4")}
 
 
 def queue_of(count: int, **options: int) -> Callable[[World], None]:
@@ -118,25 +120,24 @@ def ref(w: World) -> None:
 
 
 def large_ref(w: World) -> None:
-    w.things["ref"] = w.pool.put(LARGE)
+    w.things["ref"] = w.pool.put(large_item(1))
 
 
 def large_queue(w: World) -> None:
     queue_of(0)(w)
-    w.queue.put(LARGE)
-    w.queue.put({"data": LARGE})
+    for index in range(3):
+        w.queue.put(large_item(index))
 
 
 def private_pages(w: World) -> None:
-    w.things["pages"] = w.pool.put(LARGE).get("on_write")
+    w.things["pages"] = w.pool.put(large_item(1)).get("on_write")
     write_to(w.pages)
 
 
-def write_to(got: object) -> None:
+def write_to(got: Any) -> None:
     """Write to private pages; nobody else may see it."""
-    array = got["data"] if isinstance(got, dict) else got
-    array[::5000] = 77
-    assert (array[1:5000] == 1).all()
+    got["data"][::5000] = 77
+    assert (got["data"][1:5000] == got["number"]).all()
 
 
 def second_ref(w: World) -> None:
