@@ -66,7 +66,8 @@ def seconds(ref: oc.Ref, copy: Any, work: Callable[[Any], None]) -> float:
 def main() -> None:
     """Print a table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--sizes", default="4096,16384,32768,65536,131072,262144,1048576,10485760,104857600")
+    sizes = "65536,262144,524288,1048576,10485760,104857600"
+    arguments.add_argument("--sizes", default=sizes, help="in bytes, with commas")
     arguments.add_argument("--rounds", type=int, default=0, help="default: by size, 30 to 1000")
     chosen = arguments.parse_args()
     with oc.Pool.create(size="512MiB") as pool:

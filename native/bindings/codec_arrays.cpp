@@ -229,11 +229,10 @@ PyObject* copy_of_array(PyArray_Descr* dtype, int ndim, const npy_intp* shape,
                         const npy_intp* strides, Order order, unsigned char* first,
                         u64 bytes) noexcept {
     if (order == Order::strided) {
-        PyObject* view = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, strides, first, 0,
-                                              nullptr);
+        PyObject* view =
+            PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, strides, first, 0, nullptr);
         if (view == nullptr) return nullptr;
-        PyObject* copy =
-            PyArray_NewCopy(reinterpret_cast<PyArrayObject*>(view), NPY_KEEPORDER);
+        PyObject* copy = PyArray_NewCopy(reinterpret_cast<PyArrayObject*>(view), NPY_KEEPORDER);
         Py_DECREF(view);
         return copy;
     }
@@ -313,8 +312,8 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
         const auto bytes = static_cast<u64>(high - low);
         std::int64_t elements = 0;
         // Elements that share memory are copied apart: a store would change several.
-        const bool overlap =
-            order == Order::strided && total(ndim, shape, itemsize, elements) && elements > high - low;
+        const bool overlap = order == Order::strided && total(ndim, shape, itemsize, elements) &&
+                             elements > high - low;
         PrivateObject* pages = nullptr;
         if (how != Copy::all && !overlap) {
             Held again = lease->held.again();
@@ -340,9 +339,9 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     }
     const int flags = (may_write ? NPY_ARRAY_WRITEABLE : 0) |
                       (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
-    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape,
-                                           order == Order::strided ? strides : nullptr, first,
-                                           flags, nullptr);
+    PyObject* array =
+        PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape,
+                             order == Order::strided ? strides : nullptr, first, flags, nullptr);
     if (array == nullptr) {
         Py_DECREF(base);
         return wrong_shape(pool);

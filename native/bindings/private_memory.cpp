@@ -88,7 +88,8 @@ PyObject* copy_of(const unsigned char* from, u64 bytes, bool readonly) noexcept 
 }
 
 PyObject* to_private(PyObject* object) noexcept {
-    if (Py_TYPE(object) == private_type) {  // of a message that is being rebuilt: nobody else has it
+    if (Py_TYPE(object) ==
+        private_type) {  // of a message that is being rebuilt: nobody else has it
         self_of(object)->readonly = false;
         return Py_NewRef(object);
     }
@@ -124,9 +125,7 @@ void bind_private_memory(nb::module_& m) {
     m.def(
         "guard_writes",
         [](nb::handle on) noexcept {
-            guard = on.is_none()         ? Guard::automatic
-                    : on.ptr() == Py_True ? Guard::on
-                                          : Guard::off;
+            guard = on.is_none() ? Guard::automatic : on.ptr() == Py_True ? Guard::on : Guard::off;
         },
         nb::arg("on").none(), nb::sig("def guard_writes(on: bool | None) -> None"),
         "Whether what writes to read-only memory that was received, against the rules, writes for "

@@ -250,8 +250,7 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, std::int64_t deadline) no
 
 // Messages that were taken are the caller's: one that cannot be decoded must not take the others
 // along.
-PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline,
-                   Copy how) noexcept {
+PyObject* get_many(QueueObject& q, Py_ssize_t max_items, std::int64_t deadline, Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     if (max_items < 1) {
@@ -435,7 +434,8 @@ void bind_queue(nb::module_& m) {
             block = true, nb::arg("timeout") = nb::none(), nb::arg("copy") = nb::none(),
             nb::sig("def get(self, block: bool = True, timeout: float | None = None, copy: bool | "
                     "str | None = None) -> typing.Any"),
-            "Take an object. Its arrays are read-only; with copy=\"on_write\" they are writable and "
+            "Take an object. Its arrays are read-only; with copy=\"on_write\" they are writable "
+            "and "
             "private, and a page is copied when it is written; with copy=True all of them are "
             "copied at once. Raises queue.Empty, ShutDown.")
         .def(
@@ -495,8 +495,7 @@ void bind_queue(nb::module_& m) {
             [](QueueObject& q, Py_ssize_t max_items, nb::handle timeout, nb::handle copy) noexcept {
                 std::int64_t deadline;
                 Copy how;
-                return result(deadline_of(timeout.ptr(), deadline) &&
-                                      queue_copy(q, copy.ptr(), how)
+                return result(deadline_of(timeout.ptr(), deadline) && queue_copy(q, copy.ptr(), how)
                                   ? get_many(q, max_items, deadline, how)
                                   : nullptr);
             },

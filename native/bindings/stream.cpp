@@ -238,7 +238,8 @@ void bind_stream(nb::module_& m) {
                     "-> typing.Any"),
             "The next message. Its arrays are read-only; with copy=\"on_write\" they are writable "
             "and private, and a page is copied when it is written; with copy=True all of them are "
-            "copied at once. None: as `Stream.subscribe` was told. Raises queue.Empty, and ShutDown "
+            "copied at once. None: as `Stream.subscribe` was told. Raises queue.Empty, and "
+            "ShutDown "
             "once the stream was closed and everything is read.")
         .def(
             "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },

@@ -3,9 +3,9 @@
 //   the pool's mapping   shared    every member sees every store
 //   private pages        private   copied by the kernel at the first store; nobody else sees it
 //
-// A block is not aligned to pages, so the mapping covers the pages around it. Bytes of neighbours on
-// the first and the last page are visible there, and change until that page is written for the first
-// time. Nobody looks at them.
+// A block is not aligned to pages, so the mapping covers the pages around it. Bytes of neighbours
+// on the first and the last page are visible there, and change until that page is written for the
+// first time. Nobody looks at them.
 //
 // The owner of the object holds the block for as long as the pages are mapped: pages that were not
 // written show what is in the file now. docs/design/0012-private-mappings.md has the states and the
@@ -28,9 +28,9 @@ class PrivatePages {
     PrivatePages(const PrivatePages&) = delete;
     PrivatePages& operator=(const PrivatePages&) = delete;
 
-    // Maps what surrounds [offset, offset+bytes) of the pool's file. The member lives for as long as
-    // this does. out_of_memory: there is no address space, or the process has its share of mappings.
-    // system_error: the file cannot be opened again. In both cases a copy is as good.
+    // Maps what surrounds [offset, offset+bytes) of the pool's file. The member lives for as long
+    // as this does. out_of_memory: there is no address space, or the process has its share of
+    // mappings. system_error: the file cannot be opened again. In both cases a copy is as good.
     Status map(Member& m, u64 offset, u64 bytes) noexcept;
     void unmap() noexcept;
 

@@ -1,4 +1,4 @@
-"""What was received can be written, and nobody else sees it: ``copy="on_write"`` and ``copy=True``."""
+"""What was received can be written, and nobody else sees it: ``copy="on_write"``, ``copy=True``."""
 
 import ctypes
 import gc
@@ -7,6 +7,7 @@ import pickle
 import signal
 import traceback
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -363,7 +364,7 @@ def in_child(act):
         try:
             act()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - it is told, and nothing gets back into pytest
             traceback.print_exc()
         finally:
             os._exit(status)
@@ -490,14 +491,10 @@ def test_without_the_pool_s_descriptor_it_is_a_copy(pool):
 
 def test_after_the_second_descriptor_was_closed_another_one_is_opened(pool):
     ref = pool.put(counted(LARGE))
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     ref.get("on_write")
-    [number] = [
-        int(name)
-        for name in set(os.listdir("/proc/self/fd")) - before
-        if os.path.exists(f"/proc/self/fd/{name}")
-    ]
-    os.close(number)
+    [link] = [link for link in Path("/proc/self/fd").iterdir() if link not in before]
+    os.close(int(link.name))
     ref.get("on_write")  # notices
     kept = ref.get("on_write")
     assert _native.private_mappings() == 1

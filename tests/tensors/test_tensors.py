@@ -3,10 +3,9 @@
 import copyreg
 import dataclasses
 import gc
-import os
-import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,12 +124,16 @@ def test_small_ones_keep_nothing(pool, torch):
     assert used(pool) == before
 
 
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_no_descriptors_are_used_up(pool, torch):
     pool.put(torch.zeros(100_000)).get()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     kept = [pool.put(torch.zeros(10_000)) for _ in range(50)]
     got = [ref.get() for ref in kept]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     del got
 
 
@@ -216,7 +219,8 @@ class Batch:
 
 def test_objects_of_tensors(pool, torch, ramp):
     model = torch.nn.Sequential(torch.nn.Linear(80, 80), torch.nn.BatchNorm1d(80))
-    sent = [Batch(ramp, np.arange(5000)), model, model.state_dict(), torch.optim.SGD(model.parameters(), 0.1)]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sent = [Batch(ramp, np.arange(5000)), model, model.state_dict(), optimizer]
     ref = pool.put(sent)
     for _ in range(2):
         batch, received, state, optimizer = ref.get()

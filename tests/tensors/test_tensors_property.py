@@ -8,10 +8,26 @@ from hypothesis import strategies as st
 
 import onecopy as oc
 
-NAMES = (
-    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64 "
-    "uint16 uint32 uint64 float8_e4m3fn float8_e5m2 complex32"
-).split()
+NAMES = [
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "complex64",
+    "complex128",
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "complex32",
+]
 # What torch's own pickling cannot do by itself (2.13).
 UNPICKLABLE = {"uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "complex32"}
 VIEWS = ["plain", "transposed", "step", "column", "narrow", "expanded", "unfolded", "flipped order"]

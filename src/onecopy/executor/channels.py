@@ -246,9 +246,7 @@ class Calls:
             self._results.finishes(message)
             try:
                 if type(call) is int:
-                    function, args, kwargs = self._queue.member.ref(call).get(
-                        self._copy
-                    )
+                    function, args, kwargs = self._queue.member.ref(call).get(self._copy)
                 else:
                     function, args, kwargs = pickle.loads(call)
             except (OneCopyError, OSError) as error:

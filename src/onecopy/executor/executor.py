@@ -126,9 +126,10 @@ class Executor(standard.ProcessPoolExecutor):
     also if it is written (`SharedArray`).
 
     **Workers** get views that are read-only (``copy="on_write"`` and `onecopy.writable_copy` give
-    such as can be written), and small arrays, lists and the like as copies of their own. **Results** are the same in the process
-    that gets them, and stay in the pool for as long as anything refers to them. One that finds no
-    room waits for a minute, in case results are dropped; then its call gets `PoolFull`.
+    such as can be written), and small arrays, lists and the like as copies of their own.
+    **Results** are the same in the process that gets them, and stay in the pool for as long as
+    anything refers to them. One that finds no room waits for a minute, in case results are dropped;
+    then its call gets `PoolFull`.
 
     Threads may submit at once. A child forked from the process has no use of the executor. Workers
     end with the process that has it, also if that is killed.
@@ -198,9 +199,7 @@ class Executor(standard.ProcessPoolExecutor):
         self._result_queue.close()
         self._executor_manager_thread_wakeup.close()
         member = self._pool.member
-        results = Results(
-            Queue._make(member, None, 0, False, None), self._picklers, self._copy
-        )
+        results = Results(Queue._make(member, None, 0, False, None), self._picklers, self._copy)
         queue = Queue._make(member, None, 0, self._restart_workers, None)
         wakeup = Wakeup(results)
         self._result_queue = results

@@ -169,8 +169,8 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if unknown:
             raise TypeError(
                 f"the backend 'onecopy' has no option {', '.join(map(repr, unknown))}; it has "
-                "'max_nbytes', 'mmap_mode', 'inner_max_num_threads', 'pool', 'initializer', 'initargs' "
-                "and 'idle_worker_timeout'"
+                "'max_nbytes', 'mmap_mode', 'inner_max_num_threads', 'pool', 'initializer', "
+                "'initargs' and 'idle_worker_timeout'"
             )
         return Order(
             workers,

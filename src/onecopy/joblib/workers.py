@@ -141,9 +141,7 @@ class _Executor(Executor):
         self._picklers = cast("Picklers", pickler)
         depth = process_executor._CURRENT_DEPTH + 1
         initargs = depth, order.initializer, order.initargs
-        super().__init__(
-            order.workers, order.pool, context, _begin, initargs, copy=order.copy
-        )
+        super().__init__(order.workers, order.pool, context, _begin, initargs, copy=order.copy)
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         # What an argument owns is kept by its arrays. Only tables hold memory of other kinds.

@@ -11,8 +11,9 @@ exception is a tensor over the memory of a `SharedArray`. It stays shared.
 
 What only torch understands (sparse and quantized tensors, subclasses with rules of their own) is
 taken apart as torch's pickling does it, and the tensors and storages inside of it travel as above.
-The result of a computation with gradients arrives as pickle has it: its values, and that it requires
-gradients; the graph stays in the sender. Tensors on other devices are left to torch's own way.
+The result of a computation with gradients arrives as pickle has it: its values, and that it
+requires gradients; the graph stays in the sender. Tensors on other devices are left to torch's own
+way.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _take_apart(tensor: Any, packing: Packing) -> tuple[Any, ...] | None:
         else:
 
             def write(to: WriteableBuffer) -> None:
-                np.copyto(np.frombuffer(to, np.uint8), memory)
+                np.copyto(np.frombuffer(memoryview(to), np.uint8), memory)
 
         if nbytes < _SMALL:
             small = bytearray(nbytes)
@@ -159,7 +160,7 @@ def _bytes_of(storage: Any, start: int, nbytes: int) -> npt.NDArray[np.uint8]:
 
 
 def _elements(
-    memory: ReadableBuffer, itemsize: int, size: Sequence[int], stride: Sequence[int]
+    memory: Any, itemsize: int, size: Sequence[int], stride: Sequence[int]
 ) -> npt.NDArray[Any]:
     """Look at memory as an array like the tensor, of numbers of the same size."""
     steps = [itemsize * step for step in stride]
@@ -188,7 +189,7 @@ def _without_gaps(size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]
 def _shared(memory: npt.NDArray[np.uint8], packing: Packing) -> SharedArray | None:
     """Give memory of a `SharedArray` of the pool as such; None: it is none."""
     member = packing.member
-    handle = None if member is None else member.where(memory)
+    handle = None if member is None else member.where(memory.data)
     if member is None or handle is None:
         return None
     lease = member.lease(handle)
@@ -221,8 +222,10 @@ def _rebuild(
 
 
 def _writable(buffer: ReadableBuffer) -> npt.NDArray[np.uint8]:
-    memory = np.frombuffer(buffer, np.uint8)
-    return memory if memory.flags.writeable else np.frombuffer(to_private(buffer), np.uint8)
+    memory = np.frombuffer(memoryview(buffer), np.uint8)
+    if memory.flags.writeable:
+        return memory
+    return np.frombuffer(memoryview(to_private(buffer)), np.uint8)
 
 
 def _reduce_storage(storage: Any, packing: Packing) -> Any:
@@ -236,7 +239,7 @@ def _reduce_storage(storage: Any, packing: Packing) -> Any:
         return _rebuild_storage, (bytes(_bytes_of(storage, 0, nbytes)) if nbytes else b"",)
 
     def write(to: WriteableBuffer) -> None:
-        np.copyto(np.frombuffer(to, np.uint8), _bytes_of(storage, 0, nbytes))
+        np.copyto(np.frombuffer(memoryview(to), np.uint8), _bytes_of(storage, 0, nbytes))
 
     return _rebuild_storage, (packing.later(nbytes, write),)
 
