@@ -257,8 +257,8 @@ def test_an_object_inside_is_still_a_reference(pool):
 
 @pytest.mark.parametrize("backing", ["shm", "memfd", "file"])
 def test_each_backing(tmp_path, pool_directory, backing):
-    where = str(tmp_path / "on-disk") if backing == "file" else backing
-    with oc.Pool.create("it", size="16MiB", backing=where) as pool:
+    place = {"name": str(tmp_path / "on-disk")} if backing == "file" else {"backing": backing}
+    with oc.Pool.create(size="16MiB", **place) as pool:
         ref = pool.put(counted(LARGE))
         got = ref.get("on_write")
         assert _native.private_mappings() == 1
