@@ -162,8 +162,9 @@ Copy as_said(Copy how) noexcept {
         return guard == Guard::on ? Copy::guarded : Copy::none;
     if (!has_torch) [[likely]] {
         static PyObject* const name = PyUnicode_InternFromString("torch");
-        if (name == nullptr) PyErr_Clear();
-        has_torch = name != nullptr && PyDict_GetItem(PyImport_GetModuleDict(), name) != nullptr;
+        has_torch =
+            name != nullptr && PyDict_GetItemWithError(PyImport_GetModuleDict(), name) != nullptr;
+        if (!has_torch && PyErr_Occurred() != nullptr) PyErr_Clear();
     }
     return has_torch ? Copy::guarded : Copy::none;
 }
