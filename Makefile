@@ -68,12 +68,12 @@ endif
 rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
 	$(call part,,check)
 
-check: test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns (an hour)
+check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns (an hour)
 	$(PYTEST) -m slow
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
-ci: test rest lint native-tests
+ci: $(VENV)/.installed-test-torch test rest lint native-tests
 	$(MAKE) pythons TARGET=test-basics
 
 # With numpy, pytest and the command line only.

@@ -105,25 +105,25 @@ PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept {
 }
 
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
-                 bool alone) noexcept {
+                 Copy how) noexcept {
     Reader from(bytes, length);
     u8 tag_byte;
     if (!from.get(tag_byte)) return raise_corrupt(pool, "a message");
     const auto tag = static_cast<Tag>(tag_byte);
     switch (tag) {
         case Tag::array:
-            return decode_array(pool, from, std::move(block), alone);
+            return decode_array(pool, from, std::move(block), how);
         case Tag::view:
-            return decode_view(pool, from, std::move(block));
+            return decode_view(pool, from, std::move(block), how);
         case Tag::long_text:
         case Tag::long_bytes:
             return decode_long(pool, tag, from, std::move(block));
         case Tag::ref:
             return decode_ref(pool, std::move(block));
         case Tag::pickle:
-            return decode_pickle(pool, from, std::move(block), alone);
+            return decode_pickle(pool, from, std::move(block), how);
         case Tag::pickle_block:
-            return decode_pickle_block(pool, from, std::move(block), alone);
+            return decode_pickle_block(pool, from, std::move(block), how);
         default:
             return decode_small(pool, tag, from);
     }
@@ -210,7 +210,7 @@ bool is_envelope(const Held& held) noexcept {
            info.length >= kEnvelopeHead;
 }
 
-PyObject* open_envelope(const Held& held, bool alone) noexcept {
+PyObject* open_envelope(const Held& held, Copy how) noexcept {
     const PoolPtr& pool = held.pool();
     if (held.core().corrupt()) return raise_status(Status::corrupt, "the pool");
     BlockInfo info;
@@ -241,7 +241,7 @@ PyObject* open_envelope(const Held& held, bool alone) noexcept {
         default:
             return raise_corrupt(pool, "an object in the pool");
     }
-    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block), alone);
+    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block), how);
 }
 
 // The object's bytes, not those of what it is wrapped in: its data and what it refers to, or, for

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "bindings/lease.hpp"
+#include "bindings/private_memory.hpp"
 #include "bindings/wire.hpp"
 #include "heap/heap.hpp"
 #include "queue/message.hpp"
@@ -110,21 +111,19 @@ class Encoding {
 bool encode_small(PyObject* object, Message& out) noexcept;
 
 // The object of a message; `block` is the hold on message.block. nullptr with an exception set.
-// `alone`: arrays that were copied for this message come out as private, writable copies; what lies
-// in a pool for its own sake comes by reference all the same.
+// What is shared (kFlagShared) is shared however it is asked for.
 PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, Held block,
-                 bool alone = false) noexcept;
-inline PyObject* decode(const PoolPtr& pool, const Message& m, bool alone = false) noexcept {
+                 Copy how = Copy::unsaid) noexcept;
+inline PyObject* decode(const PoolPtr& pool, const Message& m, Copy how = Copy::unsaid) noexcept {
     return decode(pool, m.bytes, m.length,
-                  m.block == 0 ? Held() : Held(pool, handle_index(m.block)), alone);
+                  m.block == 0 ? Held() : Held(pool, handle_index(m.block)), how);
 }
 
 // ---- envelopes ----------------------------------------------------------------------------------
 // One block with the object in it; empty with an exception set.
 Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
 bool is_envelope(const Held& held) noexcept;
-// `alone`: as for decode.
-PyObject* open_envelope(const Held& held, bool alone = false) noexcept;
+PyObject* open_envelope(const Held& held, Copy how = Copy::unsaid) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
 
 // ---- arrays -------------------------------------------------------------------------------------
@@ -136,12 +135,12 @@ bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain byt
 
 // ---- the parts of decode ------------------------------------------------------------------------
 PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept;
-PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
-PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block) noexcept;
+PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
+PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
 PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) noexcept;
 PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept;
-PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
-PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept;
+PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
+PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
 
 // Large copies are made without the GIL. Into a new block of the pool, that is.
 void copy_into_pool(Member& m, unsigned char* to, const void* from, u64 bytes) noexcept;

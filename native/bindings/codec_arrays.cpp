@@ -221,7 +221,32 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
     return Done::yes;
 }
 
-PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept {
+namespace {
+
+// A private copy of what an array shows; of elements that lie scattered, in the order that numpy
+// keeps. Takes the reference to the dtype.
+PyObject* copy_of_array(PyArray_Descr* dtype, int ndim, const npy_intp* shape,
+                        const npy_intp* strides, Order order, unsigned char* first,
+                        u64 bytes) noexcept {
+    if (order == Order::strided) {
+        PyObject* view =
+            PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, strides, first, 0, nullptr);
+        if (view == nullptr) return nullptr;
+        PyObject* copy = PyArray_NewCopy(reinterpret_cast<PyArrayObject*>(view), NPY_KEEPORDER);
+        Py_DECREF(view);
+        return copy;
+    }
+    PyObject* copy =
+        PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
+                             order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0, nullptr);
+    if (copy != nullptr)
+        copy_out_of_pool(PyArray_DATA(reinterpret_cast<PyArrayObject*>(copy)), first, bytes);
+    return copy;
+}
+
+}  // namespace
+
+PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
     PyArray_Descr* dtype = read_dtype(pool, from);
     if (dtype == nullptr) return nullptr;
     u8 ndim, order_byte;
@@ -230,7 +255,11 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
     const npy_intp itemsize = PyDataType_ELSIZE(dtype);
     std::int64_t low = 0, high = 0;
     bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset);
-    const bool mine = sound && alone && (order_byte & kFresh) != 0 && (order_byte & ~kFresh) != 2;
+    // multiprocessing's way concerns copies alone, which are contiguous as they were written.
+    if (how == Copy::fresh && sound)
+        how = (order_byte & kFresh) != 0 && (order_byte & ~kFresh) != 2 ? Copy::all : Copy::unsaid;
+    how = as_said(how);
+    const bool writable = !is_read_only(how);
     order_byte &= static_cast<u8>(~kFresh);
     sound = sound && ndim <= kMaxDims && order_byte <= 2 && offset <= INT64_MAX / 2;
     const auto order = static_cast<Order>(order_byte);
@@ -255,7 +284,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         PyObject* empty =
             PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
         if (empty == nullptr) return wrong_shape(pool);
-        if (!alone)
+        if (!writable)
             PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(empty), NPY_ARRAY_WRITEABLE);
         return empty;
     }
@@ -276,30 +305,49 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, bool alone
         Py_DECREF(lease);
         return wrong_array(pool);
     }
-    if (mine) {  // contiguous: that is how a copy was written
-        PyObject* copy =
-            PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr,
-                                 order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0, nullptr);
-        if (copy != nullptr) {
-            copy_out_of_pool(PyArray_DATA(reinterpret_cast<PyArrayObject*>(copy)),
-                             lease->block + offset, static_cast<u64>(high - low));
+    unsigned char* first = lease->block + offset;
+    auto* base = reinterpret_cast<PyObject*>(lease);
+    bool may_write = !lease->readonly;
+    if (how != Copy::none && !lease->shared) {
+        const auto bytes = static_cast<u64>(high - low);
+        std::int64_t elements = 0;
+        // Elements that share memory are copied apart: a store would change several.
+        const bool overlap = order == Order::strided && total(ndim, shape, itemsize, elements) &&
+                             elements > high - low;
+        PrivateObject* pages = nullptr;
+        if (how != Copy::all && !overlap) {
+            Held again = lease->held.again();
+            pages = map_privately(again, static_cast<u64>(start + low), bytes, !writable);
+            if (pages == nullptr && PyErr_Occurred()) {
+                Py_DECREF(dtype);
+                Py_DECREF(lease);
+                return nullptr;
+            }
+        }
+        if (pages == nullptr) {
+            PyObject* copy = copy_of_array(dtype, ndim, shape, strides, order, first, bytes);
+            Py_DECREF(lease);
+            if (copy == nullptr) return wrong_shape(pool);
+            if (!writable)
+                PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(copy), NPY_ARRAY_WRITEABLE);
+            return copy;
         }
         Py_DECREF(lease);
-        return copy == nullptr ? wrong_shape(pool) : copy;
+        first = pages->pages.data() - low;
+        base = reinterpret_cast<PyObject*>(pages);
+        may_write = writable;
     }
-    const int flags = (lease->readonly ? 0 : NPY_ARRAY_WRITEABLE) |
+    const int flags = (may_write ? NPY_ARRAY_WRITEABLE : 0) |
                       (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
-    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape,
-                                           order == Order::strided ? strides : nullptr,
-                                           lease->block + offset, flags, nullptr);
+    PyObject* array =
+        PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape,
+                             order == Order::strided ? strides : nullptr, first, flags, nullptr);
     if (array == nullptr) {
-        Py_DECREF(lease);
+        Py_DECREF(base);
         return wrong_shape(pool);
     }
-    // Takes the reference to the lease, also when it fails.
-    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array),
-                              reinterpret_cast<PyObject*>(lease)) < 0)
-        Py_CLEAR(array);
+    // Takes the reference to the base, also when it fails.
+    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array), base) < 0) Py_CLEAR(array);
     return array;
 }
 
@@ -343,7 +391,7 @@ Done Encoding::encode_view(PyObject* object) noexcept {
     return Done::yes;
 }
 
-PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block) noexcept {
+PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
     char format;
     u8 ndim;
     u64 offset, bytes;
@@ -365,8 +413,15 @@ PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block) noexcept {
             return wrong_array(pool);
         }
         narrow(lease, offset, bytes);
-        memory = PyMemoryView_FromObject(reinterpret_cast<PyObject*>(lease));
-        Py_DECREF(lease);
+        auto* exporter = reinterpret_cast<PyObject*>(lease);
+        how = as_said(how == Copy::fresh ? Copy::unsaid : how);  // multiprocessing sends no views
+        if (how != Copy::none && !lease->shared) {
+            exporter = memory_of(lease, offset, bytes, how);
+            Py_DECREF(lease);
+            if (exporter == nullptr) return nullptr;
+        }
+        memory = PyMemoryView_FromObject(exporter);
+        Py_DECREF(exporter);
     }
     if (memory == nullptr || (format == 'B' && ndim == 1)) return memory;
     const char spelled[2] = {format, '\0'};

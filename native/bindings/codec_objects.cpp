@@ -97,22 +97,27 @@ Status claim_at_once(const PoolPtr& pool, const std::vector<u64>& sizes, std::ve
     return Status::ok;
 }
 
-// Part of a block as a new reference: a lease, or (`alone`) a private copy. nullptr with an
-// exception set.
-PyObject* part(Held block, u64 offset, u64 bytes, bool alone = false) noexcept {
+// How a part is had that was copied for its message, or (not `fresh`) lay in the pool before.
+Copy of_part(Copy how, bool fresh) noexcept {
+    if (how != Copy::fresh) return as_said(how);
+    return fresh ? Copy::all : as_said(Copy::unsaid);
+}
+
+// Part of a block as a new reference. nullptr with an exception set.
+PyObject* part(Held block, u64 offset, u64 bytes, Copy how = Copy::none) noexcept {
     const PoolPtr pool = block.pool();
+    // A whole envelope is no data: it stands for a reference to an object (`Executor`'s pickles).
+    if (how != Copy::none && offset == 0 && is_envelope(block)) how = Copy::none;
     LeaseObject* lease = make_lease(std::move(block), false);
     if (lease == nullptr) return nullptr;
     if (bytes > lease->block_length || offset > lease->block_length - bytes) {
         Py_DECREF(lease);
         return wrong_object(pool);
     }
-    if (alone) {
-        PyObject* copy = PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes));
-        if (copy != nullptr)
-            copy_out_of_pool(PyByteArray_AS_STRING(copy), lease->block + offset, bytes);
+    if (how != Copy::none && !lease->shared) {
+        PyObject* memory = memory_of(lease, offset, bytes, how);
         Py_DECREF(lease);
-        return copy;
+        return memory;
     }
     narrow(lease, offset, bytes);
     return reinterpret_cast<PyObject*>(lease);
@@ -139,12 +144,13 @@ bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buff
 }
 
 // Takes the references to both; either may be nullptr with an exception set.
-PyObject* rebuild(PyObject* pickle, PyObject* buffers) noexcept {
+PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept {
     PyObject* result = nullptr;
     if (pickle != nullptr && buffers != nullptr) {
         if (hooks.decode != nullptr) {
-            PyObject* arguments[] = {pickle, buffers};
-            result = PyObject_Vectorcall(hooks.decode, arguments, 2, nullptr);
+            const bool private_too = how == Copy::all || how == Copy::on_write;
+            PyObject* arguments[] = {pickle, buffers, private_too ? Py_True : Py_False};
+            result = PyObject_Vectorcall(hooks.decode, arguments, 3, nullptr);
         } else {
             static PyObject* loads = nullptr;
             PyObject* names = Py_BuildValue("(s)", "buffers");
@@ -424,12 +430,12 @@ bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_bu
 
 // ---- decoding -----------------------------------------------------------------------------------
 
-PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept {
+PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
     if (pool->others_may_write) return raise_untrusted();
     u8 n;
     u64 offset = 0, bytes = 0;
     const bool known = from.get(n);
-    alone = alone && known && (n & kFresh) != 0;
+    const Copy buffers_how = of_part(how, known && (n & kFresh) != 0);
     n &= static_cast<u8>(~kFresh);
     if (!known || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
         return wrong_object(pool);
@@ -438,17 +444,17 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, bool alon
                                                  static_cast<Py_ssize_t>(length));
     PyObject* buffers = pickle == nullptr ? nullptr : PyList_New(n);
     if (buffers != nullptr && n == 1) {
-        PyObject* buffer = part(std::move(block), offset, bytes, alone);
+        PyObject* buffer = part(std::move(block), offset, bytes, buffers_how);
         if (buffer != nullptr) {
             PyList_SET_ITEM(buffers, 0, buffer);
         } else {
             Py_CLEAR(buffers);
         }
     }
-    return rebuild(pickle, buffers);
+    return rebuild(pickle, buffers, how);
 }
 
-PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, bool alone) noexcept {
+PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
     if (pool->others_may_write) return raise_untrusted();
     Member& m = pool->core();
     u64 at;
@@ -479,7 +485,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, boo
             source = block.again();
         }
         PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes,
-                                       alone && buffer.fresh != 0)
+                                       of_part(how, buffer.fresh != 0))
                                 : wrong_object(pool);
         if (item != nullptr) {
             PyList_SET_ITEM(buffers, i, item);
@@ -490,7 +496,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, boo
     // Not copied: pickle reads it where it is.
     PyObject* pickle =
         buffers == nullptr ? nullptr : part(std::move(block), pickle_at, head.pickle_bytes);
-    return rebuild(pickle, buffers);
+    return rebuild(pickle, buffers, how);
 }
 
 }  // namespace onecopy::py

@@ -135,9 +135,10 @@ static void bind(nb::module_& m) {
     // Memberships and queues live in globals of Python modules, some of which the interpreter never
     // clears.
     nb::set_leak_warnings(false);
-    if (!init_lease(m.ptr())) throw nb::python_error();
+    if (!init_lease(m.ptr()) || !init_private_memory(m.ptr())) throw nb::python_error();
     bind_files(m);
     bind_member(m);
+    bind_private_memory(m);
     bind_ref(m);
     bind_queue(m);
     bind_stream(m);

@@ -128,7 +128,7 @@ PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
     return Py_NewRef(Py_None);
 }
 
-PyObject* get(QueueObject& q, const Deadline& deadline) noexcept {
+PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -138,7 +138,7 @@ PyObject* get(QueueObject& q, const Deadline& deadline) noexcept {
         s = q.queue.get(message, p);
     }
     if (s == Status::ok) [[likely]]
-        return decode(q.pool, message, q.as_standard);
+        return decode(q.pool, message, how);
     return raise_get(q, s, deadline);
 }
 
@@ -158,7 +158,7 @@ PyObject* next(QueueObject& q) noexcept {
     // Before: looking the class up may import, which would lose an exception that is set.
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
-    PyObject* object = get(q, Patience::kForever);
+    PyObject* object = get(q, Patience::kForever, q.as_standard ? Copy::fresh : Copy::unsaid);
     if (object == nullptr && PyErr_ExceptionMatches(over)) {
         PyErr_Clear();
         PyErr_SetNone(PyExc_StopIteration);
@@ -279,7 +279,8 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, const Deadline& deadline)
 
 // Messages that were taken are the caller's: one that cannot be decoded must not take the others
 // along.
-PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadline) noexcept {
+PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadline,
+                   Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     if (max_items < 1) {
@@ -307,7 +308,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadlin
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
-            PyObject* item = decode(q.pool, messages[i], q.as_standard);
+            PyObject* item = decode(q.pool, messages[i], how);
             const bool added = item != nullptr && PyList_Append(items, item) == 0;
             Py_XDECREF(item);
             if (added) continue;
@@ -443,15 +444,18 @@ void bind_queue(nb::module_& m) {
         .def("__next__", [](QueueObject& q) noexcept { return result(next(q)); })
         .def(
             "get",
-            [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
+            [](QueueObject& q, nb::handle wait, Timeout timeout, nb::handle copy) noexcept {
                 Deadline deadline;
-                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
-                                  ? get(q, deadline)
+                Copy how;
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline) &&
+                                      queue_copy(q, copy.ptr(), how)
+                                  ? get(q, deadline, how)
                                   : nullptr);
             },
-            arg("block", true), arg("timeout", nb::none()),
-            "Take an object. Raises queue.Empty, ShutDown. Arrays in it are read-only: "
-            "`onecopy.writable_copy` makes a copy to write.")
+            arg("block", true), arg("timeout", nb::none()), arg("copy", nb::none()),
+            "Take an object. Raises queue.Empty, ShutDown. Arrays in it are read-only. With "
+            "copy=\"on_write\" they are writable and private, and a page is copied when it is "
+            "written; with copy=True all of them are copied at once.")
         .def(
             "_wait_ready",
             [](QueueObject& q, Timeout timeout) noexcept {
@@ -481,8 +485,12 @@ void bind_queue(nb::module_& m) {
             },
             arg("obj"), "As `put` with block=False.")
         .def(
-            "get_nowait", [](QueueObject& q) noexcept { return result(get(q, kNoWait)); },
-            "As `get` with block=False.")
+            "get_nowait",
+            [](QueueObject& q, nb::handle copy) noexcept {
+                Copy how;
+                return result(queue_copy(q, copy.ptr(), how) ? get(q, kNoWait, how) : nullptr);
+            },
+            arg("copy", nb::none()), "As `get` with block=False.")
         .def(
             "put_many",
             [](QueueObject& q, AnIterable iterable, Timeout timeout) noexcept {
@@ -496,15 +504,16 @@ void bind_queue(nb::module_& m) {
             "them.")
         .def(
             "get_many",
-            [](QueueObject& q, Py_ssize_t max_items, Timeout timeout) noexcept {
+            [](QueueObject& q, Py_ssize_t max_items, Timeout timeout, nb::handle copy) noexcept {
                 Deadline deadline;
-                return result(deadline_of(timeout.ptr(), deadline)
-                                  ? get_many(q, max_items, deadline)
+                Copy how;
+                return result(deadline_of(timeout.ptr(), deadline) && queue_copy(q, copy.ptr(), how)
+                                  ? get_many(q, max_items, deadline, how)
                                   : nullptr);
             },
-            arg("max_items"), arg("timeout", nb::none()),
-            "Take what is there, at most so many; waits for the first. If one cannot be decoded, "
-            "the exception has the others as `items`.")
+            arg("max_items"), arg("timeout", nb::none()), arg("copy", nb::none()),
+            "Take what is there, at most so many; waits for the first. `copy` is as for `get`. If "
+            "one cannot be decoded, the exception has the others as `items`.")
         .def(
             "qsize",
             [](QueueObject& q) noexcept {

@@ -1,6 +1,7 @@
 // A queue as Python has it: what the files about queues have in common.
 #pragma once
 #include "bindings/methods.hpp"
+#include "bindings/private_memory.hpp"
 #include "bindings/waited.hpp"
 #include "queue/queue.hpp"
 
@@ -26,6 +27,13 @@ inline bool queue_deadline(const QueueObject& q, PyObject* block, PyObject* time
                            Deadline& out) noexcept {
     return q.as_standard ? standard_deadline(block, timeout, out)
                          : deadline_of(block, timeout, out);
+}
+
+// How what is taken is to be had. False with an exception set.
+inline bool queue_copy(const QueueObject& q, PyObject* copy, Copy& out) noexcept {
+    if (!copy_from(copy, out)) return false;
+    if (q.as_standard && copy == Py_None) out = Copy::fresh;
+    return true;
 }
 
 PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept;

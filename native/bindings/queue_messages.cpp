@@ -7,7 +7,7 @@ namespace onecopy::py {
 namespace {
 
 // (object, redeliveries, position)
-PyObject* receive(QueueObject& q, const Deadline& deadline) noexcept {
+PyObject* receive(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -19,7 +19,7 @@ PyObject* receive(QueueObject& q, const Deadline& deadline) noexcept {
     if (s != Status::ok) return raise_get(q, s, deadline);
     const u64 position = message.position;
     const u32 redeliveries = message.redeliveries;
-    PyObject* const object = decode(q.pool, message, q.as_standard);
+    PyObject* const object = decode(q.pool, message, how);
     if (object == nullptr) {
         // It counts as taken: whoever cannot rebuild it can still finish it.
         SavedError error;
@@ -71,13 +71,16 @@ void bind_messages(Class<QueueObject>& queue) {
     queue
         .def(
             "_receive",
-            [](QueueObject& q, nb::handle wait, Timeout timeout) noexcept {
+            [](QueueObject& q, nb::handle wait, Timeout timeout, nb::handle copy) noexcept {
                 Deadline deadline;
-                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline)
-                                  ? receive(q, deadline)
+                Copy how;
+                return result(queue_deadline(q, wait.ptr(), timeout.ptr(), deadline) &&
+                                      queue_copy(q, copy.ptr(), how)
+                                  ? receive(q, deadline, how)
                                   : nullptr);
             },
-            arg("block", true), arg("timeout", nb::none()), PartOf{"get_message"},
+            arg("block", true), arg("timeout", nb::none()), arg("copy", nb::none()),
+            PartOf{"get_message"},
             "As `get`; gives the object, how often it was given out before, and its position for "
             "`finish`.")
         .def(

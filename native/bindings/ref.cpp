@@ -20,17 +20,18 @@ bool usable(const RefObject& ref) noexcept {
     return false;
 }
 
-nb::object get(RefObject& ref) noexcept {
-    if (!usable(ref)) return result(nullptr);
+nb::object get(RefObject& ref, nb::handle copy) noexcept {
+    Copy how;
+    if (!copy_from(copy.ptr(), how) || !usable(ref)) return result(nullptr);
     const Held held =
         ref.held.again();  // unpickling runs Python code, which may release the reference
-    return result(open_envelope(held));
+    return result(open_envelope(held, how));
 }
 
 nb::object take(RefObject& ref) noexcept {
     if (!usable(ref)) return result(nullptr);
     const Held held = std::move(ref.held);  // which leaves it released
-    return result(open_envelope(held, true));
+    return result(open_envelope(held, Copy::fresh));
 }
 
 nb::object reduce(RefObject& ref) noexcept {
@@ -99,9 +100,11 @@ void bind_ref(nb::module_& m) {
         "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
     type.subscriptable()
         .made_by("Pool.put")
-        .def("get", of<&get>,
-             "Build the object from the pool. Its arrays and buffers are read where they lie, "
-             "read-only: `onecopy.writable_copy` makes a copy to write.")
+        .def(
+            "get", of<&get>, arg("copy", nb::none()),
+            "Build the object from the pool. Its arrays and buffers are read where they lie, "
+            "read-only. With copy=\"on_write\" they are writable and private, and a page is copied "
+            "when it is written; with copy=True all of them are copied at once.")
         .def("_take", of<&take>,
              "As `get`, and release. Arrays that were copied for the object come out as private "
              "copies.")

@@ -34,7 +34,8 @@ struct SubscriptionObject : Channel {
     u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
                                   // not of the subscription
     u64 missed = 0;
-    nb::object name;  // of the stream, for errors
+    Copy copy = Copy::unsaid;  // for `get` that is told nothing else, and for iteration
+    nb::object name;           // of the stream, for errors
     VainText is_empty;
 
     SubscriptionObject() = default;
@@ -45,6 +46,7 @@ struct SubscriptionObject : Channel {
           slot(std::exchange(other.slot, kNoSlot)),
           gen(other.gen),
           missed(other.missed),
+          copy(other.copy),
           name(std::move(other.name)) {}
     ~SubscriptionObject() { end(); }
 
@@ -122,7 +124,7 @@ PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline
     return Py_NewRef(Py_None);
 }
 
-PyObject* latest(StreamObject& self) noexcept {
+PyObject* latest(StreamObject& self, Copy how) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Message message;
@@ -131,14 +133,14 @@ PyObject* latest(StreamObject& self) noexcept {
         GilPatience p;
         s = self.stream.newest(message, p);
     }
-    if (s == Status::ok) return decode(self.pool, message);
+    if (s == Status::ok) return decode(self.pool, message, how);
     if (s != Status::would_block) return raise_status(s, "the stream");
     return raise_in_vain(Error::empty, [&] {
         return title("stream", nb::find(self)) + " is empty: nothing was published yet";
     });
 }
 
-PyObject* subscribe(StreamObject& self, u32 history) noexcept {
+PyObject* subscribe(StreamObject& self, u32 history, Copy how) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     SubscriptionObject fresh;
@@ -153,6 +155,7 @@ PyObject* subscribe(StreamObject& self, u32 history) noexcept {
     fresh.stream = self.stream;
     fresh.slot = m.slot;
     fresh.gen = m.gen;
+    fresh.copy = how;
     if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
     fresh.held = self.held.again();
     fresh.handle = self.handle;
@@ -179,7 +182,7 @@ PyObject* shut_down(StreamObject& self) noexcept {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-PyObject* read(SubscriptionObject& self, const Deadline& deadline) noexcept {
+PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noexcept {
     if (self.detached) return raise(Error::shut_down, "the subscription was closed");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
@@ -197,7 +200,7 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline) noexcept {
         s = self.stream.read(self.number, message, missed, p);
     }
     self.missed += missed;
-    if (s == Status::ok) return decode(self.pool, message);
+    if (s == Status::ok) return decode(self.pool, message, how);
     if (self.detached)
         return raise(Error::shut_down,
                      "the subscription was closed");  // by another thread, meanwhile
@@ -214,7 +217,7 @@ PyObject* next(SubscriptionObject& self) noexcept {
     // say).
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
-    PyObject* object = read(self, Patience::kForever);
+    PyObject* object = read(self, Patience::kForever, self.copy);
     if (object != nullptr) return object;
     if (PyErr_ExceptionMatches(over)) {
         PyErr_Clear();
@@ -266,14 +269,19 @@ void bind_stream(nb::module_& m) {
         .made_by("Stream.subscribe")
         .def(
             "get",
-            [](SubscriptionObject& s, Timeout timeout) noexcept {
+            [](SubscriptionObject& s, Timeout timeout, nb::handle copy) noexcept {
                 Deadline deadline;
-                return result(deadline_of(timeout.ptr(), deadline) ? read(s, deadline) : nullptr);
+                Copy how = s.copy;
+                return result(deadline_of(timeout.ptr(), deadline) &&
+                                      (copy.is_none() || copy_from(copy.ptr(), how))
+                                  ? read(s, deadline, how)
+                                  : nullptr);
             },
-            arg("timeout", nb::none()),
+            arg("timeout", nb::none()), arg("copy", nb::none()),
             "The next message. Raises queue.Empty, and ShutDown once the stream was shut down and "
-            "everything is read. Arrays in it are read-only: `onecopy.writable_copy` makes a copy "
-            "to write.")
+            "everything is read. Arrays in it are read-only. With copy=\"on_write\" they are "
+            "writable and private, and a page is copied when it is written; with copy=True all of "
+            "them are copied at once. None: as `Stream.subscribe` was told.")
         .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
         .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
         .def(
@@ -307,12 +315,21 @@ void bind_stream(nb::module_& m) {
             "behind), PoolFull, ShutDown.")
         .def(
             "_subscribe",
-            [](StreamObject& s, u32 history) noexcept { return result(subscribe(s, history)); },
-            arg("history"), PartOf{"subscribe"}, "Begin to receive; see `Stream.subscribe`.")
+            [](StreamObject& s, u32 history, nb::handle copy) noexcept {
+                Copy how;
+                return result(copy_from(copy.ptr(), how) ? subscribe(s, history, how) : nullptr);
+            },
+            arg("history"), arg("copy", nb::none()), PartOf{"subscribe"},
+            "Begin to receive; see `Stream.subscribe`.")
         .def(
-            "latest", [](StreamObject& s) noexcept { return result(latest(s)); },
-            "Give the newest message, without a subscription and as often as one likes. Raises "
-            "queue.Empty if nothing was published yet.")
+            "latest",
+            [](StreamObject& s, nb::handle copy) noexcept {
+                Copy how;
+                return result(copy_from(copy.ptr(), how) ? latest(s, how) : nullptr);
+            },
+            arg("copy", nb::none()),
+            "Give the newest message, without a subscription and as often as one likes. `copy` is "
+            "as for `Subscription.get`. Raises queue.Empty if nothing was published yet.")
         .def(
             "shutdown", [](StreamObject& s) noexcept { return result(shut_down(s)); },
             "End the stream for everybody: subscribers read what is there, and then get ShutDown.")

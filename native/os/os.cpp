@@ -143,12 +143,10 @@ bool files_may_grow() noexcept {
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
 }
 
-namespace {
 std::uintptr_t page_size() noexcept {
     static const auto bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     return bytes;
 }
-}  // namespace
 
 bool is_written(const void* at) noexcept {
     const std::uintptr_t page = reinterpret_cast<std::uintptr_t>(at) & ~(page_size() - 1);

@@ -54,6 +54,7 @@ bool files_may_grow() noexcept;
 std::uint64_t birth_ns(int fd) noexcept;
 
 // ---- pages --------------------------------------------------------------------------------------
+std::uintptr_t page_size() noexcept;
 // Of a shared mapping of a file in memory.
 // By anybody, so that the page is there; reserved memory is not.
 bool is_written(const void* at) noexcept;

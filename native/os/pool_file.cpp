@@ -27,11 +27,6 @@ FileIdentity identify(int number) noexcept {
     return {s.st_dev, s.st_ino, static_cast<std::uint64_t>(system.f_type) == TMPFS_MAGIC};
 }
 
-std::size_t page_size() noexcept {
-    static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    return bytes;
-}
-
 struct flock region(std::uint64_t byte, std::uint64_t count, short type) noexcept {
     struct flock l{};
     l.l_type = type;
@@ -224,6 +219,17 @@ std::size_t PoolFile::write_at(std::uint64_t offset, const void* from,
         }
     }
     return is_ours() ? done : 0;
+}
+
+void* PoolFile::map_private(std::uint64_t offset, std::size_t length) const noexcept {
+    if (!is_ours()) return nullptr;
+    void* at = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, number_,
+                    static_cast<off_t>(offset));
+    if (at == MAP_FAILED) return nullptr;
+    if (is_ours()) return at;
+    munmap(at, length);  // exchanged meanwhile: it is another file
+    errno = EBADF;
+    return nullptr;
 }
 
 PoolFile PoolFile::duplicate() const noexcept {

@@ -97,6 +97,10 @@ class PoolFile {
     // readable, the system refuses, or the number is not ours.
     std::size_t write_at(std::uint64_t offset, const void* from, std::size_t n) const noexcept;
 
+    // A part of the file, in whole pages, for this process alone: a store copies its page. nullptr:
+    // errno says why. The mapping keeps the description, and children inherit it.
+    void* map_private(std::uint64_t offset, std::size_t length) const noexcept;
+
     // A descriptor of the same open file description; empty on failure.
     PoolFile duplicate() const noexcept;
     // A new open file description of the same file, through /proc; empty on failure.

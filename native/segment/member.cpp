@@ -91,6 +91,20 @@ Member::~Member() {
     if (base != nullptr) os::unmap(base, length);
 }
 
+const os::PoolFile& Member::file_without_locks(std::unique_lock<std::mutex>& holding) noexcept {
+    // The lock of a reader keeps writers away, and its children read on under it.
+    if (readonly) return file;
+    if (without_locks_ && !without_locks_.lost()) [[likely]]
+        return without_locks_;
+    holding.unlock();
+    os::PoolFile again = file.again();
+    const int error = errno;
+    holding.lock();
+    if (!without_locks_ || without_locks_.lost()) without_locks_ = std::move(again);
+    errno = error;
+    return without_locks_;
+}
+
 Status Member::check() noexcept {
     const Header& h = header();
     if (h.magic != kMagic) return Status::corrupt;
@@ -354,6 +368,7 @@ void Member::exclude(Status why, int error) noexcept {
     slot = kNoSlot;
     excluded = why;
     excluded_errno = error;
+    private_pages.forbid();
     // The mapping is our own, inherited; only a process at its limit of mappings cannot split it.
     if (!os::forbid_access(heap(), geo_.capacity)) {
         os::forbid_access(base, length);

@@ -12,6 +12,7 @@
 #include "layout/layout.hpp"
 #include "os/pool_file.hpp"
 #include "segment/mapped.hpp"
+#include "segment/private_pages.hpp"
 #include "sync/lock.hpp"
 
 namespace onecopy {
@@ -55,6 +56,13 @@ class Member final : public Liveness {
         auto* c = static_cast<const unsigned char*>(p);
         return c >= base + geo_.heap_off && c < base + length;
     }
+
+    // Pages of the file that are mapped for this process alone. With `mutex` held.
+    PrivatePagesList private_pages;
+    // What they are mapped through: an open file description without locks, because children of a
+    // fork inherit these mappings as they inherit the shared one. Empty: errno says why. With
+    // `mutex` held, which is given away while the file is opened.
+    const os::PoolFile& file_without_locks(std::unique_lock<std::mutex>& holding) noexcept;
 
     // ---- this process's slot. Changed only by join, leave and fork.
     u32 slot = kNoSlot;
@@ -159,6 +167,7 @@ class Member final : public Liveness {
     void give_back_child_file() noexcept;
     void exclude(Status why, int error) noexcept;
     Geometry geo_{};
+    os::PoolFile without_locks_;  // opened when it is first needed
     // Between `fork_reserve` and the end of the fork.
     os::PoolFile child_file_;
     u32 child_slot_ = kNoSlot;

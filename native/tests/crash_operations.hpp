@@ -295,6 +295,39 @@ inline void fork_once(Hand& h) {
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
 }
+// Pages of a block for this process alone: what is written there is not in the pool.
+inline void write_privately(Hand& h, u32 index) {
+    BlockInfo info;
+    CHECK(inspect(h.m, index, info) == Status::ok);
+    PrivatePages pages;
+    CHECK(pages.map(h.m, h.m.offset_of(info.data), info.length) == Status::ok);
+    CHECK(std::memcmp(pages.data(), info.data, info.length) == 0);
+    const unsigned char first = info.data[0];
+    std::memset(pages.data(), first + 1, info.length);
+    CHECK(info.data[0] == first);
+}
+inline void fork_with_private_pages(Hand& h) {
+    const u32 index = allocate_block(h, 70'000);
+    BlockInfo info;
+    CHECK(inspect(h.m, index, info) == Status::ok);
+    PrivatePages pages;
+    CHECK(pages.map(h.m, h.m.offset_of(info.data), info.length) == Status::ok);
+    pages.data()[0] = 1;
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(pages.data()[0] == 1);
+        pages.data()[1] = 2;
+        pages.unmap();
+        put(h, Kind::block);
+        kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    CHECK(pages.data()[1] != 2);
+    pages.unmap();
+    let_go(h, index);
+}
 inline void fork_into_dead_row(Hand& h) {
     const auto swept = [&h] {
         u64 n = 0;
@@ -525,6 +558,16 @@ inline const Operation kOperations[] = {
     {"leave", nothing, hold_some, [](Hand& h) { h.m.leave(); }},
     {"fork, the parent dies", nothing, follow_forks, fork_once, kMany},
     {"fork, the child dies", nothing, follow_forks, fork_once, kMany | kChild},
+    {"write to private pages", nothing, hold_some,
+     [](Hand& h) {
+         const u32 index = allocate_block(h, 70'000);
+         write_privately(h, index);
+         let_go(h, index);
+     }},
+    {"fork with private pages, the parent dies", nothing, follow_forks, fork_with_private_pages,
+     kMany},
+    {"fork with private pages, the child dies", nothing, follow_forks, fork_with_private_pages,
+     kMany | kChild},
     {"fork into a dead member's row", dead_with_everything, follow_forks_in_full_table,
      fork_into_dead_row, kMany, 3},
     {"fork into a dead one's, the child dies", dead_with_everything, follow_forks_in_full_table,

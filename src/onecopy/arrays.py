@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 
-from onecopy._native import Lease
+from onecopy._native import Lease, PrivateMemory
 from onecopy.arguments import refuse
 from onecopy.errors import PoolNotFound, StaleRef
 from onecopy.spawning import keep_for_child
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onecopy._native import Member
     from onecopy.membership import PoolHandle
 
-__all__ = ["InPlaceArray", "SharedArray", "empty", "lease_of"]
+__all__ = ["InPlaceArray", "SharedArray", "empty", "lease_of", "memory_behind"]
 
 ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
@@ -139,6 +139,15 @@ def lease_of(array: npt.NDArray[Any]) -> Lease | None:
     Lease or None
         None: its memory lies in no pool (or is empty, or was wrapped by another library).
     """
+    behind = memory_behind(array)
+    return behind if isinstance(behind, Lease) else None
+
+
+def memory_behind(array: npt.NDArray[Any]) -> Lease | PrivateMemory | None:
+    """Find the memory of a pool, or private pages of it, at the end of an array's chain of bases.
+
+    None: its memory is neither (or it is empty, or was wrapped by another library).
+    """
     if not array.size:
         return None
     base: object = array
@@ -148,7 +157,7 @@ def lease_of(array: npt.NDArray[Any]) -> Lease | None:
         elif isinstance(base, memoryview):
             base = base.obj
         else:
-            return base if isinstance(base, Lease) else None
+            return base if isinstance(base, (Lease, PrivateMemory)) else None
 
 
 def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:

@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 
 from onecopy.arrays import SharedArray, lease_of
+from onecopy.receiving import privately
 from onecopy.spawning import keep_for_child
 from onecopy.tables.registry import registry
 from onecopy.tables.text import reduce_text
@@ -140,7 +141,9 @@ def _own_memory(part: ReadableBuffer | Later) -> npt.NDArray[np.uint8]:
     return memory
 
 
-def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
+def decode(
+    data: ReadableBuffer, buffers: Sequence[ReadableBuffer], private: bool = False
+) -> object:
     """Rebuild what `encode` took apart.
 
     Parameters
@@ -149,6 +152,8 @@ def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
         The pickle.
     buffers : sequence of buffers
         What was left out, each keeping its own memory alive.
+    private : bool, optional
+        Whether memory that the object refers to by a name is to be private and writable too.
 
     Returns
     -------
@@ -164,7 +169,7 @@ def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
         What the object's own code raises.
     """
     try:
-        return pickle.loads(data, buffers=buffers)
+        return privately(private, pickle.loads, data, buffers=buffers)
     except ModuleNotFoundError as error:
         raise _missing(error) from error
 
@@ -547,7 +552,10 @@ def _view(
 ) -> npt.NDArray[Any]:
     """Rebuild an array that was in a pool: the same shape and strides over the same memory."""
     kind: type[npt.NDArray[Any]] = SharedArray if shared else np.ndarray
-    return kind(shape, np.dtype(dtype), buffer, offset, strides)
+    array = kind(shape, np.dtype(dtype), buffer, offset, strides)
+    if not shared and array.flags.writeable and memoryview(buffer).nbytes < array.nbytes:
+        return array.copy("K")  # elements that share memory: a store would change several
+    return array
 
 
 def _whole(

@@ -17,6 +17,7 @@ from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, delete, open_or_create
 from onecopy.places import MOST_PROCESSES
 from onecopy.queue import Queue, open_queue
+from onecopy.receiving import checked_copy
 from onecopy.sizes import format_size, parse_size
 from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from onecopy.arrays import ShapeLike, SharedArray
     from onecopy.locks.mutex import RLock
     from onecopy.membership import PoolHandle
+    from onecopy.receiving import CopyMode
     from onecopy.stream import Policy
     from onecopy.typevars import Scalar, T
     from onecopy.values import Integer, Real, Synchronized
@@ -881,6 +883,37 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             raise KeyError(name)
         hold = member.name_get(Kind.OBJECT, name)
         return member.ref(hold.handle).get()
+
+    def get(self, name: str, default: Any = None, *, copy: CopyMode = None) -> Any:
+        """Build the object of that name, or give `default` if there is none.
+
+        Parameters
+        ----------
+        name : str
+            Of an object: ``pool[name] = obj``.
+        default : object, optional
+            What is given if there is none.
+        copy : {None, False, True, "on_write"}, optional
+            How its arrays are had. None, False: read-only, where they lie. "on_write": writable and
+            private, and a page is copied when it is written. True: writable and private, and all of
+            them are copied at once.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        ValueError
+            `copy` is none of these.
+        """
+        copy = checked_copy(copy)
+        member = self.member
+        try:
+            hold = member.name_get(Kind.OBJECT, name)
+        except (KeyError, TypeError):  # it is no name at all
+            return default
+        return member.ref(hold.handle).get(copy)
 
     def __setitem__(self, name: str, obj: Any) -> None:
         """Write an object under a name; a reference is stored as the object it refers to."""

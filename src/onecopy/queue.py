@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
+    from onecopy.receiving import CopyMode
 
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
@@ -103,6 +104,8 @@ class Queue(QueueBase[T]):
     What is put is encoded before the call returns: later changes do not reach the receiver, except
     through arrays that lie in the pool, which become read-only in the sender for that reason.
     Memory that is received is read-only, and stays as it is for as long as anything refers to it.
+    ``get(copy="on_write")`` gives writable arrays instead: what is written stays in this process,
+    and only pages that are written are copied.
 
     Parameters
     ----------
@@ -146,7 +149,9 @@ class Queue(QueueBase[T]):
         """The name by which `Pool.queue` opens it; None: it has none."""
         return self._name
 
-    def get_message(self, block: bool = True, timeout: float | None = None) -> Message[T]:
+    def get_message(
+        self, block: bool = True, timeout: float | None = None, copy: CopyMode = None
+    ) -> Message[T]:
         """Take an object, as `get` does, with what belongs to it.
 
         Parameters
@@ -155,6 +160,8 @@ class Queue(QueueBase[T]):
             Whether to wait for one.
         timeout : float, optional
             Seconds to wait at most.
+        copy : {None, False, True, "on_write"}, optional
+            As for `get`.
 
         Returns
         -------
@@ -166,7 +173,7 @@ class Queue(QueueBase[T]):
         queue.Empty, ShutDown
             As `get`.
         """
-        item, redeliveries, position = self._receive(block, timeout)
+        item, redeliveries, position = self._receive(block, timeout, copy)
         return Message(self, item, redeliveries, position)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onecopy._native import Hold, Member
     from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
+    from onecopy.receiving import CopyMode
 
 __all__ = [
     "DEFAULT_DEPTH",
@@ -85,7 +86,7 @@ class Stream(StreamBase[T]):
         """What happens to a subscriber that falls behind: "lossy", "lossless" or "latest"."""
         return POLICIES[super().policy]
 
-    def subscribe(self, history: int = 0) -> Subscription[T]:
+    def subscribe(self, history: int = 0, copy: CopyMode = None) -> Subscription[T]:
         """Begin to receive.
 
         Parameters
@@ -94,6 +95,11 @@ class Stream(StreamBase[T]):
             How many messages that were published before are received first, oldest first: at most
             `depth`, fewer if there are not so many. 0: the first message is the next one that is
             published. With the policy "latest" the first message is the newest one in any case.
+        copy : {None, False, True, "on_write"}, optional
+            How arrays are had, in a loop over the subscription and by `Subscription.get` that is
+            told nothing else. "on_write": writable and private, and a page is copied when it is
+            written. True: writable and private, and all of them are copied at once. Default:
+            read-only, where they lie.
 
         Returns
         -------
@@ -103,7 +109,7 @@ class Stream(StreamBase[T]):
         Raises
         ------
         ValueError
-            `history` is negative.
+            `history` is negative; `copy` is none of these.
         OneCopyError
             64 subscriptions are there already.
         ShutDown, OneCopyError
@@ -112,7 +118,7 @@ class Stream(StreamBase[T]):
         history = integer("history", history)
         if history < 0:
             raise ValueError(f"history={history}: it is a number of messages, 0 or more")
-        return self._subscribe(min(history, _DEEPEST))
+        return self._subscribe(min(history, _DEEPEST), copy)
 
     def close(self) -> None:
         """Be done with the stream in this process, as `Queue.close` and `Frames.close`.

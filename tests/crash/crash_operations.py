@@ -6,7 +6,7 @@ import gc
 import inspect
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from crash_container_operations import CONTAINER_OPERATIONS, CONTAINERS_NOT_TRIED
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # ------------------------------------------------------------------------------ what they work with
+
+
+def large_item(index: int) -> dict[str, object]:
+    """Make an item whose data is received in private pages."""
+    return {"number": index, "data": np.full(75_000, index, "i4")}
 
 
 def queue_of(count: int, **options: int) -> Callable[[World], None]:
@@ -116,6 +121,27 @@ def ref(w: World) -> None:
     w.things["ref"] = w.pool.put(item(1))
 
 
+def large_ref(w: World) -> None:
+    w.things["ref"] = w.pool.put(large_item(1))
+
+
+def large_queue(w: World) -> None:
+    queue_of(0)(w)
+    for index in range(3):
+        w.queue.put(large_item(index))
+
+
+def private_pages(w: World) -> None:
+    w.things["pages"] = w.pool.put(large_item(1)).get("on_write")
+    write_to(w.pages)
+
+
+def write_to(got: Any) -> None:
+    """Write to private pages; nobody else may see it."""
+    got["data"][::5000] = 77
+    assert (got["data"][1:5000] == got["number"]).all()
+
+
 def second_ref(w: World) -> None:
     w.things["mine"] = w.pool.put(item(2))
 
@@ -185,6 +211,15 @@ def fork_and_wait(w: World) -> None:
     pid = os.fork()
     if pid == 0:
         w.pool.put(item(7))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def fork_and_write(w: World) -> None:
+    pid = os.fork()
+    if pid == 0:
+        write_to(w.pages)
+        let(w, "pages")
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
 
@@ -307,6 +342,9 @@ OPERATIONS = [
     Operation("value", ("Pool.value",), lambda w: w.pool.value("d", 1.5)),
     Operation("value, named", ("Pool.value",), lambda w: w.pool.value("d", 1.5, name="level")),
     Operation("Ref.get", ("Ref.get",), lambda w: w.ref.get(), ref),
+    Operation(
+        "Ref.get, private pages", ("Ref.get",), lambda w: write_to(w.ref.get("on_write")), large_ref
+    ),
     Operation("Ref.release", ("Ref.release",), lambda w: w.mine.release(), ready=second_ref),
     Operation(
         "pickle a Ref", ("Ref.__reduce__",), lambda w: by_reference(w.mine), ready=second_ref
@@ -405,6 +443,20 @@ OPERATIONS = [
     ),
     Operation("Queue.get", ("Queue.get",), lambda w: w.queue.get(), queue_of(3), look=size),
     Operation("Queue.get array", ("Queue.get",), lambda w: w.queue.get(), taken, look=size),
+    Operation(
+        "Queue.get, private pages",
+        ("Queue.get",),
+        lambda w: write_to(w.queue.get(copy="on_write")),
+        large_queue,
+        look=size,
+    ),
+    Operation(
+        "Queue.get_many, private pages",
+        ("Queue.get_many",),
+        lambda w: [write_to(got) for got in w.queue.get_many(2, copy="on_write")],
+        large_queue,
+        several=True,
+    ),
     Operation(
         "Queue.get_nowait", ("Queue.get_nowait",), lambda w: w.queue.get_nowait(), taken, look=size
     ),
@@ -655,6 +707,16 @@ OPERATIONS = [
         several=True,
         in_child=True,
     ),
+    Operation(
+        "fork with private pages, the child dies",
+        ("os.fork",),
+        fork_and_write,
+        queue_of(2),
+        private_pages,
+        several=True,
+        in_child=True,
+    ),
+    Operation("let go of private pages", (), lambda w: let(w, "pages"), ready=private_pages),
     *LOCK_OPERATIONS,
     *CONTAINER_OPERATIONS,
 ]

@@ -1100,6 +1100,32 @@ BUGS = [
         "until Python 3.13 it meets a frame that is noexcept, and the process is aborted",
         test="tests/crash/test_ends.py::test_ended_in[Queue.get]",
     ),
+    Bug(
+        "private pages stay readable in a child that is no member",
+        "native/segment/member.cpp",
+        """    private_pages.forbid();
+""",
+        "",
+        "nothing holds the block for the child, and it sees what others put there",
+        test="tests/contracts/test_private_pages.py::test_in_a_child_that_is_no_member_it_faults",
+    ),
+    Bug(
+        "private pages are mapped through the description with the locks",
+        "native/segment/member.cpp",
+        "    if (readonly) return file;\n    if (without_locks_",
+        "    if (file) return file;\n    if (without_locks_",
+        "a child inherits the mapping, and with it its dead parent's locks",
+        test="tests/contracts/test_private_pages.py"
+        "::test_what_a_child_has_mapped_keeps_no_lock_of_its_parent",
+    ),
+    Bug(
+        "private pages hold nothing",
+        "native/bindings/private_memory.cpp",
+        "    new (&self->held) Held(std::move(block));\n",
+        "    new (&self->held) Held();\n",
+        "the block is free, and pages that were not written show what others put there",
+        test="tests/contracts/test_private_pages.py::test_it_keeps_its_block_and_no_more",
+    ),
 ]
 
 

@@ -119,6 +119,8 @@ LOSES = {
     "Queue.get array",
     "Queue.get_many across chunks",
     "Queue.get_message",
+    "Queue.get, private pages",
+    "Queue.get_many, private pages",
     "Queue.put_many",
     "for ... in a subscription",
     "take and finish across chunks",

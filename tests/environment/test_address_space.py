@@ -19,6 +19,7 @@ pool["name"] = [1, 2]
 queue.put_many(range(500))
 held = [pool.put([number]) for number in range(100)]
 chain = pool.put([held[0]])
+large = pool.put(np.zeros(1 << 20, "u1"))
 items = ShareableList([1, 2, 3])
 
 def limit(soft):
@@ -66,7 +67,8 @@ OPERATIONS = {
         table.pop("a", None) | table["x" * 1000] = 1""",
     "pool": """pool.put(b"x" * 1000).get() | pool.zeros(10) | pool["n"] = 1 | pool["name"] |
         list(pool) | pool.validate() | pool.stats() | pool.collect() | held.clear() |
-        pool.put([np.zeros(1000)] * 5) | oc.Pool.open("here") | chain.get()""",
+        pool.put([np.zeros(1000)] * 5) | large.get("on_write")[0] = 1 | large.get(True)[0] = 1 |
+        oc.Pool.open("here") | chain.get()""",
     "others": """stream.publish([1]) | stream.subscribe().close() | frames.acquire(timeout=0) |
         lock.acquire(), lock.release() | with rwlock.read(): pass |
         pool.lock() | semaphore.acquire(timeout=0) |

@@ -16,6 +16,8 @@ def test_threads_that_meet_libraries_at_the_same_time():
     expected.add(pd.arrays.ArrowExtensionArray)
     if int(pd.__version__.partition(".")[0]) >= 3:  # pandas 2 does not gather its blocks
         expected.add(pd.core.internals.blocks.Block)
+    if (torch := sys.modules.get("torch")) is not None:  # another test of this process needed it
+        expected |= {torch.Tensor, torch.storage.UntypedStorage, torch.storage.TypedStorage}
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

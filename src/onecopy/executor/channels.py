@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from onecopy.executor.packing import Message, Picklers
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
+    from onecopy.receiving import CopyMode
 
 __all__ = ["NEEDS_ROOM", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
 
@@ -127,10 +128,13 @@ class Calls:
         Called with whether some call waits for room.
     """
 
-    def __init__(self, queue: Queue, results: Results, ahead: int = 0) -> None:
+    def __init__(
+        self, queue: Queue, results: Results, ahead: int = 0, copy: CopyMode = None
+    ) -> None:
         self._queue = queue
         self._results = results
         self._ahead = ahead
+        self._copy: CopyMode = copy
         self._parent: Parent | None = None
         self._pools: list[Member] = []  # kept from call to call, or each would join anew
         self._waiting: deque[tuple[int, Task]] = deque()
@@ -142,7 +146,7 @@ class Calls:
         self._reader = self  # which the standard library closes when workers have died
 
     def __reduce__(self) -> Any:
-        return Calls, (self._queue, self._results)
+        return Calls, (self._queue, self._results, 0, self._copy)
 
     # ------------------------------------------------------------------ in the executor's process
 
@@ -259,7 +263,7 @@ class Calls:
             self._results.finishes(message)
             try:
                 if type(call) is int:
-                    function, args, kwargs = self._queue.member.ref(call).get()
+                    function, args, kwargs = self._queue.member.ref(call).get(self._copy)
                 else:
                     function, args, kwargs = pickle.loads(call)
             except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
@@ -282,8 +286,9 @@ class Calls:
 class Results:
     """The result queue."""
 
-    def __init__(self, queue: Queue, picklers: Picklers) -> None:
+    def __init__(self, queue: Queue, picklers: Picklers, copy: CopyMode = None) -> None:
         self._queue = queue
+        self._get = partial(queue.get, copy=copy)
         self._picklers = picklers
         self._message: QueueMessage | None = None
         self._sent: deque[list[Any]] = deque(maxlen=_KEPT_RESULTS)
@@ -356,9 +361,9 @@ class Results:
     def get(self, block: bool, timeout: float) -> Any:
         """Take an answer, or a wake-up (None), as the manager thread does."""
         answer, numbers = take_addressed(
-            partial(coroutines.take, self._queue.get, timeout)
+            partial(coroutines.take, self._get, timeout)
             if block
-            else partial(self._queue.get, False),
+            else partial(self._get, False),
             CallNotRebuilt,
         )
         if numbers is not None:

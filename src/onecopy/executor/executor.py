@@ -31,6 +31,7 @@ from onecopy.executor.packing import (
 from onecopy.places import checked_workers
 from onecopy.pool import Pool
 from onecopy.queue import Queue
+from onecopy.receiving import checked_copy
 from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from onecopy._native import Ref
     from onecopy.executor.packing import Message, Picklers
+    from onecopy.receiving import CopyMode
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -104,11 +106,16 @@ class Executor(standard.ProcessPoolExecutor):
         `BrokenProcessPool`; so do all if workers die one after the other without finishing any.
         Default: as in the standard library, the first death breaks the executor: every call that
         is not done gets `BrokenProcessPool`.
+    copy : {None, False, True, "on_write"}, optional
+        How arrays are had, in arguments by the workers and in results here. "on_write": writable
+        and private, and a page is copied when it is written. True: writable and private, and all of
+        them are copied at once. Default: read-only, where they lie.
 
     Raises
     ------
     ValueError, TypeError
-        As the standard library's; there are more workers than the pool has places for.
+        As the standard library's; there are more workers than the pool has places for; `copy` is
+        none of these.
     PoolFull
         There is no room for the queues.
     Untrusted
@@ -128,10 +135,11 @@ class Executor(standard.ProcessPoolExecutor):
     What lies in another pool that has a name is taken from there and kept until the call is done,
     also if it is written (`SharedArray`).
 
-    **Workers** get views that are read-only (`onecopy.writable_copy` makes a private copy), and
-    small arrays, lists and the like as copies of their own. **Results** are the same in the process
-    that gets them, and stay in the pool for as long as anything refers to them. One that finds no
-    room waits for a minute, in case results are dropped; then its call gets `PoolFull`.
+    **Workers** get views that are read-only (``copy="on_write"`` and `onecopy.writable_copy` give
+    such as can be written), and small arrays, lists and the like as copies of their own.
+    **Results** are the same in the process that gets them, and stay in the pool for as long as
+    anything refers to them. One that finds no room waits for a minute, in case results are dropped;
+    then its call gets `PoolFull`.
 
     Threads may submit at once. A child forked from the process has no use of the executor. Workers
     end with the process that has it, also if that is killed.
@@ -161,12 +169,14 @@ class Executor(standard.ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
         restart_workers: bool = False,
+        copy: CopyMode = None,
     ) -> None:
         if pool is not None and not isinstance(pool, Pool):
             raise TypeError(
                 f"pool must be a onecopy.Pool, not {type(pool).__name__}; a context is given as "
                 "mp_context=…"
             )
+        self._copy: CopyMode = checked_copy(copy)
         if max_workers is not None:
             max_workers = integer("max_workers", max_workers)
         function("initializer", initializer)
@@ -205,11 +215,11 @@ class Executor(standard.ProcessPoolExecutor):
         self._result_queue.close()
         self._executor_manager_thread_wakeup.close()
         member = self._pool.member
-        results = Results(Queue._make(member, None, 0, False, None), self._picklers)
+        results = Results(Queue._make(member, None, 0, False, None), self._picklers, self._copy)
         queue = Queue._make(member, None, 0, self._restart_workers, None)
         wakeup = Wakeup(results)
         self._result_queue = results
-        self._call_queue = Calls(queue, results, ahead)
+        self._call_queue = Calls(queue, results, ahead, self._copy)
         self._executor_manager_thread_wakeup = wakeup
         self._crew = Crew(
             self._mp_context,
@@ -458,7 +468,7 @@ class Executor(standard.ProcessPoolExecutor):
             )
         except Exception:  # noqa: BLE001 - each call will have that error
             return fn
-        return fn if isinstance(message.call, bytes) else _SharedFunction(message)
+        return fn if isinstance(message.call, bytes) else _SharedFunction(message, self._copy)
 
     def _buffered(
         self,
@@ -507,16 +517,17 @@ os.register_at_fork(after_in_child=_forked)
 class _SharedFunction:
     """A function that lies in the pool."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, copy: CopyMode) -> None:
         self._message = message
+        self._copy: CopyMode = copy
 
     def __reduce__(self) -> Any:
         keep_for_child(self._message.kept)  # by each call: `map` is done with it before they are
-        return _shared_function, (self._message.call,)
+        return _shared_function, (self._message.call, self._copy)
 
 
-def _shared_function(ref: Ref) -> Any:
-    return ref.get()
+def _shared_function(ref: Ref, copy: CopyMode) -> Any:
+    return ref.get(copy)
 
 
 def _call_each(fn: Callable[..., T], items: list[tuple[Any, ...]]) -> list[T]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from onecopy import membership
+from onecopy._native import to_private
 from onecopy.arrays import address
 from onecopy.errors import StaleRef
+from onecopy.receiving import is_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,4 +89,5 @@ def bytes_of(*parts: Any) -> memoryview[Any]:
             f"the block of that handle is not this buffer's: it has {memory.nbytes} bytes, and the "
             f"buffer was in bytes {place.offset} to {end} of it"
         )
-    return memory[place.offset : end]
+    part = memory[place.offset : end]
+    return memoryview(to_private(part)) if is_private() else part

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecopy import membership
+from onecopy._native import to_private
 from onecopy.arrays import address
 from onecopy.errors import StaleRef
+from onecopy.receiving import is_private
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,8 +63,9 @@ def _rebuild(
 ) -> npt.NDArray[Any]:
     lease = membership.join(pool).lease(handle)
     try:
-        array = np.ndarray(shape, dtype, memoryview(lease), offset, strides)
+        memory = to_private(lease) if is_private() else lease
+        array = np.ndarray(shape, dtype, memoryview(memory), offset, strides)
     except (TypeError, ValueError) as error:  # it does not fit the block
         raise StaleRef(f"the block of that handle is not this array: {error}") from error
-    array.flags.writeable = False
+    array.flags.writeable = memory is not lease
     return array

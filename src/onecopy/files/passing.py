@@ -12,6 +12,7 @@ import numpy as np
 from onecopy.files import mapping
 from onecopy.files.mapped import MappedArray, over
 from onecopy.files.mapping import Span
+from onecopy.receiving import is_private
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,7 +71,8 @@ def span_of(memory: memoryview[Any]) -> Span | None:
 
 def bytes_of(*span: Any) -> memoryview[Any]:
     """Give the bytes of a span, taken apart; raises what `mapping.resolve` raises."""
-    return mapping.memory_of(Span(*span))
+    memory = mapping.memory_of(Span(*span))
+    return memoryview(bytearray(memory)) if is_private() else memory
 
 
 def _rebuild(
@@ -85,4 +87,5 @@ def _rebuild(
     memory = mapping.resolve(where)
     if mapped:
         return over(memory, shape, dtype, where.offset + first, strides=strides)
-    return np.ndarray(shape, dtype, memory, where.offset + first, strides)
+    array: npt.NDArray[Any] = np.ndarray(shape, dtype, memory, where.offset + first, strides)
+    return array.copy("K") if is_private() else array

@@ -34,7 +34,8 @@ __all__ = ["OneCopyBackend"]
 _IDLE = 300.0  # seconds, as joblib's own backend has it
 _SHARE_ABOVE = 1 << 20  # bytes, as above
 # What Parallel tells every backend: about files that hold arrays (there are none here), and more.
-_UNUSED = {"context", "mmap_mode", "temp_folder", "verbose"}
+_UNUSED = {"context", "temp_folder", "verbose"}
+_PRIVATE = {"c", None}  # modes of joblib in which a worker may write what it gets, for itself
 
 
 class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # no types
@@ -51,6 +52,9 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         max_nbytes : int, str or None
             Arrays of more bytes are shared, and read-only for the receiver; smaller ones are
             copied, and may be written. None: no array is shared. Default: "1M".
+        mmap_mode : str or None
+            "c" or None: shared arrays may be written by the receiver, for itself; what it writes
+            into is copied, page by page. Other modes: they are read-only. Default: "r".
         inner_max_num_threads : int
             Threads of OpenMP, BLAS and the like per worker. Default: the processors, divided.
         pool : Pool
@@ -64,7 +68,8 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     Notes
     -----
-    ``mmap_mode`` and ``temp_folder`` are accepted and have no effect: there are no files.
+    ``temp_folder`` is accepted and has no effect: there are no files. For the same reason what a
+    worker writes with ``mmap_mode="r+"`` into a file that joblib makes has no equivalent.
 
     A call raises, besides what the called function raises: `BrokenProcessPool` if a worker dies
     (the next call gets new workers), `TimeoutError`, `PoolFull` if there is no room for an argument
@@ -156,6 +161,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_nbytes: int | None = _SHARE_ABOVE,
+        mmap_mode: str | None = "r",
         idle_worker_timeout: float | None = None,
         **unused: Any,
     ) -> Order:
@@ -163,8 +169,8 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if unknown:
             raise TypeError(
                 f"the backend 'onecopy' has no option {', '.join(map(repr, unknown))}; it has "
-                "'max_nbytes', 'inner_max_num_threads', 'pool', 'initializer', 'initargs' and "
-                "'idle_worker_timeout'"
+                "'max_nbytes', 'mmap_mode', 'inner_max_num_threads', 'pool', 'initializer', "
+                "'initargs' and 'idle_worker_timeout'"
             )
         return Order(
             workers,
@@ -174,6 +180,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             initargs,
             math.inf if max_nbytes is None else max_nbytes,
             _IDLE if idle_worker_timeout is None else idle_worker_timeout,
+            "on_write" if mmap_mode in _PRIVATE else None,
         )
 
     def submit(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from onecopy._native import Member
     from onecopy.executor.packing import Copies, Message, Picklers, Urgency
     from onecopy.pool import Pool
+    from onecopy.receiving import CopyMode
 
 __all__ = ["Order", "Team", "hire", "shutdown"]
 
@@ -66,6 +67,8 @@ class Order:
         Bytes above which an array is shared; up to here each side has its own, to be written.
     idle : float
         Seconds after which workers that nobody uses end.
+    copy : CopyMode
+        How shared arrays are had.
     """
 
     workers: int
@@ -75,6 +78,7 @@ class Order:
     initargs: tuple[Any, ...]
     share_above: float
     idle: float
+    copy: CopyMode
 
 
 class Team:
@@ -135,7 +139,7 @@ class _Executor(Executor):
         self._picklers = cast("Picklers", pickler)
         depth = process_executor._CURRENT_DEPTH + 1
         initargs = depth, order.initializer, order.initargs
-        super().__init__(order.workers, order.pool, context, _begin, initargs)
+        super().__init__(order.workers, order.pool, context, _begin, initargs, copy=order.copy)
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         # What an argument owns is kept by its arrays. Only tables hold memory of other kinds.

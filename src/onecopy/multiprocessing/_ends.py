@@ -273,10 +273,10 @@ class Rings(_Queue):
         finally:
             self._read_end.hush()
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self, *args: Any, **kwargs: Any) -> Any:
         """Take an object, if there is one."""
         try:
-            return super().get_nowait()
+            return super().get_nowait(*args, **kwargs)
         finally:
             self._read_end.hush()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy.arrays import address, lease_of
+from onecopy.arrays import address, memory_behind
 from onecopy.tables.packing import has_own_reducer
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def _look_as(array: npt.NDArray[Any], kind: type[npt.NDArray[Any]]) -> npt.NDArr
     """
     if not array.size:
         return np.ndarray.__new__(kind, array.shape, array.dtype)
-    lease = lease_of(array)
+    behind = memory_behind(array)
     memory: npt.NDArray[np.uint8]
-    if lease is not None:
-        memory = np.frombuffer(memoryview(lease), np.uint8)
+    if behind is not None:
+        memory = np.frombuffer(memoryview(behind), np.uint8)
     elif array.flags.forc:
         memory = array.reshape(-1, order="A").view(np.uint8)
     else:

@@ -45,6 +45,7 @@ class Registry:
             "pyarrow": "arrow",
             "pandas": "pandas_columns",
             "polars": "polars_frames",
+            "torch": "tensors",
         }
         self._arrange()
 

@@ -1,0 +1,203 @@
+#include "bindings/private_memory.hpp"
+
+#include <new>
+
+#include "bindings/codec.hpp"
+#include "bindings/errors.hpp"
+#include "bindings/objects.hpp"
+
+namespace onecopy::py {
+
+namespace {
+
+PyTypeObject* private_type = nullptr;
+enum class Guard : u8 { automatic, off, on };
+Guard guard = Guard::automatic;
+bool has_torch = false;
+
+PrivateObject* self_of(PyObject* object) noexcept {
+    return reinterpret_cast<PrivateObject*>(object);
+}
+
+void dealloc(PyObject* object) noexcept {
+    PrivateObject* self = self_of(object);
+    PyTypeObject* type = Py_TYPE(object);
+    self->pages.~PrivatePages();  // before the block may be somebody else's
+    self->held.~Held();
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+int get_buffer(PyObject* object, Py_buffer* view, int flags) noexcept {
+    PrivateObject* self = self_of(object);
+    return PyBuffer_FillInfo(view, object, self->pages.data(),
+                             static_cast<Py_ssize_t>(self->length), self->readonly ? 1 : 0, flags);
+}
+
+Py_ssize_t length(PyObject* object) noexcept {
+    return static_cast<Py_ssize_t>(self_of(object)->length);
+}
+PyObject* describe(PyObject* object) noexcept {
+    const PrivateObject* self = self_of(object);
+    return PyUnicode_FromFormat("<private memory of this process, %llu bytes%s>",
+                                static_cast<unsigned long long>(self->length),
+                                self->readonly ? ", read-only" : "");
+}
+PyObject* is_readonly(PyObject* object, void*) noexcept {
+    return PyBool_FromLong(self_of(object)->readonly ? 1 : 0);
+}
+PyObject* nbytes(PyObject* object, void*) noexcept {
+    return PyLong_FromUnsignedLongLong(self_of(object)->length);
+}
+
+PyGetSetDef properties[] = {
+    {"readonly", is_readonly, nullptr, "Whether the memory may only be read.", nullptr},
+    {"nbytes", nbytes, nullptr, "Bytes that it exports.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+    {Py_tp_repr, reinterpret_cast<void*>(describe)},
+    {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
+    {Py_sq_length, reinterpret_cast<void*>(length)},
+    {Py_tp_getset, properties},
+    {Py_tp_doc,
+     const_cast<char*>("Pages of a pool that this process has mapped for itself alone: a store "
+                       "copies its page, and nobody else sees it. Supports the buffer protocol.")},
+    {0, nullptr},
+};
+
+// No GC flag: it refers to no Python objects.
+PyType_Spec spec = {
+    "onecopy._native.PrivateMemory",
+    sizeof(PrivateObject),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    slots,
+};
+
+PyObject* copy_of(const unsigned char* from, u64 bytes, bool readonly) noexcept {
+    const auto n = static_cast<Py_ssize_t>(bytes);
+    PyObject* copy = readonly ? PyBytes_FromStringAndSize(nullptr, n)
+                              : PyByteArray_FromStringAndSize(nullptr, n);
+    if (copy != nullptr)
+        copy_out_of_pool(readonly ? PyBytes_AS_STRING(copy) : PyByteArray_AS_STRING(copy), from,
+                         bytes);
+    return copy;
+}
+
+PyObject* to_private(PyObject* object) noexcept {
+    if (Py_TYPE(object) ==
+        private_type) {  // of a message that is being rebuilt: nobody else has it
+        self_of(object)->readonly = false;
+        return Py_NewRef(object);
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) != 0) return nullptr;
+    const auto* data = static_cast<const unsigned char*>(view.buf);
+    const auto bytes = static_cast<u64>(view.len);
+    LeaseObject* lease = lease_behind(object);
+    const bool inside = lease != nullptr && data >= lease->block && bytes <= lease->block_length &&
+                        static_cast<u64>(data - lease->block) <= lease->block_length - bytes;
+    PyObject* result = inside ? memory_of(lease, static_cast<u64>(data - lease->block), bytes,
+                                          lease->shared ? Copy::all : Copy::on_write)
+                              : copy_of(data, bytes, false);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+}  // namespace
+
+bool init_private_memory(PyObject* module) noexcept {
+    private_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+    return private_type != nullptr &&
+           PyModule_AddObjectRef(module, "PrivateMemory",
+                                 reinterpret_cast<PyObject*>(private_type)) == 0;
+}
+
+void bind_private_memory(nb::module_& m) {
+    m.def(
+        "to_private", [](nb::handle buffer) noexcept { return result(to_private(buffer.ptr())); },
+        nb::arg("buffer"), nb::sig("def to_private(buffer: object) -> object"),
+        "Writable memory of this process alone that begins with the same bytes: pages of the pool "
+        "that are copied when they are written, or a copy.");
+    m.def(
+        "guard_writes",
+        [](nb::handle on) noexcept {
+            guard = on.is_none() ? Guard::automatic : on.ptr() == Py_True ? Guard::on : Guard::off;
+        },
+        nb::arg("on").none(), nb::sig("def guard_writes(on: bool | None) -> None"),
+        "Whether what writes to read-only memory that was received, against the rules, writes for "
+        "this process alone. None: once torch is loaded.");
+    m.def(
+        "private_mappings", []() noexcept { return PrivatePages::count(); },
+        "How many private mappings this process has.");
+}
+
+bool copy_from(PyObject* object, Copy& out) noexcept {
+    if (object == Py_None) [[likely]] {
+        out = Copy::unsaid;
+        return true;
+    }
+    if (PyBool_Check(object)) {
+        out = object == Py_True ? Copy::all : Copy::none;
+        return true;
+    }
+    if (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "on_write") == 0) {
+        out = Copy::on_write;
+        return true;
+    }
+    PyErr_Format(PyExc_ValueError,
+                 "copy=%R: it is None or False (arrays are read-only, and read where they lie), "
+                 "\"on_write\" (writable, private, copied page by page when they are written) or "
+                 "True (writable, private, copied at once)",
+                 object);
+    return false;
+}
+
+Copy as_said(Copy how) noexcept {
+    if (how != Copy::unsaid) return how;
+    if (guard != Guard::automatic) [[unlikely]]
+        return guard == Guard::on ? Copy::guarded : Copy::none;
+    if (!has_torch) [[likely]] {
+        static PyObject* const name = PyUnicode_InternFromString("torch");
+        has_torch =
+            name != nullptr && PyDict_GetItemWithError(PyImport_GetModuleDict(), name) != nullptr;
+        if (!has_torch && PyErr_Occurred() != nullptr) PyErr_Clear();
+    }
+    return has_torch ? Copy::guarded : Copy::none;
+}
+
+PrivateObject* map_privately(Held& block, u64 offset, u64 bytes, bool readonly) noexcept {
+    Member& m = block.core();
+    BlockInfo info;
+    if (bytes < kMapFrom || inspect(m, block.index(), info) != Status::ok) return nullptr;
+    auto* self = static_cast<PrivateObject*>(PyObject_Malloc(sizeof(PrivateObject)));
+    if (self == nullptr) {
+        PyErr_NoMemory();
+        return nullptr;
+    }
+    new (&self->pages) PrivatePages;
+    if (self->pages.map(m, m.offset_of(info.data) + offset, bytes) != Status::ok) {
+        PyObject_Free(self);
+        return nullptr;
+    }
+    PyObject_Init(reinterpret_cast<PyObject*>(self), private_type);
+    new (&self->held) Held(std::move(block));
+    self->length = bytes;
+    self->readonly = readonly;
+    return self;
+}
+
+PyObject* memory_of(LeaseObject* lease, u64 offset, u64 bytes, Copy how) noexcept {
+    if (how == Copy::on_write || how == Copy::guarded) {
+        Held block = lease->held.again();
+        PrivateObject* mapped = map_privately(block, offset, bytes, how == Copy::guarded);
+        if (mapped != nullptr) return reinterpret_cast<PyObject*>(mapped);
+        if (PyErr_Occurred()) return nullptr;
+    }
+    return copy_of(lease->block + offset, bytes, how == Copy::guarded);
+}
+
+}  // namespace onecopy::py

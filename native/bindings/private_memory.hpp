@@ -1,0 +1,51 @@
+// Memory of this process alone that begins with what a block has: a private mapping of the block's
+// pages, or, where that is not worth it or not possible, a copy.
+#pragma once
+#include "bindings/instance.hpp"
+#include "bindings/lease.hpp"
+#include "segment/private_pages.hpp"
+
+namespace onecopy::py {
+
+// How what was received is to be had.
+enum class Copy : u8 {
+    unsaid,    // none, or guarded
+    none,      // read-only, where it lies
+    guarded,   // read-only too, but what writes nevertheless writes for this process alone
+    fresh,     // as multiprocessing has it: what was copied for the message, as a private copy
+    all,       // everything as a private copy
+    on_write,  // everything private and writable, and copied page by page when it is written
+};
+// None, False, True, "on_write". False with ValueError set.
+bool copy_from(PyObject* object, Copy& out) noexcept;
+// What is unsaid: `guarded` in a process that has loaded torch, which writes to memory that is
+// read-only and has no tensors that could not be written.
+Copy as_said(Copy how) noexcept;
+inline bool is_read_only(Copy how) noexcept {
+    return how == Copy::none || how == Copy::guarded;
+}
+
+// Below, a copy costs less than a mapping (docs/design/0012-private-mappings.md).
+constexpr u64 kMapFrom = 256 * kKiB;
+
+// The Python object behind private pages. It holds the block, because pages that were not written
+// show what is in the pool.
+struct PrivateObject {
+    PyObject_HEAD Held held;
+    PrivatePages pages;
+    u64 length;
+    bool readonly;
+};
+
+bool init_private_memory(PyObject* module) noexcept;
+void bind_private_memory(nb::module_& m);
+
+// Private pages over a part of the block; the caller has checked it. nullptr without an exception:
+// they are not to be had, and `block` is what it was. nullptr with an exception: no memory.
+PrivateObject* map_privately(Held& block, u64 offset, u64 bytes, bool readonly) noexcept;
+
+// A part of a block, which the caller has checked, as an object with a buffer. Shared memory stays
+// shared. nullptr with an exception set.
+PyObject* memory_of(LeaseObject* lease, u64 offset, u64 bytes, Copy how) noexcept;
+
+}  // namespace onecopy::py
