@@ -361,9 +361,7 @@ class Results:
     def get(self, block: bool, timeout: float) -> Any:
         """Take an answer, or a wake-up (None), as the manager thread does."""
         answer, numbers = take_addressed(
-            partial(coroutines.take, self._get, timeout)
-            if block
-            else partial(self._get, False),
+            partial(coroutines.take, self._get, timeout) if block else partial(self._get, False),
             CallNotRebuilt,
         )
         if numbers is not None:
