@@ -455,7 +455,8 @@ void bind_queue(nb::module_& m) {
             arg("block", true), arg("timeout", nb::none()), arg("copy", nb::none()),
             "Take an object. Raises queue.Empty, ShutDown. Arrays in it are read-only. With "
             "copy=\"on_write\" they are writable and private, and a page is copied when it is "
-            "written; with copy=True all of them are copied at once.")
+            "written; with copy=True all of them are copied at once. `onecopy.writable_copy` "
+            "copies one of them.")
         .def(
             "_wait_ready",
             [](QueueObject& q, Timeout timeout) noexcept {

@@ -104,7 +104,8 @@ void bind_ref(nb::module_& m) {
             "get", of<&get>, arg("copy", nb::none()),
             "Build the object from the pool. Its arrays and buffers are read where they lie, "
             "read-only. With copy=\"on_write\" they are writable and private, and a page is copied "
-            "when it is written; with copy=True all of them are copied at once.")
+            "when it is written; with copy=True all of them are copied at once. "
+            "`onecopy.writable_copy` copies one of them.")
         .def("_take", of<&take>,
              "As `get`, and release. Arrays that were copied for the object come out as private "
              "copies.")

@@ -281,7 +281,8 @@ void bind_stream(nb::module_& m) {
             "The next message. Raises queue.Empty, and ShutDown once the stream was shut down and "
             "everything is read. Arrays in it are read-only. With copy=\"on_write\" they are "
             "writable and private, and a page is copied when it is written; with copy=True all of "
-            "them are copied at once. None: as `Stream.subscribe` was told.")
+            "them are copied at once. None: as `Stream.subscribe` was told. "
+            "`onecopy.writable_copy` copies one of them.")
         .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
         .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
         .def(

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <unordered_set>
 
 #include "sync/inner.hpp"
 
@@ -74,8 +73,9 @@ class Look {
     bool held_;
 };
 
-// The handles in the cells of a block that is held.
-void children_of(Member& m, u32 index, std::vector<Handle>& out) {
+// The handles in the cells of a block that is held, one by one.
+template <class Each>
+void each_child(Member& m, u32 index, Each each) {
     Block& b = m.block(index);
     BlockInfo info;
     const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
@@ -91,45 +91,77 @@ void children_of(Member& m, u32 index, std::vector<Handle>& out) {
         if (child == 0 || at == 0 || at >= table_top(m)) continue;
         // Of a home's cells only the index counts.
         if (info.kind == BodyKind::frames) child = handle_of(m, at);
-        out.push_back(child);
+        each(child);
     }
 }
+
+// A bit for each block. This runs where memory is short, also that of the process: a set of numbers
+// would take a hundred times as much.
+class Marks {
+  public:
+    explicit Marks(u32 blocks) : words_((u64{blocks} + 63) / 64) {}
+    // False: it was set, or is of a block that is newer than this.
+    bool set(u32 block) {
+        if (block / 64 >= words_.size()) return false;
+        u64& word = words_[block / 64];
+        const u64 bit = u64{1} << block % 64;
+        if ((word & bit) != 0) return false;
+        if (word == 0) touched_.push_back(block / 64);
+        word |= bit;
+        return true;
+    }
+    bool has(u32 block) const noexcept {
+        return block / 64 < words_.size() && (words_[block / 64] >> block % 64 & 1) != 0;
+    }
+    void clear() noexcept {
+        for (const u32 word : touched_)
+            words_[word] = 0;
+        touched_.clear();
+    }
+
+  private:
+    std::vector<u64> words_;
+    std::vector<u32> touched_;
+};
 
 struct Kept {
     u64 bytes = 0, blocks = 0;
 };
 
 // Of a block that is held, with all that it refers to, however far away. `reached`: what these are.
-Kept kept_by(Member& m, u32 root, Patience& p, std::unordered_set<u32>& reached) {
+Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached) {
     Kept kept;
     std::vector<Handle> todo;
-    std::unordered_set<u32> seen{root};
+    seen.clear();
+    seen.set(root);
     auto count = [&](u32 index) {
         BlockInfo info;
         if (inspect(m, index, info) != Status::ok) return;
         kept.bytes += info.length;
         ++kept.blocks;
     };
-    count(root);
-    children_of(m, root, todo);
-    while (!todo.empty()) {
-        const Handle h = todo.back();
+    auto meet = [&](Handle h) {
         const u32 index = handle_index(h);
-        todo.pop_back();
-        if (!seen.insert(index).second) continue;  // two cells, or a ring
+        if (!seen.set(index)) return;  // two cells, or a ring
         Block& b = m.block(index);
         const BlockWord w{b.word.load()};
-        if (w.gen() != handle_gen(h) || w.state() != BlockState::live) continue;
-        reached.insert(index);
+        if (w.gen() != handle_gen(h) || w.state() != BlockState::live) return;
+        reached.set(index);
         // A block that refers to nothing, as a frame, is not touched: a hold would be noticed.
-        if (b.cells_count.load_acquire() == 0) {
+        if (b.cells_count.load_acquire() == 0)
             count(index);
-            continue;
-        }
+        else
+            todo.push_back(h);
+    };
+    count(root);
+    each_child(m, root, meet);
+    while (!todo.empty()) {
+        const Handle h = todo.back();
+        todo.pop_back();
         const Look look(m, h, p);
         if (!look) continue;
-        count(index);
-        children_of(m, index, todo);
+        count(handle_index(h));
+        each_child(m, handle_index(h), meet);
     }
     return kept;
 }
@@ -147,18 +179,18 @@ Status things(Member& m, Patience& p, std::vector<Thing>& out) {
     out.clear();
     std::vector<Item> named;
     if (Status s = list(m, p, named); s != Status::ok) return s;
-    std::unordered_set<u32> roots, reached;
+    Marks roots(table_top(m)), reached(table_top(m)), seen(table_top(m));
     auto look_at = [&](std::string name, NameKind kind, Handle h) {
         const u32 processes = holders_of(m.block(handle_index(h)));  // before we are one
         const Look look(m, h, p);
         if (!look) return;
-        const Kept kept = kept_by(m, handle_index(h), p, reached);
+        const Kept kept = kept_by(m, handle_index(h), p, seen, reached);
         out.push_back({std::move(name), kind, kept.bytes, kept.blocks, processes});
     };
     for (Item& item : named) {
         const u32 index = handle_index(item.value);
         if (index == 0 || index >= table_top(m)) continue;
-        roots.insert(index);
+        roots.set(index);
         look_at(std::move(item.name), item.kind, item.value);
     }
     std::vector<u32> without;  // a name; where each stands in `out`
@@ -167,7 +199,7 @@ Status things(Member& m, Patience& p, std::vector<Thing>& out) {
         Block& b = m.block(i);
         const BlockWord w{b.word.load_acquire()};
         NameKind kind;
-        if (w.state() != BlockState::live || (w.flags() & kFlagBody) == 0 || roots.contains(i) ||
+        if (w.state() != BlockState::live || (w.flags() & kFlagBody) == 0 || roots.has(i) ||
             !kind_of(static_cast<BodyKind>(b.links[kKind].load_relaxed() & 0xff), kind))
             continue;
         const std::size_t before = out.size();
@@ -176,7 +208,7 @@ Status things(Member& m, Patience& p, std::vector<Thing>& out) {
     }
     std::size_t kept = first;
     for (std::size_t i = 0; i < without.size(); ++i) {
-        if (!reached.contains(without[i])) out[kept++] = std::move(out[first + i]);
+        if (!reached.has(without[i])) out[kept++] = std::move(out[first + i]);
     }
     out.erase(out.begin() + static_cast<std::ptrdiff_t>(kept), out.end());
     std::stable_sort(out.begin(), out.end(),

@@ -275,7 +275,7 @@ def test_what_is_not_there_cannot_be_deleted(pool):
         pool.delete("jobs", kind="channel")
     with pytest.raises(ValueError, match="1 to 200 bytes"):
         pool.delete("")
-    with pytest.raises(TypeError, match="a name is a string"):
+    with pytest.raises(TypeError, match="argument 'name' must be a string"):
         pool.delete(3)
 
 

@@ -97,7 +97,7 @@ held = {
     "array": pool.full(100_000, 7, "u1"), "shared": pool.shared_array(10, name="grid"),
     "reference": pool.put(np.arange(50_000)), "value": pool.value("i", 5, lock=False),
     "lock": pool.lock(), "frames": pool.frames("frames", (100,), "u1", 2),
-    "stream": pool.stream("events"), "list": pool.list("names"),
+    "stream": pool.stream("events"), "list": pool.list(name="names"),
 }
 held["subscription"], held["frame"] = held["stream"].subscribe(), held["frames"].acquire()
 queue = pool.queue("jobs")

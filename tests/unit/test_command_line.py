@@ -118,6 +118,9 @@ def test_ls_and_its_json_say_the_same(pool_directory, pool):
         (pool_directory / "junk.pool").unlink()
     columns = cells(head)
     assert columns[:3] == ["name", "kind", "state"]
+    # Segments are the machine's: other tests make and remove some meanwhile.
+    lines = [line for line in lines if cells(line)[1] != "segment"]
+    records = [record for record in records if record["kind"] != "segment"]
     assert len(lines) == len(records)
     for line, record in zip(lines, records, strict=True):
         for column, cell in zip(columns, cells(line), strict=True):

@@ -96,7 +96,7 @@ def test_names_that_cannot_be_stored_are_refused(pool, name):
 
 @pytest.mark.parametrize("name", [1, None, b"a"])
 def test_names_are_strings(pool, name):
-    with pytest.raises(TypeError, match="name is a string"):
+    with pytest.raises(TypeError, match="argument 'name' must be a string"):
         pool[name] = 1
     with pytest.raises(KeyError):
         pool[name]

@@ -301,6 +301,7 @@ class Executor(standard.ProcessPoolExecutor):
         if manager is None and calls is not None:  # it was never started, and closes nothing
             calls.let_go()
             results.close()
+            self._crew.disband()
 
     def terminate_workers(self) -> None:
         """End all workers now, by SIGTERM, and take no more calls; as in Python 3.14.
