@@ -106,7 +106,8 @@ def without_descriptor(pool, step, by):
     """Have the pool's descriptor closed, or lead to another file, at a step."""
 
     def arm():
-        [own] = descriptors_of(Path(pool.member.path))
+        # The member's came first; private pages have opened a second one.
+        own = min(descriptors_of(Path(pool.member.path)))
         before = os.fstat(own)
         _native.lose_at(step, own, by)
 
