@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context, util
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from onecopy import arguments
 from onecopy.ends import Ends, exit_code
 from onecopy.errors import CrashLoop
 from onecopy.supervisor.records import Exit, Worker
@@ -107,10 +107,11 @@ def supervise(
     Ctrl-C has no effect there: it stops the group through the supervisor. Workers end when the
     supervisor does, also if it is killed, and get their `grace` then too.
     """
-    if operator.index(n) < 1:
+    n = arguments.integer("n", n)
+    if n < 1:
         raise ValueError(f"n={n!r}: a group has at least one worker")
     if not callable(target):
-        raise TypeError(f"target must be callable, not {type(target).__name__}")
+        arguments.refuse("target", "callable", target)
     if restart not in get_args(Restart):
         raise ValueError(f"restart={restart!r}: it is one of {', '.join(get_args(Restart))}")
     policy = Policy(
@@ -118,7 +119,7 @@ def supervise(
         backoff=_seconds("backoff", backoff),
         factor=backoff_factor,
         most=_seconds("backoff_max", backoff_max),
-        restarts=operator.index(max_restarts),
+        restarts=arguments.integer("max_restarts", max_restarts),
         window=_seconds("window", window),
         grace=_seconds("grace", grace),
     )
