@@ -292,7 +292,11 @@ def test_what_on_exit_raises_is_reported(told, monkeypatch):
 
 
 def test_on_exit_may_stop_the_group(told):
-    group = oc.supervise(do, 2, args=("exit", told), on_exit=lambda _: group.stop())
+    made = threading.Event()  # a worker may end before the name `group` is bound
+    group = oc.supervise(
+        do, 2, args=("exit", told), on_exit=lambda _: made.wait(LIMIT) and group.stop()
+    )
+    made.set()
     assert group.join(LIMIT)
     assert {worker.restarts for worker in group.workers} == {0}
 
