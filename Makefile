@@ -66,10 +66,11 @@ test: $(VENV)/.installed-test
 endif
 
 rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
-	$(call part,,check)
+	$(call part,,check and not slow)
 
 check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns (an hour)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --ignore=tests/crash
+	$(WITH_FAULTS) $(PYTEST) -m slow tests/crash
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.

@@ -65,17 +65,19 @@ def _thin_out(items):
     """Leave all but one in n variants to `make check`, for each test that says `one_in(n)`.
 
     The variants of a test with two parameters are in order; n does not divide the number of values
-    of the inner one, or some would never be met in `make test`.
+    of the inner one, or some would never be met in `make test`. With ``check=m``, all but one in m
+    of those that are left out are `slow`: not in continuous integration either.
     """
     variants = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("one_in")
         if mark is not None and item.get_closest_marker("check") is None:
-            variants[item.nodeid.partition("[")[0], mark.args[0]].append(item)
-    for (_, step), items_of_one in variants.items():
-        for number, item in enumerate(items_of_one):
-            if number % step:
-                item.add_marker("check")
+            share = mark.kwargs.get("check", 1)
+            variants[item.nodeid.partition("[")[0], mark.args[0], share].append(item)
+    for (_, step, share), items_of_one in variants.items():
+        left = [item for number, item in enumerate(items_of_one) if number % step]
+        for number, item in enumerate(left):
+            item.add_marker("slow" if number % share else "check")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,7 +30,10 @@ pytestmark = pytest.mark.check
 FULL = os.environ.get("ONECOPY_CRASH") == "full"
 FREE = range(5)  # descriptors
 CONTENT = b"another file" * 1000
-TRIED = [operation for operation in OPERATIONS if not operation.in_child]
+TRIED = [
+    pytest.param(operation, id=operation.name, marks=[pytest.mark.slow] * (number % 3 != 0))
+    for number, operation in enumerate(each for each in OPERATIONS if not each.in_child)
+]
 
 
 class Losers(Victims):
@@ -123,7 +126,7 @@ def without_descriptor(pool, step, by):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("operation", TRIED, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", TRIED)
 def test_few_descriptors(losers):
     for count in FREE:
         assert losers.lose(with_free_descriptors(count))
@@ -131,7 +134,7 @@ def test_few_descriptors(losers):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["closed", "replaced"])
-@pytest.mark.parametrize("operation", TRIED, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", TRIED)
 def test_lost_descriptor(losers, kind, tmp_path):
     other = tmp_path / "other"
     other.write_bytes(CONTENT)
