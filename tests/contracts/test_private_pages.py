@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from children import LIMIT, used
 from slots import occupied
@@ -199,6 +198,7 @@ def test_every_kind_of_array(pool, copy):
 
 @pytest.mark.parametrize("copy", WRITABLE)
 def test_a_data_frame_is_changed_in_place(pool, copy):
+    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": counted(LARGE), "b": counted(LARGE), "t": range(LARGE // 4)})
     frame["c"] = pd.Categorical(frame.t % 3)
     ref = pool.put({"frame": frame})
@@ -285,6 +285,7 @@ def test_a_pool_that_is_open_for_reading(tmp_path):
 @pytest.mark.parametrize("copy", WRITABLE)
 def test_what_goes_by_a_name_is_private_too(pool, tmp_path, copy):
     """A plain array and a table over a mapped file, and over a pool that is open for reading."""
+    pd = pytest.importorskip("pandas")
     np.save(tmp_path / "a.npy", counted(LARGE))
     mapped = oc.open_array(tmp_path / "a.npy", mode="r+")
     plain = np.asarray(mapped).view(np.ndarray)
@@ -561,6 +562,7 @@ def first(ref, array):
 
 @pytest.mark.parametrize("copy", WRITABLE)
 def test_calls_may_write_to_arguments_and_their_callers_to_results(pool, copy):
+    pd = pytest.importorskip("pandas")
     array = counted(LARGE)
     frame = pd.DataFrame({"a": array, "b": array})
     with oc.Executor(1, pool, copy=copy) as executor:
