@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CopyMode", "checked_copy", "is_private", "privately"]
+__all__ = ["CopyMode", "checked_copy", "is_private", "now", "privately"]
 
 CopyMode: TypeAlias = Literal["on_write"] | bool | None
 _T = TypeVar("_T")
@@ -23,24 +23,24 @@ class _Now(threading.local):
     private = False
 
 
-_now = _Now()
+now = _Now()
 
 
 def is_private() -> bool:
     """Tell whether what is being rebuilt in this thread is to be private, and writable."""
-    return _now.private
+    return now.private
 
 
 def privately(private: bool, rebuild: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
     """Call what rebuilds an object, whose memory is to be private or not."""
-    before = _now.private
+    before = now.private
     if before == private:
         return rebuild(*args, **kwargs)
-    _now.private = private
+    now.private = private
     try:
         return rebuild(*args, **kwargs)
     finally:
-        _now.private = before
+        now.private = before
 
 
 def checked_copy(copy: object) -> CopyMode:
