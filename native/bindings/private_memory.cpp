@@ -160,7 +160,12 @@ Copy as_said(Copy how) noexcept {
     if (how != Copy::unsaid) return how;
     if (guard != Guard::automatic) [[unlikely]]
         return guard == Guard::on ? Copy::guarded : Copy::none;
-    if (!has_torch) [[likely]] {
+    // The size changes with each module that is imported, and looking it up costs as much as a
+    // lock.
+    static Py_ssize_t looked_at = -1;
+    const Py_ssize_t modules = PyDict_GET_SIZE(PyImport_GetModuleDict());
+    if (!has_torch && modules != looked_at) [[unlikely]] {
+        looked_at = modules;
         static PyObject* const name = PyUnicode_InternFromString("torch");
         has_torch =
             name != nullptr && PyDict_GetItemWithError(PyImport_GetModuleDict(), name) != nullptr;
