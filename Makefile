@@ -68,7 +68,7 @@ endif
 rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
 	$(call part,,check and not slow)
 
-check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns (an hour)
+check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns
 	$(PYTEST) -m slow --ignore=tests/crash
 	$(WITH_FAULTS) $(PYTEST) -m slow tests/crash
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
@@ -122,7 +122,7 @@ faults: $(VENV)/.built-with $(VENV)/.installed-test ## The fault build: $(FAULTS
 	@rm -rf $(FAULTS)/site && mkdir -p $(FAULTS)/site
 	@cp -r src/onecopy $(FAULTS)/site/onecopy && cp $(FAULTS)/_native*.so $(FAULTS)/site/onecopy/
 
-crash: faults ## The whole crash campaign: every death, deaths of recoverers, pauses (half an hour)
+crash: faults ## The whole crash campaign: every death, deaths of recoverers, pauses
 	$(FAULTS)/crash_test full
 	$(FAULTS)/crash_test nested
 	$(FAULTS)/redeliver_test nested

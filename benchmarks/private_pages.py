@@ -3,7 +3,7 @@
 Run ``python -m benchmarks.private_pages``; by itself, because it compares onecopy with itself. For
 each size, rounds of all ways take turns, and the medians are printed in microseconds:
 
-get         `Ref.get`, and to let go of the array again
+get         `Ref.get`, and then the release of the array
 read        the same, with one pass over all of it (`sum` of bytes as int64)
 write 1     the same, with a store to one byte
 write all   the same, with a store to one byte of each page
@@ -55,7 +55,7 @@ WORK: dict[str, Callable[[Any], None]] = {
 
 
 def seconds(ref: oc.Ref, copy: Any, work: Callable[[Any], None]) -> float:
-    """Get, work and let go, once."""
+    """Time one call of `Ref.get`, the work on the array, and the release of the array."""
     start = time.perf_counter()
     array = ref.get(copy)
     work(array)
