@@ -524,6 +524,13 @@ void waits_to_be_notified(Hand& h) {
           again == Status::ok);
     CHECK(h.locks.rmutex.release() == Status::ok);
 }
+// Until both wait for the condition.
+void await_two(Hand& h) {
+    while (h.locks.condition.waiting() < 2) {
+        const timespec nap{0, 50'000};
+        nanosleep(&nap, nullptr);
+    }
+}
 void notifies(Hand& h) {
     for (bool done = false; !done;) {
         CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
@@ -537,10 +544,7 @@ void notifies(Hand& h) {
 // The dead one has waited longer, and nobody knows that it is dead: one notification is for the
 // living.
 void notifies_beside_a_dead_one(Hand& h) {
-    while (h.locks.condition.waiting() < 2) {
-        const timespec nap{0, 50'000};
-        nanosleep(&nap, nullptr);
-    }
+    await_two(h);
     CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
     CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok);
     CHECK(h.locks.rmutex.release() == Status::ok);
@@ -665,19 +669,13 @@ void two_wait_to_be_notified(Hand& h) {
     twice([&h] { waits_to_be_notified(h); });
 }
 void notifies_all(Hand& h) {  // once, when both wait
-    while (h.locks.condition.waiting() < 2) {
-        const timespec nap{0, 50'000};
-        nanosleep(&nap, nullptr);
-    }
+    await_two(h);
     CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
     CHECK(h.locks.condition.notify(h.locks.rmutex, 1'000'000) == Status::ok);
     CHECK(h.locks.rmutex.release() == Status::ok);
 }
 void notifies_each(Hand& h) {  // two that wait: the longer one first
-    while (h.locks.condition.waiting() < 2) {
-        const timespec nap{0, 50'000};
-        nanosleep(&nap, nullptr);
-    }
+    await_two(h);
     for (int i = 0; i < 2; ++i) {
         CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
         CHECK(h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok);

@@ -19,8 +19,7 @@ namespace {
 
 constexpr unsigned kHang = 30;  // seconds: a watchdog
 
-// ---- a thread of which others can tell whether it sleeps
-// ---------------------------------------------------------
+// ---- a thread of which others can tell whether it sleeps ----------------------------------------
 
 class Sleeper {
   public:
@@ -60,8 +59,7 @@ Thing made(Member& m, Handle& h, Arguments... arguments) {
     return out;
 }
 
-// ---- conditions
-// -------------------------------------------------------------------------------------------------
+// ---- conditions ---------------------------------------------------------------------------------
 
 struct Box {
     Handle handles[2] = {};
@@ -162,8 +160,7 @@ void a_dead_waiters_notification_goes_to_another() {
     CHECK(box.condition.waiting() == 0);
 }
 
-// ---- who waits, and takes nothing
-// ----------------------------------------------------------------------------------
+// ---- who waits, and takes nothing ---------------------------------------------------------------
 
 // One waits until a lock is free, and another one for the lock.
 void who_only_waits_for_a_free_lock_passes_the_wake_on() {
@@ -220,8 +217,7 @@ void who_only_waits_for_a_message_passes_the_wake_on() {
     first.join();
 }
 
-// ---- a writer that gives up
-// -------------------------------------------------------------------------------------------------
+// ---- a writer that gives up ---------------------------------------------------------------------
 
 // What it leaves may be damaged: the next one is told, whether it waits to read or to write.
 void a_writer_that_gives_up_wakes(Status (RwLock::*enter)(Patience&) noexcept) {
@@ -243,29 +239,39 @@ void a_writer_that_gives_up_wakes(Status (RwLock::*enter)(Patience&) noexcept) {
     next.join();
 }
 
-// ---- redelivery
-// -------------------------------------------------------------------------------------------------
+// ---- redelivery ---------------------------------------------------------------------------------
 
-// A queue with room for one message, which `taker` has taken and not finished.
-struct OneTaken {
+// A queue with room for one message.
+struct SmallQueue {
     const int fd = test::make_pool(kMiB, 4);
-    std::unique_ptr<Member> m = test::join_pool(fd), taker = test::join_pool(fd);
+    std::unique_ptr<Member> m = test::join_pool(fd);
     Handle h = 0;
-    Queue queue = made<Queue>(*m, h, u64{1}, kQueueRedelivers), theirs;
-    Message taken;
+    Queue queue;
     Stubborn wait;
 
-    OneTaken() {
+    explicit SmallQueue(u32 flags = 0) : queue(made<Queue>(*m, h, u64{1}, flags)) {}
+    void put() {
         Message msg;
         msg.length = 1;
         CHECK(queue.put(msg, wait) == Status::ok);
-        CHECK(hold(*taker, h) == Status::ok && Queue::open(*taker, h, theirs) == Status::ok);
-        CHECK(theirs.get(taken, wait) == Status::ok);
     }
     Queue open() const {
         Queue own;
         CHECK(Queue::open(*m, h, own) == Status::ok);
         return own;
+    }
+};
+
+// Its message was taken by `taker`, and is not finished.
+struct OneTaken : SmallQueue {
+    std::unique_ptr<Member> taker = test::join_pool(fd);
+    Queue theirs;
+    Message taken;
+
+    OneTaken() : SmallQueue(kQueueRedelivers) {
+        put();
+        CHECK(hold(*taker, h) == Status::ok && Queue::open(*taker, h, theirs) == Status::ok);
+        CHECK(theirs.get(taken, wait) == Status::ok);
     }
     void get_it_again() const {
         Stubborn forever;
@@ -321,49 +327,35 @@ void the_last_message_that_is_finished_wakes_who_joins() {
     next.join();
 }
 
-// ---- the end of a queue
-// -------------------------------------------------------------------------------------------------
+// ---- the end of a queue -------------------------------------------------------------------------
 
-// With room for one message; `full`: it is there.
 void a_queue_that_is_shut_down_wakes(bool full) {
-    const int fd = test::make_pool(kMiB, 4);
-    auto m = test::join_pool(fd);
-    Stubborn wait;
-    Handle h = 0;
-    Queue queue = made<Queue>(*m, h, u64{1}, u32{0});
-    Message msg;
-    msg.length = 1;
-    if (full) CHECK(queue.put(msg, wait) == Status::ok);
+    SmallQueue one;
+    if (full) one.put();
     Sleeper next([&] {
         Stubborn forever;
-        Queue own;
+        Queue own = one.open();
         Message mine;
         mine.length = 1;
-        CHECK(Queue::open(*m, h, own) == Status::ok);
         CHECK((full ? own.put(mine, forever) : own.get(mine, forever)) == Status::shut_down);
     });
     next.await_sleep();
-    CHECK(queue.shut_down(false, wait) == Status::ok);
+    CHECK(one.queue.shut_down(false, one.wait) == Status::ok);
     next.join();
 }
 
 void the_last_task_that_is_done_wakes_who_joins() {
-    const int fd = test::make_pool(kMiB, 4);
-    auto m = test::join_pool(fd);
-    Stubborn wait;
-    Handle h = 0;
-    Queue queue = made<Queue>(*m, h, u64{1}, u32{0});
+    SmallQueue one;
     Message msg;
-    msg.length = 1;
-    CHECK(queue.put(msg, wait) == Status::ok);
-    CHECK(queue.get(msg, wait) == Status::ok);
+    one.put();
+    CHECK(one.queue.get(msg, one.wait) == Status::ok);
     Sleeper next([&] {
         Stubborn forever;
-        Queue own;
-        CHECK(Queue::open(*m, h, own) == Status::ok && own.join(forever) == Status::ok);
+        Queue own = one.open();
+        CHECK(own.join(forever) == Status::ok);
     });
     next.await_sleep();
-    CHECK(queue.task_done(wait) == Status::ok);
+    CHECK(one.queue.task_done(one.wait) == Status::ok);
     next.join();
 }
 

@@ -67,19 +67,24 @@ threading.Thread(target=wait).start()
 }
 
 
-@pytest.mark.parametrize("last", ["", "shm.close(); shm.unlink(); words.shm.unlink()"])
-@pytest.mark.parametrize("how", LATE)
+UNLINK = "shm.close(); shm.unlink(); words.shm.unlink()"
+
+
+# What one of several takes away is not there for the next one.
+CASES = [(how, last) for how in LATE for last in ("", UNLINK) if not last or len(LATE[how][2]) == 1]
+
+
+@pytest.mark.parametrize(
+    ("how", "last"), CASES, ids=[f"{how}, {'unlinks' if last else 'keeps'}" for how, last in CASES]
+)
 def test_segments_are_there_for(how, last):
     first, arrange, words = LATE[how]
     text = USE.replace("    print(word,", f"    {last}\n    print(word,") if last else USE
     program = Running(text + arrange, first=first, flags=(), holding=False)
     names = program.line().split()
-    if last:
-        words = words[:1]  # what it takes away is not there for the next one
     for word in words:
         program.says(word)
-    status, said = program.end()
-    assert (status, said) == (0, "") or (last and len(LATE[how][2]) > 1)
+    assert program.end() == (0, "")
     assert not any(exists(name) for name in names)
     assert list(SHM.glob(f"onecopy-last-{program.pid}-*")) == []
 
