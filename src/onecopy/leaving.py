@@ -74,9 +74,11 @@ def _leave_before_os_exit() -> None:
         threading = sys.modules.get("threading")
         if threading is not None:
             threading._shutdown()
-        for function in _last:
-            function()
-        _native.leave_all()
+        try:
+            for function in _last:
+                function()
+        finally:
+            _native.leave_all()
 
 
 def _ends_by_os_exit() -> bool:

@@ -125,7 +125,8 @@ class Core:
         self.terminated = False  # `terminate` has come to its end
         self._begun: set[int] = set()
         self._untold: list[tuple[int, int | None]] = []  # ends that nobody has been told of
-        self._undecided = 0  # ends that were told and not looked at yet
+        # Ends that were told, and those of them that were looked at; each is changed by one thread.
+        self._told = self._heard = 0
         self._failures = 0  # workers in a row that ended before they were ready
         self._last_error: BaseException | None = None  # of an initializer
         self.keeping = self._thread(_keep_workers)
@@ -165,8 +166,8 @@ class Core:
             while self._untold:
                 self.results.tell_ended(*self._untold[0])
                 del self._untold[0]
-                self._undecided += 1
-        if self.why is not None or self._undecided > self._most_failures():
+                self._told += 1
+        if self.why is not None or self._told - self._heard > self._most_failures():
             return
         try:
             self.populate()
@@ -185,7 +186,7 @@ class Core:
         elif about == FAILED:
             self._last_error = content[1]
         else:
-            self._undecided -= 1
+            self._heard += 1
             if pid in self._begun:
                 self._begun.discard(pid)
             else:
