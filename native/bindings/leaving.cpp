@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "base/crash_point.hpp"
+#include "base/never_destroyed.hpp"
 #include "bindings/patience.hpp"
 #include "os/processes.hpp"
 #include "os/shared_segments.hpp"
@@ -34,11 +35,10 @@ namespace {
 
 std::atomic<bool> left{false};
 
-// Sorted ids of the threads without a Python thread state; never destroyed, because they are looked
-// at after static destructors may have run.
+// Sorted ids of the threads without a Python thread state.
+constinit NeverDestroyed<std::vector<std::uint32_t>> harmless_threads;
 std::vector<std::uint32_t>& harmless() noexcept {
-    static auto& all = *new std::vector<std::uint32_t>;
-    return all;
+    return harmless_threads.value;
 }
 
 // Needs the GIL: thread states come with it and go with it, but for those of threads that Python

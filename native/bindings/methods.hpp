@@ -17,6 +17,7 @@
 #include <string>
 #include <type_traits>
 
+#include "base/never_destroyed.hpp"
 #include "bindings/objects.hpp"
 
 namespace onecopy::py {
@@ -268,7 +269,9 @@ inline constexpr Function<f> of{};
 template <class F>
 struct Bound {
     static inline std::optional<F> function;
-    static inline Signature signature;
+    // It holds Python objects, and threads may be in a call when the process ends.
+    static inline NeverDestroyed<Signature> kept;
+    static constexpr Signature& signature = kept.value;
 
     static Signature& bind(F f) {
         if (function) throw std::logic_error("one lambda, bound twice");

@@ -131,6 +131,14 @@ void bind_private_memory(nb::module_& m) {
         "Whether what writes to read-only memory that was received, against the rules, writes for "
         "this process alone. None: once torch is loaded.");
     m.def(
+        "check_copy",
+        [](nb::handle copy) {
+            Copy how;
+            if (!copy_from(copy.ptr(), how)) throw nb::python_error();
+        },
+        nb::arg("copy").none(), nb::sig("def check_copy(copy: object) -> None"),
+        "Raise ValueError for what `copy=` cannot be.");
+    m.def(
         "private_mappings", []() noexcept { return PrivatePages::count(); },
         "How many private mappings this process has.");
 }

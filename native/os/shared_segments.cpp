@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "base/never_destroyed.hpp"
 #include "os/os.hpp"
 #include "os/processes.hpp"
 
@@ -22,10 +23,10 @@ struct Held {
     ino_t inode;
 };
 
-// Never destroyed: they are used after static destructors may have run.
+// Made when the module is loaded: to make it later could fail for want of memory.
+constinit NeverDestroyed<std::vector<Held>> kept_list;
 std::vector<Held>& held() noexcept {
-    static auto& all = *new std::vector<Held>;
-    return all;
+    return kept_list.value;
 }
 bool keeps = false;
 

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 
 from onecopy.arrays import SharedArray, lease_of
-from onecopy.receiving import now, privately
+from onecopy.receiving import privately, this_thread
 from onecopy.spawning import keep_for_child
 from onecopy.tables.registry import registry
 from onecopy.tables.text import reduce_text
@@ -169,7 +169,9 @@ def decode(
         What the object's own code raises.
     """
     try:
-        if not (private or now.private):  # as nearly always; the way below costs as much again
+        if not (
+            private or this_thread.private
+        ):  # nearly always; the other way costs twice
             return pickle.loads(data, buffers=buffers)
         return privately(private, pickle.loads, data, buffers=buffers)
     except ModuleNotFoundError as error:

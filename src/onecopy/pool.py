@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakSet
 
-from onecopy import arrays, membership, orphans, paths, reclaiming
+from onecopy import _native, arrays, membership, orphans, paths, reclaiming
 from onecopy.arguments import flag, integer
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
@@ -17,7 +17,6 @@ from onecopy.locks.factory import LockFactory
 from onecopy.names import Detachable, Kind, agree, checked_name, delete, open_or_create
 from onecopy.places import MOST_PROCESSES
 from onecopy.queue import Queue, open_queue
-from onecopy.receiving import checked_copy
 from onecopy.sizes import format_size, parse_size
 from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
@@ -907,7 +906,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         ValueError
             `copy` is none of these.
         """
-        copy = checked_copy(copy)
+        _native.check_copy(copy)
         member = self.member
         try:
             hold = member.name_get(Kind.OBJECT, name)

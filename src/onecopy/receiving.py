@@ -13,50 +13,31 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CopyMode", "checked_copy", "is_private", "now", "privately"]
+__all__ = ["CopyMode", "is_private", "privately", "this_thread"]
 
 CopyMode: TypeAlias = Literal["on_write"] | bool | None
 _T = TypeVar("_T")
 
 
-class _Now(threading.local):
-    private = False
+class _ThisThread(threading.local):
+    private = False  # whether what is being rebuilt is to be private
 
 
-now = _Now()
+this_thread = _ThisThread()
 
 
 def is_private() -> bool:
     """Tell whether what is being rebuilt in this thread is to be private, and writable."""
-    return now.private
+    return this_thread.private
 
 
 def privately(private: bool, rebuild: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
     """Call what rebuilds an object, whose memory is to be private or not."""
-    before = now.private
+    before = this_thread.private
     if before == private:
         return rebuild(*args, **kwargs)
-    now.private = private
+    this_thread.private = private
     try:
         return rebuild(*args, **kwargs)
     finally:
-        now.private = before
-
-
-def checked_copy(copy: object) -> CopyMode:
-    """Give `copy` if it is one of the values that there are.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-    """
-    if copy is None or copy is True or copy is False:
-        return copy
-    if isinstance(copy, str) and copy == "on_write":
-        return "on_write"
-    raise ValueError(
-        f"copy={copy!r}: it is None or False (arrays are read-only, and read where they lie), "
-        '"on_write" (writable, private, copied page by page when they are written) or True '
-        "(writable, private, copied at once)"
-    )
+        this_thread.private = before

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
+from onecopy import _native
 from onecopy.arguments import function, integer
 from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
@@ -31,7 +32,6 @@ from onecopy.executor.packing import (
 from onecopy.places import checked_workers
 from onecopy.pool import Pool
 from onecopy.queue import Queue
-from onecopy.receiving import checked_copy
 from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
@@ -176,7 +176,8 @@ class Executor(standard.ProcessPoolExecutor):
                 f"pool must be a onecopy.Pool, not {type(pool).__name__}; a context is given as "
                 "mp_context=…"
             )
-        self._copy: CopyMode = checked_copy(copy)
+        _native.check_copy(copy)
+        self._copy = copy
         if max_workers is not None:
             max_workers = integer("max_workers", max_workers)
         function("initializer", initializer)
