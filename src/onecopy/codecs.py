@@ -169,9 +169,7 @@ def decode(
         What the object's own code raises.
     """
     try:
-        if not (
-            private or this_thread.private
-        ):  # nearly always; the other way costs twice
+        if not (private or this_thread.private):  # nearly always; the other way costs twice
             return pickle.loads(data, buffers=buffers)
         return privately(private, pickle.loads, data, buffers=buffers)
     except ModuleNotFoundError as error:
