@@ -156,7 +156,7 @@ bool is_plain(PyObject* object) noexcept;
 
 struct Hooks {
     PyObject* encode = nullptr;
-    PyObject* decode = nullptr;
+    PyObject* missing = nullptr;  // told of a ModuleNotFoundError; raises a better one
     PyObject* pool_handle = nullptr;
     // While files are mapped whose memory travels by naming them: in_file(address, nbytes) -> bool.
     PyObject* in_file = nullptr;

@@ -143,21 +143,28 @@ bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buff
     return result != nullptr;
 }
 
+// pickle.loads. `buffers`: a list.
+PyObject* loads(PyObject* pickle, PyObject* buffers) noexcept {
+    static PyObject* function = nullptr;
+    static PyObject* names = nullptr;
+    if (pickle_function("loads", function) == nullptr) return nullptr;
+    if (PyList_GET_SIZE(buffers) == 0) return PyObject_CallOneArg(function, pickle);
+    if (names == nullptr) names = Py_BuildValue("(s)", "buffers");
+    PyObject* arguments[] = {pickle, buffers};
+    return names == nullptr ? nullptr : PyObject_Vectorcall(function, arguments, 1, names);
+}
+
 // Takes the references to both; either may be nullptr with an exception set.
 PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept {
     PyObject* result = nullptr;
     if (pickle != nullptr && buffers != nullptr) {
-        if (hooks.decode != nullptr) {
-            const bool private_too = how == Copy::all || how == Copy::on_write;
-            PyObject* arguments[] = {pickle, buffers, private_too ? Py_True : Py_False};
-            result = PyObject_Vectorcall(hooks.decode, arguments, 3, nullptr);
-        } else {
-            static PyObject* loads = nullptr;
-            PyObject* names = Py_BuildValue("(s)", "buffers");
-            PyObject* arguments[] = {pickle, buffers};
-            if (names != nullptr && pickle_function("loads", loads) != nullptr)
-                result = PyObject_Vectorcall(loads, arguments, 1, names);
-            Py_XDECREF(names);
+        const Rebuilding privately(how == Copy::all || how == Copy::on_write);
+        result = loads(pickle, buffers);
+        if (result == nullptr && hooks.missing != nullptr &&
+            PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
+            SavedError error;
+            Py_XDECREF(PyObject_CallOneArg(hooks.missing, error.value()));  // it raises
+            if (PyErr_Occurred() == nullptr) error.restore();
         }
     }
     Py_XDECREF(pickle);
@@ -435,7 +442,7 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, Copy how)
     u8 n;
     u64 offset = 0, bytes = 0;
     const bool known = from.get(n);
-    const Copy buffers_how = of_part(how, known && (n & kFresh) != 0);
+    const bool fresh = known && (n & kFresh) != 0;
     n &= static_cast<u8>(~kFresh);
     if (!known || n > 1 || (n == 1 && (!from.get(offset) || !from.get(bytes) || !block)))
         return wrong_object(pool);
@@ -444,7 +451,7 @@ PyObject* decode_pickle(const PoolPtr& pool, Reader& from, Held block, Copy how)
                                                  static_cast<Py_ssize_t>(length));
     PyObject* buffers = pickle == nullptr ? nullptr : PyList_New(n);
     if (buffers != nullptr && n == 1) {
-        PyObject* buffer = part(std::move(block), offset, bytes, buffers_how);
+        PyObject* buffer = part(std::move(block), offset, bytes, of_part(how, fresh));
         if (buffer != nullptr) {
             PyList_SET_ITEM(buffers, 0, buffer);
         } else {

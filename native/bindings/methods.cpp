@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 
 namespace onecopy::py {
 namespace {
@@ -185,6 +186,56 @@ void add_method(nb::handle type, PyMethodDef& method) {
         nb::steal(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
     if (!descriptor.is_valid()) throw nb::python_error();
     nb::setattr(type, method.ml_name, descriptor);
+}
+
+namespace {
+
+// `type[name]` if it is a method of a class that was bound here; a new reference, or nullptr.
+PyMethodDescrObject* bound_method(PyTypeObject* type, PyObject* name) noexcept {
+    PyObject* found = PyObject_GetAttr(reinterpret_cast<PyObject*>(type), name);
+    if (found != nullptr && Py_IS_TYPE(found, &PyMethodDescr_Type) &&
+        nb::type_check(reinterpret_cast<PyObject*>(PyDescr_TYPE(found))))
+        return reinterpret_cast<PyMethodDescrObject*>(found);
+    Py_XDECREF(found);
+    PyErr_Clear();
+    return nullptr;
+}
+
+}  // namespace
+
+nb::object own_methods(nb::handle cls) {
+    auto* type = reinterpret_cast<PyTypeObject*>(cls.ptr());
+    if (!PyType_Check(cls.ptr()) || !nb::type_check(cls)) {
+        PyErr_SetString(PyExc_TypeError, "own_methods() takes a class derived from a bound one");
+        throw nb::python_error();
+    }
+    for (nb::handle base : nb::borrow<nb::tuple>(type->tp_mro)) {
+        if (base.is(cls) || !nb::type_check(base)) continue;
+        for (nb::handle name : nb::list(nb::getattr(base, "__dict__"))) {
+            // Other special methods have slots in the class, and are called through those.
+            const std::string_view text = nb::borrow<nb::str>(name).c_str();
+            if (text.starts_with("__") && text != "__enter__" && text != "__exit__") continue;
+            const nb::object method =
+                nb::steal(reinterpret_cast<PyObject*>(bound_method(type, name.ptr())));
+            if (!method.is_valid()) continue;
+            auto* inherited = reinterpret_cast<PyMethodDescrObject*>(method.ptr());
+            if (PyDescr_TYPE(inherited) == type) continue;
+            const nb::object own = nb::steal(PyDescr_NewMethod(type, inherited->d_method));
+            if (!own.is_valid()) throw nb::python_error();
+            nb::setattr(cls, name, own);
+        }
+    }
+    return nb::borrow(cls);
+}
+
+bool is_same_method(PyTypeObject* type, const char* name, PyMethodDescrObject* method) noexcept {
+    PyObject* interned = PyUnicode_InternFromString(name);
+    PyMethodDescrObject* found = interned == nullptr ? nullptr : bound_method(type, interned);
+    Py_XDECREF(interned);
+    PyErr_Clear();
+    const bool same = found != nullptr && found->d_method == method->d_method;
+    Py_XDECREF(found);
+    return same;
 }
 
 constinit PyMethodDef class_getitem = {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,

@@ -21,9 +21,9 @@
 namespace onecopy::py {
 namespace {
 
-void set_hooks(nb::handle encode, nb::handle decode, nb::handle pool_handle) noexcept {
+void set_hooks(nb::handle encode, nb::handle missing, nb::handle pool_handle) noexcept {
     Py_XSETREF(hooks.encode, Py_NewRef(encode.ptr()));
-    Py_XSETREF(hooks.decode, Py_NewRef(decode.ptr()));
+    Py_XSETREF(hooks.missing, Py_NewRef(missing.ptr()));
     Py_XSETREF(hooks.pool_handle, Py_NewRef(pool_handle.ptr()));
 }
 
@@ -157,7 +157,10 @@ static void bind(nb::module_& m) {
     bind_list(m);
     bind_dict(m);
     bind_leaving(m);
-    m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("decode"), nb::arg("pool_handle"));
+    m.def(
+        "own_methods", &own_methods, nb::arg("cls"), nb::sig("def own_methods(cls: type) -> type"),
+        "Let a class have the methods that it inherits from the core as its own; calls cost less.");
+    m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("missing"), nb::arg("pool_handle"));
     m.def(
         "is_plain", [](nb::handle object) { return is_plain(object.ptr()); },
         nb::arg("value").none(),

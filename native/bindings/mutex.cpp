@@ -20,24 +20,24 @@ bool usable(const MutexObject& o) noexcept {
 }
 
 // True, False, or an exception; with OwnerDied it is held.
-PyObject* take(PyObject* self, MutexObject* o, std::int64_t deadline) noexcept {
-    if (!usable(*o)) return nullptr;
-    Using call(*o);
+PyObject* take(PyObject* self, MutexObject& o, std::int64_t deadline) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
     Status s;
     {
         GilPatience p(deadline);
-        s = o->sync.acquire(p);
+        s = o.sync.acquire(p);
     }
-    if (s == Status::ok && !o->detached) [[likely]]
+    if (s == Status::ok && !o.detached) [[likely]]
         return Py_NewRef(Py_True);
     if (!good(s)) return yes_or_no(s, kWhat);
-    if (o->detached) {
-        s == Status::ok ? o->sync.release() : o->sync.abandon();
+    if (o.detached) {
+        s == Status::ok ? o.sync.release() : o.sync.abandon();
         return closed_meanwhile(kWhat);
     }
-    const OnDeath::Said said = o->on_death.tell(self, o->sync.died());
+    const OnDeath::Said said = o.on_death.tell(self, o.sync.died());
     if (said == OnDeath::Said::dealt_with) return Py_NewRef(Py_True);
-    if (said == OnDeath::Said::failed) o->sync.abandon();
+    if (said == OnDeath::Said::failed) o.sync.abandon();
     return nullptr;
 }
 
@@ -61,27 +61,25 @@ PyObject* release(MutexObject& o) noexcept {
 
 // All of it in C: an exception of a signal handler cannot come between taking the lock and
 // returning, so a `with` statement that fails to begin has no lock.
-PyObject* acquire(PyObject* self, std::int64_t deadline) noexcept {
-    auto* o = static_cast<MutexObject*>(instance_of(self));
-    if (o == nullptr) return nullptr;
+PyObject* acquire(PyObject* self, MutexObject& o, std::int64_t deadline) noexcept {
     PyObject* taken = take(self, o, deadline);
-    if (taken != Py_True || !o->then.is_valid()) [[likely]]
+    if (taken != Py_True || !o.then.is_valid()) [[likely]]
         return taken;
-    PyObject* followed = PyObject_CallNoArgs(o->then.ptr());
+    PyObject* followed = PyObject_CallNoArgs(o.then.ptr());
     if (followed != nullptr) {
         Py_DECREF(followed);
         return taken;
     }
     Py_DECREF(taken);
     SavedError why;
-    Py_XDECREF(release(*o));
+    Py_XDECREF(release(o));
     PyErr_Clear();
     why.restore();
     return nullptr;
 }
 
-PyObject* own_acquire = nullptr;
-PyObject* own_release = nullptr;
+PyMethodDescrObject* own_acquire = nullptr;
+PyMethodDescrObject* own_release = nullptr;
 
 }  // namespace
 
@@ -128,35 +126,34 @@ void bind_mutex(nb::module_& m) {
             "Who has it: pid, whether it lives, seconds since it took it.");
     bind_acquire(
         type,
-        [](nb::handle self, Given block, Timeout timeout, nb::handle blocking) noexcept {
+        [](Self<MutexObject> self, Given block, Timeout timeout, nb::handle blocking) noexcept {
             Deadline deadline;
             return acquire_deadline(block, timeout, blocking, deadline)
-                       ? acquire(self.ptr(), deadline)
+                       ? acquire(self.python, self.object, deadline)
                        : nullptr;
         },
         "Take the lock; False: not in time. `blocking` is another name of `block`.");
     type.def("release", of<&release>, "Give it back.")
         .def("__enter__",
-             [](nb::handle self) noexcept { return acquire(self.ptr(), Patience::kForever); })
+             [](Self<MutexObject> self) noexcept {
+                 return acquire(self.python, self.object, Patience::kForever);
+             })
         .def(
             "__exit__",
             [](MutexObject& o, nb::handle, nb::handle, nb::handle) noexcept { return release(o); },
             arg("kind"), arg("error"), arg("traceback"));
     bind_channel<MutexObject>(type, kWhat);
-    own_acquire = nb::getattr(type, "acquire").release().ptr();  // kept for ever, as the type is
-    own_release = nb::getattr(type, "release").release().ptr();
+    const auto own = [&type](const char* name) {  // kept for ever, as the type is
+        return reinterpret_cast<PyMethodDescrObject*>(nb::getattr(type, name).release().ptr());
+    };
+    own_acquire = own("acquire");
+    own_release = own("release");
 }
 
 MutexObject* plain_mutex(PyObject* lock) noexcept {
     if (!nb::isinstance<MutexObject>(lock) || !nb::inst_ready(lock)) return nullptr;
-    auto* type = reinterpret_cast<PyObject*>(Py_TYPE(lock));
-    auto is_own = [type](const char* name, PyObject* own) noexcept {
-        PyObject* found = PyObject_GetAttrString(type, name);
-        if (found == nullptr) PyErr_Clear();
-        Py_XDECREF(found);
-        return found == own;
-    };
-    return is_own("acquire", own_acquire) && is_own("release", own_release)
+    return is_same_method(Py_TYPE(lock), "acquire", own_acquire) &&
+                   is_same_method(Py_TYPE(lock), "release", own_release)
                ? nb::inst_ptr<MutexObject>(lock)
                : nullptr;
 }
@@ -177,7 +174,8 @@ PyObject* raise_not_held(nb::handle self, const char* format, ...) noexcept {
 }
 
 PyObject* acquire_mutex(PyObject* lock) noexcept {
-    return acquire(lock, Patience::kForever);
+    auto* object = static_cast<MutexObject*>(instance_of(lock));
+    return object == nullptr ? nullptr : acquire(lock, *object, Patience::kForever);
 }
 PyObject* release_mutex(MutexObject& lock) noexcept {
     return release(lock);

@@ -92,8 +92,9 @@ struct Channel {
 class Using {
   public:
     explicit Using(Channel& c) noexcept : channel_(c) { ++channel_.busy; }
-    ~Using() {
-        if (--channel_.busy == 0 && channel_.detached) channel_.let_go();
+    [[gnu::always_inline]] ~Using() {
+        if (--channel_.busy == 0 && channel_.detached) [[unlikely]]
+            channel_.let_go();
     }
     Using(const Using&) = delete;
     Using& operator=(const Using&) = delete;

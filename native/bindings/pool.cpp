@@ -13,27 +13,26 @@ namespace onecopy::py {
 namespace {
 
 // Never destroyed: leases may be let go after static destructors ran.
-std::unordered_map<const Member*, std::weak_ptr<Pool>>& pools() {
-    static auto& all = *new std::unordered_map<const Member*, std::weak_ptr<Pool>>;
+std::unordered_map<const Member*, Pool*>& pools() {
+    static auto& all = *new std::unordered_map<const Member*, Pool*>;
     return all;
 }
 
 }  // namespace
 
 PoolPtr pool_of(std::shared_ptr<Member> member) {
-    std::weak_ptr<Pool>& known = pools()[member.get()];
-    PoolPtr pool = known.lock();
-    if (pool == nullptr) {
-        const Member* key = member.get();
-        pool = PoolPtr(new Pool{.member = std::move(member)}, [key](Pool* p) {
-            if (auto it = pools().find(key); it != pools().end() && it->second.expired())
-                pools().erase(it);
-            delete p;
-        });
-        pool->others_may_write = pool->core().others_may_write;
-        known = pool;
-    }
-    return pool;
+    const Member* key = member.get();
+    if (const auto known = pools().find(key); known != pools().end()) return PoolPtr(known->second);
+    auto fresh = std::make_unique<Pool>(Pool{.member = std::move(member)});
+    fresh->others_may_write = fresh->core().others_may_write;
+    pools().emplace(key, fresh.get());
+    return PoolPtr(fresh.release());
+}
+
+void PoolPtr::destroy(Pool* pool) noexcept {
+    // First: leaving the pool may give the GIL away, and nobody may find this one then.
+    pools().erase(pool->member.get());
+    delete pool;
 }
 
 PyObject* member_object(const PoolPtr& pool) noexcept {
@@ -61,9 +60,8 @@ namespace {
 // A copy: pools may come and go while somebody is at it.
 std::vector<PoolPtr> all_pools() {
     std::vector<PoolPtr> all;
-    for (auto& [key, known] : pools()) {
-        if (PoolPtr pool = known.lock()) all.push_back(std::move(pool));
-    }
+    for (const auto& [key, known] : pools())
+        all.emplace_back(known);
     return all;
 }
 

@@ -20,10 +20,38 @@ struct Pool {
     bool others_may_write = false;
     MemberObject* wrapper = nullptr;     // the Python object, while there is one
     PyObject* wrapper_object = nullptr;  // borrowed
+    u64 users = 0;                       // how many PoolPtr there are
 
     Member& core() const noexcept { return *member; }
 };
-using PoolPtr = std::shared_ptr<Pool>;
+
+// A share in a Pool, which goes with the last one. The count is no atomic, because the GIL is held:
+// a queue's put and get of an array change it a dozen times.
+class PoolPtr {
+  public:
+    PoolPtr() = default;
+    PoolPtr(std::nullptr_t) noexcept {}
+    explicit PoolPtr(Pool* pool) noexcept : pool_(pool) {
+        if (pool_ != nullptr) ++pool_->users;
+    }
+    PoolPtr(const PoolPtr& other) noexcept : PoolPtr(other.pool_) {}
+    PoolPtr(PoolPtr&& other) noexcept : pool_(std::exchange(other.pool_, nullptr)) {}
+    PoolPtr& operator=(PoolPtr other) noexcept {
+        std::swap(pool_, other.pool_);
+        return *this;
+    }
+    ~PoolPtr() {
+        if (pool_ != nullptr && --pool_->users == 0) destroy(pool_);
+    }
+
+    Pool* operator->() const noexcept { return pool_; }
+    Pool& operator*() const noexcept { return *pool_; }
+    friend bool operator==(const PoolPtr&, const PoolPtr&) = default;
+
+  private:
+    static void destroy(Pool* pool) noexcept;
+    Pool* pool_ = nullptr;
+};
 
 // The one Pool of a member.
 PoolPtr pool_of(std::shared_ptr<Member> member);

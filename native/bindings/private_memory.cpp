@@ -139,6 +139,9 @@ void bind_private_memory(nb::module_& m) {
         nb::arg("copy").none(), nb::sig("def check_copy(copy: object) -> None"),
         "Raise ValueError for what `copy=` cannot be.");
     m.def(
+        "is_private", []() noexcept { return Rebuilding::privately(); },
+        "Whether what is being rebuilt in this thread is to be private, and writable.");
+    m.def(
         "private_mappings", []() noexcept { return PrivatePages::count(); },
         "How many private mappings this process has.");
 }

@@ -25,6 +25,21 @@ inline bool is_read_only(Copy how) noexcept {
     return how == Copy::none || how == Copy::guarded;
 }
 
+// Whether what this thread rebuilds is to be private and writable. Memory that an object refers to
+// by a name is found while it is rebuilt, by Python code, which asks for this.
+class Rebuilding {
+  public:
+    explicit Rebuilding(bool privately) noexcept : before_(std::exchange(privately_, privately)) {}
+    ~Rebuilding() { privately_ = before_; }
+    Rebuilding(const Rebuilding&) = delete;
+    Rebuilding& operator=(const Rebuilding&) = delete;
+    static bool privately() noexcept { return privately_; }
+
+  private:
+    static inline thread_local constinit bool privately_ = false;
+    bool before_;
+};
+
 // Below, a copy costs less than a mapping (docs/design/0012-private-mappings.md).
 constexpr u64 kMapFrom = 256 * kKiB;
 

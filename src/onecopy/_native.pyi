@@ -1,8 +1,8 @@
 """The native core: memberships, references, and the bases of queues, streams and frames."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, SupportsIndex, TypeAlias, overload
+from typing import Any, Generic, Literal, NoReturn, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 _T = TypeVar("_T", default=Any)
 _T_co = TypeVar("_T_co", default=Any, covariant=True)
 _Put = TypeVar("_Put")
+_Class = TypeVar("_Class", bound=type)
 _K = TypeVar("_K", default=Any)
 _V = TypeVar("_V", default=Any)
 _Scalar = TypeVar("_Scalar", bound=np.generic, default=Any)
@@ -45,6 +46,7 @@ class PrivateMemory:
 def to_private(buffer: ReadableBuffer) -> PrivateMemory | bytearray: ...
 def guard_writes(on: bool | None) -> None: ...
 def check_copy(copy: object) -> None: ...
+def is_private() -> bool: ...
 def private_mappings() -> int: ...
 
 class Hold:
@@ -532,9 +534,10 @@ class DictBase(Generic[_K, _V]):
     @property
     def _lock_handle(self) -> int: ...
 
+def own_methods(cls: _Class) -> _Class: ...
 def set_hooks(
     encode: Callable[[object], tuple[bytes, list[ReadableBuffer], list[npt.NDArray[Any]]]],
-    decode: Callable[[ReadableBuffer, Sequence[ReadableBuffer]], object],
+    missing: Callable[[ModuleNotFoundError], NoReturn],
     pool_handle: Callable[[Member], object],
 ) -> None: ...
 def is_readable(fd: int) -> bool: ...

@@ -36,12 +36,11 @@ import io
 import os
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 import numpy as np
 
 from onecopy.arrays import SharedArray, lease_of
-from onecopy.receiving import privately, this_thread
 from onecopy.spawning import keep_for_child
 from onecopy.tables.registry import registry
 from onecopy.tables.text import reduce_text
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from onecopy.files.naming import Named
     from onecopy.tables.packing import Later, Write
 
-__all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy"]
+__all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy", "raise_missing"]
 
 OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
 _PLAIN_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")  # of which memoryview.cast can make items
@@ -141,10 +140,8 @@ def _own_memory(part: ReadableBuffer | Later) -> npt.NDArray[np.uint8]:
     return memory
 
 
-def decode(
-    data: ReadableBuffer, buffers: Sequence[ReadableBuffer], private: bool = False
-) -> object:
-    """Rebuild what `encode` took apart.
+def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
+    """Rebuild what `encode` took apart, in the process that did it; the core rebuilds messages.
 
     Parameters
     ----------
@@ -152,8 +149,6 @@ def decode(
         The pickle.
     buffers : sequence of buffers
         What was left out, each keeping its own memory alive.
-    private : bool, optional
-        Whether memory that the object refers to by a name is to be private and writable too.
 
     Returns
     -------
@@ -163,33 +158,37 @@ def decode(
 
     Raises
     ------
-    ModuleNotFoundError
-        A library that the object is made of is not installed here.
     Exception
         What the object's own code raises.
     """
-    try:
-        if not (private or this_thread.private):  # nearly always; the other way costs twice
-            return pickle.loads(data, buffers=buffers)
-        return privately(private, pickle.loads, data, buffers=buffers)
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
+    return pickle.loads(data, buffers=buffers)
 
 
-def _missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """Say what a receiver lacks, and how it gets it."""
+def raise_missing(error: ModuleNotFoundError) -> NoReturn:
+    """Say what a receiver lacks, and how it gets it.
+
+    Parameters
+    ----------
+    error : ModuleNotFoundError
+        What importing a module raised while an object was rebuilt.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        With the same name and path, and a text that says what to do.
+    """
     library = (error.name or "").partition(".")[0]
     how = (
         f"pip install 'onecopy[tables]' brings {library}"
         if library in _TABLES
         else f"install what has {library!r}, or make it importable, as it is for the sender"
     )
-    return ModuleNotFoundError(
+    raise ModuleNotFoundError(
         f"an object was received that needs the module {error.name!r}, and process {os.getpid()} "
         f"({sys.executable}) has none: {how}",
         name=error.name,
         path=error.path,
-    )
+    ) from error
 
 
 class Pickler(pickle.Pickler):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
-from onecopy._native import FramesBase
+from onecopy._native import FramesBase, own_methods
 from onecopy.arguments import Elsewhere, integer
 from onecopy.arrays import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError
@@ -40,6 +40,7 @@ _MOST = 1 << 20
 _LOOKS = 20  # at frames of another shape, a millisecond apart, before they count as in use
 
 
+@own_methods
 class Frames(FramesBase[Scalar]):
     """A fixed number of equal arrays in a pool, each free or in somebody's hands.
 

@@ -303,4 +303,4 @@ def _remember(member: Member) -> Member:
     return member
 
 
-_native.set_hooks(codecs.encode, codecs.decode, handle_of)
+_native.set_hooks(codecs.encode, codecs.raise_missing, handle_of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic
 
-from onecopy._native import QueueBase
+from onecopy._native import QueueBase, own_methods
 from onecopy.arguments import Elsewhere, flag, integer
 from onecopy.errors import OneCopyError
 from onecopy.names import Kind, agree, open_or_create
@@ -94,6 +94,7 @@ class Message(Generic[T]):
         return f"<Message from {self._queue!r}{again}>"
 
 
+@own_methods
 class Queue(QueueBase[T]):
     """A first-in, first-out queue of objects; the methods and errors of `queue.Queue`.
 

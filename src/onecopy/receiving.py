@@ -7,37 +7,10 @@ those that find it ask here whether it is to be private.
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from onecopy._native import is_private
 
-__all__ = ["CopyMode", "is_private", "privately", "this_thread"]
+__all__ = ["CopyMode", "is_private"]
 
 CopyMode: TypeAlias = Literal["on_write"] | bool | None
-_T = TypeVar("_T")
-
-
-class _ThisThread(threading.local):
-    private = False  # whether what is being rebuilt is to be private
-
-
-this_thread = _ThisThread()
-
-
-def is_private() -> bool:
-    """Tell whether what is being rebuilt in this thread is to be private, and writable."""
-    return this_thread.private
-
-
-def privately(private: bool, rebuild: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-    """Call what rebuilds an object, whose memory is to be private or not."""
-    before = this_thread.private
-    if before == private:
-        return rebuild(*args, **kwargs)
-    this_thread.private = private
-    try:
-        return rebuild(*args, **kwargs)
-    finally:
-        this_thread.private = before

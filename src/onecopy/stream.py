@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from onecopy._native import StreamBase
+from onecopy._native import StreamBase, own_methods
 from onecopy._native import SubscriptionBase as Subscription
 from onecopy.arguments import Elsewhere, choice, integer
 from onecopy.errors import OneCopyError
@@ -37,6 +37,7 @@ DEFAULT_POLICY: Final = "lossy"
 _DEEPEST = 1 << 20
 
 
+@own_methods
 class Stream(StreamBase[T]):
     """A stream of objects to any number of subscribers, in this and other processes.
 

@@ -14,7 +14,7 @@ from collections.abc import (
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from onecopy._native import DictBase
+from onecopy._native import DictBase, own_methods
 from onecopy.arguments import refuse
 from onecopy.containers.shared import Container
 from onecopy.typevars import K, V
@@ -31,6 +31,7 @@ _MISSING = object()
 _Other = TypeVar("_Other")
 
 
+@own_methods
 class Dict(Container, DictBase[K, V]):
     """A dict that any processes share; the methods and errors of `dict`.
 

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy._native import ListBase, Ref
+from onecopy._native import ListBase, Ref, own_methods
 from onecopy.arguments import function, integer
 from onecopy.containers.shared import Container
 from onecopy.typevars import T
@@ -23,6 +23,7 @@ _MISSING = object()
 _SORTS_TOGETHER = 2  # tries without the lock
 
 
+@own_methods
 class List(Container, ListBase[T]):
     """A list that any processes share; the methods and errors of `list`.
 

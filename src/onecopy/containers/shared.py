@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from onecopy import membership
+from onecopy._native import own_methods
 from onecopy.errors import OwnerDiedWarning
 from onecopy.locks.deaths import OnDeath
 from onecopy.locks.mutex import RLock
@@ -34,6 +35,7 @@ class Tie:
             container.detach()
 
 
+@own_methods
 class ContainerLock(RLock):
     """The lock of a shared list or dict; see `List.lock`.
 

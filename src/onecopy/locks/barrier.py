@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._native import BarrierBase
+from onecopy._native import BarrierBase, own_methods
 from onecopy.arguments import function, integer, seconds
 from onecopy.locks.shared import Shared
 
@@ -32,6 +32,7 @@ def checked_parties(parties: int) -> int:
     return parties
 
 
+@own_methods
 class Barrier(Shared, BarrierBase):
     """A point that a number of threads and processes pass together; as `multiprocessing.Barrier`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from onecopy._native import ConditionBase, LockBase
+from onecopy._native import ConditionBase, LockBase, own_methods
 from onecopy.arguments import function, refuse, seconds
 from onecopy.locks.mutex import Lock, RLock
 from onecopy.locks.shared import Shared
@@ -35,6 +35,7 @@ def checked_lock(lock: object) -> Lock | RLock | None:
     return lock
 
 
+@own_methods
 class Condition(Shared, ConditionBase):
     """A condition variable; as `multiprocessing.Condition` and `threading.Condition`.
 

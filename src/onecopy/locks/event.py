@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._native import EventBase
+from onecopy._native import EventBase, own_methods
 from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Event"]
 
 
+@own_methods
 class Event(Shared, EventBase):
     """A flag that processes set, clear and wait for; as `multiprocessing.Event`.
 

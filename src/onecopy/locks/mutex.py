@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._native import LockBase
+from onecopy._native import LockBase, own_methods
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
 from onecopy.locks.shared import Shared
 
@@ -45,6 +45,7 @@ class _Mutex(Shared, LockBase):
         return owner_of(self)
 
 
+@own_methods
 class Lock(_Mutex):
     """A lock that one process at a time has, and that survives its owner.
 
@@ -86,6 +87,7 @@ class Lock(_Mutex):
     """
 
 
+@own_methods
 class RLock(_Mutex):
     """A lock that the thread that has it may take again.
 

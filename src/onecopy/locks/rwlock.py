@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from onecopy._native import RWLockBase
+from onecopy._native import RWLockBase, own_methods
 from onecopy.arguments import choice
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
 from onecopy.locks.shared import Shared
@@ -29,6 +29,7 @@ def prefer_number(prefer: str) -> int:
     return choice("prefer", prefer, _PREFER)
 
 
+@own_methods
 class RWLock(Shared, RWLockBase):
     """A lock that many readers have together, or one writer alone.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._native import SemaphoreBase
+from onecopy._native import SemaphoreBase, own_methods
 from onecopy.arguments import integer
 from onecopy.locks.shared import Shared
 
@@ -31,6 +31,7 @@ def checked_value(value: int) -> int:
     return value
 
 
+@own_methods
 class Semaphore(Shared, SemaphoreBase):
     """A number of tokens to take and give back; the dead's come back by themselves.
 
@@ -85,6 +86,7 @@ class Semaphore(Shared, SemaphoreBase):
         return not self._flags & _KEEPS_NOTHING
 
 
+@own_methods
 class BoundedSemaphore(Semaphore):
     """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
 

@@ -13,7 +13,7 @@ from queue import Full
 from typing import TYPE_CHECKING, Any
 
 from onecopy import queue as own
-from onecopy._native import QueueBase
+from onecopy._native import QueueBase, own_methods
 from onecopy.errors import OneCopyError
 from onecopy.membership import handle_of, join
 from onecopy.multiprocessing._ends import ReadEnd, Rings, WriteEnd
@@ -29,6 +29,7 @@ else:
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 
+@own_methods
 class Queue(own.Queue):
     """A queue for any number of processes; as `multiprocessing.Queue`.
 
@@ -193,10 +194,12 @@ def _get_nowait(self: Queue) -> Any:
     return self.get(False)
 
 
+@own_methods
 class JoinableQueue(Queue):
     """A `Queue` that waits until everything put was worked on: ``task_done()`` and ``join()``."""
 
 
+@own_methods
 class SimpleQueue(Queue):
     """A queue of any length: ``put(obj)``, ``get()``, ``empty()``, ``close()``."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from onecopy import _native, leaving
-from onecopy._native import MappedMemory, Mapping, ShareableListBase
+from onecopy._native import MappedMemory, Mapping, ShareableListBase, own_methods
 from onecopy.segments import Segment, checked_name
 from onecopy.spawning import drop_for_ended, keep_for_child
 
@@ -286,6 +286,7 @@ def _give_back() -> None:
         _closed.discard(shm)
 
 
+@own_methods
 class ShareableList(ShareableListBase):
     """A list of fixed length in shared memory, whose items are replaced whole.
 

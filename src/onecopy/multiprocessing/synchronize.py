@@ -13,6 +13,7 @@ import multiprocessing.synchronize as standard
 from typing import TYPE_CHECKING, Any
 
 from onecopy import locks
+from onecopy._native import own_methods
 from onecopy.locks.semaphore import checked_value
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class _InvalidValue(ValueError, OSError):
     """What no semaphore begins with: onecopy's error, and the standard library's."""
 
 
+@own_methods
 class Lock(locks.Lock):
     """`onecopy.Lock`. `ctx` is accepted and not needed."""
 
@@ -36,6 +38,7 @@ class Lock(locks.Lock):
         super().__init__()
 
 
+@own_methods
 class RLock(locks.RLock):
     """`onecopy.RLock`. `ctx` is accepted and not needed.
 
@@ -68,6 +71,7 @@ def _check_value(value: int) -> None:
         raise _InvalidValue(errno.EINVAL, str(error)) from None
 
 
+@own_methods
 class Semaphore(locks.Semaphore):
     """`onecopy.Semaphore`: tokens to take and give back.
 
@@ -100,6 +104,7 @@ class Semaphore(locks.Semaphore):
     _semlock = property(_Asked)
 
 
+@own_methods
 class BoundedSemaphore(locks.BoundedSemaphore):
     """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
 
@@ -110,6 +115,7 @@ class BoundedSemaphore(locks.BoundedSemaphore):
     _semlock = property(_Asked)
 
 
+@own_methods
 class Condition(locks.Condition):
     """`onecopy.Condition`. `ctx` is accepted and not needed.
 
@@ -125,6 +131,7 @@ class Condition(locks.Condition):
         super().__init__(lock)
 
 
+@own_methods
 class Event(locks.Event):
     """`onecopy.Event`. `ctx` is accepted and not needed."""
 
@@ -136,6 +143,7 @@ class Event(locks.Event):
         return f"<{type(self).__qualname__} at {id(self):#x} {state}>"
 
 
+@own_methods
 class Barrier(locks.Barrier):
     """`onecopy.Barrier`. `ctx` is accepted and not needed.
 
