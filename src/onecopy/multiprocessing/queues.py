@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing.queues as standard
 from queue import Full
+from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from onecopy import queue as own
@@ -77,9 +78,9 @@ class Queue(own.Queue):
         if cls._on_queue_feeder_error is not Queue._on_queue_feeder_error:
             _have_reports(cls)
         # The natives call no method of the object.
-        if _definer(cls, "put") is not QueueBase and _definer(cls, "put_nowait") is QueueBase:
+        if _is_native(cls, "put_nowait") and not _is_native(cls, "put"):
             cls.put_nowait = _put_nowait  # type: ignore[assignment, method-assign]
-        if _definer(cls, "get") is not QueueBase and _definer(cls, "get_nowait") is QueueBase:
+        if _is_native(cls, "get_nowait") and not _is_native(cls, "get"):
             cls.get_nowait = _get_nowait  # type: ignore[assignment, method-assign]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -179,9 +180,8 @@ def _have_reports(cls: type[Queue]) -> None:
     cls.__bases__ = (*bases[:first], _Reports, *bases[first:])
 
 
-def _definer(cls: type, name: str) -> type:
-    """Tell which class a method of `cls` comes from."""
-    return next(base for base in cls.__mro__ if name in vars(base))
+def _is_native(cls: type, name: str) -> bool:
+    return isinstance(getattr(cls, name), MethodDescriptorType)
 
 
 def _put_nowait(self: Queue, obj: Any) -> None:
