@@ -30,6 +30,8 @@ from onecopy.arrays import lease_of
 from onecopy.multiprocessing import _wire, managers
 from onecopy.multiprocessing.managers import BaseManager, ServerEnded, SyncManager
 
+pytestmark = pytest.mark.one_in(2)
+
 KEY = b"only for this test"
 LARGE = 500_000  # bytes
 START_METHODS = ["fork", "forkserver", "spawn"]

@@ -18,6 +18,8 @@ from slots import occupied
 import onecopy as oc
 from onecopy import _native
 
+pytestmark = pytest.mark.one_in(2)
+
 WRITABLE = ["on_write", True]
 LARGE = 1 << 20  # bytes: more than what is copied at once
 SMALL = 40_000

@@ -11,6 +11,8 @@ from children import LIMIT, asleep, eventually
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 
 @pytest.fixture(params=["writer", "reader", "fair"])
 def rw(request, pool):

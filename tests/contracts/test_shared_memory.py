@@ -26,6 +26,8 @@ import onecopy as oc
 from onecopy import inspect, segments
 from onecopy.multiprocessing.shared_memory import SharedMemory
 
+pytestmark = pytest.mark.one_in(2)
+
 RELATIVES = ["fork", "forkserver", "spawn"]
 
 

@@ -20,7 +20,7 @@ from crash_ends import CALLS
 LIMIT = 300  # seconds: a watchdog
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("call", CALLS)
 def test_ended_in(call, record_property):

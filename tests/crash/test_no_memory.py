@@ -133,7 +133,7 @@ def _tried():
             yield pytest.param(operation, id=operation.name)
 
 
-@pytest.mark.one_in(4, check=3)
+@pytest.mark.one_in(7, check=3)
 @pytest.mark.timeout(1800 if FULL else 120)
 @pytest.mark.parametrize("operation", list(_tried()))
 def test_no_memory_in(operation, pool_directory, record_property):

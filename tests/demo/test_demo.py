@@ -22,6 +22,8 @@ from onecopy.demo.pipeline import find_edges, result_shape
 from onecopy.demo.sources import open_source
 from onecopy.demo.transport import Item, Layout
 
+pytestmark = pytest.mark.one_in(2)
+
 DEADLINE = 60  # seconds: a watchdog, not a measurement
 DEMO = [sys.executable, "-m", "onecopy.cli", "demo"]
 

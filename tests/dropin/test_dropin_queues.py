@@ -17,6 +17,8 @@ from onecopy import multiprocessing
 from onecopy.arrays import lease_of
 from onecopy.multiprocessing.connection import wait
 
+pytestmark = pytest.mark.one_in(2)
+
 STARTS = ["fork", "spawn", "forkserver"]
 LARGE = 10_000
 

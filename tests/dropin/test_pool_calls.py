@@ -17,6 +17,8 @@ import onecopy as oc
 from onecopy import multiprocessing
 from onecopy.multiprocessing.pool import MaybeEncodingError, Pool, PoolTerminated
 
+pytestmark = pytest.mark.one_in(2)
+
 STARTS = ["fork", "spawn", "forkserver"]
 
 

@@ -10,6 +10,8 @@ from textwrap import dedent
 import pytest
 from programs import run
 
+pytestmark = pytest.mark.one_in(2)
+
 NOBODY = 65534
 
 # What takes it away, done by the parent before it forks; `give_back` undoes it.

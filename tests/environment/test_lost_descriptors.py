@@ -3,6 +3,8 @@
 import pytest
 from programs import left, run
 
+pytestmark = pytest.mark.one_in(2)
+
 BACKINGS = ["shm", "memfd", "file"]
 
 # `lose(how)` is what the damaged process does; `Other` is the file that has got the number.

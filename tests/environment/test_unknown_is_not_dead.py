@@ -8,6 +8,8 @@ from segment_files import exists, fresh_name
 
 from onecopy import segments
 
+pytestmark = pytest.mark.one_in(2)
+
 BACKINGS = ["shm", "memfd"]
 
 

@@ -15,6 +15,8 @@ import onecopy as oc
 from executor import calls
 from onecopy.executor.manager import Manager
 
+pytestmark = pytest.mark.one_in(2)
+
 
 def gone(pool):
     """Whether nothing is in the pool any more, once the dead are cleaned up after."""

@@ -14,6 +14,8 @@ import pytest
 import onecopy as oc
 from executor import calls
 
+pytestmark = pytest.mark.one_in(2)
+
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize(("workers", "limit"), [(2, 1), (1, 2), (2, 3)])

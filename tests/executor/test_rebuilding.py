@@ -11,6 +11,8 @@ import pytest
 import onecopy as oc
 from executor import calls
 
+pytestmark = pytest.mark.one_in(2)
+
 
 class TwoArgumentsError(Exception):
     """Its args are not what its class wants."""

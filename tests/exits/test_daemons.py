@@ -7,6 +7,8 @@ program, and go on working while the interpreter ends.
 import pytest
 from programs import Running, left, run
 
+pytestmark = pytest.mark.one_in(2)
+
 ENDS = 5
 
 # `work` is what each of three daemon threads of an ending process repeats. `feed` is what the

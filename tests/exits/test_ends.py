@@ -8,6 +8,8 @@ from programs import STRICT, Running, left, run
 import onecopy as oc
 from onecopy import inspect
 
+pytestmark = pytest.mark.one_in(2)
+
 ENDS = {
     "by itself": ("", 0, ""),
     "sys.exit": ("sys.exit(3)", 3, ""),

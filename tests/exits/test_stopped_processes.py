@@ -22,6 +22,8 @@ from programs import Running
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 # Offsets in the segment; see native/layout/layout.hpp.
 HEAP_LOCK, NAMES_LOCK, ROWS_AT, ROW = 192, 320, 64, 256
 

@@ -9,6 +9,8 @@ import pytest
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 
 @pytest.fixture
 def spoil(pool):

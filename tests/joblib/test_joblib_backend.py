@@ -26,6 +26,8 @@ import onecopy.joblib
 from onecopy.arrays import lease_of
 from onecopy.joblib import workers
 
+pytestmark = pytest.mark.one_in(2)
+
 LARGE = 300_000  # numbers of 8 bytes: above the megabyte from which arrays are shared
 
 

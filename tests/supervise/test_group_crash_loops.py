@@ -13,6 +13,8 @@ from crew import do, forever, replaced, runs, serve, take, tell
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 QUICK = {"backoff": 0, "max_restarts": 2}
 
 

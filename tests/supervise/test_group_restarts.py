@@ -13,6 +13,8 @@ import onecopy as oc
 from onecopy import multiprocessing as onecopys
 from onecopy.supervisor.group import Policy
 
+pytestmark = pytest.mark.one_in(2)
+
 METHODS = ["fork", "spawn", "forkserver"]
 
 

@@ -14,6 +14,8 @@ from programs import Running, run
 import onecopy as oc
 from onecopy.parents import Parent
 
+pytestmark = pytest.mark.one_in(2)
+
 METHODS = ["fork", "spawn", "forkserver"]
 
 

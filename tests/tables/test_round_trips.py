@@ -8,6 +8,8 @@ from scipy import sparse
 import onecopy as oc
 from onecopy import codecs
 
+pytestmark = pytest.mark.one_in(2)
+
 every_kind = pytest.mark.parametrize("sample", samples.SAMPLES, ids=repr)
 
 

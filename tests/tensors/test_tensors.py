@@ -16,6 +16,8 @@ import onecopy as oc
 from onecopy import _native
 from onecopy import multiprocessing as ours
 
+pytestmark = pytest.mark.one_in(2)
+
 SENT = 300_000  # elements: what arrives lies in private pages
 
 

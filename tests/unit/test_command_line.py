@@ -16,6 +16,8 @@ from children import LIMIT
 import onecopy as oc
 from onecopy.sizes import format_size
 
+pytestmark = pytest.mark.one_in(2)
+
 LOOKING = ["inspect", "holders"]
 COMMANDS = ["demo", "ls", "inspect", "holders", "gc", "doctor"]
 SCRIPT = Path(sys.executable).with_name("onecopy")

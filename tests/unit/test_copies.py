@@ -8,6 +8,8 @@ import pytest
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 
 def unlinked(directory, name, value):
     pool = oc.Pool.create(name, size="4MiB")
