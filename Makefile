@@ -58,7 +58,7 @@ sh tests/crash/slices.sh $(FAULTS) "$(1)" $(CAMPAIGNS) & slices=$$!; \
 endef
 
 ifeq ($(ARGS),)
-test: $(VENV)/.installed-test faults ## The core of the tests: every subject, nothing random (six minutes)
+test: $(VENV)/.installed-test faults ## The core of the tests: every subject, nothing random (four minutes)
 	$(call part,brief,$(CORE))
 else
 test: $(VENV)/.installed-test

@@ -14,6 +14,8 @@ from programs import run
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 # A library that gets itself a buffer in each child, before onecopy's handler runs there: one as
 # large as what its parent has mapped of the pool, and one in the very place, if that is free.
 LIBRARY = """

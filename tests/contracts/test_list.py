@@ -21,6 +21,8 @@ from children import LIMIT, asleep, eventually, used
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 
 @pytest.fixture
 def shared(pool):

@@ -9,6 +9,8 @@ from children import LIMIT, asleep, eventually
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 
 @pytest.fixture(params=["semaphore", "bounded_semaphore"])
 def make(request, pool):

@@ -22,6 +22,8 @@ from onecopy.multiprocessing import sharedctypes
 from onecopy.multiprocessing.sharedctypes import Array, RawArray, RawValue, Value, copy
 from onecopy.values import SynchronizedBase, synchronized
 
+pytestmark = pytest.mark.one_in(2)
+
 CODES = "cubBhHiIlLqQfd"
 
 

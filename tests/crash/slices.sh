@@ -8,7 +8,7 @@ shift 2
 for name in "$@"; do
     (
         case $name in
-        crash_test | interleave_test) "$folder/$name" $size ;;
+        crash_test | interleave_test | losses_test) "$folder/$name" $size ;;
         *) "$folder/$name" ;;
         esac >"$folder/$name.log" 2>&1 </dev/null
         echo $? >"$folder/$name.status"

@@ -5,6 +5,8 @@ import textwrap
 import pytest
 from programs import run
 
+pytestmark = pytest.mark.one_in(2)
+
 SETUP = """
 import resource
 from onecopy.multiprocessing.shared_memory import ShareableList

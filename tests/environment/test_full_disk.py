@@ -7,6 +7,8 @@ import pytest
 from namespaces import disk
 from programs import Running
 
+pytestmark = pytest.mark.one_in(2)
+
 SETUP = """
 directory = os.environ["ONECOPY_DIR"] + "/disk"
 

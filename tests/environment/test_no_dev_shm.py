@@ -8,6 +8,8 @@ import pytest
 from namespaces import in_mounts
 from programs import Running
 
+pytestmark = pytest.mark.one_in(2)
+
 READ_ONLY = "mount -t tmpfs -o ro none /dev/shm"
 MISSING = """
 mkdir /tmp/devices && mount --rbind /dev /tmp/devices && mount -t tmpfs -o mode=755 none /dev

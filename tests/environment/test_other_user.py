@@ -7,6 +7,8 @@ from programs import left, run
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 NOBODY = 65534
 
 # What a child that is another user tries. Everything is imported before: what we are made of may

@@ -6,6 +6,8 @@ import pytest
 from namespaces import small
 from programs import Running
 
+pytestmark = pytest.mark.one_in(2)
+
 SETUP = """
 import logging, multiprocessing, subprocess
 logging.basicConfig(level=logging.WARNING, format="%(name)s %(levelname)s %(message)s")

@@ -7,6 +7,8 @@ import pytest
 from namespaces import small
 from programs import Running
 
+pytestmark = pytest.mark.one_in(2)
+
 SETUP = """
 import errno, subprocess, time
 directory = os.environ["ONECOPY_DIR"] + "/here"

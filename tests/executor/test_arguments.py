@@ -10,6 +10,8 @@ import pytest
 import onecopy as oc
 from executor import calls
 
+pytestmark = pytest.mark.one_in(2)
+
 MEGABYTE = 1 << 20
 
 

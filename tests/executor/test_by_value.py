@@ -9,6 +9,8 @@ import onecopy as oc
 from executor import calls
 from onecopy.executor import packing
 
+pytestmark = pytest.mark.one_in(2)
+
 pytest.importorskip("cloudpickle")
 
 

@@ -13,6 +13,8 @@ from children import LIMIT
 import onecopy as oc
 from onecopy import coroutines
 
+pytestmark = pytest.mark.one_in(2)
+
 PATCHES = {
     "eventlet": "import eventlet; eventlet.monkey_patch()",
     "gevent": "from gevent import monkey; monkey.patch_all()",

@@ -5,6 +5,8 @@ import signal
 import pytest
 from programs import Running, left
 
+pytestmark = pytest.mark.one_in(2)
+
 CALLS = {
     "queue.get": "queue.get(); queue.get()",
     "queue.get with a timeout": "queue.get(); queue.get(timeout=1000)",

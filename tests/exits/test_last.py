@@ -10,6 +10,8 @@ import pytest
 from children import LIMIT
 from programs import Running, left, run
 
+pytestmark = pytest.mark.one_in(2)
+
 METHODS = ["fork", "forkserver", "spawn"]
 # Since Python 3.13 children that were forked run exit handlers too.
 FORKS_RUN_HANDLERS = sys.version_info >= (3, 13)

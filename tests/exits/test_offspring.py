@@ -14,6 +14,8 @@ from programs import Running, left, run
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 METHODS = ["fork", "forkserver", "spawn"]
 
 

@@ -3,6 +3,8 @@
 import pytest
 from programs import STRICT, left, run
 
+pytestmark = pytest.mark.one_in(2)
+
 PLACES = {
     "reference cycles": """
         class Cycle: pass

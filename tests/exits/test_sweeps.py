@@ -14,6 +14,8 @@ from programs import left
 import onecopy as oc
 from onecopy import inspect, orphans
 
+pytestmark = pytest.mark.one_in(2)
+
 BACKINGS = ["shm", "memfd"]
 
 

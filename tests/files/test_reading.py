@@ -17,6 +17,8 @@ from mappings import first_address, place_of
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 

@@ -15,6 +15,8 @@ from seeds import more
 import onecopy as oc
 from onecopy import codecs
 
+pytestmark = pytest.mark.one_in(2)
+
 N = 200_000
 ROWS = 100
 WORDS = [f"word number {i}" for i in range(N)]

@@ -10,6 +10,8 @@ from children import LIMIT
 
 import onecopy as oc
 
+pytestmark = pytest.mark.one_in(2)
+
 pl = pytest.importorskip("polars")
 
 ROWS = 3000

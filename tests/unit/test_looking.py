@@ -14,6 +14,8 @@ from children import LIMIT
 import onecopy as oc
 from onecopy import _native, inspect, newfile
 
+pytestmark = pytest.mark.one_in(2)
+
 BACKINGS = ["shm", "memfd"]
 LEFT = ".onecopy-new-0123456789abcdef"
 
