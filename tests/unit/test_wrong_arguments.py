@@ -7,6 +7,7 @@ import re
 import pytest
 
 import onecopy as oc
+import onecopy.multiprocessing as omp
 from onecopy import arguments
 
 # Parameters that take numbers, wherever they are.
@@ -157,6 +158,7 @@ def test_wrong_types(things):
         (lambda p: p.barrier(3), "write parties=3"),
         (lambda p: p.shared_array("name"), "write name='name'"),
         (lambda p: oc.Executor("2", p), "write max_workers=2"),
+        (lambda p: omp.Pool("2"), "write processes=2"),
         (lambda p: oc.Executor(pool=p, initializer=3), "'initializer' must be callable"),
         (lambda p: oc.Barrier(2, timeout="1"), "write timeout=1"),
         (lambda p: p.condition().wait_for(lambda: True, timeout="1"), "write timeout=1"),

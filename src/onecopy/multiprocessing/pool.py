@@ -16,6 +16,7 @@ from multiprocessing import process, util
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
+from onecopy.arguments import integer
 from onecopy.multiprocessing import _pool_threads as threads
 from onecopy.multiprocessing._pool_errors import (
     NO_MAIN_GUARD,
@@ -110,8 +111,10 @@ class Pool(standard.Pool):
         self._state = standard.INIT
         _refuse_in_an_import()
         context = default_context.get_context() if context is None else context
-        if processes is not None and processes < 1:
-            raise ValueError("Number of processes must be at least 1")
+        if processes is not None:
+            processes = integer("processes", processes)
+            if processes < 1:
+                raise ValueError("Number of processes must be at least 1")
         most: Any = maxtasksperchild
         if most is not None and (not isinstance(most, int) or most <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
