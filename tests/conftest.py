@@ -25,7 +25,8 @@ import pytest
 import seeds
 
 import onecopy as oc
-from onecopy import default, orphans
+from onecopy import default
+from onecopy._core import stale
 
 # A shell that runs us in the background has Ctrl-C ignored, and so would all whom the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -135,7 +136,7 @@ def _nothing_left_behind(pool_directory, request):
         gc.collect()
     # A process that was killed leaves the file to whoever comes next: to us.
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
-    orphans.sweep(str(pool_directory), remove=True)
+    stale.sweep(str(pool_directory), remove=True)
     if request.session.testsfailed == request.node.session._failed_before:
         assert _state_of_process() == process_before
         if not children.soon(lambda: _swept(pool_directory)):
@@ -158,7 +159,7 @@ def _state_of_process():
 
 
 def _swept(directory):
-    orphans.sweep(str(directory), remove=True)
+    stale.sweep(str(directory), remove=True)
     return not any(directory.iterdir())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from children import LIMIT, eventually
 
-from onecopy import segments
+from onecopy._core import segments
 
 SHM = Path(segments.DIRECTORY)
 _numbers = itertools.count()

@@ -69,7 +69,7 @@ PyObject* raise(Error which, const char* format, ...) noexcept {
 
 PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept {
     PyObject* type = error_class(Error::pool_full);
-    PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy.errors");
+    PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy._core.pool_full");
     if (module == nullptr) return nullptr;
     PyObject* member = member_object(pool);
     PyObject* text = member == nullptr

@@ -38,7 +38,7 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
 
 // Whether there was anything that nobody needs; it is free now. -1 with an exception.
 int let_go_of_spare(const PoolPtr& pool) noexcept {
-    PyObject* module = PyImport_ImportModule("onecopy.reclaiming");
+    PyObject* module = PyImport_ImportModule("onecopy._core.memory_pressure");
     PyObject* member = module == nullptr ? nullptr : member_object(pool);
     if (member == nullptr) {
         Py_XDECREF(module);

@@ -8,8 +8,8 @@
 
 import typing as _typing
 
+from onecopy._codec.arrays import SharedArray
 from onecopy._native import Ref
-from onecopy.arrays import SharedArray
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (

@@ -11,31 +11,27 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from onecopy import membership
-from onecopy.limits import machine_memory, memory_limit
-from onecopy.paths import has_dev_shm, pool_directory
+from onecopy._core import current, membership
+from onecopy._core.default_size import default_size
 from onecopy.pool import Pool
-from onecopy.sizes import parse_size
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from onecopy._codec.arrays import SharedArray
+    from onecopy._core.shapes import ShapeLike
+    from onecopy._core.typevars import T
     from onecopy._native import Member, Ref
-    from onecopy.arrays import ShapeLike, SharedArray
-    from onecopy.typevars import T
 
 __all__ = [
     "adopt",
     "array",
     "default_pool",
-    "default_size",
     "empty",
     "put",
     "shared_array",
     "zeros",
 ]
-
-_SMALLEST = 64 << 20  # bytes; below this a memfd does better than what is left of /dev/shm
 
 _pool: Pool | None = None
 # A signal handler or a finalizer may want the default pool while this thread is making it.
@@ -90,39 +86,6 @@ def adopt(member: Member) -> None:
             _pool = Pool.of(member)
 
 
-def default_size() -> int:
-    """Tell how large a pool is whose size nobody gave.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Raises
-    ------
-    ValueError
-        ``ONECOPY_POOL_SIZE`` is no size.
-    """
-    chosen = os.environ.get("ONECOPY_POOL_SIZE")
-    if chosen:
-        return parse_size(int(chosen) if chosen.isdigit() else chosen, "ONECOPY_POOL_SIZE")
-    half = _memory_limit() // 2
-    directory = pool_directory()
-    while not os.path.isdir(directory):  # noqa: PTH112 - pathlib is not loaded for this
-        directory = os.path.dirname(directory)  # noqa: PTH120 - as above
-    system = os.statvfs(directory)
-    free = system.f_bavail * system.f_frsize // 2
-    if not has_dev_shm() or free < _SMALLEST:
-        return half  # as a memfd
-    return min(half, free)
-
-
-def _memory_limit() -> int:
-    """Give the memory that this process may use: the machine's, or its control group's."""
-    group = memory_limit()
-    return machine_memory() if group is None else min(machine_memory(), group.limit)
-
-
 def _forked() -> None:
     # Another thread may have held it while this one forked.
     global _lock  # noqa: PLW0603 - as above
@@ -130,6 +93,7 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+current.provide(default_pool, adopt)
 
 
 def put(obj: T) -> Ref[T]:

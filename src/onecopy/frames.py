@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
+from onecopy._core.arguments import Elsewhere, integer
+from onecopy._core.current import default_member
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, checked_name, open_or_create
+from onecopy._core.membership import handle_of, join
+from onecopy._core.shapes import checked_dtype, checked_shape
+from onecopy._core.typevars import Scalar
 from onecopy._native import FramesBase, own_methods
-from onecopy.arguments import Elsewhere, integer
-from onecopy.arrays import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError
-from onecopy.names import Kind, agree, checked_name, open_or_create
-from onecopy.spawning import keep_for_child
-from onecopy.typevars import Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from onecopy._core.membership import PoolHandle
+    from onecopy._core.shapes import ShapeLike
     from onecopy._native import Hold, Member
-    from onecopy.arrays import ShapeLike
-    from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
 
 __all__ = ["Frames", "open_frames"]
@@ -82,10 +85,9 @@ class Frames(FramesBase[Scalar]):
     @overload
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None: ...
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None:
-        from onecopy.default import default_pool
 
         shape, dtype, count = _checked(shape, dtype, count)
-        super().__init__(None, default_pool().member, shape, dtype, count)
+        super().__init__(None, default_member(), shape, dtype, count)
 
     @property
     def name(self) -> str | None:
@@ -146,8 +148,6 @@ class Frames(FramesBase[Scalar]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
-        from onecopy.membership import handle_of
-
         keep_for_child(self)
         return _rebuild, (handle_of(self.member), self.handle, self._name)
 
@@ -272,7 +272,5 @@ def _make(
 
 
 def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Frames:
-    from onecopy.membership import join
-
     member = join(pool)
     return _make(member, member.hold(handle), (1,), np.dtype("u1"), 1, name)

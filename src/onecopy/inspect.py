@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from onecopy import _native, membership, orphans, paths, segments
+from onecopy import _native
+from onecopy._core import membership, paths, segments, stale
+from onecopy._core.kinds import Kind
+from onecopy._core.things import Thing, things_in
 from onecopy.errors import OneCopyError
-from onecopy.names import Kind
 from onecopy.pool import Pool, PoolStats, stats_from
-from onecopy.things import Thing, things_in
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from onecopy.orphans import State
-    from onecopy.segments import SegmentInfo
+    from onecopy._core.segments import SegmentInfo
+    from onecopy._core.stale import State
 
 __all__ = [
     "Holder",
@@ -141,7 +142,7 @@ def list_pools(directory: str | None = None) -> list[PoolInfo]:
     directory = directory or paths.pool_directory()
     by_path = not paths.is_pool_directory(directory)
     found = []
-    for filename, state in orphans.sweep(directory, remove=False):
+    for filename, state in stale.sweep(directory, remove=False):
         path = f"{directory}/{filename}"
         if not filename.endswith(paths.SUFFIX):  # a file in the making
             continue
@@ -153,7 +154,7 @@ def list_pools(directory: str | None = None) -> list[PoolInfo]:
                 target = paths.signpost_at(folder, filename)
         if target is not None:  # a pool that lies elsewhere
             path = target
-            state = orphans.state_of(target)  # noqa: PLW2901 - of that one
+            state = stale.state_of(target)  # noqa: PLW2901 - of that one
         if state in {"in_use", "persistent"}:
             try:
                 stats = stats_from(name, _look(path)[0])
@@ -263,7 +264,7 @@ def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]
         PoolInfo(
             paths.pool_name(f"{directory}/{filename}"), f"{directory}/{filename}", state, None, None
         )
-        for filename, state in orphans.sweep(directory, remove=not dry_run)
+        for filename, state in stale.sweep(directory, remove=not dry_run)
         if state in {"removed", "orphan"}
     ]
 

@@ -7,20 +7,25 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakSet
 
-from onecopy import _native, arrays, membership, orphans, paths, reclaiming
-from onecopy.arguments import flag, integer
+from onecopy import _native
+from onecopy._codec import arrays, pickler  # noqa: F401 - the pickler connects itself to the core
+from onecopy._core import membership, memory_pressure, paths, stale
+from onecopy._core.arguments import flag, integer
+from onecopy._core.default_size import default_size
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.kinds import Kind
+from onecopy._core.limits import machine_memory, memory_limit
+from onecopy._core.lookup import Detachable, agree, checked_name, delete, open_or_create
+from onecopy._core.places import MOST_PROCESSES
+from onecopy._core.shapes import checked_dtype, checked_shape
+from onecopy._core.sizes import format_size, parse_size
+from onecopy._core.things import Thing, things_in
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
 from onecopy.frames import Frames, open_frames
-from onecopy.limits import machine_memory, memory_limit
 from onecopy.locks.factory import LockFactory
-from onecopy.names import Detachable, Kind, agree, checked_name, delete, open_or_create
-from onecopy.places import MOST_PROCESSES
 from onecopy.queue import Queue, open_queue
-from onecopy.sizes import format_size, parse_size
-from onecopy.spawning import keep_for_child
 from onecopy.stream import Stream, open_stream
-from onecopy.things import Thing, things_in
 from onecopy.values import open_value
 
 if TYPE_CHECKING:
@@ -31,13 +36,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from onecopy._codec.arrays import SharedArray
+    from onecopy._codec.copy_mode import CopyMode
+    from onecopy._core.membership import PoolHandle
+    from onecopy._core.shapes import ShapeLike
+    from onecopy._core.typevars import Scalar, T
     from onecopy._native import Hold, Member, Ref
-    from onecopy.arrays import ShapeLike, SharedArray
     from onecopy.locks.mutex import RLock
-    from onecopy.membership import PoolHandle
-    from onecopy.receiving import CopyMode
     from onecopy.stream import Policy
-    from onecopy.typevars import Scalar, T
     from onecopy.values import Integer, Real, Synchronized
 
 __all__ = ["Pool", "PoolStats"]
@@ -396,7 +402,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             keep to save time are let go of, too.
         """
         member = self.member
-        reclaiming.let_go_of_spare()
+        memory_pressure.let_go_of_spare()
         reclaimed = member.collect()
         member.trim()
         return reclaimed
@@ -513,11 +519,11 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         Arrays of this pool in `obj` become read-only in this process, unless they are shared
         arrays.
         """
-        before = reclaiming.times()
+        before = memory_pressure.times()
         try:
             return self.member.put(obj)
         except PoolFull:
-            if reclaiming.times() == before:
+            if memory_pressure.times() == before:
                 raise
             return self.member.put(obj)  # what nobody needed was let go of meanwhile
 
@@ -625,8 +631,8 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             No room.
         """
         member = self.member
-        asked_shape = None if shape is None else arrays.checked_shape(shape, _name_hint(shape))
-        asked_dtype = None if dtype is None else arrays.checked_dtype(dtype)
+        asked_shape = None if shape is None else checked_shape(shape, _name_hint(shape))
+        asked_dtype = None if dtype is None else checked_dtype(dtype)
 
         def make(hold: Hold | None) -> SharedArray:
             if hold is None:
@@ -1006,7 +1012,7 @@ def _open(
 
 def _give_name(name: str, path: str) -> None:
     """Have a pool in a file found by a name."""
-    orphans.prepare(paths.pool_directory())
+    stale.prepare(paths.pool_directory())
     if not paths.give_name(name, path):
         raise PoolExists(
             f"the name {name!r} stands for another pool ({'/'.join(paths.locate(name))}); "
@@ -1045,7 +1051,7 @@ def _make(
                     f"a pool in the file {backing!r} may have a name without a slash besides, not "
                     f"the path {nickname!r}"
                 )
-            orphans.prepare(paths.pool_directory())
+            stale.prepare(paths.pool_directory())
             if os.path.lexists("/".join(paths.place(nickname))):
                 raise PoolExists(
                     f"pool {nickname!r} exists already; open it, or choose another name"
@@ -1060,11 +1066,9 @@ def _make(
     if name is not None and "/" in os.fspath(name) and size is None:
         raise ValueError(f"size: a pool at a path ({directory}/{filename}) needs one")
     if size is None:
-        from onecopy.default import default_size
-
         size = default_size()
     if directory == paths.pool_directory():
-        orphans.prepare(directory)
+        stale.prepare(directory)
     elif not os.path.isdir(directory):  # noqa: PTH112 - pathlib is not loaded for this
         import errno
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic
 
+from onecopy._core.arguments import Elsewhere, flag, integer
+from onecopy._core.current import default_member
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.membership import handle_of, join
+from onecopy._core.typevars import T
 from onecopy._native import QueueBase, own_methods
-from onecopy.arguments import Elsewhere, flag, integer
 from onecopy.errors import OneCopyError
-from onecopy.names import Kind, agree, open_or_create
-from onecopy.spawning import keep_for_child
-from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from onecopy._codec.copy_mode import CopyMode
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
-    from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
-    from onecopy.receiving import CopyMode
 
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
@@ -141,9 +144,8 @@ class Queue(QueueBase[T]):
         subscribe = Elsewhere("queue.get(); for every reader to see every message, pool.stream")
 
     def __init__(self, maxsize: int = 0) -> None:
-        from onecopy.default import default_pool
 
-        super().__init__(None, default_pool().member, max(0, integer("maxsize", maxsize)), False)
+        super().__init__(None, default_member(), max(0, integer("maxsize", maxsize)), False)
 
     @property
     def name(self) -> str | None:
@@ -195,8 +197,6 @@ class Queue(QueueBase[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
-        from onecopy.membership import handle_of
-
         keep_for_child(self)
         place = handle_of(self.member), self.handle, self._name
         return (_rebuild, place) if type(self) is Queue else (_rebuild_as, (type(self), *place))
@@ -251,7 +251,5 @@ def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
 
 
 def _rebuild_as(cls: type[Queue], pool: PoolHandle, handle: int, name: str | None) -> Queue:
-    from onecopy.membership import join
-
     member = join(pool)
     return cls._open(member, member.hold(handle), name)

@@ -20,7 +20,7 @@ from onecopy.errors import PoolNotFound, StaleRef
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from onecopy.membership import PoolHandle
+    from onecopy._core.membership import PoolHandle
 
 __all__ = ["Ref", "as_array", "rebuild"]
 
@@ -45,7 +45,7 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
     StaleRef
         The object, or the whole pool, is gone.
     """
-    from onecopy.membership import join
+    from onecopy._core.membership import join
 
     try:
         member = join(pool)

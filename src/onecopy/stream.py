@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from onecopy._core.arguments import Elsewhere, choice, integer
+from onecopy._core.current import default_member
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.membership import handle_of, join
+from onecopy._core.typevars import T
 from onecopy._native import StreamBase, own_methods
 from onecopy._native import SubscriptionBase as Subscription
-from onecopy.arguments import Elsewhere, choice, integer
 from onecopy.errors import OneCopyError
-from onecopy.names import Kind, agree, open_or_create
-from onecopy.spawning import keep_for_child
-from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from onecopy._codec.copy_mode import CopyMode
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
-    from onecopy.membership import PoolHandle
     from onecopy.pool import Pool
-    from onecopy.receiving import CopyMode
 
 __all__ = [
     "DEFAULT_DEPTH",
@@ -72,10 +75,9 @@ class Stream(StreamBase[T]):
         get = Elsewhere("stream.subscribe().get(), or stream.latest()")
 
     def __init__(self, depth: int = DEFAULT_DEPTH, policy: Policy = DEFAULT_POLICY) -> None:
-        from onecopy.default import default_pool
 
         index, depth = _checked_policy(policy), _checked_depth(depth)
-        super().__init__(None, default_pool().member, depth, index)
+        super().__init__(None, default_member(), depth, index)
 
     @property
     def name(self) -> str | None:
@@ -145,8 +147,6 @@ class Stream(StreamBase[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
-        from onecopy.membership import handle_of
-
         keep_for_child(self)
         return _rebuild, (handle_of(self.member), self.handle, self._name)
 
@@ -195,7 +195,5 @@ def _make(member: Member, hold: Hold | None, depth: int, policy: int, name: str 
 
 
 def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Stream:
-    from onecopy.membership import join
-
     member = join(pool)
     return _make(member, member.hold(handle), 1, 0, name)

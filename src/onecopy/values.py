@@ -22,14 +22,17 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from onecopy import arrays
+from onecopy._codec.arrays import SharedArray
+from onecopy._codec.backing import address
+from onecopy._core.arguments import refuse
+from onecopy._core.current import default_member
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.shapes import checked_dtype, described
+from onecopy._core.typevars import T
 from onecopy._native import Guarded, GuardedAttribute, fill_array
-from onecopy.arguments import refuse
-from onecopy.arrays import SharedArray
 from onecopy.errors import OneCopyError, StaleRef
 from onecopy.locks.mutex import RLock
-from onecopy.names import Kind, agree, open_or_create
-from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,7 +162,7 @@ def _reduce_either(obj: Any) -> Any:
 def _reduce(obj: Any) -> Any:
     memory = getattr(obj, "_wrapper", None)
     if isinstance(memory, _Memory):
-        if memory.array.size and ctypes.addressof(obj) == arrays.address(memory.array):
+        if memory.array.size and ctypes.addressof(obj) == address(memory.array):
             return _rebuild, (*_spell(type(obj)), memory)
         # A copy that ctypes made, with the attributes of the original; or it has no bytes.
         if ctypes.sizeof(obj):
@@ -385,9 +388,7 @@ def copy(obj: Any) -> Any:
     PoolFull
         No room.
     """
-    from onecopy.default import default_pool
-
-    fresh = _allocate(default_pool().member, type(obj), zero=False)
+    fresh = _allocate(default_member(), type(obj), zero=False)
     ctypes.pointer(fresh)[0] = obj
     return fresh
 
@@ -614,9 +615,7 @@ def Value(  # noqa: N802 - spelled as in multiprocessing
     --------
     Pool.value : in any pool, and with a name.
     """
-    from onecopy.default import default_pool
-
-    return with_lock(raw_value(default_pool().member, typecode_or_type, *args), lock)
+    return with_lock(raw_value(default_member(), typecode_or_type, *args), lock)
 
 
 # ----------------------------------------------------------------------------------- named values
@@ -703,8 +702,8 @@ def _dtype_of(kind: type[Any]) -> np.dtype[Any]:
         while issubclass(item, ctypes.Array):
             shape += (item._length_,)
             item = item._type_
-        base: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else arrays.described(item)
-        dtype = arrays.checked_dtype(np.dtype((base, shape)))
+        base: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else described(item)
+        dtype = checked_dtype(np.dtype((base, shape)))
     except TypeError as error:
         raise TypeError(
             f"a value of type {getattr(kind, '__name__', kind)} cannot have a name: {error}"

@@ -12,7 +12,7 @@ from children import LIMIT, eventually
 
 import onecopy as oc
 from onecopy import inspect, values
-from onecopy.names import Kind
+from onecopy._core.kinds import Kind
 
 NAME = "thing"
 

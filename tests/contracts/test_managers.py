@@ -24,9 +24,9 @@ import pytest
 from environment import namespaces
 
 import onecopy as oc
-from onecopy import membership
 from onecopy import multiprocessing as mp
-from onecopy.arrays import lease_of
+from onecopy._codec.backing import lease_of
+from onecopy._core import membership
 from onecopy.multiprocessing import _wire, managers
 from onecopy.multiprocessing.managers import BaseManager, ServerEnded, SyncManager
 

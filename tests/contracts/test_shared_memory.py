@@ -23,7 +23,8 @@ from seeds import SEED, more
 from segment_files import SHM, exists, fresh_name, gone_after_sweep, path_of, plain, state_of
 
 import onecopy as oc
-from onecopy import inspect, segments
+from onecopy import inspect
+from onecopy._core import segments
 from onecopy.multiprocessing.shared_memory import SharedMemory
 
 pytestmark = pytest.mark.one_in(2)

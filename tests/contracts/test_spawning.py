@@ -9,7 +9,7 @@ import pytest
 from segment_files import fresh_name
 
 import onecopy as oc
-from onecopy import spawning
+from onecopy._core import keepalive
 from onecopy.multiprocessing.shared_memory import SharedMemory
 from onecopy.multiprocessing.sharedctypes import RawArray
 
@@ -105,13 +105,13 @@ def test_it_is_kept_while_the_child_lives(context, name):
     process.start()
     del shm
     assert mine.recv() == "here"
-    assert not spawning.drop_for_ended()
+    assert not keepalive.drop_for_ended()
     assert alive() is not None
     mine.send("end")
     connection.wait([process.sentinel])
-    assert spawning.drop_for_ended()
+    assert keepalive.drop_for_ended()
     assert alive() is None
-    assert not spawning.drop_for_ended()
+    assert not keepalive.drop_for_ended()
     process.join()
     assert process.exitcode == 0
     process.close()

@@ -14,8 +14,8 @@ from crash_lock_operations import LOCK_OPERATIONS, LOCKS_NOT_TRIED
 from crash_world import Operation, World, by_reference, item
 
 import onecopy as oc
-from onecopy.arguments import Elsewhere
-from onecopy.names import Kind
+from onecopy._core.arguments import Elsewhere
+from onecopy._core.kinds import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ from children import eventually
 
 import onecopy as oc
 from onecopy import _native
-from onecopy.names import Kind
+from onecopy._core.kinds import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

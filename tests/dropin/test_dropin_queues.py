@@ -14,7 +14,7 @@ from children import LIMIT, METHODS, descriptors, eventually, start
 
 import onecopy as oc
 from onecopy import multiprocessing
-from onecopy.arrays import lease_of
+from onecopy._codec.backing import lease_of
 from onecopy.multiprocessing.connection import wait
 
 pytestmark = pytest.mark.one_in(2)

@@ -13,7 +13,7 @@ from children import LIMIT, eventually, running, used
 
 import onecopy as oc
 from onecopy import multiprocessing
-from onecopy.arrays import lease_of
+from onecopy._codec.backing import lease_of
 from onecopy.multiprocessing.pool import MaybeEncodingError, Pool, ThreadPool, WorkerDied
 
 STARTS = ["fork", "spawn", "forkserver"]

@@ -9,8 +9,8 @@ from cgroups import limited
 from programs import Running
 
 import onecopy as oc
-from onecopy import default, limits, segments
-from onecopy.limits import memory_limit
+from onecopy._core import default_size, limits, segments
+from onecopy._core.limits import memory_limit
 from onecopy.multiprocessing.shared_memory import SharedMemory
 
 MB = 1 << 20
@@ -202,14 +202,14 @@ class TestFinding:
 def small(monkeypatch):
     """A group of 100 MiB, as the functions of the package see it."""
     group = limits.MemoryLimit(100 * MB, 40 * MB, 50 * MB, "/groups/mine")
-    for module in (default, oc.pool, segments, limits):
+    for module in (default_size, oc.pool, segments, limits):
         monkeypatch.setattr(module, "memory_limit", lambda: group)
     return group
 
 
 def test_the_default_size_follows_the_group(small, monkeypatch):
     monkeypatch.delenv("ONECOPY_POOL_SIZE")
-    assert default.default_size() == 50 * MB
+    assert default_size.default_size() == 50 * MB
 
 
 def test_a_pool_that_is_larger_than_the_limit_is_made_and_says_so(small, caplog):
@@ -228,7 +228,7 @@ def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small):
 # ------------------------------------------------------------------------------- the kernel's own
 
 FILL = """
-from onecopy.limits import memory_limit
+from onecopy._core.limits import memory_limit
 from onecopy.multiprocessing.shared_memory import SharedMemory
 group = memory_limit()
 assert group.group.count("onecopy-test-"), group

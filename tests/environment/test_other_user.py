@@ -15,7 +15,8 @@ NOBODY = 65534
 # lie where only we can read.
 PROGRAM = f"""
 import logging, stat, tempfile
-from onecopy import cli, default, inspect, orphans, paths
+from onecopy import cli, default, inspect
+from onecopy._core import stale, paths
 def forbidden(act, error=PermissionError):
     try: act()
     except error as caught: return str(caught)

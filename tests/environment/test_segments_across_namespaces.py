@@ -12,7 +12,7 @@ from namespaces import first_inside, own_pids, own_pids_foreign_proc
 from programs import Running
 from segment_files import exists, fresh_name, gone_after_sweep, state_of
 
-from onecopy import segments
+from onecopy._core import segments
 from onecopy.multiprocessing.shared_memory import ShareableList, SharedMemory
 
 NAMESPACE = Path("/proc/self/ns/pid").stat().st_ino
@@ -75,7 +75,7 @@ def test_who_keeps_it_over_there(name, inside):
 def test_who_sweeps_over_there_takes_nothing_of_ours(name, inside):
     SharedMemory(name, create=True, size=10).close()
     text = f"""
-        from onecopy import segments
+        from onecopy._core import segments
         ours = os.stat("/proc/self/ns/pid").st_ino
         if ours % 128 != {NAMESPACE % 128}:
             segments.sweep()

@@ -6,7 +6,7 @@ from namespaces import without_proc
 from programs import Running, left, run
 from segment_files import exists, fresh_name
 
-from onecopy import segments
+from onecopy._core import segments
 
 pytestmark = pytest.mark.one_in(2)
 
@@ -22,7 +22,9 @@ def name():
 # may fail only with an error that says so. `still()` must hold after each.
 COMMON = """
 import errno, fcntl, logging, resource, traceback
-from onecopy import inspect, orphans, segments
+from onecopy import inspect
+from onecopy._core import segments
+from onecopy._core import stale
 from onecopy.files import users
 from onecopy.multiprocessing.shared_memory import SharedMemory
 directory = os.environ["ONECOPY_DIR"]
@@ -88,7 +90,7 @@ def expect(text, **options):
 @pytest.mark.parametrize(
     "act",
     [
-        "orphans.sweep(directory, remove=True)",
+        "stale.sweep(directory, remove=True)",
         "inspect.gc()",
         "inspect.list_pools()",
         "use(oc.Pool.open('theirs'))",
@@ -122,8 +124,8 @@ def test_a_dead_pool_is_swept_as_soon_as_there_are_descriptors(backing):
     pool_of_another(backing).kill()
     assert left() == ["theirs.pool"]
     expect("""
-with_few(lambda: orphans.sweep(directory, remove=False))
-with_few(lambda: orphans.sweep(directory, remove=True))
+with_few(lambda: stale.sweep(directory, remove=False))
+with_few(lambda: stale.sweep(directory, remove=True))
 assert os.listdir(directory) == []
 """)
 
@@ -213,7 +215,7 @@ def test_a_pool_in_use_keeps_its_name_without_proc():
         expect(
             """
 assert not os.listdir("/proc")
-orphans.sweep(directory, remove=True)
+stale.sweep(directory, remove=True)
 inspect.gc()
 with oc.Pool.open("shm") as pool:
     assert pool.collect() == 0 and pool.stats().processes == 2

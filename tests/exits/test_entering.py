@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 import onecopy as oc
-from onecopy import _native, paths, spawning
+from onecopy import _native
 from onecopy import multiprocessing as dropin
+from onecopy._core import keepalive, paths
 
 PACKAGE = str(Path(oc.__file__).parent)
 
@@ -118,7 +119,7 @@ def _directory():
 
 
 def _keeping():
-    return spawning.Keeping, lambda: spawning._keeping() is None
+    return keepalive.Keeping, lambda: keepalive._keeping() is None
 
 
 MANAGERS = {

@@ -30,7 +30,7 @@ HEAP_LOCK, NAMES_LOCK, ROWS_AT, ROW = 192, 320, 64, 256
 PROGRAM = """
 import time
 from pathlib import Path
-import onecopy.orphans
+import onecopy._core.stale
 
 main = threading.get_native_id()
 entered, finished = threading.Event(), threading.Event()

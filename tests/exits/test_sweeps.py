@@ -12,7 +12,8 @@ from children import LIMIT
 from programs import left
 
 import onecopy as oc
-from onecopy import inspect, orphans
+from onecopy import inspect
+from onecopy._core import stale
 
 pytestmark = pytest.mark.one_in(2)
 
@@ -30,7 +31,7 @@ def come_and_go(directory, name, backing, seed, ready):
             pool[f"from {os.getpid()}"] = seed
             for _ in range(randomness.randrange(5)):
                 assert os.stat(path).st_ino == inode  # noqa: PTH116 - as above
-                state = dict(orphans.sweep(directory, remove=True))[f"{name}.pool"]
+                state = dict(stale.sweep(directory, remove=True))[f"{name}.pool"]
                 assert state == "in_use", state
                 queue = pool.queue()
                 queue.put(seed)
@@ -45,7 +46,7 @@ def come_and_go(directory, name, backing, seed, ready):
 def sweep_for_ever(directory, ready):
     ready()
     while True:
-        orphans.sweep(directory, remove=True)
+        stale.sweep(directory, remove=True)
 
 
 class Crew:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy import membership
+from onecopy._core import membership
 
 
 @pytest.fixture

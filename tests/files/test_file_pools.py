@@ -10,7 +10,7 @@ import pytest
 from children import start as start_child
 
 import onecopy as oc
-from onecopy import orphans, paths
+from onecopy._core import paths, stale
 
 
 def fill(path, name):
@@ -137,7 +137,7 @@ def test_a_signpost_of_somebody_else_is_not_followed(elsewhere, pool_directory, 
 def test_sweeping_leaves_names_alone(elsewhere, pool_directory):
     with oc.Pool.create("tables", "16MiB", backing=elsewhere / "t.pool"):
         pass
-    orphans.sweep(str(pool_directory), remove=True)
+    stale.sweep(str(pool_directory), remove=True)
     assert paths.signpost("tables") == str(elsewhere / "t.pool")
     (pool_directory / "tables.pool").unlink()
 

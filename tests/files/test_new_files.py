@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy import newfile, paths
+from onecopy._core import newfile, paths
 
 
 @pytest.fixture(params=["O_TMPFILE", "no O_TMPFILE"])

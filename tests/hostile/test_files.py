@@ -11,7 +11,7 @@ import pytest
 import segments
 
 import onecopy as oc
-from onecopy import orphans
+from onecopy._core import stale
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this to a file")
@@ -123,7 +123,7 @@ def test_what_is_no_pool_is_refused_and_left_alone(pool_directory, tmp_path, put
             use()
     with pytest.raises(oc.PoolExists):
         oc.Pool.create("camera", size="16MiB")
-    orphans.sweep(str(pool_directory), remove=True)
+    stale.sweep(str(pool_directory), remove=True)
     assert state_of(pool_directory) == before
     clear(pool_directory)
 

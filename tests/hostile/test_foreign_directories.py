@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 import onecopy as oc
 import onecopy.executor
 import onecopy.multiprocessing.shared_memory
-from onecopy import _native, cli, default, inspect, membership, orphans, paths
+from onecopy import _native, cli, default, inspect
+from onecopy._core import membership, paths, stale
 from onecopy.multiprocessing.shared_memory import ShareableList, SharedMemory
 
 EVE = 65534
@@ -211,9 +212,9 @@ WAYS = {
     "giving a sign post": lambda name: paths.give_name(name, "/a/file"),
     "taking sign posts away": lambda _: paths.forget_path(path_of("camera")),
     "unlinking a file": lambda _: a_file(unlink_a_file),
-    "sweeping": lambda _: orphans.sweep(paths.pool_directory(), remove=True),
-    "looking what could be swept": lambda _: orphans.sweep(paths.pool_directory(), remove=False),
-    "preparing": lambda _: orphans.prepare(paths.pool_directory()),
+    "sweeping": lambda _: stale.sweep(paths.pool_directory(), remove=True),
+    "looking what could be swept": lambda _: stale.sweep(paths.pool_directory(), remove=False),
+    "preparing": lambda _: stale.prepare(paths.pool_directory()),
     "list_pools": lambda _: inspect.list_pools(),
     "inspect_pool": inspect.inspect_pool,
     "holders": inspect.holders,

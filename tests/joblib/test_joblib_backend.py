@@ -23,7 +23,7 @@ from seeds import more
 
 import onecopy as oc
 import onecopy.joblib
-from onecopy.arrays import lease_of
+from onecopy._codec.backing import lease_of
 from onecopy.joblib import workers
 
 pytestmark = pytest.mark.one_in(2)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import onecopy as oc
-from onecopy import orphans
-from onecopy.names import Kind
+from onecopy._core import stale
+from onecopy._core.kinds import Kind
 
 from . import ledger, roles
 from .audit import Account, Counts, Pauses, additions, audit
@@ -341,6 +341,6 @@ class Soak:
             self.counts.accuse("leaked_bytes", str(stats), stats.used + stats.structure_bytes)
         for finding in pool.validate():
             self.counts.accuse("invalid", f"after everything was deleted: {finding}")
-        for name, state in orphans.sweep(os.environ["ONECOPY_DIR"], remove=True):
+        for name, state in stale.sweep(os.environ["ONECOPY_DIR"], remove=True):
             if (name, state) != (f"{POOL}.pool", "in_use"):
                 self.counts.accuse("leaked_files", f"{name} is {state}")

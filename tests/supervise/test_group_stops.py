@@ -12,7 +12,7 @@ from crew import forever, take, tell
 from programs import Running, run
 
 import onecopy as oc
-from onecopy.parents import Parent
+from onecopy._workers.parents import Parent
 
 pytestmark = pytest.mark.one_in(2)
 

@@ -11,10 +11,10 @@ def _libraries_have_started():
         pytest.importorskip(library)
     import samples
 
-    from onecopy import codecs
+    from onecopy._codec import pickler
 
     for make in (samples.frame_of_polars, samples.table_of_arrow):
-        data, buffers, _ = codecs.encode(make())
-        samples.assert_same(codecs.decode(data, buffers), make())
+        data, buffers, _ = pickler.encode(make())
+        samples.assert_same(pickler.decode(data, buffers), make())
     gc.collect()
     gc.freeze()  # as the session does it with what pytest has loaded

@@ -8,7 +8,7 @@ import pytest
 import samples
 
 import onecopy as oc
-from onecopy import codecs
+from onecopy._codec import pickler
 
 N = 100_000
 WORDS = [f"word number {i}" for i in range(N)]
@@ -81,9 +81,9 @@ def check(pool, obj, expected, extra):
     again = pool.put(ref.get()[0])
     assert pool.stats().used - used < 12_000
     same(again.get(), expected)
-    data, buffers, _ = codecs.encode(obj)
+    data, buffers, _ = pickler.encode(obj)
     assert sum(memoryview(buffer).nbytes for buffer in buffers) <= 8000 + extra
-    same(codecs.decode(data, buffers), expected)
+    same(pickler.decode(data, buffers), expected)
     copied = oc.writable_copy(obj)
     del obj, ref, again
     same(copied, expected)
@@ -131,8 +131,8 @@ def test_a_memoryview_of_a_read_only_pool_is_copied(pool, reader):
 
 
 def test_a_place_that_does_not_fit_its_block_is_stale(reader):
-    from onecopy import membership
-    from onecopy.files import blocks
+    from onecopy._codec import blocks
+    from onecopy._core import membership
 
     memory = memoryview(reader["t"]["a"].chunk(0).buffers()[1])
     place = blocks.find(memory, membership.readers())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seeds import more
 
 import onecopy as oc
-from onecopy import codecs
+from onecopy._codec import pickler
 
 pytestmark = pytest.mark.one_in(2)
 
@@ -55,9 +55,9 @@ def test_a_slice_sends_what_belongs_to_it(pool, name):
     ref = pool.put([part])
     assert pool.stats().used < 40_000
     samples.assert_same(ref.get()[0], part)
-    data, buffers, _ = codecs.encode(part)
+    data, buffers, _ = pickler.encode(part)
     assert len(data) + sum(memoryview(buffer).nbytes for buffer in buffers) < 40_000
-    samples.assert_same(codecs.decode(data, buffers), part)
+    samples.assert_same(pickler.decode(data, buffers), part)
     samples.assert_same(oc.writable_copy(part), part)
 
 
@@ -225,7 +225,7 @@ class Written:
 @pytest.fixture
 def written(monkeypatch):
     """Let `Written` travel as what its function writes: 5000 bytes."""
-    from onecopy.tables.registry import registry
+    from onecopy._codec.registry import registry
 
     def reduce(obj, packing):
         return bytes, (packing.later(5000, obj.write),)

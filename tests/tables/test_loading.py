@@ -88,7 +88,7 @@ def test_polars_pickles_itself_where_pyarrow_does_not_work(pool_directory, tmp_p
 
 
 def test_a_library_that_is_not_the_real_one_is_told_of_once(monkeypatch, caplog):
-    from onecopy.tables.registry import Registry
+    from onecopy._codec.registry import Registry
 
     monkeypatch.delitem(sys.modules, "onecopy.tables.arrow", raising=False)
     import pyarrow as pa

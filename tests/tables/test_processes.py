@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import samples
 
-from onecopy import codecs
+from onecopy._codec import pickler
 
 NAMES = [
     "numeric",
@@ -121,13 +121,13 @@ def test_taking_apart_leaves_no_cycle():
     import gc
 
     objects = [sample.make() for sample in A_FEW] + [np.arange(20_000)[::2]]
-    codecs.encode(objects)
+    pickler.encode(objects)
     gc.collect()
     gc.disable()
     try:
         for obj in objects:
             if type(obj).__module__.partition(".")[0] != "scipy":
-                codecs.encode([obj])
+                pickler.encode([obj])
         assert gc.collect() == 0
     finally:
         gc.enable()

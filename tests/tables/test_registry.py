@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from onecopy.tables.registry import Registry
+from onecopy._codec.registry import Registry
 
 
 def test_threads_that_meet_libraries_at_the_same_time():

@@ -6,7 +6,7 @@ import samples
 from scipy import sparse
 
 import onecopy as oc
-from onecopy import codecs
+from onecopy._codec import pickler
 
 pytestmark = pytest.mark.one_in(2)
 
@@ -93,5 +93,5 @@ def test_what_lies_in_another_pool_is_copied(pool):
 @every_kind
 def test_an_object_can_be_taken_apart_without_a_pool(sample):
     obj = sample.make()
-    data, buffers, _ = codecs.encode(obj)
-    samples.assert_same(codecs.decode(data, [bytearray(part) for part in buffers]), obj)
+    data, buffers, _ = pickler.encode(obj)
+    samples.assert_same(pickler.decode(data, [bytearray(part) for part in buffers]), obj)

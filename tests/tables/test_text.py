@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onecopy import codecs
+from onecopy._codec import pickler
 
 N = 5000
 WORDS = [f"word {i} \N{GREEK SMALL LETTER ALPHA}\0" for i in range(N)]
@@ -23,7 +23,7 @@ def objects(values):
 
 
 def is_arrow(array):
-    return b"onecopy.tables.text" in codecs.encode([array])[0]
+    return b"onecopy._codec.text" in pickler.encode([array])[0]
 
 
 def same(got, array):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy import arrays
+from onecopy._codec.backing import lease_of
+from onecopy._core.shapes import checked_dtype
 
 
 def place(array):
@@ -29,7 +30,7 @@ def test_arrays_of_the_pool_are_ordinary_writable_arrays(pool):
         assert place(array) % 64 == 0
         array[:] = 5
         assert array.sum() == 60
-    assert arrays.lease_of(array).member is pool.member
+    assert lease_of(array).member is pool.member
 
 
 def test_shapes_and_dtypes_are_numpys(pool):
@@ -222,7 +223,7 @@ def test_an_array_of_another_pool_is_copied_and_stays_writable(pool):
         array = other.array(np.arange(10_000))
         for obj in (array, array[::2]):
             got = pool.put(obj).get()
-            assert arrays.lease_of(got).member is pool.member
+            assert lease_of(got).member is pool.member
             np.testing.assert_array_equal(got, obj)
         nested = pool.put([array[::2]]).get()[0]
         np.testing.assert_array_equal(nested, array[::2])
@@ -302,7 +303,7 @@ def test_what_is_computed_from_a_shared_array_is_an_ordinary_array(pool):
     assert shared.sum() == 24
     for view in (shared[1:], shared.T, shared.reshape(-1), shared.view("u1")):
         assert type(view) is oc.SharedArray
-        assert arrays.lease_of(view) is not None
+        assert lease_of(view) is not None
 
 
 def test_a_copy_under_the_class_is_pickled_by_value(pool):
@@ -401,7 +402,7 @@ def test_a_dtype_of_ctypes_is_right_or_there_is_no_memory(kind, right):
         with contextlib.suppress(MemoryError):
             memory.set_nomemory(nth, nth + 1)  # the nth allocation fails
             try:
-                made = arrays.checked_dtype(kind)
+                made = checked_dtype(kind)
             finally:
                 memory.remove_mem_hooks()
         failed += made is None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy import codecs
+from onecopy._codec import pickler
 
 
 class Colour(enum.Enum):
@@ -146,10 +146,10 @@ def frozen(array):
 )
 def test_a_small_array_names_its_dtype(array):
     # A dtype that numpy pickles ends the process if there is no memory for it.
-    data, buffers, _ = codecs.encode(array)
+    data, buffers, _ = pickler.encode(array)
     assert buffers == []
     assert b"numpy" not in data
-    back = codecs.decode(data, buffers)
+    back = pickler.decode(data, buffers)
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
     assert back.flags.c_contiguous == array.flags.c_contiguous
     assert back.flags.writeable
@@ -358,7 +358,7 @@ def test_encoding_leaves_no_cycle():
     gc.collect()
     gc.disable()
     try:
-        codecs.encode([np.zeros(10_000), {"a": np.zeros(10)}])
+        pickler.encode([np.zeros(10_000), {"a": np.zeros(10)}])
         assert gc.collect() == 0
     finally:
         gc.enable()

@@ -14,7 +14,7 @@ import pytest
 from children import LIMIT
 
 import onecopy as oc
-from onecopy.sizes import format_size
+from onecopy._core.sizes import format_size
 
 pytestmark = pytest.mark.one_in(2)
 

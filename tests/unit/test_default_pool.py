@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy import default
+from onecopy._core import default_size
 
 
 def test_it_is_made_on_first_use_and_stays(pool_directory):
@@ -55,19 +55,19 @@ def test_the_size_in_the_environment(monkeypatch, size, expected):
 
 def test_the_size_follows_the_machine(monkeypatch):
     monkeypatch.delenv("ONECOPY_POOL_SIZE")
-    monkeypatch.setattr(default, "_memory_limit", lambda: 8 << 30)
-    monkeypatch.setattr(default, "has_dev_shm", lambda: True)
+    monkeypatch.setattr(default_size, "_memory_limit", lambda: 8 << 30)
+    monkeypatch.setattr(default_size, "has_dev_shm", lambda: True)
 
     class Free:
         f_frsize = 1 << 20
         f_bavail = 1024
 
-    monkeypatch.setattr(default.os, "statvfs", lambda _: Free)
-    assert default.default_size() == 512 << 20
+    monkeypatch.setattr(default_size.os, "statvfs", lambda _: Free)
+    assert default_size.default_size() == 512 << 20
     Free.f_bavail = 100_000
-    assert default.default_size() == 4 << 30
+    assert default_size.default_size() == 4 << 30
     Free.f_bavail = 64
-    assert default.default_size() == 4 << 30
+    assert default_size.default_size() == 4 << 30
 
 
 def test_threads_get_the_same_one():

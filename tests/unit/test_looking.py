@@ -12,7 +12,8 @@ import pytest
 from children import LIMIT
 
 import onecopy as oc
-from onecopy import _native, inspect, newfile
+from onecopy import _native, inspect
+from onecopy._core import newfile
 
 pytestmark = pytest.mark.one_in(2)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from onecopy import paths
+from onecopy._core import paths
 
 
 @pytest.mark.parametrize("name", ["a", "camera", "A-b_c.9", ".hidden", "x" * 100, "a.pool"])

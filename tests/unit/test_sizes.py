@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onecopy.sizes import format_size, parse_size
+from onecopy._core.sizes import format_size, parse_size
 
 
 @pytest.mark.parametrize(

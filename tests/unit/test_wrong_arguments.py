@@ -8,7 +8,7 @@ import pytest
 
 import onecopy as oc
 import onecopy.multiprocessing as omp
-from onecopy import arguments
+from onecopy._core import arguments
 
 # Parameters that take numbers, wherever they are.
 NUMBERS = {"count", "depth", "history", "index", "max_items", "maxsize", "n", "parties", "timeout"}

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onecopy import inspect, paths
+from onecopy import inspect
+from onecopy._core import paths
+from onecopy._core.limits import memory_limit
+from onecopy._core.sizes import format_size
 from onecopy.cli.output import PROBLEM, escaped, one_line, plain, print_json, print_table, shown
 from onecopy.errors import OneCopyError
-from onecopy.limits import memory_limit
-from onecopy.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from onecopy._core.segments import SegmentInfo
     from onecopy.inspect import Holder, PoolInfo, Thing
-    from onecopy.segments import SegmentInfo
 
 __all__ = ["doctor", "gc", "holders", "inspect_pool", "ls"]
 

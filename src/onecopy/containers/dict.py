@@ -14,10 +14,11 @@ from collections.abc import (
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from onecopy._core.arguments import refuse
+from onecopy._core.current import default_member
+from onecopy._core.typevars import K, V
 from onecopy._native import DictBase, own_methods
-from onecopy.arguments import refuse
 from onecopy.containers.shared import Container
-from onecopy.typevars import K, V
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,9 +88,8 @@ class Dict(Container, DictBase[K, V]):
     @overload
     def __init__(self: Dict[str, V], pairs: Any = (), /, **more: V) -> None: ...
     def __init__(self, pairs: Any = (), /, **more: Any) -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member, pairs, more)
+        self._attach(None, default_member(), pairs, more)
 
     def _bind(self, hold: Hold | None, member: Member) -> None:
         DictBase.__init__(self, hold, member, self._on_death())

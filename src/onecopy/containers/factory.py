@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from onecopy.arguments import refuse
+from onecopy._core.arguments import refuse
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import open_or_create
 from onecopy.containers.dict import Dict
 from onecopy.containers.list import List
 from onecopy.containers.shared import Tie
-from onecopy.names import Kind, open_or_create
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from onecopy._core.lookup import Detachable
+    from onecopy._core.typevars import K, T, V
     from onecopy._native import Member
-    from onecopy.names import Detachable
-    from onecopy.typevars import K, T, V
 
 __all__ = ["ContainerFactory"]
 

@@ -6,10 +6,11 @@ import operator
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
+from onecopy._core.arguments import function, integer
+from onecopy._core.current import default_member
+from onecopy._core.typevars import T
 from onecopy._native import ListBase, Ref, own_methods
-from onecopy.arguments import function, integer
 from onecopy.containers.shared import Container
-from onecopy.typevars import T
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,9 +73,8 @@ class List(Container, ListBase[T]):
     __hash__ = None  # type: ignore[assignment]  # as list: it changes
 
     def __init__(self, iterable: Iterable[T] = ()) -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member, iterable)
+        self._attach(None, default_member(), iterable)
 
     def _bind(self, hold: Hold | None, member: Member) -> None:
         ListBase.__init__(self, hold, member, self._on_death())

@@ -6,12 +6,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from onecopy import membership
+from onecopy._core import membership
+from onecopy._core.shared import Shared
 from onecopy._native import own_methods
 from onecopy.errors import OwnerDiedWarning
 from onecopy.locks.deaths import OnDeath
 from onecopy.locks.mutex import RLock
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member

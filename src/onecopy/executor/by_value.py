@@ -10,8 +10,8 @@ import pickle
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
-from onecopy import codecs
-from onecopy.executor.packing import CallPickler
+from onecopy._codec import pickler
+from onecopy.executor.pickling import CallPickler
 
 try:
     import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # it has no types
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import io
 
     from onecopy._native import Member
-    from onecopy.executor.packing import Part
+    from onecopy.executor.pickling import Part
 
 __all__ = ["Function", "ValuePickler"]
 
 # Its own first, then what is registered with copyreg or with multiprocessing.
-_TABLE: Any = ChainMap(cloudpickle.Pickler.dispatch_table, codecs._reducers)
+_TABLE: Any = ChainMap(cloudpickle.Pickler.dispatch_table, pickler._reducers)
 
 
 class ValuePickler(CallPickler, cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it has no types

@@ -23,21 +23,23 @@ from functools import partial
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy import coroutines, membership
+from onecopy import coroutines
+from onecopy._core import membership
 from onecopy._native import is_plain
+from onecopy._workers.parents import Parent
+from onecopy._workers.rebuilding import Address, cannot_send, describe, not_rebuilt, take_addressed
 from onecopy.errors import Closed, NotRebuilt, OneCopyError, PoolFull, ShutDown
 from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
-from onecopy.parents import Parent
-from onecopy.rebuilding import Address, cannot_send, describe, not_rebuilt, take_addressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Member
-    from onecopy.executor.packing import Message, Picklers
+    from onecopy.executor.packing import Message
+    from onecopy.executor.pickling import Picklers
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
-    from onecopy.receiving import CopyMode
 
 __all__ = ["NEEDS_ROOM", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
 

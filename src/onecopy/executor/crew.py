@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import process as standard
 from typing import TYPE_CHECKING, Any
 
-from onecopy.ends import Ends
+from onecopy._workers.ends import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable

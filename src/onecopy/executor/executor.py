@@ -16,32 +16,34 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from onecopy import _native
-from onecopy.arguments import function, integer
+from onecopy._core.arguments import function, integer
+from onecopy._core.current import default_pool
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.places import checked_workers
 from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
 from onecopy.executor.crew import Crew
 from onecopy.executor.manager import Manager, forget
 from onecopy.executor.packing import (
-    CallPickler,
     Copies,
     Urgency,
     is_interactive,
     pack,
     value_picklers,
 )
-from onecopy.places import checked_workers
+from onecopy.executor.pickling import CallPickler
 from onecopy.pool import Pool
 from onecopy.queue import Queue
-from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from typing import ParamSpec, TypeVar
 
+    from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Ref
-    from onecopy.executor.packing import Message, Picklers
-    from onecopy.receiving import CopyMode
+    from onecopy.executor.packing import Message
+    from onecopy.executor.pickling import Picklers
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -194,8 +196,6 @@ class Executor(standard.ProcessPoolExecutor):
         # A signal handler may shut the executor down while its thread is in `submit`.
         self._shutdown_lock = threading.RLock()
         if pool is None:
-            from onecopy.default import default_pool
-
             pool = default_pool()
         if pool.member.others_may_write:
             raise Untrusted(

@@ -21,31 +21,33 @@ from weakref import WeakValueDictionary, finalize, ref
 
 import numpy as np
 
-from onecopy import arrays, reclaiming
+from onecopy._codec import arrays
+from onecopy._codec.backing import address
+from onecopy._codec.pickler import OUT_OF_BAND
+from onecopy._codec.registry import registry
+from onecopy._core import memory_pressure
+from onecopy._core.keepalive import Keeping
+from onecopy._core.pool_full import pool_full_message
 from onecopy._native import Ref, is_plain, same_bytes
-from onecopy.codecs import OUT_OF_BAND, Pickler
-from onecopy.errors import PoolFull, pool_full_message
-from onecopy.spawning import Keeping, keep_for_child
-from onecopy.tables.registry import registry
+from onecopy.errors import PoolFull
+from onecopy.executor.pickling import CallPickler
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from onecopy._codec.packing import Write
     from onecopy._native import Member
+    from onecopy.executor.pickling import Part, Picklers
     from onecopy.pool import Pool
-    from onecopy.tables.packing import Later, Write
 
-    Part = ReadableBuffer | Later
     Key = tuple[int, ...]
 
 __all__ = [
-    "CallPickler",
     "Copies",
     "Message",
     "NotNowError",
     "Packed",
-    "Picklers",
     "Urgency",
     "is_interactive",
     "pack",
@@ -74,49 +76,6 @@ class Packed:
 def unpack(data: ReadableBuffer, buffers: list[Any]) -> Any:
     """Rebuild what was packed."""
     return pickle.loads(data, buffers=buffers)
-
-
-class CallPickler(Pickler):
-    """Pickle for calls and results: a reference in them keeps its object alive on the way.
-
-    Parameters
-    ----------
-    file, buffers, member
-        As for any `Pickler`.
-    keeps : bool
-        Whether what goes by a name is kept until it has arrived, as it is for calls: then arrays in
-        other pools go so, too.
-    """
-
-    def __init__(
-        self, file: io.BytesIO, buffers: list[Part], member: Member, keeps: bool = False
-    ) -> None:
-        self.keeps = keeps
-        super().__init__(file, buffers, member)
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Send the block that a reference is for; leave all other objects to the codecs."""
-        if type(obj) is Ref and not obj.released and obj.member is self.member:
-            # What is sent by reference is held by the message, as the reference itself is not.
-            block = np.frombuffer(memoryview(obj.member.lease(obj.handle)), np.uint8)
-            return _ref_to, (self._out_of_band(block),)
-        if type(obj) is Ref:
-            keep_for_child(obj)
-        return super().reducer_override(obj)
-
-    def refers_to(self, _: Member) -> bool:
-        """Of what nobody keeps until it has arrived, results above all, a copy is sent."""
-        return False
-
-
-Picklers = type[CallPickler]
-
-
-def _ref_to(block: Any) -> Ref:
-    lease = arrays.lease_of(np.frombuffer(block, np.uint8))
-    if lease is None:
-        raise pickle.UnpicklingError("a reference arrived without its block")
-    return lease.member.ref(lease.handle)
 
 
 class NotNowError(Exception):
@@ -164,7 +123,7 @@ class Copies:
         self._kept: OrderedDict[Key, npt.NDArray[np.uint8]] = OrderedDict()
         self._watches: dict[Key, list[finalize[Any, Any]]] = {}
         self.hold_back = False
-        reclaiming.register(self)
+        memory_pressure.register(self)
 
     def clear(self) -> bool:
         """Keep no copy that no call needs; tell whether there was any."""
@@ -307,7 +266,7 @@ def _place_of(
     """Give what memory is found by, and with whom its copy goes: its array, or the arguments."""
     living = _owner_of(memory)
     if living:
-        return (arrays.address(memory), memory.nbytes), living
+        return (address(memory), memory.nbytes), living
     return _key_of(position, memory, owners)
 
 
@@ -403,11 +362,11 @@ def pack(
         packed = Packed(used[-1], used[:-1])
     else:
         packed = Packed(data, used)
-    before = reclaiming.times()
+    before = memory_pressure.times()
     try:
         ref_to_it = member.put(packed)
     except PoolFull:
-        if reclaiming.times() == before:
+        if memory_pressure.times() == before:
             raise
         ref_to_it = member.put(packed)
     _seal(sent)
@@ -512,7 +471,7 @@ def _within(member: Member, buffer: Part) -> npt.NDArray[np.uint8] | None:
         return None
     block = np.frombuffer(memoryview(member.lease(handle)), np.uint8)
     memory = _bytes_of(buffer)
-    start = arrays.address(memory) - arrays.address(block)
+    start = address(memory) - address(block)
     return block[start : start + memory.nbytes]
 
 

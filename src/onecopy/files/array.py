@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from onecopy.arrays import checked_dtype, checked_shape
+from onecopy._core.newfile import NewFile
+from onecopy._core.shapes import checked_dtype, checked_shape
 from onecopy.files import npy
 from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapped import MappedArray, over
 from onecopy.files.mapping import map_file, open_file
-from onecopy.newfile import NewFile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from onecopy.arrays import ShapeLike
+    from onecopy._core.shapes import ShapeLike
 
 __all__ = ["open_array"]
 

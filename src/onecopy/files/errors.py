@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from onecopy._core.sizes import format_size
 from onecopy.errors import OneCopyError
-from onecopy.sizes import format_size
 
 __all__ = ["BadFile", "bad_file"]
 

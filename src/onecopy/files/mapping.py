@@ -27,9 +27,20 @@ from onecopy.errors import StaleRef
 from onecopy.files.errors import bad_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
-__all__ = ["FileHandle", "Identity", "Mapping", "Span", "find", "map_file", "open_file", "resolve"]
+__all__ = [
+    "FileHandle",
+    "Identity",
+    "Mapping",
+    "Span",
+    "connect_when_mapped",
+    "find",
+    "map_file",
+    "open_file",
+    "resolve",
+]
 
 _MAGIC_OF_POOL = b"onecopy1"
 
@@ -300,16 +311,20 @@ def _gone(which: ref[Mapping]) -> None:
     _change = object()
 
 
+_connections: list[Callable[[], None]] = []
+
+
+def connect_when_mapped(connect: Callable[[], None]) -> None:
+    """Have a function called each time this process has mapped a file."""
+    _connections.append(connect)
+
+
 def _enter(mapping: Mapping) -> None:
     global _change  # noqa: PLW0603 - as above
-    from onecopy import codecs
-    from onecopy.files import passing
-
     _entries[ref(mapping, _gone)] = mapping.address
     _change = object()
-    # For good: taken back when the last mapping goes, it would be lost to one that just comes.
-    codecs.files = passing
-    _native.set_file_hook(contains)
+    for connect in _connections:
+        connect()
 
 
 def _in_order() -> tuple[list[int], list[ref[Mapping]]]:

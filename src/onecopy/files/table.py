@@ -21,17 +21,18 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from onecopy._core.current import default_pool
+from onecopy._core.membership import key_of
 from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapping import Identity, Mapping, map_file, open_file
-from onecopy.membership import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
-    from onecopy.membership import Key
+    from onecopy._core.membership import Key
     from onecopy.pool import Pool
 
 __all__ = ["open_table"]
@@ -361,8 +362,6 @@ def _into_pool(source: _Source, part: pa.Table) -> pa.Table:
         return part
     pool = source.pool
     if pool is None:
-        from onecopy.default import default_pool
-
         pool = default_pool()
     counted = pa.MockOutputStream()
     _write(counted, part)

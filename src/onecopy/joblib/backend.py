@@ -18,9 +18,9 @@ from joblib.parallel import (
     SequentialBackend,
 )
 
-from onecopy.default import default_pool
+from onecopy._core.current import default_pool
+from onecopy._core.places import MOST_PROCESSES
 from onecopy.joblib.workers import Order, hire
-from onecopy.places import MOST_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

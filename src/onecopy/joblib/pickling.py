@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy.arrays import address, lease_of
+from onecopy._codec.backing import address, lease_of
 from onecopy.executor.by_value import ValuePickler
 
 try:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onecopy._native import Member
-    from onecopy.executor.packing import Part
+    from onecopy.executor.pickling import Part
 
 __all__ = ["JoblibPickler"]
 

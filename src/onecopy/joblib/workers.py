@@ -37,10 +37,11 @@ from onecopy.joblib.pickling import JoblibPickler
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Member
-    from onecopy.executor.packing import Copies, Message, Picklers, Urgency
+    from onecopy.executor.packing import Copies, Message, Urgency
+    from onecopy.executor.pickling import Picklers
     from onecopy.pool import Pool
-    from onecopy.receiving import CopyMode
 
 __all__ = ["Order", "Team", "hire", "shutdown"]
 

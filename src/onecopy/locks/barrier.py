@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onecopy._core.arguments import function, integer, seconds
+from onecopy._core.current import default_member
+from onecopy._core.shared import Shared
 from onecopy._native import BarrierBase, own_methods
-from onecopy.arguments import function, integer, seconds
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +73,8 @@ class Barrier(Shared, BarrierBase):
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member, checked_parties(parties), action, timeout)
+        self._attach(None, default_member(), checked_parties(parties), action, timeout)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         parties, self._action, self._timeout = state

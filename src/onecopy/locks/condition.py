@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from onecopy._core.arguments import function, refuse, seconds
+from onecopy._core.current import default_member
+from onecopy._core.shared import Shared
 from onecopy._native import ConditionBase, LockBase, own_methods
-from onecopy.arguments import function, refuse, seconds
 from onecopy.locks.mutex import Lock, RLock
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,10 +66,9 @@ class Condition(Shared, ConditionBase):
     _own_lock_class: type[RLock] = RLock
 
     def __init__(self, lock: Lock | RLock | None = None) -> None:
-        from onecopy.default import default_pool
 
         checked_lock(lock)
-        member = default_pool().member if lock is None else lock.member
+        member = default_member() if lock is None else lock.member
         self._attach(None, member, lock)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:

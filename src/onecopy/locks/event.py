@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onecopy._core.current import default_member
+from onecopy._core.shared import Shared
 from onecopy._native import EventBase, own_methods
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -27,9 +28,8 @@ class Event(Shared, EventBase):
     """
 
     def __init__(self) -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member)
+        self._attach(None, default_member())
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         EventBase.__init__(self, hold, member, *state)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from onecopy.arguments import seconds
+from onecopy._core.arguments import seconds
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, open_or_create
 from onecopy.errors import OneCopyError
 from onecopy.locks.barrier import Barrier, checked_parties
 from onecopy.locks.condition import Condition, checked_lock
@@ -12,15 +14,14 @@ from onecopy.locks.event import Event
 from onecopy.locks.mutex import Lock, RLock
 from onecopy.locks.rwlock import RWLock, prefer_number
 from onecopy.locks.semaphore import BoundedSemaphore, Semaphore, checked_value
-from onecopy.names import Kind, agree, open_or_create
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._core.lookup import Detachable
     from onecopy._native import Hold, Member
     from onecopy.locks.deaths import OwnerDeathPolicy
     from onecopy.locks.rwlock import Prefer
-    from onecopy.names import Detachable
 
 __all__ = ["LockFactory"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onecopy._core.current import default_member
+from onecopy._core.shared import Shared
 from onecopy._native import LockBase, own_methods
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -19,9 +20,8 @@ class _Mutex(Shared, LockBase):
     _on_death: OnDeath
 
     def __init__(self, *, on_owner_death: OwnerDeathPolicy = "warn") -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member, on_owner_death)
+        self._attach(None, default_member(), on_owner_death)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         (policy,) = state

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from onecopy._core.arguments import choice
+from onecopy._core.current import default_member
+from onecopy._core.shared import Shared
 from onecopy._native import RWLockBase, own_methods
-from onecopy.arguments import choice
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -76,9 +77,8 @@ class RWLock(Shared, RWLockBase):
     def __init__(
         self, prefer: Prefer = "writer", *, on_owner_death: OwnerDeathPolicy = "warn"
     ) -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member, prefer_number(prefer), on_owner_death)
+        self._attach(None, default_member(), prefer_number(prefer), on_owner_death)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         number, policy = state

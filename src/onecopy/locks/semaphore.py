@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onecopy._core.arguments import integer
+from onecopy._core.current import default_member
+from onecopy._core.shared import Shared
 from onecopy._native import SemaphoreBase, own_methods
-from onecopy.arguments import integer
-from onecopy.locks.shared import Shared
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -60,9 +61,8 @@ class Semaphore(Shared, SemaphoreBase):
     _options = 0
 
     def __init__(self, value: int = 1, *, recover: bool = True) -> None:
-        from onecopy.default import default_pool
 
-        self._attach(None, default_pool().member, checked_value(value), recover)
+        self._attach(None, default_member(), checked_value(value), recover)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         value, recover = state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onecopy.multiprocessing.context import ProcessError
+from multiprocessing import ProcessError
 
 __all__ = ["NO_MAIN_GUARD", "NoMainGuardError", "PoolTerminated", "WorkerDied"]
 

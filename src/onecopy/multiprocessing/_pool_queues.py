@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy import coroutines
 from onecopy._native import is_plain
+from onecopy._workers.parents import Parent
+from onecopy._workers.rebuilding import Address, describe, not_rebuilt, take_addressed
 from onecopy.errors import Closed, OneCopyError
 from onecopy.multiprocessing._pool_errors import WorkerDied
-from onecopy.parents import Parent
-from onecopy.rebuilding import Address, describe, not_rebuilt, take_addressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

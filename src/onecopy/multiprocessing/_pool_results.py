@@ -18,11 +18,10 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from multiprocessing import TimeoutError as TimedOut
 from multiprocessing import pool as standard
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
-
-from onecopy.multiprocessing.context import TimeoutError as TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable

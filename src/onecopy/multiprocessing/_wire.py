@@ -39,8 +39,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from onecopy import membership, paths
-from onecopy.arrays import SharedArray, lease_of
+from onecopy._codec.arrays import SharedArray
+from onecopy._codec.backing import lease_of
+from onecopy._core import membership, paths
+from onecopy._core.current import default_member
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Member, Ref
-    from onecopy.membership import PoolHandle
 
 __all__ = ["SERIALIZER", "STANDARD", "Client", "Connection", "Listener", "ServerEnded", "offer"]
 
@@ -664,10 +666,8 @@ def _set_patience(descriptor: int, seconds: int) -> None:
 
 def offer() -> Member | None:
     """Give the pool of this process that clients may join; None: there is none to be had."""
-    from onecopy.default import default_pool
-
     try:
-        return default_pool().member
+        return default_member()
     except (OneCopyError, OSError, ValueError):
         return None
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import multiprocessing.context as standard
 from typing import TYPE_CHECKING, Any
 
+from onecopy.multiprocessing import _default_context
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -241,6 +243,7 @@ class DefaultContext(SharingContext):
 
 
 default_context = DefaultContext()
+_default_context.provide(default_context)
 
 
 def __getattr__(name: str) -> Any:

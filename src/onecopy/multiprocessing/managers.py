@@ -233,7 +233,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
 
     def onecopy_pool(self, _: Any) -> Any:
         """Answer a client that wants to know which pool to put large arguments in."""
-        from onecopy.membership import handle_of
+        from onecopy._core.membership import handle_of
 
         pool = _wire.offer()
         return None if pool is None else handle_of(pool)

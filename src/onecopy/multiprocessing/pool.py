@@ -16,8 +16,11 @@ from multiprocessing import process, util
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
-from onecopy.arguments import integer
+from onecopy._core.arguments import integer
+from onecopy._core.current import default_member
+from onecopy._core.places import checked_workers
 from onecopy.multiprocessing import _pool_threads as threads
+from onecopy.multiprocessing._default_context import default_context
 from onecopy.multiprocessing._pool_errors import (
     NO_MAIN_GUARD,
     NoMainGuardError,
@@ -31,9 +34,7 @@ from onecopy.multiprocessing._pool_results import (
     IMapUnorderedIterator,
     MapResult,
 )
-from onecopy.multiprocessing.context import default_context
 from onecopy.multiprocessing.queues import Queue
-from onecopy.places import checked_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,7 +111,7 @@ class Pool(standard.Pool):
         self._pool: list[Any] = []  # `__del__` and `__repr__` look at these two
         self._state = standard.INIT
         _refuse_in_an_import()
-        context = default_context.get_context() if context is None else context
+        context = default_context() if context is None else context
         if processes is not None:
             processes = integer("processes", processes)
             if processes < 1:
@@ -344,9 +345,8 @@ def _end_without_a_word(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _default_member() -> Member:
-    from onecopy.default import default_pool
 
-    return default_pool().member
+    return default_member()
 
 
 def _redelivering() -> Queue:

@@ -14,11 +14,11 @@ from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from onecopy import queue as own
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.membership import handle_of, join
 from onecopy._native import QueueBase, own_methods
 from onecopy.errors import OneCopyError
-from onecopy.membership import handle_of, join
 from onecopy.multiprocessing._ends import ReadEnd, Rings, WriteEnd
-from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member

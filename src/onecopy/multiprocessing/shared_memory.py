@@ -16,17 +16,18 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from onecopy import _native, leaving
+from onecopy import _native
+from onecopy._core import leaving
+from onecopy._core.keepalive import drop_for_ended, keep_for_child
+from onecopy._core.segments import Segment, checked_name
 from onecopy._native import MappedMemory, Mapping, ShareableListBase, own_methods
-from onecopy.segments import Segment, checked_name
-from onecopy.spawning import drop_for_ended, keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
-    from onecopy.segments import Kind
+    from onecopy._core.segments import Kind
 
 __all__ = ["ShareableList", "SharedMemory", "UnsupportedItem"]
 
@@ -134,7 +135,7 @@ class SharedMemory:
     *Threads* may share an object.
 
     A file made by onecopy has the sticky bit (mode 01600, or 01700 with ``track=False``); see
-    `onecopy.segments`.
+    `onecopy._core.segments`.
     """
 
     # As in the standard library: with a slash in front; None: there is nothing to let go of.

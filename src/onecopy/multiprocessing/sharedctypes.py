@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing.sharedctypes as standard
 from typing import Any
 
-from onecopy.default import default_pool
+from onecopy._core.current import default_member
 from onecopy.values import (
     Synchronized,
     SynchronizedArray,
@@ -60,7 +60,7 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     PoolFull
         No room.
     """
-    return raw_value(default_pool().member, typecode_or_type, *args)
+    return raw_value(default_member(), typecode_or_type, *args)
 
 
 def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
@@ -87,7 +87,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
     PoolFull
         No room.
     """
-    return raw_array(default_pool().member, typecode_or_type, size_or_initializer)
+    return raw_array(default_member(), typecode_or_type, size_or_initializer)
 
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:

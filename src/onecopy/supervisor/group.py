@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context, util
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from onecopy import arguments
-from onecopy.ends import Ends, exit_code
+from onecopy._core import arguments
+from onecopy._workers.ends import Ends, exit_code
 from onecopy.errors import CrashLoop
 from onecopy.supervisor.records import Exit, Worker
 from onecopy.supervisor.signals import blocked, start_without_signals, termination

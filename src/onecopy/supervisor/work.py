@@ -10,9 +10,9 @@ from contextlib import suppress
 from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any
 
-from onecopy import membership
+from onecopy._core import membership
+from onecopy._workers.parents import Parent
 from onecopy.errors import OneCopyError, ShutDown
-from onecopy.parents import Parent
 from onecopy.supervisor import signals
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from onecopy.tables.packing import has_own_reducer
+from onecopy._codec.packing import has_own_reducer
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from onecopy.tables.packing import Packing, Reducer
+    from onecopy._codec.packing import Packing, Reducer
 
 __all__ = ["types_of"]
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy.tables.packing import has_own_reducer
+from onecopy._codec.packing import has_own_reducer
 
 if TYPE_CHECKING:
-    from onecopy.tables.packing import Packing, Reducer
+    from onecopy._codec.packing import Packing, Reducer
 
 __all__ = ["types_of"]
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
-from onecopy.tables.packing import has_own_reducer, is_being_loaded
+from onecopy._codec.packing import has_own_reducer, is_being_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onecopy.tables.packing import Packing, Reducer
+    from onecopy._codec.packing import Packing, Reducer
 
     # The table, whose columns are numbered; names and types; which are sorted, downwards or not.
     _Parts: TypeAlias = "tuple[Any, list[str], list[Any], dict[int, bool]]"

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from onecopy._codec.arrays import SharedArray
+from onecopy._codec.backing import address
 from onecopy._native import to_private
-from onecopy.arrays import SharedArray, address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from onecopy.tables.packing import Packing, Reducer
+    from onecopy._codec.packing import Packing, Reducer
 
 __all__ = ["types_of"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from onecopy import codecs
+from onecopy._codec import pickler
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -61,7 +61,7 @@ def writable_copy(obj: _T) -> _T:
     elif type(given) is np.ndarray and not given.dtype.hasobject:
         copy = given.copy("K")
     else:
-        copy = codecs.private_copy(given)
+        copy = pickler.private_copy(given)
     return cast("_T", copy)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.membership import handle_of, join
 from onecopy.errors import OneCopyError
-from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
-    from onecopy.membership import PoolHandle
 
 __all__ = ["Shared"]
 
@@ -30,10 +31,10 @@ class Shared:
     if TYPE_CHECKING:
 
         @property
-        def member(self) -> Member: ...  # noqa: D102 - the native part's
+        def member(self) -> Member: ...
         @property
-        def handle(self) -> int: ...  # noqa: D102 - as above
-        def detach(self) -> None: ...  # noqa: D102 - as above
+        def handle(self) -> int: ...
+        def detach(self) -> None: ...
 
     @property
     def name(self) -> str | None:
@@ -59,8 +60,6 @@ class Shared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference: whoever unpickles has the same one, if it still exists."""
-        from onecopy.membership import handle_of
-
         keep_for_child(self)
         arguments = (type(self), handle_of(self.member), self.handle, self._name, self._state())
         return _rebuild, arguments
@@ -76,7 +75,5 @@ class Shared:
 def _rebuild(
     cls: type[_T], pool: PoolHandle, handle: int, name: str | None, state: tuple[Any, ...]
 ) -> _T:
-    from onecopy.membership import join
-
     member = join(pool)
     return cls._open(member.hold(handle), member, name, *state)

@@ -70,10 +70,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from onecopy import _native, leaving
+from onecopy import _native
+from onecopy._core import leaving
+from onecopy._core.limits import memory_limit
+from onecopy._core.sizes import format_size
 from onecopy.errors import OneCopyError, PoolFull
-from onecopy.limits import memory_limit
-from onecopy.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

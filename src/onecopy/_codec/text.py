@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy.tables.registry import registry
+from onecopy._codec.registry import registry
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,7 +1,7 @@
 """Buffers in pools that are open for reading only: on their way they name the pool and the block.
 
 `leased` does it for numpy's arrays, which can be taken apart as such. What other libraries hand out
-(Arrow's columns, pandas' of them) are buffers that the pickle leaves out; `onecopy.codecs` asks
+(columns of Arrow and pandas) are buffers that the pickle leaves out; `onecopy._codec.pickler` asks
 here for each that is large whether it lies in such a pool.
 """
 
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onecopy import membership
+from onecopy._codec.backing import address
+from onecopy._codec.copy_mode import is_private
+from onecopy._core import membership
 from onecopy._native import to_private
-from onecopy.arrays import address
 from onecopy.errors import StaleRef
-from onecopy.receiving import is_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Member
-    from onecopy.membership import PoolHandle
 
 __all__ = ["Place", "bytes_of", "find"]
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from onecopy.tables.packing import Later
+    from onecopy._codec.packing import Later
 
 __all__ = ["Named", "wrap"]
 

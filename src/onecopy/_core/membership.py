@@ -10,8 +10,6 @@ A file that was copied has the id of the original. So a membership is known by i
 file's device and inode (its `Key`), and a handle has both: a file that was renamed is the same
 pool, and a copy is another one. Device and inode are 0 where the file says nothing: that of a memfd
 is written anew as processes come and go, and only leads to the memory, which cannot be copied so.
-
-Importing this module connects the native core with the codecs.
 """
 
 from __future__ import annotations
@@ -20,7 +18,9 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from onecopy import _native, codecs, leaving, paths
+from onecopy import _native
+from onecopy._core import leaving, paths
+from onecopy._core.current import adopt
 from onecopy.errors import PoolNotFound
 
 if TYPE_CHECKING:
@@ -186,9 +186,7 @@ def join(handle: PoolHandle) -> Member:
                 "by its path, and send references from there."
             )
     if default and key_of(member) not in _defaults:
-        from onecopy import default as default_module
-
-        default_module.adopt(member)
+        adopt(member)
     return member
 
 
@@ -301,6 +299,3 @@ def _remember(member: Member) -> Member:
     _members[key_of(member)] = member
     leaving.arrange()
     return member
-
-
-_native.set_hooks(codecs.encode, codecs.raise_missing, handle_of)

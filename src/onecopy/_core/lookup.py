@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from onecopy import reclaiming
-from onecopy.arguments import called
+from onecopy._core import memory_pressure
+from onecopy._core.arguments import called
+from onecopy._core.kinds import Kind
 from onecopy.errors import OneCopyError, PoolFull
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST",
     "Detachable",
-    "Kind",
     "agree",
     "checked_name",
     "delete",
@@ -34,28 +33,6 @@ class Detachable(Protocol):
 
     def detach(self) -> None:
         """Let go of it here."""
-
-
-class Kind(IntEnum):
-    """What a name stands for; names of different kinds do not meet."""
-
-    OBJECT = 1
-    QUEUE = 2
-    STREAM = 3
-    FRAMES = 4
-    ARRAY = 5
-    LOCK = 6
-    RLOCK = 7
-    RWLOCK = 8
-    SEMAPHORE = 9
-    BOUNDED_SEMAPHORE = 10
-    EVENT = 11
-    CONDITION = 12
-    BARRIER = 13
-    VALUE = 14
-    VALUE_LOCK = 15
-    LIST = 16
-    DICT = 17
 
 
 # What is passed in the place of the name by mistake, per kind.
@@ -158,11 +135,11 @@ def open_or_create(
 
 
 def _create(make: Callable[[Hold | None], _Thing], again: bool) -> _Thing:
-    before = reclaiming.times()
+    before = memory_pressure.times()
     try:
         return make(None)
     except PoolFull:
-        if not again or reclaiming.times() == before:
+        if not again or memory_pressure.times() == before:
             raise
     return make(None)  # what nobody needed was let go of meanwhile
 

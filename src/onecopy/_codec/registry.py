@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy.tables import ndarrays
-from onecopy.tables.packing import is_being_loaded
+from onecopy._codec import ndarrays
+from onecopy._codec.packing import is_being_loaded
 
 if TYPE_CHECKING:
-    from onecopy.tables.packing import Packing, Reducer
+    from onecopy._codec.packing import Packing, Reducer
 
 __all__ = ["Registry", "registry"]
 
@@ -41,11 +41,11 @@ class Registry:
             "numpy": ((np.ndarray, ndarrays.reduce),)
         }
         self._waiting = {
-            "numpy.ma": "ndarrays",  # numpy loads it when it is asked for
-            "pyarrow": "arrow",
-            "pandas": "pandas_columns",
-            "polars": "polars_frames",
-            "torch": "tensors",
+            "numpy.ma": "onecopy._codec.ndarrays",  # numpy loads it when it is asked for
+            "pyarrow": "onecopy.tables.arrow",
+            "pandas": "onecopy.tables.pandas_columns",
+            "polars": "onecopy.tables.polars_frames",
+            "torch": "onecopy.tables.tensors",
         }
         self._arrange()
 
@@ -59,11 +59,10 @@ class Registry:
         return bool(self._met.get(library))
 
     def _meet(self) -> None:
-        for library, module in list(self._waiting.items()):
+        for library, ours in list(self._waiting.items()):
             # Some thread may be just loading it: nobody can have an object of it yet.
             if getattr(sys.modules.get(library), "__spec__", None) is None:
                 continue
-            ours = f"onecopy.tables.{module}"
             if is_being_loaded(library) or (_forked and is_being_loaded(ours)):
                 continue
             self._met[library] = _types_of(library, ours)

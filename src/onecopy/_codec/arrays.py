@@ -12,27 +12,24 @@ arranged.
 from __future__ import annotations
 
 import math
-import operator
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from onecopy._native import Lease, PrivateMemory
-from onecopy.arguments import refuse
+from onecopy._codec.backing import address, lease_of
+from onecopy._codec.leased import reduce_leased
+from onecopy._core.keepalive import keep_for_child
+from onecopy._core.membership import handle_of, join
+from onecopy._core.shapes import ShapeLike, checked_dtype, checked_shape
 from onecopy.errors import PoolNotFound, StaleRef
-from onecopy.spawning import keep_for_child
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Member
-    from onecopy.membership import PoolHandle
 
-__all__ = ["InPlaceArray", "SharedArray", "empty", "lease_of", "memory_behind"]
-
-ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
+__all__ = ["InPlaceArray", "SharedArray", "array", "empty", "full"]
 
 
 class InPlaceArray(np.ndarray[Any, Any]):
@@ -101,11 +98,7 @@ class SharedArray(InPlaceArray):
         if lease is None:  # empty, or a copy that numpy made under this class
             return self.view(np.ndarray).__reduce_ex__(protocol)
         if lease.member.readonly:  # as any array of such a pool: nobody can write it
-            from onecopy.files.leased import reduce_leased
-
             return reduce_leased(self, lease)
-        from onecopy.membership import handle_of
-
         keep_for_child(self)
         return _rebuild_shared, (
             handle_of(lease.member),
@@ -119,129 +112,6 @@ class SharedArray(InPlaceArray):
     def __reduce__(self) -> Any:
         """Pickle by reference."""
         return self.__reduce_ex__(2)
-
-
-def address(array: npt.NDArray[Any]) -> int:
-    """Give the address of an array's first element in this process."""
-    return cast("int", array.__array_interface__["data"][0])
-
-
-def lease_of(array: npt.NDArray[Any]) -> Lease | None:
-    """Find the lease at the end of an array's chain of bases.
-
-    Parameters
-    ----------
-    array : ndarray
-        Any.
-
-    Returns
-    -------
-    Lease or None
-        None: its memory lies in no pool (or is empty, or was wrapped by another library).
-    """
-    behind = memory_behind(array)
-    return behind if isinstance(behind, Lease) else None
-
-
-def memory_behind(array: npt.NDArray[Any]) -> Lease | PrivateMemory | None:
-    """Find the memory of a pool, or private pages of it, at the end of an array's chain of bases.
-
-    None: its memory is neither (or it is empty, or was wrapped by another library).
-    """
-    if not array.size:
-        return None
-    base: object = array
-    while True:
-        if isinstance(base, np.ndarray):
-            base = base.base
-        elif isinstance(base, memoryview):
-            base = base.obj
-        else:
-            return base if isinstance(base, (Lease, PrivateMemory)) else None
-
-
-def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
-    """Turn a shape as numpy takes it into a tuple.
-
-    Parameters
-    ----------
-    shape : int or sequence of int
-        No entry below zero.
-    hint : str, optional
-        What to write instead, for the error.
-
-    Returns
-    -------
-    tuple of int
-
-    Raises
-    ------
-    TypeError
-        An entry is no integer.
-    ValueError
-        An entry is negative.
-    """
-    try:
-        if isinstance(shape, SupportsIndex):
-            result: tuple[int, ...] = (operator.index(shape),)
-        else:
-            result = tuple(operator.index(count) for count in shape)
-    except TypeError:
-        refuse("shape", "an integer or integers", shape, hint)
-    if any(count < 0 for count in result):
-        raise ValueError(f"shape={result}: negative dimensions are not allowed")
-    return result
-
-
-def described(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Turn a dtype as numpy takes it into one, as `numpy.dtype` does.
-
-    When there is no memory to find out that a type is one of ctypes, numpy takes it for one of
-    Python objects.
-
-    Raises
-    ------
-    MemoryError
-        There is no memory for it.
-    TypeError
-        It is no dtype.
-    """
-    result: np.dtype[Any] = np.dtype(dtype)
-    if result.char == "O" and isinstance(dtype, type) and _is_of_ctypes(dtype):
-        raise MemoryError(f"there is no memory to make a dtype of {dtype.__name__}")
-    return result
-
-
-def _is_of_ctypes(kind: type) -> bool:
-    """Tell whether values of a type of ctypes are something else than Python objects."""
-    base = kind.__mro__[-2] if len(kind.__mro__) > 1 else kind
-    return base.__module__ == "_ctypes" and getattr(kind, "_type_", None) != "O"
-
-
-def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Turn a dtype as numpy takes it into one that shared memory can hold.
-
-    Parameters
-    ----------
-    dtype : dtype-like
-        Without Python objects in it. None: float64, as in numpy.
-
-    Returns
-    -------
-    numpy.dtype
-
-    Raises
-    ------
-    TypeError
-        It has Python objects in it, or is no dtype.
-    """
-    result = described(dtype)
-    if result.hasobject:
-        raise TypeError(
-            f"an array of dtype {result} holds Python objects, which only mean something in one "
-            "process; put() and queues pickle such an array instead"
-        )
-    return result
 
 
 def empty(
@@ -322,8 +192,6 @@ def _rebuild_shared(
     strides: tuple[int, ...],
     offset: int,
 ) -> SharedArray:
-    from onecopy.membership import join
-
     try:
         lease = join(pool).lease(handle)
     except PoolNotFound as error:

@@ -12,6 +12,8 @@ import threading
 from typing import Any
 from weakref import ref
 
+from onecopy import _native
+
 __all__ = ["Keeping", "drop_for_ended", "keep_for_child"]
 
 _KEPT = "_onecopy_kept"  # the attribute of a Popen; goes with it, so also when a start fails
@@ -127,8 +129,6 @@ def drop_for_ended() -> bool:
             running.append((sentinel, popen))
     if running:
         # Readable once the child has ended, or has closed its end: then it has read what it got.
-        from onecopy import _native
-
         ended += [popen for sentinel, popen in running if _native.is_readable(sentinel)]
     for popen in ended:
         _given.discard(ref(popen))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Literal, TypeAlias
 
-from onecopy import _native, paths
+from onecopy import _native
+from onecopy._core import paths, segments
 
 __all__ = ["State", "prepare", "state_of", "sweep"]
 
@@ -31,8 +32,6 @@ def prepare(directory: str) -> None:
     """
     os.close(_native.open_pool_directory(directory, True))
     sweep(directory, remove=True)
-    from onecopy import segments
-
     segments.sweep_now_and_then()
 
 

@@ -36,25 +36,30 @@ import io
 import os
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast, overload
 
 import numpy as np
 
-from onecopy.arrays import SharedArray, lease_of
-from onecopy.spawning import keep_for_child
-from onecopy.tables.registry import registry
-from onecopy.tables.text import reduce_text
+from onecopy import _native
+from onecopy._codec import blocks
+from onecopy._codec.arrays import SharedArray
+from onecopy._codec.backing import lease_of
+from onecopy._codec.leased import reduce_leased
+from onecopy._codec.naming import wrap
+from onecopy._codec.registry import registry
+from onecopy._codec.text import reduce_text
+from onecopy._core import membership
+from onecopy._core.keepalive import keep_for_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import ModuleType
 
     import numpy.typing as npt
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from onecopy._codec.naming import Named
+    from onecopy._codec.packing import Later, Write
     from onecopy._native import Lease, Member
-    from onecopy.files.naming import Named
-    from onecopy.tables.packing import Later, Write
 
 __all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy", "raise_missing"]
 
@@ -62,8 +67,16 @@ OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
 _PLAIN_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")  # of which memoryview.cast can make items
 _TABLES = {"pandas", "polars", "pyarrow"}  # what the extra "tables" installs
 
-# onecopy.files.passing, once this process has mapped a file: what lies in one is named, not copied.
-files: ModuleType | None = None
+
+class MemoryInFiles(NamedTuple):
+    """What knows which memory lies in a mapped file: it travels by naming the file."""
+
+    reduce_array: Callable[[npt.NDArray[Any]], tuple[Any, ...] | None]
+    span_of: Callable[[memoryview[Any]], tuple[Any, ...] | None]
+    bytes_of: Callable[..., memoryview[Any]]
+
+
+files: MemoryInFiles | None = None  # None: this process has not mapped a file
 
 
 @overload
@@ -314,8 +327,6 @@ class Pickler(pickle.Pickler):
             return array.__reduce_ex__(5) if by_name or self.refers_to(lease.member) else None
         if not by_name or (array.nbytes < OUT_OF_BAND and not lease.member.readonly):
             return None
-        from onecopy.files.leased import reduce_leased
-
         keep_for_child(array)
         self.sent.append(array)
         return reduce_leased(array, lease)
@@ -335,7 +346,7 @@ class Pickler(pickle.Pickler):
         """
         goes_to = self.member
         lasts = member.persistent or goes_to is None or not goes_to.persistent
-        return lasts and membership().is_there(member)
+        return lasts and membership.is_there(member)
 
     def later(self, nbytes: int, write: Write, /) -> pickle.PickleBuffer:
         """Give a buffer that is written once there is room for it; see `Packing`."""
@@ -425,8 +436,8 @@ class _Elsewhere:
     def pools(self) -> list[Member]:
         """The pools whose blocks go by a name."""
         if self._pools is None:
-            known = membership()
-            self._pools = known.others(self._kept_for) if self._kept_for else known.readers()
+            keeper = self._kept_for
+            self._pools = membership.others(keeper) if keeper else membership.readers()
         return self._pools
 
     @property
@@ -452,23 +463,12 @@ class _Elsewhere:
             return files.bytes_of, tuple(span)
         if not self.pools:
             return None
-        from onecopy.files import blocks
-
         place = blocks.find(memory, self.pools)
         return None if place is None else (blocks.bytes_of, tuple(place))
 
     def wrap(self, data: bytes) -> bytes:
         """Give a pickle of the same object, for those buffers alone that go by no name."""
-        from onecopy.files.naming import wrap
-
         return wrap(data, self._named, self._buffers)
-
-
-def membership() -> ModuleType:
-    """Give `onecopy.membership`, which needs this module."""
-    from onecopy import membership
-
-    return membership
 
 
 def _callback(
@@ -564,3 +564,6 @@ def _whole(
 ) -> npt.NDArray[Any]:
     """Rebuild an array that was copied into the pool."""
     return np.ndarray(shape, np.dtype(dtype), buffer, order="F" if order == "F" else "C")
+
+
+_native.set_hooks(encode, raise_missing, membership.handle_of)

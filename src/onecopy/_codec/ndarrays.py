@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy.arrays import address, memory_behind
-from onecopy.tables.packing import has_own_reducer
+from onecopy._codec.backing import address, memory_behind
+from onecopy._codec.packing import has_own_reducer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from onecopy.tables.packing import Packing, Reducer
+    from onecopy._codec.packing import Packing, Reducer
 
 __all__ = ["reduce", "types_of"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from onecopy.names import Kind
-from onecopy.sizes import format_size
+from onecopy._core.kinds import Kind
+from onecopy._core.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy import membership
+from onecopy._codec.backing import address
+from onecopy._codec.copy_mode import is_private
+from onecopy._core import membership
 from onecopy._native import to_private
-from onecopy.arrays import address
 from onecopy.errors import StaleRef
-from onecopy.receiving import is_private
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from onecopy._core.membership import PoolHandle
     from onecopy._native import Lease
-    from onecopy.membership import PoolHandle
 
 __all__ = ["reduce_leased"]
 

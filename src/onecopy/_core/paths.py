@@ -18,7 +18,7 @@ import re
 from typing import TYPE_CHECKING
 
 from onecopy import _native
-from onecopy.newfile import NewFile
+from onecopy._core.newfile import NewFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from onecopy import _native
-from onecopy.sizes import format_size
+from onecopy._core.sizes import format_size
 
 __all__ = ["MemoryLimit", "machine_memory", "memory_limit"]
 

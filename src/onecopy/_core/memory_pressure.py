@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
-from onecopy.spawning import drop_for_ended
+from onecopy._core.keepalive import drop_for_ended
+from onecopy._core.kinds import Kind
 
 if TYPE_CHECKING:
     from onecopy._native import Member
@@ -55,8 +56,6 @@ def let_go_of_spare(full: Member | None = None) -> bool:
     global _times  # noqa: PLW0603 - there is one
     dropped = drop_for_ended()
     if full is not None and full.joined and not full.readonly:
-        from onecopy.names import Kind
-
         dropped |= full.name_del_unused(Kind.FRAMES, None) != 0
     for keeper in list(_keepers):
         dropped |= keeper.clear()

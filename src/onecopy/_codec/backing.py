@@ -1,0 +1,53 @@
+"""What an array's memory belongs to: a block of a pool, private pages over one, or neither."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from onecopy._native import Lease, PrivateMemory
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["address", "lease_of", "memory_behind"]
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Give the address of an array's first element in this process."""
+    return cast("int", array.__array_interface__["data"][0])
+
+
+def lease_of(array: npt.NDArray[Any]) -> Lease | None:
+    """Find the lease at the end of an array's chain of bases.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any.
+
+    Returns
+    -------
+    Lease or None
+        None: its memory lies in no pool (or is empty, or was wrapped by another library).
+    """
+    behind = memory_behind(array)
+    return behind if isinstance(behind, Lease) else None
+
+
+def memory_behind(array: npt.NDArray[Any]) -> Lease | PrivateMemory | None:
+    """Find the memory of a pool, or private pages of it, at the end of an array's chain of bases.
+
+    None: its memory is neither (or it is empty, or was wrapped by another library).
+    """
+    if not array.size:
+        return None
+    base: object = array
+    while True:
+        if isinstance(base, np.ndarray):
+            base = base.base
+        elif isinstance(base, memoryview):
+            base = base.obj
+        else:
+            return base if isinstance(base, (Lease, PrivateMemory)) else None

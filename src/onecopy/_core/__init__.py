@@ -1,0 +1,1 @@
+"""What everything else builds on; looks at nothing above it. See ARCHITECTURE.md."""

@@ -1,0 +1,103 @@
+"""Shapes and dtypes as users pass them, checked."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+
+import numpy as np
+
+from onecopy._core.arguments import refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["ShapeLike", "checked_dtype", "checked_shape", "described"]
+
+ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
+
+
+def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
+    """Turn a shape as numpy takes it into a tuple.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        No entry below zero.
+    hint : str, optional
+        What to write instead, for the error.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError
+        An entry is no integer.
+    ValueError
+        An entry is negative.
+    """
+    try:
+        if isinstance(shape, SupportsIndex):
+            result: tuple[int, ...] = (operator.index(shape),)
+        else:
+            result = tuple(operator.index(count) for count in shape)
+    except TypeError:
+        refuse("shape", "an integer or integers", shape, hint)
+    if any(count < 0 for count in result):
+        raise ValueError(f"shape={result}: negative dimensions are not allowed")
+    return result
+
+
+def described(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Turn a dtype as numpy takes it into one, as `numpy.dtype` does.
+
+    When there is no memory to find out that a type is one of ctypes, numpy takes it for one of
+    Python objects.
+
+    Raises
+    ------
+    MemoryError
+        There is no memory for it.
+    TypeError
+        It is no dtype.
+    """
+    result: np.dtype[Any] = np.dtype(dtype)
+    if result.char == "O" and isinstance(dtype, type) and _is_of_ctypes(dtype):
+        raise MemoryError(f"there is no memory to make a dtype of {dtype.__name__}")
+    return result
+
+
+def _is_of_ctypes(kind: type) -> bool:
+    """Tell whether values of a type of ctypes are something else than Python objects."""
+    base = kind.__mro__[-2] if len(kind.__mro__) > 1 else kind
+    return base.__module__ == "_ctypes" and getattr(kind, "_type_", None) != "O"
+
+
+def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Turn a dtype as numpy takes it into one that shared memory can hold.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+        Without Python objects in it. None: float64, as in numpy.
+
+    Returns
+    -------
+    numpy.dtype
+
+    Raises
+    ------
+    TypeError
+        It has Python objects in it, or is no dtype.
+    """
+    result = described(dtype)
+    if result.hasobject:
+        raise TypeError(
+            f"an array of dtype {result} holds Python objects, which only mean something in one "
+            "process; put() and queues pickle such an array instead"
+        )
+    return result

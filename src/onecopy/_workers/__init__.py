@@ -1,0 +1,1 @@
+"""What all kinds of worker processes have in common. See ARCHITECTURE.md."""
