@@ -9,6 +9,7 @@ import pytest
 
 import onecopy as oc
 from executor import calls
+from onecopy._codec.backing import address
 
 pytestmark = pytest.mark.one_in(2)
 
@@ -101,7 +102,7 @@ def test_inside_of_other_objects(executor, pool):
     np.testing.assert_array_equal(got["nested"][1], array[::2])
     assert used(pool) < 1.6 * array.nbytes
     again = executor.submit(calls.same, [array]).result()
-    assert oc.arrays.address(again[0]) == oc.arrays.address(got["same"])
+    assert address(again[0]) == address(got["same"])
 
 
 def test_a_long_pickle_is_there_once(executor, pool):

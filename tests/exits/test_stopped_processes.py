@@ -184,7 +184,7 @@ NEEDS_THE_DIRECTORY = {
     "unlink": "pool.unlink()",
     "close": "own.close()",
     "let go of the last object": "global own; own = None",
-    "sweep": "oc.orphans.sweep(os.environ['ONECOPY_DIR'], remove=True)",
+    "sweep": "oc._core.stale.sweep(os.environ['ONECOPY_DIR'], remove=True)",
 }
 
 

@@ -6,7 +6,7 @@ import os
 from typing import Literal, TypeAlias
 
 from onecopy import _native
-from onecopy._core import paths, segments
+from onecopy._core import paths
 
 __all__ = ["State", "prepare", "state_of", "sweep"]
 
@@ -32,6 +32,8 @@ def prepare(directory: str) -> None:
     """
     os.close(_native.open_pool_directory(directory, True))
     sweep(directory, remove=True)
+    from onecopy._core import segments  # when the first pool is made, and not when we are imported
+
     segments.sweep_now_and_then()
 
 

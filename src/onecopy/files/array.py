@@ -11,7 +11,10 @@ import numpy as np
 
 from onecopy._core.newfile import NewFile
 from onecopy._core.shapes import checked_dtype, checked_shape
-from onecopy.files import npy
+from onecopy.files import (
+    npy,
+    passing,  # noqa: F401 - it connects mapped files to the codecs
+)
 from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapped import MappedArray, over

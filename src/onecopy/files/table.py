@@ -23,6 +23,7 @@ import numpy as np
 
 from onecopy._core.current import default_pool
 from onecopy._core.membership import key_of
+from onecopy.files import passing  # noqa: F401 - it connects mapped files to the codecs
 from onecopy.files.advice import Advice, advise_range, checked_advice
 from onecopy.files.errors import bad_file
 from onecopy.files.mapping import Identity, Mapping, map_file, open_file
