@@ -9,6 +9,7 @@
 import typing as _typing
 
 from onecopy._codec.arrays import SharedArray
+from onecopy._core.pool_stats import PoolStats
 from onecopy._native import Ref
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
@@ -41,7 +42,7 @@ from onecopy.locks import (
     RWLock,
     Semaphore,
 )
-from onecopy.pool import Pool, PoolStats
+from onecopy.pool import Pool
 from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
 from onecopy.tables.writable import writable_copy

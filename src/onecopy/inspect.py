@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from onecopy import _native
 from onecopy._core import membership, paths, segments, stale
 from onecopy._core.kinds import Kind
+from onecopy._core.pool_stats import PoolStats, stats_from
 from onecopy._core.things import Thing, things_in
 from onecopy.errors import OneCopyError
-from onecopy.pool import Pool, PoolStats, stats_from
+from onecopy.pool import Pool
 
 if TYPE_CHECKING:
     from typing import Any

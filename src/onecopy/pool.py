@@ -1,27 +1,26 @@
-"""A pool: one piece of shared memory, and everything that lives in it."""
+"""A pool: one piece of shared memory, and everything that lives in it.
+
+Longer than 600 lines, because it describes what users meet first; what it does stands elsewhere.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from weakref import WeakSet
 
-from onecopy import _native
 from onecopy._codec import arrays, pickler  # noqa: F401 - the pickler connects itself to the core
-from onecopy._core import membership, memory_pressure, paths, stale
-from onecopy._core.arguments import flag, integer
-from onecopy._core.default_size import default_size
+from onecopy._codec.object_factory import ObjectFactory
+from onecopy._core import membership, memory_pressure, paths
 from onecopy._core.keepalive import keep_for_child
-from onecopy._core.kinds import Kind
-from onecopy._core.limits import machine_memory, memory_limit
-from onecopy._core.lookup import Detachable, agree, checked_name, delete, open_or_create
+from onecopy._core.object_directory import ObjectDirectory
 from onecopy._core.places import MOST_PROCESSES
-from onecopy._core.shapes import checked_dtype, checked_shape
+from onecopy._core.pool_files import is_readonly, make_pool, open_pool
+from onecopy._core.pool_stats import PoolStats, stats_from
 from onecopy._core.sizes import format_size, parse_size
-from onecopy._core.things import Thing, things_in
+from onecopy._core.things import things_in
 from onecopy.containers.factory import ContainerFactory
-from onecopy.errors import Closed, OneCopyError, PoolExists, PoolFull, PoolNotFound
+from onecopy.errors import Closed, OneCopyError, PoolExists, PoolNotFound
 from onecopy.frames import Frames, open_frames
 from onecopy.locks.factory import LockFactory
 from onecopy.queue import Queue, open_queue
@@ -29,24 +28,22 @@ from onecopy.stream import Stream, open_stream
 from onecopy.values import open_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
     import numpy as np
     import numpy.typing as npt
 
-    from onecopy._codec.arrays import SharedArray
-    from onecopy._codec.copy_mode import CopyMode
+    from onecopy._core.lookup import Detachable
     from onecopy._core.membership import PoolHandle
     from onecopy._core.shapes import ShapeLike
-    from onecopy._core.typevars import Scalar, T
-    from onecopy._native import Hold, Member, Ref
+    from onecopy._core.typevars import Scalar
+    from onecopy._native import Member
     from onecopy.locks.mutex import RLock
     from onecopy.stream import Policy
     from onecopy.values import Integer, Real, Synchronized
 
-__all__ = ["Pool", "PoolStats"]
+__all__ = ["Pool"]
 
 _Part = TypeVar("_Part", bound="Detachable")
 
@@ -57,70 +54,7 @@ _LARGEST = 3  # things that the figures of a pool name
 _ROUNDS = 100  # of "it is not there: make it; it is there: open it"
 
 
-class PoolStats(NamedTuple):
-    """How full a pool is, at one instant.
-
-    Attributes
-    ----------
-    name : str
-        Of the pool.
-    size : int
-        Bytes for data.
-    used : int
-        Bytes in live blocks: objects, arrays and messages, not the bodies of queues and their kin.
-        0 when nothing is held.
-    free : int
-        ``size`` less what is used and what the bodies take.
-    blocks : int
-        Live blocks that `used` counts.
-    processes : int
-        That are members, this one included.
-    max_processes : int
-        That can be.
-    structures : int
-        Bodies of queues, streams, frames, locks and their friends. A queue has one for every 64
-        messages besides.
-    structure_bytes : int
-        What these take. The frames of a set count as used.
-    committed : int
-        Bytes of memory that are reserved for the pool. It grows with use; `Pool.collect` gives back
-        what is free.
-    largest : tuple of Thing
-        The three things that keep most, each with its kind, name and bytes, in or under a name.
-        Empty where a pool was looked at without joining it.
-    """
-
-    name: str
-    size: int
-    used: int
-    free: int
-    blocks: int
-    processes: int
-    max_processes: int
-    structures: int
-    structure_bytes: int
-    committed: int
-    largest: tuple[Thing, ...] = ()
-
-
-def stats_from(name: str, counts: dict[str, int], largest: tuple[Thing, ...] = ()) -> PoolStats:
-    """Give the figures of the native core their names."""
-    return PoolStats(
-        name=name,
-        size=counts["capacity"],
-        used=counts["used"],
-        free=counts["capacity"] - counts["used"] - counts["body_bytes"],
-        blocks=counts["blocks"],
-        processes=counts["processes"],
-        max_processes=counts["max_processes"],
-        structures=counts["bodies"],
-        structure_bytes=counts["body_bytes"],
-        committed=counts["committed"],
-        largest=largest,
-    )
-
-
-class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
+class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
     """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
     ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one,
@@ -181,12 +115,12 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
     ) -> None:
         asked = None if size is None else parse_size(size)
         if isinstance(mode, str):
-            self._set(_open(name, backing, _is_readonly(mode, ("r",))))
+            self._set(open_pool(name, backing, is_readonly(mode, ("r",))))
             self._check_size(asked)
             return
         for _ in range(_ROUNDS):
             try:
-                member = _open(name, backing)
+                member = open_pool(name, backing)
             except PoolNotFound:
                 pass
             else:
@@ -194,7 +128,9 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
                 self._check_size(asked)
                 return
             try:
-                self._set(_make(name, asked, backing, max_processes, mode, persistent, prefault))
+                self._set(
+                    make_pool(name, asked, backing, max_processes, mode, persistent, prefault)
+                )
             except PoolExists:
                 continue
             return
@@ -267,7 +203,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         """
         asked = None if size is None else parse_size(size)
         self = cls.__new__(cls)
-        self._set(_make(name, asked, backing, max_processes, mode, persistent, prefault))
+        self._set(make_pool(name, asked, backing, max_processes, mode, persistent, prefault))
         return self
 
     @classmethod
@@ -305,7 +241,7 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
             It is open for reading, or (``"r"``) has members: the message says who.
         """
         self = cls.__new__(cls)
-        self._set(_open(name, readonly=_is_readonly(mode, ("r", "r+"))))
+        self._set(open_pool(name, readonly=is_readonly(mode, ("r", "r+"))))
         return self
 
     @classmethod
@@ -490,165 +426,6 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         taken = counts["used"] + counts["body_bytes"]
         used, size = format_size(taken), format_size(counts["capacity"])
         return f"<onecopy.Pool {self._name!r}, {used} of {size} in use>"
-
-    # --------------------------------------------------------------------------- objects and arrays
-
-    def put(self, obj: T) -> Ref[T]:
-        """Write an object into the pool, once.
-
-        Parameters
-        ----------
-        obj : object
-            Anything that pickle takes. Arrays and buffers are not pickled; those that already lie
-            in the pool are not written again.
-
-        Returns
-        -------
-        Ref
-            Holds the object; `Ref.get` gives it back, in any process.
-
-        Raises
-        ------
-        PoolFull
-            No room; for an object larger than the pool, at once.
-        Exception
-            What pickle raises for what it cannot pickle. Nothing stays in the pool then.
-
-        Notes
-        -----
-        Arrays of this pool in `obj` become read-only in this process, unless they are shared
-        arrays.
-        """
-        before = memory_pressure.times()
-        try:
-            return self.member.put(obj)
-        except PoolFull:
-            if memory_pressure.times() == before:
-                raise
-            return self.member.put(obj)  # what nobody needed was let go of meanwhile
-
-    def empty(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Allocate an array, with whatever was in the memory before.
-
-        Parameters
-        ----------
-        shape : int or sequence of int
-            C order.
-        dtype : dtype-like, optional
-            Without Python objects. Default: float64.
-
-        Returns
-        -------
-        ndarray
-            Writable, until it is put or sent; aligned to 64 bytes. It holds its memory by itself.
-            An array without elements lies in no pool.
-
-        Raises
-        ------
-        PoolFull
-            No room; for an array larger than the pool, at once.
-        TypeError, ValueError
-            The shape or the dtype will not do.
-        """
-        return arrays.empty(self.member, shape, dtype)
-
-    def zeros(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Allocate an array of zeros; otherwise as `empty`."""
-        return arrays.empty(self.member, shape, dtype, zero=True)
-
-    def full(
-        self, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike | None = None
-    ) -> npt.NDArray[Any]:
-        """Allocate an array and fill it; otherwise as `empty`.
-
-        Parameters
-        ----------
-        shape : int or sequence of int
-            C order.
-        fill_value : scalar or array-like
-            What to fill it with.
-        dtype : dtype-like, optional
-            Default: that of `fill_value`.
-
-        Returns
-        -------
-        ndarray
-            As from `empty`.
-        """
-        return arrays.full(self.member, shape, fill_value, dtype)
-
-    def array(self, obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Copy an array, or what numpy can make one of, into the pool.
-
-        Parameters
-        ----------
-        obj : array-like
-            No masked array.
-        dtype : dtype-like, optional
-            Default: that of `obj`.
-
-        Returns
-        -------
-        ndarray
-            As from `empty`; in Fortran order if `obj` is.
-
-        Raises
-        ------
-        PoolFull
-            No room.
-        TypeError
-            A masked array, or one of Python objects.
-        """
-        return arrays.array(self.member, obj, dtype)
-
-    def shared_array(
-        self,
-        shape: ShapeLike | None = None,
-        dtype: npt.DTypeLike | None = None,
-        name: str | None = None,
-    ) -> SharedArray:
-        """Allocate an array that every process that has it may write, or open one by its name.
-
-        Parameters
-        ----------
-        shape : int or sequence of int
-            C order. May be left out to open one by its name.
-        dtype : dtype-like, optional
-            Without Python objects. Default: float64, or what exists.
-        name : str, optional
-            The first call with a name makes the array, full of zeros; later ones open it.
-
-        Returns
-        -------
-        SharedArray
-            Zeros at first.
-
-        Raises
-        ------
-        OneCopyError
-            The array of that name has another shape or dtype; or there is none, and no shape.
-        PoolFull
-            No room.
-        """
-        member = self.member
-        asked_shape = None if shape is None else checked_shape(shape, _name_hint(shape))
-        asked_dtype = None if dtype is None else checked_dtype(dtype)
-
-        def make(hold: Hold | None) -> SharedArray:
-            if hold is None:
-                if asked_shape is None:
-                    raise OneCopyError(
-                        f"there is no shared array {name!r} in pool {self._name!r} to open; "
-                        "to make it, give its shape"
-                    )
-                made = arrays.empty(member, asked_shape, asked_dtype, zero=True, shared=True)
-                return cast("SharedArray", made)
-            existing = cast("SharedArray", member.ref(hold.handle).get())
-            agree("shared array", name, "shape", asked_shape, existing.shape)
-            agree("shared array", name, "dtype", asked_dtype, existing.dtype)
-            return existing
-
-        return cast("SharedArray", open_or_create(member, Kind.ARRAY, name, make, store=member.put))
 
     @overload
     def value(
@@ -845,323 +622,6 @@ class Pool(LockFactory, ContainerFactory, MutableMapping[str, Any]):
         if self._member is None:  # another thread has closed the pool meanwhile
             part.detach()
         return part
-
-    # ----------------------------------------------------------------------------- names taken away
-
-    def delete(self, name: str, kind: str | None = None) -> None:
-        """Take a name away from what it stands for: an object, a queue, frames, a lock, whatever.
-
-        The name is free at once, for a thing of any kind, shape or size. Processes that have the
-        thing go on using it, with each other; what is in it stays theirs. Its memory is given back
-        when the last of them lets go of it, or is dead, and nothing refers to it any more.
-
-        Parameters
-        ----------
-        name : str
-            Of what is in the pool.
-        kind : str, optional
-            "object" (``pool[name]``), "queue", "stream", "frames", "array" (`shared_array`),
-            "lock", "rlock", "rwlock", "semaphore", "bounded_semaphore", "event", "condition",
-            "barrier", "value" (with its lock), "list" or "dict". Default: all that has the name, of
-            whatever kind.
-
-        Raises
-        ------
-        KeyError
-            There is no such thing: of several processes that delete it, one succeeds.
-        ValueError, TypeError
-            There is no such kind, or the name can be none.
-
-        Notes
-        -----
-        Nobody who opens things by name finds one that is deleted, and not another of the same name.
-        If the process dies in here, each thing of the name is deleted, or not.
-        """
-        delete(self.member, self._name, name, kind)
-
-    # -------------------------------------------------------------------- the directory of objects
-
-    def __getitem__(self, name: str) -> Any:
-        """Build the object of that name; its arrays lie in the pool and are read-only."""
-        member = self.member
-        if not isinstance(name, str):
-            raise KeyError(name)
-        hold = member.name_get(Kind.OBJECT, name)
-        return member.ref(hold.handle).get()
-
-    def get(self, name: str, default: Any = None, *, copy: CopyMode = None) -> Any:
-        """Build the object of that name, or give `default` if there is none.
-
-        Parameters
-        ----------
-        name : str
-            Of an object: ``pool[name] = obj``.
-        default : object, optional
-            What is given if there is none.
-        copy : {None, False, True, "on_write"}, optional
-            How its arrays are had. None, False: read-only, where they lie. "on_write": writable and
-            private, and a page is copied when it is written. True: writable and private, and all of
-            them are copied at once.
-
-        Returns
-        -------
-        object
-
-        Raises
-        ------
-        ValueError
-            `copy` is none of these.
-        """
-        _native.check_copy(copy)
-        member = self.member
-        try:
-            hold = member.name_get(Kind.OBJECT, name)
-        except (KeyError, TypeError):  # it is no name at all
-            return default
-        return member.ref(hold.handle).get(copy)
-
-    def __setitem__(self, name: str, obj: Any) -> None:
-        """Write an object under a name; a reference is stored as the object it refers to."""
-        member = self.member
-        checked_name(name)
-        member.name_set(Kind.OBJECT, name, member.put(obj), False)
-
-    def __delitem__(self, name: str) -> None:
-        """Take a name away; whoever has the object keeps it."""
-        member = self.member
-        if not isinstance(name, str):
-            raise KeyError(name)
-        member.name_del(Kind.OBJECT, name)
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through the names there are now, in the order in which they were first set."""
-        return iter(self.member.name_list(Kind.OBJECT))
-
-    def __len__(self) -> int:
-        return self.member.name_count(Kind.OBJECT)
-
-    def __contains__(self, name: object) -> bool:
-        member = self.member
-        if not isinstance(name, str):
-            return False
-        try:
-            member.name_get(Kind.OBJECT, name)
-        except KeyError:
-            return False
-        return True
-
-    def setdefault(self, name: str, default: Any = None) -> Any:
-        """Give the object of that name, or write `default` under it; one process wins.
-
-        Parameters
-        ----------
-        name : str
-            1 to 200 bytes in UTF-8.
-        default : object, optional
-            What to write if there is none.
-
-        Returns
-        -------
-        object
-            What the name stands for now.
-        """
-        member = self.member
-        try:
-            return self[name]
-        except KeyError:
-            checked_name(name)
-        ref = member.put(default)
-        existing = member.name_set(Kind.OBJECT, name, ref, True)
-        return ref.get() if existing is None else member.ref(existing.handle).get()
-
-
-def _name_hint(shape: object) -> str:
-    """Say what to write if a name stands where a shape is expected."""
-    return f"write name={shape!r}" if isinstance(shape, str) else ""
-
-
-def _is_readonly(mode: str, known: tuple[str, ...]) -> bool:
-    if mode not in known:
-        raise ValueError(f"mode={mode!r}: it is one of {', '.join(map(repr, known))}")
-    return mode == "r"
-
-
-def _open(
-    name: str | os.PathLike[str],
-    backing: str | os.PathLike[str] = "shm",
-    readonly: bool = False,
-) -> Member:
-    """Open the pool of a name, or the one in the file that is to have the name."""
-    path = os.fspath(backing)
-    named = "/" in path and isinstance(name, str) and "/" not in name
-    try:
-        member = membership.open_file(*paths.locate(name), readonly=readonly)
-    except PoolNotFound:
-        if not named:
-            raise
-        member = membership.open_file(*paths.locate(path), readonly=readonly)
-        _give_name(os.fspath(name), member.path)
-        return member
-    if named and member.path != "/".join(paths.locate(path)):
-        raise OneCopyError(
-            f"pool {name!r} is the one in {member.path}, and was asked for with backing={path!r}; "
-            "leave backing out to take it as it is, or use another name"
-        )
-    return member
-
-
-def _give_name(name: str, path: str) -> None:
-    """Have a pool in a file found by a name."""
-    stale.prepare(paths.pool_directory())
-    if not paths.give_name(name, path):
-        raise PoolExists(
-            f"the name {name!r} stands for another pool ({'/'.join(paths.locate(name))}); "
-            f"the pool in {path} is there, and is opened by its path, or under another name"
-        )
-
-
-def _make(
-    name: str | os.PathLike[str] | None,
-    size: int | None,
-    backing: str | os.PathLike[str],
-    max_processes: int,
-    mode: int,
-    persistent: bool,
-    prefault: bool,
-) -> Member:
-    """Make the file of a pool, where `backing` says."""
-    max_processes = integer("max_processes", max_processes)
-    flag("persistent", persistent)
-    flag("prefault", prefault)
-    if not 1 <= max_processes <= MOST_PROCESSES:
-        raise ValueError(
-            f"max_processes={max_processes}: it must be between 1 and {MOST_PROCESSES}"
-        )
-    _check_mode(mode)
-    backing = os.fspath(backing)
-    memfd = backing == "memfd"
-    nickname: str | None = None
-    if name is not None:
-        _check_free(name)
-    if "/" in backing:
-        if name is not None:
-            nickname = os.fspath(name)
-            if "/" in nickname:
-                raise ValueError(
-                    f"a pool in the file {backing!r} may have a name without a slash besides, not "
-                    f"the path {nickname!r}"
-                )
-            stale.prepare(paths.pool_directory())
-            if os.path.lexists("/".join(paths.place(nickname))):
-                raise PoolExists(
-                    f"pool {nickname!r} exists already; open it, or choose another name"
-                )
-        name = backing
-        persistent = True
-    elif backing not in {"shm", "memfd"}:
-        raise ValueError(
-            f"backing={backing!r}: it is 'shm', 'memfd', or a path (with a slash in it)"
-        )
-    directory, filename = paths.place(name or f"anon-{os.urandom(8).hex()}")
-    if name is not None and "/" in os.fspath(name) and size is None:
-        raise ValueError(f"size: a pool at a path ({directory}/{filename}) needs one")
-    if size is None:
-        size = default_size()
-    if directory == paths.pool_directory():
-        stale.prepare(directory)
-    elif not os.path.isdir(directory):  # noqa: PTH112 - pathlib is not loaded for this
-        import errno
-
-        raise FileNotFoundError(
-            errno.ENOENT,
-            f"no directory to make the pool's file {filename!r} in; make it first",
-            directory,
-        )
-    if "/" not in backing:
-        memfd = _checked_memory(directory, size, memfd)
-    member = membership.create(
-        directory,
-        filename,
-        capacity=size,
-        max_processes=max_processes,
-        mode=mode,
-        persistent=persistent,
-        memfd=memfd,
-        prefault=prefault,
-    )
-    if nickname is not None:
-        _give_name(nickname, member.path)
-    return member
-
-
-def _check_mode(mode: object) -> None:
-    if isinstance(mode, int) and mode | 0o066 == 0o666:
-        return
-    raise ValueError(
-        f"mode={oct(mode) if isinstance(mode, int) else repr(mode)}: a pool's file has mode 0o600, "
-        "and of 0o066 what other users may do (0o640: a group reads it, 0o660: it writes too, "
-        "0o666: everybody does). No bit lets anybody execute it, for it is data, and its owner "
-        "always reads and writes it"
-    )
-
-
-def _check_free(name: str | os.PathLike[str]) -> None:
-    """Refuse a name that leads to a pool elsewhere; free it if that pool is gone."""
-    target = paths.signpost(name)
-    if target is None:
-        return
-    if os.path.lexists(target):
-        raise PoolExists(
-            f"pool {name!r} exists already, in the file {target}; open it, or choose another name"
-        )
-    paths.forget_path(target)
-
-
-def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
-    """Refuse what the machine cannot hold; tell whether the pool is to be a memfd."""
-    machine = machine_memory()
-    if size > machine and size > machine + _swap():
-        raise PoolFull(
-            f"a pool of {format_size(size)} can never fit: this machine has {format_size(machine)} "
-            "of memory. For data larger than memory, give a path on disk as backing"
-        )
-    group = memory_limit()
-    if group is not None and size > group.limit:
-        import logging
-
-        logging.getLogger("onecopy").warning(
-            "a pool of %s is larger than its process may fill: %s. It is full when that is used up",
-            format_size(size),
-            group,
-        )
-    if memfd or directory != paths.pool_directory():
-        return memfd
-    chosen = "ONECOPY_DIR" in os.environ
-    system = os.statvfs(directory)
-    free = system.f_bavail * system.f_frsize
-    if size <= free and (chosen or paths.has_dev_shm()):
-        return False
-    why = (
-        f"{directory} has {format_size(free)} free, less than the {format_size(size)} of the pool"
-        if chosen or paths.has_dev_shm()
-        else "there is no /dev/shm here that may be written"
-    )
-    import logging
-
-    logging.getLogger("onecopy").warning(
-        "%s; its memory is a memfd instead, which counts against this process's memory limit only",
-        why,
-    )
-    return True
-
-
-def _swap() -> int:
-    """Give the size of swap space in bytes."""
-    with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - pathlib is not loaded for this
-        for line in lines:
-            if line.startswith("SwapTotal:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def _rebuild(handle: PoolHandle) -> Pool:

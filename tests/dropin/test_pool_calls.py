@@ -414,8 +414,8 @@ def test_an_initializer_that_raises(method):
         workers.map(_twice, range(3))
     with pytest.raises(LookupError, match="in the initializer"):
         workers.imap_unordered(_twice, range(3)).next(LIMIT)
-    # Five failures end it. Workers are replaced until these were heard of, but at most while the news
-    # of five others are on their way.
+    # Five failures end it. Workers are replaced until these were heard of, but only while the news
+    # of at most five others are on their way.
     assert 5 <= len(started) <= 2 + 5 + 6
     workers.close()
     workers.join()

@@ -9,7 +9,7 @@ from cgroups import limited
 from programs import Running
 
 import onecopy as oc
-from onecopy._core import default_size, limits, segments
+from onecopy._core import default_size, limits, pool_files, segments
 from onecopy._core.limits import memory_limit
 from onecopy.multiprocessing.shared_memory import SharedMemory
 
@@ -202,7 +202,7 @@ class TestFinding:
 def small(monkeypatch):
     """A group of 100 MiB, as the functions of the package see it."""
     group = limits.MemoryLimit(100 * MB, 40 * MB, 50 * MB, "/groups/mine")
-    for module in (default_size, oc.pool, segments, limits):
+    for module in (default_size, pool_files, segments, limits):
         monkeypatch.setattr(module, "memory_limit", lambda: group)
     return group
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
-from onecopy import pool as pool_module
+from onecopy._core import pool_files
 
 
 def files(directory):
@@ -412,4 +412,4 @@ def test_the_process_table_is_finite():
 
 
 def test_swap_is_read():
-    assert pool_module._swap() >= 0
+    assert pool_files._swap() >= 0

@@ -1,0 +1,197 @@
+"""The methods of `Pool` that write objects and allocate arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from onecopy._codec import arrays
+from onecopy._core import memory_pressure
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.shapes import checked_dtype, checked_shape
+from onecopy.errors import OneCopyError, PoolFull
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from onecopy._codec.arrays import SharedArray
+    from onecopy._core.shapes import ShapeLike
+    from onecopy._core.typevars import T
+    from onecopy._native import Hold, Member, Ref
+
+__all__ = ["ObjectFactory"]
+
+
+def _name_hint(shape: object) -> str:
+    """Say what to write if a name stands where a shape is expected."""
+    return f"write name={shape!r}" if isinstance(shape, str) else ""
+
+
+class ObjectFactory:
+    """What a pool holds that is no structure: objects, and arrays."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def member(self) -> Member: ...
+        @property
+        def name(self) -> str: ...
+
+    def put(self, obj: T) -> Ref[T]:
+        """Write an object into the pool, once.
+
+        Parameters
+        ----------
+        obj : object
+            Anything that pickle takes. Arrays and buffers are not pickled; those that already lie
+            in the pool are not written again.
+
+        Returns
+        -------
+        Ref
+            Holds the object; `Ref.get` gives it back, in any process.
+
+        Raises
+        ------
+        PoolFull
+            No room; for an object larger than the pool, at once.
+        Exception
+            What pickle raises for what it cannot pickle. Nothing stays in the pool then.
+
+        Notes
+        -----
+        Arrays of this pool in `obj` become read-only in this process, unless they are shared
+        arrays.
+        """
+        before = memory_pressure.times()
+        try:
+            return self.member.put(obj)
+        except PoolFull:
+            if memory_pressure.times() == before:
+                raise
+            return self.member.put(obj)  # what nobody needed was let go of meanwhile
+
+    def empty(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+        """Allocate an array, with whatever was in the memory before.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            C order.
+        dtype : dtype-like, optional
+            Without Python objects. Default: float64.
+
+        Returns
+        -------
+        ndarray
+            Writable, until it is put or sent; aligned to 64 bytes. It holds its memory by itself.
+            An array without elements lies in no pool.
+
+        Raises
+        ------
+        PoolFull
+            No room; for an array larger than the pool, at once.
+        TypeError, ValueError
+            The shape or the dtype will not do.
+        """
+        return arrays.empty(self.member, shape, dtype)
+
+    def zeros(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+        """Allocate an array of zeros; otherwise as `empty`."""
+        return arrays.empty(self.member, shape, dtype, zero=True)
+
+    def full(
+        self, shape: ShapeLike, fill_value: Any, dtype: npt.DTypeLike | None = None
+    ) -> npt.NDArray[Any]:
+        """Allocate an array and fill it; otherwise as `empty`.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            C order.
+        fill_value : scalar or array-like
+            What to fill it with.
+        dtype : dtype-like, optional
+            Default: that of `fill_value`.
+
+        Returns
+        -------
+        ndarray
+            As from `empty`.
+        """
+        return arrays.full(self.member, shape, fill_value, dtype)
+
+    def array(self, obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+        """Copy an array, or what numpy can make one of, into the pool.
+
+        Parameters
+        ----------
+        obj : array-like
+            No masked array.
+        dtype : dtype-like, optional
+            Default: that of `obj`.
+
+        Returns
+        -------
+        ndarray
+            As from `empty`; in Fortran order if `obj` is.
+
+        Raises
+        ------
+        PoolFull
+            No room.
+        TypeError
+            A masked array, or one of Python objects.
+        """
+        return arrays.array(self.member, obj, dtype)
+
+    def shared_array(
+        self,
+        shape: ShapeLike | None = None,
+        dtype: npt.DTypeLike | None = None,
+        name: str | None = None,
+    ) -> SharedArray:
+        """Allocate an array that every process that has it may write, or open one by its name.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+            C order. May be left out to open one by its name.
+        dtype : dtype-like, optional
+            Without Python objects. Default: float64, or what exists.
+        name : str, optional
+            The first call with a name makes the array, full of zeros; later ones open it.
+
+        Returns
+        -------
+        SharedArray
+            Zeros at first.
+
+        Raises
+        ------
+        OneCopyError
+            The array of that name has another shape or dtype; or there is none, and no shape.
+        PoolFull
+            No room.
+        """
+        member = self.member
+        asked_shape = None if shape is None else checked_shape(shape, _name_hint(shape))
+        asked_dtype = None if dtype is None else checked_dtype(dtype)
+
+        def make(hold: Hold | None) -> SharedArray:
+            if hold is None:
+                if asked_shape is None:
+                    raise OneCopyError(
+                        f"there is no shared array {name!r} in pool {self.name!r} to open; "
+                        "to make it, give its shape"
+                    )
+                made = arrays.empty(member, asked_shape, asked_dtype, zero=True, shared=True)
+                return cast("SharedArray", made)
+            existing = cast("SharedArray", member.ref(hold.handle).get())
+            agree("shared array", name, "shape", asked_shape, existing.shape)
+            agree("shared array", name, "dtype", asked_dtype, existing.dtype)
+            return existing
+
+        return cast("SharedArray", open_or_create(member, Kind.ARRAY, name, make, store=member.put))
