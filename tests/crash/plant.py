@@ -1068,7 +1068,7 @@ BUGS = [
     ),
     Bug(
         "a value is opened without a second look at its name",
-        "src/onecopy/values.py",
+        "src/onecopy/values/named.py",
         "        if name is None or _stands_for(member, name, entry):",
         "        if True:",
         "deleted and made anew in between: the old value is guarded by the lock of the new one",

@@ -1,0 +1,134 @@
+"""Values that a pool finds by their name."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from onecopy._core.kinds import Kind
+from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.shapes import checked_dtype, described
+from onecopy.errors import OneCopyError
+from onecopy.locks.mutex import RLock
+from onecopy.values.memory import Memory, attach, register
+from onecopy.values.raw import raw_value, type_of
+from onecopy.values.synchronized import checked_lock, with_lock
+
+if TYPE_CHECKING:
+    from onecopy._codec.arrays import SharedArray
+    from onecopy._native import Hold, Member
+    from onecopy.pool import Pool
+
+
+def open_value(
+    pool: Pool, typecode_or_type: Any, args: tuple[Any, ...], name: str | None, lock: Any
+) -> Any:
+    """Make or open a value; see `Pool.value`."""
+    member = pool.member
+    if member.readonly:
+        raise OneCopyError(
+            f"the pool at {member.path} was opened with mode='r': a value in it, or its lock, "
+            "could not be written. Close the pool everywhere and open it without mode"
+        )
+    kind = None if typecode_or_type is None else type_of(typecode_or_type)
+    dtype = None if kind is None or name is None else _dtype_of(kind)
+    new_lock = lock in (True, None)
+    if lock is not False and not new_lock:
+        checked_lock(lock)
+
+    entry = 0  # handle of what the name stands for
+
+    def make(hold: Hold | None) -> Any:
+        nonlocal entry
+        if hold is None:
+            if kind is None:
+                raise OneCopyError(
+                    f"there is no value {name!r} in pool {pool.name!r} to open; to make it, give "
+                    "its type"
+                )
+            return raw_value(member, kind, *args)
+        entry = hold.handle
+        existing = cast("SharedArray", member.ref(entry).get())
+        there = np.dtype((existing.dtype, existing.shape))
+        agree("value", name, "type", dtype, there)
+        found = _type_for(there) if kind is None else kind
+        register(found)
+        return attach(found, Memory(existing.reshape(-1).view(np.uint8)))
+
+    def store(raw: Any) -> Any:
+        nonlocal entry
+        base, shape = _flat(cast("np.dtype[Any]", dtype))
+        ref = member.put(raw._wrapper.array.view(base).reshape(shape))
+        entry = ref.handle
+        return ref
+
+    def make_lock(hold: Hold | None) -> RLock:
+        return RLock._open(hold, member, name, "warn")
+
+    while True:
+        raw = open_or_create(member, Kind.VALUE, name, make, store=store, again=False)
+        if not new_lock:
+            return with_lock(raw, lock)
+        own = pool._own(open_or_create(member, Kind.VALUE_LOCK, name, make_lock))
+        if name is None or _stands_for(member, name, entry):
+            return with_lock(raw, own)
+        # Deleted meanwhile: the lock may be that of another value, or of none.
+        own.detach()
+        member.name_del_unused(Kind.VALUE_LOCK, name)
+
+
+def _stands_for(member: Member, name: str, entry: int) -> bool:
+    try:
+        return member.name_get(Kind.VALUE, name).handle == entry
+    except KeyError:
+        return False
+
+
+# numpy does not know c_wchar, and ctypes' own table has neither of the last two.
+_WIDE = np.dtype("U1")
+_NAMED: dict[np.dtype[Any], type[Any]] = {
+    _WIDE: ctypes.c_wchar,
+    np.dtype("S1"): ctypes.c_char,
+    np.dtype(np.longdouble): ctypes.c_longdouble,
+}
+
+
+def _dtype_of(kind: type[Any]) -> np.dtype[Any]:
+    """Describe a type of ctypes so that a process that does not have it can open the value."""
+    shape: tuple[int, ...] = ()
+    item: Any = kind
+    try:
+        while issubclass(item, ctypes.Array):
+            shape += (item._length_,)
+            item = item._type_
+        base: np.dtype[Any] = _WIDE if item is ctypes.c_wchar else described(item)
+        dtype = checked_dtype(np.dtype((base, shape)))
+    except TypeError as error:
+        raise TypeError(
+            f"a value of type {getattr(kind, '__name__', kind)} cannot have a name: {error}"
+        ) from error
+    if not dtype.itemsize:
+        raise ValueError(f"a value of type {kind.__name__} has no bytes, and cannot have a name")
+    return np.dtype(_flat(dtype))
+
+
+def _flat(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Take a dtype of arrays of arrays apart."""
+    shape: tuple[int, ...] = ()
+    while dtype.subdtype is not None:
+        dtype, part = dtype.subdtype
+        shape += part
+    return dtype, shape
+
+
+def _type_for(dtype: np.dtype[Any]) -> Any:
+    """Give a type of ctypes for what exists; for a structure, one made up from its fields."""
+    base, shape = _flat(dtype)
+    kind: Any = _NAMED.get(base)
+    if kind is None:
+        kind = np.ctypeslib.as_ctypes_type(base)
+    for length in reversed(shape):
+        kind *= length
+    return kind

@@ -1,0 +1,238 @@
+"""Objects of ctypes with a lock: what `multiprocessing.Value` and `Array` give."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from weakref import WeakKeyDictionary
+
+from onecopy._core.current import default_member
+from onecopy._core.typevars import T
+from onecopy._native import Guarded, GuardedAttribute
+from onecopy.locks.mutex import RLock
+from onecopy.values.raw import raw_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
+    """Wrap an object of ctypes so that a lock guards its attributes and items.
+
+    Parameters
+    ----------
+    obj : ctypes object
+        Whether or not it lies in a pool: a number, an array, a structure or a union.
+    lock : lock, optional
+        Anything with ``acquire`` and ``release``. Default: a new `RLock`.
+    ctx : context, optional
+        Where a new lock is from: ``ctx.RLock()``. Default: the default pool.
+
+    Returns
+    -------
+    Synchronized, SynchronizedArray, SynchronizedString or another SynchronizedBase
+        The last for structures and unions: its fields are attributes.
+
+    Raises
+    ------
+    AssertionError
+        It has a lock already.
+    AttributeError
+        The lock is none.
+    """
+    if isinstance(obj, SynchronizedBase):
+        raise AssertionError(f"{obj!r} has a lock already")  # noqa: TRY004 - the standard library's
+    if isinstance(obj, ctypes._SimpleCData):
+        return Synchronized(obj, lock, ctx)
+    if isinstance(obj, ctypes.Array):
+        cls = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+        return cls(obj, lock, ctx)
+    return _class_for(type(obj))(obj, lock, ctx)
+
+
+_classes: WeakKeyDictionary[type[Any], type[SynchronizedBase]] = WeakKeyDictionary()
+
+
+def _class_for(kind: type[Any]) -> type[SynchronizedBase]:
+    """Make the class for a structure or union, once."""
+    known = _classes.get(kind)
+    if known is None:
+        fields = {
+            field[0]: GuardedAttribute(field[0])
+            for part in reversed(kind.__mro__)
+            for field in vars(part).get("_fields_", ())
+        }
+        known = type(f"Synchronized{kind.__name__}", (SynchronizedBase,), fields)
+        known = _classes.setdefault(kind, known)
+    return known
+
+
+class SynchronizedBase(Guarded[T]):
+    """An object of ctypes and its lock.
+
+    ``get_lock()`` gives the lock, ``get_obj()`` the object, whose access nothing guards;
+    ``acquire``, ``release`` and ``with`` are the lock's. What is read or written through this
+    object is, each time, with the lock held; for more at a time (``value += 1``), hold it::
+
+        with counter.get_lock():
+            counter.value += 1
+
+    It is pickled by reference if its parts are: those of this package, always; a lock of
+    `multiprocessing`, while a process is being started.
+
+    Parameters
+    ----------
+    obj, lock, ctx
+        As for `synchronized`.
+
+    Notes
+    -----
+    If the lock's last owner died with it, whoever gets it next is told, as the lock was told to
+    (default: `OwnerDiedWarning`), also by an attribute. A lock that is closed (its pool was) raises
+    `OneCopyError`; the object itself stays usable.
+    """
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        if not lock:
+            lock = RLock() if ctx is None else ctx.RLock()
+        checked_lock(lock)
+        super().__init__(obj, lock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference."""
+        return synchronized, (self._obj, self._lock)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} wrapper for {self._obj}>"
+
+
+class Synchronized(SynchronizedBase[T]):
+    """A number (or whatever else has a ``value``) and its lock; see `SynchronizedBase`."""
+
+    if TYPE_CHECKING:
+        value: T
+    else:
+        value = GuardedAttribute("value")
+
+
+class SynchronizedArray(SynchronizedBase[T]):
+    """An array and its lock; see `SynchronizedBase`.
+
+    Items and slices are read and written with the lock held, each time. Going through it is not one
+    access but many: hold the lock, or take ``[:]``.
+    """
+
+    __getitem__ = Guarded._get_item
+    __setitem__ = Guarded._set_item
+
+    def __len__(self) -> int:
+        return len(self._obj)
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[T]: ...
+
+
+class SynchronizedString(SynchronizedArray[bytes]):
+    """An array of characters and its lock; see `SynchronizedBase`.
+
+    ``value`` are the bytes up to the first zero, ``raw`` all of them.
+    """
+
+    value = GuardedAttribute("value")
+    raw = GuardedAttribute("raw")
+
+
+def checked_lock(lock: object) -> None:
+    """Refuse what cannot be a lock.
+
+    Parameters
+    ----------
+    lock : object
+        Anything.
+
+    Raises
+    ------
+    AttributeError
+        It has no method ``acquire``.
+    """
+    if not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+
+
+def with_lock(raw: Any, lock: Any, ctx: Any = None) -> Any:
+    """Wrap an object as the argument `lock` of `Value` says.
+
+    Parameters
+    ----------
+    raw : ctypes object
+        The object.
+    lock : bool, None or lock
+        False: none; True or None: a new one.
+    ctx : context, optional
+        Where a new lock is from.
+
+    Returns
+    -------
+    ctypes object or SynchronizedBase
+    """
+    if lock is False:
+        return raw
+    if lock in (True, None):
+        return synchronized(raw, None, ctx)
+    checked_lock(lock)
+    return synchronized(raw, lock, ctx)
+
+
+# The types that a type code stands for, to a type checker.
+Integer: TypeAlias = 'Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]'
+Real: TypeAlias = 'Literal["f", "d"]'
+
+
+@overload
+def Value(
+    typecode_or_type: Integer, *args: Any, lock: Literal[True] | RLock = True
+) -> Synchronized[int]: ...
+@overload
+def Value(
+    typecode_or_type: Real, *args: Any, lock: Literal[True] | RLock = True
+) -> Synchronized[float]: ...
+@overload
+def Value(
+    typecode_or_type: type[ctypes._SimpleCData[T]], *args: Any, lock: Literal[True] | RLock = True
+) -> Synchronized[T]: ...
+@overload
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any: ...
+def Value(  # noqa: N802 - spelled as in multiprocessing
+    typecode_or_type: Any, *args: Any, lock: Any = True
+) -> Any:
+    """Make a number, or another object of ctypes, in the default pool, with a lock.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        A type code (``"i"``, ``"d"``, …), or any type of ctypes.
+    *args
+        For its constructor. Default: zero.
+    lock : bool or lock, optional
+        True: a new `RLock`; False: none, and the bare object of ctypes is given; else the lock.
+
+    Returns
+    -------
+    Synchronized or another SynchronizedBase, or ctypes object
+        With ``value``, ``get_lock()``, ``get_obj()``, and ``with``.
+
+    Raises
+    ------
+    TypeError
+        There is no such type, or it refuses the arguments.
+    AttributeError
+        The lock has no ``acquire``.
+    PoolFull
+        No room.
+
+    See Also
+    --------
+    Pool.value : in any pool, and with a name.
+    """
+    return with_lock(raw_value(default_member(), typecode_or_type, *args), lock)
