@@ -11,8 +11,9 @@ import pytest
 from children import LIMIT, eventually
 
 import onecopy as oc
-from onecopy import inspect, values
+from onecopy import inspect
 from onecopy._core.kinds import Kind
+from onecopy.values import named as values
 
 NAME = "thing"
 
