@@ -37,14 +37,14 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
 }
 
 // Whether there was anything that nobody needs; it is free now. -1 with an exception.
-int let_go_of_spare(const PoolPtr& pool) noexcept {
+int release_spare(const PoolPtr& pool) noexcept {
     PyObject* module = PyImport_ImportModule("onecopy._core.memory_pressure");
     PyObject* member = module == nullptr ? nullptr : member_object(pool);
     if (member == nullptr) {
         Py_XDECREF(module);
         return -1;
     }
-    PyObject* dropped = PyObject_CallMethod(module, "let_go_of_spare", "O", member);
+    PyObject* dropped = PyObject_CallMethod(module, "release_spare", "O", member);
     Py_DECREF(member);
     Py_DECREF(module);
     const int any = dropped == nullptr ? -1 : dropped == Py_True;
@@ -94,7 +94,7 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     Allocated block;
     Status s = AtOnce().allocate(pool, spec, block);
     if (s == Status::no_memory) {
-        const int dropped = let_go_of_spare(pool);
+        const int dropped = release_spare(pool);
         if (dropped < 0) return nullptr;
         if (dropped > 0) s = AtOnce().allocate(pool, spec, block);
     }

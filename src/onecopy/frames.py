@@ -19,7 +19,7 @@ from onecopy._core.arguments import Elsewhere, integer
 from onecopy._core.current import default_member
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
-from onecopy._core.lookup import agree, checked_name, open_or_create
+from onecopy._core.lookup import check_matches, checked_name, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.shapes import checked_dtype, checked_shape
 from onecopy._core.typevars import Scalar
@@ -205,7 +205,7 @@ def open_frames(
         looks += 1
         if looks == _LOOKS:
             for what, each in asked.items():
-                agree("frames", name, what, each, there[what])
+                check_matches("frames", name, what, each, there[what])
         # Another process may be comparing, as this one is: then it lets go within microseconds.
         time.sleep(0.001)
 

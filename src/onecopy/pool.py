@@ -338,7 +338,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             keep to save time are let go of, too.
         """
         member = self.member
-        memory_pressure.let_go_of_spare()
+        memory_pressure.release_spare()
         reclaimed = member.collect()
         member.trim()
         return reclaimed

@@ -13,7 +13,7 @@ from onecopy._core.arguments import Elsewhere, flag, integer
 from onecopy._core.current import default_member
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
-from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.typevars import T
 from onecopy._native import QueueBase, own_methods
@@ -239,8 +239,8 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
             asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
             return Queue._make(member, None, asked, bool(redeliver), name)
         queue = Queue._open(member, hold, name)
-        agree("queue", name, "maxsize", maxsize, queue.maxsize)
-        agree("queue", name, "redeliver", redeliver, queue.redeliver)
+        check_matches("queue", name, "maxsize", maxsize, queue.maxsize)
+        check_matches("queue", name, "redeliver", redeliver, queue.redeliver)
         return queue
 
     return open_or_create(member, Kind.QUEUE, name, make)

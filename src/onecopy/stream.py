@@ -8,7 +8,7 @@ from onecopy._core.arguments import Elsewhere, choice, integer
 from onecopy._core.current import default_member
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
-from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.typevars import T
 from onecopy._native import StreamBase, own_methods
@@ -168,8 +168,8 @@ def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | N
     def make(hold: Hold | None) -> Stream:
         stream = _make(member, hold, DEFAULT_DEPTH if depth is None else depth, index, name)
         if hold is not None:
-            agree("stream", name, "depth", depth, stream.depth)
-            agree("stream", name, "policy", policy, stream.policy)
+            check_matches("stream", name, "depth", depth, stream.depth)
+            check_matches("stream", name, "policy", policy, stream.policy)
         return stream
 
     return open_or_create(member, Kind.STREAM, name, make)

@@ -113,7 +113,7 @@ def test_a_worker_that_cannot_be_replaced(pool, monkeypatch):
         def fail():
             raise BlockingIOError("no process number is free")
 
-        monkeypatch.setattr(executor._crew, "start_one", fail)
+        monkeypatch.setattr(executor._workers, "start_one", fail)
         with pytest.raises(BrokenProcessPool) as caught:
             executor.submit(calls.die).result(60)
         assert "cannot be replaced" in str(caught.value.__cause__)

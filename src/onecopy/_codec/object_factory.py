@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from onecopy._codec import arrays
 from onecopy._core import memory_pressure
 from onecopy._core.kinds import Kind
-from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.shapes import checked_dtype, checked_shape
 from onecopy.errors import OneCopyError, PoolFull
 
@@ -190,8 +190,8 @@ class ObjectFactory:
                 made = arrays.empty(member, asked_shape, asked_dtype, zero=True, shared=True)
                 return cast("SharedArray", made)
             existing = cast("SharedArray", member.ref(hold.handle).get())
-            agree("shared array", name, "shape", asked_shape, existing.shape)
-            agree("shared array", name, "dtype", asked_dtype, existing.dtype)
+            check_matches("shared array", name, "shape", asked_shape, existing.shape)
+            check_matches("shared array", name, "dtype", asked_dtype, existing.dtype)
             return existing
 
         return cast("SharedArray", open_or_create(member, Kind.ARRAY, name, make, store=member.put))

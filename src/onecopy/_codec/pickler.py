@@ -346,7 +346,7 @@ class Pickler(pickle.Pickler):
         """
         goes_to = self.member
         lasts = member.persistent or goes_to is None or not goes_to.persistent
-        return lasts and membership.is_there(member)
+        return lasts and membership.is_linked(member)
 
     def later(self, nbytes: int, write: Write, /) -> pickle.PickleBuffer:
         """Give a buffer that is written once there is room for it; see `Packing`."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST",
     "Detachable",
-    "agree",
+    "check_matches",
     "checked_name",
     "delete",
     "open_or_create",
@@ -178,7 +178,9 @@ def _not_there(member: Member, pool: str, name: str, kind: str | None) -> str:
     return f"{text}; there is {', '.join(map(repr, near))}" if near else text
 
 
-def agree(what: str, name: str | None, argument: str, asked: object, existing: object) -> None:
+def check_matches(
+    what: str, name: str | None, argument: str, asked: object, existing: object
+) -> None:
     """Refuse an argument that contradicts what exists.
 
     Parameters

@@ -32,7 +32,7 @@ __all__ = [
     "create",
     "current",
     "handle_of",
-    "is_there",
+    "is_linked",
     "join",
     "key_of",
     "mark_default",
@@ -234,10 +234,10 @@ def readers() -> list[Member]:
 
 def others(member: Member) -> list[Member]:
     """List this process's memberships in pools that others can find by their name, but for one."""
-    return [each for each in current() if each is not member and is_there(each)]
+    return [each for each in current() if each is not member and is_linked(each)]
 
 
-def is_there(member: Member) -> bool:
+def is_linked(member: Member) -> bool:
     """Tell whether a pool still has its name, so that others can join it."""
     _, device, inode = key_of(member)
     try:

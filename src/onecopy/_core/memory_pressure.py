@@ -15,7 +15,7 @@ from onecopy._core.kinds import Kind
 if TYPE_CHECKING:
     from onecopy._native import Member
 
-__all__ = ["Spare", "let_go_of_spare", "register", "times"]
+__all__ = ["Spare", "register", "release_spare", "times"]
 
 
 class Spare(Protocol):
@@ -39,7 +39,7 @@ def times() -> int:
     return _times
 
 
-def let_go_of_spare(full: Member | None = None) -> bool:
+def release_spare(full: Member | None = None) -> bool:
     """Let go of what nobody needs; the native core calls this when an allocation fails.
 
     Parameters

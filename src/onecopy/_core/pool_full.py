@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onecopy._core.limits import memory_limit
-from onecopy._core.memory_pressure import let_go_of_spare
+from onecopy._core.memory_pressure import release_spare
 from onecopy._core.paths import pool_name
 from onecopy._core.sizes import format_size
 from onecopy._core.things import describe, things_in
@@ -33,7 +33,7 @@ def pool_full_message(member: Member, nbytes: int) -> str:
     str
         The text of a `PoolFull`.
     """
-    dropped = let_go_of_spare(member)
+    dropped = release_spare(member)
     stats = member.stats()
     capacity, used, bodies = stats["capacity"], stats["used"], stats["body_bytes"]
     asked = format_size(nbytes)

@@ -9,7 +9,7 @@ from onecopy._core.kinds import Kind
 from onecopy._core.lookup import open_or_create
 from onecopy.containers.dict import Dict
 from onecopy.containers.list import List
-from onecopy.containers.shared import Tie
+from onecopy.containers.shared import DetachHandle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,7 +66,7 @@ class ContainerFactory:
             lambda hold: List._open(hold, member, name, iterable),
             again=False,
         )
-        self._own(Tie(made))
+        self._own(DetachHandle(made))
         return made
 
     @overload
@@ -102,5 +102,5 @@ class ContainerFactory:
             lambda hold: Dict._open(hold, member, name, pairs, {}),
             again=False,
         )
-        self._own(Tie(made))
+        self._own(DetachHandle(made))
         return made

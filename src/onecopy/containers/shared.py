@@ -16,17 +16,17 @@ from onecopy.locks.mutex import RLock
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
 
-__all__ = ["Container", "ContainerLock", "Tie"]
+__all__ = ["Container", "ContainerLock", "DetachHandle"]
 
 
-class Tie:
+class DetachHandle:
     """What a pool knows a container by, to detach it: a container has no hash."""
 
     __slots__ = ("__weakref__", "_container")
 
     def __init__(self, container: Container) -> None:
         self._container = ref(container)
-        container._tie = self
+        container._detach_handle = self
 
     def detach(self) -> None:
         """Let go of the container in this process."""
@@ -78,7 +78,7 @@ class _Told(OnDeath):
 class Container(Shared):
     """A list or a dict in a pool."""
 
-    _tie: Tie
+    _detach_handle: DetachHandle
     _is_bound = False
 
     if TYPE_CHECKING:

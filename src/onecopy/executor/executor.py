@@ -22,7 +22,6 @@ from onecopy._core.keepalive import keep_for_child
 from onecopy._core.places import checked_workers
 from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
-from onecopy.executor.crew import Crew
 from onecopy.executor.manager import Manager, forget
 from onecopy.executor.packing import (
     Copies,
@@ -32,6 +31,7 @@ from onecopy.executor.packing import (
     value_picklers,
 )
 from onecopy.executor.pickling import CallPickler
+from onecopy.executor.worker_set import WorkerSet
 from onecopy.pool import Pool
 from onecopy.queue import Queue
 
@@ -222,7 +222,7 @@ class Executor(standard.ProcessPoolExecutor):
         self._result_queue = results
         self._call_queue = Calls(queue, results, ahead, self._copy)
         self._executor_manager_thread_wakeup = wakeup
-        self._crew = Crew(
+        self._workers = WorkerSet(
             self._mp_context,
             self._processes,
             (
@@ -253,14 +253,14 @@ class Executor(standard.ProcessPoolExecutor):
         standards: Any = self
         if not standards._safe_to_dynamically_spawn_children:
             standards._launch_processes()
-        manager = Manager(self, self._crew, self._restart_workers)
+        manager = Manager(self, self._workers, self._restart_workers)
         self._executor_manager_thread = manager
-        self._crew.start_watching()
+        self._workers.start_watching()
         manager.start()
         standard._threads_wakeups[manager] = self._executor_manager_thread_wakeup
 
     def _spawn_process(self) -> None:
-        self._crew.start_one()
+        self._workers.start_one()
 
     def _adjust_process_count(self) -> None:
         # Permits for idle workers outlive workers that leave after their share of calls: nobody is
@@ -302,7 +302,7 @@ class Executor(standard.ProcessPoolExecutor):
         if manager is None and calls is not None:  # it was never started, and closes nothing
             calls.let_go()
             results.close()
-            self._crew.disband()
+            self._workers.disband()
 
     def terminate_workers(self) -> None:
         """End all workers now, by SIGTERM, and take no more calls; as in Python 3.14.

@@ -18,8 +18,8 @@ from onecopy.executor.channels import NEEDS_ROOM
 
 if TYPE_CHECKING:
     from onecopy.executor.channels import Calls, Results
-    from onecopy.executor.crew import Crew
     from onecopy.executor.executor import Executor
+    from onecopy.executor.worker_set import WorkerSet
 
 __all__ = ["Manager", "forget"]
 
@@ -46,10 +46,10 @@ class Manager(standard._ExecutorManagerThread):
     result_queue: Results  # type: ignore[assignment]
     processes: Any
 
-    def __init__(self, executor: Executor, crew: Crew, restart: bool) -> None:
+    def __init__(self, executor: Executor, workers: WorkerSet, restart: bool) -> None:
         super().__init__(executor)
         self.name = "onecopy-executor"
-        self._crew = crew
+        self._workers = workers
         self._pool = executor._pool
         self._copies = executor._copies
         self._restart = restart
@@ -74,14 +74,14 @@ class Manager(standard._ExecutorManagerThread):
             if self._one_has_died:
                 with suppress(OneCopyError):  # closed meanwhile
                     self._pool.member.collect()
-            self._crew.disband()
+            self._workers.disband()
 
     def wait_result_broken_or_wakeup(self) -> tuple[Any, bool, Any]:
         """Take an answer, or find that there is something else to do, or that a worker has died."""
         self._replace_those_that_left()
         while True:
             # What a worker has answered comes before its death: it is in the queue by then.
-            one_is_gone = bool(self._crew.gone)
+            one_is_gone = bool(self._workers.gone)
             try:
                 answer = self.result_queue.get(not one_is_gone, _LOOK_EVERY)
             except Empty:
@@ -91,7 +91,7 @@ class Manager(standard._ExecutorManagerThread):
             else:
                 if answer is None:
                     self.thread_wakeup.clear()
-                    if self._crew.gone:
+                    if self._workers.gone:
                         continue
                     return None, False, None
                 item = self._item_of(answer)
@@ -101,7 +101,7 @@ class Manager(standard._ExecutorManagerThread):
             if not one_is_gone:
                 self.thread_wakeup.clear()
                 return None, False, None
-            broken = self._process_ended(self._crew.gone.popleft())
+            broken = self._process_ended(self._workers.gone.popleft())
             return None, broken is not None, broken or None
 
     def _replace_those_that_left(self) -> None:
@@ -117,7 +117,7 @@ class Manager(standard._ExecutorManagerThread):
         wanted = min(self._most_workers if on_its_own else 1, waiting)
         while len(self.processes) < wanted:
             with self.shutdown_lock:
-                self._crew.start_one()
+                self._workers.start_one()
 
     def _item_of(self, answer: Any) -> Any:
         """Turn an answer into the standard library's; None: that is none."""
@@ -230,7 +230,7 @@ class Manager(standard._ExecutorManagerThread):
         self._pool.member.collect()  # what it had in hand is given back now
         try:
             with self.shutdown_lock:
-                self._crew.start_one()
+                self._workers.start_one()
         except Exception as error:  # noqa: BLE001 - no memory, no process number, no descriptor
             return ["a worker died and cannot be replaced: ", *format_exception(error)]
         return None

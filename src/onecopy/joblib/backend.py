@@ -20,13 +20,13 @@ from joblib.parallel import (
 
 from onecopy._core.current import default_pool
 from onecopy._core.places import MOST_PROCESSES
-from onecopy.joblib.workers import Order, hire
+from onecopy.joblib.workers import WorkerSpec, acquire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from onecopy.joblib.workers import Team
+    from onecopy.joblib.workers import WorkerPool
     from onecopy.pool import Pool
 
 __all__ = ["OneCopyBackend"]
@@ -81,7 +81,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._workers: Team | None = None
+        self._workers: WorkerPool | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Tell how many calls run at once.
@@ -149,11 +149,11 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         options = {**getattr(self, "backend_kwargs", {}), **options}
-        self._workers = hire(self._order(n_jobs, **options))
+        self._workers = acquire(self._spec(n_jobs, **options))
         self.parallel = parallel
         return n_jobs
 
-    def _order(
+    def _spec(
         self,
         workers: int,
         *,
@@ -164,7 +164,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         mmap_mode: str | None = "r",
         idle_worker_timeout: float | None = None,
         **unused: Any,
-    ) -> Order:
+    ) -> WorkerSpec:
         unknown = sorted(set(unused) - _UNUSED)
         if unknown:
             raise TypeError(
@@ -172,7 +172,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
                 "'max_nbytes', 'mmap_mode', 'inner_max_num_threads', 'pool', 'initializer', "
                 "'initargs' and 'idle_worker_timeout'"
             )
-        return Order(
+        return WorkerSpec(
             workers,
             self._prepare_worker_env(n_jobs=workers),
             default_pool() if pool is None else pool,

@@ -1,8 +1,8 @@
 """The worker processes that joblib's calls share.
 
 Starting processes takes as long as many a call does; so workers outlive the call that they were
-started for, as in joblib's own backend. One team is kept, with what it was asked for (how many,
-threads per worker, initializer, pool): the next call that asks for the same gets it. A team works
+started for, as in joblib's own backend. One pool is kept, with what it was asked for (how many,
+threads per worker, initializer, pool): the next call that asks for the same gets it. It works
 for one call at a time. So a call that is given up takes its workers along at once, and no other
 call notices.
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from onecopy.executor.pickling import Picklers
     from onecopy.pool import Pool
 
-__all__ = ["Order", "Team", "hire", "shutdown"]
+__all__ = ["WorkerPool", "WorkerSpec", "acquire", "shutdown"]
 
 _TABLES = {"pandas", "polars", "pyarrow"}  # whose objects own memory that is no array's
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerSpec:
     """What a call asks of its workers.
 
     Attributes
@@ -82,46 +82,46 @@ class Order:
     copy: CopyMode
 
 
-class Team:
+class WorkerPool:
     """Workers for one call of joblib's at a time.
 
     Parameters
     ----------
-    order : Order
+    spec : WorkerSpec
         What they are to be.
 
     Notes
     -----
-    Made by `hire`; who has it ends by `leave` or `kill`, in any thread.
+    Made by `acquire`; who has it ends by `leave` or `kill`, in any thread.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.executor = _Executor(order)
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self.executor = _Executor(spec)
         self.ends_at = 0.0  # on the monotonic clock, once nobody uses it
 
-    def fits(self, order: Order) -> bool:
+    def fits(self, spec: WorkerSpec) -> bool:
         """Tell whether it is in order, and what is asked for."""
         if not self._works():
             return False
         try:
-            return bool(self.order == order)
+            return bool(self.spec == spec)
         except Exception:  # noqa: BLE001 - anybody's objects are compared: arrays as initargs, say
             return False
 
     def _works(self) -> bool:
         executor = self.executor
-        return not (executor._broken or executor._shutdown_thread or self.order.pool.closed)
+        return not (executor._broken or executor._shutdown_thread or self.spec.pool.closed)
 
     def leave(self) -> None:
         """Let the next call have it; without one it ends after a while."""
         global _idle
-        other: Team | None = self
+        other: WorkerPool | None = self
         if self._works():
             with _lock:
                 other, _idle = _idle, self
-                self.ends_at = time.monotonic() + self.order.idle
-                _watch(self.order.idle)
+                self.ends_at = time.monotonic() + self.spec.idle
+                _watch(self.spec.idle)
         if other is not None:
             other.executor.shutdown(wait=False)
 
@@ -133,14 +133,14 @@ class Team:
 class _Executor(Executor):
     """An executor for joblib's batches of calls."""
 
-    def __init__(self, order: Order) -> None:
-        context = _Context(order.environment)
+    def __init__(self, spec: WorkerSpec) -> None:
+        context = _Context(spec.environment)
         process_executor._check_max_depth(context)
-        pickler = partial(JoblibPickler, share_above=order.share_above)
+        pickler = partial(JoblibPickler, share_above=spec.share_above)
         self._picklers = cast("Picklers", pickler)
         depth = process_executor._CURRENT_DEPTH + 1
-        initargs = depth, order.initializer, order.initargs
-        super().__init__(order.workers, order.pool, context, _begin, initargs, copy=order.copy)
+        initargs = depth, spec.initializer, spec.initargs
+        super().__init__(spec.workers, spec.pool, context, _begin, initargs, copy=spec.copy)
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         # What an argument owns is kept by its arrays. Only tables hold memory of other kinds.
@@ -198,27 +198,27 @@ def _begin(
         initializer(*initargs)
 
 
-# ------------------------------------------------------------------------------ the team that stays
+# ------------------------------------------------------------------------------ the pool that stays
 
-_lock = threading.RLock()  # a generator that is collected leaves its team at any time
-_idle: Team | None = None
+_lock = threading.RLock()  # a generator that is collected leaves its pool at any time
+_idle: WorkerPool | None = None
 _timer: threading.Timer | None = None
 _timer_ends_at = 0.0
-_inherited: list[Team | None] = []
+_inherited: list[WorkerPool | None] = []
 _registered = False
 
 
-def hire(order: Order) -> Team:
+def acquire(spec: WorkerSpec) -> WorkerPool:
     """Get workers for a call.
 
     Parameters
     ----------
-    order : Order
+    spec : WorkerSpec
         What they are to be.
 
     Returns
     -------
-    Team
+    WorkerPool
         The one that is kept, if it is what was ordered; otherwise a new one.
 
     Raises
@@ -228,16 +228,16 @@ def hire(order: Order) -> Team:
     """
     global _idle, _registered  # noqa: PLW0603 - belong to the process
     with _lock:
-        team, _idle = _idle, None
+        kept, _idle = _idle, None
         if not _registered:
             _registered = True
             # A child of multiprocessing waits for its threads before it tells executors to end.
             util.Finalize(None, shutdown, exitpriority=100)
-    if team is not None and team.fits(order):
-        return team
-    if team is not None:
-        team.executor.shutdown(wait=False)
-    return Team(order)
+    if kept is not None and kept.fits(spec):
+        return kept
+    if kept is not None:
+        kept.executor.shutdown(wait=False)
+    return WorkerPool(spec)
 
 
 def shutdown(wait: bool = True) -> None:
@@ -254,14 +254,14 @@ def shutdown(wait: bool = True) -> None:
     """
     global _idle
     with _lock:
-        team, _idle = _idle, None
+        kept, _idle = _idle, None
         _stop_watching()
-    if team is not None:
-        team.executor.shutdown(wait)
+    if kept is not None:
+        kept.executor.shutdown(wait)
 
 
 def _watch(seconds: float) -> None:
-    """Have the team looked at in so many seconds, at the latest; the lock is held."""
+    """Have the kept workers looked at in so many seconds, at the latest; the lock is held."""
     global _timer, _timer_ends_at  # noqa: PLW0603 - belong to the process
     ends_at = time.monotonic() + seconds
     if _timer is not None and _timer_ends_at <= ends_at:
@@ -287,15 +287,15 @@ def _end_if_idle() -> None:
         if _timer is not threading.current_thread():
             return  # cancelled too late
         _timer = None
-        team = _idle
-        if team is None:
+        kept = _idle
+        if kept is None:
             return
-        left = team.ends_at - time.monotonic()
+        left = kept.ends_at - time.monotonic()
         if left > 0:
             _watch(left)
             return
         _idle = None
-    team.executor.shutdown(wait=False)
+    kept.executor.shutdown(wait=False)
 
 
 def _forked() -> None:

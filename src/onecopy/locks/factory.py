@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from onecopy._core.arguments import seconds
 from onecopy._core.kinds import Kind
-from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.lookup import check_matches, open_or_create
 from onecopy.errors import OneCopyError
 from onecopy.locks.barrier import Barrier, checked_parties
 from onecopy.locks.condition import Condition, checked_lock
@@ -70,7 +70,7 @@ class LockFactory:
 
         def make(hold: Hold | None) -> RWLock:
             lock = RWLock._open(hold, self.member, name, number, on_owner_death)
-            agree("rwlock", name, "prefer", prefer, lock.prefer)
+            check_matches("rwlock", name, "prefer", prefer, lock.prefer)
             return lock
 
         return self._make(Kind.RWLOCK, name, make)
@@ -124,7 +124,7 @@ class LockFactory:
                     f"there is no barrier {name!r} to open; to make it, say for how many parties"
                 )
             barrier = Barrier._open(hold, self.member, name, parties or 1, action, timeout)
-            agree("barrier", name, "parties", parties, barrier.parties)
+            check_matches("barrier", name, "parties", parties, barrier.parties)
             return barrier
 
         return self._make(Kind.BARRIER, name, make)
@@ -141,8 +141,8 @@ class LockFactory:
 
         def make(hold: Hold | None) -> _Semaphore:
             semaphore = cls._open(hold, self.member, name, initial, recover is not False)
-            agree("semaphore", name, "value", value, semaphore.initial)
-            agree("semaphore", name, "recover", recover, semaphore.recovers)
+            check_matches("semaphore", name, "value", value, semaphore.initial)
+            check_matches("semaphore", name, "recover", recover, semaphore.recovers)
             return semaphore
 
         return self._make(kind, name, make)

@@ -409,7 +409,7 @@ class ClientConnection(Connection):
         """
         return not self.closed and not self._waiting and self._pid == os.getpid()
 
-    def agree(self, ident: str) -> None:
+    def check_matches(self, ident: str) -> None:
         """Find out whether the server, which is serving this connection, sees a pool that we see.
 
         Parameters

@@ -458,7 +458,7 @@ class BaseProxy(standard.BaseProxy):
         with _wire.reaching(mine._token.address):
             super()._connect()  # type: ignore[misc]  # undocumented
             if isinstance(mine._tls.connection, _wire.ClientConnection):
-                mine._tls.connection.agree(mine._id)
+                mine._tls.connection.check_matches(mine._id)
 
     def _callmethod(
         self, methodname: str, args: Any = (), kwds: Mapping[Any, Any] | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from onecopy._core.kinds import Kind
-from onecopy._core.lookup import agree, open_or_create
+from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.shapes import checked_dtype, described
 from onecopy.errors import OneCopyError
 from onecopy.locks.mutex import RLock
@@ -52,7 +52,7 @@ def open_value(
         entry = hold.handle
         existing = cast("SharedArray", member.ref(entry).get())
         there = np.dtype((existing.dtype, existing.shape))
-        agree("value", name, "type", dtype, there)
+        check_matches("value", name, "type", dtype, there)
         found = _type_for(there) if kind is None else kind
         register(found)
         return attach(found, Memory(existing.reshape(-1).view(np.uint8)))

@@ -12,10 +12,10 @@ from onecopy._workers.ends import Ends
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Crew"]
+__all__ = ["WorkerSet"]
 
 
-class Crew:
+class WorkerSet:
     """Worker processes, and a thread that waits for one to end.
 
     Parameters
@@ -61,7 +61,7 @@ class Crew:
     def start_watching(self) -> None:
         """Start the thread, after the first workers: a fork should find no thread."""
         self._thread = threading.Thread(
-            target=self._watch, name="onecopy-executor-crew", daemon=True
+            target=self._watch, name="onecopy-executor-workers", daemon=True
         )
         self._thread.start()
 
