@@ -106,7 +106,7 @@ std::string none_free_text(FramesObject& f, const Deadline& deadline) {
         text += before;
         before = ", ";
         if (holder.slot == kNoSlot) {
-            text += "messages that nobody has taken yet";
+            text += "a queue, a stream, a container or a name";
         } else if (holder.slot == f.core().slot) {
             text += "this process";
         } else {

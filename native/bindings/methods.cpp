@@ -50,12 +50,27 @@ bool raise_too_many(const Signature& s, PyObject* self, Py_ssize_t count) noexce
     return false;
 }
 
+// What to write for `block=` or `blocking=` where it has another name.
+const char* advice_on_waiting(const Signature& s, PyObject* name) noexcept {
+    if (PyUnicode_CompareWithASCIIString(name, "block") != 0 &&
+        PyUnicode_CompareWithASCIIString(name, "blocking") != 0)
+        return "";
+    for (const char* known : {"block", "timeout"}) {
+        for (const Parameter& parameter : s.parameters)
+            if (std::strcmp(parameter.name, known) == 0)
+                return *known == 'b' ? ": write block=False not to wait"
+                                     : ": write timeout=0 not to wait";
+    }
+    return "";
+}
+
 bool raise_unexpected(const Signature& s, PyObject* self, PyObject* name) noexcept {
     try {
         const std::string known = takes(s);
         raise_text(s, self,
-                   PyUnicode_FromFormat("got an unexpected keyword argument %R; it takes %s", name,
-                                        known.empty() ? "none" : known.c_str()));
+                   PyUnicode_FromFormat("got an unexpected keyword argument %R; it takes %s%s", name,
+                                        known.empty() ? "none" : known.c_str(),
+                                        advice_on_waiting(s, name)));
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
     }

@@ -97,6 +97,8 @@ PyObject* make_ref(Held held) noexcept {
 void bind_ref(nb::module_& m) {
     Class<RefObject> type(
         m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
+        // With a signature: calling the class is refused, whatever is passed.
+        "Ref()\n--\n\n"
         "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
     type.subscriptable()
         .made_by("Pool.put")

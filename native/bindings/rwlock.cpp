@@ -115,6 +115,12 @@ PyObject* enter(SideObject& s) noexcept {
     return nullptr;
 }
 
+// Pickled and copied as the lock and a call of it.
+PyObject* reduce_side(SideObject& s) noexcept {
+    PyObject* method = PyObject_GetAttrString(s.lock, s.write ? "write" : "read");
+    return method == nullptr ? nullptr : Py_BuildValue("N(O)", method, s.timeout);
+}
+
 int traverse_side(PyObject* self, visitproc visit, void* arg) noexcept {
     Py_VISIT(Py_TYPE(self));
     if (nb::inst_ready(self)) {
@@ -146,6 +152,7 @@ void bind_rwlock(nb::module_& m) {
         .def(
             "release", [](SideObject& s) noexcept { return result(release(s.lock, s.write)); },
             "Give it back, in the thread that took it.")
+        .def("__reduce__", of<&reduce_side>)
         .def("__enter__", of<&enter>)
         .def(
             "__exit__",

@@ -140,7 +140,14 @@ PyObject* latest(StreamObject& self, Copy how) noexcept {
     });
 }
 
-PyObject* subscribe(StreamObject& self, u32 history, Copy how) noexcept {
+// `cls`: of the object to make, SubscriptionBase or derived from it.
+PyObject* subscribe(StreamObject& self, nb::handle cls, u32 history, Copy how) noexcept {
+    if (!PyType_Check(cls.ptr()) ||
+        !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(cls.ptr()),
+                          reinterpret_cast<PyTypeObject*>(nb::type<SubscriptionObject>().ptr()))) {
+        PyErr_SetString(PyExc_TypeError, "a subscription is of a class of subscriptions");
+        return nullptr;
+    }
     if (!usable(self)) return nullptr;
     Using call(self);
     SubscriptionObject fresh;
@@ -162,7 +169,7 @@ PyObject* subscribe(StreamObject& self, u32 history, Copy how) noexcept {
     if (nb::handle python = nb::find(self); python.is_valid())
         fresh.name = nb::steal(PyObject_GetAttrString(python.ptr(), "_name"));
     if (!fresh.name.is_valid()) PyErr_Clear();  // it has none
-    PyObject* object = new_instance(nb::type<SubscriptionObject>());
+    PyObject* object = new_instance(cls);
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<SubscriptionObject>(object)) SubscriptionObject(std::move(fresh));
     nb::inst_mark_ready(object);
@@ -183,7 +190,7 @@ PyObject* shut_down(StreamObject& self) noexcept {
 // ---- subscriptions ------------------------------------------------------------------------------
 
 PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noexcept {
-    if (self.detached) return raise(Error::shut_down, "the subscription was closed");
+    if (self.detached) return raise(Error::closed, "the subscription was closed in this process");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
         if (has_left()) return raise_status(Status::closed, "the stream");
@@ -202,8 +209,7 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
     self.missed += missed;
     if (s == Status::ok) return decode(self.pool, message, how);
     if (self.detached)
-        return raise(Error::shut_down,
-                     "the subscription was closed");  // by another thread, meanwhile
+        return raise(Error::closed, "the subscription was closed in this process while it waited");
     if (s == Status::timed_out || s == Status::would_block)
         return self.is_empty.raise(Error::empty, deadline, [&] {
             return "no new message in " + title("stream", self.name.ptr()) +
@@ -215,11 +221,11 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
 PyObject* next(SubscriptionObject& self) noexcept {
     // Before: looking the class up may import, which loses an exception that is set (Ctrl-C's,
     // say).
-    PyObject* over = error_class(Error::shut_down);
-    if (over == nullptr) return nullptr;
+    PyObject *over = error_class(Error::shut_down), *closed = error_class(Error::closed);
+    if (over == nullptr || closed == nullptr) return nullptr;
     PyObject* object = read(self, Patience::kForever, self.copy);
     if (object != nullptr) return object;
-    if (PyErr_ExceptionMatches(over)) {
+    if (PyErr_ExceptionMatches(over) || (self.detached && PyErr_ExceptionMatches(closed))) {
         PyErr_Clear();
         PyErr_SetNone(PyExc_StopIteration);
     }
@@ -316,11 +322,12 @@ void bind_stream(nb::module_& m) {
             "behind), PoolFull, ShutDown.")
         .def(
             "_subscribe",
-            [](StreamObject& s, u32 history, nb::handle copy) noexcept {
+            [](StreamObject& s, nb::handle cls, u32 history, nb::handle copy) noexcept {
                 Copy how;
-                return result(copy_from(copy.ptr(), how) ? subscribe(s, history, how) : nullptr);
+                return result(copy_from(copy.ptr(), how) ? subscribe(s, cls, history, how)
+                                                         : nullptr);
             },
-            arg("history"), arg("copy", nb::none()), PartOf{"subscribe"},
+            arg("cls"), arg("history"), arg("copy", nb::none()), PartOf{"subscribe"},
             "Begin to receive; see `Stream.subscribe`.")
         .def(
             "latest",

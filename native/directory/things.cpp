@@ -1,6 +1,7 @@
 #include "directory/things.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "sync/inner.hpp"
@@ -128,8 +129,27 @@ struct Kept {
     u64 bytes = 0, blocks = 0;
 };
 
+// The processes that hold a block, or one of several.
+class Holders {
+  public:
+    void add(Block& b) noexcept {
+        for (u32 w = 0; w < kHolderWords; ++w)
+            words_[w] |= b.holder_word(w).load_relaxed();
+    }
+    u32 count() const noexcept {
+        u32 n = 0;
+        for (const u64 word : words_)
+            n += static_cast<u32>(std::popcount(word));
+        return n;
+    }
+
+  private:
+    std::array<u64, kHolderWords> words_{};
+};
+
 // Of a block that is held, with all that it refers to, however far away. `reached`: what these are.
-Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached) {
+// `leaves`: who holds those that refer to nothing.
+Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached, Holders& leaves) {
     Kept kept;
     std::vector<Handle> todo;
     seen.clear();
@@ -148,10 +168,12 @@ Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached) {
         if (w.gen() != handle_gen(h) || w.state() != BlockState::live) return;
         reached.set(index);
         // A block that refers to nothing, as a frame, is not touched: a hold would be noticed.
-        if (b.cells_count.load_acquire() == 0)
+        if (b.cells_count.load_acquire() == 0) {
+            leaves.add(b);
             count(index);
-        else
+        } else {
             todo.push_back(h);
+        }
     };
     count(root);
     each_child(m, root, meet);
@@ -166,13 +188,6 @@ Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached) {
     return kept;
 }
 
-u32 holders_of(Block& b) noexcept {
-    u32 n = 0;
-    for (u32 w = 0; w < kHolderWords; ++w)
-        n += static_cast<u32>(std::popcount(b.holder_word(w).load_relaxed()));
-    return n;
-}
-
 }  // namespace
 
 Status things(Member& m, Patience& p, std::vector<Thing>& out) {
@@ -181,11 +196,14 @@ Status things(Member& m, Patience& p, std::vector<Thing>& out) {
     if (Status s = list(m, p, named); s != Status::ok) return s;
     Marks roots(table_top(m)), reached(table_top(m)), seen(table_top(m));
     auto look_at = [&](std::string name, NameKind kind, Handle h) {
-        const u32 processes = holders_of(m.block(handle_index(h)));  // before we are one
+        Holders holders, leaves;
+        holders.add(m.block(handle_index(h)));  // before we are one
         const Look look(m, h, p);
         if (!look) return;
-        const Kept kept = kept_by(m, handle_index(h), p, seen, reached);
-        out.push_back({std::move(name), kind, kept.bytes, kept.blocks, processes});
+        const Kept kept = kept_by(m, handle_index(h), p, seen, reached, leaves);
+        // A process that has a value open holds its memory, not what says of which type it is.
+        const Holders& open = kind == NameKind::value ? leaves : holders;
+        out.push_back({std::move(name), kind, kept.bytes, kept.blocks, open.count()});
     };
     for (Item& item : named) {
         const u32 index = handle_index(item.value);

@@ -19,7 +19,8 @@ namespace onecopy {
 
 constexpr u32 kFrameMetaBytes = 896;  // a structured dtype is a pickle
 
-// The frames that a process has, or (slot: kNoSlot) that only messages have.
+// The frames that a process has, or (slot: kNoSlot) that no process has: a message, an
+// item of a container or a name refers to them.
 struct FrameHolder {
     u32 slot, pid;
     bool alive;

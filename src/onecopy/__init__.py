@@ -52,7 +52,7 @@ if _typing.TYPE_CHECKING:
     from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
-    from onecopy.supervisor import supervise
+    from onecopy.supervisor import Worker, WorkerGroup, supervise
 
 __all__ = [
     "BadFile",
@@ -92,6 +92,8 @@ __all__ = [
     "Subscription",
     "Untrusted",
     "Value",
+    "Worker",
+    "WorkerGroup",
     "array",
     "default_pool",
     "empty",
@@ -109,6 +111,8 @@ __version__ = "0.1.0"
 # Loaded when somebody asks for them: they need more of the standard library than the rest.
 _LATER = {
     "Executor": "onecopy.executor",
+    "Worker": "onecopy.supervisor",
+    "WorkerGroup": "onecopy.supervisor",
     "open_array": "onecopy.files.array",
     "open_table": "onecopy.files.table",
     "supervise": "onecopy.supervisor",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
-from onecopy._core.arguments import Elsewhere, integer
+from onecopy._core.arguments import Elsewhere, integer, without_elsewhere
 from onecopy._core.current import default_member
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
@@ -77,6 +77,7 @@ class Frames(FramesBase[Scalar]):
         get = Elsewhere("frames.acquire()")
         put = Elsewhere("queue.put(frame) or stream.publish(frame), which send a frame")
         release = Elsewhere("`del frame`: a frame comes home with its last reference")
+        __dir__ = without_elsewhere
 
     @overload
     def __init__(

@@ -97,7 +97,7 @@ class PoolView(NamedTuple):
     Attributes
     ----------
     stats : PoolStats
-        How full it is; this process is one of its processes while it looks.
+        How full it is. A process that only looks is not counted.
     id : str
         In hexadecimal.
     path : str
@@ -206,19 +206,20 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
     joined_before = membership.current()
     with _looking_into(name) as pool:
         member = pool.member
-        visiting = all(member is not each for each in joined_before)
+        members = [Holder(**holder) for holder in member.holders()]
+        stats = pool.stats()
+        if all(member is not each for each in joined_before):  # it is a member to look
+            others = [each for each in members if each.slot != member.slot]
+            stats = stats._replace(processes=stats.processes - len(members) + len(others))
+            members = others
         return PoolView(
-            stats=pool.stats(),
+            stats=stats,
             id=member.id.hex(),
             path=member.path,
             persistent=member.persistent,
             memfd=member.memfd,
             names={kind.name.lower(): member.name_list(kind) for kind in Kind},
-            holders=[
-                Holder(**holder)
-                for holder in member.holders()
-                if not (visiting and holder["slot"] == member.slot)
-            ],
+            holders=members,
             problems=member.validate() if validate else [],
             things=things_in(member),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic
 
-from onecopy._core.arguments import Elsewhere, flag, integer
+from onecopy._core.arguments import Elsewhere, flag, integer, without_elsewhere
 from onecopy._core.current import default_member
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
@@ -48,11 +48,12 @@ class Message(Generic[T]):
         ends each process that takes it is known by this: finish it, instead of working on it.
     """
 
-    __slots__ = ("_position", "_queue", "deliveries", "item", "redelivered")
+    __slots__ = ("_is_settled", "_position", "_queue", "deliveries", "item", "redelivered")
 
     def __init__(self, queue: Queue[T], item: T, redeliveries: int, position: int) -> None:
         self._queue = queue
         self._position = position
+        self._is_settled = False  # finished or given back through this object
         self.item = item
         self.deliveries = redeliveries + 1
         self.redelivered = redeliveries > 0
@@ -67,6 +68,7 @@ class Message(Generic[T]):
             hand. (A queue that does not redeliver only counts, as `Queue.task_done` does.)
         """
         self._queue._finish(self._position)
+        self._is_settled = True
 
     def give_back(self) -> None:
         """Put the message back to the head of its queue: it is given out again, as redelivered.
@@ -77,6 +79,7 @@ class Message(Generic[T]):
             The queue does not redeliver, or the message is no longer in this process's hands.
         """
         self._queue._give_back(self._position)
+        self._is_settled = True
 
     def __enter__(self) -> Self:
         """Work on the message: it is finished at the end of the block."""
@@ -86,7 +89,10 @@ class Message(Generic[T]):
         """Finish the message; after an exception, give it back.
 
         A queue that does not redeliver cannot take it back. There it counts as finished either way.
+        A message that was finished or given back in the block is left as it is.
         """
+        if self._is_settled:
+            return
         if kind is not None and self._queue.redeliver:
             self.give_back()
         else:
@@ -142,6 +148,7 @@ class Queue(QueueBase[T]):
     if not TYPE_CHECKING:
         publish = Elsewhere("queue.put(obj)")
         subscribe = Elsewhere("queue.get(); for every reader to see every message, pool.stream")
+        __dir__ = without_elsewhere
 
     def __init__(self, maxsize: int = 0) -> None:
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
-from onecopy._core.arguments import Elsewhere, choice, integer
+from onecopy._core.arguments import Elsewhere, choice, integer, without_elsewhere
 from onecopy._core.current import default_member
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
 from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.typevars import T
-from onecopy._native import StreamBase, own_methods
-from onecopy._native import SubscriptionBase as Subscription
+from onecopy._native import StreamBase, SubscriptionBase, own_methods
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
@@ -38,6 +37,35 @@ POLICIES: Final[tuple[Policy, ...]] = ("lossy", "lossless", "latest")
 DEFAULT_DEPTH = 16
 DEFAULT_POLICY: Final = "lossy"
 _DEEPEST = 1 << 20
+
+
+@own_methods
+class Subscription(SubscriptionBase[T]):
+    """What a process reads a stream with; made by `Stream.subscribe`.
+
+    It is an iterator: a loop over it waits for each message, and ends when the stream was shut down
+    and everything is read, or when the subscription is closed. It belongs to the process that made
+    it: it cannot be pickled, and a forked child subscribes by itself.
+
+    Notes
+    -----
+    A process that dies ends its subscriptions: a lossless stream does not wait for it.
+    """
+
+    if not TYPE_CHECKING:
+        recv = Elsewhere("subscription.get()")
+        get_nowait = Elsewhere("subscription.get(timeout=0)")
+        __dir__ = without_elsewhere
+
+    def __init__(self) -> None:
+
+        raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "the subscription belongs to the process that made it, so it is neither pickled nor "
+            "copied: send the stream, and subscribe again there"
+        )
 
 
 @own_methods
@@ -73,6 +101,7 @@ class Stream(StreamBase[T]):
     if not TYPE_CHECKING:
         put = Elsewhere("stream.publish(obj)")
         get = Elsewhere("stream.subscribe().get(), or stream.latest()")
+        __dir__ = without_elsewhere
 
     def __init__(self, depth: int = DEFAULT_DEPTH, policy: Policy = DEFAULT_POLICY) -> None:
 
@@ -121,7 +150,7 @@ class Stream(StreamBase[T]):
         history = integer("history", history)
         if history < 0:
             raise ValueError(f"history={history}: it is a number of messages, 0 or more")
-        return self._subscribe(min(history, _DEEPEST), copy)
+        return self._subscribe(Subscription, min(history, _DEEPEST), copy)
 
     def close(self) -> None:
         """Be done with the stream in this process, as `Queue.close` and `Frames.close`.

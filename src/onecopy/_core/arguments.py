@@ -8,12 +8,32 @@ from __future__ import annotations
 
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
-__all__ = ["Elsewhere", "called", "choice", "flag", "function", "integer", "refuse", "seconds"]
+P = ParamSpec("P")
+
+__all__ = [
+    "Elsewhere",
+    "called",
+    "choice",
+    "context",
+    "flag",
+    "function",
+    "integer",
+    "items",
+    "mapping",
+    "number",
+    "positional",
+    "refuse",
+    "seconds",
+    "unnamed",
+    "without_elsewhere",
+]
 
 
 def refuse(name: str, expected: str, value: object, hint: str = "") -> NoReturn:
@@ -55,7 +75,7 @@ def called() -> str:
         frame = frame.f_back
     name = frame.f_code.co_qualname
     this = frame.f_locals.get("self")
-    if this is not None and name.count(".") == 1:  # by the user's class, not the one that has it
+    if this is not None and (name.count(".") == 1 or name.endswith(".__init__")):  # by the user's class, not the one that has it
         name = f"{type(this).__name__}.{frame.f_code.co_name}"
     return f"{name.removesuffix('.__init__')}()"
 
@@ -102,6 +122,114 @@ def seconds(name: str, value: Any) -> float | None:
     refuse(name, "a number of seconds, or None", value, _number_in(name, value))
 
 
+def number(name: str, value: Any, expected: str = "a number") -> float:
+    """Give an argument as a float.
+
+    Raises
+    ------
+    TypeError
+        It is no number; a string that could be read as one is none.
+    """
+    if hasattr(value, "__float__") or hasattr(value, "__index__"):
+        return float(value)
+    refuse(name, expected, value, _number_in(name, value))
+
+
+def items(name: str, value: Any, expected: str = "an iterable") -> None:
+    """Let what can be iterated over pass.
+
+    Raises
+    ------
+    TypeError
+        It cannot.
+    """
+    if not (hasattr(value, "__iter__") or hasattr(value, "__getitem__")):
+        refuse(name, expected, value)
+
+
+def positional(name: str, value: Any) -> tuple[Any, ...]:
+    """Give the positional arguments for a call as a tuple.
+
+    Other iterables are refused. To iterate over a queue would take what is in it.
+
+    Raises
+    ------
+    TypeError
+        It is neither a tuple nor a list.
+    """
+    if isinstance(value, (tuple, list)):
+        return tuple(value)
+    shown = repr(value) if isinstance(value, (str, int, float)) else "x"
+    refuse(name, "a tuple or a list", value, f"for one argument, write {name}=({shown},)")
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Give the keyword arguments for a call as a dict; None: there are none.
+
+    Raises
+    ------
+    TypeError
+        It is no mapping.
+    """
+    if value is None:
+        return {}
+    if not hasattr(value, "keys"):
+        refuse(name, "a mapping of names to arguments", value, f"write {name}={{'name': value}}")
+    return dict(value)
+
+
+def context(name: str, value: Any) -> Any:
+    """Give a context of multiprocessing; a string is a start method, None is the default one.
+
+    Raises
+    ------
+    TypeError
+        It is no context.
+    ValueError
+        There is no such start method.
+    """
+    import multiprocessing
+
+    if isinstance(value, str):
+        choice(name, value, tuple(multiprocessing.get_all_start_methods()))
+    if value is None or isinstance(value, str):
+        return multiprocessing.get_context(value)
+    if all(callable(getattr(value, part, None)) for part in ("Process", "Pipe", "get_start_method")):
+        return value
+    refuse(
+        name,
+        "a context of multiprocessing, a start method, or None",
+        value,
+        f"write {name}=multiprocessing.get_context('spawn'), or {name}='spawn'",
+    )
+
+
+def unnamed(init: Callable[Concatenate[Any, P], None], /) -> Callable[Concatenate[Any, P], None]:
+    """Let the `__init__` of a class answer a name with the method of `Pool` that takes one.
+
+    Parameters
+    ----------
+    init : callable
+        Of a class that has the name of that method as `_made_by`.
+
+    Returns
+    -------
+    callable
+        Has the same signature.
+    """
+
+    @wraps(init)
+    def __init__(self: Any, *args: P.args, **named: P.kwargs) -> None:  # noqa: N807 - it is one
+        if args and isinstance(args[0], str) and not _number_in("", args[0]):
+            raise TypeError(
+                f"{type(self).__name__}() takes no name, and {args[0]!r} was passed: "
+                f"pool.{self._made_by}({args[0]!r}) makes or opens the one of that name"
+            )
+        init(self, *args, **named)
+
+    return __init__
+
+
 def flag(name: str, value: Any) -> bool:
     """Let True and False pass.
 
@@ -127,8 +255,19 @@ def function(name: str, value: Any) -> None:
         refuse(name, "callable", value)
 
 
-def choice(name: str, value: object, known: tuple[str, ...]) -> int:
+def choice(name: str, value: object, known: tuple[str, ...], otherwise: str = "") -> int:
     """Give the position of an argument among the known ones.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's.
+    value : object
+        What was passed.
+    known : tuple of str
+        What it may be.
+    otherwise : str, optional
+        What to write instead, for a value that is like none of them.
 
     Raises
     ------
@@ -140,7 +279,7 @@ def choice(name: str, value: object, known: tuple[str, ...]) -> int:
     from difflib import get_close_matches
 
     near = get_close_matches(str(value), known, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    meant = f"; did you mean {near[0]!r}?" if near else otherwise and f"; {otherwise}"
     raise ValueError(f"{name}={value!r}: it is one of {', '.join(map(repr, known))}{meant}")
 
 
@@ -148,7 +287,9 @@ class Elsewhere:
     """A method that a class does not have, under a name by which people look for it.
 
     The attribute is missing (`AttributeError`, and false for `hasattr`), and the error says which
-    method does it.
+    method does it. A class that has such descriptors takes `without_elsewhere` as its `__dir__`. (A
+    `__getattr__` would be in no `dir`, and would make each call of a method twice as dear before
+    Python 3.12.)
 
     Parameters
     ----------
@@ -176,3 +317,13 @@ class Elsewhere:
     # With this it is no method to `inspect`.
     def __set__(self, instance: object, value: object) -> NoReturn:
         raise AttributeError(f"{self._name!r} cannot be set")
+
+
+def without_elsewhere(self: object) -> list[str]:
+    """List the attributes of an object that it has; a `__dir__`."""
+    cls = type(self)
+    return [
+        name
+        for name in object.__dir__(self)
+        if not isinstance(getattr(cls, name, None), Elsewhere)
+    ]

@@ -10,7 +10,7 @@ from onecopy._core.arguments import flag, integer
 from onecopy._core.default_size import default_size
 from onecopy._core.limits import machine_memory, memory_limit
 from onecopy._core.places import MOST_PROCESSES
-from onecopy._core.sizes import format_size
+from onecopy._core.sizes import format_size, is_size
 from onecopy.errors import OneCopyError, PoolExists, PoolFull, PoolNotFound
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ def make_pool(
     nickname: str | None = None
     if name is not None:
         _check_free(name)
+        if size is None and is_size(name):
+            raise ValueError(
+                f"{name!r} is a size, and was passed as the name of a pool: write "
+                f"Pool.create(size={name!r}), or give the pool that is to have this name a size too"
+            )
     if "/" in backing:
         if name is not None:
             nickname = os.fspath(name)

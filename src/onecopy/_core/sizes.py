@@ -6,7 +6,7 @@ import operator
 import re
 from typing import SupportsIndex
 
-__all__ = ["format_size", "parse_size"]
+__all__ = ["format_size", "is_size", "parse_size"]
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?i?b?)\s*", re.IGNORECASE)
 _PREFIXES = "kmgt"
@@ -61,6 +61,14 @@ def parse_size(size: SupportsIndex | str, what: str = "size") -> int:
     if nbytes <= 0:
         raise ValueError(f"{what}={size!r}: it must be above zero")
     return nbytes
+
+
+def is_size(text: object) -> bool:
+    """Tell whether something is the text of a size with a unit, such as ``"2GiB"``."""
+    try:
+        return isinstance(text, str) and not text.strip().isdigit() and parse_size(text) > 0
+    except ValueError:
+        return False
 
 
 def format_size(nbytes: int) -> str:

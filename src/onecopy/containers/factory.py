@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from onecopy._core.arguments import refuse
+from onecopy._core.arguments import items, refuse
 from onecopy._core.kinds import Kind
 from onecopy._core.lookup import open_or_create
 from onecopy.containers.dict import Dict
@@ -58,6 +58,7 @@ class ContainerFactory:
                 f"to name it, write pool.list(name={iterable!r}); for a list of characters, "
                 f"pool.list(list({iterable!r}))",
             )
+        items("iterable", iterable)
         member = self.member
         made = open_or_create(
             member,
@@ -94,6 +95,7 @@ class ContainerFactory:
                 pairs,
                 f"to name the dict, write pool.dict(name={pairs!r})",
             )
+        items("pairs", pairs, "a mapping or pairs")
         member = self.member
         made = open_or_create(
             member,

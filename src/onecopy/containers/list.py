@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy._core.arguments import function, integer
+from onecopy._core.arguments import function, integer, items
 from onecopy._core.current import default_member
 from onecopy._core.typevars import T
 from onecopy._native import ListBase, Ref, own_methods
@@ -74,6 +74,7 @@ class List(Container, ListBase[T]):
 
     def __init__(self, iterable: Iterable[T] = ()) -> None:
 
+        items("iterable", iterable)
         self._attach(None, default_member(), iterable)
 
     def _bind(self, hold: Hold | None, member: Member) -> None:

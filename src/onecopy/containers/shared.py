@@ -55,6 +55,10 @@ class ContainerLock(RLock):
         """Pickle by reference, with the container."""
         return _lock_of, (self._container,)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ContainerLock:
+        """Give the same lock: a deep copy of its container would be a plain list or dict."""
+        return self._container.lock()
+
 
 def _lock_of(container: Container) -> ContainerLock:
     return container.lock()

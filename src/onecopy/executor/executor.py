@@ -11,12 +11,11 @@ from concurrent.futures import process as standard
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from onecopy import _native
-from onecopy._core.arguments import function, integer
+from onecopy._core.arguments import context, function, integer, positional, seconds
 from onecopy._core.current import default_pool
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.places import checked_workers
@@ -94,8 +93,9 @@ class Executor(standard.ProcessPoolExecutor):
         (`max_processes`).
     pool : Pool, optional
         Where arguments and results lie. Default: the default pool.
-    mp_context : context, optional
-        Where processes come from: of `multiprocessing`, or of `onecopy.multiprocessing`.
+    mp_context : context or str, optional
+        Where processes come from: a context of `multiprocessing` or `onecopy.multiprocessing`, or a
+        start method. Default: multiprocessing's.
     initializer : callable, optional
         Called in each worker when it begins, with `initargs`.
     initargs : tuple, optional
@@ -183,8 +183,10 @@ class Executor(standard.ProcessPoolExecutor):
         if max_workers is not None:
             max_workers = integer("max_workers", max_workers)
         function("initializer", initializer)
-        if mp_context is None:  # as the standard library chooses
-            mp_context = get_context(None if max_tasks_per_child is None else "spawn")
+        initargs = positional("initargs", initargs)
+        if mp_context is None and max_tasks_per_child is not None:
+            mp_context = "spawn"  # as the standard library chooses
+        mp_context = context("mp_context", mp_context)
         super().__init__(
             max_workers,
             cast("Any", _WithoutQueues(mp_context)),
@@ -442,7 +444,8 @@ class Executor(standard.ProcessPoolExecutor):
         ValueError, TypeError
             `chunksize` or `buffersize` is not a number above zero.
         """
-        if chunksize < 1:
+        seconds("timeout", timeout)
+        if integer("chunksize", chunksize) < 1:
             raise ValueError(f"chunksize={chunksize}: it must be 1 or more")
         if buffersize is not None:
             if not isinstance(buffersize, int):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._core.arguments import function, integer, seconds
+from onecopy._core.arguments import function, integer, seconds, unnamed
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import BarrierBase, own_methods
@@ -66,7 +66,9 @@ class Barrier(Shared, BarrierBase):
 
     _action: Callable[[], object] | None
     _timeout: float | None
+    _made_by = "barrier"
 
+    @unnamed
     def __init__(
         self,
         parties: int,

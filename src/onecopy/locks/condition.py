@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from onecopy._core.arguments import function, refuse, seconds
+from onecopy._core.arguments import function, refuse, seconds, unnamed
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import ConditionBase, LockBase, own_methods
@@ -64,7 +64,9 @@ class Condition(Shared, ConditionBase):
     _lock: Lock | RLock
     _has_own_lock: bool
     _own_lock_class: type[RLock] = RLock
+    _made_by = "condition"
 
+    @unnamed
     def __init__(self, lock: Lock | RLock | None = None) -> None:
 
         checked_lock(lock)

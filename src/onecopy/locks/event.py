@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onecopy._core.arguments import unnamed
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import EventBase, own_methods
@@ -27,6 +28,9 @@ class Event(Shared, EventBase):
         There is no room for the event.
     """
 
+    _made_by = "event"
+
+    @unnamed
     def __init__(self) -> None:
 
         self._attach(None, default_member())

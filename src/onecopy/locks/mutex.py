@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onecopy._core.arguments import unnamed
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import LockBase, own_methods
@@ -17,8 +18,10 @@ __all__ = ["Lock", "RLock"]
 
 class _Mutex(Shared, LockBase):
     _recursive = False
+    _made_by: str
     _on_death: OnDeath
 
+    @unnamed
     def __init__(self, *, on_owner_death: OwnerDeathPolicy = "warn") -> None:
 
         self._attach(None, default_member(), on_owner_death)
@@ -86,6 +89,8 @@ class Lock(_Mutex):
     A fork's child does not have its parent's lock. A process that is stopped (SIGSTOP) keeps it.
     """
 
+    _made_by = "lock"
+
 
 @own_methods
 class RLock(_Mutex):
@@ -96,3 +101,4 @@ class RLock(_Mutex):
     """
 
     _recursive = True
+    _made_by = "rlock"

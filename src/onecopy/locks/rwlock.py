@@ -19,15 +19,22 @@ Prefer: TypeAlias = 'Literal["writer", "reader", "fair"]'
 _PREFER = ("writer", "reader", "fair")  # in the core's order
 
 
-def prefer_number(prefer: str) -> int:
+def prefer_number(prefer: str, otherwise: str = "") -> int:
     """Give the core's number of a preference.
+
+    Parameters
+    ----------
+    prefer : str
+        What the user wrote.
+    otherwise : str, optional
+        What to write instead, if it is like no preference.
 
     Raises
     ------
     ValueError
         There is no such preference.
     """
-    return choice("prefer", prefer, _PREFER)
+    return choice("prefer", prefer, _PREFER, otherwise)
 
 
 @own_methods
@@ -78,7 +85,8 @@ class RWLock(Shared, RWLockBase):
         self, prefer: Prefer = "writer", *, on_owner_death: OwnerDeathPolicy = "warn"
     ) -> None:
 
-        self._attach(None, default_member(), prefer_number(prefer), on_owner_death)
+        number = prefer_number(prefer, f"to give the lock a name, write pool.rwlock({prefer!r})")
+        self._attach(None, default_member(), number, on_owner_death)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         number, policy = state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._core.arguments import integer
+from onecopy._core.arguments import integer, unnamed
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import SemaphoreBase, own_methods
@@ -59,7 +59,9 @@ class Semaphore(Shared, SemaphoreBase):
     """
 
     _options = 0
+    _made_by = "semaphore"
 
+    @unnamed
     def __init__(self, value: int = 1, *, recover: bool = True) -> None:
 
         self._attach(None, default_member(), checked_value(value), recover)
@@ -91,3 +93,4 @@ class BoundedSemaphore(Semaphore):
     """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
 
     _options = _BOUNDED
+    _made_by = "bounded_semaphore"

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, util
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from onecopy._core import arguments
@@ -117,27 +117,29 @@ def supervise(
     policy = Policy(
         restart=restart,
         backoff=_seconds("backoff", backoff),
-        factor=backoff_factor,
+        factor=arguments.number("backoff_factor", backoff_factor),
         most=_seconds("backoff_max", backoff_max),
         restarts=arguments.integer("max_restarts", max_restarts),
         window=_seconds("window", window),
         grace=_seconds("grace", grace),
     )
-    if backoff_factor < 1 or max_restarts < 0:
+    if policy.factor < 1 or policy.restarts < 0:
         raise ValueError(
             f"backoff_factor={backoff_factor} must be at least 1, and max_restarts={max_restarts} "
             "at least 0"
         )
-    if mp_context is None or isinstance(mp_context, str):
-        mp_context = get_context(mp_context)
-    call = target, tuple(args), dict(kwargs or {})
+    arguments.function("on_exit", on_exit)
+    mp_context = arguments.context("mp_context", mp_context)
+    call = target, arguments.positional("args", args), arguments.mapping("kwargs", kwargs)
     if name is None:
         name = str(getattr(target, "__name__", type(target).__name__))
+    elif not isinstance(name, str):
+        arguments.refuse("name", "a string", name)
     return WorkerGroup(call, n, name, mp_context, policy, on_exit)
 
 
 def _seconds(parameter: str, value: float) -> float:
-    seconds = float(value)
+    seconds = arguments.number(parameter, value, "a number of seconds")
     if not seconds >= 0:
         raise ValueError(f"{parameter}={value!r}: seconds, at least 0")
     return min(seconds, _FOREVER)
@@ -283,7 +285,7 @@ class WorkerGroup:
             A worker failed again and again, so all were stopped.
         """
         self._check_owner()
-        if not self._wait(timeout):
+        if not self._wait(arguments.seconds("timeout", timeout)):
             return False
         self._settle()
         if self._failure is not None:

@@ -48,7 +48,12 @@ def open_value(
                     f"there is no value {name!r} in pool {pool.name!r} to open; to make it, give "
                     "its type"
                 )
-            return raw_value(member, kind, *args)
+            try:
+                return raw_value(member, kind, *args)
+            except TypeError as error:
+                if name is None and args and isinstance(args[0], str):
+                    raise TypeError(_meant_as_name(typecode_or_type, args, error)) from error
+                raise
         entry = hold.handle
         existing = cast("SharedArray", member.ref(entry).get())
         there = np.dtype((existing.dtype, existing.shape))
@@ -77,6 +82,15 @@ def open_value(
         # Deleted meanwhile: the lock may be that of another value, or of none.
         own.detach()
         member.name_del_unused(Kind.VALUE_LOCK, name)
+
+
+def _meant_as_name(typecode_or_type: Any, args: tuple[Any, ...], error: TypeError) -> str:
+    kind = getattr(typecode_or_type, "__name__", repr(typecode_or_type))
+    rest = "".join(f"{arg!r}, " for arg in args[1:])
+    return (
+        f"Pool.value(): a value of type {kind} cannot be made of {', '.join(map(repr, args))} "
+        f"({error}): to name it, write pool.value({kind}, {rest}name={args[0]!r})"
+    )
 
 
 def _stands_for(member: Member, name: str, entry: int) -> bool:

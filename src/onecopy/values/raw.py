@@ -47,21 +47,48 @@ LETTERS: dict[type[Any], str] = {
 _INTEGERS = "bBhHiIlLqQ"
 
 
+# What a number, or a type of Python, was probably meant as.
+_LIKELY: dict[Any, str] = {bool: "ctypes.c_bool", int: "'q'", float: "'d'"}
+
+
 def type_of(typecode_or_type: Any) -> Any:
-    """Give the type of ctypes that a type code or a type stands for."""
-    if not isinstance(typecode_or_type, str):
-        return typecode_or_type
-    kind = typecode_to_type.get(typecode_or_type)
+    """Give the type of ctypes that a type code or a type stands for.
+
+    Raises
+    ------
+    TypeError
+        It stands for none.
+    """
+    if isinstance(typecode_or_type, str):
+        kind = typecode_to_type.get(typecode_or_type)
+        hint = (
+            "to name a value, write the type first: "
+            f"pool.value('d', 0.0, name={typecode_or_type!r})"
+        )
+    else:
+        kind = typecode_or_type if _is_of_ctypes(typecode_or_type) else None
+        hint = "write the type first, as in pool.value('d', 0.0)"
+        if typecode_or_type in (bool, int, float):
+            hint = f"write {_LIKELY[typecode_or_type]}"
+        elif type(typecode_or_type) in _LIKELY:
+            code = _LIKELY[type(typecode_or_type)]
+            hint = f"write the type first: pool.value({code}, {typecode_or_type!r})"
     if kind is None:
         codes = " ".join(typecode_to_type)
         refuse(
             "typecode_or_type",
             f"a type of ctypes, or one of the type codes {codes}",
             typecode_or_type,
-            "to name a value, write the type first: "
-            f"pool.value('d', 0.0, name={typecode_or_type!r})",
+            hint,
         )
     return kind
+
+
+def _is_of_ctypes(kind: Any) -> bool:
+    try:
+        return isinstance(kind, type) and ctypes.sizeof(cast("Any", kind)) >= 0
+    except TypeError:
+        return False
 
 
 def raw_value(member: Member, typecode_or_type: Any, *args: Any) -> Any:
