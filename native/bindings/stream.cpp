@@ -270,6 +270,7 @@ PyObject* number(u64 n) noexcept {
 void bind_stream(nb::module_& m) {
     channel_kinds().push_back(&channel_of<StreamObject>);
     Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
+                              "SubscriptionBase()\n--\n\n"
                               "A subscription to a stream, of this process.")
         .subscriptable()
         .made_by("Stream.subscribe")

@@ -57,11 +57,8 @@ class Subscription(SubscriptionBase[T]):
         get_nowait = Elsewhere("subscription.get(timeout=0)")
         __dir__ = without_elsewhere
 
-    def __init__(self) -> None:
-
-        raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
-
     def __reduce__(self) -> NoReturn:
+        """Refuse."""
         raise TypeError(
             "the subscription belongs to the process that made it, so it is neither pickled nor "
             "copied: send the stream, and subscribe again there"

@@ -5,6 +5,7 @@ import functools
 import inspect
 import pickle
 import queue as standard
+import threading
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ MAKE = {
     "Lock": lambda pool: pool.lock("l"),
     "RLock": lambda pool: pool.rlock("rl"),
     "RWLock": lambda pool: pool.rwlock("rw"),
+    "RWSide": lambda pool: pool.rwlock("rw").write(),
     "Semaphore": lambda pool: pool.semaphore("se", 1),
     "BoundedSemaphore": lambda pool: pool.bounded_semaphore("bs", 1),
     "Event": lambda pool: pool.event("e"),
@@ -28,6 +30,8 @@ MAKE = {
     "Value": lambda pool: pool.value("i", 3, name="v"),
     "List": lambda pool: pool.list([1], name="li"),
     "Dict": lambda pool: pool.dict({"a": 1}, name="d"),
+    "lock of a list": lambda pool: pool.list([1]).lock(),
+    "lock of a dict": lambda pool: pool.dict({"a": 1}).lock(),
     "Ref": lambda pool: pool.put([1, 2]),
     "Pool": lambda pool: pool,
 }
@@ -51,6 +55,60 @@ def test_every_method_pickles_and_copies(pool, kind):
             assert type(again) is type(method)
         if kind not in {"List", "Dict"}:  # a deep copy of those is a plain list or dict
             assert copy.deepcopy(method).__name__ == name
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_side_of_a_rwlock_keeps_its_lock_side_and_time(pool, again):
+    lock = pool.rwlock("rw")
+    with again(lock.read()):
+        assert lock.readers == 1
+        with pytest.raises(RuntimeError, match="a reader cannot become a writer"):
+            again(lock.write(0)).acquire()
+    held = []
+    with again(lock.write()):
+        assert lock.owner is not None
+        thread = threading.Thread(target=in_vain, args=(again(lock.read(0)), held))
+        thread.start()
+        thread.join()
+    assert held == ["not at once"]
+
+
+def in_vain(side, told):
+    try:
+        side.__enter__()
+    except TimeoutError:
+        told.append("not at once")
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_the_lock_of_a_container_stays_the_same(pool, kind, again):
+    container = getattr(pool, kind)()
+    lock = container.lock()
+    twin = again({"lock": lock})["lock"] if again is copy.deepcopy else again(lock)
+    assert type(twin) is type(lock)
+    assert twin.handle == lock.handle
+    with twin:
+        assert lock.owner is not None
+    assert lock.owner is None
+
+
+# A subscription belongs to its process: where it cannot go, the error says what to do.
+
+
+@pytest.mark.parametrize(
+    "take", [pickle.dumps, copy.copy, copy.deepcopy, lambda sub: pickle.dumps(sub.get)]
+)
+def test_a_subscription_stays_where_it_is(pool, take):
+    stream = pool.stream()
+    with pytest.raises(TypeError, match=r"belongs to the process that made it.*subscribe again"):
+        take(stream.subscribe())
+
+
+def test_a_subscription_as_an_argument(pool):
+    child = mp.get_context("spawn").Process(target=print, args=(pool.stream().subscribe(),))
+    with pytest.raises(TypeError, match="subscribe again"):
+        child.start()
 
 
 def test_they_do_the_same_thing(pool):

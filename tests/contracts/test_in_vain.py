@@ -97,9 +97,26 @@ def test_frames_name_those_that_have_them(pool, method, start):
     assert "4 of 4 frames are out" in text
     assert "this process (2)" in text
     assert f"process {pid} (1)" in text
-    assert "messages that nobody has taken yet (1)" in text
+    assert "a queue, a stream, a container or a name (1)" in text
     assert "is free: 4 of 4" in empty(frames.acquire, 0)
     go.put(None)
     assert child.wait() == 0
     mine.clear()
     sent.get()
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda pool, frame: pool.stream("s").publish(frame),
+        lambda pool, frame: pool.queue("q").put(frame),
+        lambda pool, frame: pool.list(name="l").append(frame),
+        lambda pool, frame: pool.dict(name="d").update(frame=frame),
+        lambda pool, frame: pool.__setitem__("x", frame),
+    ],
+)
+def test_frames_that_no_process_has(pool, keep):
+    frames = pool.frames("cam0", (10,), "u1", 1)
+    keep(pool, frames.acquire())
+    text = empty(frames.acquire, 0)
+    assert "1 of 1 frames are out, held by a queue, a stream, a container or a name (1)." in text

@@ -130,6 +130,31 @@ def test_a_block_finishes_the_message(pool):
         message.task_done()
 
 
+@pytest.mark.parametrize("redeliver", [False, True])
+def test_a_message_that_is_finished_in_its_block_is_finished_once(pool, redeliver):
+    queue = pool.queue(redeliver=redeliver)
+    queue.put_many(["a", "b"])
+    with queue.get_message() as message:
+        message.task_done()
+    with pytest.raises(TimeoutError):
+        queue.join(timeout=0)  # "b" is still to be done
+    with queue.get_message() as message:
+        assert message.item == "b"
+    queue.join(timeout=LIMIT)
+
+
+def test_a_message_that_is_given_back_in_its_block_is_not_finished(pool):
+    queue = pool.queue(redeliver=True)
+    queue.put("work")
+    with queue.get_message() as message:
+        message.give_back()
+    with pytest.raises(ZeroDivisionError), queue.get_message() as message:
+        message.task_done()
+        1 / 0  # noqa: B018
+    assert queue.empty()
+    queue.join(timeout=LIMIT)
+
+
 def test_an_exception_gives_it_back_to_the_head(pool):
     queue = pool.queue(redeliver=True)
     queue.put_many([np.full(5000, 1), np.full(5000, 2)])

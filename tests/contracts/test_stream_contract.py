@@ -136,8 +136,9 @@ def test_a_closed_subscription_says_so(pool):
     subscription = pool.stream().subscribe()
     subscription.close()
     subscription.close()
-    with pytest.raises(oc.OneCopyError):
+    with pytest.raises(oc.Closed, match="the subscription was closed in this process"):
         subscription.get(timeout=0)
+    assert list(subscription) == []
 
 
 def test_names(pool):

@@ -75,6 +75,52 @@ def test_a_pool_is_looked_into(pool):
     assert [holder.pid for holder in view.holders] == [os.getpid()]
 
 
+def open_the_level(pool, ready, leave):
+    level = pool.value("d", name="level")
+    ready.put(os.getpid())
+    leave.get()
+    level.value = 1.0
+
+
+def test_who_has_a_value_open(pool, start):
+    def processes():
+        view = inspect.inspect_pool(pool.name)
+        (count,) = [thing.processes for thing in view.things if thing.kind == "value"]
+        return count
+
+    ready, leave = pool.queue(), pool.queue()
+    level = pool.value("d", name="level")
+    assert processes() == 1
+    child = start("spawn", open_the_level, pool, ready, leave)
+    ready.get()
+    assert processes() == 2
+    del level
+    assert processes() == 1
+    leave.put(None)
+    assert child.wait() == 0
+    pool.collect()
+    assert processes() == 0
+
+
+def be_there(ready, leave):
+    pool = oc.Pool.create("elsewhere", size="16MiB")
+    ready.put(pool.name)
+    leave.get()
+
+
+def test_who_looks_is_not_counted(pool, start):
+    ready, leave = pool.queue(), pool.queue()
+    child = start("spawn", be_there, ready, leave)
+    view = inspect.inspect_pool(ready.get())
+    assert view.stats.processes == len(view.holders) == 1
+    (listed,) = [info for info in inspect.list_pools() if info.name == "elsewhere"]
+    assert listed.stats.processes == 1
+    with oc.Pool.open("elsewhere") as joined:  # a member that looks counts
+        assert inspect.inspect_pool("elsewhere").stats.processes == joined.stats().processes == 2
+    leave.put(None)
+    assert child.wait() == 0
+
+
 def test_a_pool_that_is_missing(pool_directory):
     with pytest.raises(oc.PoolNotFound):
         inspect.inspect_pool("none")

@@ -48,6 +48,8 @@ FACE = {
     "Subscription",
     "Untrusted",
     "Value",
+    "Worker",
+    "WorkerGroup",
     "array",
     "default_pool",
     "empty",

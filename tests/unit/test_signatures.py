@@ -24,6 +24,14 @@ def methods():
                 yield pytest.param(cls, name, id=f"{cls.__name__}.{name}")
 
 
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_class_itself(cls):
+    inspect.signature(cls)
+    text = pydoc.plain(pydoc.render_doc(cls))
+    assert f"class {cls.__name__} in module onecopy." in text
+    assert "Base in module" not in text
+
+
 @pytest.mark.parametrize(("cls", "name"), list(methods()))
 def test_of_the_class(cls, name):
     function = getattr(cls, name)

@@ -162,12 +162,143 @@ def test_wrong_types(things):
         (lambda p: oc.Executor(pool=p, initializer=3), "'initializer' must be callable"),
         (lambda p: oc.Barrier(2, timeout="1"), "write timeout=1"),
         (lambda p: p.condition().wait_for(lambda: True, timeout="1"), "write timeout=1"),
+        (lambda p: oc.Executor(pool=p, mp_context=3), "'mp_context' must be a context"),
+        (lambda p: oc.Executor(pool=p, initargs=5), "write initargs=(5,)"),
+        (lambda p: p.value(3), "pool.value('q', 3)"),
+        (lambda p: p.value(float), "write 'd'"),
+        (lambda p: p.value([1]), "pool.value('d', 0.0)"),
+        (lambda p: p.value("d", "v", 0.0), "write pool.value('d', 0.0, name='v')"),
+        (lambda p: p.value("i", "v"), "write pool.value('i', name='v')"),
+        (lambda p: oc.Value(3), "'typecode_or_type' must be a type of ctypes"),
+        (lambda p: p.list(5), "Pool.list() argument 'iterable'"),
+        (lambda p: p.dict(5), "Pool.dict() argument 'pairs'"),
+        (lambda p: oc.List(5), "List() argument 'iterable'"),
+        (lambda p: oc.Lock("a"), "pool.lock('a')"),
+        (lambda p: oc.RLock("a"), "pool.rlock('a')"),
+        (lambda p: oc.Semaphore("a"), "pool.semaphore('a')"),
+        (lambda p: oc.BoundedSemaphore("a"), "pool.bounded_semaphore('a')"),
+        (lambda p: oc.Event("a"), "pool.event('a')"),
+        (lambda p: oc.Condition("a"), "pool.condition('a')"),
+        (lambda p: oc.Barrier("a", 2), "pool.barrier('a')"),
+        (lambda p: oc.Semaphore("3"), "Semaphore() argument 'value' must be an integer, not str '3'"),
+        (lambda p: p.frames("f", 3, "u1", 1).acquire(block=False), "write timeout=0"),
+        (lambda p: p.frames("f", 3, "u1", 1).acquire(blocking=False), "write timeout=0"),
+        (lambda p: p.stream().subscribe().get(block=False), "write timeout=0"),
+        (lambda p: p.queue().get(blocking=False), "write block=False"),
+        (lambda p: p.queue().put(1, blocking=False), "write block=False"),
         (lambda p: oc.Ref(), "made by Pool.put"),
         (lambda p: oc.Subscription(), "made by Stream.subscribe"),
     ],
 )
 def test_common_mistakes_are_told_what_to_write(pool, write, says):
     assert says in refused(write, pool)
+
+
+def test_a_rwlock_with_a_name():
+    with pytest.raises(ValueError, match=r"pool\.rwlock\('a'\)"):
+        oc.RWLock("a")
+    with pytest.raises(ValueError, match="did you mean 'writer'"):
+        oc.RWLock("writr")
+
+
+class NamedLock(oc.Lock):
+    def __init__(self, label):
+        super().__init__()
+        self.label = label
+
+
+def test_a_users_lock_may_take_a_string():
+    lock = NamedLock("a")
+    assert lock.label == "a"
+    assert lock.acquire()
+    lock.release()
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'name'"):
+        oc.Lock(name="a")
+    assert "value" in inspect.signature(oc.Semaphore).parameters
+
+
+# ------------------------------------------------------------------------------------- supervise
+
+
+def never(*_args, **_named):
+    raise AssertionError("nothing is started")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"args": 5}, "'args' must be a tuple or a list, not int 5: for one argument, write args=(5,)"),
+        ({"args": "ab"}, "write args=('ab',)"),
+        ({"args": {1}}, "'args' must be a tuple or a list, not set"),
+        ({"kwargs": 5}, "'kwargs' must be a mapping"),
+        ({"kwargs": [("a", 1)]}, "'kwargs' must be a mapping"),
+        ({"backoff": "1"}, "write backoff=1"),
+        ({"backoff_max": "1"}, "write backoff_max=1"),
+        ({"backoff_factor": "2"}, "write backoff_factor=2"),
+        ({"window": "60"}, "write window=60"),
+        ({"grace": "5"}, "write grace=5"),
+        ({"grace": None}, "'grace' must be a number of seconds, not None"),
+        ({"max_restarts": "5"}, "write max_restarts=5"),
+        ({"on_exit": "x"}, "'on_exit' must be callable"),
+        ({"name": 3}, "'name' must be a string"),
+        ({"mp_context": 3}, "'mp_context' must be a context of multiprocessing"),
+    ],
+)
+def test_supervise(wrong, says):
+    text = refused(oc.supervise, never, **wrong)
+    assert text.startswith("supervise() argument "), text
+    assert says in text
+
+
+def test_a_queue_that_is_taken_for_the_arguments_is_left_alone(pool):
+    queue = pool.queue()
+    queue.put("a message")
+    assert "write args=(x,)" in refused(oc.supervise, never, args=(queue))
+    assert queue.get(timeout=0) == "a message"
+
+
+def done():
+    pass
+
+
+def test_waiting_for_a_group():
+    with oc.supervise(done, mp_context="fork") as group:
+        assert "WorkerGroup.join() argument 'timeout'" in refused(group.join, timeout="6")
+        assert "write timeout=6" in refused(group.stop, timeout="6")
+        assert group.join()
+
+
+# -------------------------------------------------------------------------------------- Executor
+
+
+@pytest.mark.parametrize("make", [oc.supervise, lambda _, **named: oc.Executor(**named)])
+def test_a_start_method_that_there_is_not(make):
+    with pytest.raises(ValueError, match=r"mp_context='frok': .*did you mean 'fork'"):
+        make(never, mp_context="frok")
+
+
+def test_map(pool):
+    with oc.Executor(1, pool, mp_context="fork") as executor:
+        assert "write timeout=1" in refused(executor.map, abs, [1], timeout="1")
+        assert "write chunksize=1" in refused(executor.map, abs, [1], chunksize="1")
+
+
+# ------------------------------------------------------------------------------------------ Pool
+
+
+@pytest.mark.parametrize("make", [oc.Pool, oc.Pool.create])
+@pytest.mark.parametrize("size", ["64MiB", "2 gb", "1.5GiB"])
+def test_a_size_in_the_place_of_the_name(pool_directory, make, size):
+    with pytest.raises(ValueError, match=re.escape(f"write Pool.create(size={size!r})")):
+        make(size)
+    assert list(pool_directory.iterdir()) == []
+
+
+def test_a_pool_may_be_called_like_a_size(pool_directory):
+    with oc.Pool("64MiB", size="16MiB") as pool, oc.Pool("64MiB") as again:
+        assert again == pool
+    with oc.Pool("2024") as pool:  # a number without a unit
+        assert pool.name == "2024"
 
 
 def test_a_policy_that_is_nearly_one(pool):
@@ -181,6 +312,8 @@ def test_a_policy_that_is_nearly_one(pool):
         (lambda p: p.stream(), "put", "stream.publish(obj)"),
         (lambda p: p.stream(), "get", "stream.subscribe().get()"),
         (lambda p: p.queue(), "publish", "queue.put(obj)"),
+        (lambda p: p.stream().subscribe(), "recv", "subscription.get()"),
+        (lambda p: p.stream().subscribe(), "get_nowait", "subscription.get(timeout=0)"),
         (lambda p: p.frames("f", 3, "u1", 1), "get", "frames.acquire()"),
         (lambda p: p.frames("f", 3, "u1", 1), "release", "del frame"),
     ],
@@ -188,6 +321,8 @@ def test_a_policy_that_is_nearly_one(pool):
 def test_methods_that_are_somewhere_else(pool, make, name, says):
     thing = make(pool)
     assert not hasattr(thing, name)
+    assert name not in dir(thing)  # which completion offers
+    assert {"close", "__init__", "__reduce__"} <= set(dir(thing))
     with pytest.raises(AttributeError) as caught:
         getattr(thing, name)
     assert says in str(caught.value)
