@@ -68,8 +68,8 @@ bool raise_unexpected(const Signature& s, PyObject* self, PyObject* name) noexce
     try {
         const std::string known = takes(s);
         raise_text(s, self,
-                   PyUnicode_FromFormat("got an unexpected keyword argument %R; it takes %s%s", name,
-                                        known.empty() ? "none" : known.c_str(),
+                   PyUnicode_FromFormat("got an unexpected keyword argument %R; it takes %s%s",
+                                        name, known.empty() ? "none" : known.c_str(),
                                         advice_on_waiting(s, name)));
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();

@@ -140,10 +140,10 @@ PyObject* latest(StreamObject& self, Copy how) noexcept {
     });
 }
 
-// `cls`: of the object to make, SubscriptionBase or derived from it.
-PyObject* subscribe(StreamObject& self, nb::handle cls, u32 history, Copy how) noexcept {
-    if (!PyType_Check(cls.ptr()) ||
-        !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(cls.ptr()),
+// `kind`: class of the object to make, SubscriptionBase or derived from it.
+PyObject* subscribe(StreamObject& self, nb::handle kind, u32 history, Copy how) noexcept {
+    if (!PyType_Check(kind.ptr()) ||
+        !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(kind.ptr()),
                           reinterpret_cast<PyTypeObject*>(nb::type<SubscriptionObject>().ptr()))) {
         PyErr_SetString(PyExc_TypeError, "a subscription is of a class of subscriptions");
         return nullptr;
@@ -169,7 +169,7 @@ PyObject* subscribe(StreamObject& self, nb::handle cls, u32 history, Copy how) n
     if (nb::handle python = nb::find(self); python.is_valid())
         fresh.name = nb::steal(PyObject_GetAttrString(python.ptr(), "_name"));
     if (!fresh.name.is_valid()) PyErr_Clear();  // it has none
-    PyObject* object = new_instance(cls);
+    PyObject* object = new_instance(kind);
     if (object == nullptr) return nullptr;
     new (nb::inst_ptr<SubscriptionObject>(object)) SubscriptionObject(std::move(fresh));
     nb::inst_mark_ready(object);
@@ -270,10 +270,8 @@ PyObject* number(u64 n) noexcept {
 void bind_stream(nb::module_& m) {
     channel_kinds().push_back(&channel_of<StreamObject>);
     Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
-                              "SubscriptionBase()\n--\n\n"
                               "A subscription to a stream, of this process.")
         .subscriptable()
-        .made_by("Stream.subscribe")
         .def(
             "get",
             [](SubscriptionObject& s, Timeout timeout, nb::handle copy) noexcept {
@@ -323,12 +321,12 @@ void bind_stream(nb::module_& m) {
             "behind), PoolFull, ShutDown.")
         .def(
             "_subscribe",
-            [](StreamObject& s, nb::handle cls, u32 history, nb::handle copy) noexcept {
+            [](StreamObject& s, nb::handle kind, u32 history, nb::handle copy) noexcept {
                 Copy how;
-                return result(copy_from(copy.ptr(), how) ? subscribe(s, cls, history, how)
+                return result(copy_from(copy.ptr(), how) ? subscribe(s, kind, history, how)
                                                          : nullptr);
             },
-            arg("cls"), arg("history"), arg("copy", nb::none()), PartOf{"subscribe"},
+            arg("kind"), arg("history"), arg("copy", nb::none()), PartOf{"subscribe"},
             "Begin to receive; see `Stream.subscribe`.")
         .def(
             "latest",

@@ -57,6 +57,10 @@ class Subscription(SubscriptionBase[T]):
         get_nowait = Elsewhere("subscription.get(timeout=0)")
         __dir__ = without_elsewhere
 
+    def __init__(self) -> NoReturn:
+
+        raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
+
     def __reduce__(self) -> NoReturn:
         """Refuse."""
         raise TypeError(

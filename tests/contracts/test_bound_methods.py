@@ -57,7 +57,9 @@ def test_every_method_pickles_and_copies(pool, kind):
             assert copy.deepcopy(method).__name__ == name
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 def test_a_side_of_a_rwlock_keeps_its_lock_side_and_time(pool, again):
     lock = pool.rwlock("rw")
     with again(lock.read()):
@@ -81,7 +83,9 @@ def in_vain(side, told):
 
 
 @pytest.mark.parametrize("kind", ["list", "dict"])
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 def test_the_lock_of_a_container_stays_the_same(pool, kind, again):
     container = getattr(pool, kind)()
     lock = container.lock()

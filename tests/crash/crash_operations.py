@@ -766,7 +766,7 @@ NOT_TRIED = {
         "reads counters or what is fixed",
     ),
     **dict.fromkeys(("Subscription.missed", "Subscription.closed"), "private to the process"),
-    "Subscription.__reduce__": "refused",
+    **dict.fromkeys(("Subscription.__init__", "Subscription.__reduce__"), "refused"),
     **dict.fromkeys(
         (
             "Frames.available",

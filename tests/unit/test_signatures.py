@@ -26,7 +26,8 @@ def methods():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_class_itself(cls):
-    inspect.signature(cls)
+    if not issubclass(cls, BaseException):  # CPython's own have none
+        inspect.signature(cls)
     text = pydoc.plain(pydoc.render_doc(cls))
     assert f"class {cls.__name__} in module onecopy." in text
     assert "Base in module" not in text

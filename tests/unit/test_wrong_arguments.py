@@ -180,7 +180,10 @@ def test_wrong_types(things):
         (lambda p: oc.Event("a"), "pool.event('a')"),
         (lambda p: oc.Condition("a"), "pool.condition('a')"),
         (lambda p: oc.Barrier("a", 2), "pool.barrier('a')"),
-        (lambda p: oc.Semaphore("3"), "Semaphore() argument 'value' must be an integer, not str '3'"),
+        (
+            lambda p: oc.Semaphore("3"),
+            "Semaphore() argument 'value' must be an integer, not str '3'",
+        ),
         (lambda p: p.frames("f", 3, "u1", 1).acquire(block=False), "write timeout=0"),
         (lambda p: p.frames("f", 3, "u1", 1).acquire(blocking=False), "write timeout=0"),
         (lambda p: p.stream().subscribe().get(block=False), "write timeout=0"),
@@ -227,7 +230,10 @@ def never(*_args, **_named):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"args": 5}, "'args' must be a tuple or a list, not int 5: for one argument, write args=(5,)"),
+        (
+            {"args": 5},
+            "'args' must be a tuple or a list, not int 5: for one argument, write args=(5,)",
+        ),
         ({"args": "ab"}, "write args=('ab',)"),
         ({"args": {1}}, "'args' must be a tuple or a list, not set"),
         ({"kwargs": 5}, "'kwargs' must be a mapping"),
@@ -287,7 +293,7 @@ def test_map(pool):
 
 
 @pytest.mark.parametrize("make", [oc.Pool, oc.Pool.create])
-@pytest.mark.parametrize("size", ["64MiB", "2 gb", "1.5GiB"])
+@pytest.mark.parametrize("size", ["64MiB", "2gb", "1.5GiB"])
 def test_a_size_in_the_place_of_the_name(pool_directory, make, size):
     with pytest.raises(ValueError, match=re.escape(f"write Pool.create(size={size!r})")):
         make(size)

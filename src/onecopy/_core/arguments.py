@@ -75,7 +75,9 @@ def called() -> str:
         frame = frame.f_back
     name = frame.f_code.co_qualname
     this = frame.f_locals.get("self")
-    if this is not None and (name.count(".") == 1 or name.endswith(".__init__")):  # by the user's class, not the one that has it
+    if this is not None and (
+        name.count(".") == 1 or name.endswith(".__init__")
+    ):  # by the user's class, not the one that has it
         name = f"{type(this).__name__}.{frame.f_code.co_name}"
     return f"{name.removesuffix('.__init__')}()"
 
@@ -194,7 +196,9 @@ def context(name: str, value: Any) -> Any:
         choice(name, value, tuple(multiprocessing.get_all_start_methods()))
     if value is None or isinstance(value, str):
         return multiprocessing.get_context(value)
-    if all(callable(getattr(value, part, None)) for part in ("Process", "Pipe", "get_start_method")):
+    if all(
+        callable(getattr(value, part, None)) for part in ("Process", "Pipe", "get_start_method")
+    ):
         return value
     refuse(
         name,
@@ -323,7 +327,5 @@ def without_elsewhere(self: object) -> list[str]:
     """List the attributes of an object that it has; a `__dir__`."""
     cls = type(self)
     return [
-        name
-        for name in object.__dir__(self)
-        if not isinstance(getattr(cls, name, None), Elsewhere)
+        name for name in object.__dir__(self) if not isinstance(getattr(cls, name, None), Elsewhere)
     ]
