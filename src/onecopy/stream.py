@@ -57,7 +57,7 @@ class Subscription(SubscriptionBase[T]):
         get_nowait = Elsewhere("subscription.get(timeout=0)")
         __dir__ = without_elsewhere
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
 
         raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
 

@@ -287,6 +287,7 @@ def test_map(pool):
     with oc.Executor(1, pool, mp_context="fork") as executor:
         assert "write timeout=1" in refused(executor.map, abs, [1], timeout="1")
         assert "write chunksize=1" in refused(executor.map, abs, [1], chunksize="1")
+        assert list(executor.map(abs, [-1])) == [1]  # the start method was one
 
 
 # ------------------------------------------------------------------------------------------ Pool

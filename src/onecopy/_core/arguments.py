@@ -223,7 +223,7 @@ def unnamed(init: Callable[Concatenate[Any, P], None], /) -> Callable[Concatenat
     """
 
     @wraps(init)
-    def __init__(self: Any, *args: P.args, **named: P.kwargs) -> None:  # noqa: N807 - it is one
+    def __init__(self: Any, /, *args: P.args, **named: P.kwargs) -> None:  # noqa: N807 - it is one
         if args and isinstance(args[0], str) and not _number_in("", args[0]):
             raise TypeError(
                 f"{type(self).__name__}() takes no name, and {args[0]!r} was passed: "
