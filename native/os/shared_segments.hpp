@@ -1,9 +1,9 @@
 // Shared-memory segments at the end of a process that has some.
 //
-// A segment is a file of /dev/shm; src/onecopy/_core/segments.py has the protocol, and all of it but
-// this: at the very end, when no Python code runs any more, a process releases what it holds, and
-// removes the names of the segments that nobody holds or keeps then. Exit handlers still find them
-// all.
+// A segment is a file of /dev/shm; src/onecopy/_core/segments.py has the protocol, and all of it
+// but this: at the very end, when no Python code runs any more, a process releases what it holds,
+// and removes the names of the segments that nobody holds or keeps then. Exit handlers still find
+// them all.
 //
 // Called under the GIL, or when the interpreter has ended.
 #pragma once
