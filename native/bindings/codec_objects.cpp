@@ -154,18 +154,28 @@ PyObject* loads(PyObject* pickle, PyObject* buffers) noexcept {
     return names == nullptr ? nullptr : PyObject_Vectorcall(function, arguments, 1, names);
 }
 
+// The exception that is set came out of pickle, or of code of the object's own: say where.
+void explain() noexcept {
+    const bool is_missing =
+        hooks.missing != nullptr && PyErr_ExceptionMatches(PyExc_ModuleNotFoundError);
+    SavedError error;
+    if (is_missing) {
+        Py_XDECREF(PyObject_CallOneArg(hooks.missing, error.value()));  // it raises
+    } else {
+        Py_XDECREF(PyObject_CallMethod(error.value(), "add_note", "s",
+                                       "(raised while an object was rebuilt from a pool)"));
+        PyErr_Clear();
+    }
+    if (PyErr_Occurred() == nullptr) error.restore();
+}
+
 // Takes the references to both; either may be nullptr with an exception set.
 PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept {
     PyObject* result = nullptr;
     if (pickle != nullptr && buffers != nullptr) {
         const Rebuilding privately(how == Copy::all || how == Copy::on_write);
         result = loads(pickle, buffers);
-        if (result == nullptr && hooks.missing != nullptr &&
-            PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
-            SavedError error;
-            Py_XDECREF(PyObject_CallOneArg(hooks.missing, error.value()));  // it raises
-            if (PyErr_Occurred() == nullptr) error.restore();
-        }
+        if (result == nullptr) explain();
     }
     Py_XDECREF(pickle);
     Py_XDECREF(buffers);

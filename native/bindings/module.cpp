@@ -118,11 +118,15 @@ void bind_faults(nb::module_& m) {
 
 // A forked child is a member by itself. One that nobody can find without its parent (memfd) makes
 // itself known.
+constexpr std::int64_t kAnnounceWithin = 100'000'000;  // ns
+
 void announce_all() noexcept {
     // Without memory it stays unknown: found through its parent, as long as that is there.
     static_cast<void>(within_memory([] {
         for_each_pool([](Member& m) {
-            Stubborn wait;
+            // Whoever forks waits for this, with the GIL held. If a process is stopped that has the
+            // directory, `collect` does it later.
+            GilPatience wait(os::monotonic_ns() + kAnnounceWithin);
             if (m.joined.load()) announce(m, wait);
         });
         return Status::ok;

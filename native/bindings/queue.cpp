@@ -581,6 +581,7 @@ void bind_queue(nb::module_& m) {
             },
             "The process's membership in the pool.");
     queue.subscriptable();
+    bind_message(m);
     bind_messages(queue);
 }
 

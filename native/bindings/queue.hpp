@@ -39,6 +39,7 @@ inline bool queue_copy(const QueueObject& q, PyObject* copy, Copy& out) noexcept
 PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept;
 
 // Messages with what belongs to them, for `onecopy.Message`.
+void bind_message(nb::module_& m);
 void bind_messages(Class<QueueObject>& queue);
 
 }  // namespace onecopy::py

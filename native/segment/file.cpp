@@ -1577,8 +1577,9 @@ void announce(Member& m, Patience& p) {
     Within patience(p, from_now(kDirectoryPatience));
     Status s = open_directory(place.directory, dirfd, why);
     if (good(s)) s = add_line(dirfd.get(), place, m, patience);
-    // Whether it works or not, unless it is for want of a descriptor: not finding us is no reason
-    // to try on every operation.
+    // Whether it works or not, unless it is for want of a descriptor, or of time: not finding us is
+    // no reason to try on every operation.
+    if (s == Status::timed_out || s == Status::would_block) return;
     if (!good(s) && lacks_means(errno)) return;
     std::lock_guard guard(pools_mutex());
     if (Pool* pool = pool_of(&m); pool != nullptr) pool->announced = lineage();

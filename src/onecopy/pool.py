@@ -532,7 +532,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         name : str, optional
             As for `queue`.
         depth : int, optional
-            Messages that the stream keeps. Default: what exists, else 16.
+            Messages that the stream keeps, and with them the arrays and frames in them. Default:
+            what exists, else 16, and 2 with the policy "latest".
         policy : {"lossy", "lossless", "latest"}, optional
             What happens to a subscriber that falls behind; see `Stream`. Default: what exists, else
             "lossy".

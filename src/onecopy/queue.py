@@ -7,7 +7,7 @@ process that has it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from onecopy._core.arguments import Elsewhere, flag, integer, without_elsewhere
 from onecopy._core.current import default_member
@@ -16,13 +16,12 @@ from onecopy._core.kinds import Kind
 from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.typevars import T
-from onecopy._native import QueueBase, own_methods
+from onecopy._native import Message, QueueBase, own_methods
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from onecopy._codec.copy_mode import CopyMode
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
     from onecopy.pool import Pool
@@ -30,77 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
 DEFAULT_MAXSIZE = 1024
-
-
-class Message(Generic[T]):
-    """An object taken from a queue, with what belongs to it.
-
-    Attributes
-    ----------
-    item : object
-        What was put.
-    redelivered : bool
-        Whether another process took it before and died, or left the pool, without finishing it: its
-        work may have been done in part, or even in full. Always False if the queue does not
-        redeliver.
-    deliveries : int
-        How often it was given out, this time included; 64 stands for 64 and more. A message that
-        ends each process that takes it is known by this: finish it, instead of working on it.
-    """
-
-    __slots__ = ("_is_settled", "_position", "_queue", "deliveries", "item", "redelivered")
-
-    def __init__(self, queue: Queue[T], item: T, redeliveries: int, position: int) -> None:
-        self._queue = queue
-        self._position = position
-        self._is_settled = False  # finished or given back through this object
-        self.item = item
-        self.deliveries = redeliveries + 1
-        self.redelivered = redeliveries > 0
-
-    def task_done(self) -> None:
-        """Say that the work on this very message is finished.
-
-        Raises
-        ------
-        ValueError
-            It was said before, or by an ancestor of this process, which forked with the message in
-            hand. (A queue that does not redeliver only counts, as `Queue.task_done` does.)
-        """
-        self._queue._finish(self._position)
-        self._is_settled = True
-
-    def give_back(self) -> None:
-        """Put the message back to the head of its queue: it is given out again, as redelivered.
-
-        Raises
-        ------
-        ValueError
-            The queue does not redeliver, or the message is no longer in this process's hands.
-        """
-        self._queue._give_back(self._position)
-        self._is_settled = True
-
-    def __enter__(self) -> Self:
-        """Work on the message: it is finished at the end of the block."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Finish the message; after an exception, give it back.
-
-        A queue that does not redeliver cannot take it back. There it counts as finished either way.
-        A message that was finished or given back in the block is left as it is.
-        """
-        if self._is_settled:
-            return
-        if kind is not None and self._queue.redeliver:
-            self.give_back()
-        else:
-            self.task_done()
-
-    def __repr__(self) -> str:
-        again = ", redelivered" if self.redelivered else ""
-        return f"<Message from {self._queue!r}{again}>"
 
 
 @own_methods
@@ -159,32 +87,8 @@ class Queue(QueueBase[T]):
         """The name by which `Pool.queue` opens it; None: it has none."""
         return self._name
 
-    def get_message(
-        self, block: bool = True, timeout: float | None = None, copy: CopyMode = None
-    ) -> Message[T]:
-        """Take an object, as `get` does, with what belongs to it.
-
-        Parameters
-        ----------
-        block : bool
-            Whether to wait for one.
-        timeout : float, optional
-            Seconds to wait at most.
-        copy : {None, False, True, "on_write"}, optional
-            As for `get`.
-
-        Returns
-        -------
-        Message
-            ``item``, ``redelivered``, ``deliveries`` and ``task_done()``.
-
-        Raises
-        ------
-        queue.Empty, ShutDown
-            As `get`.
-        """
-        item, redeliveries, position = self._receive(block, timeout, copy)
-        return Message(self, item, redeliveries, position)
+    # Looking for an object would take out all that come before it.
+    __contains__ = None
 
     def close(self) -> None:
         """Be done with the queue in this process, as `Stream.close` and `Frames.close`.

@@ -79,7 +79,8 @@ class Stream(StreamBase[T]):
     Parameters
     ----------
     depth : int, optional
-        Messages that the stream keeps.
+        Messages that the stream keeps, and with them the arrays and frames in them. Default: 16,
+        and 2 with the policy "latest".
     policy : {"lossy", "lossless", "latest"}, optional
         What happens to a subscriber that falls more than `depth` messages behind.
 
@@ -104,9 +105,10 @@ class Stream(StreamBase[T]):
         get = Elsewhere("stream.subscribe().get(), or stream.latest()")
         __dir__ = without_elsewhere
 
-    def __init__(self, depth: int = DEFAULT_DEPTH, policy: Policy = DEFAULT_POLICY) -> None:
+    def __init__(self, depth: int | None = None, policy: Policy = DEFAULT_POLICY) -> None:
 
-        index, depth = _checked_policy(policy), _checked_depth(depth)
+        index = _checked_policy(policy)
+        depth = default_depth(index) if depth is None else _checked_depth(depth)
         super().__init__(None, default_member(), depth, index)
 
     @property
@@ -196,13 +198,22 @@ def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | N
     member = pool.member
 
     def make(hold: Hold | None) -> Stream:
-        stream = _make(member, hold, DEFAULT_DEPTH if depth is None else depth, index, name)
+        fresh = default_depth(index) if depth is None else depth
+        stream = _make(member, hold, fresh, index, name)
         if hold is not None:
             check_matches("stream", name, "depth", depth, stream.depth)
             check_matches("stream", name, "policy", policy, stream.policy)
         return stream
 
     return open_or_create(member, Kind.STREAM, name, make)
+
+
+def default_depth(policy: int) -> int:
+    """Tell how many messages a stream keeps if nobody says it.
+
+    A stream of the newest message needs no more than that one, and one that is being written.
+    """
+    return 2 if POLICIES[policy] == "latest" else DEFAULT_DEPTH
 
 
 def _checked_depth(depth: object) -> int:

@@ -1,6 +1,7 @@
 """Fork in the middle: the child is a member by itself, and what it inherited stays alive in it."""
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -291,3 +292,35 @@ def make_and_leave(name):
 def test_a_process_that_ends_takes_its_pool_along(pool_directory, method, start):
     assert start(method, make_and_leave, "theirs").wait() == 0
     assert list(pool_directory.iterdir()) == []
+
+
+def test_a_child_that_could_not_make_itself_known_at_once_does_so_later(pool_directory):
+    """Somebody has the directory, for long: a stopped process. The fork does not wait for it."""
+    parent = oc.Pool.create("found", size="8MiB", backing="memfd")
+    parent["x"] = 7
+    told, tell = os.pipe()
+    answered, answer = os.pipe()
+    directory = os.open(pool_directory, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+
+    def child():
+        os.close(tell)
+        os.close(answered)
+        assert os.read(told, 1) == b"g"
+        parent.collect()
+        os.write(answer, b"k")
+        os.read(told, 1)
+
+    wait = forked(child)
+    os.close(told)
+    os.close(answer)
+    fcntl.flock(directory, fcntl.LOCK_UN)
+    os.close(directory)
+    os.write(tell, b"g")
+    assert os.read(answered, 1) == b"k"
+    parent.close()
+    with oc.Pool.open("found") as again:  # by way of the child, the only one that has it
+        assert again["x"] == 7
+    os.close(tell)
+    os.close(answered)
+    assert wait() == 0

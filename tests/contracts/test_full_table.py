@@ -1,9 +1,11 @@
 """A pool whose slots are all taken: who comes is told, and a forked child is kept out of it."""
 
+import copy
 import inspect
 import os
 import pickle
 import signal
+import traceback
 
 import numpy as np
 import pytest
@@ -156,3 +158,27 @@ def test_every_operation_in_a_child_without_a_slot_says_so_and_none_crashes():
         assert pool.stats() == before
         assert pool.validate() == []
         things.clear()
+
+
+def test_values_in_a_child_without_a_slot_are_told_and_not_read():
+    with oc.Pool.create(size="16MiB", max_processes=1) as pool:
+        value, text = pool.value("i", 3), pool.value("c", b"x")
+        child = os.fork()
+        if child == 0:
+            status = 0
+            try:
+                for each in (value, text):
+                    assert "out of reach" in repr(each)
+                    assert "out of reach" in str(each)
+                    assert "out of reach" in repr(copy.copy(each))
+                    for thing in (each, each.get_obj()):
+                        with pytest.raises(oc.OneCopyError):
+                            copy.deepcopy(thing)
+                    with pytest.raises(oc.OneCopyError):
+                        copy.copy(each.get_obj())
+            except BaseException:  # noqa: BLE001 - the parent shows that it failed
+                traceback.print_exc()
+                status = 1
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert "3" in repr(value)

@@ -9,6 +9,7 @@ import pytest
 from children import LIMIT, used
 
 import onecopy as oc
+import onecopy.multiprocessing as dropin
 
 
 def test_a_loop_ends_with_the_shutdown(pool):
@@ -238,3 +239,19 @@ def pass_on(queue, answers):
     message = queue.get_message(timeout=LIMIT)
     answers.put((message.item, message.redelivered))
     message.task_done()
+
+
+def test_looking_for_an_object_takes_nothing(pool):
+    queue = pool.queue()
+    queue.put_many([1, 2, 3])
+    with pytest.raises(TypeError, match="container"):
+        assert 2 in queue
+    assert queue.qsize() == 3
+
+
+def test_the_queues_of_the_drop_in_cannot_be_iterated_as_the_standard_ones():
+    queue = dropin.Queue()
+    queue.put(1)
+    with pytest.raises(TypeError, match="not iterable"):
+        dropin.Process(target=print, args=(queue))  # a comma is missing
+    assert queue.get() == 1

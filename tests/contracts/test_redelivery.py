@@ -698,3 +698,77 @@ def test_what_cannot_be_rebuilt_can_be_finished(pool, queue):
         queue.get_message()
     queue.task_done()
     is_empty(pool, queue)
+
+
+# --------------------------------------------------------------------- messages that are dropped
+
+
+def test_a_message_that_nobody_looked_at_goes_back(pool):
+    queue = pool.queue(redeliver=True)
+    queue.put_many(["a", "b"])
+    queue.get_message()
+    again = queue.get_message()
+    assert (again.item, again.redelivered, again.deliveries) == ("a", True, 2)
+    again.task_done()
+
+
+def test_one_that_somebody_looked_at_stays_in_hand(pool):
+    queue = pool.queue(redeliver=True)
+    queue.put_many(["a", "b"])
+    assert queue.get_message().item == "a"
+    assert queue.get_message().item == "b"
+    assert queue.empty()
+    queue.task_done()
+    queue.task_done()
+    queue.join(timeout=0)
+
+
+def test_one_that_was_finished_does_not_come_back(pool):
+    queue = pool.queue(redeliver=True)
+    queue.put("a")
+    queue.get_message().task_done()
+    assert queue.empty()
+    queue.join(timeout=0)
+
+
+def test_a_queue_that_does_not_redeliver_takes_nothing_back(pool):
+    queue = pool.queue()
+    queue.put("a")
+    queue.get_message()
+    assert queue.empty()
+
+
+def test_a_block_that_finishes_its_message_finishes_it_once(pool):
+    for queue in (pool.queue(redeliver=True), pool.queue()):
+        queue.put_many([1, 2])
+        with queue.get_message() as message:
+            message.task_done()
+        with contextlib.suppress(LookupError), queue.get_message() as message:
+            message.task_done()
+            raise LookupError
+        queue.join(timeout=0)
+
+
+def test_a_child_does_not_put_back_what_its_parent_has(pool):
+    queue = pool.queue(redeliver=True)
+    queue.put("a")
+    message = queue.get_message()
+    child = os.fork()
+    if child == 0:
+        del message
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert queue.empty()
+    assert message.item == "a"
+    message.task_done()
+
+
+def test_messages_are_made_by_queues_only(pool):
+    with pytest.raises(TypeError, match=r"made by Queue\.get_message"):
+        oc.Message()
+    queue = pool.queue()
+    queue.put(1)
+    message = queue.get_message()
+    assert repr(message) == f"<Message from {queue!r}>"
+    message.item = None
+    assert message.item is None

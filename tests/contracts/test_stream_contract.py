@@ -314,3 +314,16 @@ def test_a_killed_reader_that_waits_disturbs_nobody(pool, method, start):
     mine.close()
     del stream, mine
     assert used(pool) == 0
+
+
+def test_a_stream_of_the_newest_message_keeps_little(pool):
+    assert pool.stream(policy="latest").depth == oc.Stream(policy="latest").depth == 2
+    assert pool.stream(policy="latest", depth=5).depth == 5
+    assert pool.stream().depth == oc.Stream().depth == 16
+    named = pool.stream("s", policy="latest")
+    assert pool.stream("s", policy="latest").depth == named.depth
+    frames = pool.frames(None, (10, 10), "u1", 4)
+    for _ in range(20):
+        frame = frames.acquire(timeout=30.0)
+        named.publish(frame)
+        del frame

@@ -152,3 +152,58 @@ def test_workers_are_ended_in_a_signal_handler(pool, tmp_path):
     finally:
         signal.signal(signal.SIGUSR1, before)
     executor.shutdown()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, LookupError])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_callback_that_raises_ends_nothing(pool, monkeypatch, caplog, error, restart):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda hooked: told.append(hooked.exc_type))
+    seen = []
+
+    def raising(_):
+        raise error("in the callback")
+
+    with oc.Executor(1, pool=pool, restart_workers=restart) as executor:
+        begin = pool.event()
+        future = executor.submit(begin.wait)
+        future.add_done_callback(raising)
+        future.add_done_callback(seen.append)
+        begin.set()
+        assert future.result(children.LIMIT)
+        assert executor.submit(abs, -3).result(children.LIMIT) == 3
+    assert seen == [future]
+    seen.clear()
+    if error is LookupError:  # the standard library's way
+        assert "LookupError: in the callback" in caplog.text
+        caplog.clear()  # the error keeps frames
+    else:
+        assert told == [error]
+
+
+def test_a_callback_of_a_future_that_is_done_raises_in_its_caller(executor):
+    future = executor.submit(abs, -3)
+    assert future.result(children.LIMIT) == 3
+
+    def raising(_):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        future.add_done_callback(raising)
+
+
+def _raises(text):
+    raise LookupError(text)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_initializer_that_raises_is_named(pool, restart):
+    with oc.Executor(
+        2, pool=pool, initializer=_raises, initargs=("not here",), restart_workers=restart
+    ) as executor:
+        future = executor.submit(abs, -3)
+        with pytest.raises(
+            BrokenProcessPool, match=r"initializer.*LookupError: not here"
+        ) as caught:
+            future.result(children.LIMIT)
+    assert "in _raises" in str(caught.value.__cause__)

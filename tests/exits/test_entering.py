@@ -118,6 +118,22 @@ def _directory():
     return lambda: _native.DirectoryLock(directory), is_free
 
 
+def _message():
+    queue = oc.default_pool().queue(redeliver=True)
+    queue.put(1)
+
+    def is_free():
+        """Tell whether each message is queued or finished, and in nobody's hands."""
+        gc.collect()
+        if queue.empty():
+            queue.put(1)
+        with pytest.raises(TimeoutError) as caught:
+            queue.join(timeout=0)
+        return int(str(caught.value).split()[0]) == queue.qsize() == 1
+
+    return queue.get_message, is_free
+
+
 def _keeping():
     return keepalive.Keeping, lambda: keepalive._keeping() is None
 
@@ -143,6 +159,7 @@ MANAGERS = {
     "drop-in BoundedSemaphore": lambda: _lock(dropin.BoundedSemaphore(1)),
     "drop-in Condition": lambda: _lock(dropin.Condition()),
     "Frames.lend": _frames,
+    "Queue.get_message": _message,
     "the pool directory": _directory,
     "Keeping": _keeping,
 }

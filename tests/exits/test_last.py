@@ -177,6 +177,21 @@ def test_an_abandoned_worker_pool(start_method, first):
     assert left() == []
 
 
+@pytest.mark.parametrize("start_method", METHODS)
+def test_an_abandoned_worker_pool_whose_result_a_daemon_thread_waits_for(start_method):
+    text = f"""
+    import threading, time
+    from onecopy import multiprocessing as dropin
+    workers = dropin.get_context({start_method!r}).Pool(2)
+    waiting = threading.Thread(target=workers.map, args=(time.sleep, [0.05] * 400), daemon=True)
+    waiting.start()
+    while not workers._cache:
+        time.sleep(0.001)
+    """
+    assert run(text, flags=(), holding=False) == (0, "")
+    assert left() == []
+
+
 @pytest.mark.parametrize("first", ["", "import multiprocessing.util\n"])
 @pytest.mark.parametrize("start_method", METHODS)
 def test_a_child_that_nobody_joined_finds_its_pool(start_method, first):

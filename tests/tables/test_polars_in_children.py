@@ -6,7 +6,7 @@ Such a child has no threads of polars' pool: whatever needs them waits for ever.
 import itertools
 
 import pytest
-from children import LIMIT
+from children import LIMIT, eventually, used
 
 import onecopy as oc
 
@@ -115,3 +115,13 @@ def test_slices_of_arrow_take_no_more_than_their_own(pool):
                 assert ref.get().equals(sent), (name, len(part))
                 del ref
     assert oc.writable_copy(whole[:0]).equals(whole[:0])
+
+
+def test_a_column_that_is_kept_keeps_the_others_of_its_frame_not(pool):
+    columns, rows = 8, 100_000
+    before = used(pool)
+    kept = pool.put(pl.DataFrame({f"c{i}": range(rows) for i in range(columns)})).get()["c3"]
+    eventually(lambda: used(pool) - before < 2 * 8 * rows, "the other columns to go")
+    assert kept.sum() == rows * (rows - 1) // 2
+    del kept
+    eventually(lambda: used(pool) == before, "the column to go")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onecopy._core.kinds import Kind
 from onecopy._core.sizes import format_size
+from onecopy.errors import PoolCorrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,10 +57,19 @@ def things_in(member: Member) -> list[Thing]:
         every block that one of them keeps.
     """
     return [
-        Thing(Kind(kind).name.lower(), name, nbytes, blocks, processes)
+        Thing(_kind_name(kind), name, nbytes, blocks, processes)
         for kind, name, nbytes, blocks, processes in member.things()
         if kind != Kind.VALUE_LOCK
     ]
+
+
+def _kind_name(kind: int) -> str:
+    try:
+        return Kind(kind).name.lower()
+    except ValueError:
+        raise PoolCorrupted(
+            f"a name in the pool stands for a thing of kind {kind}, which there is not"
+        ) from None
 
 
 def describe(things: Iterable[Thing]) -> str:

@@ -21,6 +21,7 @@ from concurrent.futures.process import (
 from contextlib import suppress
 from functools import partial
 from queue import Empty, Full
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, cast
 
 from onecopy import coroutines
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
 
-__all__ = ["NEEDS_ROOM", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
+__all__ = ["NEEDS_ROOM", "NOT_BEGUN", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
 
 _LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and a call for its own
@@ -52,6 +53,7 @@ _KEPT_RESULTS = 64
 _ADDRESSED = 3  # parts of an answer that begins with an address
 
 NEEDS_ROOM = -1, None, None, None  # in place of an answer: a worker has no room for one
+NOT_BEGUN = -2  # in place of the number of a call: a worker's initializer has raised
 
 
 class CallNotRebuilt(NotRebuilt, BrokenProcessPool):
@@ -305,6 +307,12 @@ class Results:
     def return_call(self, number: int) -> None:
         """Give back a call that a dead worker had in hand."""
         self._queue.put((number, None, None, None), timeout=_ROOM_WITHIN)
+
+    def initializer_failed(self, error: BaseException) -> None:
+        """Say why this worker cannot begin; without effect when there is no memory for it."""
+        text = "".join(format_exception(error))
+        with suppress(Closed, Full, PoolFull):
+            self._queue.put((NOT_BEGUN, None, text, None), block=False)
 
     def put(self, item: Any) -> None:
         """Answer; then the call is finished. A pid: the worker leaves.

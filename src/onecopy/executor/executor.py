@@ -21,7 +21,7 @@ from onecopy._core.keepalive import keep_for_child
 from onecopy._core.places import checked_workers
 from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task, Wakeup
-from onecopy.executor.manager import Manager, forget
+from onecopy.executor.manager import CallFuture, Manager, forget
 from onecopy.executor.packing import (
     Copies,
     Urgency,
@@ -363,6 +363,7 @@ class Executor(standard.ProcessPoolExecutor):
             return super().submit(fn, *args, **kwargs)  # which says so
         task = self._task(fn, args, kwargs)
         future: Future[T] = super().submit(task)  # type: ignore[arg-type]  # it is not called here
+        future.__class__ = CallFuture  # nobody has it yet, so no callback was added
         return future
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections import Counter
-from concurrent.futures import InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import process as standard
 from contextlib import suppress
 from functools import partial
@@ -14,14 +16,16 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from onecopy.errors import OneCopyError
-from onecopy.executor.channels import NEEDS_ROOM
+from onecopy.executor.channels import NEEDS_ROOM, NOT_BEGUN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onecopy.executor.channels import Calls, Results
     from onecopy.executor.executor import Executor
     from onecopy.executor.worker_set import WorkerSet
 
-__all__ = ["Manager", "forget"]
+__all__ = ["CallFuture", "Manager", "forget"]
 
 _LOOK_EVERY = 0.5  # second in which it looks around though nobody woke it: a full pool has no room
 # for a wake-up
@@ -34,6 +38,31 @@ _NOT_USABLE = "A child process terminated abruptly, the process pool is not usab
 _ABRUPTLY = (
     "A process in the process pool was terminated abruptly while the future was running or pending."
 )
+
+
+class CallFuture(Future[Any]):
+    """The future of a call, whose callbacks cannot end the thread that takes the answers."""
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Have a function called with the future when it is done.
+
+        What it raises is reported and has no other effect, in the thread that takes the answers
+        also `SystemExit` and `KeyboardInterrupt`.
+        """
+        super().add_done_callback(partial(_call_back, fn))
+
+
+def _call_back(function: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+    try:
+        function(future)
+    except Exception:
+        raise  # which the future reports
+    except BaseException:
+        if not isinstance(threading.current_thread(), Manager):
+            raise
+        threading.excepthook(
+            threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+        )
 
 
 class Manager(standard._ExecutorManagerThread):
@@ -57,6 +86,7 @@ class Manager(standard._ExecutorManagerThread):
         self._deaths = 0  # in a row
         self._one_has_died = False
         self._tries: Counter[int] = Counter()
+        self._not_begun: str | None = None  # what an initializer raised, last
         self.call_queue.refuse = self._refuse
         self.call_queue.more_wait = lambda: not self.work_ids_queue.empty()
         self.call_queue.hold_back = partial(setattr, self._copies, "hold_back")
@@ -127,11 +157,14 @@ class Manager(standard._ExecutorManagerThread):
         if number == NEEDS_ROOM[0]:
             self._copies.clear()
             return None
+        if number == NOT_BEGUN:
+            self._not_begun = value
+            return None
         self.call_queue.answered(number)
         if done is None:
             self._again(number)
             return None
-        self._deaths = 0
+        self._deaths, self._not_begun = 0, None
         self._tries.pop(number, None)
         if done:
             return standard._ResultItem(number, result=value, exit_pid=leaves)
@@ -159,7 +192,11 @@ class Manager(standard._ExecutorManagerThread):
             executor._broken = _NOT_USABLE
             executor._shutdown_thread = True
             del executor
-        self._fail_all(_ABRUPTLY, None if cause is None else "".join(cause))
+        text = _ABRUPTLY
+        if self._not_begun is not None:
+            text = f"the initializer of a worker raised {self._not_begun.splitlines()[-1]}"
+            cause = [self._not_begun, *(cause or ())]
+        self._fail_all(text, None if cause is None else "".join(cause))
         super().terminate_broken(cause)
 
     def _fail_all(self, text: str, cause: str | BaseException | None) -> None:

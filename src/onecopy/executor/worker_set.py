@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import process as standard
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from onecopy._workers.ends import Ends
@@ -85,8 +86,18 @@ class WorkerSet:
             del ended
 
 
-def _work(*arguments: Any) -> None:
+def _work(calls: Any, results: Any, initializer: Any, *more: Any) -> None:
     """Be a worker."""
     # A worker that was forked from the manager thread is not to wait for that at its end.
     standard._threads_wakeups.clear()
-    standard._process_worker(*arguments)
+    if initializer is not None:
+        initializer = partial(_begin, results, initializer)
+    standard._process_worker(calls, results, initializer, *more)
+
+
+def _begin(results: Any, initializer: Callable[..., object], *initargs: Any) -> None:
+    try:
+        initializer(*initargs)
+    except BaseException as error:
+        results.initializer_failed(error)
+        raise

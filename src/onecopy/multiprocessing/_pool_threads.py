@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from multiprocessing import pool as standard
+from multiprocessing import util
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -355,7 +356,8 @@ def terminate(core: Core) -> None:
     if this is not core.taking:
         core.taking.join()
     core.terminated = True
-    core.fail_all(terminated(), call=False)
+    if not util.is_exiting():  # daemon threads that wait for a result end with the interpreter
+        core.fail_all(terminated(), call=False)
     for worker in core.workers:
         if hasattr(worker, "terminate") and worker.is_alive():
             worker.join()

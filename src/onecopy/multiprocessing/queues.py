@@ -66,6 +66,10 @@ class Queue(own.Queue):
         super().__init__(maxsize)
         self._as_standard = True
 
+    # As in the standard library. `Process(args=(queue))`, where a comma is missing, would wait for
+    # ever, and take all messages.
+    __iter__ = None  # type: ignore[assignment]  # of the class that has it
+
     @classmethod
     def _open(cls, member: Member, hold: Hold, name: str | None) -> Queue:
         queue = super()._open(member, hold, name)

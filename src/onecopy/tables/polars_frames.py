@@ -192,7 +192,10 @@ class _Stream:
 def _frame(
     table: Any, names: Sequence[str], dtypes: Sequence[Any], sorted_downwards: dict[int, bool]
 ) -> Any:
-    frame: Any = pl.DataFrame(_Stream(table))
+    # Each column by itself: those that come in one stream keep each other.
+    frame: Any = pl.DataFrame(_Stream(table.select([0])))
+    for i in range(1, len(dtypes)):
+        frame.insert_column(i, pl.DataFrame(_Stream(table.select([i]))).to_series())
     for i, dtype in enumerate(dtypes):
         if frame.dtypes[i] != dtype:
             frame.replace_column(i, frame.to_series(i).cast(dtype))

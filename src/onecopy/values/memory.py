@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from onecopy._codec.arrays import SharedArray
-from onecopy._codec.backing import address
+from onecopy._codec.backing import address, lease_of
 from onecopy.errors import StaleRef
 
 if TYPE_CHECKING:
@@ -54,6 +54,25 @@ class Memory:
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
         """Stay: whoever copies the object sees by it that it is no reference that has arrived."""
         return self
+
+
+def check_reachable(obj: Any) -> None:
+    """Refuse an object whose memory is out of this process's reach; reading it would end it.
+
+    Raises
+    ------
+    OneCopyError
+        This is a forked child that is no member of the pool.
+    """
+    memory = getattr(obj, "_wrapper", None)
+    if isinstance(memory, Memory):
+        _check_reachable(memory)
+
+
+def _check_reachable(memory: Memory) -> None:
+    lease = lease_of(memory.array)
+    if lease is not None and not lease.member.readonly:
+        lease.member.hold(lease.handle)
 
 
 def attach(kind: type[Any], memory: Memory) -> Any:
@@ -143,6 +162,7 @@ def _rebuild(kind: Any, steps: tuple[int | str, ...], memory: Memory | None) -> 
     if memory is None:
         return kind()
     if memory.attached or not isinstance(memory.array, SharedArray):
+        _check_reachable(memory)
         return kind.from_buffer_copy(memory.array)
     if memory.array.nbytes < ctypes.sizeof(kind):
         raise StaleRef(

@@ -9,7 +9,9 @@ from weakref import WeakKeyDictionary
 from onecopy._core.current import default_member
 from onecopy._core.typevars import T
 from onecopy._native import Guarded, GuardedAttribute
+from onecopy.errors import OneCopyError
 from onecopy.locks.mutex import RLock
+from onecopy.values.memory import check_reachable
 from onecopy.values.raw import raw_value
 
 if TYPE_CHECKING:
@@ -103,6 +105,10 @@ class SynchronizedBase(Guarded[T]):
         return synchronized, (self._obj, self._lock)
 
     def __repr__(self) -> str:
+        try:
+            check_reachable(self._obj)
+        except OneCopyError:
+            return f"<{type(self).__name__}, out of reach>"
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
