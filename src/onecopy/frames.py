@@ -86,7 +86,6 @@ class Frames(FramesBase[Scalar]):
     @overload
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None: ...
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None:
-
         shape, dtype, count = _checked(shape, dtype, count)
         super().__init__(None, default_member(), shape, dtype, count)
 

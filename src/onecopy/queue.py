@@ -79,7 +79,6 @@ class Queue(QueueBase[T]):
         __dir__ = without_elsewhere
 
     def __init__(self, maxsize: int = 0) -> None:
-
         super().__init__(None, default_member(), max(0, integer("maxsize", maxsize)), False)
 
     @property

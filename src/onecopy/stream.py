@@ -58,7 +58,6 @@ class Subscription(SubscriptionBase[T]):
         __dir__ = without_elsewhere
 
     def __init__(self) -> None:
-
         raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
 
     def __reduce__(self) -> NoReturn:
@@ -106,7 +105,6 @@ class Stream(StreamBase[T]):
         __dir__ = without_elsewhere
 
     def __init__(self, depth: int | None = None, policy: Policy = DEFAULT_POLICY) -> None:
-
         index = _checked_policy(policy)
         depth = default_depth(index) if depth is None else _checked_depth(depth)
         super().__init__(None, default_member(), depth, index)

@@ -75,7 +75,6 @@ class Barrier(Shared, BarrierBase):
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> None:
-
         self._attach(None, default_member(), checked_parties(parties), action, timeout)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:

@@ -68,7 +68,6 @@ class Condition(Shared, ConditionBase):
 
     @unnamed
     def __init__(self, lock: Lock | RLock | None = None) -> None:
-
         checked_lock(lock)
         member = default_member() if lock is None else lock.member
         self._attach(None, member, lock)

@@ -32,7 +32,6 @@ class Event(Shared, EventBase):
 
     @unnamed
     def __init__(self) -> None:
-
         self._attach(None, default_member())
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:

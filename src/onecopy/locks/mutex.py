@@ -23,7 +23,6 @@ class _Mutex(Shared, LockBase):
 
     @unnamed
     def __init__(self, *, on_owner_death: OwnerDeathPolicy = "warn") -> None:
-
         self._attach(None, default_member(), on_owner_death)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:

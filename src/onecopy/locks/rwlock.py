@@ -84,7 +84,6 @@ class RWLock(Shared, RWLockBase):
     def __init__(
         self, prefer: Prefer = "writer", *, on_owner_death: OwnerDeathPolicy = "warn"
     ) -> None:
-
         number = prefer_number(prefer, f"to give the lock a name, write pool.rwlock({prefer!r})")
         self._attach(None, default_member(), number, on_owner_death)
 

@@ -63,7 +63,6 @@ class Semaphore(Shared, SemaphoreBase):
 
     @unnamed
     def __init__(self, value: int = 1, *, recover: bool = True) -> None:
-
         self._attach(None, default_member(), checked_value(value), recover)
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:

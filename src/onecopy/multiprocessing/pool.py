@@ -345,7 +345,6 @@ def _end_without_a_word(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _default_member() -> Member:
-
     return default_member()
 
 
