@@ -169,6 +169,7 @@ lint: $(VENV)/.installed-dev $(VENV)/.installed-demo ## ruff, the layers of the 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/native_layers.py
 	$(BIN)/mypy
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 

@@ -1,0 +1,114 @@
+"""Check how the native core is layered; part of `make lint`.
+
+Two rules, which native/README.md states:
+
+* A file includes only from its own folder, or from folders to its left in `ORDER`.
+* Headers of the kernel and of the C library's system calls are included in `os/` only.
+
+What breaks a rule today stands in `EXCEPTIONS`, so that nothing new joins it. An exception that
+nothing needs any more is an error too: take it out.
+
+Usage: python tools/native_layers.py
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+NATIVE = Path(__file__).resolve().parents[1] / "native"
+
+# Folders that stand together do not know each other.
+ORDER = (
+    ("base",),
+    ("os",),
+    ("layout",),
+    ("sync",),
+    ("segment", "shareable"),
+    ("heap",),
+    ("queue",),
+    ("directory", "stream", "frames", "locks"),
+    ("containers",),
+    ("recovery",),
+    ("bindings", "tests"),
+)
+FREE = {"os", "tests"}  # may include the kernel's headers
+KERNEL = re.compile(
+    r"(sys|linux|asm)/.*|(unistd|fcntl|sched|dirent|signal|poll|pthread|time|dlfcn|semaphore)\.h"
+)
+EXCEPTIONS = {
+    # folder -> folder
+    ("segment", "heap"),
+    ("segment", "directory"),
+    ("frames", "recovery"),
+    # file -> header
+    ("base/crash_point.cpp", "pthread.h"),
+    ("base/crash_point.cpp", "signal.h"),
+    ("base/crash_point.cpp", "sys/syscall.h"),
+    ("base/crash_point.cpp", "unistd.h"),
+    ("bindings/losses.cpp", "unistd.h"),
+    ("bindings/module.cpp", "pthread.h"),
+    ("bindings/patience.hpp", "pthread.h"),
+    ("bindings/segments.cpp", "unistd.h"),
+    ("bindings/stream.cpp", "unistd.h"),
+    ("bindings/unwinding.cpp", "unistd.h"),
+    ("recovery/recovery.cpp", "pthread.h"),
+    ("segment/descriptor.hpp", "unistd.h"),
+    ("segment/file.cpp", "fcntl.h"),
+    ("segment/file.cpp", "linux/memfd.h"),
+    ("segment/file.cpp", "sys/file.h"),
+    ("segment/file.cpp", "sys/mman.h"),
+    ("segment/file.cpp", "sys/stat.h"),
+    ("segment/file.cpp", "sys/syscall.h"),
+    ("segment/file.cpp", "unistd.h"),
+    ("segment/mapped.hpp", "sys/mman.h"),
+    ("segment/member.cpp", "sys/mman.h"),
+    ("segment/member.cpp", "unistd.h"),
+    ("shareable/shareable.cpp", "pthread.h"),
+}
+
+
+def includes(path: Path) -> list[tuple[int, str, bool]]:
+    """List what a file includes: line, name, and whether it is one of ours."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        match = re.match(r'\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', line)
+        if match:
+            found.append((number, match[1] or match[2], match[1] is not None))
+    return found
+
+
+def main() -> int:
+    """Check all files; give the exit status."""
+    level = {folder: number for number, row in enumerate(ORDER) for folder in row}
+    needed = set()
+    wrong = []
+    for path in sorted([*NATIVE.rglob("*.cpp"), *NATIVE.rglob("*.hpp")]):
+        name = path.relative_to(NATIVE).as_posix()
+        folder = name.partition("/")[0]
+        if folder not in level:
+            wrong.append(f"{name}: the folder stands in no row of ORDER")
+            continue
+        for line, included, ours in includes(path):
+            other = included.partition("/")[0]
+            if ours and other != folder:
+                if other not in level:
+                    wrong.append(f"{name}:{line}: {included}: no folder of ours")
+                elif level[other] >= level[folder]:
+                    needed.add((folder, other))
+                    if (folder, other) not in EXCEPTIONS:
+                        wrong.append(
+                            f"{name}:{line}: {folder} includes {other}, which is not left of it"
+                        )
+            elif not ours and folder not in FREE and KERNEL.fullmatch(included):
+                needed.add((name, included))
+                if (name, included) not in EXCEPTIONS:
+                    wrong.append(f"{name}:{line}: <{included}>: kernel headers belong into os/")
+    wrong += [f"EXCEPTIONS: nothing needs {pair} any more" for pair in EXCEPTIONS - needed]
+    sys.stderr.writelines(f"{each}\n" for each in wrong)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
