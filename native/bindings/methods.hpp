@@ -389,7 +389,7 @@ PyCFunction as_method(Function* function) noexcept {
 void add_method(nb::handle type, PyMethodDef& method);
 // Gives a class written in Python its own descriptors of the methods that it inherits from a class
 // bound here. The interpreter calls a method by a shorter way if its object is of exactly the class
-// that the descriptor belongs to: a queue's put and get take a fifth less. Gives the class back.
+// that the descriptor belongs to. Gives the class back.
 // Throws.
 nb::object own_methods(nb::handle cls);
 // Whether objects of that type have that method, in whatever descriptor.

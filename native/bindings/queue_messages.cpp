@@ -85,7 +85,7 @@ PyObject* receive(PyObject* self, QueueObject& q, const Deadline& deadline, Copy
     if (s != Status::ok) return raise_get(q, s, deadline);
     PyObject* const object = decode(q.pool, message, how);
     if (object != nullptr) return make_message(self, q, object, message);
-    // It counts as taken: whoever cannot rebuild it can still finish it.
+    // It counts as taken: a receiver that cannot rebuild it can still finish it.
     SavedError error;
     if (PyObject* number = PyLong_FromUnsignedLongLong(message.position); number != nullptr) {
         if (PyObject_SetAttrString(error.value(), "position", number) != 0) PyErr_Clear();
@@ -178,7 +178,7 @@ void bind_message(nb::module_& m) {
                 Py_XSETREF(o.item, Py_NewRef(item.ptr()));
             },
             nb::for_setter(nb::arg("item").none()),
-            "What was put. Setting it to None lets go of it before the message goes.")
+            "What was put. Set it to None to release it before the message is released.")
         .def_prop_ro(
             "redelivered",
             [](MessageObject& o) noexcept { return PyBool_FromLong(o.redeliveries != 0); },

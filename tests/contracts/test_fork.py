@@ -306,6 +306,7 @@ def test_a_child_that_could_not_make_itself_known_at_once_does_so_later(pool_dir
     def child():
         os.close(tell)
         os.close(answered)
+        os.write(answer, b"h")
         assert os.read(told, 1) == b"g"
         parent.collect()
         os.write(answer, b"k")
@@ -314,6 +315,7 @@ def test_a_child_that_could_not_make_itself_known_at_once_does_so_later(pool_dir
     wait = forked(child)
     os.close(told)
     os.close(answer)
+    assert os.read(answered, 1) == b"h"  # the fork is over, and the directory was never free
     fcntl.flock(directory, fcntl.LOCK_UN)
     os.close(directory)
     os.write(tell, b"g")

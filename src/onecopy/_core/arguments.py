@@ -292,8 +292,7 @@ class Elsewhere:
 
     The attribute is missing (`AttributeError`, and false for `hasattr`), and the error says which
     method does it. A class that has such descriptors takes `without_elsewhere` as its `__dir__`. (A
-    `__getattr__` would be in no `dir`, and would make each call of a method twice as dear before
-    Python 3.12.)
+    `__getattr__` would be in no `dir`, and would slow down each call of a method.)
 
     Parameters
     ----------
