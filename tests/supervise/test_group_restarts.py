@@ -263,6 +263,45 @@ def test_what_cannot_be_pickled(start_method):
     assert multiprocessing.active_children() == []
 
 
+class Closing:
+    """A context whose processes call a function when they have been closed."""
+
+    def __init__(self, closed):
+        self._context = multiprocessing.get_context("fork")
+        self._closed = closed
+
+    def __getattr__(self, name):
+        return self._start_one if name == "Process" else getattr(self._context, name)
+
+    def _start_one(self, **options):
+        process = self._context.Process(**options)
+        close = process.close
+
+        def close_and_tell():
+            close()
+            self._closed()
+
+        process.close = close_and_tell
+        return process
+
+
+def test_no_thread_sees_a_closed_process(told):
+    """The group's thread closes a process that has ended. Another thread may ask just then."""
+    made = threading.Event()
+    seen = []
+
+    def look():
+        assert made.wait(LIMIT)
+        thread = threading.Thread(target=lambda: seen.append(group.pids))
+        thread.start()
+        thread.join(LIMIT)
+
+    with oc.supervise(end, args=("kill", told), mp_context=Closing(look)) as group:
+        made.set()
+        runs(group, both(told)[1])
+        assert seen == [()]
+
+
 # ------------------------------------------------------------------------------------- on_exit
 
 

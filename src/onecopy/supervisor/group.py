@@ -479,11 +479,13 @@ class WorkerGroup:
             self._has_ended(place, end, self._cannot_begin(place, end))
 
     def _take_apart(self, place: _Place) -> None:
-        with suppress(ValueError):  # its status is unknown, so it is taken to be alive
-            place.process.close()
-        place.report.close()
+        # Invariant: whoever has the lock finds a process that is not closed, or None.
         with self._lock:
+            process, report = place.process, place.report
             place.process = place.report = None
+        with suppress(ValueError):  # its status is unknown, so it is taken to be alive
+            process.close()
+        report.close()
 
     def _has_ended(self, place: _Place, end: Exit, failure: CrashLoop | None = None) -> None:
         with self._lock:
