@@ -49,7 +49,7 @@ EXCEPTIONS = {
     ("base/crash_point.cpp", "unistd.h"),
     ("bindings/losses.cpp", "unistd.h"),
     ("bindings/module.cpp", "pthread.h"),
-    ("bindings/patience.hpp", "pthread.h"),
+    ("bindings/wait_policy.hpp", "pthread.h"),
     ("bindings/segments.cpp", "unistd.h"),
     ("bindings/stream.cpp", "unistd.h"),
     ("bindings/unwinding.cpp", "unistd.h"),

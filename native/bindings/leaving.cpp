@@ -24,7 +24,7 @@
 
 #include "base/crash_point.hpp"
 #include "base/never_destroyed.hpp"
-#include "bindings/patience.hpp"
+#include "bindings/wait_policy.hpp"
 #include "os/processes.hpp"
 #include "os/shared_segments.hpp"
 #include "segment/file.hpp"

@@ -13,9 +13,9 @@
 #include "bindings/leaving.hpp"
 #include "bindings/losses.hpp"
 #include "bindings/member.hpp"
-#include "bindings/patience.hpp"
 #include "bindings/segments.hpp"
 #include "bindings/sync.hpp"
+#include "bindings/wait_policy.hpp"
 #include "recovery/recovery.hpp"
 
 namespace onecopy::py {
@@ -126,7 +126,7 @@ void announce_all() noexcept {
         for_each_pool([](Member& m) {
             // Whoever forks waits for this, with the GIL held. If a process is stopped that has the
             // directory, `collect` does it later.
-            GilPatience wait(os::monotonic_ns() + kAnnounceWithin);
+            GilWaitPolicy wait(os::monotonic_ns() + kAnnounceWithin);
             if (m.joined.load()) announce(m, wait);
         });
         return Status::ok;
@@ -175,8 +175,8 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
-    Stubborn::step_out = step_out;
-    Stubborn::step_in = step_in;
+    UnboundedWait::step_out = step_out;
+    UnboundedWait::step_in = step_in;
     // The loader makes a thread's variables when they are first touched, and ends the process if
     // there is no memory for them. Those of this thread are made here.
     Spin::paid();

@@ -86,10 +86,10 @@ void clean(Member& m, u32 slot) noexcept {
     row.state.store_release(static_cast<u32>(RowState::reaping));
     resolve(m, slot);
     row.gen.store(Member::next_generation(row.gen.load()));
-    // [pool.departures] a death in between: the next recoverer does both again.
-    m.header().departures.fetch_add(1);
+    // [pool.death_epoch] a death in between: the next recoverer does both again.
+    m.header().death_epoch.fetch_add(1);
     if (slot == m.slot) m.gen = row.gen.load();  // from here on we lock under the new generation
-    Stubborn wait;
+    UnboundedWait wait;
     const u64 bit = u64{1} << (slot % 64);
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
@@ -168,7 +168,7 @@ void install_recovery() noexcept {
     Member::recover_own = [](Member& m) noexcept { clean(m, m.slot); };
 }
 
-std::vector<std::string> validate(Member& m, Patience& p) {
+std::vector<std::string> validate(Member& m, WaitPolicy& p) {
     std::vector<std::string> wrong = validate_heap(m, p);
     auto take = [&](std::vector<std::string>&& more) {
         wrong.insert(wrong.end(), more.begin(), more.end());

@@ -45,7 +45,7 @@
 #include "os/memory.hpp"
 #include "os/processes.hpp"
 #include "segment/descriptor.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -63,10 +63,10 @@ namespace {
 constexpr char kHidden[] = ".onecopy-new-";  // files in the making, where there is no O_TMPFILE
 constexpr char kRendezvous[] = "onecopy-memfd 1 ";
 constexpr std::size_t kRendezvousMost = 1 << 20, kRendezvousTidy = 1 << 16;
-constexpr std::int64_t kOpenPatience = 1'000'000'000, kDirectoryPatience = 5'000'000'000;
+constexpr std::int64_t kOpenWait = 1'000'000'000, kDirectoryWait = 5'000'000'000;
 
 // Of one attempt to open a pool, which is repeated.
-constexpr std::int64_t kShortPatience = 50'000'000;
+constexpr std::int64_t kShortWait = 50'000'000;
 // Bytes that are reserved or written in one system call, which nothing can interrupt.
 constexpr u64 kPiece = 64 * kMiB;
 
@@ -213,11 +213,11 @@ Status directory_for(Through way, const std::string& directory, Fd& out, Failure
                                           : open_directory(directory, out, why);
 }
 
-// flock of the directory. Its holder may be stopped: the patience is bounded, and it may be
+// flock of the directory. Its holder may be stopped: the policy is bounded, and it may be
 // interrupted.
 class DirectoryLock {
   public:
-    DirectoryLock(int fd, Patience& p) noexcept : fd_(fd) {
+    DirectoryLock(int fd, WaitPolicy& p) noexcept : fd_(fd) {
         status_ = take(p, [&](bool signal, int naps) {
             constexpr int kNapsBetweenLooks = 20;  // at signals that came to another thread
             return (signal || naps % kNapsBetweenLooks == 0) && p.interrupted();
@@ -227,8 +227,8 @@ class DirectoryLock {
     // to do, so a signal ends the wait, unless it comes at once: a profiler sends them all the
     // time.
     explicit DirectoryLock(int fd) noexcept : fd_(fd) {
-        Stubborn outer;
-        Inner p(outer, from_now(kDirectoryPatience));
+        UnboundedWait outer;
+        UninterruptibleWait p(outer, from_now(kDirectoryWait));
         status_ = take(p, [came = false](bool signal, int naps) mutable {
             came |= signal;
             return came && naps > 100;
@@ -255,7 +255,7 @@ class DirectoryLock {
 
   private:
     template <class Ends>
-    Status take(Patience& p, Ends ends) noexcept {
+    Status take(WaitPolicy& p, Ends ends) noexcept {
         const unsigned process = lineage();
         for (int naps = 1; flock(fd_, LOCK_EX | LOCK_NB) != 0; ++naps) {
             if (errno == EINTR) continue;
@@ -608,7 +608,7 @@ class Unpublished {
 };
 
 // Adds our line to a rendezvous. no_entry: it is gone, or another pool's.
-Status add_line(int dirfd, const Place& place, const Member& m, Patience& p) {
+Status add_line(int dirfd, const Place& place, const Member& m, WaitPolicy& p) {
     const std::string own = own_line(m);
     if (own.empty()) return Status::system_error;
     DirectoryLock directory_lock(dirfd, p);
@@ -739,7 +739,7 @@ void give_up_byte(const Pool& pool) noexcept {
 // Under pools_mutex, which is free meanwhile: what others hold up holds up neither a fork nor what
 // other threads do with other pools.
 void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) noexcept {
-    pool.leaving = lineage();  // keeps the member and this entry: let_go waits
+    pool.leaving = lineage();  // keeps the member and this entry: drop_member waits
     guard.unlock();
     Member& m = *pool.member;
     m.leave();
@@ -761,10 +761,10 @@ void take_off_the_books(Member& m, PoolFd& last) noexcept {
 }
 
 // What the last shared_ptr does.
-void let_go(Member* m) noexcept {
+void drop_member(Member* m) noexcept {
     // First, so that the interpreter is taken back last: not under the mutex, and not before the
     // memory is gone, because gigabytes take the kernel seconds to free.
-    Stubborn wait;
+    UnboundedWait wait;
     wait.about_to_block();
     PoolFd last;
     {
@@ -894,7 +894,7 @@ class Adoption {
     struct Owner {
         Member* member = nullptr;
         ~Owner() {
-            if (member != nullptr) let_go(member);
+            if (member != nullptr) drop_member(member);
         }
     };
     std::list<Pool> pool_;  // one, until it is complete
@@ -931,7 +931,7 @@ Status forked_meanwhile(Failure& why) {
 // Calls `piece(offset, bytes)`, which gives 0 or errno, for all of [from, from+bytes). Between two
 // of them signals are looked at. interrupted, ok, or what the error means.
 template <class Piece>
-Status in_pieces(u64 from, u64 bytes, Patience& p, Failure& why, const char* step, Piece piece) {
+Status in_pieces(u64 from, u64 bytes, WaitPolicy& p, Failure& why, const char* step, Piece piece) {
     const unsigned process = lineage();
     for (u64 done = 0; done < bytes; done += kPiece) {
         p.about_to_block();
@@ -953,7 +953,7 @@ int populate(unsigned char* from, u64 bytes) noexcept {
 }
 
 // Nothing that others can see, or wait for, until it is published.
-Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p) {
     Fd dirfd;
     if (Status s = trusted_directory(spec.way, spec.directory, true, dirfd, why); !good(s))
         return s;
@@ -961,8 +961,8 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
     // members are all dead is free.
     {
         struct stat st{};
-        Within patience(p, from_now(kDirectoryPatience));
-        DirectoryLock directory_lock(dirfd.get(), patience);
+        BoundedWait policy(p, from_now(kDirectoryWait));
+        DirectoryLock directory_lock(dirfd.get(), policy);
         if (!directory_lock) return directory_lock.fail(why);
         if (fstatat(dirfd.get(), spec.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
             if (Status s = make_free(dirfd.get(), spec.name, why); !good(s)) return s;
@@ -1047,8 +1047,8 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
     std::shared_ptr<Member> made = adoption.complete(std::move(member), memory, flags);
     made->last_one_unlinks = false;
     {
-        Within patience(p, from_now(kDirectoryPatience));
-        DirectoryLock directory_lock(dirfd.get(), patience);
+        BoundedWait policy(p, from_now(kDirectoryWait));
+        DirectoryLock directory_lock(dirfd.get(), policy);
         if (lineage() != process) return forked_meanwhile(why);
         if (!directory_lock) return directory_lock.fail(why);
         // Everything is in place and we are its member: with the name the pool exists, and there is
@@ -1118,8 +1118,8 @@ Status look_here(const struct stat& file, const PoolId& id, std::shared_ptr<Memb
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why) {
     // No signal handler runs in here: it might want to open the same pool.
-    Stubborn outer;
-    Inner patience(outer, from_now(kShortPatience));
+    UnboundedWait outer;
+    UninterruptibleWait policy(outer, from_now(kShortWait));
     PoolFd fd([&] { return openat(dirfd, name.c_str(), O_RDWR | kOpenFlags); });
     if (!fd) {
         if (errno == EISDIR || errno == ENXIO || errno == ENODEV)
@@ -1143,7 +1143,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         Reach found = reach_any(r, fd);
         if (found == Reach::stale) {
             // Somebody may have added a line since: look again while nobody can.
-            DirectoryLock directory_lock(dirfd, patience);
+            DirectoryLock directory_lock(dirfd, policy);
             if (!directory_lock) return directory_busy(why);
             Fd again([&] { return openat(dirfd, name.c_str(), O_RDONLY | kOpenFlags); });
             if (!again) return fail(why, "open the rendezvous file");
@@ -1198,7 +1198,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             if (!persistent) {
                 // If that fails there is no such pool all the same.
                 if (when_stale == WhenStale::remove)
-                    remove_name(dirfd, place, DirectoryLock(dirfd, patience));
+                    remove_name(dirfd, place, DirectoryLock(dirfd, policy));
                 fd->unlock(kMemberByte);
                 return fail(
                     why,
@@ -1280,7 +1280,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         return turn_back(s);
     }
     if (place.memfd) {
-        if (Status s = add_line(dirfd, place, *member, patience); !good(s)) {
+        if (Status s = add_line(dirfd, place, *member, policy); !good(s)) {
             const int error = errno;
             member.reset();
             turn_back(s);
@@ -1395,7 +1395,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
 // may run.
 template <class Attempt>
 Status open_by(Attempt attempt, Through way, const std::string& directory, const std::string& name,
-               Failure& why, Patience& p) {
+               Failure& why, WaitPolicy& p) {
     if (!valid_name(name) || is_hidden(name))
         return fail(why, "not a valid name", Status::bad_argument);
     const std::int64_t began = os::monotonic_ns();
@@ -1404,7 +1404,7 @@ Status open_by(Attempt attempt, Through way, const std::string& directory, const
         if (Status s = directory_for(way, directory, dirfd, why); !good(s)) return s;
         const Status s = attempt(dirfd.get());
         if (s != Status::would_block) return s;
-        const std::int64_t limit = why.error == ETIMEDOUT ? kDirectoryPatience : kOpenPatience;
+        const std::int64_t limit = why.error == ETIMEDOUT ? kDirectoryWait : kOpenWait;
         if (why.error != EALREADY && os::monotonic_ns() - began > limit)
             return Status::system_error;
         p.about_to_block();
@@ -1418,7 +1418,7 @@ Status open_by(Attempt attempt, Through way, const std::string& directory, const
 // ---- the interface ------------------------------------------------------------------------------
 
 struct LockedDirectory {
-    LockedDirectory(Fd fd, Patience& p) noexcept
+    LockedDirectory(Fd fd, WaitPolicy& p) noexcept
         : directory(std::move(fd)), lock(directory.get(), p) {}
     Fd directory;
     DirectoryLock lock;
@@ -1440,7 +1440,7 @@ Status open_pool_directory(const std::string& directory, bool create, int& out, 
 }
 
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why,
-                   Patience& p) {
+                   WaitPolicy& p) {
     if (!valid_name(spec.name) || is_hidden(spec.name))
         return fail(why, "not a valid name", Status::bad_argument);
     if (spec.capacity == 0 || spec.capacity > kMaxCapacity)
@@ -1459,14 +1459,14 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
 }
 
 Status open_pool(Through way, const std::string& directory, const std::string& name,
-                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p) {
     return open_by(
         [&](int dirfd) { return try_open(dirfd, directory, name, when_stale, out, why); }, way,
         directory, name, why, p);
 }
 
 Status open_to_read(Through way, const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why, Patience& p) {
+                    std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p) {
     return open_by([&](int dirfd) { return try_read(dirfd, directory, name, out, why); }, way,
                    directory, name, why, p);
 }
@@ -1516,7 +1516,7 @@ Status flush_pool(Member& m, Failure& why) {
     return error == 0 ? Status::ok : fail(why, "write the pool to the disk", error);
 }
 
-Status unlink_pool(Member& m, Failure& why, Patience& p) {
+Status unlink_pool(Member& m, Failure& why, WaitPolicy& p) {
     Place place;
     {
         std::lock_guard guard(pools_mutex());
@@ -1526,8 +1526,8 @@ Status unlink_pool(Member& m, Failure& why, Patience& p) {
     }
     Fd dirfd;
     if (Status s = open_directory(place.directory, dirfd, why); !good(s)) return s;
-    Within patience(p, from_now(kDirectoryPatience));
-    const DirectoryLock directory_lock(dirfd.get(), patience);
+    BoundedWait policy(p, from_now(kDirectoryWait));
+    const DirectoryLock directory_lock(dirfd.get(), policy);
     if (!directory_lock) return directory_lock.fail(why);
     const Status s = remove_name(dirfd.get(), place, directory_lock);
     if (good(s)) {
@@ -1540,29 +1540,29 @@ Status unlink_pool(Member& m, Failure& why, Patience& p) {
 }
 
 Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
-                  Patience& p) {
+                  WaitPolicy& p) {
     if (!valid_name(name)) return Orphan::not_a_pool;
     Failure why;
     Fd dirfd;
     if (!good(directory_for(way, directory, dirfd, why))) return Orphan::failed;
-    Within patience(p, from_now(kOpenPatience));
-    const DirectoryLock directory_lock(dirfd.get(), patience);
+    BoundedWait policy(p, from_now(kOpenWait));
+    const DirectoryLock directory_lock(dirfd.get(), policy);
     if (directory_lock) return look_behind(dirfd.get(), name, remove);
     return directory_lock.status() == Status::interrupted ? Orphan::interrupted : Orphan::locked;
 }
 
-Status lock_directory(const std::string& directory, Failure& why, Patience& p,
+Status lock_directory(const std::string& directory, Failure& why, WaitPolicy& p,
                       LockedDirectoryPtr& out) {
     Fd dirfd;
     if (Status s = trusted_directory(Through::pool_directory, directory, false, dirfd, why);
         !good(s))
         return s;
-    Within patience(p, from_now(kDirectoryPatience));
-    out.reset(new LockedDirectory(std::move(dirfd), patience));
+    BoundedWait policy(p, from_now(kDirectoryWait));
+    out.reset(new LockedDirectory(std::move(dirfd), policy));
     return out->lock ? Status::ok : out->lock.fail(why);
 }
 
-void announce(Member& m, Patience& p) {
+void announce(Member& m, WaitPolicy& p) {
     Place place;
     {
         std::lock_guard guard(pools_mutex());
@@ -1574,9 +1574,9 @@ void announce(Member& m, Patience& p) {
     }
     Failure why;
     Fd dirfd;
-    Within patience(p, from_now(kDirectoryPatience));
+    BoundedWait policy(p, from_now(kDirectoryWait));
     Status s = open_directory(place.directory, dirfd, why);
-    if (good(s)) s = add_line(dirfd.get(), place, m, patience);
+    if (good(s)) s = add_line(dirfd.get(), place, m, policy);
     // Whether it works or not, unless it is for want of a descriptor, or of time: not finding us is
     // no reason to try on every operation.
     if (s == Status::timed_out || s == Status::would_block) return;
@@ -1594,7 +1594,7 @@ void leave_all() noexcept {
 void depart_all() noexcept {
     // Another thread may be at it, and wait for a disk or a directory. What is left undone here the
     // next opener does.
-    const std::int64_t end = os::monotonic_ns() + kOpenPatience;
+    const std::int64_t end = os::monotonic_ns() + kOpenWait;
     std::unique_lock guard(pools_mutex(), std::try_to_lock);
     while (!guard.owns_lock()) {
         if (os::monotonic_ns() > end) return;
@@ -1604,7 +1604,7 @@ void depart_all() noexcept {
     for (Pool& p : pools()) {
         if (p.left || p.leaving == lineage() || p.persistent || !p.member->last_one_unlinks)
             continue;
-        p.leaving = lineage();  // keeps the member and this entry: let_go waits
+        p.leaving = lineage();  // keeps the member and this entry: drop_member waits
         guard.unlock();
         give_up_byte(p);
         guard.lock();

@@ -42,21 +42,22 @@ constexpr const char* kStale = "all members of the pool are gone, and its name i
 // What opening does with a pool whose members have all died. `keep` is for those who only look.
 enum class WhenStale { remove, keep };
 
-// These functions give the interpreter to others while they wait: the patience is asked, and none
+// These functions give the interpreter to others while they wait: the policy is asked, and none
 // of the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error, interrupted
-Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p);
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why,
+                   WaitPolicy& p);
 // ok, no_entry (also, with kStale: all members of a non-persistent pool are dead), not_allowed,
 // bad_version, corrupt, no_slot, read_elsewhere, system_error, interrupted. The same pool opened
 // twice in a process is the same Member.
 Status open_pool(Through way, const std::string& directory, const std::string& name,
-                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, Patience& p);
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
 // The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of
 // this process never reaches it, and it needs no right to write. Any number of readers, or members:
 // written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
 Status open_to_read(Through way, const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why, Patience& p);
+                    std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
 // Has `see` look at a pool without joining it: nothing is locked, and nothing in it can be changed.
 // What members change meanwhile may look contradictory. no_entry with kStale: all members are dead;
 // the name stays.
@@ -65,13 +66,13 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
 // Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
-Status unlink_pool(Member& m, Failure& why, Patience& p);
+Status unlink_pool(Member& m, Failure& why, WaitPolicy& p);
 // What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
 // `remove`: would be removed.
 // `locked`: the directory is, so the other names in it cannot be looked at either.
 enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
 Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
-                  Patience& p);
+                  WaitPolicy& p);
 // The lock of the pool directory, under which names are given and taken, for as long as the object
 // lives. The directory is checked as `Through::pool_directory` says.
 struct LockedDirectory;
@@ -80,7 +81,7 @@ struct Unlock {
 };
 using LockedDirectoryPtr = std::unique_ptr<LockedDirectory, Unlock>;
 // ok, interrupted, no_entry, not_allowed, system_error (ETIMEDOUT: its holder may be stopped)
-Status lock_directory(const std::string& directory, Failure& why, Patience& p,
+Status lock_directory(const std::string& directory, Failure& why, WaitPolicy& p,
                       LockedDirectoryPtr& out);
 int descriptor_of(const LockedDirectory& directory) noexcept;  // for as long as it lives
 // Says that a process is making this file: one whose name begins with `.onecopy-new-` is removed by
@@ -94,7 +95,7 @@ Status open_pool_directory(const std::string& directory, bool create, int& out, 
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not
 // from inside a fork handler, and with no Member::mutex nor shared lock held. Where a descriptor is
 // wanting for it, it can be called again.
-void announce(Member& m, Patience& p);
+void announce(Member& m, WaitPolicy& p);
 
 // Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around.
 // Idempotent.

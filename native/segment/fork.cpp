@@ -40,7 +40,7 @@ void for_each_made(Act act) noexcept {
 void prepare() noexcept {
     pools_mutex().lock();
     list().mutex.lock();
-    Stubborn::stays_inside = true;
+    UnboundedWait::stays_inside = true;
     // First what may wait for others, then the mutexes under which nothing waits.
     for_each_made([](Member& m) { m.fork_reserve(); });
     for_each_made([](Member& m) {
@@ -49,7 +49,7 @@ void prepare() noexcept {
     });
 }
 void done() noexcept {
-    Stubborn::stays_inside = false;
+    UnboundedWait::stays_inside = false;
     list().mutex.unlock();
     pools_mutex().unlock();
 }

@@ -13,7 +13,7 @@
 namespace onecopy {
 namespace {
 // Ns that a fork waits for others so that its child gets a slot.
-constexpr std::int64_t kForkPatience = 1'000'000'000;
+constexpr std::int64_t kForkWait = 1'000'000'000;
 
 // A millisecond; false: it is too late for another one.
 bool nap(std::int64_t deadline) noexcept {
@@ -186,7 +186,7 @@ u32 Member::next_generation(u32 old) noexcept {
 
 void Member::leave() noexcept {
     if (!joined.load()) return;
-    Stubborn wait;
+    UnboundedWait wait;
     const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
     for (u32 i = 1; i < top; ++i) {
         {
@@ -199,8 +199,8 @@ void Member::leave() noexcept {
     std::lock_guard guard(mutex);
     joined = false;
     Row& r = own_row();
-    r.gen.store(r.gen.load() + 1);     // lock words with our tag are nobody's from here on
-    header().departures.fetch_add(1);  // [pool.departures]
+    r.gen.store(r.gen.load() + 1);      // lock words with our tag are nobody's from here on
+    header().death_epoch.fetch_add(1);  // [pool.death_epoch]
     r.state.store_release(static_cast<u32>(RowState::free));
     unlock_slot(slot);
 }
@@ -247,7 +247,7 @@ Status Member::reserve_for_child() noexcept {
     child_file_ = file.again();
     if (!child_file_ || child_file_.lock(kMemberByte, false) != os::ByteLock::taken)
         return Status::system_error;
-    const std::int64_t deadline = os::monotonic_ns() + kForkPatience;
+    const std::int64_t deadline = os::monotonic_ns() + kForkWait;
     do {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
             if (reserve_row(i)) return Status::ok;

@@ -22,7 +22,7 @@ void Spin::wasted() noexcept {
     spin_budget = std::max(kMinSpin, spin_budget / 2);
 }
 
-Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
+Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
     // Critical sections are shorter than 2 us; if the owner lost its core, sleep.
     constexpr int kLockSpin = 60;
     if (many_cpus) {
@@ -44,16 +44,16 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
             if (lock.word.cas(seen, me.tag() | kWaiters)) return Status::owner_died;
             continue;
         }
-        if (!patience.may_wait()) return Status::would_block;
+        if (!policy.may_wait()) return Status::would_block;
         if (!(seen & kWaiters)) {
             if (!lock.word.cas(seen, seen | kWaiters)) continue;
             seen |= kWaiters;
         }
-        std::int64_t ns = patience.left(nap);
+        std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
-        patience.about_to_block();
+        policy.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
-        if (os::maybe_signal(how) && patience.interrupted()) return Status::interrupted;
+        if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;
         // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut
         // every nap short.
         const std::int64_t now = os::monotonic_ns();
@@ -67,7 +67,7 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
     }
 }
 
-Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept {
+Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) noexcept {
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     bool slept = false;
     for (;;) {
@@ -80,17 +80,17 @@ Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) no
         }
         tag = seen & ~kWaiters;
         if (me.passed(tag)) return Status::owner_died;
-        if (!patience.may_wait()) return Status::would_block;
+        if (!policy.may_wait()) return Status::would_block;
         if (!(seen & kWaiters)) {
             if (!lock.word.cas(seen, seen | kWaiters)) continue;
             seen |= kWaiters;
         }
-        const std::int64_t ns = patience.left(nap);
+        const std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
-        patience.about_to_block();
+        policy.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         slept = true;
-        if (os::maybe_signal(how) && patience.interrupted()) return Status::interrupted;
+        if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;
         const std::int64_t now = os::monotonic_ns();
         if (how != os::Wake::timed_out && now < look) continue;
         if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;

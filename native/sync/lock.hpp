@@ -9,7 +9,7 @@
 #pragma once
 #include "base/status.hpp"
 #include "layout/layout.hpp"
-#include "sync/patience.hpp"
+#include "sync/wait_policy.hpp"
 
 namespace onecopy {
 
@@ -47,12 +47,12 @@ inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
     u32 free = 0;
     return lock.word.cas(free, me.tag());
 }
-Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
+Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept;
 
 // ok, owner_died, timed_out, interrupted, lost. `would_block` instead of timed_out when the
-// patience is zero.
-inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
-    return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
+// deadline is zero.
+inline Status lock(LockWord& l, Liveness& me, WaitPolicy& policy) noexcept {
+    return try_lock(l, me) ? Status::ok : lock_slow(l, me, policy);
 }
 // For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the
 // kernel). ok, owner_died, would_block.
@@ -60,7 +60,7 @@ Status lock_at_once(LockWord& lock, Liveness& me) noexcept;
 // Waits until nobody has it, and does not take it: for who may be held up (by Python) between
 // waking and going on. ok; owner_died: its owner `tag` is dead, and stays in the word until
 // somebody takes it or `forget`s; would_block/timed_out, interrupted.
-Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept;
+Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) noexcept;
 // Frees it if the dead owner that `await_free` found still stands in it.
 void forget(LockWord& lock, u32 tag) noexcept;
 inline void unlock(LockWord& l) noexcept {

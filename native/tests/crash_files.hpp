@@ -29,7 +29,7 @@ inline std::string& directory_of_world() {
 }
 inline Status make(bool memfd, Joined& out, bool persistent = false) {
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     const Status s = create_pool({.directory = directory_of_world(),
                                   .name = "p",
                                   .capacity = kMiB,
@@ -43,17 +43,17 @@ inline Status make(bool memfd, Joined& out, bool persistent = false) {
 }
 inline Status open_it(Joined& out) {
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     return open_pool(Through::pool_directory, directory_of_world(), "p", WhenStale::remove, out,
                      why, wait);
 }
 inline Status unlink_it(Member& m) {
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     return unlink_pool(m, why, wait);
 }
 inline Orphan sweep_it() {
-    Stubborn wait;
+    UnboundedWait wait;
     return sweep_pool(Through::pool_directory, directory_of_world(), "p", true, wait);
 }
 inline void no_file(bool, Joined&) {}
@@ -112,7 +112,7 @@ inline int files_in_directory() {
 inline void work_in(Member& m) {
     collect_dead(m);
     test::expect_sound(m, "a pool whose file somebody died over");
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = 5000}, wait, a) == Status::ok);
     drop(m, a.index, wait);

@@ -307,7 +307,7 @@ BUGS = [
     Bug(
         "a stale hold does not free what it kept",
         "native/heap/blocks.cpp",
-        """    Stubborn wait;
+        """    UnboundedWait wait;
     try_free(m, index, wait);
     return Status::stale;""",
         """    return Status::stale;""",
@@ -386,10 +386,10 @@ BUGS = [
         "a row is free before its holds are",
         "native/segment/member.cpp",
         """    if (!joined.load()) return;
-    Stubborn wait;""",
+    UnboundedWait wait;""",
         """    if (!joined.load()) return;
     own_row().state.store_release(static_cast<u32>(RowState::free));
-    Stubborn wait;""",
+    UnboundedWait wait;""",
         "a death in between leaves bits of a row that nobody cleans",
         where=("crash_test", "leave"),
     ),
@@ -537,8 +537,8 @@ BUGS = [
     Bug(
         "nobody notices that a taker has gone",
         "native/queue/redeliver.cpp",
-        """    const bool news = b_->seen_departures.load_relaxed() !=
-                      m_->header().departures.load_acquire();  // [pool.departures]
+        """    const bool news = b_->seen_death_epoch.load_relaxed() !=
+                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
     if (news && !rescan(e, p)) return false;""",
         "",
         "what a dead process took never comes back",
@@ -1083,7 +1083,7 @@ BUGS = [
         test="tests/contracts/test_delete.py::test_what_a_dead_process_took_before_the_end_is_redelivered",
     ),
     # Ends: native/bindings/leaving.cpp and unwinding.cpp. In their place before: `in_flight` lowered
-    # before the GIL is taken, in native/bindings/patience.hpp.
+    # before the GIL is taken, in native/bindings/wait_policy.hpp.
     Bug(
         "a process gives up what a thread of it still writes to",
         "native/bindings/leaving.cpp",

@@ -11,7 +11,7 @@
 
 #include "base/crash_point.hpp"
 #include "bindings/numpy_api.hpp"
-#include "sync/patience.hpp"
+#include "sync/wait_policy.hpp"
 
 namespace onecopy::py {
 
@@ -45,15 +45,16 @@ inline void step_in(void* outside) noexcept {
     delete static_cast<Outside*>(outside);
 }
 
-// ---- patience -----------------------------------------------------------------------------------
+// ---- policy -----------------------------------------------------------------------------------
 
 constexpr std::int64_t kNoWait = 0;
 
 // Gives the GIL away before the first time the thread may sleep, and takes it back when it goes.
-class GilPatience final : public Patience {
+class GilWaitPolicy final : public WaitPolicy {
   public:
-    explicit GilPatience(std::int64_t deadline_ns = kForever) noexcept : Patience(deadline_ns) {}
-    ~GilPatience() override {
+    explicit GilWaitPolicy(std::int64_t deadline_ns = kForever) noexcept
+        : WaitPolicy(deadline_ns) {}
+    ~GilWaitPolicy() override {
         if (state_ != nullptr) come_back();
     }
 
@@ -81,21 +82,21 @@ class GilPatience final : public Patience {
 };
 
 // For what takes long by itself: the GIL is given away from the beginning.
-class WaitOutside final : public Patience {
+class WaitOutside final : public WaitPolicy {
   public:
-    WaitOutside() noexcept { inner_.about_to_block(); }
-    void about_to_block() noexcept override { inner_.about_to_block(); }
-    bool interrupted() noexcept override { return inner_.interrupted(); }
+    WaitOutside() noexcept { policy_.about_to_block(); }
+    void about_to_block() noexcept override { policy_.about_to_block(); }
+    bool interrupted() noexcept override { return policy_.interrupted(); }
 
   private:
-    GilPatience inner_;
+    GilWaitPolicy policy_;
 };
 
 // ---- from Python's arguments to a deadline ------------------------------------------------------
 
 // Until when a call waits, by the monotonic clock; since when, for what an error says.
 struct Deadline {
-    std::int64_t at = Patience::kForever;
+    std::int64_t at = WaitPolicy::kForever;
     std::int64_t from = 0;  // 0: it does not wait, or for ever
     constexpr Deadline() noexcept = default;
     constexpr Deadline(std::int64_t time) noexcept : at(time) {}
@@ -106,7 +107,7 @@ struct Deadline {
 // queue.Queue's words.
 inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (timeout == Py_None) {
-        out = Patience::kForever;
+        out = WaitPolicy::kForever;
         return true;
     }
     const double seconds = PyFloat_AsDouble(timeout);
@@ -118,7 +119,7 @@ inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (seconds == 0) {
         out = kNoWait;
     } else if (seconds > 3e8) {  // ten years, and no overflow
-        out = Patience::kForever;
+        out = WaitPolicy::kForever;
     } else {
         out.from = os::monotonic_ns();
         out.at = out.from + static_cast<std::int64_t>(seconds * 1e9) + 1;

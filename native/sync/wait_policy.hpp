@@ -8,13 +8,13 @@
 
 namespace onecopy {
 
-class Patience {
+class WaitPolicy {
   public:
     static constexpr std::int64_t kForever = -1;
-    explicit Patience(std::int64_t deadline_ns = kForever) noexcept : deadline_(deadline_ns) {}
-    virtual ~Patience() = default;
-    Patience(const Patience&) = delete;
-    Patience& operator=(const Patience&) = delete;
+    explicit WaitPolicy(std::int64_t deadline_ns = kForever) noexcept : deadline_(deadline_ns) {}
+    virtual ~WaitPolicy() = default;
+    WaitPolicy(const WaitPolicy&) = delete;
+    WaitPolicy& operator=(const WaitPolicy&) = delete;
 
     // Called before the thread may sleep, possibly several times.
     virtual void about_to_block() noexcept {}
@@ -37,9 +37,9 @@ class Patience {
 // Waits of the core itself (a structure's lock while something is released): no deadline, not
 // interruptible. It gives the interpreter away too, whoever the caller is: a destructor, a look for
 // the dead.
-class Stubborn final : public Patience {
+class UnboundedWait final : public WaitPolicy {
   public:
-    ~Stubborn() override {
+    ~UnboundedWait() override {
         if (outside_ != nullptr) step_in(outside_);
     }
     void about_to_block() noexcept override {
