@@ -67,7 +67,9 @@ Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready re
             if (!ready()) {
                 std::int64_t ns = policy.left(nap);
                 if (ns == 0) return give_up(Status::timed_out);
+                const std::int64_t asleep = os::monotonic_ns();
                 const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
+                if (how == os::Wake::woken) Spin::slept(os::monotonic_ns() - asleep);
                 if (os::maybe_signal(how) && policy.interrupted())
                     return give_up(Status::interrupted);
                 undisturbed = how == os::Wake::timed_out;

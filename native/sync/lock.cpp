@@ -9,7 +9,14 @@ namespace {
 constexpr int kMaxSpin = 1500;  // about 40 us
 constexpr int kMinSpin = 4;
 const bool many_cpus = os::usable_cpus() > 1;
+// A sleep that ends earlier would have been saved by looking: a wake-up takes 15 to 40 us, and the
+// one who wakes us may have been asleep too.
+constexpr std::int64_t kShortSleep = 100'000;
+constexpr int kMaxTryEvery = 1024;  // short sleeps between two tries
 thread_local int spin_budget = kMaxSpin;
+thread_local int try_every = 1;  // short sleeps from the last try to the next one
+thread_local int until_try = 1;  // what is left of them
+thread_local bool trying = false;
 }  // namespace
 
 int Spin::budget() noexcept {
@@ -17,9 +24,26 @@ int Spin::budget() noexcept {
 }
 void Spin::paid() noexcept {
     spin_budget = std::min(kMaxSpin, spin_budget * 2);
+    if (trying) {
+        trying = false;
+        try_every = until_try = 1;
+    }
 }
 void Spin::wasted() noexcept {
-    spin_budget = std::max(kMinSpin, spin_budget / 2);
+    if (trying) {
+        trying = false;
+        spin_budget = kMinSpin;
+        try_every = std::min(kMaxTryEvery, try_every * 2);
+        until_try = try_every;
+    } else {
+        spin_budget = std::max(kMinSpin, spin_budget / 2);
+    }
+}
+void Spin::slept(std::int64_t ns) noexcept {
+    if (!many_cpus || ns > kShortSleep || --until_try > 0) return;
+    until_try = try_every;
+    trying = true;
+    spin_budget = kMaxSpin;
 }
 
 Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {

@@ -71,13 +71,26 @@ inline void unlock_damaged(LockWord& l) noexcept {
     if (l.word.exchange(kAbandoned | kWaiters) & kWaiters) os::futex_wake(l.word.word(), 1);
 }
 
-// How long to spin before sleeping: grows while spinning pays, shrinks to nothing while it does
-// not. Per thread.
+// How many looks to take before sleeping. Per thread.
+//
+//   look paid (news came within the budget)     the budget doubles, up to its largest value
+//   all looks wasted                            it halves, down to its smallest value
+//   wasted, but the sleep was short             looking longer would have paid: try the largest
+//                                               budget, at once the first time. Each try that does
+//                                               not pay doubles the number of short sleeps until
+//                                               the next one.
+//
+// The last line is for two processes that answer each other: the first wait of each was long, and
+// both would sleep for ever, although each answer takes less time than a wake-up. Where there are
+// more threads than cores, sleeps are short too, but looking does not pay: the other side needs the
+// core. There, tries become rare.
 class Spin {
   public:
     static int budget() noexcept;
     static void paid() noexcept;
     static void wasted() noexcept;
+    // After `wasted`: how long the thread slept then until it was woken.
+    static void slept(std::int64_t ns) noexcept;
 };
 
 // ns between looks at the owner. In a fault build a campaign may make them so long that a lost wake
