@@ -46,7 +46,8 @@ hypothesis.settings.load_profile("onecopy")
 def pytest_collection_modifyitems(items):
     """Leave all but one way to start a process to `make check`, for each test that has several.
 
-    Which one it is follows from the test's name: so each of them has its tests in each file.
+    Which one it is follows from the test's name: so each of them has its tests in each file. The
+    name of the file does not count: a test that moves keeps its variants.
     """
     variants = defaultdict(list)
     way = re.compile(rf"\b({'|'.join(children.METHODS)})\b")
@@ -54,8 +55,8 @@ def pytest_collection_modifyitems(items):
         test, _, chosen = item.nodeid.partition("[")
         if way.search(chosen):
             variants[test, way.sub("*", chosen)].append(item)
-    for name, items_of_one in variants.items():
-        core = zlib.crc32("".join(name).encode()) % len(items_of_one)
+    for (_, chosen), items_of_one in variants.items():
+        core = zlib.crc32(f"{items_of_one[0].originalname}{chosen}".encode()) % len(items_of_one)
         for number, item in enumerate(items_of_one):
             if number != core:
                 item.add_marker("check")
@@ -65,8 +66,8 @@ def pytest_collection_modifyitems(items):
 def _thin_out(items):
     """Leave all but one in n variants to `make check`, for each test that says `one_in(n)`.
 
-    Which ones stay is drawn from their names: always the same, and of a test with two parameters
-    no value of one of them is left out because of where it stands. With ``check=m``, all but one
+    Which ones stay is drawn from their names, without the file's: always the same, and of a test
+    with two parameters no value of one of them is left out because of where it stands. With ``check=m``, all but one
     in m of those that are left out are `slow`: not in continuous integration either.
     """
     variants = defaultdict(list)
@@ -76,7 +77,7 @@ def _thin_out(items):
             share = mark.kwargs.get("check", 1)
             variants[item.nodeid.partition("[")[0], mark.args[0], share].append(item)
     for (_, step, share), items_of_one in variants.items():
-        items_of_one.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+        items_of_one.sort(key=lambda item: zlib.crc32(item.name.encode()))
         stay = -(-len(items_of_one) // step)
         for number, item in enumerate(items_of_one[stay:]):
             item.add_marker("slow" if number % share else "check")
