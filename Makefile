@@ -77,9 +77,10 @@ check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan python
 ci: $(VENV)/.installed-test-torch test rest lint native-tests
 	$(MAKE) pythons TARGET=test-basics
 
-# With numpy, pytest and the command line only.
+# With numpy, pytest and the command line only: the subjects that need no more (tests/README.md).
+BASICS := $(addprefix tests/,api containers dropin exits frames inspect locks managers objects pool queue shared_memory stream supervise values)
 test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra but `cli`
-	$(PYTEST) -m "$(CORE)" tests/contracts tests/dropin tests/exits tests/supervise
+	$(PYTEST) -m "$(CORE)" $(BASICS)
 
 TARGET ?= test
 pythons: ## The core of the tests under the other versions of Python that are here
@@ -153,7 +154,11 @@ san: $(VENV)/.installed-test ## The native tests and the tests of hostile input,
 	$(SANITIZER_OPTIONS) $(BIN)/ctest --test-dir build/san --output-on-failure
 	rm -rf build/san/site && mkdir -p build/san/site && cp -r src/onecopy build/san/site/ && cp build/san/_native*.so build/san/site/onecopy/
 	$(SANITIZER_OPTIONS) PYTHONPATH=$(CURDIR)/build/san/site PYTHONMALLOC=malloc LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" tests/hostile tests/unit tests/property $(ARGS)
+	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" $(SANITIZED) $(ARGS)
+# Spoilt and foreign input, single modules, and models: the core under Python, without processes that are killed.
+SANITIZED = $(addprefix tests/,api hostile inspect objects structure containers/test_spoilt_containers.py pool/test_pool.py \
+  pool/test_default_pool.py pool/test_directory.py pool/test_paths.py pool/test_sizes.py pool/test_other_files.py \
+  pool/test_foreign_directories.py pool/test_other_users.py values/test_filling.py) $(wildcard tests/*/test_*_model*.py)
 # Leaks: the interpreter never frees all it has. Private memory that a wild number asks for is refused, not fatal.
 SANITIZER_OPTIONS = ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
 

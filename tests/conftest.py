@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 import zlib
 from collections import defaultdict
@@ -67,8 +68,9 @@ def _thin_out(items):
     """Leave all but one in n variants to `make check`, for each test that says `one_in(n)`.
 
     Which ones stay is drawn from their names, without the file's: always the same, and of a test
-    with two parameters no value of one of them is left out because of where it stands. With ``check=m``, all but one
-    in m of those that are left out are `slow`: not in continuous integration either.
+    with two parameters no value of one of them is left out because of where it stands. With
+    ``check=m``, all but one in m of those that are left out are `slow`: not in continuous
+    integration either.
     """
     variants = defaultdict(list)
     for item in items:
@@ -174,6 +176,26 @@ def pool():
     """A pool of 64 MiB."""
     with oc.Pool.create(size="64MiB") as pool:
         yield pool
+
+
+@pytest.fixture
+def the_last_have_left(_nothing_left_behind):
+    """Wait, after a test of the drop-in, for threads and workers that end a moment later."""
+    yield
+    gc.collect()
+    children.eventually(
+        lambda: all(thread.name != "onecopy-queue-bell" for thread in threading.enumerate()),
+        "the bells' threads to end",
+    )
+    children.eventually(_only_this_process, "other processes to leave the pool")
+
+
+def _only_this_process():
+    pool = default._pool
+    if pool is None or pool.closed:
+        return True
+    pool.collect()
+    return pool.stats().processes == 1
 
 
 @pytest.fixture

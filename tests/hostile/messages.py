@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import collections
-import io
 import mmap
 import os
-import pickle
 import queue
 import random
 import struct
 
 import numpy as np
 import segments
+from forks import in_child
 
 import onecopy as oc
 
@@ -222,7 +221,7 @@ def campaign(_directory, rounds, seed):
     for i in range(0, rounds, BATCH):
         n = min(BATCH, rounds - i)
         mode = 0o600 if i // BATCH % 2 else 0o666
-        problem = segments.in_child(batch, n, seed + i, mode, last)
+        problem = in_child(batch, n, seed + i, mode, last)
         done += n
         if problem is not None:
             text = last[:4000].rstrip(b"\0").decode(errors="replace")
@@ -231,26 +230,6 @@ def campaign(_directory, rounds, seed):
 
 
 # ---------------------------------------------------------------------------------------- handles
-
-
-def parts(pickled):
-    """Take the pickle of a reference apart: what rebuilds it, and from which arguments."""
-    found = []
-
-    class Watch(pickle.Unpickler):
-        def find_class(self, module, name):
-            real = super().find_class(module, name)
-            if not module.startswith("onecopy"):
-                return real
-
-            def keep(*arguments):
-                found.append((real, arguments))
-                return real(*arguments)
-
-            return keep
-
-    Watch(io.BytesIO(pickled)).load()
-    return found[-1]
 
 
 def wrong_numbers(numbers, top):

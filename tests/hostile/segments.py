@@ -6,23 +6,18 @@ The numbers are those of ``native/layout/layout.hpp``.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import queue
 import random
-import resource
-import signal
 import struct
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from forks import in_child
 
 import onecopy as oc
 
-WATCHDOG = 20  # seconds that a child may take
 CORRUPT_AT = 144
 BLOCK, ENTRY, ROW, SLOT = 128, 256, 256, 256
 BODY_FLAG = 4
@@ -195,44 +190,6 @@ def wild(regions, numbers):
 
 
 # ---------------------------------------------------------------------------------------- children
-
-
-def in_child(function, *arguments):
-    """Run it in a fork; give None, or what went wrong."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    report, out = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(report)
-        status = 1
-        try:
-            faulthandler.disable()
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(WATCHDOG)
-            _bound_memory()
-            function(*arguments)
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it is, the parent shall hear of it
-            os.write(out, traceback.format_exc()[-3000:].encode())
-        finally:
-            os._exit(status)
-    os.close(out)
-    with os.fdopen(report, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == -signal.SIGALRM:
-        return "hang"
-    if status < 0:
-        return signal.strsignal(-status)
-    return (said or f"exit status {status}") if status else None
-
-
-def _bound_memory():
-    # A number in a spoilt pickle may ask for any amount. (The address sanitizer needs it all.)
-    if "libasan" not in os.environ.get("LD_PRELOAD", ""):
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-
 
 EXPECTED = (oc.OneCopyError, queue.Empty, queue.Full, KeyError, PermissionError)
 

@@ -10,6 +10,8 @@ import messages
 import numpy as np
 import pytest
 import segments
+from forks import in_child
+from handles import parts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seeds import SEED, more
@@ -57,7 +59,7 @@ def any_message(mode):
 
 @pytest.mark.parametrize("mode", [0o600, 0o666])
 def test_any_bytes_are_a_value_or_refused(mode):
-    assert segments.in_child(any_message, mode) is None
+    assert in_child(any_message, mode) is None
 
 
 def test_nonsense_marks_the_pool(pool_directory):
@@ -99,7 +101,7 @@ def wrong_handles(seed):
         keep = [pool.put({"a": np.arange(300)}), pool.put("x" * 500)]
         top = 24
         for original in originals.values():
-            rebuild, arguments = messages.parts(pickle.dumps(original))
+            rebuild, arguments = parts(pickle.dumps(original))
             for number in messages.wrong_numbers(numbers, top):
                 value = segments.attempt(rebuild, arguments[0], number, *arguments[2:])
                 use_what_came(value)
@@ -158,7 +160,7 @@ def wrong_pools(handle):
 
 def test_wrong_handles_are_stale_or_not_found():
     print(f"seed {SEED}")
-    assert segments.in_child(wrong_handles, SEED) is None
+    assert in_child(wrong_handles, SEED) is None
 
 
 @pytest.mark.parametrize("name", ["queue", "stream", "frames", "shared", "ref"])
@@ -170,11 +172,11 @@ def test_a_handle_of_something_else_is_stale(pool, name):
         "frames": pool.frames(None, (10,), "f4", 2),
         "shared": pool.shared_array((100,), "f8"),
     }
-    rebuild, arguments = messages.parts(pickle.dumps(things[name]))
+    rebuild, arguments = parts(pickle.dumps(things[name]))
     for other, thing in things.items():
         if other == name or {other, name} == {"ref", "shared"}:
             continue
-        number = messages.parts(pickle.dumps(thing))[1][1]
+        number = parts(pickle.dumps(thing))[1][1]
         with pytest.raises(oc.StaleRef):
             rebuild(arguments[0], number, *arguments[2:])
     assert pool.validate() == []
@@ -207,4 +209,4 @@ def spoilt_pickles(seed):
 @pytest.mark.seeded
 def test_spoilt_pickles_end_in_an_exception():
     print(f"seed {SEED}")
-    assert segments.in_child(spoilt_pickles, SEED) is None
+    assert in_child(spoilt_pickles, SEED) is None

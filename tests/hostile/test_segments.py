@@ -7,6 +7,7 @@ import struct
 
 import pytest
 import segments
+from forks import in_child
 from seeds import SEED, more
 
 import onecopy as oc
@@ -55,7 +56,7 @@ def found(specimen, *changes):
     specimen.restore()
     for one in changes:
         os.pwrite(specimen.file, one.data, one.offset)
-    return segments.in_child(must_be_found, specimen.path) is None
+    return in_child(must_be_found, specimen.path) is None
 
 
 def must_be_found(path):
@@ -170,7 +171,7 @@ def test_locks_held_by_nobody_are_taken(specimen, slot, steps):
     specimen.restore()
     for one in changes:
         os.pwrite(specimen.file, one.data, one.offset)
-    assert segments.in_child(must_work, specimen.path) is None
+    assert in_child(must_work, specimen.path) is None
 
 
 def must_work(path):
@@ -233,7 +234,7 @@ def test_extents_that_are_not_what_the_bitmap_says(specimen, bits):
         assert specimen.round(changes, in_use) is None
     specimen.restore()
     os.pwrite(specimen.file, changes[0].data, changes[0].offset)
-    assert segments.in_child(must_work, specimen.path) is None
+    assert in_child(must_work, specimen.path) is None
     if bits:
         assert os.fstat(specimen.file).st_blocks * 512 >= 16 << 20
 
@@ -273,4 +274,4 @@ def test_a_file_that_was_cut_and_grown_again(specimen, cut):
     at = {"heap": layout.heap, "blocks": layout.table, "names": layout.names, "rows": layout.rows}
     os.truncate(specimen.path, at[cut])
     os.truncate(specimen.path, specimen.size)
-    assert segments.in_child(segments.open_and_use, specimen.path, [], False) is None
+    assert in_child(segments.open_and_use, specimen.path, [], False) is None

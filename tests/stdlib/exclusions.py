@@ -51,7 +51,7 @@ EXCLUDED = {
     ),
     "_TestSharedMemory.test_shared_memory_name_with_embedded_null": (
         "writes to the private attribute _name; that such names are refused is tested in "
-        "tests/contracts/test_shared_memory.py"
+        "tests/shared_memory/test_shared_memory.py"
     ),
     "_TestSharedMemory.test_shared_memory_SharedMemoryServer_ignores_sigint": (
         "sends a signal to the manager's server process; ours has none"

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-import segments
+from forks import in_child
 
 import onecopy as oc
 from onecopy._core import stale
@@ -148,7 +148,7 @@ def test_a_rendezvous_that_leads_nowhere_is_no_pool(pool_directory, put):
 @as_root
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_a_pool_that_was_given_to_another_user(pool_directory, mode):
-    assert segments.in_child(keep, "camera") is None
+    assert in_child(keep, "camera") is None
     path = pool_directory / "camera.pool"
     path.chmod(mode)
     os.chown(path, NOBODY, NOBODY)

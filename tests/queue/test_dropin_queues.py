@@ -17,7 +17,7 @@ from onecopy import multiprocessing
 from onecopy._codec.backing import lease_of
 from onecopy.multiprocessing.connection import wait
 
-pytestmark = pytest.mark.one_in(2)
+pytestmark = [pytest.mark.one_in(2), pytest.mark.usefixtures("the_last_have_left")]
 
 STARTS = ["fork", "spawn", "forkserver"]
 LARGE = 10_000

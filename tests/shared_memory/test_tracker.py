@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("the_last_have_left")
+
 SCRIPT = """
 from {package}.multiprocessing import resource_tracker
 from onecopy import multiprocessing

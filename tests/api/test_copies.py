@@ -63,7 +63,7 @@ def pools(request, pool_directory):
         path.unlink()
 
 
-# Those of a value and its lock are tested with them: in contracts/test_sharedctypes.py.
+# Those of a value and its lock are tested with them: in values/test_sharedctypes.py.
 def queue_of(pool, value):
     queue = pool.queue()
     queue.put(value)

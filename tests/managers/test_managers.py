@@ -18,10 +18,10 @@ from multiprocessing import managers as standard
 from pathlib import Path
 
 import children
+import namespaces
 import numpy as np
 import programs
 import pytest
-from environment import namespaces
 
 import onecopy as oc
 from onecopy import multiprocessing as mp
@@ -596,7 +596,7 @@ def elsewhere(directory, address, key):
 def run_inside(command, address, expected):
     code = (
         "import sys; sys.path[:0] = eval(sys.argv[1])\n"
-        "from contracts import test_managers as t\n"
+        "import test_managers as t\n"
         "t.put_and_check(eval(sys.argv[2]), t.KEY, sys.argv[3])"
     )
     done = subprocess.run(

@@ -9,10 +9,10 @@ import queue  # noqa: F401 - as above
 import struct
 from pathlib import Path
 
-import messages
 import numpy as np
 import pytest
-import segments
+from forks import in_child
+from handles import parts
 
 import onecopy as oc
 
@@ -31,7 +31,7 @@ def as_nobody(function, *arguments):
         os.setuid(NOBODY)
         function(*arguments)
 
-    return segments.in_child(become)
+    return in_child(become)
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def see_only_data(path):
 
 @pytest.mark.parametrize("mode", [0o660, 0o666, 0o620, 0o602])
 def test_a_pool_that_others_may_write_is_not_unpickled_by_its_owner(shared, mode):
-    assert segments.in_child(make, shared, mode) is None
-    assert segments.in_child(see_only_data, shared) is None
+    assert in_child(make, shared, mode) is None
+    assert in_child(see_only_data, shared) is None
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
@@ -133,7 +133,7 @@ def refused(path, error):
 @second_user
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
 def test_a_stranger_is_refused(shared, mode):
-    assert segments.in_child(make, shared, mode) is None
+    assert in_child(make, shared, mode) is None
     before = state_of(shared)
     assert as_nobody(refused, shared, PermissionError) is None
     assert state_of(shared) == before
@@ -147,14 +147,14 @@ def state_of(path):
 @second_user
 def test_a_stranger_cannot_look_into_a_directory(pool_directory):
     path = str(pool_directory / "shared.pool")
-    assert segments.in_child(make, path, 0o666) is None
+    assert in_child(make, path, 0o666) is None
     assert as_nobody(refused, path, PermissionError) is None
     Path(path).unlink()
 
 
 @second_user
 def test_a_stranger_joins_where_it_may_and_unpickles_nothing(shared):
-    assert segments.in_child(make, shared, 0o666) is None
+    assert in_child(make, shared, 0o666) is None
     assert as_nobody(see_only_data, shared) is None
 
 
@@ -188,9 +188,9 @@ def test_a_pool_of_another_user(pool_directory, mode):
     path = str(other / "shared.pool")
     assert as_nobody(make, path, mode) is None
     if mode == 0o600:
-        assert segments.in_child(refused, path, PermissionError) is None
+        assert in_child(refused, path, PermissionError) is None
     else:
-        assert segments.in_child(see_only_data, path) is None
+        assert in_child(see_only_data, path) is None
     Path(path).unlink()
     other.rmdir()
 
@@ -205,17 +205,17 @@ def set_flags(path, flags):
 
 def test_a_flag_that_was_cleared_gains_no_trust(shared):
     """The mode of the file says that others may write, whatever they have written."""
-    assert segments.in_child(make, shared, 0o666) is None
+    assert in_child(make, shared, 0o666) is None
     set_flags(shared, lambda flags: flags & ~4)
-    assert segments.in_child(see_only_data, shared) is None
+    assert in_child(see_only_data, shared) is None
     if os.geteuid() == 0:
         assert as_nobody(refused, shared, PermissionError) is None
 
 
 def test_a_flag_that_says_memfd_gains_no_trust(shared):
-    assert segments.in_child(make, shared, 0o666) is None
+    assert in_child(make, shared, 0o666) is None
     set_flags(shared, lambda flags: flags & ~4 | 2)
-    assert segments.in_child(refused, shared, oc.PoolCorrupted) is None
+    assert in_child(refused, shared, oc.PoolCorrupted) is None
 
 
 def test_a_flag_changed_while_it_is_open_changes_nothing(shared):
@@ -235,7 +235,7 @@ def test_what_the_file_says_when_one_joins_is_what_counts(shared):
         assert pool["a"] == {"a": 1}
         if os.geteuid() == 0:  # the creator did not mean it
             assert as_nobody(refused, shared, PermissionError) is None
-    assert segments.in_child(is_not_unpickled, shared) is None
+    assert in_child(is_not_unpickled, shared) is None
 
 
 def is_not_unpickled(path):
@@ -260,7 +260,7 @@ def test_a_dtype_that_was_read_in_a_trusted_pool_is_not_trusted_in_another(share
 def test_a_stranger_cannot_use_a_pickled_handle(shared):
     with oc.Pool.create(shared, size="16MiB", persistent=True) as pool:
         reference = pool.put([1, 2])
-        rebuild, arguments = messages.parts(pickle.dumps(reference))
+        rebuild, arguments = parts(pickle.dumps(reference))
         del reference
     assert as_nobody(cannot_rebuild, rebuild, arguments) is None
 

@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 
 import pytest
-import segments
+from forks import in_child
 from typer.testing import CliRunner
 
 import onecopy as oc
@@ -44,7 +44,7 @@ def as_user(uid, function, *arguments):
         os.setuid(uid)
         function(*arguments)
 
-    return segments.in_child(become)
+    return in_child(become)
 
 
 # ---------------------------------------------------------------------------- what the other does
@@ -123,7 +123,7 @@ def a_link(common):
 
 def a_link_to_our_own(common):
     (common / "mine").mkdir(0o700)
-    assert segments.in_child(fill, common / "mine") is None
+    assert in_child(fill, common / "mine") is None
     (common / "pools").symlink_to(common / "mine")
     return common / "mine"
 
@@ -259,7 +259,7 @@ def test_every_way_in_refuses_the_directory(attacked, way):
     directory, said = attacked
     before = state(directory)
     for name in POOLS:
-        assert segments.in_child(refused, way, name, said) is None
+        assert in_child(refused, way, name, said) is None
         assert state(directory) == before
         for own in directory.parent.glob("files/*"):
             own.unlink()
@@ -309,7 +309,7 @@ def test_a_directory_that_is_exchanged_between_check_and_use(common, way):
     (common / "pools").mkdir(0o700)
     assert as_user(EVE, lay, common / "eve", 0o755) is None
     before = state(common / "eve")
-    problem = segments.in_child(
+    problem = in_child(
         exchanged, way, "camera", common / "own", common / "eve", "belongs to another user"
     )
     if way == "giving a sign post":  # the first one went where it was checked
@@ -345,7 +345,7 @@ def test_a_pool_for_several_is_opened_by_its_path(common):
     """The user has chosen the path; not so the directory in which names are looked up."""
     (common / "pools").mkdir(0o700)
     assert as_user(EVE, lay, common / "eve", 0o755) is None
-    assert segments.in_child(used_by_path, str(common / "eve" / "camera.pool")) is None
+    assert in_child(used_by_path, str(common / "eve" / "camera.pool")) is None
 
 
 def used_by_path(path):
