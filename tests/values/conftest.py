@@ -1,0 +1,11 @@
+"""What the standard library opens once and keeps."""
+
+import multiprocessing
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heap_of_the_standard_library():
+    """Have its descriptors open before anybody counts them."""
+    multiprocessing.get_context("fork").Value("d")
