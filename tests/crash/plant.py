@@ -1064,7 +1064,7 @@ BUGS = [
         "    return RefsWord{block.refs.load()}.count() == 1;",
         "    return true;",
         "whoever gets them out of the container finds them under another name than others do, or none",
-        test="tests/contracts/test_delete.py::test_frames_that_something_refers_to_stay",
+        test="tests/frames/test_frames_anew.py::test_frames_that_something_refers_to_stay",
     ),
     Bug(
         "a value is opened without a second look at its name",
@@ -1072,7 +1072,7 @@ BUGS = [
         "        if name is None or _stands_for(member, name, entry):",
         "        if True:",
         "deleted and made anew in between: the old value is guarded by the lock of the new one",
-        test="tests/contracts/test_delete.py::test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get",
+        test="tests/pool/test_delete.py::test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get",
     ),
     Bug(
         "the last chunk goes while somebody has a message of it",
@@ -1080,7 +1080,7 @@ BUGS = [
         "    if (lowest().load_relaxed() != tail) return 0;",
         "    if (b_->head.load_relaxed() != tail) return 0;",
         "what its taker does not finish is not redelivered",
-        test="tests/contracts/test_delete.py::test_what_a_dead_process_took_before_the_end_is_redelivered",
+        test="tests/queue/test_queue_end.py::test_what_a_dead_process_took_before_the_end_is_redelivered",
     ),
     # Ends: native/bindings/leaving.cpp and unwinding.cpp. In their place before: `in_flight` lowered
     # before the GIL is taken, in native/bindings/wait_policy.hpp.
@@ -1107,7 +1107,7 @@ BUGS = [
 """,
         "",
         "nothing holds the block for the child, and it sees what others put there",
-        test="tests/contracts/test_private_pages.py::test_in_a_child_that_is_no_member_it_faults",
+        test="tests/objects/test_private_pages.py::test_in_a_child_that_is_no_member_it_faults",
     ),
     Bug(
         "private pages are mapped through the description with the locks",
@@ -1115,7 +1115,7 @@ BUGS = [
         "    if (readonly) return file;\n    if (without_locks_",
         "    if (file) return file;\n    if (without_locks_",
         "a child inherits the mapping, and with it its dead parent's locks",
-        test="tests/contracts/test_private_pages.py"
+        test="tests/objects/test_private_pages.py"
         "::test_what_a_child_has_mapped_keeps_no_lock_of_its_parent",
     ),
     Bug(
@@ -1124,7 +1124,7 @@ BUGS = [
         "    new (&self->held) Held(std::move(block));\n",
         "    new (&self->held) Held();\n",
         "the block is free, and pages that were not written show what others put there",
-        test="tests/contracts/test_private_pages.py::test_it_keeps_its_block_and_no_more",
+        test="tests/objects/test_private_pages.py::test_it_keeps_its_block_and_no_more",
     ),
 ]
 
