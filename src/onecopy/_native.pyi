@@ -1,4 +1,7 @@
-"""The native core: memberships, references, and the bases of queues, streams and frames."""
+"""The native core: memberships, references, and the bases of queues, streams and frames.
+
+This file has more than 600 lines because it describes one compiled module.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType

@@ -1,6 +1,7 @@
 """A pool: one piece of shared memory, and everything that lives in it.
 
-Longer than 600 lines, because it describes what users meet first; what it does stands elsewhere.
+This file has more than 600 lines because it has all that users call on a pool, with its reference:
+what the methods do stands in other modules.
 """
 
 from __future__ import annotations
