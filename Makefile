@@ -170,13 +170,14 @@ tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, u
 bench: $(VENV)/.installed-bench ## The benchmarks against the peers from PyPI
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(VENV)/.installed-dev $(VENV)/.installed-demo ## ruff, layers, lengths of files, mypy (strict), clang-format
+lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-basics ## ruff, layers, lengths of files, mypy (strict), clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/native_layers.py
 	$(BIN)/python tools/file_lengths.py
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -k "type_checkers" tests/api/test_public_surface.py
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
 CXX_FILES := $(filter %.cpp %.hpp %.h,$(SOURCES))
