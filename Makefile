@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        bench lint format wheel clean
+        coverage bench lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -167,6 +167,31 @@ tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, u
 	$(BIN)/cmake --build build/tsan --target threads_test
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 build/tsan/threads_test $(ARGS)
 
+# ---- coverage of Python and C++ by the core of the tests; a build of its own. ARGS: a slice of pytest's tests; NATIVE: of ctest's,
+# as `make coverage ARGS=tests/queue NATIVE="-R heap"`. A test that fails under measurement is reported and stops nothing: those
+# that raise at each bytecode, or count descriptors, cannot be measured. What a killed process did is lost, and what the core did
+# in a child that ended by os._exit.
+COVERAGE := build/coverage
+MEASURED  = PYTHONPATH=$(abspath $(COVERAGE)/site) COVERAGE_FILE=$(abspath $(COVERAGE))/.coverage GCOV_ERROR_FILE=$(abspath $(COVERAGE))/gcov-errors.txt
+NATIVE   ?=
+coverage: $(VENV)/.installed-test $(VENV)/.installed-coverage ## What the tests run of Python and C++, as a table and HTML in build/coverage
+	$(BIN)/cmake -G Ninja -S . -B $(COVERAGE)/native -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_BUILD_TYPE=None -DONECOPY_LTO=OFF -DONECOPY_NATIVE_TESTS=ON \
+	  -DCMAKE_CXX_FLAGS="-O1 -g --coverage -fprofile-abs-path -fprofile-update=atomic" --log-level=WARNING
+	$(BIN)/cmake --build $(COVERAGE)/native
+	rm -rf $(COVERAGE)/site $(COVERAGE)/.coverage* $(COVERAGE)/python $(COVERAGE)/core && mkdir -p $(COVERAGE)/site $(COVERAGE)/core
+	find $(COVERAGE)/native -name '*.gcda' -delete
+	cp -r src/onecopy $(COVERAGE)/site/onecopy && cp $(COVERAGE)/native/_native*.so $(COVERAGE)/site/onecopy/
+	-$(MEASURED) $(BIN)/ctest --test-dir $(COVERAGE)/native --output-on-failure $(NATIVE)
+	-$(MEASURED) $(BIN)/python -m coverage run -m pytest -p no:cacheprovider --timeout=600 $(PARALLEL) -m "$(CORE)" --ignore=tests/crash $(ARGS)
+	$(MEASURED) $(BIN)/python -m coverage combine -q
+	-$(MEASURED) $(BIN)/python -m coverage html -q -d $(COVERAGE)/python
+	$(MEASURED) $(BIN)/python -m coverage json -q -o $(COVERAGE)/python.json
+	$(BIN)/gcovr --root . --filter native/ --exclude native/tests/ --merge-mode-functions separate --merge-lines --exclude-throw-branches \
+	  --gcov-ignore-parse-errors all \
+	  --json-summary $(COVERAGE)/core.json --html-details $(COVERAGE)/core/index.html $(COVERAGE)/native
+	$(BIN)/python tools/coverage_table.py $(COVERAGE)/python.json $(COVERAGE)/core.json
+
 bench: $(VENV)/.installed-bench ## The benchmarks against the peers from PyPI
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -176,6 +201,7 @@ lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-bas
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/native_layers.py
 	$(BIN)/python tools/file_lengths.py
+	$(BIN)/python tools/native_stub.py
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -k "type_checkers" tests/api/test_public_surface.py
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
