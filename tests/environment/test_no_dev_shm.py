@@ -110,4 +110,4 @@ def test_what_works_without_dev_shm(tmp_path, mounts, use, method):
     assert status == 0, stderr
     assert "Traceback" not in stderr
     if use != "joblib_backend":
-        assert "there is no /dev/shm here that may be written; its memory is a memfd" in stderr
+        assert "this process cannot write to /dev/shm; so its memory is a memfd" in stderr

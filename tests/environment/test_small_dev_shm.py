@@ -87,7 +87,7 @@ def test_a_pool_that_does_not_fit_is_a_memfd(tmp_path, chosen):
     assert status == 0, stderr
     assert stderr == (
         f"onecopy WARNING {directory} has 64.0 MiB free, less than the 256.0 MiB of the pool; "
-        "its memory is a memfd instead, which counts against this process's memory limit only\n"
+        "so its memory is a memfd, which only the memory limit of this process restricts\n"
     )
 
 

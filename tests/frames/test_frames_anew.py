@@ -61,7 +61,7 @@ def test_frames_that_a_process_has_stay_until_it_is_dead(pool, start, method):
     ready, wait = pool.queue(), pool.queue()
     child = start(method, have, pool, ready, wait)
     assert ready.get(timeout=LIMIT) == 4
-    with pytest.raises(oc.OneCopyError, match=r"shape=\(4, 4\).*asked for with shape=\(8, 8\)"):
+    with pytest.raises(oc.OneCopyError, match=r"shape=\(4, 4\).*this call has shape=\(8, 8\)"):
         pool.frames("cam0", (8, 8), "u1", 4)
     assert pool.frames("cam0").shape == (4, 4)
     child.kill()
