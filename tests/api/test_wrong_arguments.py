@@ -169,7 +169,7 @@ def test_wrong_types(things):
         (lambda p: p.value([1]), "pool.value('d', 0.0)"),
         (lambda p: p.value("d", "v", 0.0), "write pool.value('d', 0.0, name='v')"),
         (lambda p: p.value("i", "v"), "write pool.value('i', name='v')"),
-        (lambda p: oc.Value(3), "'typecode_or_type' must be a type of ctypes"),
+        (lambda p: oc.Value(3), "'typecode_or_type' must be a ctypes type"),
         (lambda p: p.list(5), "Pool.list() argument 'iterable'"),
         (lambda p: p.dict(5), "Pool.dict() argument 'pairs'"),
         (lambda p: oc.List(5), "List() argument 'iterable'"),

@@ -99,7 +99,7 @@ def test_a_library_that_is_not_the_real_one_is_told_of_once(monkeypatch, caplog)
         for _ in range(3):
             registry.refresh()
     [record] = [each for each in caplog.records if "pyarrow" in each.getMessage()]
-    assert "pickled as it says itself" in record.getMessage()
+    assert "pickled in their own way" in record.getMessage()
     assert not registry.has("pyarrow")
     assert registry.has("pandas")
 
