@@ -195,8 +195,8 @@ def test_a_file_that_has_grown(tmp_path):
     ("content", "arguments", "message"),
     [
         (b"", {}, "empty"),
-        (b"abc", {"dtype": "i4"}, "no whole number"),
-        (b"abcd", {"dtype": "i4", "offset": 5}, "no whole number"),
+        (b"abc", {"dtype": "i4"}, "not a whole number"),
+        (b"abcd", {"dtype": "i4", "offset": 5}, "not a whole number"),
         (b"abcdefgh", {"dtype": "i4", "shape": 3}, "12 bytes are needed"),
         (b"abcdefgh", {"dtype": "i4", "shape": 2, "offset": 1}, "9 bytes|from byte 1"),
         (b"\x93NUMPY", {}, "begins as a .npy"),
@@ -531,8 +531,8 @@ def test_a_writable_copy_is_no_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("name", "start", "said"),
     [
-        ("a.npy", b"garbage" * 50, "no .npy file, in spite of its name"),
-        ("a.npy", bytes(16) + b"{'descr': '<f8'}", "no .npy file"),
+        ("a.npy", b"garbage" * 50, "not a .npy file, in spite of its name"),
+        ("a.npy", bytes(16) + b"{'descr': '<f8'}", "not a .npy file"),
         ("a.npz", b"PK\x03\x04" + bytes(100), "numpy.load"),
         ("a.bin", b"PK\x03\x04" + bytes(100), "an archive"),
         ("a.feather", b"ARROW1\x00\x00" + bytes(100), "open_table"),

@@ -102,7 +102,7 @@ def test_help(command):
 
 def test_the_help_says_what_exit_codes_mean():
     text = " ".join(output("--help").split())
-    assert "It exits with 0 if all is well, 1 if a problem was found" in text
+    assert "It exits with 0 if there is no problem, 1 if a problem was found" in text
     assert "2 for wrong usage" in text
 
 
