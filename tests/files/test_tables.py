@@ -142,7 +142,7 @@ def test_columns(tmp_path, table, pool, name):
     assert got.equals(table.select(names))
     assert pool.stats().used < table.select(names).nbytes * 1.2 + 1000
     assert oc.open_table(path, columns=[], pool=pool).num_columns == 0
-    with pytest.raises(oc.BadFile, match=r"no column what, ever; the columns are number"):
+    with pytest.raises(oc.BadFile, match=r"no column what, ever; columns: number"):
         oc.open_table(path, columns=["what", "number", "ever"], pool=pool)
 
 

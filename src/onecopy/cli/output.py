@@ -32,8 +32,8 @@ __all__ = [
 
 PROBLEM, USAGE = 1, 2
 EXIT_CODES = (
-    "0 if there is no problem, 1 if a problem was found or the command could not be done, and 2 for "
-    "wrong usage"
+    "0 if there is no problem, 1 if a problem was found or the command could not be done, and 2 "
+    "for wrong usage"
 )
 """The exit codes of commands, as their help describes them."""
 

@@ -275,8 +275,8 @@ def resolve(span: Span) -> Mapping:
     try:
         if Identity.of(fd, there) != identity:
             raise StaleRef(
-                f"another file is now at {path}: the file was replaced after an array or a table in "
-                "it was sent by the file's name. Send it again"
+                f"another file is now at {path}: the file was replaced after an array or a table "
+                "in it was sent by the file's name. Send it again"
             )
         _check_length(path, there.st_size, span)
         return map_file(fd, path, "r+" if writable else "r")

@@ -200,7 +200,7 @@ class _Source(NamedTuple):
     def check_columns(self, there: Sequence[str]) -> None:
         missing = [name for name in self.columns or () if name not in there]
         if missing:
-            self.fail(f"there is no column {', '.join(missing)}; the columns are {', '.join(there)}")
+            self.fail(f"there is no column {', '.join(missing)}; columns: {', '.join(there)}")
         several = [name for name in self.columns or () if there.count(name) > 1]
         if several:
             self.fail(
@@ -288,8 +288,8 @@ def _batches_of_stream(
         ended = source.size - len(_END_OF_STREAM)
         if memory.slice(ended).to_pybytes() != _END_OF_STREAM or file.tell() != source.size:
             source.fail(
-                "it begins like an Arrow IPC stream, but does not end like one (8 bytes, ff ff ff ff "
-                "00 00 00 00): it was cut short, its writer was not closed, or data follows after "
+                "it begins like an Arrow IPC stream, but does not end like one (8 bytes, ff ff ff "
+                "ff 00 00 00 00): it was cut short, its writer was not closed, or data follows after "
                 "its end"
             )
 
