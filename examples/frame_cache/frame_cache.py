@@ -92,7 +92,7 @@ def main() -> int:
             print("a process failed", file=sys.stderr)
             return 1
         reports = {who: rest for who, *rest in (report.get(), report.get())}
-        free_again = frames.available
+        unused = frames.available
     waits, filling = reports["producer"]
     numbers, processing = reports["consumer"]
 
@@ -106,9 +106,9 @@ def main() -> int:
     print(
         f"{len(numbers)} of {total} frames, "
         f"{'each once and in order' if complete else 'NOT each once and in order'}; the producer "
-        f"found no free frame {waits} times; {free_again} of {arguments.count} frames are free again"
+        f"found no free frame {waits} times; {unused} of {arguments.count} frames are free again"
     )
-    return 0 if complete and waits == 0 and free_again == arguments.count else 1
+    return 0 if complete and waits == 0 and unused == arguments.count else 1
 
 
 def join(processes: list[multiprocessing.Process]) -> bool:

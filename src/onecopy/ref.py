@@ -51,7 +51,7 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
         member = join(pool)
     except PoolNotFound as error:
         raise StaleRef(
-            f"the pool of this reference is gone: {error.args[-1]} A pickled reference keeps "
+            f"the reference is stale: {str(error.args[-1]).rstrip('.')}. A pickled reference keeps "
             "nothing alive. Keep the original reference until the copy has arrived, or send it on "
             "a queue of its pool."
         ) from error

@@ -94,7 +94,7 @@ def test_a_copy_that_has_taken_its_place_is_not_joined_instead(copies, pool, sta
     copies[1].rename(copies[0])
     answers = pool.queue()
     child = start("stranger", rebuild, data, answers)
-    assert "is a copy of it now" in answers.get(timeout=60)
+    assert "there is now a copy of it" in answers.get(timeout=60)
     assert child.wait() == 0
 
 

@@ -158,7 +158,7 @@ def test_a_name_of_a_file_that_is_no_text(pool_directory):
         text = output("ls", PYTHONIOENCODING=encoding)
         assert "odd \\udcff\\n" in text
     assert any(record["name"] == "odd \udcff\n" for record in json.loads(output("ls", "--json")))
-    assert "no pool" in output("doctor", code=1)
+    assert "not a pool" in output("doctor", code=1)
     Path(os.fsdecode(path)).unlink()
 
 

@@ -138,5 +138,5 @@ def test_a_place_that_does_not_fit_its_block_is_stale(reader):
     place = blocks.find(memory, membership.readers())
     assert bytes(blocks.bytes_of(*place)) == bytes(memory)
     for wrong in (place._replace(nbytes=1 << 40), place._replace(offset=-1)):
-        with pytest.raises(oc.StaleRef, match="not this buffer"):
+        with pytest.raises(oc.StaleRef, match="not the block of this buffer"):
             blocks.bytes_of(*wrong)

@@ -213,7 +213,7 @@ def test_a_writable_copy_of_a_memoryview_of_what_numpy_does_not_know():
     import ctypes
 
     view = memoryview((ctypes.c_void_p * 3)(1, 2, 3))
-    with pytest.raises(TypeError, match=r"a memoryview of format .*: bytearray"):
+    with pytest.raises(TypeError, match=r"a memoryview of format .*, use bytearray"):
         oc.writable_copy(view)
 
 
