@@ -204,7 +204,9 @@ def test_links(elsewhere):
 
 @pytest.mark.parametrize("missing", ["a", "a/b"])
 def test_a_directory_that_is_not_there(elsewhere, missing):
-    with pytest.raises(FileNotFoundError, match=r"the directory for the pool's file 't\.pool' does not exist"):
+    with pytest.raises(
+        FileNotFoundError, match=r"the directory for the pool's file 't\.pool' does not exist"
+    ):
         oc.Pool.create(backing=elsewhere / missing / "t.pool", size="1MiB")
     assert not (elsewhere / "a").exists()
 

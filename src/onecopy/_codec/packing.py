@@ -39,8 +39,7 @@ class Packing(Protocol):
         """
 
     def sends(self, array: npt.NDArray[Any], /) -> None:
-        """Record an array whose memory may lie in a pool. It becomes read-only when it has been
-        sent."""
+        """Record an array in a pool. It becomes read-only when it has been sent."""
 
 
 Reducer: TypeAlias = Callable[[Any, Packing], Any]

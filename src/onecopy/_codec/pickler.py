@@ -155,7 +155,7 @@ def _own_memory(part: ReadableBuffer | Later) -> npt.NDArray[np.uint8]:
 
 
 def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
-    """Rebuild an object that `encode` took apart in this process. (The core rebuilds messages.)
+    """Rebuild an object that `encode` took apart in this process; the core rebuilds messages.
 
     Parameters
     ----------
@@ -340,8 +340,7 @@ class Pickler(pickle.Pickler):
         return self._elsewhere is not None and member in self._elsewhere.pools
 
     def refers_to(self, member: Member) -> bool:
-        """Tell whether a shared array of another pool travels by reference although nothing keeps
-        it.
+        """Tell whether another pool's shared array travels by reference although nothing keeps it.
 
         It does not if no process could join its pool. It does not if the target pool is persistent
         and its own pool is not.

@@ -167,7 +167,9 @@ def join(handle: PoolHandle) -> Member:
     member = _find(identity, device, inode)
     if member is None:
         if not path:
-            raise PoolNotFound("the pool's name was removed (unlink): no process can join it any more")
+            raise PoolNotFound(
+                "the pool's name was removed (unlink): no process can join it any more"
+            )
         try:
             member = open_file(*os.path.split(path), readonly=readonly)
         except ValueError as error:  # a pool cannot have this name

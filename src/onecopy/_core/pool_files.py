@@ -92,7 +92,7 @@ def make_pool(
             nickname = os.fspath(name)
             if "/" in nickname:
                 raise ValueError(
-                    f"a pool in the file {backing!r} may have a name, too, but a name has no slash: "
+                    f"a pool in the file {backing!r} may have a name, but a name has no slash: "
                     f"{nickname!r}"
                 )
             stale.prepare(paths.pool_directory())

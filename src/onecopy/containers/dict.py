@@ -227,8 +227,7 @@ def _checked_pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
             both = tuple(pair)
         except TypeError:
             raise TypeError(
-                f"element {number} of the argument of update is a {type(pair).__name__}, "
-                "not a pair"
+                f"element {number} of the argument of update is a {type(pair).__name__}, not a pair"
             ) from None
         if len(both) != 2:
             raise ValueError(

@@ -20,7 +20,7 @@ __all__ = ["Container", "ContainerLock", "DetachHandle"]
 
 
 class DetachHandle:
-    """The object by which a pool detaches a container. (A container itself has no hash.)"""
+    """The object by which a pool detaches a container; a container itself has no hash."""
 
     __slots__ = ("__weakref__", "_container")
 
@@ -126,8 +126,7 @@ class Container(Shared):
         )
 
     def _key(self) -> tuple[membership.Key, int]:
-        """Return the pool and the handle: equal for all objects of this container, and for no
-        other."""
+        """Return pool and handle, which are equal only for objects of the same container."""
         return membership.key_of(self.member), self.handle
 
     def __copy__(self) -> Any:

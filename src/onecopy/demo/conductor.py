@@ -54,8 +54,7 @@ class Job:
 
     @property
     def layout(self) -> Layout:
-        """The room for the job: a few pictures per process, so that slow processes delay no
-        other."""
+        """The room for the job: a few pictures per process, because some may be slow."""
         height, width = self.source.largest
         result = result_shape(height, width)
         return Layout(

@@ -177,9 +177,7 @@ def _refuse_other_kinds(fd: int, path: str, size: int) -> None:
     if kind is None and path.endswith(".npy"):
         kind = "not a .npy file, in spite of its name"
     if kind is not None:
-        raise bad_file(
-            path, size, f"it is {kind}; to open it as bytes, pass dtype='uint8'"
-        )
+        raise bad_file(path, size, f"it is {kind}; to open it as bytes, pass dtype='uint8'")
 
 
 def _count(path: str, size: int, dtype: np.dtype[Any], offset: int) -> int:

@@ -289,8 +289,8 @@ def _batches_of_stream(
         if memory.slice(ended).to_pybytes() != _END_OF_STREAM or file.tell() != source.size:
             source.fail(
                 "it begins like an Arrow IPC stream, but does not end like one (8 bytes, ff ff ff "
-                "ff 00 00 00 00): it was cut short, its writer was not closed, or data follows after "
-                "its end"
+                "ff 00 00 00 00): it was cut short, its writer was not closed, or data follows "
+                "after its end"
             )
 
     return reader.schema, every()

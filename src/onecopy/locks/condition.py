@@ -93,8 +93,7 @@ class Condition(Shared, ConditionBase):
         return kind._open(hold, self.member, None, "warn")
 
     def detach(self) -> None:
-        """Release the condition in this process; and its lock, unless the caller passed the
-        lock."""
+        """Release the condition in this process, and its lock if the caller passed none."""
         super().detach()
         if self._has_own_lock:
             self._lock.detach()

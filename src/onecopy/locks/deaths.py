@@ -101,8 +101,8 @@ class OnDeath:
         else:
             warnings.warn(
                 f"{text}. This process owns it now. The protected data may be half changed: check "
-                "or repair it before you rely on it. (To get an exception or a call instead of this "
-                "warning, use on_owner_death='raise' or a function.)",
+                "or repair it before you rely on it. (To get an exception or a call instead, use "
+                "on_owner_death='raise' or a function.)",
                 OwnerDiedWarning,
                 stacklevel=2,
             )

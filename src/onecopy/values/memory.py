@@ -87,7 +87,9 @@ def allocate(member: Member, kind: type[Any], *, zero: bool) -> Any:
     """Make an object of a ctypes type in a pool."""
     size = ctypes.sizeof(kind)
     if hasattr(kind, "_wrapper"):
-        raise TypeError(f"{kind.__name__} has a field '_wrapper', the name of onecopy's own attribute")
+        raise TypeError(
+            f"{kind.__name__} has a field '_wrapper', the name of onecopy's own attribute"
+        )
     register(kind)
     memory = member.empty((size,), _BYTE, zero, True) if size else np.zeros(0, _BYTE)
     return attach(kind, Memory(memory.view(SharedArray)))
