@@ -128,7 +128,7 @@ def measure_alone(seconds: float) -> dict[str, float]:
 
 def run(options: Options) -> Report:
     field = peers.load(options)
-    report = Report("frames", "2.33 MB frames, copied in and looked at", "multiprocessing.Queue")
+    report = Report("frames", "2.33 MB frames, copied in and read", "multiprocessing.Queue")
     report.skipped = field.skipped
 
     def contender(make: Callable[[], FrameChannel]) -> Run:

@@ -70,7 +70,7 @@ def consume(jobs: oc.Queue, outcome: oc.Queue, quiet: bool) -> None:
             print(
                 f"{producer} round {turn:2d} {file_name:<24} {width:5d}x{height:<5d} "
                 f"on the queue {1e6 * (taken - sent):9.0f} us, "
-                f"looked at in {1e3 * (time.monotonic() - taken):6.2f} ms",
+                f"read in {1e3 * (time.monotonic() - taken):6.2f} ms",
                 flush=True,
             )
     if received != expected:

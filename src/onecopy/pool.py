@@ -426,7 +426,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         if self._member is None:
             return f"<onecopy.Pool {self._name!r}, closed>"
         if not self._member.joined:
-            return f"<onecopy.Pool {self._name!r}, of which this process is no member>"
+            return f"<onecopy.Pool {self._name!r}, not a member>"
         counts = self._member.stats()
         taken = counts["used"] + counts["body_bytes"]
         used, size = format_size(taken), format_size(counts["capacity"])

@@ -440,8 +440,8 @@ class _Elsewhere:
     def pools(self) -> list[Member]:
         """The pools whose blocks travel by name."""
         if self._pools is None:
-            keeper = self._kept_for
-            self._pools = membership.others(keeper) if keeper else membership.readers()
+            target = self._kept_for
+            self._pools = membership.others(target) if target else membership.readers()
         return self._pools
 
     @property
