@@ -38,8 +38,8 @@ def key_of(arguments: argparse.Namespace) -> bytes:
     else:
         if not _is_loopback(arguments.host):
             print(
-                f"warning: the key is the publicly known one, and {arguments.host} is not only this "
-                "machine. Anyone who has the key can run any code in the server: set "
+                f"warning: the key is the publicly known one, and {arguments.host} is not only "
+                "this machine. Anyone who has the key can run any code in the server: set "
                 f"{VARIABLE}, or use --key-file",
                 file=sys.stderr,
             )
