@@ -50,8 +50,6 @@ NOT_YET = {
     "src/onecopy/_core/paths.py": "the same",
     "src/onecopy/_core/segments.py": "the same",
     "native/README.md": "changes with the native core",
-    "docs/design/0001": "the same",
-    "docs/design/0010": "the same",
     "docs/design/0016": "is being written",
     "docs/design/0017": "the same",
     "docs/design/0018": "the same",
