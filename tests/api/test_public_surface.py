@@ -1,4 +1,4 @@
-"""The names that users rely on, and what importing them costs."""
+"""The names that users rely on, and the cost of importing them."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Small things that people write: subscripts, `blocking`, arrays of references, what bases say."""
+"""Details of the interface: subscripts, `blocking`, arrays of references, texts of bases."""
 
 import threading
 import types
