@@ -39,8 +39,8 @@ def key_of(arguments: argparse.Namespace) -> bytes:
         if not _is_loopback(arguments.host):
             print(
                 f"warning: the key is the publicly known one, and {arguments.host} is not only "
-                f"this machine. With the key, anyone can run any code in the server: set {VARIABLE}, "
-                "or use --key-file",
+                "this machine. With the key, anyone can run any code in the server: "
+                f"set {VARIABLE}, or use --key-file",
                 file=sys.stderr,
             )
         return DEMO_KEY
