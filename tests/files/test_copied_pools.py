@@ -72,7 +72,7 @@ def test_a_file_that_was_renamed_is_the_same_pool(copies):
     other = path.rename(path.with_name("c.pool"))
     assert pickle.loads(data).get()[0] == 5.0
     assert oc.Pool.open(other) == a
-    # A copy that takes its place is not mistaken for it, whoever is a member of what.
+    # A copy that takes its place is not confused with it, for any combination of members.
     copies[1].rename(path)
     b = oc.Pool.open(path)
     assert b != a

@@ -1,4 +1,4 @@
-"""Arrays over files: mapped once, sent by naming the file, and told from what they are not."""
+"""Arrays over files: mapped once, sent as the name of the file, and told apart from others."""
 
 import io
 import os
@@ -294,7 +294,7 @@ def test_nothing_is_copied(path, pool, mode):
         for part in parts:
             one = part[0] if isinstance(part, list) else part
             assert lies_in(one, path)
-            # Only what says that it is a file may be written by its receiver.
+            # The receiver may write only an array that says that it is a file.
             assert one.flags.writeable == (mode == "r+" and type(one) is oc.MappedArray)
     pool["array"] = array
     assert np.shares_memory(pool["array"], array)
@@ -405,7 +405,7 @@ def fifo(path):
 
 @pytest.mark.parametrize("change", [replace, remove, shorten, link, fifo])
 def test_a_file_that_was_changed_after_it_was_sent(path, pool, change):
-    """Nobody has it mapped any more."""
+    """No process has it mapped any more."""
     array = oc.open_array(path)
     queue = pool.queue()
     queue.put(array)
@@ -495,7 +495,7 @@ def test_any_view_of_any_file(tmp_path, pool, dtype, shape, order, index, wrap):
 
 
 def test_an_inode_that_is_used_again(path):
-    """A pickle may wait for longer than a file lives, and the number of its inode with it."""
+    """A pickle may be older than its file, and older than the use of its inode number."""
     array = oc.open_array(path)
     number, data, content = path.stat().st_ino, pickle.dumps(array), path.read_bytes()
     del array
@@ -545,7 +545,7 @@ def test_a_file_of_another_kind(tmp_path, name, start, said, mode):
     path.write_bytes(start)
     with pytest.raises(oc.BadFile, match=said):
         oc.open_array(path, mode=mode)
-    assert bytes(oc.open_array(path, "u1", mode=mode)) == start  # if that is what is wanted
+    assert bytes(oc.open_array(path, "u1", mode=mode)) == start  # if this is wanted
     assert path.read_bytes() == start
 
 
@@ -559,6 +559,6 @@ def test_a_damaged_header(tmp_path, data):
         whole[data.draw(st.integers(8, 127))] = data.draw(st.integers(0, 255))
     path.write_bytes(whole)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what numpy evaluates
+        warnings.simplefilter("ignore")  # of the expressions that numpy evaluates
         with suppress(oc.BadFile):
             oc.open_array(path)

@@ -1,4 +1,4 @@
-"""What frames promise: a fixed number of equal arrays, each free or in somebody's hands."""
+"""What frames guarantee: a fixed number of equal arrays, each free or in use."""
 
 import contextlib
 import gc
