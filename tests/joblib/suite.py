@@ -1,6 +1,6 @@
 """Run joblib's own tests of parallel calls with onecopy.
 
-python tests/joblib/suite.py -k generator
+    python tests/joblib/suite.py -k generator
 
 The tests are read where joblib is installed, and written with "onecopy" in place of "loky", and
 with our class in place of those of loky. onecopy is also the default backend, for the tests and for

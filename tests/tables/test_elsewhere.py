@@ -76,7 +76,7 @@ def check(pool, obj, expected, extra):
     assert pool.stats().used - used < 16_000 + 2 * extra
     same(queue.get(), expected)
     same(ref.get()[0], expected)
-    # What was got is passed on in the same way.
+    # A received object is passed on in the same way.
     used = pool.stats().used
     again = pool.put(ref.get()[0])
     assert pool.stats().used - used < 12_000
