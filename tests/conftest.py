@@ -1,6 +1,6 @@
-"""Each test has a pool directory of its own, and leaves no file, descriptor or child behind.
+"""Each test has its own pool directory, and leaves no file, descriptor or child behind.
 
-Nor does it change anything of the process for the tests that come after it.
+It does not change the process for later tests either.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ import onecopy as oc
 from onecopy import default
 from onecopy._core import stale
 
-# A shell that runs us in the background has Ctrl-C ignored, and so would all whom the tests start.
+# A shell that runs this in the background makes it ignore Ctrl-C. All processes that tests start
+# would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Many accounts have 0002, and then others may write in the directories that tests make for pools.
+# Many accounts have 0002. Then others may write in the directories that tests make for pools.
 os.umask(0o022)
 
-# What is drawn follows from the test's own text, or, in `make explore`, from --hypothesis-seed.
-# Nothing is remembered from one run to the next.
+# Examples follow from the text of the test, or, in `make explore`, from --hypothesis-seed. Nothing
+# is remembered between runs.
 hypothesis.settings.register_profile(
     "onecopy", derandomize=not seeds.EXPLORED, database=None, print_blob=True
 )
@@ -87,16 +88,16 @@ def _thin_out(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _helpers_of_multiprocessing():
-    """Start multiprocessing's own helpers now: they stay, and are no leak of any test."""
+    """Start multiprocessing's own helpers now. They stay, so they must not count as a leak."""
     multiprocessing.resource_tracker.ensure_running()
     multiprocessing.forkserver.ensure_running()
 
 
-_loaded = 0  # modules, when what is alive was last taken out of the collector's sight
+_loaded = 0  # the number of modules when `gc.freeze` was last called
 
 
 def _spare_the_collector():
-    """Each test collects twice: not all of what pytest, and then pandas, has loaded, each time."""
+    """Each test collects garbage twice. Objects of pytest and pandas are not scanned each time."""
     global _loaded  # noqa: PLW0603
     gc.collect()
     if len(sys.modules) > _loaded + 50:
@@ -105,7 +106,7 @@ def _spare_the_collector():
 
 
 def _collect_all():
-    """Collect what was taken out of sight as well: it may have become garbage, and keep a pool."""
+    """Also collect frozen objects: they may have become garbage, and keep a pool."""
     global _loaded  # noqa: PLW0603
     gc.unfreeze()
     gc.collect()
@@ -114,7 +115,7 @@ def _collect_all():
 
 @pytest.fixture(autouse=True)
 def pool_directory(monkeypatch, _helpers_of_multiprocessing):
-    """A pool directory for this test alone, in memory where there is room for it."""
+    """A pool directory for this test alone; in memory, if there is room."""
     memory = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
     directory = Path(tempfile.mkdtemp(prefix="onecopy-test-", dir=memory if roomy else None))
@@ -137,16 +138,16 @@ def _nothing_left_behind(pool_directory, request):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unraisable errors of objects that a failed test left
         gc.collect()
-    # A process that was killed leaves the file to whoever comes next: to us.
+    # A killed process leaves its file to the next process that uses the directory.
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
     stale.sweep(str(pool_directory), remove=True)
     if request.session.testsfailed == request.node.session._failed_before:
         assert _state_of_process() == process_before
         if not children.soon(lambda: _swept(pool_directory)):
             _collect_all()
-        # Workers whose parent was killed are no children of ours; they notice within a second.
+        # Workers whose parent was killed are not our children. They end within a second.
         children.eventually(lambda: _swept(pool_directory), "the files of pools to be gone")
-        # Threads of libraries may let go of a file a moment later.
+        # Threads of libraries may close a file a moment later.
         children.eventually(
             lambda: children.descriptors() == descriptors_before,
             f"{descriptors_before} descriptors; there are {children.descriptors()}",
@@ -154,7 +155,7 @@ def _nothing_left_behind(pool_directory, request):
 
 
 def _state_of_process():
-    """What one test can spoil for all later ones of its process: its umask, its handlers."""
+    """Check that a test does not change the process's umask and signal handlers."""
     umask = os.umask(0o022)
     os.umask(umask)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -180,7 +181,7 @@ def pool():
 
 @pytest.fixture
 def the_last_have_left(_nothing_left_behind):
-    """Wait, after a test of the drop-in, for threads and workers that end a moment later."""
+    """After a test of the drop-in, wait for threads and workers that end a moment later."""
     yield
     gc.collect()
     children.eventually(
@@ -200,7 +201,7 @@ def _only_this_process():
 
 @pytest.fixture
 def start():
-    """Start a child by a method: ``start("spawn", function, *arguments)``; ended with the test."""
+    """Start a child: ``start("spawn", function, *arguments)``. It is ended with the test."""
     running = []
 
     def start(method, function, *arguments):

@@ -1,4 +1,4 @@
-"""A fork that ends by itself: it has a limit of time and of memory, and says what went wrong."""
+"""A fork that ends by itself: with a limit of time and of memory, and a report of errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WATCHDOG = 20  # seconds that a child may take
 
 
 def in_child(function, *arguments):
-    """Run it in a fork; give None, or what went wrong."""
+    """Run it in a fork; return None, or the error."""
     sys.stdout.flush()
     sys.stderr.flush()
     report, out = os.pipe()
@@ -44,6 +44,6 @@ def in_child(function, *arguments):
 
 
 def _bound_memory():
-    # A number in a spoilt pickle may ask for any amount. (The address sanitizer needs it all.)
+    # A number in a damaged pickle may ask for any amount. (The address sanitizer needs it all.)
     if "libasan" not in os.environ.get("LD_PRELOAD", ""):
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))

@@ -1,6 +1,6 @@
-"""Commands that run another one elsewhere: in other namespaces, on a small file system.
+"""Commands that run another one in other conditions: namespaces, or a small file system.
 
-Where the machine does not allow it the test is skipped, and says why.
+Where the machine does not allow this, the test is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def own_pids_foreign_proc() -> list[str]:
 
 
 def small(size: str, where: Path | str) -> list[str]:
-    """Run where `where` is a file system in memory of that size."""
+    """Run with `where` being a file system in memory of that size."""
     script = f'mount -t tmpfs -o mode=0700,size={size} none "$0" && exec "$@"'
     command = [*_unshare("--mount"), "sh", "-c", script, str(where)]
     _try((*command, "true"))
@@ -40,7 +40,7 @@ def without_proc() -> list[str]:
 
 
 def disk(kind: str, size: str, where: Path | str) -> list[str]:
-    """Run where `where` is a file system on a disk of that size (for ext4, xfs, btrfs)."""
+    """Run with `where` being a file system on a disk of that size (for ext4, xfs, btrfs)."""
     program = shutil.which(f"mkfs.{kind}", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if program is None:
         pytest.skip(f"this machine has no mkfs.{kind}")
@@ -84,5 +84,5 @@ def _said(command: tuple[str, ...]) -> str | None:
 
 
 def first_inside(pid: int) -> int:
-    """Give the outer number of the process that `unshare --fork` (itself `pid`) started."""
+    """Return the outer process id of the process that `unshare --fork` (itself `pid`) started."""
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

@@ -5,8 +5,8 @@ Two rules, which native/README.md states:
 * A file includes only from its own folder, or from folders to its left in `ORDER`.
 * Headers of the kernel and of the C library's system calls are included in `os/` only.
 
-What breaks a rule today stands in `EXCEPTIONS`, so that nothing new joins it. An exception that
-nothing needs any more is an error too: take it out.
+`EXCEPTIONS` lists what breaks a rule today, so that no new case is added. An exception that is not
+needed any more is an error, too: remove it.
 
 Usage: python tools/native_layers.py
 """

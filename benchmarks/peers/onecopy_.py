@@ -1,4 +1,4 @@
-"""onecopy itself: its queue, its frame cache and its stream, each as a user would write it."""
+"""onecopy itself: its queue, its frames and its stream, as a user would write it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 NUMBERS = count()
 MIB = 1 << 20
-# Blocks that a giver has, and hands over in turn.
+# Blocks that a giver hands over in turn.
 HANDOFF_BLOCKS = 4
 
 
 class OwnPool:
-    """A pool for one channel. Members are not given objects but open it by its name."""
+    """A pool for one channel. Members open it by its name."""
 
     def __init__(self, size: int = 64 * MIB) -> None:
         self.name = f"bench-{os.getpid()}-{next(NUMBERS)}"
@@ -72,10 +72,10 @@ class PutFrames(OwnPool):
 
 
 class CacheFrames(PutFrames):
-    """The frame cache: the producer fills a frame in place and sends it."""
+    """A set of frames: the producer fills a frame in place and sends it."""
 
     def writer(self) -> Callable[[Frame], object]:
-        # In use at once: those on the queue, one being filled, one being looked at.
+        # Frames in use at once: those on the queue, one being filled, one being read.
         count_ = FRAME_DEPTH + 2
         frames = self.pool.frames("camera", shape=FRAME_SHAPE, dtype="uint8", count=count_)
         acquire, put, copyto = frames.acquire, self.queue().put, np.copyto
@@ -122,7 +122,7 @@ class StreamMessages(OwnPool):
 
 
 class ArrayHandoff(OwnPool):
-    """Arrays that live in the pool: `queue.put(array)`, `queue.get()`, drop it."""
+    """Arrays in the pool: `queue.put(array)`, `queue.get()`, and drop the array."""
 
     def __init__(self, nbytes: int, pool_size: int = 0) -> None:
         self.nbytes = nbytes
@@ -150,7 +150,7 @@ class ArrayHandoff(OwnPool):
 
 
 class RefHandoff(ArrayHandoff):
-    """The same with `Ref` objects, for a consumer that passes them on without looking inside."""
+    """The same with `Ref` objects, for a consumer that passes them on without reading them."""
 
     def giver(self) -> Callable[[int], None]:
         put = self.queue().put
@@ -176,7 +176,7 @@ class RefHandoff(ArrayHandoff):
 
 
 class Idle(OwnPool):
-    """Waiters of three kinds: on an empty queue, on a frame cache lent out, on a silent stream."""
+    """Three kinds of waiters: on an empty queue, for a free frame, on a stream without messages."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -207,7 +207,7 @@ class Message(Generic[_T_co]):
     @property
     def item(self) -> _T_co: ...
     @item.setter
-    def item(self, item: _T_co | None) -> None: ...  # only to let go of it
+    def item(self, item: _T_co | None) -> None: ...  # only None, which releases it
     @property
     def redelivered(self) -> bool: ...
     @property

@@ -1,4 +1,4 @@
-"""Bound methods of every class pickle, copy and run elsewhere, as those of Python's classes do."""
+"""Bound methods of every class pickle, copy and run elsewhere, like those of Python's classes."""
 
 import copy
 import functools
@@ -53,7 +53,7 @@ def test_every_method_pickles_and_copies(pool, kind):
         for again in (pickle.loads(pickle.dumps(method)), copy.copy(method)):
             assert again.__name__ == name
             assert type(again) is type(method)
-        if kind not in {"List", "Dict"}:  # a deep copy of those is a plain list or dict
+        if kind not in {"List", "Dict"}:  # a deep copy of these is a plain list or dict
             assert copy.deepcopy(method).__name__ == name
 
 
@@ -97,7 +97,7 @@ def test_the_lock_of_a_container_stays_the_same(pool, kind, again):
     assert lock.owner is None
 
 
-# A subscription belongs to its process: where it cannot go, the error says what to do.
+# A subscription belongs to its process. If it cannot be sent, the error says what to do.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`close` means the same on queues, streams and frames: this process is done with it."""
+"""`close` means the same for queues, streams and frames: this process releases them."""
 
 import pytest
 from children import LIMIT

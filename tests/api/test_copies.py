@@ -1,4 +1,4 @@
-"""`copy` and `deepcopy` of what is in a pool: of that thing, whatever became of its name."""
+"""`copy` and `deepcopy` of things in a pool: the same thing, also if its name was deleted."""
 
 import copy
 import shutil
@@ -35,7 +35,7 @@ def unlinked_memfd(directory, name, value):
 
 
 def copied(directory, name, value):
-    """All have the same id: they are copies of one file."""
+    """All have the same id, because they are copies of one file."""
     original = directory / "original.pool"
     if not original.exists():
         oc.Pool.create(original, size="4MiB", persistent=True).close()
@@ -63,7 +63,7 @@ def pools(request, pool_directory):
         path.unlink()
 
 
-# Those of a value and its lock are tested with them: in values/test_sharedctypes.py.
+# Values and their locks are tested in values/test_sharedctypes.py.
 def queue_of(pool, value):
     queue = pool.queue()
     queue.put(value)
@@ -122,7 +122,7 @@ def test_a_copy_is_of_that_thing(pools, thing, duplicate):
 
 @pytest.mark.parametrize("thing", THINGS)
 def test_copies_that_are_made_together_are_of_each(pools, thing):
-    """One memo for all: it must not take one pool's for another's."""
+    """One memo for all copies must not confuse a thing of one pool with a thing of another."""
     make, read = THINGS[thing]
     made = [make(pool, value) for value, pool in enumerate(pools)]
     assert [read(each) for each in copy.deepcopy(made)] == [0, 1, 2]

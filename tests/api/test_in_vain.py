@@ -1,4 +1,4 @@
-"""queue.Empty and queue.Full say what was waited for, and for how long."""
+"""The texts of queue.Empty and queue.Full say what the call waited for, and how long."""
 
 import os
 import queue as standard

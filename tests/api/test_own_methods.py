@@ -1,4 +1,4 @@
-"""Public classes have the core's methods as their own: the interpreter's short way to call them."""
+"""Public classes have the core's methods as their own, so that CPython calls them fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every public method tells its parameters, to `inspect` and to `help`, on the class and bound."""
+"""`inspect` and `help` show the parameters of every public method, on the class and bound."""
 
 import inspect
 import pydoc
@@ -18,7 +18,7 @@ CLASSES = sorted(
 def methods():
     for cls in CLASSES:
         if issubclass(cls, (BaseException, tuple, np.ndarray)):
-            continue  # others' methods
+            continue  # methods of other classes
         for name in dir(cls):
             if not name.startswith("_") and inspect.isroutine(getattr(cls, name)):
                 yield pytest.param(cls, name, id=f"{cls.__name__}.{name}")
@@ -26,7 +26,7 @@ def methods():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_class_itself(cls):
-    if not issubclass(cls, BaseException):  # CPython's own have none
+    if not issubclass(cls, BaseException):  # CPython's own methods have none
         inspect.signature(cls)
     text = pydoc.plain(pydoc.render_doc(cls))
     assert f"class {cls.__name__} in module onecopy." in text
@@ -38,7 +38,8 @@ def test_of_the_class(cls, name):
     function = getattr(cls, name)
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
-        assert not re.fullmatch(r"arg\d+", parameter.name)  # as nanobind calls those without a name
+        # nanobind gives such names to parameters without a name
+        assert not re.fullmatch(r"arg\d+", parameter.name)
     text = pydoc.plain(pydoc.render_doc(function))
     assert f"{name}(" in text
     assert inspect.getdoc(function), "a public method has a docstring"
@@ -67,7 +68,7 @@ def things(pool):
         pool.put([1]),
     ]
     yield made
-    made.clear()  # pytest keeps the list for longer than the pool is to live
+    made.clear()  # pytest keeps the list longer than the pool must live
 
 
 def test_of_objects(things):

@@ -1,4 +1,4 @@
-"""Waiting: without the GIL, without work, and to be interrupted."""
+"""Waits release the GIL, need no processor time, and can be interrupted."""
 
 import os
 import queue as standard
@@ -38,7 +38,7 @@ def blocked_by_a_lock(pool, kind):
 
 @pytest.fixture(params=CALLS + LOCKS)
 def blocked(request, pool):
-    """Something to call that waits for ever."""
+    """Return a call that waits for ever."""
     if request.param in LOCKS:
         yield blocked_by_a_lock(pool, request.param)
         return
@@ -66,12 +66,12 @@ def blocked(request, pool):
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """What a signal handler raises."""
+    """The exception of a signal handler."""
 
 
 @pytest.mark.parametrize("to", ["the thread", "another thread"])
 def test_a_signal_ends_the_wait(blocked, to):
-    """Also one that cuts no nap short: another thread gets it, and Python's main one handles it."""
+    """A signal that another thread gets interrupts no nap; Python's main thread handles it."""
 
     def handle(number, frame):
         raise Interrupted
@@ -126,7 +126,7 @@ def test_other_threads_run_meanwhile(pool):
     queue, answer = pool.queue(), []
     thread = threading.Thread(target=lambda: answer.append(queue.get()))
     thread.start()
-    total = sum(range(1_000_000))  # would not end while the other held the GIL
+    total = sum(range(1_000_000))  # would not end while the other thread had the GIL
     queue.put(total)
     thread.join()
     assert answer == [total]
@@ -155,7 +155,7 @@ def interruptible(queue, ready):
 
 
 def test_timeouts_are_about_what_was_asked(pool):
-    """They do not end early, which is all that a busy machine lets one assert."""
+    """Waits do not end too early. On a busy machine nothing else can be asserted."""
     queue = pool.queue()
     for timeout in (0.0, 0.01, 0.15):
         before = time.monotonic()
@@ -172,7 +172,7 @@ def test_waiting_costs_nothing(pool, start):
         ready.get(timeout=LIMIT)
     for child in children:
         eventually(lambda child=child: asleep(child.pid), "the child to wait")
-    threading.Event().wait(5)  # the time over which they are measured
+    threading.Event().wait(5)  # the time for which they are measured
     queue.shutdown()
     spent = [ready.get(timeout=LIMIT) for _ in children]
     assert sum(spent) < 0.05 * 5

@@ -1,4 +1,4 @@
-"""Small things that people write: subscripts, `blocking`, arrays of references, what bases say."""
+"""Details of the interface: subscripts, `blocking`, arrays of references, texts of bases."""
 
 import threading
 import types
@@ -109,7 +109,7 @@ def test_copy_as_in_numpy_2(pool):
 
 @pytest.mark.parametrize("obj", [{"a": 1}, [1, 2], 3, "text", None])
 def test_a_reference_to_something_else_is_no_array(pool, obj):
-    with pytest.raises(TypeError, match=f"reference to a {type(obj).__name__} is no array"):
+    with pytest.raises(TypeError, match=f"reference to a {type(obj).__name__} is not an array"):
         np.asarray(pool.put(obj))
 
 

@@ -1,4 +1,4 @@
-"""Arguments that will not do: a TypeError like Python's, with the function and the argument."""
+"""Wrong arguments raise a TypeError like Python's, with the function and the argument."""
 
 import contextlib
 import inspect
@@ -10,7 +10,7 @@ import onecopy as oc
 import onecopy.multiprocessing as omp
 from onecopy._core import arguments
 
-# Parameters that take numbers, wherever they are.
+# The parameters that accept numbers, in all methods.
 NUMBERS = {"count", "depth", "history", "index", "max_items", "maxsize", "n", "parties", "timeout"}
 FLAGS = {"immediate", "drop_oldest", "redeliver"}
 
@@ -38,7 +38,7 @@ def things(pool):
         "Pool": pool,
     }
     yield made
-    made.clear()  # pytest keeps the dict for longer than the pool is to live
+    made.clear()  # pytest keeps the dict longer than the pool must live
 
 
 def methods(thing):
@@ -58,7 +58,7 @@ def refused(call, *args, **named):
 
 
 def entered(answer):
-    """`Frames.lend` looks at its argument when the block begins."""
+    """`Frames.lend` checks its argument when the block begins."""
     if isinstance(answer, contextlib.AbstractContextManager):
         answer.__enter__()
 
@@ -115,10 +115,10 @@ class Nothing:
     pass
 
 
-# Of a list and a dict these are values, not numbers.
+# For a list and a dict these are values, not numbers.
 VALUES = {"List.count", "List.index"}
 PLAUSIBLE = {"obj": 1, "iterable": [1], "predicate": lambda: True, "index": 0, "max_items": 1}
-CALLS = {"lend": "acquire"}  # methods that pass the argument on to another one
+CALLS = {"lend": "acquire"}  # methods that pass the argument to another method
 
 
 def test_wrong_types(things):
@@ -169,7 +169,7 @@ def test_wrong_types(things):
         (lambda p: p.value([1]), "pool.value('d', 0.0)"),
         (lambda p: p.value("d", "v", 0.0), "write pool.value('d', 0.0, name='v')"),
         (lambda p: p.value("i", "v"), "write pool.value('i', name='v')"),
-        (lambda p: oc.Value(3), "'typecode_or_type' must be a type of ctypes"),
+        (lambda p: oc.Value(3), "'typecode_or_type' must be a ctypes type"),
         (lambda p: p.list(5), "Pool.list() argument 'iterable'"),
         (lambda p: p.dict(5), "Pool.dict() argument 'pairs'"),
         (lambda p: oc.List(5), "List() argument 'iterable'"),
@@ -224,7 +224,7 @@ def test_a_users_lock_may_take_a_string():
 
 
 def never(*_args, **_named):
-    """Be the target of a group that is not started."""
+    """A target of a group that is not started."""
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_map(pool):
     with oc.Executor(1, pool, mp_context="fork") as executor:
         assert "write timeout=1" in refused(executor.map, abs, [1], timeout="1")
         assert "write chunksize=1" in refused(executor.map, abs, [1], chunksize="1")
-        assert list(executor.map(abs, [-1])) == [1]  # the start method was one
+        assert list(executor.map(abs, [-1])) == [1]  # the start method was wrong
 
 
 # ------------------------------------------------------------------------------------------ Pool
@@ -328,7 +328,7 @@ def test_a_policy_that_is_nearly_one(pool):
 def test_methods_that_are_somewhere_else(pool, make, name, says):
     thing = make(pool)
     assert not hasattr(thing, name)
-    assert name not in dir(thing)  # which completion offers
+    assert name not in dir(thing)  # the name that completion offers
     assert {"close", "__init__", "__reduce__"} <= set(dir(thing))
     with pytest.raises(AttributeError) as caught:
         getattr(thing, name)
@@ -340,7 +340,7 @@ def test_methods_that_are_somewhere_else(pool, make, name, says):
 def test_the_name_is_that_of_the_users_class():
     assert "Mine.get()" in refused(Mine().get, timeout="1")
     assert "Mine() argument 'maxsize'" in refused(Mine, "x")
-    assert arguments.called().startswith("test_")  # nobody of the package called it
+    assert arguments.called().startswith("test_")  # no code of the package called it
 
 
 class Mine(oc.Queue):

@@ -1,4 +1,4 @@
-"""A shared list and a shared dict against Python's own, with processes that die in between."""
+"""A shared list and a shared dict against Python's own; some processes die in between."""
 
 import gc
 import os
@@ -32,7 +32,7 @@ KEYS = st.recursive(
 
 
 def same(act, ours, theirs):
-    """Do the same to both: the same answer, or the same error in the same words."""
+    """Do the same with both: the answers, or the errors and their texts, must be equal."""
     try:
         expected = act(theirs)
     except Exception as error:  # noqa: BLE001 - whatever it is
@@ -45,7 +45,7 @@ def same(act, ours, theirs):
 
 
 def dies(act):
-    """Have a child do it, and die at once."""
+    """Let a child do it, and die at once."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -63,7 +63,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self):
         self.shared.clear()
         assert self.pool.validate() == []
-        gc.collect()  # an error's traceback refers to what was looked at
+        gc.collect()  # the traceback of an error refers to the objects
         self.pool.collect()
         assert self.pool.stats().used == 0
         self.pool.close()
@@ -199,7 +199,7 @@ class Dicts(Machine):
 
     @invariant()
     def equal(self):
-        # Their forms too: 1, 1.0 and True are equal.
+        # Their forms are compared, too: 1, 1.0 and True are equal.
         assert repr(list(self.shared.items())) == repr(list(self.model.items()))
         assert len(self.shared) == len(self.model)
 

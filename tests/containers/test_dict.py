@@ -1,4 +1,4 @@
-"""A dict that processes share: as `dict`, and what it takes of the pool."""
+"""A shared dict: it behaves like `dict`; and its use of the pool."""
 
 import copy
 import gc
@@ -129,7 +129,7 @@ def test_views(shared):
 
 
 class Unreadable:
-    """Raises this when it is built again."""
+    """Raises this when it is rebuilt."""
 
     def __init__(self, error):
         self.error = error
@@ -144,7 +144,7 @@ def raise_it(error):
 
 @pytest.mark.parametrize("error", [KeyError, IndexError, ImportError])
 def test_a_value_that_cannot_be_built(shared, error):
-    """Its error comes out and is not taken for a missing key, and it stays."""
+    """The error is raised, is not mistaken for a missing key, and the entry stays."""
     shared["d"] = Unreadable(error)
     for act in (
         lambda: shared["d"],
@@ -193,7 +193,7 @@ def test_looking_for_a_value_in_pieces(pool):
 
     assert Watcher(3) in shared.values()
     assert len(seen) == 4
-    assert Watcher(900) in shared.values()  # where the first piece ended is not there any more
+    assert Watcher(900) in shared.values()  # the end of the first piece does not exist any more
     assert Watcher("no") not in shared.values()
 
 
@@ -310,7 +310,7 @@ def test_a_dict_that_is_used_again_and_again_does_not_grow(pool):
 
 
 def until_full(act):
-    """Tell how often it went: whatever was too much in the end, a slot, buckets, a key, a value."""
+    """Return how often it succeeded before a slot, buckets, a key or a value did not fit."""
     for count in itertools.count():
         try:
             act(count)

@@ -1,4 +1,4 @@
-"""What may be a key of a dict that processes share."""
+"""The possible keys of a shared dict."""
 
 import math
 import time
@@ -165,7 +165,7 @@ def test_a_key_nests_only_so_deep(shared):
 
 
 def test_keys_that_are_chosen_do_not_meet(pool):
-    """A constant in the key, as that of a known hash, makes no chains: time grows with the keys."""
+    """Constants in the keys, as for a known hash, make no chains: time grows with the keys."""
     shared = pool.dict()
     ends = [
         constant.to_bytes(8, order)
@@ -180,4 +180,5 @@ def test_keys_that_are_chosen_do_not_meet(pool):
             for number in range(count):
                 shared[number.to_bytes(6, "little") + end] = None
             took.append(time.process_time() - start)
-        assert took[1] < took[0] * 12 + 0.05  # 4 of linear, 16 of quadratic, which takes seconds
+        # a factor of 4 is linear; 16 would be quadratic, and take seconds
+        assert took[1] < took[0] * 12 + 0.05

@@ -1,4 +1,4 @@
-"""A dict that processes share: by name or by reference, under its lock, whole whoever dies."""
+"""A dict that processes share, by name or by reference: its lock, and deaths of processes."""
 
 import gc
 import pickle
@@ -197,7 +197,7 @@ def test_writers_are_killed_in_the_middle(pool, start, round_):
     writers = []
     for death in range(12):
         while len(writers) < 2:
-            # One process at a time takes the last entry of what another one may have cleared.
+            # Only one process at a time takes the last entry, which another one may have cleared.
             writers.append(start("fork", mutate_or_find_nothing, shared, round_ * 100 + death))
         for _ in range(seeded.randrange(1, 30)):
             whole(shared)

@@ -1,4 +1,4 @@
-"""A list that processes share: as `list`, at every point where they meet."""
+"""A shared list behaves like `list`."""
 
 import gc
 import itertools
@@ -70,7 +70,7 @@ def test_values_of_every_kind(pool):
 )
 def test_a_small_value_takes_little(pool, value, bytes_):
     shared = pool.list([value])
-    assert bytes_ // 2 - 64 < pool.stats().used <= bytes_  # whole lines are taken
+    assert bytes_ // 2 - 64 < pool.stats().used <= bytes_  # whole lines are read
     assert shared == [value]
 
 
@@ -82,7 +82,7 @@ def test_an_item_is_a_snapshot(pool):
     assert not array.flags.writeable
     shared[1] = 0
     gc.collect()
-    assert not array.any()  # it stays as it is
+    assert not array.any()  # it does not change
 
 
 @pytest.mark.parametrize("index", [0, 5, 9, -1, -10, np.int64(3), True])
@@ -400,7 +400,7 @@ def test_an_iterable_that_fails_leaves_it_as_it_was(pool, shared):
 
 
 def until_full(act):
-    """Tell how often it went: whatever was too much in the end, a slot, the order, a value."""
+    """Return how often it succeeded before a slot, the order or a value did not fit."""
     for count in itertools.count():
         try:
             act(count)

@@ -1,4 +1,4 @@
-"""A list that processes share, as `list` does what is seldom asked for."""
+"""A shared list behaves like `list`, in rare cases, too."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ def shared(pool):
 
 
 class Unreadable:
-    """Raises this when it is built again."""
+    """Raises this when it is rebuilt."""
 
     def __init__(self, error):
         self.error = error
@@ -37,7 +37,7 @@ def raise_it(error):
 
 @pytest.mark.parametrize("error", [IndexError, KeyError, ValueError, ImportError])
 def test_an_item_that_cannot_be_built(pool, error):
-    """Its error comes out and is not taken for another one, and it stays."""
+    """The error is raised, is not mistaken for another one, and the item stays."""
     shared = pool.list([1, Unreadable(error), 3, Unreadable(error)])
     items = iter(shared)
     assert next(items) == 1
@@ -62,11 +62,12 @@ def test_an_item_that_cannot_be_built(pool, error):
 
 
 def test_an_item_is_taken_out_while_another_is_built(pool):
-    """`pop` builds first: if the item is not the last any more, it takes that which is."""
+    """`pop` builds the item first. If it is not the last any more, `pop` takes the last one."""
     shared = pool.list([1])
     shared.append(Meddling(shared))
     Meddling.times = 20
-    assert shared.pop() == "meddled"  # the last was a fresh one each time, until the lock was taken
+    # the last item was a new one each time, until the lock was acquired
+    assert shared.pop() == "meddled"
     assert len(shared) == 1
 
 
@@ -142,7 +143,7 @@ def test_looking_for_a_value_in_pieces(pool):
 
     assert shared.index(Watcher(3)) == 3
     assert len(seen) == 4
-    assert Watcher(1500) in shared  # an item is pushed over an edge
+    assert Watcher(1500) in shared  # an item moves over the edge of a piece
     assert len(seen) > 1500
     assert shared.index(Watcher(1500)) == 1501
     assert shared.count(Watcher("new")) == 1

@@ -1,4 +1,4 @@
-"""A list that processes share: by name or by reference, under its lock, whole whoever dies."""
+"""A list that processes share, by name or by reference: its lock, and deaths of processes."""
 
 import gc
 import os
@@ -125,7 +125,7 @@ def add_up(shared, rounds, failed):
 def test_compound_updates_under_the_lock(pool, start, method):
     shared, failed = pool.list([0, 0]), pool.queue()
     children = [start(method, add_up, shared, 500, failed) for _ in range(4)]
-    for _ in range(500):  # in between, those who do not take the lock see no half of it
+    for _ in range(500):  # processes that do not acquire the lock see no intermediate state
         one, other = shared[:2]
         assert one == other
     for child in children:
@@ -183,12 +183,12 @@ def test_threads_wait_for_the_lock_too(shared):
 
 
 def wait_then_compute(shared, ready, go_on):
-    """Have a thread wait for the list's lock, and keep the GIL while it is released."""
+    """Let a thread wait for the list's lock, and keep the GIL while it is released."""
     thread = threading.Thread(target=lambda: shared[0])
     thread.start()
     ready.put(None)
     go_on.get()
-    # Regular expressions do not give the GIL away: this one would take for ever.
+    # Regular expressions do not release the GIL: this one would run for ever.
     re.match("(a+)+b", "a" * 60)
 
 
@@ -248,7 +248,7 @@ def test_an_owner_of_the_lock_is_killed(pool, start, method):
         shared.append("whole")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert shared == ["half", "whole"]  # told once
+        assert shared == ["half", "whole"]  # it is reported once
     assert pool.validate() == []
 
 

@@ -1,4 +1,4 @@
-"""Spoilt lists and dicts: an exception, whatever stands in the pool."""
+"""Damaged lists and dicts raise an exception, whatever the pool contains."""
 
 import mmap
 import os
@@ -39,7 +39,7 @@ def test_a_key_that_is_none(pool, spoil, shared, number, new):
     with pytest.raises(oc.PoolCorrupted):
         list(shared)
     for act in (shared.copy, lambda: shared["needle 0"], lambda: shared.__setitem__("a", 1)):
-        with pytest.raises(oc.PoolCorrupted):  # and refused from then on
+        with pytest.raises(oc.PoolCorrupted):  # and it is refused from then on
             act()
 
 
@@ -59,7 +59,7 @@ def test_a_key_that_is_not_utf8(spoil, shared):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_bytes(seed):
-    """In a child each: an exception is all that may come of it."""
+    """Each use runs in a child. The only allowed outcome is a value or an exception."""
     with oc.Pool.create(size="1MiB") as pool:
         shared = pool.list(range(40))
         pairs = pool.dict(
@@ -102,6 +102,6 @@ def _spoil_and_use(pool, shared, pairs, seed):
             act()
         except (oc.OneCopyError, LookupError, TypeError, ValueError, EOFError, AttributeError):
             pass
-        except Exception as error:  # pickle raises its own
+        except Exception as error:  # pickle raises its own errors
             if type(error).__module__ not in {"_pickle", "pickle"}:
                 raise

@@ -1,4 +1,4 @@
-"""The public operations whose deaths are tried. An entry adds one."""
+"""The public operations that the campaign kills. To add one, add an entry."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ OPERATIONS = [
     *CONTAINER_OPERATIONS,
 ]
 
-# Public and not killed by itself, and why. Everything else must be covered.
+# Public names that are not killed, and why. Everything else must be covered.
 NOT_TRIED = {
     **dict.fromkeys(
         (
@@ -241,7 +241,7 @@ NOT_TRIED = {
     **LOCKS_NOT_TRIED,
     **CONTAINERS_NOT_TRIED,
 }
-# Methods with a meaning in the language that act on a pool.
+# Special methods of the language that act on a pool.
 SPECIAL = (
     "__getitem__",
     "__setitem__",
@@ -257,7 +257,7 @@ SPECIAL = (
 
 
 def public_operations() -> Iterator[str]:
-    """List what the classes of the public face offer that live in a pool: new ones too."""
+    """List the classes of the public interface that live in a pool, also new ones."""
     for face, cls in vars(oc).items():
         if not isinstance(cls, type) or not (hasattr(cls, "member") or cls is oc.Subscription):
             continue
@@ -265,6 +265,6 @@ def public_operations() -> Iterator[str]:
             special = name in SPECIAL and getattr(cls, name) is not getattr(object, name, None)
             makes = name == "__init__" and inspect.isfunction(vars(cls).get(name))
             if isinstance(getattr(cls, name), Elsewhere):
-                continue  # there is none
+                continue  # it does not exist
             if not name.startswith("_") or special or makes:
                 yield f"{face}.{name}"

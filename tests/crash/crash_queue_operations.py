@@ -1,4 +1,4 @@
-"""Queues, for the campaign: also those whose messages come back."""
+"""Queues for the campaign, including queues that redeliver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operations of the campaign work with: made beforehand, and looked at afterwards."""
+"""The things that the campaign's operations use: made before, and checked afterwards."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def redelivering(count: int) -> Callable[[World], None]:
 
 
 def taken_and_returned(w: World) -> None:
-    """A process has taken two and died: they are the first to be taken again."""
+    """A process has taken two messages and died. They are the first to be taken again."""
     redelivering(5)(w)
     pid = os.fork()
     if pid == 0:
@@ -86,7 +86,8 @@ def stream_of(policy: str) -> Callable[[World], None]:
     def prepare(w: World) -> None:
         w.things["stream"] = w.pool.stream(depth=4, policy=policy)
         if policy == "lossless":
-            w.things["eye"] = w.stream.subscribe()  # a survivor's: it must see all
+            # a subscription of a survivor, which must get all messages
+            w.things["eye"] = w.stream.subscribe()
         for index in range(3):
             w.stream.publish(item(index))
 
@@ -131,7 +132,7 @@ def private_pages(w: World) -> None:
 
 
 def write_to(got: Any) -> None:
-    """Write to private pages; nobody else may see it."""
+    """Write to private pages. No other process may see it."""
     got["data"][::5000] = 77
     assert (got["data"][1:5000] == got["number"]).all()
 
@@ -141,7 +142,7 @@ def second_ref(w: World) -> None:
 
 
 def let(w: World, *names: str) -> None:
-    """Let go of things that were inherited or made ready."""
+    """Release things that were inherited or prepared."""
     for name in names:
         del w.things[name]
     gc.collect()
@@ -164,7 +165,7 @@ def names(w: World) -> list[str]:
 
 
 def closing(w: World) -> None:
-    """End the queue by hand: a queue that was shut down is not drained by the campaign."""
+    """End the queue here: the campaign does not drain a queue that was shut down."""
     w.things["ending"] = w.pool.queue()
     w.ending.put_many([item(0), 1, item(2)])
 

@@ -1,4 +1,4 @@
-"""Each test of the drop-in waits for what ends a moment after it."""
+"""Each test of the drop-in waits until its processes and threads have ended."""
 
 import pytest
 

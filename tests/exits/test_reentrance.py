@@ -1,6 +1,7 @@
-"""A signal handler uses the package in the middle of the package's own code, in the same thread.
+"""A signal handler uses the package while the same thread runs the package's own code.
 
-It runs at each bytecode in turn of what makes the default pool, maps a file or reads a table.
+It runs at each bytecode in turn of the code that makes the default pool, maps a file or reads a
+table.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onecopy.files import mapping
 
 
 class _Handled:
-    """Sends this process a signal at the n-th bytecode of a file's code that runs within it."""
+    """Sends this process a signal at the n-th bytecode of a file's code that runs inside of it."""
 
     def __init__(self, file, n):
         self._file, self.left = file, n
@@ -45,15 +46,15 @@ class _Handled:
 
 @pytest.fixture
 def handler():
-    """Let a function handle the signal."""
+    """Install a function as handler of the signal."""
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function())
     signal.signal(signal.SIGUSR1, before)
 
 
 def _at_each_bytecode(file, act):
-    # Once without a signal: Python 3.12 and 3.13 report the bytecodes of a function only after it
-    # has asked for them in a run before.
+    # Once without a signal: Python 3.12 and 3.13 report the bytecodes of a function only after a
+    # run in which it was asked for.
     with _Handled(file, 0):
         act()
     n = 1
@@ -94,7 +95,7 @@ def test_adopting_the_default_pool(handler, pool):
         default.adopt(pool.member)
         assert oc.default_pool() is oc.default_pool()
         if default._pool == pool:
-            default._pool = None  # it is the fixture's to close
+            default._pool = None  # the fixture closes it
 
     assert _at_each_bytecode(default.__file__, adopt) > 5
 

@@ -1,4 +1,4 @@
-"""However a process ends with all kinds of things in its hands: no word, no file, its status."""
+"""However a process ends, with objects of all kinds: no output, no file, and its exit status."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Frames under a name that had others: of another shape, when nobody has those any more."""
+"""Frames under a name that had others, of another shape, when those are not used any more."""
 
 import gc
 import threading
@@ -23,7 +23,7 @@ def test_frames_that_nobody_has_are_made_anew_in_another_shape(pool):
     frames.close()
     anew = pool.frames("cam0", (720, 1280, 3), "u1", 3)
     assert (anew.shape, anew.count) == ((720, 1280, 3), 3)
-    # A set that is gone does not take along what is on its way.
+    # The end of a set does not remove frames that are on their way.
     image = queue.get()["image"]
     assert image.shape == (480, 640, 3)
     assert (image == 1).all()
@@ -61,7 +61,7 @@ def test_frames_that_a_process_has_stay_until_it_is_dead(pool, start, method):
     ready, wait = pool.queue(), pool.queue()
     child = start(method, have, pool, ready, wait)
     assert ready.get(timeout=LIMIT) == 4
-    with pytest.raises(oc.OneCopyError, match=r"shape=\(4, 4\).*asked for with shape=\(8, 8\)"):
+    with pytest.raises(oc.OneCopyError, match=r"shape=\(4, 4\).*this call has shape=\(8, 8\)"):
         pool.frames("cam0", (8, 8), "u1", 4)
     assert pool.frames("cam0").shape == (4, 4)
     child.kill()
@@ -100,7 +100,7 @@ def test_of_two_that_ask_for_another_shape_both_get_the_same(pool):
 def test_cameras_that_come_and_go_under_their_own_names(pool):
     for number in range(100):
         pool.frames(f"cam {number}", (720, 1280, 3), "u1", 2).close()  # 5.3 of 64 MiB
-    array = pool.empty(60 << 20, "u1")  # nor do they keep an array out
+    array = pool.empty(60 << 20, "u1")  # nor do they make an array impossible
     del array
     pool.frames("cam", (720, 1280, 3), "u1", 2).close()
     assert pool.put(np.zeros(60 << 20, "u1")).get().nbytes == 60 << 20

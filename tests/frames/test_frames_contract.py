@@ -1,4 +1,4 @@
-"""What frames promise: a fixed number of equal arrays, each free or in somebody's hands."""
+"""What frames guarantee: a fixed number of equal arrays, each free or in use."""
 
 import contextlib
 import gc
@@ -168,10 +168,10 @@ def test_names(pool, frames):
         pool.frames("cam0", dtype="f4")
     with pytest.raises(oc.OneCopyError, match=r"frames 'cam0'.*count=3.*count=4"):
         pool.frames("cam0", count=4)
-    with pytest.raises(oc.OneCopyError, match=r"no frames 'none'.*shape, dtype and count"):
+    with pytest.raises(oc.OneCopyError, match=r"no frames named 'none'.*shape, dtype and count"):
         pool.frames("none")
     assert pickle.loads(pickle.dumps(frames)).name == "cam0"
-    assert repr(frames) == "<onecopy.Frames 'cam0', 3 of 3 at home, shape (48, 64, 3), uint8>"
+    assert repr(frames) == "<onecopy.Frames 'cam0', 3 of 3 free, shape (48, 64, 3), uint8>"
 
 
 def test_bad_arguments_are_refused(pool):

@@ -1,4 +1,4 @@
-"""Slices of the campaigns of spoilt messages and handles."""
+"""Slices of the campaigns of damaged messages and handles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def any_message(mode):
         rig.forgive()
         raw = bytes([tag]) + body
         if envelope:
-            # Its block is as long as the message that it was made for.
+            # Its block has the length of the message that it was made for.
             reference = rig.pool.put(rig.child if child else "x" * 220)
             at = rig.data_of(reference.handle)
             rig.write(at, len(raw).to_bytes(4, "little"))
@@ -77,7 +77,7 @@ def test_nonsense_marks_the_pool(pool_directory):
     ):
         with pytest.raises(oc.PoolCorrupted):
             use()
-    assert rig.child.sum() == 499_500  # what this process has stays readable
+    assert rig.child.sum() == 499_500  # objects that this process has can be read still
     assert "pool: it was marked corrupt" in rig.pool.validate()
     rig.child = None
     rig.close()
@@ -134,7 +134,7 @@ def wrong_pools(handle):
         b"",
         handle[::-1],
     )
-    # In this process id and file say it all; the path matters where the pool is not joined yet.
+    # In this process id and file are enough; the path matters where the pool is not joined yet.
     flipped = bytes([identity[0] ^ 1]) + identity[1:]
     for where in (
         path,
@@ -193,7 +193,7 @@ def test_numbers_that_were_never_handles(pool, number):
 def spoilt_pickles(seed):
     numbers = random.Random(seed)  # noqa: S311 - reproducible
     with oc.Pool.create(size="16MiB") as pool:
-        # Not of a shared array: its pickle has a dtype, and a spoilt dtype crashes numpy itself.
+        # Not of a shared array: its pickle has a dtype, and a damaged dtype crashes numpy itself.
         for original in (pool.put([1, 2]), pool.queue(), pool.stream(), pool):
             data = pickle.dumps(original)
             for _ in range(2000):

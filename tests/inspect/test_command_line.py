@@ -1,4 +1,4 @@
-"""The command `onecopy`, as a process of its own: what it prints, and what it exits with."""
+"""The command `onecopy`, as a process of its own: what it prints, and its exit status."""
 
 import json
 import os
@@ -34,7 +34,7 @@ ODD_NAMES = [
 
 
 def onecopy(*arguments, **environment):
-    """Run the installed command; what it writes goes into pipes."""
+    """Run the installed command; its output goes into pipes."""
     return subprocess.run(
         [SCRIPT, *arguments],
         capture_output=True,
@@ -52,7 +52,7 @@ def output(*arguments, code=0, **environment):
 
 
 def failure(*arguments):
-    """Give the code, and the line on stderr: there is one, and nothing else."""
+    """Return the exit status, and the only line on stderr; there may be no other output."""
     done = onecopy(*arguments)
     text = done.stderr.decode()
     assert done.stdout == b""
@@ -102,7 +102,7 @@ def test_help(command):
 
 def test_the_help_says_what_exit_codes_mean():
     text = " ".join(output("--help").split())
-    assert "It exits with 0 if all is well, 1 if a problem was found" in text
+    assert "It exits with 0 if there is no problem, 1 if a problem was found" in text
     assert "2 for wrong usage" in text
 
 
@@ -120,7 +120,7 @@ def test_ls_and_its_json_say_the_same(pool_directory, pool):
         (pool_directory / "junk.pool").unlink()
     columns = cells(head)
     assert columns[:3] == ["name", "kind", "state"]
-    # Segments are the machine's: other tests make and remove some meanwhile.
+    # Segments belong to the machine: other tests make and remove some in the meantime.
     lines = [line for line in lines if cells(line)[1] != "segment"]
     records = [record for record in records if record["kind"] != "segment"]
     assert len(lines) == len(records)
@@ -158,7 +158,7 @@ def test_a_name_of_a_file_that_is_no_text(pool_directory):
         text = output("ls", PYTHONIOENCODING=encoding)
         assert "odd \\udcff\\n" in text
     assert any(record["name"] == "odd \udcff\n" for record in json.loads(output("ls", "--json")))
-    assert "no pool" in output("doctor", code=1)
+    assert "not a pool" in output("doctor", code=1)
     Path(os.fsdecode(path)).unlink()
 
 
@@ -175,7 +175,7 @@ def test_inspect_lists_what_is_there(pool):
     assert ["queue", "jobs", "1.0 MiB", "3", "1"] in lines
     assert ["lock", "gate", "40 B", "1", "0"] in lines
     assert "in 1 block; 16." in text
-    assert "structures, in 3 blocks" in text  # a number, and no size
+    assert "structures, in 3 blocks" in text  # a number, but not a size
     assert "Every invariant holds." in text
     view = json.loads(output("inspect", pool.name, "--json"))
     assert [(thing["kind"], thing["name"]) for thing in view["things"]] == [

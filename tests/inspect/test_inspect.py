@@ -115,7 +115,7 @@ def test_who_looks_is_not_counted(pool, start):
     assert view.stats.processes == len(view.holders) == 1
     (listed,) = [info for info in inspect.list_pools() if info.name == "elsewhere"]
     assert listed.stats.processes == 1
-    with oc.Pool.open("elsewhere") as joined:  # a member that looks counts
+    with oc.Pool.open("elsewhere") as joined:  # a member that only looks counts
         assert inspect.inspect_pool("elsewhere").stats.processes == joined.stats().processes == 2
     leave.put(None)
     assert child.wait() == 0

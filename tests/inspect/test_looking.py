@@ -1,4 +1,4 @@
-"""Looking changes nothing; and what the dead left in the making is removed by those who may."""
+"""Looking changes nothing; and what dead processes left unfinished is removed when permitted."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ LEFT = ".onecopy-new-0123456789abcdef"
 
 
 def state(directory):
-    """Tell all that can be seen of a directory's files."""
+    """Return all that can be seen of a directory's files."""
     return {
         path.name: (path.stat().st_ino, hashlib.sha256(path.read_bytes()).digest())
         for path in directory.iterdir()
@@ -64,7 +64,7 @@ class Forked:
 
 @pytest.fixture
 def alive():
-    """Start a child with something made: ``alive(make)``; killed with the test, if not before."""
+    """Start a child that has made something: ``alive(make)``; the test kills it at the latest."""
     started = []
 
     def start(make):
@@ -78,7 +78,7 @@ def alive():
 
 
 def make_pool(backing, **keywords):
-    """Make a pool that uses a queue, an array and a name; give what keeps them."""
+    """Make a pool that uses a queue, an array and a name; return what keeps them."""
 
     def make():
         pool = oc.Pool.create("camera", size="4MiB", backing=backing, **keywords)
@@ -152,7 +152,7 @@ def test_the_next_use_removes_a_stale_pool(pool_directory, alive, backing):
 
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_looking_takes_no_place_in_a_pool(pool_directory, alive, backing):
-    """There is one, and it is taken: a process that joins to look would be refused."""
+    """There is one slot, and it is in use: a process that joins to look would be refused."""
     child = alive(make_pool(backing, max_processes=1))
     before = state(pool_directory)
     for _ in range(2):
@@ -279,7 +279,7 @@ def test_a_maker_whose_file_is_swept_before_it_holds_it_begins_anew(pool_directo
 
 
 def test_who_needs_a_hidden_file_in_another_directory_removes_what_was_left_there(tmp_path, alive):
-    """A rendezvous that has grown is written anew, in a file that is hidden until it is whole."""
+    """A rendezvous that has grown is written again, in a file that is hidden until complete."""
     path = tmp_path / "camera.pool"
     with oc.Pool.create(path, size="4MiB", backing="memfd") as pool:
         with path.open("a") as file:
@@ -307,7 +307,7 @@ def test_a_mode_that_no_pool_can_have_is_explained(pool_directory, make, mode):
 
 
 def test_what_is_said_of_a_mode(pool_directory):
-    with pytest.raises(ValueError, match=r"mode=0o777: .*0o600.*0o066.*execute.*owner"):
+    with pytest.raises(ValueError, match=r"mode=0o777: .*0o600.*0o066.*owner.*execute"):
         oc.Pool.create("camera", size="4MiB", mode=0o777)
     with pytest.raises(ValueError, match=r"memfd"):
         oc.Pool.create("camera", size="4MiB", mode=0o660, backing="memfd")

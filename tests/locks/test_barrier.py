@@ -1,4 +1,4 @@
-"""Barrier: waiting for each other, whoever dies."""
+"""Barrier: processes wait for each other, also when one dies."""
 
 import pickle
 import threading
@@ -128,7 +128,7 @@ def test_a_death_breaks_the_barrier_and_is_named(pool, start, method):
 
 
 def test_the_last_to_come_does_not_pass_with_the_dead(pool, start):
-    """Nobody has looked yet: it asks itself."""
+    """No process has checked yet: the barrier checks itself."""
     barrier, answers = pool.barrier(None, 2), pool.queue()
     victim = start("fork", pass_barrier, barrier, answers)
     eventually(lambda: barrier.n_waiting == 1, "the victim to wait")

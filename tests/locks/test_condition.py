@@ -1,4 +1,4 @@
-"""Condition: waiting for a notification, whoever dies."""
+"""Condition: waiting for a notification, also when a process dies."""
 
 import contextlib
 import pickle
@@ -28,7 +28,7 @@ def waiting(condition, n):
 
 @pytest.fixture(params=["rlock", "lock"])
 def condition(request, pool):
-    """Over either kind of lock."""
+    """With both kinds of lock."""
     return pool.condition("it", getattr(pool, request.param)())
 
 
@@ -72,7 +72,7 @@ def wait_and_say(condition, ready, number):
 
 
 def wait_in_threads(condition, number, woken):
-    """Wait in so many threads of one process."""
+    """Wait in that many threads of one process."""
 
     def wait():
         with condition:
@@ -109,14 +109,14 @@ def test_more_threads_wait_than_a_condition_begins_with(start):
 
 
 def fill(pool, size):
-    """Give arrays until there is no room for another one."""
+    """Allocate arrays until there is no space for another one."""
     with contextlib.suppress(oc.PoolFull):
         while True:
             yield pool.empty(size, "u1")
 
 
 def test_a_wait_for_which_there_is_no_room(start):
-    """The caller has the lock as before, and the condition goes on."""
+    """The caller has the lock as before, and the condition continues to work."""
     with oc.Pool.create(size="8MiB", max_processes=8) as pool, oc.Pool.create(size="8MiB") as other:
         condition, woken = pool.condition(), other.queue()
         child = start("fork", wait_in_threads, condition, 256, woken)
@@ -160,7 +160,7 @@ def test_who_dies_after_it_was_notified_passes_it_on(condition, pool, start):
     waiting(condition, 1)
     second = start("fork", wait_once, condition, ready)
     waiting(condition, 2)
-    with condition:  # it is notified, and cannot come back before we let go
+    with condition:  # it is notified, and cannot return before we release the lock
         condition.notify()
         assert condition.n_waiting == 1
         first.kill()

@@ -41,6 +41,6 @@ def test_an_event_lets_all_go(pool, start, method):
         eventually(lambda waiter=waiter: asleep(waiter.pid), "the child to wait")
     waiters[0].kill()
     event.set()
-    event.clear()  # those who waited have been let go all the same
+    event.clear()  # the waiters have been woken anyway
     assert [ready.get(timeout=LIMIT) for _ in range(2)] == [True, True]
     assert [waiter.wait() for waiter in waiters[1:]] == [0, 0]

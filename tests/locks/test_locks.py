@@ -1,4 +1,4 @@
-"""Lock and RLock: one at a time, by name or by handle, whoever dies."""
+"""Lock and RLock: one owner at a time, by name or by handle, also when the owner dies."""
 
 import gc
 import pickle
@@ -17,7 +17,7 @@ from onecopy.locks import LockOwner
 
 @pytest.fixture(params=["lock", "rlock"])
 def lock(request, pool):
-    """Either kind."""
+    """Both kinds."""
     return getattr(pool, request.param)("it")
 
 
@@ -76,7 +76,7 @@ def test_a_dead_owner_is_told_by_a_warning(lock, pool, start, method):
     lock.release()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with lock:  # told once
+        with lock:  # reported once
             pass
     assert pool.validate() == []
 
@@ -102,7 +102,7 @@ def wait_for(lock, ready):
 
 
 def test_a_waiter_finds_its_owners_death_by_itself(lock, pool, start, method):
-    """Nobody else touches the lock, and the waiter has no time limit that could wake it."""
+    """No other process uses the lock, and the waiter has no time limit that could wake it."""
     ready = pool.queue()
     owner = start("fork", hold, lock, ready)
     ready.get(timeout=LIMIT)
@@ -221,7 +221,7 @@ def test_releasing_a_lock_that_nobody_has(pool):
 
 
 def test_a_dead_owners_lock_is_not_released_by_others(pool, start):
-    """Otherwise nobody would ever hear of the death."""
+    """Otherwise no process would ever be informed of the death."""
     lock, ready = pool.lock(), pool.queue()
     child = start("fork", hold, lock, ready)
     ready.get(timeout=LIMIT)
@@ -339,7 +339,7 @@ def count(lock, total, times):
     for _ in range(times):
         with lock:
             value = int(total[0])
-            total[1] = value  # a second word, so that an interleaving would show
+            total[1] = value  # a second word, so that an overlap would show
             total[0] = value + 1
 
 
@@ -366,7 +366,7 @@ def count_for_ever(lock, pair, ready):
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["lock", "rlock"])
 def test_killed_at_any_instant(kind, pool, start):
-    """What the lock protects is repaired by the next owner, and nobody ever sees it torn."""
+    """The next owner repairs what the lock protects, and no process sees it half changed."""
     pair, ready = pool.shared_array(2, "i8"), pool.queue()
 
     def repair(it):
@@ -388,7 +388,7 @@ def test_killed_at_any_instant(kind, pool, start):
 
 
 def test_signals_do_not_keep_a_dead_owner_from_being_found(lock, pool, start):
-    """A profiler's timer cuts every nap short."""
+    """A profiler's timer interrupts every sleep."""
     ready = pool.queue()
     child = start("fork", hold, lock, ready)
     ready.get(timeout=LIMIT)
@@ -432,7 +432,7 @@ def asleep_in(native):
 
 @pytest.mark.parametrize("kind", ["lock", "rlock"])
 def test_a_pool_that_is_closed_while_a_thread_waits(kind, pool, pool_directory):
-    """The thread has nothing when it comes back, and nobody is told of a death."""
+    """The thread has no lock when it returns, and no process is informed of a death."""
     mine = oc.Pool.open(pool.name)
     lock, held = getattr(mine, kind)("x"), getattr(pool, kind)("x")
     held.acquire()

@@ -1,4 +1,4 @@
-"""RWLock: readers together, writers alone, whoever dies."""
+"""RWLock: readers together, a writer alone, also when one dies."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.one_in(2)
 
 @pytest.fixture(params=["writer", "reader", "fair"])
 def rw(request, pool):
-    """A lock of each preference."""
+    """A lock with each preference."""
     return pool.rwlock("it", request.param)
 
 
@@ -58,7 +58,7 @@ def test_readers_are_inside_together(rw, pool, start, method):
         assert rw.readers == 4
     assert rw.readers == 3
     assert rw.write().acquire(timeout=0.02) is False
-    assert rw.read().acquire(False)  # a writer that gave up holds up nobody
+    assert rw.read().acquire(False)  # a writer that stopped waiting does not stop others
     rw.read().release()
 
 
@@ -191,7 +191,7 @@ def test_a_dead_writer_is_told_once(side, rw, pool, start):
 
 
 def test_the_callback_of_a_reader_is_alone(pool, start):
-    """It repairs, so nobody may read meanwhile."""
+    """It repairs, so no other process may read in the meantime."""
     rw = pool.rwlock("x")
     seen = []
 
@@ -258,7 +258,7 @@ def test_a_writer_that_died_while_it_waited_is_nobodys_business(rw, pool, start)
 
 
 def test_who_waits_can_be_interrupted(rw, pool, start):
-    """An interrupted writer leaves the lock open."""
+    """An interrupted writer leaves the lock free."""
 
     class Stop(Exception):  # noqa: N818 - no error
         pass
@@ -459,7 +459,7 @@ def try_to_read(rw, log, stop):
 
 
 def test_nobody_reads_before_somebody_was_told(rw, pool, start):
-    """Also while readers come and go all the time, and a writer takes over."""
+    """Also while readers come and go all the time, and a writer gets the lock."""
     for turn in range(10):
         mine = pool.rwlock("it", on_owner_death="raise")
         kill_a_writer(rw, pool, start)

@@ -1,4 +1,4 @@
-"""Semaphores: counted, and the dead's tokens come back."""
+"""Semaphores: counted, and the tokens of dead processes come back."""
 
 import pickle
 import threading
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.one_in(2)
 
 @pytest.fixture(params=["semaphore", "bounded_semaphore"])
 def make(request, pool):
-    """Make either kind: ``make(name, value)``."""
+    """Make both kinds: ``make(name, value)``."""
     return getattr(pool, request.param)
 
 
@@ -105,7 +105,7 @@ def test_a_killed_waiter_takes_nothing_along(make, pool, start, method):
 
 
 def test_signals_are_used_up(pool, start, method):
-    """What was released beyond what anybody held does not come back with a death."""
+    """Tokens that were released without being acquired do not come back with a death."""
     signals, ready = pool.semaphore(None, 0), pool.queue()
     for _ in range(5):
         signals.release()
@@ -146,18 +146,18 @@ def test_without_recovery_the_dead_keep_their_tokens(make, pool, start):
 
 
 def test_a_dead_predecessor_in_the_same_slot(pool, start):
-    """A new process gets a dead one's place in the table; what stands there is not its own."""
+    """A new process gets the table entry of a dead one; the tokens in it are not its own."""
     semaphore, ready = pool.semaphore(None, 5), pool.queue()
     for _ in range(3):
         child = start("fork", take_and_stay, semaphore, ready, 3)
         ready.get(timeout=LIMIT)
         child.kill()
-        pool.collect()  # the slot is free now; the semaphore has not been told
+        pool.collect()  # the slot is free now; the semaphore does not know of it yet
     assert semaphore.get_value() == 5
 
 
 def test_traffic_does_not_keep_the_deads_token(pool, start):
-    """Others passing one token around all the time must not hide that another one is lost."""
+    """Processes that pass one token all the time must not hide that another token is lost."""
     semaphore, ready, stop = pool.semaphore(None, 2), pool.queue(), pool.event()
     dead = start("fork", take_and_stay, semaphore, ready)
     ready.get(timeout=LIMIT)
@@ -249,7 +249,7 @@ def test_in_the_default_pool(kind):
 
 
 def test_whether_somebody_has_looked_makes_no_difference(pool, start):
-    """A release after a death is a signal; the dead one's token comes back beside it."""
+    """A release after a death wakes one waiter; the dead process's token comes back as well."""
     for look in (False, True):
         semaphore, ready = pool.semaphore(None, 1), pool.queue()
         child = start("fork", take_and_stay, semaphore, ready)

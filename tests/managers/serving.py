@@ -1,4 +1,4 @@
-"""For tests of managers: servers, and whether something has come by reference."""
+"""For tests of managers: servers, and a check that something has come by reference."""
 
 from __future__ import annotations
 

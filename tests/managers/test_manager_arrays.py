@@ -1,4 +1,4 @@
-"""Arrays go to and from managers by reference, where that can be."""
+"""Arrays go to and from managers by reference where this is possible."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_shared_array_is_the_same_memory_everywhere(manager):
 def test_arrays_of_all_kinds_arrive_equal(manager, array):
     box = manager.list([array])
     for back in (box[0], box[:][0]):
-        assert back.dtype in (array.dtype, array.dtype.newbyteorder("="))  # as numpy's pickles
+        assert back.dtype in (array.dtype, array.dtype.newbyteorder("="))  # like numpy's pickles
         assert back.shape == array.shape
         assert np.array_equal(back, array)
         assert back.flags.writeable
@@ -164,7 +164,7 @@ def test_a_full_pool_is_no_error_the_bytes_follow(manager):
 
 
 def put_and_check(address, key, expected):
-    """Be a client: put an array, get it back, and say how it came."""
+    """Be a client: put an array, get it back, and report how it came."""
     client = SyncManager(address, key)
     client.connect()
     items = client.list([numbers()])
@@ -211,7 +211,7 @@ def with_a_pool_first(address, key):
     assert np.array_equal(back, array)
     assert by_reference(back)
     assert mine.stats().used > 0
-    array[0] = 5  # it was copied into the other pool: it is still ours
+    array[0] = 5  # it was copied into the other pool: the original is still ours
     assert items[0][0] != 5
 
 

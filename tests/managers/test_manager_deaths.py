@@ -69,20 +69,20 @@ def kill_and_look(manager):
         SyncManager(manager.address, KEY).connect()
     manager.shutdown()
     del back
-    # The workers, which had what the server had, end when they see that it has ended.
+    # The workers, which had the server's descriptors, end when they see that it has ended.
     children.eventually(lambda: children.used(oc.default_pool()) == 0, "its memory to be free")
 
 
 OUT_OF_REACH = ["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"]
 
 
-# What is pickled for a connection is a view of a BytesIO. The collector may come to that first when
-# both are garbage, and it then complains.
+# What is pickled for a connection is a view of a BytesIO. The garbage collector may free the
+# BytesIO first when both are garbage, which causes a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", OUT_OF_REACH)
 @pytest.mark.parametrize("where", ["_send", "_recv"])
 def test_a_machine_that_is_gone_is_the_end_too(monkeypatch, tcp, name, where):
-    """What the kernel says when nothing is acknowledged, or no probe is answered."""
+    """The kernel's error when no packet is acknowledged, or no probe is answered."""
     items = tcp.list([1])
     assert items[0] == 1
     number = getattr(errno, name)
@@ -96,7 +96,7 @@ def test_a_machine_that_is_gone_is_the_end_too(monkeypatch, tcp, name, where):
             items[0]
     assert repr(tcp.address) in str(caught.value)
     assert caught.value.__cause__.errno == number
-    assert items[0] == 1  # it was not; the proxy does not know better than the kernel
+    assert items[0] == 1  # it was not; the proxy knows only what the kernel reports
 
 
 @pytest.mark.parametrize("name", OUT_OF_REACH)
@@ -112,7 +112,7 @@ def test_a_machine_that_cannot_be_reached_any_more_is_the_end(monkeypatch, tcp, 
         with pytest.raises(ServerEnded, match="out of reach"):
             tcp.list()
         with pytest.raises(OSError, match=os.strerror(number)) as caught:
-            SyncManager(tcp.address, KEY).connect()  # it was never there, as far as we know
+            SyncManager(tcp.address, KEY).connect()  # it never existed, as far as we know
         assert not isinstance(caught.value, ServerEnded)
     assert items[0] == 1
 
@@ -133,7 +133,7 @@ def test_other_errors_of_a_connection_stay_what_they_are(monkeypatch, manager):
 
 
 def test_silence_is_noticed_at_both_ends(tcp):
-    """Within two minutes, whether something is on its way or not."""
+    """Within two minutes, with data on the way or without."""
     items = tcp.list([1])
     assert items[0] == 1
     ends = [items._tls.connection.fileno()]
@@ -158,7 +158,7 @@ def test_silence_is_noticed_at_both_ends(tcp):
 
 
 class Maker:
-    """Gives large results, and keeps none."""
+    """Returns large results, and keeps none."""
 
     def one(self, count):
         return np.zeros(count, np.uint8)
@@ -186,7 +186,7 @@ Makers.register("Maker", Maker)
 
 
 def test_a_connection_that_idles_keeps_no_result_in_the_pool():
-    """The client says that it has got it; it need not ask for something else first."""
+    """The client says that it has received it; no other request is necessary for this."""
     with started(kind=Makers) as manager:
         maker = manager.Maker()
         got, let_go = queue.Queue(), threading.Event()
@@ -215,13 +215,13 @@ def test_a_connection_that_idles_keeps_no_result_in_the_pool():
             for thread in threads:
                 thread.join()
         result = maker.make(LARGE)
-        assert maker.make(LARGE)["b"][0].all()  # the connection goes on
+        assert maker.make(LARGE)["b"][0].all()  # the connection continues
         assert result["b"][0].all()
         assert not result["a"].any()
 
 
 def test_a_server_that_ends_between_answer_and_acknowledgement(monkeypatch):
-    """The answer is there; the next request hears of the end."""
+    """The answer is there; the next request gets the end of the connection."""
     with started(kind=Makers) as manager:
         maker = manager.Maker()
         maker.one(1)
@@ -375,7 +375,7 @@ def test_an_interrupted_call_leaves_the_proxy_usable(manager):
         helper.join()
     finally:
         signal.signal(signal.SIGINT, before)
-    for _ in range(2):  # the call that was broken off takes one: the server is still at it
+    for _ in range(2):  # the interrupted call takes one: the server is still working on it
         jobs.put("a")
     assert jobs.get() == "a"
     children.eventually(jobs.empty, "the server to take the other")

@@ -1,4 +1,4 @@
-"""`onecopy.multiprocessing.managers`: every kind of object, as the standard library's."""
+"""`onecopy.multiprocessing.managers`: every kind of object, as in the standard library."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ class Sieve(managers.BaseProxy):
 
 
 class Theirs(standard.BaseProxy):
-    """What somebody has derived from the standard library's."""
+    """A class that a program has derived from the standard library's."""
 
     _exposed_ = ("up",)
 
@@ -294,7 +294,7 @@ def count_up(proxy):
 def test_proxies_derived_from_the_standard_librarys_work_and_travel(start):
     with started(kind=Counters) as manager:
         theirs = manager.Theirs()
-        for method in START_METHODS:  # where nobody has imported ours before
+        for method in START_METHODS:  # in a process that has not imported ours before
             child = start(method, count_up, theirs)
             assert child.wait() == 0
             theirs = manager.Theirs()

@@ -1,4 +1,4 @@
-"""Managers and the standard library's peers; and peers that are wrong, or are not there."""
+"""Managers and peers of the standard library; and peers that are wrong or do not exist."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def test_a_plain_client_uses_our_server():
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert type(shared[0]) is managers.ListProxy  # and to ours it is still ours
+        assert type(shared[0]) is managers.ListProxy  # and for our server it is still ours
 
 
 def test_our_client_uses_a_plain_server(monkeypatch):
-    # Proxies of the standard library take the process's key for everybody's.
+    # Proxies of the standard library use the process's key for all servers.
     monkeypatch.setitem(process.current_process()._config, "authkey", KEY)
     server = subprocess.Popen(
         [sys.executable, "-c", PLAIN + PLAIN_SERVER], stdout=subprocess.PIPE, text=True
@@ -87,7 +87,7 @@ def test_our_client_uses_a_plain_server(monkeypatch):
         items.append(client.dict(deep=array))
         assert np.array_equal(items[0], array)
         assert not by_reference(items[0])
-        assert type(items[1]) is standard.DictProxy  # as its pickle said that went there
+        assert type(items[1]) is standard.DictProxy  # because its pickle went there
         assert np.array_equal(items[1]["deep"], array)
         array_of_pool = oc.array(array)
         items.append(array_of_pool)
@@ -135,7 +135,7 @@ class Bomb:
 
 
 class StandIn:
-    """Stands for what is not there."""
+    """Takes the place of a function that does not exist."""
 
     def __init__(self, pool, block):
         self._arguments = pool, block

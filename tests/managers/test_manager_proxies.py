@@ -1,4 +1,4 @@
-"""Proxies away from their manager: in children, and in other objects of the server."""
+"""Proxies outside of their manager: in children, and in other objects of the server."""
 
 import gc
 import threading
@@ -14,14 +14,14 @@ alive = weakref.WeakSet()
 
 
 class Part:
-    """What a method gives a proxy for."""
+    """An object for which a method returns a proxy."""
 
     def __init__(self, number):
         self._number = number
         alive.add(self)
 
     def number(self):
-        """Tell it."""
+        """Return its value."""
         return self._number
 
 
@@ -31,12 +31,12 @@ class PartProxy(BaseProxy):
     _exposed_ = ("number",)
 
     def number(self):
-        """Tell it, and who says so."""
+        """Return its value, and which proxy returned it."""
         return "a proxy's", self._callmethod("number")
 
 
 class Whole:
-    """Has parts."""
+    """An object with parts."""
 
     def __init__(self):
         self._part = Part(7)
@@ -46,20 +46,20 @@ class Whole:
         return Part(number)
 
     def the_part(self):
-        """Give the one there is."""
+        """Return the existing one."""
         return self._part
 
     def numbers(self):
-        """Give an iterator."""
+        """Return an iterator."""
         return iter(range(3))
 
     def whole(self):
-        """Give another one."""
+        """Return another one."""
         return Whole()
 
 
 class Census:
-    """Counts in the server."""
+    """A counter in the server."""
 
     def count(self):
         """Count parts."""
@@ -134,7 +134,7 @@ def test_methods_that_give_proxies_work_in_a_child(manager, method):
     child.join(60)
     child.close()
     assert got == {what: right for what, (_, right) in LOOKS.items()}
-    look(results, proxies)  # here, too
+    look(results, proxies)  # in this process too
     assert dict(results.get() for _ in LOOKS) == got
 
 

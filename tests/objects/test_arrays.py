@@ -358,7 +358,7 @@ WRITTEN = [
 
 
 def elements(array):
-    """Give what is in it; not the bytes between, which are anything."""
+    """Return its contents, without the bytes between them, which may have any value."""
     return repr(array.view(np.ndarray).tolist())
 
 
@@ -394,7 +394,7 @@ def test_a_shared_array_of_objects_is_refused(pool):
 
 @pytest.mark.parametrize(("kind", "right"), [(ctypes.c_double, "f8"), (ctypes.c_ushort, "u2")])
 def test_a_dtype_of_ctypes_is_right_or_there_is_no_memory(kind, right):
-    # numpy takes the type for one of Python objects when it has no memory to look closer.
+    # numpy takes the type for one of Python objects when it has no memory to check it.
     memory = pytest.importorskip("_testcapi")
     failed = 0
     for nth in range(1, 100):

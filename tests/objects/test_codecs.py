@@ -376,7 +376,7 @@ def test_deep_nesting_is_an_error_not_a_crash(pool):
     with pytest.raises(RecursionError):
         pool.put(nested)
     assert pool.stats().used == 0
-    # Taken apart here: the interpreter would recurse to do it.
+    # Freed piece by piece here: the interpreter would use recursion for it.
     while obj:
         obj = obj.pop()
 

@@ -1,4 +1,4 @@
-"""A receiver that keeps one part of a message keeps the memory of that part and nothing else."""
+"""A receiver that keeps one part of a message keeps only the memory of that part."""
 
 import gc
 import pickle
@@ -88,7 +88,7 @@ def test_one_of_many_arrays(pool, way, wrap):
 def test_a_frame_goes_home_although_its_companion_is_kept(pool, way):
     frames = pool.frames(shape=(64, 1024), dtype="uint8", count=1)
     boxes = []
-    for number in range(5):  # with a frame that stays away, the second round would wait for ever
+    for number in range(5):  # if a frame did not come back, the second round would wait without end
         frame = frames.acquire(timeout=30)
         frame[:] = number
         got = way(pool, {"image": frame, "boxes": np.full(PART, number, np.uint8)})
@@ -127,7 +127,7 @@ def test_results_and_arguments_of_calls():
         before = used(pool)
         kept = executor.submit(parts).result()[7]
         gc.collect()
-        # The manager's thread lets go of the answer a moment after the future has it.
+        # The manager's thread releases the answer a moment after the future has it.
         eventually(lambda: used(pool) - before == PART, "one part to be kept")
         assert kept[0] == 7
         results = [executor.submit(_last, parts()).result() for _ in range(PARTS)]
@@ -142,7 +142,7 @@ def _last(arrays):
 
 
 def test_many_small_parts_share_blocks(pool):
-    """A message of very many buffers takes a bounded number of blocks, and arrives whole."""
+    """A message of very many buffers uses a limited number of blocks, and arrives complete."""
     arrays = [np.full(4096, number % 251, np.uint8) for number in range(9000)]
     blocks = pool.stats().blocks
     queue = pool.queue()

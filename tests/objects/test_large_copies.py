@@ -1,4 +1,4 @@
-"""Large copies into a pool: the same bytes, whichever way they take."""
+"""Large copies into a pool: the same bytes, whichever way the copy is made."""
 
 import threading
 
@@ -8,12 +8,12 @@ import pytest
 
 import onecopy as oc
 
-# Around where large copies begin, and around a piece of one.
+# Near the size at which large copies begin, and near the size of one piece.
 SIZES = [(256 << 10) - 1, 256 << 10, (1 << 20) - 1, (1 << 20) + 1, 5_000_001]
 
 
 def numbers(nbytes, start=0):
-    """Bytes of which none looks like its neighbours, nor like those of another start."""
+    """Bytes that all differ from their neighbours, and from the bytes for another start."""
     count = -(-nbytes // 8)
     return (np.arange(count, dtype=np.uint64) * 0x9E3779B97F4A7C15 + start).view(np.uint8)[:nbytes]
 

@@ -1,4 +1,4 @@
-"""Which values the core pickles by itself, and rebuilds without running anybody's code."""
+"""Which values the core pickles by itself, and rebuilds without calling other code."""
 
 import numpy as np
 import pytest

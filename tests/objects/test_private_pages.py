@@ -1,4 +1,4 @@
-"""What was received can be written, and nobody else sees it: ``copy="on_write"``, ``copy=True``."""
+"""Received objects can be written, and no other process sees it: ``copy="on_write"`` and True."""
 
 import ctypes
 import faulthandler
@@ -21,7 +21,7 @@ from onecopy import _native
 pytestmark = pytest.mark.one_in(2)
 
 WRITABLE = ["on_write", True]
-LARGE = 1 << 20  # bytes: more than what is copied at once
+LARGE = 1 << 20  # bytes: more than is copied at a time
 SMALL = 40_000
 
 
@@ -227,7 +227,7 @@ def test_a_memoryview_can_be_written(pool, copy, nested):
 @pytest.mark.parametrize("copy", WRITABLE)
 @pytest.mark.parametrize("nested", [False, True])
 def test_elements_that_share_memory_come_apart(pool, copy, nested):
-    """A store into one must not change another one, as in an array that pickle has rebuilt."""
+    """A write to one must not change another one, as in an array that pickle has rebuilt."""
     row = pool.array(counted(LARGE))
     wide = np.broadcast_to(row, (3, row.size))
     ref = pool.put([wide] if nested else wide)
@@ -312,7 +312,7 @@ def test_it_keeps_its_block_and_no_more(pool):
     ref.release()
     gc.collect()
     assert LARGE <= used(pool) < 1.5 * LARGE
-    for value in range(30):  # whatever is free is written over
+    for value in range(30):  # all free memory is overwritten
         pool.full(LARGE, value, "u1")
     assert np.array_equal(kept, counted(LARGE))
     del kept
@@ -320,7 +320,7 @@ def test_it_keeps_its_block_and_no_more(pool):
 
 
 def test_neighbours_on_its_pages_are_not_disturbed(pool):
-    """Blocks are not aligned to pages: the first and the last page are other blocks' too."""
+    """Blocks are not aligned to pages: the first and the last page have parts of other blocks."""
     before, ref, behind = (
         pool.array(np.full(1000, 1, "u1")),
         pool.put(np.full(LARGE + 100, 2, "u1")),
@@ -360,11 +360,11 @@ def test_it_can_be_sent_as_it_is_now(pool):
 
 
 def in_child(act):
-    """Run a function in a forked child; give its exit status, negative: a signal."""
+    """Run a function in a forked child; return its exit status, negative for a signal."""
     pid = os.fork()
     if pid == 0:
         status = 1
-        faulthandler.disable()  # a fault may be what is expected
+        faulthandler.disable()  # a fault may be the expected result
         signal.alarm(int(LIMIT))
         try:
             act()
@@ -391,7 +391,7 @@ def test_a_child_has_what_was_written_before_and_its_own_pages_after(pool):
 
 
 def test_a_child_keeps_the_block_after_its_parent_let_go(pool):
-    """The pages that nobody has written are still those of the block."""
+    """The pages that were not written are still those of the block."""
     got = pool.put(counted(LARGE)).get("on_write")
     asks, asked = os.pipe()
     told, tells = os.pipe()
@@ -421,7 +421,7 @@ def test_a_child_keeps_the_block_after_its_parent_let_go(pool):
 
 
 def test_in_a_child_that_is_no_member_it_faults(pool_directory):
-    """Nothing keeps the block for it: better a signal than what others have put there."""
+    """The child does not keep the block: a signal is better than another message's data."""
     with oc.Pool.create("full", size="16MiB", max_processes=2) as pool:
         got = pool.put(counted(LARGE)).get("on_write")
         with occupied(pool):
@@ -461,7 +461,7 @@ def test_what_a_child_has_mapped_keeps_no_lock_of_its_parent(pool):
 
 
 def test_a_process_has_its_share_of_mappings_and_goes_on_with_copies(pool_directory):
-    """Of 65,530 that Linux gives a process, others need theirs."""
+    """Linux gives a process 65,530; other users of mappings need some of them."""
 
     def child():
         with oc.Pool.create(size="8MiB") as pool:
@@ -480,7 +480,7 @@ def test_a_process_has_its_share_of_mappings_and_goes_on_with_copies(pool_direct
 
 
 def test_without_the_pool_s_descriptor_it_is_a_copy(pool):
-    """The mapping needs a descriptor; a library that daemonizes has closed all of them."""
+    """The mapping needs a descriptor; a library that makes daemons has closed all of them."""
 
     def child():
         ref = pool.put(counted(LARGE))
@@ -518,7 +518,7 @@ def guarded():
 
 
 def force(array):
-    """Write to an array as a library does that does not ask whether it may."""
+    """Write to an array as a library does that does not check whether it is writable."""
     ctypes.memset(array.ctypes.data, 7, array.nbytes)
 
 

@@ -105,7 +105,7 @@ def test_a_pickle_of_a_pool_that_is_gone_is_stale(pool_directory):
         data = pickle.dumps(pool.put(1))
     gc.collect()
     assert list(pool_directory.iterdir()) == []
-    with pytest.raises(oc.StaleRef, match="too late"):
+    with pytest.raises(oc.StaleRef, match="reference is stale"):
         pickle.loads(data)
 
 

@@ -1,4 +1,4 @@
-"""Whatever is sent comes back: objects and arrays of every shape, order and dtype."""
+"""Everything that is sent comes back: objects and arrays of every shape, order and dtype."""
 
 import dataclasses
 import math
@@ -38,14 +38,15 @@ shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
 
 @st.composite
 def views(draw):
-    """An array, and how to look at it: any order, any slice, either direction."""
+    """An array, and how to view it: any order, any slice, both directions."""
     dtype, shape = draw(dtypes), draw(shapes)
     count = math.prod(shape)
     raw = draw(st.binary(min_size=64, max_size=64))
     nbytes = count * dtype.itemsize
     data = (raw * (nbytes // 64 + 1))[:nbytes]
     if dtype.kind in "USMmfcb" or dtype.names:
-        # Bytes that are not valid elements (surrogates, padding) are numpy's business, not ours.
+        # Bytes that are not valid elements (surrogates, padding) are a matter of numpy, not of
+        # onecopy.
         data = np.resize(np.arange(7), shape).astype("i1").tobytes()
         array = np.zeros(shape, dtype)
         if dtype.names is None:
@@ -106,7 +107,7 @@ objects = st.recursive(
 
 
 def scattered(view):
-    """Give the array of a view, in its order and direction: elements may lie anywhere."""
+    """Return the array of a view, in its order and direction; elements may lie anywhere."""
     array, order, index = view
     return array.transpose(order)[index] if array.ndim else array
 

@@ -1,4 +1,4 @@
-"""Any process may die, by SIGKILL, at any time: the others go on and nothing stays taken."""
+"""Each process may die, by SIGKILL, at any time: the others continue, and all is released."""
 
 import os
 import random
@@ -105,7 +105,7 @@ def test_what_the_dead_held_is_free(pool, method, start):
     mine = pool.full(1000, 7, "u1")
     ready = pool.queue("ready")
     ready.put(0)
-    assert ready.get() == 0  # a queue takes its first piece of memory when it is used
+    assert ready.get() == 0  # a queue allocates its first memory when it is used
     before = pool.stats()
     child = start(method, hold, pool, ready)
     assert ready.get(timeout=LIMIT) > 2 << 20
@@ -283,7 +283,7 @@ def test_killed_at_random(pool, start):
         ]
         for _ in children:
             ready.get(timeout=LIMIT)
-        threading.Event().wait(randomness.random() * 0.05)  # any instant will do
+        threading.Event().wait(randomness.random() * 0.05)  # any moment is suitable
         for child in children:
             child.kill()
         pool.collect()

@@ -1,4 +1,4 @@
-"""`Pool.delete`: a name is gone at once, and what it stood for when nobody has it any more."""
+"""`Pool.delete`: a name ends at once, and its object ends when no process has it any more."""
 
 import contextlib
 import gc
@@ -15,7 +15,7 @@ NAME = "thing"
 
 
 class KindOfThing:
-    """How to make one, make another one that contradicts it, and see that one still works."""
+    """How to make one, make another that contradicts it, and check that one still works."""
 
     def __init__(self, make, anew, works):
         self.make = make
@@ -233,7 +233,7 @@ def test_a_process_that_has_it_goes_on_and_its_death_gives_it_back(pool, start, 
     pool.delete(NAME)
     assert names_in(pool) == set()
     kept = pool.stats()
-    if kind in {"array", "value"}:  # a name refers to an object: that goes, the array in it stays
+    if kind in {"array", "value"}:  # the named object is freed, the array in it stays
         assert 0 < kept.used < there.used
     else:
         assert (kept.used, kept.structures) == (there.used, there.structures)
@@ -372,7 +372,7 @@ def test_deleters_and_openers_meet(pool, start, method):
 
 
 def test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get(pool, monkeypatch):
-    """The value is looked up, then its lock: in between, another process deletes and makes both."""
+    """The value is looked up, then its lock: in between another process deletes and makes both."""
     first = pool.value("i", 7, name=NAME)
     plain = values.open_or_create
     others = []

@@ -1,8 +1,8 @@
-"""A pool directory that another user has made first, or can change: no way in goes through it.
+"""A pool directory that another user has made first, or can change, is never used.
 
-The parent of the pool directory (/dev/shm, /tmp) is open to everybody. So a second user can make a
+The parent of the pool directory (/dev/shm, /tmp) is open to all users. So a second user can make a
 directory of the name in which the first one looks for its pools, with a pool in it that everybody
-may write. Each test has a real second user do so, and then goes through every way into a pool.
+may write. Each test has a real second user do so, and then tries every way into a pool.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ pytestmark = [
 
 
 def as_user(uid, function, *arguments):
-    """Run it as an unprivileged user; None, or what went wrong."""
+    """Run it as an unprivileged user; return None, or the error."""
 
     def become():
         os.setgroups([])
@@ -51,7 +51,7 @@ def as_user(uid, function, *arguments):
 
 
 def lay(directory, mode):
-    """Be the other user: make a directory, with everything in it that a pool directory may have."""
+    """Be the other user: make a directory with everything in it that a pool directory may have."""
     directory.mkdir(0o755)
     fill(directory)
     directory.chmod(mode)
@@ -59,7 +59,7 @@ def lay(directory, mode):
 
 def fill(directory):
     os.umask(0)
-    made = directory.with_name("made")  # a pool is only made in a directory that is its maker's own
+    made = directory.with_name("made")  # pools are made only in directories of their maker
     made.mkdir(0o700)
     for name in ("camera", "stale"):
         path = made / f"{name}.pool"
@@ -73,7 +73,7 @@ def fill(directory):
 
 
 def forget_persistence(path):
-    """Have a pool count as one that goes with its processes: they have left it behind."""
+    """Give a pool the lifetime of its processes, which have left it behind."""
     with path.open("r+b") as file:
         file.seek(56)
         flags = struct.unpack("<Q", file.read(8))[0]
@@ -82,7 +82,7 @@ def forget_persistence(path):
 
 
 def state(directory):
-    """Tell all that can be seen of a directory's files."""
+    """Return all that can be seen of a directory's files."""
     files = sorted(directory.iterdir())
     return [
         (file.name, file.stat().st_ino, file.stat().st_mode, file.read_bytes()) for file in files
@@ -115,7 +115,7 @@ def made_by_another(common, mode):
 
 
 def a_link(common):
-    """The link belongs to the first user: what it leads to is what counts."""
+    """The link belongs to the first user: the owner of its target decides."""
     assert as_user(EVE, lay, common / "eve", 0o755) is None
     (common / "pools").symlink_to(common / "eve")
     return common / "eve"
@@ -153,7 +153,7 @@ ATTACKS = {
 
 @pytest.fixture(params=ATTACKS)
 def attacked(request, common):
-    """A pool directory that is not to be trusted, and what is said of it."""
+    """A pool directory that must not be trusted, and the message about it."""
     attack, said = ATTACKS[request.param]
     return attack(common), said
 
@@ -185,7 +185,7 @@ def unlink_a_file(path):
 
 
 def run(*arguments):
-    """Run the command line; what it says is the error."""
+    """Run the command line; its output is the error."""
     done = CliRunner().invoke(APP, arguments)
     assert done.exit_code == 1
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -276,7 +276,7 @@ def test_an_ordinary_user_refuses_another_ones(common, way):
 
 
 def exchanged(way, name, own, eve, said):
-    """Go a way in, while somebody exchanges the directory as soon as it was checked."""
+    """Try one way in, while another process exchanges the directory directly after the check."""
     check, lock = _native.open_pool_directory, _native.DirectoryLock
 
     def exchange(path):
@@ -299,7 +299,7 @@ def exchanged(way, name, own, eve, said):
     with pytest.raises((PermissionError, FileNotFoundError, oc.PoolNotFound)):
         WAYS[way](name)
     assert own.exists()
-    # Once more, of which nobody has to be told that it is another directory now.
+    # Once more, when no process needs a message that it is another directory now.
     with pytest.raises(PermissionError, match=said):
         WAYS[way](name)
 
@@ -312,7 +312,7 @@ def test_a_directory_that_is_exchanged_between_check_and_use(common, way):
     problem = in_child(
         exchanged, way, "camera", common / "own", common / "eve", "belongs to another user"
     )
-    if way == "giving a sign post":  # the first one went where it was checked
+    if way == "giving a sign post":  # the first one went into the directory that was checked
         assert problem is not None
         assert "DID NOT RAISE" in problem
         assert [path.name for path in (common / "own").iterdir()] == ["camera.pool"]
@@ -326,7 +326,7 @@ def test_a_directory_that_is_exchanged_between_check_and_use(common, way):
 
 
 def test_a_directory_of_root_that_nobody_else_may_write(common):
-    """Root can do as it likes anyway; a pool for all that it made is used, and not trusted."""
+    """Root can do everything anyway; a pool for all users that it made is used, but not trusted."""
     (common / "pools").mkdir(0o755)
     with oc.Pool.create("camera", size="1MiB", mode=0o666) as pool:
         pool["a"] = 7
@@ -342,7 +342,7 @@ def used(name):
 
 
 def test_a_pool_for_several_is_opened_by_its_path(common):
-    """The user has chosen the path; not so the directory in which names are looked up."""
+    """The user has chosen the path, but not the directory in which names are looked up."""
     (common / "pools").mkdir(0o700)
     assert as_user(EVE, lay, common / "eve", 0o755) is None
     assert in_child(used_by_path, str(common / "eve" / "camera.pool")) is None
@@ -370,7 +370,7 @@ def test_nothing_is_removed_in_another_users_directory(common):
 
 @pytest.mark.parametrize("mode", [0o666, 0o1666, 0o1766])
 def test_a_segment_that_another_user_made_first(common, mode):
-    """Segments lie in /dev/shm itself, which is everybody's: it is the file that counts."""
+    """Segments lie in /dev/shm itself, which is open to all users: the file's owner decides."""
     name = f"onecopy-test-{os.getpid()}"
     path = Path("/dev/shm", name)  # noqa: S108 - where segments lie
     assert as_user(EVE, make_segment, path, mode) is None

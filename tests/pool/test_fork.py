@@ -1,4 +1,4 @@
-"""Fork in the middle: the child is a member by itself, and what it inherited stays alive in it."""
+"""Fork at any moment: the child is a member of its own, and inherited objects stay valid in it."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ import onecopy as oc
 
 
 def forked(function):
-    """Run a function in a bare fork, which ends by `os._exit`; give its exit status."""
+    """Run a function in a bare fork, which ends by `os._exit`; return its exit status."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -166,7 +166,7 @@ def die_by_kill(_):
 @pytest.mark.parametrize("end", [die_by_kill, os._exit])
 @pytest.mark.parametrize("leave", [1, 7])
 def test_children_that_died_leave_their_slots_to_later_ones(end, leave):
-    """However many died; whether few or most of the slots were theirs, and whoever else is in."""
+    """With any number of dead processes, few or most of the slots, and any other members."""
     with oc.Pool.create(size="16MiB", max_processes=8) as pool:
         queue, go = pool.queue(), pool.queue()
 
@@ -198,7 +198,7 @@ def test_children_that_died_leave_their_slots_to_later_ones(end, leave):
 
 
 def test_a_full_table_of_the_living_makes_no_fork_wait(pool_directory):
-    """Only what is being cleaned, or a heap that stands still, is worth a moment."""
+    """The child waits a moment only for a slot that is being cleaned, or a heap that is locked."""
     with oc.Pool.create(size="16MiB", max_processes=2) as pool:
         queue, go = pool.queue(), pool.queue()
 
@@ -270,7 +270,7 @@ def leave_quietly(queue):
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children_of_multiprocessing_leave_when_they_end(pool, method):
-    """They end by `os._exit` and run no `atexit`; nobody has to clean up after them."""
+    """They end by `os._exit` and run no `atexit`; no other process has to recover after them."""
     queue = pool.queue()
     context = multiprocessing.get_context(method)
     for _ in range(2):
@@ -295,7 +295,7 @@ def test_a_process_that_ends_takes_its_pool_along(pool_directory, method, start)
 
 
 def test_a_child_that_could_not_make_itself_known_at_once_does_so_later(pool_directory):
-    """Somebody has the directory, for long: a stopped process. The fork does not wait for it."""
+    """A stopped process has the directory for a long time. The fork does not wait for it."""
     parent = oc.Pool.create("found", size="8MiB", backing="memfd")
     parent["x"] = 7
     told, tell = os.pipe()
@@ -315,13 +315,13 @@ def test_a_child_that_could_not_make_itself_known_at_once_does_so_later(pool_dir
     wait = forked(child)
     os.close(told)
     os.close(answer)
-    assert os.read(answered, 1) == b"h"  # the fork is over, and the directory was never free
+    assert os.read(answered, 1) == b"h"  # the fork has ended, and the directory was never free
     fcntl.flock(directory, fcntl.LOCK_UN)
     os.close(directory)
     os.write(tell, b"g")
     assert os.read(answered, 1) == b"k"
     parent.close()
-    with oc.Pool.open("found") as again:  # by way of the child, the only one that has it
+    with oc.Pool.open("found") as again:  # through the child, the only one that has it
         assert again["x"] == 7
     os.close(tell)
     os.close(answered)

@@ -16,8 +16,8 @@ import onecopy as oc
 
 pytestmark = pytest.mark.one_in(2)
 
-# A library that gets itself a buffer in each child, before onecopy's handler runs there: one as
-# large as what its parent has mapped of the pool, and one in the very place, if that is free.
+# A library that maps a buffer in each child, before onecopy's handler runs there: one as large as
+# what its parent has mapped of the pool, and one at the same address, if it is free.
 LIBRARY = """
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -91,10 +91,10 @@ def test_what_another_library_maps_in_the_child_is_not_replaced(tmp_path, backin
 
 
 def forked(act):
-    """Run a function in a child; give its pid."""
+    """Run a function in a child; return its pid."""
     pid = os.fork()
     if pid == 0:
-        signal.alarm(int(LIMIT))  # none outlives a test that failed
+        signal.alarm(int(LIMIT))  # none runs on after a failed test
         try:
             act()
         finally:
@@ -104,7 +104,7 @@ def forked(act):
 
 @pytest.fixture(params=["shm", "memfd", "file"])
 def place(request, tmp_path):
-    """What `Pool.create` and `Pool.open` are given to make and find a pool."""
+    """The arguments of `Pool.create` and `Pool.open` to make and find a pool."""
     if request.param == "file":
         path = str(tmp_path / "on-disk")
         return {"name": path}
@@ -119,10 +119,10 @@ def pool(place):
 
 @pytest.mark.parametrize("generations", [1, 3])
 def test_a_parent_that_is_killed_is_dead_though_its_children_live(place, generations):
-    """What they have inherited keeps none of its locks: its slot and what it held come back.
+    """What they have inherited keeps none of its locks: its slot and objects are recovered.
 
-    One family is that of the process that made the pool, the other that of one that opened it: it
-    is their mappings that all the others inherit.
+    One family is that of the process that made the pool, the other that of a process that opened
+    it: all the others inherit these mappings.
     """
     made, says = os.pipe()
 
@@ -191,14 +191,14 @@ def test_a_child_that_is_killed_is_dead_though_its_parent_lives(pool):
 def test_the_mapping_carries_no_lock_and_no_descriptor(pool):
     """One descriptor per pool, and a child has no more mappings of it than its parent.
 
-    The second mapping is a page that nobody can read. It keeps the locks of a lost descriptor.
+    The second mapping is a page that cannot be read. It keeps the locks of a lost descriptor.
     """
     queue = pool.queue()
 
     def seen():
         numbers = 0
         for link in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # that of the listing
+            with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing
                 status = link.stat()
                 numbers += (status.st_dev, status.st_ino) == pool.member.file
         lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
@@ -214,7 +214,7 @@ def test_the_mapping_carries_no_lock_and_no_descriptor(pool):
 
 
 def ended(pid):
-    """Tell whether a process has ended, whoever is to wait for it."""
+    """Tell whether a process has ended, also one that another process has to wait for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A pool whose slots are all taken: who comes is told, and a forked child is kept out of it."""
+"""A pool without a free slot: a new process gets an error, and a forked child gets no access."""
 
 import copy
 import inspect
@@ -40,8 +40,8 @@ def test_the_error_names_the_limit(method, start, name, slots):
 
 # ------------------------------------------------------------- every operation of an excluded child
 
-# What needs nothing of the pool's memory works there as ever: looking at what the object itself
-# knows, making another object of it, and letting go.
+# What needs no memory of the pool works there as always: reading what the object itself knows,
+# making another object of it, and releasing it.
 WORKS = {
     "__bool__", "__class__", "__class_getitem__", "__delattr__", "__dir__", "__enter__", "__eq__",
     "__exit__", "__format__", "__ge__", "__getattribute__", "__gt__", "__hash__", "__init__",
@@ -52,7 +52,7 @@ ARGUMENTS = [(), (1,), ("x",), ("x", 1)]
 
 
 def everything(pool):
-    """Make one of each kind of thing in a pool."""
+    """Make an object of each kind in a pool."""
     queue, stream, frames = pool.queue(), pool.stream(), pool.frames(None, (100,), "u1", 2)
     finishing = pool.queue(redeliver=True)
     finishing.put(1)
@@ -78,13 +78,13 @@ LAST = ["release", "_check_size", "_set", "close", "detach"]
 
 
 def members_of(thing):
-    """List what can be called on an object, and what can be read; what lets go of it comes last."""
+    """List the methods and attributes of an object; those that release it come last."""
     names = [name for name, _ in inspect.getmembers_static(type(thing)) if name not in WORKS]
     return sorted(names, key=lambda name: (LAST.index(name) if name in LAST else -1, name))
 
 
 def attempt(thing, name, arguments):
-    """Use it; say what came of it."""
+    """Use it; return the result."""
     try:
         found = getattr(thing, name)
         if not callable(found):
@@ -97,7 +97,7 @@ def attempt(thing, name, arguments):
     return "done"
 
 
-# Of all there is, what must be refused whatever it is called with.
+# Every operation that must be refused, whatever its arguments.
 REFUSED = {
     "Pool": {"stats", "collect", "validate", "unlink", "flush", "popitem", "__len__"},
     "Queue": {"get", "get_many", "get_nowait", "qsize", "empty", "full", "shutdown", "join"},
@@ -120,7 +120,7 @@ def test_every_operation_in_a_child_without_a_slot_says_so_and_none_crashes():
         said, says = os.pipe()
         child = os.fork()
         if child == 0:
-            signal.alarm(60)  # one that waits for something would be an error too
+            signal.alarm(60)  # an operation that waits would be an error too
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, 1)
             with os.fdopen(says, "wb", buffering=0) as out:

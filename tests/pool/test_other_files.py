@@ -1,4 +1,4 @@
-"""Other things where a pool is expected: each is refused, and nothing is damaged or removed."""
+"""Other files in the place of a pool: each is refused, and nothing is damaged or removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this to
 
 
 def sound(directory):
-    """A kept pool elsewhere, for links to lead to."""
+    """A kept pool elsewhere, as a target of links."""
     path = directory / "elsewhere"
     with oc.Pool.create(path, size="16MiB", persistent=True) as pool:
         pool["a"] = 1
@@ -74,7 +74,7 @@ def put_rendezvous_to_nowhere(path):
 
 
 def put_rendezvous_to_ourselves(path):
-    """A line that names a descriptor of a live process that is no pool."""
+    """A line that names a descriptor of a live process which is not that of a pool."""
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     namespace = Path("/proc/self/ns/pid").stat().st_ino
     lines = "".join(f"{os.getpid()} {fd} {start} {namespace}\n" for fd in range(8))
@@ -87,7 +87,7 @@ def put_half_a_header(path):
 
 
 def state_of(directory):
-    """Names, kinds and contents of all there is."""
+    """Names, kinds and contents of all files."""
     state = {}
     for path in sorted(directory.rglob("*")):
         there = path.lstat()
@@ -138,7 +138,7 @@ def clear(directory):
 
 @pytest.mark.parametrize("put", [put_rendezvous_to_nowhere, put_rendezvous_to_ourselves])
 def test_a_rendezvous_that_leads_nowhere_is_no_pool(pool_directory, put):
-    """A line of another PID namespace may be true: that file is left."""
+    """A line of another PID namespace may be true: its file is left alone."""
     put(pool_directory / "camera.pool")
     with pytest.raises((oc.PoolNotFound, PermissionError)):
         oc.Pool.open("camera")
@@ -229,7 +229,7 @@ def test_names_that_lead_elsewhere_are_refused_by_the_core(pool_directory, name)
 
 
 def test_a_pool_that_is_replaced_is_not_removed_by_its_last_member(pool_directory):
-    """The name belongs to whoever has it now."""
+    """The name now belongs to the other process."""
     pool = oc.Pool.create("camera", size="16MiB")
     path = pool_directory / "camera.pool"
     path.unlink()

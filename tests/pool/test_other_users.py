@@ -1,4 +1,4 @@
-"""Pools and other users: who may join, and what is never unpickled. With a real second user."""
+"""Pools and other users, with a real second user: who may join, and what is never unpickled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ second_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become
 
 
 def as_nobody(function, *arguments):
-    """Run it as an unprivileged user; None, or what went wrong."""
+    """Run it as an unprivileged user; return None, or the error."""
 
     def become():
         os.setgroups([])
@@ -36,7 +36,7 @@ def as_nobody(function, *arguments):
 
 @pytest.fixture
 def shared(pool_directory):
-    """A directory that others may look into, and the path of a pool in it."""
+    """A directory that others may read, and the path of a pool in it."""
     pool_directory.chmod(0o755)
     yield str(pool_directory / "shared.pool")
     for path in pool_directory.iterdir():
@@ -44,7 +44,7 @@ def shared(pool_directory):
 
 
 class Mine:
-    """What only a pickle can carry; it tells when it was unpickled."""
+    """An object that only a pickle can carry; it records when it was unpickled."""
 
     def __reduce__(self):
         return _run, ()
@@ -180,7 +180,7 @@ def put_things(path):
 @second_user
 @pytest.mark.parametrize("mode", [0o600, 0o666])
 def test_a_pool_of_another_user(pool_directory, mode):
-    """Root too does not unpickle what somebody else has made."""
+    """Root does not unpickle the objects of other users either."""
     other = pool_directory / "theirs"
     other.mkdir()
     os.chown(other, NOBODY, NOBODY)
@@ -204,7 +204,7 @@ def set_flags(path, flags):
 
 
 def test_a_flag_that_was_cleared_gains_no_trust(shared):
-    """The mode of the file says that others may write, whatever they have written."""
+    """The mode of the file says that others may write, whether they have written or not."""
     assert in_child(make, shared, 0o666) is None
     set_flags(shared, lambda flags: flags & ~4)
     assert in_child(see_only_data, shared) is None
@@ -233,7 +233,7 @@ def test_what_the_file_says_when_one_joins_is_what_counts(shared):
         pool["a"] = {"a": 1}
         Path(shared).chmod(0o666)
         assert pool["a"] == {"a": 1}
-        if os.geteuid() == 0:  # the creator did not mean it
+        if os.geteuid() == 0:  # the creator did not intend it
             assert as_nobody(refused, shared, PermissionError) is None
     assert in_child(is_not_unpickled, shared) is None
 
@@ -244,7 +244,7 @@ def is_not_unpickled(path):
 
 
 def test_a_dtype_that_was_read_in_a_trusted_pool_is_not_trusted_in_another(shared):
-    """A cache of dtypes must not stand in for a check."""
+    """A cache of dtypes must not replace a check."""
     with (
         oc.Pool.create(size="16MiB") as mine,
         oc.Pool.create(shared, size="16MiB", mode=0o666) as theirs,

@@ -1,4 +1,4 @@
-"""What a child was given while it was started is kept for it, and no longer than it lives."""
+"""Arguments that a child got when it was started are kept for it, until it ends."""
 
 import gc
 import multiprocessing
@@ -32,7 +32,7 @@ def look(array):
 
 @pytest.fixture
 def give(context):
-    """Start a child with an array of 32 MiB that nobody else has."""
+    """Start a child with an array of 32 MiB to which only the child has a reference."""
     finished = []
 
     def give(*, joined):

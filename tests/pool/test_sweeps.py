@@ -1,4 +1,4 @@
-"""Removing what the dead left, while others come and go: never what somebody is using."""
+"""Removing what dead processes left, while others come and go: never what is in use."""
 
 import os
 import random
@@ -164,7 +164,7 @@ def test_gc_on_the_command_line(pool_directory, start):
 
 
 def test_a_creator_that_is_killed_leaves_nothing(pool_directory):
-    """A pool gets its name when complete: whatever the instant, nothing half-made is found."""
+    """A pool gets its name when it is complete: an unfinished one is never found."""
     for number in range(40):
         heard, say = os.pipe()
         pid = os.fork()
@@ -176,7 +176,7 @@ def test_a_creator_that_is_killed_leaves_nothing(pool_directory):
         os.close(say)
         os.read(heard, 1)
         os.close(heard)
-        threading.Event().wait(number * 0.0007)  # any instant will do
+        threading.Event().wait(number * 0.0007)  # any moment is suitable
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         assert set(left()) <= {f"made-{number}.pool"}

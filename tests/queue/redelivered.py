@@ -1,4 +1,4 @@
-"""For tests of redelivery: messages with an image, and what must be left of them: nothing."""
+"""For tests of redelivery: messages with an image, and a check that nothing is left of them."""
 
 import queue as standard
 import threading
@@ -19,7 +19,7 @@ def check(item, index):
 
 
 def drain(queue):
-    """Take and finish all that is there; tell what it was, and whether it had been taken before."""
+    """Take and finish all messages; return them, and whether each had been taken before."""
     got = []
     while True:
         try:

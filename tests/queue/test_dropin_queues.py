@@ -1,4 +1,4 @@
-"""Queues of `onecopy.multiprocessing`, beyond what CPython's own tests ask."""
+"""Queues of `onecopy.multiprocessing`, beyond CPython's own tests."""
 
 import gc
 import os
@@ -149,7 +149,7 @@ def test_connections_travel(queue, method):
 
 
 class Special:
-    """Something that somebody has told multiprocessing how to pickle."""
+    """An object for which a program has told multiprocessing how to pickle it."""
 
 
 def test_what_was_registered_with_the_forking_pickler(queue):
@@ -285,7 +285,7 @@ class Counting(multiprocessing.queues.Queue):
 
 def _counts(queue, back):
     image = queue.get()
-    image[0] = 1  # it is the receiver's own
+    image[0] = 1  # the receiver owns it
     queue.put_nowait(image.sum())
     back.put((type(queue) is Counting, queue.size.value))
 

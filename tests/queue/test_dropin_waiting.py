@@ -1,4 +1,4 @@
-"""Queues of `onecopy.multiprocessing` that are waited for by their descriptor."""
+"""Queues of `onecopy.multiprocessing` that are waited for through their descriptor."""
 
 import gc
 import pickle
@@ -87,7 +87,7 @@ def test_the_bell_is_silent_after_others_took_everything(queue, start, method):
 
 
 def test_the_bell_is_silent_after_the_next_look(queue, monkeypatch):
-    """The thread looks again while the bell rings, and a look finds what others took."""
+    """The thread looks again while it is notified; then it may find that others took messages."""
     other = pickle.loads(pickle.dumps(queue))
     queue._reader.fileno()
     bell, looks = queue._reader._bell, []
@@ -99,7 +99,7 @@ def test_the_bell_is_silent_after_the_next_look(queue, monkeypatch):
         assert other.get() == number
         looks.clear()
         eventually(lambda: not wait([queue._reader], 0), "the bell to be silent")
-        assert len(looks) <= 1  # one, if it had looked right before the last message was taken
+        assert len(looks) <= 1  # one, if it had looked directly before the last message was taken
 
 
 @pytest.mark.parametrize("look", ["poll", "empty"])
@@ -189,7 +189,7 @@ def test_a_bell_hides_nothing_of_the_class(queue):
 
 
 class Derived(multiprocessing.queues.Queue):
-    """One that sees to everything itself."""
+    """A class that implements everything itself."""
 
     derived = 0
 
@@ -255,7 +255,7 @@ def test_the_feeder_hook_of_a_subclass():
 
 
 class Mixed:
-    """A hook and methods of a class that is no queue."""
+    """A hook and methods of a class that is not a queue."""
 
     def put(self, obj, block=True, timeout=None):
         super().put(obj if callable(obj) else ("mixed", obj), block, timeout)

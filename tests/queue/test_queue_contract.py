@@ -1,4 +1,4 @@
-"""What a queue promises, between threads and between processes of every kind."""
+"""What a queue guarantees, between threads and between processes of every kind."""
 
 import contextlib
 import gc
@@ -41,7 +41,7 @@ def test_size_and_fullness(pool, maxsize):
     if maxsize:
         with pytest.raises(standard.Full):
             queue.put_nowait(0)
-    for turn in range(3):  # around the ring
+    for turn in range(3):  # more than one round of the ring
         for index in range(count):
             assert queue.get_nowait() == index + turn * count
             queue.put_nowait(index + (turn + 1) * count)
@@ -410,7 +410,7 @@ def consume_by_name(pool_name, count):
 
 
 def test_processes_meet_by_name(method, start):
-    """Whoever comes first makes the pool and the queues."""
+    """The process that comes first makes the pool and the queues."""
     producers, consumers, each = 2, 2, 200
     children = [
         start(method, produce_by_name, "meeting", number, each) for number in range(producers)
@@ -487,7 +487,7 @@ def put_slowly(queue, count):
 
 
 def test_a_full_queue_holds_the_producer_back(pool, method, start):
-    """64 MiB are far less than all the messages: memory is used again."""
+    """64 MiB are much less than all the messages: memory is used again."""
     queue = pool.queue(maxsize=4)
     count = 2000
     child = start(method, put_slowly, queue, count)

@@ -1,4 +1,4 @@
-"""Queues as people use them: in a loop, in a `with` block, with the oldest message dropped."""
+"""Typical uses of queues: in a loop, in a `with` block, with the oldest message dropped."""
 
 import gc
 import queue as standard
@@ -95,7 +95,7 @@ def test_a_queue_that_was_shut_down_takes_none(pool):
 
 
 def test_producers_and_consumers_at_once(pool):
-    """Each consumer sees what it gets in order, and the last message arrives."""
+    """Each consumer gets its messages in order, and the last message arrives."""
     queue = pool.queue(maxsize=4)
     taken = [[], []]
 
@@ -138,7 +138,7 @@ def test_a_message_that_is_finished_in_its_block_is_finished_once(pool, redelive
     with queue.get_message() as message:
         message.task_done()
     with pytest.raises(TimeoutError):
-        queue.join(timeout=0)  # "b" is still to be done
+        queue.join(timeout=0)  # "b" is not finished yet
     with queue.get_message() as message:
         assert message.item == "b"
     queue.join(timeout=LIMIT)

@@ -1,4 +1,4 @@
-"""Messages that are finished, or come back: within one process, and how often they were given."""
+"""Messages that are finished, or come back, within one process; and how often each was given."""
 
 import contextlib
 import os
@@ -227,7 +227,7 @@ def test_threads_share_one_queue(pool):
             queue.put({"index": (number, index), "image": np.full(index % 3 * 2000 + 1, index)})
 
     def consume(mine):
-        """Have two in hand where there are two, and finish the newer one first."""
+        """Hold two messages of two, and finish the newer one first."""
         with contextlib.suppress(oc.ShutDown):
             while True:
                 hand = [queue.get_message()]

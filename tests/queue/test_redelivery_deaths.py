@@ -1,4 +1,4 @@
-"""What a process took and did not finish goes to somebody else when it dies."""
+"""Messages that a process took and did not finish go to another one when it dies."""
 
 import os
 import queue as standard
@@ -37,7 +37,7 @@ def test_what_a_killed_taker_had_comes_first_and_whole(pool, queue, method, star
     assert queue.qsize() == 2
     child.kill()
     pool.collect()
-    more = [pool.zeros(20_000) for _ in range(20)]  # nobody may have been given their memory
+    more = [pool.zeros(20_000) for _ in range(20)]  # their memory must not have been reused
     assert queue.qsize() == 4
     messages = [queue.get_message() for _ in range(4)]
     for index, message in enumerate(messages):
@@ -122,7 +122,7 @@ def take_forever(queue, out):
 
 
 def test_a_getter_that_waits_elsewhere_gets_it(pool, queue, method, start):
-    """Nobody collects: who waits looks for the dead by itself."""
+    """No process calls `collect`: a waiter looks for dead processes itself."""
     ready, out = pool.queue(), pool.queue()
     queue.put(image(0))
     taker = start(method, take_and_wait, queue, 1, [], ready)
@@ -171,7 +171,7 @@ def test_a_get_that_waits_gets_it(pool, queue, start):
 
 
 def test_a_busy_queue_notices_by_itself(pool, queue, start):
-    """Never empty, nobody waits, nobody collects."""
+    """Never empty, no process waits, none calls `collect`."""
     ready = pool.queue()
     queue.put(image(0))
     child = start("fork", take_and_wait, queue, 1, [], ready)
@@ -316,7 +316,8 @@ def take_and_leave(name, out):
     forever()
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn", "stranger"])  # a fork has its parent's
+# A fork has the membership of its parent.
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "stranger"])
 def test_who_leaves_the_pool_and_lives_on_gives_back(pool, method, start):
     queue = pool.queue("jobs", redeliver=True)
     queue.put(1)

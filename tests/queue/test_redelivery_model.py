@@ -1,4 +1,4 @@
-"""A queue that redelivers against a model of it, with takers that take, finish and are killed."""
+"""A redelivering queue against a model of it, with takers that take, finish and are killed."""
 
 import contextlib
 import multiprocessing
@@ -20,7 +20,7 @@ TAKERS = 3
 
 
 def obey(queue, pipe):
-    """Do in a child what the test asks for, until killed."""
+    """Do in a child what the test requests, until killed."""
     messages = []
     while True:
         what, number = pipe.recv()
@@ -56,7 +56,7 @@ def value_of(item):
 
 
 class Taker:
-    """A process of its own, and the values the model says it has."""
+    """A process of its own, and the values that it has in the model."""
 
     def __init__(self, queue):
         self._pipe, theirs = FORK.Pipe()
@@ -85,7 +85,7 @@ class Redelivery(RuleBasedStateMachine):
         self.queue = self.pool.queue(maxsize=self.maxsize, redeliver=True)
         self.takers = []
         self.messages, self.has = [], []  # what this process took
-        self.queued, self.returned = [], []  # values, ascending
+        self.queued, self.returned = [], []  # values, in rising order
         self.put = 0
         self.finished = set()
         self.floor = 0

@@ -1,4 +1,4 @@
-"""Whatever a process does last, its shared-memory segments are there; then they are gone."""
+"""Segments can be used until the last step of a process; then they are removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segment_files import SHM, exists, fresh_name
 from onecopy.multiprocessing.shared_memory import ShareableList, SharedMemory
 
 METHODS = ["fork", "forkserver", "spawn"]
-# Since Python 3.13 children that were forked run exit handlers too.
+# Since Python 3.13 forked children run exit handlers too.
 FORKS_RUN_HANDLERS = sys.version_info >= (3, 13)
 
 USE = """
@@ -70,7 +70,7 @@ threading.Thread(target=wait).start()
 UNLINK = "shm.close(); shm.unlink(); words.shm.unlink()"
 
 
-# What one of several takes away is not there for the next one.
+# What one of several removes does not exist for the next one.
 CASES = [(how, last) for how in LATE for last in ("", UNLINK) if not last or len(LATE[how][2]) == 1]
 
 
@@ -111,7 +111,7 @@ def test_a_child_attaches_in_its_last_lines(name, start_method, capfd):
 
 
 def arrange(name):
-    # Made here, and used last: its parent keeps it, and nobody else has it.
+    # Made here, and used last: only its parent keeps it.
     mine = ShareableList([7])
     late = (mark, (name, mine.shm.name))
     atexit.register(mark, name, mine.shm.name, 0)

@@ -1,4 +1,4 @@
-"""Containers that share a /dev/shm: locks tell who lives, and pids of elsewhere tell nothing."""
+"""Containers that share a /dev/shm: locks show which processes live, foreign pids do not."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from onecopy._core import segments
 from onecopy.multiprocessing.shared_memory import ShareableList, SharedMemory
 
 NAMESPACE = Path("/proc/self/ns/pid").stat().st_ino
-FIRST = NAMESPACE == 0xEFFFFFFC  # others do not see whether keepers elsewhere are dead
+FIRST = NAMESPACE == 0xEFFFFFFC  # others cannot see whether owners in other namespaces are dead
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_who_is_killed_over_there_is_noticed_here(name):
 
 @pytest.mark.parametrize("inside", [own_pids, own_pids_foreign_proc])
 def test_who_keeps_it_over_there(name, inside):
-    """Seen from the first namespace. Without a /proc of its own, nobody keeps it."""
+    """Seen from the first namespace. Without a /proc of its own, no process keeps it."""
     text = f"""
         shm = SharedMemory({name!r}, create=True, size=10)
         del shm

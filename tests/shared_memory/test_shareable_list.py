@@ -1,4 +1,4 @@
-"""ShareableList: as the standard library's, but no item is torn, and no death is in the way."""
+"""ShareableList: as in the standard library, but no item is half written, also after a death."""
 
 import contextlib
 import os
@@ -217,7 +217,7 @@ def test_subclasses(name):
             pass
 
     for act in (len, list, lambda it: it.count(1), lambda it: it.format):
-        # Its operators say so themselves, its methods as those of every class do.
+        # Its operators check this themselves, its methods as those of every class do.
         with pytest.raises((RuntimeError, TypeError), match="__init__"):
             act(Unready())
 
@@ -255,7 +255,7 @@ def test_it_stays_for_as_long_as_its_program(name):
 
 
 def test_nobody_sees_an_unfinished_one(name):
-    """Attaching finds nothing, or all of it."""
+    """Attaching finds nothing, or the complete list."""
     over = threading.Event()
     seen = []
 
@@ -302,7 +302,7 @@ def test_other_memory_is_refused(name, content):
 
 @pytest.mark.seeded
 def test_spoilt_memory_is_an_error(items):
-    """Whatever stands there: an error or some value, and never more."""
+    """With any bytes there: an error or some value, and nothing worse."""
     print(f"seed {SEED}")
     randomness = random.Random(SEED)  # noqa: S311 - not for secrets
     memory = items.shm.buf
@@ -385,7 +385,7 @@ def claim_of(items, at):
 
 
 def stop_in_the_middle(child, items):
-    """Stop a child that sets item 10 while it does."""
+    """Stop a child while it sets item 10."""
 
     def caught():
         os.kill(child.pid, signal.SIGSTOP)
@@ -403,7 +403,7 @@ def test_a_dead_writers_claim_is_taken_over(items, name, start):
     stop_in_the_middle(child, items)
     child.kill()
     assert claim_of(items, 10) & ((1 << 22) - 1) == child.pid
-    items[9] = "others"  # are not concerned
+    items[9] = "others"  # these are not affected
     assert items[10] in {"x" * 1000, "y" * 1000}
     items[10] = "taken"
     assert items[10] == "taken"
@@ -413,7 +413,7 @@ def test_a_dead_writers_claim_is_taken_over(items, name, start):
 def test_a_stopped_writer_is_waited_for_and_ctrl_c_ends_the_wait(items, name, start):
     child = start("fork", set_for_ever, name)
     stop_in_the_middle(child, items)
-    assert items[10] in {"x" * 1000, "y" * 1000}  # readers do not care
+    assert items[10] in {"x" * 1000, "y" * 1000}  # readers do not depend on it
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupter = threading.Timer(
         0.05, os.kill, (os.getpid(), signal.SIGINT)

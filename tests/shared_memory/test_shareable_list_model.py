@@ -1,4 +1,4 @@
-"""A shareable list against a plain one: any items, any changes, and what does not fit."""
+"""A shareable list against a plain one: any items, any changes, and items that do not fit."""
 
 import struct
 
@@ -38,7 +38,7 @@ def room_of(value):
 
 
 def error_of(value, room):
-    """What keeps it from being stored."""
+    """Return why it cannot be stored."""
     if type(value) is int and not -(2**63) <= value < 2**63:
         return struct.error
     if isinstance(value, str):

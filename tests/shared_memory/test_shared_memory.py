@@ -1,4 +1,4 @@
-"""SharedMemory: who has a segment keeps it, and it goes when nobody has it."""
+"""SharedMemory: each process that has a segment keeps it; it is removed when none has it."""
 
 import gc
 import os
@@ -153,7 +153,7 @@ def test_an_empty_one_is_refused(name):
 
 
 def mapped(inode):
-    # By number: the memory was mapped before the file had a name.
+    # Through the descriptor: the memory was mapped before the file had a name.
     maps = Path("/proc/self/maps").read_text()
     return any(line.split()[4] == str(inode) for line in maps.splitlines())
 
@@ -177,7 +177,7 @@ def test_close_leaves_arrays_their_memory(name):
 
 
 def test_an_array_alone_keeps_the_memory(name):
-    """Of a buffer numpy keeps only who exports it."""
+    """For a buffer, numpy keeps only the object that exports it."""
     shm = SharedMemory(name, create=True, size=800)
     inode = path_of(name).stat().st_ino
     array = np.ndarray(100, "f8", buffer=shm.buf)

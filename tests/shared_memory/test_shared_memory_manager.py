@@ -1,4 +1,4 @@
-"""SharedMemoryManager: what it made goes with it."""
+"""SharedMemoryManager: the segments that it made are removed with it."""
 
 import multiprocessing
 import os
@@ -51,7 +51,7 @@ def test_what_it_made_stays_until_the_shutdown():
     kept = manager.SharedMemory(10)
     assert SharedMemory(names[0]).size == 10
     assert list(ShareableList(name=names[1])) == [1, 2]
-    kept.unlink()  # as anybody may
+    kept.unlink()  # as any process may do
     manager.shutdown()
     manager.shutdown()
     assert not any(exists(name) for name in names)

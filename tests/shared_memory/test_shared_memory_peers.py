@@ -30,7 +30,7 @@ def test_a_plain_process_attaches_to_ours(name):
 
 
 def test_the_tracker_of_a_plain_process_takes_only_the_name(name):
-    """It does so before 3.13, and after without track=False; what we have goes on."""
+    """It does so before 3.13, and later without track=False; our mapping stays valid."""
     shm = SharedMemory(name, create=True, size=100)
     text = "import sys; from multiprocessing.shared_memory import *; s = SharedMemory(sys.argv[1])"
     plain(text, name)
@@ -127,7 +127,7 @@ def test_the_end_of_an_interpreter(case, name):
 
 
 def test_a_parent_that_does_not_wait_for_its_child(name, tmp_path):
-    """It ends without a word right after the start; multiprocessing joins the child at exit."""
+    """It ends without output directly after the start; multiprocessing joins the child at exit."""
     (tmp_path / "body.py").write_text(
         textwrap.dedent(f"""
         import multiprocessing

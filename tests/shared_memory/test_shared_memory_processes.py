@@ -1,4 +1,4 @@
-"""SharedMemory between processes: it goes with the program that made it."""
+"""SharedMemory between processes: it is removed with the program that made it."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -42,7 +42,7 @@ def test_a_child_has_it_and_leaves_it(name, start, method, closes, by_name):
     assert exists(name)
     assert bytes(shm.buf[:5]) == b"child"
     del shm
-    SharedMemory(create=True, size=1).unlink()  # what was kept for the child is given back
+    SharedMemory(create=True, size=1).unlink()  # what was kept for the child is released
     assert state_of(name) == "kept"
 
 
@@ -71,7 +71,7 @@ def create_and_hold(name, ready, go_on):
     shm = SharedMemory(name, create=True, size=10)
     open(ready, "w").close()  # noqa: PTH123 - a pipe
     open(go_on).close()  # noqa: PTH123 - as above
-    sys.modules["kept"] = shm  # goes with the process
+    sys.modules["kept"] = shm  # removed with the process
 
 
 def wait(pipe):
@@ -91,7 +91,7 @@ def test_the_creator_is_killed_and_another_has_it(name, start, method, pipes):
     assert exists(name)
     assert SharedMemory(name).size == 10
     del shm
-    assert exists(name) == (method != "stranger")  # the others' program is this one
+    assert exists(name) == (method != "stranger")  # for the others this process is the program
 
 
 @pytest.mark.one_in(3)
@@ -180,7 +180,7 @@ def test_a_forked_child_lets_go_and_the_parent_keeps(name, end):
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit()", "os.kill(os.getpid(), 9)"])
 def test_a_forked_child_is_the_last(name, pipes, end):
-    """It outlives the program; the next one sweeps, or it takes the name along itself."""
+    """It remains after the program; the next one sweeps, or removes the name itself."""
     text = f"""
     from onecopy.multiprocessing.shared_memory import SharedMemory
     shm = SharedMemory({name!r}, create=True, size=10)
@@ -287,16 +287,16 @@ def test_the_end_of_a_whole_program(name, tmp_path, method, end):
     with process:
         assert process.stdout.readline() == "made\n"
         segments.sweep()
-        assert state_of(name) == "kept"  # a stranger's, which lives
+        assert state_of(name) == "kept"  # that of another program, which lives
         if end == "killed":
             process.kill()
         else:
             process.stdin.write("end\n")
     if end == "killed":
-        assert state_of(name) in {"orphan", None}  # None: another test has swept
+        assert state_of(name) in {"orphan", None}  # None: another test has swept it
         command = [sys.executable, "-m", "onecopy.cli", "gc"]
         subprocess.run(command, check=True, capture_output=True)
-    assert not exists(name)  # else without a sweep
+    assert not exists(name)  # otherwise without a sweep
 
 
 def test_a_keeper_that_ends_leaves_what_others_have(name):
@@ -318,7 +318,7 @@ def test_a_keeper_that_ends_leaves_what_others_have(name):
 
 
 def test_a_daemon_is_a_program_of_its_own(name, pipes):
-    """Whoever has started it has ended; so what it makes is its own to keep."""
+    """The process that started it has ended, so it owns what it makes."""
     text = f"""
     from onecopy.multiprocessing.shared_memory import SharedMemory
     SharedMemory(create=True, size=10).unlink()

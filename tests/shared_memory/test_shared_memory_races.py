@@ -1,4 +1,4 @@
-"""SharedMemory when memory is full, and when many come and go at once."""
+"""SharedMemory when memory is full, and when many processes come and go at the same time."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -76,7 +76,7 @@ def test_threads_and_forks():
 
 
 def come_and_go(name, seed, times, report):
-    """Be a user for a moment, again and again; meanwhile the name must be the file's."""
+    """Be a user for a moment, again and again; meanwhile the name must lead to the file."""
     randomness = random.Random(seed)  # noqa: S311 - not for secrets
     met = 0
     try:
@@ -88,7 +88,7 @@ def come_and_go(name, seed, times, report):
                 else:
                     shm = SharedMemory(name, create=True, size=4096)
                     if randomness.random() < 0.7:
-                        os.utime(shm._segment.fileno(), ns=(0, 0))  # nobody keeps it
+                        os.utime(shm._segment.fileno(), ns=(0, 0))  # no process keeps it
                     else:
                         shm._segment.keep_here()
             except FileExistsError:
@@ -145,7 +145,7 @@ def test_creators_users_and_the_dead_of_one_name(name):
 
 
 def unlink_again(name, times, report):
-    """Unlink what one has, and only that."""
+    """Unlink only a segment that the process has."""
     count = 0
     while count < times:
         try:
@@ -172,7 +172,7 @@ def unlink_again(name, times, report):
 
 @pytest.mark.check
 def test_a_name_is_unlinked_once(name):
-    """Whoever else makes the name anew in between keeps it."""
+    """A process that makes the name again in between keeps it."""
     context = multiprocessing.get_context("fork")
     crew = []
     for _ in range(3):

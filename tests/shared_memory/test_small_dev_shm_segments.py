@@ -19,7 +19,7 @@ def test_a_small_dev_shm(tmp_path):
     import subprocess
     assert subprocess.run([sys.executable, "-c", theirs]).returncode == -signal.SIGKILL
     assert "theirs" in os.listdir("/dev/shm")
-    # What the dead have makes room.
+    # Memory of dead processes becomes free.
     second = SharedMemory(create=True, size=5 << 20)
     second.buf[:] = bytes(5 << 20)
     assert sorted(os.listdir("/dev/shm")) == sorted([first.name, second.name])

@@ -1,4 +1,4 @@
-"""Programs that keep the standard library's resource tracker from segments that they attach to."""
+"""Programs in which the standard library's tracker must not remove segments of others."""
 
 import subprocess
 import sys
@@ -45,5 +45,5 @@ def test_the_tracker_may_be_told_to_forget_a_segment(tmp_path, package, method):
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
     )
-    # The tracker process writes its complaints before it closes its stderr, which is this one.
+    # The tracker process writes its warnings before it closes its stderr, which is this one.
     assert (done.returncode, done.stderr) == (0, "")

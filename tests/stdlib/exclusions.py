@@ -1,6 +1,6 @@
-"""What of CPython's tests does not apply, and why; and what is asked in another way.
+"""The tests of CPython that do not apply, with reasons; and those that are adapted.
 
-A name is ``Class.test`` of the suite, or ``Class``; it counts for every start method and for both
+A name is ``Class.test`` of the suite, or ``Class``. It applies to every start method and to both
 kinds of objects (processes and managers).
 """
 
@@ -71,13 +71,13 @@ stale: list[str] = []
 
 
 def _check_invariant(self: Any, cond: Any) -> None:
-    """Ask the condition itself; CPython's asks the semaphores inside its own."""
+    """Look at the condition itself; CPython's test looks at the semaphores inside its own."""
     if self.TYPE == "processes":
         assert cond.n_waiting == 0
 
 
 def apply(suite: Any) -> None:
-    """Take the excluded tests out of the suite, and adapt what looks inside of objects."""
+    """Take the excluded tests out of the suite, and adapt those that look inside of objects."""
     suite._TestCondition.check_invariant = _check_invariant
     stale.extend(unknown(suite))
     for name in EXCLUDED:

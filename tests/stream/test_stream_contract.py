@@ -1,4 +1,4 @@
-"""What a stream promises: every subscriber sees every message, as its policy says."""
+"""What a stream guarantees: every subscriber gets every message, as its policy says."""
 
 import pickle
 import queue as standard

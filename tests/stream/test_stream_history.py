@@ -1,4 +1,4 @@
-"""What a stream has kept: the newest message for anybody, the last ones for a late subscriber."""
+"""What a stream has kept: the newest message for all, the last ones for a late subscriber."""
 
 import queue as standard
 
@@ -133,7 +133,7 @@ def test_latest_under_a_fast_publisher_is_whole_and_never_older(pool, start, dep
         seen = index
     child.kill()
     pool.collect()
-    try:  # it may have died while it wrote over the only message
+    try:  # it may have died while it replaced the only message
         index, data = stream.latest()
         assert (data == index).all()
     except standard.Empty:

@@ -1,6 +1,6 @@
-"""No test draws from chance: what it draws, it draws from a number that is the same each time.
+"""No test uses true chance: its random numbers come from a seed that is the same each time.
 
-Names may be random: nothing that a test shows depends on them.
+Names may be random: no result of a test depends on them.
 """
 
 import re
@@ -18,7 +18,7 @@ OF_THE_MODULE = re.compile(r"\brandom\.(?!Random\b)\w+\(")
 
 
 def drawn(text):
-    """Find what draws from chance in the text of a test, or in a program inside it."""
+    """Find the uses of chance in the text of a test, or in a program inside it."""
     found = CHANCE.findall(text)
     if re.search(r"\bimport .*\brandom\b", text):
         found += OF_THE_MODULE.findall(text)

@@ -1,4 +1,4 @@
-"""The native core's stub, typed by hand: it has what the module has, with the same parameters."""
+"""The native core's stub, typed by hand: it has the module's functions and parameters."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def methods():
             if is_method(inner):
                 cls = getattr(_native, name)
                 found = inspect.getattr_static(cls, inner.name, None)  # __buffer__: 3.12 and later
-                if not isinstance(found, (type(object.__init__), type(None))):  # slots tell nothing
+                if not isinstance(found, (type(object.__init__), type(None))):  # slots lack it
                     yield pytest.param(inner, getattr(cls, inner.name), id=f"{name}.{inner.name}")
 
 
@@ -96,7 +96,7 @@ def functions():
 
 @pytest.mark.parametrize(("node", "function"), list(functions()))
 def test_parameters_of_functions(node, function):
-    """As far as the core knows their names; those that go by position only have numbers there."""
+    """For parameters whose names the core knows; positional ones have only numbers there."""
     assert function is not None, "the module has no such function"
     [(signature, *_)] = function.__nb_signature__ or [("",)]
     tree = ast.parse(re.sub(r"\\\d+", "None", signature) + ": ...").body[0]

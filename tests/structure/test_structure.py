@@ -1,4 +1,4 @@
-"""The structure that ARCHITECTURE.md draws, as far as `lint-imports` does not see to it."""
+"""The structure that ARCHITECTURE.md draws, for the rules that `lint-imports` cannot check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_there_is_something_to_look_at():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_only_the_faces_use_the_package_itself(path):
-    """All else names the module it needs: `lint-imports` cannot follow names of the package."""
+    """Other code names the module it needs: `lint-imports` cannot follow names of the package."""
     if path.relative_to(SOURCE).parts[0] in FACES:
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the standard library opens once and keeps."""
+"""Descriptors that the standard library opens once and keeps."""
 
 import multiprocessing
 
@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def _heap_of_the_standard_library():
-    """Have its descriptors open before anybody counts them."""
+    """Have its descriptors open before a test counts them."""
     multiprocessing.get_context("fork").Value("d")

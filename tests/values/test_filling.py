@@ -1,4 +1,4 @@
-"""Arrays made from lists are what ctypes itself makes of them, errors included."""
+"""Arrays made from lists are equal to those that ctypes makes of them, errors included."""
 
 import array
 import ctypes
@@ -26,7 +26,7 @@ CODES = [pytest.param(code, marks=[pytest.mark.check] * (code not in "cidf")) fo
 
 
 class Odd:
-    """What ctypes asks for its number."""
+    """An object that ctypes asks for its number."""
 
     def __init__(self, number):
         self.number = number
@@ -79,25 +79,25 @@ FLOATS = {ctypes.c_float: np.dtype("f"), ctypes.c_double: np.dtype("d")}
 
 
 def outcome(make):
-    """Give the bytes of what is made, or the error."""
+    """Return the bytes of what is made, or the error."""
     try:
         made = make()
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         return type(error), str(error)
     kind = made._type_ if isinstance(made, ctypes.Array) else type(made)
-    if kind is ctypes.c_longdouble:  # of its 16 bytes, six are anything
+    if kind is ctypes.c_longdouble:  # of its 16 bytes, six are undefined
         return repr(made[:] if isinstance(made, ctypes.Array) else made.value)
     raw = bytes(made)
     if kind in FLOATS and raw:
-        # Any NaN is as good as another: ctypes goes by way of a double, which may make a signaling
-        # one quiet.
+        # Any NaN counts as equal: ctypes converts through a double, which may make a signaling one
+        # quiet.
         numbers = np.frombuffer(raw, FLOATS[kind])
         raw = np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers).tobytes()
     return raw
 
 
 def keeps_the_bits(kind, source):
-    """Floats of the array's own type are copied as they are, also a NaN with something in it."""
+    """Floats of the array's own type are copied unchanged, also a NaN with a payload."""
     source = np.asarray(source)
     if kind in FLOATS and source.dtype == FLOATS[kind]:
         assert bytes(RawArray(kind, source)) == source.tobytes()

@@ -1,4 +1,4 @@
-"""Value, Array and their raw kin: what they hold, who keeps it alive, how it travels."""
+"""Value, Array and their raw versions: what they hold, what keeps them alive, how they are sent."""
 
 import array
 import copy as copy_module
@@ -152,7 +152,7 @@ def test_items_are_converted_as_ctypes_converts_them(code):
 
 
 def outcome(make):
-    """Give what is made, or the error."""
+    """Return what is made, or the error."""
     try:
         return make(), None
     except (TypeError, ValueError, OverflowError) as error:
@@ -364,7 +364,7 @@ def test_next_to_those_of_the_standard_library(method, last):
     context = multiprocessing.get_context(method)
     theirs = context.Value("d", 2)
     ours = Value("d", 1, ctx=context)
-    if last == "theirs":  # who made the last one says how all of the type are sent
+    if last == "theirs":  # the class made last decides how all objects of the type are sent
         context.Value("d")
     child = context.Process(target=set_both, args=(ours, theirs))
     child.start()

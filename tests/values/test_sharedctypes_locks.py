@@ -1,4 +1,4 @@
-"""Values and arrays with a lock: each access takes it, whoever dies."""
+"""Values and arrays with a lock: each access acquires it, also when the owner dies."""
 
 import ctypes
 import multiprocessing
@@ -44,7 +44,7 @@ LOCKS = [oc.RLock, oc.Lock, threading.RLock, threading.Lock, None]
 
 
 class Counting:
-    """Another's lock, which says what was done with it."""
+    """A lock of another class, which records its calls."""
 
     def __init__(self):
         self.said = []
@@ -149,7 +149,7 @@ def test_held_it_is_held_for_all():
     with number as got:
         assert got is True
         assert number.get_lock()._mine
-        assert number.value == 5  # the same thread may
+        assert number.value == 5  # the same thread may acquire it again
         seen = []
         thread = threading.Thread(target=lambda: seen.append(number.acquire(False)))
         thread.start()
@@ -193,7 +193,7 @@ def test_a_holder_that_is_killed(start, method):
     assert reader.wait() == 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert number.value == 1  # told once
+        assert number.value == 1  # reported once
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a name in a pool can stand for."""
+"""The kinds of things that a name in a pool can stand for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Kind"]
 
 
 class Kind(IntEnum):
-    """What a name stands for; names of different kinds do not meet."""
+    """The kind of a named thing. Each kind has its own names."""
 
     OBJECT = 1
     QUEUE = 2
