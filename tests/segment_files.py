@@ -47,7 +47,7 @@ def fresh_name():
     with contextlib.suppress(FileNotFoundError):
         gc.collect()
         segments.sweep()
-        eventually(lambda: state_of(name) != "in_use", f"{name} to be let go of")
+        eventually(lambda: state_of(name) != "in_use", f"{name} to be released")
         path_of(name).unlink()
 
 

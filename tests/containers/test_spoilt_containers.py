@@ -69,7 +69,7 @@ def test_random_bytes(seed):
         if pid == 0:
             try:
                 _spoil_and_use(pool, shared, pairs, seed)
-            except BaseException:  # noqa: BLE001 - the parent is told by the status
+            except BaseException:  # noqa: BLE001 - the status informs the parent
                 os._exit(1)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -194,7 +194,7 @@ CONTAINER_OPERATIONS = [
     ),
     on_dict("set", "__setitem__", lambda w: w.dict.__setitem__("new", item(9))),
     on_dict("set, long key", "__setitem__", lambda w: w.dict.__setitem__("new" * 50, item(9))),
-    on_dict("set anew", "__setitem__", lambda w: w.dict.__setitem__(1.0, item(9))),
+    on_dict("set again", "__setitem__", lambda w: w.dict.__setitem__(1.0, item(9))),
     on_dict(
         "set and grow",
         "__setitem__",

@@ -2,9 +2,9 @@
 
 Usage: ``python crash_ends.py CALL``, with a fault build, where CALL is a name in `CALLS`. The
 process that runs this forks a child for each step of the call: a daemon thread of the child is held
-at that step, without the GIL, and the main thread of the child comes to its end. When the child has
-done all that it does to leave its pools, others use the memory, the thread goes on for as far as it
-can, and only then the child may end. It has to end well, and to leave a sound pool.
+at that step, without the GIL, and the main thread of the child ends. When the child has done all
+that it does to leave its pools, others use the memory, the thread continues as far as it can, and
+only then the child may end. It must end normally, and leave a valid pool.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ OPERATIONS = [
         several=True,
         in_child=True,
     ),
-    Operation("let go of private pages", (), lambda w: let(w, "pages"), ready=private_pages),
+    Operation("release private pages", (), lambda w: let(w, "pages"), ready=private_pages),
     *LOCK_OPERATIONS,
     *CONTAINER_OPERATIONS,
 ]

@@ -97,7 +97,7 @@ POOL_OPERATIONS = [
         look=names,
     ),
     Operation(
-        "pool[...] = anew", ("Pool.__setitem__",), lambda w: w.pool.update(a=4), named, look=names
+        "pool[...] = again", ("Pool.__setitem__",), lambda w: w.pool.update(a=4), named, look=names
     ),
     Operation(
         "pool[...]", ("Pool.__getitem__", "Pool.get"), lambda w: w.pool.get("a"), named, look=names
@@ -149,7 +149,7 @@ POOL_OPERATIONS = [
         )
     ),
     Operation(
-        "frames anew in another shape",
+        "frames again in another shape",
         ("Pool.frames",),
         lambda w: w.pool.frames("thing", (50, 2), "i4", 2),
         lambda w: w.pool.frames("thing", (100,), "i4", 3).close(),

@@ -1,8 +1,8 @@
 """A process loses something in the middle of a public operation; natively: losses_test.cpp.
 
 It loses the pool's descriptor, which is closed or becomes another file's; or all descriptors but a
-few are in use. It may be told by an exception, or go on. It does not end by it, and nobody else
-comes to harm. Private memory that is used up: test_no_memory.py.
+few are in use. It may get an exception, or continue. It does not end because of it, and no other
+process is harmed. Private memory that is used up: test_no_memory.py.
 """
 
 import os

@@ -269,7 +269,7 @@ def test_the_key_that_everybody_knows_is_for_one_machine(monkeypatch, capsys, ho
     common = importlib.import_module("common")
     try:
         common.key_of(common.parser("").parse_args(["--host", host]))
-        assert ("Whoever has the key" in capsys.readouterr().err) is warned
+        assert ("With the key, anyone can run" in capsys.readouterr().err) is warned
         monkeypatch.setenv(VARIABLE, "of ours")
         assert common.key_of(common.parser("").parse_args(["--host", host])) == b"of ours"
         assert capsys.readouterr().err == ""

@@ -78,7 +78,7 @@ def test_the_copy_goes_with_the_object(executor, pool):
     assert executor.submit(calls.total, array).result() == 100_000
     children.eventually(lambda: used(pool) == 800_000, "the message to be gone")
     del array
-    children.eventually(lambda: used(pool) == 0, "the manager thread to let go of the call")
+    children.eventually(lambda: used(pool) == 0, "the manager thread to release the call")
 
 
 def test_another_object_at_the_same_place(executor):

@@ -105,7 +105,7 @@ def test_a_callback_may_submit_when_the_executor_breaks(executor, tmp_path):
     future.add_done_callback(callback)
     children.eventually(future.running, "the call to run")
     os.kill(next(iter(executor._processes)), signal.SIGKILL)
-    children.eventually(lambda: told, "the callback to be told")
+    children.eventually(lambda: told, "the callback to be called")
 
 
 @pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])

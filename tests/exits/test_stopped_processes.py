@@ -125,9 +125,9 @@ NEEDS_THE_HEAP = {
     "put": "pool.put(1)",
     "zeros": "pool.zeros(10)",
     "array": "pool.array(np.arange(10))",
-    "let go of an array": "global array; array = None",
-    "let go of a reference": "global kept; kept = None",
-    "let go of a frame": "global frame; frame = None",
+    "release an array": "global array; array = None",
+    "release a reference": "global kept; kept = None",
+    "release a frame": "global frame; frame = None",
     "Queue.put": "queue.put(np.zeros(5000))",
     "Queue.put_many": "queue.put_many([np.zeros(5000)] * 2)",
     "Queue.get": "queue.get()",
@@ -143,7 +143,7 @@ NEEDS_THE_HEAP = {
     "Dict.del": "del table['a']",
     "Dict.clear": "table.clear()",
     "a name": "pool['new'] = 1",
-    "a name anew": "pool['known'] = 1",
+    "a name again": "pool['known'] = 1",
     "no name": "del pool['known']",
     "Lock": "pool.lock()",
     "RWLock": "pool.rwlock()",
@@ -183,7 +183,7 @@ NEEDS_THE_DIRECTORY = {
     "open a memfd": "oc.Pool.open('memfd')",
     "unlink": "pool.unlink()",
     "close": "own.close()",
-    "let go of the last object": "global own; own = None",
+    "release the last object": "global own; own = None",
     "sweep": "oc._core.stale.sweep(os.environ['ONECOPY_DIR'], remove=True)",
 }
 
@@ -234,9 +234,9 @@ def _is_stopped(pid):
 
 # These only release what they have, or look: the memory is returned later.
 GIVE_UP = {
-    "let go of an array",
-    "let go of a reference",
-    "let go of a frame",
+    "release an array",
+    "release a reference",
+    "release a frame",
     "Queue.get",
     "Queue.get_many",
     "Subscription.get",
@@ -320,7 +320,7 @@ def test_what_was_let_go_meanwhile_is_given_back(stage, stopped):
 def _let_go(ready, pool, arrays):
     ready.recv()
     arrays.clear()
-    ready.send("let go")
+    ready.send("release")
     ready.recv()
 
 
@@ -332,7 +332,7 @@ def test_what_was_let_go_meanwhile_is_given_back_to_others(stage, stopped, start
     theirs.close()
     holder = stopped(_stop_with, HEAP_LOCK, stage.member.path)
     ours.send("now")
-    assert ours.recv() == "let go"
+    assert ours.recv() == "release"
     os.kill(holder.pid, signal.SIGCONT)
     assert holder.wait() == 0
     assert stage.zeros(40 << 20, "u1").size == 40 << 20

@@ -433,7 +433,7 @@ def test_what_others_could_not_find_is_copied(path, pool, change):
     assert np.array_equal(pickle.loads(pickle.dumps(array)), kept)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_the_receivers_own_rights_count(path):
     array = oc.open_array(path)
     data = pickle.dumps(array)

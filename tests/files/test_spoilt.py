@@ -48,7 +48,7 @@ def use(path):
         try:
             kept.append(pool[name])
             np.sum(kept[-1])
-        except Exception:  # noqa: BLE001, S112 - a spoilt pickle raises what a pickle raises
+        except Exception:  # noqa: BLE001, S112 - a damaged pickle may raise any error
             continue
     pool.close()
 

@@ -298,7 +298,7 @@ def test_files_that_will_not_do(tmp_path, pool, content, message, unchanged):
 def test_spoilt_bytes_are_an_error_or_a_table(tmp_path, pool):
     """Not a crash: each place of a small file is damaged in turn."""
     whole = write(some_table(20), tmp_path / "t.arrow").read_bytes()
-    path = tmp_path / "spoilt.arrow"
+    path = tmp_path / "damaged.arrow"
     random = np.random.default_rng(1)
     for _ in range(150):
         data = bytearray(whole)

@@ -10,7 +10,7 @@ from children import LIMIT
 import onecopy as oc
 from onecopy._core.kinds import Kind
 
-# -------------------------------------------------------------------------------------- frames anew
+# ------------------------------------------------------------------------------------- frames again
 
 
 def test_frames_that_nobody_has_are_made_anew_in_another_shape(pool):

@@ -182,18 +182,18 @@ def one_message(rig, numbers, log):
             if numbers.random() < 0.1:
                 wrong = numbers.choice([0, 1, length - 1, length + 1, 232, 233, 2**31, 2**32 - 1])
                 rig.write(message - 8, (wrong % 2**32).to_bytes(4, "little"))
-        spoilt = spoil(data, numbers)
-        log(f"message of {type(item).__name__}: {data.hex()} -> {spoilt.hex()}")
-        rig.write(at, spoilt)
+        damaged = spoil(data, numbers)
+        log(f"message of {type(item).__name__}: {data.hex()} -> {damaged.hex()}")
+        rig.write(at, damaged)
         rig.take(message)
     else:
         reference = rig.pool.put(item)
         at = rig.data_of(reference.handle)
         whole = 16 + int.from_bytes(rig.read(at, 4), "little")  # the rest may be another block's
         data = rig.read(at, numbers.choice([24, 64, whole]))
-        spoilt = spoil(data, numbers)
-        log(f"object of {type(item).__name__}: {data.hex()} -> {spoilt.hex()}")
-        rig.write(at, spoilt)
+        damaged = spoil(data, numbers)
+        log(f"object of {type(item).__name__}: {data.hex()} -> {damaged.hex()}")
+        rig.write(at, damaged)
         rig.open(reference, at + 16)
         assert reference.nbytes >= 0
         reference.release()

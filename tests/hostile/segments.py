@@ -377,7 +377,7 @@ def campaign(directory, rounds, seed):
             in_use = i % 4 >= 2
             problem = specimen.round(changes, in_use)
             if problem is not None:
-                when = "spoilt in use" if in_use else "spoilt before"
+                when = "damaged in use" if in_use else "damaged before"
                 failures.append(f"{problem} ({when}: {', '.join(map(str, changes))})")
                 if len(failures) >= 20:
                     break

@@ -30,7 +30,7 @@ def test_barrier(pool, start, method):
     assert pool.barrier("b").parties == 3
     with pytest.raises(oc.OneCopyError, match=r"parties=3.*parties=4"):
         pool.barrier("b", 4)
-    with pytest.raises(oc.OneCopyError, match="for how many parties"):
+    with pytest.raises(oc.OneCopyError, match="the number of parties"):
         pool.barrier("c")
     with pytest.raises(ValueError, match="parties=0"):
         pool.barrier("d", 0)

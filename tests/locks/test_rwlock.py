@@ -479,7 +479,7 @@ def test_nobody_reads_before_somebody_was_told(rw, pool, start):
 def test_readers_are_told_that_they_have_nothing(pool, start):
     rw = pool.rwlock("x", on_owner_death="raise")
     kill_a_writer(rw, pool, start)
-    with pytest.raises(oc.OwnerDied, match="cannot be read before a process has taken the lock"):
+    with pytest.raises(oc.OwnerDied, match="cannot be read before a process has acquired the lock"):
         rw.read().acquire()
     with pytest.raises(oc.OwnerDied, match="then release the lock"):
         rw.write().acquire()

@@ -133,7 +133,7 @@ def test_results_and_arguments_of_calls():
         results = [executor.submit(_last, parts()).result() for _ in range(PARTS)]
         del kept
         gc.collect()
-        eventually(lambda: used(pool) - before <= PARTS * PART, "the answers to be let go of")
+        eventually(lambda: used(pool) - before <= PARTS * PART, "the answers to be released")
         assert [result[0] for result in results] == [PARTS - 1] * PARTS
 
 

@@ -369,7 +369,7 @@ def in_child(act):
         try:
             act()
             status = 0
-        except BaseException:  # noqa: BLE001 - it is told, and nothing gets back into pytest
+        except BaseException:  # noqa: BLE001 - it is reported, and nothing returns into pytest
             traceback.print_exc()
         finally:
             os._exit(status)

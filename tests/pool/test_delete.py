@@ -263,7 +263,7 @@ def test_what_is_not_there_cannot_be_deleted(pool):
     pool.queue("jobs")
     with pytest.raises(KeyError, match=r"nothing named 'jobz' in pool '.*'.* there is 'jobs'"):
         pool.delete("jobz")
-    with pytest.raises(KeyError, match=r"no stream named 'jobs'.*has that name is: queue"):
+    with pytest.raises(KeyError, match=r"no stream named 'jobs'.*have that name: queue"):
         pool.delete("jobs", kind="stream")
     pool.delete("jobs")
     with pytest.raises(KeyError, match="nothing named 'jobs'"):
@@ -408,7 +408,7 @@ def test_a_value_that_is_deleted_and_not_made_again_leaves_no_lock(pool, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(values, "open_or_create", slow)
-        with pytest.raises(oc.OneCopyError, match="there is no value"):
+        with pytest.raises(oc.OneCopyError, match="has no value"):
             pool.value(name=NAME)
     assert names_in(pool) == set()
     assert empty(pool)

@@ -1,7 +1,7 @@
 """A pool directory that another user has made first, or can change, is never used.
 
 The parent of the pool directory (/dev/shm, /tmp) is open to all users. So a second user can make a
-directory of the name in which the first one looks for its pools, with a pool in it that everybody
+directory of the name in which the first one looks for its pools, with a pool in it that all users
 may write. Each test has a real second user do so, and then tries every way into a pool.
 """
 

@@ -58,7 +58,7 @@ def test_we_attach_to_a_plain_one(name):
         del shm
         segments.sweep()
         assert exists(name)
-        _, said = process.communicate("go on\n", timeout=LIMIT)
+        _, said = process.communicate("continue\n", timeout=LIMIT)
         assert (process.returncode, said) == (0, "")
     assert not exists(name)
 
@@ -94,7 +94,7 @@ ENDS = {
     "through the class": "SharedMemory.kept = shm",
     "in a module that stays": "import os; os.kept = shm, array",
     "in a cycle": "shm.itself = shm; shm.array = array; gc.disable()",
-    "with daemon threads that go on attaching": """
+    "with daemon threads that continue to attach": """
         def use():
             while True:
                 array[0] += 1

@@ -7,7 +7,7 @@ corrupt, lost, duplicated, leaked or invalid. `test_soak` runs a few seconds of 
 It runs in *rounds* of some seconds. In a round producers, workers, publishers, subscribers,
 lockers and visitors (`roles`) share the named structures of one pool, `campaign` kills, stops,
 continues and replaces them at random, and at its end either all are killed at the same time or all
-are told to end. Then `audit` takes the messages that are left and compares the reports of all
+are asked to end. Then `audit` takes the messages that are left and compares the reports of all
 processes. The pool stays the same for all rounds.
 
 How it can know what is lost

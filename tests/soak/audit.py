@@ -37,7 +37,7 @@ class Counts:
     leaked_bytes: int = 0
     leaked_files: int = 0
     invalid: int = 0  # findings of validate()
-    failed: int = 0  # processes that did not end as they were told to
+    failed: int = 0  # processes that did not end as they were asked to
     longest_stall: float = 0.0  # milliseconds
     stalled_in: str = ""
     notes: list[str] = field(default_factory=list)

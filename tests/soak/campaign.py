@@ -33,7 +33,7 @@ POPULATION = {
     "visitor": 2,
 }
 POOL, SIZE = "soak", 96 << 20
-PATIENCE = 60.0  # seconds after which a process that is told to end counts as stuck
+PATIENCE = 60.0  # seconds after which a process that was asked to end counts as stuck
 
 
 @dataclass

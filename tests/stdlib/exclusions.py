@@ -47,7 +47,7 @@ EXCLUDED = {
         "wants the resource tracker to report a leak at exit; there is no tracker, and no leak"
     ),
     "_TestSharedMemory.test_shared_memory_tracking": (
-        "wants whoever attaches to take the memory along when it ends, and the tracker to say so"
+        "wants the end of an attached process to remove the memory, and the tracker to report it"
     ),
     "_TestSharedMemory.test_shared_memory_name_with_embedded_null": (
         "writes to the private attribute _name; that such names are refused is tested in "

@@ -1,4 +1,4 @@
-"""Tables between processes that are started anew, so that a received table loads its library."""
+"""Tables between processes that are newly started, so that a received table loads its library."""
 
 import subprocess
 import sys

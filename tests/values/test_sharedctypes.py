@@ -179,7 +179,7 @@ def test_numpy_sees_the_memory():
     np.asarray(Array("i", 3).get_obj())[:] = 5
 
 
-# ----------------------------------------------------------------------------- who keeps it alive
+# ----------------------------------------------------------------------------- what keeps it alive
 
 
 @pytest.mark.parametrize(
