@@ -54,7 +54,7 @@ NOT_YET = {
     "docs/design/0017": "the same",
     "docs/design/0018": "the same",
     "docs/design/0019": "the same",
-    "CHANGELOG.md": "entries of released versions do not change",
+    "CHANGELOG.md": "every change adds lines to it",
     "tests/crash/plant.py": "rewritten by another change",
     "tests/queue/test_dropin_waiting.py": "names a function of the drop-in",
     "tests/structure/test_plain_words.py": "has the words",
