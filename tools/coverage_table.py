@@ -45,14 +45,14 @@ def of_core(report: dict) -> Iterator[Counts]:
 
 
 def folder(name: str, root: str) -> str:
-    """Name the folder just below the root that a file is in; the root itself for others."""
+    """Return the folder directly below the root that has the file; the root for other files."""
     parts = Path(name).parts
     below = parts[parts.index(root) + 1 :]
     return f"{root}/{below[0]}" if len(below) > 1 else f"{root}/*"
 
 
 def table(counts: Iterator[Counts]) -> list[str]:
-    """Give a line for each folder, and one for all of them."""
+    """Yield a line for each folder, and one for all of them."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for name, *numbers in counts:
         for key in (name, "all"):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("src", "native", "tests", "tools", "benchmarks", "examples")
 SUFFIXES = {".py", ".pyi", ".cpp", ".hpp", ".h", ".sh"}
 LIMIT = 600
-TOP = 40  # lines in which the sentence is looked for
+TOP = 40  # lines that may have the sentence
 SENTENCE = re.compile(rf"This file has more than {LIMIT} lines because \w[^.]*\.")
 TEMPORARY = {
     "native/heap/heap.cpp",
@@ -38,13 +38,13 @@ TEMPORARY = {
 
 
 def says_why(lines: list[str]) -> bool:
-    """Tell whether the sentence stands at the top, on one line or on several."""
+    """Tell whether the sentence is at the top, on one line or on several."""
     top = " ".join(re.sub(r"^\s*(#|//[/!]?|\*|/\*+)?\s*", "", line) for line in lines[:TOP])
     return SENTENCE.search(re.sub(r"\s+", " ", top)) is not None
 
 
 def problem(name: str, lines: list[str], *, temporary: bool = False) -> str | None:
-    """Tell what is wrong with the length of a file, if anything is."""
+    """Return what is wrong with the length of a file, if anything is."""
     long, explained = len(lines) > LIMIT, says_why(lines)
     if temporary:
         return None if long and not explained else f"TEMPORARY: {name} needs no entry any more"
@@ -59,7 +59,7 @@ def problem(name: str, lines: list[str], *, temporary: bool = False) -> str | No
 
 
 def main() -> int:
-    """Check all files; give the exit status."""
+    """Check all files; return the exit status."""
     wrong = []
     seen = set()
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*")):

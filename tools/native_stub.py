@@ -1,15 +1,16 @@
 """Generate the stub of the native core from the built module, and compare the written one with it.
 
-The bindings tell the names, kinds and defaults of all parameters, and which members are
-attributes. They do not tell all types: the core's methods read their arguments themselves, and
+The bindings know the names, kinds and defaults of all parameters, and which members are
+attributes. They do not know all types: the core's methods read their arguments themselves, and
 Python's text signatures have no place for types. So `_native.pyi` is written by hand, for its
-types. This tool sees to it that all else in it is what the module has: every function, class,
-method, attribute and constant, both ways; of each parameter the name, the kind and the default.
+types. This tool checks that everything else in it is equal to the module, in both directions:
+every function, class, method, attribute and constant; of each parameter the name, the kind and
+the default.
 
 Usage: python tools/native_stub.py [--print]
 
-With ``--print`` the generated stub is printed. Otherwise the differences are, and the exit status
-is 1 if there are any. It looks at the module that is installed: `make lint` installs it first.
+With ``--print`` it prints the generated stub. Otherwise it prints the differences, and the exit
+status is 1 if there are any. It reads the module that is installed: `make lint` installs it first.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ KINDS = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
-SLOT = type(object.__init__)  # a slot of C, as Python shows it: it has no signature of its own
-# C has one slot for both: a class that can set items has the other one too, which then refuses.
+SLOT = type(object.__init__)  # a slot of C in Python: it has no signature of its own
+# C has one slot for both: a class that can set items also has the slot to delete them, which then
+# refuses.
 PAIRED = {"__delitem__": "__setitem__", "__delete__": "__set__"}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter; what goes by position only has no name that anybody could use."""
+    """A parameter; a positional-only one has no name that a caller could use."""
 
     name: str
     kind: str
@@ -62,7 +64,7 @@ class Scope:
 
 
 def told(function: Any) -> list[Signature] | None:
-    """Give the signatures that the core tells for a function; None if it tells nothing."""
+    """Return the signatures that the core knows for a function; None if it knows none."""
     if hasattr(function, "__nb_signature__"):
         return [signature_of(text, values) for text, _, values in function.__nb_signature__]
     try:
@@ -85,13 +87,13 @@ def signature_of(text: str, values: tuple[Any, ...]) -> Signature:
 
 
 def parameter(name: str, kind: str, default: Any) -> Parameter:
-    """Describe a parameter as `inspect` gives it."""
+    """Describe a parameter in the form of `inspect`."""
     shown = None if default is inspect.Parameter.empty else repr(default)
     return Parameter("" if kind == KINDS[ONLY] else name, kind, shown)
 
 
 def built(module: Any) -> Scope:
-    """Look at the module."""
+    """Read the module."""
     scope = Scope()
     for name, value in vars(module).items():
         if name.startswith("__"):
@@ -106,7 +108,7 @@ def built(module: Any) -> Scope:
 
 
 def built_class(cls: type) -> Scope:
-    """Look at a class; what every class has counts only where the class says more of it."""
+    """Read a class; what every class has counts only where the class adds to it."""
     scope = Scope(generic="__class_getitem__" in vars(cls))
     for name, value in vars(cls).items():
         if name in {"__class_getitem__", "__doc__", "__module__", "__slots__"}:
@@ -131,7 +133,7 @@ def built_class(cls: type) -> Scope:
     if (cls.__text_signature__ or "()") != "()":
         scope.functions.setdefault("__init__", told(cls) or [])
     if all(isinstance(vars(cls).get(name), SLOT) for name in ("__getitem__", "__len__")):
-        scope.functions.setdefault("__iter__", [()])  # Python iterates over sequences by itself
+        scope.functions.setdefault("__iter__", [()])  # Python iterates over sequences itself
     return scope
 
 
@@ -196,7 +198,7 @@ def stub(body: list[ast.stmt], *, in_class: bool = False) -> Scope:
 
 
 def differences(real: Scope, said: Scope, place: str = "") -> list[str]:
-    """List what one of them has and the other has not, or has in another way."""
+    """List the names that only one of them has, and those that differ."""
     found = []
     for what in ("functions", "attributes", "classes"):
         there, told_of = set(getattr(real, what)), set(getattr(said, what))
@@ -224,7 +226,7 @@ def differences(real: Scope, said: Scope, place: str = "") -> list[str]:
 
 
 def compare(real: list[Signature], said: list[Signature], name: str) -> list[str]:
-    """Compare signatures. The overloads of a stub may leave out a default, and nothing else."""
+    """Compare signatures. The overloads of a stub may omit a default, and nothing else."""
     if not real:
         return [f"{name}: the module does not tell its parameters"]
     [signature, *_] = real
@@ -245,7 +247,7 @@ def compare(real: list[Signature], said: list[Signature], name: str) -> list[str
 
 
 def show(signature: Signature) -> str:
-    """Write a signature down, without types."""
+    """Write a signature as text, without types."""
     words = []
     kinds = [p.kind for p in signature]
     for number, p in enumerate(signature):
@@ -260,7 +262,7 @@ def show(signature: Signature) -> str:
 
 
 def generate(scope: Scope, *, in_class: bool = False) -> list[str]:
-    """Write the stub that the module itself gives."""
+    """Write the stub that can be read from the module."""
     lines = [f"{name}: Any" for name in scope.attributes]
     for name, signatures in scope.functions.items():
         if name in scope.static:
@@ -275,7 +277,7 @@ def generate(scope: Scope, *, in_class: bool = False) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Compare, or print; give the exit status."""
+    """Compare, or print; return the exit status."""
     from onecopy import _native
 
     real = built(_native)

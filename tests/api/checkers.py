@@ -1,4 +1,4 @@
-"""What type checkers see of the package: the public names, and those of each public class.
+"""What type checkers know of the package: the public names, and those of each public class.
 
 Run as a program: ``python tests/api/checkers.py mypy`` or ``pyright``. It prints JSON: for the
 package (``""``) and for each module and class, by its full name, the public names defined in it.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def seen_by_mypy() -> dict[str, list[str]]:
-    """Give the symbol tables of mypy itself: its command line has no way to print them."""
+    """Return the symbol tables of mypy itself: its command line has no way to print them."""
     from mypy import build
     from mypy.modulefinder import BuildSource
     from mypy.nodes import TypeInfo
@@ -36,7 +36,7 @@ def seen_by_mypy() -> dict[str, list[str]]:
 
 
 def seen_by_pyright() -> dict[str, list[str]]:
-    """Give what ``pyright --verifytypes`` lists. It finds the package by the Python on the path."""
+    """Return the list of ``pyright --verifytypes``, which uses the Python on the path."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
@@ -46,7 +46,7 @@ def seen_by_pyright() -> dict[str, list[str]]:
         env=environment,
         capture_output=True,
         text=True,
-        check=False,  # it fails if any type is not complete, which is not the question here
+        check=False,  # it fails if any type is not complete, which does not matter here
     )
     seen: dict[str, list[str]] = {}
     for symbol in json.loads(done.stdout)["typeCompleteness"]["symbols"]:

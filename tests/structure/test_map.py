@@ -1,4 +1,4 @@
-"""The map in tests/README.md is whole, and what names a test names one that is there."""
+"""The map in tests/README.md is complete, and each test that a text names exists."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 NAMED = re.compile(r"(?<![\w/.-])tests/[\w/*]+(?:\.\w+)?(?:::\w+)?")
-PLANS = {"0017-native-rooms.md"}  # what they name is being built
+PLANS = {"0017-native-rooms.md"}  # the tests that they name are being written
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "Makefile", "pyproject.toml", ".ci/run", "tests/**/*.*")
@@ -32,7 +32,7 @@ def test_every_folder_stands_in_the_map():
 
 
 def test_names_of_files_are_used_once():
-    """pytest imports them by their names, but for those in packages."""
+    """pytest imports them by their names, except those in packages."""
     names = Counter(
         path.name for path in TESTS.rglob("test_*.py") if not (path.parent / "__init__.py").exists()
     )

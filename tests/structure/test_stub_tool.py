@@ -1,4 +1,4 @@
-"""`tools/native_stub.py`: what the native core's stub says is what the built module has."""
+"""`tools/native_stub.py`: the native core's stub says what the built module has."""
 
 import ast
 import inspect
