@@ -1,4 +1,4 @@
-"""The names that users rely on, as Python and type checkers see them, and the cost of importing them."""
+"""The names that users rely on, as Python and type checkers see them, and what importing costs."""
 
 import importlib
 import json
