@@ -25,6 +25,7 @@ ORDER = (
     ("os",),
     ("layout",),
     ("sync",),
+    ("storage",),
     ("segment", "shareable"),
     ("heap",),
     ("queue",),
@@ -37,35 +38,10 @@ FREE = {"os", "tests"}  # may include the kernel's headers
 KERNEL = re.compile(
     r"(sys|linux|asm)/.*|(unistd|fcntl|sched|dirent|signal|poll|pthread|time|dlfcn|semaphore)\.h"
 )
-EXCEPTIONS = {
+EXCEPTIONS: set[tuple[str, str]] = {
     # folder -> folder
-    ("segment", "heap"),
-    ("segment", "directory"),
     ("frames", "recovery"),
-    # file -> header
-    ("base/crash_point.cpp", "pthread.h"),
-    ("base/crash_point.cpp", "signal.h"),
-    ("base/crash_point.cpp", "sys/syscall.h"),
-    ("base/crash_point.cpp", "unistd.h"),
-    ("bindings/losses.cpp", "unistd.h"),
-    ("bindings/module.cpp", "pthread.h"),
-    ("bindings/wait_policy.hpp", "pthread.h"),
-    ("bindings/segments.cpp", "unistd.h"),
-    ("bindings/stream.cpp", "unistd.h"),
-    ("bindings/unwinding.cpp", "unistd.h"),
-    ("recovery/recovery.cpp", "pthread.h"),
-    ("segment/descriptor.hpp", "unistd.h"),
-    ("segment/file.cpp", "fcntl.h"),
-    ("segment/file.cpp", "linux/memfd.h"),
-    ("segment/file.cpp", "sys/file.h"),
-    ("segment/file.cpp", "sys/mman.h"),
-    ("segment/file.cpp", "sys/stat.h"),
-    ("segment/file.cpp", "sys/syscall.h"),
-    ("segment/file.cpp", "unistd.h"),
-    ("segment/mapped.hpp", "sys/mman.h"),
-    ("segment/member.cpp", "sys/mman.h"),
-    ("segment/member.cpp", "unistd.h"),
-    ("shareable/shareable.cpp", "pthread.h"),
+    # file -> header: none
 }
 
 

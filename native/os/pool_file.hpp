@@ -51,9 +51,10 @@ struct FileIdentity {
 void disk_has(std::uint64_t bytes) noexcept;
 #endif
 
-// Locks a byte, shared, of a file that the caller has opened just now and that is nobody's pool
-// yet.
-ByteLock share_byte_of_new(int number, std::uint64_t byte) noexcept;
+// Of a descriptor that the caller has opened just now, and that no other code knows: the number is
+// not compared. Exclusively, or shared.
+ByteLock lock_byte(int number, std::uint64_t byte, bool exclusive) noexcept;
+Others others_of(int number, std::uint64_t byte) noexcept;
 
 // The same description, with the same flag, under a number that loops over small numbers do not
 // meet; the old one is closed. Without room for that in the table of descriptors: the same number.

@@ -1,19 +1,35 @@
 // Pools as files: creating without a window, opening without trust, leaving without a trace.
+//
+// How a name, a lock byte and an inode together decide who is there:
+//
+//   * Every member holds kMemberByte shared, from before the file has its name until it leaves. Who
+//   gets it exclusively is alone.
+//   * A name is only ever removed under flock(directory), after the inode it leads to was compared,
+//   by somebody who holds the byte exclusively
+//     (or on request, unlink_pool). So a name that was given anew in the meantime is not removed in
+//     the place of the old one.
+//   * Who opens, and gets the byte shared, may have opened a file whose name is gone by then: its
+//   link count is 0, and it starts over.
+//
+// Who opens for reading only (open_to_read) is no member. It maps the file privately: its
+// bookkeeping, and whatever recovery it takes, goes to pages of its own, and the file is never
+// changed. It holds *all* slot bytes shared, so with one lock it knows that nobody is a member, and
+// nobody becomes one.
+//
+// A memfd has no name. In its place stands a rendezvous file that says where members' descriptors
+// are in /proc; it is compared by the pool's id, not by inode, because it is rewritten when it
+// grows.
 #pragma once
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "segment/member.hpp"
+#include "storage/directory.hpp"
+#include "storage/pool_header.hpp"
+#include "storage/pool_names.hpp"
 
 namespace onecopy {
-
-// The directory in which a pool is looked for. `pool_directory`: this user's own, in which short
-// names are looked up. It is refused (not_allowed) if it is a link, belongs to anybody but this
-// user and root, or may be written by others. `path`: of a path that the user has given. There it
-// is the file that must be this user's, or have been made for several; see Pool.create's `mode`.
-// Pools are made only in a directory that is as safe as the pool directory.
-enum class Through { pool_directory, path };
 
 struct CreateSpec {
     Through way = Through::pool_directory;
@@ -28,14 +44,6 @@ struct CreateSpec {
     bool memfd = false;
     bool prefault = false;
 };
-// Errno and the step that failed, for the message.
-struct Failure {
-    int error = 0;
-    std::string what;
-    std::string file{};  // what the step was about, if not the pool's file
-    u32 limit = 0;       // no_slot: how many slots the pool has
-};
-constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
 // `what`, of a pool whose members have all died, and whose name was left.
 constexpr const char* kStale = "all members of the pool are gone, and its name is left";
 
@@ -67,30 +75,6 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
 Status unlink_pool(Member& m, Failure& why, WaitPolicy& p);
-// What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
-// `remove`: would be removed.
-// `locked`: the directory is, so the other names in it cannot be looked at either.
-enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
-                  WaitPolicy& p);
-// The lock of the pool directory, under which names are given and taken, for as long as the object
-// lives. The directory is checked as `Through::pool_directory` says.
-struct LockedDirectory;
-struct Unlock {
-    void operator()(LockedDirectory* directory) const noexcept;
-};
-using LockedDirectoryPtr = std::unique_ptr<LockedDirectory, Unlock>;
-// ok, interrupted, no_entry, not_allowed, system_error (ETIMEDOUT: its holder may be stopped)
-Status lock_directory(const std::string& directory, Failure& why, WaitPolicy& p,
-                      LockedDirectoryPtr& out);
-int descriptor_of(const LockedDirectory& directory) noexcept;  // for as long as it lives
-// Says that a process is making this file: one whose name begins with `.onecopy-new-` is removed by
-// the next use of the directory unless a process holds it so. False: it was removed just now.
-bool hold_new_file(int fd) noexcept;
-// The descriptor of the pool directory, to be closed by the caller. Made with mode 0700 with
-// `create`; refused as `Through::pool_directory` says.
-Status open_pool_directory(const std::string& directory, bool create, int& out, Failure& why);
-
 // In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not
 // from inside a fork handler, and with no Member::mutex nor shared lock held. Where a descriptor is

@@ -1,163 +1,391 @@
-#include "os/shared_segments.hpp"
+#include "storage/shared_memory.hpp"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 #include <new>
-#include <vector>
+#include <string_view>
+#include <utility>
 
+#include "base/crash_point.hpp"
 #include "base/never_destroyed.hpp"
-#include "os/os.hpp"
-#include "os/processes.hpp"
+#include "base/private_memory.hpp"
+#include "os/forks.hpp"
+#include "os/memory.hpp"
+#include "storage/owner.hpp"
+#include "storage/shared_memory_sweep.hpp"
+#include "sync/structure_lock.hpp"
 
-namespace onecopy::os {
+namespace onecopy {
+
+using namespace storage;
+
 namespace {
 
-struct Held {
-    int number;
-    dev_t device;
-    ino_t inode;
-};
+constexpr std::int64_t kSegmentWait = 5'000'000'000;  // attaching and leaving take microseconds
+constexpr std::int64_t kBetweenAttempts = 100'000;
+constexpr u64 kPiece = 8 * kMiB;  // bytes that are reserved in one system call
 
-// Made when the module is loaded: to make it later could fail for want of memory.
-constinit NeverDestroyed<std::vector<Held>> kept_list;
-std::vector<Held>& held() noexcept {
-    return kept_list.value;
+const NewFileKind kSegmentFiles{kHiddenSegment, 0600 | kSegmentMadeHere, kSegmentHoldByte, nullptr};
+
+// Made when the module is loaded: to make it later could fail for want of memory. With
+// `segments_mutex` held.
+constinit NeverDestroyed<std::vector<std::shared_ptr<Segment>>> held_list;
+std::vector<std::shared_ptr<Segment>>& held() noexcept {
+    return held_list.value;
 }
-bool keeps = false;
+bool owns_unheld = false;
 
-// A process, by what no later one shares with it. Pid 0: nobody.
-struct Owner {
-    std::uint32_t pid = 0;
-    std::uint64_t start_ticks = 0;
-    unsigned space = 0;
-    bool operator==(const Owner&) const = default;
-};
-
-// Nobody, where /proc belongs to another PID namespace, which knows us by another number.
-Owner this_process() noexcept {
-    char self[16];
-    const ssize_t n = readlink("/proc/self", self, sizeof self - 1);
-    if (n <= 0) return {};
-    self[n] = 0;
-    const Identity me = identity();
-    if (std::strtoul(self, nullptr, 10) != static_cast<unsigned long>(getpid())) return {};
-    if (me.start_ticks == 0) return {};
-    return {me.pid, me.start_ticks, static_cast<unsigned>(me.pid_namespace & kOwnerNamespaceMask)};
+Status no_folder(const std::string& directory, Failure& why) {
+    const int error = errno;
+    why = {error,
+           "shared memory segments need " + directory + ", which cannot be used here (" +
+               std::strerror(error) + "); mount a tmpfs there, or use a Pool with ONECOPY_DIR",
+           {}};
+    return Status::system_error;
 }
 
-Owner owner_of(const struct stat& st) noexcept {
-    const auto rest = static_cast<std::uint64_t>(st.st_atim.tv_nsec);
-    const auto pid = static_cast<std::uint32_t>(rest & ((1U << kOwnerPidBits) - 1));
-    const std::uint64_t space = rest >> kOwnerPidBits;
-    if (st.st_atim.tv_sec <= kOwnerEpoch || pid == 0 || space > kOwnerNamespaceMask) return {};
-    return {pid, static_cast<std::uint64_t>(st.st_atim.tv_sec - kOwnerEpoch),
-            static_cast<unsigned>(space)};
+Status open_folder(const std::string& directory, Fd& out, Failure& why) {
+    out = Fd([&] { return os::open_directory(directory.c_str()); });
+    if (out) return Status::ok;
+    return no_folder(directory, why);
 }
 
-// Made by onecopy, by this user, and to be removed with its last holder.
-bool may_be_removed(const struct stat& st) noexcept {
-    return S_ISREG(st.st_mode) && (st.st_mode & S_ISVTX) && !(st.st_mode & S_IXUSR) &&
-           st.st_uid == geteuid();
-}
-
-bool has_ended(const Owner& owner, const Owner& me) noexcept {
-    if (owner.pid == 0 || owner == me) return true;
-    return me.pid != 0 && owner.space == me.space &&
-           life_of(owner.pid, owner.start_ticks, ~std::uint64_t{0}) == Life::dead;
-}
-
-bool same_file(const struct stat& a, const struct stat& b) noexcept {
-    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-void remove_if_unused(int directory, const char* name, const Owner& me) noexcept {
-    // O_NONBLOCK: what is there by now may be a pipe or a device.
-    const int file = openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (file < 0) return;
-    struct flock exclusive{};
-    exclusive.l_type = F_WRLCK;
-    exclusive.l_whence = SEEK_SET;
-    exclusive.l_start = static_cast<off_t>(kSegmentHoldByte);
-    exclusive.l_len = 1;
-    struct stat st{}, now{};
-    // With the exclusive lock nobody holds it, and whoever attaches waits until it is closed.
-    if (fstat(file, &st) == 0 && may_be_removed(st) && has_ended(owner_of(st), me) &&
-        fcntl(file, F_OFD_SETLK, &exclusive) == 0 &&
-        fstatat(directory, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && same_file(st, now))
-        unlinkat(directory, name, 0);
-    close(file);
-}
-
-// Every descriptor of that file, also those that nobody has noted: the interpreter may have ended a
-// daemon thread between its opening of a segment and `hold_segment`. No code uses them any more.
-void close_all_of(const struct stat& file) noexcept {
-    DIR* numbers = opendir("/proc/self/fd");
-    if (numbers == nullptr) return;
-    while (const dirent* entry = readdir(numbers)) {
-        char* end = nullptr;
-        const long number = std::strtol(entry->d_name, &end, 10);
-        struct stat st{};
-        if (end != entry->d_name && fstat(static_cast<int>(number), &st) == 0 &&
-            same_file(st, file))
-            close(static_cast<int>(number));
+// `attempt` until it answers something else than would_block; `late` when that takes too long. No
+// mutex is held while this waits.
+template <class Attempt>
+Status with_policy(Attempt attempt, Status late, WaitPolicy& outer) {
+    BoundedWait p(outer, os::monotonic_ns() + kSegmentWait);
+    for (;;) {
+        const Status s = attempt();
+        if (s != Status::would_block) return s;
+        if (p.left(kBetweenAttempts) == 0) return late;
+        p.about_to_block();
+        os::nap(kBetweenAttempts);
+        if (p.interrupted()) return Status::interrupted;
     }
-    closedir(numbers);
 }
 
-bool was_held(const std::vector<Held>& all, const struct stat& st) noexcept {
-    for (const Held& each : all)
-        if (each.device == st.st_dev && each.inode == st.st_ino) return true;
-    return false;
+// From here on the segment is held. Memory for it has been reserved.
+void hold(std::shared_ptr<Segment> segment) noexcept {
+    held().push_back(std::move(segment));
 }
 
 }  // namespace
 
-void hold_segment(int number) noexcept {
-    struct stat st{};
-    if (fstat(number, &st) != 0) return;
-    try {
-        held().push_back({number, st.st_dev, st.st_ino});
-    } catch (const std::bad_alloc&) {  // its name is removed by the next process that looks
-    }
+// ---- a segment that is held ---------------------------------------------------------------------
+
+Segment::Segment(std::string directory, std::string name, os::PoolFile file,
+                 const os::FileStatus& status) noexcept
+    : directory_(std::move(directory)),
+      name_(std::move(name)),
+      file_(std::move(file)),
+      size_(status.size),
+      mode_(status.mode) {}
+
+bool Segment::still_named(int directory) const noexcept {
+    os::FileStatus now;
+    return os::look_at(directory, name_.c_str(), now) && now.device == identity().device &&
+           now.inode == identity().inode;
 }
 
-void forget_segment(int number) noexcept {
-    std::erase_if(held(), [number](const Held& each) { return each.number == number; });
+bool Segment::has_name() const noexcept {
+    if (!file_) return false;
+    const os::Descriptor folder(os::open_directory(directory_.c_str()));
+    // For want of a descriptor it counts as named: that removes nothing.
+    return !folder || still_named(folder.number());
+}
+
+void Segment::close() noexcept {
+    file_.close();
+    std::erase_if(held(), [this](const auto& each) { return each.get() == this; });
+}
+
+Status Segment::try_unlink(Failure& why) {
+    const std::lock_guard guard(segments_mutex());
+    const auto missing = [&] { return fail(why, "find its name", Status::no_entry); };
+    if (!file_) return missing();
+    const os::Descriptor folder(os::open_directory(directory_.c_str()));
+    if (!folder) return no_folder(directory_, why);
+    // A description of our own: relatives have the other one too.
+    const os::Descriptor file(os::open_at(folder.number(), name_.c_str(), os::Access::write));
+    if (!file) return errno == ENOENT ? missing() : fail(why, "open it");
+    os::FileStatus found;
+    if (!os::look_at(file.number(), found)) return fail(why, "look at it");
+    if (found.device != identity().device || found.inode != identity().inode) return missing();
+    switch (os::lock_byte(file.number(), kSegmentUnlinkByte, true)) {
+        case os::ByteLock::busy:
+            return why = {EBUSY,
+                          "another process is unlinking it, and was stopped in the middle",
+                          {}},
+                   Status::would_block;
+        case os::ByteLock::failed:
+            return fail(why, "lock it");
+        case os::ByteLock::taken:
+            break;
+    }
+    if (!still_named(folder.number())) return missing();
+    if (!os::remove_name(folder.number(), name_.c_str()))
+        return errno == ENOENT ? missing() : fail(why, "unlink it");
+    close();
+    return Status::ok;
+}
+
+Status Segment::unlink(Failure& why, WaitPolicy& p) {
+    const std::shared_ptr<Segment> stays = [this] {
+        const std::lock_guard guard(segments_mutex());
+        for (const auto& each : held())
+            if (each.get() == this) return each;
+        return std::shared_ptr<Segment>();
+    }();
+    return with_policy([&] { return try_unlink(why); }, Status::system_error, p);
+}
+
+void Segment::release() noexcept {
+    std::shared_ptr<Segment> last;  // destroyed after the mutex is free
+    const std::lock_guard guard(segments_mutex());
+    if (!file_) return;
+    for (const auto& each : held())
+        if (each.get() == this) last = each;
+    const os::Descriptor folder(os::open_directory(directory_.c_str()));
+    const bool named = made_here() && !persistent() && folder && still_named(folder.number());
+    close();
+    crash_point();
+    if (named) static_cast<void>(sweep_segment(folder.number(), name_, true));
+}
+
+bool Segment::release_unnamed() noexcept {
+    std::shared_ptr<Segment> last;
+    const std::lock_guard guard(segments_mutex());
+    for (const auto& each : held())
+        if (each.get() == this) last = each;
+    if (file_ && !has_name()) close();
+    return !file_;
+}
+
+Status Segment::take_over(Failure& why) noexcept {
+    const std::lock_guard guard(segments_mutex());
+    if (!file_) return Status::ok;
+    if (!file_.is_ours()) return Status::lost;
+    Owner me;
+    if (!this_process(me)) return fail_at(why, "find out who we are", "/proc/self/stat", errno);
+    return mark_owner(file_.number(), me) ? Status::ok : fail(why, "mark it");
+}
+
+// ---- a segment in the making --------------------------------------------------------------------
+
+Status NewSegment::open(u32 mode, Failure& why) {
+    new_ = std::make_unique<NewFile>(kSegmentFiles);
+    file_ = new_->make<PoolFd>(folder_.get());
+    if (!file_) return fail(why, "make it");
+    // Locked before it is reserved: a hidden file that is not locked is swept.
+    if (file_->lock(kSegmentHoldByte, false) != os::ByteLock::taken) return fail(why, "lock it");
+    return os::set_mode(file_.get(), mode) ? Status::ok : fail(why, "set its mode");
+}
+
+Status NewSegment::reserve(u64 bytes, Failure& why, WaitPolicy& p) {
+    // Not tried without room: for that moment nobody else would have any.
+    if (const int error = os::room_for(*file_, bytes))
+        return fail(why, "reserve its memory", error);
+    const unsigned process = os::lineage();
+    for (u64 done = 0; done < bytes; done += kPiece) {
+        p.about_to_block();
+        if (const int error = file_->reserve(done, std::min(kPiece, bytes - done))) {
+            os::set_size(file_.get(), 0);
+            return fail(why, "reserve its memory", error);
+        }
+        if (p.interrupted()) return Status::interrupted;
+        // A signal handler has forked, and this is the child: the descriptor is closed here.
+        if (os::lineage() != process)
+            return why = {ECANCELED, "the process was forked meanwhile, by a signal handler", {}},
+                   Status::system_error;
+    }
+    return Status::ok;
+}
+
+Status NewSegment::make(const std::string& directory, u64 bytes, bool persistent, Failure& why,
+                        WaitPolicy& p) {
+    follow_forks();
+    directory_ = directory;
+    if (Status s = open_folder(directory, folder_, why); !good(s)) return s;
+    if (Status s = open(0600 | kSegmentMadeHere | (persistent ? kSegmentStays : 0), why); !good(s))
+        return s;
+    const Status s = reserve(bytes, why, p);
+    if (s != Status::no_memory) return s;
+    // What the dead have makes room.
+    std::vector<SegmentInfo> swept;
+    sweep_segments(directory, true, swept);
+    const bool any = std::any_of(swept.begin(), swept.end(), [](const SegmentInfo& each) {
+        return each.state == SegmentState::removed;
+    });
+    return any ? reserve(bytes, why, p) : s;
+}
+
+Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<Segment>& out,
+                           Failure& why) {
+    const std::lock_guard guard(segments_mutex());
+    if (!file_)
+        return why = {ECANCELED, "the process was forked meanwhile", {}}, Status::system_error;
+    os::FileStatus status;
+    if (!os::look_at(file_.get(), status)) return fail(why, "look at it");
+    Owner owner;
+    if (!owner_of_new(parent, owner)) return fail_at(why, "find out who we are", "/proc", errno);
+    if (!mark_owner(file_.get(), owner)) return fail(why, "mark it");
+    // All memory is got before the commit: nothing fails after it.
+    std::shared_ptr<Segment> made;
+    try {
+        held().reserve(held().size() + 1);
+        made = std::make_shared<Segment>(directory_, name, os::PoolFile(), status);
+    } catch (const std::bad_alloc&) {
+        return fail(why, "make it", Status::out_of_memory);
+    }
+    bool done = new_->publish(file_.get(), name.c_str());
+    if (!done && errno == EEXIST) {
+        // What only the dead have is free.
+        if (sweep_segment(folder_.get(), name, true) == SegmentState::removed)
+            done = new_->publish(file_.get(), name.c_str());
+        else
+            errno = EEXIST;
+    }
+    if (!done && errno == ENOENT) return fail_at(why, "give it its name", "/proc/self/fd", ENOENT);
+    if (!done) return fail(why, "give it its name");
+    {
+        const std::lock_guard also(pools_mutex());
+        made->file_ = file_.release_locked();
+    }
+    out = made;
+    hold(std::move(made));
+    return Status::ok;
+}
+
+void NewSegment::discard() noexcept {
+    file_.reset();
+    new_.reset();
+    folder_.reset();
+}
+
+// ---- attaching ----------------------------------------------------------------------------------
+
+namespace {
+
+// One attempt. would_block: somebody is coming or going right now.
+Status try_attach(const std::string& directory, const std::string& name,
+                  std::shared_ptr<Segment>& out, Failure& why) {
+    const std::lock_guard guard(segments_mutex());
+    const os::Descriptor folder(os::open_directory(directory.c_str()));
+    if (!folder) return no_folder(directory, why);
+    const auto missing = [&] { return fail(why, "find it", Status::no_entry); };
+    os::Descriptor file(os::open_at(folder.number(), name.c_str(), os::Access::write));
+    if (!file) {
+        if (errno == ENOENT) return missing();
+        if (errno == ELOOP || errno == EISDIR || errno == ENXIO || errno == ENODEV)
+            return fail(why, "is no shared memory, but a link or directory", Status::corrupt);
+        return fail(why, "open it"), Status::system_error;
+    }
+    os::FileStatus status;
+    if (!os::look_at(file.number(), status)) return fail(why, "look at it");
+    if (!status.is_file)
+        return fail(why, "is no shared memory, but a pipe or device", Status::corrupt);
+    if (status.user != os::effective_user()) {
+        why = {EACCES, "the shared memory belongs to user " + std::to_string(status.user), {}};
+        return Status::not_allowed;
+    }
+    // A pool, or the rendezvous of one in a memfd.
+    char begins[8] = {};
+    os::read_at(file.number(), 0, begins, sizeof begins);
+    const std::string_view start(begins, sizeof begins);
+    if (start == "onecopy1" || start == "onecopy-")
+        return fail(why, "is a pool: use onecopy.Pool.open with this path", Status::corrupt);
+    if ((status.mode & kSegmentMadeHere) != 0) {
+        os::Life owner = os::Life::alive;
+        if ((status.mode & kSegmentStays) == 0) owner = owner_life(status, name);
+        if (owner == os::Life::unknown)
+            return fail_at(why, "look for its owner process", "/proc", errno);
+        if (owner == os::Life::dead) {
+            const os::ByteLock alone = os::lock_byte(file.number(), kSegmentHoldByte, true);
+            if (alone == os::ByteLock::failed) return fail(why, "lock it"), Status::system_error;
+            if (alone == os::ByteLock::taken) {
+                // Stale. With the exclusive lock it is ours to remove.
+                os::FileStatus now;
+                if (os::look_at(folder.number(), name.c_str(), now) && now.same_file(status) &&
+                    !os::remove_name(folder.number(), name.c_str()) && errno != ENOENT)
+                    return fail(why, "remove it");
+                return missing();
+            }
+        }
+        switch (os::lock_byte(file.number(), kSegmentHoldByte, false)) {
+            case os::ByteLock::failed:
+                return fail(why, "lock it"), Status::system_error;
+            case os::ByteLock::busy:
+                return Status::would_block;
+            case os::ByteLock::taken:
+                break;
+        }
+        os::FileStatus now;
+        if (!os::look_at(file.number(), now)) return fail(why, "look at it");
+        if (now.links == 0) return Status::would_block;
+    }
+    if (status.size == 0) return fail(why, "has no size yet", Status::bad_argument);
+    try {
+        held().reserve(held().size() + 1);
+        out = std::make_shared<Segment>(directory, name, os::PoolFile(file.release()), status);
+    } catch (const std::bad_alloc&) {
+        return fail(why, "attach", Status::out_of_memory);
+    }
+    hold(out);
+    return Status::ok;
+}
+
+}  // namespace
+
+Status attach_segment(const std::string& directory, const std::string& name,
+                      std::shared_ptr<Segment>& out, Failure& why, WaitPolicy& p) {
+    follow_forks();
+    // Late: somebody was stopped in the middle of removing it.
+    return with_policy([&] { return try_attach(directory, name, out, why); }, Status::no_entry, p);
+}
+
+// ---- the end of a process -----------------------------------------------------------------------
+
+void note_owner(u32 parent) noexcept {
+    follow_forks();
+    const std::lock_guard guard(segments_mutex());
+    Owner owner;
+    static_cast<void>(owner_of_new(parent, owner));
 }
 
 void keep_segments() noexcept {
-    keeps = true;
+    owns_unheld = true;
 }
 
-void release_segments() noexcept {
-    std::vector<Held> all;
+void release_segments(const char* directory) noexcept {
+    const std::lock_guard guard(segments_mutex());
+    end_ownership();
+    std::vector<std::shared_ptr<Segment>> all;
     all.swap(held());
-    if (all.empty() && !keeps) return;
-    for (const Held& each : all) {
-        // Any code of the process can have closed the number; it is another file's then.
-        struct stat st{};
-        if (fstat(each.number, &st) == 0 && st.st_dev == each.device && st.st_ino == each.inode)
-            close(each.number);
-    }
-    DIR* directory = opendir(kSegmentDirectory);
-    if (directory == nullptr) return;
-    const Owner me = this_process();
-    const int number = dirfd(directory);
-    while (const dirent* entry = readdir(directory)) {
-        struct stat st{};
-        if (fstatat(number, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !may_be_removed(st))
-            continue;
-        if ((me.pid != 0 && owner_of(st) == me) || was_held(all, st)) {
-            close_all_of(st);
-            remove_if_unused(number, entry->d_name, me);
+    if (all.empty() && !owns_unheld) return;
+    const auto was_held = [&all](const os::FileStatus& file) {
+        return std::any_of(all.begin(), all.end(), [&file](const std::shared_ptr<Segment>& each) {
+            return each->identity().device == file.device && each->identity().inode == file.inode;
+        });
+    };
+    for (const auto& each : all)
+        each->file_.close();
+    crash_point();
+    const os::Descriptor folder(os::open_directory(directory));
+    if (!folder) return;
+    Owner me;
+    if (!this_process(me)) me = {};
+    // Without memory, the names stay to the next process that looks.
+    static_cast<void>(within_memory([&] {
+        for (const std::string& name : os::names_in(folder.number(), {})) {
+            os::FileStatus status;
+            if (!os::look_at(folder.number(), name.c_str(), status) || !is_segment(status))
+                continue;
+            if ((me.pid != 0 && owner_of(status) == me) || was_held(status))
+                static_cast<void>(sweep_segment(folder.number(), name, true));
         }
-    }
-    closedir(directory);
+        return Status::ok;
+    }));
 }
 
-}  // namespace onecopy::os
+}  // namespace onecopy
