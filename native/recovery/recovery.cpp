@@ -170,7 +170,7 @@ void format_upper(Member& m, bool reserved) noexcept {
 
 void install_recovery() noexcept {
     Member::upper = {&format_upper, &reserve_marked,
-                     [](Member& m, u32 block, Patience& p) noexcept { drop(m, block, p); }};
+                     [](Member& m, u32 block, WaitPolicy& p) noexcept { drop(m, block, p); }};
     Member::recover_slot = &recover;
     static const bool installed = (os::run_in_children(in_forked_child), true);
     static_cast<void>(installed);
