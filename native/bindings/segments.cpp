@@ -10,7 +10,6 @@
 #include "os/descriptor.hpp"
 #include "os/pool_file.hpp"
 #include "os/processes.hpp"
-#include "storage/pool_names.hpp"
 #include "storage/shared_memory.hpp"
 
 namespace onecopy::py {
@@ -290,9 +289,6 @@ void bind_shared_memory(nb::module_& m) {
         "Release the segments that this process holds or owns: it is about to end.");
     m.attr("SEGMENT_DIRECTORY") = kSegmentDirectory;
     m.attr("SEGMENT_HIDDEN_PREFIX") = kHiddenSegment;
-    m.attr("POOL_HIDDEN_PREFIX") = storage::kPoolFiles.prefix;
-    m.attr("POOL_MAGIC") = nb::bytes(reinterpret_cast<const char*>(&kMagic), sizeof kMagic);
-    m.attr("MOST_PROCESSES") = kMaxProcesses;
 }
 
 }  // namespace

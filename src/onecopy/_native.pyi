@@ -502,6 +502,7 @@ SEGMENT_HIDDEN_PREFIX: str
 POOL_HIDDEN_PREFIX: str
 POOL_MAGIC: bytes
 MOST_PROCESSES: int
+NAME_KINDS: dict[str, int]
 
 class ShareableListBase:
     def __init__(self, mapping: Mapping) -> None: ...
