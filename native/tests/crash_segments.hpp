@@ -19,10 +19,17 @@ using Held = std::shared_ptr<Segment>;
 constexpr u64 kSegmentBytes = 12'345;
 constexpr const char* kSegmentName = "s";
 
+// What the survivor has to do with the segment, throughout.
+enum class Survivor {
+    none,
+    has,    // it made it: it holds it, and is its owner
+    owns,   // it made it, and has released it
+    holds,  // it has attached to it; the owner is dead
+};
+
 struct SegmentCase {
     const char* name;
-    // Of the survivor: it holds a segment of its own throughout, or it only owns one.
-    bool survivor_holds, survivor_owns;
+    Survivor survivor;
     void (*ready)(Held&);  // by the actor, before its crash points count
     void (*act)(Held&);
     bool may_lose_name = false;  // the name may be gone, although somebody uses the segment
@@ -136,43 +143,47 @@ inline void segment_released(Held& held) {
 }
 
 inline const SegmentCase kSegmentCases[] = {
-    {"segment: create", false, false, no_segment, segment_made},
-    {"segment: create in the place of a stale one", false, false, stale_segment, segment_made},
-    {"segment: create what exists", true, true, no_segment,
+    {"segment: create", Survivor::none, no_segment, segment_made},
+    {"segment: create in the place of a stale one", Survivor::none, stale_segment, segment_made},
+    {"segment: create what exists", Survivor::has, no_segment,
      [](Held& held) { CHECK(make_segment(held) == Status::exists); }},
-    {"segment: create one that stays", false, false, no_segment, made_to_stay_there, false, true},
-    {"segment: attach", true, true, no_segment, attached},
-    {"segment: attach to one that nobody holds", false, true, no_segment, attached},
-    {"segment: attach to a stale one", false, false, stale_segment,
+    {"segment: create one that stays", Survivor::none, no_segment, made_to_stay_there, false, true},
+    {"segment: attach", Survivor::has, no_segment, attached},
+    {"segment: attach to one that nobody holds", Survivor::owns, no_segment, attached},
+    {"segment: attach to a stale one", Survivor::none, stale_segment,
      [](Held& held) { CHECK(attach_it(held) == Status::no_entry); }},
-    {"segment: close", true, true, attached, segment_released},
-    {"segment: close one's own", false, false, segment_made, segment_released},
-    {"segment: close as the last one", false, false, stale_but_held,
+    {"segment: close", Survivor::has, attached, segment_released},
+    {"segment: close one's own", Survivor::none, segment_made, segment_released},
+    {"segment: close as the last one", Survivor::none, stale_but_held,
      [](Held& held) {
          held->release();
          CHECK(files_in_directory() == 0);
      }},
-    {"segment: take over", false, false, stale_but_held,
+    {"segment: take over", Survivor::none, stale_but_held,
      [](Held& held) {
          Failure why;
          CHECK(held->take_over(why) == Status::ok);
      }},
-    {"segment: unlink", true, true, attached,
+    {"segment: unlink", Survivor::has, attached,
      [](Held& held) { CHECK(unlink_segment(*held) == Status::ok); }, true},
-    {"segment: unlink as the only one", false, false, segment_made,
+    {"segment: unlink as the only one", Survivor::none, segment_made,
      [](Held& held) { CHECK(unlink_segment(*held) == Status::ok); }},
-    {"segment: unlink, and make it anew", false, false, segment_made,
+    {"segment: unlink, and make it anew", Survivor::none, segment_made,
      [](Held& held) {
          CHECK(unlink_segment(*held) == Status::ok);
          segment_made(held);
      }},
-    {"segment: sweep a stale one", false, false, stale_segment,
+    {"segment: sweep a stale one", Survivor::none, stale_segment,
      [](Held&) { CHECK(state_after_sweep() == SegmentState::removed); }},
-    {"segment: sweep one in use", true, true, no_segment,
+    {"segment: sweep one in use", Survivor::has, no_segment,
      [](Held&) { CHECK(state_after_sweep() == SegmentState::in_use); }},
-    {"segment: sweep one that is kept", false, true, no_segment,
+    {"segment: sweep one whose owner is dead", Survivor::holds, no_segment,
+     [](Held&) { CHECK(state_after_sweep() == SegmentState::in_use); }},
+    {"segment: attach to one whose owner is dead", Survivor::holds, no_segment, attached},
+    {"segment: close one whose owner is dead", Survivor::holds, attached, segment_released},
+    {"segment: sweep one that is kept", Survivor::owns, no_segment,
      [](Held&) { CHECK(state_after_sweep() == SegmentState::kept); }},
-    {"segment: the end of a process", true, true,
+    {"segment: the end of a process", Survivor::has,
      [](Held& held) {
          Held own;
          CHECK(make_segment(own, false, "own") == Status::ok);
@@ -187,15 +198,16 @@ inline const SegmentCase kSegmentCases[] = {
 // What a process finds that comes after the actor's end.
 inline void sweep_after(const SegmentCase& one) {
     const std::vector<SegmentInfo> found = sweep_all();
-    const bool used = one.survivor_holds || one.survivor_owns;
+    const bool used = one.survivor != Survivor::none;
+    const bool held_by_survivor = used && one.survivor != Survivor::owns;
     int left = 0;
     for (const SegmentInfo& each : found) {
         if (each.state == SegmentState::removed) continue;
         ++left;
         CHECK(each.name == kSegmentName);
-        CHECK(each.state == (one.survivor_holds ? SegmentState::in_use
-                             : one.persistent   ? SegmentState::persistent
-                                                : SegmentState::kept));
+        CHECK(each.state == (held_by_survivor ? SegmentState::in_use
+                             : one.persistent ? SegmentState::persistent
+                                              : SegmentState::kept));
         CHECK(each.size == kSegmentBytes);
     }
     // No leftover, also none that a sweep does not take for a segment.

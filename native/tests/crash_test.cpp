@@ -350,9 +350,11 @@ void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals
     });
     Process outsider([&] { sweep_after(one); });
     Held survivor;
-    if (one.survivor_owns) {
+    if (one.survivor == Survivor::holds) {
+        stale_but_held(survivor);
+    } else if (one.survivor != Survivor::none) {
         CHECK(make_segment(survivor) == Status::ok);
-        if (!one.survivor_holds) survivor->release();
+        if (one.survivor == Survivor::owns) survivor->release();
     }
     int status = actor.run();
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -367,7 +369,7 @@ void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals
     }
     status = outsider.run();
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    if (one.survivor_holds) {
+    if (survivor != nullptr && one.survivor != Survivor::owns) {
         expect_whole(*survivor);
         CHECK(one.may_lose_name || survivor->has_name());
     }

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_PROCESSES", "checked_workers"]
 
-MOST_PROCESSES = _native.MOST_PROCESSES  # members of one pool: each has one bit in every block
+# Members of one pool, at most: each has one bit in every block.
+MOST_PROCESSES = _native.MOST_PROCESSES
 
 
 def checked_workers(asked: int | None, parameter: str, member: Member, members: int = 1) -> int:

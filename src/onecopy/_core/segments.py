@@ -5,9 +5,10 @@ The protocol is in the native core: ``native/storage/shared_memory.hpp`` has the
 errors and what only Python knows: which process has started this one.
 
 A segment that nobody holds and whose owner process has ended is *stale*. Only stale segments are
-removed: by a sweep, by a process that attaches, by the last holder, or by the owner when it ends. The
-owner is the top of the tree of processes in which the segment was made, as far as that is known. So a
-child may make a segment, fill it, give its name back and end, and its parent attaches later.
+removed: by a sweep, by a process that attaches, by the last holder, or by the owner when it ends.
+The owner is the top of the tree of processes in which the segment was made, as far as that is
+known. So a child may make a segment, fill it, give its name back and end, and its parent attaches
+later.
 """
 
 from __future__ import annotations
