@@ -21,7 +21,8 @@ SegmentState sweep_segment(int directory, const std::string& name, bool remove) 
     os::FileStatus status;
     if (!os::look_at(file.number(), status)) return SegmentState::failed;
     if (!is_segment(status)) return SegmentState::none;
-    const bool stays = (status.mode & kSegmentStays) != 0;
+    // One in the making is nobody's yet, whatever its mode.
+    const bool stays = (status.mode & kSegmentStays) != 0 && !name.starts_with(kHiddenSegment);
     const os::Life owner = stays ? os::Life::alive : owner_life(status, name);
     if (owner == os::Life::unknown) return SegmentState::failed;
     if (owner == os::Life::alive) {

@@ -375,6 +375,7 @@ void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals
     }
     if (survivor != nullptr) {
         // Its own end: it takes along what it owns.
+        keep_segments();
         release_segments(path);
         CHECK(survivor->number() == -1);
     }
