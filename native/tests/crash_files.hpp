@@ -152,6 +152,13 @@ class Process {
 // What a process finds that comes after the actor's end: nothing that the actor left is in its way.
 inline void come_after(const FileCase& one, bool memfd) {
     Joined pool;
+    // A hidden file whose maker has died. (A sweep of the directory finds the names.)
+    const os::Descriptor folder(os::open_directory(directory_of_world().c_str()));
+    for (const std::string& left : os::names_in(folder.number(), storage::kPoolFiles.prefix)) {
+        UnboundedWait wait;
+        CHECK(sweep_pool(Through::pool_directory, directory_of_world(), left, true, wait) ==
+              Orphan::removed);
+    }
     if (one.survivor) {
         const Status s = open_it(pool);
         CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));

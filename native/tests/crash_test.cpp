@@ -261,7 +261,8 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
 // ---- files
 // -------------------------------------------------------------------------------------------------
 
-[[noreturn]] void file_world(const FileCase& one, bool memfd, u64 step) {
+// `hidden`: on a file system without unnamed files.
+[[noreturn]] void file_world(const FileCase& one, bool memfd, bool hidden, u64 step) {
     alarm(kHang);
     Ledger& l = ledger();
     l.actor = {};
@@ -269,6 +270,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     char path[] = "/dev/shm/onecopy-crash-XXXXXX";
     CHECK(mkdtemp(path) != nullptr);
     directory_of_world() = path;
+    os::without_unnamed_files(hidden);
     Process actor([&] {
         Joined pool;
         one.ready(memfd, pool);
@@ -299,20 +301,22 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     _exit(died ? kDied : kCompleted);
 }
 
-void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals) {
-    const char* const kind = memfd ? "memfd" : "file";
+void try_files(const FileCase& one, bool memfd, bool hidden, const Plan& plan, Totals& totals) {
+    const char* const kind = hidden  ? (memfd ? "hidden memfd" : "hidden")
+                             : memfd ? "memfd"
+                                     : "file";
     std::snprintf(what, sizeof what, "%s (%s), going through", one.name, kind);
-    CHECK(in_a_process([&] { file_world(one, memfd, kCompletes); }) == kCompleted);
+    CHECK(in_a_process([&] { file_world(one, memfd, hidden, kCompletes); }) == kCompleted);
     const u64 last = ledger().steps;
     u64 deaths = 0;
     for (u64 step = 1; step <= last; ++step) {
         if (!plan.takes(step, last, plan.deaths)) continue;
         std::snprintf(what, sizeof what, "%s (%s), killed at step %lu of %lu", one.name, kind, step,
                       last);
-        CHECK(in_a_process([&] { file_world(one, memfd, step); }) == kDied);
+        CHECK(in_a_process([&] { file_world(one, memfd, hidden, step); }) == kDied);
         ++deaths;
     }
-    std::printf("%-30s %-5s %4lu steps, %4lu deaths\n", one.name, kind, last, deaths);
+    std::printf("%-33s %-12s %4lu steps, %4lu deaths\n", one.name, kind, last, deaths);
     ++totals.operations;
     totals.steps += last;
     totals.deaths += deaths;
@@ -458,8 +462,9 @@ int main(int argc, char** argv) {
         try_it(op);
     for (const FileCase& one : kFileCases) {
         for (bool memfd : {false, true}) {
-            if (std::strstr(one.name, plan.only) != nullptr && !(memfd && one.persistent))
-                try_files(one, memfd, plan, totals);
+            if (std::strstr(one.name, plan.only) == nullptr || (memfd && one.persistent)) continue;
+            try_files(one, memfd, false, plan, totals);
+            if (std::strncmp(one.name, "create", 6) == 0) try_files(one, memfd, true, plan, totals);
         }
     }
     for (const SegmentCase& one : kSegmentCases) {
