@@ -124,17 +124,12 @@ PyObject* raise_for_segment(Status s, const Failure& why, const std::string& nam
             return nullptr;
         case Status::lost:
             return raise_status(s, "the shared memory");
-        case Status::not_allowed:
-            if (why.error == EACCES && why.what.starts_with("the ")) break;
-            [[fallthrough]];
         default:
-            // `what` is a step, as in "open it".
-            if (why.error == EBUSY || why.error == ECANCELED || why.what.starts_with("shared "))
-                break;
-            return raise_os_error(why.error, std::strerror(why.error),
+            // `what` is a step, as in "open the segment", or a reason.
+            return raise_os_error(why.error,
+                                  std::string(std::strerror(why.error)) + ": " + why.what,
                                   why.file.empty() ? path : why.file);
     }
-    return raise_os_error(why.error, why.what, path);
 }
 
 void construct_new(NewSegment* self, std::uint64_t size, bool persistent) {

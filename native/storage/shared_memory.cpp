@@ -1,7 +1,6 @@
 #include "storage/shared_memory.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <string_view>
 #include <utility>
@@ -36,10 +35,9 @@ std::vector<std::shared_ptr<Segment>>& held() noexcept {
 bool owns_unheld = false;
 
 Status no_folder(const std::string& directory, Failure& why) {
-    const int error = errno;
-    why = {error,
-           "shared memory segments need " + directory + ", which cannot be used here (" +
-               std::strerror(error) + "); mount a tmpfs there, or use a Pool with ONECOPY_DIR",
+    why = {errno,
+           "shared memory segments need " + directory +
+               ", which cannot be used here; mount a tmpfs there, or use a Pool with ONECOPY_DIR",
            {}};
     return Status::system_error;
 }
@@ -102,15 +100,15 @@ void Segment::close() noexcept {
 
 Status Segment::try_unlink(Failure& why) {
     const std::lock_guard guard(segments_mutex());
-    const auto missing = [&] { return fail(why, "find its name", Status::no_entry); };
+    const auto missing = [&] { return fail(why, "find the segment's name", Status::no_entry); };
     if (!file_) return missing();
     const os::Descriptor folder(os::open_directory(directory_.c_str()));
     if (!folder) return no_folder(directory_, why);
     // A description of our own: relatives have the other one too.
     const os::Descriptor file(os::open_at(folder.number(), name_.c_str(), os::Access::write));
-    if (!file) return errno == ENOENT ? missing() : fail(why, "open it");
+    if (!file) return errno == ENOENT ? missing() : fail(why, "open the segment");
     os::FileStatus found;
-    if (!os::look_at(file.number(), found)) return fail(why, "look at it");
+    if (!os::look_at(file.number(), found)) return fail(why, "look at the segment");
     if (found.device != identity().device || found.inode != identity().inode) return missing();
     switch (os::lock_byte(file.number(), kSegmentUnlinkByte, true)) {
         case os::ByteLock::busy:
@@ -119,13 +117,13 @@ Status Segment::try_unlink(Failure& why) {
                           {}},
                    Status::would_block;
         case os::ByteLock::failed:
-            return fail(why, "lock it");
+            return fail(why, "lock the segment");
         case os::ByteLock::taken:
             break;
     }
     if (!still_named(folder.number())) return missing();
     if (!os::remove_name(folder.number(), name_.c_str()))
-        return errno == ENOENT ? missing() : fail(why, "unlink it");
+        return errno == ENOENT ? missing() : fail(why, "unlink the segment");
     close();
     return Status::ok;
 }
@@ -168,7 +166,7 @@ Status Segment::take_over(Failure& why) noexcept {
     if (!file_.is_ours()) return Status::lost;
     Owner me;
     if (!this_process(me)) return fail_at(why, "find out who we are", "/proc/self/stat", errno);
-    return mark_owner(file_.number(), me) ? Status::ok : fail(why, "mark it");
+    return mark_owner(file_.number(), me) ? Status::ok : fail(why, "mark the segment");
 }
 
 // ---- a segment in the making --------------------------------------------------------------------
@@ -176,22 +174,23 @@ Status Segment::take_over(Failure& why) noexcept {
 Status NewSegment::open(u32 mode, Failure& why) {
     new_ = std::make_unique<NewFile>(kSegmentFiles);
     file_ = new_->make<PoolFd>(folder_.get());
-    if (!file_) return fail(why, "make it");
+    if (!file_) return fail(why, "make the segment");
     // Locked before it is reserved: a hidden file that is not locked is swept.
-    if (file_->lock(kSegmentHoldByte, false) != os::ByteLock::taken) return fail(why, "lock it");
-    return os::set_mode(file_.get(), mode) ? Status::ok : fail(why, "set its mode");
+    if (file_->lock(kSegmentHoldByte, false) != os::ByteLock::taken)
+        return fail(why, "lock the segment");
+    return os::set_mode(file_.get(), mode) ? Status::ok : fail(why, "set the segment's mode");
 }
 
 Status NewSegment::reserve(u64 bytes, Failure& why, WaitPolicy& p) {
     // Not tried without room: for that moment nobody else would have any.
     if (const int error = os::room_for(*file_, bytes))
-        return fail(why, "reserve its memory", error);
+        return fail(why, "reserve the segment's memory", error);
     const unsigned process = os::lineage();
     for (u64 done = 0; done < bytes; done += kPiece) {
         p.about_to_block();
         if (const int error = file_->reserve(done, std::min(kPiece, bytes - done))) {
             os::set_size(file_.get(), 0);
-            return fail(why, "reserve its memory", error);
+            return fail(why, "reserve the segment's memory", error);
         }
         if (p.interrupted()) return Status::interrupted;
         // A signal handler has forked, and this is the child: the descriptor is closed here.
@@ -226,17 +225,17 @@ Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<
     if (!file_)
         return why = {ECANCELED, "the process was forked meanwhile", {}}, Status::system_error;
     os::FileStatus status;
-    if (!os::look_at(file_.get(), status)) return fail(why, "look at it");
+    if (!os::look_at(file_.get(), status)) return fail(why, "look at the segment");
     Owner owner;
     if (!owner_of_new(parent, owner)) return fail_at(why, "find out who we are", "/proc", errno);
-    if (!mark_owner(file_.get(), owner)) return fail(why, "mark it");
+    if (!mark_owner(file_.get(), owner)) return fail(why, "mark the segment");
     // All memory is got before the commit: nothing fails after it.
     std::shared_ptr<Segment> made;
     try {
         held().reserve(held().size() + 1);
         made = std::make_shared<Segment>(directory_, name, os::PoolFile(), status);
     } catch (const std::bad_alloc&) {
-        return fail(why, "make it", Status::out_of_memory);
+        return fail(why, "make the segment", Status::out_of_memory);
     }
     bool done = new_->publish(file_.get(), name.c_str());
     if (!done && errno == EEXIST) {
@@ -246,8 +245,9 @@ Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<
         else
             errno = EEXIST;
     }
-    if (!done && errno == ENOENT) return fail_at(why, "give it its name", "/proc/self/fd", ENOENT);
-    if (!done) return fail(why, "give it its name");
+    if (!done && errno == ENOENT)
+        return fail_at(why, "give the segment its name", "/proc/self/fd", ENOENT);
+    if (!done) return fail(why, "give the segment its name");
     {
         const std::lock_guard also(pools_mutex());
         made->file_ = file_.release_locked();
@@ -273,16 +273,16 @@ Status try_attach(const std::string& directory, const std::string& name,
     const std::lock_guard guard(segments_mutex());
     const os::Descriptor folder(os::open_directory(directory.c_str()));
     if (!folder) return no_folder(directory, why);
-    const auto missing = [&] { return fail(why, "find it", Status::no_entry); };
+    const auto missing = [&] { return fail(why, "find the segment", Status::no_entry); };
     os::Descriptor file(os::open_at(folder.number(), name.c_str(), os::Access::write));
     if (!file) {
         if (errno == ENOENT) return missing();
         if (errno == ELOOP || errno == EISDIR || errno == ENXIO || errno == ENODEV)
             return fail(why, "is no shared memory, but a link or directory", Status::corrupt);
-        return fail(why, "open it"), Status::system_error;
+        return fail(why, "open the segment"), Status::system_error;
     }
     os::FileStatus status;
-    if (!os::look_at(file.number(), status)) return fail(why, "look at it");
+    if (!os::look_at(file.number(), status)) return fail(why, "look at the segment");
     if (!status.is_file)
         return fail(why, "is no shared memory, but a pipe or device", Status::corrupt);
     if (status.user != os::effective_user()) {
@@ -302,26 +302,27 @@ Status try_attach(const std::string& directory, const std::string& name,
             return fail_at(why, "look for its owner process", "/proc", errno);
         if (owner == os::Life::dead) {
             const os::ByteLock alone = os::lock_byte(file.number(), kSegmentHoldByte, true);
-            if (alone == os::ByteLock::failed) return fail(why, "lock it"), Status::system_error;
+            if (alone == os::ByteLock::failed)
+                return fail(why, "lock the segment"), Status::system_error;
             if (alone == os::ByteLock::taken) {
                 // Stale. With the exclusive lock it is ours to remove.
                 os::FileStatus now;
                 if (os::look_at(folder.number(), name.c_str(), now) && now.same_file(status) &&
                     !os::remove_name(folder.number(), name.c_str()) && errno != ENOENT)
-                    return fail(why, "remove it");
+                    return fail(why, "remove the segment");
                 return missing();
             }
         }
         switch (os::lock_byte(file.number(), kSegmentHoldByte, false)) {
             case os::ByteLock::failed:
-                return fail(why, "lock it"), Status::system_error;
+                return fail(why, "lock the segment"), Status::system_error;
             case os::ByteLock::busy:
                 return Status::would_block;
             case os::ByteLock::taken:
                 break;
         }
         os::FileStatus now;
-        if (!os::look_at(file.number(), now)) return fail(why, "look at it");
+        if (!os::look_at(file.number(), now)) return fail(why, "look at the segment");
         if (now.links == 0) return Status::would_block;
     }
     if (status.size == 0) return fail(why, "has no size yet", Status::bad_argument);
@@ -329,7 +330,7 @@ Status try_attach(const std::string& directory, const std::string& name,
         held().reserve(held().size() + 1);
         out = std::make_shared<Segment>(directory, name, os::PoolFile(file.release()), status);
     } catch (const std::bad_alloc&) {
-        return fail(why, "attach", Status::out_of_memory);
+        return fail(why, "attach to the segment", Status::out_of_memory);
     }
     hold(out);
     return Status::ok;
