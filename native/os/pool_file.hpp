@@ -1,4 +1,5 @@
-// The descriptor of a pool's file. Locks, reservations and writes go through here and nowhere else.
+// The descriptor of a pool's file, or of a shared-memory segment. Locks, reservations and writes go
+// through here and nowhere else.
 //
 // A descriptor is a number, and any code of the process can close it: a library that daemonizes
 // closes every number, a program that closes a number twice closes whatever file has got it since.

@@ -135,13 +135,14 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
         text = rendezvous.make<Fd>(dirfd.get());
         if (!text) return fail(why, "create the rendezvous file");
         const std::string own = own_line(member->file.number());
-        if (own.empty()) return fail_at(why, "find out who we are", "/proc/self/stat", errno);
+        if (own.empty())
+            return fail_at(why, "find out this process's start", "/proc/self/stat", errno);
         if (!os::set_mode(text.get(), 0600) ||
             !os::write_all(text.get(), kRendezvous + id.hex() + "\n" + own))
             return fail(why, "write the rendezvous file");
     }
-    // On the books first: another thread that opens it as soon as it has its name shall find it
-    // there. Nobody who leaves looks for a name yet.
+    // On the list of pools first: another thread that opens it as soon as it has its name finds it
+    // there. A process that leaves does not look for a name yet.
     Adoption adoption(
         {absolute(spec.directory), spec.name, memory.device, memory.inode, id, spec.memfd});
     const unsigned process = lineage();

@@ -1,24 +1,22 @@
 // Pools as files: creating without a window, opening without trust, leaving without a trace.
 //
-// How a name, a lock byte and an inode together decide who is there:
+// A name, a lock byte and an inode together say whether a pool has members:
 //
-//   * Every member holds kMemberByte shared, from before the file has its name until it leaves. Who
-//   gets it exclusively is alone.
-//   * A name is only ever removed under flock(directory), after the inode it leads to was compared,
-//   by somebody who holds the byte exclusively
-//     (or on request, unlink_pool). So a name that was given anew in the meantime is not removed in
-//     the place of the old one.
-//   * Who opens, and gets the byte shared, may have opened a file whose name is gone by then: its
-//   link count is 0, and it starts over.
+//   * Every member has kMemberByte locked, shared, from before the file has its name until it
+//     leaves. A process that gets the byte exclusively is alone.
+//   * A name is removed only under the lock of the directory, after the inode that it leads to was
+//     compared, by a process that has the byte exclusively, or on request (unlink_pool). So a new
+//     file under an old name is never removed in the place of the old file.
+//   * A process that opens a pool, and gets the byte shared, may have opened a file whose name was
+//     removed meanwhile. So it opens the name again, compares, and starts over.
 //
-// Who opens for reading only (open_to_read) is no member. It maps the file privately: its
-// bookkeeping, and whatever recovery it takes, goes to pages of its own, and the file is never
-// changed. It holds *all* slot bytes shared, so with one lock it knows that nobody is a member, and
-// nobody becomes one.
+// A process that opens a pool for reading only (open_to_read) is no member. It maps the file
+// privately: its bookkeeping, and the recovery that it needs, go to pages of its own, and the file
+// is never changed. It has *all* slot bytes locked, shared. One lock so tells that the pool has no
+// members, and keeps others from becoming one.
 //
-// A memfd has no name. In its place stands a rendezvous file that says where members' descriptors
-// are in /proc; it is compared by the pool's id, not by inode, because it is rewritten when it
-// grows.
+// A memfd has no name. Its place takes a rendezvous file (storage/rendezvous.hpp), which is
+// compared by the pool's id and not by inode, because it is written anew when it has grown.
 #pragma once
 #include <functional>
 #include <memory>
@@ -47,11 +45,12 @@ struct CreateSpec {
 // `what`, of a pool whose members have all died, and whose name was left.
 constexpr const char* kStale = "all members of the pool are gone, and its name is left";
 
-// What opening does with a pool whose members have all died. `keep` is for those who only look.
+// What opening does with a pool whose members have all died. `keep` is for processes that only
+// look.
 enum class WhenStale { remove, keep };
 
-// These functions give the interpreter to others while they wait: the policy is asked, and none
-// of the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
+// These functions release the GIL while they wait: the policy is asked, and none of the process's
+// mutexes is held. A fork meanwhile leaves nothing of it in the child.
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error, interrupted
 Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why,
@@ -71,7 +70,7 @@ Status open_to_read(Through way, const std::string& directory, const std::string
 // the name stays.
 Status look_at_pool(Through way, const std::string& directory, const std::string& name,
                     const std::function<void(Member&)>& see, Failure& why);
-// Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
+// Returns when the file has what the memory had; nothing to do for a memfd, and for a reader.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
 Status unlink_pool(Member& m, Failure& why, WaitPolicy& p);

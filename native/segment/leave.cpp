@@ -12,7 +12,7 @@ void depart(const os::PoolFile& file, const Place& place, bool persistent) noexc
     file.unlock(kMemberByte);
     if (persistent || file.lock(kMemberByte, true) != os::ByteLock::taken) return;
     Fd dirfd([&] { return os::open_directory(place.directory.c_str()); });
-    // Without memory to read a rendezvous, the name stays to whoever looks behind it next.
+    // Without memory to read a rendezvous, the name stays for the next process that looks.
     if (dirfd) {
         static_cast<void>(within_memory(
             [&] { return remove_name(dirfd.get(), place, DirectoryLock(dirfd.get())); }));
@@ -22,7 +22,7 @@ void depart(const os::PoolFile& file, const Place& place, bool persistent) noexc
 
 namespace {
 
-// Of a pool with the mark that somebody leaves it, and without pools_mutex.
+// Of a pool with the mark that a thread leaves it, and without pools_mutex.
 void give_up_byte(const Pool& pool) noexcept {
     const Member& m = *pool.member;
     // A forked child that is no member has no descriptor.
@@ -46,7 +46,7 @@ void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) noexcept {
 
 }  // namespace
 
-void take_off_the_books(Member& m, PoolFd& last) noexcept {
+void forget_pool_of(Member& m, PoolFd& last) noexcept {
     std::erase_if(all_pools(), [&m](const Pool& p) { return p.member == &m; });
     forget_member(m);
     last.adopt_locked(std::move(m.file));
@@ -71,7 +71,7 @@ void drop_member(Member* m) noexcept {
             pool = pool_of(m);
         }
         if (pool != nullptr && !pool->left) leave_marked(guard, *pool);
-        take_off_the_books(*m, last);
+        forget_pool_of(*m, last);
     }
     delete m;
 }

@@ -321,7 +321,7 @@ void Member::fork_parent() noexcept {
     give_back_child_file();
 }
 
-// Whoever makes it is either not in this process, or gives up when it sees that it is in a child.
+// The thread that makes it is not in this process, or gives up when it sees that it is in a child.
 void Member::fork_unmade_child() noexcept {
     file.close();  // closes only: unlocking would unlock the parent
     os::unmap(std::exchange(base, nullptr), length);
@@ -333,7 +333,7 @@ void Member::fork_child() noexcept {
     if (readonly) {
         // The private pages were copied with the process, and the description, whose lock keeps
         // writers away, is ours too. Locks in these pages that another thread held at that moment
-        // stay behind: a new generation makes them locks of somebody dead.
+        // stay behind: a new generation makes them locks of a dead process.
         if (!joined) return;
         gen = next_generation(own_row().gen.load());
         own_row().gen.store(gen);

@@ -22,8 +22,8 @@ Status directory_busy(Failure& why) {
     return why = {ETIMEDOUT, "lock the pool directory", {}}, Status::would_block;
 }
 
-// One attempt. would_block: somebody is coming or going right now, has the directory locked, or is
-// a thread of this process at the same.
+// One attempt. would_block: another process is in the middle of coming or going, or has the
+// directory locked, or a thread of this process opens the same file.
 Status try_open(int dirfd, const std::string& directory, const std::string& name,
                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why) {
     // No signal handler runs in here: it might want to open the same pool.
@@ -121,7 +121,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             switch (fd->lock(kMemberByte, false)) {
                 case os::ByteLock::failed:
                     return fail(why, "lock the membership byte");
-                // The last one is leaving, or somebody looks whether anybody is here.
+                // The last member is leaving, or another process looks whether there are members.
                 case os::ByteLock::busy:
                     return busy(why);
                 case os::ByteLock::taken:

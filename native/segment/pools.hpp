@@ -24,7 +24,7 @@ struct Pool {
     u64 ino = 0;
     bool persistent = false;
     bool left = false;
-    // Lineage of the process in which somebody is at it: a fork copies the mark, but not the
+    // Lineage of the process in which a thread leaves it: a fork copies the mark, but not the
     // thread.
     unsigned leaving = 0;
     unsigned announced = 0;  // memfd: of the process whose line stands in the rendezvous
@@ -37,7 +37,7 @@ Pool* pool_of(const Member* m) noexcept;  // under pools_mutex
 // Gives the membership byte up; the last one takes the name along.
 void depart(const os::PoolFile& file, const Place& place, bool persistent) noexcept;
 // Under pools_mutex: from here on a fork passes the member by. It has left.
-void take_off_the_books(Member& m, PoolFd& last) noexcept;
+void forget_pool_of(Member& m, PoolFd& last) noexcept;
 // What the last shared_ptr does.
 void drop_member(Member* m) noexcept;
 
@@ -52,7 +52,7 @@ struct Discard {
         PoolFd last;
         {
             std::lock_guard guard(pools_mutex());
-            take_off_the_books(*m, last);
+            forget_pool_of(*m, last);
         }
         delete m;
     }
@@ -118,8 +118,8 @@ class Turn {
     Entry mine_;
 };
 
-// A joined member's place on the books. All memory for it is got when this is made, before others
-// can see the member: nothing fails after that.
+// A joined member's place on the list of pools. All memory for it is got when this is made, before
+// others can see the member: nothing fails after that.
 class Adoption {
   public:
     explicit Adoption(const Place& place)
@@ -132,8 +132,8 @@ class Adoption {
         const bool persistent = (flags & kPersistent) != 0;
         Member* m = owner_->member = member.release();
         Pool& pool = pool_.front();
-        // The mode of a memfd says nothing: it has no name, and who may reach it through /proc may
-        // read our memory anyway.
+        // The mode of a memfd says nothing: it has no name, and a process that may reach it through
+        // /proc may read our memory anyway.
         m->others_may_write = (flags & kOthersMayWrite) != 0 ||
                               memory.user != os::effective_user() ||
                               (!pool.place.memfd && (memory.mode & 022) != 0);

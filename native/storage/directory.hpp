@@ -1,4 +1,4 @@
-// The directory in which names are given and taken: who may change it, and its lock.
+// The directory in which files get and lose their names: its owner and rights, and its lock.
 #pragma once
 #include <memory>
 #include <string>
@@ -32,7 +32,7 @@ std::string absolute(const std::string& directory);
 
 // No link is followed in the place of the directory.
 Status open_directory(const std::string& directory, Fd& out, Failure& why);
-// Refuses a directory that somebody but this user and root can change. `create`: makes it, with
+// Refuses a directory that another user than this one and root can change. `create`: makes it, with
 // mode 0700.
 Status trusted_directory(Through way, const std::string& directory, bool create, Fd& out,
                          Failure& why);
@@ -49,8 +49,8 @@ class DirectoryLock {
             return (signal || naps % kNapsBetweenLooks == 0) && p.interrupted();
         });
     }
-    // For a process that leaves the pool. Whoever opens or sweeps next does what this does not get
-    // to do, so a signal ends the wait, unless it comes at once: a profiler sends them all the
+    // For a process that leaves the pool. What it cannot do, the next process that opens or sweeps
+    // does. So a signal ends the wait, unless it comes at once: a profiler sends signals all the
     // time.
     explicit DirectoryLock(int fd) noexcept : fd_(fd) {
         UnboundedWait outer;

@@ -1,4 +1,4 @@
-// Whether somebody uses a file: alive, dead, or unknown. Unknown is never dead.
+// Whether a file has users: alive, dead, or unknown. Unknown is never dead.
 #pragma once
 #include "layout/layout.hpp"
 #include "os/pool_file.hpp"

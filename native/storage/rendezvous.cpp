@@ -37,7 +37,7 @@ Reach reach(const Line& l, const std::string& id, u64 own_namespace, PoolFd& out
     PoolFd fd([&] { return os::open_path(path); });
     // It can have been closed since.
     if (!fd) return errno == ENOENT ? Reach::stale : Reach::unknown;
-    // Without the seals whoever has it could cut it short under our mapping.
+    // Without the seals, another process could cut it short under our mapping.
     HeaderCopy h;
     if (!os::size_is_sealed(fd.get()) || !h.read(fd.get())) return Reach::stale;
     if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
@@ -113,8 +113,8 @@ Status append_line(int dirfd, const std::string& name, int file, const std::stri
     if (!os::look_at(file, st) || !st.is_file || !read_rendezvous(file, r) || r.id != id)
         return Status::no_entry;
     if (st.size > kRendezvousTidy) {
-        // Many have come and gone. In a new file, so that who reads sees the old text or the new
-        // one.
+        // It has lines of many dead processes. It is written anew in another file, so that a reader
+        // sees the old text or the new one.
         NewFile fresh(kPoolFiles);
         const Fd to = fresh.make_hidden<Fd>(dirfd);
         std::string text = kRendezvous + r.id + "\n";

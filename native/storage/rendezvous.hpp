@@ -22,7 +22,7 @@ struct Rendezvous {
     std::vector<Line> lines;
 };
 
-// Empty: who this process is could not be found out (errno). A line that nobody can check is none.
+// Empty: this process could not find out its own start (errno). Nobody could check such a line.
 std::string own_line(int memory);
 bool read_rendezvous(int fd, Rendezvous& out);
 

@@ -129,21 +129,12 @@ Status Segment::try_unlink(Failure& why) {
 }
 
 Status Segment::unlink(Failure& why, WaitPolicy& p) {
-    const std::shared_ptr<Segment> stays = [this] {
-        const std::lock_guard guard(segments_mutex());
-        for (const auto& each : held())
-            if (each.get() == this) return each;
-        return std::shared_ptr<Segment>();
-    }();
     return with_policy([&] { return try_unlink(why); }, Status::system_error, p);
 }
 
 void Segment::release() noexcept {
-    std::shared_ptr<Segment> last;  // destroyed after the mutex is free
     const std::lock_guard guard(segments_mutex());
     if (!file_) return;
-    for (const auto& each : held())
-        if (each.get() == this) last = each;
     const os::Descriptor folder(os::open_directory(directory_.c_str()));
     const bool named = made_here() && !persistent() && folder && still_named(folder.number());
     close();
@@ -152,10 +143,7 @@ void Segment::release() noexcept {
 }
 
 bool Segment::release_unnamed() noexcept {
-    std::shared_ptr<Segment> last;
     const std::lock_guard guard(segments_mutex());
-    for (const auto& each : held())
-        if (each.get() == this) last = each;
     if (file_ && !has_name()) close();
     return !file_;
 }
@@ -165,7 +153,8 @@ Status Segment::take_over(Failure& why) noexcept {
     if (!file_) return Status::ok;
     if (!file_.is_ours()) return Status::lost;
     Owner me;
-    if (!this_process(me)) return fail_at(why, "find out who we are", "/proc/self/stat", errno);
+    if (!this_process(me))
+        return fail_at(why, "find out this process's start", "/proc/self/stat", errno);
     return mark_owner(file_.number(), me) ? Status::ok : fail(why, "mark the segment");
 }
 
@@ -227,7 +216,8 @@ Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<
     os::FileStatus status;
     if (!os::look_at(file_.get(), status)) return fail(why, "look at the segment");
     Owner owner;
-    if (!owner_of_new(parent, owner)) return fail_at(why, "find out who we are", "/proc", errno);
+    if (!owner_of_new(parent, owner))
+        return fail_at(why, "find out this process's start", "/proc", errno);
     if (!mark_owner(file_.get(), owner)) return fail(why, "mark the segment");
     // All memory is got before the commit: nothing fails after it.
     std::shared_ptr<Segment> made;
@@ -267,7 +257,7 @@ void NewSegment::discard() noexcept {
 
 namespace {
 
-// One attempt. would_block: somebody is coming or going right now.
+// One attempt. would_block: another process is in the middle of a step.
 Status try_attach(const std::string& directory, const std::string& name,
                   std::shared_ptr<Segment>& out, Failure& why) {
     const std::lock_guard guard(segments_mutex());
@@ -341,7 +331,7 @@ Status try_attach(const std::string& directory, const std::string& name,
 Status attach_segment(const std::string& directory, const std::string& name,
                       std::shared_ptr<Segment>& out, Failure& why, WaitPolicy& p) {
     follow_forks();
-    // Late: somebody was stopped in the middle of removing it.
+    // Late: another process was stopped in the middle of removing it.
     return with_policy([&] { return try_attach(directory, name, out, why); }, Status::no_entry, p);
 }
 

@@ -56,7 +56,8 @@ struct SegmentInfo {
 };
 
 // A segment that this process holds. It is held until `release` or `unlink`, or until the process
-// ends, also if nobody refers to this object any more. A child of a fork holds it too.
+// ends, also if nothing refers to this object any more. A child of a fork holds it too. A caller
+// has a shared_ptr to it.
 class Segment {
   public:
     Segment(std::string directory, std::string name, os::PoolFile file,
@@ -136,7 +137,7 @@ void note_owner(u32 parent) noexcept;
 void keep_segments() noexcept;
 // For a process that is about to end: releases all segments, and removes the names of those that
 // nobody holds any more, and that this process owns or whose owner has ended. Without a descriptor,
-// or a /proc, to find out who that is, the name stays, and the next process that uses segments
+// or a /proc, to find that out, the name stays, and the next process that uses segments
 // removes it. In one step: a thread that goes on attaching waits, and then there is no such name.
 void release_segments(const char* directory = kSegmentDirectory) noexcept;
 
