@@ -28,6 +28,7 @@ inline std::string& directory_of_world() {
     return it;
 }
 inline Status make(bool memfd, Joined& out, bool persistent = false) {
+    install_recovery();
     Failure why;
     UnboundedWait wait;
     const Status s = create_pool({.directory = directory_of_world(),
@@ -42,6 +43,7 @@ inline Status make(bool memfd, Joined& out, bool persistent = false) {
     return s;
 }
 inline Status open_it(Joined& out) {
+    install_recovery();
     Failure why;
     UnboundedWait wait;
     return open_pool(Through::pool_directory, directory_of_world(), "p", WhenStale::remove, out,
