@@ -463,7 +463,7 @@ BUGS = [
     Bug(
         "a segment has its name before it has an owner",
         "native/storage/shared_memory.cpp",
-        '    if (!mark_owner(file_.get(), owner)) return fail(why, "mark it");\n',
+        '    if (!mark_owner(file_.get(), owner)) return fail(why, "mark the segment");\n',
         "",
         "when its last holder leaves it is removed, though its owner lives",
         where=("crash_test", "segment: attach to one that nobody holds"),
