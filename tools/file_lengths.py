@@ -26,11 +26,9 @@ SENTENCE = re.compile(rf"This file has more than {LIMIT} lines because \w[^.]*\.
 TEMPORARY = {
     "native/heap/heap.cpp",
     "native/queue/queue.cpp",
-    "native/segment/file.cpp",
     "native/tests/hostile_test.cpp",
     "native/tests/interleave_test.cpp",
     "native/tests/redeliver_test.cpp",
-    "src/onecopy/_core/segments.py",
     "src/onecopy/multiprocessing/_wire.py",
     "src/onecopy/multiprocessing/managers.py",
     "tests/crash/plant.py",

@@ -1,7 +1,5 @@
 #include "stream/stream.hpp"
 
-#include <unistd.h>
-
 #include <memory>
 
 #include "bindings/codec.hpp"
@@ -96,8 +94,7 @@ std::string full_text(StreamObject& self, const Deadline& deadline) {
                        (deadline.from == 0 ? " is full" : " was full" + waited(deadline)) +
                        ": a subscriber";
     if (pid != 0) {
-        text += pid == static_cast<u32>(getpid()) ? " of this process"
-                                                  : " of process " + std::to_string(pid);
+        text += pid == os::own_pid() ? " of this process" : " of process " + std::to_string(pid);
     }
     text +=
         " has not read the last " + std::to_string(depth) + (depth == 1 ? " message" : " messages");

@@ -4,13 +4,12 @@
 // hang (bindings/unwinding.cpp). So a thread that was outside looks at nothing of what it took, and
 // writes nothing, before it has the GIL.
 #pragma once
-#include <pthread.h>
-
 #include <atomic>
 #include <new>
 
 #include "base/crash_point.hpp"
 #include "bindings/numpy_api.hpp"
+#include "os/processes.hpp"
 #include "sync/wait_policy.hpp"
 
 namespace onecopy::py {
@@ -18,7 +17,7 @@ namespace onecopy::py {
 // ---- without the GIL ----------------------------------------------------------------------------
 
 // Python's main thread: signal handlers run in no other.
-inline std::atomic<pthread_t> main_thread{};
+inline std::atomic<unsigned long> main_thread{};
 
 // The GIL is given away for as long as this lives; for work that needs no Python and may take long.
 class Outside {
@@ -63,8 +62,7 @@ class GilWaitPolicy final : public WaitPolicy {
     }
     // Runs Python's signal handlers. If one raises, the exception stays set and the wait ends.
     bool interrupted() noexcept override {
-        if (!pthread_equal(main_thread.load(std::memory_order_relaxed), pthread_self()))
-            return false;
+        if (main_thread.load(std::memory_order_relaxed) != os::this_thread()) return false;
         const bool was_outside = state_ != nullptr;
         if (was_outside) come_back();
         if (PyErr_CheckSignals() != 0) return true;

@@ -8,8 +8,6 @@
 // If the recoverer dies, its hold on the byte dies with it and the next one starts from the top.
 #include "recovery/recovery.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <mutex>
 
@@ -23,6 +21,7 @@
 #include "locks/mutex.hpp"
 #include "locks/rwlock.hpp"
 #include "locks/semaphore.hpp"
+#include "os/forks.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
 
@@ -161,9 +160,19 @@ void in_forked_child() noexcept {
 }
 }  // namespace
 
+namespace {
+void format_upper(Member& m, bool reserved) noexcept {
+    format_heap(m);
+    if (reserved) note_reserved(m);
+    directory::format(m);
+}
+}  // namespace
+
 void install_recovery() noexcept {
+    Member::upper = {&format_upper, &reserve_marked,
+                     [](Member& m, u32 block, WaitPolicy& p) noexcept { drop(m, block, p); }};
     Member::recover_slot = &recover;
-    static const int installed = pthread_atfork(nullptr, nullptr, in_forked_child);
+    static const bool installed = (os::run_in_children(in_forked_child), true);
     static_cast<void>(installed);
     Member::recover_own = [](Member& m) noexcept { clean(m, m.slot); };
 }

@@ -1,7 +1,6 @@
 #include "shareable/shareable.hpp"
 
-#include <pthread.h>
-
+#include "os/forks.hpp"
 #include "os/os.hpp"
 #include "os/processes.hpp"
 
@@ -48,7 +47,7 @@ u64 ShareableList::own_claim() noexcept {
     if (known != 0) [[likely]]
         return known;
     // Before the mark is known, so that no child ever has its parent's.
-    static const int installed = pthread_atfork(nullptr, nullptr, forget_mark);
+    static const bool installed = (os::run_in_children(forget_mark), true);
     static_cast<void>(installed);
     const os::Identity id = os::identity();
     const u64 made = (id.pid & kPidMask) | (id.start_ticks & kStartMask) << kStartShift |

@@ -28,6 +28,7 @@ inline std::string& directory_of_world() {
     return it;
 }
 inline Status make(bool memfd, Joined& out, bool persistent = false) {
+    install_recovery();
     Failure why;
     UnboundedWait wait;
     const Status s = create_pool({.directory = directory_of_world(),
@@ -42,6 +43,7 @@ inline Status make(bool memfd, Joined& out, bool persistent = false) {
     return s;
 }
 inline Status open_it(Joined& out) {
+    install_recovery();
     Failure why;
     UnboundedWait wait;
     return open_pool(Through::pool_directory, directory_of_world(), "p", WhenStale::remove, out,
@@ -152,6 +154,13 @@ class Process {
 // What a process finds that comes after the actor's end: nothing that the actor left is in its way.
 inline void come_after(const FileCase& one, bool memfd) {
     Joined pool;
+    // A hidden file whose maker has died. (A sweep of the directory finds the names.)
+    const os::Descriptor folder(os::open_directory(directory_of_world().c_str()));
+    for (const std::string& left : os::names_in(folder.number(), storage::kPoolFiles.prefix)) {
+        UnboundedWait wait;
+        CHECK(sweep_pool(Through::pool_directory, directory_of_world(), left, true, wait) ==
+              Orphan::removed);
+    }
     if (one.survivor) {
         const Status s = open_it(pool);
         CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));

@@ -421,7 +421,7 @@ BUGS = [
     ),
     Bug(
         "the last one does not remove the name",
-        "native/segment/file.cpp",
+        "native/segment/leave.cpp",
         "            [&] { return remove_name(dirfd.get(), place, DirectoryLock(dirfd.get())); }));\n",
         "            [&] { return Status::ok; }));\n",
         "files without a process stay behind",
@@ -429,11 +429,52 @@ BUGS = [
     ),
     Bug(
         "a pool has its name before anybody is in it",
-        "native/segment/file.cpp",
-        '    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);\n\n    Unpublished rendezvous;',
-        "    Unpublished rendezvous;",
+        "native/segment/create.cpp",
+        '    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);\n\n    NewFile rendezvous(kPoolFiles);',
+        "    NewFile rendezvous(kPoolFiles);",
         "nobody is a member of what others can open",
         where=("crash_test", "create"),
+    ),
+    # ---- shared-memory segments
+    Bug(
+        "a sweep does not ask for the owner process",
+        "native/storage/shared_memory_sweep.cpp",
+        "    const os::Life owner = stays ? os::Life::alive : owner_life(status, name);\n",
+        "    const os::Life owner = stays ? os::Life::alive : os::Life::dead;\n",
+        "a segment that its owner keeps for others is removed",
+        where=("crash_test", "segment: sweep one that is kept"),
+    ),
+    Bug(
+        "a sweep does not lock what it removes",
+        "native/storage/shared_memory_sweep.cpp",
+        "    switch (os::lock_byte(file.number(), kSegmentHoldByte, true)) {",
+        "    switch (os::ByteLock::taken) {",
+        "a segment that somebody holds is removed",
+        where=("crash_test", "segment: sweep one whose owner is dead"),
+    ),
+    Bug(
+        "the last holder of a segment does not sweep it",
+        "native/storage/shared_memory.cpp",
+        "    if (named) static_cast<void>(sweep_segment(folder.number(), name_, true));\n",
+        "",
+        "stale segments stay until somebody sweeps",
+        where=("crash_test", "segment: close as the last one"),
+    ),
+    Bug(
+        "a segment has its name before it has an owner",
+        "native/storage/shared_memory.cpp",
+        '    if (!mark_owner(file_.get(), owner)) return fail(why, "mark the segment");\n',
+        "",
+        "when its last holder leaves it is removed, though its owner lives",
+        where=("crash_test", "segment: attach to one that nobody holds"),
+    ),
+    Bug(
+        "a hidden segment is taken for one of its owner's",
+        "native/storage/shared_memory_sweep.cpp",
+        "    return name.starts_with(kHiddenSegment) ? os::Life::dead : life_of_owner(owner_of(file));",
+        "    return name.starts_with(kHiddenSegment) ? os::Life::alive : life_of_owner(owner_of(file));",
+        "a maker that is killed leaves a hidden file that no sweep removes",
+        where=("crash_test", "segment: create"),
     ),
     # ---- locks
     Bug(
@@ -672,9 +713,9 @@ BUGS = [
     ),
     Bug(
         "who opens a pool does not look for its name again",
-        "native/segment/file.cpp",
+        "native/segment/open.cpp",
         """        return place.memfd ? fd->again()
-                           : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+                           : os::PoolFile(os::open_at(dirfd, name.c_str(), os::Access::write));
     });
     if (!again) {""",
         """        return fd->again();
@@ -685,7 +726,7 @@ BUGS = [
     ),
     Bug(
         "who opens a pool does not look which file its name leads to by now",
-        "native/segment/file.cpp",
+        "native/segment/open.cpp",
         "    if (again->identity() != fd->identity())",
         "    if (false)",
         "it counts as a member of one pool and works in another",
@@ -999,7 +1040,7 @@ BUGS = [
     ),
     Bug(
         "unknown taken for dead",
-        "native/segment/file.cpp",
+        "native/storage/rendezvous.cpp",
         "        return life == os::Life::dead ? Reach::stale : Reach::unknown;",
         "        return Reach::stale;",
         "the rendezvous of a living member of another namespace is removed",

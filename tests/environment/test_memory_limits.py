@@ -1,5 +1,6 @@
 """A control group with less memory than the pool: a full pool is an error; no process is killed."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from cgroups import limited
 from programs import Running
 
 import onecopy as oc
+from onecopy import _native
 from onecopy._core import default_size, limits, pool_files, segments
 from onecopy._core.limits import memory_limit
 from onecopy.multiprocessing.shared_memory import SharedMemory
@@ -220,7 +222,13 @@ def test_a_pool_that_is_larger_than_the_limit_is_made_and_says_so(small, caplog)
     assert str(small) in line
 
 
-def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small):
+def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small, monkeypatch):
+    """The core refuses it, with an errno; here is the reason. `test_shared_memory` has both."""
+
+    def refuse(_size, _persistent):
+        raise OSError(errno.ENOMEM, "reserve its memory")
+
+    monkeypatch.setattr(_native, "NewSegment", refuse)
     with pytest.raises(oc.PoolFull, match=r"60\.0 MiB: the memory limit of the control group /gro"):
         SharedMemory(create=True, size=60 * MB)
 

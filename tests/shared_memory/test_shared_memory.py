@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from programs import Running
-from segment_files import SHM, exists, path_of, plain, state_of
+from segment_files import exists, path_of, plain, state_of
 from segment_programs import ATTACH, CREATE_OURS
 
 import onecopy as oc
@@ -354,22 +354,27 @@ def test_a_failure_while_it_is_made_leaves_nothing(name):
     assert not exists(name)
 
 
-def test_without_unnamed_files(name, monkeypatch):
-    real = os.open
-
-    def old(path, flags, *rest, **others):
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(95, "not supported")
-        return real(path, flags, *rest, **others)
-
-    monkeypatch.setattr(os, "open", old)
-    shm = SharedMemory(name, create=True, size=10)
-    assert stat.S_IMODE(path_of(name).stat().st_mode) == 0o1600
-    assert path_of(name).stat().st_nlink == 1
-    with pytest.raises(FileExistsError):
-        SharedMemory(name, create=True, size=10)
-    assert not list(SHM.glob(segments._HIDDEN + "*"))
+def test_without_unnamed_files(name):
+    """The kernel refuses O_TMPFILE in that process, as file systems do that have no such files."""
+    text = f"""
+    from unnamed_files import refuse_unnamed_files
+    from onecopy._core import segments
+    from onecopy.multiprocessing.shared_memory import SharedMemory
+    refuse_unnamed_files()
+    shm = SharedMemory({name!r}, create=True, size=10)
+    status = os.stat("/dev/shm/{name}")
+    assert (status.st_mode & 0o7777, status.st_nlink) == (0o1600, 1), status
+    try: SharedMemory({name!r}, create=True, size=10)
+    except FileExistsError: pass
+    else: raise AssertionError("it was made twice")
+    hidden = [each for each in os.listdir("/dev/shm") if each.startswith(segments._HIDDEN)]
+    assert not hidden, hidden
     shm.unlink()
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    program = Running(text, holding=False, environment=environment)
+    assert program.end() == (0, "")
+    assert not exists(name)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

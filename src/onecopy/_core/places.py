@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from onecopy import _native
+
 if TYPE_CHECKING:
     from onecopy._native import Member
 
 __all__ = ["MOST_PROCESSES", "checked_workers"]
 
-MOST_PROCESSES = 512  # members of one pool: each has one bit in every block
+# Members of one pool, at most: each has one bit in every block.
+MOST_PROCESSES = _native.MOST_PROCESSES
 
 
 def checked_workers(asked: int | None, parameter: str, member: Member, members: int = 1) -> int:

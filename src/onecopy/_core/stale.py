@@ -10,7 +10,7 @@ from onecopy._core import paths
 
 __all__ = ["State", "prepare", "state_of", "sweep"]
 
-_HIDDEN = ".onecopy-new-"  # unfinished files, on file systems where they need a name
+_HIDDEN = _native.POOL_HIDDEN_PREFIX  # unfinished files, on file systems where they need a name
 
 State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "not_a_pool", "failed"]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from onecopy import _native
 from onecopy._core.newfile import NewFile
 from onecopy._core.shapes import checked_dtype, checked_shape
 from onecopy.files import (
@@ -241,7 +242,7 @@ def _replaceable(path: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     try:
-        if os.pread(fd, 8, 0) == b"onecopy1":
+        if os.pread(fd, len(_native.POOL_MAGIC), 0) == _native.POOL_MAGIC:
             raise bad_file(path, there.st_size, "it is a pool; remove it if it is not needed")
     finally:
         os.close(fd)

@@ -42,8 +42,6 @@ __all__ = [
     "resolve",
 ]
 
-_MAGIC_OF_POOL = b"onecopy1"
-
 
 class Identity(NamedTuple):
     """The identity of a file, independent of its name.
@@ -209,7 +207,7 @@ def map_file(fd: int, path: str, mode: str) -> Mapping:
     size = there.st_size
     if size == 0:
         raise bad_file(path, 0, "the file is empty; it cannot be mapped")
-    if os.pread(fd, len(_MAGIC_OF_POOL), 0) == _MAGIC_OF_POOL:
+    if os.pread(fd, len(_native.POOL_MAGIC), 0) == _native.POOL_MAGIC:
         raise bad_file(path, size, "it is a pool; open it with onecopy.Pool.open")
     identity = Identity.of(fd, there)
     if mode == "c":

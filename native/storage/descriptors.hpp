@@ -1,43 +1,15 @@
 // Descriptors while a pool is made, opened, looked at, swept or left.
 #pragma once
-#include <unistd.h>
-
 #include <cerrno>
 #include <concepts>
 #include <mutex>
 #include <utility>
 
+#include "os/descriptor.hpp"
 #include "os/pool_file.hpp"
-#include "segment/registry.hpp"
+#include "storage/forks.hpp"
 
 namespace onecopy {
-
-// A descriptor of a directory, or of a file that is not a pool.
-class Number {
-  public:
-    Number() noexcept = default;
-    explicit Number(int number) noexcept : number_(number) {}
-    Number(Number&& o) noexcept : number_(std::exchange(o.number_, -1)) {}
-    Number& operator=(Number&& o) noexcept {
-        if (this != &o) {
-            close();
-            number_ = std::exchange(o.number_, -1);
-        }
-        return *this;
-    }
-    ~Number() { close(); }
-    explicit operator bool() const noexcept { return number_ >= 0; }
-    int number() const noexcept { return number_; }
-    int release() noexcept { return std::exchange(number_, -1); }
-    void close() noexcept {
-        const int saved = errno;
-        if (number_ >= 0) ::close(std::exchange(number_, -1));
-        errno = saved;
-    }
-
-  private:
-    int number_ = -1;
-};
 
 // Owns a descriptor, or nothing. A child of a fork must not keep a copy: the locks on it belong to
 // the open file description, so they would last as long as the child. So each one is on a list from
@@ -108,7 +80,7 @@ class Unforked {
     static inline Unforked* first_ = nullptr;
 };
 
-using Fd = Unforked<Number>;
+using Fd = Unforked<os::Descriptor>;  // of a directory, or of a file that is not a pool
 using PoolFd = Unforked<os::PoolFile>;
 
 }  // namespace onecopy
