@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any, cast
 from joblib.externals.loky import process_executor
 from joblib.externals.loky.backend.process import LokyProcess
 
+from onecopy._workers.copies import NotNowError
+from onecopy._workers.packing import pack
 from onecopy.errors import OneCopyError
 from onecopy.executor import Executor
 from onecopy.executor.channels import Task
-from onecopy.executor.packing import NotNowError, pack
 from onecopy.joblib.pickling import JoblibPickler
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Member
-    from onecopy.executor.packing import Copies, Message, Urgency
-    from onecopy.executor.pickling import Picklers
+    from onecopy._workers.copies import Copies
+    from onecopy._workers.packing import Message, Urgency
+    from onecopy._workers.pickling import Picklers
     from onecopy.pool import Pool
 
 __all__ = ["WorkerPool", "WorkerSpec", "acquire", "shutdown"]

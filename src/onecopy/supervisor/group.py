@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from onecopy._core import arguments
 from onecopy._workers.ends import Ends, exit_code
+from onecopy._workers.signals import blocked, start_without_signals, users_mask
 from onecopy.errors import CrashLoop
 from onecopy.supervisor.records import Exit, Worker
-from onecopy.supervisor.signals import blocked, start_without_signals, termination
+from onecopy.supervisor.signals import termination
 from onecopy.supervisor.work import in_one_line, read, work
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class WorkerGroup:
         self._places = [_Place(index, f"{name}-{index}") for index in range(n)]
         self._kill_at: float | None = None  # None: it is not being stopped
         # Blocked in workers; the thread itself has all signals blocked.
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._mask = users_mask()
         self._attended = False  # whether a thread runs `_run`
         self._sent: signal.Signals | None = None  # what they have got
         self._failure: BaseException | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._core import membership
 from onecopy._workers.parents import Parent
+from onecopy._workers.signals import start_without_signals
 from onecopy.errors import OneCopyError, ShutDown
 from onecopy.supervisor import signals
 
@@ -35,7 +36,7 @@ def work(
 ) -> None:
     """Be a worker."""
     signals.be_a_worker(mask)
-    signals.start_without_signals(
+    start_without_signals(
         threading.Thread(
             target=_end_with, args=(Parent(), grace), name="onecopy-supervised", daemon=True
         )
