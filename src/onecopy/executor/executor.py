@@ -189,6 +189,7 @@ class Executor(futures.ProcessPoolExecutor):
         self._shutdown_thread = False
         self._cancel_pending_futures = False
         self._broken = None
+        self._idle = threading.Semaphore(0)
         self._count = 0  # of calls
         self._pending_work_items = {}
         self._work_ids = deque()
@@ -241,12 +242,22 @@ class Executor(futures.ProcessPoolExecutor):
         self._executor_manager_thread = manager
 
     def _adjust_process_count(self) -> None:
-        """Start a worker if more calls are not answered than there are workers."""
+        """Start a worker, unless one is idle, or there are as many as there should be."""
         if self._processes is None:  # shut down: the manager thread replaces those that leave
             return
         running = len(self._processes)
-        if running < self._max_workers and len(self._pending_work_items) > running:
-            self._workers.start_one()
+        if running >= self._max_workers:
+            return
+        # Each answer makes a worker idle, and each call takes one. Permits outlive workers that
+        # leave after their share of calls: nobody is idle if more calls wait than there are
+        # workers.
+        idle = len(self._pending_work_items) <= running
+        if threading.current_thread() is self._executor_manager_thread:
+            if idle:
+                return  # one has left; the next `submit` looks again
+        elif idle and self._idle.acquire(blocking=False):
+            return
+        self._workers.start_one()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and free what belongs to the executor once the rest is done.

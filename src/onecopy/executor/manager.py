@@ -221,8 +221,7 @@ class Manager(threading.Thread):
                 self._deaths, self._not_begun = 0, None
                 self._tries.pop(number, None)
                 self.process_result_item(number, done, value)
-        if leaves is not None:
-            self._one_left(leaves)
+                self._one_is_free(leaves)
         return True
 
     def process_result_item(self, number: int, done: bool, value: Any) -> None:
@@ -261,13 +260,18 @@ class Manager(threading.Thread):
 
     # ------------------------------------------------------------------------------------ workers
 
-    def _one_left(self, pid: int) -> None:
-        """See to a worker that has had its share of calls."""
-        process = self._workers.running.pop(pid, None)
-        if process is not None:
-            process.join()
+    def _one_is_free(self, leaves: int | None) -> None:
+        """See to a worker that has answered: it waits for a call, or has had its share of them."""
+        if leaves is not None:
+            process = self._workers.running.pop(leaves, None)
+            if process is not None:
+                process.join()
         executor = self._executor()
-        if executor is not None:
+        if executor is None:
+            return
+        if leaves is None:
+            executor._idle.release()
+        else:
             with self._lock:
                 executor._adjust_process_count()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from onecopy._core import arguments
 from onecopy._workers.ends import Ends, exit_code
-from onecopy._workers.signals import blocked, start_without_signals, users_mask
+from onecopy._workers.signals import blocked, start_without_signals, users_mask, with_users_mask
 from onecopy.errors import CrashLoop
 from onecopy.supervisor.records import Exit, Worker
 from onecopy.supervisor.signals import termination
@@ -503,7 +503,8 @@ class WorkerGroup:
             termination.interrupt(self)
         if self._on_exit is not None:
             try:
-                self._on_exit(place.record())
+                with with_users_mask():
+                    self._on_exit(place.record())
             except Exception:  # noqa: BLE001 - the workers are kept alive all the same
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
 
