@@ -31,8 +31,6 @@ TEMPORARY = {
     "native/tests/interleave_test.cpp",
     "native/tests/redeliver_test.cpp",
     "src/onecopy/_core/segments.py",
-    "src/onecopy/multiprocessing/_wire.py",
-    "src/onecopy/multiprocessing/managers.py",
     "tests/crash/plant.py",
 }
 
