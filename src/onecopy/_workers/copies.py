@@ -71,10 +71,10 @@ class Copies:
         """Keep no copy that no call needs; tell whether there was any."""
         keys = list(self._kept)
         for key in keys:
-            self._let_go(key)
+            self._release(key)
         return bool(keys)
 
-    def begin_anew(self) -> None:
+    def forget_all(self) -> None:
         """Forget all, in a forked child, where another thread may have had the turn."""
         self._turn = RLock()
         self.clear()
@@ -115,7 +115,7 @@ class Copies:
         part : buffer or tuple
             The bytes, or how many there are and what writes them.
         position : int
-            Which part of the call it is: what a library makes anew for each call, at another
+            Which part of the call it is: what a library makes again for each call, at another
             address, is found by this and the arguments.
         owners : tuple of object
             The arguments.
@@ -142,7 +142,7 @@ class Copies:
             return self._remembered(key, self._copied(memory), living) if known is None else known
 
     def of_pickle(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """Give a copy of a pickle, which was made anew; one that is on its way is found again."""
+        """Give a copy of a pickle, found by its bytes: it has a new address each time."""
         memory = bytes_of(data)
         key = (hash(data), -len(data))
         with self._turn:
@@ -161,7 +161,7 @@ class Copies:
         self, key: Key, copy: npt.NDArray[np.uint8], owners: tuple[Any, ...]
     ) -> npt.NDArray[np.uint8]:
         self._found[key] = copy
-        self._let_go(key)  # what it was before is stale
+        self._release(key)  # what it was before is stale
         if owners and copy.nbytes <= self._most:
             self._kept[key] = copy
             self._watches[key] = [finalize(owner, _drop, ref(self), key) for owner in owners]
@@ -178,9 +178,9 @@ class Copies:
             if total <= self._most:
                 break
             total -= nbytes
-            self._let_go(old)
+            self._release(old)
 
-    def _let_go(self, key: Key) -> None:
+    def _release(self, key: Key) -> None:
         self._kept.pop(key, None)
         for watch in self._watches.pop(key, ()):
             watch.detach()
@@ -189,7 +189,8 @@ class Copies:
         return self._written(memory.nbytes, lambda room: self._pool.member.fill(room, memory.data))
 
     def _written(self, nbytes: int, write: Write) -> npt.NDArray[np.uint8]:
-        # An allocation that fails lets go of what is kept, here and elsewhere, and is tried again.
+        # An allocation that fails releases the copies that are kept, here and elsewhere, and is
+        # tried again.
         copy = arrays.empty(self._pool.member, nbytes, np.uint8)
         write(cast("WriteableBuffer", copy))
         copy.flags.writeable = False
@@ -199,7 +200,7 @@ class Copies:
 def _drop(copies: ref[Copies], key: Key) -> None:
     known = copies()
     if known is not None:
-        known._let_go(key)
+        known._release(key)
 
 
 def _place_of(

@@ -148,7 +148,7 @@ def exit_code(process: Any) -> int | None:
     Returns
     -------
     int or None
-        None: it cannot be had. SIGCHLD is ignored, or the program waits for children of others.
+        None: it is not known. SIGCHLD is ignored, or the program waits for children of others.
     """
     end = time.monotonic() + _STATUS_WITHIN
     while True:

@@ -1,11 +1,12 @@
 """A queue whose readers sleep in the kernel, at a bell, until there is something for them.
 
-The wait of a queue itself looks around several times a second: who has put something may have died
-before it could wake the reader. Here the reader also watches every process that could have put
-something, by its pidfd. So a death wakes it, and it need not look around.
+The wait of a queue itself looks around several times a second: the process that has put something
+may have died before it could wake the reader. Here the reader also watches, by pidfd, every process
+that could have put something. So a death wakes it, and it need not look around.
 
-A reader says that it sleeps before it looks at the queue for the last time; a writer looks who
-sleeps after it has put something. Both have a full fence in between, so one of them sees the other.
+A reader says that it sleeps before it looks at the queue for the last time; a writer looks at
+the count of sleepers after it has put something. Both have a full fence in between, so one of them
+sees the other.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Mailbox:
         self.queue = queue
         self._bell: Bell | None = Bell() if bell is None else bell
         # A worker that is killed while it sleeps stays in the count. That costs writers a ring now
-        # and then, which nobody hears.
+        # and then, and wakes no reader.
         self._asleep: Any = (
             Semaphore._open(None, queue.member, None, 0, False) if asleep is None else asleep
         )
@@ -156,7 +157,7 @@ class Reader:
             The message cannot be rebuilt; see `Queue.get_message`.
         """
         message = self._take()
-        self._parent.check()  # nobody wants the rest of what it has put
+        self._parent.check()  # the rest of what it has put is not wanted
         return message
 
     def _take(self) -> Message:

@@ -4,7 +4,7 @@ Calls go out as ``(number, message)``. A worker answers with ``(number, True, re
 ``False`` and an exception; `leaves` is its pid if that was its last call. Where the result is
 pickled, an `Address` stands first, so that a result that cannot be rebuilt fails its own call:
 ``(address, True, result)``. If calls are given out again after a death, ``(number, None, None,
-None)`` returns one that a dead worker had in hand: its executor decides what becomes of it.
+None)`` returns a call that a dead worker had taken: its executor decides what to do with it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NOT_BEGUN = -2  # in place of the number of a call: a worker's initializer has r
 
 
 class CallNotRebuilt(NotRebuilt, BrokenProcessPool):
-    """A call's arguments or answer could not be rebuilt; the executor goes on.
+    """A call's arguments or answer could not be rebuilt; the executor still works.
 
     The standard library breaks down then, so programs may expect its error.
     """
@@ -75,7 +75,7 @@ class Task:
         self._error: Exception | None = None
 
     def try_ahead(self) -> None:
-        """Encode it, if there is room. Whatever else goes wrong is told when it is handed out."""
+        """Encode it, if there is room. Any other error is kept until it is handed out."""
         try:
             self._prepare(Urgency.AHEAD)
         except (NotNowError, PoolFull):
@@ -114,8 +114,8 @@ class Calls:
 
     In the executor's process it is filled by the manager thread, which never waits here. A call for
     which the pool has no room waits until answers have made some. Until then none is encoded ahead
-    of its turn, and of those behind it only such go out as are encoded: they take no room, and
-    their answers make some.
+    of its turn, and of the calls behind it only those go out that are encoded: they take no room,
+    and their answers make some.
 
     Parameters
     ----------
@@ -148,10 +148,12 @@ class Calls:
         self._ahead = ahead
         self._copy: CopyMode = copy
         self._reader: Reader | None = None
-        self._pools: list[Member] = []  # kept from call to call, or each would join anew
+        self._pools: list[Member] = []  # kept from call to call, or each would join again
         self._waiting: deque[tuple[int, Task]] = deque()
         self._out: set[int] = set()
-        self._since: float | None = None  # when nobody was left to make room for the first in line
+        self._since: float | None = (
+            None  # when no call was left that makes room for the first in line
+        )
         self.forget_executor()
 
     def __reduce__(self) -> Any:
@@ -278,16 +280,16 @@ class Calls:
                 else:
                     function, args, kwargs = pickle.loads(call)
             except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
-                # The worker is as good as new. What says itself that something is gone, or cannot
-                # be had, is told as it is.
-                told = (
+                # The worker is as good as new. An error that says itself that something is
+                # gone, or out of reach, is sent as it is.
+                sent = (
                     error
                     if isinstance(error, OneCopyError | OSError)
                     else not_rebuilt(
                         "the arguments, or the function, of a call", error, CallNotRebuilt
                     )
                 )
-                self._results.failed(number, RemoteError(told), None)
+                self._results.failed(number, RemoteError(sent), None)
                 continue
             self._pools = membership.current()
             return number, function, args, kwargs
@@ -324,7 +326,7 @@ class Results:
         self._message = message
 
     def return_call(self, number: int) -> None:
-        """Give back a call that a dead worker had in hand."""
+        """Give back a call that a dead worker had taken."""
         self._queue.put((number, None, None, None), timeout=_ROOM_WITHIN)
         self._mailbox.wake()
 
@@ -346,10 +348,10 @@ class Results:
         try:
             self._answer(number, False, error, leaves)
         except BaseException as reason:  # noqa: BLE001 - pickling runs anybody's code
-            told = (
+            sent = (
                 RemoteError(reason) if isinstance(reason, OneCopyError) else _instead(error, reason)
             )
-            self._answer(number, False, told, leaves)
+            self._answer(number, False, sent, leaves)
 
     def _answer(self, number: int, done: bool, value: Any, leaves: int | None) -> None:
         packed, kept = pack_result(value, self._queue.member, self._picklers)
@@ -404,7 +406,7 @@ class Results:
             return wait() if self._queue.empty() else []
 
     def close(self) -> None:
-        """Close the mailbox here, and drop the answers in it that nobody took."""
+        """Close the mailbox here, and drop the answers that are still in it."""
         self._mailbox.close()
 
 
@@ -421,4 +423,4 @@ def _bare(error: BaseException) -> BaseException:
 
 
 def _nobody(number: int, error: BaseException) -> None:
-    raise AssertionError(f"call {number} was handed out by nobody") from error
+    raise AssertionError(f"no manager thread has handed out call {number}") from error

@@ -81,7 +81,7 @@ class Executor(futures.ProcessPoolExecutor):
     max_tasks_per_child : int, optional
         Calls after which a worker is replaced; not with the start method "fork".
     restart_workers : bool, optional
-        Whether a worker that dies is replaced, and the call that it had in hand run again by
+        Whether a worker that dies is replaced, and the call that it had taken run again by
         another: for calls that may be run twice. A call in which three workers died gets
         `BrokenProcessPool`; so do all if workers die one after the other without finishing any.
         Default: as in the standard library, the first death breaks the executor: every call that
@@ -105,18 +105,18 @@ class Executor(futures.ProcessPoolExecutor):
     -----
     **Arguments** are encoded by `submit`: changes that are made later reach no call that was
     submitted before, and every call that is submitted after. (Not so for memory that lies in the
-    pool: an array of it is sealed when it is sent, but who writes through another view of it, or
-    through a `SharedArray`, writes what the worker reads.) To know that an object is what it was,
+    pool: an array of it is sealed when it is sent, but a write through another view of it, or
+    through a `SharedArray`, changes what the worker reads.) To know that an object is what it was,
     its bytes are compared with those in the pool, at the speed of memory; what lies in the pool,
     and what a `Ref` from `share` is for, is not looked at. If calls take a third of
     the room, the rest is left to results, and the next ones are encoded when their turn comes. An
     executor keeps copies for as long as the objects that they were made of live, at most half of
-    the pool, and lets go of them if somebody needs the room; another executor makes its own.
+    the pool, and releases them if the room is needed; another executor makes its own.
     What lies in another pool that has a name is taken from there and kept until the call is done,
     also if it is written (`SharedArray`).
 
     **Workers** get views that are read-only (``copy="on_write"`` and `onecopy.writable_copy` give
-    such as can be written), and small arrays, lists and the like as copies of their own.
+    views that can be written), and small arrays, lists and the like as copies of their own.
     **Results** are the same in the process that gets them, and stay in the pool for as long as
     anything refers to them. One that finds no room waits for a minute, in case results are dropped;
     then its call gets `PoolFull`.
@@ -530,7 +530,7 @@ _executors: WeakSet[Executor] = WeakSet()
 def _forked() -> None:
     for executor in list(_executors):
         executor._broken = "the executor belongs to the process that this one was forked from"
-        executor._copies.begin_anew()
+        executor._copies.forget_all()
         for item in list(executor._pending_work_items.values()):
             item.task.forget()
 

@@ -81,8 +81,8 @@ class Item:
 class Manager(threading.Thread):
     """The thread of an executor. It alone hands out calls, takes answers, and looks after workers.
 
-    It may replace workers that die, and hand out anew what they had in hand. It does not keep the
-    executor: when nobody else does, it ends after the last call.
+    It may replace workers that die, and hand out again the calls that these had taken. It does not
+    keep the executor: when that is collected, it ends after the last call.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Manager(threading.Thread):
         """Work until the executor is shut down, or gone, and all calls are answered."""
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+        except BaseException as error:  # noqa: BLE001 - it would be lost
             self._give_up(error)
         finally:
             self._calls.close()  # which forgets this thread, and with it the processes
@@ -235,7 +235,7 @@ class Manager(threading.Thread):
             item.future.set_exception(value)
 
     def _again(self, number: int) -> None:
-        """Hand out a call anew that a dead worker had in hand, unless it has killed enough."""
+        """Hand out again a call that a dead worker had taken, unless it has killed several."""
         item = self._pending.get(number)
         if item is None:  # it was answered before the worker died
             return
@@ -269,14 +269,14 @@ class Manager(threading.Thread):
         executor = self._executor()
         if executor is None:
             return
-        if leaves is None:
-            executor._idle.release()
-        else:
+        if leaves is not None:
             with self._lock:
                 executor._adjust_process_count()
+        elif executor._starts_on_demand:
+            executor._idle.release()
 
     def _replace_those_that_left(self) -> None:
-        """Start workers in place of such as had their share of calls, where nobody else does.
+        """Start workers in place of those that had their share of calls, if nothing else does.
 
         As long as the executor is there and takes calls, `submit` and the end of each worker start
         those that are missing.
@@ -295,7 +295,7 @@ class Manager(threading.Thread):
         self._restart = False
 
     def _see_to(self, ended: list[Any]) -> list[str] | None:
-        """See to workers that have ended; what is returned says why all have to go."""
+        """See to workers that have ended; the list returned says why all have to end."""
         # What a worker has answered comes before its death: it is in the queue by now.
         while ended and self._take_answer():
             pass
@@ -321,7 +321,7 @@ class Manager(threading.Thread):
                 "the initializer do, and at the machine's memory"
             )
             return [why]
-        self._pool.member.collect()  # what it had in hand is given back now
+        self._pool.member.collect()  # which gives back the call that it had taken
         try:
             with self._lock:
                 self._workers.start_one()
@@ -353,7 +353,7 @@ class Manager(threading.Thread):
         self._end_workers()
 
     def _give_up(self, error: BaseException) -> None:
-        """End all of it after an error that nobody has thought of: no call may wait for ever."""
+        """End all of it after an unexpected error: no call may wait for ever."""
         why = f"the executor broke down: {error!r}"
         self._mark_broken(why)
         self._fail_all(why, error)
@@ -375,8 +375,8 @@ class Manager(threading.Thread):
     def _fail_all(self, text: str, cause: str | BaseException) -> None:
         """Fail each call that is left.
 
-        One error for all would gather the tracebacks of all who ask for a result, and keep what
-        their frames hold. No lock is held: callbacks of futures may use the executor.
+        One error for all would gather the tracebacks of all threads that ask for a result, and
+        keep what their frames hold. No lock is held: callbacks of futures may use the executor.
         """
         items = list(self._pending.values())
         self._pending.clear()

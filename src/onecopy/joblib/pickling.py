@@ -43,7 +43,7 @@ class JoblibPickler(ValuePickler):
         As for any `ValuePickler`.
     share_above : float
         Bytes above which an array in ordinary memory is shared; smaller ones are pickled, and the
-        receiver may write its copy. scikit-learn's estimators go on learning in place
+        receiver may write its copy. scikit-learn's estimators learn in place
         (``partial_fit``, ``warm_start``), which shared arrays would not let them; a model is seldom
         that large, and joblib's own backend makes the same difference.
     """

@@ -112,7 +112,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
             except EOFError:
                 util.debug("got EOF -- exiting thread serving %r", threading.current_thread().name)
                 sys.exit(0)
-            except Exception:  # noqa: BLE001 - the client is told
+            except Exception:  # noqa: BLE001 - the client gets it
                 sent = "#TRACEBACK", format_exc()
             args = kwds = None
             try:

@@ -139,14 +139,14 @@ class Tasks:
             self._mailbox.end()
 
     def take_back(self) -> None:
-        """Give out again what workers that have ended had in hand."""
+        """Give out again the tasks that ended workers had taken."""
         queue = self._mailbox.queue
-        with suppress(OneCopyError):  # closed, or spoilt; then there is nobody to tell
+        with suppress(OneCopyError):  # closed, or spoilt: then no task is left
             queue.member.collect()
             self._mailbox.ring()
 
     def drain_while(self, goes_on: Callable[[], bool]) -> None:
-        """Take what there is, and hold nobody up who puts, as long as a condition holds."""
+        """Take what there is, and block no `put`, as long as a condition holds."""
         self.stop_waiting()
         while goes_on():
             try:
@@ -162,14 +162,14 @@ class Tasks:
                 self._mailbox.queue._finish(position)  # it cannot be rebuilt, and need not
 
     def stop_waiting(self) -> None:
-        """Hold nobody up who puts any more."""
+        """Block no `put` any more."""
         if self._outstanding is not None:
             self._outstanding.stop()
 
     # ------------------------------------------------------------------------------- in a worker
 
     def get(self) -> Any:
-        """Take a task; what a dead worker had in hand is answered for it.
+        """Take a task; a task that a dead worker had taken is answered for it.
 
         Returns
         -------
@@ -314,8 +314,8 @@ class _Unsendable:
 
 def _encoding_error(error: BaseException, value: Any) -> Exception:
     what = _error_of(value)
-    told: Exception = MaybeEncodingError(_Unsendable(_text_of(error)), _Unsendable(_text_of(what)))
-    return told
+    made: Exception = MaybeEncodingError(_Unsendable(_text_of(error)), _Unsendable(_text_of(what)))
+    return made
 
 
 def _error_of(value: Any) -> Any:
@@ -352,7 +352,7 @@ class Outstanding:
             self._room.acquire()
 
     def stop(self) -> None:
-        """Hold nobody up any more."""
+        """Block no `wait_for_room` any more."""
         self._stopped = True
         self._room.release()
 

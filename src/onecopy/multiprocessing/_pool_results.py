@@ -3,10 +3,10 @@
 They differ in three ways:
 
 * A callback that raises is reported as an uncaught exception of a thread (`threading.excepthook`).
-  The result is there all the same, and the pool goes on.
-* A call whose pool was terminated, or cannot go on, fails. In the standard library it waits for
+  The result is there all the same, and the pool still works.
+* A call whose pool was terminated, or is broken, fails. In the standard library it waits for
   ever.
-* Nobody who waits holds a lock. A signal handler may interrupt a thread that waits for a result,
+* A thread that waits holds no lock. A signal handler may interrupt one that waits for a result,
   end the pool, and join it: the threads of the pool can always deliver.
 """
 
@@ -48,7 +48,7 @@ class Latch:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake all who wait."""
+        """Set it, and wake all threads that wait."""
         self._is_set = True
         with suppress(IndexError):
             while True:
@@ -213,8 +213,8 @@ class Feed:
     """The tasks of one `imap`: how far they are read ahead, and the results on their way.
 
     Reading stops while as many results are on their way, or waiting to be taken, as the pool
-    allows. Other calls go out meanwhile. It goes on when results are taken. Once nobody will take
-    them (the iterator was dropped), or the pool is closed, there is no limit.
+    allows. Other calls go out meanwhile. It resumes when results are taken. Once no results will
+    be taken (the iterator was dropped), or the pool is closed, there is no limit.
 
     Parameters
     ----------
@@ -261,12 +261,12 @@ class Feed:
         return self._read - self._index + waiting
 
     def resume(self) -> None:
-        """Have reading go on."""
+        """Resume reading."""
         with suppress(IndexError):
             self._taskqueue.put(self._parked.popleft())
 
     def resume_if_taken(self) -> None:
-        """Have reading go on if half of what was read ahead has been taken."""
+        """Resume reading if half of what was read ahead has been taken."""
         if self._parked and 2 * self._ahead() <= self._most:
             self.resume()
 
@@ -348,7 +348,7 @@ class IMapIterator:
         except queue.Empty:
             raise TimedOut from None
         if outcome is None:
-            ready.put(None)  # for whoever asks next
+            ready.put(None)  # for the next call
             raise StopIteration
         self._feed.resume_if_taken()
         success, value = outcome

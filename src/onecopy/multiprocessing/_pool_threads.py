@@ -2,7 +2,7 @@
 
 They have no reference to the pool's own object, so dropping that ends them. All that one call may
 do (its callbacks, the iterable that its tasks come from, what its result takes to be rebuilt) is
-caught here, and concerns that call. What they end of is a pool that cannot work: then every call
+caught here, and concerns that call. They end early only if the pool cannot work: then every call
 that is left fails with the reason, and every later one.
 
 Only the thread that takes results decides that workers cannot begin. It learns which workers have
@@ -185,7 +185,7 @@ class Core:
             self._unwatched.append(worker)
 
     def wait(self) -> list[Any]:
-        """Wait until workers have ended, or there is something else to do for who keeps them."""
+        """Wait until workers have ended, or there is something else to do."""
         while self._unwatched:
             self.processes.watch(self._unwatched.popleft())
         return self.processes.wait()
@@ -282,7 +282,7 @@ class Core:
         self.news.close()
 
     def is_stuck(self) -> bool:
-        """Tell whether the pool was terminated while an iterable of the user's does not go on."""
+        """Tell whether the pool was terminated while a user's iterable gives no next item."""
         return self.terminated and self.reading
 
 
@@ -428,7 +428,7 @@ def _end_handing_out(core: Core) -> None:
     """Empty the task queue, so that the thread that fills it comes to its end.
 
     It does not if an iterable of the user's does not give its next item; perhaps it waits for this
-    very thread. Then the thread is left, and ends when the iterable goes on.
+    very thread. Then the thread is left. It ends when the iterable gives its next item.
     """
     thread = core.handing_out
     core.tasks.drain_while(lambda: thread.is_alive() and not core.reading)

@@ -6,8 +6,8 @@ call of `arrive` with the pool's handle and the block's. Unpickling is all that 
 about it. Otherwise, and when the pool is full, the bytes follow in the pickle. The sender decides;
 there is one way to receive.
 
-Who may be sent a stand-in: a client asks the server for its pool; if it can join that, it says so.
-The question is put in words that a server of the standard library answers with an error, and a
+A stand-in is sent only to a peer that has joined the pool: a client asks the server for its pool;
+if it can join that, it says so. The question is put in words that a server of the standard library answers with an error, and a
 client of the standard library never asks. To either, everything goes as it would from its like.
 
 A stand-in keeps nothing alive. So the sender keeps what it stands for, until the next message comes
@@ -15,7 +15,7 @@ in on that connection. For a client that is the answer, which comes when the ser
 the request. The next request may be long in coming: so a client that has unpickled an answer with
 stand-ins says so at once, by an empty message that is no request. It needs no word about that
 before: only a peer that has agreed on a pool ever gets a stand-in, or sends one. When the receiver
-dies before, the connection ends, and what was kept for it is let go.
+dies before, the connection ends, and what was kept for it is released.
 
 An array that was copied for a message belongs to the one who gets it, who may write it; when it is
 sent on it is copied again. So no two processes have the same memory unless nobody may write it, or
@@ -435,7 +435,7 @@ def _set_patience(descriptor: int, seconds: int) -> None:
 
 
 def offer() -> Member | None:
-    """Give the pool of this process that clients may join; None: there is none to be had."""
+    """Give the pool of this process that clients may join; None: none can be made."""
     try:
         return default_member()
     except (OneCopyError, OSError, ValueError):
@@ -445,8 +445,8 @@ def offer() -> Member | None:
 def _join(offered: PoolHandle | None) -> Member | None:
     """Join the pool of a server; None: it is on another machine, or another user's, or elsewhere.
 
-    Only a pool in this process's own pool directory is joined: whoever has set ``ONECOPY_DIR`` has
-    said where pools are. That it is the server's pool is told by its identity: 16 random bytes.
+    Only a pool in this process's own pool directory is joined: ``ONECOPY_DIR`` says where pools
+    are. The pool's identity shows that it is the server's: 16 random bytes.
     """
     if offered is None:
         return None

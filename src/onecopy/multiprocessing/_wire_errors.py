@@ -69,7 +69,7 @@ def reaching(address: Any) -> Iterator[None]:
 
 
 def ended(address: Any, error: BaseException) -> ServerEnded:
-    """Make the error that says that a server has ended, from what told so."""
+    """Make the error that says that a server has ended, from the error that showed it."""
     if is_out_of_reach(error):
         return ServerEnded(
             f"the manager's server at {address!r} is out of reach ({error.strerror}): its machine "  # type: ignore[attr-defined]  # it is an OSError

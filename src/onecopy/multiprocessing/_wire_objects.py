@@ -146,7 +146,7 @@ arrivals = 0  # stand-ins that this process has got
 
 
 def arrive(pool: PoolHandle, block: int) -> Any:
-    """Give what a stand-in stands for; it was put there for whoever unpickles it, and once.
+    """Give what a stand-in stands for; it was put there for one receiver, which unpickles it once.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ at all. What is on its way is kept by the sender until the next message comes in
 
 *A server made by `start` ends with the process that started it*, however that ends; the standard
 library's stays for ever. What ends it is the end of the process, not of the thread, that called
-`start`. A server that runs `serve_forever` on its own goes on.
+`start`. A server that runs `serve_forever` on its own is not concerned.
 
 *When the server has ended*, proxies raise `ServerEnded`, which is each of the errors that the
 standard library's raise. Connecting to something that does not answer is given up after 30 s.

@@ -1,9 +1,9 @@
 """Pools of worker processes; as `multiprocessing.pool`, with arguments and results by reference.
 
 The interface is the standard library's, and so is what a worker does with a task. The two pipes are
-queues in shared memory (`_pool_queues`): large arrays in arguments and results are copied once, or
-not at all if they lie in a pool already, and a worker that is killed takes nobody along. Whatever
-one call meets, the others go on: `_pool_threads`, `_pool_results`.
+mailboxes in shared memory (`_pool_queues`): large arrays in arguments and results are copied once,
+or not at all if they lie in a pool already, and a worker that is killed stops no other. An error
+in one call stops no other call: `_pool_threads`, `_pool_results`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Pool(standard.Pool):
     calls, and all later ones, fail with its error.
 
     `imap` and `imap_unordered` read their iterable at most a few hundred tasks ahead of the results
-    that were taken (128, or 16 for each worker). Other calls go on while they wait for results to
+    that were taken (128, or 16 for each worker). Other calls run while they wait for results to
     be taken. Once the iterator is dropped, or the pool is closed, the rest is read without a limit.
 
     Arrays arrive as private copies; those that lie in a pool (`onecopy.empty`)
@@ -338,7 +338,7 @@ class Pool(standard.Pool):
             threads.terminate(self._core)
 
     def join(self) -> None:
-        """Wait for the workers, after `close` or `terminate`; let go of the queues.
+        """Wait for the workers, after `close` or `terminate`; then close the queues.
 
         Raises
         ------

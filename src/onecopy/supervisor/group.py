@@ -77,7 +77,7 @@ def supervise(
         than 0), also when it returns, or never.
     backoff, backoff_factor, backoff_max : float, optional
         Seconds before the first restart; by how much each further one multiplies them; and the most
-        that they become. A worker that has lived for `window` seconds begins anew with `backoff`;
+        that they become. A worker that has lived for `window` seconds starts with `backoff` again;
         so does one that returned.
     max_restarts, window : int and float, optional
         A worker that fails once more, after `max_restarts` restarts within `window` seconds, is in
@@ -268,7 +268,7 @@ class WorkerGroup:
     # ------------------------------------------------------------------------------------- its end
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until all workers have ended for good: done, stopped, or not to be restarted.
+        """Wait until all workers have ended and are not restarted: done, stopped, or failed.
 
         Parameters
         ----------
@@ -387,7 +387,7 @@ class WorkerGroup:
             self._failure = error
             self._kill_all()
         finally:
-            with self._lock:  # nobody rings after this
+            with self._lock:  # no thread rings after this
                 self._is_over = True
                 self._ends.close()
                 self._lock.notify_all()
@@ -480,7 +480,7 @@ class WorkerGroup:
             self._has_ended(place, end, self._cannot_begin(place, end))
 
     def _take_apart(self, place: _Place) -> None:
-        # Invariant: whoever has the lock finds a process that is not closed, or None.
+        # Invariant: a thread that has the lock finds a process that is not closed, or None.
         with self._lock:
             process, report = place.process, place.report
             place.process = place.report = None

@@ -35,7 +35,7 @@ class Termination:
         self._process = os.getpid()
 
     def take_over(self, group: WorkerGroup) -> None:
-        """Set the handler for a group, if this is the main thread and nobody else has set one."""
+        """Set the handler for a group, if this is the main thread and there is no other one."""
         if not _in_main_thread():
             return
         handler = signal.getsignal(signal.SIGTERM)

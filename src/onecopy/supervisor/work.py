@@ -42,7 +42,7 @@ def work(
         )
     )
     report.send_bytes(_BEGUN)
-    # What its predecessor had in hand comes back now, so before what is queued behind it. Here and
+    # The message that its predecessor had taken comes back now, before those behind it. Here and
     # not in the supervisor, which must not wait for a process that was stopped.
     for member in membership.current():
         with suppress(OneCopyError):
