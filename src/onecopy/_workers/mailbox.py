@@ -14,7 +14,7 @@ from __future__ import annotations
 import select
 from contextlib import contextmanager, suppress
 from queue import Empty
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from onecopy import coroutines
 from onecopy._workers.bells import Bell
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from onecopy.queue import Message, Queue
 
 __all__ = ["Mailbox", "Reader"]
+
+T = TypeVar("T")
 
 _AWAKE = 0.01  # seconds that a worker waits at the queue itself, which wakes it sooner, for a call
 _IDLE_AFTER = 1.0  # second after which a worker without a call drops what it keeps for calls
@@ -109,6 +111,22 @@ class Mailbox:
         finally:
             self._asleep.acquire(False)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is nothing for a reader, neither a message nor the end.
+
+        That a `get` which does not wait finds nothing says less: it also gives up if another
+        process has the queue's lock.
+        """
+        return self.queue.empty() and not self.queue.is_shut_down
+
+    def take(self, get: Callable[[bool, float], T]) -> T | None:
+        """Take a message where there is one reader, by the queue's `get`; None: there is none."""
+        if not self.queue.empty():
+            with suppress(Empty):
+                return get(True, _AWAKE)
+        return None
+
     def wake_next(self) -> None:
         """Wake another reader, where this one was woken, if there is more than it takes."""
         if self.queue.qsize() and self._asleep.get_value():
@@ -169,16 +187,16 @@ class Reader:
         timeout: float | None = _IDLE_AFTER
         while True:
             with mailbox.sleeping():
-                try:
-                    return queue.get_message(False)
-                except Empty:
-                    woken = self._sleep(timeout)
+                woken = not mailbox.is_quiet or self._sleep(timeout)
             self._parent.check()
             if not woken and timeout is not None:
                 self._idle()
                 timeout = None
+            if mailbox.is_quiet:
+                continue
+            # Not at once, which is in vain too if another reader has the queue's lock.
             try:
-                message = queue.get_message(False)
+                message = queue.get_message(True, _AWAKE)
             except Empty:
                 continue
             except BaseException:

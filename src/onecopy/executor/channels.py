@@ -311,7 +311,7 @@ class Results:
     def __init__(self, mailbox: Mailbox, picklers: Picklers, copy: CopyMode = None) -> None:
         self._mailbox = mailbox
         self._queue: Queue = mailbox.queue
-        self._get = partial(self._queue.get, False, copy=copy)
+        self._get = partial(self._queue.get, copy=copy)
         self._picklers = picklers
         self._message: QueueMessage | None = None
         self._sent: deque[list[Any]] = deque(maxlen=_KEPT_RESULTS)
@@ -389,9 +389,9 @@ class Results:
 
     def take(self) -> Any:
         """Take an answer, as the manager thread does; None: there is none."""
-        if self._queue.empty():
+        answer, numbers = take_addressed(partial(self._mailbox.take, self._get), CallNotRebuilt)
+        if answer is None:
             return None
-        answer, numbers = take_addressed(self._get, CallNotRebuilt)
         if numbers is not None:
             number, leaves = numbers
             return number, False, answer, leaves

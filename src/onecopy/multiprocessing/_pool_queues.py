@@ -281,9 +281,9 @@ class Results:
 
     def take(self) -> Any:
         """Take a result, or one of the other messages; None: there is none."""
-        if self._queue.empty():
+        got, numbers = take_addressed(partial(self._mailbox.take, self._queue.get))
+        if got is None:
             return None
-        got, numbers = take_addressed(partial(self._queue.get, False))
         if numbers is not None:
             return *numbers, (False, got)
         if type(got[0]) is tuple:

@@ -7,8 +7,9 @@ about it. Otherwise, and when the pool is full, the bytes follow in the pickle. 
 there is one way to receive.
 
 A stand-in is sent only to a peer that has joined the pool: a client asks the server for its pool;
-if it can join that, it says so. The question is put in words that a server of the standard library answers with an error, and a
-client of the standard library never asks. To either, everything goes as it would from its like.
+if it can join that, it says so. The question is put in words that a server of the standard library
+answers with an error, and a client of the standard library never asks. To either, everything goes
+as it would from its like.
 
 A stand-in keeps nothing alive. So the sender keeps what it stands for, until the next message comes
 in on that connection. For a client that is the answer, which comes when the server has unpickled
