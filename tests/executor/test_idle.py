@@ -57,6 +57,12 @@ def wait_until_all_sleep(told, workers):
             awake.discard(pid)
 
 
+def run_in(executor):
+    """Run calls, and tell which workers have run them."""
+    futures = [executor.submit(calls.pid) for _ in range(6)]
+    return {future.result(children.LIMIT) for future in futures}
+
+
 @pytest.fixture
 def parents_waits(monkeypatch):
     """Record the time limits with which threads of this process wait for workers."""
@@ -76,10 +82,8 @@ def test_an_idle_executor_sleeps(pool, parents_waits, method):
     told = pool.queue()
     context = dropin.get_context(method)
     with oc.Executor(2, pool, context, initializer=tell_of_waits, initargs=(told,)) as executor:
-        for _ in range(2):  # again after it has slept
-            futures = [executor.submit(calls.pid) for _ in range(6)]
-            assert len({future.result(children.LIMIT) for future in futures}) <= 2
-            wait_until_all_sleep(told, executor._processes)
+        wait_until_all_sleep(told, run_in(executor))
+        wait_until_all_sleep(told, run_in(executor))  # again
     assert parents_waits
     assert set(parents_waits) == {None}
 
@@ -89,9 +93,10 @@ def test_an_idle_pool_sleeps(pool, parents_waits, method):
     told = pool.queue()
     workers = dropin.get_context(method).Pool(2, tell_of_waits, (told,))
     try:
+        wait_until_all_sleep(told, [worker.pid for worker in workers._pool])
         for _ in range(2):
-            assert workers.map(abs, range(-6, 0), 1) == [6, 5, 4, 3, 2, 1]
-            wait_until_all_sleep(told, [worker.pid for worker in workers._pool])
+            ran = {workers.apply(calls.pid) for _ in range(6)}
+            wait_until_all_sleep(told, ran)
     finally:
         workers.terminate()
         workers.join()
