@@ -29,8 +29,6 @@ TEMPORARY = {
     "native/tests/hostile_test.cpp",
     "native/tests/interleave_test.cpp",
     "native/tests/redeliver_test.cpp",
-    "src/onecopy/multiprocessing/_wire.py",
-    "src/onecopy/multiprocessing/managers.py",
     "tests/crash/plant.py",
 }
 

@@ -220,7 +220,7 @@ def test_tables_are_there_once():
 )
 def test_arrays_round_trip(pool, array, share_above):
     for given_ in (array, array.T, array[::-1] if array.ndim else array):
-        from onecopy.executor.packing import _pickled
+        from onecopy._workers.packing import _pickled
 
         pickler = partial(onecopy.joblib.pickling.JoblibPickler, share_above=share_above)
         data, buffers, _ = _pickled([given_], pool.member, pickler, keeps=True)

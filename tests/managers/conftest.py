@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from serving import by_reference, started
 
-from onecopy.multiprocessing import _wire
+from onecopy.multiprocessing import _wire_objects
 
 
 @pytest.fixture
@@ -23,4 +23,4 @@ def tcp():
 
 @pytest.fixture(autouse=True)
 def _nothing_has_come_yet():
-    by_reference.before = _wire.arrivals
+    by_reference.before = _wire_objects.arrivals

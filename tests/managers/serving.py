@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onecopy import multiprocessing as mp
-from onecopy.multiprocessing import _wire
+from onecopy.multiprocessing import _wire_objects
 from onecopy.multiprocessing.managers import SyncManager
 
 KEY = b"only for this test"
@@ -38,7 +38,7 @@ def numbers(count=LARGE // 8):
 
 def by_reference(_array):
     """Tell whether anything has come to this process through the pool in this test."""
-    return _wire.arrivals > by_reference.before
+    return _wire_objects.arrivals > by_reference.before
 
 
 by_reference.before = 0

@@ -22,7 +22,7 @@ import pytest
 from serving import KEY, LARGE, START_METHODS, numbers, started
 
 import onecopy as oc
-from onecopy.multiprocessing import _wire, managers
+from onecopy.multiprocessing import _wire, _wire_objects, managers
 from onecopy.multiprocessing.managers import BaseManager, ServerEnded, SyncManager
 
 pytestmark = pytest.mark.one_in(2)
@@ -225,7 +225,7 @@ def test_a_server_that_ends_between_answer_and_acknowledgement(monkeypatch):
     with started(kind=Makers) as manager:
         maker = manager.Maker()
         maker.one(1)
-        arrive = _wire.arrive
+        arrive = _wire_objects.arrive
 
         def arrive_and_kill(*arguments):
             array = arrive(*arguments)
@@ -233,7 +233,7 @@ def test_a_server_that_ends_between_answer_and_acknowledgement(monkeypatch):
             manager._process.join()
             return array
 
-        monkeypatch.setattr(_wire, "arrive", arrive_and_kill)
+        monkeypatch.setattr(_wire_objects, "arrive", arrive_and_kill)
         assert not maker.one(LARGE).any()
         with pytest.raises(ServerEnded):
             maker.one(1)

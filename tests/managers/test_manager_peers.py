@@ -20,7 +20,7 @@ from serving import KEY, by_reference, numbers, remember, started, use_queue
 import onecopy as oc
 from onecopy import multiprocessing as mp
 from onecopy._core import membership
-from onecopy.multiprocessing import _wire, managers
+from onecopy.multiprocessing import _wire, _wire_objects, managers
 from onecopy.multiprocessing.managers import ServerEnded, SyncManager
 
 pytestmark = pytest.mark.one_in(2)
@@ -141,7 +141,7 @@ class StandIn:
         self._arguments = pool, block
 
     def __reduce__(self):
-        return _wire.arrive, self._arguments
+        return _wire_objects.arrive, self._arguments
 
 
 def test_a_stand_in_for_nothing_is_an_error_and_the_server_goes_on(manager):

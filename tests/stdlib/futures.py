@@ -59,6 +59,10 @@ def translate(text: str, folder: Path) -> str:
         rf"import sys; sys.path.insert(0, {str(folder)!r}); from {PACKAGE}.\1 import \2",
         text,
     )
+    # The same text, in a class of our own.
+    text = text.replace(
+        "futures.process._RemoteTraceback", "onecopy._workers.remote.RemoteTraceback"
+    )
     # Threads are not ours, and a missing feature of early releases is no reason to exclude a test.
     text = text.replace("executor_mixins=(ThreadPoolMixin,", "executor_mixins=(")
     text = text.replace("from test.support import Py_GIL_DISABLED", "Py_GIL_DISABLED = False")

@@ -11,7 +11,7 @@ from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 from onecopy._codec import pickler
-from onecopy.executor.pickling import CallPickler
+from onecopy._workers.pickling import CallPickler
 
 try:
     import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # it has no types
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import io
 
     from onecopy._native import Member
-    from onecopy.executor.pickling import Part
+    from onecopy._workers.pickling import Part
 
 __all__ = ["Function", "ValuePickler"]
 

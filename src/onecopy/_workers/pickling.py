@@ -54,7 +54,7 @@ class CallPickler(Pickler):
         return super().reducer_override(obj)
 
     def refers_to(self, _: Member) -> bool:
-        """Of what nobody keeps until it has arrived, results above all, a copy is sent."""
+        """Send a copy of what is not kept until it has arrived: of results above all."""
         return False
 
 
