@@ -22,10 +22,11 @@ PyObject* refuse(const Member& m, Status s) noexcept {
 }
 
 u32 rows_used(const Member& m) noexcept {
-    return std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+    return std::min(m.header().rows_used.load_acquire(),
+                    m.geo().max_processes);  // [pool.rows_used]
 }
 bool is_taken(const Member& m, u32 slot) noexcept {
-    return m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
+    return m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);  // [row.state]
 }
 
 struct Holder {
@@ -50,10 +51,11 @@ Fill look_at_fill(Member& m) noexcept {
 
 std::vector<Holder> look_at_holders(Member& m) {
     std::vector<Holder> all(rows_used(m));
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
-        const BlockWord w{b.word.load_acquire()};
+        const BlockWord w{b.word.load_acquire()};  // [block.word]
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
         const u64 size = b.size.load_relaxed() - b.slack.load_relaxed();  // as `used` counts
         for (u32 word = 0; word < kHolderWords; ++word) {

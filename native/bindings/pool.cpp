@@ -145,11 +145,12 @@ Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
 }
 
 bool others_hold(Member& m) noexcept {
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     const u32 slot = m.slot;
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
-        const BlockWord w{b.word.load_acquire()};
+        const BlockWord w{b.word.load_acquire()};  // [block.word]
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
         for (u32 word = 0; word < kHolderWords; ++word) {
             u64 bits = b.holder_word(word).load_relaxed();

@@ -470,7 +470,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "_stop_waiting",
             [](QueueObject& q) noexcept {
-                q.stopped.store(true, std::memory_order_release);
+                q.stopped.store(true, std::memory_order_release);  // [queue.stop]
                 if (!q.detached) q.queue.wake_waiters();
             },
             "Let threads that are in _wait_ready of this object return False, now and later.")

@@ -64,7 +64,7 @@ Status Container::make(Member& m, const Shape& shape, WaitPolicy& p, Handle& out
     drop(m, handle_index(mutex), uninterruptible);
     if (s == Status::ok) s = swap_cell(m, b.root, 0, table.handle());
     if (s != Status::ok) return s;
-    b.magic.store_release(ContainerBody::kMagic);  // [body.magic]
+    finish_body(b);
     out = body.handle();
     hold_again(m, body.index());  // the caller's
     return Status::ok;
@@ -74,7 +74,7 @@ Status Container::open_as(Member& m, Handle h) noexcept {
     ContainerBody* b = nullptr;
     if (Status s = open_body(m, h, shape_->body, sizeof(ContainerBody), b); s != Status::ok)
         return s;
-    const Handle mutex = b->mutex.load_acquire();
+    const Handle mutex = b->mutex.load_acquire();  // [block.cell]
     // The body's cell keeps it, for as long as the caller keeps the body.
     if (Status s = Mutex::open(m, mutex, mutex_); s != Status::ok || !mutex_.recursive())
         return Status::corrupt;
@@ -97,15 +97,15 @@ Status Container::enter(WaitPolicy& p, bool look) noexcept {
         unlock_damaged(b_->lock);
         return s;
     }
-    // [container.users] pairs with `pass`: whoever has the users' lock and is through with that
-    // came before us, and is seen here; or we came before, and are waited for there.
+    // A thread that has the users' lock and has come out of `pass` is seen here. One that is still
+    // in `pass` waits for us there. [container.users]
     if (s == Status::ok && look && mutex_.is_anothers()) s = Status::would_block;
     if (s != Status::ok) unlock(b_->lock);
     return s;
 }
 
 Status Container::pass(WaitPolicy& p) noexcept {
-    return Inside(*this, p, Inside::kPass).status;
+    return Inside(*this, p, Inside::kPass).status;  // [container.users]
 }
 
 // ---- parts -------------------------------------------------------------------------------------
@@ -115,8 +115,7 @@ Status Container::look_up(Part& part, Handle h, BodyKind kind, u64 least) noexce
         return Status::ok;
     part.handle = 0;
     BlockInfo info;
-    if (inspect(*m_, handle_index(h), info) != Status::ok || handle_of(*m_, handle_index(h)) != h ||
-        info.kind != kind || (info.flags & kFlagBody) == 0 || info.length < least)
+    if (find_part(*m_, h, kind, least, info) != Status::ok || (info.flags & kFlagBody) == 0)
         return broken();
     part = {h, info.data, info.length};
     return Status::ok;

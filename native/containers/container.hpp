@@ -27,7 +27,6 @@
 #include "base/bits.hpp"
 #include "base/private_memory.hpp"
 #include "locks/mutex.hpp"
-#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 
@@ -43,6 +42,7 @@ struct ContainerBody {
     shm_atomic<u64> seeds[2];  // fixed: of a dict's hash
     shm_atomic<u64> root;      // cell
     shm_atomic<u64> mutex;     // cell, fixed
+    ONECOPY_SHARED_STRUCT(ContainerBody, magic, lock, spare, seeds, root, mutex)
 };
 
 struct ContainerTable {
@@ -55,6 +55,8 @@ struct ContainerTable {
     shm_atomic<u32> count;        // dict: entries
     shm_atomic<u32> first, last;  // dict: in the order of insertion
     shm_atomic<u64> ordinal;      // dict: of the next entry
+    ONECOPY_SHARED_STRUCT(ContainerTable, main, chunks, free, free_count, top, count, first, last,
+                          ordinal)
 };
 
 // A block that this process holds until it has found its place, or is not needed.
@@ -150,6 +152,10 @@ class Container {
         u32 record;  // its other bytes
         u32 next;    // where in these the link of the free list is
         u64 entry_bytes() const noexcept { return u64{cells} * 8 + record; }
+        u64 layout() const noexcept {
+            return fold_layouts({ContainerBody::layout(), ContainerTable::layout(), kFirstChunk,
+                                 kChunks, cells, record, next});
+        }
     };
     // A block that a cell leads to, looked at once and known from then on by its handle.
     struct Part {
@@ -279,7 +285,7 @@ void Container::check_free(const std::vector<bool>& used, Say say) noexcept {
             continue;
         }
         for (u32 c = 0; c < shape_->cells; ++c)
-            if (cell(slot, c).load_acquire() != 0)
+            if (cell(slot, c).load_acquire() != 0)  // [block.cell]
                 return say("a slot that is not in use refers to something");
     }
     if (listed != table().free_count.load_relaxed()) say("its free slots are miscounted");

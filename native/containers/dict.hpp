@@ -34,6 +34,7 @@ struct DictRecord {
     shm_atomic<u32> before, after;  // in the order of insertion
     shm_atomic<u32> key;  // two forms:1 | length:31; longer than the bytes here: in a block
     unsigned char bytes[kInlineKey];
+    ONECOPY_SHARED_STRUCT(DictRecord, hash, ordinal, next, before, after, key, bytes)
 };
 static_assert(sizeof(DictRecord) == 96);
 
@@ -77,12 +78,16 @@ class Dict final : public Container {
     Status values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>& out) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     Status rebuild() override;
     Status is_empty(bool& out) noexcept override;
     static const Shape kShape;
     u64 hash_of(const unsigned char* bytes, u32 n) const noexcept;
+
+    enum Cell : u32 { kValue = 0, kKey = 1 };
 
     // Lock held.
     struct Found {

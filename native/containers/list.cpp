@@ -48,7 +48,7 @@ Status List::find_order(u64& count) noexcept {
         return Status::ok;
     }
     if (Status s = look_up(main_, h, BodyKind::list_order, kOrderHead); s != Status::ok) return s;
-    count = order_count().load_relaxed();
+    count = order_count().load_acquire();  // [list.count], where its last owner died
     return count <= order_room() ? Status::ok : broken();
 }
 
@@ -201,7 +201,7 @@ Status List::extend(const Handle* items, u32 n, WaitPolicy& p) noexcept {
             lacks = s == Status::would_block;
             if (s != Status::ok) return s;
             s = fill_slots(items, n, order() + count, dropped);
-            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT
+            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT [list.count]
             return s;
         },
         room);
@@ -243,7 +243,7 @@ Status List::cut(u64 start, u64 count, Dropped& dropped) noexcept {
         u32 slot = 0;
         if (!slot_at(i, slot)) return broken();
     }
-    order_count().store_release(start);  // COMMIT
+    order_count().store_release(start);  // COMMIT [list.count]
     for (u64 i = count; i-- > start;) {  // backwards: the first slot is the first to be used again
         u32 slot = 0;
         if (!slot_at(i, slot)) return broken();
@@ -527,60 +527,6 @@ Status List::repeat(u64 times, WaitPolicy& p) noexcept {
             return put_order(room, dropped);
         },
         room);
-}
-
-// ---- after a death, and for validate -----------------------------------------------------------
-
-Status List::rebuild() {
-    UnboundedWait wait;
-    u64 count = 0;
-    if (Status s = find_order(count); s != Status::ok) return s;
-    const u32 all = capacity();
-    std::vector<bool> used(all, false);
-    for (u64 i = 0; i < count; ++i) {
-        const u32 slot = order()[i].load_relaxed();
-        if (slot >= all || used[slot] || cell(slot).load_relaxed() == 0) return broken();
-        used[slot] = true;
-    }
-    for (u32 slot = 0; slot < all; ++slot) {
-        // Freed right here: the heap's lock may be taken under this one.
-        if (Dropped dropped(*m_, wait); !used[slot]) empty(cell(slot), dropped);
-    }
-    rebuild_free(used);
-    return m_->corrupt() ? Status::corrupt : Status::ok;
-}
-
-std::vector<std::string> List::validate(Member& m, u32 index) {
-    const std::string who = "list " + std::to_string(index) + ": ";
-    std::vector<std::string> wrong;
-    auto say = [&](const char* what) {
-        if (wrong.size() < 20) wrong.push_back(who + what);
-    };
-    const Handle handle = handle_of(m, index);
-    const Kept kept(m, handle);
-    if (!kept) return {};
-    List list;
-    if (open(m, handle, list) != Status::ok) return {who + "its fixed fields make no sense"};
-    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
-    Inside in(list, p, Inside::kPass);
-    if (in.status != Status::ok)
-        return {who + "it cannot be looked into, status " +
-                std::to_string(static_cast<int>(in.status))};
-    u64 count = 0;
-    if (list.find_order(count) != Status::ok) return {who + "its order makes no sense"};
-    const u32 all = list.capacity();
-    std::vector<bool> used(all, false);
-    for (u64 i = 0; i < count; ++i) {
-        const u32 slot = list.order()[i].load_relaxed();
-        if (slot >= all || used[slot]) {
-            say("its order leads astray");
-            break;
-        }
-        used[slot] = true;
-        if (list.cell(slot).load_relaxed() == 0) say("an item is missing");
-    }
-    list.check_free(used, say);
-    return wrong;
 }
 
 }  // namespace onecopy

@@ -53,6 +53,8 @@ class List final : public Container {
     Status reorder(const Handle* before, const u32* from, u32 n, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     struct Room;

@@ -33,7 +33,8 @@ Status broken(Member& m) noexcept {
 // Number of entries that may be looked at: the shared mark, believed only as far as the table and
 // its memory reach.
 bool bounded_top(Member& m, u32& top) noexcept {
-    top = m.header().names_top.load_acquire();
+    top = m.header().names_top.load_acquire();  // [pool.names_top]
+    // [pool.names_top]
     return top <= m.geo().max_names && top <= m.header().names_reserved.load_acquire();
 }
 
@@ -58,7 +59,7 @@ bool rebuild(Member& m) noexcept {
     u32 free = 0;
     for (u32 i = top; i-- > 0;) {  // downwards, so that low entries are used first
         NameEntry& e = m.name(i);
-        if (e.value.load_acquire() == 0) {
+        if (e.value.load_acquire() == 0) {  // [block.cell]
             e.next.store_relaxed(free);
             free = i + 1;
             continue;
@@ -129,7 +130,7 @@ Status look_up(Member& m, NameKind kind, std::string_view name, u64 hash, Found&
         NameEntry& e = m.name(index);
         std::string_view text;
         // Under the lock chains hold only what is in use.
-        if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);
+        if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);  // [block.cell]
         if (e.hash.load_relaxed() == hash && e.kind.load_relaxed() == static_cast<u8>(kind) &&
             text == name) {
             out = {index, before};
@@ -152,13 +153,14 @@ Status take_entry(Member& m, u32& index) noexcept {
     u32 top;
     if (!bounded_top(m, top)) return broken(m);
     if (u32 link = h.free_names.load_relaxed(); link != 0) {
+        // [block.cell]
         if (link > top || m.name(link - 1).value.load_acquire() != 0) return broken(m);
         index = link - 1;
         h.free_names.store_relaxed(m.name(index).next.load_relaxed());
         return Status::ok;
     }
     if (top == m.geo().max_names) return Status::table_full;
-    const u32 reserved = h.names_reserved.load_acquire();
+    const u32 reserved = h.names_reserved.load_acquire();  // [pool.names_reserved]
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
@@ -172,18 +174,18 @@ Status take_entry(Member& m, u32& index) noexcept {
                                                                          : Status::system_error;
         }
         // Only now: below the mark no touch can fail.
-        h.names_reserved.store_release(reserved + step);
+        h.names_reserved.store_release(reserved + step);  // [pool.names_reserved]
     }
     index = top;
     // Its value is zero, as fresh memory is: a death here leaves one more free entry.
-    h.names_top.store_release(top + 1);
+    h.names_top.store_release(top + 1);  // [pool.names_top]
     return Status::ok;
 }
 
 // The held handle in an entry. Lock held: so the cell keeps its reference and the block must be
 // there.
 Status hold_value(Member& m, u32 index, Handle& out) noexcept {
-    const Handle h = m.name(index).value.load_acquire();
+    const Handle h = m.name(index).value.load_acquire();  // [block.cell]
     Status s = hold(m, h);
     if (s == Status::stale || s == Status::corrupt) return broken(m);
     if (good(s)) out = h;
@@ -193,7 +195,7 @@ Status hold_value(Member& m, u32 index, Handle& out) noexcept {
 // Lock held. Takes the entry's name away; its block, which the caller may have to free, in `old`.
 Status erase_entry(Member& m, u64 hash, const Found& at, Handle& old) noexcept {
     NameEntry& e = m.name(at.index);
-    const Handle value = e.value.load_acquire();
+    const Handle value = e.value.load_acquire();       // [block.cell]
     const Status s = swap_cell(m, e.value, value, 0);  // COMMIT: the entry is free
     if (!good(s)) return s;
     old = value;
@@ -208,6 +210,7 @@ Status erase_entry(Member& m, u64 hash, const Found& at, Handle& old) noexcept {
 // message sets its bit before the count goes down, so one of the two is seen.
 bool only_named(Member& m, Handle h) noexcept {
     const u32 index = handle_index(h);
+    // [pool.blocks_top]
     if (index == 0 || index >= m.header().blocks_top.load_acquire()) return false;
     Block& block = m.block(index);
     for (u32 w = 0; w < kHolderWords; ++w) {
@@ -256,7 +259,7 @@ Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool o
             return good(s) ? Status::exists : s;
         }
         NameEntry& e = m.name(at.index);
-        const Handle old = e.value.load_acquire();
+        const Handle old = e.value.load_acquire();  // [block.cell]
         if (old == value) return Status::ok;
         s = swap_cell(m, e.value, old, value);  // COMMIT; the entry keeps its place in the order
         if (!good(s)) return s;
@@ -340,7 +343,7 @@ Status erase_unused(Member& m, NameKind kind, std::string_view name, WaitPolicy&
             if (!bounded_top(m, top)) return broken(m);
             for (; from < top && gone == 0; ++from) {
                 NameEntry& e = m.name(from);
-                const Handle value = e.value.load_acquire();
+                const Handle value = e.value.load_acquire();  // [block.cell]
                 std::string_view text;
                 if (value == 0 || e.kind.load_relaxed() != static_cast<u8>(kind)) continue;
                 if (!name_of(e, text)) return broken(m);
@@ -368,7 +371,7 @@ Status list(Member& m, WaitPolicy& p, std::vector<Item>& out) {
         if (!bounded_top(m, top)) return broken(m);
         for (u32 i = 0; i < top; ++i) {
             NameEntry& e = m.name(i);
-            const Handle value = e.value.load_acquire();
+            const Handle value = e.value.load_acquire();  // [block.cell]
             if (value == 0) continue;
             std::string_view text;
             if (!name_of(e, text)) return broken(m);
@@ -387,7 +390,7 @@ u32 count(Member& m, NameKind kind) noexcept {
     u32 top, n = 0;
     if (!bounded_top(m, top)) return 0;
     for (u32 i = 0; i < top; ++i)
-        if (m.name(i).value.load_acquire() != 0 &&
+        if (m.name(i).value.load_acquire() != 0 &&  // [block.cell]
             m.name(i).kind.load_relaxed() == static_cast<u8>(kind))
             ++n;
     return n;
@@ -427,7 +430,7 @@ std::vector<std::string> validate(Member& m) {
             if (&bucket(m, e.hash.load_relaxed()) !=
                 reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off) + b)
                 say(link - 1, "in a wrong bucket");
-            if (e.value.load_acquire() == 0) say(link - 1, "free, but in a chain");
+            if (e.value.load_acquire() == 0) say(link - 1, "free, but in a chain");  // [block.cell]
         }
     }
     for (u32 link = m.header().free_names.load_relaxed(); link != 0;
@@ -440,13 +443,13 @@ std::vector<std::string> validate(Member& m) {
             say(link - 1, "on the free list twice, or in a chain too");
             break;
         }
-        if (m.name(link - 1).value.load_acquire() != 0)
+        if (m.name(link - 1).value.load_acquire() != 0)  // [block.cell]
             say(link - 1, "in use, but on the free list");
     }
     std::vector<std::string> names;
     for (u32 i = 0; i < top; ++i) {
         NameEntry& e = m.name(i);
-        const Handle value = e.value.load_acquire();
+        const Handle value = e.value.load_acquire();  // [block.cell]
         if (seen[i] == 0) say(i, "neither in a chain nor free");
         if (value == 0) continue;
         std::string_view text;
@@ -458,15 +461,16 @@ std::vector<std::string> validate(Member& m) {
             say(i, "hash does not fit the name");
         names.push_back(static_cast<char>(e.kind.load_relaxed()) + std::string(text));
         if (handle_index(value) >= m.geo().max_blocks ||
-            handle_index(value) >= m.header().blocks_top.load_acquire()) {
+            handle_index(value) >= m.header().blocks_top.load_acquire()) {  // [pool.blocks_top]
             say(i, "value lies outside the block table");
             continue;
         }
         Block& block = m.block(handle_index(value));
-        const BlockWord word{block.word.load_acquire()};
+        const BlockWord word{block.word.load_acquire()};  // [block.word]
         if (word.gen() != handle_gen(value)) say(i, "value is of another generation");
         if (word.state() != BlockState::live && word.state() != BlockState::tentative)
             say(i, "value is not live");
+        // [block.refs]
         if (RefsWord{block.refs.load_acquire()}.count() == 0) say(i, "value has no references");
     }
     std::sort(names.begin(), names.end());

@@ -51,7 +51,7 @@ bool kind_of(BodyKind body, NameKind& out) noexcept {
 }
 
 u32 table_top(Member& m) noexcept {
-    return std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    return std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);  // [pool.blocks_top]
 }
 
 // A hold for as long as one looks.
@@ -79,6 +79,7 @@ template <class Each>
 void each_child(Member& m, u32 index, Each each) {
     Block& b = m.block(index);
     BlockInfo info;
+    // [block.cells]
     const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
               first = b.cells_offset.load_relaxed();
     if (count == 0 || inspect(m, index, info) != Status::ok) return;
@@ -86,6 +87,7 @@ void each_child(Member& m, u32 index, Each each) {
         (count - 1) * stride + 8 > info.size - first)
         return;
     for (u64 i = 0; i < count; ++i) {
+        // [block.cell]
         Handle child =
             reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
         const u32 at = handle_index(child);
@@ -168,7 +170,7 @@ Kept kept_by(Member& m, u32 root, WaitPolicy& p, Marks& seen, Marks& reached, Ho
         if (w.gen() != handle_gen(h) || w.state() != BlockState::live) return;
         reached.set(index);
         // A block that refers to nothing, as a frame, is not touched: a hold would be noticed.
-        if (b.cells_count.load_acquire() == 0) {
+        if (b.cells_count.load_acquire() == 0) {  // [block.cells]
             leaves.add(b);
             count(index);
         } else {
@@ -215,7 +217,7 @@ Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out) {
     const std::size_t first = out.size();
     for (u32 i = 1; i < table_top(m); ++i) {
         Block& b = m.block(i);
-        const BlockWord w{b.word.load_acquire()};
+        const BlockWord w{b.word.load_acquire()};  // [block.word]
         NameKind kind;
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) == 0 || roots.has(i) ||
             !kind_of(static_cast<BodyKind>(b.links[kKind].load_relaxed() & 0xff), kind))

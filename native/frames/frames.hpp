@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "heap/heap.hpp"
+#include "body/body.hpp"
 
 namespace onecopy {
 
@@ -45,14 +45,15 @@ class Frames {
     const unsigned char* meta() const noexcept;
     u32 meta_length() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     struct Body;
-    Status usable() const noexcept;
     shm_atomic<u64>& cell(u32 i) const noexcept;
     bool any_free() const noexcept;
     Status try_acquire(WaitPolicy& p, Handle& out) noexcept;
-    void repair() noexcept;
+    void repair_frames() noexcept;
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     u32 index_ = 0;

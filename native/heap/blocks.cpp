@@ -1,5 +1,7 @@
 #include "heap/blocks.hpp"
 
+#include <algorithm>
+
 #include "heap/heap.hpp"
 #include "sync/event_count.hpp"
 #include "sync/structure_lock.hpp"
@@ -9,7 +11,7 @@ namespace {
 
 // Entries below this exist. Read once per use: it only grows.
 u32 table_top(Member& m) noexcept {
-    u32 top = m.header().blocks_top.load_acquire();
+    u32 top = m.header().blocks_top.load_acquire();  // [pool.blocks_top]
     return top <= m.geo().max_blocks ? top : 0;
 }
 
@@ -28,7 +30,7 @@ bool is_owned(Block& b) noexcept {
 }
 
 void set_bit(Member& m, Block& b) noexcept {
-    b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));
+    b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));  // [holders/word]
 }
 void clear_bit(Member& m, Block& b) noexcept {
     b.holder_word(m.slot / 64).fetch_and(~(u64{1} << (m.slot % 64)));
@@ -43,8 +45,8 @@ bool decide(Member& m, Block& b) noexcept {
         const u64 looking = BlockWord::make(w.gen(), BlockState::tentative, m.slot, w.flags()).raw;
         u64 expected = w.raw;
         if (!b.word.cas(expected, looking)) continue;
-        // Whoever sets a bit from here on sees `tentative` and turns it back; whoever set one
-        // before is seen now.
+        // A process that sets its bit from here on sees `tentative` and turns it back. A bit that
+        // was set before is seen now. [holders/word]
         if (is_owned(b)) {
             expected = looking;
             b.word.cas(expected, w.raw);
@@ -62,7 +64,7 @@ bool decide(Member& m, Block& b) noexcept {
 Status inspect(Member& m, u32 index, BlockInfo& out) noexcept {
     if (index == 0 || index >= table_top(m)) return Status::corrupt;
     Block& b = m.block(index);
-    const BlockWord w{b.word.load_acquire()};
+    const BlockWord w{b.word.load_acquire()};  // [block.word]
     const u64 offset = b.offset.load_relaxed(), size = b.size.load_relaxed(),
               slack = b.slack.load_relaxed();
     const u64 capacity = m.geo().capacity;
@@ -154,6 +156,7 @@ bool add(Member& m, Handle h, u64 slot, u64 tag, int delta) noexcept {
         const RefsWord w{seen};
         if (delta > 0 ? w.count() >= kMaxRefs : w.count() == 0) return false;
         acknowledge(m, w, slot);
+        // [block.refs]
         if (b.refs.cas(
                 seen, RefsWord::make(w.count() + static_cast<u64>(static_cast<std::int64_t>(delta)),
                                      slot, tag)
@@ -180,17 +183,17 @@ void arm(Member& m, IntentKind kind, shm_atomic<u64>& cell, Handle old, Handle n
          shm_atomic<u64>* mark, u64 position) noexcept {
     Row& row = m.own_row();
     // Before the kind: a death between them leaves no intent.
-    row.op.store_release(row.op.load_relaxed() + 1);
+    row.op.store_release(row.op.load_relaxed() + 1);  // [row.op]
     row.intent_cell.store_relaxed(m.offset_of(&cell));
     row.intent_old.store_relaxed(old);
     row.intent_new.store_relaxed(next);
     row.intent_mark.store_relaxed(mark == nullptr ? 0 : m.offset_of(mark));
     row.intent_position.store_relaxed(position);
-    row.intent.store_release(static_cast<u32>(kind));
+    row.intent.store_release(static_cast<u32>(kind));  // [row.intent]
 }
 
 void disarm(Member& m) noexcept {
-    m.own_row().intent.store_release(static_cast<u32>(IntentKind::none));
+    m.own_row().intent.store_release(static_cast<u32>(IntentKind::none));  // [row.intent]
 }
 
 }  // namespace refs
@@ -204,7 +207,7 @@ Status swap_cell(Member& m, shm_atomic<u64>& cell, Handle old, Handle next) noex
         refs::disarm(m);
         return Status::table_full;
     }
-    cell.store_release(next);  // COMMIT
+    cell.store_release(next);  // COMMIT [block.cell]
     // The cell was counted, or was no cell of ours.
     if (old != 0 && !refs::add(m, old, m.slot, tag + 1, -1)) m.mark_corrupt();
     refs::disarm(m);
@@ -227,7 +230,7 @@ void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noex
     Block& b = m.block(index);
     b.cells_offset.store_relaxed(offset);
     b.cells_stride.store_relaxed(stride);
-    b.cells_count.store_release(count);
+    b.cells_count.store_release(count);  // [block.cells]
 }
 
 // ---- letting go ---------------------------------------------------------------------------------
@@ -243,6 +246,7 @@ void take_apart(Member& m, u32 index, u32& work) noexcept {
         m.mark_corrupt();
         return;
     }
+    // [block.cells]
     const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
               first = b.cells_offset.load_relaxed();
     if (count == 0) return;
@@ -253,7 +257,7 @@ void take_apart(Member& m, u32 index, u32& work) noexcept {
     }
     for (u64 i = 0; i < count; ++i) {
         auto& cell = *reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride);
-        Handle child = cell.load_acquire();
+        Handle child = cell.load_acquire();  // [block.cell]
         if (child == 0) continue;
         if (info.kind == BodyKind::frames && handle_index(child) < table_top(m)) {
             // Only the index counts in a home's cells; an acquirer may have died before it wrote
@@ -308,6 +312,24 @@ void try_free(Member& m, u32 index, WaitPolicy& p) noexcept {
         RefsWord{b.refs.load()}.count() == 1) {
         notify_all(m.header().frame_home[home % 15]);  // all: several bodies share an event
     }
+}
+
+// ---- the dead -----------------------------------------------------------------------------------
+
+u32 recover_dead(Member& m) noexcept {
+    u32 cleaned = 0;
+    // [pool.rows_used]
+    const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+    for (u32 slot = 0; slot < rows && Member::recover_slot != nullptr; ++slot) {
+        if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
+            cleaned += Member::recover_slot(m, slot);
+    }
+    return cleaned;
+}
+
+u32 collect_dead(Member& m) noexcept {
+    if (!m.readonly && !m.file.is_ours()) return 0;
+    return recover_dead(m);
 }
 
 }  // namespace onecopy

@@ -58,6 +58,14 @@ void finish_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 // the first at `offset`.
 void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noexcept;
 
+// ---- the dead
+// Cleans up after every member that is dead; how many there were. Recovery, which lies above, does
+// it: it installs itself in `Member::recover_slot`.
+u32 recover_dead(Member& m) noexcept;
+// The same, for a caller that only looks: notes that the pool's descriptor was lost, also where
+// there is nobody to ask for.
+u32 collect_dead(Member& m) noexcept;
+
 // Building blocks, for this layer and for recovery.
 namespace refs {
 // False: would overflow or underflow.

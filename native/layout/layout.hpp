@@ -3,8 +3,8 @@
 //
 //   0           Header        4 KiB
 //   rows_off    Row[P]        256 B each      P = max_processes
-//   heads_off   HeapIndex     8.6 KiB         derived: free lists
-//   buckets_off u32[B]        name hash       derived
+//   heads_off   HeapIndex     2.7 KiB         derived: free lists
+//   buckets_off u32[B]        64 KiB          derived: hash chains of the names
 //   extents_off u64[]         1 bit per 2 MiB of heap: backed by memory
 //   names_off   NameEntry[N]  256 B each      reserved up to header.names_reserved
 //   blocks_off  Block[M]      128 B each      reserved up to header.blocks_reserved
@@ -17,6 +17,7 @@
 
 #include "base/bits.hpp"
 #include "base/shm_atomic.hpp"
+#include "layout/shared_struct.hpp"
 
 namespace onecopy {
 
@@ -55,9 +56,11 @@ constexpr u32 handle_index(Handle h) noexcept {
 // ---- lock word and event count (sync/) ----------------------------------------------------------
 struct LockWord {
     shm_atomic<u32> word;
+    ONECOPY_SHARED_STRUCT(LockWord, word)
 };  // waiters:1 | generation:20 | slot+1:11; 0 is free
 struct EventCount {
     shm_atomic<u32> word;
+    ONECOPY_SHARED_STRUCT(EventCount, word)
 };  // sequence:31 | sleepers:1
 
 // ---- block (heap/) ------------------------------------------------------------------------------
@@ -140,6 +143,8 @@ struct Block {
     shm_atomic<u64>& holder_word(u32 w) noexcept {
         return w < kHolderWords - 2 ? holders[w] : holders_tail[w - (kHolderWords - 2)];
     }
+    ONECOPY_SHARED_STRUCT(Block, word, refs, holders, holders_tail, offset, size, slack,
+                          cells_offset, cells_stride, cells_count, links)
 };
 static_assert(sizeof(Block) == 128);
 enum BlockLink : u32 {
@@ -179,6 +184,9 @@ struct Row {
     shm_atomic<u64> ack;
     char pad2[56];
     char pad3[64];
+    ONECOPY_SHARED_STRUCT(Row, state, gen, pid, parent_pid, start_ticks, pid_namespace, born_ns,
+                          pad0, op, intent, unused, intent_cell, intent_old, intent_new,
+                          intent_mark, intent_position, swept, ack, pad2, pad3)
 };
 static_assert(sizeof(Row) == 256);
 
@@ -216,6 +224,7 @@ struct NameEntry {
     char pad[2];
     char name[kNameBytes];
     char tail[24];
+    ONECOPY_SHARED_STRUCT(NameEntry, value, hash, ordinal, next, kind, name_len, pad, name, tail)
 };
 static_assert(sizeof(NameEntry) == 256);
 constexpr u32 kBuckets = 16384;
@@ -227,6 +236,7 @@ struct HeapIndex {
     shm_atomic<u64> first;
     shm_atomic<u32> second[kFirstLevels];
     shm_atomic<u32> heads[kFirstLevels][kSecondLevels];
+    ONECOPY_SHARED_STRUCT(HeapIndex, first, second, heads)
 };
 
 // ---- header -------------------------------------------------------------------------------------
@@ -274,6 +284,14 @@ struct alignas(64) Header {
     shm_atomic<u32> names_reserved;  // entries whose memory is reserved
     shm_atomic<u64> ordinal;
     shm_atomic<u64> blocks_reserved;  // block entries whose memory is reserved
+    ONECOPY_SHARED_STRUCT(Header, magic, layout_hash, version, max_processes, id, capacity,
+                          file_size, flags, rows_off, heads_off, buckets_off, extents_off,
+                          names_off, blocks_off, heap_off, max_names, max_blocks, created_ns,
+                          creator_pid, creator_uid, corrupt, rows_used, death_epoch, pad2,
+                          heap_lock, free_entries, last_entry, blocks_top, heap_top, used,
+                          body_bytes, live_blocks, live_bodies, memory_freed, frame_home,
+                          names_lock, free_names, names_top, names_reserved, ordinal,
+                          blocks_reserved)
 };
 static_assert(sizeof(Header) <= kHeaderBytes);
 enum HeaderFlags : u64 { kPersistent = 1, kMemfd = 2, kOthersMayWrite = 4 };
@@ -286,7 +304,10 @@ struct Geometry {
 };
 Geometry geometry(u64 capacity, u32 max_processes) noexcept;
 
-// A number that differs between builds whose segments must not be mixed.
+// A number that differs between builds whose segments must not be mixed: of every struct that
+// stands in shared memory. Defined where all structures are known (structures/).
 u64 layout_hash() noexcept;
+// Its part that is in this file.
+u64 fixed_layout() noexcept;
 
 }  // namespace onecopy

@@ -19,6 +19,7 @@ struct Barrier::Body {
     // line 2: sleepers
     alignas(64) EventCount changed;
     char pad[60];
+    ONECOPY_SHARED_STRUCT(Body, magic, parties, lock, culprit, state, resets, changed, pad)
 };
 
 namespace {
@@ -54,7 +55,7 @@ Status Barrier::create(Member& m, u32 parties, WaitPolicy& p, Handle& out) noexc
     if (Status s = create_body(m, BodyKind::barrier, bytes, p, block); s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.parties.store_relaxed(parties);
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -85,7 +86,7 @@ Status Barrier::enter(WaitPolicy& p) noexcept {
 u32 Barrier::arrived(u32 phase) const noexcept {
     u32 n = 0;
     for (u32 slot = 0; slot < waiting_.used(*m_); ++slot)
-        n += counted(waiting_[slot].load(), phase);
+        n += counted(waiting_[slot].load(), phase);  // [barrier.waiting]
     return n;
 }
 
@@ -97,6 +98,7 @@ bool Barrier::find_the_dead(u32 phase, bool ask_the_kernel) noexcept {
         if (counted(w, phase) == 0) continue;
         if (!(ask_the_kernel ? Shares::gone(*m_, slot, w) : Shares::passed(*m_, slot, w))) continue;
         // Its row still says who it was, unless somebody has moved in since.
+        // [row.state]
         const bool vacant = m_->row(slot).state.load_acquire() == static_cast<u32>(RowState::free);
         b_->culprit.store_relaxed(vacant ? m_->row(slot).pid.load_relaxed() : 0);
         return true;
@@ -143,11 +145,11 @@ Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
         out = {phase, arrived(phase), false};
         const u64 w = entry.load();
         // COMMIT
-        entry.store_release(
+        entry.store_release(  // [barrier.waiting]
             entry_of(phase, (Shares::gen(w) == m_->gen ? counted(w, phase) : 0) + 1, m_->gen));
         if (out.index + 1 >= parties_) {
             out.trips = true;
-            b_->state.store_release(state_of(phase, kTripping));
+            b_->state.store_release(state_of(phase, kTripping));  // [barrier.state]
         }
     }
     unlock(b_->lock);
@@ -170,7 +172,7 @@ void Barrier::count_out(u32 phase) noexcept {
     shm_atomic<u64>& entry = waiting_[m_->slot];
     const u64 w = entry.load();
     if (Shares::gen(w) == m_->gen && counted(w, phase) != 0)
-        entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));
+        entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));  // [barrier.waiting]
 }
 
 Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
@@ -251,13 +253,15 @@ u32 Barrier::culprit() const noexcept {
     return b_->culprit.load_relaxed();
 }
 
+u64 Barrier::layout() noexcept {
+    return fold_layouts({Body::layout(), kWaitingOffset, Shares::layout()});
+}
+
 std::vector<std::string> Barrier::validate(Member& m, u32 index) {
     const std::string who = "barrier " + std::to_string(index) + ": ";
     Barrier barrier;
-    if (open(m, handle_of(m, index), barrier) != Status::ok)
-        return {who + "its fixed fields make no sense"};
-    UnboundedWait outer;
-    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (open(m, handle_of(m, index), barrier) != Status::ok) return makes_no_sense(who);
+    CheckWait wait;
     if (barrier.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
     const Unlocks unlocks(barrier.b_->lock);
     std::vector<std::string> out;

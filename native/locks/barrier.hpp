@@ -15,7 +15,7 @@
 // COMMITS: arrive: the entry. trip and reset: state := (phase+1, filling). break: state := (phase,
 // broken).
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -45,6 +45,7 @@ class Barrier {
     bool is_broken() const noexcept;
     u32 culprit() const noexcept;  // pid of the process whose death broke it; 0: none
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;

@@ -9,6 +9,7 @@ struct Condition::Place {
     shm_atomic<u32> word;
     shm_atomic<u32> tag;
     shm_atomic<u64> ticket;
+    ONECOPY_SHARED_STRUCT(Place, word, tag, ticket)
 };
 
 struct Condition::Body {
@@ -20,12 +21,14 @@ struct Condition::Body {
     shm_atomic<u64> more;
     shm_atomic<u64> ticket;
     shm_atomic<u32> used;
+    ONECOPY_SHARED_STRUCT(Body, magic, places, spare, lock, more, ticket, used)
 };
 
 struct Condition::Chunk {
     static constexpr u64 kMagic = 0x31'73'63'6c'70'63'6f'6fULL;  // "oocplcs1"
     shm_atomic<u64> magic;
     shm_atomic<u64> more;
+    ONECOPY_SHARED_STRUCT(Chunk, magic, more)
 };
 
 namespace {
@@ -68,7 +71,7 @@ Status Condition::create(Member& m, Handle mutex, WaitPolicy& p, Handle& out) no
         drop(m, block.index, uninterruptible);
         return s;
     }
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -83,7 +86,7 @@ Status Condition::open(Member& m, Handle h, Condition& out) noexcept {
     if (b->places.load_relaxed() != places) return Status::corrupt;
     out.m_ = &m;
     out.b_ = b;
-    out.lock_ = b->lock.load_acquire();
+    out.lock_ = b->lock.load_acquire();  // [block.cell]
     out.places_ = places;
     return Status::ok;
 }
@@ -99,7 +102,7 @@ Place* places_after(void* head) noexcept {
 template <class Act>
 bool Condition::each_until(u32 limit, Act act) const noexcept {
     Place* places = places_after<Place>(b_);
-    Handle more = b_->more.load_acquire();
+    Handle more = b_->more.load_acquire();  // [block.cell]
     u32 count = places_;
     for (u32 chunk = 0, first = 0;; ++chunk) {
         for (u32 i = 0; i < count && first + i < limit; ++i)
@@ -110,13 +113,13 @@ bool Condition::each_until(u32 limit, Act act) const noexcept {
             open_chunk(more, next) != Status::ok)
             return false;
         places = places_after<Place>(next);
-        more = next->more.load_acquire();
+        more = next->more.load_acquire();  // [block.cell]
         count = kChunkPlaces;
     }
 }
 template <class Act>
 void Condition::each_used(Act act) const noexcept {
-    each_until(b_->used.load_acquire(), [&](Place& at) {
+    each_until(b_->used.load_acquire(), [&](Place& at) {  // [condition.used]
         act(at);
         return false;
     });
@@ -149,7 +152,7 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
         if (Status s = add_chunk(p, out); s != Status::ok) return s;
         ++index;
     }
-    if (index > b_->used.load_relaxed()) b_->used.store_release(index);
+    if (index > b_->used.load_relaxed()) b_->used.store_release(index);  // [condition.used]
     const u64 ticket = b_->ticket.load_relaxed();
     b_->ticket.store_relaxed(ticket + 1);
     // No longer the dead one's, before it gets our tag.
@@ -164,8 +167,9 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
 Status Condition::add_chunk(WaitPolicy& outer, Place*& first) noexcept {
     shm_atomic<u64>* last = &b_->more;
     u32 chunks = 0;
-    for (Chunk* next = nullptr; last->load_acquire() != 0; last = &next->more) {
+    for (Chunk* next = nullptr; last->load_acquire() != 0; last = &next->more) {  // [block.cell]
         if (++chunks == kMostChunks) return Status::table_full;
+        // [block.cell]
         if (Status s = open_chunk(last->load_acquire(), next); s != Status::ok) return s;
     }
     Allocated block;
@@ -176,7 +180,7 @@ Status Condition::add_chunk(WaitPolicy& outer, Place*& first) noexcept {
         return s;
     auto& chunk = *reinterpret_cast<Chunk*>(block.data);
     declare_cells(*m_, block.index, offsetof(Chunk, more), 8, 1);
-    chunk.magic.store_release(Chunk::kMagic);                                // [body.magic]
+    finish_body(chunk);
     const Status s = swap_cell(*m_, *last, 0, handle_of(*m_, block.index));  // COMMIT
     drop(*m_, block.index, p);
     first = places_after<Place>(&chunk);
@@ -215,7 +219,7 @@ Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
             return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
             if (Status s = usable(*m_); s != Status::ok) return s;
-            if (each_until(b_->used.load_acquire(),
+            if (each_until(b_->used.load_acquire(),  // [condition.used]
                            [this](Place& at) { return is_dead_notified(at, true); }))
                 return Status::would_block;
             nap = std::min(nap * 2, kLongestNap);
@@ -303,11 +307,15 @@ u32 Condition::waiting() const noexcept {
     return n;
 }
 
+u64 Condition::layout() noexcept {
+    return fold_layouts(
+        {Body::layout(), Place::layout(), Chunk::layout(), kPlacesOffset, kChunkPlaces});
+}
+
 std::vector<std::string> Condition::validate(Member& m, u32 index) {
     const std::string who = "condition " + std::to_string(index) + ": ";
     Condition c;
-    if (open(m, handle_of(m, index), c) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), c) != Status::ok) return makes_no_sense(who);
     std::vector<std::string> out;
     Mutex lock;
     if (Mutex::open(m, c.lock_, lock) != Status::ok)

@@ -38,6 +38,7 @@ class Condition {
     Status notify(Mutex& mutex, u32 n) noexcept;
     u32 waiting() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;

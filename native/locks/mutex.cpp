@@ -13,6 +13,7 @@ struct Mutex::Body {
     shm_atomic<u32> depth;
     shm_atomic<u32> pid;
     shm_atomic<std::int64_t> since;
+    ONECOPY_SHARED_STRUCT(Body, magic, recursive, word, thread, depth, pid, since)
 };
 
 namespace {
@@ -36,7 +37,7 @@ Status Mutex::create(Member& m, bool recursive, WaitPolicy& p, Handle& out) noex
         return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.recursive.store_relaxed(recursive);
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -164,11 +165,14 @@ bool Mutex::owner(Owner& out) const noexcept {
     return true;
 }
 
+u64 Mutex::layout() noexcept {
+    return Body::layout();
+}
+
 std::vector<std::string> Mutex::validate(Member& m, u32 index) {
     const std::string who = "lock " + std::to_string(index) + ": ";
     Mutex lock;
-    if (open(m, handle_of(m, index), lock) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), lock) != Status::ok) return makes_no_sense(who);
     if (!makes_sense(m, lock.b_->word.word.load()))
         return {who + "its owner is no slot of the pool"};
     return {};

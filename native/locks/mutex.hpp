@@ -10,7 +10,7 @@
 // COMMITS: acquire: word := tag. release: word := 0. The other fields belong to the owner; who
 // takes over writes over them.
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -47,6 +47,7 @@ class Mutex {
     Status acquire_again(u32 depth, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;

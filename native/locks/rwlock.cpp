@@ -19,6 +19,8 @@ struct RwLock::Body {
     // line 2: sleepers
     alignas(64) EventCount may_read;
     EventCount drained;
+    ONECOPY_SHARED_STRUCT(Body, magic, prefer, writer, closed, active, turn, pid, since, may_read,
+                          drained)
 };
 
 namespace {
@@ -90,7 +92,7 @@ Status RwLock::create(Member& m, Prefer prefer, WaitPolicy& p, Handle& out) noex
     if (Status s = create_body(m, BodyKind::rwlock, bytes, p, block); s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.prefer.store_relaxed(static_cast<u32>(prefer));
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -286,7 +288,7 @@ Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
 // The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever
 // the word named: several may have died since.
 Status RwLock::enter_as_writer(WaitPolicy& p) noexcept {
-    const bool damaged = b_->active.load() != 0;
+    const bool damaged = b_->active.load() != 0;  // [rwlock.active]
     const Status s =
         remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
     if (s != Status::ok) {
@@ -303,7 +305,7 @@ Status RwLock::enter_as_writer(WaitPolicy& p) noexcept {
     if (damaged) died_ = b_->pid.load_relaxed();
     b_->pid.store_relaxed(m_->own_row().pid.load_relaxed());
     b_->since.store_relaxed(os::coarse_ns());
-    b_->active.store_release(m_->tag());  // COMMIT
+    b_->active.store_release(m_->tag());  // COMMIT [rwlock.active]
     find(*m_, handle_)->writing = Writing::inside;
     return damaged ? Status::owner_died : Status::ok;
 }
@@ -321,7 +323,7 @@ Status RwLock::write_release() noexcept {
     Has* h = find(*m_, handle_);
     if (h == nullptr || h->writing != Writing::inside) return Status::not_held;
     forget(*m_, handle_);
-    b_->active.store_release(0);
+    b_->active.store_release(0);  // [rwlock.active]
     if (prefer_ == Prefer::fair && (b_->may_read.word.load() & 1u) != 0) b_->turn.store(1);
     let_readers_in();  // COMMIT
     unlock(b_->writer);
@@ -334,7 +336,7 @@ void RwLock::downgrade() noexcept {
     read_again();
     h->reads = 1;
     h->writing = Writing::no;
-    b_->active.store_release(0);
+    b_->active.store_release(0);  // [rwlock.active]
     let_readers_in();
     unlock(b_->writer);
 }
@@ -377,11 +379,14 @@ u32 RwLock::readers() const noexcept {
     return n;
 }
 
+u64 RwLock::layout() noexcept {
+    return fold_layouts({Body::layout(), kReadersOffset, Shares::layout()});
+}
+
 std::vector<std::string> RwLock::validate(Member& m, u32 index) {
     const std::string who = "rwlock " + std::to_string(index) + ": ";
     RwLock lock;
-    if (open(m, handle_of(m, index), lock) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), lock) != Status::ok) return makes_no_sense(who);
     std::vector<std::string> out;
     const u32 writer = lock.b_->writer.word.load() & ~kWaiters, closed = lock.b_->closed.load(),
               active = lock.b_->active.load();

@@ -11,7 +11,7 @@
 //
 // COMMITS: read: the entry. write: active := tag. release: the entry; closed := 0.
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -40,6 +40,7 @@ class RwLock {
     u32 readers() const noexcept;           // live ones, threads counted one by one
     u32 died() const noexcept { return died_; }
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;

@@ -15,7 +15,7 @@
 // COMMITS: acquire: extra -= 1, or held[me] += 1. release: held[me] -= 1, or held[other] -= 1, or
 // extra += 1. A death: held[it] := 0.
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -38,6 +38,8 @@ class Semaphore {
     u64 initial() const noexcept { return initial_; }
     u32 flags() const noexcept { return flags_; }
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     struct Body;

@@ -21,6 +21,7 @@ struct Slot {
     shm_atomic<u32> length;
     shm_atomic<u32> spare;
     alignas(8) unsigned char bytes[kInlineBytes];
+    ONECOPY_SHARED_STRUCT(Slot, cell, stamp, length, spare, bytes)
 };
 static_assert(sizeof(Slot) == 256);
 

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "heap/heap.hpp"
+#include "body/body.hpp"
 #include "queue/message.hpp"
 
 namespace onecopy {
@@ -70,6 +70,8 @@ class Queue {
     Status shut_down(bool immediate, WaitPolicy& p) noexcept;
     bool is_shut_down() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     struct Body;
@@ -79,7 +81,6 @@ class Queue {
         Handle handle = 0;
         Slot* slots = nullptr;
     };
-    Status usable() const noexcept;
     shm_atomic<u64>& table(u64 chunk) const noexcept;
     Slot* slots_of(Handle h, Cached& cached) noexcept;
     Slot* find_slots(Handle h, Cached& cached) noexcept;

@@ -21,19 +21,6 @@
 
 namespace onecopy {
 
-struct Queue::Range {
-    u64 floor, head, tail;
-};
-
-struct Queue::Effects {
-    u64 room = 0;                   // by how much floor moved
-    u64 came_back = 0;              // messages that have become returned
-    Handle finished = 0;            // the block of a message that is done
-    Handle emptied = 0;             // the chunk that floor has left
-    bool others = false;            // there are takers other than us
-    u64 takers[kHolderWords] = {};  // their slots, one bit each: to be asked whether they live
-};
-
 namespace {
 
 u32 this_thread() noexcept {
@@ -41,13 +28,6 @@ u32 this_thread() noexcept {
     thread_local const u32 number =
         last.fetch_add(1, std::memory_order_relaxed) & Taking::kThreadMask;
     return number;
-}
-
-Taking taking_of(const Slot& slot) noexcept {
-    return {slot.stamp.load_relaxed()};
-}
-void set_taking(Slot& slot, Taking t) noexcept {
-    slot.stamp.store_release(t.raw);
 }
 
 }  // namespace
@@ -66,18 +46,6 @@ bool Queue::range(Range& r) noexcept {
 Slot* Queue::slot_at(u64 position, Cached& cached) noexcept {
     Slot* const slots = slots_of(table(position / kChunkSlots).load_relaxed(), cached);
     return slots == nullptr ? nullptr : slots + position % kChunkSlots;
-}
-
-// Visits the slots of [from, to) until `visit` answers false. False: the queue is corrupt.
-template <class Visit>
-bool Queue::walk(u64 from, u64 to, Visit visit) noexcept {
-    Cached chunk;
-    for (u64 position = from; position < to; ++position) {
-        Slot* const slot = slot_at(position, chunk);
-        if (slot == nullptr) return false;
-        if (!visit(*slot, position)) break;
-    }
-    return true;
 }
 
 // Takes the reference out of a slot that is done. The block, which the caller may have to free; 0:
@@ -172,13 +140,6 @@ void Queue::let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept {
     return true;
 }
 
-// The consumer lock's last owner died.
-void Queue::repair_takings(WaitPolicy& p) noexcept {
-    Effects e;
-    rescan(e, p);
-    tell(e, p);
-}
-
 // To be called first under the consumer lock. False: the queue is corrupt.
 inline bool Queue::refresh(Effects& e, WaitPolicy& p) noexcept {
     const bool news = b_->seen_death_epoch.load_relaxed() !=
@@ -228,7 +189,7 @@ void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
         // Under the generation of now: if it has moved since, `death_epoch` has too, or is about
         // to.
         if (e.takers[slot / 64] >> (slot % 64) & 1)
-            m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));
+            m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));  // [row.gen]
     }
 }
 
@@ -238,7 +199,7 @@ void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
     if (b_->floor.load() == b_->head.load() && b_->closed.load() != kDropping)
         return false;  // nobody has anything
     for (int round = 0; round < 2; ++round) {
-        if (usable() != Status::ok) return false;
+        if (usable(*m_) != Status::ok) return false;
         UninterruptibleWait uninterruptible(p, os::monotonic_ns() + kLockGrace);
         if (enter_consumer(uninterruptible) != Status::ok) return false;
         Effects e;
@@ -246,6 +207,7 @@ void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
         const bool sound = refresh(e, uninterruptible) && range(r);
         if (sound && round == 0) note_takers(r, e);
         leave_takings(e, uninterruptible);
+        // [pool.death_epoch]
         if (!sound || !e.others ||
             b_->seen_death_epoch.load_relaxed() == m_->header().death_epoch.load_acquire())
             break;
@@ -336,7 +298,7 @@ inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
 
 Status Queue::try_take(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     moved = 0;
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     const Status s = take_locked(msgs, n, moved, e, p);
@@ -354,7 +316,7 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcep
                 // [commit/sleepers]
                 const u64 tail = b_->tail.load();
                 return tail != b_->head.load() || b_->returned.load() != 0 ||
-                       b_->closed.load() != 0 || usable() != Status::ok ||
+                       b_->closed.load() != 0 || usable(*m_) != Status::ok ||
                        b_->seen_death_epoch.load() != m_->header().death_epoch.load();
             },
             [&] { look_for_the_dead(p); });
@@ -382,7 +344,7 @@ Status Queue::finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
 }
 
 Status Queue::settle(u64 position, Settle how, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     Range r;
@@ -419,7 +381,7 @@ Status Queue::return_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
 }
 
 Status Queue::finish_lowest(WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     Range r;
@@ -472,14 +434,14 @@ Status Queue::drop_everything(WaitPolicy& p) noexcept {
         leave_takings(e, p);
     }
     look_for_the_dead(p);
-    return usable();
+    return usable(*m_);
 }
 
 // Not of one instant: a message that comes back or is taken in between may count or not.
 u64 Queue::size_with_returned() noexcept {
     const bool news = b_->seen_death_epoch.load_relaxed() !=
                       m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
-    if (news && usable() == Status::ok && try_lock(b_->get_lock, *m_)) {
+    if (news && usable(*m_) == Status::ok && try_lock(b_->get_lock, *m_)) {
         UnboundedWait wait;
         Effects e;
         refresh(e, wait);
@@ -491,7 +453,7 @@ u64 Queue::size_with_returned() noexcept {
 u64 Queue::unfinished_takings() noexcept {
     UnboundedWait outer;
     UninterruptibleWait uninterruptible(outer, os::monotonic_ns() + kLockGrace);
-    if (usable() != Status::ok || enter_consumer(uninterruptible) != Status::ok)
+    if (usable(*m_) != Status::ok || enter_consumer(uninterruptible) != Status::ok)
         return ahead_of(b_->floor);
     Range r{};
     u64 unfinished = 0;
@@ -504,38 +466,6 @@ u64 Queue::unfinished_takings() noexcept {
     }
     unlock(b_->get_lock);
     return unfinished;
-}
-
-// Both locks held, the table checked.
-void Queue::check_takings(std::vector<std::string>& out) {
-    const std::string who = "queue " + std::to_string(index_) + ": ";
-    Range r;
-    if (!range(r)) return out.push_back(who + "floor, head and tail make no sense");
-    u64 returned = 0;
-    // A queue that was shut down and is through has no chunk.
-    const bool any = table(r.floor / kChunkSlots).load_relaxed() != 0;
-    walk(any ? r.floor - r.floor % kChunkSlots : r.floor, r.head, [&](Slot& slot, u64 position) {
-        const Taking t = taking_of(slot);
-        auto say = [&](const char* what) {
-            out.push_back(who + "slot " + std::to_string(position) + " " + what);
-        };
-        if (position < r.floor) {
-            if (t.state() != Taking::done) say("lies below the floor and is not done");
-            return true;
-        }
-        if (t.state() == Taking::never) say("lies below the head and was never taken");
-        if (t.state() == Taking::done && slot.cell.load() != 0)
-            say("is done but refers to a block");
-        if (t.state() == Taking::done && position == r.floor) say("is done, but the floor stays");
-        if (t.state() == Taking::returned && position < b_->first_returned.load())
-            say("came back, and nobody will look for it");
-        returned += t.state() == Taking::returned;
-        return true;
-    });
-    if (returned != b_->returned.load()) {
-        out.push_back(who + "counts " + std::to_string(b_->returned.load()) +
-                      " returned messages, there are " + std::to_string(returned));
-    }
 }
 
 }  // namespace onecopy

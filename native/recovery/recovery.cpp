@@ -11,19 +11,8 @@
 #include <algorithm>
 #include <mutex>
 
-#include "containers/dict.hpp"
-#include "containers/list.hpp"
-#include "directory/directory.hpp"
-#include "frames/frames.hpp"
-#include "locks/barrier.hpp"
-#include "locks/condition.hpp"
-#include "locks/event.hpp"
-#include "locks/mutex.hpp"
-#include "locks/rwlock.hpp"
-#include "locks/semaphore.hpp"
+#include "heap/heap.hpp"
 #include "os/forks.hpp"
-#include "queue/queue.hpp"
-#include "stream/stream.hpp"
 
 namespace onecopy {
 namespace {
@@ -38,8 +27,9 @@ bool cell_is_inside(Member& m, u64 offset) noexcept {
 
 void resolve(Member& m, u32 slot) noexcept {
     Row& row = m.row(slot);
-    const auto kind = static_cast<IntentKind>(row.intent.load_acquire());
+    const auto kind = static_cast<IntentKind>(row.intent.load_acquire());  // [row.intent]
     if (kind == IntentKind::none) return;
+    // [row.op]
     const u64 op = row.op.load(), cell_at = row.intent_cell.load_relaxed(),
               mark_at = row.intent_mark.load_relaxed();
     const Handle old = row.intent_old.load_relaxed(), next = row.intent_new.load_relaxed();
@@ -54,10 +44,11 @@ void resolve(Member& m, u32 slot) noexcept {
     // process holds and that nobody can take over before its generation moves, or lie in a block
     // that only it could reach.
     bool committed = false;
+    // [queue.tail]
     if (needs_mark)
         committed =
             m.at<shm_atomic<u64>>(mark_at).load_acquire() > row.intent_position.load_relaxed();
-    if (kind == IntentKind::plain) committed = cell.load_acquire() == next;
+    if (kind == IntentKind::plain) committed = cell.load_acquire() == next;  // [queue.tail]
     if (committed) {
         // A put that happened is finished: the cell belongs to the consumers now and must not be
         // touched.
@@ -69,20 +60,20 @@ void resolve(Member& m, u32 slot) noexcept {
     } else if (kind == IntentKind::take) {
         // Nothing happened yet: the item is still in the queue.
     } else {
-        row.intent.store_release(static_cast<u32>(IntentKind::undo));
+        row.intent.store_release(static_cast<u32>(IntentKind::undo));  // [row.intent]
         cell.store(old);
         if (next != 0 && !refs::landed(m, next, slot, op, 2) &&
             refs::landed(m, next, slot, op, 0)) {
             refs::add(m, next, slot, op * 4 + 2, -1);
         }
     }
-    row.intent.store_release(static_cast<u32>(IntentKind::none));
+    row.intent.store_release(static_cast<u32>(IntentKind::none));  // [row.intent]
 }
 
 // `slot` is ours by its lock byte; it may be the slot we have just moved into.
 void clean(Member& m, u32 slot) noexcept {
     Row& row = m.row(slot);
-    row.state.store_release(static_cast<u32>(RowState::reaping));
+    row.state.store_release(static_cast<u32>(RowState::reaping));  // [row.state]
     resolve(m, slot);
     row.gen.store(Member::next_generation(row.gen.load()));
     // [pool.death_epoch] a death in between: the next recoverer does both again.
@@ -90,6 +81,7 @@ void clean(Member& m, u32 slot) noexcept {
     if (slot == m.slot) m.gen = row.gen.load();  // from here on we lock under the new generation
     UnboundedWait wait;
     const u64 bit = u64{1} << (slot % 64);
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
@@ -119,7 +111,7 @@ void clean(Member& m, u32 slot) noexcept {
 
 void recover_held(Member& m, u32 slot) noexcept {
     clean(m, slot);
-    m.row(slot).state.store_release(static_cast<u32>(RowState::free));
+    m.row(slot).state.store_release(static_cast<u32>(RowState::free));  // [row.state]
 }
 
 bool recover(Member& m, u32 slot) noexcept {
@@ -130,6 +122,7 @@ bool recover(Member& m, u32 slot) noexcept {
     // Our own description must not be asked about bytes it holds itself; it holds only its slot's
     // and the membership's.
     if (m.lock_slot(slot) != os::ByteLock::taken) return false;
+    // [row.state]
     const bool dead = m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
     if (dead) {
         recover_held(m, slot);
@@ -140,17 +133,6 @@ bool recover(Member& m, u32 slot) noexcept {
     }
     m.unlock_slot(slot);
     return dead;
-}
-
-u32 collect_dead(Member& m) noexcept {
-    if (!m.readonly && !m.file.is_ours()) return 0;  // noted, also where there is nobody to ask for
-    u32 cleaned = 0;
-    const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
-    for (u32 slot = 0; slot < rows; ++slot) {
-        if (slot != m.slot && m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free))
-            cleaned += recover(m, slot);
-    }
-    return cleaned;
 }
 
 namespace {
@@ -175,106 +157,6 @@ void install_recovery() noexcept {
     static const bool installed = (os::run_in_children(in_forked_child), true);
     static_cast<void>(installed);
     Member::recover_own = [](Member& m) noexcept { clean(m, m.slot); };
-}
-
-std::vector<std::string> validate(Member& m, WaitPolicy& p) {
-    std::vector<std::string> wrong = validate_heap(m, p);
-    auto take = [&](std::vector<std::string>&& more) {
-        wrong.insert(wrong.end(), more.begin(), more.end());
-    };
-    take(directory::validate(m));
-    if (m.corrupt()) wrong.push_back("pool: it was marked corrupt");
-    const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
-    std::vector<u32> counted(top, 0);
-    auto count = [&](Handle h) {
-        const u32 i = handle_index(h);
-        if (h != 0 && i < top) ++counted[i];
-    };
-    for (u32 i = 0; i < std::min(m.header().names_top.load_acquire(), m.geo().max_names); ++i)
-        count(m.name(i).value.load_acquire());
-    for (u32 i = 1; i < top; ++i) {
-        Block& b = m.block(i);
-        if (BlockWord{b.word.load()}.state() != BlockState::live) continue;
-        BlockInfo info;
-        if (inspect(m, i, info) != Status::ok) {
-            wrong.push_back("block " + std::to_string(i) + ": lies outside the heap");
-            continue;
-        }
-        switch (info.kind) {
-            case BodyKind::queue:
-                take(Queue::validate(m, i));
-                break;
-            case BodyKind::stream:
-                take(Stream::validate(m, i));
-                break;
-            case BodyKind::frames:
-                take(Frames::validate(m, i));
-                break;
-            case BodyKind::mutex:
-                take(Mutex::validate(m, i));
-                break;
-            case BodyKind::rwlock:
-                take(RwLock::validate(m, i));
-                break;
-            case BodyKind::semaphore:
-                take(Semaphore::validate(m, i));
-                break;
-            case BodyKind::event:
-                take(Event::validate(m, i));
-                break;
-            case BodyKind::condition:
-                take(Condition::validate(m, i));
-                break;
-            case BodyKind::barrier:
-                take(Barrier::validate(m, i));
-                break;
-            case BodyKind::list:
-                take(List::validate(m, i));
-                break;
-            case BodyKind::dict:
-                take(Dict::validate(m, i));
-                break;
-            default:
-                break;
-        }
-    }
-    // Only now: looking into a structure may have repaired it.
-    for (u32 i = 1; i < top; ++i) {
-        Block& b = m.block(i);
-        BlockInfo info;
-        if (BlockWord{b.word.load()}.state() != BlockState::live ||
-            inspect(m, i, info) != Status::ok)
-            continue;
-        const u64 n = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
-                  first = b.cells_offset.load_relaxed();
-        if (n != 0 && (stride == 0 || (stride | first) % 8 != 0 || first > info.size ||
-                       (n - 1) * stride + 8 > info.size - first)) {
-            wrong.push_back("block " + std::to_string(i) +
-                            ": its reference cells lie outside of it");
-            continue;
-        }
-        for (u64 c = 0; c < n; ++c)
-            count(
-                reinterpret_cast<shm_atomic<u64>*>(info.data + first + c * stride)->load_acquire());
-    }
-    for (u32 i = 1; i < top; ++i) {
-        const BlockWord w{m.block(i).word.load()};
-        const u32 says = RefsWord{m.block(i).refs.load()}.count();
-        if (w.state() == BlockState::live && says != counted[i]) {
-            wrong.push_back("block " + std::to_string(i) + ": counts " + std::to_string(says) +
-                            " references, there are " + std::to_string(counted[i]));
-        }
-        if (w.state() != BlockState::live && says != 0)
-            wrong.push_back("block " + std::to_string(i) + ": is not live and counts references");
-    }
-    for (u32 s = 0; s < m.geo().max_processes; ++s) {
-        if (m.row(s).state.load() == static_cast<u32>(RowState::free) &&
-            m.row(s).intent.load() != 0) {
-            wrong.push_back("slot " + std::to_string(s) +
-                            ": nobody occupies it, but an intent is open");
-        }
-    }
-    return wrong;
 }
 
 }  // namespace onecopy

@@ -4,7 +4,6 @@
 #include <atomic>
 
 #include "sync/event_count.hpp"
-#include "sync/structure_lock.hpp"
 #include "sync/unlocks.hpp"
 
 namespace onecopy {
@@ -12,6 +11,7 @@ namespace onecopy {
 struct Stream::Subscriber {
     alignas(64) shm_atomic<u64> cursor;  // the next message to read
     shm_atomic<u32> owner;               // tag; 0: the entry is free
+    ONECOPY_SHARED_STRUCT(Subscriber, cursor, owner)
 };
 
 struct Stream::Body {
@@ -31,6 +31,8 @@ struct Stream::Body {
     EventCount space;
     // line 3 and on
     Subscriber subscribers[kSubscribers];
+    ONECOPY_SHARED_STRUCT(Body, magic, depth, policy, table, lock, head, slowest, closed, published,
+                          space, subscribers)
 };
 
 namespace {
@@ -46,24 +48,19 @@ constexpr u64 written(u64 message) noexcept {
 Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
                       Handle& out) noexcept {
     static_assert(sizeof(Body) == kRingOffset);
-    if (Status s = m.usable(); s != Status::ok) return s;
+    if (Status s = usable(m); s != Status::ok) return s;
     if (depth == 0 || policy > StreamPolicy::latest) return Status::bad_argument;
     if (depth > kLargestDepth) return Status::too_large;
     // latest: a reader copies the newest message while the next one is written beside it.
     if (policy == StreamPolicy::latest) depth = std::max(depth, 2u);
     Allocated block;
-    Status s = allocate(m,
-                        {.bytes = kRingOffset + u64{depth} * sizeof(Slot),
-                         .flags = kFlagBody,
-                         .kind = BodyKind::stream,
-                         .zero = true},
-                        p, block);
-    if (s != Status::ok) return s;
+    const u64 bytes = kRingOffset + u64{depth} * sizeof(Slot);
+    if (Status s = create_body(m, BodyKind::stream, bytes, p, block); s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.depth.store_relaxed(depth);
     b.policy.store_relaxed(static_cast<u32>(policy));
     b.table.store_relaxed(kSubscribers);
-    b.magic.store_release(Body::kMagic);  // [stream.magic]
+    finish_body(b);
     declare_cells(m, block.index, static_cast<u32>(kRingOffset + offsetof(Slot, cell)),
                   sizeof(Slot), depth);
     out = handle_of(m, block.index);
@@ -71,31 +68,23 @@ Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
 }
 
 Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
-    BlockInfo info;
-    const u32 index = handle_index(h);
-    if (Status s = inspect(m, index, info); s != Status::ok) return s;
-    if (handle_of(m, index) != h) return Status::stale;
-    if (info.kind != BodyKind::stream) return Status::bad_argument;
-    if (info.length < kRingOffset) return Status::corrupt;
-    auto& b = *reinterpret_cast<Body*>(info.data);
-    if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [stream.magic]
+    Body* body = nullptr;
+    u64 length = 0;
+    if (Status s = open_body(m, h, BodyKind::stream, kRingOffset, body, length); s != Status::ok)
+        return s;
+    const Body& b = *body;
     const u32 depth = b.depth.load_relaxed(), policy = b.policy.load_relaxed();
     if (depth == 0 || depth > kLargestDepth || policy > static_cast<u32>(StreamPolicy::latest))
         return Status::corrupt;
     if (policy == static_cast<u32>(StreamPolicy::latest) && depth < 2) return Status::corrupt;
-    if (b.table.load_relaxed() != kSubscribers ||
-        info.length < kRingOffset + u64{depth} * sizeof(Slot))
+    if (b.table.load_relaxed() != kSubscribers || length < kRingOffset + u64{depth} * sizeof(Slot))
         return Status::corrupt;
     out.m_ = &m;
-    out.b_ = &b;
-    out.index_ = index;
+    out.b_ = body;
+    out.index_ = handle_index(h);
     out.depth_ = depth;
     out.policy_ = static_cast<StreamPolicy>(policy);
     return Status::ok;
-}
-
-inline Status Stream::usable() const noexcept {
-    return m_->usable();
 }
 
 inline Slot& Stream::slot(u64 message) const noexcept {
@@ -133,7 +122,7 @@ u32 Stream::slowest_reader() const noexcept {
 // For a sleeping publisher of a lossless stream. [commit/sleepers]
 bool Stream::room() const noexcept {
     const u64 head = b_->head.load();
-    return head - slowest(head) < depth_ || b_->closed.load() != 0 || usable() != Status::ok;
+    return head - slowest(head) < depth_ || b_->closed.load() != 0 || usable(*m_) != Status::ok;
 }
 
 // Frees the entries of dead subscribers that have not read up to `head`. May probe and recover
@@ -147,7 +136,7 @@ void Stream::evict_dead(u64 head) noexcept {
 }
 
 Status Stream::try_publish(const Message& msg, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
     // owner_died: its reference intent was resolved; the slot it may have been writing is ours to
     // write over.
@@ -211,7 +200,7 @@ Status Stream::publish(const Message& msg, WaitPolicy& p) noexcept {
 }
 
 Status Stream::close(WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     // Under the lock: a publish has either committed before, or sees it.
     if (Status s = enter(b_->lock, *m_, p); !good(s)) return s;
     b_->closed.store_release(1);  // COMMIT [stream.closed]
@@ -235,7 +224,7 @@ u64 Stream::first_of(u32 history, u64 head) const noexcept {
 }
 
 Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
     // Under the publisher lock: no message can be written over between the choice of the cursor and
     // the commit.
@@ -311,7 +300,7 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
 }
 
 Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
     Subscriber& sub = b.subscribers[subscriber];
     for (u32 torn = 0;;) {
@@ -377,7 +366,7 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) no
         b_->published, p, [&] { return try_read(subscriber, msg, missed, p); },
         [&] {  // [commit/sleepers]
             return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 ||
-                   sub.owner.load() != m_->tag() || usable() != Status::ok;
+                   sub.owner.load() != m_->tag() || usable(*m_) != Status::ok;
         },
         [] {});
 }
@@ -387,7 +376,7 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) no
 // it may be at work, which its lock tells, or have died there.
 Status Stream::newest(Message& msg, WaitPolicy& p) noexcept {
     for (;;) {
-        if (Status s = usable(); s != Status::ok) return s;
+        if (Status s = usable(*m_); s != Status::ok) return s;
         const u64 head = b_->head.load_acquire();  // [stream.head]
         if (head == 0) return Status::would_block;
         Copy copy = copy_out(head - 1, msg, p);
@@ -412,7 +401,7 @@ StreamPolicy Stream::policy() const noexcept {
     return policy_;
 }
 u64 Stream::published() const noexcept {
-    return b_->head.load_acquire();
+    return b_->head.load_acquire();  // [stream.head]
 }  // [stream.head]
 
 u32 Stream::subscribers() const noexcept {
@@ -476,14 +465,16 @@ void Stream::check_ring(std::vector<std::string>& out) {
     }
 }
 
+u64 Stream::layout() noexcept {
+    return fold_layouts({Body::layout(), Subscriber::layout(), Slot::layout(), kRingOffset});
+}
+
 std::vector<std::string> Stream::validate(Member& m, u32 index) {
     std::vector<std::string> out;
     const std::string who = "stream " + std::to_string(index) + ": ";
     Stream st;
-    if (open(m, handle_of(m, index), st) != Status::ok)
-        return {who + "its fixed fields make no sense"};
-    UnboundedWait outer;
-    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (open(m, handle_of(m, index), st) != Status::ok) return makes_no_sense(who);
+    CheckWait wait;
     if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};
     const Unlocks unlocks(st.b_->lock);
     st.check_ring(out);

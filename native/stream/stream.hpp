@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "heap/heap.hpp"
+#include "body/body.hpp"
 #include "queue/message.hpp"
 
 namespace onecopy {
@@ -51,11 +51,11 @@ class Stream {
     u32 subscribers() const noexcept;     // live ones
     u32 slowest_reader() const noexcept;  // the pid of the one furthest behind; 0: there is none
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;
     struct Subscriber;
-    Status usable() const noexcept;
     Slot& slot(u64 message) const noexcept;
     enum class Copy { whole, overwritten, corrupt };
     Copy copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept;

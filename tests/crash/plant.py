@@ -188,7 +188,7 @@ BUGS = [
         "the intent is armed before its number is stored",
         "native/heap/blocks.cpp",
         """    // Before the kind: a death between them leaves no intent.
-    row.op.store_release(row.op.load_relaxed() + 1);
+    row.op.store_release(row.op.load_relaxed() + 1);  // [row.op]
 """,
         """    row.intent.store_release(static_cast<u32>(kind));
     row.op.store_release(row.op.load_relaxed() + 1);
@@ -198,7 +198,7 @@ BUGS = [
     ),
     Bug(
         "a block is live before its owner's bit is set",
-        "native/heap/heap.cpp",
+        "native/heap/tiling.cpp",
         """        b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));
         ++m.local[index];
         u32 gen = BlockWord{b.word.load_relaxed()}.gen() + 1;
@@ -216,7 +216,7 @@ BUGS = [
     ),
     Bug(
         "the rebuild forgets blocks that are being freed",
-        "native/heap/heap.cpp",
+        "native/heap/repair.cpp",
         "if (w.state() == BlockState::unused || w.state() == BlockState::span) {",
         "if (w.state() == BlockState::unused || w.state() == BlockState::span || w.state() == BlockState::freeing) {",
         "their space is given out while somebody still takes them apart",
@@ -376,7 +376,7 @@ BUGS = [
     ),
     Bug(
         "a queue's last chunk is not repaired",
-        "native/queue/queue.cpp",
+        "native/queue/repair.cpp",
         "    repair_chunk(p);\n    if (redelivers_)",
         "    if (redelivers_)",
         "a consumer that died before it let go of an empty chunk leaves it there",
@@ -396,8 +396,8 @@ BUGS = [
     Bug(
         "recovery frees the row first",
         "native/recovery/recovery.cpp",
-        "    row.state.store_release(static_cast<u32>(RowState::reaping));\n",
-        "    row.state.store_release(static_cast<u32>(RowState::free));\n",
+        "    row.state.store_release(static_cast<u32>(RowState::reaping));",
+        "    row.state.store_release(static_cast<u32>(RowState::free));",
         "if the recoverer dies, nobody goes on where it stopped",
         where=("crash_test", "collect"),
     ),
@@ -496,7 +496,7 @@ BUGS = [
     Bug(
         "a lock is open before its writer is out",
         "native/locks/rwlock.cpp",
-        """    b_->active.store_release(0);
+        """    b_->active.store_release(0);  // [rwlock.active]
     if (prefer_ == Prefer::fair && (b_->may_read.word.load() & 1u) != 0) b_->turn.store(1);
     let_readers_in();  // COMMIT""",
         """    if (prefer_ == Prefer::fair && (b_->may_read.word.load() & 1u) != 0) b_->turn.store(1);
@@ -524,8 +524,8 @@ BUGS = [
     Bug(
         "tokens of the dead stay away",
         "native/locks/semaphore.cpp",
-        "        held_[slot].store_release(0);  // COMMIT\n",
-        "",
+        "        held_[slot].store_release(0);  // COMMIT",
+        "        //",
         "what a dead process held is lost",
         where=("crash_test", "token"),
     ),
@@ -605,7 +605,7 @@ BUGS = [
         "a list counts items before they are there",
         "native/containers/list.cpp",
         """            s = fill_slots(items, n, order() + count, dropped);
-            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT
+            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT [list.count]
 """,
         """            order_count().store_release(count + n);
             s = fill_slots(items, n, order() + count, dropped);
@@ -627,7 +627,7 @@ BUGS = [
     ),
     Bug(
         "a list keeps what a dead one left in its slots",
-        "native/containers/list.cpp",
+        "native/containers/list_repair.cpp",
         "        if (Dropped dropped(*m_, wait); !used[slot]) empty(cell(slot), dropped);\n",
         "",
         "values of an extend that did not happen are never freed",
@@ -702,7 +702,7 @@ BUGS = [
     ),
     Bug(
         "trim makes the hole before it clears the mark",
-        "native/heap/heap.cpp",
+        "native/heap/extents.cpp",
         """            u64 backed = 0;
             // Before the hole""",
         """            u64 backed = 0;
@@ -818,7 +818,7 @@ BUGS = [
         """    read_again();
     h->reads = 1;
     h->writing = Writing::no;
-    b_->active.store_release(0);
+    b_->active.store_release(0);  // [rwlock.active]
     let_readers_in();
     unlock(b_->writer);""",
         """    h->reads = 1;
@@ -863,7 +863,7 @@ BUGS = [
     ),
     Bug(
         "an extent is marked before it is reserved",
-        "native/heap/heap.cpp",
+        "native/heap/extents.cpp",
         """        if (int error = os::room_for(m.file, to - from)) return error;
         if (int error = m.file.reserve""",
         """        for (u64 bit = start; bit < e; ++bit)
@@ -998,7 +998,7 @@ BUGS = [
     # ---- memory under the heap
     Bug(
         "the extent that a block ends in is not reserved",
-        "native/heap/heap.cpp",
+        "native/heap/extents.cpp",
         "end = (offset + size + kExtent - 1) / kExtent;\n    for (u64 e = first; e < end;) {",
         "end = (offset + size) / kExtent;\n    for (u64 e = first; e < end;) {",
         "SIGBUS on a full disk",
@@ -1006,7 +1006,7 @@ BUGS = [
     ),
     Bug(
         "a member that is alone does not reserve the last marked extent",
-        "native/heap/heap.cpp",
+        "native/heap/extents.cpp",
         "        while (e < extents && is_backed(m, e))\n            ++e;\n        if (e == first) continue;",
         "        while (e + 1 < extents && is_backed(m, e))\n            ++e;\n        if (e == first) continue;",
         "a file was copied without its holes: SIGBUS on a full disk",
@@ -1014,7 +1014,7 @@ BUGS = [
     ),
     Bug(
         "trim gives back only what is marked",
-        "native/heap/heap.cpp",
+        "native/heap/extents.cpp",
         "            if (first < end && punch_extents(m, first, end) == 0) given_back += backed;",
         "            if (backed != 0 && punch_extents(m, first, end) == 0) given_back += backed;",
         "what a process had reserved, but not marked before it died, is never given back",

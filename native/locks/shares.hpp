@@ -1,41 +1,12 @@
-// What the bodies of all locks and their friends have in common: a block of a kind, a magic number,
-// and tables of who has how many.
+// What locks and their friends have in common beyond a body: tables of which process has how many,
+// and what is said of an owner.
 #pragma once
 #include <algorithm>
-#include <string>
-#include <vector>
 
-#include "heap/heap.hpp"
+#include "body/body.hpp"
 #include "sync/event_count.hpp"
-#include "sync/structure_lock.hpp"
 
 namespace onecopy {
-
-// A fresh body of `bytes` zeros, held once for the caller.
-inline Status create_body(Member& m, BodyKind kind, u64 bytes, WaitPolicy& p,
-                          Allocated& out) noexcept {
-    if (Status s = m.usable(); s != Status::ok) return s;
-    return allocate(m, {.bytes = bytes, .flags = kFlagBody, .kind = kind, .zero = true}, p, out);
-}
-
-// The body of a handle that the caller holds. bad_argument: another kind; corrupt: too short, or
-// never finished.
-template <class Body>
-Status open_body(Member& m, Handle h, BodyKind kind, u64 bytes, Body*& out) noexcept {
-    BlockInfo info;
-    if (Status s = inspect(m, handle_index(h), info); s != Status::ok) return s;
-    if (handle_of(m, handle_index(h)) != h) return Status::stale;
-    if (info.kind != kind) return Status::bad_argument;
-    if (info.length < bytes) return Status::corrupt;
-    auto* body = reinterpret_cast<Body*>(info.data);
-    if (body->magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [body.magic]
-    out = body;
-    return Status::ok;
-}
-
-inline Status usable(const Member& m) noexcept {
-    return m.usable();
-}
 
 // Who has how many: one word per member slot, so that what a process has is nobody's as soon as its
 // generation moves.
@@ -61,7 +32,7 @@ class Shares {
     }
     // Slots that were ever used: no entry above has anything.
     u32 used(const Member& m) const noexcept {
-        return std::min(m.header().rows_used.load_acquire(), slots_);
+        return std::min(m.header().rows_used.load_acquire(), slots_);  // [pool.rows_used]
     }
 
     // What this process's own entry counts; an entry of another generation is a predecessor's in
@@ -71,7 +42,7 @@ class Shares {
     }
     // Whether an entry is of a process that has left, or is known to be dead. Cheap.
     static bool passed(const Member& m, u32 slot, u64 word) noexcept {
-        return m.row(slot).gen.load_acquire() != gen(word);
+        return m.row(slot).gen.load_acquire() != gen(word);  // [row.gen]
     }
     // Asks the kernel too, and cleans up after it if it is dead.
     static bool gone(Member& m, u32 slot, u64 word) noexcept {
@@ -88,6 +59,9 @@ class Shares {
         }
         return news;
     }
+
+    // The table as `layout_hash` sees it.
+    static constexpr u64 layout() noexcept { return fold_layouts({kSpread, 8}); }
 
   private:
     static constexpr u32 kSpread = 8;

@@ -1,0 +1,30 @@
+// The memory under the heap, for the files of this folder: an extent of 2 MiB has memory, or is a
+// hole in the pool file. A bit for each says that its memory is reserved.
+#pragma once
+#include "heap/heap.hpp"
+
+namespace onecopy::extents {
+
+inline shm_atomic<u64>& extent_word(Member& m, u64 extent) noexcept {
+    return m.at<shm_atomic<u64>>(m.geo().extents_off + extent / 64 * 8);
+}
+inline bool is_backed(Member& m, u64 extent) noexcept {
+    return extent_word(m, extent).load_acquire() >> (extent % 64) & 1;  // [heap.extent]
+}
+
+// The first extent at or after `offset`, and the one after the last that ends at or before it.
+// Where the tiling ends nobody has what is left of the extent (heap lock held).
+inline u64 first_extent(u64 offset) noexcept {
+    return (offset + kExtent - 1) / kExtent;
+}
+inline u64 end_extent(Member& m, u64 offset) noexcept {
+    return offset == m.header().heap_top.load_relaxed() ? first_extent(offset) : offset / kExtent;
+}
+
+// Reserves what is missing under [offset, offset+size). No lock. 0 or errno; or it was interrupted.
+int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted) noexcept;
+// Gives back what a reservation for this block has taken before it failed or was interrupted. The
+// block is ours still.
+void give_back_reserved(Member& m, u32 index, WaitPolicy& outer) noexcept;
+
+}  // namespace onecopy::extents
