@@ -1,14 +1,14 @@
 // shm_atomic: the one type through which shared memory is written.
 //
-// Every store, exchange, CAS and fetch-op to the segment goes through here (bulk bytes through
-// copy_in), so a fault build can number them and kill the process after the N-th: that is how the
-// crash campaign enumerates deaths. In a normal build the crash point keeps the compiler from
-// moving stores over it, and is no instruction.
+// Every store, exchange, CAS and fetch-op to a pool is one of its functions; bulk bytes go through
+// copy_in. So a fault build can number them and kill the process after the N-th: that is how the
+// crash campaign enumerates deaths. In a normal build a crash point is a barrier for the compiler,
+// and no instruction.
 //
-// Memory-order convention: `store_release` pairs with `load_acquire` under a label written at both
-// ends, as in "[queue.tail]". Read-modify-writes are sequentially consistent: the protocols that
-// need them (holder bits against state, commit against sleepers) are Dekker-shaped, and on x86 they
-// cost the same.
+// Memory order: `store_release` pairs with `load_acquire` under a label that stands at both ends,
+// as in "[queue.tail]"; tools/native_labels.py checks that. Read-modify-writes are sequentially
+// consistent. Some protocols need that: each side stores one variable and then loads the other
+// (holder bits and state, commit and sleepers). On x86 they cost the same.
 #pragma once
 
 #include <atomic>
@@ -91,8 +91,8 @@ inline void fence() noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-// Bulk bytes into shared memory. A death halfway is tried too: no reader may depend on a part of
-// them.
+// Bulk bytes into shared memory. The fault build tries a death in the middle too: no reader may
+// depend on a part of them.
 inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     if (const std::size_t half = n / 2; half != 0) {
@@ -104,9 +104,9 @@ inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
     crash_point();
 }
 
-// Bytes that another process may be overwriting while we read (a lossy stream): word by word and
-// atomic, so that a torn read is a value to be discarded by the sequence check and not a data race.
-// `n` is rounded up to whole words.
+// Bytes that another process may overwrite while this one reads them (a lossy stream). They are
+// read word by word, each word atomically. So a torn read is a wrong value, which the sequence
+// check discards, and no data race. `n` is rounded up to whole words.
 inline void copy_out_racy(void* to, const void* shared, std::size_t n) noexcept {
     auto* dst = static_cast<std::uint64_t*>(to);
     auto* src = static_cast<const std::uint64_t*>(shared);

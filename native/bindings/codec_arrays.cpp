@@ -462,8 +462,8 @@ Done Encoding::encode_long(PyObject* object) noexcept {
         data = static_cast<const char*>(PyUnicode_DATA(object));
         n = PyUnicode_GET_LENGTH(object);
     } else {
-        encoded =
-            PyUnicode_AsUTF8String(object);  // not AsUTF8AndSize: the string would keep the copy
+        // Not AsUTF8AndSize: the string would keep the copy
+        encoded = PyUnicode_AsUTF8String(object);
         if (encoded == nullptr) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return Done::failed;
             PyErr_Clear();

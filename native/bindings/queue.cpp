@@ -236,8 +236,8 @@ class Batch {
             error.restore();
             return false;
         }
-        messages_[count_] =
-            scratch_;  // encoding may have sent the batch, so its place is known only now
+        // Encoding may have sent the batch, so its place is known only now
+        messages_[count_] = scratch_;
         large_[count_] = std::move(encoding);
         return true;
     }

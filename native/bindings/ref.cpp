@@ -23,8 +23,8 @@ bool usable(const RefObject& ref) noexcept {
 nb::object get(RefObject& ref, nb::handle copy) noexcept {
     Copy how;
     if (!copy_from(copy.ptr(), how) || !usable(ref)) return result(nullptr);
-    const Held held =
-        ref.held.again();  // unpickling runs Python code, which may release the reference
+    // Unpickling runs Python code, which may release the reference
+    const Held held = ref.held.again();
     return result(open_envelope(held, how));
 }
 

@@ -9,21 +9,21 @@
 
 namespace onecopy {
 
-// A fresh body of `bytes` zeros, held once for the caller. As long as its magic number is missing,
-// nobody opens it; a death leaves a block that goes with its holder.
+// A fresh body of `bytes` zeros, held once for the caller. Nobody opens it before its magic number
+// is there. A death until then leaves a block that only the dead process holds.
 inline Status create_body(Member& m, BodyKind kind, u64 bytes, WaitPolicy& p,
                           Allocated& out) noexcept {
     if (Status s = m.usable(); s != Status::ok) return s;
     return allocate(m, {.bytes = bytes, .flags = kFlagBody, .kind = kind, .zero = true}, p, out);
 }
 
-// All that is fixed has been written: from here on it can be opened.
+// To be called when all fixed fields are written: from here on the body can be opened.
 template <class Body>
 void finish_body(Body& body) noexcept {
     body.magic.store_release(Body::kMagic);  // [body.magic]
 }
 
-// Checks that a handle read from shared memory names a block of this kind, and copies once where it
+// Checks that a handle from shared memory names a block of this kind, and copies once where it
 // lies. stale: another generation. bad_argument: another kind. corrupt: too short, or outside of
 // the heap.
 inline Status find_part(Member& m, Handle h, BodyKind kind, u64 least, BlockInfo& out) noexcept {

@@ -81,7 +81,7 @@ Status Dict::open(Member& m, Handle h, Dict& out) noexcept {
     return s;
 }
 
-// Keyed at random for each dict: whoever chooses the dict's keys does not choose the chains.
+// With random seeds for each dict: a process that chooses the keys cannot choose the chains.
 u64 Dict::hash_of(const unsigned char* bytes, u32 n) const noexcept {
     return SipHash(seeds_[0], seeds_[1]).of(bytes, n);
 }
@@ -127,7 +127,8 @@ Status Dict::find(const DictKey& key, u64 hash, Found& out) noexcept {
     u32 link = bucket(hash).load_relaxed();
     for (u32 steps = 0; link != 0; ++steps) {
         const u32 slot = link - 1;
-        if (slot >= top || steps >= top || !exists(slot)) return broken();  // outside, or a ring
+        if (slot >= top || steps >= top || !exists(slot))
+            return broken();  // outside of the table, or a ring
         DictRecord& e = entry(slot);
         if (e.hash.load_relaxed() == hash) {
             DictKey its;
@@ -148,7 +149,7 @@ bool Dict::link_is_sound(u32 link) noexcept {
     return link == 0 || (link <= table().top.load_relaxed() && exists(link - 1));
 }
 
-// `last`, checked, is the link of the last so far.
+// `last` is the link of the entry that was the last so far. The caller has checked it.
 void Dict::link_last(u32 slot, u32 last) noexcept {
     ContainerTable& t = table();
     DictRecord& e = entry(slot);
@@ -162,7 +163,7 @@ void Dict::link_last(u32 slot, u32 last) noexcept {
     t.count.store_relaxed(t.count.load_relaxed() + 1);
 }
 
-// `left` and `right`, checked, are the links around it.
+// `left` and `right` are the links around it. The caller has checked them.
 void Dict::unlink(const Found& at, u32 left, u32 right) noexcept {
     ContainerTable& t = table();
     DictRecord& e = entry(at.slot);
@@ -188,7 +189,8 @@ Status Dict::remove(const Found& at, Dropped& dropped, bool& emptied) noexcept {
     return Status::ok;
 }
 
-// Buckets that nobody sees yet, and are zero; the chains that are there now come apart.
+// Links all entries into fresh buckets, which nobody sees yet and which are zero. The chains of the
+// present buckets come apart.
 Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
     const u32 top = table().top.load_relaxed();
     if (top != 0 && !exists(top - 1)) return broken();
@@ -203,7 +205,7 @@ Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
     return Status::ok;
 }
 
-// Where it is noted is there before it is held.
+// There is room to note it before it is held.
 Status Dict::add_value(u32 slot, std::vector<Handle>& out) {
     out.push_back(0);
     const Status s = hold_value(cell(slot).load_relaxed(), out.back());
@@ -214,7 +216,7 @@ Status Dict::add_value(u32 slot, std::vector<Handle>& out) {
 Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) {
     if (keys) {
         DictKey key;
-        // Each has its own memory: together they are no longer than the pool, unless it lies.
+        // Each key has its own memory: together they are no longer than the pool, unless it lies.
         if (!key_of(slot, key) || out.keys.size() + key.length > m_->geo().capacity)
             return broken();
         out.keys.append(reinterpret_cast<const char*>(key.bytes), key.length);
@@ -254,7 +256,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
     Spare chunk(*m_, p), fresh_buckets(*m_, p), long_key(*m_, p);
     u32 chunk_number = kNil;
     for (;;) {
-        // What has to be allocated is found out under the lock, and fetched outside of it.
+        // Under the lock it finds out what has to be allocated. It allocates outside of the lock.
         u32 want_chunk = kNil, want_buckets = 0;
         {
             Dropped dropped(*m_, p);
@@ -281,7 +283,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
                 if (!fresh_buckets || fresh_buckets.bytes() != u64{more} * sizeof(u32)) {
                     want_buckets = more;
                 } else {
-                    // A death in between is repaired with whatever buckets are in place then.
+                    // After a death in between, the repair uses the buckets that are in place then.
                     s = relink_into(reinterpret_cast<shm_atomic<u32>*>(fresh_buckets.data()), more);
                     const Handle old = t.main.load_relaxed();
                     if (s == Status::ok) s = swap_cell(*m_, t.main, old, fresh_buckets.handle());
@@ -346,8 +348,8 @@ Status Dict::erase(const DictKey& key, WaitPolicy& p) noexcept {
     return s == Status::stale ? Status::no_entry : s;
 }
 
-// `only`, unless it is 0, is the value that the key has to have. The caller holds it, so its handle
-// stands for nothing else by now.
+// `only`: the value that the key must have; 0: any. The caller holds it, so its handle cannot mean
+// another block by now.
 Status Dict::erase_if(const DictKey& key, Handle only, bool last, WaitPolicy& p) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     bool emptied = false;
@@ -398,7 +400,7 @@ Status Dict::values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>
     if (at.table == 0) {
         link = table().first.load_relaxed();
     } else {
-        // An ordinal is given once: it is the entry that it was.
+        // An ordinal is given once, so it is still the same entry.
         if (at.table != table_.handle || !link_is_sound(at.link) ||
             cell(at.link - 1).load_relaxed() == 0 ||
             entry(at.link - 1).ordinal.load_relaxed() != at.ordinal)

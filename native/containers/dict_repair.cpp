@@ -17,7 +17,7 @@ Status Dict::rebuild() {
     std::vector<bool> used(all, false);
     for (u32 slot = 0; slot < all; ++slot) {
         if (cell(slot).load_relaxed() == 0) {
-            // Freed right here: the heap's lock may be taken under this one.
+            // Freed at once: the heap lock may be taken under this one.
             Dropped dropped(*m_, wait);
             empty(cell(slot, kKey), dropped);
             continue;
@@ -29,7 +29,7 @@ Status Dict::rebuild() {
     std::sort(entries.begin(), entries.end(),
               [](const Entry& a, const Entry& b) { return a.ordinal < b.ordinal; });
     if (!entries.empty() && main_.data == nullptr)
-        return broken();  // they come before the first entry
+        return broken();  // the buckets are made before the first entry
     rebuild_free(used);
     ContainerTable& t = table();
     static constexpr char kZeros[4096] = {};

@@ -17,7 +17,7 @@ Status List::rebuild() {
         used[slot] = true;
     }
     for (u32 slot = 0; slot < all; ++slot) {
-        // Freed right here: the heap's lock may be taken under this one.
+        // Freed at once: the heap lock may be taken under this one.
         if (Dropped dropped(*m_, wait); !used[slot]) empty(cell(slot), dropped);
     }
     rebuild_free(used);

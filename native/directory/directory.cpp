@@ -9,8 +9,8 @@
 namespace onecopy::directory {
 namespace {
 
-// Links (buckets, next, free_names) are index+1, 0 ends. So a segment full of zeros is an empty
-// directory.
+// Links (buckets, next, free_names) are index+1; 0 ends a chain. So a pool full of zeros is an
+// empty directory.
 constexpr u32 kReserveStep = 256;  // entries: 64 KiB at a time
 
 shm_atomic<u32>& bucket(Member& m, u64 hash) noexcept {
@@ -30,15 +30,15 @@ Status broken(Member& m) noexcept {
     return Status::corrupt;
 }
 
-// Number of entries that may be looked at: the shared mark, believed only as far as the table and
-// its memory reach.
+// How many entries may be looked at: the shared mark, believed only as far as the table and its
+// memory reach.
 bool bounded_top(Member& m, u32& top) noexcept {
     top = m.header().names_top.load_acquire();  // [pool.names_top]
     // [pool.names_top]
     return top <= m.geo().max_names && top <= m.header().names_reserved.load_acquire();
 }
 
-// The name of an entry, copied nowhere; false if its length is impossible.
+// The name of an entry, where it lies. False: its length is impossible.
 bool name_of(NameEntry& e, std::string_view& out) noexcept {
     u32 n = e.name_len.load_relaxed();
     if (n == 0 || n > kNameBytes) return false;
@@ -46,14 +46,14 @@ bool name_of(NameEntry& e, std::string_view& out) noexcept {
     return true;
 }
 
-// Chains and free list anew from the entries. Each step can be repeated from the top by the next
-// owner of the lock.
+// Makes chains and free list anew from the entries. After a death in it, the next owner of the lock
+// begins from the top.
 bool rebuild(Member& m) noexcept {
     u32 top;
     if (!bounded_top(m, top)) return false;
     static constexpr char kZeros[4096] = {};
-    // In bulk: nobody may look at buckets before the rebuild is through, so a crash point for each
-    // would tell nothing new.
+    // In bulk: nobody looks at buckets before the rebuild is done, so a crash point for each of
+    // them would show nothing new.
     for (u64 at = 0; at < u64{kBuckets} * sizeof(u32); at += sizeof kZeros)
         copy_in(m.base + m.geo().buckets_off + at, kZeros, sizeof kZeros);
     u32 free = 0;
@@ -80,8 +80,8 @@ bool rebuild(Member& m) noexcept {
 class Locked {
   public:
     Locked(Member& m, WaitPolicy& p) noexcept : m_(m) {
-        // First, and before anything of the segment is touched: a child that is no member may not
-        // write here.
+        // First, before anything in the pool is touched: a child that is no member must not write
+        // here.
         status = m.usable();
         if (status != Status::ok) return;
         status = lock(m.header().names_lock, m, p);
@@ -102,8 +102,8 @@ class Locked {
     bool locked_ = false;
 };
 
-// After the commit there is no way back: what is left to do waits as long as it takes, but lets the
-// caller release what it must.
+// After the commit nothing is undone. What is left to do waits as long as it takes; the caller's
+// policy may release what it must.
 class Committed final : public WaitPolicy {
   public:
     explicit Committed(WaitPolicy& of) noexcept : of_(of) {}
@@ -129,7 +129,7 @@ Status look_up(Member& m, NameKind kind, std::string_view name, u64 hash, Found&
         const u32 index = link - 1;
         NameEntry& e = m.name(index);
         std::string_view text;
-        // Under the lock chains hold only what is in use.
+        // Under the lock, chains contain only entries that are in use.
         if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);  // [block.cell]
         if (e.hash.load_relaxed() == hash && e.kind.load_relaxed() == static_cast<u8>(kind) &&
             text == name) {
@@ -147,7 +147,7 @@ void push_free(Member& m, u32 index) noexcept {
     m.header().free_names.store_relaxed(index + 1);
 }
 
-// An entry without a value, off the free list. ok, table_full, no_memory, corrupt. Lock held.
+// An entry without a value, taken off the free list. ok, table_full, no_memory, corrupt. Lock held.
 Status take_entry(Member& m, u32& index) noexcept {
     Header& h = m.header();
     u32 top;
@@ -173,17 +173,17 @@ Status take_entry(Member& m, u32& index) noexcept {
             return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
                                                                          : Status::system_error;
         }
-        // Only now: below the mark no touch can fail.
+        // Only now: no access below the mark can fail for lack of memory.
         h.names_reserved.store_release(reserved + step);  // [pool.names_reserved]
     }
     index = top;
-    // Its value is zero, as fresh memory is: a death here leaves one more free entry.
+    // Its value is zero, because fresh memory is: a death here leaves one more free entry.
     h.names_top.store_release(top + 1);  // [pool.names_top]
     return Status::ok;
 }
 
-// The held handle in an entry. Lock held: so the cell keeps its reference and the block must be
-// there.
+// The handle in an entry, held. The lock is held, so the cell keeps its reference and the block
+// must be there.
 Status hold_value(Member& m, u32 index, Handle& out) noexcept {
     const Handle h = m.name(index).value.load_acquire();  // [block.cell]
     Status s = hold(m, h);
@@ -192,14 +192,14 @@ Status hold_value(Member& m, u32 index, Handle& out) noexcept {
     return s;
 }
 
-// Lock held. Takes the entry's name away; its block, which the caller may have to free, in `old`.
+// Lock held. Takes the entry's name away. `old` is its block, which the caller may have to free.
 Status erase_entry(Member& m, u64 hash, const Found& at, Handle& old) noexcept {
     NameEntry& e = m.name(at.index);
     const Handle value = e.value.load_acquire();       // [block.cell]
     const Status s = swap_cell(m, e.value, value, 0);  // COMMIT: the entry is free
     if (!good(s)) return s;
     old = value;
-    // Derived. A death from here on leaves these to `rebuild`.
+    // Derived: after a death from here on, `rebuild` makes these.
     shm_atomic<u32>& before = at.before == kNil ? bucket(m, hash) : m.name(at.before).next;
     before.store_relaxed(e.next.load_relaxed());
     push_free(m, at.index);
@@ -227,7 +227,7 @@ bool valid(NameKind kind, std::string_view name) noexcept {
 }  // namespace
 
 void format(Member& m) noexcept {
-    // The rest is zero as the fresh file is: empty buckets, no free entries, nothing reserved.
+    // The rest is zero, as a fresh file is: empty buckets, no free entries, nothing reserved.
     Header& h = m.header();
     h.free_names.store_relaxed(0);
     h.names_top.store_relaxed(0);
@@ -336,7 +336,8 @@ Status erase_unused(Member& m, NameKind kind, std::string_view name, WaitPolicy&
     for (u32 from = 0;;) {
         Handle gone = 0;
         {
-            // Anew for each: what is freed below may be large, and nobody waits for that here.
+            // The lock is taken anew for each: what is freed below may be large, and nobody should
+            // wait for it.
             Locked locked(m, p);
             if (!good(locked.status)) return locked.status;
             u32 top;
@@ -385,7 +386,7 @@ Status list(Member& m, WaitPolicy& p, std::vector<Item>& out) {
 }
 
 u32 count(Member& m, NameKind kind) noexcept {
-    // Without the lock: a number for people, true at some moment for each entry.
+    // Without the lock: a number for people. For each entry it was true at some moment.
     if (!m.joined.load(std::memory_order_acquire)) return 0;
     u32 top, n = 0;
     if (!bounded_top(m, top)) return 0;

@@ -22,8 +22,8 @@ bool has_holder(Block& block) noexcept {
     return false;
 }
 
-// Holders before refs: who passes a block on adds the reference before it drops its hold, so one of
-// the two is seen.
+// Holders before references: a process that passes a block on adds the reference before it drops
+// its hold. So one of the two is seen.
 bool at_home(Block& block) noexcept {
     return !has_holder(block) && RefsWord{block.refs.load()}.count() == 1;
 }
@@ -49,7 +49,7 @@ bool take_frame(Member& m, u32 index, WaitPolicy& p, Handle& out) noexcept {
     // set before is seen here. [holders/word]
     if (!at_home(block)) {
         word = mine.raw;
-        block.word.cas(word, live.raw);  // fails if somebody turned it back already
+        block.word.cas(word, live.raw);  // fails if another process has turned it back already
         return false;
     }
     hold_again(m, index);
@@ -96,7 +96,7 @@ Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u
         drop(m, frame.index, uninterruptible);
     }
     if (s != Status::ok) {
-        drop(m, body.index, uninterruptible);  // takes the frames made so far with it
+        drop(m, body.index, uninterruptible);  // frees the frames that were made so far, too
         return s;
     }
     out = handle_of(m, body.index);
@@ -132,8 +132,7 @@ Status Frames::try_acquire(WaitPolicy& p, Handle& out) noexcept {
     if (!good(s)) return s;
     if (s == Status::owner_died) repair_frames();
     s = Status::would_block;
-    // From the front: the frame that came home last among the first ones is the one that is still
-    // warm.
+    // From the front: of the first frames, the one that was freed last is still in the caches.
     for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
         if (index >= table_top(*m_)) {
@@ -154,7 +153,7 @@ Status Frames::acquire(WaitPolicy& p, Handle& out) noexcept {
     Status s = try_acquire(p, out);
     if (s != Status::would_block) return s;
     if (!p.may_wait()) return s;
-    // Several bodies share an event, so whoever brings a frame home must wake all.
+    // Several bodies share an event, so a process that frees a frame wakes all waiters.
     // [commit/sleepers]
     return wait_for(
         m_->header().frame_home[index_ % 15], p, [&] { return try_acquire(p, out); },
@@ -167,7 +166,8 @@ bool Frames::any_free() const noexcept {
     const u32 top = table_top(*m_);
     for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
-        if (index >= top || is_free(m_->block(index))) return true;  // outside: let acquire say so
+        if (index >= top || is_free(m_->block(index)))
+            return true;  // outside of the table: `acquire` reports it
     }
     return false;
 }

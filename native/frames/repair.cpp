@@ -6,8 +6,9 @@
 
 namespace onecopy {
 
-// Lock taken over from a dead owner, whose slot is cleaned or being cleaned: a frame it was looking
-// at is live, and a frame that got its new generation gets it into the cell too.
+// The lock was taken over from a dead owner, whose slot is cleaned or is being cleaned. A frame
+// that the owner was looking at becomes live again. A frame that has its new generation gets it
+// into its cell too.
 [[gnu::noinline]] void Frames::repair_frames() noexcept {
     for (u32 i = 0; i < count_; ++i) {
         const Handle h = cell(i).load_acquire();  // [frames.cell]
@@ -55,7 +56,8 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
         const Handle h = f.cell(i).load();
         const std::string name = "frame " + std::to_string(i);
         if (h == 0) {
-            // By a process that died, or is still at it: nobody else knows this body yet.
+            // A process made this body, and died or is still at it: no other process knows the body
+            // yet.
             half_made = true;
             continue;
         }

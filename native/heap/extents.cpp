@@ -15,10 +15,10 @@ static int punch_extents(Member& m, u64 first, u64 end) noexcept {
     return os::give_back(m.heap() + first * kExtent, to - first * kExtent);
 }
 
-// Reserves what is missing under [offset, offset+size). No lock: reserving twice is harmless, and
-// extents are only given back while they lie in a free span. 0 or errno; or it was interrupted: the
-// kernel takes a third of a second for a gigabyte. The bits are set when all is there: until then
-// `give_back_reserved` knows by them what this reservation has taken.
+// Reserves the memory that is missing under [offset, offset+size). It takes no lock: reserving
+// twice is harmless, and an extent is given back only while it lies in a free span. 0 or errno; or
+// `interrupted`, because the kernel takes a third of a second for a gigabyte. The bits are set when
+// all memory is there. Until then they tell `give_back_reserved` what this reservation has taken.
 int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted) noexcept {
     constexpr u64 kPiece = 64 * kMiB / kExtent;
     const u64 first = offset / kExtent, end = (offset + size + kExtent - 1) / kExtent;
@@ -45,13 +45,14 @@ int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& inter
     return 0;
 }
 
-// Whoever reserves holds a live block in the extent. So under the heap lock nobody is reserving an
-// extent that lies in this block and the free spans beside it, and nobody has written there: not we
-// yet, and not the others since their blocks were freed. An extent that reaches into another live
-// block stays: it is reserved by then, or that block's owner gives it back.
+// A process that reserves has a live block in the extent. So under the heap lock, nobody is
+// reserving an extent that lies in this block and the free spans beside it. Nobody has written
+// there either: not this process yet, and not others since their blocks were freed. An extent that
+// reaches into another live block stays: it is reserved by then, or the owner of that block gives
+// it back.
 //
-// A death before this leaves the memory reserved under a free span, with its bits clear: `trim`
-// gives it back, and who allocates there finds it reserved already.
+// A death before this leaves the memory reserved under a free span, with its bits clear. `trim`
+// gives it back. A process that allocates there finds it reserved already.
 void give_back_reserved(Member& m, u32 index, WaitPolicy& outer) noexcept {
     UninterruptibleWait p(outer);
     if (!good(lock_heap(m, p))) return;
@@ -93,14 +94,14 @@ void note_reserved(Member& m) noexcept {
     }
 }
 
-// What is reserved already costs a look. For a set bit beyond the file's memory a member that is
-// alone can do this; while others are at it, they are believed: who may write the bitmap may cut
-// the file short as well.
+// An extent that is reserved already costs one system call. A member that is alone can do this for
+// bits that are set beyond the memory of the file. While there are other members, the bits are
+// believed: a process that can write the bitmap can cut the file short as well.
 int reserve_marked(Member& m) noexcept {
     const Geometry& g = m.geo();
     // [pool.names_reserved]
     const u64 names = std::min<u64>(m.header().names_reserved.load_acquire(), g.max_names);
-    // [pool.names_reserved]
+    // [pool.blocks_reserved]
     const u64 blocks = std::min<u64>(m.header().blocks_reserved.load_acquire(), g.max_blocks);
     if (int error = m.file.reserve(0, fixed_bytes(g))) return error;
     if (int error = names == 0 ? 0 : m.file.reserve(g.names_off, names * sizeof(NameEntry)))
@@ -121,7 +122,7 @@ int reserve_marked(Member& m) noexcept {
 }
 
 u64 trim(Member& m, WaitPolicy& wait) noexcept {
-    if (m.readonly) return 0;  // the memory is the file's
+    if (m.readonly) return 0;  // the memory belongs to the file
     u64 given_back = 0;
     // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
@@ -129,20 +130,21 @@ u64 trim(Member& m, WaitPolicy& wait) noexcept {
         if (state_of(m, i) != BlockState::span ||
             (m.block(i).size.load_relaxed() < kExtent && m.header().last_entry.load_relaxed() != i))
             continue;
-        // A lock per span: nobody waits for all of it.
+        // One lock for each span, so that nobody waits for all of it.
         if (!good(lock_heap(m, wait))) return given_back;
         Place place;
         if (state_of(m, i) == BlockState::span && read_span(m, i, place)) {
             const u64 first = first_extent(place.offset),
                       end = end_extent(m, place.offset + place.size);
             u64 backed = 0;
-            // Before the hole: who finds the bit set may write.
+            // The bit goes before the memory: a process that finds the bit set may write.
             for (u64 e = first; e < end; ++e) {
                 if (!is_backed(m, e)) continue;
                 extent_word(m, e).fetch_and(~(u64{1} << (e % 64)));
                 backed += kExtent;
             }
-            // Also where no bit was set: somebody may have died between a reservation and its bits.
+            // Also where no bit was set: a process may have died between a reservation and its
+            // bits.
             if (first < end && punch_extents(m, first, end) == 0) given_back += backed;
         }
         unlock(m.header().heap_lock);

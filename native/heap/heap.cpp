@@ -19,9 +19,9 @@ using namespace extents;
 
 namespace {
 
-// A block whose memory was to go back when the heap's lock was not to be had is `freeing` by
-// nobody. Whoever has the lock may free it; no generation of a process is in it, so the death of
-// the one that left it changes nothing.
+// A block that could not be given back, because the heap lock was not to be had, is `freeing` by
+// nobody. Any process that has the lock may free it. It names no process, so the death of the one
+// that left it changes nothing.
 bool is_left(Member& m, u32 index) noexcept {
     const BlockWord w{m.block(index).word.load_acquire()};  // [block.word]
     return w.state() == BlockState::freeing && w.slot() == kNoSlot;
@@ -91,7 +91,7 @@ Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out)
     int error = 0;
     Status s = allocate_once(m, spec, size, p, out, error);
     if (s != Status::no_memory) return s;
-    // What the dead hold comes first; then memory that lies unused under large free spans.
+    // First what dead processes hold. Then memory that lies unused under large free spans.
     bool found = recover_dead(m) != 0;
     found |= give_back_left(m, p);
     if (error != 0) trim(m, p);
@@ -99,13 +99,14 @@ Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out)
 }
 
 void give_back(Member& m, u32 index, WaitPolicy& outer) noexcept {
-    // Longer than an owner that has lost its core needs, and long enough to find that it is dead.
+    // Longer than an owner needs that has lost its core, and long enough to find out that it is
+    // dead.
     constexpr std::int64_t kFreeWait = 50'000'000;
     LockWord& heap_lock = m.header().heap_lock;
     Status s = m.corrupt() ? Status::corrupt : Status::would_block;
     if (s == Status::would_block && try_lock(heap_lock, m)) s = Status::ok;
     if (s == Status::would_block) {
-        // Who gives much back does not wait each time.
+        // A caller that gives back many blocks does not wait for each of them.
         constexpr std::int64_t kBeforeWaitingAgain = 1'000'000'000;
         const std::int64_t now = os::monotonic_ns();
         const bool stuck = now < m.heap_is_stuck_until.load(std::memory_order_relaxed);
@@ -147,7 +148,7 @@ void format_heap(Member& m) noexcept {
     reset_lists(m.heads());
     h.free_entries.store_relaxed(kNil);
     h.last_entry.store_relaxed(kNil);
-    h.blocks_top.store_relaxed(1);  // index 0 is never issued: a handle of 0 is null
+    h.blocks_top.store_relaxed(1);  // index 0 is never given out: a handle of 0 is null
 }
 
 HeapStats heap_stats(Member& m) noexcept {

@@ -10,9 +10,9 @@ using namespace tiling;
 
 namespace {
 
-// Puts `n` blocks that are chained by their next neighbours into the order of their offsets: by one
-// digit after the other, the lowest first. In place, because recovery must not need memory. False:
-// the chain leads astray.
+// Sorts `n` blocks by their offsets. They are chained by their next neighbours. A radix sort, from
+// the lowest digit to the highest, in place: recovery must not need memory. False: the chain leads
+// to no entry.
 bool sort_by_offset(Member& m, u32& first, u32 n) noexcept {
     constexpr u32 kDigitBits = 10;
     u32 heads[1 << kDigitBits], tails[1 << kDigitBits];
@@ -61,7 +61,7 @@ void rebuild_heap(Member& m) noexcept {
         m.mark_corrupt();
         return;
     }
-    // Chains through what is derived: entries that nobody needs, and blocks.
+    // Two chains through links that are derived: entries that nobody needs, and blocks.
     u32 spare = kNil, taken = kNil, blocks_taken = 0;
     u64 used = 0, bodies = 0, blocks = 0, body_bytes = 0;
     for (u32 i = top; i-- > 1;) {
@@ -98,7 +98,7 @@ void rebuild_heap(Member& m) noexcept {
     auto lay_span = [&](u64 end) {
         u32 index = take_spare();
         if (index == kNil) index = new_entry(m);
-        if (index == kNil) return;  // the gap is found again by the next rebuild
+        if (index == kNil) return;  // the next rebuild finds the gap again
         set_span(m, index, at, end - at, previous, kNil);
         if (previous != kNil) m.block(previous).links[kNextNeighbour].store_relaxed(index);
         push_free(m, index, end - at);
@@ -141,7 +141,7 @@ std::vector<std::string> validate_heap(Member& m, WaitPolicy& wait) {
         if (wrong.size() < 50) wrong.push_back("heap: " + what);
     };
     Header& h = m.header();
-    // Not lock_heap: a corrupt pool is looked at too.
+    // Not lock_heap: a corrupt pool is checked too.
     const Status locked = lock(h.heap_lock, m, wait);
     if (!good(locked)) return {"heap: its lock could not be taken"};
     const Unlocks unlocks(h.heap_lock);

@@ -1,9 +1,9 @@
-// Two-level segregated fit (Masmano, Ripoll, Crespo, Real: TLSF, ECRTS 2004), with the boundary
-// tags in the block table.
+// Two-level segregated fit (Masmano, Ripoll, Crespo, Real: TLSF, ECRTS 2004). The boundary tags are
+// in the block table.
 //
-// Truth: entries that are live, tentative or freeing, with offset and size, and header.heap_top.
-// Free lists, neighbour links, bitmaps and counters are derived: they change under the heap lock
-// and `rebuild_heap` makes them anew after a dead owner.
+// Truth: header.heap_top, and offset and size of entries that are live, tentative or freeing. Free
+// lists, neighbour links, bitmaps and counters are derived. They change under the heap lock. After
+// a death `rebuild_heap` makes them anew.
 #include "heap/tiling.hpp"
 
 #include <algorithm>
@@ -29,8 +29,8 @@ Bucket bucket_for(u64 units) noexcept {
     return bucket_of(units);
 }
 
-// The smallest span of a list that is large enough, as far as a bounded look reaches; the first one
-// if several are equal, because the span that was freed last is the warm one. kNil: none.
+// The smallest span of a list that is large enough, within a bounded search. If several are equal,
+// the first one: the span that was freed last is still in the caches. kNil: none.
 u32 best_of(Member& m, u32 head, u64 size) noexcept {
     constexpr int kLooks = 32;
     u32 best = kNil;
@@ -50,12 +50,11 @@ u32 best_of(Member& m, u32 head, u64 size) noexcept {
     return best;
 }
 
-// Nothing that the index says is believed further than that the entry exists: the caller checks the
-// span.
+// The index is believed only so far that the entry exists: the caller checks the span.
 u32 find_fit(Member& m, u64 units) noexcept {
     HeapIndex& heads = m.heads();
-    // The request's own bucket first, whose spans may or may not be large enough: the same size
-    // again is the commonest request.
+    // First the bucket of the request itself, whose spans may be large enough or not: the commonest
+    // request is for a size that was just freed.
     const Bucket own = bucket_of(units);
     if (own.first >= kFirstLevels) return kNil;
     if (const u32 same =
@@ -202,8 +201,8 @@ void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next
 
 namespace {
 
-// Makes room at the end of the tiling. Address space only: memory is reserved by whoever gets the
-// block.
+// Makes room at the end of the tiling. It takes address space only; the process that gets the block
+// reserves the memory.
 u32 extend(Member& m, u64 size) noexcept {
     Header& h = m.header();
     const u64 top = h.heap_top.load_relaxed();
@@ -219,7 +218,7 @@ u32 extend(Member& m, u64 size) noexcept {
             broken(m);
             return kNil;
         }
-        if (place.size >= size) return last;  // the look into its list did not reach it
+        if (place.size >= size) return last;  // the search in its list did not reach it
         const u64 more = size - place.size;
         if (more > m.geo().capacity - top || !remove_free(m, last, place.size)) return kNil;
         m.block(last).size.store_relaxed(size);
@@ -297,7 +296,7 @@ void free_span(Member& m, u32 index) noexcept {
     Block& b = m.block(index);
     Place place;
     if (!read_place(m, index, place)) return;
-    // Both neighbours are looked at before anything is changed.
+    // Both neighbours are checked before anything is changed.
     u32 previous = b.links[kPrevNeighbour].load_relaxed(),
         next = b.links[kNextNeighbour].load_relaxed();
     Place left, right;

@@ -1,5 +1,5 @@
-// The tiling of the heap by blocks and free spans, for the files of this folder: what is read of
-// it, and what is derived (free lists, neighbour links). Everything under the heap lock.
+// Blocks and free spans tile the heap. For the files of this folder: what is read of the tiling,
+// and what is derived from it (free lists, neighbour links). All of it under the heap lock.
 #pragma once
 #include "heap/heap.hpp"
 
@@ -7,15 +7,15 @@ namespace onecopy::tiling {
 
 // ---- what is read, and checked before it is used ------------------------------------------------
 
-// Whoever may write the file may have written anything into the table and the index. What is used
-// as an index, an offset or a size is read once and checked; what cannot be marks the pool corrupt,
-// and nobody allocates or frees in it any more.
+// A process that can write the file may have written anything into the table and the index. What is
+// used as an index, an offset or a size is read once and checked. A wrong value marks the pool
+// corrupt; then nobody allocates or frees in it any more.
 inline bool broken(Member& m) noexcept {
     m.mark_corrupt();
     return false;
 }
 
-// The loads of the table's end are of the line that the heap lock is on.
+// These loads cost little: they read the cache line of the heap lock.
 inline bool is_entry(Member& m, u32 index) noexcept {
     const u32 top = m.header().blocks_top.load_relaxed();
     return index != 0 && index < top && top <= m.geo().max_blocks;
@@ -28,7 +28,8 @@ struct Place {
     u64 offset = 0, size = 0;
 };
 
-// Where an entry lies. False, and the pool is marked: it is none, or lies outside of what is tiled.
+// Where an entry lies. False, and the pool is marked corrupt: there is no such entry, or it lies
+// outside of the tiling.
 inline bool read_place(Member& m, u32 index, Place& out) noexcept {
     if (!is_entry(m, index)) return broken(m);
     const Block& b = m.block(index);
@@ -50,17 +51,17 @@ inline bool read_span(Member& m, u32 index, Place& out) noexcept {
 // ---- what is derived ----------------------------------------------------------------------------
 
 void reset_lists(HeapIndex& heads) noexcept;
-// Puts a free span into its list. `size` as it stands in the entry, checked by the caller.
+// Puts a free span into its list. `size` is the one in the entry; the caller has checked it.
 bool push_free(Member& m, u32 index, u64 size) noexcept;
-// Takes it out. The neighbours in the list must agree, so a ring or a list that runs into another
-// one is noticed here.
+// Takes it out of its list. The neighbours in the list must name each other: so a ring, or a list
+// that runs into another one, is noticed here.
 bool remove_free(Member& m, u32 index, u64 size) noexcept;
 // An unused entry of the table. kNil: the table, or the memory under it, is full, or the pool is
-// broken.
+// corrupt.
 u32 new_entry(Member& m) noexcept;
 void return_entry(Member& m, u32 index) noexcept;
 void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next) noexcept;
-// Takes a span for a block, held once by this process: COMMIT is its word.
+// Takes a span for a block that this process holds once. The store of its word is the COMMIT.
 Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out, u64& offset) noexcept;
 
 }  // namespace onecopy::tiling

@@ -8,7 +8,7 @@ Geometry geometry(u64 capacity, u32 max_processes) noexcept {
     Geometry g{};
     g.capacity = round_up(capacity, 64 * kKiB);
     g.max_processes = max_processes;
-    // Address space only: the memory of both tables is reserved as it is used.
+    // Address space only: memory is reserved for the part of both tables that is used.
     g.max_names = static_cast<u32>(std::clamp<u64>(g.capacity / kKiB, 4096, 262144));
     g.max_blocks = static_cast<u32>(std::clamp<u64>(g.capacity / 256, 4096, u64{1} << 26));
     g.rows_off = kHeaderBytes;

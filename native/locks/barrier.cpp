@@ -15,7 +15,7 @@ struct Barrier::Body {
     alignas(64) LockWord lock;
     shm_atomic<u32> culprit;
     shm_atomic<u64> state;
-    shm_atomic<u64> resets;  // bit phase%64: that phase ended by reset, as far as 64 phases back
+    shm_atomic<u64> resets;  // bit phase%64: that phase ended by a reset; of the last 64 phases
     // line 2: sleepers
     alignas(64) EventCount changed;
     char pad[60];
@@ -36,7 +36,7 @@ constexpr u32 kind_of(u64 state) noexcept {
     return static_cast<u32>(state);
 }
 
-// An entry's count: of the phase it names.
+// What an entry counts for a phase.
 constexpr u32 counted(u64 word, u32 phase) noexcept {
     const u32 c = Shares::count(word);
     return c >> 16 == (phase & 0xffff) ? c & 0xffff : 0;
@@ -90,14 +90,14 @@ u32 Barrier::arrived(u32 phase) const noexcept {
     return n;
 }
 
-// Whether somebody who waits, or runs the action (the last one to arrive), is dead: then this phase
-// can never be complete.
+// Whether a party that waits, or that runs the action, is dead. Then this phase can never be
+// complete.
 bool Barrier::find_the_dead(u32 phase, bool ask_the_kernel) noexcept {
     for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
         const u64 w = waiting_[slot].load();
         if (counted(w, phase) == 0) continue;
         if (!(ask_the_kernel ? Shares::gone(*m_, slot, w) : Shares::passed(*m_, slot, w))) continue;
-        // Its row still says who it was, unless somebody has moved in since.
+        // The row still says which process it was, unless another one has taken the slot since.
         // [row.state]
         const bool vacant = m_->row(slot).state.load_acquire() == static_cast<u32>(RowState::free);
         b_->culprit.store_relaxed(vacant ? m_->row(slot).pid.load_relaxed() : 0);
@@ -130,8 +130,7 @@ Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
     const u64 state = b_->state.load();
     const u32 phase = phase_of(state);
     Status s = Status::ok;
-    // The last one to come asks the kernel: who waits for it must not be let go by a party that is
-    // dead.
+    // The last party to arrive asks the kernel: a party that is dead must not release the others.
     const bool last = kind_of(state) == kFilling && arrived(phase) + 1 >= parties_;
     if (kind_of(state) != kBroken && find_the_dead(phase, last)) {
         break_it(phase);
@@ -162,12 +161,12 @@ Status Barrier::arrive(WaitPolicy& p, Arrival& out) noexcept {
         [&] { return kind_of(b_->state.load()) != kTripping || usable(*m_) != Status::ok; },
         [&] {
             const u64 state = b_->state.load();
-            // try_arrive breaks it then.
+            // Then try_arrive breaks it.
             if (kind_of(state) == kTripping) find_the_dead(phase_of(state), true);
         });
 }
 
-// A waiter that goes away from a phase that is still there.
+// A waiter leaves a phase that is not over.
 void Barrier::count_out(u32 phase) noexcept {
     shm_atomic<u64>& entry = waiting_[m_->slot];
     const u64 w = entry.load();
@@ -203,7 +202,7 @@ Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
         return s;
     UninterruptibleWait uninterruptible(p);
     if (Status e = enter(uninterruptible); e != Status::ok) return e;
-    const Status now = outcome();  // it may have tripped before we had the lock
+    const Status now = outcome();  // it may have tripped before this thread had the lock
     if (now == Status::would_block) break_it(mine.phase);
     if (now != Status::ok) count_out(mine.phase);
     unlock(b_->lock);

@@ -33,8 +33,8 @@ struct Condition::Chunk {
 
 namespace {
 
-// Further places, when those of the body do not suffice. The number of chunks is bounded so that
-// the chain of a pool that lies ends.
+// Further places, when those of the body do not suffice. The number of chunks is bounded, so the
+// chain has an end in a pool that lies too.
 constexpr u32 kChunkPlaces = 1024, kMostChunks = 4096;
 
 constexpr u64 kPlacesOffset = 64;
@@ -98,7 +98,8 @@ Place* places_after(void* head) noexcept {
 }
 }  // namespace
 
-// Chunks come with the mutex held, and go with the condition: whoever has that may walk the chain.
+// Chunks are added with the mutex held, and go with the condition. So a process that has the
+// condition may walk the chain.
 template <class Act>
 bool Condition::each_until(u32 limit, Act act) const noexcept {
     Place* places = places_after<Place>(b_);
@@ -130,7 +131,7 @@ Status Condition::open_chunk(Handle h, Chunk*& out) const noexcept {
                      kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), out);
 }
 
-// Mutex held. A place that is free, or that a dead process waited in.
+// Mutex held. A place that is free, or in which a dead process waited.
 Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
     u32 index = 0;
     for (int look = 0; look < 2; ++look) {
@@ -139,7 +140,7 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
             ++index;
             const u32 word = at.word.load();
             if (state_of(word) != kFree) {
-                // A dead one's notification is left for `hand_over`.
+                // A notification of a dead process is left for `hand_over`.
                 if (state_of(word) != kWaiting) return false;
                 const u32 tag = at.tag.load();
                 if (!m_->passed(tag) && (look == 0 || !m_->gone(tag))) return false;
@@ -155,7 +156,7 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
     if (index > b_->used.load_relaxed()) b_->used.store_release(index);  // [condition.used]
     const u64 ticket = b_->ticket.load_relaxed();
     b_->ticket.store_relaxed(ticket + 1);
-    // No longer the dead one's, before it gets our tag.
+    // It must not be the dead process's place any more when it gets this one's tag.
     out->word.store(word_of(ticket, kFree));
     out->ticket.store_relaxed(ticket);
     out->tag.store_relaxed(m_->tag());
@@ -173,7 +174,7 @@ Status Condition::add_chunk(WaitPolicy& outer, Place*& first) noexcept {
         if (Status s = open_chunk(last->load_acquire(), next); s != Status::ok) return s;
     }
     Allocated block;
-    BoundedWait p(outer, WaitPolicy::kForever);  // for the heap's lock, not for a notification
+    BoundedWait p(outer, WaitPolicy::kForever);  // for the heap lock, not for a notification
     if (Status s = create_body(*m_, BodyKind::condition_places,
                                kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), p, block);
         s != Status::ok)
@@ -187,15 +188,16 @@ Status Condition::add_chunk(WaitPolicy& outer, Place*& first) noexcept {
     return s;
 }
 
-// A process that died between being notified and taking the mutex.
+// Whether a process was notified and died before it took the mutex.
 bool Condition::is_dead_notified(const Place& at, bool ask_the_kernel) const noexcept {
     if (state_of(at.word.load()) != kNotified) return false;
     const u32 tag = at.tag.load();
     return m_->passed(tag) || (ask_the_kernel && tag_slot(tag) != m_->slot && m_->gone(tag));
 }
 
-// Mutex held. The notifications of the dead pass to those who still wait; first theirs, then the
-// dead place: two deaths can wake one too many, but never one too few.
+// Mutex held. Passes the notifications of dead processes to living waiters. It wakes a waiter
+// first, and then clears the dead place. So two deaths can wake one waiter too many, but never one
+// too few.
 void Condition::hand_over() noexcept {
     each_used([this](Place& at) {
         if (!is_dead_notified(at, false)) return;
@@ -204,8 +206,8 @@ void Condition::hand_over() noexcept {
     });
 }
 
-// Without the mutex: until the place is not as it was, the policy ends, or there is something to
-// hand over (would_block).
+// Without the mutex. Sleeps until the place has changed, the wait has to end, or there is something
+// to hand over (would_block).
 Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
     const int budget = Spin::budget();
     for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i)
@@ -238,7 +240,7 @@ Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
     Place& own = *taken;
     const u32 stay = own.word.load();
     UninterruptibleWait uninterruptible(
-        p);  // the caller has the mutex again before anything else happens to it
+        p);  // the caller has the mutex again before it does anything else
     for (;;) {
         const u32 depth = mutex.release_all();
         Status s = sleep(own, stay, p);
@@ -246,10 +248,10 @@ Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
         if (!good(again)) return again;
         if (s == Status::would_block) hand_over();
         const bool notified = own.word.load() != stay;
-        // A death in the mutex must be told, so the wait ends: for the caller, a wake without a
+        // A death in the mutex must be reported, so the wait ends: for the caller, a wake without a
         // reason.
         if (s == Status::would_block && !notified && again == Status::ok) continue;
-        // The caller will not act on it: another one may.
+        // This caller will not act on the notification, so another waiter gets it.
         if (notified && s == Status::interrupted) wake(1);
         own.word.store(stay & ~kStateBits);  // free
         return notified || s == Status::would_block ? (s == Status::interrupted ? s : Status::ok)
@@ -260,7 +262,7 @@ Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
 // Mutex held.
 void Condition::wake(u32 n) noexcept {
     if (n >= b_->used.load_relaxed()) {
-        // All: the order does not matter, nor whether the dead hear it.
+        // All of them: the order does not matter. A dead waiter may be woken too.
         each_used([this](Place& at) {
             const u32 word = at.word.load();
             if (state_of(word) != kWaiting) return;
@@ -283,7 +285,7 @@ void Condition::wake(u32 n) noexcept {
         if (first == nullptr) return;
         const u32 word = first->word.load(), tag = first->tag.load();
         if (m_->passed(tag) || (tag_slot(tag) != m_->slot && m_->gone(tag))) {
-            first->word.store(word & ~kStateBits);  // dead: the next one gets it
+            first->word.store(word & ~kStateBits);  // dead: the next waiter gets it
             continue;
         }
         first->word.store((word & ~kStateBits) | kNotified);  // COMMIT of notify

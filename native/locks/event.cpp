@@ -38,7 +38,8 @@ Status Event::set() noexcept {
         if (!b_->word.cas(seen, (seen + 2) | kSet)) continue;  // COMMIT [event.word]
         break;
     }
-    notify_all(b_->changed);  // also if it was set: whoever set it may have died before the wake
+    notify_all(b_->changed);  // also if it was set: the process that set it may have died before it
+                              // woke anybody
     return Status::ok;
 }
 

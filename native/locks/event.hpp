@@ -1,11 +1,11 @@
 // A flag to wait for.
 //
-// Body (a block of kind event):
-//   0    magic                  fixed
-//   64   word                   sets:31 | flag:1
-//   68   changed                event count
+//|  Body (a block of kind event):
+//|    0    magic                  fixed
+//|    64   word                   sets:31 | flag:1
+//|    68   changed                event count
 //
-// COMMITS: set and clear: the CAS of word. A waiter remembers `sets`: it was released also if the
+// COMMITS: set and clear: the CAS of word. A waiter remembers `sets`: it is released also if the
 // flag was cleared before it woke.
 #pragma once
 #include "locks/shares.hpp"

@@ -17,11 +17,12 @@ struct Mutex::Body {
 };
 
 namespace {
-// Which thread of which process: the tag is in it because threads of forked siblings have the same
-// numbers, and a dead owner's is still there when somebody else takes the word over.
+// Which thread of which process. It contains the tag, because threads of forked siblings have the
+// same numbers, and because the number of a dead owner is still there when another process takes
+// the word over.
 u64 this_thread(const Member& m) noexcept {
     static std::atomic<u32> numbers{0};
-    // Zero until the first use: a variable with a constructor would be asked for it at every use.
+    // Zero until the first use: a thread_local with a constructor would be checked at every use.
     static thread_local u32 number;
     if (number == 0) [[unlikely]]
         number = numbers.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -67,7 +68,7 @@ bool Mutex::mine() const noexcept {
 
 Status Mutex::acquire(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
-    if (recursive_ && mine()) {  // asked first: two loads cost less than an exchange that fails
+    if (recursive_ && mine()) {  // first: two loads cost less than an exchange that fails
         const u32 depth = b_->depth.load_relaxed();
         if (depth >= kDeepest) return Status::too_large;
         b_->depth.store_relaxed(depth + 1);

@@ -59,8 +59,8 @@ Status Semaphore::open(Member& m, Handle h, Semaphore& out) noexcept {
 
 // ---- under the lock -----------------------------------------------------------------------------
 
-// Entries of the dead count until they are returned, here as everywhere: the sum is of what stands
-// in the table.
+// Entries of dead processes count until they are returned, here and everywhere: the sum is over
+// what stands in the table.
 void Semaphore::recount() noexcept {
     const u64 all = stock() + b_->extra.load_acquire();  // [semaphore.extra]
     u64 taken = 0;
@@ -70,7 +70,7 @@ void Semaphore::recount() noexcept {
     b_->value.store_release(all - taken);  // [semaphore.value]
 }
 
-// What those held that have gone is free again.
+// Frees what dead processes held.
 void Semaphore::return_tokens() noexcept {
     bool changed = false;
     for (u32 slot = 0; slot < held_.used(*m_); ++slot) {
@@ -82,7 +82,7 @@ void Semaphore::return_tokens() noexcept {
     if (changed) recount();
 }
 
-// Takes up to n off what a process holds; how many.
+// Takes up to n tokens off a process's entry. How many.
 u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
     const u64 w = held_[slot].load(), k = std::min<u64>(Shares::count(w), n);
     // COMMIT
@@ -92,7 +92,7 @@ u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
     return k;
 }
 
-// Takes the lock; a dead owner may have died between a commit and the count of it.
+// Takes the lock. A dead owner may have committed and not counted it: then counts anew.
 Status Semaphore::enter(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     const Status s = onecopy::enter(b_->lock, *m_, p);
@@ -104,7 +104,7 @@ Status Semaphore::enter(WaitPolicy& p) noexcept {
 Status Semaphore::try_acquire(WaitPolicy& p) noexcept {
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 own = held_[m_->slot].load();
-    // Also before our own entry is written over one that a predecessor in this slot left.
+    // Also before this process writes its entry over one that an earlier owner of the slot left.
     if (b_->value.load_relaxed() == 0 || (Shares::count(own) != 0 && Shares::gen(own) != m_->gen))
         return_tokens();
     const u64 value = b_->value.load_relaxed();
@@ -137,16 +137,16 @@ Status Semaphore::acquire(WaitPolicy& p) noexcept {
 }
 
 Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
-    UninterruptibleWait p(outer);  // what one has is given back, whatever the caller's policy
+    UninterruptibleWait p(outer);  // what one has is given back, however long the caller would wait
     if (Status s = enter(p); s != Status::ok) return s;
     Status s = Status::ok;
-    // What the dead held is no longer theirs to be given back.
+    // A token of a dead process cannot be given back for it any more.
     if (Shares::own(*m_, held_[m_->slot].load()) < n) return_tokens();
     if ((flags_ & kBounded) != 0 && b_->value.load_relaxed() + n > initial_) s = Status::not_held;
     if (n > kLargest || b_->extra.load_relaxed() + n > kMostExtra) s = Status::too_large;
     if (s == Status::ok) {
-        // Our own tokens first, then those that other processes took (they were handed to us); what
-        // nobody has is a signal.
+        // First our own tokens. Then tokens that other processes took: they were handed to us. What
+        // nobody has is an extra token.
         u64 left = n - give_back_to(m_->slot, n);
         for (u32 slot = 0; left != 0 && slot < held_.used(*m_); ++slot)
             left -= give_back_to(slot, left);
@@ -160,7 +160,7 @@ Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
 }
 
 Status Semaphore::value(u64& out, WaitPolicy& p) noexcept {
-    held_.probe(*m_);  // somebody wants to know: look who is dead
+    held_.probe(*m_);  // a caller that asks for the value wants the dead to be found
     if (Status s = enter(p); s != Status::ok) return s;
     return_tokens();
     out = b_->value.load_relaxed();

@@ -18,18 +18,18 @@ struct Queue::Body {
     // line 1: producers
     alignas(64) LockWord put_lock;
     shm_atomic<u64> tail;
-    shm_atomic<u64> seen_head;  // an old value of head; in a queue that redelivers, of floor
+    shm_atomic<u64> seen_head;  // an old value of head; of floor in a queue that redelivers
     // line 2: consumers
     alignas(64) LockWord get_lock;
     shm_atomic<u64> head;
     shm_atomic<u64> seen_tail;  // an old value of tail
     shm_atomic<u64> done;
-    // Only in a queue that redelivers; the last three are derived, by `rescan`.
+    // Only in a queue that redelivers. The last three are derived, by `rescan`.
     shm_atomic<u64> floor;           // everything below is finished
-    shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken again
+    shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken since
     shm_atomic<u64> first_returned;  // no slot below it is one of them
     shm_atomic<u64>
-        seen_death_epoch;  // header.death_epoch as it was when the takers were last looked at
+        seen_death_epoch;  // header.death_epoch, read when the takers were last looked at
     // line 3: sleepers
     alignas(64) EventCount not_empty;
     EventCount not_full;
@@ -42,8 +42,8 @@ struct Queue::Body {
 
 enum Closed : u32 {
     kNoMorePuts = 1,
-    kDropping = 2,  // and what is in the queue, or comes back to it, is dropped (only in a queue
-                    // that redelivers)
+    kDropping =
+        2,  // also drops what is in the queue or comes back to it; only if the queue redelivers
 };
 
 constexpr u64 kTableOffset = 256;
@@ -82,7 +82,7 @@ struct Queue::Effects {
     u64 came_back = 0;              // messages that have become returned
     Handle finished = 0;            // the block of a message that is done
     Handle emptied = 0;             // the chunk that floor has left
-    bool others = false;            // there are takers other than us
+    bool others = false;            // there are takers other than this process
     u64 takers[kHolderWords] = {};  // their slots, one bit each: to be asked whether they live
 };
 

@@ -14,8 +14,8 @@ constexpr u64 kLargestSize = u64{1} << 36;
 constexpr u64 limit_for(u64 maxsize) noexcept {
     return maxsize == 0 ? kUnboundedSize : maxsize;
 }
-// Two more than the limit needs: between a consumer that empties an entry and the producer that
-// fills it again lies at least one whole chunk of takes, so the entry needs no lock of its own.
+// Two more than the limit needs. A consumer empties an entry, and a producer fills it again. In
+// between at least one whole chunk is taken, so the entry needs no lock of its own.
 constexpr u64 entries_for(u64 limit) noexcept {
     return (limit + kChunkSlots - 1) / kChunkSlots + 2;
 }
@@ -88,7 +88,7 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 // Producer lock held.
 [[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, WaitPolicy& p,
                                           Handle& out) noexcept {
-    // For the heap lock; signal handlers must not run here.
+    // For the heap lock. Signal handlers must not run here.
     UninterruptibleWait uninterruptible(p, os::monotonic_ns() + 1'000'000'000);
     Allocated chunk;
     Status s = create_body(*m_, BodyKind::queue_chunk, kChunkBytes, uninterruptible, chunk);
@@ -111,7 +111,7 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPoli
     u64 tail = b.tail.load_relaxed();
     u64 used = tail - b.seen_head.load_relaxed();
     if (used >= limit_) {
-        // [queue.head] [queue.floor]: what the consumer did to older table entries is done.
+        // What the consumer did to older entries of the table is done. [queue.head] [queue.floor]
         const u64 head = lowest().load_acquire();
         used = tail - head;
         if (used > limit_) {
@@ -151,7 +151,8 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPoli
 inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     moved = 0;
     if (Status s = usable(*m_); s != Status::ok) return s;
-    // owner_died: nothing to repair, its reference intent was resolved before the lock was ours.
+    // owner_died: nothing to repair. The intent of the dead owner was resolved before the lock
+    // could be taken over.
     if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
     Status s = put_locked(msgs, n, moved, p);
     unlock(b_->put_lock);
@@ -167,7 +168,8 @@ inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, WaitPolicy
         return wait_for(
             b_->not_full, p, [&] { return try_put(msgs, n, moved, p); },
             [&] {
-                // Head first: tail only grows, so room that we see was there. [commit/sleepers]
+                // Head first: the tail only grows, so the room that this sees was there.
+                // [commit/sleepers]
                 const u64 head = lowest().load();
                 return b_->tail.load() - head < limit_ || b_->closed.load() != 0 ||
                        usable(*m_) != Status::ok;
@@ -198,9 +200,9 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noe
 
 // ---- get ----------------------------------------------------------------------------------------
 
-// Consumer lock held. The chunk of a queue that was shut down and has nothing left: nothing is put
-// into it any more. 0: there is none. The caller frees it. A death before the swap leaves it to
-// whoever takes, or shuts down, next; one after it to the sweep.
+// Consumer lock held. Takes the chunk of a queue that was shut down and has nothing left: nothing
+// is put into it any more. 0: there is none. The caller frees it. A death before the swap leaves it
+// to the next process that takes or shuts down. A death after it leaves it to the sweep.
 [[gnu::noinline]] Handle Queue::take_last_chunk() noexcept {
     if (b_->closed.load_acquire() == 0) return 0;  // [queue.closed]
     const u64 tail = b_->tail.load_acquire();      // [queue.tail]
@@ -216,7 +218,7 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
     Body& b = *b_;
     u64 head = b.head.load_relaxed();
     u64 there = b.seen_tail.load_relaxed() - head;
-    if (there - 1 >= limit_) {             // none, as far as was seen
+    if (there - 1 >= limit_) {             // none, as far as it was seen
         u64 tail = b.tail.load_acquire();  // [queue.tail]
         if (tail == head) {
             // Nothing is put after `closed` is set, so what is not there now never comes.
@@ -258,7 +260,8 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
         if (committed != head) b.head.store_release(head);  // COMMIT [queue.head]
         committed = head;
         s = hold(*m_, msg.block);
-        if (s != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone, unless we are
+        // The slot owned the block, so it cannot be gone, unless this process has left.
+        if (s != Status::ok) [[unlikely]] {
             msg.block = 0;
             if (s == Status::closed) break;
             m_->mark_corrupt();
@@ -308,8 +311,8 @@ inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) n
         return wait_for(
             b_->not_empty, p, [&] { return try_get(msgs, n, moved, p); },
             [&] {
-                // Tail first: head only grows, so what we miss because of it, another has taken.
-                // [commit/sleepers]
+                // Tail first: the head only grows. If this misses a message because of that,
+                // another thread has taken it. [commit/sleepers]
                 const u64 tail = b_->tail.load();
                 return tail != b_->head.load() || b_->closed.load() != 0 ||
                        usable(*m_) != Status::ok;
@@ -331,8 +334,8 @@ Status Queue::get_many(Message* msgs, u32 n, u32& got, WaitPolicy& p) noexcept {
     if (redelivers_) [[unlikely]]
         return take_some(msgs, n, got, p);
     if (Status s = get_some(msgs, n, got, p); s != Status::ok) return s;
-    // Further chunks, as long as it costs no wait: what was taken must not be lost to an
-    // interruption.
+    // Further chunks, as long as that needs no wait: an interruption must not lose messages that
+    // were taken.
     while (got < n && try_lock(b_->get_lock, *m_)) {
         u32 moved = 0;
         Handle emptied = 0;
@@ -355,7 +358,7 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept 
         b_->not_empty, p,
         [&] {
             if (Status now = usable(*m_); now != Status::ok) return now;
-            // Seen by a thread that `wake_waiters` wakes, or before it sleeps. [queue.stop]
+            // A thread that `wake_waiters` wakes sees it, or sees it before it sleeps. [queue.stop]
             stopped = stop.load(std::memory_order_acquire);
             return stopped || ready() ? Status::ok : Status::would_block;
         },
@@ -363,8 +366,8 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept 
             return stop.load(std::memory_order_acquire) || ready() || usable(*m_) != Status::ok;
         },
         [] {});
-    // We take nothing, so a wake meant for one who does must go on to him. If it dies with us, that
-    // costs him one nap.
+    // This thread takes nothing. It passes the wake on, which may have been for a thread that
+    // takes. If the wake dies with this process, that thread loses one nap.
     if (s == Status::ok) notify(b_->not_empty);
     return s == Status::ok && stopped ? Status::would_block : s;
 }
@@ -375,8 +378,8 @@ void Queue::wake_waiters() noexcept {
 
 // ---- counts, tasks, the end ---------------------------------------------------------------------
 
-// How far tail is ahead of a mark that only grows: exact at some instant if the mark stands still
-// around the look at tail.
+// How far the tail is ahead of a mark that only grows. Exact at some instant, if the mark does not
+// move around the read of the tail.
 u64 Queue::ahead_of(const shm_atomic<u64>& mark) const noexcept {
     u64 at = mark.load();
     for (int tries = 0; tries < 1000; ++tries) {
@@ -444,8 +447,8 @@ Status Queue::task_done(u64 position, WaitPolicy& p) noexcept {
 
 Status Queue::join(WaitPolicy& p) noexcept {
     const shm_atomic<u64>& mark = redelivers_ ? b_->floor : b_->done;
-    // The mark first: it never passes tail, so equality means that both were equal when tail was
-    // read.
+    // The mark first: it never passes the tail, so if they are equal, they were so when the tail
+    // was read.
     auto finished = [&] {
         const u64 done = mark.load(), tail = b_->tail.load();
         if (done > tail) m_->mark_corrupt();
@@ -462,13 +465,13 @@ Status Queue::join(WaitPolicy& p) noexcept {
     Status s = wait_for(
         b_->all_done, p, attempt, [&] { return finished() || usable(*m_) != Status::ok; }, look);
     if (s != Status::would_block && s != Status::timed_out) return s;
-    look();  // once, also for who does not wait
+    look();  // once, also for a caller that does not wait
     return finished() ? Status::ok : s;
 }
 
 Status Queue::shut_down(bool immediate, WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
-    // Under the producer lock: a put has either committed before, or sees it.
+    // Under the producer lock: a put has committed before, or it sees `closed`.
     if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
     const u32 how = immediate && redelivers_ ? kDropping : kNoMorePuts;
     if (b_->closed.load_relaxed() < how) b_->closed.store_release(how);  // COMMIT [queue.closed]
@@ -477,7 +480,8 @@ Status Queue::shut_down(bool immediate, WaitPolicy& p) noexcept {
     notify_all(b_->not_full);
     Status s = Status::ok;
     if (immediate) s = redelivers_ ? drop_everything(p) : take_everything(p);
-    // If somebody is taking, they find `closed` set when nothing is left, or the next one does.
+    // If another thread is taking, it finds `closed` set when nothing is left, or the next one
+    // does.
     if (try_lock(b_->get_lock, *m_)) leave_consumer(Status::ok, 0, take_last_chunk(), p);
     notify_all(b_->all_done);
     return s;

@@ -9,16 +9,16 @@ namespace onecopy {
 
 // ---- after a death ------------------------------------------------------------------------------
 
-// The consumer lock's last owner died.
+// The last owner of the consumer lock died.
 void Queue::repair_takings(WaitPolicy& p) noexcept {
     Effects e;
     rescan(e, p);
     tell(e, p);
 }
 
-// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk
-// just below head (floor, in a queue that redelivers) can be left: all others were emptied by
-// earlier takes, or stand in entries that the tail may already use again.
+// A consumer died after the last take of a chunk and before it emptied the entry of the table. Only
+// the chunk just below head can be left (below floor, in a queue that redelivers). All others were
+// emptied by earlier takes, or stand in entries that the tail may already use again.
 [[gnu::noinline]] void Queue::repair_chunk(WaitPolicy& p) noexcept {
     const u64 chunk = lowest().load_relaxed() / kChunkSlots;
     if (chunk == 0) return;
@@ -120,7 +120,7 @@ void Queue::check_takings(std::vector<std::string>& out) {
     Range r;
     if (!range(r)) return out.push_back(who + "floor, head and tail make no sense");
     u64 returned = 0;
-    // A queue that was shut down and is through has no chunk.
+    // A queue that was shut down and has nothing left has no chunk.
     const bool any = table(r.floor / kChunkSlots).load_relaxed() != 0;
     walk(any ? r.floor - r.floor % kChunkSlots : r.floor, r.head, [&](Slot& slot, u64 position) {
         const Taking t = taking_of(slot);

@@ -1,19 +1,24 @@
 // What a dead process leaves behind: its slot, its intent, its holds. What it was changing under a
-// lock is repaired by the lock's next owner:
+// lock is repaired by the next owner of that lock:
 //
-//|    a process dies
-//|      |
-//|      +-- its slot              recovery.cpp, by any member that meets it (Member::gone,
-// collect_dead), |      |                         under the lock byte of the slot: intent,
-// generation, holds, row |      | |      +-- a lock that it had    names nobody once the generation
-// has moved; the next owner gets |            |                   `owner_died`, and repairs under
-// that lock before it does anything |            +-- of the heap        heap/repair.cpp | +-- of
-// the names       directory/directory.cpp |            +-- of a structure     its own repair:
-// queue/repair.cpp, frames/repair.cpp, |            | containers/{list,dict}_repair.cpp,
-// locks/semaphore.cpp |            +-- of a user          nobody's to repair: the user is told
+//|  a process dies
+//|    |
+//|    +-- its slot             recovery.cpp, under the lock byte of the slot. Any member does it that
+//|    |                        meets the slot (Member::gone, collect_dead).
+//|    |
+//|    +-- a lock that it had   The lock names nobody once the generation has moved. The next owner
+//|          |                  gets `owner_died`, and repairs before it does anything else.
+//|          |
+//|          +-- of the heap         heap/repair.cpp
+//|          +-- of the names        directory/directory.cpp
+//|          +-- of a structure      queue/repair.cpp, frames/repair.cpp, locks/semaphore.cpp,
+//|          |                       containers/list_repair.cpp, containers/dict_repair.cpp
+//|          +-- of a user           nobody repairs: the user is told
 //|
-//|    validate      heap, names; then by the table of structures (body/structures.hpp) `repair` of
-//|                  each body, `validate` of each body; then the references of all cells
+//|  validate   1 the heap, the names
+//|             2 by the table of structures (body/structures.hpp): `repair` of each body, then
+//|               `validate` of each body
+//|             3 the references in all cells
 #pragma once
 #include <string>
 #include <vector>

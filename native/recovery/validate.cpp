@@ -1,5 +1,5 @@
 // Whether a pool keeps its invariants: the heap, the names, each structure, and the count of all
-// references. It knows no structure: what it asks them goes through their table.
+// references. It knows no structure: it asks them through their table.
 #include <algorithm>
 
 #include "body/structures.hpp"
@@ -44,7 +44,7 @@ std::vector<std::string> validate(Member& m, WaitPolicy& p) {
             inspect(m, i, info) != Status::ok)
             wrong.push_back("block " + std::to_string(i) + ": lies outside the heap");
     }
-    // Repairs first: they free blocks, and put right what is looked at then.
+    // Repairs first: they free blocks, and the checks look at what they have put right.
     WaitPolicy at_once(0);
     each_block(m, top, [&](u32 i, const BlockInfo& info) {
         const Structure* kind = structure_of(info.kind);
@@ -53,7 +53,7 @@ std::vector<std::string> validate(Member& m, WaitPolicy& p) {
     each_block(m, top, [&](u32 i, const BlockInfo& info) {
         if (const Structure* kind = structure_of(info.kind)) take(kind->validate(m, i));
     });
-    // Only now: looking into a structure may have repaired it too, if its owner died meanwhile.
+    // Only now: a check repairs too, if an owner has died since.
     each_block(m, top, [&](u32 i, const BlockInfo& info) {
         Block& b = m.block(i);
         // [block.cells]

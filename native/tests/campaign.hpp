@@ -22,8 +22,8 @@ namespace onecopy::campaign {
 constexpr u32 kFrames = 3;
 constexpr u64 kFrameBytes = 5000;
 constexpr u32 kDepth = 2;
-constexpr std::int64_t kRecoveryBound =
-    1'000'000'000;  // a bound, not a measurement: recovery takes a few milliseconds
+// A bound, not a measurement: recovery takes a few milliseconds
+constexpr std::int64_t kRecoveryBound = 1'000'000'000;
 
 // What can be counted in a pool. A death leaves each number as it was before the operation, or as
 // it is after it.

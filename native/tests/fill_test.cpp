@@ -24,8 +24,8 @@ enum class Pages { fresh, written, mapped };
 void unmap_pages(Member& m, const Allocated& a) {
     const u64 page = 4096, start = m.offset_of(a.data) / page * page,
               end = m.offset_of(a.data) + kRoom;
-    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) ==
-          0);  // of a shared mapping: only the mapping goes
+    // Of a shared mapping: only the mapping goes
+    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) == 0);
 }
 
 bool is_all(const unsigned char* data, u64 n, unsigned char value) {

@@ -99,7 +99,8 @@ BUGS = [
         "the receiver holds after the head has moved",
         "native/queue/queue.cpp",
         """        s = hold(*m_, msg.block);
-        if (s != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone, unless we are
+        // The slot owned the block, so it cannot be gone, unless this process has left.
+        if (s != Status::ok) [[unlikely]] {
             msg.block = 0;
             if (s == Status::closed) break;
             m_->mark_corrupt();
@@ -262,7 +263,7 @@ BUGS = [
         """        if (is_owned(b)) {
             expected = looking;
             b.word.cas(expected, w.raw);
-            continue;  // they may have let go in between, and saw `tentative`: look again
+            continue;  // they may have released it in between, and seen `tentative`: look again
         }
 """,
         "",
@@ -346,7 +347,7 @@ BUGS = [
         "native/frames/frames.cpp",
         """    if (!at_home(block)) {
         word = mine.raw;
-        block.word.cas(word, live.raw);  // fails if somebody turned it back already
+        block.word.cas(word, live.raw);  // fails if another process has turned it back already
         return false;
     }
 """,
@@ -488,8 +489,8 @@ BUGS = [
     Bug(
         "a writer does not wait for readers",
         "native/locks/rwlock.cpp",
-        "        if ((blocker = a_reader()) != kNoSlot) {\n            // It may",
-        "        if (false) {\n            // It may",
+        "        if ((blocker = a_reader()) != kNoSlot) {\n            // The reader may",
+        "        if (false) {\n            // The reader may",
         "it writes what others read",
         where=("interleave_test", "read"),
     ),
@@ -561,7 +562,7 @@ BUGS = [
     Bug(
         "a dead waiter takes the notification",
         "native/locks/condition.cpp",
-        "            first->word.store(word & ~kStateBits);  // dead: the next one gets it\n            continue;",
+        "            first->word.store(word & ~kStateBits);  // dead: the next waiter gets it\n            continue;",
         "            --n;\n            continue;",
         "its place is never free again, and the next notification goes there too",
         where=("interleave_test", "dead one / notify"),
@@ -578,8 +579,8 @@ BUGS = [
     Bug(
         "nobody notices that a taker has gone",
         "native/queue/redeliver.cpp",
-        """    const bool news = b_->seen_death_epoch.load_relaxed() !=
-                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
+        """    const bool news =
+        b_->seen_death_epoch.load_relaxed() != m_->header().death_epoch.load_acquire();
     if (news && !rescan(e, p)) return false;""",
         "",
         "what a dead process took never comes back",
@@ -704,10 +705,10 @@ BUGS = [
         "trim makes the hole before it clears the mark",
         "native/heap/extents.cpp",
         """            u64 backed = 0;
-            // Before the hole""",
+            // The bit goes before""",
         """            u64 backed = 0;
             if (first < end) punch_extents(m, first, end);
-            // Before the hole""",
+            // The bit goes before""",
         "after a death in between, memory that is marked as reserved is not there: SIGBUS on a full disk",
         where=("crash_test", "trim"),
     ),

@@ -17,7 +17,7 @@ NOTE = (ROOT / "docs" / "design" / "0001-the-heart.md").read_text(encoding="utf-
 
 # A row of a map: where, what, and (if it says so) how large each is.
 ROW = re.compile(
-    r"^(?://|   )\s*(0|[a-z]+_off) +(\w+(?:\[\w*\])?)(?: +([\d.]+ (?:B|KiB)))?", re.MULTILINE
+    r"^(?://\||   )\s*(0|[a-z]+_off) +(\w+(?:\[\w*\])?)(?: +([\d.]+ (?:B|KiB)))?", re.MULTILINE
 )
 
 # Structs that are no part of a pool, with the reason.
