@@ -11,7 +11,7 @@
 //|  heap_off    bytes         capacity        reserved where the extents say so
 //
 // Who may write what, and which store commits: docs/design/0001-the-heart.md. The note has the same
-// map; tests/unit/test_native_layout.py compares both.
+// map; tests/structure/test_native_layout.py compares both.
 #pragma once
 #include <cstddef>
 #include <cstdint>
