@@ -31,49 +31,49 @@ class shm_atomic {
     T load() const noexcept { return value_.load(std::memory_order_seq_cst); }
 
     void store_relaxed(T v) noexcept {
-        before_store();
+        before_store(value_);
         value_.store(v, std::memory_order_relaxed);
-        crash_point();
+        crash_point(value_);
     }
     void store_release(T v) noexcept {
-        before_store();
+        before_store(value_);
         value_.store(v, std::memory_order_release);
-        crash_point();
+        crash_point(value_);
     }
     void store(T v) noexcept {
-        before_store();
+        before_store(value_);
         value_.store(v, std::memory_order_seq_cst);
-        crash_point();
+        crash_point(value_);
     }
 
     T exchange(T v) noexcept {
-        before_store();
+        before_store(value_);
         T old = value_.exchange(v, std::memory_order_seq_cst);
-        crash_point();
+        crash_point(value_);
         return old;
     }
     bool cas(T& expected, T desired) noexcept {
-        before_store();
+        before_store(value_);
         bool done = value_.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
-        if (done) crash_point();
+        if (done) crash_point(value_);
         return done;
     }
     T fetch_add(T v) noexcept {
-        before_store();
+        before_store(value_);
         T old = value_.fetch_add(v, std::memory_order_seq_cst);
-        crash_point();
+        crash_point(value_);
         return old;
     }
     T fetch_or(T v) noexcept {
-        before_store();
+        before_store(value_);
         T old = value_.fetch_or(v, std::memory_order_seq_cst);
-        crash_point();
+        crash_point(value_);
         return old;
     }
     T fetch_and(T v) noexcept {
-        before_store();
+        before_store(value_);
         T old = value_.fetch_and(v, std::memory_order_seq_cst);
-        crash_point();
+        crash_point(value_);
         return old;
     }
     // The kernel needs the plain address (futex).
@@ -94,6 +94,7 @@ inline void fence() noexcept {
 // Bulk bytes into shared memory. The fault build tries a death in the middle too: no reader may
 // depend on a part of them.
 inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // behind all that was stored before
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     if (const std::size_t half = n / 2; half != 0) {
         std::memcpy(shared, from, half);
