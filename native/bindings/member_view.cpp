@@ -1,4 +1,4 @@
-// Looking at a pool, and cleaning it.
+// Looking at a pool, and cleaning up in it.
 #include <algorithm>
 #include <bit>
 
@@ -11,7 +11,7 @@ namespace onecopy::py {
 
 namespace {
 
-// What these functions tell depends on the pool's descriptor: looked at first.
+// What these functions answer depends on the pool's descriptor, so that is checked first.
 Status look_at_first(const Member& m) noexcept {
     if (!m.joined.load()) return Status::closed;
     return m.readonly || m.file.is_ours() ? Status::ok : Status::lost;
@@ -145,7 +145,7 @@ PyObject* things(Member& m) {
     for (const directory::Thing& thing : all) {
         if (list == nullptr) break;
         const std::string& name = thing.name;
-        // As it was given; what somebody else has written may not be UTF-8.
+        // The text as it was given: what another process has written may not be UTF-8.
         PyObject* text = name.empty()
                              ? Py_NewRef(Py_None)
                              : PyUnicode_DecodeUTF8(
@@ -204,7 +204,7 @@ PyObject* collect(Member& m) noexcept {
     u32 before, after;
     {
         WaitOutside p;
-        announce(m, p);  // at the fork there may have been no descriptor for it
+        announce(m, p);  // at the fork there may have been no free descriptor for it
         before = m.header().live_blocks.load_relaxed();
         collect_dead(m);
         give_back_left(m, p);

@@ -124,7 +124,7 @@ class Queue {
     Handle empty_slot(Slot& slot) noexcept;
     void clear_slot(Slot& slot, WaitPolicy& p) noexcept;
     void advance(Effects& e, WaitPolicy& p) noexcept;
-    void let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept;
+    void release_last_chunk(Effects& e, WaitPolicy& p) noexcept;
     Status finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept;
     using Settle = Status (Queue::*)(u64 position, Effects& e, WaitPolicy& p) noexcept;
     Status settle(u64 position, Settle how, WaitPolicy& p) noexcept;

@@ -94,7 +94,7 @@ void Queue::advance(Effects& e, WaitPolicy& p) noexcept {
 }
 
 // As `take_last_chunk`; the caller frees it with what else is done.
-void Queue::let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept {
+void Queue::release_last_chunk(Effects& e, WaitPolicy& p) noexcept {
     const Handle chunk = take_last_chunk();
     if (chunk == 0) return;
     if (e.emptied != 0) {
@@ -296,7 +296,7 @@ inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
         s = take_returned(r, msgs, n, moved);
     if (s == Status::ok && moved < n) s = take_queued(r, msgs, n, moved, e);
     if (moved != 0 || s != Status::ok) return moved != 0 ? Status::ok : s;
-    if (closed) let_last_chunk_go(e, p);
+    if (closed) release_last_chunk(e, p);
     return closed ? Status::shut_down : Status::would_block;
 }
 
@@ -343,7 +343,7 @@ Status Queue::finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
     e.finished = empty_slot(*slot);
     advance(e, p);
     if (b_->closed.load_relaxed() != 0) [[unlikely]]
-        let_last_chunk_go(e, p);
+        release_last_chunk(e, p);
     return Status::ok;
 }
 

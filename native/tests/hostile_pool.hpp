@@ -52,8 +52,8 @@ inline Message text(const char* of = "hello") {
     return msg;
 }
 
-// Everything that can lie in a pool, its free lists not trivial. Where it lies: the regions worth
-// spoiling.
+// Everything that can lie in a pool, with free lists that are not trivial. It answers where it
+// lies: the regions worth spoiling.
 inline std::vector<Region> furnish(Member& m) {
     UnboundedWait wait;
     std::vector<Region> regions;
@@ -119,7 +119,7 @@ inline std::vector<Region> furnish(Member& m) {
         CHECK(again.put(msg, wait) == Status::ok);
         if (msg.block != 0) drop(m, handle_index(msg.block), wait);
     }
-    for (int i = 0; i < 4; ++i) {  // taken, and come back when this member leaves
+    for (int i = 0; i < 4; ++i) {  // in use; they come back when this member leaves
         Message msg;
         CHECK(again.get(msg, wait) == Status::ok);
         if (msg.block != 0) drop(m, handle_index(msg.block), wait);
@@ -259,7 +259,7 @@ inline std::vector<Change> random_changes(const std::vector<Region>& regions,
         const Region& r = *of_kind[random() % of_kind.size()];
         const u32 width = r.length >= 8 && random() % 2 ? 8 : 4;
         const u64 offset = r.offset + random() % (r.length / width) * width;
-        // Small numbers are indices that exist; others are wild, or wild in their upper half only.
+        // Small numbers are indices that exist. Others are wild, or wild in their upper half only.
         const u64 values[] = {random() % 64, random(), random() % 64 << 32 | random() % 64,
                               random() % (2 * kCapacity), random() >> random() % 64};
         some.push_back({r.name, offset, width, values[random() % std::size(values)]});

@@ -1,9 +1,8 @@
-// Anything may stand in a segment: a pool is spoilt, one word at a time and at random, and then
-// used. Every round ends in a status; a signal or a hang is a bug. A pool that was found corrupt
+// Anything may stand in a pool. A pool is spoilt, one word at a time or at random, and then used.
+// Every round must end with a status; a signal or a hang is a bug. A pool that was found corrupt
 // stays refused.
 //
-//   hostile_test [rounds] [seed]     rounds 0: every directed mutation once, and as many random
-//   ones
+//|  hostile_test [rounds] [seed]     rounds 0: every directed mutation once, and as many random ones
 //
 // Rounds run in children with an alarm. Half of them spoil the file before it is opened, half while
 // it is in use.

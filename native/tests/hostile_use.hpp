@@ -6,7 +6,7 @@ namespace onecopy::hostile {
 
 // ---- use
 
-// Touches all of what a pool says is there: a wrong place is a fault.
+// Touches everything that a pool says is there: a wrong place is a segmentation fault.
 inline void read_block(Member& m, Handle h) {
     BlockInfo info;
     if (inspect(m, handle_index(h), info) != Status::ok || info.length == 0) return;
@@ -314,7 +314,7 @@ inline void use(Member& m, Opened& o) {
     validate(m);
 }
 
-// Once it was found corrupt, nothing goes any more.
+// When a pool was found corrupt, every operation refuses it.
 inline bool is_refused(Member& m, Opened& o) {
     UnboundedWait wait;
     Allocated a;

@@ -114,7 +114,7 @@ inline void puts_narrow(Hand& h) {
 inline void gets_narrow(Hand& h) {
     get(h, 1);
 }
-// Two producers: the numbers are theirs, so only the consumer side is looked at.
+// With two producers the order of the numbers is theirs, so only the consumers' side is checked.
 inline void puts_number_under_lock(Hand& h) {
     Message msg = item(h, kMark, Kind::block);
     CHECK(h.queues[0].put(msg, h.wait) == Status::ok);

@@ -44,7 +44,7 @@ inline void clears_list(Hand& h) {
     List list = the_list(h);
     CHECK(when_free(list, h.wait, [&] { return list.clear(h.wait); }) == Status::ok);
 }
-// Nobody gets in between: what it adds is still the last when it looks again.
+// Nobody comes in between: what it adds is still the last item when it looks again.
 inline void updates_locked(Hand& h) {
     List list = the_list(h);
     CHECK(list.mutex().acquire(h.wait) == Status::ok && list.pass(h.wait) == Status::ok);

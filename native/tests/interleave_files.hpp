@@ -15,7 +15,7 @@ struct FilePair {
     void (*ready_a)(bool memfd, Joined&);
     Status (*a)(bool memfd, Joined&);
     Status (*b)(bool memfd, Joined&);
-    // What A answers if B was through before A's first change.
+    // What A answers if B had ended before A's first change.
     Status after_b;
     // The name leads to the pool that A, or B, is in.
     bool named = true;
@@ -37,7 +37,7 @@ inline Status leaves(bool, Joined& pool) {
 inline Status sweeps(bool, Joined&) {
     return sweep_it() == Orphan::removed ? Status::ok : Status::would_block;
 }
-// And stays in the old one, too.
+// And stays in the old pool, too.
 inline Joined& old_pool() {
     static Joined it;
     return it;
@@ -84,7 +84,7 @@ inline void file_player(const FilePair& pair, bool memfd, bool is_a, u64 step, b
     _exit(0);
 }
 
-// While both are still there: what stands under the name works, and is theirs.
+// While both still exist: what is under the name works, and belongs to them.
 inline void look_at_the_name(const FilePair& pair) {
     Stage& s = stage();
     Joined pool;
@@ -94,7 +94,7 @@ inline void look_at_the_name(const FilePair& pair) {
     for (int i = 0; i < 2 && pair.named; ++i)
         CHECK(s.pool[i] == 0 || s.pool[i] == there);
     if (pool != nullptr) {
-        // Who is in it has its locks in the same file.
+        // A member of it has its locks in the same file.
         CHECK(collect_dead(*pool) == 0);
         work_in(*pool);
     }

@@ -103,8 +103,8 @@ inline void notifies(Hand& h) {
         if (!done) nanosleep(&nap, nullptr);
     }
 }
-// The dead one has waited longer, and nobody knows that it is dead: one notification is for the
-// living.
+// The dead process has waited longer, and nobody knows yet that it is dead. One notification is for
+// the living waiter.
 inline void notifies_beside_a_dead_one(Hand& h) {
     await_two(h);
     CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);
@@ -114,8 +114,7 @@ inline void notifies_beside_a_dead_one(Hand& h) {
 inline void waits_for_event(Hand& h) {
     CHECK(h.locks.event.wait(h.wait) == Status::ok);
 }
-inline void sets_and_clears_event(
-    Hand& h) {  // as often as it takes for the other one to have begun
+inline void sets_and_clears_event(Hand& h) {  // until the other one has begun
     while (stage().a_done.load() == 0) {
         CHECK(h.locks.event.set() == Status::ok && h.locks.event.clear() == Status::ok);
         const timespec nap{0, 50'000};
@@ -173,7 +172,8 @@ inline void gets_to_the_end(Hand& h) {
 inline void puts_to_the_end(Hand& h) {
     CHECK(the_extra_queue(h).put(item(h, 9, Kind::text), h.wait) == Status::shut_down);
 }
-// A queue that redelivers, whose only message somebody took and died with; nobody has noticed yet.
+// A queue that redelivers. A process took its only message and died with it; nobody has noticed
+// yet.
 inline void taken_by_a_dead_one(Hand& h) {
     CHECK(Queue::create(h.m, 2, kQueueRedelivers, h.wait, ledger().extra) == Status::ok);
     CHECK(the_extra_queue(h).put(item(h, 0, Kind::text), h.wait) == Status::ok);
@@ -206,7 +206,7 @@ inline void finishes(Hand& h) {
     CHECK(the_extra_queue(h).task_done(h.wait) == Status::ok);
 }
 
-// Two threads of one process wait: one of them is not enough to wake.
+// Two threads of one process wait: it is not enough to wake one of them.
 template <class Wait>
 void twice(Wait wait) {
     std::thread other(wait);
@@ -236,7 +236,7 @@ inline void notifies_all(Hand& h) {  // once, when both wait
     CHECK(h.locks.condition.notify(h.locks.rmutex, 1'000'000) == Status::ok);
     CHECK(h.locks.rmutex.release() == Status::ok);
 }
-inline void notifies_each(Hand& h) {  // two that wait: the longer one first
+inline void notifies_each(Hand& h) {  // of two waiters, first the one that has waited longer
     await_two(h);
     for (int i = 0; i < 2; ++i) {
         CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok);

@@ -54,7 +54,7 @@ inline void names_frames(Hand& h) {
     CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, own) == Status::ok);
     name_as(h, NameKind::frames, "x", own);
 }
-// Whoever finds them can use them, whatever becomes of the name.
+// A process that finds them can use them, whatever happens to the name.
 inline void finds_frames(Hand& h) {
     Handle found = 0, frame = 0;
     const Status s = directory::find(h.m, NameKind::frames, "x", h.wait, found);
@@ -76,7 +76,7 @@ inline void erases_all_kinds(Hand& h) {
     const Status s = directory::erase(h.m, ~directory::KindSet{0}, "x", h.wait, erased);
     CHECK((s == Status::ok) == (erased != 0) && (s == Status::ok || s == Status::no_entry));
 }
-// Containers without a lock in common: the count is the only place where they meet.
+// Containers that have no lock in common: the count is the only place where they meet.
 template <int cell>
 void refers(Hand& h) {
     Allocated box;
@@ -90,7 +90,7 @@ void refers(Hand& h) {
     }
     CHECK(swap_cell(h.m, place, 0, stage().handle[0]) == Status::ok);
     release_hold(h, handle_index(stage().handle[0]));
-    release_hold(h, box.index);  // takes the reference with it
+    release_hold(h, box.index);  // its reference goes with it
 }
 
 // ---- heap and members
@@ -108,12 +108,12 @@ inline void some_blocks(Hand& h) {
 inline void collects(Hand& h) {
     collect_dead(h.m);
 }
-// Nothing of the dead is to be freed, so who sweeps does not wait for the heap's lock.
+// Nothing of the dead process has to be freed, so the sweep does not wait for the heap lock.
 inline void dead_with_nothing(Hand& h) {
     victim(h.m.file.number(), 0, nothing);
 }
-// Somebody died inside a put (a get), with its reference counted (its hold taken) and nothing
-// committed: the lock is its, and so is the open intent.
+// A process died inside a put (a get). Its reference was counted (its hold was taken), and nothing
+// was committed: it has the lock, and its intent is open.
 inline void died_in_put(Hand& h) {
     few_items(h);
     static Message msg;
@@ -147,7 +147,8 @@ inline void forks(Hand& h) {
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        // What the parent held is held by the child too, and intact after the parent has let go.
+        // The child holds what the parent holds, and its content is right after the parent has
+        // dropped it.
         char go = 0;
         CHECK(read(ends[0], &go, 1) == 1);
         scribble(h);
@@ -163,7 +164,7 @@ inline void forks(Hand& h) {
     close(ends[0]);
     close(ends[1]);
 }
-// With the survivor and the two players the table is full.
+// With the survivor and the two players, the table is full.
 inline void five_dead(Hand& h) {
     for (int i = 0; i < 5; ++i)
         victim(h.m.file.number(), 0, [](Hand& v) { allocate_block(v, kSize); });

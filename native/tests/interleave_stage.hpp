@@ -17,7 +17,7 @@ using namespace onecopy::campaign;
 
 constexpr u64 kNever = 1'000'000;
 constexpr std::int64_t kWaits = 20'000'000;     // ns without an end: B waits for A
-constexpr std::int64_t kWakes = 2'000'000'000;  // ns in which it has to notice that A has gone on
+constexpr std::int64_t kWakes = 2'000'000'000;  // ns in which it must notice that A has continued
 constexpr std::int64_t kLongNap = 10'000'000'000;  // longer than that: only a wake helps
 constexpr unsigned kHang = 30;
 
@@ -30,7 +30,7 @@ struct Stage {
     std::atomic<u64> mine[2];           // index of the frame each got
     std::atomic<u32> readers, writers;  // inside of a lock
     std::atomic<u32> said[2];           // a Status: what the operation on a file answered
-    std::atomic<u64> pool[3];           // the id of the pool that one is in; 0: none
+    std::atomic<u64> pool[3];           // the id of the pool that it is a member of; 0: none
 };
 inline Stage& stage() {
     static Stage* const it = static_cast<Stage*>(
@@ -57,7 +57,7 @@ struct Pair {
     void (*a)(Hand&);
     void (*ready_b)(Hand&);
     void (*b)(Hand&);
-    bool dead = false;  // somebody died before with a lock: no wake comes from there
+    bool dead = false;  // a process died before with a lock: no wake comes from there
 };
 
 template <class Run>
@@ -81,7 +81,8 @@ struct Meeting {
     }
 };
 
-// Lets A go until it is paused at the step, or through. Then B acts, and A goes on. Both are ready.
+// Lets A run until it is paused at the step, or has ended. Then B acts, and A continues. Both are
+// ready.
 inline Meeting meet(pid_t a, u64 step) {
     Ledger& l = ledger();
     Stage& s = stage();
@@ -98,7 +99,7 @@ inline Meeting meet(pid_t a, u64 step) {
             break;
         }
         if (comes(s.a_done, 200'000)) break;
-        // It may have to wait for B before it gets there: then B goes first.
+        // A may have to wait for B before it gets there: then B goes first.
         if (os::monotonic_ns() - begun > kWaits) s.b_go = 1;
     }
     s.b_go = 1;

@@ -1,12 +1,11 @@
-// Pauses a process (A) before and after each of its shared stores, lets another one (B) act from
-// start to end meanwhile, or until it is seen to wait for A, and then lets A go on. Shows the races
-// that deaths do not: a look that comes too early, a second look that is missing, a wake that is
-// lost.
+// Pauses a process (A) before and after each of its shared stores. Meanwhile another one (B) acts
+// from start to end, or until it waits for A. Then A continues. This shows races that deaths do
+// not: a look that comes too early, a second look that is missing, a wake that is lost.
 //
-//   interleave_test                a slice; seed=7 is another one
-//   interleave_test brief          the first and the last store, and one or two in between
-//   interleave_test full           every crash point
-//   interleave_test only=hold      pairs whose name contains the text
+//|  interleave_test                a slice; seed=7 is another one
+//|  interleave_test brief          the first and the last store, and one or two in between
+//|  interleave_test full           every crash point
+//|  interleave_test only=hold      pairs whose name contains the text
 #include <ctime>
 
 #include "tests/interleave_files.hpp"
@@ -59,8 +58,7 @@ void player(int fd, bool is_a, const Pair& pair, u64 step, bool before) {
     Hand survivor(*member);
     const HeapStats idle = heap_stats(*member);
     pair.prepare(survivor);
-    // Nobody dies from here on, so nobody needs to look by itself: every wait must be ended by a
-    // wake.
+    // Nobody dies from here on, so nobody needs to look by itself: a wake must end every wait.
     if (!pair.dead) kFirstNap = kLongestNap = kLongNap;
     l.steps = 0;
     l.actor = {};
@@ -76,7 +74,7 @@ void player(int fd, bool is_a, const Pair& pair, u64 step, bool before) {
     CHECK(met.paused || l.actor.step == 0);
     CHECK(occupied_rows(*member) == 1);
     test::expect_sound(*member, what);
-    // Two producers or consumers: the order between them is their own affair.
+    // With two producers or consumers, the order between them is their own affair.
     Message msg;
     u64 in_queue = survivor.queues[0].size();
     if (in_queue == 0) l.taken[0] = 0;

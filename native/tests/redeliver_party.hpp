@@ -12,7 +12,7 @@ namespace onecopy::redeliver {
 
 constexpr u32 kMost = 400;
 
-// What the processes that may die say they did: memory of the test's own, in which no store is a
+// What processes that may die say they did. The memory belongs to the test: no store in it is a
 // crash point.
 struct Log {
     bool tried_get, tried_shutdown, shut_down;

@@ -1,7 +1,7 @@
 // Queues that redeliver. In every build: what they promise, with takers that end. In a fault build
-// also: a member is killed after each of its shared stores in turn, and a survivor finds every
-// message that was not finished, in order, and flagged if it was given out before. With an
-// argument, the recoverer is killed at each of *its* stores too.
+// also: a member is killed after each of its shared stores in turn. A survivor finds every message
+// that was not finished, in order, and flagged if it was given out before. With an argument, the
+// recoverer is killed at each of *its* stores too.
 #include "tests/redeliver_party.hpp"
 
 using namespace onecopy;
@@ -16,7 +16,7 @@ void comes_back_first_and_in_order(u64 before, u32 taken) {
     const int fd = fresh(before, kCount);
     take_and_end(fd, taken);
     Party party(fd);
-    // Somebody notices the death: the sweep, or, when all was taken, the get that finds nothing.
+    // The death is noticed by the sweep, or, when all was taken, by the get that finds nothing.
     if (taken != kCount) CHECK(collect_dead(*party.m) == 1);
     CHECK(party.q.size() == (taken != kCount ? kCount : 0));
     for (u64 i = 0; i < kCount; ++i) {
@@ -90,7 +90,7 @@ void only_the_taker_may_finish() {
     close(fd);
 }
 
-void who_leaves_has_not_finished() {
+void a_taker_that_leaves_has_not_finished() {
     const int fd = fresh(0, 3);
     Party party(fd);
     {
@@ -113,7 +113,7 @@ void a_busy_queue_finds_its_dead() {
     take_and_end(fd, 1);
     Party party(fd);
     u64 next = 3, gets = 0;
-    // Never empty, so that nobody waits or asks in vain.
+    // Never empty, so nobody waits or asks in vain.
     for (;; ++gets) {
         CHECK(gets <= kChunkSlots);
         party.put(next++);
@@ -196,7 +196,7 @@ void promises() {
     finished_memory_is_free_behind_one_that_takes_long();
     what_is_not_finished_takes_room();
     only_the_taker_may_finish();
-    who_leaves_has_not_finished();
+    a_taker_that_leaves_has_not_finished();
     a_busy_queue_finds_its_dead();
     shut_down();
     a_taker_that_dies_after_the_end();
@@ -210,7 +210,7 @@ void promises() {
 struct Operation {
     const char* name;
     u64 before, count;  // as in `fresh`
-    u32 returned;       // so many were taken by one who died
+    u32 returned;       // a process that died had taken so many
     void (*act)(Party&);
     void (*first)(Party&) = nullptr;  // without deaths
 };
@@ -345,8 +345,8 @@ bool among(const u64* values, u32 n, u64 v) {
     return std::find(values, values + n, v) != values + n;
 }
 
-// `swept`: the dead are cleaned up first, so everything comes in order. Otherwise whoever gets has
-// to find out.
+// `swept`: the dead are cleaned up first, so everything comes in order. Otherwise the process that
+// gets must find out.
 void survivors_go_on(int fd, bool swept, const char* what) {
     const Log& l = *log_book;
     Party party(fd);
@@ -357,7 +357,7 @@ void survivors_go_on(int fd, bool swept, const char* what) {
     Message msg;
     WaitPolicy now(0);
     std::vector<u64> got;
-    u32 surprises = 0;  // flagged, though nobody got to say that it took them
+    u32 surprises = 0;  // flagged, although no process came to say that it took them
     Status s;
     while ((s = party.q.get(msg, now)) == Status::ok) {
         const u64 v = Party::value(msg);
