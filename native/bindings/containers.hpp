@@ -21,7 +21,7 @@ struct ContainerObject : SyncObject<Core> {
 // dealt with it. False with an exception set.
 template <class Core>
 bool wait_for_users(ContainerObject<Core>& o) noexcept {
-    Mutex mutex = o.sync.mutex();  // of this thread: it notes who died
+    Mutex mutex = o.sync.mutex();  // of this thread: it notes which process died
     Status s;
     {
         GilWaitPolicy p;

@@ -150,7 +150,7 @@ class Holders {
 };
 
 // What a held block keeps alive: itself, and all that it refers to, at any distance. `reached`: the
-// blocks. `leaves`: who holds those that refer to nothing.
+// blocks. `leaves`: which processes hold those that refer to nothing.
 Kept kept_by(Member& m, u32 root, WaitPolicy& p, Marks& seen, Marks& reached, Holders& leaves) {
     Kept kept;
     std::vector<Handle> todo;

@@ -86,7 +86,7 @@ int main() {
     CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
     renew(*m, a.data, kRoom);
     if (!os::is_written(a.data + kRoom / 2)) {
-        auto other = test::join_pool(fd);  // to whom none of it is mapped
+        auto other = test::join_pool(fd);  // none of it is mapped for this one
         const auto faults = [] {
             rusage use{};
             CHECK(getrusage(RUSAGE_THREAD, &use) == 0);

@@ -9,7 +9,7 @@ namespace onecopy::interleave {
 
 using namespace onecopy::campaign;
 
-// ---- locks: two who must not be inside together
+// ---- locks: two processes that must not be inside together
 
 inline void write_inside() {
     Stage& s = stage();

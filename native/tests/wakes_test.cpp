@@ -160,7 +160,7 @@ void a_dead_waiters_notification_goes_to_another() {
     CHECK(box.condition.waiting() == 0);
 }
 
-// ---- who waits, and takes nothing ---------------------------------------------------------------
+// ---- waiters that take nothing ------------------------------------------------------------------
 
 // One thread waits until a lock is free, and another one to take it.
 void a_waiter_for_a_free_lock_passes_the_wake_on() {
