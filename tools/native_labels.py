@@ -56,12 +56,12 @@ def statements(text: str) -> list[tuple[int, str, str]]:
     return [*found, (start, code, comment)]
 
 
-def main() -> int:
-    """Check all files; give the exit status."""
+def problems(native: Path) -> list[str]:
+    """List what is wrong with the labels of all files below a folder."""
     labels: dict[str, Ends] = {}
     wrong = []
-    for path in sorted([*NATIVE.rglob("*.cpp"), *NATIVE.rglob("*.hpp")]):
-        name = path.relative_to(NATIVE).as_posix()
+    for path in sorted([*native.rglob("*.cpp"), *native.rglob("*.hpp")]):
+        name = path.relative_to(native).as_posix()
         if name in LEFT_OUT or name.startswith("tests/"):
             continue
         for line, code, comment in statements(path.read_text(encoding="utf-8")):
@@ -83,6 +83,12 @@ def main() -> int:
             wrong.append(f"[{label}] stands at no release: {', '.join(ends.acquire)}")
         elif not ends.acquire:
             wrong.append(f"[{label}] stands at no acquire: {', '.join(ends.release)}")
+    return wrong
+
+
+def main() -> int:
+    """Check all files; give the exit status."""
+    wrong = problems(NATIVE)
     sys.stderr.writelines(f"{each}\n" for each in wrong)
     return 1 if wrong else 0
 
