@@ -40,6 +40,8 @@ Status lock_heap(Member& m, WaitPolicy& p) noexcept;  // repairs the heap if the
 void give_back(Member& m, u32 index, WaitPolicy& p) noexcept;
 // Frees the blocks that `give_back` left, in any process. True: there were some.
 bool give_back_left(Member& m, WaitPolicy& p) noexcept;
+// Heap lock held. Makes a free span of a block that is `freeing` by us, or was left; it has no
+// cells any more.
 void free_span(Member& m, u32 index) noexcept;
 void rebuild_heap(Member& m) noexcept;  // heap lock held
 
