@@ -105,7 +105,11 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 // ---- put ----------------------------------------------------------------------------------------
 
 // Producer lock held. Puts 1..n messages into the chunk of the tail.
-inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+//
+// A put and a get are one function each, without a call inside: the compiler would draw the line
+// elsewhere, because it counts the barriers of crash points as instructions.
+[[gnu::always_inline]] inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved,
+                                                       WaitPolicy& p) noexcept {
     Body& b = *b_;
     if (b.closed.load_relaxed() != 0) return Status::shut_down;
     u64 tail = b.tail.load_relaxed();
@@ -148,7 +152,8 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPoli
     return Status::ok;
 }
 
-inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved,
+                                                    WaitPolicy& p) noexcept {
     moved = 0;
     if (Status s = usable(*m_); s != Status::ok) return s;
     // owner_died: nothing to repair. The intent of the dead owner was resolved before the lock
@@ -160,7 +165,8 @@ inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy&
     return s;
 }
 
-inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved,
+                                                     WaitPolicy& p) noexcept {
     Status s = try_put(msgs, n, moved, p);
     if (s != Status::would_block || !p.may_wait()) [[likely]]
         return s;
@@ -213,8 +219,8 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noe
 }
 
 // Consumer lock held. Takes 1..n messages from the chunk of the head.
-inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied,
-                                WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved,
+                                                       Handle& emptied, WaitPolicy& p) noexcept {
     Body& b = *b_;
     u64 head = b.head.load_relaxed();
     u64 there = b.seen_tail.load_relaxed() - head;
@@ -284,7 +290,8 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
     return i != 0 ? Status::ok : s;
 }
 
-inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied,
+                                                           WaitPolicy& p) noexcept {
     unlock(b_->get_lock);
     if (moved != 0) notify(b_->not_full, static_cast<int>(moved));
     if (emptied != 0) [[unlikely]] {
@@ -294,7 +301,8 @@ inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, WaitPol
     return s;
 }
 
-inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::try_get(Message* msgs, u32 n, u32& moved,
+                                                    WaitPolicy& p) noexcept {
     moved = 0;
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
@@ -303,7 +311,8 @@ inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, WaitPolicy& p) no
     return leave_consumer(s, moved, emptied, p);
 }
 
-inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::get_some(Message* msgs, u32 n, u32& moved,
+                                                     WaitPolicy& p) noexcept {
     Status s = try_get(msgs, n, moved, p);
     if (s != Status::would_block || !p.may_wait()) [[likely]]
         return s;
