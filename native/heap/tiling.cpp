@@ -81,7 +81,7 @@ u32 find_fit(Member& m, u64 units) noexcept {
                    units * kUnit);
 }
 
-void count_block(Member& m, u8 flags, u64 bytes, bool more) noexcept {
+inline void count_block(Member& m, u8 flags, u64 bytes, bool more) noexcept {
     Header& h = m.header();
     auto& sum = flags & kFlagBody ? h.body_bytes : h.used;
     auto& number = flags & kFlagBody ? h.live_bodies : h.live_blocks;
@@ -176,27 +176,6 @@ u32 new_entry(Member& m) noexcept {
     }
     h.blocks_top.store_release(top + 1);  // [pool.blocks_top]
     return top;
-}
-
-void return_entry(Member& m, u32 index) noexcept {
-    Header& h = m.header();
-    Block& b = m.block(index);
-    b.word.store_release(  // [block.word]
-        BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::unused, kNoSlot, 0)
-            .raw);
-    b.links[kNextFree].store_relaxed(h.free_entries.load_relaxed());
-    h.free_entries.store_relaxed(index);
-}
-
-void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next) noexcept {
-    Block& b = m.block(index);
-    b.offset.store_relaxed(offset);
-    b.size.store_relaxed(size);
-    b.slack.store_relaxed(0);
-    b.links[kPrevNeighbour].store_relaxed(previous);
-    b.links[kNextNeighbour].store_relaxed(next);
-    b.word.store_release(  // [block.word]
-        BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::span, kNoSlot, 0).raw);
 }
 
 namespace {

@@ -59,8 +59,25 @@ bool remove_free(Member& m, u32 index, u64 size) noexcept;
 // An unused entry of the table. kNil: the table, or the memory under it, is full, or the pool is
 // corrupt.
 u32 new_entry(Member& m) noexcept;
-void return_entry(Member& m, u32 index) noexcept;
-void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next) noexcept;
+inline void return_entry(Member& m, u32 index) noexcept {
+    Header& h = m.header();
+    Block& b = m.block(index);
+    b.word.store_release(  // [block.word]
+        BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::unused, kNoSlot, 0)
+            .raw);
+    b.links[kNextFree].store_relaxed(h.free_entries.load_relaxed());
+    h.free_entries.store_relaxed(index);
+}
+inline void set_span(Member& m, u32 index, u64 offset, u64 size, u32 previous, u32 next) noexcept {
+    Block& b = m.block(index);
+    b.offset.store_relaxed(offset);
+    b.size.store_relaxed(size);
+    b.slack.store_relaxed(0);
+    b.links[kPrevNeighbour].store_relaxed(previous);
+    b.links[kNextNeighbour].store_relaxed(next);
+    b.word.store_release(  // [block.word]
+        BlockWord::make(BlockWord{b.word.load_relaxed()}.gen(), BlockState::span, kNoSlot, 0).raw);
+}
 // Takes a span for a block that this process holds once. The store of its word is the COMMIT.
 Status take_span(Member& m, const BlockSpec& spec, u64 size, u32& out, u64& offset) noexcept;
 
