@@ -6,14 +6,13 @@
 // access to memory moves over it. A normal build has the same order of stores to shared memory,
 // without an instruction: what the campaign has shown holds for the program that users run.
 //
-//|  before_store(word)   the compiler takes it that `word` is read and written here
-//|  the store
-//|  crash_point(word)    and that it is read here
-//|  crash_point()        and here, that all memory is read and written (bulk bytes, system calls)
+//|  a store of a word    the word is volatile (base/shm_atomic.hpp), and the language keeps the order
+//|                       of accesses to volatile memory
+//|  bulk bytes,          stand between two barriers for the compiler: crash_point() is one
+//|  system calls
 //
-// These are volatile, and volatile statements stay in their order: so a store stays between its
-// own two, and behind all that came before. A barrier for all memory at each store would do the
-// same. But then the process's own variables would be loaded again after each store, which makes a
+// A barrier at each store of a word would do the same. But it takes room in the compiler's count of
+// what is worth inlining, and the process's own variables are loaded again after it. That makes a
 // dict's assignment 10 % slower.
 #pragma once
 #include <atomic>
@@ -72,23 +71,5 @@ inline void crash_point() noexcept {
 inline void before_store() noexcept {}
 inline void has_left_pools() noexcept {}
 #endif
-
-// Around a store to `word`.
-template <class T>
-[[gnu::always_inline]] inline void before_store([[maybe_unused]] T& word) noexcept {
-#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-    before_store();
-#else
-    asm volatile("" : "+m"(word));
-#endif
-}
-template <class T>
-[[gnu::always_inline]] inline void crash_point([[maybe_unused]] const T& word) noexcept {
-#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-    crash_point();
-#else
-    asm volatile("" : : "m"(word));
-#endif
-}
 
 }  // namespace onecopy

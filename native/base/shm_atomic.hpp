@@ -2,8 +2,8 @@
 //
 // Every store, exchange, CAS and fetch-op to a pool is one of its functions; bulk bytes go through
 // copy_in. So a fault build can number them and kill the process after the N-th: that is how the
-// crash campaign enumerates deaths. In a normal build a crash point is a barrier for the compiler,
-// and no instruction.
+// crash campaign enumerates deaths. A normal build keeps the order of the stores
+// (base/crash_point.hpp).
 //
 // Memory order: `store_release` pairs with `load_acquire` under a label that stands at both ends,
 // as in "[queue.tail]"; tools/native_labels.py checks that. Read-modify-writes are sequentially
@@ -21,6 +21,13 @@
 
 namespace onecopy {
 
+// After a store of a word. In a normal build nothing: the word is volatile.
+inline void after_store() noexcept {
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    crash_point();
+#endif
+}
+
 template <class T>
 class shm_atomic {
     static_assert(std::is_trivially_copyable_v<T> && std::atomic<T>::is_always_lock_free);
@@ -31,60 +38,61 @@ class shm_atomic {
     T load() const noexcept { return value_.load(std::memory_order_seq_cst); }
 
     void store_relaxed(T v) noexcept {
-        before_store(value_);
+        before_store();
         value_.store(v, std::memory_order_relaxed);
-        crash_point(value_);
+        after_store();
     }
     void store_release(T v) noexcept {
-        before_store(value_);
+        before_store();
         value_.store(v, std::memory_order_release);
-        crash_point(value_);
+        after_store();
     }
     void store(T v) noexcept {
-        before_store(value_);
+        before_store();
         value_.store(v, std::memory_order_seq_cst);
-        crash_point(value_);
+        after_store();
     }
 
     T exchange(T v) noexcept {
-        before_store(value_);
+        before_store();
         T old = value_.exchange(v, std::memory_order_seq_cst);
-        crash_point(value_);
+        after_store();
         return old;
     }
     bool cas(T& expected, T desired) noexcept {
-        before_store(value_);
+        before_store();
         bool done = value_.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
-        if (done) crash_point(value_);
+        if (done) after_store();
         return done;
     }
     T fetch_add(T v) noexcept {
-        before_store(value_);
+        before_store();
         T old = value_.fetch_add(v, std::memory_order_seq_cst);
-        crash_point(value_);
+        after_store();
         return old;
     }
     T fetch_or(T v) noexcept {
-        before_store(value_);
+        before_store();
         T old = value_.fetch_or(v, std::memory_order_seq_cst);
-        crash_point(value_);
+        after_store();
         return old;
     }
     T fetch_and(T v) noexcept {
-        before_store(value_);
+        before_store();
         T old = value_.fetch_and(v, std::memory_order_seq_cst);
-        crash_point(value_);
+        after_store();
         return old;
     }
     // The kernel needs the plain address (futex).
     std::uint32_t* word() noexcept
         requires(sizeof(T) == 4)
     {
-        return reinterpret_cast<std::uint32_t*>(&value_);
+        return const_cast<std::uint32_t*>(reinterpret_cast<volatile std::uint32_t*>(&value_));
     }
 
   private:
-    std::atomic<T> value_;
+    // Volatile: the compiler keeps the order of all stores (base/crash_point.hpp).
+    volatile std::atomic<T> value_;
 };
 
 inline void fence() noexcept {

@@ -106,8 +106,8 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 
 // Producer lock held. Puts 1..n messages into the chunk of the tail.
 //
-// A put and a get are one function each, without a call inside: the compiler would draw the line
-// elsewhere, because it counts the barriers of crash points as instructions.
+// A put and a get are one function each, without a call inside, however large the compiler finds
+// them.
 [[gnu::always_inline]] inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved,
                                                        WaitPolicy& p) noexcept {
     Body& b = *b_;
