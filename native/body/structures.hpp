@@ -26,6 +26,7 @@ std::span<const Structure> structures() noexcept;
 // The structure whose body is of that kind; null: none, or a block that belongs to one.
 const Structure* structure_of(BodyKind kind) noexcept;
 // Names are no body: they have their own table in the pool.
+void format_names(Member& m) noexcept;  // in a fresh pool
 Findings validate_names(Member& m);
 
 }  // namespace onecopy

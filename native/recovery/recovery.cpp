@@ -15,7 +15,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "heap/heap.hpp"
+#include "body/structures.hpp"
 #include "os/forks.hpp"
 
 namespace onecopy {
@@ -148,13 +148,11 @@ void in_forked_child() noexcept {
     // Another thread of the parent may have had it; that thread does not exist here.
     new (&one_recovery_at_a_time) std::recursive_mutex;
 }
-}  // namespace
 
-namespace {
 void format_upper(Member& m, bool reserved) noexcept {
     format_heap(m);
     if (reserved) note_reserved(m);
-    directory::format(m);
+    format_names(m);
 }
 }  // namespace
 

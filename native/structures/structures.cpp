@@ -57,6 +57,10 @@ const Structure* structure_of(BodyKind kind) noexcept {
     return nullptr;
 }
 
+void format_names(Member& m) noexcept {
+    directory::format(m);
+}
+
 Findings validate_names(Member& m) {
     return directory::validate(m);
 }
