@@ -229,7 +229,7 @@ PyObject* open_envelope(const Held& held, Copy how) noexcept {
             block = held.again();
             break;
         case Inside::child: {
-            const Handle child = child_cell(info.data).load_acquire();
+            const Handle child = child_cell(info.data).load_acquire();  // [block.cell]
             // The envelope's reference keeps the child alive: it is there, or the pool lies.
             if (const Status s = hold(held.core(), child); s != Status::ok) {
                 return s == Status::closed ? raise_status(s, "the pool")
@@ -252,12 +252,14 @@ u64 envelope_bytes(const Held& held) noexcept {
     if (!is_envelope(held) || inspect(m, held.index(), info) != Status::ok) return 0;
     u64 bytes = info.length > sizeof(Envelope) ? info.length - sizeof(Envelope) : 0;
     const Block& block = m.block(held.index());
+    // [block.cells]
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
     const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 &&
                        first <= info.size && (count - 1) * stride + 8 <= info.size - first;
     for (u64 i = 0; sound && i < count; ++i) {
         const unsigned char* cell = info.data + first + i * stride;
+        // [block.cell]
         const Handle h = reinterpret_cast<const shm_atomic<u64>*>(cell)->load_acquire();
         if (h != 0 && inspect(m, handle_index(h), child) == Status::ok) bytes += child.length;
     }

@@ -118,6 +118,7 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     }
     // Somebody else's object (an Arrow buffer, say) over memory of ours: look through what this
     // process holds.
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
         if (__atomic_load_n(&m.local[i], __ATOMIC_RELAXED) == 0) continue;
@@ -461,8 +462,8 @@ Done Encoding::encode_long(PyObject* object) noexcept {
         data = static_cast<const char*>(PyUnicode_DATA(object));
         n = PyUnicode_GET_LENGTH(object);
     } else {
-        encoded =
-            PyUnicode_AsUTF8String(object);  // not AsUTF8AndSize: the string would keep the copy
+        // Not AsUTF8AndSize: the string would keep the copy
+        encoded = PyUnicode_AsUTF8String(object);
         if (encoded == nullptr) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return Done::failed;
             PyErr_Clear();

@@ -495,6 +495,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, Cop
         std::memcpy(&buffer, table + u64{i} * sizeof buffer, sizeof buffer);
         Held source;
         if (buffer.child < head.children) {
+            // [block.cell]
             const Handle child =
                 reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
