@@ -35,7 +35,7 @@ bool Encoding::encode(PyObject* object) noexcept {
     } else if (PyMemoryView_Check(object)) {
         done = encode_view(object);
     }
-    if (done == Done::no) done = Packer(pool_, *this).pack(object);
+    if (done == Done::no) done = py::pack(pool_, *this, object);
     return done == Done::no ? encode_pickle(object) : done == Done::yes;
 }
 

@@ -180,6 +180,7 @@ struct Hooks {
     PyObject* encode = nullptr;
     PyObject* missing = nullptr;  // told of a ModuleNotFoundError; raises a better one
     PyObject* pool_handle = nullptr;
+    PyObject* plan = nullptr;  // how objects of a class are taken apart: onecopy._codec.plans
     // While files are mapped whose memory travels by naming them: in_file(address, nbytes) -> bool.
     PyObject* in_file = nullptr;
 };

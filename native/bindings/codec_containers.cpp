@@ -1,5 +1,5 @@
-// The walk over an object that is to be packed. No Python code runs in it, the GIL is kept, and
-// nothing is allocated that the garbage collector knows: so nothing changes while it is written.
+// The walk over an object that is to be packed. No Python code runs in it, the GIL is kept, and the
+// garbage collector is off: so nothing changes while it is written.
 #include "bindings/codec_packed.hpp"
 #include "bindings/codec_scalar_types.hpp"
 
@@ -287,6 +287,10 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
         return write_run(Node::tuple, nullptr, 0);
     }
     const bool is_node = is_container || type == &PyByteArray_Type;
+    if (!is_node && type != &PyArray_Type) {
+        const Done done = write_of_class(object, depth);
+        if (done != Done::no) return done == Done::yes;
+    }
     if (Py_REFCNT(object) != 1) {
         const u64 met =
             memo_.meet(object, is_node ? u64{nodes_.size()} : kPartOfMemo | u64{objects_.size()});
@@ -315,6 +319,24 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
     return add_part(object);
 }
 
+namespace {
+
+// The collector runs finalizers, which could change what is walked over.
+class WithoutCollector {
+  public:
+    WithoutCollector() noexcept : on_(PyGC_Disable() != 0) {}
+    WithoutCollector(const WithoutCollector&) = delete;
+    WithoutCollector& operator=(const WithoutCollector&) = delete;
+    ~WithoutCollector() {
+        if (on_) PyGC_Enable();
+    }
+
+  private:
+    bool on_;
+};
+
+}  // namespace
+
 // ---- all of it ----------------------------------------------------------------------------------
 
 Packer::~Packer() {
@@ -325,10 +347,35 @@ Packer::~Packer() {
     Py_XDECREF(buffers_);
 }
 
+Done pack(const PoolPtr& pool, Encoding& encoding, PyObject* object) noexcept {
+    constexpr int kMostNew = 32;  // classes that a message may bring; the others are pickled
+    for (int i = 0;; ++i) {
+        PyTypeObject* unknown;
+        {
+            Packer packer(pool, encoding, i < kMostNew);
+            const Done done = packer.pack(object);
+            unknown = packer.unknown();
+            if (done != Done::failed || unknown == nullptr) return done;
+            Py_INCREF(unknown);
+        }
+        const Done made = make_plan(unknown);
+        Py_DECREF(unknown);
+        if (made == Done::failed) return made;
+        if (made == Done::no) i = kMostNew;
+    }
+}
+
 Done Packer::pack(PyObject* object) noexcept {
-    if (!write(object, 0, false)) return whole_ ? Done::no : Done::failed;
-    // By itself, what has no form of its own is pickled by itself.
-    if (static_cast<Node>(nodes_.data()[0]) == Node::part) return Done::no;
+    {
+        const WithoutCollector none;
+        if (!write(object, 0, false)) return whole_ ? Done::no : Done::failed;
+    }
+    if (static_cast<Node>(nodes_.data()[0]) == Node::part) {
+        // By itself, what has no form of its own is pickled by itself.
+        const Done done = PyArray_CheckExact(object) ? Done::no : add_standard(object);
+        if (done != Done::yes) return done;
+        settled_ = 1;
+    }
     if (!settle_parts()) return whole_ ? Done::no : Done::failed;
     const bool in_slot = children_.size() + copies_.size() <= 1 && buffers_ == nullptr &&
                          3 + body_bytes() <= kInlineBytes;

@@ -9,6 +9,8 @@
 //                                           inside    dtype, u8 ndim, u8 order, i64 shape[ndim],
 //                                                     the elements
 //                                           pickled   u32 which element of the pickle's list
+//                                           standard  of a class of the standard library:
+//                                                     codec_standard.cpp
 //           the pickle      of a list of the objects that the core does not know
 //           node            the object
 //
@@ -24,7 +26,8 @@ namespace onecopy::py {
 constexpr u8 kPackedVersion = 1;
 enum PackedFlags : u8 {
     kHasPickle = 1,
-    kPackedFlags = kHasPickle,
+    kHasClasses = 2,  // classes by name: reading it imports modules
+    kPackedFlags = 3,
 };
 struct PackedHead {
     u8 version;
@@ -60,11 +63,14 @@ enum class Node : u8 {
     part,    // count: which
     again,   // count: place of a node with kShared, from the first node on
     scalar,  // numpy's numbers: u8 type number, value
+    plain,   // an object, by its class: codec_classes.cpp
+    named,   // a named tuple
+    member,  // of an enum
     moment,  // datetime64, timedelta64: u8 type number, u8 unit, u32 multiple, i64
 };
 constexpr u8 kShared = 0x80;
 
-enum class PartKind : u8 { in_child = 1, inside, pickled };
+enum class PartKind : u8 { in_child = 1, inside, pickled, standard };
 
 constexpr u64 kPartOfMemo = u64{1} << 62;  // in the memo: the number of a part, and no place
 constexpr int kDeepest = 100;              // levels; deeper ones are left to pickle
@@ -160,16 +166,29 @@ class Memo {
     std::size_t mask_ = 0;
 };
 
+// ---- classes: codec_classes.cpp -----------------------------------------------------------------
+enum class PlanKind : u8 { none = 0, plain = 1, named = 2, member = 3 };
+struct Plan;
+// Asks Python for the plan of a class. yes: there is one now, if only that it is pickled. no: one
+// cannot be kept.
+Done make_plan(PyTypeObject* type) noexcept;
+// Whether somebody has told `copyreg` or multiprocessing how to take a type apart.
+bool is_registered(PyTypeObject* type) noexcept;
+
 // An object on its way into a message. Step by step: docs/design/0019.
 class Packer {
   public:
-    Packer(const PoolPtr& pool, Encoding& encoding) noexcept : pool_(pool), encoding_(encoding) {}
+    // `may_ask`: whether the walk may end because a class has no plan yet (`unknown`).
+    Packer(const PoolPtr& pool, Encoding& encoding, bool may_ask) noexcept
+        : pool_(pool), encoding_(encoding), may_ask_(may_ask) {}
     Packer(const Packer&) = delete;
     Packer& operator=(const Packer&) = delete;
     ~Packer();
 
     // no: the whole object goes by pickle. Nothing has been taken then.
     Done pack(PyObject* object) noexcept;
+    // After `failed` without an exception: a class that needs a plan. Then it begins anew.
+    PyTypeObject* unknown() const noexcept { return unknown_; }
 
   private:
     // ---- the walk: codec_containers.cpp. False: stop; an exception is set, or `whole_` is.
@@ -186,6 +205,11 @@ class Packer {
     bool write_again(PyObject* object, u64 where, bool in_key) noexcept;
     // yes, no (of none of these types), failed.
     Done write_scalar(PyObject* object) noexcept;
+    Done write_of_class(PyObject* object, int depth) noexcept;
+    Done write_plain(PyObject* object, PyTypeObject* type, const Plan& plan, PyObject* dict,
+                     int depth) noexcept;
+    bool write_class(PyTypeObject* type, const Plan& plan, Node node) noexcept;
+    bool is_reachable(PyTypeObject* type, const Plan& plan) noexcept;
     bool go_whole() noexcept {
         whole_ = true;
         return false;
@@ -194,6 +218,8 @@ class Packer {
     // ---- parts, and the layout of the message: codec_parts.cpp
     bool settle_parts() noexcept;
     Done add_array(PyArrayObject* array) noexcept;
+    Done add_standard(PyObject* object) noexcept;
+    Done add_text(PyObject* object) noexcept;
     bool write_head_of_array(PyArrayObject* array, PartKind kind, bool& too_long) noexcept;
     bool child_of(Place&& place, u32& child) noexcept;
     Done pickle_rest() noexcept;
@@ -202,7 +228,10 @@ class Packer {
     bool lay_inline() noexcept;
     bool lay_in_block() noexcept;
     bool fill(PyArrayObject* array, unsigned char* to) noexcept;
-    u8 flags() const noexcept { return static_cast<u8>(pickle_ != nullptr ? kHasPickle : 0); }
+    u8 flags() const noexcept {
+        return static_cast<u8>((pickle_ != nullptr ? kHasPickle : 0) |
+                               (classes_.size() != 0 ? kHasClasses : 0));
+    }
 
     struct Part {
         PyObject* object;  // a reference of its own
@@ -221,10 +250,15 @@ class Packer {
 
     const PoolPtr& pool_;
     Encoding& encoding_;
+    bool may_ask_;
     bool whole_ = false;
+    PyTypeObject* unknown_ = nullptr;
+    Few<PyTypeObject*, 4> classes_;  // borrowed: of objects that the walk has seen
+    Few<u64, 4> open_;               // places of named tuples that are being written
     Bytes nodes_;
     Memo memo_;
     Few<Part, 4> objects_;
+    std::size_t settled_ = 0;  // of these
     Bytes parts_;
     Few<Child, 4> children_;
     Few<Copied, 2> copies_;
@@ -262,6 +296,11 @@ class Unpacker {
         u64 where;
         PyObject* object;  // a reference of its own; nullptr: not complete
     };
+    struct Known {  // a class of the message
+        PyTypeObject* type;
+        PlanKind kind;
+        u32 fields;
+    };
     PyObject* wrong() noexcept;
     bool get_count(u64& out) noexcept;
     bool read_parts(u64 count) noexcept;
@@ -280,6 +319,12 @@ class Unpacker {
     PyObject* read_again(bool in_key) noexcept;
     PyObject* read_scalar() noexcept;
     PyObject* read_moment() noexcept;
+    PyObject* read_standard() noexcept;
+    PyObject* read_of_class(Node node, u64 where, bool shared, int depth) noexcept;
+    bool read_class(Known& out) noexcept;
+    PyObject* read_plain(const Known& known, u64 where, bool shared, int depth) noexcept;
+    PyObject* read_named(const Known& known, u64 where, bool shared, int depth) noexcept;
+    bool set_state(PyObject* object, PyObject* state) noexcept;
     bool get_elements(u64& n, unsigned each) noexcept;
     bool note(u64 where, PyObject* object) noexcept;
     bool reserve(u64 where, std::size_t& at) noexcept;
@@ -295,8 +340,11 @@ class Unpacker {
     Few<PyObject*, 4> parts_;
     Few<u32, 4> pickled_;  // for each part that is pickled: its number, then which element it is
     Few<Met, 4> met_;
+    Few<Known, 4> classes_;
 };
 
+// Packs an object; asks for the plans of its classes first.
+Done pack(const PoolPtr& pool, Encoding& encoding, PyObject* object) noexcept;
 PyObject* decode_packed(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
 PyObject* decode_packed_block(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
 

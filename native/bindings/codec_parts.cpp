@@ -190,13 +190,13 @@ Done Packer::pickle_rest() noexcept {
 }
 
 bool Packer::settle_parts() noexcept {
-    for (std::size_t i = 0; i < objects_.size(); ++i) {
+    for (std::size_t i = settled_; i < objects_.size(); ++i) {
         PyObject* object = objects_[i].object;
-        if (PyArray_CheckExact(object)) {
-            const Done done = add_array(reinterpret_cast<PyArrayObject*>(object));
-            if (done == Done::failed) return false;
-            if (done == Done::yes) continue;
-        }
+        const Done added = PyArray_CheckExact(object)
+                               ? add_array(reinterpret_cast<PyArrayObject*>(object))
+                               : add_standard(object);
+        if (added == Done::failed) return false;
+        if (added == Done::yes) continue;
         objects_[i].in_pickle = true;
         if (rest_ == nullptr && (rest_ = PyList_New(0)) == nullptr) return false;
         if (!parts_.room(5)) return false;

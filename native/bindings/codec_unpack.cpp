@@ -47,6 +47,8 @@ Unpacker::~Unpacker() {
         Py_XDECREF(part);
     for (const Met& met : met_)
         Py_XDECREF(met.object);
+    for (const Known& known : classes_)
+        Py_DECREF(known.type);
 }
 
 PyObject* Unpacker::wrong() noexcept {
@@ -137,6 +139,9 @@ bool Unpacker::read_parts(u64 count) noexcept {
                 if (!pickled_.add(static_cast<u32>(i)) || !pickled_.add(number)) return false;
                 if (!parts_.add(nullptr)) return false;
                 continue;
+            case PartKind::standard:
+                part = read_standard();
+                break;
             default:
                 return wrong() != nullptr;
         }
@@ -471,6 +476,10 @@ PyObject* Unpacker::read(int depth, bool in_key) noexcept {
             return shared ? wrong() : read_scalar();
         case Node::moment:
             return shared ? wrong() : read_moment();
+        case Node::plain:
+        case Node::named:
+        case Node::member:
+            return read_of_class(node, where, shared, depth);
         case Node::latin1:
             made = read_text(1, in_key);
             break;

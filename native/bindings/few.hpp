@@ -26,6 +26,7 @@ class Few {
         new (items_ + size_++) T(std::move(item));
         return true;
     }
+    void drop() noexcept { items_[--size_].~T(); }  // the last one
     std::size_t size() const noexcept { return size_; }
     T& operator[](std::size_t i) noexcept { return items_[i]; }
     const T& operator[](std::size_t i) const noexcept { return items_[i]; }

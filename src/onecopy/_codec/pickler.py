@@ -46,6 +46,7 @@ from onecopy._codec.arrays import SharedArray
 from onecopy._codec.backing import lease_of
 from onecopy._codec.leased import reduce_leased
 from onecopy._codec.naming import wrap
+from onecopy._codec.plans import plan_of
 from onecopy._codec.registry import registry
 from onecopy._codec.text import reduce_text
 from onecopy._core import membership
@@ -583,3 +584,4 @@ def _whole(
 
 
 _native.set_hooks(encode, raise_missing, membership.handle_of)
+_native.set_plan_hook(plan_of)
