@@ -295,6 +295,7 @@ class Unpacker {
     struct Met {
         u64 where;
         PyObject* object;  // a reference of its own; nullptr: not complete
+        bool open;         // its elements are still read
     };
     struct Known {  // a class of the message
         PyTypeObject* type;
@@ -326,7 +327,7 @@ class Unpacker {
     PyObject* read_named(const Known& known, u64 where, bool shared, int depth) noexcept;
     bool set_state(PyObject* object, PyObject* state) noexcept;
     bool get_elements(u64& n, unsigned each) noexcept;
-    bool note(u64 where, PyObject* object) noexcept;
+    bool note(u64 where, PyObject* object, bool open = false) noexcept;
     bool reserve(u64 where, std::size_t& at) noexcept;
     PyObject* refuse_key() noexcept;
 

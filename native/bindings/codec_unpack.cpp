@@ -40,6 +40,14 @@ bool cannot_be_key(PyObject* object) noexcept {
            PyArray_Check(object);
 }
 
+// Room for so many keys is asked for at once. Each takes two bytes of the message at least.
+PyObject* new_dict(u64 keys) noexcept {
+#if PY_VERSION_HEX < 0x030d0000
+    if (keys > 5) return _PyDict_NewPresized(static_cast<Py_ssize_t>(keys));
+#endif
+    return PyDict_New();
+}
+
 }  // namespace
 
 Unpacker::~Unpacker() {
@@ -204,11 +212,11 @@ PyObject* Unpacker::unpack(PyObject* buffers) noexcept {
 
 bool Unpacker::reserve(u64 where, std::size_t& at) noexcept {
     at = met_.size();
-    return met_.add({where, nullptr});
+    return met_.add({where, nullptr, false});
 }
 
-bool Unpacker::note(u64 where, PyObject* object) noexcept {
-    if (!met_.add({where, object})) return false;
+bool Unpacker::note(u64 where, PyObject* object, bool open) noexcept {
+    if (!met_.add({where, object, open})) return false;
     Py_INCREF(object);
     return true;
 }
@@ -228,7 +236,9 @@ PyObject* Unpacker::read_again(bool in_key) noexcept {
     if (low == met_.size() || met_[low].where != where || met_[low].object == nullptr)
         return wrong();
     PyObject* object = met_[low].object;
-    if (in_key && (cannot_be_key(object) || !is_bounded_key(object))) return wrong();
+    // One that is in itself would be hashed for ever.
+    if (in_key && (met_[low].open || cannot_be_key(object) || !is_bounded_key(object)))
+        return wrong();
     return Py_NewRef(object);
 }
 
@@ -337,7 +347,8 @@ PyObject* Unpacker::read_tuple(u64 where, bool shared, int depth, bool in_key) n
     // One that is met inside of itself has no empty places, which would end who looks at it.
     for (u64 i = 0; shared && i < n; ++i)
         PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), Py_NewRef(Py_None));
-    if (shared && !note(where, tuple)) {
+    const std::size_t at = met_.size();
+    if (shared && !note(where, tuple, true)) {
         Py_DECREF(tuple);
         return nullptr;
     }
@@ -350,6 +361,7 @@ PyObject* Unpacker::read_tuple(u64 where, bool shared, int depth, bool in_key) n
         if (shared) Py_DECREF(Py_None);
         PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), item);
     }
+    if (shared) met_[at].open = false;
     return tuple;
 }
 
@@ -402,7 +414,7 @@ bool Unpacker::fill_dict(PyObject* dict, u64 pairs, int depth) noexcept {
 PyObject* Unpacker::read_dict(u64 where, bool shared, int depth) noexcept {
     u64 n;
     if (!get_elements(n, 2)) return wrong();
-    PyObject* dict = PyDict_New();
+    PyObject* dict = new_dict(n);
     if (dict != nullptr && ((shared && !note(where, dict)) || !fill_dict(dict, n, depth)))
         Py_CLEAR(dict);
     return dict;
