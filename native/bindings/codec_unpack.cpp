@@ -11,26 +11,47 @@ namespace onecopy::py {
 namespace {
 
 // Keys of dicts come again and again. Texts cannot change, so messages may have the same one.
-constexpr std::size_t kKnownKeys = 512;
+struct KnownKey {
+    u64 head = 0;  // its first eight bytes
+    std::size_t length = 0;
+    PyObject* text = nullptr;
+};
+constexpr std::size_t kKnownKeys = 512;  // a hash has so many values: its upper 9 bits
 constexpr u64 kLongestKnownKey = 32;
-PyObject* known_keys[kKnownKeys];
+KnownKey known_keys[kKnownKeys];
 
-PyObject* key_text(const unsigned char* data, std::size_t n) noexcept {
-    u64 mixed = n * 0x9e3779b97f4a7c15;
-    for (std::size_t i = 0; i < n; i += 8) {
-        u64 word = 0;
-        std::memcpy(&word, data + i, n - i < 8 ? n - i : 8);
-        mixed = (mixed ^ word) * 0xff51afd7ed558ccd;
-        mixed ^= mixed >> 29;
+// Up to eight bytes of `n`, of which `left` may be looked at.
+u64 head_of(const unsigned char* data, std::size_t n, std::size_t left) noexcept {
+    u64 head = 0;
+    if (left >= 8) {
+        std::memcpy(&head, data, 8);
+        return n >= 8 ? head : head & ((u64{1} << 8 * n) - 1);
     }
-    PyObject*& known = known_keys[mixed % kKnownKeys];
-    if (known != nullptr && static_cast<std::size_t>(PyUnicode_GET_LENGTH(known)) == n &&
-        std::memcmp(PyUnicode_1BYTE_DATA(known), data, n) == 0)
-        return Py_NewRef(known);
+    std::memcpy(&head, data, n < 8 ? n : 8);
+    return head;
+}
+
+// `n` is not 0. `left`: how many bytes there are from `data` on.
+PyObject* key_text(const unsigned char* data, std::size_t n, std::size_t left) noexcept {
+    const u64 head = head_of(data, n, left);
+    u64 mixed = (head ^ n << 56) * 0x9e3779b97f4a7c15;
+    if (n > 8) {
+        u64 tail;
+        std::memcpy(&tail, data + n - 8, 8);
+        mixed = (mixed ^ mixed >> 29 ^ tail) * 0xff51afd7ed558ccd;
+    }
+    KnownKey& known = known_keys[mixed >> 55];
+    if (known.length == n && known.head == head &&
+        (n <= 8 || std::memcmp(PyUnicode_1BYTE_DATA(known.text), data, n) == 0))
+        return Py_NewRef(known.text);
     PyObject* text =
         PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, static_cast<Py_ssize_t>(n));
     // The hash too: it stays with the text.
-    if (text != nullptr && PyObject_Hash(text) != -1) Py_XSETREF(known, Py_NewRef(text));
+    if (text != nullptr && PyObject_Hash(text) != -1) {
+        known.head = head;
+        known.length = n;
+        Py_XSETREF(known.text, Py_NewRef(text));
+    }
     return text;
 }
 
@@ -266,7 +287,8 @@ PyObject* Unpacker::read_text(u8 width, bool in_key) noexcept {
     const auto bytes = static_cast<std::size_t>(n) * width;
     const unsigned char* data = from_.take(bytes);
     if (width == 1) {
-        if (in_key && n <= kLongestKnownKey && n != 0) return key_text(data, bytes);
+        if (in_key && n <= kLongestKnownKey && n != 0)
+            return key_text(data, bytes, bytes + from_.left());
         return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, static_cast<Py_ssize_t>(n));
     }
     alignas(4) unsigned char few[256];
