@@ -7,7 +7,7 @@ copies the arrays.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import pickle
@@ -91,13 +91,13 @@ def messages(array: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
                 {"id": 7, "x": np.zeros(10)},
                 np.float64(2.5),
                 np.datetime64("2024-05-06"),
-                datetime.datetime(2024, 5, 6, 7, 8, 9),  # noqa: DTZ001 - without a zone
+                dt.datetime(2024, 5, 6, 7, 8, 9),  # noqa: DTZ001 - without a zone
                 decimal.Decimal("1.25"),
                 uuid.UUID(int=5),
                 Path("/some/path/to/a.file"),
                 Colour.RED,
                 {"a": 1, "b": 2.5, "c": "text"},
-                {f"key {i}": {"a": i, "b": 2.5, "c": "text"} for i in range(10)},
+                {f"key {i}": {"a": i, "b": "text"} for i in range(10)},
                 {"id": 7, "image": image, "range": range(5)},
             ),
             strict=True,

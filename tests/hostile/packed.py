@@ -1,8 +1,8 @@
-"""Spoilt containers: objects that were put, each spoilt very many times where it lies in the pool."""
+"""Spoilt containers: objects that were put, each spoilt very often where it lies in the pool."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import mmap
@@ -15,7 +15,6 @@ from typing import NamedTuple
 import messages
 import numpy as np
 import segments
-
 
 BATCH = 5000  # rounds in one child
 ENVELOPE = 256  # bytes; a block's own message lies behind
@@ -61,8 +60,8 @@ def items(pool):
         {"image": there, "id": 7},
         [there, there[::2], pool.array(np.ones(5)), np.arange(2000)],
         [np.zeros(2, [("x", "i4"), ("y", "f8", (2,))]), np.array(["2020"], "M8[Y]")],
-        [datetime.date(2024, 2, 29), datetime.time(1, 2, 3), datetime.timedelta(-1, 2, 3)],
-        [datetime.datetime.now(datetime.timezone.utc), decimal.Decimal("1.5"), uuid.UUID(int=7)],
+        [dt.date(2024, 2, 29), dt.time(1, 2, 3), dt.timedelta(-1, 2, 3)],
+        [dt.datetime.now(dt.UTC), decimal.Decimal("1.5"), uuid.UUID(int=7)],
         [Path("/a/b"), text * 10, {"n": list(range(200))}],
         {f"key {i}": (i, [i * 1000, "x" * i]) for i in range(40)},
     ]
@@ -150,5 +149,3 @@ def campaign(_directory, rounds, seed):
             text = last[:4000].rstrip(b"\0").hex()
             failures.append(f"{problem} (mode {mode:o}, seed {seed + i}, {text})")
     return done, 0, failures
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import enum
 import gc
 import pickle
@@ -145,8 +145,8 @@ LEAVES = (
             Colour.GREEN,
             Number.ONE,
             Text("text"),
-            datetime.datetime(2024, 1, 2, 3, 4, 5, 6),
-            datetime.timedelta(days=-1, microseconds=5),
+            dt.datetime(2024, 1, 2, 3, 4, 5, 6, dt.UTC),
+            dt.timedelta(days=-1, microseconds=5),
             range(5),
             "x" * 40,
             ("in", ("a", "key")),
@@ -348,7 +348,7 @@ def inside(obj: Any) -> list[Any]:
         found.append(bytes(obj))
     elif isinstance(obj, enum.Enum):
         found.append(id(obj))
-    elif isinstance(obj, (datetime.datetime, datetime.timedelta, slice)):
+    elif isinstance(obj, (dt.datetime, dt.timedelta, slice)):
         found.append(repr(obj))
     if hasattr(obj, "__dict__") and not isinstance(obj, enum.Enum):
         found += [part for pair in vars(obj).items() for part in pair]

@@ -22,7 +22,8 @@ NAMED = 2  # a named tuple without anything else
 MEMBER = 3  # of an enum, by its value
 
 _HEAP_TYPE = 1 << 9  # in `__flags__`: made by a class statement
-_getnewargs = collections.namedtuple("_Any", "one").__getnewargs__.__code__  # type: ignore[attr-defined]
+_named: Any = collections.namedtuple("_named", "one")
+_getnewargs = _named.__getnewargs__.__code__
 
 
 def plan_of(cls: type[Any]) -> tuple[int, str, str, int] | None:
@@ -45,24 +46,24 @@ def plan_of(cls: type[Any]) -> tuple[int, str, str, int] | None:
         return None
 
 
-def _plan_of(cls: type[Any]) -> tuple[int, str, str, int] | None:
+def _plan_of(cls: Any) -> tuple[int, str, str, int] | None:
     module, name = cls.__module__, cls.__qualname__
     if type(module) is not str or type(name) is not str or "." in name:
         return None
     if type(cls).__hash__ is not type.__hash__ or issubclass(cls, registry.kinds):
         return None
+    reduce_ex = cls.__reduce_ex__
     if isinstance(cls, enum.EnumMeta):
-        by_value = cls.__reduce_ex__ is enum.Enum.__reduce_ex__
-        return (MEMBER, module, name, 0) if by_value else None
+        return (MEMBER, module, name, 0) if reduce_ex is enum.Enum.__reduce_ex__ else None
     if (
-        cls.__reduce_ex__ is not object.__reduce_ex__
+        reduce_ex is not object.__reduce_ex__
         or cls.__reduce__ is not object.__reduce__
-        or cls.__getstate__ is not object.__getstate__  # type: ignore[attr-defined]
+        or cls.__getstate__ is not object.__getstate__
         or any(
             hasattr(cls, special)
             for special in ("__setstate__", "__getnewargs_ex__", "__getattr__")
         )
-        or copyreg._slotnames(cls)  # type: ignore[attr-defined]
+        or copyreg._slotnames(cls)
     ):
         return None
     if issubclass(cls, tuple):
@@ -70,7 +71,7 @@ def _plan_of(cls: type[Any]) -> tuple[int, str, str, int] | None:
     return (PLAIN, module, name, 0) if _is_plain(cls) else None
 
 
-def _is_plain(cls: type[Any]) -> bool:
+def _is_plain(cls: Any) -> bool:
     bases = cls.__mro__[:-1]
     with_dict = [vars(base)["__dict__"] for base in bases if "__dict__" in vars(base)]
     return (
@@ -83,7 +84,7 @@ def _is_plain(cls: type[Any]) -> bool:
     )
 
 
-def _is_named(cls: type[Any]) -> bool:
+def _is_named(cls: Any) -> bool:
     new, arguments = cls.__new__, getattr(cls, "__getnewargs__", None)
     return (
         cls.__getattribute__ is tuple.__getattribute__
