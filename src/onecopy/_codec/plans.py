@@ -22,8 +22,7 @@ NAMED = 2  # a named tuple without anything else
 MEMBER = 3  # of an enum, by its value
 
 _HEAP_TYPE = 1 << 9  # in `__flags__`: made by a class statement
-_named: Any = collections.namedtuple("_named", "one")
-_getnewargs = _named.__getnewargs__.__code__
+_getnewargs = vars(collections.namedtuple("_named", "one"))["__getnewargs__"].__code__
 
 
 def plan_of(cls: type[Any]) -> tuple[int, str, str, int] | None:
@@ -50,25 +49,34 @@ def _plan_of(cls: Any) -> tuple[int, str, str, int] | None:
     module, name = cls.__module__, cls.__qualname__
     if type(module) is not str or type(name) is not str or "." in name:
         return None
-    if type(cls).__hash__ is not type.__hash__ or issubclass(cls, registry.kinds):
+    metaclass: Any = type(cls)
+    # The core looks the class up in tables, and no code may run then.
+    if metaclass.__hash__ is not type.__hash__ or issubclass(cls, registry.kinds):
         return None
-    reduce_ex = cls.__reduce_ex__
     if isinstance(cls, enum.EnumMeta):
-        return (MEMBER, module, name, 0) if reduce_ex is enum.Enum.__reduce_ex__ else None
-    if (
-        reduce_ex is not object.__reduce_ex__
-        or cls.__reduce__ is not object.__reduce__
-        or cls.__getstate__ is not object.__getstate__
-        or any(
-            hasattr(cls, special)
-            for special in ("__setstate__", "__getnewargs_ex__", "__getattr__")
-        )
-        or copyreg._slotnames(cls)
-    ):
+        return (MEMBER, module, name, 0) if _goes_by_value(cls) else None
+    if not _says_nothing(cls):
         return None
     if issubclass(cls, tuple):
         return (NAMED, module, name, len(cls._fields)) if _is_named(cls) else None
     return (PLAIN, module, name, 0) if _is_plain(cls) else None
+
+
+def _goes_by_value(cls: Any) -> bool:
+    return cls.__reduce_ex__ is enum.Enum.__reduce_ex__
+
+
+def _says_nothing(cls: Any) -> bool:
+    """Tell whether a class leaves it to `object` how it is pickled, and has no slots."""
+    return (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and cls.__getstate__ is object.__getstate__
+        and not hasattr(cls, "__setstate__")
+        and not hasattr(cls, "__getnewargs_ex__")
+        and not hasattr(cls, "__getattr__")
+        and not copyreg._slotnames(cls)  # type: ignore[attr-defined]
+    )
 
 
 def _is_plain(cls: Any) -> bool:
