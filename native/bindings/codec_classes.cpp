@@ -283,8 +283,9 @@ bool Unpacker::read_class(Known& out) noexcept {
         } else if ((type = find_class(module, name)) == nullptr) {
             explain();
         } else if (!PyType_Check(type)) {
+            PyErr_Format(PyExc_TypeError, "%U.%U is no class in this process, but a %.200s", module,
+                         name, Py_TYPE(type)->tp_name);
             Py_CLEAR(type);
-            wrong();
         }
     }
     Py_XDECREF(module);

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import datetime as dt
 import enum
 import gc
 import pickle
 import struct
 import sys
+import threading
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -102,6 +104,20 @@ class Stateful:
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state["state"])
+
+
+class Changing:
+    """A class that tests change."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Changed(NamedTuple):
+    """A named tuple that tests change."""
+
+    number: int
+    text: str
 
 
 class Text(str):
@@ -562,6 +578,99 @@ def test_what_is_changed_while_it_is_pickled_is_sent_as_it_was(through):
     assert got["target"] is got["after"][0]
     assert got["target"][0] == [1]
     assert len(got["target"]) == 4
+
+
+def test_another_thread_changes_what_is_sent(pool):
+    """Each message is whole: what it was at some time between two steps of the other thread."""
+    queue = pool.queue()
+    table: dict[str, Any] = {}
+    done = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            table["pair"] = (number, [number] * 50)
+            table.pop(number % 7, None)
+            table[number % 5] = {"number": number, "set": {number, number + 1}}
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            queue.put(table)
+            got = queue.get()
+            number, items = got.pop("pair", (0, []))
+            assert items in ([], [number] * 50)
+            for item in got.values():
+                assert item["set"] == {item["number"], item["number"] + 1}
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_classes_that_change_after_they_were_sent(through, monkeypatch):
+    assert through(Changing(1)).number == 1
+    assert through([Changing(2)])[0].number == 2
+    monkeypatch.setattr(Changing, "__reduce__", lambda self: (Changing, (77,)), raising=False)
+    assert through(Changing(3)).number == 77
+    monkeypatch.undo()
+    assert through(Changing(4)).number == 4
+    copyreg.pickle(Changing, lambda obj: (Changing, (88,)))
+    try:
+        assert through(Changing(5)).number == 88
+    finally:
+        del copyreg.dispatch_table[Changing]
+    own = Changing(6)
+    own.__reduce_ex__ = lambda protocol: (Changing, (99,))
+    assert through(own).number == 99
+
+
+def test_a_class_that_is_not_found_under_its_name(through, monkeypatch):
+    obj = Changing(1)
+    monkeypatch.setattr(sys.modules[__name__], "Changing", object())
+    for message in (obj, [obj]):
+        with pytest.raises(pickle.PicklingError):
+            through(message)
+
+
+def test_a_name_that_is_no_class_for_the_receiver(pool, monkeypatch):
+    reference = pool.put([Changing(5)])
+    monkeypatch.setattr(sys.modules[__name__], "Changing", 5)
+    with pytest.raises(TypeError, match="Changing"):
+        reference.get()
+
+
+def test_state_of_a_class_that_says_how_it_is_set(pool, monkeypatch):
+    class Later:
+        def __setstate__(self, state):
+            self.state = state
+
+    reference = pool.put([Changing(5)])
+    monkeypatch.setattr(sys.modules[__name__], "Changing", Later)
+    assert reference.get()[0].state == {"number": 5}
+
+
+def test_a_named_tuple_that_has_other_fields_now(pool, monkeypatch):
+    reference = pool.put([Changed(6, "six")])
+    monkeypatch.setattr(
+        sys.modules[__name__], "Changed", collections.namedtuple("Changed", "one two three")
+    )
+    with pytest.raises(TypeError):
+        reference.get()
+    monkeypatch.setattr(
+        sys.modules[__name__],
+        "Changed",
+        collections.namedtuple("Changed", "one two three", defaults=[3]),
+    )
+    assert reference.get()[0] == (6, "six", 3)
+
+
+def test_a_class_that_the_receiver_lacks(pool, monkeypatch):
+    reference = pool.put([Changing(5)])
+    monkeypatch.delattr(sys.modules[__name__], "Changing")
+    with pytest.raises(AttributeError, match="Changing"):
+        reference.get()
 
 
 def test_a_pool_that_others_may_write_passes_what_runs_no_code():
