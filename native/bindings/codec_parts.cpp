@@ -1,5 +1,5 @@
 // The parts of a packed message: arrays, and the one pickle of what the core does not know. And how
-// a message is laid out, in its slot or in a block.
+// a message is laid out, in its slot or in a block, and found there again.
 #include <tuple>
 
 #include "base/private_memory.hpp"
@@ -380,6 +380,81 @@ bool Packer::lay_in_block() noexcept {
     end.put(u64{encoding_.prefix_});
     encoding_.message.length = static_cast<u32>(end.at() - encoding_.message.bytes);
     return true;
+}
+
+// ---- reading ------------------------------------------------------------------------------------
+
+PyObject* decode_packed(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
+    u8 version, flags;
+    if (!from.get(version) || !from.get(flags) || version != kPackedVersion ||
+        (flags & ~kPackedFlags) != 0)
+        return raise_corrupt(pool, "a packed message");
+    if (flags != 0 && pool->others_may_write) return raise_untrusted();
+    const std::size_t n = from.left();
+    Unpacker::Children children;
+    children.one = std::move(block);
+    return Unpacker(pool, from.take(n), n, flags, how, children).unpack(nullptr);
+}
+
+PyObject* decode_packed_block(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
+    Member& m = pool->core();
+    u64 at;
+    BlockInfo info;
+    if (!from.get(at) || !block || inspect(m, block.index(), info) != Status::ok || at % 8 != 0 ||
+        at > info.length)
+        return raise_corrupt(pool, "a packed message");
+    Reader all(info.data + at, info.length - at);
+    PackedHead head;
+    const unsigned char *table = nullptr, *cells = nullptr, *body = nullptr;
+    if (all.get(head) && head.version == kPackedVersion && (head.flags & ~kPackedFlags) == 0 &&
+        head.zero == 0 && (head.buffers == 0 || (head.flags & kHasPickle) != 0)) {
+        table = all.take(u64{head.buffers} * sizeof(PickleBuffer));
+        if (table != nullptr) cells = all.take(u64{head.children} * 8);
+        if (cells != nullptr) body = all.take(head.body_bytes);
+    }
+    if (body == nullptr) return raise_corrupt(pool, "a packed message");
+    if (head.flags != 0 && pool->others_may_write) return raise_untrusted();
+
+    Unpacker::Children children;
+    children.cells = reinterpret_cast<const shm_atomic<u64>*>(cells);
+    children.count = head.children;
+    PyObject* buffers = nullptr;
+    if (head.buffers != 0 && (buffers = PyList_New(head.buffers)) == nullptr) return nullptr;
+    for (u32 i = 0; i < head.buffers; ++i) {
+        PickleBuffer buffer;
+        std::memcpy(&buffer, table + u64{i} * sizeof buffer, sizeof buffer);
+        Held source;
+        if (buffer.child < head.children) {
+            const Handle child = children.cells[buffer.child].load_acquire();
+            if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
+        } else if (buffer.child == kNoChild && buffer.bytes == 0) {
+            source = block.again();
+        }
+        PyObject* item = source ? part(std::move(source), buffer.offset, buffer.bytes,
+                                       of_part(how, buffer.fresh != 0))
+                                : raise_corrupt(pool, "a packed message");
+        if (item == nullptr) {
+            Py_DECREF(buffers);
+            return nullptr;
+        }
+        PyList_SET_ITEM(buffers, static_cast<Py_ssize_t>(i), item);
+    }
+    const auto n = static_cast<std::size_t>(head.body_bytes);
+    if (!pool->others_may_write) {
+        children.whole = std::move(block);
+        children.whole_at = info.data;
+        return Unpacker(pool, body, n, head.flags, how, children).unpack(buffers);
+    }
+    // Another user could change it while it is read.
+    auto* copy = static_cast<unsigned char*>(PyMem_Malloc(n));
+    if (copy == nullptr) {
+        Py_XDECREF(buffers);
+        return PyErr_NoMemory();
+    }
+    std::memcpy(copy, body, n);
+    PyObject* made = Unpacker(pool, copy, n, head.flags, how, children).unpack(buffers);
+    PyMem_Free(copy);
+    return made;
 }
 
 }  // namespace onecopy::py
