@@ -341,6 +341,9 @@ PyObject* Unpacker::read_moment() noexcept {
         (number != NPY_DATETIME && number != NPY_TIMEDELTA) || unit > NPY_FR_GENERIC || unit == 3 ||
         multiple == 0 || multiple > 0x7fffffff)
         return wrong();
+    // numpy makes no other point in time without a unit, and cannot print one.
+    if (number == NPY_DATETIME && unit == NPY_FR_GENERIC && value != NPY_DATETIME_NAT)
+        return wrong();
     PyArray_Descr* dtype = PyArray_DescrNewFromType(number);
     if (dtype == nullptr) return nullptr;
     auto* meta = reinterpret_cast<PyArray_DatetimeDTypeMetaData*>(PyDataType_C_METADATA(dtype));
