@@ -13,6 +13,7 @@ NAMES = (
     "handoff",
     "messages",
     "latency",
+    "contents",
     "objects",
     "scale",
     "heap",

@@ -1,5 +1,6 @@
 #include "bindings/codec.hpp"
 
+#include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/objects.hpp"
 #include "bindings/ref.hpp"
@@ -34,6 +35,7 @@ bool Encoding::encode(PyObject* object) noexcept {
     } else if (PyMemoryView_Check(object)) {
         done = encode_view(object);
     }
+    if (done == Done::no) done = py::pack(pool_, *this, object);
     return done == Done::no ? encode_pickle(object) : done == Done::yes;
 }
 
@@ -74,6 +76,15 @@ void Encoding::go_by(Place&& place) noexcept {
 
 void Encoding::keep(PyObject* object, bool seal_it) noexcept {
     if (seal_it) array_ = Py_NewRef(object);
+}
+
+bool Encoding::also_seal(PyObject* array) noexcept {
+    if (array_ == nullptr) {
+        array_ = Py_NewRef(array);
+        return true;
+    }
+    if (sent_ == nullptr && (sent_ = PyList_New(0)) == nullptr) return false;
+    return PyList_Append(sent_, array) == 0;
 }
 
 void Encoding::seal_sent() noexcept {
@@ -124,6 +135,10 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
             return decode_pickle(pool, from, std::move(block), how);
         case Tag::pickle_block:
             return decode_pickle_block(pool, from, std::move(block), how);
+        case Tag::packed:
+            return decode_packed(pool, from, std::move(block), how);
+        case Tag::packed_block:
+            return decode_packed_block(pool, from, std::move(block), how);
         default:
             return decode_small(pool, tag, from);
     }

@@ -27,6 +27,10 @@ void set_hooks(nb::handle encode, nb::handle missing, nb::handle pool_handle) no
     Py_XSETREF(hooks.pool_handle, Py_NewRef(pool_handle.ptr()));
 }
 
+void set_plan_hook(nb::handle plan) noexcept {
+    Py_XSETREF(hooks.plan, Py_NewRef(plan.ptr()));
+}
+
 void set_file_hook(nb::handle in_file) noexcept {
     Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
 }
@@ -164,6 +168,7 @@ static void bind(nb::module_& m) {
     m.def(
         "own_methods", &own_methods, nb::arg("cls"), nb::sig("def own_methods(cls: type) -> type"),
         "Let a class have the methods that it inherits from the core as its own; calls cost less.");
+    m.def("set_plan_hook", &set_plan_hook, nb::arg("plan"));
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("missing"), nb::arg("pool_handle"));
     m.def(
         "is_plain", [](nb::handle object) { return is_plain(object.ptr()); },
