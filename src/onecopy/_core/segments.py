@@ -1,4 +1,4 @@
-"""Shared-memory segments: files of /dev/shm that live as long as somebody uses or keeps them.
+"""Shared-memory segments: files of /dev/shm that live as long as a process uses or owns them.
 
 The protocol is in the native core: ``native/storage/shared_memory.hpp`` has the rules, and
 ``docs/design/0016-storage.md`` the states and what a death at every step leaves. Here are names,
@@ -39,7 +39,7 @@ __all__ = [
     "sweep_now_and_then",
 ]
 
-DIRECTORY = _native.SEGMENT_DIRECTORY  # where glibc, and so everybody else, has shared memory
+DIRECTORY = _native.SEGMENT_DIRECTORY  # where glibc, and so every program, has shared memory
 Kind: TypeAlias = Literal["onecopy", "multiprocessing"]
 State: TypeAlias = Literal["in_use", "kept", "removed", "orphan", "persistent", "failed"]
 
@@ -253,11 +253,11 @@ class Segment:
         return self._hold.identity
 
     def fileno(self) -> int:
-        """Give the descriptor; -1 when it was let go."""
+        """Give the descriptor; -1 if the segment was released."""
         return self._hold.fileno()
 
     def check_held(self) -> None:
-        """Refuse to go on if the descriptor was lost: nobody counts this process as a user then.
+        """Refuse to continue if the descriptor was lost: this process no longer counts as a user.
 
         Raises
         ------
@@ -275,12 +275,12 @@ class Segment:
             )
 
     def unlink(self) -> None:
-        """Remove the name, for everybody; mappings stay valid. The segment is let go.
+        """Remove the name, for all processes; mappings stay valid. The segment is released.
 
         Raises
         ------
         FileNotFoundError
-            It has no name any more. Of a name that was made anew nothing is removed.
+            It has no name any more. A new segment under its old name is not removed.
         OSError
             EBUSY: another process was stopped while it unlinked it.
         """
@@ -289,7 +289,7 @@ class Segment:
     def keep_here(self) -> None:
         """Make this process the owner, and not the top of its tree: no child's may outlive it.
 
-        Only of what this process made. While it holds it nobody removes it, whoever owns it.
+        Only for a segment that this process made. While this process holds it, it is not removed.
 
         Raises
         ------
@@ -304,11 +304,11 @@ class Segment:
         return self._hold.has_name()
 
     def let_go(self) -> None:
-        """Be no user of it any more. If that makes it stale, it is removed. Idempotent."""
+        """Release it. If that makes it stale, it is removed. Idempotent."""
         self._hold.release()
 
     def let_go_unnamed(self) -> bool:
-        """Let go of it if nobody can attach to it any more; tell whether it is let go."""
+        """Release it if no process can attach to it any more; tell whether it is released."""
         return self._hold.release_unnamed()
 
 
@@ -322,7 +322,7 @@ def _new_segment(size: int, *, persistent: bool) -> _native.NewSegment:
 
 
 def let_go_all() -> None:
-    """Let go of every segment that this process has, and of those it owns: it is about to end.
+    """Release every segment that this process holds or owns: it is about to end.
 
     For a child that multiprocessing has forked. Any other process does this in the native core,
     when the interpreter has ended.
