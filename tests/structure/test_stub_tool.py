@@ -28,7 +28,7 @@ def test_the_stub_says_what_the_module_has():
     [
         ("def leave_all() -> None: ...\n", "", "leave_all"),
         ("def leave_all()", "def leave()", "leave"),
-        ("SEGMENT_PID_BITS: int\n", "", "SEGMENT_PID_BITS"),
+        ("MOST_PROCESSES: int\n", "", "MOST_PROCESSES"),
         ("def birth_ns(fd: int)", "def birth_ns(file: int)", "birth_ns"),
         ("def birth_ns(fd: int)", "def birth_ns(fd: int, /)", "birth_ns"),
         ("def birth_ns(fd: int)", "def birth_ns(*, fd: int)", "birth_ns"),
