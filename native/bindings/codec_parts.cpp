@@ -425,7 +425,7 @@ PyObject* decode_packed_block(const PoolPtr& pool, Reader& from, Held block, Cop
         std::memcpy(&buffer, table + u64{i} * sizeof buffer, sizeof buffer);
         Held source;
         if (buffer.child < head.children) {
-            const Handle child = children.cells[buffer.child].load_acquire();
+            const Handle child = children.cells[buffer.child].load_acquire();  // [block.cell]
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));
         } else if (buffer.child == kNoChild && buffer.bytes == 0) {
             source = block.again();

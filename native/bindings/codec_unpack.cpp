@@ -149,7 +149,7 @@ bool Unpacker::read_parts(u64 count) noexcept {
                 Held block;
                 if (children_.cells != nullptr) {
                     if (number >= children_.count) return wrong() != nullptr;
-                    const Handle child = children_.cells[number].load_acquire();
+                    const Handle child = children_.cells[number].load_acquire();  // [block.cell]
                     if (hold(pool_->core(), child) == Status::ok)
                         block = Held(pool_, handle_index(child));
                 } else if (number == 0 && children_.one) {
