@@ -1,7 +1,7 @@
 """The classes that the core takes apart and builds by itself: pickle does nothing else for them.
 
-The core asks once for each class, and again when the class was changed. At each use it looks at what
-can change without the class: which class its name stands for, and what is registered in `copyreg`.
+The core asks once for each class, and again when the class was changed. At each use it looks at
+what can change without the class: what its name stands for, and what `copyreg` has.
 """
 
 from __future__ import annotations
