@@ -16,7 +16,7 @@ import messages
 import packed
 import segments
 
-# Rounds of each: a spoilt segment takes a hundred times as long as a spoilt container.
+# Rounds of each: a damaged segment takes a hundred times as long as a damaged container.
 CAMPAIGNS = (
     ("segments", segments.campaign, 1),
     ("messages", messages.campaign, 1),

@@ -1,4 +1,4 @@
-"""Spoilt containers: objects that were put, each spoilt very often where it lies in the pool."""
+"""Damaged containers: objects that were put, each damaged often where it lies in the pool."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which classes the core takes apart and builds by itself: those for which pickle does only this.
+"""The classes that the core takes apart and builds by itself: pickle does nothing else for them.
 
-The core asks once for each class, and again when the class was changed. What can change without the
-class (a name that stands for another class now, what was told to `copyreg`) it looks at each time.
+The core asks once for each class, and again when the class was changed. At each use it looks at
+what can change without the class: what its name stands for, and what `copyreg` has.
 """
 
 from __future__ import annotations
