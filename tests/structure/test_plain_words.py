@@ -41,7 +41,7 @@ REPLACED = {
 }
 
 NOT_YET = {
-    "src/onecopy/_workers/": "one worker engine is being built, with new texts",
+    "src/onecopy/_workers/": "the one worker engine is new",
     "src/onecopy/executor/": "the same",
     "src/onecopy/joblib/": "the same",
     "src/onecopy/multiprocessing/": "the same",
