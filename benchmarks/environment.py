@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,25 @@ def shared_memory_free() -> int:
     return min(status.f_bavail * status.f_frsize, memory_available())
 
 
+def commit() -> str:
+    """The commit of this checkout, with "+" when files differ from it; "unknown" outside of git."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def record() -> dict[str, Any]:
     """What somebody needs who wants to know whether two results may be compared."""
     return {
+        "commit": commit(),
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),

@@ -153,6 +153,16 @@ class Team:
         self.tell(count, chosen)
         return self._collect(chosen, limit, "finish")
 
+    def collect(self, limit: float) -> dict[str, Any]:
+        """The answers of all members, which were told to begin a step before.
+
+        Raises
+        ------
+        RunFailed
+            As `step` does.
+        """
+        return self._collect(self._pipes, limit, "finish")
+
     def answers(self) -> dict[str, Any]:
         """What members that were told to begin have answered by now."""
         waiting = {pipe: name for name, pipe in self._pipes.items()}

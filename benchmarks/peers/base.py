@@ -7,14 +7,18 @@ be timed with a message that takes less than a microsecond. They block until the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
+# A frame to be filled where it lies, and the call that sends it then.
+Filling = tuple[Frame, Callable[[], object]]
 # Looks at a frame that arrived. The frame may be given back to the peer as soon as it returns.
 Look = Callable[[Frame], None]
 
@@ -29,9 +33,31 @@ BATCH = 100
 # Processes that wait for something that does not come.
 IDLE_PROCESSES = 8
 
+NUMBERS = count()
+
+
+def new_name() -> str:
+    """A name for a channel that no other process and no other channel of this one has."""
+    return f"onecopy-bench-{os.getpid()}-{next(NUMBERS)}"
+
+
+def filling(fill: Callable[[], Filling]) -> Callable[[Frame], None]:
+    """The writer of a channel that lets its user fill frames in place."""
+    copyto = np.copyto
+
+    def write(source: Frame) -> None:
+        frame, send = fill()
+        copyto(frame, source)
+        send()
+
+    return write
+
 
 class FrameChannel(Protocol):
-    """Moves frames of FRAME_SHAPE, uint8, from one process to another."""
+    """Moves frames of FRAME_SHAPE, uint8, from one process to another.
+
+    A channel whose user can fill frames in place also has `filler() -> Callable[[], Filling]`.
+    """
 
     def writer(self) -> Callable[[Frame], object]:
         """Copies a frame in. It may be overwritten by its owner as soon as the call returns."""
@@ -89,7 +115,9 @@ class Peer:
     """A contender: what it can do, by the classes that do it.
 
     `messages_hot` is the variant for latency when that differs from the one for throughput, for
-    example because polling is the fastest way to wait. `shared` says that several processes may
+    example because polling is the fastest way to wait. `messages_cold` is the one for latency when
+    the receiver sleeps, if there is a way to wait that is made for it. `yardstick` is not a package
+    that anybody would use, but what the machine can do. `shared` says that several processes may
     send and several receive on one message channel. `handoff` takes the size of a block.
     """
 
@@ -97,7 +125,9 @@ class Peer:
     frames: Callable[[], FrameChannel] | None = None
     messages: Callable[[], MessageChannel] | None = None
     messages_hot: Callable[[], MessageChannel] | None = None
+    messages_cold: Callable[[], MessageChannel] | None = None
     batches: Callable[[], BatchChannel] | None = None
     handoff: Callable[[int], HandoffChannel] | None = None
     idle: Callable[[], IdleChannel] | None = None
     shared: bool = False
+    yardstick: bool = False

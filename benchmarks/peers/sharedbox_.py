@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -18,19 +16,19 @@ from benchmarks.peers.base import (
     Frame,
     Look,
     Peer,
+    new_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NUMBERS = count()
 MESSAGE = Annotated[bytes, Capacity(MESSAGE_BYTES)]
 FRAME = Annotated[np.ndarray, Shape(*FRAME_SHAPE), DType("uint8")]
 
 
 class Stream:
     def __init__(self, item: object, capacity: int, readers: int = 1) -> None:
-        self.name = f"onecopy-bench-{os.getpid()}-{next(NUMBERS)}"
+        self.name = new_name()
         self.item = item
         # Kept open: a segment without a process that holds it would be gone.
         self.stream: Any = SharedStream.create(

@@ -13,6 +13,7 @@ NAMES = (
     "handoff",
     "messages",
     "latency",
+    "cold",
     "objects",
     "scale",
     "heap",
@@ -21,6 +22,8 @@ NAMES = (
     "dropin",
     "tables",
     "calls",
+    "deaths",
+    "promises",
 )
 
 
