@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("onecopy", "numpy", "faster-fifo", "iceoryx2", "sharedbox"),
-    *("pandas", "pyarrow", "joblib"),
+    *("onecopy", "numpy", "iceoryx2", "kickmsg", "cloudtoid-interprocess", "tachyon-ipc"),
+    *("sharedbox", "faster-fifo", "pyzmq", "torch", "pandas", "pyarrow", "joblib"),
 )
 
 

@@ -80,6 +80,8 @@ class Report:
     targets: list[Target] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    # Answers that are no numbers: by contender and question.
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, case: str, unit: str, outcomes: Mapping[str, Outcome], key: str) -> None:
         """Take the number `key` of every contender as a case of its own."""

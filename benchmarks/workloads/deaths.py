@@ -251,7 +251,7 @@ def run(options: Options) -> Report:
             contenders = {
                 peer.name: contender(make, kind, side)
                 for peer in field.peers
-                if (make := getattr(peer, kind)) and not peer.yardstick
+                if (make := getattr(peer, f"{kind}_free") or getattr(peer, kind)) and not peer.yardstick
             }
             outcomes = interleave(contenders, options.runs, options.say)
             report.add(case, "% survived", outcomes, "survived")
