@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 FOLDER = HERE.parent / "build" / "compare"
 SCRIPT = HERE / "hotpaths.py"
 # Pairs of processes. More than 20 would take long to test exactly.
-PAIRS, MOST_PAIRS, FEWEST_PAIRS = 15, 20, 8
+PAIRS, MOST_PAIRS, FEWEST_PAIRS = 15, 20, 12
 # A difference is beyond noise when chance makes one as large so rarely, and when it is worth a word at all.
 LEVEL, SMALLEST = 0.01, 0.01
 BOOTSTRAPS = 4000

@@ -1,4 +1,4 @@
-"""A yardstick: one message in a shared page, and a bare futex. What it takes to wake a process from Python, and no more."""
+"""A yardstick: messages in a shared page, and a bare futex. What it takes to wake a process from Python, and no more."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98}
 FUTEX_WAIT, FUTEX_WAKE = 0, 1
-# Where the message lies: off the word that is waited for.
-MESSAGE = slice(64, 64 + MESSAGE_BYTES)
+# Where messages lie: off the word that is waited for.
+PLACES = [slice(start, start + MESSAGE_BYTES) for start in range(64, mmap.PAGESIZE, MESSAGE_BYTES)]
 
 if platform.machine() not in SYS_FUTEX:
     raise ImportError(f"the number of the futex call is not known for {platform.machine()}")
@@ -27,7 +27,7 @@ LIBC = ctypes.CDLL(None)
 
 
 class Page:
-    """Holds one message. The next one may be sent only when it has been read: one at a time, as `latency` sends them."""
+    """Holds the last 63 messages. Nobody waits for room: it is made for a sender that pauses, as that of `cold` does."""
 
     def __init__(self) -> None:
         self.path = str(Path(tempfile.gettempdir()) / new_name())
@@ -46,7 +46,7 @@ class Page:
         call, address = LIBC.syscall, ctypes.c_void_p(ctypes.addressof(word))
 
         def send(message: bytes) -> None:
-            page[MESSAGE] = message
+            page[PLACES[word.value % len(PLACES)]] = message
             word.value += 1
             call(NUMBER, address, FUTEX_WAKE, 1, None, None, 0)
 
@@ -62,7 +62,7 @@ class Page:
             while word.value == seen:
                 call(NUMBER, address, FUTEX_WAIT, seen, None, None, 0)
             seen += 1
-            return page[MESSAGE]
+            return page[PLACES[(seen - 1) % len(PLACES)]]
 
         return take
 
