@@ -61,7 +61,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--seconds must be above 0")
     if chosen.release:
         if chosen.quick or chosen.peers or chosen.workload:
-            parser.error("--release measures everything: it goes with none of --quick, --peers, WORKLOAD")
+            parser.error(
+                "--release measures everything: it goes with none of --quick, --peers, WORKLOAD"
+            )
         if environment.commit().endswith(("+", "unknown")):
             parser.error("--release: commit first, so that the results belong to a commit")
         chosen.out = RELEASES

@@ -1,8 +1,10 @@
-"""Draw a result file into `docs/benchmarks.svg` (and a PNG, to look at): `make chart ARGS=benchmarks/results/0.1.0.json`.
+"""Draw a result file into `docs/benchmarks.svg` (and a PNG, to look at): `make chart
+ARGS=benchmarks/results/0.1.0.json`.
 
-Four panels, each with all contenders of one case: frames, messages, latency to a receiver that waits actively, and latency
-to one that sleeps. Bars are medians, lines go from the worst run to the best. Scales are logarithmic where contenders differ
-a hundredfold. What is ours has a colour of its own.
+Four panels, each with all contenders of one case: frames, messages, latency to a receiver that
+waits actively, and latency to one that sleeps. Bars are medians, lines go from the worst run to the
+best. Scales are logarithmic where contenders differ a hundredfold. What is ours has a colour of its
+own.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def series_of(document: dict[str, Any], panel: Panel) -> list[dict[str, Any]]:
         for series in workload["series"]
         if series["case"] == panel.case and series["median"] is not None
     ]
-    return sorted(found, key=lambda series: series["median"], reverse=panel.better.startswith("more"))
+    return sorted(
+        found, key=lambda series: series["median"], reverse=panel.better.startswith("more")
+    )
 
 
 def colour(peer: str) -> str:
@@ -76,7 +80,9 @@ def draw(axes: Axes, panel: Panel, found: Sequence[dict[str, Any]]) -> None:
     axes.barh(places, medians, color=[colour(series["peer"]) for series in found], height=0.7)
     low = [series["median"] - min(series["values"]) for series in found]
     high = [max(series["values"]) - series["median"] for series in found]
-    axes.errorbar(medians, places, xerr=[low, high], fmt="none", ecolor="#0f172a", elinewidth=0.8, capsize=2)
+    axes.errorbar(
+        medians, places, xerr=[low, high], fmt="none", ecolor="#0f172a", elinewidth=0.8, capsize=2
+    )
     if max(medians) > 20 * min(medians):
         axes.set_xscale("log")
         axes.set_xlabel("logarithmic", fontsize=7, loc="right", labelpad=1)
@@ -86,7 +92,12 @@ def draw(axes: Axes, panel: Panel, found: Sequence[dict[str, Any]]) -> None:
     for place, series in zip(places, found, strict=True):
         end = max(series["values"])
         axes.annotate(
-            number(series["median"]), (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+            number(series["median"]),
+            (end, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
         )
     axes.set_yticks(list(places), [series["peer"] for series in found], fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
@@ -100,8 +111,9 @@ def chart(document: dict[str, Any]) -> Any:
     about = document["environment"]
     versions = ", ".join(f"{name} {found}" for name, found in about["versions"].items() if found)
     figure.suptitle(
-        f"onecopy and its peers: {about['cpu']}, {about['cores']} cores, Linux {about['kernel'].split('-')[0]}, "
-        f"{about['python']}; medians of {document['runs']} interleaved runs of {document['seconds']:g} s, "
+        f"onecopy and its peers: {about['cpu']}, {about['cores']} cores, "
+        f"Linux {about['kernel'].split('-')[0]}, {about['python']}; "
+        f"medians of {document['runs']} interleaved runs of {document['seconds']:g} s, "
         f"commit {about.get('commit', 'unknown')}\n{versions}",
         fontsize=8,
         x=0.01,
@@ -114,7 +126,9 @@ def chart(document: dict[str, Any]) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chart", description=__doc__)
     parser.add_argument("results", type=Path, help="a file that the benchmarks have written")
-    parser.add_argument("--out", type=Path, default=DOCS / "benchmarks.svg", help="where the drawing goes")
+    parser.add_argument(
+        "--out", type=Path, default=DOCS / "benchmarks.svg", help="where the drawing goes"
+    )
     chosen = parser.parse_args(arguments)
     # The same drawing for the same numbers: no date and no random identifiers in it.
     mpl.rcParams["svg.hashsalt"] = "onecopy"

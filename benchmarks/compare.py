@@ -1,12 +1,13 @@
 """Two commits on one machine, hot path by hot path: `make bench-compare A=v0.1.0 B=HEAD`.
 
-Each commit is taken out of git into a folder of its own under `build/compare/`, and built into an environment of its
-own with the Python and the numpy of this one. Then `hotpaths.py` of *this* checkout runs in both environments in turn,
-A B, B A, A B, ..., each time in a fresh process.
+Each commit is taken out of git into a folder of its own under `build/compare/`, and built into an
+environment of its own with the Python and the numpy of this one. Then `hotpaths.py` of *this*
+checkout runs in both environments in turn, A B, B A, A B, ..., each time in a fresh process.
 
-What is tested is the pair: the two times that were measured one after the other. A machine that is slow for a minute is
-slow for both. The test is Wilcoxon's signed-rank test, exact, over all signs of the pairs; Holm's correction is for the
-ten paths that are tested at once. The interval is the bootstrap's, of the median of the pairs' ratios.
+What is tested is the pair: the two times that were measured one after the other. A machine that is
+slow for a minute is slow for both. The test is Wilcoxon's signed-rank test, exact, over all signs
+of the pairs; Holm's correction is for the ten paths that are tested at once. The interval is the
+bootstrap's, of the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.environment import record
+from benchmarks.environment import git, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,14 +36,17 @@ FOLDER = HERE.parent / "build" / "compare"
 SCRIPT = HERE / "hotpaths.py"
 # Pairs of processes. More than 20 would take long to test exactly.
 PAIRS, MOST_PAIRS, FEWEST_PAIRS = 15, 20, 12
-# A difference is beyond noise when chance makes one as large so rarely, and when it is worth a word at all.
+# A difference is beyond noise when chance makes one as large so rarely, and when it is worth a word
+# at all.
 LEVEL, SMALLEST = 0.01, 0.01
 BOOTSTRAPS = 4000
 RUN_LIMIT = 300.0
 
 
 def signed_rank_p(differences: np.ndarray) -> float:
-    """How often signs drawn by chance give a sum of signed ranks as far from 0: 1.0 for no difference at all."""
+    """How often signs drawn by chance give a sum of signed ranks as far from 0: 1.0 for no
+    difference at all.
+    """
     differences = differences[differences != 0]
     count = len(differences)
     if count == 0:
@@ -69,14 +73,20 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def interval(ratios: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the median; from a fixed seed, so that the same times give the same interval."""
+    """The 95 % bootstrap interval of the median; from a fixed seed, so that the same times give
+    the same interval.
+    """
     drawn = np.random.default_rng(7).choice(ratios, (BOOTSTRAPS, len(ratios)))
     low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
     return float(low), float(high)
 
 
-def judge(times: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> dict[str, dict[str, Any]]:
-    """From the times of A and of B of each path, pair by pair: medians, ratio, interval, p, verdict."""
+def judge(
+    times: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> dict[str, dict[str, Any]]:
+    """From the times of A and of B of each path, pair by pair: medians, ratio, interval, p,
+    verdict.
+    """
     found: dict[str, dict[str, Any]] = {}
     raw: dict[str, float] = {}
     for name, (first, second) in times.items():
@@ -94,16 +104,15 @@ def judge(times: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> dict[
         entry = found[name]
         beyond = p < LEVEL and abs(entry["ratio"] - 1) > SMALLEST
         entry["p"] = p
-        entry["verdict"] = ("B is slower" if entry["ratio"] > 1 else "B is faster") if beyond else "within noise"
+        entry["verdict"] = (
+            ("B is slower" if entry["ratio"] > 1 else "B is faster") if beyond else "within noise"
+        )
     return found
 
 
-def git(*words: str) -> bytes:
-    return subprocess.run(["git", "-C", str(HERE.parent), *words], capture_output=True, check=True).stdout
-
-
 def build(name: str) -> tuple[str, Path]:
-    """Build a commit into an environment of its own, unless that is there; its short hash and its Python.
+    """Build a commit into an environment of its own, unless that is there; its short hash and its
+    Python.
 
     Raises
     ------
@@ -114,7 +123,9 @@ def build(name: str) -> tuple[str, Path]:
     folder = FOLDER / commit
     python, done = folder / "venv" / "bin" / "python", folder / "done"
     # The same compiler options and numpy for both, or they are not built alike.
-    wanted = json.dumps([sys.version, np.__version__, os.environ.get("CXX"), os.environ.get("CXXFLAGS")])
+    wanted = json.dumps(
+        [sys.version, np.__version__, os.environ.get("CXX"), os.environ.get("CXXFLAGS")]
+    )
     if done.exists() and done.read_text(encoding="utf-8") == wanted:
         return commit, python
     print(f"building {commit} ({name}) in {folder}", file=sys.stderr, flush=True)
@@ -125,7 +136,9 @@ def build(name: str) -> tuple[str, Path]:
     with (tree / "pyproject.toml").open("rb") as file:
         requires = tomllib.load(file)["build-system"]["requires"]
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, *requires, "cmake>=3.26", "ninja", f"numpy=={np.__version__}"], check=True)
+    subprocess.run(
+        [*pip, *requires, "cmake>=3.26", "ninja", f"numpy=={np.__version__}"], check=True
+    )
     subprocess.run([*pip, "--no-build-isolation", "--no-deps", str(tree)], check=True)
     done.write_text(wanted, encoding="utf-8")
     return commit, python
@@ -139,7 +152,9 @@ def run(python: Path) -> dict[str, float | str]:
     return found
 
 
-def measure(first: Path, second: Path, pairs: int) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, str]]:
+def measure(
+    first: Path, second: Path, pairs: int
+) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, str]]:
     """The times of both, pair by pair; and the paths that one of them has not, with the reason."""
     times: dict[str, tuple[list[float], list[float]]] = {}
     missing: dict[str, str] = {}
@@ -158,7 +173,9 @@ def measure(first: Path, second: Path, pairs: int) -> tuple[dict[str, tuple[list
     return times, missing
 
 
-def show(commits: Sequence[str], found: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]) -> None:
+def show(
+    commits: Sequence[str], found: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]
+) -> None:
     rows = [
         [
             name,
@@ -182,17 +199,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("a", help="a commit: what is compared with")
     parser.add_argument("b", help="another one: what may be slower or faster")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"pairs of processes (default: {PAIRS})")
+    parser.add_argument(
+        "--pairs", type=int, default=PAIRS, help=f"pairs of processes (default: {PAIRS})"
+    )
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the results")
     chosen = parser.parse_args(arguments)
     if not FEWEST_PAIRS <= chosen.pairs <= MOST_PAIRS:
-        # With fewer, no difference could be told from chance; the exact test doubles its work with each.
+        # With fewer, no difference could be told from chance; the exact test doubles its work with
+        # each.
         parser.error(f"--pairs is from {FEWEST_PAIRS} to {MOST_PAIRS}")
     (first, python_a), (second, python_b) = build(chosen.a), build(chosen.b)
     times, missing = measure(python_a, python_b, chosen.pairs)
     found = judge(times)
     show((first, second), found, missing)
-    document = {"a": first, "b": second, "environment": record(), "found": found, "missing": missing, "times": times}
+    document = {
+        "a": first,
+        "b": second,
+        "environment": record(),
+        "found": found,
+        "missing": missing,
+        "times": times,
+    }
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / f"{first}-{second}.json"
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

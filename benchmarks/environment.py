@@ -47,17 +47,23 @@ def shared_memory_free() -> int:
     return min(status.f_bavail * status.f_frsize, memory_available())
 
 
+def git(*words: str) -> bytes:
+    """What git answers about this checkout.
+
+    Raises
+    ------
+    OSError, subprocess.CalledProcessError
+        If there is no git, or if it fails.
+    """
+    command = ("git", "-C", str(Path(__file__).parents[1]), *words)
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
 def commit() -> str:
     """The commit of this checkout, with "+" when files differ from it; "unknown" outside of git."""
-    folder = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+        changed = git("status", "--porcelain", "--untracked-files=no").strip()
+        return git("rev-parse", "--short=12", "HEAD").decode().strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,8 +1,9 @@
 """Ten hot paths: what `instructions.py` counts and `compare.py` times.
 
-Each path stays in one process, so that nothing waits. A call of an executor is not among them: it needs a second
-process, and what it costs depends on who sleeps. This module needs onecopy and numpy only, and uses public names only:
-`compare.py` also runs it in an environment in which an older commit is installed.
+Each path stays in one process, so that nothing waits. A call of an executor is not among them: it
+needs a second process, and what it costs depends on who sleeps. This module needs onecopy and numpy
+only, and uses public names only: `compare.py` also runs it in an environment in which an older
+commit is installed.
 """
 
 from __future__ import annotations
@@ -11,20 +12,18 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import onecopy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-# Does an operation so many times.
-Loop = Callable[[int], None] if TYPE_CHECKING else object
 MIB = 1 << 20
 IMAGE_SHAPE = (720, 1080, 3)
+# Does an operation so many times.
+Loop = Callable[[int], None]
 
 
 def queue_of(pool: Any, item: object) -> Loop:
@@ -166,7 +165,9 @@ def _timed(loop: Loop, count: int) -> int:
 
 
 def mark() -> None:
-    """Call a function of the C library that nothing else calls: callgrind begins a new profile there."""
+    """Call a function of the C library that nothing else calls: callgrind begins a new profile
+    there.
+    """
     os.ctermid()
 
 

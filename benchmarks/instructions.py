@@ -1,11 +1,12 @@
 """Instruction counts of the hot paths, compared with those in the repository: `make instructions`.
 
-Counts do not depend on how busy the machine is. Callgrind counts them. A path is done N times and then 2 N times; the
-difference divided by N is what one operation takes, and all that happens once is gone from it.
+Counts do not depend on how busy the machine is. Callgrind counts them. A path is done N times and
+then 2 N times; the difference divided by N is what one operation takes, and all that happens once
+is gone from it.
 
-They do depend on the compiler, on Python and on numpy. `instructions.json` has a list of counts for each *setting* of
-those, and a count is only compared with one of the same setting. Where there is none, or no valgrind, the check says
-that nothing was compared and ends with 0.
+They do depend on the compiler, on Python and on numpy. `instructions.json` has a list of counts for
+each *setting* of those, and a count is only compared with one of the same setting. Where there is
+none, or no valgrind, the check says that nothing was compared and ends with 0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from benchmarks.environment import commit
 KEPT = Path(__file__).parent / "instructions.json"
 SCRIPT = Path(__file__).parent / "hotpaths.py"
 OPERATIONS = 500
-# The part by which a count may differ, above or below. One that is lower should be kept as the new one.
+# The part by which a count may differ, above or below. One that is lower should be kept as the new
+# one.
 TOLERANCE = 0.03
 # The function whose call ends one profile and begins the next, as `hotpaths.mark` calls it.
 MARK = "ctermid"
@@ -51,17 +53,20 @@ def setting(compiler: str) -> dict[str, str]:
 
 
 def compiler_of(library: Path) -> str:
-    """The compiler of a native library and its major version, as it wrote them into the comment section.
+    """The compiler of a native library and its major version, as it wrote them into the comment
+    section.
 
     Raises
     ------
     ValueError
         If there is no such section.
     """
-    # Link-time optimization and the C library's own start files may add lines; the core's own compiler is named most often
-    # by the newest, so a mixture shows as such.
+    # Link-time optimization and the C library's own start files may add lines; the core's own
+    # compiler is named most often by the newest, so a mixture shows as such.
     found = set(re.findall(rb"GCC: \([^)]*\) (\d+)\.|clang version (\d+)\.", library.read_bytes()))
-    names = sorted({f"gcc {gcc.decode()}" if gcc else f"clang {clang.decode()}" for gcc, clang in found})
+    names = sorted(
+        {f"gcc {gcc.decode()}" if gcc else f"clang {clang.decode()}" for gcc, clang in found}
+    )
     if not names:
         msg = f"{library} does not say what compiled it"
         raise ValueError(msg)
@@ -71,8 +76,8 @@ def compiler_of(library: Path) -> str:
 def profile(path: Path) -> dict[str, int]:
     """Instructions in one file of callgrind: in all, and in the native core.
 
-    A line that begins with a position ends in a cost. One that follows `calls=` has the cost of a whole call, which is
-    in the callee's lines too.
+    A line that begins with a position ends in a cost. One that follows `calls=` has the cost of a
+    whole call, which is in the callee's lines too.
     """
     sums = {"all": 0, "core": 0}
     names: dict[str, str] = {}
@@ -116,21 +121,32 @@ def count(python: str, operations: int = OPERATIONS) -> Counts:
     with tempfile.TemporaryDirectory(prefix="onecopy-callgrind-") as folder:
         out = Path(folder) / "out"
         command = [
-            *("valgrind", "--tool=callgrind", f"--dump-before={MARK}", f"--callgrind-out-file={out}"),
+            *(
+                "valgrind",
+                "--tool=callgrind",
+                f"--dump-before={MARK}",
+                f"--callgrind-out-file={out}",
+            ),
             *(python, "-I", str(SCRIPT), "count", str(operations)),
         ]
         # One order of sets and dicts, and no resolving of symbols in the middle.
         environment = os.environ | {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1800)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=1800
+        )
         if done.returncode:
             raise RuntimeError(f"callgrind ended with {done.returncode}:\n{done.stderr[-2000:]}")
         # Three marks a path: the profile that ends at the first is the preparation.
         profiles = [Path(f"{out}.{number}") for number in range(1, 3 * len(PATHS) + 1)]
         missing = [path.name for path in profiles if not path.exists()]
         if missing:
-            raise RuntimeError(f"callgrind wrote no {', '.join(missing)}: it did not see every call of {MARK}()")
+            raise RuntimeError(
+                f"callgrind wrote no {', '.join(missing)}: it did not see every call of {MARK}()"
+            )
         return {
-            name: per_operation(profile(profiles[3 * i + 1]), profile(profiles[3 * i + 2]), operations)
+            name: per_operation(
+                profile(profiles[3 * i + 1]), profile(profiles[3 * i + 2]), operations
+            )
             for i, name in enumerate(PATHS)
         }
 
@@ -145,7 +161,8 @@ def differences(kept: Counts, found: Counts, tolerance: float = TOLERANCE) -> li
             continue
         before, now = kept[name]["all"], found[name]["all"]
         change = now / before - 1
-        text = f"{now:,.0f} instructions (core {found[name]['core']:,.0f}), kept {before:,.0f}: {change:+.1%}"
+        core = found[name]["core"]
+        text = f"{now:,.0f} instructions (core {core:,.0f}), kept {before:,.0f}: {change:+.1%}"
         verdict = "" if abs(change) <= tolerance else "MORE " if change > 0 else "fewer: keep them "
         lines.append((name, verdict + text if verdict else " " + text))
     return lines
@@ -157,7 +174,9 @@ def failed(lines: list[tuple[str, str]]) -> list[str]:
 
 
 def load() -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
+    kept: list[dict[str, Any]] = (
+        json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
+    )
     return kept
 
 
@@ -170,7 +189,9 @@ def keep(wanted: dict[str, str], found: Counts) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="store the counts instead of comparing them")
+    parser.add_argument(
+        "--keep", action="store_true", help="store the counts instead of comparing them"
+    )
     chosen = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:
         print(f"{NOT_RUN}: valgrind is not installed (Debian, Ubuntu: apt-get install valgrind)")
@@ -192,13 +213,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     assert kept is not None
     lines = differences(kept["counts"], found)
-    print(f"instruction counts per operation, {_words(wanted)}, against those of {kept['commit']}:")
+    print(f"instruction counts per operation, {_words(wanted)}, kept at {kept['commit']}:")
     for name, text in lines:
         print(f"  {name:44s} {text}")
     bad = failed(lines)
     if bad:
-        print(f"{len(bad)} of {len(lines)} differ by more than {TOLERANCE:.0%}: {', '.join(bad)}.")
-        print("If that is meant, say why in the commit and store the new ones: make instructions ARGS=--keep")
+        print(f"{len(bad)} of {len(lines)} differ by more than {TOLERANCE:.0%}: {', '.join(bad)}")
+        print("If that is meant, say why in the commit; make instructions ARGS=--keep stores them.")
     return 1 if bad else 0
 
 

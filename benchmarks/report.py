@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 # Why a contender has no row when the command line left it out.
 NOT_ASKED_FOR = "not asked for"
 # Units of which less is better. Everything else is a rate or a share, of which more is better.
-COSTS = frozenset({"ns", "µs", "ms", "s", "calls", "copies", "% of a core", "items", "items a kill"})
+COSTS = frozenset(
+    {"ns", "µs", "ms", "s", "calls", "copies", "% of a core", "items", "items a kill"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ MODULES = {
     "torch_": "torch.multiprocessing",
     "handmade": "hand-made pool",
     "multiprocessing_": "multiprocessing",
+    "pipes": "multiprocessing.Pipe",
     "futex_": "futex alone",
 }
 

@@ -42,7 +42,9 @@ def new_name() -> str:
 
 
 def filling(fill: Callable[[], Filling]) -> Callable[[Frame], None]:
-    """The writer of a channel that lets its user fill frames in place: `fill` gives the frame, and the call that sends it."""
+    """The writer of a channel that lets its user fill frames in place: `fill` gives the frame,
+    and the call that sends it.
+    """
     copyto = np.copyto
 
     def write(source: Frame) -> None:
@@ -56,8 +58,8 @@ def filling(fill: Callable[[], Filling]) -> Callable[[Frame], None]:
 class FrameChannel(Protocol):
     """Moves frames of FRAME_SHAPE, uint8, from one process to another.
 
-    Where a package lets its user fill memory that is shared, the writer does so with `np.copyto`, as `filling` does:
-    `promises` looks at that.
+    Where a package lets its user fill memory that is shared, the writer does so with `np.copyto`,
+    as `filling` does: `promises` looks at that.
     """
 
     def writer(self) -> Callable[[Frame], object]:
@@ -117,11 +119,11 @@ class Peer:
 
     `messages_hot` is the variant for latency when that differs from the one for throughput, for
     example because polling is the fastest way to wait. `messages_cold` is the one for latency when
-    the receiver sleeps, if there is a way to wait that is made for it. `frames_free` and `messages_free`
-    are the package without flow control that its adapter adds, which a death of either side would end.
-    `yardstick` is not a package
-    that anybody would use, but what the machine can do. `shared` says that several processes may
-    send and several receive on one message channel. `handoff` takes the size of a block.
+    the receiver sleeps, if there is a way to wait that is made for it. `frames_free` and
+    `messages_free` are the package without flow control that its adapter adds, which a death of
+    either side would end. `yardstick` is not a package that anybody would use, but what the machine
+    can do. `shared` says that several processes may send and several receive on one message
+    channel. `handoff` takes the size of a block.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """cloudtoid-interprocess: a ring of bytes; what is received is a bytes object of its own.
 
-Sending only tries; the adapter tries again when the ring is full. A queue is gone with its last end, so the parent keeps
-one open.
+Sending only tries; the adapter tries again when the ring is full. A queue is gone with its last
+end, so the parent keeps one open.
 """
 
 from __future__ import annotations

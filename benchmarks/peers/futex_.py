@@ -1,4 +1,6 @@
-"""A yardstick: messages in a shared page, and a bare futex. What it takes to wake a process from Python, and no more."""
+"""A yardstick: messages in a shared page, and a bare futex. What it takes to wake a process from
+Python, and no more.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ LIBC = ctypes.CDLL(None)
 
 
 class Page:
-    """Holds the last 63 messages. Nobody waits for room: it is made for a sender that pauses, as that of `cold` does."""
+    """Holds the last 63 messages. Nobody waits for room: it is made for a sender that pauses, as
+    that of `cold` does.
+    """
 
     def __init__(self) -> None:
         self.path = str(Path(tempfile.gettempdir()) / new_name())

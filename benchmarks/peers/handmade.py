@@ -1,4 +1,6 @@
-"""What people write by hand: SharedMemory blocks used again, and queues of their numbers; or one block a frame."""
+"""What people write by hand: SharedMemory blocks used again, and queues of their numbers; or one
+block a frame.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.peers.base import FRAME_BYTES, FRAME_DEPTH, FRAME_SHAPE, Filling, Frame, Look, Peer, filling
+from benchmarks.peers.base import (
+    FRAME_BYTES,
+    FRAME_DEPTH,
+    FRAME_SHAPE,
+    Filling,
+    Frame,
+    Look,
+    Peer,
+    filling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

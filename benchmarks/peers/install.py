@@ -1,6 +1,7 @@
 """Install the peers into the environment of this Python, each by itself: `make peers`.
 
-A peer that cannot be had for this machine is named, and the benchmarks skip it; the others are installed.
+A peer that cannot be had for this machine is named, and the benchmarks skip it; the others are
+installed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def gcc_version() -> int:
 
 
 def compilers() -> dict[str, str]:
-    """CC and CXX for a package that the machine's compiler is too old for: scripts that call ziglang's.
+    """CC and CXX for a package that the machine's compiler is too old for: scripts that call
+    ziglang's.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def compilers() -> dict[str, str]:
     folder = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
     found = {}
     for variable, command in (("CC", "cc"), ("CXX", "c++")):
-        # By its path, not by `python -m`: pip builds in an environment that does not see this one's packages.
+        # By its path, not by `python -m`: pip builds in an environment that does not see this one's
+        # packages.
         script = Path(sys.prefix) / "bin" / f"zig-{command}"
         script.write_text(f'#!/bin/sh\nexec "{folder}/zig" {command} "$@"\n', encoding="utf-8")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)

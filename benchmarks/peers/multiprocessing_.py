@@ -1,4 +1,4 @@
-"""The standard library: Queue, SimpleQueue and Pipe."""
+"""The standard library: Queue and SimpleQueue."""
 
 from __future__ import annotations
 
@@ -99,51 +99,6 @@ class SimpleQueueMessages(QueueMessages):
         return SPAWN.SimpleQueue()
 
 
-class PipeFrames:
-    """Raw bytes into a buffer that is made once: no pickle and no allocation."""
-
-    def __init__(self) -> None:
-        self.receiving, self.sending = SPAWN.Pipe(duplex=False)
-
-    def writer(self) -> Callable[[Frame], object]:
-        send = self.sending.send_bytes
-
-        def write(frame: Frame) -> None:
-            send(frame.reshape(-1))
-
-        return write
-
-    def reader(self) -> Callable[[Look], None]:
-        receive = self.receiving.recv_bytes_into
-        buffer = np.zeros(FRAME_SHAPE, np.uint8)
-        raw = memoryview(buffer).cast("B")
-
-        def read(look: Look) -> None:
-            receive(raw)
-            look(buffer)
-
-        return read
-
-    def close(self) -> None:
-        self.receiving.close()
-        self.sending.close()
-
-
-class PipeMessages:
-    def __init__(self) -> None:
-        self.receiving, self.sending = SPAWN.Pipe(duplex=False)
-
-    def sender(self) -> Callable[[bytes], object]:
-        return self.sending.send_bytes
-
-    def receiver(self) -> Callable[[], bytes]:
-        return self.receiving.recv_bytes
-
-    def close(self) -> None:
-        self.receiving.close()
-        self.sending.close()
-
-
 PEERS = (
     Peer(
         "multiprocessing.Queue",
@@ -154,5 +109,4 @@ PEERS = (
         shared=True,
     ),
     Peer("multiprocessing.SimpleQueue", messages=SimpleQueueMessages, shared=True),
-    Peer("multiprocessing.Pipe", frames=PipeFrames, messages=PipeMessages),
 )

@@ -1,4 +1,6 @@
-"""pyzmq: PUSH and PULL over `ipc://`, a Unix socket. A frame is copied into the socket's message, and out by the kernel."""
+"""pyzmq: PUSH and PULL over `ipc://`, a Unix socket. A frame is copied into the socket's
+message, and out by the kernel.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zmq
 
-from benchmarks.peers.base import FRAME_DEPTH, FRAME_SHAPE, MESSAGE_DEPTH, Frame, Look, Peer, new_name
+from benchmarks.peers.base import (
+    FRAME_DEPTH,
+    FRAME_SHAPE,
+    MESSAGE_DEPTH,
+    Frame,
+    Look,
+    Peer,
+    new_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class Pipeline:
-    """The receiver binds, senders connect. Each side keeps half of what may be on the way, besides the socket."""
+    """The receiver binds, senders connect. Each side keeps half of what may be on the way,
+    besides the socket.
+    """
 
     depth = MESSAGE_DEPTH
 

@@ -1,8 +1,10 @@
-"""tachyon-ipc: a ring of bytes between exactly one sender and one receiver, filled and read in place.
+"""tachyon-ipc: a ring of bytes between exactly one sender and one receiver, filled and read in
+place.
 
-Listening waits until the other side has connected, so both happen at an end's first use and not when it is made. A full
-ring is an exception; the adapter tries again. A receiver gives room back 32 items at a time, so a ring of eight frames would
-stay full: there are 40 of them, five times what the others have on the way.
+Listening waits until the other side has connected, so both happen at an end's first use and not
+when it is made. A full ring is an exception; the adapter tries again. A receiver gives room back 32
+items at a time, so a ring of eight frames would stay full: there are 40 of them, five times what
+the others have on the way.
 """
 
 from __future__ import annotations
@@ -83,7 +85,9 @@ class Frames(Ring):
             def fill(source: Frame) -> None:
                 with bus.send_zero_copy(FRAME_BYTES) as slot:
                     with memoryview(slot) as place:
-                        np.copyto(np.frombuffer(place, np.uint8, FRAME_BYTES).reshape(FRAME_SHAPE), source)
+                        np.copyto(
+                            np.frombuffer(place, np.uint8, FRAME_BYTES).reshape(FRAME_SHAPE), source
+                        )
                     slot.actual_size = FRAME_BYTES
 
             while True:

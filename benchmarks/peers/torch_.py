@@ -1,7 +1,8 @@
-"""torch.multiprocessing: a queue whose tensors lie in shared memory, one segment each, and travel by descriptor.
+"""torch.multiprocessing: a queue whose tensors lie in shared memory, one segment each, and travel
+by descriptor.
 
-A tensor is made in shared memory, filled there, and put; nothing else copies it. Other objects are pickled, as in the
-standard library's queue.
+A tensor is made in shared memory, filled there, and put; nothing else copies it. Other objects are
+pickled, as in the standard library's queue.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.multiprocessing as torch_multiprocessing
 
-from benchmarks.peers.base import FRAME_DEPTH, FRAME_SHAPE, MESSAGE_DEPTH, Filling, Frame, Look, Peer, filling
+from benchmarks.peers.base import (
+    FRAME_DEPTH,
+    FRAME_SHAPE,
+    MESSAGE_DEPTH,
+    Filling,
+    Frame,
+    Look,
+    Peer,
+    filling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

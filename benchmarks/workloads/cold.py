@@ -1,10 +1,12 @@
-"""One-way latency to a receiver that sleeps: a 64-byte message every few milliseconds, as a camera sends them.
+"""One-way latency to a receiver that sleeps: a 64-byte message every few milliseconds, as a camera
+sends them.
 
-The message carries the time at which the sender began to send it; the receiver subtracts it from the time at which it
-has it. Both read CLOCK_MONOTONIC, which is one clock for all processes. Pauses are from 2 to 4 ms, drawn from a fixed
-seed: longer than anybody spins, except those that only poll. What the receiver's process used of a core tells those:
-next to nothing for one that sleeps, 100 % for one that polls. "(futex alone)" is a message in a shared page and a bare
-futex from Python: nobody can wake a sleeper in less.
+The message carries the time at which the sender began to send it; the receiver subtracts it from
+the time at which it has it. Both read CLOCK_MONOTONIC, which is one clock for all processes. Pauses
+are from 2 to 4 ms, drawn from a fixed seed: longer than anybody spins, except those that only poll.
+What the receiver's process used of a core tells those: next to nothing for one that sleeps, 100 %
+for one that polls. "(futex alone)" is a message in a shared page and a bare futex from Python:
+nobody can wake a sleeper in less.
 """
 
 from __future__ import annotations
@@ -99,6 +101,8 @@ def run(options: Options) -> Report:
         report.add(percentile, "µs", outcomes, percentile)
     report.add(USED, "% of a core", outcomes, USED)
     for percentile in (P50, P99):
-        against = quotient(report.median(percentile, "onecopy"), report.median(percentile, YARDSTICK))
+        against = quotient(
+            report.median(percentile, "onecopy"), report.median(percentile, YARDSTICK)
+        )
         report.targets.append(at_most(f"onecopy against a bare futex, {percentile}", against, 1.2))
     return report

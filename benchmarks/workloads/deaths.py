@@ -1,16 +1,19 @@
-"""What a kill -9 leaves of a channel: senders and receivers are killed one after the other while they work.
+"""What a kill -9 leaves of a channel: senders and receivers are killed one after the other while
+they work.
 
-"sender": a receiver receives without a pause. A sender sends until it is killed, at a time drawn from a fixed seed, and
-then another one takes its place. The channel has survived when the receiver has 50 items of the new sender within
-three seconds, none of them damaged. "receiver" is the same with the sides exchanged.
+"sender": a receiver receives without a pause. A sender sends until it is killed, at a time drawn
+from a fixed seed, and then another one takes its place. The channel has survived when the receiver
+has 50 items of the new sender within three seconds, none of them damaged. "receiver" is the same
+with the sides exchanged.
 
-Each item carries its sender's number, its own number, and a checksum; frames carry them at both ends, and the sum of a
-sample of the bytes between. What a receiver misses between two items of one sender is counted as lost. A receiver's
-last number is in a small mapped file, so that what was lost with a killed one is known too: one item a kill is the one that
-it had in hand.
+Each item carries its sender's number, its own number, and a checksum; frames carry them at both
+ends, and the sum of a sample of the bytes between. What a receiver misses between two items of one
+sender is counted as lost. A receiver's last number is in a small mapped file, so that what was lost
+with a killed one is known too: one item a kill is the one that it had in hand.
 
-Values are percent of the kills that the channel survived: one per round, so that the median and the extremes tell how
-sure that is. The harness ends a contender's round at the first kill that it does not survive.
+Values are percent of the kills that the channel survived: one per round, so that the median and the
+extremes tell how sure that is. The harness ends a contender's round at the first kill that it does
+not survive.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def head_of(generation: int, number: int) -> bytes:
     return generation.to_bytes(8, "little") + number.to_bytes(8, "little")
 
 
-def item_of(head: bytes, whole: bool) -> Item:  # noqa: FBT001 - a field of it
+def item_of(head: bytes, whole: bool) -> Item:
     return Item(int.from_bytes(head[:8], "little"), int.from_bytes(head[8:16], "little"), whole)
 
 
@@ -92,7 +95,7 @@ class Messages:
 
 
 class Frames:
-    """Sends and receives items as frames of 2.33 MB, all of whose bytes depend on the sender's number."""
+    """Sends and receives items as frames of 2.33 MB; all of their bytes depend on the sender."""
 
     @staticmethod
     def sending(channel: Any) -> Callable[[int, int], None]:
@@ -118,7 +121,9 @@ class Frames:
             flat = frame.reshape(-1)
             head = flat[:HEAD].tobytes()
             item = item_of(head, whole=True)
-            whole = head == flat[-HEAD:].tobytes() and bool((flat[SAMPLE] == item.generation % 251).all())
+            whole = head == flat[-HEAD:].tobytes() and bool(
+                (flat[SAMPLE] == item.generation % 251).all()
+            )
             seen.append(item._replace(whole=whole))
 
         def take() -> Item:
@@ -160,7 +165,9 @@ def send(channel: Any, kind: str, generation: int) -> Step:
 
 
 def receive(channel: Any, kind: str, path: str) -> Step:
-    """A step receives ENOUGH items of the generation that it is told, or of any; its answer: damaged and lost items."""
+    """A step receives ENOUGH items of the generation that it is told, or of any; its answer:
+    damaged and lost items.
+    """
     take = KINDS[kind].receiving(channel)
     progress = Progress(path)
 
@@ -211,7 +218,8 @@ def rounds(make: Callable[[], Any], kind: str, side: str, kills: int) -> dict[st
             sender.tell(ENDLESS)
             receiver.step(1, 20.0)
             for number in range(1, kills + 1):
-                # The receiver is at it when it is hit, or when the sender is: it waits for what comes after.
+                # The receiver is at it when it is hit, or when the sender is: it waits for what
+                # comes after.
                 receiver.tell(number + 1 if side == "sender" else ENDLESS)
                 time.sleep(pauses.uniform(EARLIEST, LATEST))
                 if side == "sender":
@@ -253,7 +261,8 @@ def run(options: Options) -> Report:
             contenders = {
                 peer.name: contender(make, kind, side)
                 for peer in field.peers
-                if (make := getattr(peer, f"{kind}_free") or getattr(peer, kind)) and not peer.yardstick
+                if (make := getattr(peer, f"{kind}_free") or getattr(peer, kind))
+                and not peer.yardstick
             }
             outcomes = interleave(contenders, min(options.runs, MOST_ROUNDS), options.say)
             report.add(case, "% survived", outcomes, "survived")

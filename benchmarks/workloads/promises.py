@@ -1,16 +1,18 @@
-"""What each contender can do and what it cannot, found out by trying and not from its documentation.
+"""What each contender can do and what it cannot, found out by trying and not from its
+documentation.
 
-Each answer is one experiment with processes of its own. "-" is a thing that the adapter has no call for, because the
-package has none.
+Each answer is one experiment with processes of its own. "-" is a thing that the adapter has no call
+for, because the package has none.
 
 - before the receiver: how many of five messages reach a receiver that starts after they were sent.
-- a full channel: the receiver does nothing, and the sender sends four times what may be on the way. "waits" if it does not
-  get through; otherwise how many of them the receiver then has.
+- a full channel: the receiver does nothing, and the sender sends four times what may be on the way.
+  "waits" if it does not get through; otherwise how many of them the receiver then has.
 - two senders, two receivers: 100 messages each way. Receivers share them, or each has all.
-- fills, reads in place: whether the array that a producer's frame is copied into, and the one that a consumer is given,
-  lies in memory that is mapped as shared. If not, there is one more copy on the way.
-- left behind: files in /dev/shm and the folder for temporary files, and sockets there, that are left when both sides were
-  killed and the channel was closed.
+- fills, reads in place: whether the array that a producer's frame is copied into, and the one that
+  a consumer is given, lies in memory that is mapped as shared. If not, there is one more copy on
+  the way.
+- left behind: files in /dev/shm and the folder for temporary files, and sockets there, that are
+  left when both sides were killed and the channel was closed.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ def sending(channel: Any, sender: int) -> Step:
 
 
 def receiving(channel: Any, path: str) -> Step:
-    """Receives until it is killed, and writes a line for each message: what counts is what has come by then."""
+    """Receives until it is killed, and writes a line for each message: what counts is what has
+    come by then.
+    """
     receive = channel.receiver()
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
@@ -196,7 +200,9 @@ def is_shared(array: Frame) -> bool:
 
 
 class Spied(np.ndarray):
-    """A frame that notes whether it is copied into shared memory. It keeps no reference to where."""
+    """A frame that notes whether it is copied into shared memory. It keeps no reference to
+    where.
+    """
 
     shared = False
 
@@ -208,7 +214,9 @@ class Spied(np.ndarray):
 
 
 def producing(channel: Any) -> Step:
-    """Sends frames; its answer says whether the last one was copied into shared memory by the caller."""
+    """Sends frames; its answer says whether the last one was copied into shared memory by the
+    caller.
+    """
     write = channel.writer()
     frame = np.full(FRAME_SHAPE, 7, np.uint8)
 
@@ -239,14 +247,22 @@ def consuming(channel: Any) -> Step:
 
 
 def in_place(bench: Bench) -> tuple[str, str]:
-    members = [Member("consumer", consuming, (bench.channel,)), Member("producer", producing, (bench.channel,))]
+    members = [
+        Member("consumer", consuming, (bench.channel,)),
+        Member("producer", producing, (bench.channel,)),
+    ]
     with Team(members) as team:
         answers = team.step(3, LIMIT)
     return tuple(YES if answers[name] else NO for name in ("producer", "consumer"))  # type: ignore[return-value]
 
 
 def entries() -> set[str]:
-    return {entry.path for folder in FOLDERS for entry in os.scandir(folder) if "onecopy-promises" not in entry.name}
+    return {
+        entry.path
+        for folder in FOLDERS
+        for entry in os.scandir(folder)
+        if "onecopy-promises" not in entry.name
+    }
 
 
 @contextlib.contextmanager
@@ -264,8 +280,9 @@ def bench_of(make: Callable[[], Any]) -> Iterator[Bench]:
 def left_behind(make: Callable[[], Any]) -> str:
     """Files that appear while a channel is used and are still there when it has been closed.
 
-    Counted are names with this process's id, and those that a peer or the standard library makes up. Of the latter, other
-    programs may make some at the same time: on a machine that does something else, look again.
+    Counted are names with this process's id, and those that a peer or the standard library makes
+    up. Of the latter, other programs may make some at the same time: on a machine that does
+    something else, look again.
     """
     before = entries()
     with bench_of(make) as bench:
@@ -311,7 +328,9 @@ def facts_of(peer: Peer) -> dict[str, str]:
             with bench_of(frames) as bench:
                 answers.update(zip(IN_PLACE, in_place(bench), strict=True))
         except Exception as error:  # noqa: BLE001 - as above
-            answers[IN_PLACE[0]] = answers[IN_PLACE[1]] = f"failed: {' '.join(str(error).split())[:80]}"
+            answers[IN_PLACE[0]] = answers[IN_PLACE[1]] = (
+                f"failed: {' '.join(str(error).split())[:80]}"
+            )
     return answers
 
 

@@ -1,6 +1,8 @@
-"""Every adapter that can be imported here moves data, and what it moves is checked; what is missing is skipped by name.
+"""Every adapter that can be imported here moves data, and what it moves is checked; what is missing
+is skipped by name.
 
-`make test` has the standard library's, `make check` all of them, `make bench-test` runs them where the peers are installed.
+`make test` has the standard library's, `make check` all of them, `make bench-test` runs them where
+the peers are installed.
 """
 
 import importlib
