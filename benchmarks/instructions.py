@@ -224,7 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _words(wanted: dict[str, str]) -> str:
-    return f"{wanted['machine']}, {wanted['compiler']}, Python {wanted['python']}, numpy {wanted['numpy']}"
+    machine, compiler, python, numpy = wanted.values()
+    return f"{machine}, {compiler}, Python {python}, numpy {numpy}"
 
 
 if __name__ == "__main__":

@@ -5,17 +5,22 @@ is skipped by name.
 the peers are installed.
 """
 
+import contextlib
 import importlib
 
 import pytest
 
 from benchmarks import peers
 from benchmarks.flows import batch_rate, single_rate
-from benchmarks.harness import Options, RunFailed
+from benchmarks.harness import Options, RunFailed, apart
 from benchmarks.peers.multiprocessing_ import QueueFrames, QueueMessages
 from benchmarks.workloads import cold, deaths, frames, handoff, idle, latency, promises
 
 SECONDS = 0.02
+LIMIT = 110.0
+# iceoryx2's publisher waits only for a subscriber that has polled since the publisher came. Where the
+# first poll comes late, on a busy machine, the first fill of the buffer overflows, and that is seen.
+TRIES = {"iceoryx2_": 4}
 HANDED = 64_000
 
 MEASURED = {
@@ -25,7 +30,7 @@ MEASURED = {
     "messages_hot": lambda make: latency.measure(make, SECONDS)["p50"],
     "messages_cold": lambda make: cold.measure(make, SECONDS)["p50"],
     "handoff": lambda make: handoff.microseconds(make, HANDED, SECONDS),
-    "idle": lambda make: idle.measure(make, SECONDS) + 1,
+    "idle": lambda make: idle.measure(make, SECONDS)[idle.CASE] + 1,
 }
 IN_CORE = {("multiprocessing_", "messages"), ("multiprocessing_", "frames")}
 CASES = [
@@ -35,17 +40,32 @@ CASES = [
 ]
 
 
+def measured(module, kind):
+    """What each contender of an adapter reaches; nothing for one that has no such channel."""
+    adapter = importlib.import_module(f"benchmarks.peers.{module}")
+    makes = {peer.name: getattr(peer, kind) for peer in adapter.PEERS}
+    return {name: MEASURED[kind](make) for name, make in makes.items() if make}
+
+
 @pytest.mark.parametrize(("module", "kind"), CASES)
 def test_an_adapter_moves_what_it_says(module, kind):
     try:
         adapter = importlib.import_module(f"benchmarks.peers.{module}")
     except ImportError as error:
         pytest.skip(f"{peers.MODULES[module]}: {error}")
-    made = {peer.name: make for peer in adapter.PEERS if (make := getattr(peer, kind))}
-    if not made:
+    if not any(getattr(peer, kind) for peer in adapter.PEERS):
         pytest.skip(f"{peers.MODULES[module]} has no {kind}")
-    for name, make in made.items():
-        assert MEASURED[kind](make) > 0, name
+    # In a process of its own: some packages keep descriptors, threads and segments until it ends.
+    found = {}
+    for attempt in range(TRIES.get(module, 1)):
+        with (
+            contextlib.nullcontext()
+            if attempt + 1 == TRIES.get(module, 1)
+            else contextlib.suppress(RunFailed)
+        ):
+            found = found or apart(measured, module, kind, limit=LIMIT)
+    assert found
+    assert min(found.values()) > 0
 
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch):
