@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        bench peers bench-test bench-compare chart instructions lint format wheel clean
+        coverage bench peers bench-test bench-compare chart instructions lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -78,9 +78,10 @@ check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan python
 ci: $(VENV)/.installed-test-torch test rest lint native-tests
 	$(MAKE) pythons TARGET=test-basics
 
-# With numpy, pytest and the command line only.
+# With numpy, pytest and the command line only: the subjects that need no more (tests/README.md).
+BASICS := $(addprefix tests/,api containers dropin exits frames inspect locks managers objects pool queue shared_memory stream supervise values)
 test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra but `cli`
-	$(PYTEST) -m "$(CORE)" tests/contracts tests/dropin tests/exits tests/supervise
+	$(PYTEST) -m "$(CORE)" $(BASICS)
 
 TARGET ?= test
 pythons: ## The core of the tests under the other versions of Python that are here
@@ -154,7 +155,11 @@ san: $(VENV)/.installed-test ## The native tests and the tests of hostile input,
 	$(SANITIZER_OPTIONS) $(BIN)/ctest --test-dir build/san --output-on-failure
 	rm -rf build/san/site && mkdir -p build/san/site && cp -r src/onecopy build/san/site/ && cp build/san/_native*.so build/san/site/onecopy/
 	$(SANITIZER_OPTIONS) PYTHONPATH=$(CURDIR)/build/san/site PYTHONMALLOC=malloc LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" tests/hostile tests/unit tests/property $(ARGS)
+	  $(BIN)/python -m pytest -p no:cacheprovider -m "not slow and not stress" $(SANITIZED) $(ARGS)
+# Spoilt and foreign input, single modules, and models: the core under Python, without processes that are killed.
+SANITIZED = $(addprefix tests/,api hostile inspect objects structure containers/test_spoilt_containers.py pool/test_pool.py \
+  pool/test_default_pool.py pool/test_directory.py pool/test_paths.py pool/test_sizes.py pool/test_other_files.py \
+  pool/test_foreign_directories.py pool/test_other_users.py values/test_filling.py) $(wildcard tests/*/test_*_model*.py)
 # Leaks: the interpreter never frees all it has. Private memory that a wild number asks for is refused, not fatal.
 SANITIZER_OPTIONS = ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
 
@@ -191,12 +196,41 @@ bench-compare: $(VENV)/.installed-test ## Two commits, hot path by hot path: mak
 instructions: $(VENV)/.installed-test ## Count the instructions of the hot paths, and compare them with those in the repository
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
-lint: $(VENV)/.installed-dev $(VENV)/.installed-demo ## ruff, the layers of the package, mypy (strict), clang-format
+# ---- coverage of Python and C++ by the core of the tests; a build of its own. ARGS: a slice of pytest's tests; NATIVE: of ctest's,
+# as `make coverage ARGS=tests/queue NATIVE="-R heap"`. A test that fails under measurement is reported and stops nothing: those
+# that raise at each bytecode, or count descriptors, cannot be measured. What a killed process did is lost, and what the core did
+# in a child that ended by os._exit.
+COVERAGE := build/coverage
+MEASURED  = PYTHONPATH=$(abspath $(COVERAGE)/site) COVERAGE_FILE=$(abspath $(COVERAGE))/.coverage GCOV_ERROR_FILE=$(abspath $(COVERAGE))/gcov-errors.txt
+NATIVE   ?=
+coverage: $(VENV)/.installed-test $(VENV)/.installed-coverage ## What the tests run of Python and C++, as a table and HTML in build/coverage
+	$(BIN)/cmake -G Ninja -S . -B $(COVERAGE)/native -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_BUILD_TYPE=None -DONECOPY_LTO=OFF -DONECOPY_NATIVE_TESTS=ON \
+	  -DCMAKE_CXX_FLAGS="-O1 -g --coverage -fprofile-abs-path -fprofile-update=atomic" --log-level=WARNING
+	$(BIN)/cmake --build $(COVERAGE)/native
+	rm -rf $(COVERAGE)/site $(COVERAGE)/.coverage* $(COVERAGE)/python $(COVERAGE)/core && mkdir -p $(COVERAGE)/site $(COVERAGE)/core
+	find $(COVERAGE)/native -name '*.gcda' -delete
+	cp -r src/onecopy $(COVERAGE)/site/onecopy && cp $(COVERAGE)/native/_native*.so $(COVERAGE)/site/onecopy/
+	-$(MEASURED) $(BIN)/ctest --test-dir $(COVERAGE)/native --output-on-failure $(NATIVE)
+	-$(MEASURED) $(BIN)/python -m coverage run -m pytest -p no:cacheprovider --timeout=600 $(PARALLEL) -m "$(CORE)" --ignore=tests/crash $(ARGS)
+	$(MEASURED) $(BIN)/python -m coverage combine -q
+	-$(MEASURED) $(BIN)/python -m coverage html -q -d $(COVERAGE)/python
+	$(MEASURED) $(BIN)/python -m coverage json -q -o $(COVERAGE)/python.json
+	$(BIN)/gcovr --root . --filter native/ --exclude native/tests/ --merge-mode-functions separate --merge-lines --exclude-throw-branches \
+	  --gcov-ignore-parse-errors all \
+	  --json-summary $(COVERAGE)/core.json --html-details $(COVERAGE)/core/index.html $(COVERAGE)/native
+	$(BIN)/python tools/coverage_table.py $(COVERAGE)/python.json $(COVERAGE)/core.json
+
+
+lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-basics ## ruff, layers, lengths of files, mypy (strict), clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/native_layers.py
+	$(BIN)/python tools/file_lengths.py
+	$(BIN)/python tools/native_stub.py
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -k "type_checkers" tests/api/test_public_surface.py
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
 CXX_FILES := $(filter %.cpp %.hpp %.h,$(SOURCES))

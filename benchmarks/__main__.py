@@ -86,7 +86,7 @@ def _silent(_line: str) -> None:
 
 
 def write(folder: Path, name: str, document: dict[str, Any]) -> Path:
-    """Store the results so far: a workload that ends the run must not take the others' along."""
+    """Store the results so far, so that they survive if a later workload ends the program."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The machine and the versions that a result belongs to."""
+"""The machine and the versions of a result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def version(package: str) -> str | None:
 
 def cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        # aarch64 kernels give no model name.
+        # aarch64 kernels report no model name.
         if line.startswith(("model name", "CPU part")):
             return line.partition(":")[2].strip()
     return platform.machine()
@@ -41,7 +41,7 @@ def memory_available() -> int:
 def shared_memory_free() -> int:
     """Bytes left in /dev/shm, or memory available when that is less."""
     try:
-        status = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size, not written to
+        status = os.statvfs("/dev/shm")  # noqa: S108 - only its size is read
     except OSError:
         return 0
     return min(status.f_bavail * status.f_frsize, memory_available())
@@ -69,7 +69,7 @@ def commit() -> str:
 
 
 def record() -> dict[str, Any]:
-    """What somebody needs who wants to know whether two results may be compared."""
+    """Return what is needed to know whether two results are comparable."""
     return {
         "commit": commit(),
         "cpu": cpu_model(),

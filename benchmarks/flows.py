@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Step
     from benchmarks.peers.base import BatchChannel, MessageChannel
 
-# Every BLOCK-th message is compared with what was sent; comparing each would be timed too.
+# Only every BLOCK-th message is compared with what was sent, because the comparison is timed, too.
 BLOCK = 1000
 
 
@@ -62,7 +62,7 @@ def send_batches(channel: BatchChannel) -> Step:
     send = channel.batch_sender()
 
     def step(count: int) -> Span:
-        # Different objects: pickle writes one that is there a hundred times only once.
+        # A hundred different objects: pickle would write the same object only once.
         batch = [message(number) for number in range(BATCH)]
         start = clock()
         for _ in repeat(None, count // BATCH):
@@ -92,7 +92,7 @@ def receive_batches(channel: BatchChannel) -> Step:
 def single_rate(
     make: Callable[[], MessageChannel], seconds: float, senders: int = 1, receivers: int = 1
 ) -> float:
-    """Messages per second through one channel; each sender sends, each receiver takes its share."""
+    """Messages per second through one channel. Senders and receivers have equal shares."""
     channel = make()
     try:
         ordered = senders == receivers == 1
@@ -120,9 +120,10 @@ def batch_rate(make: Callable[[], BatchChannel], seconds: float) -> float:
 def flow(
     taking: list[Member], giving: list[Member], seconds: float, multiple: int, pilot: int = 0
 ) -> float:
-    """Items per second: a short pilot warms up and tells how many items the measured step takes.
+    """Items per second. A short pilot run warms up and determines the number of items.
 
-    `multiple` is what a step's count must be a whole number of, and the pilot's count by default.
+    The count of a step is a multiple of `multiple`. The default count of the pilot is three times
+    that.
     """
     limit = 20.0 + 10 * seconds
     pilot = pilot or 3 * multiple

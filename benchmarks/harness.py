@@ -1,9 +1,8 @@
 """What every workload needs: processes that start together, a time bound, and interleaved runs.
 
-A *team* is the set of processes of one run of one contender. Each member is set up by a
-module-level function, says that it is ready, and then runs one *step* after another when told to.
-Members share nothing with the harness but a pipe of their own, so that only the contender's own way
-of moving data is measured.
+A *team* is the set of processes of one run of one contender. A module-level function sets up each
+member. The member reports that it is ready, and then runs one *step* for each command. Members
+share only a pipe with the harness, so that only the contender's own transport is measured.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ clock = time.perf_counter
 MAX_FAILURES = 2
 START_LIMIT = 60.0
 STOP_LIMIT = 3.0
-# Of a failure's text, for the table: some exceptions print whole arrays.
+# The length of a failure's text in the table: some exceptions print whole arrays.
 LONGEST_MESSAGE = 300
 
-# A step takes a count (of items, rounds, seconds: the workload knows); its answer gets pickled.
+# A step gets a count (items, rounds or seconds, as the workload defines). Its answer is pickled.
 Step = Callable[[int], Any]
-# One complete run of one contender: named numbers.
+# One complete run of one contender. It returns named numbers.
 Run = Callable[[], dict[str, float]]
 
 
-class RunFailed(Exception):  # noqa: N818 - not a bug of ours but an outcome, shown in the table
-    """A run gave no number: a member raised, died, or did not answer within its time bound."""
+class RunFailed(Exception):  # noqa: N818 - not an error of the harness, but a result in the table
+    """A run has no result: a member raised, died, or did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How much to measure.
 
-    `seconds` is about what one measured run of one contender takes, `runs` how many of them the
-    median is of, and `peers` the contenders wanted (all of them when None).
+    One measured run of one contender takes about `seconds`. The median is of `runs` runs. `peers`
+    are the selected contenders (None: all).
     """
 
     runs: int = 5
@@ -64,7 +63,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One step of one member: when it began and ended, how many items it moved, what it found."""
+    """One step of one member: its start and end, the number of items, and its findings."""
 
     start: float
     end: float
@@ -73,7 +72,7 @@ class Span:
 
 
 def rate(spans: Iterable[Span], received: Iterable[Span]) -> float:
-    """Items per second from the first start of anybody until the last item has arrived."""
+    """Items per second, from the start of the first member until the last item has arrived."""
     received = list(received)
     begin = min(span.start for span in (*spans, *received))
     return sum(span.count for span in received) / (max(span.end for span in received) - begin)
@@ -95,11 +94,11 @@ class Team:
     Parameters
     ----------
     members
-        In the order in which they are told to begin a step: receivers first, so that nobody's
-        start-up is waited for inside the measured time.
+        In the order in which they get the command to begin: receivers first, so that the measured
+        time does not include their start.
     start_method
-        As `multiprocessing.get_context` takes it. "spawn" unless a contender cannot: members are
-        then as unrelated as they can be, and inherit no warmed-up memory.
+        As for `multiprocessing.get_context`. "spawn", unless a contender cannot use it: spawned
+        members are unrelated, and inherit no warm memory.
     """
 
     members: Sequence[Member]
@@ -135,14 +134,14 @@ class Team:
         return {name: process.pid or 0 for name, process in self._processes.items()}
 
     def tell(self, count: int, names: Iterable[str] | None = None) -> None:
-        """Let members begin a step, without waiting for its end."""
+        """Start a step of members, without waiting for its end."""
         for name in names or self._pipes:
             self._pipes[name].send(count)
 
     def step(
         self, count: int, limit: float = 60.0, names: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """Let members (all of them by default) run one step; their answers by name.
+        """Run one step of members (default: all) and return their answers by name.
 
         Raises
         ------
@@ -164,13 +163,13 @@ class Team:
         return self._collect(self._pipes, limit, "finish")
 
     def answers(self) -> dict[str, Any]:
-        """What members that were told to begin have answered by now."""
+        """Return the answers of members that have finished by now."""
         waiting = {pipe: name for name, pipe in self._pipes.items()}
         ready = {waiting[pipe]: pipe for pipe in connection.wait(list(waiting), 0.0)}  # type: ignore[index]
         return self._collect(ready, STOP_LIMIT, "finish")  # type: ignore[arg-type]
 
     def stop(self, *, kill: bool = False) -> None:
-        """End every process; those that do not go by themselves are killed."""
+        """End every process. Processes that do not end in time are killed."""
         for pipe in self._pipes.values():
             with contextlib.suppress(OSError):
                 pipe.send(None)
@@ -190,8 +189,8 @@ class Team:
         waiting = {pipe: name for name, pipe in pipes.items()}
         answers: dict[str, Any] = {}
         deadline = clock() + limit
-        # A pipe whose other end is gone is readable too, and gives EOFError: a death needs no
-        # sentinel of its own.
+        # A pipe whose other end is closed is readable and raises EOFError, so no sentinel is needed
+        # to detect a death.
         while waiting:
             ready = connection.wait(list(waiting), max(0.0, deadline - clock()))
             if not ready:
@@ -212,15 +211,16 @@ class Team:
 
 
 def _serve(pipe: Connection, member: Member) -> None:
-    """What a member's process does: set up, then step when told to, until told to end."""
+    """Run in a member's process: set up, then run a step for each command, until the end
+    command."""
     try:
         step = member.setup(*member.args)
         pipe.send((True, None))
         while (count := pipe.recv()) is not None:
             pipe.send((True, step(count)))
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
-        return  # the harness is gone, or the person at the keyboard wants us to be
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
+        return  # the harness has ended, or the user pressed Ctrl-C
+    except BaseException as error:  # noqa: BLE001 - the parent must get any error
         with contextlib.suppress(OSError):
             pipe.send((False, _in_short(error)))
 
@@ -232,10 +232,10 @@ def _in_short(error: BaseException) -> str:
 
 
 def apart(function: Callable[..., Any], *args: Any, limit: float = 60.0) -> Any:
-    """Call a function in a fresh process, which may have children of its own; what it returns.
+    """Call a function in a fresh process, which may have children; return its result.
 
-    A `Team`'s members may not (they are daemons). What is left of the process's group when it has
-    failed, or when the person at the keyboard gives up, is ended.
+    Members of a `Team` may not have children (they are daemons). If the process fails, or the user
+    presses Ctrl-C, the process and its group are ended.
 
     Raises
     ------
@@ -269,29 +269,29 @@ def apart(function: Callable[..., Any], *args: Any, limit: float = 60.0) -> Any:
 
 
 def _answer(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """What the process of `apart` does."""
+    """Run in the process of `apart`."""
     os.setpgid(0, 0)
     try:
         pipe.send((True, function(*args)))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
+    except BaseException as error:  # noqa: BLE001 - the parent must get any error
         with contextlib.suppress(OSError):
             pipe.send((False, _in_short(error)))
 
 
 def _end_group(process: BaseProcess) -> None:
-    """End a process and its children: politely, so that its shared memory goes too."""
+    """End a process and its children: first by SIGTERM, so that they remove their shared memory."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid or 0, number)
         process.join(STOP_LIMIT)
-    process.kill()  # it had not come as far as to have a group
+    process.kill()  # the process may have no group yet
     process.join()
 
 
 def calibrated(pilot: int, pilot_seconds: float, seconds: float, multiple: int = 1) -> int:
-    """How many items take about `seconds`, when `pilot` of them took `pilot_seconds`.
+    """Return how many items take about `seconds`, if `pilot` items took `pilot_seconds`.
 
-    A whole number of times `multiple`, and never fewer than the pilot's.
+    The result is a multiple of `multiple`, and at least `pilot`.
     """
     wanted = pilot * seconds / max(pilot_seconds, 1e-9)
     return max(pilot, multiple, round(wanted / multiple) * multiple)
@@ -299,7 +299,7 @@ def calibrated(pilot: int, pilot_seconds: float, seconds: float, multiple: int =
 
 @dataclass(slots=True)
 class Outcome:
-    """All runs of one contender: each number's values in order of the runs, and what went wrong."""
+    """All runs of one contender: the values of each number in order, and the failures."""
 
     values: dict[str, list[float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -312,7 +312,7 @@ class Outcome:
 def interleave(
     contenders: Mapping[str, Run], runs: int, say: Callable[[str], None] = print
 ) -> dict[str, Outcome]:
-    """Run A B C, A B C, ... so that a machine that drifts, drifts for everybody.
+    """Run A B C, A B C, ... so that a change of the machine's speed affects all contenders.
 
     A contender that fails is reported and tried again, until it has failed `MAX_FAILURES` times.
     """

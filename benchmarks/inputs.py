@@ -1,7 +1,6 @@
-"""Tables of (date, number with gaps, text), and what the calls do with them.
+"""Tables of (date, number with gaps, text), and the functions of the calls.
 
-The numbers are quarters, so that their sum is the same in whatever order they are added. Every
-tenth is missing.
+The numbers are quarters, so their sum does not depend on the order. Every tenth number is missing.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
 ROW = np.dtype([("date", "M8[s]"), ("val", "f8"), ("text", "S8")])
 NAMES = (b"carrier", b"alpha", b"bravo", b"charlie")
 START = np.datetime64("2013-01-01T00:00:00")
-# Rows that are made, and summed, at a time: what that takes besides the table stays small.
+# Rows that are made and summed at a time, so that this needs little memory besides the table.
 CHUNK = 1 << 16
 
 
 def record_table(rows: int) -> np.recarray[Any, Any]:
-    """A recarray of 24 bytes a row, filled where it lies."""
+    """Make a recarray of 24 bytes per row. It is filled in place."""
     table = np.recarray((rows,), ROW)
     names = np.array(NAMES, "S8")
     for start in range(0, rows, CHUNK):
@@ -36,7 +35,7 @@ def record_table(rows: int) -> np.recarray[Any, Any]:
 
 
 def data_frame(rows: int) -> pd.DataFrame:
-    """The same as pandas has it: 8-byte columns, and text as pandas keeps it by default."""
+    """Make the same table for pandas: 8-byte columns, and text in the default dtype of pandas."""
     import pandas as pd
 
     number = np.arange(rows)
@@ -50,18 +49,18 @@ def data_frame(rows: int) -> pd.DataFrame:
 
 
 def sum_of_values(rows: int) -> float:
-    """What `nansum` must find in a table of so many rows."""
+    """Return the correct result of `nansum` for a number of rows."""
     number = np.arange(1000)
     present = np.where(number % 10 == 9, 0, number)
     return float(rows // 1000 * present.sum() + present[: rows % 1000].sum()) / 4
 
 
 def nansum(table: Any) -> float:
-    """The article's task: the sum of a column, NaN left out."""
+    """Return the sum of a column without NaN. This is the task of the calls."""
     return float(np.nansum(table["val"]))
 
 
 def frugal_nansum(table: Any) -> float:
-    """The same without large intermediate arrays, to look at what the table itself takes."""
+    """The same without large intermediate arrays, to measure the memory of the table itself."""
     values = np.asarray(table["val"])
     return sum(nansum({"val": values[at : at + CHUNK]}) for at in range(0, len(values), CHUNK))

@@ -1,4 +1,4 @@
-"""What this process and its children have in memory, each page counted once."""
+"""The memory of this process and its children; each page counts once."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 import stat
 from pathlib import Path
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - glibc's, and where pools are unless told otherwise
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - used by glibc, and by pools by default
 
 
 def together() -> int:
-    """Bytes: what this process and its children have mapped, and shared memory that they have open.
+    """Return the bytes that this process and its children have mapped or open in shared memory.
 
-    What they have mapped is their proportional set size (PSS): a page that several of them have is
-    divided among those, so the sum has it once. PSS alone would flatter who writes shared memory
-    without mapping it, or has it read in part: a page that nobody has mapped is in nobody's PSS,
-    and still takes memory. So files in shared memory count with all that they occupy, once each.
-    (More of it may be mapped without a file; the larger number is taken.)
+    Mapped memory is the proportional set size (PSS): a page that several processes have mapped is
+    divided among them, so it counts once in the sum. PSS alone would be too low if a contender
+    writes shared memory without mapping it, or maps a part: a page that no process has mapped is in
+    no PSS, but uses memory. So each file in shared memory counts with all its pages, once. (More
+    may be mapped without a file, so the larger number is used.)
 
-    Children are those that `multiprocessing` has started, managers' servers among them.
+    Children are those that `multiprocessing` started, including the servers of managers.
     """
     children = (process.pid for process in multiprocessing.active_children())
     pids = [pid for pid in (os.getpid(), *children) if pid]
@@ -34,7 +34,7 @@ def together() -> int:
 
 
 def proportional(pid: int) -> dict[str, int]:
-    """Bytes of one process's proportional set size, as a whole and by what it consists of."""
+    """Return the proportional set size of a process in bytes, in total and by kind."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     fields = (line.split() for line in lines if line.startswith("Pss"))
     sizes = {name.rstrip(":"): int(amount) * 1024 for name, amount, _ in fields}
@@ -44,7 +44,7 @@ def proportional(pid: int) -> dict[str, int]:
 
 
 def shared_files(pid: int) -> dict[tuple[int, int], int]:
-    """Bytes that each file occupies which a process has open in shared memory, by the file."""
+    """Return the bytes of each file in shared memory that a process has open."""
     device = SHARED_MEMORY.stat().st_dev
     found = {}
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():

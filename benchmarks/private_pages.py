@@ -1,7 +1,7 @@
-"""What it costs to receive arrays by reference, in private pages, or as copies.
+"""The cost of receiving arrays by reference, in private pages, or as copies.
 
-Run ``python -m benchmarks.private_pages``; by itself, because it compares onecopy with itself. For
-each size, rounds of all ways take turns, and the medians are printed in microseconds:
+Run ``python -m benchmarks.private_pages``. It is a separate program, because it compares onecopy
+with itself. For each size, rounds of all ways alternate. It prints the medians in microseconds:
 
 get         `Ref.get`, and then the release of the array
 read        the same, with one pass over all of it (`sum` of bytes as int64)
@@ -28,11 +28,11 @@ WAYS: dict[str, Any] = {"by reference": None, "on_write": "on_write", "copied": 
 
 
 def nothing(_: Any) -> None:
-    """Only get it."""
+    """Do nothing with the array."""
 
 
 def read(array: Any) -> None:
-    """Look at all of it once."""
+    """Read the whole array once."""
     array.view(np.int64).sum()
 
 

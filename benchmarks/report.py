@@ -1,4 +1,4 @@
-"""The shape of results: series of numbers, targets, and how they are judged and stored."""
+"""The structure of results: series of numbers, targets, and how they are stored."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Outcome
 
-# Why a contender has no row when the command line left it out.
+# The reason why a contender has no row, if the command line left it out.
 NOT_ASKED_FOR = "not asked for"
-# Units of which less is better. Everything else is a rate or a share, of which more is better.
+# Units for which less is better. All others are rates or shares, for which more is better.
 COSTS = frozenset(
     {"ns", "µs", "ms", "s", "calls", "copies", "% of a core", "items", "items a kill"}
 )
@@ -36,7 +36,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A promise next to what was measured (None: nothing was)."""
+    """A target and the measured value (None: not measured)."""
 
     text: str
     measured: float | None
@@ -70,7 +70,7 @@ def quotient(above: float | None, below: float | None) -> float | None:
 
 @dataclass(slots=True)
 class Report:
-    """What one workload found.
+    """The results of one workload.
 
     `baseline` is the contender that the table's ratios refer to.
     """
@@ -86,7 +86,7 @@ class Report:
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, case: str, unit: str, outcomes: Mapping[str, Outcome], key: str) -> None:
-        """Take the number `key` of every contender as a case of its own."""
+        """Add the number `key` of every contender as a separate case."""
         for peer, outcome in outcomes.items():
             values = tuple(outcome.values.get(key, ()))
             failure = outcome.failures[-1] if outcome.failures else None

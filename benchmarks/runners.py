@@ -1,7 +1,7 @@
-"""Ways to have worker processes look at one table, behind one small protocol.
+"""Ways to give one table to worker processes, behind one small protocol.
 
-Processes are started by fork, as `concurrent.futures.ProcessPoolExecutor` does it on Linux up to
-Python 3.13: what a start costs is then least, and the same for everybody.
+Processes are started by fork, as `concurrent.futures.ProcessPoolExecutor` does on Linux up to
+Python 3.13. This start is the cheapest, and costs the same for all contenders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIMIT = 120.0
 
 
 class Gate:
-    """Where calls wait, each in a worker of its own, until all may go on."""
+    """A gate where calls wait, each in its own worker, until all may continue."""
 
     def __init__(self, context: ForkContext) -> None:
         self.arrived = context.Semaphore(0)
@@ -45,12 +45,12 @@ def _set_gate(gate: Gate) -> None:
 
 
 class Runner:
-    """An executor with its workers, that is given tables; a context manager.
+    """An executor and its workers, which get tables; a context manager.
 
     Parameters
     ----------
     workers
-        How many.
+        The number of workers.
     gated
         Whether calls wait at `gate` when they are done and still have the table.
     """
@@ -67,7 +67,7 @@ class Runner:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._exits.__exit__(*exception)  # type: ignore[arg-type]  # what `with` hands over
+        self._exits.__exit__(*exception)  # type: ignore[arg-type]  # the arguments of `with`
 
     def _start(self, exits: ExitStack) -> None:
         initializer = (_set_gate, (self.gate,)) if self.gate else (None, ())
@@ -79,15 +79,15 @@ class Runner:
         raise NotImplementedError
 
     def place(self, table: Any) -> Any:
-        """Give a table's copy in shared memory, if there is a way, as a table."""
+        """Return a copy of a table in shared memory, or the table, if the contender cannot."""
         return table
 
     def submit(self, function: Callable[[Any], Any], table: Any, count: int) -> list[Future[Any]]:
-        """Have `function(table)` called `count` times."""
+        """Submit `count` calls of `function(table)`."""
         return [self.executor.submit(_call, function, table) for _ in range(count)]
 
     def results(self, function: Callable[[Any], Any], table: Any, count: int) -> list[Any]:
-        """The results of `submit`, in order."""
+        """Return the results of `submit`, in order."""
         return [future.result(LIMIT) for future in self.submit(function, table, count)]
 
     def arrived(self) -> None:
@@ -97,7 +97,7 @@ class Runner:
             assert self.gate.arrived.acquire(timeout=LIMIT), "a worker did not reach the gate"
 
     def visit(self, function: Callable[[Any], Any], table: Any) -> None:
-        """Have each worker make a call, so that all have started and have what it needs."""
+        """Make one call in each worker, so that all have started and imported what they need."""
         assert self.gate
         futures = self.submit(function, table, self.workers)
         self.arrived()
@@ -107,7 +107,7 @@ class Runner:
 
 
 class StandardRunner(Runner):
-    """The standard library's executor, given the table."""
+    """The standard library's executor; calls get the table as an argument."""
 
     @staticmethod
     def make_executor(workers: int, _pool: None, *args: Any) -> ProcessPoolExecutor:
@@ -115,7 +115,7 @@ class StandardRunner(Runner):
 
 
 class OnecopyRunner(Runner):
-    """`onecopy.Executor`, given the table."""
+    """`onecopy.Executor`; calls get the table as an argument."""
 
     @staticmethod
     def make_executor(*args: Any) -> Any:
@@ -130,30 +130,30 @@ class OnecopyRunner(Runner):
 
 
 class HandRunner(StandardRunner):
-    """The standard library's, with a recarray copied into a SharedMemory block that calls attach.
+    """The standard library's executor; the recarray is in a SharedMemory block that calls attach.
 
-    A `SharedMemoryManager` has the block and removes it, as the documentation shows it.
+    A `SharedMemoryManager` owns the block and removes it, as in the documentation.
     """
 
     _placed: tuple[Any, SharedMemory] | None = None
 
     def _start(self, exits: ExitStack) -> None:
-        # Not by ExitStack's enter_context: its `start` makes processes by the default method.
+        # Not with `enter_context`: its `start` would use the default start method.
         self._manager = SharedMemoryManager(ctx=self._context)
         self._manager.start()
         exits.callback(self._manager.shutdown)
-        exits.callback(self._let_go)
+        exits.callback(self._release)
         super()._start(exits)
 
     def place(self, table: Any) -> Any:
         segment = self._manager.SharedMemory(table.nbytes)
-        # As bytes: numpy copies records field by field, which takes four times as long.
+        # Copy bytes: numpy copies records field by field, which takes four times as long.
         segment.buf[: table.nbytes] = table.view(np.uint8).data
         shared = np.recarray(table.shape, table.dtype, buf=segment.buf)
         self._placed = shared, segment
         return shared
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._placed is not None:
             segment = self._placed[1]
             self._placed = None
@@ -175,14 +175,14 @@ RUNNERS: dict[str, type[Runner]] = {
 
 
 def load(peer: str) -> type[Runner]:
-    """A kind of runner, with its package imported: as in a program, before anything is timed."""
+    """Return a class of runners, and import its package before anything is timed."""
     if peer == OURS:
         importlib.import_module("onecopy.executor")
     return RUNNERS[peer]
 
 
 def missing(*modules: str) -> str | None:
-    """Why one of these cannot be imported; None if all can."""
+    """Return why one of these modules cannot be imported, or None if all can."""
     try:
         apart(_import, modules)
     except RunFailed as error:

@@ -1,4 +1,4 @@
-"""Tables on the terminal: with rich when it is installed, else with spaces."""
+"""Tables on the terminal: by rich if it is installed, else with spaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NONE = "-"
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Three or more significant digits, and thousands apart."""
+    """Format a number with three or more significant digits and separators of thousands."""
     if value is None:
         return NONE
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
@@ -42,7 +42,7 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> No
         drawn.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row), style=bold)
     console = Console()
     if not console.is_terminal:
-        # A file or a pipe has no width; rows must not be folded for one that is made up.
+        # A file or a pipe has no width. rich would fold rows at an invented width.
         console.width = 140
     console.print(drawn)
 

@@ -1,6 +1,6 @@
-"""Processes for tests: relatives by each start method, and strangers.
+"""Processes for tests: relatives by each start method, and unrelated ones.
 
-Run as a script, this is a stranger: a process that has no relation to the test but the directory.
+Run as a script, this is an unrelated process: it shares only the directory with the test.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Relative:
         self.pid = self._process.pid
 
     def wait(self):
-        """Give its exit status once it has ended; negative: the signal that killed it."""
+        """Return its exit status when it has ended; negative: the signal that killed it."""
         self._process.join(LIMIT)
         assert self._process.exitcode is not None, "the child did not end"
         return self._process.exitcode
 
     def kill(self):
-        """End it as `kill -9` does."""
+        """Kill it, like `kill -9`."""
         self._process.kill()
         assert self.wait() == -signal.SIGKILL
 
     def end(self):
-        """Make sure that it has gone, and its descriptors with it."""
+        """Ensure that it has ended, and that its descriptors are closed."""
         self._process.kill()
         self._process.join()
         self._process.close()
 
 
 class Stranger:
-    """A process started by hand: it gets names, or a pickle in a file."""
+    """A process that is started by hand: it gets names, or a pickle in a file."""
 
     def __init__(self, function, arguments):
         target = function.__module__, function.__qualname__
@@ -65,16 +65,16 @@ class Stranger:
         self.pid = self._process.pid
 
     def wait(self):
-        """Give its exit status once it has ended; negative: the signal that killed it."""
+        """Return its exit status when it has ended; negative: the signal that killed it."""
         return self._process.wait(LIMIT)
 
     def kill(self):
-        """End it as `kill -9` does."""
+        """Kill it, like `kill -9`."""
         self._process.kill()
         assert self.wait() == -signal.SIGKILL
 
     def end(self):
-        """Make sure that it has gone."""
+        """Ensure that it has ended."""
         self._process.kill()
         self._process.wait()
 
@@ -82,7 +82,7 @@ class Stranger:
 def start(method, function, *arguments):
     """Start a process that calls a function of a test module.
 
-    `method` is one of `METHODS`. Pools and what lives in them travel in `arguments` by reference.
+    `method` is one of `METHODS`. Pools and things in them travel in `arguments` by reference.
     """
     if method == "stranger":
         return Stranger(function, arguments)
@@ -90,12 +90,13 @@ def start(method, function, *arguments):
 
 
 def _run(directory, function, arguments):
-    os.environ["ONECOPY_DIR"] = directory  # a fork server has that of the test that started it
+    # a fork server has the environment of the test that started it
+    os.environ["ONECOPY_DIR"] = directory
     function(*arguments)
 
 
 def eventually(condition, what):
-    """Wait for a state that nobody announces."""
+    """Wait for a state of which no event informs."""
     deadline = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -103,7 +104,7 @@ def eventually(condition, what):
 
 
 def soon(condition):
-    """Tell whether a state that nobody announces comes within a second."""
+    """Tell whether a state of which no event informs is reached within a second."""
     deadline = time.monotonic() + 1
     while not condition():
         if time.monotonic() > deadline:
@@ -123,10 +124,10 @@ def asleep(pid):
 
 
 def running(pid):
-    """Tell whether a process runs, of whomever it is a child; a zombie does not.
+    """Tell whether a process runs, also if it is not our child. A zombie does not run.
 
-    It may be reaped between any two steps of a look at it: then its folder in /proc is gone, or the
-    read of a file that is open already fails.
+    The process may be reaped between any two steps of the check. Then its folder in /proc is gone,
+    or reading an open file fails.
     """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -140,8 +141,8 @@ def descriptors():
 
 
 def descendants():
-    """List this process's children, without those that multiprocessing keeps for itself."""
-    multiprocessing.active_children()  # reaps those that have ended
+    """List this process's children, except those that multiprocessing keeps for itself."""
+    multiprocessing.active_children()  # this reaps children that have ended
     own = {
         multiprocessing.resource_tracker._resource_tracker._pid,
         multiprocessing.forkserver._forkserver._forkserver_pid,
@@ -154,7 +155,7 @@ def descendants():
 
 
 def used(pool):
-    """Give the bytes in use once what the dead held has been collected."""
+    """Return the bytes in use after what dead processes held has been collected."""
     pool.collect()
     return pool.stats().used
 

@@ -1,6 +1,6 @@
-"""Each test has a pool directory of its own, and leaves no file, descriptor or child behind.
+"""Each test has its own pool directory, and leaves no file, descriptor or child behind.
 
-Nor does it change anything of the process for the tests that come after it.
+It does not change the process for later tests either.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 import zlib
 from collections import defaultdict
@@ -28,15 +29,16 @@ import onecopy as oc
 from onecopy import default
 from onecopy._core import stale
 
-# A shell that runs us in the background has Ctrl-C ignored, and so would all whom the tests start.
+# A shell that runs this in the background makes it ignore Ctrl-C. All processes that tests start
+# would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Many accounts have 0002, and then others may write in the directories that tests make for pools.
+# Many accounts have 0002. Then others may write in the directories that tests make for pools.
 os.umask(0o022)
 
-# What is drawn follows from the test's own text, or, in `make explore`, from --hypothesis-seed.
-# Nothing is remembered from one run to the next.
+# Examples follow from the text of the test, or, in `make explore`, from --hypothesis-seed. Nothing
+# is remembered between runs.
 hypothesis.settings.register_profile(
     "onecopy", derandomize=not seeds.EXPLORED, database=None, print_blob=True
 )
@@ -46,7 +48,8 @@ hypothesis.settings.load_profile("onecopy")
 def pytest_collection_modifyitems(items):
     """Leave all but one way to start a process to `make check`, for each test that has several.
 
-    Which one it is follows from the test's name: so each of them has its tests in each file.
+    Which one it is follows from the test's name: so each of them has its tests in each file. The
+    name of the file does not count: a test that moves keeps its variants.
     """
     variants = defaultdict(list)
     way = re.compile(rf"\b({'|'.join(children.METHODS)})\b")
@@ -54,8 +57,8 @@ def pytest_collection_modifyitems(items):
         test, _, chosen = item.nodeid.partition("[")
         if way.search(chosen):
             variants[test, way.sub("*", chosen)].append(item)
-    for name, items_of_one in variants.items():
-        core = zlib.crc32("".join(name).encode()) % len(items_of_one)
+    for (_, chosen), items_of_one in variants.items():
+        core = zlib.crc32(f"{items_of_one[0].originalname}{chosen}".encode()) % len(items_of_one)
         for number, item in enumerate(items_of_one):
             if number != core:
                 item.add_marker("check")
@@ -65,9 +68,10 @@ def pytest_collection_modifyitems(items):
 def _thin_out(items):
     """Leave all but one in n variants to `make check`, for each test that says `one_in(n)`.
 
-    Which ones stay is drawn from their names: always the same, and of a test with two parameters
-    no value of one of them is left out because of where it stands. With ``check=m``, all but one
-    in m of those that are left out are `slow`: not in continuous integration either.
+    Which ones stay is drawn from their names, without the file's: always the same, and of a test
+    with two parameters no value of one of them is left out because of where it stands. With
+    ``check=m``, all but one in m of those that are left out are `slow`: not in continuous
+    integration either.
     """
     variants = defaultdict(list)
     for item in items:
@@ -76,7 +80,7 @@ def _thin_out(items):
             share = mark.kwargs.get("check", 1)
             variants[item.nodeid.partition("[")[0], mark.args[0], share].append(item)
     for (_, step, share), items_of_one in variants.items():
-        items_of_one.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+        items_of_one.sort(key=lambda item: zlib.crc32(item.name.encode()))
         stay = -(-len(items_of_one) // step)
         for number, item in enumerate(items_of_one[stay:]):
             item.add_marker("slow" if number % share else "check")
@@ -84,16 +88,16 @@ def _thin_out(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _helpers_of_multiprocessing():
-    """Start multiprocessing's own helpers now: they stay, and are no leak of any test."""
+    """Start multiprocessing's own helpers now. They stay, so they must not count as a leak."""
     multiprocessing.resource_tracker.ensure_running()
     multiprocessing.forkserver.ensure_running()
 
 
-_loaded = 0  # modules, when what is alive was last taken out of the collector's sight
+_loaded = 0  # the number of modules when `gc.freeze` was last called
 
 
 def _spare_the_collector():
-    """Each test collects twice: not all of what pytest, and then pandas, has loaded, each time."""
+    """Each test collects garbage twice. Objects of pytest and pandas are not scanned each time."""
     global _loaded  # noqa: PLW0603
     gc.collect()
     if len(sys.modules) > _loaded + 50:
@@ -102,7 +106,7 @@ def _spare_the_collector():
 
 
 def _collect_all():
-    """Collect what was taken out of sight as well: it may have become garbage, and keep a pool."""
+    """Also collect frozen objects: they may have become garbage, and keep a pool."""
     global _loaded  # noqa: PLW0603
     gc.unfreeze()
     gc.collect()
@@ -111,7 +115,7 @@ def _collect_all():
 
 @pytest.fixture(autouse=True)
 def pool_directory(monkeypatch, _helpers_of_multiprocessing):
-    """A pool directory for this test alone, in memory where there is room for it."""
+    """A pool directory for this test alone; in memory, if there is room."""
     memory = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
     directory = Path(tempfile.mkdtemp(prefix="onecopy-test-", dir=memory if roomy else None))
@@ -134,16 +138,16 @@ def _nothing_left_behind(pool_directory, request):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unraisable errors of objects that a failed test left
         gc.collect()
-    # A process that was killed leaves the file to whoever comes next: to us.
+    # A killed process leaves its file to the next process that uses the directory.
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
     stale.sweep(str(pool_directory), remove=True)
     if request.session.testsfailed == request.node.session._failed_before:
         assert _state_of_process() == process_before
         if not children.soon(lambda: _swept(pool_directory)):
             _collect_all()
-        # Workers whose parent was killed are no children of ours; they notice within a second.
+        # Workers whose parent was killed are not our children. They end within a second.
         children.eventually(lambda: _swept(pool_directory), "the files of pools to be gone")
-        # Threads of libraries may let go of a file a moment later.
+        # Threads of libraries may close a file a moment later.
         children.eventually(
             lambda: children.descriptors() == descriptors_before,
             f"{descriptors_before} descriptors; there are {children.descriptors()}",
@@ -151,7 +155,7 @@ def _nothing_left_behind(pool_directory, request):
 
 
 def _state_of_process():
-    """What one test can spoil for all later ones of its process: its umask, its handlers."""
+    """Check that a test does not change the process's umask and signal handlers."""
     umask = os.umask(0o022)
     os.umask(umask)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -176,8 +180,28 @@ def pool():
 
 
 @pytest.fixture
+def the_last_have_left(_nothing_left_behind):
+    """After a test of the drop-in, wait for threads and workers that end a moment later."""
+    yield
+    gc.collect()
+    children.eventually(
+        lambda: all(thread.name != "onecopy-queue-bell" for thread in threading.enumerate()),
+        "the bells' threads to end",
+    )
+    children.eventually(_only_this_process, "other processes to leave the pool")
+
+
+def _only_this_process():
+    pool = default._pool
+    if pool is None or pool.closed:
+        return True
+    pool.collect()
+    return pool.stats().processes == 1
+
+
+@pytest.fixture
 def start():
-    """Start a child by a method: ``start("spawn", function, *arguments)``; ended with the test."""
+    """Start a child: ``start("spawn", function, *arguments)``. It is ended with the test."""
     running = []
 
     def start(method, function, *arguments):

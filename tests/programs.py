@@ -1,8 +1,9 @@
-"""Programs that end, in one way or another, and what must be seen of it: nothing.
+"""Programs that end in many ways, and must leave nothing behind.
 
-Each is a Python program of its own, run with warnings as errors and in development mode, so that
-whatever an interpreter has to complain about at its end shows on stderr. `inside` is a command that
-runs another one: in a namespace of its own, say. `first` is what it does before it imports onecopy.
+Each is a Python program of its own, which runs with warnings as errors and in development mode, so
+that every warning of an interpreter at its end shows on stderr. `inside` is a command that runs
+another one, for example in a namespace of its own. `first` is what it does before it imports
+onecopy.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import onecopy as oc
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have us started without it
 """
 
-# All that a program may have in its hands when it ends.
+# All kinds of objects that a program may have when it ends.
 HOLDING = """
 pool = oc.Pool.create("theirs", size="32MiB")
 queue, bounded = pool.queue("jobs"), pool.queue(maxsize=1)
@@ -81,7 +82,7 @@ class Running:
         assert line == f"{word}\n", line + self.end()[1]
 
     def is_asleep(self) -> None:
-        """Wait until it waits."""
+        """Wait until it sleeps."""
         eventually(lambda: asleep(self.pid) or self._process.poll() is not None, "it to wait")
 
     def signal(self, number: signal.Signals) -> None:
@@ -95,7 +96,7 @@ class Running:
         self._process.stderr.close()
 
     def end(self) -> tuple[int, str]:
-        """Give its status and what it said on stderr, once it has ended."""
+        """Return its status and its output on stderr, after it has ended."""
         try:
             _, self.stderr = self._process.communicate(timeout=LIMIT)
         finally:
@@ -104,10 +105,10 @@ class Running:
 
 
 def run(text: str, **options) -> tuple[int, str]:
-    """Run a program to its end; give its status and what it said on stderr."""
+    """Run a program to its end; return its status and its output on stderr."""
     return Running(text, **options).end()
 
 
 def left() -> list[str]:
-    """List what is in the pool directory."""
+    """List the files in the pool directory."""
     return sorted(path.name for path in Path(os.environ["ONECOPY_DIR"]).iterdir())

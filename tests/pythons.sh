@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes a target under each version of Python that onecopy supports, but the one that is in use: each
-# in an environment of its own. A version that is not here is left out, and that is said loudly.
+# Makes a target with each version of Python that onecopy supports, except the one that is in use:
+# each in an environment of its own. A version that is not installed is left out, with a message.
 # Arguments: the Python in use, and the target.
 used=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 target=$2
@@ -22,6 +22,6 @@ for version in 3.11 3.12 3.13; do
     ${MAKE:-make} "$target" PYTHON="$found" VENV=".venv$(echo "$version" | tr -d .)" || failed=1
 done
 for version in $missing; do
-    echo "**** NOT TESTED with Python $version: there is no python$version here ****"
+    echo "**** NOT TESTED with Python $version: python$version is not installed ****"
 done
 exit $failed

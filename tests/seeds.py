@@ -1,7 +1,7 @@
-"""The numbers from which tests draw what they draw: always the same, or others in `make explore`.
+"""The seeds of the tests' random numbers: always the same, or others in `make explore`.
 
-`make test` and `make check` meet nothing that they have not met before. `make explore` chooses one
-number, prints it, and everything follows from it: ``make explore SEED=7`` draws the same again.
+`make test` and `make check` run with the same numbers every time. `make explore` chooses one seed,
+prints it, and all numbers follow from it: ``make explore SEED=7`` gives the same numbers again.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""For tests of shared memory segments: names of their own, and a look at /dev/shm."""
+"""For tests of shared memory segments: unique names, and the contents of /dev/shm."""
 
 from __future__ import annotations
 
@@ -32,26 +32,27 @@ def gone_after_sweep(name):
 
 
 def state_of(name):
-    """What a sweep says of it, without removing anything; None: it is not there."""
+    """Return what a sweep reports for it, without removing anything; None: it does not exist."""
     return {info.name: info.state for info in segments.sweep(remove=False)}.get(name)
 
 
 def fresh_name():
-    """Yield a name that no other test has; nobody has it in the end. The body of a fixture.
+    """Yield a name that no other test has; no process has the segment in the end.
 
-    What is left is this process's to keep, or that of others that are dead.
+    The body of a fixture. A segment that is left belongs to this process, or to others that are
+    dead.
     """
     name = f"onecopy-test-{os.getpid()}-{next(_numbers)}"
     yield name
     with contextlib.suppress(FileNotFoundError):
         gc.collect()
         segments.sweep()
-        eventually(lambda: state_of(name) != "in_use", f"{name} to be let go of")
+        eventually(lambda: state_of(name) != "in_use", f"{name} to be released")
         path_of(name).unlink()
 
 
 def plain(text, *arguments):
-    """Run a program with the standard library alone; give what it printed."""
+    """Run a program with the standard library alone; return its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", text, *arguments],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Slots of a pool that are taken, without as many processes."""
+"""Slots of a pool that are in use, without as many processes."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ SLOT = 1 << 62  # the byte whose lock is slot 0's
 
 @contextlib.contextmanager
 def occupied(pool, *, but=0):
-    """Take the slots of a pool, all but so many, as members do: by a lock on a byte each."""
+    """Take all but some slots of a pool, as members do: by a lock on one byte for each."""
     own = pool.member.slot
     others = [slot for slot in range(pool.member.max_processes) if slot != own]
     descriptor = os.open(pool.member.path, os.O_RDWR | os.O_CLOEXEC)

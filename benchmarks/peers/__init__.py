@@ -1,6 +1,6 @@
 """The contenders: one module per package, each with its PEERS.
 
-A module imports its package at the top; when that is not installed, its peers are skipped by name.
+A module imports its package at the top. If the package is not installed, its peers are skipped.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from benchmarks.harness import Options
     from benchmarks.peers.base import Peer
 
-# Module, and the name under which its peers are skipped. onecopy first: its turn comes first in
-# every round, and its row is the first of every table.
+# The module, and the name under which its peers are skipped. onecopy is first in every round, and
+# its row is the first of every table.
 MODULES = {
     "onecopy_": "onecopy",
     "iceoryx2_": "iceoryx2",
@@ -60,7 +60,7 @@ def load(options: Options) -> Field:
 
 
 def without_onecopy(options: Options) -> str | None:
-    """Why a workload that only onecopy can do has to do without; None when it has not."""
+    """Return why a workload of onecopy alone cannot run, or None if it can."""
     if not options.wants("onecopy"):
         return NOT_ASKED_FOR
     try:

@@ -21,7 +21,7 @@ from benchmarks.peers.base import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What pickling and the ring's own headers add to a frame or a message, generously.
+# An upper bound of what pickling and the headers of the ring add to a frame or a message.
 OVERHEAD = 256
 
 
@@ -49,12 +49,12 @@ def as_bytes(frame: Frame) -> bytes:
 
 
 def as_array(received: memoryview) -> Frame:
-    """A view of the receive buffer: good until the next message."""
+    """Return a view of the receive buffer. It is valid until the next message."""
     return np.frombuffer(received, np.uint8)
 
 
 class RawFrames(Frames):
-    """Its own serialisers instead of pickle, which the package lets one set: its fastest way."""
+    """With our own serialisers instead of pickle, which is its fastest way."""
 
     def __init__(self) -> None:
         size = FRAME_DEPTH * (FRAME_BYTES + OVERHEAD)

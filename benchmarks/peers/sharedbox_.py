@@ -30,7 +30,7 @@ class Stream:
     def __init__(self, item: object, capacity: int, readers: int = 1) -> None:
         self.name = new_name()
         self.item = item
-        # Kept open: a segment without a process that holds it would be gone.
+        # Kept open: a segment that no process has open would be removed.
         self.stream: Any = SharedStream.create(
             item, self.name, capacity=capacity, max_readers=readers
         )
@@ -48,7 +48,7 @@ class Stream:
 
 
 class Frames(Stream):
-    """Received into an array that is made once, the fastest way it offers."""
+    """Receives into an array that is made once, which is its fastest way."""
 
     def __init__(self) -> None:
         super().__init__(FRAME, FRAME_DEPTH)

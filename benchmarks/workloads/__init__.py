@@ -28,5 +28,5 @@ NAMES = (
 
 
 def load(name: str) -> ModuleType:
-    """A workload's module: its docstring says what is measured, its `run(options)` does it."""
+    """Return a workload's module. Its docstring says what its `run(options)` measures."""
     return importlib.import_module(f"{__name__}.{name}")

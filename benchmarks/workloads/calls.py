@@ -1,10 +1,11 @@
 """Results of 100 MB from a worker, and empty calls per second; two workers that have started.
 
-A call makes an array in its worker's private memory, the same way for everybody, and returns it.
-Timed is from there until the caller has the result, and, as *read*, until it has added up all of
-it, too; the sum is compared with what it must be.
+A call makes an array in its worker's private memory, in the same way for all contenders, and
+returns it. The time is from then until the caller has the result. For *read* it is until the caller
+has also added it up. The sum is checked.
 
-Empty calls return None: submitted one by one and all waited for, or by `map` in chunks.
+Empty calls return None. They are submitted one by one, and the caller waits for all of them; or
+`map` calls them in chunks.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ LIMIT = 120.0
 
 
 def fill(number: int) -> tuple[float, NDArray[np.float64]]:
-    """A result, and when it was ready."""
+    """Return the time when the result was ready, and the result."""
     array = np.empty(DOUBLES)
     array.fill(number)
     return clock(), array
@@ -68,7 +69,7 @@ def executor(peer: str) -> Any:
 
 
 def large_results(peer: str) -> dict[str, float]:
-    """Milliseconds; in a process of its own."""
+    """Return milliseconds. This runs in its own process."""
     with ExitStack() as exits:
         call = caller(peer, exits)
         backs, reads = [], []
@@ -85,17 +86,17 @@ def large_results(peer: str) -> dict[str, float]:
 
 
 def caller(peer: str, exits: ExitStack) -> Callable[[int], tuple[float, NDArray[np.float64]]]:
-    """What has `fill` called in a worker, and waits for the result."""
+    """Return a function that calls `fill` in a worker and waits for the result."""
     if peer in {OURS, STANDARD}:
         executor_ = exits.enter_context(executor(peer))
         return lambda number: executor_.submit(fill, number).result(LIMIT)
     import joblib
 
     if peer == OUR_JOBLIB:
-        importlib.import_module("onecopy.joblib")  # which registers itself
+        importlib.import_module("onecopy.joblib")  # it registers itself
     backend = "loky" if peer == LOKY else "onecopy"
     if peer == LOKY:
-        # Its workers stay for the next `Parallel`, and keep a child of multiprocessing from ending.
+        # Its workers stay for the next `Parallel`, and would prevent this process from ending.
         from joblib.externals.loky import get_reusable_executor
 
         exits.callback(lambda: get_reusable_executor().shutdown())
@@ -104,7 +105,7 @@ def caller(peer: str, exits: ExitStack) -> Callable[[int], tuple[float, NDArray[
 
 
 def empty_calls(peer: str, seconds: float) -> dict[str, float]:
-    """Calls per second; in a process of its own."""
+    """Return calls per second. This runs in its own process."""
     with executor(peer) as running:
 
         def submit(count: int) -> None:
@@ -122,7 +123,7 @@ def empty_calls(peer: str, seconds: float) -> dict[str, float]:
 
 
 def rate(action: Callable[[int], None], count: int) -> float:
-    """How many a second, after a warm-up."""
+    """Return how many per second, after a warm-up."""
     action(max(CHUNK, count // 10))
     start = clock()
     action(count)

@@ -1,7 +1,7 @@
-"""`onecopy.multiprocessing` next to `multiprocessing`: each shared thing, the same program.
+"""`onecopy.multiprocessing` and `multiprocessing`: the same program for each shared object.
 
-Both run the same functions; only the package differs. Where two processes take part, the shared
-object is an argument of both, as in any program. What arrives is checked.
+Both run the same functions; only the package differs. If two processes take part, both get the
+shared object as an argument. Received data is checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DICT_GET, DICT_SET = "dict get", "dict set"
 READ, READERS = "RWLock read, with", "RWLock, two readers"
 
 FRAME = (720, 1080, 3)
-DEPTH = 4  # images that are on their way
+DEPTH = 4  # images in transit
 FLOATS = 1_000_000
 UNITS = {
     SMALL: "objects/s",
@@ -60,7 +60,7 @@ UNITS = {
 
 
 def package(peer: str) -> Any:
-    """What makes shared things: a context, because the standard library's belong to one method."""
+    """Return a context, which makes shared objects for one start method."""
     return importlib.import_module(PACKAGES[peer]).get_context("spawn")
 
 
@@ -98,8 +98,8 @@ def taking_small(queue: Any) -> Step:
 
 
 def sending_large(queue: Any) -> Step:
-    # The standard library pickles later, in a thread; an image is filled again only when DEPTH
-    # others have been put after it, which a queue of that size does not let happen earlier.
+    # The standard library pickles later, in a thread. So an image is filled again only when DEPTH
+    # others have been put after it. A queue of that size ensures that it has been sent by then.
     images = [np.full(FRAME, 7, np.uint8) for _ in range(DEPTH + 4)]
 
     def step(count: int) -> Span:
@@ -212,7 +212,7 @@ def per_call(action: Callable[[], object], count: int) -> float:
 
 
 def alone(peer: str) -> Step:
-    """Everything that needs but one process."""
+    """Measure everything that needs only one process."""
 
     def step(count: int) -> dict[str, float]:
         numbers: dict[str, float] = {}
@@ -275,7 +275,7 @@ def arrays(peer: str, count: int) -> dict[str, float]:
         after_array = clock()
         assert ours[FLOATS - 1] == plain[FLOATS - 1] == FLOATS - 1
         del ours, plain
-        source.sum()  # both copies read from the cache what fits there
+        source.sum()  # so that both copies find the same data in the cache
         before_ndarray = clock()
         copied = raw_array("d", source)
         after_ndarray = clock()

@@ -1,9 +1,10 @@
-"""2.33 MB frames: one producer copies each in, one consumer looks at every 4096th byte.
+"""2.33 MB frames: one producer copies each in, one consumer reads every 4096th byte.
 
-Both ends stamp and check a number in the first and the last bytes of each frame, and the sum of the
-bytes looked at, so that a frame that is late, torn or lost is an error and not a fast run. As many
-as FRAME_DEPTH may be on the way. "copy and look, one process" is the same work without transport:
-a second process can overlap copying and looking, so it is a yardstick and not a bound.
+The producer writes a number into the first and the last bytes of each frame. The consumer checks
+both numbers, and the sum of the bytes that it reads, so that a late, torn or lost frame is an
+error. At most FRAME_DEPTH frames are in transit. "copy and look, one process" is the same work
+without transport. It is for comparison and is not an upper bound: two processes can copy and read
+at the same time.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ if TYPE_CHECKING:
 
 CASE = "720x1080x3 uint8"
 ALONE = "(copy and look, one process)"
-# Off the stamps at both ends of the frame.
+# Without the numbers at both ends of the frame.
 LOOKED_AT = slice(2048, None, 4096)
 
 
 def source() -> Frame:
-    """The producer's frame: the same noise in every process."""
+    """Return the producer's frame: the same noise in every process."""
     return np.random.default_rng(7).integers(0, 256, FRAME_SHAPE, dtype=np.uint8)
 
 
 def stamps(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last bytes as numbers that can be written."""
+    """Return the first and the last bytes as writable numbers."""
     flat = frame.reshape(-1)
     return flat[:8].view(np.uint64), flat[-8:].view(np.uint64)
 
 
 class Inspector:
-    """The consumer's look at a frame: samples it, and counts the frames that are as they should."""
+    """The consumer's check of a frame: reads samples, and counts correct frames."""
 
     def __init__(self) -> None:
         self.expected_sum = int(source().reshape(-1)[LOOKED_AT].sum())
@@ -127,7 +128,7 @@ def measure_alone(seconds: float) -> dict[str, float]:
 
 def run(options: Options) -> Report:
     field = peers.load(options)
-    report = Report("frames", "2.33 MB frames, copied in and looked at", "multiprocessing.Queue")
+    report = Report("frames", "2.33 MB frames, copied in and read", "multiprocessing.Queue")
     report.skipped = field.skipped
 
     def contender(make: Callable[[], FrameChannel]) -> Run:

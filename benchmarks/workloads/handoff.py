@@ -1,8 +1,8 @@
 """Handing over a block that is already in the pool: put, get in another process, release.
 
-Both sides are busy; nobody writes or reads the contents, so the time must not depend on the size.
-The peers hand over what they have: iceoryx2 a loaned sample that is not filled, the hand-made pool
-the number of a block. The largest sizes run only where shared memory has twice the room they need.
+Both sides are busy. No process writes or reads the contents, so the time must not depend on the
+size. iceoryx2 hands over a loaned sample that is not filled; the hand-made pool hands over the
+number of a block. The largest sizes run only if shared memory has twice the room that they need.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.peers.base import HandoffChannel
 
 SIZES = {"1 KB": 1_000, "64 KB": 64_000, "1 MB": 1_000_000, "100 MB": 100_000_000, "1 GB": 10**9}
-# What the peers, of which none depends on the size, are measured with.
+# The sizes for the peers. Their times do not depend on the size.
 PEER_SIZES = ("1 KB", "1 MB")
 # Blocks that onecopy makes of each size (its adapter: HANDOFF_BLOCKS).
 BLOCKS = 4
@@ -78,7 +78,7 @@ def run(options: Options) -> Report:
 
     sizes = {case: size for case, size in SIZES.items() if fits(size)}
     report.notes += [f"no room for {case}" for case in SIZES if case not in sizes]
-    # One contender per peer and size: sizes are compared with each other, so they take turns too.
+    # One contender per peer and size: sizes are compared with each other, so they alternate, too.
     contenders = {
         (peer.name, case): contender(peer.handoff, size, case)
         for case, size in sizes.items()

@@ -1,9 +1,9 @@
 """The heap under a million random allocations and frees, 64 B to 64 MB, half of the slots live.
 
-Sizes are spread evenly over their logarithm. Each operation picks a slot: a full one is freed, an
-empty one is filled. A call is slow when it takes more than 1 ms and has not grown the pool
-(`stats().committed` is larger after it). Slow calls in which the process was taken off its core and
-spent under 1 ms of its own are counted apart: those are the machine's.
+The logarithms of the sizes are uniformly distributed. Each operation selects a slot: a full slot is
+freed, an empty slot is filled. A call is slow if it takes more than 1 ms and has not grown the pool
+(`stats().committed` is not larger after it). If the kernel took the process off its core during a
+slow call, and the call used less than 1 ms of processor time, it is counted separately.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Options, Outcome, Step
 
 SMALLEST, LARGEST = 64, 64 << 20
-# The mean of sizes that are spread evenly over their logarithm: (b - a) / ln(b / a).
+# The mean of sizes with uniformly distributed logarithms: (b - a) / ln(b / a).
 MEAN = 4_860_000
 OPERATIONS, QUICK_OPERATIONS = 1_000_000, 30_000
 MOST_SLOTS = 1024
@@ -35,7 +35,7 @@ LONGEST, TYPICAL = "longest call that grew nothing", "median call"
 
 
 def slots_that_fit() -> int:
-    """How many slots, half of them live, take at most a quarter of the shared memory there is."""
+    """Return how many slots, half of them live, use at most a quarter of shared memory."""
     return max(64, min(MOST_SLOTS, shared_memory_free() // 4 // MEAN * 2))
 
 
@@ -75,7 +75,7 @@ def allocate_and_free(slots: int, seed: int) -> Step:
                     slow += 1
             if not grew:
                 longest = max(longest, took)
-            # Until every slot has had its turn a few times, the pool is still filling.
+            # Until every slot has been used a few times, the pool is still filling.
             if number > 8 * slots and number % 64 == 0:
                 shares.append(stats.used / stats.committed)
         live.clear()
@@ -92,7 +92,7 @@ def allocate_and_free(slots: int, seed: int) -> Step:
             TYPICAL: median(times) / 1e3,
         }
 
-    # Python's own collector would pause calls that are none of the heap's.
+    # Python's garbage collector would delay calls.
     gc.disable()
     return step
 

@@ -1,7 +1,8 @@
-"""What waiting costs: eight processes blocked in a call whose answer does not come.
+"""The cost of waiting: eight processes are blocked in a call that never returns.
 
-onecopy's wait in turn in `queue.get`, `frames.acquire` and `stream.get`. Processor time is read
-from outside, in nanoseconds where the kernel gives them, so that looking does not wake anybody.
+The processes of onecopy wait in `queue.get`, `frames.acquire` and `stream.get`. Another process
+reads their processor time, in nanoseconds if the kernel reports them, so that the measurement wakes
+no process.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from benchmarks.peers.base import IdleChannel
 
 CASE = f"{IDLE_PROCESSES} processes blocked"
-# How long the processes are watched. The peers get less: they have no target.
+# How long the processes are measured. For peers it is shorter, because they have no target.
 WATCHED, QUICKLY, PEERS_WATCHED = 10.0, 2.0, 2.0
-# For the last of them to have gone to sleep.
+# The time until all of them sleep.
 SETTLING = 0.5
 
 
@@ -83,7 +84,7 @@ def measure(make: Callable[[], IdleChannel], seconds: float) -> dict[str, float]
             used = sum(processor_seconds(pid) for pid in team.pids.values()) - used
             took = clock() - start
             answers = team.answers()
-            # They would wait for ever; nobody is asked to come back.
+            # They would wait for ever, so kill them.
             team.stop(kill=True)
         if answers:
             raise RunFailed(f"did not wait: {answers}")

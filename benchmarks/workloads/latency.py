@@ -1,7 +1,7 @@
 """One-way latency: a 64-byte message goes back and forth between two processes that only do that.
 
-Each round trip is timed on one side; half of it is one way. Both sides are hot: each waits in its
-receiving call for the other's answer, and nothing else runs. Peers that can only poll, poll.
+Each round trip is timed on one side; half of it is one way. Both sides do nothing else: each waits
+in its receiving call for the other's answer. Peers that can only poll do so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Small messages: 64 bytes, one sender and one receiver, one per call and 100 per call.
 
 Every thousandth message is compared with what was sent, and all are counted. Peers without a call
-for many are not in the second case, except multiprocessing.Queue, which is given lists of 100.
+for many messages are not in the second case, except multiprocessing.Queue, which gets lists of 100.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The object store: `pool.put` of an array, and `get` through its `Ref`, in one process.
 
-Small ones are put in batches and released outside the measured time. The big put is set against
-`np.copyto` into memory that has been written before: what the copy alone costs. The standard
-library's way (a SharedMemory per object, opened again by name for every get) stands next to it.
+Small arrays are put in batches, and released outside the measured time. The big put is compared
+with `np.copyto` into memory that has been written before, which is the cost of the copy alone. For
+comparison, the standard library is measured, too: a SharedMemory per object, which is opened by its
+name for every get.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def small(put: Any, array: np.ndarray, count: int) -> tuple[float, float]:
 
 
 def big(put: Any, array: np.ndarray, rounds: int) -> tuple[float, float, float]:
-    """Microseconds: put, get, and a warm copy of the same array; the medians of `rounds`.
+    """Return microseconds of put, get, and a warm copy of the same array: medians of `rounds`.
 
-    Put and copy take turns, so that both see the same machine.
+    Put and copy alternate, so that both run under the same conditions.
     """
     target = np.zeros_like(array)
     times = np.zeros((rounds, 3))
@@ -79,7 +80,7 @@ def big(put: Any, array: np.ndarray, rounds: int) -> tuple[float, float, float]:
         after_put = clock()
         np.copyto(target, array)
         after_copy = clock()
-        for _ in range(BATCH):  # enough to forget that the copies have emptied the caches
+        for _ in range(BATCH):  # enough calls that cache misses after the copies do not matter
             got = ref.get()
         after_gets = clock()
         assert got[-1] == array[-1]
@@ -113,8 +114,8 @@ def stdlib_step() -> Step:
             getting += clock() - middle
             putting += middle - start
             segment.close()
-            # Opening registered the name a second time with the tracker, which keeps a set: one
-            # unlink takes it out.
+            # Opening registered the name with the tracker a second time. The tracker keeps a set,
+            # so one unlink removes it.
             segment.unlink()
         return putting / count * 1e6, getting / count * 1e6
 

@@ -1,4 +1,4 @@
-"""Does it stay fast when the pool is full of things, and when many take part?
+"""Speed in a pool with many things, and with many processes.
 
 Put, get and a queue hand-off to another process are timed in an empty pool, in one with 100,000
 live blocks, in one with 1,000 named queues, and in one to which 64 more processes are attached.
@@ -43,7 +43,7 @@ def crowd(name: str, kind: str) -> Step:
 
     kept: list[Any] = []
     if kind == "processes":
-        # Forked before this process has opened the pool: each of them opens it for itself.
+        # Forked before this process has opened the pool, so each of them opens it itself.
         kept.extend(attached(name) for _ in range(PROCESSES))
         for opened, _hold in kept:
             assert os.read(opened, 1) == b"y", "a process could not attach"
@@ -62,7 +62,7 @@ def crowd(name: str, kind: str) -> Step:
 
 
 def attached(name: str) -> tuple[int, int]:
-    """Fork a process that attaches to the pool until our end of a pipe is closed."""
+    """Fork a process that joins the pool until our end of a pipe is closed."""
     opened, tell = os.pipe()
     wait, hold = os.pipe()
     if os.fork():
@@ -70,7 +70,7 @@ def attached(name: str) -> tuple[int, int]:
         os.close(wait)
         return opened, hold
     try:
-        # Only these two: the ends of other pipes would keep the siblings before it alive.
+        # Keep only these two: the ends of other pipes would keep earlier siblings alive.
         low, high = sorted((tell, wait))
         os.closerange(3, low)
         os.closerange(low + 1, high)

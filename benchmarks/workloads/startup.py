@@ -1,7 +1,8 @@
 """Start-up: creating and opening a pool, each the first time in a fresh process, and the import.
 
-The import is timed after numpy has been imported; what is left is onecopy's own. Each run is the
-median of several processes. The peers' imports and the standard library's SharedMemory stand by.
+The import is timed after numpy has been imported, so it is the time of onecopy alone. Each run is
+the median of several processes. For comparison, the peers' imports and the standard library's
+SharedMemory are measured, too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ start = time.perf_counter()
 import {module}
 print((time.perf_counter() - start) * 1e3)
 """
-# The creator stays until its input is closed, so that there is something to open.
+# The creator stays until its input is closed, so that its pool can be opened.
 CREATING = {
     "onecopy": """
 import time, sys, numpy, onecopy
@@ -58,7 +59,7 @@ start = time.perf_counter()
 pool = onecopy.Pool.open("{name}")
 print((time.perf_counter() - start) * 1e3)
 """,
-    # Without the tracker's entry: this process's tracker would remove the other's segment.
+    # Remove the tracker's entry: this process's tracker would remove the other's segment.
     "SharedMemory": """
 import time, numpy
 from multiprocessing.shared_memory import SharedMemory
@@ -80,7 +81,7 @@ MODULES = {
 
 
 def fresh(program: str) -> float:
-    """Run a program in a fresh process; what it prints."""
+    """Run a program in a fresh process and return the number that it prints."""
     command = [sys.executable, "-c", program]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
@@ -133,7 +134,7 @@ def run(options: Options) -> Report:
     contenders = {}
     for name, module in MODULES.items():
         try:
-            fresh(f"import {module}\nprint(0)")  # and its bytecode is now on disk
+            fresh(f"import {module}\nprint(0)")  # this also writes its bytecode to disk
         except RunFailed as error:
             report.skipped[name] = str(error)
         else:

@@ -1,22 +1,21 @@
 """Eight calls in two workers over the same table: time and memory; `get` of a 1 GB data frame.
 
 The table has rows of (date, number with NaN, text): 24 bytes each in a recarray, about 30 in a
-pandas frame. Each call returns the `nansum` of the numbers, which is compared with what it must be.
-A run is a fresh process that makes the table, and then times
+pandas frame. Each call returns the `nansum` of the numbers, which is checked. A run is a fresh
+process that makes the table, and then times
 
-* *cold*: making the executor, copying the table to where the calls find it, the calls, and
-  shutting down;
+* *cold*: making the executor, copying the table for the calls, the calls, and shutting down;
 * *warm*: a new table, the copying and the calls, with an executor whose workers have started.
 
-For memory, another process starts the workers, lets each make a call with a small table, and looks
-at what it, its workers and a manager's server have in memory: the baseline. That is their
-proportional set sizes, and the files in shared memory that they have open, mapped or not. Then it
-makes the table and submits the eight calls. When each worker has summed its table and still has it,
-memory is looked at again; the difference is given in copies of the table. *given* has the table in
-private memory of the caller, where it stays. For *shared first*, the caller goes on with the copy
-in shared memory (``table = oc.put(table).get()``) and drops the original; the standard executor has
-no such thing. The peak of tracemalloc, which counts what Python and numpy allocate in the caller
-from the first `submit` to the last result, is of the same run as *given*.
+For memory, another process starts the workers and makes a call with a small table in each of them.
+Then it measures the memory of itself, its workers and a manager's server: the baseline. This is the
+sum of their proportional set sizes, and of the files in shared memory that they have open, mapped
+or not. Then it makes the table and submits the eight calls. When each worker has summed its table
+and still has it, memory is measured again. The difference is reported in copies of the table. For
+*given*, the table stays in private memory of the caller. For *shared first*, the caller uses the
+copy in shared memory (``table = oc.put(table).get()``) and drops the original; the standard
+executor cannot do this. The peak of tracemalloc is of the same run as *given*. It counts what
+Python and numpy allocate in the caller from the first `submit` to the last result.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ GETS = 20
 
 
 def timed(peer: str, kind: str, rows: int) -> dict[str, float]:
-    """Milliseconds, cold and warm; in a process of its own."""
+    """Return milliseconds, cold and warm. This runs in its own process."""
     runner_of = load(peer)
     table, expected = MAKERS[kind](rows), sum_of_values(rows)
     start = clock()
@@ -95,7 +94,7 @@ def check(sums: list[float], expected: float) -> None:
 
 
 def held(peer: str, kind: str, rows: int) -> dict[str, float]:
-    """Memory and tracemalloc's peak, in copies of the table, given from private memory."""
+    """Return memory and tracemalloc's peak in copies of the table, which is in private memory."""
     with load(peer)(WORKERS, gated=True) as runner:
         baseline = before(runner, kind)
         table = MAKERS[kind](rows)
@@ -110,9 +109,9 @@ def held(peer: str, kind: str, rows: int) -> dict[str, float]:
 
 
 def held_shared(peer: str, kind: str, rows: int) -> dict[str, float]:
-    """Memory in copies of the table, which is in shared memory and nowhere else."""
+    """Return memory in copies of the table, which is in shared memory only."""
     with load(peer)(WORKERS, gated=True) as runner:
-        MAKERS[kind](rows)  # what making it leaves in allocators is no part of the table
+        MAKERS[kind](rows)  # what this leaves in allocators is not part of the table
         baseline = before(runner, kind)
         table = runner.place(MAKERS[kind](rows))
         trim()
@@ -123,7 +122,7 @@ def held_shared(peer: str, kind: str, rows: int) -> dict[str, float]:
 
 
 def before(runner: Runner, kind: str) -> int:
-    """What all take before there is a table; each has done before all that it will do with it."""
+    """Return the memory before the table exists, after the same work with a small table."""
     for _ in range(2):
         small = MAKERS[kind](1000)
         runner.visit(frugal_nansum, runner.place(small))
@@ -133,7 +132,7 @@ def before(runner: Runner, kind: str) -> int:
 
 
 def trim() -> None:
-    """Give back what making the table took besides it."""
+    """Free the memory that making the table needed besides the table."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     if "pyarrow" in sys.modules:
@@ -147,7 +146,7 @@ def size_of(table: Any) -> int:
 
 
 def at_work(runner: Runner, table: Any, rows: int) -> int:
-    """What all take while every worker has the table."""
+    """Return the memory while every worker has the table."""
     futures = runner.submit(frugal_nansum, table, CALLS)
     runner.arrived()
     used = memory.together()
@@ -248,7 +247,7 @@ def add_memory(report: Report, options: Options, names: list[str], kind: str, ro
 
 
 def having(outcomes: dict[str, Outcome], key: str) -> dict[str, Outcome]:
-    """Those that have such a number, or failed."""
+    """Return the contenders that have such a number, or that failed."""
     return {
         name: outcome
         for name, outcome in outcomes.items()
@@ -282,7 +281,7 @@ def targets(report: Report) -> list[Target]:
             case = case_of(kind, rows, COLD)
             ours = report.median(case, OURS)
             for theirs, limit in ((STANDARD, 4.0), (BY_HAND, 1.0)):
-                if theirs == BY_HAND and kind == FRAME:  # nobody writes that by hand
+                if theirs == BY_HAND and kind == FRAME:  # it is not done by hand
                     continue
                 faster = quotient(report.median(case, theirs), ours)
                 found.append(at_least(f"{case}: times as fast as {theirs}", faster, limit))

@@ -18,12 +18,12 @@ SHAPE = 480, 640
 
 
 def place(camera: int, number: int) -> tuple[int, int]:
-    """Where the bright square is in a frame."""
+    """Return the position of the bright square in a frame."""
     return (number * (3 + camera)) % (SHAPE[0] - 20), (number * 7) % (SHAPE[1] - 20)
 
 
 def film(camera: int, taken, last: int, frames: oc.Frames, live: oc.Stream, jobs: oc.Queue) -> None:
-    while taken.value < last:  # a successor goes on where the one before it ended
+    while taken.value < last:  # a replacement process continues at this frame
         frame = frames.acquire()  # waits while the detectors are behind
         row, column = place(camera, taken.value)
         frame[:] = 16
@@ -35,7 +35,7 @@ def film(camera: int, taken, last: int, frames: oc.Frames, live: oc.Stream, jobs
 
 def detect(jobs: oc.Queue, found: oc.Queue) -> None:
     while True:
-        with jobs.get_message() as message:  # it goes to another process if this one is killed
+        with jobs.get_message() as message:  # if this process is killed, another one gets it
             camera, number, frame = message.item
             rows, columns = np.nonzero(frame > 128)
             found.put((camera, number, int(rows.min()), int(columns.min())))

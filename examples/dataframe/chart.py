@@ -1,4 +1,4 @@
-"""What `compare.py` found, as a picture."""
+"""Draws the results of `compare.py`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def draw(found: dict[int, dict[str, Result]], workers: int, tasks: int, path: Pa
 
 
 def headline(found: dict[int, dict[str, Result]]) -> str:
-    """Say what was found, with the largest table."""
+    """Summarize the results for the largest table."""
     rows = max(found)
     theirs, ours = found[rows]["ProcessPoolExecutor"], found[rows]["onecopy, table in the pool"]
     size = rows * ROW.itemsize

@@ -1,8 +1,8 @@
-"""The same table for all workers, with and without onecopy: how long it takes, and how much memory.
+"""The same table for all workers, with and without onecopy: time and memory.
 
     python compare.py [--rows 1_000_000,10_000_000] [--workers 2] [--tasks 8] [--chart out.png]
 
-Each task adds up one column of the whole table. Every measurement has a fresh process, and every
+Each task adds up one column of the whole table. Every measurement runs in a fresh process. Every
 sum is checked; the script ends with status 1 if one is wrong.
 """
 
@@ -31,11 +31,11 @@ LIMIT = 120  # seconds: a watchdog, not a measurement
 
 
 class Result(NamedTuple):
-    """What a way costs at a number of rows."""
+    """The cost of one way, for one number of rows."""
 
     seconds: float  # from making the executor to its end
     memory: float  # bytes that the table adds to the PSS of all processes while workers have it
-    allocated: float  # bytes: peak of what tracemalloc saw in this process
+    allocated: float  # bytes: the peak of tracemalloc in this process
 
 
 def measure_time(way: str, rows: int, workers: int, tasks: int) -> float:
@@ -51,7 +51,8 @@ def measure_time(way: str, rows: int, workers: int, tasks: int) -> float:
 
 def measure_memory(way: str, rows: int, workers: int) -> tuple[int, int]:
     barrier = multiprocessing.Barrier(workers + 1, timeout=LIMIT)
-    # Of what `make_table` returns, only what the way needs is kept: of `in_the_pool`, nothing.
+    # No reference to the table stays here: a way keeps the table only if it needs it (`in_the_pool`
+    # does not).
     preparing = WAYS[way].prepare(make_table(rows))
     tracemalloc.start()
     executor = WAYS[way].executor(workers, initializer=meet_at, initargs=(barrier,))
@@ -66,7 +67,8 @@ def measure_memory(way: str, rows: int, workers: int) -> tuple[int, int]:
 
 
 def add_up_and_hold(table: np.recarray) -> float:
-    # In pieces: what adding up takes besides the table, and malloc keeps, is not to count.
+    # In pieces: memory that adding up needs besides the table, and that malloc keeps, must not
+    # count.
     total = sum(add_up(table[first : first + CHUNK]) for first in range(0, len(table), CHUNK))
     barrier.wait()
     barrier.wait()
@@ -87,7 +89,7 @@ def check(sums: list[float], rows: int) -> None:
 
 
 def proportional_memory() -> int:
-    """Bytes that this process and its children take; a page that they share counts once."""
+    """Return the memory of this process and its children in bytes; a shared page counts once."""
     children = [process.pid for process in multiprocessing.active_children()]
     total = 0
     for pid in [os.getpid(), *children]:
@@ -98,9 +100,9 @@ def proportional_memory() -> int:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own, which knows nothing of earlier ones."""
+    """Call a function in a fresh process."""
     spawn = multiprocessing.get_context("spawn")
-    method = multiprocessing.get_start_method()  # of the workers: what it is here
+    method = multiprocessing.get_start_method()  # for the workers: the same as here
     with ProcessPoolExecutor(1, spawn, start_workers_by, (method,)) as executor:
         return executor.submit(function, *arguments).result(LIMIT)
 
@@ -111,7 +113,7 @@ def start_workers_by(method: str) -> None:
 
 def compare(rows: int, workers: int, tasks: int, repeat: int) -> dict[str, Result]:
     times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(repeat):  # in turns: a machine that gets slower does so for all
+    for _ in range(repeat):  # alternating: if the machine becomes slower, it does so for all
         for way in WAYS:
             times[way].append(apart(measure_time, way, rows, workers, tasks))
     results = {}

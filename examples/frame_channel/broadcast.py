@@ -1,4 +1,4 @@
-"""One writer, several readers, and every reader sees every frame once.
+"""One writer and several readers. Every reader gets every frame once.
 
 python broadcast.py [--readers 3] [--frames 200]
 """
@@ -16,7 +16,7 @@ import onecopy as oc
 
 def read(name: str, stream: oc.Stream, ready: oc.Queue, outcome: oc.Queue) -> None:
     subscription = stream.subscribe()
-    ready.put(name)  # frames published before a reader subscribes are not for it
+    ready.put(name)  # a reader gets only frames that are published after it has subscribed
     numbers = []
     damaged = 0
     for number, frame in subscription:  # ends when the stream is closed
@@ -36,8 +36,8 @@ def main() -> int:
     failed = False
     with oc.Pool.create(size="256MiB") as pool:
         frames = pool.frames("frames", shape=scene.SHAPE, dtype="uint8", count=12)
-        # Lossless: the writer waits for the slowest reader that is alive. For readers that may
-        # fall behind and skip, policy="lossy" tells each how many it missed.
+        # Lossless: the writer waits for the slowest living reader. If readers may skip frames, use
+        # policy="lossy": each reader then knows how many it missed.
         stream = pool.stream("camera", depth=4, policy="lossless")
         ready = pool.queue("ready")
         outcome = pool.queue("outcome")

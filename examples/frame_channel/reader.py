@@ -1,4 +1,4 @@
-"""Read the frames that `writer.py` writes; none is lost, repeated, or seen half-drawn.
+"""Read the frames that `writer.py` writes. None is lost, repeated or incomplete.
 
     python reader.py --pool camera [--out DIR]
 
@@ -30,7 +30,7 @@ def main() -> int:
     with oc.Pool(arguments.pool, size="256MiB") as pool:
         channel = pool.queue("channel", maxsize=4)
         while True:
-            number, frame = channel.get()  # sleeps until a complete frame is there
+            number, frame = channel.get()  # waits for a complete frame
             if number is None:
                 break
             if number != expected:
@@ -42,7 +42,7 @@ def main() -> int:
                 started = time.monotonic()
                 arguments.out.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(arguments.out / "1_Image.jpg"), frame)
-            del frame  # its memory goes back to the writer now, not after the wait for the next
+            del frame  # releases its memory now, not after the wait for the next frame
         seconds = time.monotonic() - started
         pool.queue("thanks", maxsize=1).put("all read")
     for line in wrong:

@@ -1,4 +1,4 @@
-"""A made-up camera: a moving picture in which every frame tells its number."""
+"""A simulated camera: a moving picture in which the pixels depend on the frame number."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Frame = npt.NDArray[np.uint8]
 
 
 def draw(number: int, frame: Frame) -> None:
-    """Draw frame `number` into memory that is already there, as a camera's driver would."""
+    """Draw frame `number` into existing memory, as a camera's driver would."""
     height, width = frame.shape[:2]
-    # Slanting colours that move from frame to frame: every pixel depends on the number, so a frame
-    # that mixes two, or is read before it is complete, gives itself away.
+    # Diagonal colours that move from frame to frame. Every pixel depends on the number, so
+    # `is_frame` detects a frame that mixes two frames, or is incomplete.
     columns = np.arange(width, dtype=np.uint16) + 3 * number
     rows = np.arange(height, dtype=np.uint16)[:, None]
     frame[..., 0] = columns + rows
@@ -23,7 +23,7 @@ def draw(number: int, frame: Frame) -> None:
 
 
 def is_frame(number: int, frame: Frame) -> bool:
-    """Tell whether each pixel of `frame` is as `draw` made it for `number`."""
+    """Tell whether each pixel of `frame` is as `draw` makes it for `number`."""
     expected = np.empty(frame.shape, np.uint8)
     draw(number, expected)
     return np.array_equal(frame, expected)

@@ -21,17 +21,17 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=1000)
     arguments = parser.parse_args()
 
-    # Whoever comes first makes the pool, the channel and the frames; the other opens them.
+    # The first process makes the pool, the channel and the frames. The other one opens them.
     with oc.Pool(arguments.pool, size="256MiB") as pool:
         frames = pool.frames("frames", shape=scene.SHAPE, dtype="uint8", count=8)
         channel = pool.queue("channel", maxsize=4)
         for number in range(arguments.frames):
-            frame = frames.acquire()  # waits while all eight are on their way or being read
+            frame = frames.acquire()  # waits while all eight are in the queue or being read
             scene.draw(number, frame)  # in place: nothing is copied, now or later
             channel.put((number, frame))
         channel.put((None, None))
         print(f"wrote {arguments.frames} frames")
-        # The pool goes with its last process. Stay until the reader has all the frames.
+        # The pool is removed with its last process. Stay until the reader has all frames.
         pool.queue("thanks", maxsize=1).get()
     return 0
 

@@ -1,7 +1,7 @@
-"""Two processes read pictures and put them on a queue; a third takes them and times each.
+"""Two processes read pictures and put them on a queue. A third one takes and times them.
 
-Each picture is written into the pool once, when it is read. What then goes through the queue, round
-after round, is where it lies: so a round costs the same for thumbnails and for photographs of many
+Each picture is written into the pool once, when it is read. Then only references go through the
+queue, in every round. So a round costs the same for thumbnails and for photographs of many
 megabytes.
 
     python image_pipeline.py [--folder DIR] [--pictures 100] [--rounds 20]
@@ -33,12 +33,12 @@ def produce(name: str, pool: oc.Pool, jobs: oc.Queue, files: list[Path], rounds:
         if picture is None:
             print(f"{name}: cannot read {file.name}, skipped", flush=True)
             continue
-        # The one copy. The check sum lets the consumer prove that it sees these very pixels.
+        # The one copy. With the check sum the consumer proves that it reads the same pixels.
         shared = pool.array(picture)
         pictures.append((file.name, zlib.crc32(shared), shared))
     for turn in range(rounds):
         for file_name, checksum, shared in pictures:
-            # Nothing is copied here: the array lives in the pool, and its address travels.
+            # Nothing is copied here: the array lies in the pool, and a reference travels.
             jobs.put((name, turn, file_name, checksum, time.monotonic(), shared))
     jobs.put((name, "end", len(pictures) * rounds))
 
@@ -70,7 +70,7 @@ def consume(jobs: oc.Queue, outcome: oc.Queue, quiet: bool) -> None:
             print(
                 f"{producer} round {turn:2d} {file_name:<24} {width:5d}x{height:<5d} "
                 f"on the queue {1e6 * (taken - sent):9.0f} us, "
-                f"looked at in {1e3 * (time.monotonic() - taken):6.2f} ms",
+                f"read in {1e3 * (time.monotonic() - taken):6.2f} ms",
                 flush=True,
             )
     if received != expected:
@@ -117,7 +117,7 @@ def main() -> int:
 
 
 def join(processes: list[multiprocessing.Process]) -> bool:
-    """Wait for all of them; once one has failed, end the others, which might wait for it."""
+    """Wait for all processes. If one fails, end the others, which might wait for it."""
     running = processes
     while running:
         wait([process.sentinel for process in running])

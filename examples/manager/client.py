@@ -1,9 +1,9 @@
-"""A client: takes tasks and puts results, until the master says that all is done.
+"""A client: takes tasks and puts results, until the master ends the run.
 
     python client.py [--host 127.0.0.1] [--port 50000] [--key-file FILE] [--work 0] [--stay]
 
-Start as many as you like, on any machine that can reach the server. An empty queue is no reason to
-end: there may be no master yet. With `--stay` the end of a run is none either.
+Start any number of clients, on any machine that can reach the server. A client does not end because
+the queue is empty: there may be no master yet. With `--stay` it does not end after a run either.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import common
 
 from onecopy.multiprocessing.managers import BaseManager, ServerEnded
 
-WAIT = 0.5  # seconds after which a client that waits for a task looks whether the run has ended
+WAIT = 0.5  # seconds after which a waiting client checks whether the run has ended
 
 
 class Manager(BaseManager):
@@ -39,7 +39,7 @@ def answer(task: dict) -> dict:
 
 def work(manager: Manager, seconds: float, stay: bool) -> int:
     tasks, results, runs = manager.get_tasks(), manager.get_results(), manager.get_runs()
-    ended = runs.ended()  # when we came; a run may begin and end without a task for us
+    ended = runs.ended()  # at our start; a run may begin and end without a task for us
     print(f"client {os.getpid()}: waiting for tasks", flush=True)
     done = 0
     while True:
@@ -50,9 +50,9 @@ def work(manager: Manager, seconds: float, stay: bool) -> int:
                 break
             continue
         if task["run"] != runs.current():
-            continue  # a master put it that was killed
+            continue  # a task of a master that was killed
         print(f"client {os.getpid()}: took task {task['number']}", flush=True)
-        time.sleep(seconds)  # what the work takes
+        time.sleep(seconds)  # simulates work
         results.put(answer(task))
         done += 1
     print(f"client {os.getpid()}: all is done, {done} tasks by me")

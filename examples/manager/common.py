@@ -1,4 +1,4 @@
-"""What the three roles share: where the server is, and the key that all of them must have."""
+"""What the three roles share: the address of the server, and the key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEMO_KEY = b"onecopy-demo"
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Make a parser for what every role takes."""
+    """Make a parser for the options of every role."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--host", default="127.0.0.1", help="the server: 0.0.0.0 lets other machines in"
@@ -28,7 +28,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def key_of(arguments: argparse.Namespace) -> bytes:
-    """Give the key. There is no argument for it: every user of a machine can read those."""
+    """Return the key. It is not a command-line argument, because every user can read those."""
     if arguments.key_file is not None:
         if arguments.key_file.stat().st_mode & 0o077:
             sys.exit(f"{arguments.key_file} can be used by others: chmod 600 {arguments.key_file}")
@@ -38,9 +38,9 @@ def key_of(arguments: argparse.Namespace) -> bytes:
     else:
         if not _is_loopback(arguments.host):
             print(
-                f"warning: the key is the one that everybody knows, and {arguments.host} is not "
-                "only this machine. Whoever has the key can run any code in the server: set "
-                f"{VARIABLE}, or use --key-file",
+                f"warning: the key is the publicly known one, and {arguments.host} is not only "
+                "this machine. With the key, anyone can run any code in the server: "
+                f"set {VARIABLE}, or use --key-file",
                 file=sys.stderr,
             )
         return DEMO_KEY

@@ -1,11 +1,11 @@
-"""The master: puts tasks, collects results, and says when there is no more to do.
+"""The master: puts tasks, collects results, and ends the run.
 
     python master.py [--host 127.0.0.1] [--port 50000] [--key-file FILE] [--tasks 6] [--patience 10]
 
-Half of the tasks are names, the other half pictures. When no result has come for `--patience`
-seconds, what nobody has answered is put again: a client may have died. The first answer counts.
-Tasks and results carry the run they belong to, so that nothing of an earlier master is taken for
-ours. There is one master at a time: when another one begins, this one ends.
+Half of the tasks are names, the other half are pictures. If no result arrives for `--patience`
+seconds, unanswered tasks are put again, because a client may have died. The first answer counts.
+Tasks and results carry the name of their run, so that results of an earlier master are ignored.
+There is one master at a time: if another one begins, this one ends.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def work(manager: Manager, count: int, name: str, patience: float) -> int:
     run = runs.begin()
     missing = make_tasks(run, count, name)
     for task in missing.values():
-        tasks.put(task)  # a picture is copied into shared memory, once, or else sent
+        tasks.put(task)  # a picture is copied into shared memory once, or its bytes are sent
     wrong = 0
     while missing:
         try:

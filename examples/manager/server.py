@@ -1,8 +1,8 @@
-"""The server: two queues that any machine may reach, and a note of the run that is on.
+"""The server: two queues that any machine may reach, and the name of the active run.
 
     python server.py [--host 127.0.0.1] [--port 50000] [--key-file FILE]
 
-Port 0 takes a free one. It runs until Ctrl-C.
+Port 0 means a free port. The server runs until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ results: queue.Queue[dict] = queue.Queue()
 
 
 class Runs:
-    """Which master's run is on. The queues outlive a master, and what it left in them."""
+    """The active run. The queues, and what a master left in them, outlive the master."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,11 +35,11 @@ class Runs:
         return self._ended
 
     def current(self) -> str | None:
-        """Give the run that is on; None: there is none."""
+        """Return the active run, or None."""
         return self._current
 
     def begin(self) -> str:
-        """Begin a run, in place of one that is on: its master was killed, or has to end now."""
+        """Begin a run. An active run ends: its master was killed, or must end now."""
         with self._lock:
             self._current = secrets.token_hex(4)
             self._clear()
@@ -65,7 +65,7 @@ runs = Runs()
 
 
 class Manager(BaseManager):
-    """Hands out proxies of the three; whoever asks gets the same ones."""
+    """Returns proxies of the three objects. All clients get the same objects."""
 
 
 Manager.register("get_tasks", callable=lambda: tasks)

@@ -1,4 +1,4 @@
-"""A web service whose requests are answered by worker processes; a killed one is replaced.
+"""A web service: worker processes answer the requests. A killed worker is replaced.
 
 python service.py [--port 8000] [--workers 2]
 curl --data-binary @photo.raw http://127.0.0.1:8000/
@@ -20,14 +20,14 @@ def analyze(data: np.ndarray) -> dict:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers requests, each in a thread of its own."""
+    """Answers requests, each in its own thread."""
 
     def do_POST(self):
         body = oc.empty(int(self.headers["Content-Length"]), "u1")
         self.rfile.readinto(body)  # the one copy: from the socket into shared memory
         try:
             status, answer = 200, executor.submit(analyze, body).result()
-        except Exception as error:  # noqa: BLE001 - what the work raised, or that three workers died in it
+        except Exception as error:  # noqa: BLE001 - any error of the work, or the death of three workers
             status, answer = 500, {"error": repr(error)}
         self.send_response(status)
         self.end_headers()

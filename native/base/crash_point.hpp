@@ -1,7 +1,13 @@
-// Crash points: in a fault build every shared store, and every system call that changes shared
-// state, is numbered, and a campaign can have this process die or stop right after the one it
-// names. In a normal build nothing of this exists.
+// Crash points. In a fault build every shared store, and every system call that changes shared
+// state, has a number. A campaign can make this process die or stop right after the one that it
+// names.
+//
+// In a normal build a crash point is a barrier for the compiler and no instruction. In a fault
+// build it is a call of a function that the compiler cannot look into, so no access to memory moves
+// over it. The barrier gives the normal build the same order of stores: what the campaign has shown
+// holds for the program that users run.
 #pragma once
+#include <atomic>
 #include <cstdint>
 
 namespace onecopy {
@@ -50,7 +56,9 @@ void stall_at(std::uint64_t step, bool (*may_stall)() noexcept, StallRecord* rec
 void has_left_pools() noexcept;
 
 #else
-inline void crash_point() noexcept {}
+inline void crash_point() noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+}
 inline void before_store() noexcept {}
 inline void has_left_pools() noexcept {}
 #endif

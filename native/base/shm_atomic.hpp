@@ -2,7 +2,8 @@
 //
 // Every store, exchange, CAS and fetch-op to the segment goes through here (bulk bytes through
 // copy_in), so a fault build can number them and kill the process after the N-th: that is how the
-// crash campaign enumerates deaths. In a normal build the crash point compiles to nothing.
+// crash campaign enumerates deaths. In a normal build the crash point keeps the compiler from
+// moving stores over it, and is no instruction.
 //
 // Memory-order convention: `store_release` pairs with `load_acquire` under a label written at both
 // ends, as in "[queue.tail]". Read-modify-writes are sequentially consistent: the protocols that

@@ -33,7 +33,7 @@ PyObject* raise_broken(const BarrierObject& o) noexcept {
 
 enum class Act { abort, reset };
 Status do_it(BarrierObject& o, Act act) noexcept {
-    GilPatience p;
+    GilWaitPolicy p;
     return act == Act::abort ? o.sync.abort(p) : o.sync.reset(p);
 }
 
@@ -44,13 +44,13 @@ PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexce
     Barrier::Arrival mine;
     Status s;
     {
-        GilPatience p;  // the time-out is for the others, not for an action that is running
+        GilWaitPolicy p;  // the time-out is for the others, not for an action that is running
         s = o.sync.arrive(p, mine);
     }
     if (s == Status::broken) return raise_broken(o);
     if (s != Status::ok) return raise_status(s, kWhat);
     if (!mine.trips) {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = o.sync.wait(p, mine);
     } else {
         if (action != Py_None) {
@@ -63,7 +63,7 @@ PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexce
             }
             Py_DECREF(answer);
         }
-        GilPatience p;
+        GilWaitPolicy p;
         s = o.sync.trip(p, mine);
     }
     if (s == Status::ok) return PyLong_FromUnsignedLong(mine.index);
@@ -89,7 +89,7 @@ void bind_barrier(nb::module_& m) {
             "__init__",
             [](BarrierObject* self, nb::handle hold, nb::handle member, u32 parties) {
                 construct_sync(self, hold, member, kWhat,
-                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                               [&](Member& core, WaitPolicy& p, Handle& out) noexcept {
                                    return Barrier::create(core, parties, p, out);
                                });
             },

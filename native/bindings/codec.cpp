@@ -2,16 +2,16 @@
 
 #include "bindings/errors.hpp"
 #include "bindings/objects.hpp"
-#include "bindings/patience.hpp"
 #include "bindings/ref.hpp"
+#include "bindings/wait_policy.hpp"
 
 namespace onecopy::py {
 
 Hooks hooks;
 
 Status AtOnce::allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept {
-    GilPatience patience;  // for the heap's lock: `allocate` itself does not wait for memory
-    return onecopy::allocate(pool->core(), spec, patience, out);
+    GilWaitPolicy policy;  // for the heap's lock: `allocate` itself does not wait for memory
+    return onecopy::allocate(pool->core(), spec, policy, out);
 }
 
 // ---- encoding -----------------------------------------------------------------------------------

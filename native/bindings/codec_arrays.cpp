@@ -1,7 +1,7 @@
 // Arrays, memoryviews, long bytes and long strings: the object is a few numbers, the data a block.
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
-#include "bindings/patience.hpp"
+#include "bindings/wait_policy.hpp"
 #include "segment/fill.hpp"
 
 namespace onecopy::py {

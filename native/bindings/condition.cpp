@@ -39,7 +39,7 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
     Using call(o), also(*mutex);
     Status s, again;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = o.sync.wait(mutex->sync, p, again);
     }
     if (s == Status::not_held) return not_held(o, "wait on");
@@ -145,7 +145,7 @@ void bind_condition(nb::module_& m) {
             "__init__",
             [](ConditionObject* self, nb::handle hold, nb::handle member, u64 lock) {
                 construct_sync(self, hold, member, kWhat,
-                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                               [&](Member& core, WaitPolicy& p, Handle& out) noexcept {
                                    return Condition::create(core, lock, p, out);
                                });
             },

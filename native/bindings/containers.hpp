@@ -24,7 +24,7 @@ bool wait_for_users(ContainerObject<Core>& o) noexcept {
     Mutex mutex = o.sync.mutex();  // of this thread: it notes who died
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = mutex.await(p);
     }
     if (!good(s)) {
@@ -43,7 +43,7 @@ Status run(ContainerObject<Core>& o, Act act) noexcept {
     for (;;) {
         Status s;
         {
-            GilPatience p;
+            GilWaitPolicy p;
             s = act(p);
         }
         if (s != Status::would_block) [[likely]]
@@ -68,7 +68,7 @@ class Alone {
     bool take() noexcept {
         Status s;
         {
-            GilPatience p;
+            GilWaitPolicy p;
             s = mutex_.acquire(p);
             has_ = good(s);
         }
@@ -79,7 +79,7 @@ class Alone {
             return false;
         }
         if (has_) {
-            GilPatience p;
+            GilWaitPolicy p;
             s = object_.sync.pass(p);
         }
         if (!good(s)) raise_status(s, "the container's lock");
@@ -152,7 +152,7 @@ template <class Object>
 void construct_container(Object* self, nb::handle hold, nb::handle member, nb::handle on_death,
                          const char* what) {
     using Core = decltype(self->sync);
-    construct_sync(self, hold, member, what, [](Member& core, Patience& p, Handle& out) noexcept {
+    construct_sync(self, hold, member, what, [](Member& core, WaitPolicy& p, Handle& out) noexcept {
         return Core::create(core, p, out);
     });
     self->on_death.set(on_death.ptr());
@@ -166,7 +166,7 @@ void bind_container(Class& type, const char* what) {
             [what](Object& o) noexcept {
                 if (!o.usable(what)) return result(nullptr);
                 Using call(o);
-                const Status s = run(o, [&](Patience& p) { return o.sync.clear(p); });
+                const Status s = run(o, [&](WaitPolicy& p) { return o.sync.clear(p); });
                 return result(s == Status::ok ? Py_NewRef(Py_None)
                                               : raise_status(s, what, o.pool, 512));
             },
@@ -178,7 +178,7 @@ void bind_container(Class& type, const char* what) {
                 Using call(o);
                 Status s;
                 {
-                    GilPatience p;
+                    GilWaitPolicy p;
                     s = o.sync.pass(p);
                 }
                 return result(s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, what));

@@ -35,7 +35,7 @@ PyObject* get(DictObject& o, PyObject* object, PyObject* otherwise) noexcept {
     if (!key.encode(object))
         return otherwise != nullptr && key.is_absent(object) ? Py_NewRef(otherwise) : nullptr;
     Handle handle = 0;
-    const Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, handle); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(key.get(), p, handle); });
     if (s == Status::ok) return open_envelope(Held(o.pool, handle_index(handle)));
     if (s == Status::no_entry && otherwise != nullptr) return Py_NewRef(otherwise);
     return raise_dict(o, s, object);
@@ -46,7 +46,7 @@ PyObject* contains(DictObject& o, PyObject* object) noexcept {
     Using call(o);
     Key key;
     if (!key.encode(object)) return key.is_absent(object) ? Py_NewRef(Py_False) : nullptr;
-    const Status s = run(o, [&](Patience& p) { return o.sync.contains(key.get(), p); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.contains(key.get(), p); });
     if (s == Status::ok || s == Status::no_entry) return PyBool_FromLong(s == Status::ok);
     return raise_dict(o, s);
 }
@@ -62,7 +62,7 @@ PyObject* set(DictObject& o, PyObject* object, PyObject* value) noexcept {
     const Handle handle = handle_of(o.core(), held.index());
     Handle found = 0;
     const Status s =
-        run(o, [&](Patience& p) { return o.sync.set(key.get(), handle, false, p, found); });
+        run(o, [&](WaitPolicy& p) { return o.sync.set(key.get(), handle, false, p, found); });
     return s == Status::ok ? Py_NewRef(Py_None) : raise_dict(o, s);
 }
 
@@ -72,14 +72,14 @@ PyObject* set_default(DictObject& o, PyObject* object, PyObject* value) noexcept
     Key key;
     if (!key.encode(object)) return nullptr;
     Handle found = 0;
-    Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, found); });
+    Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(key.get(), p, found); });
     if (s == Status::ok) return open_envelope(Held(o.pool, handle_index(found)));
     if (s != Status::no_entry) return raise_dict(o, s);
     AtOnce memory;
     const Held held = put(o.pool, memory, value);
     if (!held || !usable(o)) return nullptr;
     const Handle handle = handle_of(o.core(), held.index());
-    s = run(o, [&](Patience& p) { return o.sync.set(key.get(), handle, true, p, found); });
+    s = run(o, [&](WaitPolicy& p) { return o.sync.set(key.get(), handle, true, p, found); });
     if (s == Status::ok) return open_envelope(held);  // as everybody gets it from now on
     if (s == Status::exists) return open_envelope(Held(o.pool, handle_index(found)));
     return raise_dict(o, s);
@@ -90,7 +90,7 @@ PyObject* erase(DictObject& o, PyObject* object) noexcept {
     Using call(o);
     Key key;
     if (!key.encode(object)) return nullptr;
-    const Status s = run(o, [&](Patience& p) { return o.sync.erase(key.get(), p); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.erase(key.get(), p); });
     return s == Status::ok ? Py_NewRef(Py_None) : raise_dict(o, s, object);
 }
 
@@ -106,14 +106,14 @@ PyObject* take(DictObject& o, PyObject* object, PyObject* otherwise) noexcept {
         Alone alone(o);
         if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
         Handle handle = 0;
-        Status s = run(o, [&](Patience& p) { return o.sync.get(key.get(), p, handle); });
+        Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(key.get(), p, handle); });
         if (s == Status::no_entry && otherwise != nullptr) return Py_NewRef(otherwise);
         if (s != Status::ok) return raise_dict(o, s, object);
         const Held held(o.pool, handle_index(handle));
         PyObject* value = open_envelope(held);
         if (value == nullptr) return nullptr;
         if (usable(o)) {
-            s = run(o, [&](Patience& p) { return o.sync.erase_if(key.get(), handle, false, p); });
+            s = run(o, [&](WaitPolicy& p) { return o.sync.erase_if(key.get(), handle, false, p); });
             if (s == Status::ok) return value;
             if (s != Status::stale) raise_dict(o, s);
         }
@@ -126,7 +126,7 @@ PyObject* length(DictObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     u64 n = 0;
-    const Status s = run(o, [&](Patience& p) { return o.sync.size(p, n); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.size(p, n); });
     return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_dict(o, s);
 }
 
@@ -158,7 +158,7 @@ PyObject* keys(DictObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     DictItems items;
-    const Status s = run(o, [&](Patience& p) { return o.sync.items(true, false, p, items); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.items(true, false, p, items); });
     return s == Status::ok ? list_of_keys(o, items) : raise_dict(o, s);
 }
 
@@ -166,7 +166,7 @@ PyObject* refs(DictObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     DictItems items;
-    const Status s = run(o, [&](Patience& p) { return o.sync.items(false, true, p, items); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.items(false, true, p, items); });
     Taken held(o.pool);
     held.handles.swap(items.values);
     return s == Status::ok ? list_of_refs(held) : raise_dict(o, s);
@@ -176,7 +176,7 @@ PyObject* keys_and_refs(DictObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     DictItems items;
-    const Status s = run(o, [&](Patience& p) { return o.sync.items(true, true, p, items); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.items(true, true, p, items); });
     Taken held(o.pool);
     held.handles.swap(items.values);
     if (s != Status::ok) return raise_dict(o, s);
@@ -198,7 +198,7 @@ PyObject* has_value(DictObject& o, PyObject* value) noexcept {
     for (u32 piece = kPiece; !at.at_end;) {
         Taken items(o.pool);
         const Status s =
-            run(o, [&](Patience& p) { return o.sync.values(at, piece, p, items.handles); });
+            run(o, [&](WaitPolicy& p) { return o.sync.values(at, piece, p, items.handles); });
         if (s == Status::stale) {
             at = {};
             piece = kNil;
@@ -231,7 +231,7 @@ PyObject* take_last(DictObject& o) noexcept {
         Alone alone(o);
         if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
         DictItems items;
-        Status s = run(o, [&](Patience& p) { return o.sync.last(p, items); });
+        Status s = run(o, [&](WaitPolicy& p) { return o.sync.last(p, items); });
         Taken held(o.pool);
         held.handles.swap(items.values);
         if (s == Status::no_entry) {
@@ -250,7 +250,7 @@ PyObject* take_last(DictObject& o) noexcept {
         Py_XDECREF(value);
         if (pair == nullptr) return nullptr;
         if (usable(o)) {
-            s = run(o, [&](Patience& p) { return o.sync.erase_if(where, handle, true, p); });
+            s = run(o, [&](WaitPolicy& p) { return o.sync.erase_if(where, handle, true, p); });
             if (s == Status::ok) return pair;
             if (s != Status::stale) raise_dict(o, s);
         }

@@ -24,7 +24,7 @@ PyObject* wait(EventObject& o, std::int64_t deadline) noexcept {
     Using call(o);
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = o.sync.wait(p);
     }
     return yes_or_no(s, kWhat);
@@ -40,7 +40,7 @@ void bind_event(nb::module_& m) {
             "__init__",
             [](EventObject* self, nb::handle hold, nb::handle member) {
                 construct_sync(self, hold, member, kWhat,
-                               [](Member& core, Patience& p, Handle& out) noexcept {
+                               [](Member& core, WaitPolicy& p, Handle& out) noexcept {
                                    return Event::create(core, p, out);
                                });
             },

@@ -1,5 +1,6 @@
 // Pools as files.
 #include <cerrno>
+#include <iterator>
 
 #include "bindings/member.hpp"
 #include "bindings/methods.hpp"
@@ -141,9 +142,44 @@ PyObject* enter(DirectoryLockObject& o) {
     return PyLong_FromLong(descriptor_of(*o.locked));
 }
 
+void bind_constants(nb::module_& m) {
+    constexpr struct {
+        const char* name;
+        NameKind kind;
+    } kinds[] = {
+        {"object", NameKind::object},
+        {"queue", NameKind::queue},
+        {"stream", NameKind::stream},
+        {"frames", NameKind::frames},
+        {"array", NameKind::array},
+        {"lock", NameKind::lock},
+        {"rlock", NameKind::rlock},
+        {"rwlock", NameKind::rwlock},
+        {"semaphore", NameKind::semaphore},
+        {"bounded_semaphore", NameKind::bounded_semaphore},
+        {"event", NameKind::event},
+        {"condition", NameKind::condition},
+        {"barrier", NameKind::barrier},
+        {"value", NameKind::value},
+        {"value_lock", NameKind::value_lock},
+        {"list", NameKind::list},
+        {"dict", NameKind::dict},
+    };
+    static_assert(std::size(kinds) == kNameKinds);
+    nb::dict by_name;
+    for (const auto& each : kinds)
+        by_name[each.name] = static_cast<u32>(each.kind);
+    m.attr("NAME_KINDS") = by_name;
+    m.attr("MOST_PROCESSES") = kMaxProcesses;
+    // The first bytes of a pool's file.
+    m.attr("POOL_MAGIC") = nb::bytes(reinterpret_cast<const char*>(&kMagic), sizeof kMagic);
+    m.attr("POOL_HIDDEN_PREFIX") = storage::kPoolFiles.prefix;
+}
+
 }  // namespace
 
 void bind_files(nb::module_& m) {
+    bind_constants(m);
     m.def(
         "memory_limit",
         [](nb::handle proc) {

@@ -123,7 +123,7 @@ PyObject* acquire(FramesObject& f, const Deadline& deadline) noexcept {
     Handle handle = 0;
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = f.frames.acquire(p, handle);
     }
     if (s == Status::timed_out || s == Status::would_block)
@@ -182,7 +182,7 @@ void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handl
         }
         to.put(static_cast<u8>(rank));
         to.put(fresh->shape, 8 * rank);
-        GilPatience p;
+        GilWaitPolicy p;
         s = Frames::create(fresh->core(), count, fresh->bytes, meta,
                            static_cast<u32>(to.at() - meta), p, fresh->handle);
     }

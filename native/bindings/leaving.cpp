@@ -24,10 +24,10 @@
 
 #include "base/crash_point.hpp"
 #include "base/never_destroyed.hpp"
-#include "bindings/patience.hpp"
+#include "bindings/wait_policy.hpp"
 #include "os/processes.hpp"
-#include "os/shared_segments.hpp"
 #include "segment/file.hpp"
+#include "storage/shared_memory.hpp"
 
 namespace nb = nanobind;
 
@@ -81,7 +81,7 @@ void leave() noexcept {
 // The interpreter has ended.
 void leave_at_end() noexcept {
     leave();
-    os::release_segments();
+    release_segments();
 }
 
 // With Python still there.

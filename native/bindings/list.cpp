@@ -74,7 +74,7 @@ PyObject* append(ListObject& o, PyObject* object) noexcept {
     const Held item = put(o.pool, memory, object);
     if (!item || !usable(o)) return nullptr;  // pickling runs Python code
     const Handle handle = handle_of(o.core(), item.index());
-    return none_or(o, run(o, [&](Patience& p) { return o.sync.extend(&handle, 1, p); }));
+    return none_or(o, run(o, [&](WaitPolicy& p) { return o.sync.extend(&handle, 1, p); }));
 }
 
 PyObject* extend(ListObject& o, PyObject* iterable) noexcept {
@@ -84,7 +84,7 @@ PyObject* extend(ListObject& o, PyObject* iterable) noexcept {
     if (!items.add_all(o, iterable)) return nullptr;
     if (!usable(o)) return nullptr;
     if (items.size() == 0) return Py_NewRef(Py_None);
-    return none_or(o, run(o, [&](Patience& p) {
+    return none_or(o, run(o, [&](WaitPolicy& p) {
                        return o.sync.extend(items.handles.data(), items.size(), p);
                    }));
 }
@@ -93,7 +93,7 @@ PyObject* length(ListObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     u64 n = 0;
-    const Status s = run(o, [&](Patience& p) { return o.sync.size(p, n); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.size(p, n); });
     return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_list(o, s);
 }
 
@@ -120,7 +120,7 @@ bool slice_of(PyObject* object, Slice& out) noexcept {
 // (unpickling may raise any) is none of ours.
 PyObject* get_at(ListObject& o, std::int64_t index, PyObject* otherwise = nullptr) noexcept {
     Handle handle = 0;
-    const Status s = run(o, [&](Patience& p) { return o.sync.get(index, p, handle); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(index, p, handle); });
     if (s == Status::no_entry)
         return otherwise != nullptr ? Py_NewRef(otherwise)
                                     : out_of_range("list index out of range");
@@ -130,7 +130,7 @@ PyObject* get_at(ListObject& o, std::int64_t index, PyObject* otherwise = nullpt
 
 // Held, in order. False with an exception set.
 bool snapshot(ListObject& o, Slice slice, Taken& out) noexcept {
-    const Status s = run(o, [&](Patience& p) { return o.sync.get(slice, p, out.handles); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(slice, p, out.handles); });
     if (s != Status::ok) raise_list(o, s);
     return s == Status::ok;
 }
@@ -170,7 +170,7 @@ PyObject* set_slice(ListObject& o, PyObject* key, PyObject* value) noexcept {
     Py_DECREF(sequence);
     if (!done || !usable(o)) return nullptr;
     u64 selected = 0;
-    const Status s = run(o, [&](Patience& p) {
+    const Status s = run(o, [&](WaitPolicy& p) {
         return o.sync.assign(slice, items.handles.data(), items.size(), p, selected);
     });
     if (s != Status::bad_argument) return none_or(o, s);
@@ -190,7 +190,7 @@ PyObject* set_item(ListObject& o, PyObject* key, PyObject* value) noexcept {
     const Held item = put(o.pool, memory, value);
     if (!item || !usable(o)) return nullptr;
     const Handle handle = handle_of(o.core(), item.index());
-    const Status s = run(o, [&](Patience& p) { return o.sync.set(index, handle, p); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.set(index, handle, p); });
     if (s == Status::no_entry) return out_of_range("list assignment index out of range");
     return none_or(o, s);
 }
@@ -201,11 +201,11 @@ PyObject* delete_item(ListObject& o, PyObject* key) noexcept {
     if (PySlice_Check(key)) {
         Slice slice;
         if (!slice_of(key, slice) || !usable(o)) return nullptr;
-        return none_or(o, run(o, [&](Patience& p) { return o.sync.erase(slice, p); }));
+        return none_or(o, run(o, [&](WaitPolicy& p) { return o.sync.erase(slice, p); }));
     }
     Py_ssize_t index;
     if (!index_of(key, index, kIndices) || !usable(o)) return nullptr;
-    const Status s = run(o, [&](Patience& p) { return o.sync.erase_at(index, p); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.erase_at(index, p); });
     if (s == Status::no_entry) return out_of_range("list assignment index out of range");
     return none_or(o, s);
 }
@@ -222,7 +222,7 @@ PyObject* insert(ListObject& o, PyObject* key, PyObject* object) noexcept {
     if (!item || !usable(o)) return nullptr;
     const Handle handle = handle_of(o.core(), item.index());
     u64 selected = 0;
-    return none_or(o, run(o, [&](Patience& p) {
+    return none_or(o, run(o, [&](WaitPolicy& p) {
                        return o.sync.assign({index, index, 1}, &handle, 1, p, selected);
                    }));
 }
@@ -240,9 +240,9 @@ PyObject* pop(ListObject& o, PyObject* key) noexcept {
         if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
         Handle handle = 0;
         u64 count = 0;
-        Status s = run(o, [&](Patience& p) { return o.sync.get(index, p, handle); });
+        Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(index, p, handle); });
         if (s == Status::no_entry) {
-            s = run(o, [&](Patience& p) { return o.sync.size(p, count); });
+            s = run(o, [&](WaitPolicy& p) { return o.sync.size(p, count); });
             if (s == Status::ok)
                 return out_of_range(count == 0 ? "pop from empty list" : "pop index out of range");
         }
@@ -251,7 +251,7 @@ PyObject* pop(ListObject& o, PyObject* key) noexcept {
         PyObject* object = open_envelope(item);
         if (object == nullptr) return nullptr;
         if (usable(o)) {
-            s = run(o, [&](Patience& p) { return o.sync.erase_if(index, handle, p); });
+            s = run(o, [&](WaitPolicy& p) { return o.sync.erase_if(index, handle, p); });
             if (s == Status::ok) return object;
             if (s != Status::stale) raise_list(o, s);
         }
@@ -268,7 +268,7 @@ PyObject* repeat(ListObject& o, PyObject* number) noexcept {
         !usable(o))
         return nullptr;
     const u64 n = times < 0 ? 0 : static_cast<u64>(times);
-    const Status s = run(o, [&](Patience& p) { return o.sync.repeat(n, p); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.repeat(n, p); });
     if (s != Status::table_full) return none_or(o, s);
     PyErr_SetString(PyExc_MemoryError,
                     "the list is not repeated: its values are not copied for that, and there can "
@@ -300,8 +300,9 @@ bool look_through(ListObject& o, Search& search, Slice where, u64 piece, bool& m
     for (std::int64_t at = where.start; at < where.stop;) {
         const auto size = std::min<std::int64_t>(where.stop - at, static_cast<std::int64_t>(piece));
         Taken items(o.pool);
-        const Status s = run(
-            o, [&](Patience& p) { return o.sync.get({at, at + size, 1}, p, items.handles, &now); });
+        const Status s = run(o, [&](WaitPolicy& p) {
+            return o.sync.get({at, at + size, 1}, p, items.handles, &now);
+        });
         if (s != Status::ok) return raise_list(o, s) != nullptr;
         if (at == where.start) order = now;
         moved = now != order;
@@ -327,7 +328,7 @@ bool look_through(ListObject& o, Search& search, Slice where, u64 piece, bool& m
 
 bool look_for(ListObject& o, Search& search) noexcept {
     u64 count = 0;
-    const Status s = run(o, [&](Patience& p) { return o.sync.size(p, count); });
+    const Status s = run(o, [&](WaitPolicy& p) { return o.sync.size(p, count); });
     if (s != Status::ok) return raise_list(o, s) != nullptr;
     Slice where = search.where;
     where.adjust(count);
@@ -374,7 +375,7 @@ PyObject* remove(ListObject& o, PyObject* value) noexcept {
             PyErr_SetString(PyExc_ValueError, "list.remove(x): x not in list");
             return nullptr;
         }
-        const Status s = run(o, [&](Patience& p) {
+        const Status s = run(o, [&](WaitPolicy& p) {
             return o.sync.erase_if(static_cast<std::int64_t>(search.at), search.handle, p);
         });
         if (s != Status::stale) return none_or(o, s);
@@ -422,7 +423,7 @@ PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) {
         }
         seen[place] = true;
     }
-    const Status s = run(o, [&](Patience& p) {
+    const Status s = run(o, [&](WaitPolicy& p) {
         return o.sync.reorder(handles.data(), from.data(), static_cast<u32>(from.size()), p);
     });
     if (s == Status::ok || s == Status::stale) return PyBool_FromLong(s == Status::ok);
@@ -481,7 +482,7 @@ void bind_list(nb::module_& m) {
             [](ListObject& o) noexcept {
                 if (!usable(o)) return result(nullptr);
                 Using call(o);
-                return result(none_or(o, run(o, [&](Patience& p) { return o.sync.reverse(p); })));
+                return result(none_or(o, run(o, [&](WaitPolicy& p) { return o.sync.reverse(p); })));
             },
             "Turn the order round.")
         .def(

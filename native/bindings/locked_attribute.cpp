@@ -204,7 +204,8 @@ PyType_Slot guarded_slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_getset, properties},
     {Py_tp_members, members},
-    {Py_tp_doc, const_cast<char*>("An object, and the lock under which it is read and written.")},
+    {Py_tp_doc, const_cast<char*>("Guarded(obj, lock)\n--\n\n"
+                                  "An object, and the lock under which it is read and written.")},
     {0, nullptr},
 };
 PyType_Spec guarded_spec = {
@@ -275,7 +276,8 @@ PyType_Slot attribute_slots[] = {
     {Py_tp_dealloc, reinterpret_cast<void*>(attribute_dealloc)},
     {Py_tp_descr_get, reinterpret_cast<void*>(attribute_get)},
     {Py_tp_descr_set, reinterpret_cast<void*>(attribute_set)},
-    {Py_tp_doc, const_cast<char*>("An attribute of a Guarded's object, under the lock.")},
+    {Py_tp_doc, const_cast<char*>("GuardedAttribute(name)\n--\n\n"
+                                  "An attribute of a Guarded's object, under the lock.")},
     {0, nullptr},
 };
 // No GC flag: it refers to a string.

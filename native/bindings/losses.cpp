@@ -2,9 +2,8 @@
 #include "bindings/losses.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-#include <unistd.h>
-
 #include "base/crash_point.hpp"
+#include "os/descriptor.hpp"
 
 namespace nb = nanobind;
 
@@ -14,9 +13,9 @@ namespace {
 int lost = -1, in_its_place = -1;
 void lose_here() noexcept {
     if (in_its_place < 0)
-        close(lost);
+        os::close_descriptor(lost);
     else
-        dup2(in_its_place, lost);
+        os::replace_descriptor(lost, in_its_place);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ PyObject* name_set(const PoolPtr& pool, u32 kind, PyObject* name, PyObject* valu
     if (!held) return nullptr;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = directory::set(pool->core(), static_cast<NameKind>(kind), text, handle, only_new, p,
                            found);
     }
@@ -76,7 +76,7 @@ PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
     if (!name_of(name, kind, false, text)) return nullptr;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = directory::find(pool->core(), static_cast<NameKind>(kind), text, p, found);
     }
     return s == Status::ok ? make_hold(Held(pool, handle_index(found)), found)
@@ -89,7 +89,7 @@ PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept {
     if (!name_of(name, kind, false, text)) return nullptr;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = directory::erase(pool->core(), static_cast<NameKind>(kind), text, p);
     }
     return s == Status::ok ? Py_NewRef(Py_None) : raise_name(s, name, pool);
@@ -102,7 +102,7 @@ PyObject* name_del_kinds(const PoolPtr& pool, u32 which, PyObject* name) noexcep
     directory::KindSet erased = 0;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = directory::erase(pool->core(), which, text, p, erased);
     }
     if (s != Status::ok && s != Status::no_entry) return raise_name(s, name, pool);
@@ -116,7 +116,7 @@ PyObject* name_del_unused(const PoolPtr& pool, u32 kind, PyObject* name) noexcep
     u32 erased = 0;
     Status s = Status::no_entry;
     if (name == Py_None || !text.empty()) {
-        GilPatience p;
+        GilWaitPolicy p;
         s = directory::erase_unused(pool->core(), static_cast<NameKind>(kind), text, p, erased);
     }
     if (s != Status::ok && s != Status::no_entry) return raise_name(s, name, pool);
@@ -127,7 +127,7 @@ PyObject* name_list(const PoolPtr& pool, u32 kind) {
     std::vector<directory::Item> items;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = directory::list(pool->core(), p, items);
     }
     if (s != Status::ok) return raise_status(s, "the pool's directory", pool, 0);

@@ -3,8 +3,6 @@
 #define ONECOPY_IMPORTS_NUMPY
 #include "bindings/numpy_api.hpp"
 
-#include <pthread.h>
-
 #include "base/crash_point.hpp"
 #include "base/private_memory.hpp"
 #include "bindings/codec.hpp"
@@ -13,9 +11,11 @@
 #include "bindings/leaving.hpp"
 #include "bindings/losses.hpp"
 #include "bindings/member.hpp"
-#include "bindings/patience.hpp"
 #include "bindings/segments.hpp"
 #include "bindings/sync.hpp"
+#include "bindings/wait_policy.hpp"
+#include "os/forks.hpp"
+#include "os/processes.hpp"
 #include "recovery/recovery.hpp"
 
 namespace onecopy::py {
@@ -33,7 +33,7 @@ void set_file_hook(nb::handle in_file) noexcept {
 
 // In a child, the thread that forked is the main one.
 void follow_fork() noexcept {
-    main_thread.store(pthread_self());
+    main_thread.store(os::this_thread());
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -126,7 +126,7 @@ void announce_all() noexcept {
         for_each_pool([](Member& m) {
             // Whoever forks waits for this, with the GIL held. If a process is stopped that has the
             // directory, `collect` does it later.
-            GilPatience wait(os::monotonic_ns() + kAnnounceWithin);
+            GilWaitPolicy wait(os::monotonic_ns() + kAnnounceWithin);
             if (m.joined.load()) announce(m, wait);
         });
         return Status::ok;
@@ -175,14 +175,14 @@ static void bind(nb::module_& m) {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);
 #endif
-    Stubborn::step_out = step_out;
-    Stubborn::step_in = step_in;
+    UnboundedWait::step_out = step_out;
+    UnboundedWait::step_in = step_in;
     // The loader makes a thread's variables when they are first touched, and ends the process if
     // there is no memory for them. Those of this thread are made here.
     Spin::paid();
-    main_thread.store(static_cast<pthread_t>(nb::cast<unsigned long>(
-        nb::module_::import_("threading").attr("main_thread")().attr("ident"))));
-    pthread_atfork(nullptr, nullptr, follow_fork);
+    main_thread.store(nb::cast<unsigned long>(
+        nb::module_::import_("threading").attr("main_thread")().attr("ident")));
+    os::run_in_children(follow_fork);
     nb::object after = nb::cpp_function(&announce_all);
     nb::module_::import_("os").attr("register_at_fork")(nb::arg("after_in_child") = after);
 }

@@ -25,7 +25,7 @@ PyObject* take(PyObject* self, MutexObject& o, std::int64_t deadline) noexcept {
     Using call(o);
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = o.sync.acquire(p);
     }
     if (s == Status::ok && !o.detached) [[likely]]
@@ -93,7 +93,7 @@ void bind_mutex(nb::module_& m) {
             [](MutexObject* self, nb::handle hold, nb::handle member, bool recursive,
                nb::handle on_death) {
                 construct_sync(self, hold, member, kWhat,
-                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                               [&](Member& core, WaitPolicy& p, Handle& out) noexcept {
                                    return Mutex::create(core, recursive, p, out);
                                });
                 self->on_death.set(on_death.ptr());
@@ -136,7 +136,7 @@ void bind_mutex(nb::module_& m) {
     type.def("release", of<&release>, "Give it back.")
         .def("__enter__",
              [](Self<MutexObject> self) noexcept {
-                 return acquire(self.python, self.object, Patience::kForever);
+                 return acquire(self.python, self.object, WaitPolicy::kForever);
              })
         .def(
             "__exit__",
@@ -175,7 +175,7 @@ PyObject* raise_not_held(nb::handle self, const char* format, ...) noexcept {
 
 PyObject* acquire_mutex(PyObject* lock) noexcept {
     auto* object = static_cast<MutexObject*>(instance_of(lock));
-    return object == nullptr ? nullptr : acquire(lock, *object, Patience::kForever);
+    return object == nullptr ? nullptr : acquire(lock, *object, WaitPolicy::kForever);
 }
 PyObject* release_mutex(MutexObject& lock) noexcept {
     return release(lock);

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "bindings/errors.hpp"
-#include "bindings/patience.hpp"
 #include "bindings/pool.hpp"
+#include "bindings/wait_policy.hpp"
 #include "directory/directory.hpp"
 
 namespace onecopy::py {
@@ -78,11 +78,11 @@ struct Channel {
     }
     void detach() noexcept {
         detached = true;
-        if (busy == 0) let_go();
+        if (busy == 0) release();
     }
     // The pool too: a process whose last object in a pool was closed is no member any more, even if
     // Python still has the empty shell.
-    void let_go() noexcept {
+    void release() noexcept {
         held.release();
         const PoolPtr last = std::move(pool);
     }
@@ -94,7 +94,7 @@ class Using {
     explicit Using(Channel& c) noexcept : channel_(c) { ++channel_.busy; }
     [[gnu::always_inline]] ~Using() {
         if (--channel_.busy == 0 && channel_.detached) [[unlikely]]
-            channel_.let_go();
+            channel_.release();
     }
     Using(const Using&) = delete;
     Using& operator=(const Using&) = delete;

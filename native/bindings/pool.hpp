@@ -95,7 +95,7 @@ class Held {
         // Taken out first: the GIL may be given away, and another thread may find this object.
         const PoolPtr pool = std::move(pool_);
         if (const u32 index = std::exchange(index_, 0); index != 0) {
-            Stubborn wait;
+            UnboundedWait wait;
             drop(pool->core(), index, wait);
         }
     }

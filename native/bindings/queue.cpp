@@ -17,7 +17,7 @@ constexpr u32 kBatch = 64;
 // of the queue, or what others hold.
 auto hope(QueueObject& q, std::int64_t deadline) noexcept {
     return [&q, deadline] {
-        return deadline != Patience::kForever || q.queue.occupied() != 0 || others_hold(q.core());
+        return deadline != WaitPolicy::kForever || q.queue.occupied() != 0 || others_hold(q.core());
     };
 }
 
@@ -27,9 +27,9 @@ class QueueMemory final : public Memory {
     Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
         const Status s = AtOnce().allocate(pool, spec, out);
         if (s != Status::no_memory || deadline_ == kNoWait) return s;
-        return wait_for_memory(pool->core(), deadline_, hope(queue_, deadline_), [&](Patience& p) {
-            return onecopy::allocate(pool->core(), spec, p, out);
-        });
+        return wait_for_memory(
+            pool->core(), deadline_, hope(queue_, deadline_),
+            [&](WaitPolicy& p) { return onecopy::allocate(pool->core(), spec, p, out); });
     }
 
   private:
@@ -60,7 +60,7 @@ PyObject* raise_put(QueueObject& q, Status s, const Deadline& deadline) noexcept
 // Sends messages; `done` says how many went. Waits for room and for memory.
 Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
             std::int64_t deadline) noexcept {
-    auto attempt = [&](Patience& p) {
+    auto attempt = [&](WaitPolicy& p) {
         if (n == 1) {
             const Status s = q.queue.put(*messages, p);
             done = s == Status::ok ? 1 : 0;
@@ -74,7 +74,7 @@ Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
     done = 0;
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = attempt(p);
     }
     if (s != Status::no_memory || deadline == kNoWait) [[likely]]
@@ -90,7 +90,7 @@ Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t dea
         Status s = send(q, &message, 1, done, kNoWait);
         if (s != Status::would_block && s != Status::timed_out) return s;
         Message oldest;
-        GilPatience p(kNoWait);
+        GilWaitPolicy p(kNoWait);
         s = q.queue.get(oldest, p);
         if (s == Status::would_block || s == Status::timed_out) {
             // Somebody has taken it, and there is room, or nothing of what is there can be dropped.
@@ -134,7 +134,7 @@ PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
     Message message;
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = q.queue.get(message, p);
     }
     if (s == Status::ok) [[likely]]
@@ -158,7 +158,7 @@ PyObject* next(QueueObject& q) noexcept {
     // Before: looking the class up may import, which would lose an exception that is set.
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
-    PyObject* object = get(q, Patience::kForever, q.as_standard ? Copy::fresh : Copy::unsaid);
+    PyObject* object = get(q, WaitPolicy::kForever, q.as_standard ? Copy::fresh : Copy::unsaid);
     if (object == nullptr && PyErr_ExceptionMatches(over)) {
         PyErr_Clear();
         PyErr_SetNone(PyExc_StopIteration);
@@ -298,7 +298,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadlin
         u32 got = 0;
         Status s;
         {
-            GilPatience p(left == max_items ? deadline.at : kNoWait);
+            GilWaitPolicy p(left == max_items ? deadline.at : kNoWait);
             s = q.queue.get_many(messages.get(), n, got, p);
         }
         if (s != Status::ok) {
@@ -336,7 +336,7 @@ PyObject* wait_ready(QueueObject& q, std::int64_t deadline) noexcept {
     Using call(q);
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = q.queue.wait_ready(q.stopped, p);
     }
     if (s == Status::ok) return Py_NewRef(Py_True);
@@ -349,7 +349,7 @@ PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     Using call(q);
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = q.queue.join(p);
     }
     if (s == Status::ok) return Py_NewRef(Py_None);
@@ -366,7 +366,7 @@ PyObject* task_done(QueueObject& q) noexcept {
     Using call(q);
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = q.queue.task_done(p);
     }
     if (s == Status::ok) return Py_NewRef(Py_None);
@@ -386,7 +386,7 @@ PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
     Using call(q);
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = q.queue.shut_down(immediate, p);
     }
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the queue");
@@ -398,7 +398,7 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
     check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
     Status s = Status::ok;
     if (create) {
-        GilPatience p;
+        GilWaitPolicy p;
         const u32 flags = redeliver ? u32{kQueueRedelivers} : 0;
         s = Queue::create(fresh->core(), maxsize, flags, p, fresh->handle);
     }

@@ -32,7 +32,7 @@ struct MessageObject {
     ~MessageObject() {
         if (!is_seen && !is_settled && of.reachable() && of.queue.redelivers()) {
             Using call(of);
-            Stubborn wait;
+            UnboundedWait wait;
             of.queue.give_back(position, wait);
         }
         Py_XDECREF(item);
@@ -61,7 +61,7 @@ PyObject* make_message(PyObject* self, QueueObject& q, PyObject* object,
     if (made == nullptr) {
         SavedError error;
         if (q.queue.redelivers()) {
-            Stubborn wait;
+            UnboundedWait wait;
             q.queue.give_back(message.position, wait);
         }
         Py_DECREF(object);
@@ -79,7 +79,7 @@ PyObject* receive(PyObject* self, QueueObject& q, const Deadline& deadline, Copy
     Message message;
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = q.queue.get(message, p);
     }
     if (s != Status::ok) return raise_get(q, s, deadline);
@@ -98,8 +98,8 @@ PyObject* receive(PyObject* self, QueueObject& q, const Deadline& deadline, Copy
 }
 
 // What happens to a message that was taken: `Queue::task_done` or `Queue::give_back`.
-// `wait`: a signal handler that raises does not keep it from happening if it is Stubborn.
-PyObject* settle(QueueObject& q, u64 position, bool finish, Patience& wait) noexcept {
+// `wait`: a signal handler that raises does not keep it from happening if it is UnboundedWait.
+PyObject* settle(QueueObject& q, u64 position, bool finish, WaitPolicy& wait) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     const Status s = finish ? q.queue.task_done(position, wait) : q.queue.give_back(position, wait);
@@ -124,7 +124,7 @@ PyObject* settle(QueueObject& q, u64 position, bool finish, Patience& wait) noex
     return raise_status(s, "the queue");
 }
 PyObject* settle(QueueObject& q, u64 position, bool finish) noexcept {
-    GilPatience p;
+    GilWaitPolicy p;
     return settle(q, position, finish, p);
 }
 
@@ -139,7 +139,7 @@ PyObject* settle(MessageObject& m, bool finish) noexcept {
 PyObject* leave(MessageObject& m, bool failed) noexcept {
     if (m.is_settled) return Py_NewRef(Py_None);
     if (!usable(m.of)) return nullptr;
-    Stubborn wait;
+    UnboundedWait wait;
     PyObject* done = settle(m.of, m.position, !(failed && m.of.queue.redelivers()), wait);
     if (done != nullptr) m.is_settled = true;
     return done;

@@ -112,7 +112,7 @@ void bind_ref(nb::module_& m) {
              "As `get`, and release. Arrays that were copied for the object come out as private "
              "copies.")
         .def(
-            // The pool too, as Channel::let_go does.
+            // The pool too, as Channel::release does.
             "release", [](RefObject& r) noexcept { r.held = Held(); },
             "Let go of the object. Releasing twice does nothing.")
         .def_prop_ro(

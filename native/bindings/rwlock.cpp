@@ -34,7 +34,7 @@ PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
     Using call(*o);
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = write ? o->sync.write(p) : o->sync.read(p);
     }
     if (s == Status::ok && !o->detached) [[likely]]
@@ -179,7 +179,7 @@ void bind_rwlock(nb::module_& m) {
             [](RwLockObject* self, nb::handle hold, nb::handle member, u32 prefer,
                nb::handle on_death) {
                 construct_sync(self, hold, member, kWhat,
-                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                               [&](Member& core, WaitPolicy& p, Handle& out) noexcept {
                                    return RwLock::create(core, static_cast<Prefer>(prefer), p, out);
                                });
                 self->on_death.set(on_death.ptr());

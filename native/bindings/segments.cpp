@@ -1,15 +1,16 @@
 #include "bindings/segments.hpp"
 
-#include "bindings/methods.hpp"
-
-#include <unistd.h>
-
 #include <cerrno>
+#include <cstring>
 #include <string>
 
+#include "bindings/member.hpp"
+#include "bindings/methods.hpp"
+#include "bindings/wait_policy.hpp"
+#include "os/descriptor.hpp"
 #include "os/pool_file.hpp"
 #include "os/processes.hpp"
-#include "os/shared_segments.hpp"
+#include "storage/shared_memory.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -65,22 +66,224 @@ void raise_for_want_of_means(std::uint32_t pid) {
 
 // Under the GIL: no child is forked that would inherit the second descriptor.
 void construct(MappingObject* self, int fd, std::size_t length) {
-    // A mapping holds its open file description, and so its locks: it gets one of its own, and
-    // whoever closes `fd` is no user any more though arrays keep the memory.
-    const int own = os::open_again(fd);
-    if (own < 0) {
+    // A mapping holds its open file description, and so its locks: it gets one of its own, and a
+    // process that closes `fd` is no user any more though arrays keep the memory.
+    const os::Descriptor own(os::open_again(fd));
+    if (!own) {
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, "/proc/self/fd");
         throw nb::python_error();
     }
-    void* base = os::map_shared(own, length, true);
-    const int error = errno;
-    close(own);
+    void* base = os::map_shared(own.number(), length, true);
     if (base == nullptr) {
-        errno = error;
         PyErr_SetFromErrno(PyExc_OSError);
         throw nb::python_error();
     }
     new (self) MappingObject(static_cast<unsigned char*>(base), length);
+}
+
+// ---- segments: storage/shared_memory.hpp --------------------------------------------------------
+
+struct SegmentObject {
+    std::shared_ptr<Segment> it;
+};
+
+std::string path_of(const std::string& name) {
+    return std::string(kSegmentDirectory) + "/" + name;
+}
+
+PyObject* raise_os_error(int error, const std::string& text, const std::string& path) noexcept {
+    PyObject* file =
+        PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
+    if (file == nullptr) return nullptr;
+    // Its own class of OSError comes from the number.
+    PyObject* made = PyObject_CallFunction(PyExc_OSError, "isN", error, text.c_str(), file);
+    if (made == nullptr) return nullptr;
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made)), made);
+    Py_DECREF(made);
+    return nullptr;
+}
+
+PyObject* raise_for_segment(Status s, const Failure& why, const std::string& name) {
+    const std::string path = path_of(name);
+    switch (s) {
+        case Status::no_entry:
+            return raise_os_error(ENOENT,
+                                  "there is no shared memory of that name, or it went with the "
+                                  "last process that used or kept it",
+                                  path);
+        case Status::corrupt:
+            return raise(Error::root, "%s %s", path.c_str(), why.what.c_str());
+        case Status::bad_argument:
+            return PyErr_Format(PyExc_ValueError,
+                                "%s is empty: the process that makes it has not given it a size "
+                                "yet, or died before",
+                                path.c_str());
+        case Status::out_of_memory:
+            return PyErr_NoMemory();
+        case Status::interrupted:
+            return nullptr;
+        case Status::lost:
+            return raise_status(s, "the shared memory");
+        default:
+            // `what` is a step, as in "open the segment", or a reason.
+            return raise_os_error(why.error,
+                                  std::string(std::strerror(why.error)) + ": " + why.what,
+                                  why.file.empty() ? path : why.file);
+    }
+}
+
+void construct_new(NewSegment* self, std::uint64_t size, bool persistent) {
+    auto made = std::make_unique<NewSegment>();
+    Failure why;
+    Status s;
+    {
+        WaitOutside p;
+        s = made->make(kSegmentDirectory, size, persistent, why, p);
+    }
+    if (s != Status::ok) {
+        raise_for_segment(s, why, {});
+        throw nb::python_error();
+    }
+    new (self) NewSegment(std::move(*made));
+}
+
+PyObject* publish(NewSegment& o, nb::handle name, std::uint32_t parent) {
+    const std::string as = file_name(name);
+    Failure why;
+    SegmentObject made;
+    const Status s = o.publish(as, parent, made.it, why);
+    if (s == Status::exists) return Py_NewRef(Py_None);
+    return s == Status::ok ? nb::cast(std::move(made)).release().ptr()
+                           : raise_for_segment(s, why, as);
+}
+
+PyObject* attach(nb::handle name) {
+    const std::string to = file_name(name);
+    Failure why;
+    SegmentObject found;
+    Status s;
+    {
+        GilWaitPolicy p;
+        s = attach_segment(kSegmentDirectory, to, found.it, why, p);
+    }
+    return s == Status::ok ? nb::cast(std::move(found)).release().ptr()
+                           : raise_for_segment(s, why, to);
+}
+
+PyObject* unlink(SegmentObject& o) {
+    Failure why;
+    Status s;
+    {
+        GilWaitPolicy p;
+        s = o.it->unlink(why, p);
+    }
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_segment(s, why, o.it->name());
+}
+
+PyObject* take_over(SegmentObject& o) {
+    Failure why;
+    const Status s = o.it->take_over(why);
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_segment(s, why, o.it->name());
+}
+
+PyObject* identity_of(SegmentObject& o) noexcept {
+    return Py_BuildValue("KK", static_cast<unsigned long long>(o.it->identity().device),
+                         static_cast<unsigned long long>(o.it->identity().inode));
+}
+
+const char* text_of(SegmentState state) noexcept {
+    switch (state) {
+        case SegmentState::in_use:
+            return "in_use";
+        case SegmentState::kept:
+            return "kept";
+        case SegmentState::removed:
+            return "removed";
+        case SegmentState::stale:
+            return "orphan";
+        case SegmentState::persistent:
+            return "persistent";
+        default:
+            return "failed";
+    }
+}
+
+PyObject* sweep(bool remove) {
+    std::vector<SegmentInfo> found;
+    {
+        Outside outside;
+        static_cast<void>(sweep_segments(kSegmentDirectory, remove, found));
+    }
+    PyObject* list = PyList_New(0);
+    for (const SegmentInfo& each : found) {
+        if (list == nullptr) return nullptr;
+        PyObject* one =
+            Py_BuildValue("NsK",
+                          PyUnicode_DecodeFSDefaultAndSize(
+                              each.name.data(), static_cast<Py_ssize_t>(each.name.size())),
+                          text_of(each.state), static_cast<unsigned long long>(each.size));
+        if (one == nullptr || PyList_Append(list, one) != 0) Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
+void bind_shared_memory(nb::module_& m) {
+    Class<SegmentObject>(m, "SegmentHold",
+                         "A shared-memory segment that this process holds, until `release`, "
+                         "`unlink` or its end. The end of this object changes nothing.")
+        .def_prop_ro("size", [](SegmentObject& o) noexcept { return o.it->size(); })
+        .def_prop_ro("made_here", [](SegmentObject& o) noexcept { return o.it->made_here(); })
+        .def_prop_ro("persistent", [](SegmentObject& o) noexcept { return o.it->persistent(); })
+        .def_prop_ro("identity", [](SegmentObject& o) { return result(identity_of(o)); })
+        .def(
+            "fileno", [](SegmentObject& o) noexcept { return o.it->number(); },
+            "The descriptor; -1: it was released.")
+        .def(
+            "is_ours", [](SegmentObject& o) noexcept { return o.it->is_ours(); },
+            "Whether the number still is the descriptor of this segment. Any code of the process "
+            "can close it, and the next file that is opened gets the number.")
+        .def("has_name", [](SegmentObject& o) noexcept { return o.it->has_name(); })
+        .def("unlink", [](SegmentObject& o) { return result(unlink(o)); })
+        .def("release", [](SegmentObject& o) noexcept { o.it->release(); })
+        .def("release_unnamed", [](SegmentObject& o) noexcept { return o.it->release_unnamed(); })
+        .def("take_over", [](SegmentObject& o) { return result(take_over(o)); });
+    Class<NewSegment>(m, "NewSegment",
+                      "A shared-memory segment in the making. It goes if it is not published.")
+        .def("__init__", of<&construct_new>, arg("size"), arg("persistent"))
+        .def(
+            "fileno", [](NewSegment& o) noexcept { return o.number(); },
+            "To map it, before anybody can attach.")
+        .def(
+            "publish",
+            [](NewSegment& o, nb::handle name, std::uint32_t parent) {
+                return result(publish(o, name, parent));
+            },
+            arg("name"), arg("parent"),
+            "Give it a name; None: something has that name. `parent`: the process that has "
+            "started this one, or 0.")
+        .def(
+            "discard", [](NewSegment& o) noexcept { o.discard(); },
+            "Let it go now, if it was not published.");
+    m.def(
+        "attach_segment", [](nb::handle name) { return result(attach(name)); }, nb::arg("name"),
+        nb::sig("def attach_segment(name: str) -> SegmentHold"));
+    m.def(
+        "sweep_segments", [](bool remove) { return result(sweep(remove)); }, nb::arg("remove"),
+        nb::sig("def sweep_segments(remove: bool) -> list[tuple[str, str, int]]"),
+        "Name, state and size of each segment of this user that was made by onecopy.");
+    m.def(
+        "note_segment_owner", [](std::uint32_t parent) noexcept { note_owner(parent); },
+        nb::arg("parent"), nb::sig("def note_segment_owner(parent: int) -> None"),
+        "Before a fork: find out who owns what this process makes, which its child cannot.");
+    m.def("keep_segments", &keep_segments, nb::sig("def keep_segments() -> None"),
+          "Note that this process may own segments that it does not hold.");
+    m.def(
+        "release_segments", []() noexcept { release_segments(); },
+        nb::sig("def release_segments() -> None"),
+        "Release the segments that this process holds or owns: it is about to end.");
+    m.attr("SEGMENT_DIRECTORY") = kSegmentDirectory;
+    m.attr("SEGMENT_HIDDEN_PREFIX") = kHiddenSegment;
 }
 
 }  // namespace
@@ -120,24 +323,7 @@ void bind_segments(nb::module_& m) {
         nb::sig("def process_is_dead(pid: int, start_ticks: int) -> bool"),
         "Whether the process that started at that tick has certainly ended. OSError: there was no "
         "descriptor, or no memory, to look.");
-    m.def(
-        "to_high_number", [](int fd) noexcept { return os::to_high_number(fd); }, nb::arg("fd"),
-        nb::sig("def to_high_number(fd: int) -> int"),
-        "Move a descriptor out of reach of programs that close small numbers by mistake.");
-    m.def("hold_segment", &os::hold_segment, nb::arg("fd"),
-          nb::sig("def hold_segment(fd: int) -> None"),
-          "Note that this process holds a segment by this descriptor, until it ends.");
-    m.def("forget_segment", &os::forget_segment, nb::arg("fd"),
-          nb::sig("def forget_segment(fd: int) -> None"),
-          "Take back what `hold_segment` noted; the caller closes the descriptor.");
-    m.def("keep_segments", &os::keep_segments, nb::sig("def keep_segments() -> None"),
-          "Note that this process may keep segments that it does not hold.");
-    m.def("release_segments", &os::release_segments, nb::sig("def release_segments() -> None"),
-          "Release the segments that this process holds or keeps: it is about to end.");
-    m.attr("SEGMENT_HOLD_BYTE") = os::kSegmentHoldByte;
-    m.attr("SEGMENT_OWNER_EPOCH") = os::kOwnerEpoch;
-    m.attr("SEGMENT_PID_BITS") = os::kOwnerPidBits;
-    m.attr("SEGMENT_NAMESPACE_MASK") = os::kOwnerNamespaceMask;
+    bind_shared_memory(m);
 }
 
 }  // namespace onecopy::py

@@ -18,11 +18,11 @@ PyObject* acquire(SemaphoreObject& o, std::int64_t deadline) noexcept {
     Using call(o);
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = o.sync.acquire(p);
     }
     if (s == Status::ok && o.detached) [[unlikely]] {
-        GilPatience p;
+        GilWaitPolicy p;
         o.sync.release(1, p);
         return closed_meanwhile(kWhat);
     }
@@ -38,7 +38,7 @@ PyObject* release(SemaphoreObject& o, Py_ssize_t n) noexcept {
     Using call(o);
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = o.sync.release(static_cast<u64>(n), p);
     }
     if (s == Status::ok) [[likely]]
@@ -60,7 +60,7 @@ PyObject* value(SemaphoreObject& o) noexcept {
     u64 n = 0;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = o.sync.value(n, p);
     }
     return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_status(s, kWhat);
@@ -76,7 +76,7 @@ void bind_semaphore(nb::module_& m) {
             "__init__",
             [](SemaphoreObject* self, nb::handle hold, nb::handle member, u64 initial, u32 flags) {
                 construct_sync(self, hold, member, kWhat,
-                               [&](Member& core, Patience& p, Handle& out) noexcept {
+                               [&](Member& core, WaitPolicy& p, Handle& out) noexcept {
                                    return Semaphore::create(core, initial, flags, p, out);
                                });
             },
@@ -86,7 +86,7 @@ void bind_semaphore(nb::module_& m) {
             [](SemaphoreObject& o, Py_ssize_t n) noexcept { return result(release(o, n)); },
             arg("n", 1), "Give tokens back.")
         .def("__enter__",
-             [](SemaphoreObject& o) noexcept { return result(acquire(o, Patience::kForever)); })
+             [](SemaphoreObject& o) noexcept { return result(acquire(o, WaitPolicy::kForever)); })
         .def(
             "__exit__",
             [](SemaphoreObject& o, nb::handle, nb::handle, nb::handle) noexcept {

@@ -124,7 +124,7 @@ PyObject* get(const ShareableList& list, u64 i) noexcept {
     ShareableList::Item item;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = list.read(i, to, std::max<u64>(room, sizeof small), item, p);
     }
     PyObject* value = s == Status::ok ? value_of(item, to) : raise_item(s, list, i);
@@ -207,7 +207,7 @@ bool set(const ShareableList& list, u64 i, PyObject* value) noexcept {
     if (!encode(value, bytes)) return false;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = list.write(i, bytes.kind, bytes.from, bytes.length, p);
     }
     if (s == Status::ok) [[likely]]

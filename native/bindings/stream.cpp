@@ -1,7 +1,5 @@
 #include "stream/stream.hpp"
 
-#include <unistd.h>
-
 #include <memory>
 
 #include "bindings/codec.hpp"
@@ -67,10 +65,10 @@ bool usable(const StreamObject& s) noexcept {
 // A publisher that overwrites does not wait for readers either, unless it is told how long.
 bool may_wait_for_memory(const StreamObject& s, std::int64_t deadline) noexcept {
     return deadline != kNoWait &&
-           (deadline != Patience::kForever || s.stream.policy() == StreamPolicy::lossless);
+           (deadline != WaitPolicy::kForever || s.stream.policy() == StreamPolicy::lossless);
 }
 auto hope(StreamObject& s, std::int64_t deadline) noexcept {
-    return [&s, deadline] { return deadline != Patience::kForever || others_hold(s.core()); };
+    return [&s, deadline] { return deadline != WaitPolicy::kForever || others_hold(s.core()); };
 }
 
 class StreamMemory final : public Memory {
@@ -80,9 +78,9 @@ class StreamMemory final : public Memory {
     Status allocate(const PoolPtr& pool, const BlockSpec& spec, Allocated& out) noexcept override {
         const Status s = AtOnce().allocate(pool, spec, out);
         if (s != Status::no_memory || !may_wait_for_memory(stream_, deadline_)) return s;
-        return wait_for_memory(pool->core(), deadline_, hope(stream_, deadline_), [&](Patience& p) {
-            return onecopy::allocate(pool->core(), spec, p, out);
-        });
+        return wait_for_memory(
+            pool->core(), deadline_, hope(stream_, deadline_),
+            [&](WaitPolicy& p) { return onecopy::allocate(pool->core(), spec, p, out); });
     }
 
   private:
@@ -96,8 +94,7 @@ std::string full_text(StreamObject& self, const Deadline& deadline) {
                        (deadline.from == 0 ? " is full" : " was full" + waited(deadline)) +
                        ": a subscriber";
     if (pid != 0) {
-        text += pid == static_cast<u32>(getpid()) ? " of this process"
-                                                  : " of process " + std::to_string(pid);
+        text += pid == os::own_pid() ? " of this process" : " of process " + std::to_string(pid);
     }
     text +=
         " has not read the last " + std::to_string(depth) + (depth == 1 ? " message" : " messages");
@@ -113,7 +110,7 @@ PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline
     if (!encoding.encode(object) || !usable(self)) return nullptr;
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = self.stream.publish(message, p);
     }
     if (s == Status::timed_out || s == Status::would_block)
@@ -130,7 +127,7 @@ PyObject* latest(StreamObject& self, Copy how) noexcept {
     Message message;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = self.stream.newest(message, p);
     }
     if (s == Status::ok) return decode(self.pool, message, how);
@@ -153,7 +150,7 @@ PyObject* subscribe(StreamObject& self, nb::handle kind, u32 history, Copy how) 
     SubscriptionObject fresh;
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = self.stream.subscribe(p, fresh.number, history);
     }
     if (s != Status::ok) return raise_status(s, "the stream");
@@ -181,7 +178,7 @@ PyObject* shut_down(StreamObject& self) noexcept {
     Using call(self);
     Status s;
     {
-        GilPatience p;
+        GilWaitPolicy p;
         s = self.stream.close(p);
     }
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the stream");
@@ -203,7 +200,7 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
     u64 missed = 0;
     Status s;
     {
-        GilPatience p(deadline);
+        GilWaitPolicy p(deadline);
         s = self.stream.read(self.number, message, missed, p);
     }
     self.missed += missed;
@@ -223,7 +220,7 @@ PyObject* next(SubscriptionObject& self) noexcept {
     // say).
     PyObject *over = error_class(Error::shut_down), *closed = error_class(Error::closed);
     if (over == nullptr || closed == nullptr) return nullptr;
-    PyObject* object = read(self, Patience::kForever, self.copy);
+    PyObject* object = read(self, WaitPolicy::kForever, self.copy);
     if (object != nullptr) return object;
     if (PyErr_ExceptionMatches(over) || (self.detached && PyErr_ExceptionMatches(closed))) {
         PyErr_Clear();
@@ -242,7 +239,7 @@ void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth
             PyErr_SetString(PyExc_ValueError, "policy: 0 (lossy), 1 (lossless) or 2 (latest)");
             throw nb::python_error();
         }
-        GilPatience p;
+        GilWaitPolicy p;
         s = Stream::create(fresh->core(), depth, static_cast<StreamPolicy>(policy), p,
                            fresh->handle);
     }

@@ -19,7 +19,7 @@ void construct_sync(Object* self, nb::handle hold, nb::handle member, const char
     check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
     Status s = Status::ok;
     if (create) {
-        GilPatience p;
+        GilWaitPolicy p;
         s = create_it(fresh->core(), p, fresh->handle);
     }
     if (s == Status::ok) {

@@ -15,8 +15,9 @@
 //
 // The thread may hold locks of pools. It is one of those that keep the process from giving up what
 // it holds (leaving.cpp), so others take these locks over when the process has ended.
-#include <unistd.h>
 #include <unwind.h>
+
+#include "os/processes.hpp"
 
 extern "C" {
 // The linker gives them these names.
@@ -29,10 +30,7 @@ _Unwind_Reason_Code __real___gxx_personality_v0(int version, _Unwind_Action acti
 [[gnu::used]] _Unwind_Reason_Code __wrap___gxx_personality_v0(
     int version, _Unwind_Action actions, _Unwind_Exception_Class exception_class,
     _Unwind_Exception* exception, _Unwind_Context* context) {
-    if ((actions & _UA_FORCE_UNWIND) != 0) {
-        for (;;)
-            pause();
-    }
+    if ((actions & _UA_FORCE_UNWIND) != 0) onecopy::os::hang();
     return __real___gxx_personality_v0(version, actions, exception_class, exception, context);
 }
 // NOLINTEND(bugprone-reserved-identifier)

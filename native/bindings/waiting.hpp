@@ -5,20 +5,20 @@
 
 namespace onecopy::py {
 
-// Runs `attempt(patience)` again whenever memory was freed, for as long as it answers no_memory,
+// Runs `attempt(policy)` again whenever memory was freed, for as long as it answers no_memory,
 // `hope()` and the deadline. no_memory also when the deadline has passed.
 template <class Hope, class Attempt>
 Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt attempt) noexcept {
-    GilPatience patience(deadline);
+    GilWaitPolicy policy(deadline);
     Header& header = m.header();
     auto footprint = [&] { return header.used.load_relaxed() + header.body_bytes.load_relaxed(); };
     u64 seen = 0;
     bool lacked = false;
     const Status s = wait_for(
-        header.memory_freed, patience,
+        header.memory_freed, policy,
         [&] {
             seen = footprint();
-            const Status tried = attempt(patience);
+            const Status tried = attempt(policy);
             lacked = tried == Status::no_memory;
             return lacked && hope() ? Status::would_block : tried;
         },

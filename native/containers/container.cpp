@@ -7,10 +7,10 @@ namespace onecopy {
 // ---- blocks on their way in --------------------------------------------------------------------
 
 Status Spare::get(u64 bytes, BodyKind kind, bool zero) noexcept {
-    let_go();
+    release();
     Allocated block;
     if (Status s = allocate(m_, {.bytes = bytes, .flags = kFlagBody, .kind = kind, .zero = zero},
-                            patience_, block);
+                            policy_, block);
         s != Status::ok)
         return s;
     index_ = block.index;
@@ -20,10 +20,10 @@ Status Spare::get(u64 bytes, BodyKind kind, bool zero) noexcept {
     return Status::ok;
 }
 
-void Spare::let_go() noexcept {
+void Spare::release() noexcept {
     if (index_ == 0) return;
-    Inner inner(patience_);
-    drop(m_, index_, inner);
+    UninterruptibleWait uninterruptible(policy_);
+    drop(m_, index_, uninterruptible);
     index_ = 0;
 }
 
@@ -42,7 +42,7 @@ Status make_table(Spare& spare, Member& m, BodyKind kind) noexcept {
 
 }  // namespace
 
-Status Container::make(Member& m, const Shape& shape, Patience& p, Handle& out) noexcept {
+Status Container::make(Member& m, const Shape& shape, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(ContainerBody) <= 64, "one cache line");
     static_assert(offsetof(ContainerBody, mutex) == offsetof(ContainerBody, root) + 8);
     static_assert(offsetof(ContainerTable, chunks) == offsetof(ContainerTable, main) + 8);
@@ -60,8 +60,8 @@ Status Container::make(Member& m, const Shape& shape, Patience& p, Handle& out) 
         b.seeds[i].store_relaxed(seeds[i]);
     declare_cells(m, body.index(), offsetof(ContainerBody, root), 8, kBodyCells);
     Status s = swap_cell(m, b.mutex, 0, mutex);
-    Inner inner(p);
-    drop(m, handle_index(mutex), inner);
+    UninterruptibleWait uninterruptible(p);
+    drop(m, handle_index(mutex), uninterruptible);
     if (s == Status::ok) s = swap_cell(m, b.root, 0, table.handle());
     if (s != Status::ok) return s;
     b.magic.store_release(ContainerBody::kMagic);  // [body.magic]
@@ -86,7 +86,7 @@ Status Container::open_as(Member& m, Handle h) noexcept {
 
 // ---- the lock ----------------------------------------------------------------------------------
 
-Status Container::enter(Patience& p, bool look) noexcept {
+Status Container::enter(WaitPolicy& p, bool look) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     Status s = lock(b_->lock, *m_, p);
     if (!good(s)) return s;
@@ -104,7 +104,7 @@ Status Container::enter(Patience& p, bool look) noexcept {
     return s;
 }
 
-Status Container::pass(Patience& p) noexcept {
+Status Container::pass(WaitPolicy& p) noexcept {
     return Inside(*this, p, Inside::kPass).status;
 }
 
@@ -246,7 +246,7 @@ void Container::rebuild_free(const std::vector<bool>& used) noexcept {
 
 // ---- clear -------------------------------------------------------------------------------------
 
-Status Container::clear(Patience& p) noexcept {
+Status Container::clear(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     Spare fresh(*m_, p);
     if (Status s = make_table(fresh, *m_, shape_->table); s != Status::ok) return s;
@@ -260,12 +260,13 @@ Status Container::clear(Patience& p) noexcept {
     return s;
 }
 
-void Container::tidy(Patience& p) noexcept {
-    Inner inner(p, os::monotonic_ns() + kLockGrace);  // it can be done without
-    Spare fresh(*m_, inner);
+void Container::tidy(WaitPolicy& p) noexcept {
+    UninterruptibleWait uninterruptible(p,
+                                        os::monotonic_ns() + kLockGrace);  // it can be done without
+    Spare fresh(*m_, uninterruptible);
     if (make_table(fresh, *m_, shape_->table) != Status::ok) return;
-    Dropped dropped(*m_, inner);
-    Inside in(*this, inner);
+    Dropped dropped(*m_, uninterruptible);
+    Inside in(*this, uninterruptible);
     bool empty = false;
     if (in.status != Status::ok || !has_many_chunks() || is_empty(empty) != Status::ok || !empty)
         return;

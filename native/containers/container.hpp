@@ -27,7 +27,7 @@
 #include "base/bits.hpp"
 #include "base/private_memory.hpp"
 #include "locks/mutex.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 
@@ -60,14 +60,14 @@ struct ContainerTable {
 // A block that this process holds until it has found its place, or is not needed.
 class Spare {
   public:
-    Spare(Member& m, Patience& p) noexcept : m_(m), patience_(p) {}
-    ~Spare() { let_go(); }
+    Spare(Member& m, WaitPolicy& p) noexcept : m_(m), policy_(p) {}
+    ~Spare() { release(); }
     Spare(const Spare&) = delete;
     Spare& operator=(const Spare&) = delete;
 
     // Not under a container's lock.
     Status get(u64 bytes, BodyKind kind, bool zero) noexcept;
-    void let_go() noexcept;
+    void release() noexcept;
     explicit operator bool() const noexcept { return index_ != 0; }
     u64 bytes() const noexcept { return bytes_; }
     unsigned char* data() const noexcept { return data_; }
@@ -76,7 +76,7 @@ class Spare {
 
   private:
     Member& m_;
-    Patience& patience_;
+    WaitPolicy& policy_;
     u32 index_ = 0;
     Handle handle_ = 0;
     unsigned char* data_ = nullptr;
@@ -90,7 +90,7 @@ class Kept {
     Kept(Member& m, Handle h) noexcept
         : m_(m), index_(handle_index(h)), is_(hold(m, h) == Status::ok) {}
     ~Kept() {
-        Stubborn wait;
+        UnboundedWait wait;
         if (is_) drop(m_, index_, wait);
     }
     Kept(const Kept&) = delete;
@@ -107,11 +107,11 @@ class Kept {
 // no memory to note it (the heap's lock may be taken under a container's).
 class Dropped {
   public:
-    Dropped(Member& m, Patience& p) noexcept : m_(m), patience_(p) {}
+    Dropped(Member& m, WaitPolicy& p) noexcept : m_(m), policy_(p) {}
     ~Dropped() {
-        if (one_ != 0) try_free(m_, handle_index(one_), patience_);
+        if (one_ != 0) try_free(m_, handle_index(one_), policy_);
         for (Handle h : others_)
-            try_free(m_, handle_index(h), patience_);
+            try_free(m_, handle_index(h), policy_);
     }
     Dropped(const Dropped&) = delete;
     Dropped& operator=(const Dropped&) = delete;
@@ -121,13 +121,13 @@ class Dropped {
             return;
         }
         if (within_memory([&] { return others_.push_back(h), Status::ok; }) == Status::ok) return;
-        Inner inner(patience_);
-        try_free(m_, handle_index(h), inner);
+        UninterruptibleWait uninterruptible(policy_);
+        try_free(m_, handle_index(h), uninterruptible);
     }
 
   private:
     Member& m_;
-    Patience& patience_;
+    WaitPolicy& policy_;
     Handle one_ = 0;  // most operations drop one at most
     std::vector<Handle> others_;
 };
@@ -138,9 +138,9 @@ class Container {
     Handle mutex_handle() const noexcept { return mutex_handle_; }
     Mutex& mutex() noexcept { return mutex_; }
     // Waits until nobody is inside who came before this call.
-    Status pass(Patience& p) noexcept;
+    Status pass(WaitPolicy& p) noexcept;
     // One commit, however many entries there are.
-    Status clear(Patience& p) noexcept;
+    Status clear(WaitPolicy& p) noexcept;
 
   protected:
     // What a list and a dict differ in.
@@ -162,14 +162,14 @@ class Container {
     ~Container() = default;
     Container(const Container&) = default;
     Container& operator=(const Container&) = default;
-    static Status make(Member& m, const Shape& shape, Patience& p, Handle& out) noexcept;
+    static Status make(Member& m, const Shape& shape, WaitPolicy& p, Handle& out) noexcept;
     Status open_as(Member& m, Handle h) noexcept;
 
     // The lock is held by this thread for as long as one of these lives, if its status is ok.
     class Inside {
       public:
         enum Look : bool { kPass, kLook };
-        Inside(Container& c, Patience& p, Look look = kLook) noexcept
+        Inside(Container& c, WaitPolicy& p, Look look = kLook) noexcept
             : container_(c), status(c.enter(p, look == kLook)), inside_(status == Status::ok) {}
         ~Inside() { leave(); }
         Inside(const Inside&) = delete;
@@ -231,7 +231,7 @@ class Container {
     Status get_chunk(Spare& spare, u32 number) noexcept;
     // If it is empty, and has grown, its memory goes back to the pool. For whoever has emptied it,
     // or has made it grow for nothing; it does not matter whether it works.
-    void tidy(Patience& p) noexcept;
+    void tidy(WaitPolicy& p) noexcept;
 
     // Checks for `validate`, with the lock held.
     template <class Say>
@@ -243,7 +243,7 @@ class Container {
     Part table_, main_;
 
   private:
-    Status enter(Patience& p, bool look) noexcept;
+    Status enter(WaitPolicy& p, bool look) noexcept;
     unsigned char* astray() const noexcept {
         m_->mark_corrupt();
         return table_.data;

@@ -71,7 +71,7 @@ class SipHash {
 
 }  // namespace
 
-Status Dict::create(Member& m, Patience& p, Handle& out) noexcept {
+Status Dict::create(Member& m, WaitPolicy& p, Handle& out) noexcept {
     return make(m, kShape, p, out);
 }
 
@@ -226,13 +226,13 @@ Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) {
 
 // ---- operations --------------------------------------------------------------------------------
 
-Status Dict::size(Patience& p, u64& out) noexcept {
+Status Dict::size(WaitPolicy& p, u64& out) noexcept {
     Inside in(*this, p);
     if (in.status == Status::ok) out = table().count.load_relaxed();
     return in.status;
 }
 
-Status Dict::get(const DictKey& key, Patience& p, Handle& out) noexcept {
+Status Dict::get(const DictKey& key, WaitPolicy& p, Handle& out) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
@@ -241,14 +241,14 @@ Status Dict::get(const DictKey& key, Patience& p, Handle& out) noexcept {
     return hold_value(cell(at.slot).load_relaxed(), out);
 }
 
-Status Dict::contains(const DictKey& key, Patience& p) noexcept {
+Status Dict::contains(const DictKey& key, WaitPolicy& p) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     Inside in(*this, p);
     Found at;
     return in.status == Status::ok ? find(key, hash, at) : in.status;
 }
 
-Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
+Status Dict::set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
                  Handle& found) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     const bool is_long = key.length > kInlineKey;
@@ -342,14 +342,14 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, Patience& p,
     }
 }
 
-Status Dict::erase(const DictKey& key, Patience& p) noexcept {
+Status Dict::erase(const DictKey& key, WaitPolicy& p) noexcept {
     const Status s = erase_if(key, 0, false, p);
     return s == Status::stale ? Status::no_entry : s;
 }
 
 // `only`, unless it is 0, is the value that the key has to have. The caller holds it, so its handle
 // stands for nothing else by now.
-Status Dict::erase_if(const DictKey& key, Handle only, bool last, Patience& p) noexcept {
+Status Dict::erase_if(const DictKey& key, Handle only, bool last, WaitPolicy& p) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     bool emptied = false;
     const Status done = [&] {
@@ -367,7 +367,7 @@ Status Dict::erase_if(const DictKey& key, Handle only, bool last, Patience& p) n
     return done;
 }
 
-Status Dict::last(Patience& p, DictItems& out) noexcept {
+Status Dict::last(WaitPolicy& p, DictItems& out) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     const u32 last = table().last.load_relaxed();
@@ -376,7 +376,7 @@ Status Dict::last(Patience& p, DictItems& out) noexcept {
     return within_memory([&] { return add_item(last - 1, true, true, out); });
 }
 
-Status Dict::items(bool keys, bool values, Patience& p, DictItems& out) noexcept {
+Status Dict::items(bool keys, bool values, WaitPolicy& p, DictItems& out) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     return within_memory([&] {
@@ -391,7 +391,7 @@ Status Dict::items(bool keys, bool values, Patience& p, DictItems& out) noexcept
     });
 }
 
-Status Dict::values(DictCursor& at, u32 most, Patience& p, std::vector<Handle>& out) noexcept {
+Status Dict::values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>& out) noexcept {
     out.clear();
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
@@ -430,7 +430,7 @@ Status Dict::is_empty(bool& out) noexcept {
 Status Dict::rebuild() {
     if (Status s = find_buckets(); s != Status::ok) return s;
     const u32 all = capacity();
-    Stubborn wait;
+    UnboundedWait wait;
     struct Entry {
         u64 ordinal;
         u32 slot;
@@ -480,7 +480,7 @@ std::vector<std::string> Dict::validate(Member& m, u32 index) {
     if (!kept) return {};
     Dict dict;
     if (open(m, handle, dict) != Status::ok) return {who + "its fixed fields make no sense"};
-    Patience p(os::monotonic_ns() + 5'000'000'000);
+    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
     Inside in(dict, p, Inside::kPass);
     if (in.status != Status::ok)
         return {who + "it cannot be looked into, status " +

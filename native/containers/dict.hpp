@@ -55,26 +55,26 @@ struct DictCursor {
 class Dict final : public Container {
   public:
     Dict() noexcept;
-    static Status create(Member& m, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Dict& out) noexcept;
 
     // All: would_block when somebody else has the users' lock; no_entry when there is no such key.
     // Values that come out are held for the caller; those that go in are held by it.
-    Status size(Patience& p, u64& out) noexcept;
-    Status get(const DictKey& key, Patience& p, Handle& out) noexcept;
-    Status contains(const DictKey& key, Patience& p) noexcept;
+    Status size(WaitPolicy& p, u64& out) noexcept;
+    Status get(const DictKey& key, WaitPolicy& p, Handle& out) noexcept;
+    Status contains(const DictKey& key, WaitPolicy& p) noexcept;
     // `only_new`: exists, and `found` is what is there.
-    Status set(const DictKey& key, Handle value, bool only_new, Patience& p,
+    Status set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
                Handle& found) noexcept;
-    Status erase(const DictKey& key, Patience& p) noexcept;
+    Status erase(const DictKey& key, WaitPolicy& p) noexcept;
     // The entry that was added last.
-    Status last(Patience& p, DictItems& out) noexcept;
+    Status last(WaitPolicy& p, DictItems& out) noexcept;
     // stale: the key has not that value any more, or (`last`) it is not the last any more.
-    Status erase_if(const DictKey& key, Handle only, bool last, Patience& p) noexcept;
+    Status erase_if(const DictKey& key, Handle only, bool last, WaitPolicy& p) noexcept;
     // In the order of insertion.
-    Status items(bool keys, bool values, Patience& p, DictItems& out) noexcept;
+    Status items(bool keys, bool values, WaitPolicy& p, DictItems& out) noexcept;
     // The next values, `most` of them at most. stale: where it was is not there any more.
-    Status values(DictCursor& at, u32 most, Patience& p, std::vector<Handle>& out) noexcept;
+    Status values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>& out) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
 

@@ -31,7 +31,7 @@ u64 Slice::adjust(u64 count) noexcept {
     return start < stop ? static_cast<u64>((stop - start - 1) / step + 1) : 0;
 }
 
-Status List::create(Member& m, Patience& p, Handle& out) noexcept {
+Status List::create(Member& m, WaitPolicy& p, Handle& out) noexcept {
     return make(m, kShape, p, out);
 }
 Status List::open(Member& m, Handle h, List& out) noexcept {
@@ -90,7 +90,7 @@ Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
 // What an operation needs that has to be allocated before it takes the lock. It finds out under the
 // lock, lets go, and tries again with it.
 struct List::Room {
-    Room(List& of, Patience& p) noexcept : list(of), chunk(*of.m_, p), order(*of.m_, p) {}
+    Room(List& of, WaitPolicy& p) noexcept : list(of), chunk(*of.m_, p), order(*of.m_, p) {}
 
     // Lock held. ok; would_block: `fetch` first.
     Status slots(u64 n) noexcept {
@@ -166,7 +166,7 @@ static Status with_room(Act act, auto& room) noexcept {
 
 // ---- operations --------------------------------------------------------------------------------
 
-Status List::size(Patience& p, u64& out) noexcept {
+Status List::size(WaitPolicy& p, u64& out) noexcept {
     Inside in(*this, p);
     return in.status == Status::ok ? find_order(out) : in.status;
 }
@@ -178,7 +178,7 @@ Status List::is_empty(bool& out) noexcept {
     return s;
 }
 
-Status List::extend(const Handle* items, u32 n, Patience& p) noexcept {
+Status List::extend(const Handle* items, u32 n, WaitPolicy& p) noexcept {
     Room room(*this, p);
     const Status done = with_room(
         [&](bool& lacks) {
@@ -209,7 +209,7 @@ Status List::extend(const Handle* items, u32 n, Patience& p) noexcept {
     return done;
 }
 
-Status List::get(std::int64_t index, Patience& p, Handle& out) noexcept {
+Status List::get(std::int64_t index, WaitPolicy& p, Handle& out) noexcept {
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
     u64 count = 0;
@@ -221,7 +221,7 @@ Status List::get(std::int64_t index, Patience& p, Handle& out) noexcept {
     return hold_value(cell(slot).load_relaxed(), out);
 }
 
-Status List::set(std::int64_t index, Handle item, Patience& p) noexcept {
+Status List::set(std::int64_t index, Handle item, WaitPolicy& p) noexcept {
     Dropped dropped(*m_, p);
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
@@ -252,13 +252,13 @@ Status List::cut(u64 start, u64 count, Dropped& dropped) noexcept {
     return Status::ok;
 }
 
-Status List::erase_at(std::int64_t index, Patience& p) noexcept {
+Status List::erase_at(std::int64_t index, WaitPolicy& p) noexcept {
     const Status s = erase_if(index, 0, p);
     return s == Status::stale ? Status::no_entry : s;
 }
 
 // `only`, unless it is 0, is what has to be there.
-Status List::erase_if(std::int64_t index, Handle only, Patience& p) noexcept {
+Status List::erase_if(std::int64_t index, Handle only, WaitPolicy& p) noexcept {
     Room room(*this, p);
     bool emptied = false;
     const Status done = with_room(
@@ -295,7 +295,7 @@ Status List::erase_if(std::int64_t index, Handle only, Patience& p) noexcept {
     return done;
 }
 
-Status List::get(Slice slice, Patience& p, std::vector<Handle>& out, Handle* order) noexcept {
+Status List::get(Slice slice, WaitPolicy& p, std::vector<Handle>& out, Handle* order) noexcept {
     out.clear();
     Inside in(*this, p);
     if (in.status != Status::ok) return in.status;
@@ -317,7 +317,8 @@ Status List::get(Slice slice, Patience& p, std::vector<Handle>& out, Handle* ord
     return Status::ok;
 }
 
-Status List::assign(Slice asked, const Handle* items, u32 n, Patience& p, u64& selected) noexcept {
+Status List::assign(Slice asked, const Handle* items, u32 n, WaitPolicy& p,
+                    u64& selected) noexcept {
     Room room(*this, p);
     bool emptied = false;
     const Status done = with_room(
@@ -370,7 +371,7 @@ Status List::assign(Slice asked, const Handle* items, u32 n, Patience& p, u64& s
     return done;
 }
 
-Status List::erase(Slice asked, Patience& p) noexcept {
+Status List::erase(Slice asked, WaitPolicy& p) noexcept {
     Room room(*this, p);
     bool emptied = false;
     const Status done = with_room(
@@ -415,7 +416,7 @@ Status List::erase(Slice asked, Patience& p) noexcept {
     return done;
 }
 
-Status List::reverse(Patience& p) noexcept {
+Status List::reverse(WaitPolicy& p) noexcept {
     Room room(*this, p);
     return with_room(
         [&](bool& lacks) {
@@ -436,7 +437,7 @@ Status List::reverse(Patience& p) noexcept {
         room);
 }
 
-Status List::reorder(const Handle* before, const u32* from, u32 n, Patience& p) noexcept {
+Status List::reorder(const Handle* before, const u32* from, u32 n, WaitPolicy& p) noexcept {
     Room room(*this, p);
     return with_room(
         [&](bool& lacks) {
@@ -488,7 +489,7 @@ Status List::can_refer(u64 count, u64 times) {
     return Status::ok;
 }
 
-Status List::repeat(u64 times, Patience& p) noexcept {
+Status List::repeat(u64 times, WaitPolicy& p) noexcept {
     if (times == 0) return clear(p);
     Room room(*this, p);
     bool asked = false;
@@ -531,7 +532,7 @@ Status List::repeat(u64 times, Patience& p) noexcept {
 // ---- after a death, and for validate -----------------------------------------------------------
 
 Status List::rebuild() {
-    Stubborn wait;
+    UnboundedWait wait;
     u64 count = 0;
     if (Status s = find_order(count); s != Status::ok) return s;
     const u32 all = capacity();
@@ -560,7 +561,7 @@ std::vector<std::string> List::validate(Member& m, u32 index) {
     if (!kept) return {};
     List list;
     if (open(m, handle, list) != Status::ok) return {who + "its fixed fields make no sense"};
-    Patience p(os::monotonic_ns() + 5'000'000'000);
+    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
     Inside in(list, p, Inside::kPass);
     if (in.status != Status::ok)
         return {who + "it cannot be looked into, status " +

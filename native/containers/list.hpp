@@ -27,30 +27,30 @@ struct Slice {
 class List final : public Container {
   public:
     List() noexcept;
-    static Status create(Member& m, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, List& out) noexcept;
 
     // All: would_block when somebody else has the users' lock. Values that come out are held for
     // the caller; those that go in are held by it.
-    Status size(Patience& p, u64& out) noexcept;
-    Status extend(const Handle* items, u32 n, Patience& p) noexcept;
+    Status size(WaitPolicy& p, u64& out) noexcept;
+    Status extend(const Handle* items, u32 n, WaitPolicy& p) noexcept;
     // no_entry: out of range, in all of them; negative ones count from the end.
-    Status get(std::int64_t index, Patience& p, Handle& out) noexcept;
-    Status set(std::int64_t index, Handle item, Patience& p) noexcept;
-    Status erase_at(std::int64_t index, Patience& p) noexcept;
+    Status get(std::int64_t index, WaitPolicy& p, Handle& out) noexcept;
+    Status set(std::int64_t index, Handle item, WaitPolicy& p) noexcept;
+    Status erase_at(std::int64_t index, WaitPolicy& p) noexcept;
     // `order`: as long as it is the same, no item has moved.
-    Status get(Slice slice, Patience& p, std::vector<Handle>& out,
+    Status get(Slice slice, WaitPolicy& p, std::vector<Handle>& out,
                Handle* order = nullptr) noexcept;
     // bad_argument: a step other than 1, and `selected` is not n.
-    Status assign(Slice slice, const Handle* items, u32 n, Patience& p, u64& selected) noexcept;
-    Status erase(Slice slice, Patience& p) noexcept;
-    Status reverse(Patience& p) noexcept;
-    Status repeat(u64 times, Patience& p) noexcept;
+    Status assign(Slice slice, const Handle* items, u32 n, WaitPolicy& p, u64& selected) noexcept;
+    Status erase(Slice slice, WaitPolicy& p) noexcept;
+    Status reverse(WaitPolicy& p) noexcept;
+    Status repeat(u64 times, WaitPolicy& p) noexcept;
     // stale: it does not contain that there any more. Negative ones count from the end as it is
     // then.
-    Status erase_if(std::int64_t index, Handle only, Patience& p) noexcept;
+    Status erase_if(std::int64_t index, Handle only, WaitPolicy& p) noexcept;
     // The item that was at from[i] goes to i. stale: the list is not (any more) what `before` says.
-    Status reorder(const Handle* before, const u32* from, u32 n, Patience& p) noexcept;
+    Status reorder(const Handle* before, const u32* from, u32 n, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
 

@@ -78,7 +78,7 @@ bool rebuild(Member& m) noexcept {
 
 class Locked {
   public:
-    Locked(Member& m, Patience& p) noexcept : m_(m) {
+    Locked(Member& m, WaitPolicy& p) noexcept : m_(m) {
         // First, and before anything of the segment is touched: a child that is no member may not
         // write here.
         status = m.usable();
@@ -103,13 +103,13 @@ class Locked {
 
 // After the commit there is no way back: what is left to do waits as long as it takes, but lets the
 // caller release what it must.
-class Committed final : public Patience {
+class Committed final : public WaitPolicy {
   public:
-    explicit Committed(Patience& of) noexcept : of_(of) {}
+    explicit Committed(WaitPolicy& of) noexcept : of_(of) {}
     void about_to_block() noexcept override { of_.about_to_block(); }
 
   private:
-    Patience& of_;
+    WaitPolicy& of_;
 };
 
 struct Found {
@@ -232,7 +232,7 @@ void format(Member& m) noexcept {
     h.ordinal.store_relaxed(0);
 }
 
-Status find(Member& m, NameKind kind, std::string_view name, Patience& p, Handle& out) noexcept {
+Status find(Member& m, NameKind kind, std::string_view name, WaitPolicy& p, Handle& out) noexcept {
     if (!valid(kind, name)) return Status::no_entry;
     const u64 hash = hash_of(kind, name);
     Locked locked(m, p);
@@ -243,7 +243,7 @@ Status find(Member& m, NameKind kind, std::string_view name, Patience& p, Handle
 }
 
 Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool only_new,
-           Patience& p, Handle& found) noexcept {
+           WaitPolicy& p, Handle& found) noexcept {
     if (!valid(kind, name) || value == 0) return Status::bad_argument;
     const u64 hash = hash_of(kind, name);
     Locked locked(m, p);
@@ -287,12 +287,12 @@ Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool o
     return Status::ok;
 }
 
-Status erase(Member& m, NameKind kind, std::string_view name, Patience& p) noexcept {
+Status erase(Member& m, NameKind kind, std::string_view name, WaitPolicy& p) noexcept {
     KindSet erased = 0;
     return erase(m, kinds(kind), name, p, erased);
 }
 
-Status erase(Member& m, KindSet which, std::string_view name, Patience& p,
+Status erase(Member& m, KindSet which, std::string_view name, WaitPolicy& p,
              KindSet& erased) noexcept {
     erased = 0;
     Handle gone[kNameKinds] = {};
@@ -325,7 +325,7 @@ Status erase(Member& m, KindSet which, std::string_view name, Patience& p,
     return s;
 }
 
-Status erase_unused(Member& m, NameKind kind, std::string_view name, Patience& p,
+Status erase_unused(Member& m, NameKind kind, std::string_view name, WaitPolicy& p,
                     u32& erased) noexcept {
     erased = 0;
     const bool one = !name.empty();
@@ -359,7 +359,7 @@ Status erase_unused(Member& m, NameKind kind, std::string_view name, Patience& p
     }
 }
 
-Status list(Member& m, Patience& p, std::vector<Item>& out) {
+Status list(Member& m, WaitPolicy& p, std::vector<Item>& out) {
     out.clear();
     {
         Locked locked(m, p);  // its destructor unlocks if memory runs out below
@@ -398,7 +398,7 @@ std::vector<std::string> validate(Member& m) {
     auto say = [&](u32 i, const char* what) {
         wrong.push_back("name entry " + std::to_string(i) + ": " + what);
     };
-    Patience p(os::monotonic_ns() + 5'000'000'000);
+    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
     Locked locked(m, p);
     if (!good(locked.status)) {
         wrong.push_back("directory: cannot be locked, status " +

@@ -4,7 +4,7 @@
 #include <array>
 #include <bit>
 
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 
 namespace onecopy::directory {
 namespace {
@@ -57,11 +57,11 @@ u32 table_top(Member& m) noexcept {
 // A hold for as long as one looks.
 class Look {
   public:
-    Look(Member& m, Handle h, Patience& p) noexcept
+    Look(Member& m, Handle h, WaitPolicy& p) noexcept
         : m_(m), p_(p), index_(handle_index(h)), held_(hold(m, h) == Status::ok) {}
     ~Look() {
-        Inner inner(p_);
-        if (held_) drop(m_, index_, inner);
+        UninterruptibleWait uninterruptible(p_);
+        if (held_) drop(m_, index_, uninterruptible);
     }
     Look(const Look&) = delete;
     Look& operator=(const Look&) = delete;
@@ -69,7 +69,7 @@ class Look {
 
   private:
     Member& m_;
-    Patience& p_;
+    WaitPolicy& p_;
     u32 index_;
     bool held_;
 };
@@ -149,7 +149,7 @@ class Holders {
 
 // Of a block that is held, with all that it refers to, however far away. `reached`: what these are.
 // `leaves`: who holds those that refer to nothing.
-Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached, Holders& leaves) {
+Kept kept_by(Member& m, u32 root, WaitPolicy& p, Marks& seen, Marks& reached, Holders& leaves) {
     Kept kept;
     std::vector<Handle> todo;
     seen.clear();
@@ -190,7 +190,7 @@ Kept kept_by(Member& m, u32 root, Patience& p, Marks& seen, Marks& reached, Hold
 
 }  // namespace
 
-Status things(Member& m, Patience& p, std::vector<Thing>& out) {
+Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out) {
     out.clear();
     std::vector<Item> named;
     if (Status s = list(m, p, named); s != Status::ok) return s;

@@ -17,6 +17,6 @@ struct Thing {
 // For people: each thing as it is at some moment. What belongs to another thing, as a list's lock
 // does, is counted there and not listed. Blocks that refer to others are held while they are looked
 // at.
-Status things(Member& m, Patience& p, std::vector<Thing>& out);  // may throw bad_alloc
+Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out);  // may throw bad_alloc
 
 }  // namespace onecopy::directory

@@ -6,7 +6,7 @@
 
 #include "recovery/recovery.hpp"
 #include "sync/event_count.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 #include "sync/unlocks.hpp"
 
 namespace onecopy {
@@ -60,7 +60,7 @@ constexpr u32 next_gen(u32 gen) noexcept {
 
 // Frames lock held. Takes the frame if it is free: held once for the caller, under a new
 // generation.
-bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
+bool take_frame(Member& m, u32 index, WaitPolicy& p, Handle& out) noexcept {
     Block& block = m.block(index);
     const BlockWord live{block.word.load()};
     if (live.state() != BlockState::live || !at_home(block)) return false;
@@ -80,8 +80,8 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
     // COMMIT of acquire
     if (!block.word.cas(word,
                         BlockWord::make(gen, BlockState::live, live.slot(), live.flags()).raw)) {
-        Inner inner(p);
-        drop(m, index, inner);
+        UninterruptibleWait uninterruptible(p);
+        drop(m, index, uninterruptible);
         return false;
     }
     out = make_handle(gen, index);
@@ -93,7 +93,7 @@ bool take_frame(Member& m, u32 index, Patience& p, Handle& out) noexcept {
 // ---- create and open ----------------------------------------------------------------------------
 
 Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len,
-                      Patience& p, Handle& out) noexcept {
+                      WaitPolicy& p, Handle& out) noexcept {
     static_assert(offsetof(Body, meta) == 128 && sizeof(Body) == Body::kCellsOffset);
     if (Status s = m.usable(); s != Status::ok) return s;
     if (count == 0 || frame_bytes == 0 || meta_len > kFrameMetaBytes) return Status::bad_argument;
@@ -114,16 +114,16 @@ Status Frames::create(Member& m, u32 count, u64 frame_bytes, const void* meta, u
     b.magic.store_release(Body::kMagic);  // [frames.magic]
     declare_cells(m, body.index, Body::kCellsOffset, 8, count);
     auto* cells = reinterpret_cast<shm_atomic<u64>*>(body.data + Body::kCellsOffset);
-    Inner inner(p);
+    UninterruptibleWait uninterruptible(p);
     for (u32 i = 0; i < count && s == Status::ok; ++i) {
         Allocated frame;
         s = allocate(m, {.bytes = frame_bytes, .home = body.index}, p, frame);
         if (s != Status::ok) break;
         s = swap_cell(m, cells[i], 0, handle_of(m, frame.index));
-        drop(m, frame.index, inner);
+        drop(m, frame.index, uninterruptible);
     }
     if (s != Status::ok) {
-        drop(m, body.index, inner);  // takes the frames made so far with it
+        drop(m, body.index, uninterruptible);  // takes the frames made so far with it
         return s;
     }
     out = handle_of(m, body.index);
@@ -183,7 +183,7 @@ inline shm_atomic<u64>& Frames::cell(u32 i) const noexcept {
     }
 }
 
-Status Frames::try_acquire(Patience& p, Handle& out) noexcept {
+Status Frames::try_acquire(WaitPolicy& p, Handle& out) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Status s = enter(b_->lock, *m_, p);
     if (!good(s)) return s;
@@ -207,7 +207,7 @@ Status Frames::try_acquire(Patience& p, Handle& out) noexcept {
     return s;
 }
 
-Status Frames::acquire(Patience& p, Handle& out) noexcept {
+Status Frames::acquire(WaitPolicy& p, Handle& out) noexcept {
     Status s = try_acquire(p, out);
     if (s != Status::would_block) return s;
     if (!p.may_wait()) return s;
@@ -293,8 +293,8 @@ std::vector<std::string> Frames::validate(Member& m, u32 index) {
     Frames f;
     if (open(m, handle_of(m, index), f) != Status::ok)
         return {who + "its fixed fields make no sense"};
-    Stubborn outer;
-    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    UnboundedWait outer;
+    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
     Status s = lock(f.b_->lock, m, wait);
     if (!good(s)) return {who + "its lock cannot be taken"};
     const Unlocks unlocks(f.b_->lock);

@@ -30,11 +30,11 @@ struct FrameHolder {
 class Frames {
   public:
     static Status create(Member& m, u32 count, u64 frame_bytes, const void* meta, u32 meta_len,
-                         Patience& p, Handle& out) noexcept;
+                         WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Frames& out) noexcept;
     // A frame, held once for the caller, under a new generation. timed_out/would_block: all are
     // out. Looks for dead holders while it waits.
-    Status acquire(Patience& p, Handle& out) noexcept;
+    Status acquire(WaitPolicy& p, Handle& out) noexcept;
     u32 count() const noexcept;
     u32 available() const noexcept;
     // Who has those that are out, the one with the most first. A look for people: it takes no lock,
@@ -51,7 +51,7 @@ class Frames {
     Status usable() const noexcept;
     shm_atomic<u64>& cell(u32 i) const noexcept;
     bool any_free() const noexcept;
-    Status try_acquire(Patience& p, Handle& out) noexcept;
+    Status try_acquire(WaitPolicy& p, Handle& out) noexcept;
     void repair() noexcept;
     Member* m_ = nullptr;
     Body* b_ = nullptr;

@@ -2,7 +2,7 @@
 
 #include "heap/heap.hpp"
 #include "sync/event_count.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 namespace {
@@ -106,7 +106,7 @@ Status hold(Member& m, Handle h) noexcept {
     }
     // Our bit may have stopped somebody from freeing the block that is here now; then it is up to
     // us.
-    Stubborn wait;
+    UnboundedWait wait;
     try_free(m, index, wait);
     return Status::stale;
 }
@@ -116,7 +116,7 @@ void hold_again(Member& m, u32 index) noexcept {
     if (m.local[index]++ == 0) set_bit(m, m.block(index));
 }
 
-void drop(Member& m, u32 index, Patience& p) noexcept {
+void drop(Member& m, u32 index, WaitPolicy& p) noexcept {
     {
         std::lock_guard guard(m.mutex);
         // Left already: the bits went then.
@@ -273,9 +273,9 @@ void take_apart(Member& m, u32 index, u32& work) noexcept {
 
 }  // namespace
 
-void finish_free(Member& m, u32 index, Patience& outer) noexcept {
+void finish_free(Member& m, u32 index, WaitPolicy& outer) noexcept {
     // What is decided is finished: neither a deadline nor a signal may leave it halfway.
-    Inner p(outer);
+    UninterruptibleWait p(outer);
     // Not recursion: a chain of messages may be a million long. The list goes through the blocks'
     // own entries, because memory may be freed when none is left for a list. A block that is freed
     // needs no home any more.
@@ -291,7 +291,7 @@ void finish_free(Member& m, u32 index, Patience& outer) noexcept {
     }
 }
 
-void try_free(Member& m, u32 index, Patience& p) noexcept {
+void try_free(Member& m, u32 index, WaitPolicy& p) noexcept {
     if (index == 0 || index >= table_top(m)) return;
     Block& b = m.block(index);
     bool ours = false;

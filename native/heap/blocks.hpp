@@ -21,7 +21,7 @@ struct BlockInfo {
 // `hold`: ok, stale, corrupt (index outside the table). On ok the caller owes one drop.
 Status hold(Member& m, Handle h) noexcept;
 // Gives up one hold; frees the block if nothing else owns it. May wait for the heap lock.
-void drop(Member& m, u32 index, Patience& p) noexcept;
+void drop(Member& m, u32 index, WaitPolicy& p) noexcept;
 // As `hold` for a block this process holds already (no check needed).
 void hold_again(Member& m, u32 index) noexcept;
 
@@ -48,11 +48,11 @@ Status take_cell(Member& m, shm_atomic<u64>& cell, Handle old, shm_atomic<u64>& 
                  u64 position) noexcept;
 
 // Frees the block if nobody owns it. Safe to call at any time on any index.
-void try_free(Member& m, u32 index, Patience& p) noexcept;
+void try_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 
 // The second half of try_free, for a block that is `freeing` by us (recovery takes such blocks over
 // from the dead).
-void finish_free(Member& m, u32 index, Patience& p) noexcept;
+void finish_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 
 // Declares that a held block contains `count` reference cells (all null now), `stride` bytes apart,
 // the first at `offset`.

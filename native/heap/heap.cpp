@@ -14,7 +14,7 @@
 #include "base/bits.hpp"
 #include "os/memory.hpp"
 #include "sync/event_count.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 #include "sync/unlocks.hpp"
 
 namespace onecopy {
@@ -357,7 +357,7 @@ int punch_extents(Member& m, u64 first, u64 end) noexcept {
 // extents are only given back while they lie in a free span. 0 or errno; or it was interrupted: the
 // kernel takes a third of a second for a gigabyte. The bits are set when all is there: until then
 // `give_back_reserved` knows by them what this reservation has taken.
-int back_with_memory(Member& m, u64 offset, u64 size, Patience& p, bool& interrupted) noexcept {
+int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted) noexcept {
     constexpr u64 kPiece = 64 * kMiB / kExtent;
     const u64 first = offset / kExtent, end = (offset + size + kExtent - 1) / kExtent;
     for (u64 e = first; e < end;) {
@@ -393,8 +393,8 @@ int back_with_memory(Member& m, u64 offset, u64 size, Patience& p, bool& interru
 //
 // A death before this leaves the memory reserved under a free span, with its bits clear: `trim`
 // gives it back, and who allocates there finds it reserved already.
-void give_back_reserved(Member& m, u32 index, Patience& outer) noexcept {
-    Inner p(outer);
+void give_back_reserved(Member& m, u32 index, WaitPolicy& outer) noexcept {
+    UninterruptibleWait p(outer);
     if (!good(lock_heap(m, p))) return;
     Place place, beside;
     if (read_place(m, index, place)) {
@@ -444,7 +444,7 @@ void free_own_left(Member& m) noexcept {
         free_left(m);
 }
 
-Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Allocated& out,
+Status allocate_once(Member& m, const BlockSpec& spec, u64 size, WaitPolicy& p, Allocated& out,
                      int& error) noexcept {
     u32 index = 0;
     u64 offset = 0;
@@ -473,7 +473,7 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, Patience& p, Al
 
 }  // namespace
 
-Status lock_heap(Member& m, Patience& p) noexcept {
+Status lock_heap(Member& m, WaitPolicy& p) noexcept {
     if (m.corrupt()) return Status::corrupt;
     const Status s = lock(m.header().heap_lock, m, p);
     if (s != Status::owner_died) return s;
@@ -483,7 +483,7 @@ Status lock_heap(Member& m, Patience& p) noexcept {
     return Status::corrupt;
 }
 
-Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) noexcept {
+Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out) noexcept {
     if (Status s = m.usable(); s != Status::ok) return s;
     if (spec.bytes > m.geo().capacity) return Status::too_large;
     const u64 size = round_up(std::max<u64>(spec.bytes, 1), kUnit);
@@ -502,9 +502,9 @@ Status allocate(Member& m, const BlockSpec& spec, Patience& p, Allocated& out) n
     return found || error != 0 ? allocate_once(m, spec, size, p, out, error) : s;
 }
 
-void give_back(Member& m, u32 index, Patience& outer) noexcept {
+void give_back(Member& m, u32 index, WaitPolicy& outer) noexcept {
     // Longer than an owner that has lost its core needs, and long enough to find that it is dead.
-    constexpr std::int64_t kFreePatience = 50'000'000;
+    constexpr std::int64_t kFreeWait = 50'000'000;
     LockWord& heap_lock = m.header().heap_lock;
     Status s = m.corrupt() ? Status::corrupt : Status::would_block;
     if (s == Status::would_block && try_lock(heap_lock, m)) s = Status::ok;
@@ -513,7 +513,7 @@ void give_back(Member& m, u32 index, Patience& outer) noexcept {
         constexpr std::int64_t kBeforeWaitingAgain = 1'000'000'000;
         const std::int64_t now = os::monotonic_ns();
         const bool stuck = now < m.heap_is_stuck_until.load(std::memory_order_relaxed);
-        Inner p(outer, stuck ? 0 : now + kFreePatience);
+        UninterruptibleWait p(outer, stuck ? 0 : now + kFreeWait);
         s = lock_heap(m, p);
         if (good(s))
             m.heap_is_stuck_until.store(0, std::memory_order_relaxed);
@@ -533,7 +533,7 @@ void give_back(Member& m, u32 index, Patience& outer) noexcept {
     notify(m.header().memory_freed);
 }
 
-bool give_back_left(Member& m, Patience& outer) noexcept {
+bool give_back_left(Member& m, WaitPolicy& outer) noexcept {
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     u32 first = 1;
     while (first < top && !is_left(m, first))
@@ -766,7 +766,7 @@ void rebuild_heap(Member& m) noexcept {
     h.live_bodies.store_relaxed(static_cast<u32>(bodies));
 }
 
-u64 trim(Member& m, Patience& wait) noexcept {
+u64 trim(Member& m, WaitPolicy& wait) noexcept {
     if (m.readonly) return 0;  // the memory is the file's
     u64 given_back = 0;
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
@@ -809,7 +809,7 @@ HeapStats heap_stats(Member& m) noexcept {
             h.live_bodies.load_relaxed()};
 }
 
-std::vector<std::string> validate_heap(Member& m, Patience& wait) {
+std::vector<std::string> validate_heap(Member& m, WaitPolicy& wait) {
     std::vector<std::string> wrong;
     auto say = [&](const std::string& what) {
         if (wrong.size() < 50) wrong.push_back("heap: " + what);

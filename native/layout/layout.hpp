@@ -246,10 +246,10 @@ struct alignas(64) Header {
     // line 2
     u64 created_ns;
     u32 creator_pid, creator_uid;
-    shm_atomic<u32> corrupt;     // set once, never cleared: refused from then on
-    shm_atomic<u32> rows_used;   // no slot at or above this was ever used
-    shm_atomic<u64> departures;  // moves after a row's generation has moved: somebody died and was
-                                 // cleaned up, or left [pool.departures]
+    shm_atomic<u32> corrupt;      // set once, never cleared: refused from then on
+    shm_atomic<u32> rows_used;    // no slot at or above this was ever used
+    shm_atomic<u64> death_epoch;  // moves after a row's generation has moved: somebody died and was
+                                  // cleaned up, or left [pool.death_epoch]
     char pad2[32];
     // line 3: heap, under heap_lock
     alignas(64) LockWord heap_lock;

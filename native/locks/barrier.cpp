@@ -46,7 +46,7 @@ constexpr u64 entry_of(u32 phase, u32 count, u32 gen) noexcept {
 
 }  // namespace
 
-Status Barrier::create(Member& m, u32 parties, Patience& p, Handle& out) noexcept {
+Status Barrier::create(Member& m, u32 parties, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kWaitingOffset);
     if (parties == 0 || parties > kMostParties) return Status::bad_argument;
     Allocated block;
@@ -74,7 +74,7 @@ Status Barrier::open(Member& m, Handle h, Barrier& out) noexcept {
 }
 
 // owner_died: every change is one store, so there is nothing to repair.
-Status Barrier::enter(Patience& p) noexcept {
+Status Barrier::enter(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     const Status s = onecopy::enter(b_->lock, *m_, p);
     return s == Status::owner_died ? Status::ok : s;
@@ -123,7 +123,7 @@ void Barrier::break_it(u32 phase) noexcept {
 
 // ---- for callers --------------------------------------------------------------------------------
 
-Status Barrier::try_arrive(Patience& p, Arrival& out) noexcept {
+Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 state = b_->state.load();
     const u32 phase = phase_of(state);
@@ -154,7 +154,7 @@ Status Barrier::try_arrive(Patience& p, Arrival& out) noexcept {
     return s;
 }
 
-Status Barrier::arrive(Patience& p, Arrival& out) noexcept {
+Status Barrier::arrive(WaitPolicy& p, Arrival& out) noexcept {
     return wait_for(
         b_->changed, p, [&] { return try_arrive(p, out); },
         [&] { return kind_of(b_->state.load()) != kTripping || usable(*m_) != Status::ok; },
@@ -173,7 +173,7 @@ void Barrier::count_out(u32 phase) noexcept {
         entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));
 }
 
-Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
+Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
     auto outcome = [&] {
         const u64 state = b_->state.load();  // [barrier.state]
         if (phase_of(state) == mine.phase)
@@ -188,8 +188,8 @@ Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
         },
         [&] { return outcome() != Status::would_block || usable(*m_) != Status::ok; },
         [&] {
-            Inner inner(p);
-            if (!find_the_dead(mine.phase, true) || enter(inner) != Status::ok) return;
+            UninterruptibleWait uninterruptible(p);
+            if (!find_the_dead(mine.phase, true) || enter(uninterruptible) != Status::ok) return;
             if (const u64 state = b_->state.load(); phase_of(state) == mine.phase &&
                                                     kind_of(state) != kBroken &&
                                                     find_the_dead(mine.phase, false)) {
@@ -199,8 +199,8 @@ Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
         });
     if (s == Status::ok || s == Status::closed || s == Status::corrupt || s == Status::lost)
         return s;
-    Inner inner(p);
-    if (Status e = enter(inner); e != Status::ok) return e;
+    UninterruptibleWait uninterruptible(p);
+    if (Status e = enter(uninterruptible); e != Status::ok) return e;
     const Status now = outcome();  // it may have tripped before we had the lock
     if (now == Status::would_block) break_it(mine.phase);
     if (now != Status::ok) count_out(mine.phase);
@@ -208,8 +208,8 @@ Status Barrier::wait(Patience& p, const Arrival& mine) noexcept {
     return now == Status::ok && s != Status::interrupted ? Status::ok : s;
 }
 
-Status Barrier::trip(Patience& outer, const Arrival& mine) noexcept {
-    Inner p(outer);
+Status Barrier::trip(WaitPolicy& outer, const Arrival& mine) noexcept {
+    UninterruptibleWait p(outer);
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 state = b_->state.load();
     const bool ours = phase_of(state) == mine.phase && kind_of(state) == kTripping;
@@ -218,16 +218,16 @@ Status Barrier::trip(Patience& outer, const Arrival& mine) noexcept {
     return ours ? Status::ok : Status::broken;
 }
 
-Status Barrier::abort(Patience& outer) noexcept {
-    Inner p(outer);
+Status Barrier::abort(WaitPolicy& outer) noexcept {
+    UninterruptibleWait p(outer);
     if (Status s = enter(p); s != Status::ok) return s;
     break_it(phase_of(b_->state.load()));
     unlock(b_->lock);
     return Status::ok;
 }
 
-Status Barrier::reset(Patience& outer) noexcept {
-    Inner p(outer);
+Status Barrier::reset(WaitPolicy& outer) noexcept {
+    UninterruptibleWait p(outer);
     if (Status s = enter(p); s != Status::ok) return s;
     move_on(phase_of(b_->state.load()), true);
     unlock(b_->lock);
@@ -256,8 +256,8 @@ std::vector<std::string> Barrier::validate(Member& m, u32 index) {
     Barrier barrier;
     if (open(m, handle_of(m, index), barrier) != Status::ok)
         return {who + "its fixed fields make no sense"};
-    Stubborn outer;
-    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    UnboundedWait outer;
+    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (barrier.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
     const Unlocks unlocks(barrier.b_->lock);
     std::vector<std::string> out;

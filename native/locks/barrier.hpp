@@ -22,7 +22,7 @@ namespace onecopy {
 class Barrier {
   public:
     static constexpr u32 kMostParties = 0xffff;
-    static Status create(Member& m, u32 parties, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, u32 parties, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Barrier& out) noexcept;
 
     struct Arrival {
@@ -31,14 +31,14 @@ class Barrier {
         bool trips = false;  // the last one: run the action, then `trip`
     };
     // ok: counted in. broken. Waits while the action of this phase is running, for the next one.
-    Status arrive(Patience& p, Arrival& out) noexcept;
+    Status arrive(WaitPolicy& p, Arrival& out) noexcept;
     // Until the phase of an arrival is over. ok; broken, also after a reset; timed_out/would_block
     // and interrupted break the barrier.
-    Status wait(Patience& p, const Arrival& mine) noexcept;
+    Status wait(WaitPolicy& p, const Arrival& mine) noexcept;
     // Broken: somebody broke or reset it meanwhile.
-    Status trip(Patience& p, const Arrival& mine) noexcept;
-    Status abort(Patience& p) noexcept;
-    Status reset(Patience& p) noexcept;
+    Status trip(WaitPolicy& p, const Arrival& mine) noexcept;
+    Status abort(WaitPolicy& p) noexcept;
+    Status reset(WaitPolicy& p) noexcept;
 
     u32 parties() const noexcept { return parties_; }
     u32 waiting() const noexcept;
@@ -48,13 +48,13 @@ class Barrier {
 
   private:
     struct Body;
-    Status enter(Patience& p) noexcept;
+    Status enter(WaitPolicy& p) noexcept;
     u32 arrived(u32 phase) const noexcept;
     bool find_the_dead(u32 phase, bool ask_the_kernel) noexcept;
     void move_on(u32 phase, bool by_reset) noexcept;
     void break_it(u32 phase) noexcept;
     void count_out(u32 phase) noexcept;
-    Status try_arrive(Patience& p, Arrival& out) noexcept;
+    Status try_arrive(WaitPolicy& p, Arrival& out) noexcept;
 
     Member* m_ = nullptr;
     Body* b_ = nullptr;

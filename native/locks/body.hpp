@@ -7,12 +7,12 @@
 
 #include "heap/heap.hpp"
 #include "sync/event_count.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 
 // A fresh body of `bytes` zeros, held once for the caller.
-inline Status create_body(Member& m, BodyKind kind, u64 bytes, Patience& p,
+inline Status create_body(Member& m, BodyKind kind, u64 bytes, WaitPolicy& p,
                           Allocated& out) noexcept {
     if (Status s = m.usable(); s != Status::ok) return s;
     return allocate(m, {.bytes = bytes, .flags = kFlagBody, .kind = kind, .zero = true}, p, out);

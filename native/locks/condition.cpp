@@ -49,7 +49,7 @@ constexpr u32 places_for(u32 processes) noexcept {
 
 }  // namespace
 
-Status Condition::create(Member& m, Handle mutex, Patience& p, Handle& out) noexcept {
+Status Condition::create(Member& m, Handle mutex, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) <= kPlacesOffset && sizeof(Place) == 16);
     Mutex lock;
     if (Status s = Mutex::open(m, mutex, lock); s != Status::ok) return s;
@@ -64,8 +64,8 @@ Status Condition::create(Member& m, Handle mutex, Patience& p, Handle& out) noex
     static_assert(offsetof(Body, more) == offsetof(Body, lock) + 8);
     declare_cells(m, block.index, offsetof(Body, lock), 8, 2);
     if (Status s = swap_cell(m, b.lock, 0, mutex); s != Status::ok) {
-        Inner inner(p);
-        drop(m, block.index, inner);
+        UninterruptibleWait uninterruptible(p);
+        drop(m, block.index, uninterruptible);
         return s;
     }
     b.magic.store_release(Body::kMagic);  // [body.magic]
@@ -128,7 +128,7 @@ Status Condition::open_chunk(Handle h, Chunk*& out) const noexcept {
 }
 
 // Mutex held. A place that is free, or that a dead process waited in.
-Status Condition::take_place(Patience& p, Place*& out) noexcept {
+Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
     u32 index = 0;
     for (int look = 0; look < 2; ++look) {
         index = 0;
@@ -161,7 +161,7 @@ Status Condition::take_place(Patience& p, Place*& out) noexcept {
 }
 
 // Mutex held. A death before the commit leaves a block that only the dead process held.
-Status Condition::add_chunk(Patience& outer, Place*& first) noexcept {
+Status Condition::add_chunk(WaitPolicy& outer, Place*& first) noexcept {
     shm_atomic<u64>* last = &b_->more;
     u32 chunks = 0;
     for (Chunk* next = nullptr; last->load_acquire() != 0; last = &next->more) {
@@ -169,7 +169,7 @@ Status Condition::add_chunk(Patience& outer, Place*& first) noexcept {
         if (Status s = open_chunk(last->load_acquire(), next); s != Status::ok) return s;
     }
     Allocated block;
-    Within p(outer, Patience::kForever);  // for the heap's lock, not for a notification
+    BoundedWait p(outer, WaitPolicy::kForever);  // for the heap's lock, not for a notification
     if (Status s = create_body(*m_, BodyKind::condition_places,
                                kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), p, block);
         s != Status::ok)
@@ -200,9 +200,9 @@ void Condition::hand_over() noexcept {
     });
 }
 
-// Without the mutex: until the place is not as it was, the patience ends, or there is something to
+// Without the mutex: until the place is not as it was, the policy ends, or there is something to
 // hand over (would_block).
-Status Condition::sleep(Place& own, u32 stay, Patience& p) noexcept {
+Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
     const int budget = Spin::budget();
     for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i)
         cpu_relax();
@@ -225,7 +225,7 @@ Status Condition::sleep(Place& own, u32 stay, Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Condition::wait(Mutex& mutex, Patience& p, Status& again) noexcept {
+Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
     again = Status::ok;
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (!mutex.mine()) return Status::not_held;
@@ -233,11 +233,12 @@ Status Condition::wait(Mutex& mutex, Patience& p, Status& again) noexcept {
     if (Status s = take_place(p, taken); s != Status::ok) return s;
     Place& own = *taken;
     const u32 stay = own.word.load();
-    Inner inner(p);  // the caller has the mutex again before anything else happens to it
+    UninterruptibleWait uninterruptible(
+        p);  // the caller has the mutex again before anything else happens to it
     for (;;) {
         const u32 depth = mutex.release_all();
         Status s = sleep(own, stay, p);
-        again = mutex.acquire_again(depth, inner);
+        again = mutex.acquire_again(depth, uninterruptible);
         if (!good(again)) return again;
         if (s == Status::would_block) hand_over();
         const bool notified = own.word.load() != stay;

@@ -25,7 +25,7 @@ namespace onecopy {
 class Condition {
   public:
     // `mutex` is held by the caller for as long as the call lasts.
-    static Status create(Member& m, Handle mutex, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, Handle mutex, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Condition& out) noexcept;
     Handle lock_handle() const noexcept { return lock_; }
 
@@ -33,7 +33,7 @@ class Condition {
     // happened; `again` says how it came back (ok, owner_died; else it is not held). ok: notified;
     // would_block/timed_out, interrupted; not_held; no_memory: there is no room for one more to
     // wait.
-    Status wait(Mutex& mutex, Patience& p, Status& again) noexcept;
+    Status wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept;
     // Wakes the n that have waited longest. not_held.
     Status notify(Mutex& mutex, u32 n) noexcept;
     u32 waiting() const noexcept;
@@ -49,12 +49,12 @@ class Condition {
     template <class Act>
     void each_used(Act act) const noexcept;
     Status open_chunk(Handle h, Chunk*& out) const noexcept;
-    Status add_chunk(Patience& p, Place*& first) noexcept;
-    Status take_place(Patience& p, Place*& out) noexcept;
+    Status add_chunk(WaitPolicy& p, Place*& first) noexcept;
+    Status take_place(WaitPolicy& p, Place*& out) noexcept;
     void wake(u32 n) noexcept;
     bool is_dead_notified(const Place& at, bool ask_the_kernel) const noexcept;
     void hand_over() noexcept;
-    Status sleep(Place& own, u32 stay, Patience& p) noexcept;
+    Status sleep(Place& own, u32 stay, WaitPolicy& p) noexcept;
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     Handle lock_ = 0;

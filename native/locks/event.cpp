@@ -13,7 +13,7 @@ namespace {
 constexpr u32 kSet = 1;
 }  // namespace
 
-Status Event::create(Member& m, Patience& p, Handle& out) noexcept {
+Status Event::create(Member& m, WaitPolicy& p, Handle& out) noexcept {
     Allocated block;
     if (Status s = create_body(m, BodyKind::event, sizeof(Body), p, block); s != Status::ok)
         return s;
@@ -51,7 +51,7 @@ bool Event::is_set() const noexcept {
     return (b_->word.load() & kSet) != 0;
 }
 
-Status Event::wait(Patience& p) noexcept {
+Status Event::wait(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     const u32 before = b_->word.load();  // [event.word]
     if (before & kSet) return Status::ok;

@@ -14,11 +14,11 @@ namespace onecopy {
 
 class Event {
   public:
-    static Status create(Member& m, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Event& out) noexcept;
     Status set() noexcept;
     Status clear() noexcept;
-    Status wait(Patience& p) noexcept;  // ok; would_block/timed_out, interrupted
+    Status wait(WaitPolicy& p) noexcept;  // ok; would_block/timed_out, interrupted
     bool is_set() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
 

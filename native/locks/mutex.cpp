@@ -29,7 +29,7 @@ u64 this_thread(const Member& m) noexcept {
 constexpr u32 kDeepest = 0x7fffffff;
 }  // namespace
 
-Status Mutex::create(Member& m, bool recursive, Patience& p, Handle& out) noexcept {
+Status Mutex::create(Member& m, bool recursive, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) <= 64, "one cache line");
     Allocated block;
     if (Status s = create_body(m, BodyKind::mutex, sizeof(Body), p, block); s != Status::ok)
@@ -64,7 +64,7 @@ bool Mutex::mine() const noexcept {
     return !recursive_ || b_->thread.load_relaxed() == this_thread(*m_);
 }
 
-Status Mutex::acquire(Patience& p) noexcept {
+Status Mutex::acquire(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (recursive_ && mine()) {  // asked first: two loads cost less than an exchange that fails
         const u32 depth = b_->depth.load_relaxed();
@@ -79,7 +79,7 @@ Status Mutex::acquire(Patience& p) noexcept {
     return acquire_slow(p);
 }
 
-[[gnu::noinline]] Status Mutex::acquire_slow(Patience& p) noexcept {
+[[gnu::noinline]] Status Mutex::acquire_slow(WaitPolicy& p) noexcept {
     const Status s = p.may_wait() ? lock_slow(b_->word, *m_, p) : lock_at_once(b_->word, *m_);
     if (!good(s)) return s;
     if (s == Status::owner_died) died_ = b_->pid.load_relaxed();
@@ -87,7 +87,7 @@ Status Mutex::acquire(Patience& p) noexcept {
     return s;
 }
 
-Status Mutex::await(Patience& p) noexcept {
+Status Mutex::await(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (mine()) return Status::ok;
     const Status s = await_free(b_->word, *m_, p, dead_);
@@ -146,7 +146,7 @@ u32 Mutex::release_all() noexcept {
     return depth;
 }
 
-Status Mutex::acquire_again(u32 depth, Patience& p) noexcept {
+Status Mutex::acquire_again(u32 depth, WaitPolicy& p) noexcept {
     const Status s = acquire(p);
     if (good(s) && recursive_) b_->depth.store_relaxed(depth);
     return s;

@@ -16,16 +16,16 @@ namespace onecopy {
 
 class Mutex {
   public:
-    static Status create(Member& m, bool recursive, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, bool recursive, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Mutex& out) noexcept;
 
     // ok; owner_died: held, and the last owner died with it (`died` says who);
     // would_block/timed_out, interrupted
-    Status acquire(Patience& p) noexcept;
+    Status acquire(WaitPolicy& p) noexcept;
     // Waits until it is free, or this thread's, without taking it. owner_died: its owner is dead
     // (`died` says who); until somebody acquires it, or `forget`s the dead one, everybody who comes
     // is told so.
-    Status await(Patience& p) noexcept;
+    Status await(WaitPolicy& p) noexcept;
     void forget() noexcept;
     // Plain: anybody may, as in multiprocessing, unless its owner is dead: then not_held, because
     // somebody must be told. Recursive: not_held unless it is this thread's.
@@ -44,13 +44,13 @@ class Mutex {
 
     // For a condition: gives all of it back, and takes it again as it was.
     u32 release_all() noexcept;
-    Status acquire_again(u32 depth, Patience& p) noexcept;
+    Status acquire_again(u32 depth, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
 
   private:
     struct Body;
-    Status acquire_slow(Patience& p) noexcept;
+    Status acquire_slow(WaitPolicy& p) noexcept;
     void note_owner() noexcept;
     Member* m_ = nullptr;
     Body* b_ = nullptr;

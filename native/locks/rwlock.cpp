@@ -82,7 +82,7 @@ constexpr std::int64_t kLongestTurn = 100'000'000;
 
 }  // namespace
 
-Status RwLock::create(Member& m, Prefer prefer, Patience& p, Handle& out) noexcept {
+Status RwLock::create(Member& m, Prefer prefer, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kReadersOffset);
     if (prefer > Prefer::fair) return Status::bad_argument;
     Allocated block;
@@ -142,7 +142,7 @@ bool RwLock::count_in() noexcept {
     return true;
 }
 
-Status RwLock::read(Patience& p) noexcept {
+Status RwLock::read(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (Has* h = find(*m_, handle_)) {
         if (h->writing != Writing::no) return Status::deadlock;
@@ -161,13 +161,13 @@ Status RwLock::read(Patience& p) noexcept {
     return Status::ok;
 }
 
-[[gnu::noinline]] Status RwLock::read_slow(Patience& p) noexcept {
+[[gnu::noinline]] Status RwLock::read_slow(WaitPolicy& p) noexcept {
     auto attempt = [&] {
         if (Status s = usable(*m_); s != Status::ok) return s;
         // Not counted in while it is closed: that would only disturb a writer who waits for the
         // last reader.
         if (b_->closed.load() == 0 && count_in()) return Status::ok;
-        return is_orphaned() ? take_over(p) : Status::would_block;
+        return writer_is_dead() ? take_over(p) : Status::would_block;
     };
     if (!p.may_wait()) {
         ask_for_writers();
@@ -175,7 +175,7 @@ Status RwLock::read(Patience& p) noexcept {
     }
     return wait_for(
         b_->may_read, p, attempt,
-        [&] { return b_->closed.load() == 0 || is_orphaned() || usable(*m_) != Status::ok; },
+        [&] { return b_->closed.load() == 0 || writer_is_dead() || usable(*m_) != Status::ok; },
         [&] { ask_for_writers(); });
 }
 
@@ -188,14 +188,14 @@ void RwLock::ask_for_writers() noexcept {
 
 // Closed for a writer that has gone, and no other has come yet: one who has will say so in `closed`
 // in a moment.
-bool RwLock::is_orphaned() const noexcept {
+bool RwLock::writer_is_dead() const noexcept {
     const u32 closed = b_->closed.load(), writer = b_->writer.word.load() & ~kWaiters;
     return closed != 0 && m_->passed(closed) && (writer == 0 || m_->passed(writer));
 }
 
 // A reader has met a dead writer. Whatever that one was about, the lock becomes ours for writing
 // first.
-Status RwLock::take_over(Patience& p) noexcept {
+Status RwLock::take_over(WaitPolicy& p) noexcept {
     const Status taken = lock_at_once(b_->writer, *m_);
     if (!good(taken)) return taken;  // somebody else is at it
     if (b_->active.load() == 0) {
@@ -238,7 +238,7 @@ void RwLock::let_readers_in() noexcept {
 
 // fair, the writer's word held: readers whom the last writer has promised the next turn. It is over
 // when one of them is inside.
-Status RwLock::wait_for_turn(Patience& p) noexcept {
+Status RwLock::wait_for_turn(WaitPolicy& p) noexcept {
     const std::int64_t limit = os::monotonic_ns() + kLongestTurn;
     const Status s = wait_for(
         b_->drained, p,
@@ -255,7 +255,7 @@ Status RwLock::wait_for_turn(Patience& p) noexcept {
 }
 
 // The writer's word held: nobody reads, and no reader can enter.
-Status RwLock::close_and_drain(Patience& p) noexcept {
+Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
     if (prefer_ == Prefer::fair && b_->turn.load() != 0) {
         if (Status s = wait_for_turn(p); s != Status::ok) return s;
     }
@@ -285,7 +285,7 @@ Status RwLock::close_and_drain(Patience& p) noexcept {
 
 // The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever
 // the word named: several may have died since.
-Status RwLock::enter_as_writer(Patience& p) noexcept {
+Status RwLock::enter_as_writer(WaitPolicy& p) noexcept {
     const bool damaged = b_->active.load() != 0;
     const Status s =
         remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
@@ -308,7 +308,7 @@ Status RwLock::enter_as_writer(Patience& p) noexcept {
     return damaged ? Status::owner_died : Status::ok;
 }
 
-Status RwLock::write(Patience& p) noexcept {
+Status RwLock::write(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (find(*m_, handle_) != nullptr) return Status::deadlock;
     if (!has_room(*m_)) return Status::table_full;

@@ -19,16 +19,16 @@ enum class Prefer : u32 { writer = 0, reader = 1, fair = 2 };
 
 class RwLock {
   public:
-    static Status create(Member& m, Prefer prefer, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, Prefer prefer, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, RwLock& out) noexcept;
 
     // ok; would_block/timed_out, interrupted; deadlock: this thread writes; table_full: this thread
     // has too many locks. owner_died: a writer died inside. The caller holds the lock for WRITING,
     // to look and repair alone; `downgrade` makes it the reader it wanted to be.
-    Status read(Patience& p) noexcept;
+    Status read(WaitPolicy& p) noexcept;
     // ok, owner_died (and held); would_block/timed_out, interrupted; deadlock: this thread reads or
     // writes.
-    Status write(Patience& p) noexcept;
+    Status write(WaitPolicy& p) noexcept;
     // not_held: this thread does not have it that way.
     Status read_release() noexcept;
     Status write_release() noexcept;
@@ -49,14 +49,14 @@ class RwLock {
     bool reads(u32 slot) const noexcept;
     u32 a_reader() const noexcept;
     void let_readers_in() noexcept;
-    Status read_slow(Patience& p) noexcept;
-    bool is_orphaned() const noexcept;
+    Status read_slow(WaitPolicy& p) noexcept;
+    bool writer_is_dead() const noexcept;
     void ask_for_writers() noexcept;
-    Status take_over(Patience& p) noexcept;
+    Status take_over(WaitPolicy& p) noexcept;
     void leave_damaged() noexcept;
-    Status wait_for_turn(Patience& p) noexcept;
-    Status close_and_drain(Patience& p) noexcept;
-    Status enter_as_writer(Patience& p) noexcept;
+    Status wait_for_turn(WaitPolicy& p) noexcept;
+    Status close_and_drain(WaitPolicy& p) noexcept;
+    Status enter_as_writer(WaitPolicy& p) noexcept;
 
     Member* m_ = nullptr;
     Body* b_ = nullptr;

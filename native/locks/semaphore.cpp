@@ -26,7 +26,7 @@ constexpr u64 kHeldOffset = 192;
 constexpr u64 kMostExtra = u64{1} << 62;
 }  // namespace
 
-Status Semaphore::create(Member& m, u64 initial, u32 flags, Patience& p, Handle& out) noexcept {
+Status Semaphore::create(Member& m, u64 initial, u32 flags, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kHeldOffset);
     if (initial > kLargest) return Status::too_large;
     Allocated block;
@@ -92,7 +92,7 @@ u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
 }
 
 // Takes the lock; a dead owner may have died between a commit and the count of it.
-Status Semaphore::enter(Patience& p) noexcept {
+Status Semaphore::enter(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     const Status s = onecopy::enter(b_->lock, *m_, p);
     if (s != Status::owner_died) return s;
@@ -100,7 +100,7 @@ Status Semaphore::enter(Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Semaphore::try_acquire(Patience& p) noexcept {
+Status Semaphore::try_acquire(WaitPolicy& p) noexcept {
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 own = held_[m_->slot].load();
     // Also before our own entry is written over one that a predecessor in this slot left.
@@ -124,7 +124,7 @@ Status Semaphore::try_acquire(Patience& p) noexcept {
 
 // ---- for callers --------------------------------------------------------------------------------
 
-Status Semaphore::acquire(Patience& p) noexcept {
+Status Semaphore::acquire(WaitPolicy& p) noexcept {
     Status s = try_acquire(p);
     if (s != Status::would_block) return s;
     if (!p.may_wait()) return held_.probe(*m_) ? try_acquire(p) : s;
@@ -134,8 +134,8 @@ Status Semaphore::acquire(Patience& p) noexcept {
         [&] { held_.probe(*m_); });
 }
 
-Status Semaphore::release(u64 n, Patience& outer) noexcept {
-    Inner p(outer);  // what one has is given back, whatever the caller's patience
+Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
+    UninterruptibleWait p(outer);  // what one has is given back, whatever the caller's policy
     if (Status s = enter(p); s != Status::ok) return s;
     Status s = Status::ok;
     // What the dead held is no longer theirs to be given back.
@@ -156,7 +156,7 @@ Status Semaphore::release(u64 n, Patience& outer) noexcept {
     return s;
 }
 
-Status Semaphore::value(u64& out, Patience& p) noexcept {
+Status Semaphore::value(u64& out, WaitPolicy& p) noexcept {
     held_.probe(*m_);  // somebody wants to know: look who is dead
     if (Status s = enter(p); s != Status::ok) return s;
     return_tokens();
@@ -170,8 +170,8 @@ std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
     Semaphore sem;
     if (open(m, handle_of(m, index), sem) != Status::ok)
         return {who + "its fixed fields make no sense"};
-    Stubborn outer;
-    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    UnboundedWait outer;
+    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (sem.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
     const Unlocks unlocks(sem.b_->lock);
     std::vector<std::string> out;

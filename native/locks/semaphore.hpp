@@ -27,14 +27,14 @@ class Semaphore {
         // All tokens are signals: nobody holds any, and what the dead took stays taken.
         kKeepsNothing = 2,
     };
-    static Status create(Member& m, u64 initial, u32 flags, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, u64 initial, u32 flags, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Semaphore& out) noexcept;
 
-    Status acquire(Patience& p) noexcept;  // ok; would_block/timed_out, interrupted
+    Status acquire(WaitPolicy& p) noexcept;  // ok; would_block/timed_out, interrupted
     // not_held: bounded, and more than the initial value; too_large. A death in the middle has
     // given some of them back.
-    Status release(u64 n, Patience& p) noexcept;
-    Status value(u64& out, Patience& p) noexcept;  // how many could be taken now
+    Status release(u64 n, WaitPolicy& p) noexcept;
+    Status value(u64& out, WaitPolicy& p) noexcept;  // how many could be taken now
     u64 initial() const noexcept { return initial_; }
     u32 flags() const noexcept { return flags_; }
     static std::vector<std::string> validate(Member& m, u32 index);
@@ -43,11 +43,11 @@ class Semaphore {
     struct Body;
     // Tokens that somebody may hold.
     u64 stock() const noexcept { return flags_ & kKeepsNothing ? 0 : initial_; }
-    Status enter(Patience& p) noexcept;
+    Status enter(WaitPolicy& p) noexcept;
     void return_tokens() noexcept;
     void recount() noexcept;
     u64 give_back_to(u32 slot, u64 n) noexcept;
-    Status try_acquire(Patience& p) noexcept;
+    Status try_acquire(WaitPolicy& p) noexcept;
 
     Member* m_ = nullptr;
     Body* b_ = nullptr;

@@ -35,6 +35,10 @@ void count_forks() noexcept {
     static_cast<void>(installed);
 }
 
+void run_in_children(void (*act)() noexcept) noexcept {
+    static_cast<void>(pthread_atfork(nullptr, nullptr, act));
+}
+
 void follow_forks(const ForkSteps& steps) noexcept {
     count_forks();
     followed.store(&steps, std::memory_order_release);  // [os.followed]

@@ -1,4 +1,4 @@
-// The core's only fork handlers. Handlers of a child run in the order in which they were
+// The core's fork handlers. Handlers of a child run in the order in which they were
 // registered, so with a second registration the number below could be an old one in somebody's
 // handler.
 #pragma once
@@ -17,5 +17,10 @@ unsigned lineage() noexcept;
 void count_forks() noexcept;
 // And runs these in every fork that begins from now on. One caller, with `steps` that stay.
 void follow_forks(const ForkSteps& steps) noexcept;
+
+// Has `act` run in each child of a fork that begins from now on, for something that is private to
+// one file and depends on nothing above. A child runs them in the order in which they were
+// registered.
+void run_in_children(void (*act)() noexcept) noexcept;
 
 }  // namespace onecopy::os

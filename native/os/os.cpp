@@ -25,6 +25,9 @@
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 namespace onecopy::os {
 
@@ -43,6 +46,13 @@ std::int64_t coarse_ns() noexcept {
     timespec t{};
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
     return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+}
+
+std::uint64_t wall_clock_ns() noexcept {
+    timespec t{};
+    clock_gettime(CLOCK_REALTIME, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(t.tv_nsec);
 }
 
 Wake futex_wait(std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) noexcept {
@@ -80,6 +90,16 @@ void* map_shared(int fd, std::size_t length, bool writable) noexcept {
 void* map_private(int fd, std::size_t length) noexcept {
     void* at = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
     return at == MAP_FAILED ? nullptr : at;
+}
+
+void* map_scratch(std::size_t length) noexcept {
+    void* at = mmap(nullptr, length, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? nullptr : at;
+}
+
+void wipe_on_fork(void* from, std::size_t length) noexcept {
+    static_cast<void>(madvise(from, length, MADV_WIPEONFORK));
 }
 
 void unmap(void* base, std::size_t length) noexcept {
@@ -160,6 +180,15 @@ void map_ahead(void* from, std::size_t length) noexcept {
     // To read, although they will be written: only then several are mapped by one fault, and in a
     // file in memory each is writable at once.
     madvise(reinterpret_cast<void*>(page), start + length - page, MADV_POPULATE_READ);
+}
+
+int populate(void* from, std::size_t length) noexcept {
+    while (madvise(from, length, MADV_POPULATE_WRITE) != 0) {
+        // A kernel before 5.14: the memory is reserved, only not mapped yet.
+        if (errno == EINVAL) return 0;
+        if (errno != EINTR && errno != EAGAIN) return errno;
+    }
+    return 0;
 }
 
 std::uint64_t birth_ns(int fd) noexcept {

@@ -13,6 +13,8 @@ namespace onecopy::os {
 std::int64_t monotonic_ns() noexcept;
 // The same clock as of the last tick (some ms old), at a quarter of the price.
 std::int64_t coarse_ns() noexcept;
+// Since 1970, by the clock that people set.
+std::uint64_t wall_clock_ns() noexcept;
 // Less than a second. False: a signal has cut it short.
 bool nap(std::int64_t ns) noexcept;
 
@@ -31,6 +33,10 @@ int open_again(int fd) noexcept;  // a new open file description of the same fil
 void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullptr on failure
 // To be written, for this process alone; nullptr on failure.
 void* map_private(int fd, std::size_t length) noexcept;
+// Zeros that nobody else sees, and that take memory when they are written; nullptr on failure.
+void* map_scratch(std::size_t length) noexcept;
+// A child of a fork finds zeros there.
+void wipe_on_fork(void* from, std::size_t length) noexcept;
 void unmap(void* base, std::size_t length) noexcept;
 // No child of a fork inherits the mapping. False: errno says why.
 bool keep_from_children(void* from, std::size_t length) noexcept;
@@ -60,6 +66,8 @@ std::uintptr_t page_size() noexcept;
 bool is_written(const void* at) noexcept;
 // Pages that are there, for writing; without an effect before Linux 5.14.
 void map_ahead(void* from, std::size_t length) noexcept;
+// The same, and reserved: 0 or errno. Without an effect before Linux 5.14.
+int populate(void* from, std::size_t length) noexcept;
 
 // ---- this process -------------------------------------------------------------------------------
 struct Identity {

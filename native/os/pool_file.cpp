@@ -62,11 +62,20 @@ int to_high_number(int number) noexcept {
     return high;
 }
 
-ByteLock share_byte_of_new(int number, std::uint64_t byte) noexcept {
+ByteLock lock_byte(int number, std::uint64_t byte, bool exclusive) noexcept {
     before_store();
-    const ByteLock answer = set(number, region(byte, 1, F_RDLCK));
+    const ByteLock answer = set(number, region(byte, 1, exclusive ? F_WRLCK : F_RDLCK));
     if (answer == ByteLock::taken) crash_point();
     return answer;
+}
+
+Others others_of(int number, std::uint64_t byte) noexcept {
+    struct flock l = region(byte, 1, F_WRLCK);
+    while (fcntl(number, F_OFD_GETLK, &l) != 0) {
+        if (errno != EINTR) return Others::unknown;
+    }
+    if (l.l_type == F_UNLCK) return Others::none;
+    return l.l_type == F_RDLCK ? Others::share : Others::exclude;
 }
 
 PoolFile::PoolFile(int number) noexcept {
@@ -136,13 +145,8 @@ void PoolFile::unlock(std::uint64_t byte) const noexcept {
 
 Others PoolFile::others(std::uint64_t byte) const noexcept {
     if (!is_ours()) return Others::unknown;
-    struct flock l = region(byte, 1, F_WRLCK);
-    while (fcntl(number_, F_OFD_GETLK, &l) != 0) {
-        if (errno != EINTR) return Others::unknown;
-    }
-    if (!is_ours()) return Others::unknown;
-    if (l.l_type == F_UNLCK) return Others::none;
-    return l.l_type == F_RDLCK ? Others::share : Others::exclude;
+    const Others answer = others_of(number_, byte);
+    return answer == Others::unknown || is_ours() ? answer : Others::unknown;
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS

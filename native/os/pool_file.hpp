@@ -1,4 +1,5 @@
-// The descriptor of a pool's file. Locks, reservations and writes go through here and nowhere else.
+// The descriptor of a pool's file, or of a shared-memory segment. Locks, reservations and writes go
+// through here and nowhere else.
 //
 // A descriptor is a number, and any code of the process can close it: a library that daemonizes
 // closes every number, a program that closes a number twice closes whatever file has got it since.
@@ -51,9 +52,10 @@ struct FileIdentity {
 void disk_has(std::uint64_t bytes) noexcept;
 #endif
 
-// Locks a byte, shared, of a file that the caller has opened just now and that is nobody's pool
-// yet.
-ByteLock share_byte_of_new(int number, std::uint64_t byte) noexcept;
+// Of a descriptor that the caller has opened just now, and that no other code knows: the number is
+// not compared. Exclusively, or shared.
+ByteLock lock_byte(int number, std::uint64_t byte, bool exclusive) noexcept;
+Others others_of(int number, std::uint64_t byte) noexcept;
 
 // The same description, with the same flag, under a number that loops over small numbers do not
 // meet; the old one is closed. Without room for that in the table of descriptors: the same number.

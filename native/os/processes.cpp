@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -97,6 +99,84 @@ Life start_of(std::uint32_t pid, std::uint64_t& start_ticks) noexcept {
     return found.life;
 }
 
+namespace {
+
+// Of the last number in the line NSpid of /proc/PID/status: the process's own. 0: it has just
+// ended.
+Life innermost_pid(const char* pid, std::uint32_t& out) noexcept {
+    out = 0;
+    char path[32];
+    std::snprintf(path, sizeof path, "/proc/%s/status", pid);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT || errno == ESRCH ? Life::dead : Life::unknown;
+    char text[4096];
+    const ssize_t n = read(fd, text, sizeof text - 1);
+    const int error = errno;
+    close(fd);
+    errno = error;
+    if (n < 0) return errno == ESRCH ? Life::dead : Life::unknown;
+    text[n] = 0;
+    const char* at = std::strstr(text, "NSpid:");
+    const char* end = at == nullptr ? nullptr : std::strchr(at, '\n');
+    if (end == nullptr) return Life::dead;
+    while (at < end) {
+        char* next = nullptr;
+        const unsigned long number = std::strtoul(at + std::strcspn(at, "0123456789\n"), &next, 10);
+        if (next == nullptr || next > end || number == 0) break;
+        out = static_cast<std::uint32_t>(number);
+        at = next;
+    }
+    return Life::alive;
+}
+
+}  // namespace
+
+Life life_inside(std::uint32_t pid, std::uint64_t start_ticks) noexcept {
+    if (access("/proc/1", F_OK) != 0) {  // processes are hidden from us: it may be one of those
+        errno = EACCES;
+        return Life::unknown;
+    }
+    DIR* directory = opendir("/proc");
+    if (directory == nullptr) return Life::unknown;
+    Life found = Life::dead;
+    while (found == Life::dead) {
+        errno = 0;
+        const dirent* entry = readdir(directory);
+        if (entry == nullptr) {
+            if (errno != 0) found = Life::unknown;
+            break;
+        }
+        char* end = nullptr;
+        const unsigned long here = std::strtoul(entry->d_name, &end, 10);
+        if (here == 0 || *end != 0) continue;
+        const Stat one = stat_of(static_cast<std::uint32_t>(here));
+        if (one.life == Life::unknown && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+            found = Life::unknown;
+        if (one.life != Life::alive || one.start_ticks != start_ticks) continue;
+        std::uint32_t there = 0;
+        const Life looked = innermost_pid(entry->d_name, there);
+        if (looked == Life::unknown) found = Life::unknown;
+        if (looked == Life::alive && there == pid) found = Life::alive;
+    }
+    const int error = errno;
+    closedir(directory);
+    errno = error;
+    return found;
+}
+
+std::uint64_t own_pid_namespace() noexcept {
+    struct stat s{};
+    return stat("/proc/self/ns/pid", &s) == 0 ? s.st_ino : 0;
+}
+
+std::uint32_t own_pid() noexcept {
+    return static_cast<std::uint32_t>(getpid());
+}
+
+std::uint32_t parent_pid() noexcept {
+    return static_cast<std::uint32_t>(getppid());
+}
+
 bool own_threads(std::vector<std::uint32_t>& out) noexcept {
     out.clear();
     DIR* directory = opendir("/proc/self/task");
@@ -120,6 +200,15 @@ bool own_threads(std::vector<std::uint32_t>& out) noexcept {
     }
     closedir(directory);
     return complete;
+}
+
+unsigned long this_thread() noexcept {
+    return pthread_self();
+}
+
+void hang() noexcept {
+    for (;;)
+        pause();
 }
 
 std::uint32_t own_thread_id() noexcept {

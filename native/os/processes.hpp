@@ -18,9 +18,21 @@ Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) no
 // alive: and `start_ticks` is the tick at which it started.
 Life start_of(std::uint32_t pid, std::uint64_t& start_ticks) noexcept;
 
+// Of a process that started at that tick and has the number `pid` in a PID namespace below ours,
+// which is not known; here it has another number. dead: /proc shows all processes, and none is it.
+Life life_inside(std::uint32_t pid, std::uint64_t start_ticks) noexcept;
+// The inode that stands for it; 0: it is not known.
+std::uint64_t own_pid_namespace() noexcept;
+std::uint32_t own_pid() noexcept;
+std::uint32_t parent_pid() noexcept;
+
 // The kernel's ids of all threads of this process. False: they cannot be listed (no /proc, no
 // descriptor or no memory left), which says nothing about how many there are.
 bool own_threads(std::vector<std::uint32_t>& out) noexcept;
 std::uint32_t own_thread_id() noexcept;
+// What the C library calls this thread; Python's `threading.get_ident`.
+unsigned long this_thread() noexcept;
+// Signal handlers run; nothing else does in this thread.
+[[noreturn]] void hang() noexcept;
 
 }  // namespace onecopy::os

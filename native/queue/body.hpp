@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "queue/queue.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 
@@ -30,7 +30,7 @@ struct Queue::Body {
     shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken again
     shm_atomic<u64> first_returned;  // no slot below it is one of them
     shm_atomic<u64>
-        seen_departures;  // header.departures as it was when the takers were last looked at
+        seen_death_epoch;  // header.death_epoch as it was when the takers were last looked at
     // line 3: sleepers
     alignas(64) EventCount not_empty;
     EventCount not_full;
@@ -62,7 +62,7 @@ inline const shm_atomic<u64>& Queue::lowest() const noexcept {
     return redelivers_ ? b_->floor : b_->head;
 }
 
-inline Status Queue::enter_consumer(Patience& p) noexcept {
+inline Status Queue::enter_consumer(WaitPolicy& p) noexcept {
     const Status s = enter(b_->get_lock, *m_, p);
     return s == Status::owner_died ? repair_consumer(p) : s;
 }

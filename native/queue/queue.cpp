@@ -4,7 +4,7 @@
 
 #include "queue/body.hpp"
 #include "sync/event_count.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 #include "sync/unlocks.hpp"
 
 namespace onecopy {
@@ -26,7 +26,7 @@ constexpr u64 entries_for(u64 limit) noexcept {
 
 // ---- create and open ----------------------------------------------------------------------------
 
-Status Queue::create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out) noexcept {
+Status Queue::create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kTableOffset);
     if (Status s = m.usable(); s != Status::ok) return s;
     if (maxsize > kLargestSize) return Status::too_large;
@@ -97,21 +97,21 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 }
 
 // Producer lock held.
-[[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, Patience& p,
+[[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, WaitPolicy& p,
                                           Handle& out) noexcept {
     // For the heap lock; signal handlers must not run here.
-    Inner inner(p, os::monotonic_ns() + 1'000'000'000);
+    UninterruptibleWait uninterruptible(p, os::monotonic_ns() + 1'000'000'000);
     Allocated chunk;
     Status s = allocate(
         *m_,
         {.bytes = kChunkBytes, .flags = kFlagBody, .kind = BodyKind::queue_chunk, .zero = true},
-        inner, chunk);
+        uninterruptible, chunk);
     if (s == Status::too_large) return Status::no_memory;
     if (s != Status::ok) return s;
     declare_cells(*m_, chunk.index, offsetof(Slot, cell), sizeof(Slot), kChunkSlots);
     out = handle_of(*m_, chunk.index);
     s = swap_cell(*m_, cell, 0, out);
-    Inner releasing(p);
+    UninterruptibleWait releasing(p);
     drop(*m_, chunk.index, releasing);
     return s;
 }
@@ -119,7 +119,7 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 // ---- put ----------------------------------------------------------------------------------------
 
 // Producer lock held. Puts 1..n messages into the chunk of the tail.
-inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     Body& b = *b_;
     if (b.closed.load_relaxed() != 0) return Status::shut_down;
     u64 tail = b.tail.load_relaxed();
@@ -162,7 +162,7 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, Patience
     return Status::ok;
 }
 
-inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     moved = 0;
     if (Status s = usable(); s != Status::ok) return s;
     // owner_died: nothing to repair, its reference intent was resolved before the lock was ours.
@@ -173,7 +173,7 @@ inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, Patience& p
     return s;
 }
 
-inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     Status s = try_put(msgs, n, moved, p);
     if (s != Status::would_block || !p.may_wait()) [[likely]]
         return s;
@@ -190,13 +190,13 @@ inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, Patience& 
     }();
 }
 
-Status Queue::put(const Message& msg, Patience& p) noexcept {
+Status Queue::put(const Message& msg, WaitPolicy& p) noexcept {
     if (msg.length > kInlineBytes) return Status::bad_argument;
     u32 moved;
     return put_some(&msg, 1, moved, p);
 }
 
-Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexcept {
+Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noexcept {
     done = 0;
     for (u32 i = 0; i < n; ++i) {
         if (msgs[i].length > kInlineBytes) return Status::bad_argument;
@@ -215,17 +215,17 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexc
 // A consumer died between the last take of a chunk and emptying its table entry. Only the chunk
 // just below head (floor, in a queue that redelivers) can be left: all others were emptied by
 // earlier takes, or stand in entries that the tail may already use again.
-[[gnu::noinline]] void Queue::repair_chunk(Patience& p) noexcept {
+[[gnu::noinline]] void Queue::repair_chunk(WaitPolicy& p) noexcept {
     const u64 chunk = lowest().load_relaxed() / kChunkSlots;
     if (chunk == 0) return;
     shm_atomic<u64>& cell = table(chunk - 1);
     const Handle left = cell.load_relaxed();
     if (left == 0 || swap_cell(*m_, cell, left, 0) != Status::ok) return;
-    Inner inner(p);
-    try_free(*m_, handle_index(left), inner);
+    UninterruptibleWait uninterruptible(p);
+    try_free(*m_, handle_index(left), uninterruptible);
 }
 
-[[gnu::noinline]] Status Queue::repair_consumer(Patience& p) noexcept {
+[[gnu::noinline]] Status Queue::repair_consumer(WaitPolicy& p) noexcept {
     repair_chunk(p);
     if (redelivers_) repair_takings(p);
     return Status::ok;
@@ -245,7 +245,7 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexc
 
 // Consumer lock held. Takes 1..n messages from the chunk of the head.
 inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied,
-                                Patience& p) noexcept {
+                                WaitPolicy& p) noexcept {
     Body& b = *b_;
     u64 head = b.head.load_relaxed();
     u64 there = b.seen_tail.load_relaxed() - head;
@@ -300,8 +300,8 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
         }
         s = take_cell(*m_, slot->cell, msg.block, b.head, head);
         if (s != Status::ok) [[unlikely]] {
-            Inner inner(p);
-            drop(*m_, handle_index(msg.block), inner);
+            UninterruptibleWait uninterruptible(p);
+            drop(*m_, handle_index(msg.block), uninterruptible);
             msg.block = 0;
             break;
         }
@@ -314,17 +314,17 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
     return i != 0 ? Status::ok : s;
 }
 
-inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, Patience& p) noexcept {
+inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, WaitPolicy& p) noexcept {
     unlock(b_->get_lock);
     if (moved != 0) notify(b_->not_full, static_cast<int>(moved));
     if (emptied != 0) [[unlikely]] {
-        Inner inner(p);
-        try_free(*m_, handle_index(emptied), inner);
+        UninterruptibleWait uninterruptible(p);
+        try_free(*m_, handle_index(emptied), uninterruptible);
     }
     return s;
 }
 
-inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     moved = 0;
     if (Status s = usable(); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
@@ -333,7 +333,7 @@ inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, Patience& p) noex
     return leave_consumer(s, moved, emptied, p);
 }
 
-inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     Status s = try_get(msgs, n, moved, p);
     if (s != Status::would_block || !p.may_wait()) [[likely]]
         return s;
@@ -350,14 +350,14 @@ inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, Patience& p) noe
     }();
 }
 
-Status Queue::get(Message& msg, Patience& p) noexcept {
+Status Queue::get(Message& msg, WaitPolicy& p) noexcept {
     u32 moved;
     if (redelivers_) [[unlikely]]
         return take_some(&msg, 1, moved, p);
     return get_some(&msg, 1, moved, p);
 }
 
-Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
+Status Queue::get_many(Message* msgs, u32 n, u32& got, WaitPolicy& p) noexcept {
     got = 0;
     if (n == 0) return Status::ok;
     if (redelivers_) [[unlikely]]
@@ -376,7 +376,7 @@ Status Queue::get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Queue::wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept {
+Status Queue::wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept {
     auto ready = [&] {
         const u64 tail = b_->tail.load();
         if (tail != b_->head.load() || b_->closed.load() != 0) return true;
@@ -462,17 +462,17 @@ u64 Queue::add_done(u64 n, bool clamp) noexcept {
     }
 }
 
-Status Queue::task_done(Patience& p) noexcept {
+Status Queue::task_done(WaitPolicy& p) noexcept {
     if (redelivers_) return finish_lowest(p);
     if (Status s = usable(); s != Status::ok) return s;
     return add_done(1, false) == 1 ? Status::ok : Status::bad_argument;
 }
 
-Status Queue::task_done(u64 position, Patience& p) noexcept {
+Status Queue::task_done(u64 position, WaitPolicy& p) noexcept {
     return redelivers_ ? finish(position, p) : task_done(p);
 }
 
-Status Queue::join(Patience& p) noexcept {
+Status Queue::join(WaitPolicy& p) noexcept {
     const shm_atomic<u64>& mark = redelivers_ ? b_->floor : b_->done;
     // The mark first: it never passes tail, so equality means that both were equal when tail was
     // read.
@@ -496,7 +496,7 @@ Status Queue::join(Patience& p) noexcept {
     return finished() ? Status::ok : s;
 }
 
-Status Queue::shut_down(bool immediate, Patience& p) noexcept {
+Status Queue::shut_down(bool immediate, WaitPolicy& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     // Under the producer lock: a put has either committed before, or sees it.
     if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
@@ -513,15 +513,15 @@ Status Queue::shut_down(bool immediate, Patience& p) noexcept {
     return s;
 }
 
-Status Queue::take_everything(Patience& p) noexcept {
+Status Queue::take_everything(WaitPolicy& p) noexcept {
     for (;;) {
         Message taken[16];
         u32 moved = 0;
         Status s = try_get(taken, 16, moved, p);
         if (s != Status::ok) return s == Status::shut_down ? Status::ok : s;
-        Inner inner(p);
+        UninterruptibleWait uninterruptible(p);
         for (u32 i = 0; i < moved; ++i) {
-            if (taken[i].block != 0) drop(*m_, handle_index(taken[i].block), inner);
+            if (taken[i].block != 0) drop(*m_, handle_index(taken[i].block), uninterruptible);
         }
         add_done(moved, true);
     }
@@ -601,12 +601,12 @@ std::vector<std::string> Queue::validate(Member& m, u32 index) {
     Queue q;
     if (open(m, handle_of(m, index), q) != Status::ok)
         return {who + "its fixed fields make no sense"};
-    Stubborn outer;
-    Inner put_wait(outer, os::monotonic_ns() + 2'000'000'000);
+    UnboundedWait outer;
+    UninterruptibleWait put_wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (!good(lock(q.b_->put_lock, m, put_wait)))
         return {who + "its producer lock cannot be taken"};
     const Unlocks producers(q.b_->put_lock);
-    Inner get_wait(outer, os::monotonic_ns() + 2'000'000'000);
+    UninterruptibleWait get_wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (q.enter_consumer(get_wait) != Status::ok) {
         out.push_back(who + "its consumer lock cannot be taken");
     } else {

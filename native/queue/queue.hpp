@@ -30,20 +30,20 @@ enum QueueFlags : u32 { kQueueRedelivers = 1 };
 class Queue {
   public:
     // `maxsize` 0: unbounded. The body is held once for the caller.
-    static Status create(Member& m, u64 maxsize, u32 flags, Patience& p, Handle& out) noexcept;
+    static Status create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out) noexcept;
     // `h` is held by the caller. bad_argument if it is no queue, corrupt if its fields make no
     // sense.
     static Status open(Member& m, Handle h, Queue& out) noexcept;
 
     // ok; would_block/timed_out (full), shut_down, no_memory (no chunk), interrupted
-    Status put(const Message& msg, Patience& p) noexcept;
+    Status put(const Message& msg, WaitPolicy& p) noexcept;
     // Puts as many as it can before the deadline; `done` says how many went.
-    Status put_many(const Message* msgs, u32 n, u32& done, Patience& p) noexcept;
+    Status put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noexcept;
     // ok; would_block/timed_out (empty), shut_down (and empty), interrupted, corrupt. msg.block is
     // held for the caller.
-    Status get(Message& msg, Patience& p) noexcept;
+    Status get(Message& msg, WaitPolicy& p) noexcept;
     // At least one, at most n.
-    Status get_many(Message* msgs, u32 n, u32& got, Patience& p) noexcept;
+    Status get_many(Message* msgs, u32 n, u32& got, WaitPolicy& p) noexcept;
 
     u64 size() noexcept;  // what can be taken; exact at some instant
     // What takes room: also what is taken and not finished, if the queue redelivers.
@@ -54,20 +54,20 @@ class Queue {
     bool redelivers() const noexcept { return redelivers_; }
     // ok; bad_argument: more than was put. Redelivering: finishes the lowest that this thread, or
     // else this process, has taken and not finished; bad_argument: there is none.
-    Status task_done(Patience& p) noexcept;
+    Status task_done(WaitPolicy& p) noexcept;
     // Of the message at that position. Redelivering: bad_argument if this process does not have it
     // (any more). Otherwise as the above.
-    Status task_done(u64 position, Patience& p) noexcept;
+    Status task_done(u64 position, WaitPolicy& p) noexcept;
     // The message at that position goes back to the head, and is given out again as redelivered.
     // bad_argument: the queue does not redeliver, or this process does not have it (any more).
-    Status give_back(u64 position, Patience& p) noexcept;
+    Status give_back(u64 position, WaitPolicy& p) noexcept;
     // Until `get` has something to say: a message, or that there will be none. would_block: `stop`
     // was set, and wake_waiters called.
-    Status wait_ready(const std::atomic<bool>& stop, Patience& p) noexcept;
-    void wake_waiters() noexcept;       // to look again
-    Status join(Patience& p) noexcept;  // until everything put is done
+    Status wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept;
+    void wake_waiters() noexcept;         // to look again
+    Status join(WaitPolicy& p) noexcept;  // until everything put is done
     u64 unfinished() noexcept;
-    Status shut_down(bool immediate, Patience& p) noexcept;
+    Status shut_down(bool immediate, WaitPolicy& p) noexcept;
     bool is_shut_down() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
 
@@ -83,23 +83,23 @@ class Queue {
     shm_atomic<u64>& table(u64 chunk) const noexcept;
     Slot* slots_of(Handle h, Cached& cached) noexcept;
     Slot* find_slots(Handle h, Cached& cached) noexcept;
-    Status add_chunk(shm_atomic<u64>& cell, Patience& p, Handle& out) noexcept;
-    Status put_locked(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
-    Status try_put(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
-    Status put_some(const Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status add_chunk(shm_atomic<u64>& cell, WaitPolicy& p, Handle& out) noexcept;
+    Status put_locked(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
+    Status try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
+    Status put_some(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
     // Where the room for producers begins.
     const shm_atomic<u64>& lowest() const noexcept;
     u64 ahead_of(const shm_atomic<u64>& mark) const noexcept;
-    Status enter_consumer(Patience& p) noexcept;
-    Status repair_consumer(Patience& p) noexcept;
+    Status enter_consumer(WaitPolicy& p) noexcept;
+    Status repair_consumer(WaitPolicy& p) noexcept;
     Handle take_last_chunk() noexcept;
-    void repair_chunk(Patience& p) noexcept;
-    Status get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, Patience& p) noexcept;
-    Status leave_consumer(Status s, u32 moved, Handle emptied, Patience& p) noexcept;
-    Status try_get(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
-    Status get_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    void repair_chunk(WaitPolicy& p) noexcept;
+    Status get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied, WaitPolicy& p) noexcept;
+    Status leave_consumer(Status s, u32 moved, Handle emptied, WaitPolicy& p) noexcept;
+    Status try_get(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
+    Status get_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
     u64 add_done(u64 n, bool clamp) noexcept;
-    Status take_everything(Patience& p) noexcept;
+    Status take_everything(WaitPolicy& p) noexcept;
     void check_table(std::vector<std::string>& out);
 
     // ---- redeliver.cpp
@@ -109,31 +109,31 @@ class Queue {
     Slot* slot_at(u64 position, Cached& cached) noexcept;
     template <class Visit>
     bool walk(u64 from, u64 to, Visit visit) noexcept;
-    bool rescan(Effects& e, Patience& p) noexcept;
-    bool refresh(Effects& e, Patience& p) noexcept;
-    void repair_takings(Patience& p) noexcept;
+    bool rescan(Effects& e, WaitPolicy& p) noexcept;
+    bool refresh(Effects& e, WaitPolicy& p) noexcept;
+    void repair_takings(WaitPolicy& p) noexcept;
     Status take_slot(Slot& slot, u64 position, bool again, Message& msg) noexcept;
     Status take_returned(const Range& r, Message* msgs, u32 n, u32& moved) noexcept;
     Status take_queued(const Range& r, Message* msgs, u32 n, u32& moved, Effects& e) noexcept;
-    Status take_locked(Message* msgs, u32 n, u32& moved, Effects& e, Patience& p) noexcept;
-    Status try_take(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
-    Status take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept;
+    Status take_locked(Message* msgs, u32 n, u32& moved, Effects& e, WaitPolicy& p) noexcept;
+    Status try_take(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
+    Status take_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept;
     Handle empty_slot(Slot& slot) noexcept;
-    void clear_slot(Slot& slot, Patience& p) noexcept;
-    void advance(Effects& e, Patience& p) noexcept;
-    void let_last_chunk_go(Effects& e, Patience& p) noexcept;
-    Status finish_locked(u64 position, Effects& e, Patience& p) noexcept;
-    using Settle = Status (Queue::*)(u64 position, Effects& e, Patience& p) noexcept;
-    Status settle(u64 position, Settle how, Patience& p) noexcept;
-    Status finish(u64 position, Patience& p) noexcept;
-    Status return_locked(u64 position, Effects& e, Patience& p) noexcept;
-    Status finish_lowest(Patience& p) noexcept;
-    bool drop_some(Effects& e, Patience& p) noexcept;
-    Status drop_everything(Patience& p) noexcept;
+    void clear_slot(Slot& slot, WaitPolicy& p) noexcept;
+    void advance(Effects& e, WaitPolicy& p) noexcept;
+    void let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept;
+    Status finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept;
+    using Settle = Status (Queue::*)(u64 position, Effects& e, WaitPolicy& p) noexcept;
+    Status settle(u64 position, Settle how, WaitPolicy& p) noexcept;
+    Status finish(u64 position, WaitPolicy& p) noexcept;
+    Status return_locked(u64 position, Effects& e, WaitPolicy& p) noexcept;
+    Status finish_lowest(WaitPolicy& p) noexcept;
+    bool drop_some(Effects& e, WaitPolicy& p) noexcept;
+    Status drop_everything(WaitPolicy& p) noexcept;
     void note_takers(const Range& r, Effects& e) noexcept;
-    void tell(const Effects& e, Patience& p) noexcept;
-    void leave_takings(const Effects& e, Patience& p) noexcept;
-    bool look_for_the_dead(Patience& p) noexcept;
+    void tell(const Effects& e, WaitPolicy& p) noexcept;
+    void leave_takings(const Effects& e, WaitPolicy& p) noexcept;
+    bool look_for_the_dead(WaitPolicy& p) noexcept;
     u64 size_with_returned() noexcept;
     u64 unfinished_takings() noexcept;
     void check_takings(std::vector<std::string>& out);

@@ -12,7 +12,7 @@
 //   task_done  its word := done; then its cell is emptied, and floor := f+1 [queue.floor] for as
 //              long as the slot at the floor is done
 //   give_back  its word := returned, by its taker
-//   a death    its word := returned, by whoever sees that `header.departures` moved
+//   a death    its word := returned, by whoever sees that `header.death_epoch` moved
 #include <algorithm>
 #include <climits>
 
@@ -89,16 +89,16 @@ Handle Queue::empty_slot(Slot& slot) noexcept {
 
 // As `empty_slot`, and frees the block under the lock: for repairs and drops, which nobody is in a
 // hurry for.
-void Queue::clear_slot(Slot& slot, Patience& p) noexcept {
+void Queue::clear_slot(Slot& slot, WaitPolicy& p) noexcept {
     const Handle block = empty_slot(slot);
     if (block == 0) return;
-    Inner inner(p);
-    try_free(*m_, handle_index(block), inner);
+    UninterruptibleWait uninterruptible(p);
+    try_free(*m_, handle_index(block), uninterruptible);
 }
 
 // Moves the floor over what is done. A chunk that it leaves goes before it moves on: when a
 // producer sees a floor a chunk further, the table entry is free (see `entries_for`).
-void Queue::advance(Effects& e, Patience& p) noexcept {
+void Queue::advance(Effects& e, WaitPolicy& p) noexcept {
     Range r;
     if (!range(r)) return;
     for (u64 floor = r.floor; floor < r.head;) {
@@ -116,20 +116,20 @@ void Queue::advance(Effects& e, Patience& p) noexcept {
         if (floor % kChunkSlots != 0) return;
         if (swap_cell(*m_, cell, chunk, 0) != Status::ok) return;
         if (e.emptied != 0) {
-            Inner inner(p);
-            try_free(*m_, handle_index(e.emptied), inner);
+            UninterruptibleWait uninterruptible(p);
+            try_free(*m_, handle_index(e.emptied), uninterruptible);
         }
         e.emptied = chunk;
     }
 }
 
 // As `take_last_chunk`; the caller frees it with what else is done.
-void Queue::let_last_chunk_go(Effects& e, Patience& p) noexcept {
+void Queue::let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept {
     const Handle chunk = take_last_chunk();
     if (chunk == 0) return;
     if (e.emptied != 0) {
-        Inner inner(p);
-        try_free(*m_, handle_index(e.emptied), inner);
+        UninterruptibleWait uninterruptible(p);
+        try_free(*m_, handle_index(e.emptied), uninterruptible);
     }
     e.emptied = chunk;
 }
@@ -138,9 +138,9 @@ void Queue::let_last_chunk_go(Effects& e, Patience& p) noexcept {
 
 // Looks at every slot that was taken: what a departed process had comes back. Also repairs: it
 // derives the count of returned slots, empties those that are done, and moves the floor.
-[[gnu::noinline]] bool Queue::rescan(Effects& e, Patience& p) noexcept {
-    // [pool.departures] before the generations, so that what is missed here is seen next time.
-    const u64 departures = m_->header().departures.load_acquire();
+[[gnu::noinline]] bool Queue::rescan(Effects& e, WaitPolicy& p) noexcept {
+    // [pool.death_epoch] before the generations, so that what is missed here is seen next time.
+    const u64 death_epoch = m_->header().death_epoch.load_acquire();
     const bool dropping = b_->closed.load_acquire() == kDropping;  // [queue.closed]
     Range r;
     if (!range(r)) return false;
@@ -166,23 +166,23 @@ void Queue::let_last_chunk_go(Effects& e, Patience& p) noexcept {
     if (!sound) return false;
     b_->first_returned.store_relaxed(first);
     b_->returned.store_relaxed(returned);
-    b_->seen_departures.store_relaxed(departures);
+    b_->seen_death_epoch.store_relaxed(death_epoch);
     if (!dropping) e.came_back += came_back;
     advance(e, p);
     return true;
 }
 
 // The consumer lock's last owner died.
-void Queue::repair_takings(Patience& p) noexcept {
+void Queue::repair_takings(WaitPolicy& p) noexcept {
     Effects e;
     rescan(e, p);
     tell(e, p);
 }
 
 // To be called first under the consumer lock. False: the queue is corrupt.
-inline bool Queue::refresh(Effects& e, Patience& p) noexcept {
-    const bool news = b_->seen_departures.load_relaxed() !=
-                      m_->header().departures.load_acquire();  // [pool.departures]
+inline bool Queue::refresh(Effects& e, WaitPolicy& p) noexcept {
+    const bool news = b_->seen_death_epoch.load_relaxed() !=
+                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
     if (news && !rescan(e, p)) return false;
     if (b_->closed.load_acquire() == kDropping) [[unlikely]] {  // [queue.closed]
         while (drop_some(e, p)) {
@@ -204,28 +204,29 @@ void Queue::note_takers(const Range& r, Effects& e) noexcept {
 }
 
 // Tells what was done. Needs no lock, but for repairs has it.
-void Queue::tell(const Effects& e, Patience& p) noexcept {
+void Queue::tell(const Effects& e, WaitPolicy& p) noexcept {
     if (e.room != 0) {
         notify(b_->not_full, static_cast<int>(std::min<u64>(e.room, INT_MAX)));
         if (b_->floor.load() == b_->tail.load()) notify_all(b_->all_done);
     }
     if (e.came_back != 0)
         notify(b_->not_empty, static_cast<int>(std::min<u64>(e.came_back, INT_MAX)));
-    Inner inner(p);
-    if (e.finished != 0) try_free(*m_, handle_index(e.finished), inner);
-    if (e.emptied != 0) try_free(*m_, handle_index(e.emptied), inner);
+    UninterruptibleWait uninterruptible(p);
+    if (e.finished != 0) try_free(*m_, handle_index(e.finished), uninterruptible);
+    if (e.emptied != 0) try_free(*m_, handle_index(e.emptied), uninterruptible);
 }
 
 // Unlocks, tells, and asks the takers that were noted whether they live. Who does not is cleaned up
-// by that: `departures` moves.
-void Queue::leave_takings(const Effects& e, Patience& p) noexcept {
+// by that: `death_epoch` moves.
+void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
     unlock(b_->get_lock);
     tell(e, p);
     if (!e.others) [[likely]]
         return;
     p.about_to_block();  // cleaning up may take a while
     for (u32 slot = 0; slot < m_->geo().max_processes; ++slot) {
-        // Under the generation of now: if it has moved since, `departures` has too, or is about to.
+        // Under the generation of now: if it has moved since, `death_epoch` has too, or is about
+        // to.
         if (e.takers[slot / 64] >> (slot % 64) & 1)
             m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));
     }
@@ -233,20 +234,20 @@ void Queue::leave_takings(const Effects& e, Patience& p) noexcept {
 
 // For who has nothing to do, or is about to give up: asks every taker. True: something can be taken
 // that had been taken before.
-[[gnu::noinline]] bool Queue::look_for_the_dead(Patience& p) noexcept {
+[[gnu::noinline]] bool Queue::look_for_the_dead(WaitPolicy& p) noexcept {
     if (b_->floor.load() == b_->head.load() && b_->closed.load() != kDropping)
         return false;  // nobody has anything
     for (int round = 0; round < 2; ++round) {
         if (usable() != Status::ok) return false;
-        Inner inner(p, os::monotonic_ns() + kLockGrace);
-        if (enter_consumer(inner) != Status::ok) return false;
+        UninterruptibleWait uninterruptible(p, os::monotonic_ns() + kLockGrace);
+        if (enter_consumer(uninterruptible) != Status::ok) return false;
         Effects e;
         Range r;
-        const bool sound = refresh(e, inner) && range(r);
+        const bool sound = refresh(e, uninterruptible) && range(r);
         if (sound && round == 0) note_takers(r, e);
-        leave_takings(e, inner);
+        leave_takings(e, uninterruptible);
         if (!sound || !e.others ||
-            b_->seen_departures.load_relaxed() == m_->header().departures.load_acquire())
+            b_->seen_death_epoch.load_relaxed() == m_->header().death_epoch.load_acquire())
             break;
     }
     return b_->returned.load_relaxed() != 0;
@@ -318,7 +319,7 @@ inline Status Queue::take_queued(const Range& r, Message* msgs, u32 n, u32& move
 
 // Consumer lock held. Takes 1..n messages: first what came back, then what is queued, so in order.
 inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
-                                 Patience& p) noexcept {
+                                 WaitPolicy& p) noexcept {
     if (!refresh(e, p)) return Status::corrupt;
     // Before tail: nothing is put after `closed` is set, so what is not there now never comes.
     const bool closed = b_->closed.load_acquire() != 0;  // [queue.closed]
@@ -333,7 +334,7 @@ inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
     return closed ? Status::shut_down : Status::would_block;
 }
 
-Status Queue::try_take(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+Status Queue::try_take(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     moved = 0;
     if (Status s = usable(); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
@@ -343,7 +344,7 @@ Status Queue::try_take(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
     return s;
 }
 
-Status Queue::take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept {
+Status Queue::take_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     Status s = try_take(msgs, n, moved, p);
     if (s == Status::would_block && p.may_wait()) {
         s = wait_for(
@@ -354,7 +355,7 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept 
                 const u64 tail = b_->tail.load();
                 return tail != b_->head.load() || b_->returned.load() != 0 ||
                        b_->closed.load() != 0 || usable() != Status::ok ||
-                       b_->seen_departures.load() != m_->header().departures.load();
+                       b_->seen_death_epoch.load() != m_->header().death_epoch.load();
             },
             [&] { look_for_the_dead(p); });
     }
@@ -366,7 +367,7 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, Patience& p) noexcept 
 
 // ---- task_done ----------------------------------------------------------------------------------
 
-Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
+Status Queue::finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
     Slot* const slot = slot_at(position, floor_chunk_);
     if (slot == nullptr) return Status::corrupt;
     const Taking t = taking_of(*slot);
@@ -380,7 +381,7 @@ Status Queue::finish_locked(u64 position, Effects& e, Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Queue::settle(u64 position, Settle how, Patience& p) noexcept {
+Status Queue::settle(u64 position, Settle how, WaitPolicy& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
@@ -392,16 +393,16 @@ Status Queue::settle(u64 position, Settle how, Patience& p) noexcept {
     return s;
 }
 
-Status Queue::finish(u64 position, Patience& p) noexcept {
+Status Queue::finish(u64 position, WaitPolicy& p) noexcept {
     return settle(position, &Queue::finish_locked, p);
 }
 
 // The taker lives and gives it back: as after its death, and only this one.
-Status Queue::give_back(u64 position, Patience& p) noexcept {
+Status Queue::give_back(u64 position, WaitPolicy& p) noexcept {
     return redelivers_ ? settle(position, &Queue::return_locked, p) : Status::bad_argument;
 }
 
-Status Queue::return_locked(u64 position, Effects& e, Patience& p) noexcept {
+Status Queue::return_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
     if (b_->closed.load_acquire() == kDropping)
         return finish_locked(position, e, p);  // [queue.closed]
     Slot* const slot = slot_at(position, floor_chunk_);
@@ -417,7 +418,7 @@ Status Queue::return_locked(u64 position, Effects& e, Patience& p) noexcept {
     return Status::ok;
 }
 
-Status Queue::finish_lowest(Patience& p) noexcept {
+Status Queue::finish_lowest(WaitPolicy& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
@@ -442,7 +443,7 @@ Status Queue::finish_lowest(Patience& p) noexcept {
 
 // After an immediate shutdown, consumer lock held. Drops what came back and a chunk's worth of what
 // is queued; true: there is more.
-bool Queue::drop_some(Effects& e, Patience& p) noexcept {
+bool Queue::drop_some(Effects& e, WaitPolicy& p) noexcept {
     if (b_->returned.load_relaxed() != 0 && !rescan(e, p)) return false;
     Range r;
     if (!range(r)) return false;
@@ -463,7 +464,7 @@ bool Queue::drop_some(Effects& e, Patience& p) noexcept {
     return until != r.tail;
 }
 
-Status Queue::drop_everything(Patience& p) noexcept {
+Status Queue::drop_everything(WaitPolicy& p) noexcept {
     for (bool more = true; more;) {
         if (Status s = enter_consumer(p); s != Status::ok) return s;
         Effects e;
@@ -476,10 +477,10 @@ Status Queue::drop_everything(Patience& p) noexcept {
 
 // Not of one instant: a message that comes back or is taken in between may count or not.
 u64 Queue::size_with_returned() noexcept {
-    const bool news = b_->seen_departures.load_relaxed() !=
-                      m_->header().departures.load_acquire();  // [pool.departures]
+    const bool news = b_->seen_death_epoch.load_relaxed() !=
+                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
     if (news && usable() == Status::ok && try_lock(b_->get_lock, *m_)) {
-        Stubborn wait;
+        UnboundedWait wait;
         Effects e;
         refresh(e, wait);
         leave_takings(e, wait);
@@ -488,9 +489,10 @@ u64 Queue::size_with_returned() noexcept {
 }
 
 u64 Queue::unfinished_takings() noexcept {
-    Stubborn outer;
-    Inner inner(outer, os::monotonic_ns() + kLockGrace);
-    if (usable() != Status::ok || enter_consumer(inner) != Status::ok) return ahead_of(b_->floor);
+    UnboundedWait outer;
+    UninterruptibleWait uninterruptible(outer, os::monotonic_ns() + kLockGrace);
+    if (usable() != Status::ok || enter_consumer(uninterruptible) != Status::ok)
+        return ahead_of(b_->floor);
     Range r{};
     u64 unfinished = 0;
     if (range(r)) {

@@ -8,8 +8,6 @@
 // If the recoverer dies, its hold on the byte dies with it and the next one starts from the top.
 #include "recovery/recovery.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <mutex>
 
@@ -23,6 +21,7 @@
 #include "locks/mutex.hpp"
 #include "locks/rwlock.hpp"
 #include "locks/semaphore.hpp"
+#include "os/forks.hpp"
 #include "queue/queue.hpp"
 #include "stream/stream.hpp"
 
@@ -86,10 +85,10 @@ void clean(Member& m, u32 slot) noexcept {
     row.state.store_release(static_cast<u32>(RowState::reaping));
     resolve(m, slot);
     row.gen.store(Member::next_generation(row.gen.load()));
-    // [pool.departures] a death in between: the next recoverer does both again.
-    m.header().departures.fetch_add(1);
+    // [pool.death_epoch] a death in between: the next recoverer does both again.
+    m.header().death_epoch.fetch_add(1);
     if (slot == m.slot) m.gen = row.gen.load();  // from here on we lock under the new generation
-    Stubborn wait;
+    UnboundedWait wait;
     const u64 bit = u64{1} << (slot % 64);
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
@@ -161,14 +160,24 @@ void in_forked_child() noexcept {
 }
 }  // namespace
 
+namespace {
+void format_upper(Member& m, bool reserved) noexcept {
+    format_heap(m);
+    if (reserved) note_reserved(m);
+    directory::format(m);
+}
+}  // namespace
+
 void install_recovery() noexcept {
+    Member::upper = {&format_upper, &reserve_marked,
+                     [](Member& m, u32 block, WaitPolicy& p) noexcept { drop(m, block, p); }};
     Member::recover_slot = &recover;
-    static const int installed = pthread_atfork(nullptr, nullptr, in_forked_child);
+    static const bool installed = (os::run_in_children(in_forked_child), true);
     static_cast<void>(installed);
     Member::recover_own = [](Member& m) noexcept { clean(m, m.slot); };
 }
 
-std::vector<std::string> validate(Member& m, Patience& p) {
+std::vector<std::string> validate(Member& m, WaitPolicy& p) {
     std::vector<std::string> wrong = validate_heap(m, p);
     auto take = [&](std::vector<std::string>&& more) {
         wrong.insert(wrong.end(), more.begin(), more.end());

@@ -11,6 +11,6 @@ void install_recovery() noexcept;                 // hooks Member::recover_slot
 bool recover(Member& m, u32 slot) noexcept;       // true: that slot's owner was dead and is cleaned
 void recover_held(Member& m, u32 slot) noexcept;  // its lock byte is held by us
 u32 collect_dead(Member& m) noexcept;             // every slot; number of dead members cleaned
-std::vector<std::string> validate(Member& m, Patience& p);  // every structure
+std::vector<std::string> validate(Member& m, WaitPolicy& p);  // every structure
 
 }  // namespace onecopy

@@ -1,19 +1,33 @@
 // Pools as files: creating without a window, opening without trust, leaving without a trace.
+//
+// A name, a lock byte and an inode together say whether a pool has members:
+//
+//   * Every member has kMemberByte locked, shared, from before the file has its name until it
+//     leaves. A process that gets the byte exclusively is alone.
+//   * A name is removed only under the lock of the directory, after the inode that it leads to was
+//     compared, by a process that has the byte exclusively, or on request (unlink_pool). So a new
+//     file under an old name is never removed in the place of the old file.
+//   * A process that opens a pool, and gets the byte shared, may have opened a file whose name was
+//     removed meanwhile. So it opens the name again, compares, and starts over.
+//
+// A process that opens a pool for reading only (open_to_read) is no member. It maps the file
+// privately: its bookkeeping, and the recovery that it needs, go to pages of its own, and the file
+// is never changed. It has *all* slot bytes locked, shared. One lock so tells that the pool has no
+// members, and keeps others from becoming one.
+//
+// A memfd has no name. Its place takes a rendezvous file (storage/rendezvous.hpp), which is
+// compared by the pool's id and not by inode, because it is written anew when it has grown.
 #pragma once
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "segment/member.hpp"
+#include "storage/directory.hpp"
+#include "storage/pool_header.hpp"
+#include "storage/pool_names.hpp"
 
 namespace onecopy {
-
-// The directory in which a pool is looked for. `pool_directory`: this user's own, in which short
-// names are looked up. It is refused (not_allowed) if it is a link, belongs to anybody but this
-// user and root, or may be written by others. `path`: of a path that the user has given. There it
-// is the file that must be this user's, or have been made for several; see Pool.create's `mode`.
-// Pools are made only in a directory that is as safe as the pool directory.
-enum class Through { pool_directory, path };
 
 struct CreateSpec {
     Through way = Through::pool_directory;
@@ -28,73 +42,43 @@ struct CreateSpec {
     bool memfd = false;
     bool prefault = false;
 };
-// Errno and the step that failed, for the message.
-struct Failure {
-    int error = 0;
-    std::string what;
-    std::string file{};  // what the step was about, if not the pool's file
-    u32 limit = 0;       // no_slot: how many slots the pool has
-};
-constexpr const char* kNotAPool = "not a pool";  // `what`, of a file that never was one
 // `what`, of a pool whose members have all died, and whose name was left.
 constexpr const char* kStale = "all members of the pool are gone, and its name is left";
 
-// What opening does with a pool whose members have all died. `keep` is for those who only look.
+// What opening does with a pool whose members have all died. `keep` is for processes that only
+// look.
 enum class WhenStale { remove, keep };
 
-// These functions give the interpreter to others while they wait: the patience is asked, and none
-// of the process's mutexes is held. A fork meanwhile leaves nothing of it in the child.
+// These functions release the GIL while they wait: the policy is asked, and none of the process's
+// mutexes is held. A fork meanwhile leaves nothing of it in the child.
 
 // ok, exists, no_memory, not_allowed, bad_argument, system_error, interrupted
-Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why, Patience& p);
+Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why,
+                   WaitPolicy& p);
 // ok, no_entry (also, with kStale: all members of a non-persistent pool are dead), not_allowed,
 // bad_version, corrupt, no_slot, read_elsewhere, system_error, interrupted. The same pool opened
 // twice in a process is the same Member.
 Status open_pool(Through way, const std::string& directory, const std::string& name,
-                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, Patience& p);
+                 WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
 // The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of
 // this process never reaches it, and it needs no right to write. Any number of readers, or members:
 // written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
 Status open_to_read(Through way, const std::string& directory, const std::string& name,
-                    std::shared_ptr<Member>& out, Failure& why, Patience& p);
+                    std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
 // Has `see` look at a pool without joining it: nothing is locked, and nothing in it can be changed.
 // What members change meanwhile may look contradictory. no_entry with kStale: all members are dead;
 // the name stays.
 Status look_at_pool(Through way, const std::string& directory, const std::string& name,
                     const std::function<void(Member&)>& see, Failure& why);
-// Returns when the file has what the memory had; nothing to do for a memfd, and for who only reads.
+// Returns when the file has what the memory had; nothing to do for a memfd, and for a reader.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...
-Status unlink_pool(Member& m, Failure& why, Patience& p);
-// What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
-// `remove`: would be removed.
-// `locked`: the directory is, so the other names in it cannot be looked at either.
-enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
-                  Patience& p);
-// The lock of the pool directory, under which names are given and taken, for as long as the object
-// lives. The directory is checked as `Through::pool_directory` says.
-struct LockedDirectory;
-struct Unlock {
-    void operator()(LockedDirectory* directory) const noexcept;
-};
-using LockedDirectoryPtr = std::unique_ptr<LockedDirectory, Unlock>;
-// ok, interrupted, no_entry, not_allowed, system_error (ETIMEDOUT: its holder may be stopped)
-Status lock_directory(const std::string& directory, Failure& why, Patience& p,
-                      LockedDirectoryPtr& out);
-int descriptor_of(const LockedDirectory& directory) noexcept;  // for as long as it lives
-// Says that a process is making this file: one whose name begins with `.onecopy-new-` is removed by
-// the next use of the directory unless a process holds it so. False: it was removed just now.
-bool hold_new_file(int fd) noexcept;
-// The descriptor of the pool directory, to be closed by the caller. Made with mode 0700 with
-// `create`; refused as `Through::pool_directory` says.
-Status open_pool_directory(const std::string& directory, bool create, int& out, Failure& why);
-
+Status unlink_pool(Member& m, Failure& why, WaitPolicy& p);
 // In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not
 // from inside a fork handler, and with no Member::mutex nor shared lock held. Where a descriptor is
 // wanting for it, it can be called again.
-void announce(Member& m, Patience& p);
+void announce(Member& m, WaitPolicy& p);
 
 // Leaves now (as the last shared_ptr would), with the mapping kept for views that are still around.
 // Idempotent.

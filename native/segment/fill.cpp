@@ -23,7 +23,7 @@ class Filling {
   public:
     explicit Filling(Member& m) noexcept : m_(m) {}
 
-    // Within one piece.
+    // BoundedWait one piece.
     void copy(unsigned char* to, const unsigned char* from, u64 bytes) noexcept {
         u64 done = 0;
         if (!m_.mapped.has(m_.offset_of(to), bytes)) {

@@ -1,24 +1,12 @@
 // Members follow a fork: the list of them and the handlers.
-//
-// Order of the mutexes: pools, list, each member's. All are plain ones: the child's only thread is
-// the copy of the one that took them, and it may unlock those (a recursive mutex would refuse, it
-// remembers the thread's id).
 #include <type_traits>
 
 #include "os/forks.hpp"
-#include "segment/descriptor.hpp"
 #include "segment/member.hpp"
 #include "segment/registry.hpp"
+#include "storage/forks.hpp"
 
 namespace onecopy {
-
-std::mutex& pools_mutex() noexcept {
-    // Never destroyed: members may go after static destructors ran. Never made: a fork that takes
-    // it may find no memory.
-    static_assert(std::is_trivially_destructible_v<std::mutex>);
-    static constinit std::mutex m;
-    return m;
-}
 
 namespace {
 struct List {
@@ -38,9 +26,8 @@ void for_each_made(Act act) noexcept {
 }
 
 void prepare() noexcept {
-    pools_mutex().lock();
     list().mutex.lock();
-    Stubborn::stays_inside = true;
+    UnboundedWait::stays_inside = true;
     // First what may wait for others, then the mutexes under which nothing waits.
     for_each_made([](Member& m) { m.fork_reserve(); });
     for_each_made([](Member& m) {
@@ -49,9 +36,8 @@ void prepare() noexcept {
     });
 }
 void done() noexcept {
-    Stubborn::stays_inside = false;
+    UnboundedWait::stays_inside = false;
     list().mutex.unlock();
-    pools_mutex().unlock();
 }
 void parent() noexcept {
     for_each_made([](Member& m) {
@@ -76,16 +62,9 @@ void child() noexcept {
         m.registration = {};
         m.fork_unmade_child();
     }
-    Fd::close_all_in_child();
-    PoolFd::close_all_in_child();
     done();
 }
 }  // namespace
-
-void follow_forks() noexcept {
-    static constexpr os::ForkSteps steps{prepare, parent, child};
-    os::follow_forks(steps);
-}
 
 unsigned lineage() noexcept {
     return os::lineage();
@@ -94,6 +73,8 @@ unsigned lineage() noexcept {
 void register_member(Member& m, bool made) noexcept {
     // Before the list's mutex: registering takes a lock of the C library that a fork holds while it
     // runs `prepare`.
+    static constexpr storage::MemberSteps steps{prepare, parent, child};
+    storage::follow_members(steps);
     follow_forks();
     std::lock_guard guard(list().mutex);
     if (m.registration.listed) return;

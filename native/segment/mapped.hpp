@@ -1,26 +1,23 @@
 // What of a segment this process has mapped itself: a hint, private to the process, that costs no
 // system call to ask.
 #pragma once
-#include <sys/mman.h>
-
 #include <cstddef>
 
 #include "layout/layout.hpp"
+#include "os/os.hpp"
 
 namespace onecopy {
 
 class Mapped {
   public:
     explicit Mapped(std::size_t length) noexcept : units_(length / kUnitBytes + 1) {
-        void* at = mmap(nullptr, units_, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (at == MAP_FAILED) return;
-        noted_ = static_cast<unsigned char*>(at);
+        noted_ = static_cast<unsigned char*>(os::map_scratch(units_));
+        if (noted_ == nullptr) return;
         // A fork copies no page tables of a shared mapping: the child has none of these pages yet.
-        static_cast<void>(madvise(at, units_, MADV_WIPEONFORK));
+        os::wipe_on_fork(noted_, units_);
     }
     ~Mapped() {
-        if (noted_ != nullptr) munmap(noted_, units_);
+        if (noted_ != nullptr) os::unmap(noted_, units_);
     }
     Mapped(const Mapped&) = delete;
     Mapped& operator=(const Mapped&) = delete;

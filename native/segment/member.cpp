@@ -1,19 +1,17 @@
 #include "segment/member.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "base/bits.hpp"
-#include "heap/blocks.hpp"
+#include "os/files.hpp"
+#include "os/processes.hpp"
 
 namespace onecopy {
 namespace {
 // Ns that a fork waits for others so that its child gets a slot.
-constexpr std::int64_t kForkPatience = 1'000'000'000;
+constexpr std::int64_t kForkWait = 1'000'000'000;
 
 // A millisecond; false: it is too late for another one.
 bool nap(std::int64_t deadline) noexcept {
@@ -22,6 +20,7 @@ bool nap(std::int64_t deadline) noexcept {
 }
 }  // namespace
 
+constinit Member::Upper Member::upper{};
 bool (*Member::recover_slot)(Member&, u32) noexcept = nullptr;
 void (*Member::recover_own)(Member&) noexcept = nullptr;
 
@@ -48,11 +47,9 @@ void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
     h.heap_off = g.heap_off;
     h.max_names = g.max_names;
     h.max_blocks = g.max_blocks;
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    h.created_ns = static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
-    h.creator_pid = static_cast<u32>(getpid());
-    h.creator_uid = geteuid();
+    h.created_ns = os::wall_clock_ns();
+    h.creator_pid = os::own_pid();
+    h.creator_uid = os::effective_user();
     Row* rows = reinterpret_cast<Row*>(base + g.rows_off);
     for (u32 i = 0; i < g.max_processes; ++i)
         rows[i].gen.store_relaxed(1);
@@ -80,14 +77,12 @@ Member::Member(unsigned char* base_, std::size_t length_, os::PoolFile file_) no
       mapped(length_),
       geo_(read_geometry(header())) {
     if (geo_.max_blocks == 0) return;
-    void* counts = mmap(nullptr, std::size_t{geo_.max_blocks} * sizeof(u32), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    local = counts == MAP_FAILED ? nullptr : static_cast<u32*>(counts);
+    local = static_cast<u32*>(os::map_scratch(std::size_t{geo_.max_blocks} * sizeof(u32)));
 }
 
 Member::~Member() {
     leave();
-    if (local != nullptr) munmap(local, std::size_t{geo_.max_blocks} * sizeof(u32));
+    if (local != nullptr) os::unmap(local, std::size_t{geo_.max_blocks} * sizeof(u32));
     if (base != nullptr) os::unmap(base, length);
 }
 
@@ -136,13 +131,10 @@ void Member::claim(u32 index, RowState as) noexcept {
     Row& r = row(index);
     const os::Identity who = os::identity();
     r.pid.store_relaxed(who.pid);
-    r.parent_pid.store_relaxed(static_cast<u32>(getppid()));
+    r.parent_pid.store_relaxed(os::parent_pid());
     r.start_ticks.store_relaxed(who.start_ticks);
     r.pid_namespace.store_relaxed(who.pid_namespace);
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    r.born_ns.store_relaxed(static_cast<u64>(now.tv_sec) * 1'000'000'000 +
-                            static_cast<u64>(now.tv_nsec));
+    r.born_ns.store_relaxed(os::wall_clock_ns());
     u32 used = header().rows_used.load();
     while (used < index + 1 && !header().rows_used.cas(used, index + 1)) {
     }
@@ -186,7 +178,7 @@ u32 Member::next_generation(u32 old) noexcept {
 
 void Member::leave() noexcept {
     if (!joined.load()) return;
-    Stubborn wait;
+    UnboundedWait wait;
     const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
     for (u32 i = 1; i < top; ++i) {
         {
@@ -194,13 +186,13 @@ void Member::leave() noexcept {
             if (local[i] == 0) continue;
             local[i] = 1;
         }
-        drop(*this, i, wait);
+        upper.drop(*this, i, wait);
     }
     std::lock_guard guard(mutex);
     joined = false;
     Row& r = own_row();
-    r.gen.store(r.gen.load() + 1);     // lock words with our tag are nobody's from here on
-    header().departures.fetch_add(1);  // [pool.departures]
+    r.gen.store(r.gen.load() + 1);      // lock words with our tag are nobody's from here on
+    header().death_epoch.fetch_add(1);  // [pool.death_epoch]
     r.state.store_release(static_cast<u32>(RowState::free));
     unlock_slot(slot);
 }
@@ -247,7 +239,7 @@ Status Member::reserve_for_child() noexcept {
     child_file_ = file.again();
     if (!child_file_ || child_file_.lock(kMemberByte, false) != os::ByteLock::taken)
         return Status::system_error;
-    const std::int64_t deadline = os::monotonic_ns() + kForkPatience;
+    const std::int64_t deadline = os::monotonic_ns() + kForkWait;
     do {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
             if (reserve_row(i)) return Status::ok;
@@ -329,7 +321,7 @@ void Member::fork_parent() noexcept {
     give_back_child_file();
 }
 
-// Whoever makes it is either not in this process, or gives up when it sees that it is in a child.
+// The thread that makes it is not in this process, or gives up when it sees that it is in a child.
 void Member::fork_unmade_child() noexcept {
     file.close();  // closes only: unlocking would unlock the parent
     os::unmap(std::exchange(base, nullptr), length);
@@ -341,7 +333,7 @@ void Member::fork_child() noexcept {
     if (readonly) {
         // The private pages were copied with the process, and the description, whose lock keeps
         // writers away, is ours too. Locks in these pages that another thread held at that moment
-        // stay behind: a new generation makes them locks of somebody dead.
+        // stay behind: a new generation makes them locks of a dead process.
         if (!joined) return;
         gen = next_generation(own_row().gen.load());
         own_row().gen.store(gen);

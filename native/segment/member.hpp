@@ -95,7 +95,14 @@ class Member final : public Liveness {
     bool gone(u32 tag) noexcept override;
     bool cannot_tell() const noexcept override { return file.lost(); }
 
-    // Recovery lies above: it installs itself here.
+    // What lies above installs itself here; see `install_recovery`.
+    struct Upper {
+        // The heap and the directory of a fresh segment; whether all of the heap is reserved.
+        void (*format)(Member&, bool reserved) noexcept = nullptr;
+        int (*reserve_marked)(Member&) noexcept = nullptr;                 // heap/heap.hpp
+        void (*drop)(Member&, u32 block, WaitPolicy&) noexcept = nullptr;  // heap/blocks.hpp
+    };
+    static Upper upper;
     static bool (*recover_slot)(Member&, u32 of_slot) noexcept;
     // Cleans the dead member whose slot we have just taken.
     static void (*recover_own)(Member&) noexcept;

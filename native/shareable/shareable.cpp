@@ -1,7 +1,6 @@
 #include "shareable/shareable.hpp"
 
-#include <pthread.h>
-
+#include "os/forks.hpp"
 #include "os/os.hpp"
 #include "os/processes.hpp"
 
@@ -48,7 +47,7 @@ u64 ShareableList::own_claim() noexcept {
     if (known != 0) [[likely]]
         return known;
     // Before the mark is known, so that no child ever has its parent's.
-    static const int installed = pthread_atfork(nullptr, nullptr, forget_mark);
+    static const bool installed = (os::run_in_children(forget_mark), true);
     static_cast<void>(installed);
     const os::Identity id = os::identity();
     const u64 made = (id.pid & kPidMask) | (id.start_ticks & kStartMask) << kStartShift |
@@ -131,7 +130,7 @@ Status ShareableList::look(u64 i, Item& out) const noexcept {
                                                                                  : Status::corrupt;
 }
 
-Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, Patience& p) const noexcept {
+Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, WaitPolicy& p) const noexcept {
     const Place at = place_of(i);
     // Moved since the caller asked for its room.
     if (at.room == 0 || at.room > to_bytes) return Status::corrupt;
@@ -152,7 +151,7 @@ Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, Patience& p
 // ---- writing ------------------------------------------------------------------------------------
 
 // Whoever is dead is taken over from: there is nothing to repair, see the header.
-Status ShareableList::claim(Entry& e, Patience& p) const noexcept {
+Status ShareableList::claim(Entry& e, WaitPolicy& p) const noexcept {
     const u64 me = own_claim();
     u64 seen = 0;
     if (e.claim.cas(seen, me)) [[likely]]  // [shareable.claim]
@@ -181,7 +180,7 @@ Status ShareableList::claim(Entry& e, Patience& p) const noexcept {
             // then needs somebody over there.
             const u64 state = e.state.load_relaxed();
             if (deadline == 0 || seen != waited_for || state != last_state)
-                deadline = os::monotonic_ns() + kForeignPatience;
+                deadline = os::monotonic_ns() + kForeignWait;
             else if (os::monotonic_ns() > deadline)
                 return Status::timed_out;
             waited_for = seen;
@@ -197,7 +196,7 @@ Status ShareableList::claim(Entry& e, Patience& p) const noexcept {
 }
 
 Status ShareableList::write(u64 i, ItemKind kind, const void* from, u64 length,
-                            Patience& p) const noexcept {
+                            WaitPolicy& p) const noexcept {
     const Place at = place_of(i);
     if (at.room == 0) return Status::corrupt;
     if (length > at.room) return Status::too_large;

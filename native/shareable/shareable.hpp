@@ -36,7 +36,7 @@
 #include "base/bits.hpp"
 #include "base/shm_atomic.hpp"
 #include "base/status.hpp"
-#include "sync/patience.hpp"
+#include "sync/wait_policy.hpp"
 
 namespace onecopy {
 
@@ -55,7 +55,7 @@ class ShareableList {
     using u64 = std::uint64_t;
     static constexpr u64 kMostRoom = 10'000'000;  // bytes of one item
     // For a claim of a process that cannot be seen from here.
-    static constexpr std::int64_t kForeignPatience = 5'000'000'000;
+    static constexpr std::int64_t kForeignWait = 5'000'000'000;
 
     // What a list of n items needs; `data` is twice the sum of all rooms. 0: more than can be.
     static u64 bytes_for(u64 n, u64 data) noexcept;
@@ -97,12 +97,12 @@ class ShareableList {
     };
     // The item's bytes to `to`, which has room(i) of them. ok; corrupt; and, only if others keep
     // overtaking it, what `write` answers.
-    Status read(u64 i, void* to, u64 to_bytes, Item& out, Patience& p) const noexcept;
+    Status read(u64 i, void* to, u64 to_bytes, Item& out, WaitPolicy& p) const noexcept;
     // What it is, without its bytes. corrupt.
     Status look(u64 i, Item& out) const noexcept;
     // ok; too_large: more than its room; corrupt; interrupted; timed_out: a process that cannot be
     // seen from here has it (`holder`).
-    Status write(u64 i, ItemKind kind, const void* from, u64 length, Patience& p) const noexcept;
+    Status write(u64 i, ItemKind kind, const void* from, u64 length, WaitPolicy& p) const noexcept;
     static std::uint32_t holder(u64 claim) noexcept {
         return static_cast<std::uint32_t>(claim & kPidMask);
     }
@@ -131,7 +131,7 @@ class ShareableList {
 
     Entry& entry(u64 i) const noexcept { return reinterpret_cast<Entry*>(base_ + sizeof(Head))[i]; }
     Place place_of(u64 i) const noexcept;
-    Status claim(Entry& e, Patience& p) const noexcept;
+    Status claim(Entry& e, WaitPolicy& p) const noexcept;
     bool copy(u64 word, const Place& at, void* to, Item& out) const noexcept;
     static void place(unsigned char* base, u64 i, u64 at, u64 room) noexcept;
     static void head(unsigned char* base, u64 n, u64 bytes) noexcept;

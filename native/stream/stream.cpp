@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "sync/event_count.hpp"
-#include "sync/inner.hpp"
+#include "sync/structure_lock.hpp"
 #include "sync/unlocks.hpp"
 
 namespace onecopy {
@@ -43,7 +43,7 @@ constexpr u64 written(u64 message) noexcept {
 
 // ---- create and open ----------------------------------------------------------------------------
 
-Status Stream::create(Member& m, u32 depth, StreamPolicy policy, Patience& p,
+Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
                       Handle& out) noexcept {
     static_assert(sizeof(Body) == kRingOffset);
     if (Status s = m.usable(); s != Status::ok) return s;
@@ -146,7 +146,7 @@ void Stream::evict_dead(u64 head) noexcept {
     }
 }
 
-Status Stream::try_publish(const Message& msg, Patience& p) noexcept {
+Status Stream::try_publish(const Message& msg, WaitPolicy& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Body& b = *b_;
     // owner_died: its reference intent was resolved; the slot it may have been writing is ours to
@@ -184,14 +184,14 @@ Status Stream::try_publish(const Message& msg, Patience& p) noexcept {
     b.head.store_release(k + 1);        // COMMIT [stream.head]
     unlock(b.lock);
     if (old != 0 && old != msg.block) {
-        Inner inner(p);
-        try_free(*m_, handle_index(old), inner);
+        UninterruptibleWait uninterruptible(p);
+        try_free(*m_, handle_index(old), uninterruptible);
     }
     notify_all(b.published);
     return Status::ok;
 }
 
-Status Stream::publish(const Message& msg, Patience& p) noexcept {
+Status Stream::publish(const Message& msg, WaitPolicy& p) noexcept {
     if (msg.length > kInlineBytes) return Status::bad_argument;
     Status s = try_publish(msg, p);
     if (s != Status::would_block) return s;
@@ -210,7 +210,7 @@ Status Stream::publish(const Message& msg, Patience& p) noexcept {
         });
 }
 
-Status Stream::close(Patience& p) noexcept {
+Status Stream::close(WaitPolicy& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     // Under the lock: a publish has either committed before, or sees it.
     if (Status s = enter(b_->lock, *m_, p); !good(s)) return s;
@@ -234,7 +234,7 @@ u64 Stream::first_of(u32 history, u64 head) const noexcept {
     return first;
 }
 
-Status Stream::subscribe(Patience& p, u32& subscriber, u32 history) noexcept {
+Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Body& b = *b_;
     // Under the publisher lock: no message can be written over between the choice of the cursor and
@@ -274,7 +274,7 @@ void Stream::unsubscribe(u32 subscriber) noexcept {
 }
 
 // Copies a message that `head` has passed, and holds its block.
-Stream::Copy Stream::copy_out(u64 message, Message& msg, Patience& p) noexcept {
+Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept {
     const auto corrupt = [this] {
         m_->mark_corrupt();
         return Copy::corrupt;
@@ -294,8 +294,8 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, Patience& p) noexcept {
     std::atomic_thread_fence(std::memory_order_acquire);
     if (s.stamp.load_relaxed() != stamp) {
         if (block != 0 && held == Status::ok) {
-            Inner inner(p);
-            drop(*m_, handle_index(block), inner);
+            UninterruptibleWait uninterruptible(p);
+            drop(*m_, handle_index(block), uninterruptible);
         }
         return Copy::overwritten;
     }
@@ -304,13 +304,13 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, Patience& p) noexcept {
     msg.length = length;
     if (length <= kInlineBytes) return Copy::whole;
     if (block != 0) {
-        Inner inner(p);
-        drop(*m_, handle_index(block), inner);
+        UninterruptibleWait uninterruptible(p);
+        drop(*m_, handle_index(block), uninterruptible);
     }
     return corrupt();
 }
 
-Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept {
+Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept {
     if (Status s = usable(); s != Status::ok) return s;
     Body& b = *b_;
     Subscriber& sub = b.subscribers[subscriber];
@@ -358,8 +358,8 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
                 return Status::ok;
             }
             if (msg.block != 0) {  // another thread has read it
-                Inner inner(p);
-                drop(*m_, handle_index(msg.block), inner);
+                UninterruptibleWait uninterruptible(p);
+                drop(*m_, handle_index(msg.block), uninterruptible);
             }
             continue;
         }
@@ -368,7 +368,7 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) 
     }
 }
 
-Status Stream::read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept {
+Status Stream::read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept {
     if (subscriber >= kSubscribers) return Status::bad_argument;
     Status s = try_read(subscriber, msg, missed, p);
     if (s != Status::would_block || !p.may_wait()) return s;
@@ -385,7 +385,7 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, Patience& p) noex
 // A slot is written over when its message is `depth` behind the newest one. So only in a ring of
 // one slot the newest message can be destroyed by a publisher that has not committed the next one:
 // it may be at work, which its lock tells, or have died there.
-Status Stream::newest(Message& msg, Patience& p) noexcept {
+Status Stream::newest(Message& msg, WaitPolicy& p) noexcept {
     for (;;) {
         if (Status s = usable(); s != Status::ok) return s;
         const u64 head = b_->head.load_acquire();  // [stream.head]
@@ -482,8 +482,8 @@ std::vector<std::string> Stream::validate(Member& m, u32 index) {
     Stream st;
     if (open(m, handle_of(m, index), st) != Status::ok)
         return {who + "its fixed fields make no sense"};
-    Stubborn outer;
-    Inner wait(outer, os::monotonic_ns() + 2'000'000'000);
+    UnboundedWait outer;
+    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
     if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};
     const Unlocks unlocks(st.b_->lock);
     st.check_ring(out);

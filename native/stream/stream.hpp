@@ -25,26 +25,27 @@ constexpr u32 kSubscribers = 64;
 
 class Stream {
   public:
-    static Status create(Member& m, u32 depth, StreamPolicy policy, Patience& p,
+    static Status create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
                          Handle& out) noexcept;
     static Status open(Member& m, Handle h, Stream& out) noexcept;
 
     // ok; timed_out/would_block (lossless: a live subscriber has not read), shut_down, interrupted
-    Status publish(const Message& msg, Patience& p) noexcept;
+    Status publish(const Message& msg, WaitPolicy& p) noexcept;
     // table_full: 64 subscribers. The subscription belongs to this process's slot and dies with it.
     // lossy, lossless: starts with the oldest of the last `history` messages that the ring still
     // has, or with the next message. latest: starts with the newest that is there.
-    Status subscribe(Patience& p, u32& subscriber, u32 history = 0) noexcept;
+    Status subscribe(WaitPolicy& p, u32& subscriber, u32 history = 0) noexcept;
     void unsubscribe(u32 subscriber) noexcept;
     // ok; would_block/timed_out, shut_down (closed and all read), stale (the subscription was
     // evicted), interrupted. `missed` grows by what was overwritten unread. latest: skips to the
     // newest; skipped messages count as missed.
-    Status read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept;
+    Status read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept;
     // The newest message, whoever has read it. ok; would_block: there is none (or, in a ring of one
     // slot, a publisher died while it wrote over it); interrupted
-    Status newest(Message& msg, Patience& p) noexcept;
-    Status close(Patience& p) noexcept;  // for everybody: subscribers drain and then see shut_down
-    u32 depth() const noexcept;          // of the ring: at least 2 for latest
+    Status newest(Message& msg, WaitPolicy& p) noexcept;
+    Status close(
+        WaitPolicy& p) noexcept;  // for everybody: subscribers drain and then see shut_down
+    u32 depth() const noexcept;   // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
     u64 published() const noexcept;
     u32 subscribers() const noexcept;     // live ones
@@ -57,13 +58,13 @@ class Stream {
     Status usable() const noexcept;
     Slot& slot(u64 message) const noexcept;
     enum class Copy { whole, overwritten, corrupt };
-    Copy copy_out(u64 message, Message& msg, Patience& p) noexcept;
+    Copy copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept;
     u64 first_of(u32 history, u64 head) const noexcept;
     u64 slowest(u64 head) const noexcept;
     bool room() const noexcept;
     void evict_dead(u64 head) noexcept;
-    Status try_publish(const Message& msg, Patience& p) noexcept;
-    Status try_read(u32 subscriber, Message& msg, u64& missed, Patience& p) noexcept;
+    Status try_publish(const Message& msg, WaitPolicy& p) noexcept;
+    Status try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept;
     void check_ring(std::vector<std::string>& out);
     Member* m_ = nullptr;
     Body* b_ = nullptr;

@@ -12,7 +12,7 @@
 #include "base/status.hpp"
 #include "layout/layout.hpp"
 #include "sync/lock.hpp"
-#include "sync/patience.hpp"
+#include "sync/wait_policy.hpp"
 
 namespace onecopy {
 
@@ -38,7 +38,7 @@ inline void notify_all(EventCount& event) noexcept {
 // side effects that tells whether an attempt is worth while; `idle` runs after each nap, and at
 // least every 100 ms of waiting (a chance to look for the dead).
 template <class Attempt, class Ready, class Idle>
-Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready ready,
+Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready ready,
                 Idle idle) noexcept {
     // A wake meant for one may have reached us: who gives up passes it on.
     auto give_up = [&](Status s) {
@@ -47,13 +47,13 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
     };
     constexpr int kSpinBeforeRelease = 200;  // about 5 us: not worth giving the GIL away
     Status s = attempt();
-    if (s != Status::would_block || !patience.may_wait()) return s;
+    if (s != Status::would_block || !policy.may_wait()) return s;
     std::int64_t nap = kFirstNap, look = 0;
     for (;;) {
         const int budget = Spin::budget();
         bool news = false, undisturbed = false;
         for (int i = 0; i < budget && !news; ++i) {
-            if (i == kSpinBeforeRelease) patience.about_to_block();
+            if (i == kSpinBeforeRelease) policy.about_to_block();
             cpu_relax();
             news = ready();
         }
@@ -61,14 +61,16 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
             Spin::paid();
         } else {
             Spin::wasted();
-            patience.about_to_block();
+            policy.about_to_block();
             u32 seen = event.word.fetch_or(1u) | 1u;
             // [commit/sleepers]: either we see the change or the waker sees our bit.
             if (!ready()) {
-                std::int64_t ns = patience.left(nap);
+                std::int64_t ns = policy.left(nap);
                 if (ns == 0) return give_up(Status::timed_out);
+                const std::int64_t asleep = os::monotonic_ns();
                 const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
-                if (os::maybe_signal(how) && patience.interrupted())
+                if (how == os::Wake::woken) Spin::slept(os::monotonic_ns() - asleep);
+                if (os::maybe_signal(how) && policy.interrupted())
                     return give_up(Status::interrupted);
                 undisturbed = how == os::Wake::timed_out;
             } else {
@@ -79,7 +81,7 @@ Status wait_for(EventCount& event, Patience& patience, Attempt attempt, Ready re
         if (s != Status::would_block) return give_up(s);
         // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in
         // a pool that lies), the deadline still holds.
-        if (news && patience.left(1) == 0) return give_up(Status::timed_out);
+        if (news && policy.left(1) == 0) return give_up(Status::timed_out);
         // By the clock, not only after an undisturbed nap: signals, and news that others take, may
         // cut every nap short.
         const std::int64_t now = os::monotonic_ns();

@@ -9,7 +9,14 @@ namespace {
 constexpr int kMaxSpin = 1500;  // about 40 us
 constexpr int kMinSpin = 4;
 const bool many_cpus = os::usable_cpus() > 1;
+// A sleep that ends earlier would have been saved by looking: a wake-up takes 15 to 40 us, and the
+// one who wakes us may have been asleep too.
+constexpr std::int64_t kShortSleep = 100'000;
+constexpr int kMaxTryEvery = 1024;  // short sleeps between two tries
 thread_local int spin_budget = kMaxSpin;
+thread_local int try_every = 1;  // short sleeps from the last try to the next one
+thread_local int until_try = 1;  // what is left of them
+thread_local bool trying = false;
 }  // namespace
 
 int Spin::budget() noexcept {
@@ -17,12 +24,29 @@ int Spin::budget() noexcept {
 }
 void Spin::paid() noexcept {
     spin_budget = std::min(kMaxSpin, spin_budget * 2);
+    if (trying) {
+        trying = false;
+        try_every = until_try = 1;
+    }
 }
 void Spin::wasted() noexcept {
-    spin_budget = std::max(kMinSpin, spin_budget / 2);
+    if (trying) {
+        trying = false;
+        spin_budget = kMinSpin;
+        try_every = std::min(kMaxTryEvery, try_every * 2);
+        until_try = try_every;
+    } else {
+        spin_budget = std::max(kMinSpin, spin_budget / 2);
+    }
+}
+void Spin::slept(std::int64_t ns) noexcept {
+    if (!many_cpus || ns > kShortSleep || --until_try > 0) return;
+    until_try = try_every;
+    trying = true;
+    spin_budget = kMaxSpin;
 }
 
-Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
+Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
     // Critical sections are shorter than 2 us; if the owner lost its core, sleep.
     constexpr int kLockSpin = 60;
     if (many_cpus) {
@@ -44,16 +68,16 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
             if (lock.word.cas(seen, me.tag() | kWaiters)) return Status::owner_died;
             continue;
         }
-        if (!patience.may_wait()) return Status::would_block;
+        if (!policy.may_wait()) return Status::would_block;
         if (!(seen & kWaiters)) {
             if (!lock.word.cas(seen, seen | kWaiters)) continue;
             seen |= kWaiters;
         }
-        std::int64_t ns = patience.left(nap);
+        std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
-        patience.about_to_block();
+        policy.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
-        if (os::maybe_signal(how) && patience.interrupted()) return Status::interrupted;
+        if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;
         // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut
         // every nap short.
         const std::int64_t now = os::monotonic_ns();
@@ -67,7 +91,7 @@ Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept {
     }
 }
 
-Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept {
+Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) noexcept {
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     bool slept = false;
     for (;;) {
@@ -80,17 +104,17 @@ Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) no
         }
         tag = seen & ~kWaiters;
         if (me.passed(tag)) return Status::owner_died;
-        if (!patience.may_wait()) return Status::would_block;
+        if (!policy.may_wait()) return Status::would_block;
         if (!(seen & kWaiters)) {
             if (!lock.word.cas(seen, seen | kWaiters)) continue;
             seen |= kWaiters;
         }
-        const std::int64_t ns = patience.left(nap);
+        const std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
-        patience.about_to_block();
+        policy.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         slept = true;
-        if (os::maybe_signal(how) && patience.interrupted()) return Status::interrupted;
+        if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;
         const std::int64_t now = os::monotonic_ns();
         if (how != os::Wake::timed_out && now < look) continue;
         if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;

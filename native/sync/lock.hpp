@@ -9,7 +9,7 @@
 #pragma once
 #include "base/status.hpp"
 #include "layout/layout.hpp"
-#include "sync/patience.hpp"
+#include "sync/wait_policy.hpp"
 
 namespace onecopy {
 
@@ -47,12 +47,12 @@ inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
     u32 free = 0;
     return lock.word.cas(free, me.tag());
 }
-Status lock_slow(LockWord& lock, Liveness& me, Patience& patience) noexcept;
+Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept;
 
 // ok, owner_died, timed_out, interrupted, lost. `would_block` instead of timed_out when the
-// patience is zero.
-inline Status lock(LockWord& l, Liveness& me, Patience& patience) noexcept {
-    return try_lock(l, me) ? Status::ok : lock_slow(l, me, patience);
+// deadline is zero.
+inline Status lock(LockWord& l, Liveness& me, WaitPolicy& policy) noexcept {
+    return try_lock(l, me) ? Status::ok : lock_slow(l, me, policy);
 }
 // For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the
 // kernel). ok, owner_died, would_block.
@@ -60,7 +60,7 @@ Status lock_at_once(LockWord& lock, Liveness& me) noexcept;
 // Waits until nobody has it, and does not take it: for who may be held up (by Python) between
 // waking and going on. ok; owner_died: its owner `tag` is dead, and stays in the word until
 // somebody takes it or `forget`s; would_block/timed_out, interrupted.
-Status await_free(LockWord& lock, Liveness& me, Patience& patience, u32& tag) noexcept;
+Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) noexcept;
 // Frees it if the dead owner that `await_free` found still stands in it.
 void forget(LockWord& lock, u32 tag) noexcept;
 inline void unlock(LockWord& l) noexcept {
@@ -71,13 +71,26 @@ inline void unlock_damaged(LockWord& l) noexcept {
     if (l.word.exchange(kAbandoned | kWaiters) & kWaiters) os::futex_wake(l.word.word(), 1);
 }
 
-// How long to spin before sleeping: grows while spinning pays, shrinks to nothing while it does
-// not. Per thread.
+// How many looks to take before sleeping. Per thread.
+//
+//   look paid (news came within the budget)     the budget doubles, up to its largest value
+//   all looks wasted                            it halves, down to its smallest value
+//   wasted, but the sleep was short             looking longer would have paid: try the largest
+//                                               budget, at once the first time. Each try that does
+//                                               not pay doubles the number of short sleeps until
+//                                               the next one.
+//
+// The last line is for two processes that answer each other: the first wait of each was long, and
+// both would sleep for ever, although each answer takes less time than a wake-up. Where there are
+// more threads than cores, sleeps are short too, but looking does not pay: the other side needs the
+// core. There, tries become rare.
 class Spin {
   public:
     static int budget() noexcept;
     static void paid() noexcept;
     static void wasted() noexcept;
+    // After `wasted`: how long the thread slept then until it was woken.
+    static void slept(std::int64_t ns) noexcept;
 };
 
 // ns between looks at the owner. In a fault build a campaign may make them so long that a lost wake

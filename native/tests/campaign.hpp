@@ -95,7 +95,7 @@ struct Hand {
         drop(m, handle_index(h), wait);  // the name keeps it
     }
     Member& m;
-    Stubborn wait;
+    UnboundedWait wait;
     Queue queues[2];
     Stream streams[3];
     Frames frames;
@@ -109,7 +109,7 @@ inline u32 allocate_block(Hand& h, u64 bytes) {
     CHECK(allocate(h.m, {.bytes = bytes}, h.wait, a) == Status::ok);
     return a.index;
 }
-inline void let_go(Hand& h, u32 index) {
+inline void release_hold(Hand& h, u32 index) {
     drop(h.m, index, h.wait);
 }
 inline unsigned char* data_of(Hand& h, Handle block) {
@@ -141,7 +141,7 @@ inline Message item(Hand& h, u64 number, Kind kind) {
             copy_in(data_of(h, handle_of(h.m, child)), &number, 8);
             CHECK(swap_cell(h.m, reinterpret_cast<shm_atomic<u64>&>(words[i]), 0,
                             handle_of(h.m, child)) == Status::ok);
-            let_go(h, child);
+            release_hold(h, child);
         }
     }
     return msg;
@@ -159,7 +159,7 @@ inline u64 number_of(Hand& h, const Message& msg) {
     return number;
 }
 inline void done_with(Hand& h, const Message& msg) {
-    if (msg.block != 0) let_go(h, handle_index(msg.block));
+    if (msg.block != 0) release_hold(h, handle_index(msg.block));
 }
 
 inline void put(Hand& h, Kind kind, int which = 0) {
@@ -203,7 +203,7 @@ inline u64 read_all(Hand& h, int which) {
     u64 last = ~u64{0}, missed = 0, n = 0;
     for (;; ++n) {
         Message msg;
-        Patience now(0);
+        WaitPolicy now(0);
         const Status s = h.streams[which].read(h.reader[which], msg, missed, now);
         if (s == Status::would_block) return n;
         CHECK(s == Status::ok);
@@ -220,8 +220,8 @@ inline void set_name(Hand& h, const char* name, u64 bytes, bool only_new = false
     const Status s =
         directory::set(h.m, NameKind::object, name, handle_of(h.m, index), only_new, h.wait, found);
     CHECK(s == Status::ok || (only_new && s == Status::exists));
-    if (found != 0) let_go(h, handle_index(found));
-    let_go(h, index);
+    if (found != 0) release_hold(h, handle_index(found));
+    release_hold(h, index);
 }
 inline void erase_name(Hand& h, const char* name) {
     const Status s = directory::erase(h.m, NameKind::object, name, h.wait);
@@ -234,7 +234,7 @@ inline void erase_name(Hand& h, const char* name) {
 inline int make_world(u32 rows) {
     const int fd = test::make_pool(24 * kMiB, rows);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     auto name = [&](const char* as, Handle h) {
         Handle found;
         CHECK(directory::set(*m, NameKind::object, as, h, true, wait, found) == Status::ok);
@@ -253,10 +253,10 @@ inline int make_world(u32 rows) {
     CHECK(Frames::create(*m, kFrames, kFrameBytes, "", 0, wait, h) == Status::ok);
     name("frames", h);
     make_locks(*m, [](Member& of, const char* as, Handle lock) {
-        Stubborn patience;
+        UnboundedWait policy;
         Handle found;
-        CHECK(directory::set(of, NameKind::object, as, lock, true, patience, found) == Status::ok);
-        drop(of, handle_index(lock), patience);
+        CHECK(directory::set(of, NameKind::object, as, lock, true, policy, found) == Status::ok);
+        drop(of, handle_index(lock), policy);
     });
     Ledger& l = ledger();
     l.next[0] = l.next[1] = l.taken[0] = l.taken[1] = l.extra = 0;
@@ -269,7 +269,7 @@ inline int make_world(u32 rows) {
 // were put.
 inline void drain(Hand& h, int which, u64& first, u64& n) {
     Ledger& l = ledger();
-    Patience now(0);
+    WaitPolicy now(0);
     Message msg;
     first = n = 0;
     const u64 there = h.queues[which].size();
@@ -334,7 +334,7 @@ inline State measure(Hand& h) {
         s.of[State::extra_closed] = queue.is_shut_down();
     } else if (Stream stream; extra != 0 && Stream::open(h.m, extra, stream) == Status::ok) {
         Message none;
-        Patience now(0);
+        WaitPolicy now(0);
         s.of[State::extra_closed] =
             stream.publish(item(h, 0, Kind::text), now) == Status::shut_down;
     }
@@ -378,8 +378,8 @@ inline void use_everything(Hand& h) {
     for (Handle& frame : frames)
         CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
     for (Handle frame : frames)
-        let_go(h, handle_index(frame));
-    let_go(h, allocate_block(h, 5 * kMiB));
+        release_hold(h, handle_index(frame));
+    release_hold(h, allocate_block(h, 5 * kMiB));
     use_locks(h.locks, h.wait);
     with_container(h, [&](auto& thing) { use(h.m, thing, h.wait); });
 }
@@ -389,7 +389,8 @@ inline void use_everything(Hand& h) {
 inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     Ledger& l = ledger();
     with_container(h, [&](auto& thing) { use(h.m, thing, h.wait); });
-    if (l.extra != 0 && h.m.local[handle_index(l.extra)] != 0) let_go(h, handle_index(l.extra));
+    if (l.extra != 0 && h.m.local[handle_index(l.extra)] != 0)
+        release_hold(h, handle_index(l.extra));
     l.extra = 0;
     use_everything(h);
     std::vector<directory::Item> items;

@@ -11,7 +11,7 @@ namespace onecopy::campaign {
 
 // An operation, once nobody has the users' lock; a dead owner's is taken over.
 template <class Thing, class Act>
-Status when_free(Thing& thing, Patience& p, Act act) {
+Status when_free(Thing& thing, WaitPolicy& p, Act act) {
     for (;;) {
         const Status s = act();
         if (s != Status::would_block) return s;
@@ -21,7 +21,7 @@ Status when_free(Thing& thing, Patience& p, Act act) {
     }
 }
 
-inline Handle numbered(Member& m, u64 number, Patience& p) {
+inline Handle numbered(Member& m, u64 number, WaitPolicy& p) {
     Allocated a;
     CHECK(allocate(m, {.bytes = 500}, p, a) == Status::ok);
     copy_in(a.data, &number, sizeof number);
@@ -34,7 +34,7 @@ inline u64 number_in(Member& m, Handle h) {
     std::memcpy(&number, info.data, sizeof number);
     return number;
 }
-inline void let_all_go(Member& m, const std::vector<Handle>& handles, Patience& p) {
+inline void let_all_go(Member& m, const std::vector<Handle>& handles, WaitPolicy& p) {
     for (Handle h : handles)
         drop(m, handle_index(h), p);
 }
@@ -51,7 +51,7 @@ struct Numbered {
     std::string text;
 };
 
-inline u64 digest(Member& m, List& list, Patience& p) {
+inline u64 digest(Member& m, List& list, WaitPolicy& p) {
     std::vector<Handle> all;
     CHECK(when_free(list, p, [&] { return list.get({0, INT64_MAX, 1}, p, all); }) == Status::ok);
     u64 h = all.size() + 1, n = 0;
@@ -62,7 +62,7 @@ inline u64 digest(Member& m, List& list, Patience& p) {
     return h;
 }
 
-inline u64 digest(Member& m, Dict& dict, Patience& p) {
+inline u64 digest(Member& m, Dict& dict, WaitPolicy& p) {
     DictItems all;
     CHECK(when_free(dict, p, [&] { return dict.items(true, true, p, all); }) == Status::ok);
     u64 h = all.values.size() + 2, n = 0;
@@ -84,7 +84,7 @@ inline u64 digest(Member& m, Dict& dict, Patience& p) {
 }
 
 // Leaves it as it was.
-inline void use(Member& m, List& list, Patience& p) {
+inline void use(Member& m, List& list, WaitPolicy& p) {
     const u64 before = digest(m, list, p);
     for (u64 i = 0; i < 3; ++i) {
         const Handle item = numbered(m, 1000 + i, p);
@@ -99,7 +99,7 @@ inline void use(Member& m, List& list, Patience& p) {
     CHECK(list.erase({-2, INT64_MAX, 1}, p) == Status::ok);
     CHECK(digest(m, list, p) == before);
 }
-inline void use(Member& m, Dict& dict, Patience& p) {
+inline void use(Member& m, Dict& dict, WaitPolicy& p) {
     const u64 before = digest(m, dict, p);
     for (u32 length : {40u, 90u}) {
         const Numbered key(77'000, length);

@@ -20,7 +20,7 @@ inline constexpr const char* kLockNames[] = {"mutex",     "rmutex",    "rw write
 constexpr u32 kLockCount = sizeof kLockNames / sizeof kLockNames[0];
 
 inline void make_locks(Member& m, void (*name)(Member&, const char*, Handle)) {
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h = 0, recursive = 0;
     CHECK(Mutex::create(m, false, wait, h) == Status::ok);
     name(m, "mutex", h);
@@ -62,7 +62,7 @@ struct Locks {
     }
 };
 
-inline void arrive_and_trip(Barrier& barrier, Patience& p) {
+inline void arrive_and_trip(Barrier& barrier, WaitPolicy& p) {
     Barrier::Arrival first, second;
     CHECK(barrier.arrive(p, first) == Status::ok && first.index == 0 && !first.trips);
     CHECK(barrier.arrive(p, second) == Status::ok && second.index == 1 && second.trips);
@@ -70,8 +70,8 @@ inline void arrive_and_trip(Barrier& barrier, Patience& p) {
 }
 
 // Everything is usable by a survivor, whoever died with what.
-inline void use_locks(Locks& l, Patience& p) {
-    Patience now(0);
+inline void use_locks(Locks& l, WaitPolicy& p) {
+    WaitPolicy now(0);
     for (Mutex* mutex : {&l.mutex, &l.rmutex}) {
         CHECK(good(mutex->acquire(p)) && mutex->mine() && mutex->release() == Status::ok &&
               !mutex->locked());

@@ -30,11 +30,11 @@ namespace onecopy {
 
 // For as long as it takes.
 inline u64 trim(Member& m) noexcept {
-    Stubborn wait;
+    UnboundedWait wait;
     return trim(m, wait);
 }
 inline std::vector<std::string> validate(Member& m) {
-    Stubborn wait;
+    UnboundedWait wait;
     return validate(m, wait);
 }
 

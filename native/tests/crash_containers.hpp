@@ -66,13 +66,13 @@ void take_item(Hand& h) {
     Handle out = 0;
     CHECK(list.get(index, h.wait, out) == Status::ok);
     CHECK(list.erase_if(index, out, h.wait) == Status::ok);
-    let_go(h, handle_index(out));
+    release_hold(h, handle_index(out));
 }
 inline void set_an_item(Hand& h) {
     List list = the_list(h);
     const Handle item = numbered(h.m, 700, h.wait);
     CHECK(list.set(2, item, h.wait) == Status::ok);
-    let_go(h, handle_index(item));
+    release_hold(h, handle_index(item));
 }
 inline void sort_down(Hand& h) {
     List list = the_list(h);
@@ -90,7 +90,7 @@ inline void remove_third(Hand& h) {
     List list = the_list(h);
     Handle item = 0;
     CHECK(list.get(2, h.wait, item) == Status::ok && list.erase_if(2, item, h.wait) == Status::ok);
-    let_go(h, handle_index(item));
+    release_hold(h, handle_index(item));
 }
 
 template <u32 number, u32 length, bool only_new = false>
@@ -100,7 +100,7 @@ void set_key(Hand& h) {
     const Handle item = numbered(h.m, number + 10'000, h.wait);
     Handle found = 0;
     CHECK(dict.set(key.key(), item, only_new, h.wait, found) == Status::ok);
-    let_go(h, handle_index(item));
+    release_hold(h, handle_index(item));
 }
 template <u32 n>
 void dict_of(Hand& h) {
@@ -111,7 +111,7 @@ void dict_of(Hand& h) {
         const Handle item = numbered(h.m, i, h.wait);
         Handle found = 0;
         CHECK(dict.set(key.key(), item, false, h.wait, found) == Status::ok);
-        let_go(h, handle_index(item));
+        release_hold(h, handle_index(item));
     }
 }
 template <u32 number, u32 length>
@@ -121,7 +121,7 @@ void erase_key(Hand& h) {
     Handle out = 0;
     CHECK(dict.get(key.key(), h.wait, out) == Status::ok && number_in(h.m, out) == number);
     CHECK(dict.erase_if(key.key(), out, false, h.wait) == Status::ok);
-    let_go(h, handle_index(out));
+    release_hold(h, handle_index(out));
 }
 inline void emptied_dict(Hand& h) {
     dict_of<250>(h);
@@ -181,7 +181,7 @@ inline const Operation kContainerOperations[] = {
          CHECK(List::create(h.m, h.wait, own) == Status::ok);
          CHECK(List::open(h.m, own, list) == Status::ok);
          extend_list(h, list, 1, 20);
-         let_go(h, handle_index(own));
+         release_hold(h, handle_index(own));
      }},
     {"dict: set", dict_of<5>, nothing, set_key<50, 20>},
     {"dict: set, long key", dict_of<5>, nothing, set_key<50, 200>},
@@ -206,8 +206,8 @@ inline const Operation kContainerOperations[] = {
          const Handle item = numbered(h.m, 1, h.wait);
          for (u32 length : {20u, 90u})
              CHECK(dict.set(Numbered(1, length).key(), item, false, h.wait, found) == Status::ok);
-         let_go(h, handle_index(item));
-         let_go(h, handle_index(own));
+         release_hold(h, handle_index(item));
+         release_hold(h, handle_index(own));
      }},
 };
 

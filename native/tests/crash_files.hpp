@@ -28,8 +28,9 @@ inline std::string& directory_of_world() {
     return it;
 }
 inline Status make(bool memfd, Joined& out, bool persistent = false) {
+    install_recovery();
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     const Status s = create_pool({.directory = directory_of_world(),
                                   .name = "p",
                                   .capacity = kMiB,
@@ -42,18 +43,19 @@ inline Status make(bool memfd, Joined& out, bool persistent = false) {
     return s;
 }
 inline Status open_it(Joined& out) {
+    install_recovery();
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     return open_pool(Through::pool_directory, directory_of_world(), "p", WhenStale::remove, out,
                      why, wait);
 }
 inline Status unlink_it(Member& m) {
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     return unlink_pool(m, why, wait);
 }
 inline Orphan sweep_it() {
-    Stubborn wait;
+    UnboundedWait wait;
     return sweep_pool(Through::pool_directory, directory_of_world(), "p", true, wait);
 }
 inline void no_file(bool, Joined&) {}
@@ -112,7 +114,7 @@ inline int files_in_directory() {
 inline void work_in(Member& m) {
     collect_dead(m);
     test::expect_sound(m, "a pool whose file somebody died over");
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = 5000}, wait, a) == Status::ok);
     drop(m, a.index, wait);
@@ -152,6 +154,13 @@ class Process {
 // What a process finds that comes after the actor's end: nothing that the actor left is in its way.
 inline void come_after(const FileCase& one, bool memfd) {
     Joined pool;
+    // A hidden file whose maker has died. (A sweep of the directory finds the names.)
+    const os::Descriptor folder(os::open_directory(directory_of_world().c_str()));
+    for (const std::string& left : os::names_in(folder.number(), storage::kPoolFiles.prefix)) {
+        UnboundedWait wait;
+        CHECK(sweep_pool(Through::pool_directory, directory_of_world(), left, true, wait) ==
+              Orphan::removed);
+    }
     if (one.survivor) {
         const Status s = open_it(pool);
         CHECK(s == Status::ok || (one.may_lose_name && s == Status::no_entry));

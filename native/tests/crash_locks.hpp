@@ -79,7 +79,7 @@ template <class Thing, class... Arguments>
 void make_and_drop(Hand& h, Arguments... arguments) {
     Handle own;
     CHECK(Thing::create(h.m, arguments..., h.wait, own) == Status::ok);
-    let_go(h, handle_index(own));
+    release_hold(h, handle_index(own));
 }
 
 // Plain stores, which are no steps of the campaign: every place of a condition that nobody else
@@ -108,14 +108,14 @@ inline void wait_beyond_the_places(Hand& h) {
     set_all_places(h, own, 1);
     const u32 others = condition.waiting();
     Status again;
-    Patience now(0);
+    WaitPolicy now(0);
     for (int times = 0; times < 2; ++times)  // the second one finds the chunk
         CHECK(condition.wait(mutex, now, again) == Status::timed_out && again == Status::ok);
     CHECK(others >= 256 && condition.waiting() == others);
     set_all_places(h, own, 0);
     CHECK(mutex.release() == Status::ok);
-    let_go(h, handle_index(own));
-    let_go(h, handle_index(lock));
+    release_hold(h, handle_index(own));
+    release_hold(h, handle_index(lock));
 }
 
 inline const Operation kLockOperations[] = {
@@ -156,7 +156,7 @@ inline const Operation kLockOperations[] = {
      [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) {
          Status again;
-         Patience now(0);
+         WaitPolicy now(0);
          CHECK(h.locks.condition.wait(h.locks.rmutex, now, again) == Status::timed_out &&
                again == Status::ok);
      }},
@@ -192,7 +192,7 @@ inline const Operation kLockOperations[] = {
          Handle lock;
          CHECK(Mutex::create(h.m, false, h.wait, lock) == Status::ok);
          make_and_drop<Condition>(h, lock);
-         let_go(h, handle_index(lock));
+         release_hold(h, handle_index(lock));
      }},
 };
 

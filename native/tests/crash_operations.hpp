@@ -71,7 +71,7 @@ u64 step_inside(int file, Act act, Lock lock_of) {
         const u32 word = lock_of(*m).word.load();
         if (word != 0) return step;
         collect_dead(*m);
-        Stubborn wait;
+        UnboundedWait wait;
         CHECK(good(
             lock_heap(*m, wait)));  // repaired now, or the next one would spend its steps on that
         unlock(m->header().heap_lock);
@@ -175,15 +175,15 @@ inline void four_blocks(Hand& h) {
 template <int... which>
 void but(Hand& h) {
     four_blocks(h);
-    (let_go(h, handle_index(h.held[which])), ...);
+    (release_hold(h, handle_index(h.held[which])), ...);
 }
 template <int which>
 void drop_held(Hand& h) {
-    let_go(h, handle_index(h.held[which]));
+    release_hold(h, handle_index(h.held[which]));
 }
 inline void gone_block(Hand& h) {
     h.held[0] = handle_of(h.m, allocate_block(h, 500));
-    let_go(h, handle_index(h.held[0]));
+    release_hold(h, handle_index(h.held[0]));
 }
 inline void recycled_block(Hand& h) {
     gone_block(h);
@@ -192,7 +192,7 @@ inline void recycled_block(Hand& h) {
     Handle found;  // somebody else's by now
     CHECK(directory::set(h.m, NameKind::object, "recycled", h.held[1], false, h.wait, found) ==
           Status::ok);
-    let_go(h, handle_index(h.held[1]));
+    release_hold(h, handle_index(h.held[1]));
 }
 inline void hold_stale(Hand& h) {
     CHECK(hold(h.m, h.held[0]) == Status::stale);
@@ -202,10 +202,10 @@ inline void survivors_block(Hand& h) {
 }
 inline void hold_and_drop(Hand& h) {
     CHECK(hold(h.m, ledger().extra) == Status::ok);
-    let_go(h, handle_index(ledger().extra));
+    release_hold(h, handle_index(ledger().extra));
 }
 inline void room_to_trim(Hand& h) {
-    let_go(h, allocate_block(h, 7 * kMiB));
+    release_hold(h, allocate_block(h, 7 * kMiB));
 }
 
 // ---- members
@@ -225,7 +225,7 @@ inline void dead_and_table_full(Hand& h) {
     // The actor will find no free row but the dead one's.
     CHECK(occupied_rows(h.m) == h.m.geo().max_processes);
 }
-inline void heap_lock_orphaned(Hand& h) {
+inline void owner_of_heap_lock_died(Hand& h) {
     auto inside = [](Hand& v) { allocate_block(v, 900); };
     const u64 step = step_inside(h.m.file.number(), inside,
                                  [](Member& m) -> LockWord& { return m.header().heap_lock; });
@@ -235,7 +235,7 @@ inline void heap_lock_orphaned(Hand& h) {
     CHECK(h.m.header().heap_lock.word.load() != 0);
     collect_dead(h.m);
 }
-inline void names_lock_orphaned(Hand& h) {
+inline void owner_of_names_lock_died(Hand& h) {
     auto inside = [](Hand& v) { set_name(v, "orphan", 100); };
     const u64 step = step_inside(h.m.file.number(), inside,
                                  [](Member& m) -> LockWord& { return m.header().names_lock; });
@@ -326,7 +326,7 @@ inline void fork_with_private_pages(Hand& h) {
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
     CHECK(pages.data()[1] != 2);
     pages.unmap();
-    let_go(h, index);
+    release_hold(h, index);
 }
 inline void fork_into_dead_row(Hand& h) {
     const auto swept = [&h] {
@@ -365,7 +365,7 @@ inline void two_names(Hand& h) {
 inline void name_as(Hand& h, NameKind kind, const char* name, Handle thing) {
     Handle found;
     CHECK(directory::set(h.m, kind, name, thing, true, h.wait, found) == Status::ok);
-    let_go(h, handle_index(thing));
+    release_hold(h, handle_index(thing));
 }
 inline void one_name_of_three_kinds(Hand& h) {
     two_names(h);
@@ -456,7 +456,7 @@ inline const Operation kOperations[] = {
          const Message msg = item(h, 1, Kind::children);
          CHECK(q.put(msg, h.wait) == Status::ok);
          done_with(h, msg);
-         let_go(h, handle_index(own));
+         release_hold(h, handle_index(own));
      }},
     // stream
     {"publish, lossy", full_ring<0>, nothing, [](Hand& h) { publish(h, 0, Kind::block); }},
@@ -483,7 +483,7 @@ inline const Operation kOperations[] = {
          const Message msg = item(h, 0, Kind::block);
          CHECK(s.publish(msg, h.wait) == Status::ok);
          done_with(h, msg);
-         let_go(h, handle_index(own));
+         release_hold(h, handle_index(own));
      }},
     // frames
     {"acquire a frame", nothing, nothing,
@@ -494,7 +494,7 @@ inline const Operation kOperations[] = {
      [](Hand& h) {
          Handle own;
          CHECK(Frames::create(h.m, 2, 3000, "abc", 3, h.wait, own) == Status::ok);
-         let_go(h, handle_index(own));
+         release_hold(h, handle_index(own));
      }},
     {"drop frames while one is out", nothing,
      [](Hand& h) {
@@ -503,7 +503,9 @@ inline const Operation kOperations[] = {
                Frames::open(h.m, h.held[0], f) == Status::ok);
          CHECK(f.acquire(h.wait, h.held[1]) == Status::ok);
      },
-     [](Hand& h) { let_go(h, handle_index(h.held[0])), let_go(h, handle_index(h.held[1])); }},
+     [](Hand& h) {
+         release_hold(h, handle_index(h.held[0])), release_hold(h, handle_index(h.held[1]));
+     }},
     // directory
     {"set a name", two_names, nothing, [](Hand& h) { set_name(h, "new", 300); }},
     {"set a name anew", two_names, nothing, [](Hand& h) { set_name(h, "x", 300); }},
@@ -562,7 +564,7 @@ inline const Operation kOperations[] = {
      [](Hand& h) {
          const u32 index = allocate_block(h, 70'000);
          write_privately(h, index);
-         let_go(h, index);
+         release_hold(h, index);
      }},
     {"fork with private pages, the parent dies", nothing, follow_forks, fork_with_private_pages,
      kMany},
@@ -588,9 +590,9 @@ inline const Operation kOperations[] = {
      [](Hand& h) { collect_dead(h.m); }},
     {"collect, taking, counted", counted_by_two<true, 2>, nothing,
      [](Hand& h) { collect_dead(h.m); }},
-    {"allocate with an orphaned heap lock", heap_lock_orphaned, nothing,
+    {"allocate with an orphaned heap lock", owner_of_heap_lock_died, nothing,
      [](Hand& h) { allocate_block(h, 700); }, kMany},
-    {"find with an orphaned directory", names_lock_orphaned, nothing,
+    {"find with an orphaned directory", owner_of_names_lock_died, nothing,
      [](Hand& h) { set_name(h, "x", 100); }, kMany},
 };
 

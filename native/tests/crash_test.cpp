@@ -14,6 +14,7 @@
 #include "tests/crash_files.hpp"
 #include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
+#include "tests/crash_segments.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 
@@ -260,7 +261,8 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
 // ---- files
 // -------------------------------------------------------------------------------------------------
 
-[[noreturn]] void file_world(const FileCase& one, bool memfd, u64 step) {
+// `hidden`: on a file system without unnamed files.
+[[noreturn]] void file_world(const FileCase& one, bool memfd, bool hidden, u64 step) {
     alarm(kHang);
     Ledger& l = ledger();
     l.actor = {};
@@ -268,6 +270,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     char path[] = "/dev/shm/onecopy-crash-XXXXXX";
     CHECK(mkdtemp(path) != nullptr);
     directory_of_world() = path;
+    os::without_unnamed_files(hidden);
     Process actor([&] {
         Joined pool;
         one.ready(memfd, pool);
@@ -298,23 +301,127 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     _exit(died ? kDied : kCompleted);
 }
 
-void try_files(const FileCase& one, bool memfd, const Plan& plan, Totals& totals) {
-    const char* const kind = memfd ? "memfd" : "file";
+void try_files(const FileCase& one, bool memfd, bool hidden, const Plan& plan, Totals& totals) {
+    const char* const kind = hidden  ? (memfd ? "hidden memfd" : "hidden")
+                             : memfd ? "memfd"
+                                     : "file";
     std::snprintf(what, sizeof what, "%s (%s), going through", one.name, kind);
-    CHECK(in_a_process([&] { file_world(one, memfd, kCompletes); }) == kCompleted);
+    CHECK(in_a_process([&] { file_world(one, memfd, hidden, kCompletes); }) == kCompleted);
     const u64 last = ledger().steps;
     u64 deaths = 0;
     for (u64 step = 1; step <= last; ++step) {
         if (!plan.takes(step, last, plan.deaths)) continue;
         std::snprintf(what, sizeof what, "%s (%s), killed at step %lu of %lu", one.name, kind, step,
                       last);
-        CHECK(in_a_process([&] { file_world(one, memfd, step); }) == kDied);
+        CHECK(in_a_process([&] { file_world(one, memfd, hidden, step); }) == kDied);
         ++deaths;
     }
-    std::printf("%-30s %-5s %4lu steps, %4lu deaths\n", one.name, kind, last, deaths);
+    std::printf("%-33s %-12s %4lu steps, %4lu deaths\n", one.name, kind, last, deaths);
     ++totals.operations;
     totals.steps += last;
     totals.deaths += deaths;
+}
+
+// ---- shared-memory segments ---------------------------------------------------------------------
+
+// `hidden`: on a file system without unnamed files. `sweeper_step`: where a process dies that
+// sweeps after the actor's death; 0: there is none.
+[[noreturn]] void segment_world(const SegmentCase& one, bool hidden, u64 step, u64 sweeper_step) {
+    alarm(kHang);
+    Ledger& l = ledger();
+    l.actor = l.recoverer = {};
+    l.steps = l.recovery_steps = l.note[7] = 0;
+    char path[] = "/dev/shm/onecopy-crash-XXXXXX";
+    CHECK(mkdtemp(path) != nullptr);
+    directory_of_world() = path;
+    os::without_unnamed_files(hidden);
+    Process actor([&] {
+        Held held;
+        one.ready(held);
+        crash_after(step, &l.actor);
+        one.act(held);
+        l.steps = crash_steps();
+        l.note[7] = 1;  // it went through
+        crash_after(0);
+        kill(getpid(), SIGKILL);
+    });
+    Process sweeper([&] {
+        crash_after(sweeper_step, &l.recoverer);
+        sweep_all();
+        l.recovery_steps = crash_steps();
+        crash_after(0);
+        kill(getpid(), SIGKILL);
+    });
+    Process outsider([&] { sweep_after(one); });
+    Held survivor;
+    if (one.survivor == Survivor::holds) {
+        stale_but_held(survivor);
+    } else if (one.survivor != Survivor::none) {
+        CHECK(make_segment(survivor) == Status::ok);
+        if (one.survivor == Survivor::owns) survivor->release();
+    }
+    int status = actor.run();
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    const bool died = l.actor.step != 0;
+    if (died) CHECK(l.actor.step == step);
+    CHECK(died != (l.note[7] == 1));
+    bool sweeper_died = false;
+    if (sweeper_step != 0) {
+        status = sweeper.run();
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        sweeper_died = l.recoverer.step != 0;
+    }
+    status = outsider.run();
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (survivor != nullptr && one.survivor != Survivor::owns) {
+        expect_whole(*survivor);
+        CHECK(one.may_lose_name || survivor->has_name());
+    }
+    if (survivor != nullptr) {
+        // Its own end: it takes along what it owns.
+        keep_segments();
+        release_segments(path);
+        CHECK(survivor->number() == -1);
+    }
+    CHECK(files_in_directory() == 0);
+    CHECK(rmdir(path) == 0);
+    if (sweeper_step != 0) _exit(sweeper_died ? kDied : kCompleted);
+    _exit(died ? kDied : kCompleted);
+}
+
+void try_segments(const SegmentCase& one, bool hidden, const Plan& plan, Totals& totals) {
+    Ledger& l = ledger();
+    const char* const kind = hidden ? "hidden" : "unnamed";
+    std::snprintf(what, sizeof what, "%s (%s), going through", one.name, kind);
+    CHECK(in_a_process([&] { segment_world(one, hidden, kCompletes, 0); }) == kCompleted);
+    const u64 last = l.steps;
+    u64 deaths = 0, nested = 0;
+    for (u64 step = 1; step <= last; ++step) {
+        if (!plan.takes(step, last, plan.deaths)) continue;
+        std::snprintf(what, sizeof what, "%s (%s), killed at step %lu of %lu", one.name, kind, step,
+                      last);
+        CHECK(in_a_process([&] { segment_world(one, hidden, step, 0); }) == kDied);
+        ++deaths;
+        if (plan.nested_every == 0 || (deaths + plan.seed) % plan.nested_every != 0) continue;
+        std::snprintf(what, sizeof what, "%s (%s), killed at step %lu, swept by another", one.name,
+                      kind, step);
+        in_a_process([&] { segment_world(one, hidden, step, kCompletes); });
+        const u64 inner_last = l.recovery_steps;
+        for (u64 inner = 1; inner <= inner_last; ++inner) {
+            if (!plan.takes(inner, inner_last, plan.nested)) continue;
+            std::snprintf(what, sizeof what,
+                          "%s (%s), killed at step %lu of %lu, its sweeper at %lu of %lu", one.name,
+                          kind, step, last, inner, inner_last);
+            CHECK(in_a_process([&] { segment_world(one, hidden, step, inner); }) == kDied);
+            ++nested;
+        }
+    }
+    std::printf("%-46s %-7s %4lu steps, %4lu deaths, %5lu of sweepers\n", one.name, kind, last,
+                deaths, nested);
+    ++totals.operations;
+    totals.steps += last;
+    totals.deaths += deaths;
+    totals.nested += nested;
 }
 
 }  // namespace
@@ -337,6 +444,7 @@ int main(int argc, char** argv) {
     std::printf("crash: seed=%lu\n", plan.seed);
     crash_after(0);  // its fork handler comes before the pools'
     ledger();        // before the first fork, so that it is everybody's
+    install_recovery();
     const std::int64_t start = os::monotonic_ns();
     Totals totals;
     auto try_it = [&](const Operation& op) {
@@ -354,8 +462,15 @@ int main(int argc, char** argv) {
         try_it(op);
     for (const FileCase& one : kFileCases) {
         for (bool memfd : {false, true}) {
-            if (std::strstr(one.name, plan.only) != nullptr && !(memfd && one.persistent))
-                try_files(one, memfd, plan, totals);
+            if (std::strstr(one.name, plan.only) == nullptr || (memfd && one.persistent)) continue;
+            try_files(one, memfd, false, plan, totals);
+            if (std::strncmp(one.name, "create", 6) == 0) try_files(one, memfd, true, plan, totals);
+        }
+    }
+    for (const SegmentCase& one : kSegmentCases) {
+        for (bool hidden : {false, true}) {
+            if (std::strstr(one.name, plan.only) != nullptr)
+                try_segments(one, hidden, plan, totals);
         }
     }
     std::printf(

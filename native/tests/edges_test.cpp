@@ -31,7 +31,7 @@ u64 number_of(const Message& msg) {
 
 template <class Thing, class... Arguments>
 Thing made(Member& m, Handle& h, Arguments... arguments) {
-    Stubborn wait;
+    UnboundedWait wait;
     Thing out;
     CHECK(Thing::create(m, arguments..., wait, h) == Status::ok);
     CHECK(Thing::open(m, h, out) == Status::ok);
@@ -58,8 +58,8 @@ void die(std::unique_ptr<Member>& m) {
 void a_lossless_stream_waits_for_each_subscriber() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
-    Patience now(0);
+    UnboundedWait wait;
+    WaitPolicy now(0);
     for (u32 slow = 0; slow < kSubscribers; ++slow) {
         Handle h = 0;
         Stream stream = made<Stream>(*m, h, 2u, StreamPolicy::lossless);
@@ -97,8 +97,8 @@ void a_lossless_stream_waits_for_each_subscriber() {
 void a_dead_subscriber_is_in_nobodys_way() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
-    Patience now(0);
+    UnboundedWait wait;
+    WaitPolicy now(0);
     for (u32 dead : {0u, 1u, kSubscribers - 2, kSubscribers - 1}) {
         Handle h = 0;
         Stream stream = made<Stream>(*m, h, 2u, StreamPolicy::lossless);
@@ -141,8 +141,8 @@ void the_last_member_counts() {
     }
     Member& first = *members.front();
     Member& last = *members.back();
-    Stubborn wait;
-    Patience now(0);
+    UnboundedWait wait;
+    WaitPolicy now(0);
     Handle h[5] = {};
     RwLock rw = made<RwLock>(first, h[0], Prefer::writer);
     Semaphore tokens = made<Semaphore>(first, h[1], u64{1}, u32{0});
@@ -194,7 +194,7 @@ void the_last_member_counts() {
 void each_name_survives_a_rebuild() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     constexpr u64 kNames = 300;  // more than are reserved at a time
     Allocated block;
     CHECK(allocate(*m, {.bytes = 100}, wait, block) == Status::ok);
@@ -220,8 +220,8 @@ void each_name_survives_a_rebuild() {
 void the_last_frame_is_one() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
-    Patience now(0);
+    UnboundedWait wait;
+    WaitPolicy now(0);
     Handle h = 0, out[5] = {}, none = 0;
     Frames frames = made<Frames>(*m, h, 5u, u64{100}, "", 0u);
     for (Handle& frame : out)
@@ -252,7 +252,7 @@ void the_last_extent_counts() {
     constexpr u64 kCapacity = 2 * kExtent + kExtent / 2;
     const int fd = test::make_pool(kCapacity, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated block;
     CHECK(allocate(*m, {.bytes = kExtent + kExtent / 4}, wait, block) == Status::ok);
     test::expect_sound(*m, "a block that ends in the second extent");
@@ -279,7 +279,7 @@ void trim_gives_back_what_is_not_marked() {
     constexpr u64 kCapacity = 4 * kExtent;
     const int fd = test::make_pool(kCapacity, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated block;
     CHECK(allocate(*m, {.bytes = kCapacity}, wait, block) == Status::ok);
     drop(*m, block.index, wait);
@@ -299,8 +299,8 @@ void trim_gives_back_what_is_not_marked() {
 void a_reference_that_is_refused_leaves_nothing_behind() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
-    Patience now(0);
+    UnboundedWait wait;
+    WaitPolicy now(0);
     Handle h = 0, q = 0, found = 0;
     Stream stream = made<Stream>(*m, h, 2u, StreamPolicy::lossy);
     Queue queue = made<Queue>(*m, q, u64{4}, u32{0});
@@ -332,7 +332,7 @@ void a_reference_that_is_refused_leaves_nothing_behind() {
 void a_reservation_that_fails_keeps_no_block() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated block;
     CHECK(allocate(*m, {.bytes = 1}, wait, block) == Status::ok);  // the table has memory
     drop(*m, block.index, wait);

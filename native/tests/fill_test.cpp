@@ -40,7 +40,7 @@ void renew(Member& m, unsigned char* from, u64 bytes) {
 // In a block of its own, with room at both sides.
 void check_fill(Member& m, Pages pages, const std::vector<unsigned char>& source, u64 offset,
                 u64 bytes) {
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = kRoom}, wait, a) == Status::ok);
     if (pages == Pages::fresh) {
@@ -81,7 +81,7 @@ int main() {
     check_all(*test::join_pool(fd), source, random);  // without what was noted so far
 
     // Written without a fault, where the kernel tells what is there.
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
     renew(*m, a.data, kRoom);

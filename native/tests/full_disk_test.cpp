@@ -27,24 +27,24 @@ struct Full {
     const char* name;
     // Bytes of blocks of a survivor around the one that finds no room; 0: none.
     u64 before, after;
-    Status (*act)(Member&, Patience&);
+    Status (*act)(Member&, WaitPolicy&);
 };
 
-Status large(Member& m, Patience& p) {
+Status large(Member& m, WaitPolicy& p) {
     Allocated a;
     return allocate(m, {.bytes = kLarge}, p, a);
 }
-Status small(Member& m, Patience& p) {
+Status small(Member& m, WaitPolicy& p) {
     Allocated a;
     return allocate(m, {.bytes = 1000}, p, a);
 }
-Status many_entries(Member& m, Patience& p) {
+Status many_entries(Member& m, WaitPolicy& p) {
     Status s = Status::ok;
     for (Allocated a; s == Status::ok;)
         s = allocate(m, {.bytes = 64}, p, a);
     return s;
 }
-Status many_names(Member& m, Patience& p) {
+Status many_names(Member& m, WaitPolicy& p) {
     Allocated a;
     Status s = allocate(m, {.bytes = 64}, p, a);
     for (int i = 0; s == Status::ok; ++i) {
@@ -66,7 +66,7 @@ constexpr Full kCases[] = {
 struct Neighbour {
     Allocated block;
     u64 bytes = 0;
-    void write(Member& m, u64 n, Patience& p) {
+    void write(Member& m, u64 n, WaitPolicy& p) {
         if ((bytes = n) == 0) return;
         CHECK(allocate(m, {.bytes = n}, p, block) == Status::ok);
         for (u64 i = 0; i < n; i += kStride)
@@ -83,7 +83,7 @@ bool killed_at(const Full& full, u64 step, u64 disk) {
     alarm(20);
     const int fd = test::make_pool(kCapacity);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Neighbour entries, before, after;
     entries.write(*m, 64, wait);  // the tables have their first piece then
     drop(*m, entries.block.index, wait);
@@ -130,10 +130,10 @@ bool killed_at(const Full& full, u64 step, u64 disk) {
 }
 
 // The tables grow under a lock: what they took is given back at once.
-void tables(Status (*act)(Member&, Patience&)) {
+void tables(Status (*act)(Member&, WaitPolicy&)) {
     const int fd = test::make_pool(kCapacity);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     const auto reserved = [&] {
         return m->header().blocks_reserved.load() + m->header().names_reserved.load();
     };

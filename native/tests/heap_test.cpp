@@ -12,7 +12,7 @@ using namespace onecopy;
 int main() {
     const int fd = test::make_pool(256 * kMiB);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     const unsigned seed = 7;
     std::mt19937_64 random(seed);
     struct Live {

@@ -45,13 +45,13 @@ struct Change {
 // -------------------------------------------------------------------------------------------------
 
 Allocated block_of(Member& m, u64 bytes, u8 flags = 0) {
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = bytes, .flags = flags, .zero = true}, wait, a) == Status::ok);
     return a;
 }
 void name_block(Member& m, NameKind kind, const char* name, Handle h) {
-    Stubborn wait;
+    UnboundedWait wait;
     Handle found = 0;
     CHECK(directory::set(m, kind, name, h, false, wait, found) == Status::ok);
 }
@@ -65,7 +65,7 @@ Message text(const char* of = "hello") {
 // Everything that can lie in a pool, its free lists not trivial. Where it lies: the regions worth
 // spoiling.
 std::vector<Region> furnish(Member& m) {
-    Stubborn wait;
+    UnboundedWait wait;
     std::vector<Region> regions;
     auto body = [&](const char* name, Handle h, u64 length) {
         BlockInfo info;
@@ -143,9 +143,9 @@ std::vector<Region> furnish(Member& m) {
     drop(m, handle_index(h), wait);
 
     campaign::make_locks(m, [](Member& of, const char* as, Handle lock) {
-        Stubborn patience;
+        UnboundedWait policy;
         name_block(of, NameKind::object, as, lock);
-        drop(of, handle_index(lock), patience);
+        drop(of, handle_index(lock), policy);
     });
     for (const char* name : campaign::kLockNames) {
         CHECK(directory::find(m, NameKind::object, name, wait, h) == Status::ok);
@@ -319,7 +319,7 @@ constexpr NameKind kKinds[] = {NameKind::queue, NameKind::stream, NameKind::stre
 constexpr const char* kNames[] = {"queue", "lossy", "lossless", "latest", "frames"};
 
 void open_all(Member& m, Opened& o) {
-    Patience wait(os::monotonic_ns() + 50'000'000);
+    WaitPolicy wait(os::monotonic_ns() + 50'000'000);
     for (int i = 0; i < 5; ++i) {
         if (o.there[i]) continue;
         if (directory::find(m, kKinds[i], kNames[i], wait, o.handles[i]) != Status::ok) continue;
@@ -349,12 +349,12 @@ void open_all(Member& m, Opened& o) {
 
 void use_again(Member& m, Queue& q) {
     auto soon = [] { return os::monotonic_ns() + 2'000'000; };
-    Stubborn wait;
+    UnboundedWait wait;
     q.size();
     q.unfinished();
     q.full();
     for (int i = 0; i < 12; ++i) {
-        Patience p(i % 4 ? 0 : soon()), r(soon()), d(soon());
+        WaitPolicy p(i % 4 ? 0 : soon()), r(soon()), d(soon());
         Message msg;
         if (i % 3 == 0) {
             msg = text("again");
@@ -367,7 +367,7 @@ void use_again(Member& m, Queue& q) {
                 q.task_done(d);
         }
     }
-    Patience j(soon());
+    WaitPolicy j(soon());
     q.join(j);
 }
 
@@ -376,7 +376,7 @@ void use_locks_somehow(Opened& o) {
     auto soon = [] { return os::monotonic_ns() + 2'000'000; };
     campaign::Locks& l = o.locks;
     for (int round = 0; round < 2; ++round) {
-        Patience p(round == 0 ? 0 : soon()), q(round == 0 ? 0 : soon()), r(soon()), s(soon()),
+        WaitPolicy p(round == 0 ? 0 : soon()), q(round == 0 ? 0 : soon()), r(soon()), s(soon()),
             t(soon());
         Owner who;
         if (o.locks_there[0] && good(l.mutex.acquire(p)))
@@ -393,7 +393,7 @@ void use_locks_somehow(Opened& o) {
         }
         for (u32 i = 0; i < 3; ++i) {
             if (!o.locks_there[2 + i]) continue;
-            Patience u(round == 0 ? 0 : soon()), v(round == 0 ? 0 : soon());
+            WaitPolicy u(round == 0 ? 0 : soon()), v(round == 0 ? 0 : soon());
             RwLock& rw = l.rw[i];
             const Status in = rw.read(u);
             rw.readers();
@@ -421,11 +421,11 @@ void use_locks_somehow(Opened& o) {
 
 void use_containers_somehow(Member& m, Opened& o, Handle item) {
     auto soon = [] { return os::monotonic_ns() + 2'000'000; };
-    Stubborn wait;
+    UnboundedWait wait;
     Handle out = 0;
     u64 n = 0;
     std::vector<Handle> all;
-    auto let_go = [&](Status s) {
+    auto release = [&](Status s) {
         if (s == Status::ok && out != 0) read_block(m, out);
         if (out != 0) drop(m, handle_index(out), wait);
         for (Handle each : all)
@@ -435,13 +435,13 @@ void use_containers_somehow(Member& m, Opened& o, Handle item) {
     };
     if (o.list_handle != 0) {
         List& l = o.list;
-        Patience p(soon());
+        WaitPolicy p(soon());
         const u32 order[] = {2, 0, 1};
         l.size(p, n);
         if (item != 0) l.extend(&item, 1, p), l.set(3, item, p);
-        let_go(l.get(5, p, out));
-        let_go(l.get({0, 1 << 20, 2}, p, all));
-        if (l.get(-1, p, out) == Status::ok) l.erase_if(-1, out, p), let_go(Status::ok);
+        release(l.get(5, p, out));
+        release(l.get({0, 1 << 20, 2}, p, all));
+        if (l.get(-1, p, out) == Status::ok) l.erase_if(-1, out, p), release(Status::ok);
         out = 0;
         l.erase_at(1, p);
         if (item != 0) l.assign({2, 4, 1}, &item, 1, p, n), l.assign({0, 99, 30}, &item, 1, p, n);
@@ -450,38 +450,38 @@ void use_containers_somehow(Member& m, Opened& o, Handle item) {
         l.repeat(2, p);
         if (l.get({0, 3, 1}, p, all) == Status::ok && all.size() == 3)
             l.erase({3, 1 << 20, 1}, p), l.reorder(all.data(), order, 3, p);
-        let_go(Status::ok);
+        release(Status::ok);
         l.pass(p);
         if (item != 0) l.extend(&item, 1, p);
         l.clear(p);
     }
     if (o.dict_handle != 0) {
         Dict& d = o.dict;
-        Patience p(soon());
+        WaitPolicy p(soon());
         DictItems items;
         d.size(p, n);
         for (u32 i = 0; i < 26; ++i) {
             const campaign::Numbered key(i, i % 4 == 0 ? 90 : 20);
-            let_go(d.get(key.key(), p, out));
+            release(d.get(key.key(), p, out));
             if (item != 0 && i % 2) {
                 if (d.set(key.key(), item, i % 3 == 0, p, out) != Status::exists) out = 0;
-                let_go(Status::ok);
+                release(Status::ok);
             }
             if (i % 7 == 0) d.erase(key.key(), p);
         }
         for (DictCursor at; !at.at_end && d.values(at, 5, p, all) == Status::ok;)
-            let_go(Status::ok);
-        let_go(Status::ok);
+            release(Status::ok);
+        release(Status::ok);
         d.items(true, true, p, items);
         all = items.values;
-        let_go(Status::ok);
+        release(Status::ok);
         items = {};
         if (d.last(p, items) == Status::ok && items.values.size() == 1)
             d.erase_if({reinterpret_cast<const unsigned char*>(items.keys.data()),
                         items.lengths[0] & ~kTwoForms, items.lengths[0] & ~kTwoForms},
                        items.values[0], true, p);
         all = items.values;
-        let_go(Status::ok);
+        release(Status::ok);
         d.pass(p);
         d.clear(p);
     }
@@ -492,7 +492,7 @@ void use_containers_somehow(Member& m, Opened& o, Handle item) {
 
 void use(Member& m, Opened& o) {
     auto soon = [] { return os::monotonic_ns() + 2'000'000; };
-    Stubborn wait;
+    UnboundedWait wait;
     heap_stats(m);
     validate(m);
     collect_dead(m);
@@ -509,7 +509,7 @@ void use(Member& m, Opened& o) {
         o.queue.unfinished();
         for (int i = 0; i < 140; ++i) {
             Message msg;
-            Patience p(i % 16 ? 0 : soon());
+            WaitPolicy p(i % 16 ? 0 : soon());
             if (o.queue.get(msg, p) == Status::ok && msg.block != 0) {
                 read_block(m, msg.block);
                 drop(m, handle_index(msg.block), wait);
@@ -517,12 +517,12 @@ void use(Member& m, Opened& o) {
             if (i % 2) continue;
             msg = text("again");
             if (!mine.empty() && i % 4) msg.block = handle_of(m, mine[0].index);
-            Patience q(i % 16 ? 0 : soon());
+            WaitPolicy q(i % 16 ? 0 : soon());
             o.queue.put(msg, q);
         }
         Message many[100];
         u32 n = 0;
-        Patience p(soon()), q(soon()), r(soon());
+        WaitPolicy p(soon()), q(soon()), r(soon());
         o.queue.get_many(many, 100, n, p);
         for (u32 i = 0; i < n; ++i)
             if (many[i].block != 0) drop(m, handle_index(many[i].block), wait);
@@ -530,7 +530,7 @@ void use(Member& m, Opened& o) {
             each = text();
         o.queue.put_many(many, 100, n, q);
         for (int k = 0; k < 3; ++k) {
-            Patience done(soon());
+            WaitPolicy done(soon());
             o.queue.task_done(done);
         }
         o.queue.join(r);
@@ -540,12 +540,12 @@ void use(Member& m, Opened& o) {
         Stream& s = o.streams[k];
         s.subscribers();
         u32 me = 0;
-        Patience p(soon());
+        WaitPolicy p(soon());
         const bool in = s.subscribe(p, me) == Status::ok;
         for (int i = 0; i < 12; ++i) {
             Message msg = text();
             if (!mine.empty() && i % 2) msg.block = handle_of(m, mine.back().index);
-            Patience q(i % 4 ? 0 : soon()), r(i % 4 ? 0 : soon());
+            WaitPolicy q(i % 4 ? 0 : soon()), r(i % 4 ? 0 : soon());
             s.publish(msg, q);
             u64 missed = 0;
             if (in && i % 3 && s.read(me, msg, missed, r) == Status::ok && msg.block != 0) {
@@ -559,7 +559,7 @@ void use(Member& m, Opened& o) {
         o.frames.available();
         for (int i = 0; i < 4; ++i) {
             Handle h = 0;
-            Patience p(i % 2 ? 0 : soon());
+            WaitPolicy p(i % 2 ? 0 : soon());
             if (o.frames.acquire(p, h) != Status::ok) continue;
             read_block(m, h);
             if (i != 1) drop(m, handle_index(h), wait);
@@ -596,11 +596,11 @@ void use(Member& m, Opened& o) {
 
 // Once it was found corrupt, nothing goes any more.
 bool is_refused(Member& m, Opened& o) {
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     Handle h = 0;
     Message msg = text();
-    Patience now(0);
+    WaitPolicy now(0);
     if (allocate(m, {.bytes = 100}, wait, a) != Status::corrupt) return false;
     if (directory::find(m, NameKind::object, "parent", wait, h) != Status::corrupt) return false;
     if (o.there[0] &&
@@ -624,8 +624,8 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
     if (in_use) {
         open_all(*m, o);
         Message msg;
-        Patience now(0);
-        Stubborn wait;
+        WaitPolicy now(0);
+        UnboundedWait wait;
         if (o.queue.get(msg, now) == Status::ok && msg.block != 0)
             drop(*m, handle_index(msg.block), wait);
         apply(m->file.number(), changes);

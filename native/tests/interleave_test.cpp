@@ -96,16 +96,16 @@ void scribble(Hand& h) {
         std::memset(data_of(h, handle_of(h.m, blocks[i])), 0xee, sizes[i]);
     }
     for (u32 block : blocks)
-        let_go(h, block);
+        release_hold(h, block);
 }
-void verify_and_let_go(Hand& h) {
+void verify_and_drop(Hand& h) {
     for (Handle& block : h.held) {
         if (block == 0) continue;
         const BlockWord word{h.m.block(handle_index(block)).word.load()};
         CHECK(word.gen() == handle_gen(block) &&
               (word.state() == BlockState::live || word.state() == BlockState::tentative));
         CHECK(*reinterpret_cast<u64*>(data_of(h, block)) == kMark);
-        let_go(h, handle_index(block));
+        release_hold(h, handle_index(block));
         block = 0;
     }
 }
@@ -119,12 +119,12 @@ void offers(Hand& h) {  // makes a block that only it holds, and tells the other
     stage().handle[0] = marked_block(h);
 }
 void drops_offered(Hand& h) {
-    let_go(h, handle_index(stage().handle[0]));
+    release_hold(h, handle_index(stage().handle[0]));
 }
 void drops_and_recycles(Hand& h) {
     drops_offered(h);
     const Handle again = marked_block(h);
-    let_go(h, handle_index(again));
+    release_hold(h, handle_index(again));
 }
 void offers_what_is_recycled(Hand& h) {
     offers(h);
@@ -133,7 +133,7 @@ void offers_what_is_recycled(Hand& h) {
     CHECK(handle_index(stage().handle[1]) == handle_index(stage().handle[0]));
 }
 void drops_new_life(Hand& h) {
-    let_go(h, handle_index(stage().handle[1]));
+    release_hold(h, handle_index(stage().handle[1]));
 }
 void holds_offered(Hand& h) {
     const Status s = hold(h.m, stage().handle[0]);
@@ -218,19 +218,19 @@ void all_out(Hand& h) {
 void returns_one(Hand& h) {
     const Handle frame = h.held[1];
     h.held[1] = 0;
-    let_go(h, handle_index(frame));
+    release_hold(h, handle_index(frame));
 }
 void returns_last(Hand& h) {
     const Handle frame = h.held[kFrames - 1];
     h.held[kFrames - 1] = 0;
-    let_go(h, handle_index(frame));
+    release_hold(h, handle_index(frame));
 }
 void knows_a_frame(Hand& h) {
     Handle frame;
     CHECK(h.frames.acquire(h.wait, frame) == Status::ok);
     stage().handle[0] = frame;
     *reinterpret_cast<u64*>(data_of(h, frame)) = kMark;
-    let_go(h, handle_index(frame));
+    release_hold(h, handle_index(frame));
 }
 void holds_frame(Hand& h) {
     const Status s = hold(h.m, stage().handle[0]);
@@ -286,7 +286,7 @@ void named_block(Hand& h, const char* name) {
     const Handle block = marked_block(h);
     Handle found;
     CHECK(directory::set(h.m, NameKind::object, name, block, false, h.wait, found) == Status::ok);
-    let_go(h, handle_index(block));
+    release_hold(h, handle_index(block));
 }
 void sets(Hand& h) {
     named_block(h, "x");
@@ -307,7 +307,7 @@ void names_offered(Hand& h) {
     CHECK(hold(h.m, stage().handle[0]) == Status::ok);
     CHECK(directory::set(h.m, NameKind::object, text, stage().handle[0], false, h.wait, found) ==
           Status::ok);
-    let_go(h, handle_index(stage().handle[0]));
+    release_hold(h, handle_index(stage().handle[0]));
 }
 template <char name>
 void unnames(Hand& h) {
@@ -318,7 +318,7 @@ void offered_under_two_names(Hand& h) {
     survivor_offers(h);
     names_offered<'x'>(h);
     names_offered<'y'>(h);
-    let_go(h, handle_index(ledger().extra));  // the names have it
+    release_hold(h, handle_index(ledger().extra));  // the names have it
     ledger().extra = 0;
 }
 void names_frames(Hand& h) {
@@ -335,9 +335,9 @@ void finds_frames(Hand& h) {
     Frames frames;
     CHECK(Frames::open(h.m, found, frames) == Status::ok &&
           frames.acquire(h.wait, frame) == Status::ok);
-    let_go(h, handle_index(found));
+    release_hold(h, handle_index(found));
     std::memset(data_of(h, frame), 0x5a, 3000);
-    let_go(h, handle_index(frame));
+    release_hold(h, handle_index(frame));
 }
 void erases_unused(Hand& h) {
     u32 erased;
@@ -361,8 +361,8 @@ void refers(Hand& h) {
         CHECK(swap_cell(h.m, place, stage().handle[0], 0) == Status::ok);
     }
     CHECK(swap_cell(h.m, place, 0, stage().handle[0]) == Status::ok);
-    let_go(h, handle_index(stage().handle[0]));
-    let_go(h, box.index);  // takes the reference with it
+    release_hold(h, handle_index(stage().handle[0]));
+    release_hold(h, box.index);  // takes the reference with it
 }
 
 // ---- heap and members
@@ -372,7 +372,7 @@ void allocates(Hand& h) {
     keep(h, marked_block(h));
 }
 void frees(Hand& h) {
-    let_go(h, handle_index(h.held[1])), h.held[1] = 0;
+    release_hold(h, handle_index(h.held[1])), h.held[1] = 0;
 }
 void some_blocks(Hand& h) {
     for (int i = 0; i < 3; ++i)
@@ -408,7 +408,7 @@ void joins(Hand& h) {
     Hand other(*m);
     const Handle block = marked_block(other);
     CHECK(*reinterpret_cast<u64*>(data_of(other, block)) == kMark);
-    let_go(other, handle_index(block));
+    release_hold(other, handle_index(block));
 }
 void leaves(Hand& h) {
     std::memset(h.held, 0, sizeof h.held);
@@ -424,11 +424,11 @@ void forks(Hand& h) {
         char go = 0;
         CHECK(read(ends[0], &go, 1) == 1);
         scribble(h);
-        verify_and_let_go(h);
+        verify_and_drop(h);
         h.m.leave();
         _exit(0);
     }
-    verify_and_let_go(h);
+    verify_and_drop(h);
     scribble(h);
     CHECK(write(ends[1], "", 1) == 1);
     int status = 0;
@@ -513,7 +513,7 @@ void takes_a_token(Hand& h) {
     CHECK(h.locks.semaphore.release(1, h.wait) == Status::ok);
 }
 void takes_a_token_if_there(Hand& h) {  // one is always there
-    Patience now(0);
+    WaitPolicy now(0);
     CHECK(h.locks.semaphore.acquire(now) == Status::ok);
     CHECK(h.locks.semaphore.release(1, h.wait) == Status::ok);
 }
@@ -660,7 +660,7 @@ void releases_all_tokens(Hand& h) {
 }
 void two_wait_for_tokens(Hand& h) {
     twice([&h] {
-        Stubborn wait;
+        UnboundedWait wait;
         CHECK(h.locks.semaphore.acquire(wait) == Status::ok);
     });
     CHECK(h.locks.semaphore.release(2, h.wait) == Status::ok);
@@ -702,7 +702,7 @@ void appends(Hand& h) {
     List list = the_list(h);
     const Handle item = numbered(h.m, 900, h.wait);
     CHECK(when_free(list, h.wait, [&] { return list.extend(&item, 1, h.wait); }) == Status::ok);
-    let_go(h, handle_index(item));
+    release_hold(h, handle_index(item));
 }
 void pops(Hand& h) {
     List list = the_list(h);
@@ -713,7 +713,7 @@ void pops(Hand& h) {
         const Status s = when_free(list, h.wait, [&] { return list.erase_if(-1, out, h.wait); });
         CHECK(s == Status::ok || s == Status::stale);
         done = s == Status::ok;
-        let_go(h, handle_index(out));
+        release_hold(h, handle_index(out));
     }
 }
 void reads_list(Hand& h) {
@@ -743,8 +743,8 @@ void updates_locked(Hand& h) {
         Handle last = 0;
         CHECK(list.get(-1, h.wait, last) == Status::ok && last == item);
         CHECK(list.size(h.wait, after) == Status::ok && after == before + 1);
-        let_go(h, handle_index(last));
-        let_go(h, handle_index(item));
+        release_hold(h, handle_index(last));
+        release_hold(h, handle_index(item));
     }
     CHECK(list.mutex().release() == Status::ok);
 }
@@ -756,7 +756,7 @@ void sets_key(Hand& h) {
     Handle found = 0;
     CHECK(when_free(dict, h.wait,
                     [&] { return dict.set(key.key(), item, false, h.wait, found); }) == Status::ok);
-    let_go(h, handle_index(item));
+    release_hold(h, handle_index(item));
 }
 void clears_dict(Hand& h) {
     Dict dict = the_dict(h);
@@ -788,7 +788,7 @@ void gets_the_last(Hand& h) {
     Message msg;
     CHECK(q.get(msg, h.wait) == Status::ok && number_of(h, msg) == 2);
     done_with(h, msg);
-    Patience now(0);
+    WaitPolicy now(0);
     const Status s = q.get(msg, now);
     CHECK(s == Status::would_block || s == Status::timed_out || s == Status::shut_down);
 }
@@ -960,7 +960,7 @@ void player(int fd, bool is_a, const Pair& pair, u64 step, bool before) {
         await(is_a ? s.a_after : s.b_after);
         if (m->joined) {
             scribble(h);
-            verify_and_let_go(h);
+            verify_and_drop(h);
         }
     }
     m.reset();
@@ -1078,7 +1078,7 @@ Status creates(bool memfd, Joined& pool) {
 Status unlinks(bool, Joined& pool) {
     return unlink_it(*pool);
 }
-Status lets_go(bool, Joined& pool) {
+Status leaves(bool, Joined& pool) {
     pool.reset();
     return Status::ok;
 }
@@ -1100,8 +1100,8 @@ const FilePair kFilePairs[] = {
     {"file: open / unlink", made, no_file, opens, unlinks, Status::no_entry, false},
     {"file: open / unlink and make anew", made, no_file, opens, unlinks_and_makes_anew, Status::ok,
      false},
-    {"file: open / the last one leaves", made, no_file, opens, lets_go, Status::no_entry},
-    {"file: the last one leaves / open", no_file, made, lets_go, opens, Status::ok},
+    {"file: open / the last one leaves", made, no_file, opens, leaves, Status::no_entry},
+    {"file: the last one leaves / open", no_file, made, leaves, opens, Status::ok},
     {"file: open / open", orphan, no_file, opens, opens, Status::no_entry},
     {"file: make / make", no_file, no_file, creates, creates, Status::exists},
     {"file: make / make, a dead one's", orphan, no_file, creates, creates, Status::exists},

@@ -110,7 +110,7 @@ void be_quiet() {
 // What any member does now and then.
 void go_on(Hand& h) {
     collect_dead(h.m);
-    let_go(h, allocate_block(h, 5 * kMiB));
+    release_hold(h, allocate_block(h, 5 * kMiB));
     trim(h.m);
 }
 

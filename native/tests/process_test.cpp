@@ -69,7 +69,7 @@ u32 occupied_rows(Member& m) {
 
 // A block with a word in it, held by `m`.
 shm_atomic<u64>& word_in(Member& m, u64 value) {
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = 4096, .zero = true}, wait, a) == Status::ok);
     auto& word = *reinterpret_cast<shm_atomic<u64>*>(a.data);
@@ -159,7 +159,7 @@ void mapping_of_another_library() {
     CHECK(mkdtemp(path) != nullptr);
     std::shared_ptr<Member> m;
     Failure why;
-    Stubborn wait;
+    UnboundedWait wait;
     install_recovery();
     CHECK(create_pool({.directory = path, .name = "p", .capacity = 8 * kMiB}, m, why, wait) ==
           Status::ok);
@@ -199,7 +199,7 @@ void privileges() {
         CHECK(os::open_again(test::descriptor(*m)) < 0);  // it has none
         CHECK(ended_well(start([&] {
             if (!m->joined) return;
-            Stubborn wait;
+            UnboundedWait wait;
             Allocated a;
             CHECK(allocate(*m, {.bytes = 100}, wait, a) == Status::ok);
             m->leave();

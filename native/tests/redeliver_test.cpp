@@ -27,7 +27,7 @@ struct Log {
 Log* log_book = nullptr;
 
 Handle named(Member& m) {
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h = 0;
     CHECK(directory::find(m, NameKind::object, "queue", wait, h) == Status::ok);
     return h;
@@ -50,7 +50,7 @@ struct Party {
         return v;
     }
     void put(u64 v) {
-        Stubborn wait;
+        UnboundedWait wait;
         Message msg;
         msg.length = sizeof v;
         std::memcpy(msg.bytes, &v, sizeof v);
@@ -75,7 +75,7 @@ struct Party {
     }
     // With a log: for members that may die.
     void get(u32 n, bool logged = true) {
-        Patience now(0);
+        WaitPolicy now(0);
         std::vector<Message> msgs(n);
         u32 got = 0;
         if (logged) log_book->tried_get = true;
@@ -87,13 +87,13 @@ struct Party {
             if (logged) log_book->took[log_book->taken++] = value(msgs[i]);
         }
     }
-    void let_go(std::size_t at) {
-        Stubborn wait;
+    void release_message(std::size_t at) {
+        UnboundedWait wait;
         if (hand[at].block != 0) drop(*m, handle_index(hand[at].block), wait);
         hand.erase(hand.begin() + static_cast<std::ptrdiff_t>(at));
     }
     void finish(std::size_t at, bool logged = true) {
-        Stubborn wait;
+        UnboundedWait wait;
         const u64 v = value(hand[at]);
         if (logged) log_book->finishing = v + 1;
         CHECK(q.task_done(hand[at].position, wait) == Status::ok);
@@ -102,10 +102,10 @@ struct Party {
             log_book->finishing = 0;
         }
         CHECK(q.task_done(hand[at].position, wait) == Status::bad_argument);
-        let_go(at);
+        release_message(at);
     }
     void finish_lowest(bool logged = true) {
-        Stubborn wait;
+        UnboundedWait wait;
         const u64 v = value(hand[0]);
         if (logged) log_book->finishing = v + 1;
         CHECK(q.task_done(wait) == Status::ok);
@@ -113,7 +113,7 @@ struct Party {
             log_book->finished[log_book->done++] = v;
             log_book->finishing = 0;
         }
-        let_go(0);
+        release_message(0);
     }
     void end_as_a_crash_does() { static_cast<void>(m.release()); }
 };
@@ -123,7 +123,7 @@ u64 bodies_of_an_empty_queue = 0;
 int fresh(u64 before, u64 count, u64 maxsize = 300) {
     const int fd = test::make_pool(16 * kMiB, 16);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Handle q, found;
     CHECK(Queue::create(*m, maxsize, kQueueRedelivers, wait, q) == Status::ok);
     CHECK(directory::set(*m, NameKind::object, "queue", q, true, wait, found) == Status::ok);
@@ -158,8 +158,8 @@ void take_and_end(int fd, u32 n) {
 }
 
 void empty_again(Party& party) {
-    Stubborn wait;
-    Patience now(0);
+    UnboundedWait wait;
+    WaitPolicy now(0);
     CHECK(party.q.join(now) == Status::ok && party.q.unfinished() == 0 && party.q.size() == 0 &&
           party.q.occupied() == 0);
     test::expect_sound(*party.m, "empty");
@@ -192,7 +192,7 @@ void comes_back_first_and_in_order(u64 before, u32 taken) {
               party.hand.back().redeliveries == u32{i < taken});
     }
     Message msg;
-    Patience now(0);
+    WaitPolicy now(0);
     CHECK(party.q.get(msg, now) == Status::would_block);
     CHECK(party.q.unfinished() == kCount && party.q.join(now) == Status::would_block);
     while (!party.hand.empty())
@@ -218,7 +218,7 @@ void finished_memory_is_free_behind_one_that_takes_long() {
 void what_is_not_finished_takes_room() {
     const int fd = fresh(0, 3, 3);
     Party party(fd);
-    Patience now(0);
+    WaitPolicy now(0);
     Message msg;
     msg.length = 8;
     party.get(2, false);
@@ -241,7 +241,7 @@ void what_is_not_finished_takes_room() {
 void only_the_taker_may_finish() {
     const int fd = fresh(0, 3);
     Party party(fd), other(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     party.get(2, false);
     CHECK(other.q.task_done(party.hand[0].position, wait) == Status::bad_argument);
     CHECK(other.q.task_done(wait) == Status::bad_argument);
@@ -284,10 +284,10 @@ void a_busy_queue_finds_its_dead() {
     for (;; ++gets) {
         CHECK(gets <= kChunkSlots);
         party.put(next++);
-        Patience now(0);
+        WaitPolicy now(0);
         Message msg;
         CHECK(party.q.get(msg, now) == Status::ok);
-        Stubborn wait;
+        UnboundedWait wait;
         if (msg.block != 0) drop(*party.m, handle_index(msg.block), wait);
         CHECK(party.q.task_done(msg.position, wait) == Status::ok);
         if (msg.redeliveries != 0) {
@@ -307,8 +307,8 @@ void shut_down() {
     for (const bool immediate : {false, true}) {
         const int fd = fresh(0, 150);
         Party party(fd);
-        Stubborn wait;
-        Patience now(0);
+        UnboundedWait wait;
+        WaitPolicy now(0);
         Message msg;
         party.get(1, false);
         take_and_end(fd, 2);
@@ -336,7 +336,7 @@ void a_taker_that_dies_after_the_end() {
         const int fd = fresh(0, 2);
         in_a_child([&] {
             Party party(fd);
-            Stubborn wait;
+            UnboundedWait wait;
             party.get(2, false);
             CHECK(party.q.shut_down(immediate, wait) == Status::ok);
             party.end_as_a_crash_does();
@@ -348,7 +348,7 @@ void a_taker_that_dies_after_the_end() {
             while (!party.hand.empty())
                 party.finish_lowest(false);
         }
-        Patience now(0);
+        WaitPolicy now(0);
         CHECK(party.q.join(now) == Status::ok);
         empty_again(party);
         close(fd);
@@ -389,7 +389,7 @@ void put(Party& party, u64 n) {
     }
 }
 void end(Party& party, bool immediate) {
-    Stubborn wait;
+    UnboundedWait wait;
     log_book->tried_shutdown = true;
     CHECK(party.q.shut_down(immediate, wait) == Status::ok);
     log_book->shut_down = true;
@@ -503,7 +503,7 @@ void recover_and_take(Party& party) {
     collect_dead(*party.m);
     static_cast<void>(party.q.size());
     Message msg;
-    Patience now(0);
+    WaitPolicy now(0);
     log_book->tried_get = true;
     if (party.q.get(msg, now) == Status::ok) log_book->took[log_book->taken++] = Party::value(msg);
 }
@@ -522,7 +522,7 @@ void survivors_go_on(int fd, bool swept, const char* what) {
         test::expect_sound(*party.m, what);  // takes every lock over, so it repairs
     }
     Message msg;
-    Patience now(0);
+    WaitPolicy now(0);
     std::vector<u64> got;
     u32 surprises = 0;  // flagged, though nobody got to say that it took them
     Status s;

@@ -49,11 +49,11 @@ struct Memory {
     Memory& operator=(const Memory&) = delete;
 
     void set(u64 i, const std::string& text) const {
-        Stubborn wait;
+        UnboundedWait wait;
         CHECK(list.write(i, ItemKind::bytes, text.data(), text.size(), wait) == Status::ok);
     }
     std::string get(u64 i) const {
-        Stubborn wait;
+        UnboundedWait wait;
         std::vector<u64> to(kRooms[i] / 8);
         ShareableList::Item item;
         CHECK(list.read(i, to.data(), kRooms[i], item, wait) == Status::ok);
@@ -80,7 +80,7 @@ int in_child(Body body) {
 
 void basics() {
     Memory m;
-    Stubborn wait;
+    UnboundedWait wait;
     for (u64 i = 0; i < kItems; ++i) {
         CHECK(m.list.room(i) == kRooms[i]);
         CHECK(m.get(i) == std::string(kRooms[i], 'a'));
@@ -104,7 +104,7 @@ void spoilt() {
         u64& word = m.word(i, field);
         const u64 before = word;
         word = random() % 3 == 0 ? random() : before ^ u64{1} << random() % 64;
-        Patience now(0);
+        WaitPolicy now(0);
         ShareableList::Item item;
         const Status s = m.list.read(i, to.data(), to.size() * 8, item, now);
         CHECK(s == Status::ok || s == Status::corrupt);
@@ -150,7 +150,7 @@ void taken_over() {
     // Nobody here can tell whether one of another namespace lives: after a while an error, and the
     // item stands.
     m.word(1, 1) = ShareableList::own_claim() ^ u64 { 1 } << 60;
-    Stubborn wait;
+    UnboundedWait wait;
     CHECK(m.list.write(1, ItemKind::null, nullptr, 0, wait) == Status::timed_out);
     CHECK(m.get(1) == "another start");
     m.word(1, 1) = 0;
@@ -215,7 +215,7 @@ struct Overtaken {
 void write_twice(int) {
     Overtaken& o = overtaken_state;
     ++o.times;
-    Stubborn wait;
+    UnboundedWait wait;
     for (char c : {'b', 'c'}) {
         std::memset(o.text.data(), c, o.text.size());
         CHECK(o.writer->write(0, ItemKind::bytes, o.text.data(), o.text.size(), wait) ==
@@ -243,7 +243,7 @@ void overtaken() {
     Overtaken& o = overtaken_state;
     o.writer = &writer;
     o.text.assign(kRoom, 'a');
-    Stubborn wait;
+    UnboundedWait wait;
     CHECK(writer.write(0, ItemKind::bytes, o.text.data(), kRoom, wait) == Status::ok);
     const auto* first = static_cast<unsigned char*>(memmem(maps[1], length, o.text.data(), kRoom));
     CHECK(first != nullptr);

@@ -38,12 +38,12 @@ struct Party {
         return out;
     }
     std::unique_ptr<Member> m;
-    Stubborn wait;
+    UnboundedWait wait;
     campaign::Locks locks;
 };
 
 void name_it(Member& m, const char* as, Handle h) {
-    Stubborn wait;
+    UnboundedWait wait;
     Handle found;
     CHECK(directory::set(m, NameKind::object, as, h, true, wait, found) == Status::ok);
     drop(m, handle_index(h), wait);
@@ -52,7 +52,7 @@ void name_it(Member& m, const char* as, Handle h) {
 int pool_with_one_of_each() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h = 0;
     campaign::make_locks(*m, name_it);
     CHECK(Queue::create(*m, 10, u32{kQueueRedelivers}, wait, h) == Status::ok);

@@ -30,8 +30,8 @@ constexpr u64 kBlockBytes = 600;
 std::atomic<bool> over{false};
 std::atomic<u64> moved{0};
 
-struct Soon final : Patience {
-    Soon() noexcept : Patience(os::monotonic_ns() + 5'000'000) {}
+struct Soon final : WaitPolicy {
+    Soon() noexcept : WaitPolicy(os::monotonic_ns() + 5'000'000) {}
 };
 
 void fill(unsigned char* to, u64 bytes, u64 mark) {
@@ -54,7 +54,7 @@ bool make_message(Member& m, u64 mark, Message& msg) {
     msg.length = 64;
     fill(msg.bytes, 64, mark);
     if (mark % 3 != 0) return true;
-    Stubborn wait;
+    UnboundedWait wait;
     Allocated a;
     const Status s = allocate(m, {.bytes = kBlockBytes}, wait, a);
     CHECK(s == Status::ok || s == Status::no_memory);
@@ -63,8 +63,8 @@ bool make_message(Member& m, u64 mark, Message& msg) {
     msg.block = handle_of(m, a.index);
     return true;
 }
-void let_go(Member& m, const Message& msg) {
-    Stubborn wait;
+void release_message(Member& m, const Message& msg) {
+    UnboundedWait wait;
     if (msg.block != 0) drop(m, handle_index(msg.block), wait);
 }
 void take_message(Member& m, const Message& msg) {
@@ -76,7 +76,7 @@ void take_message(Member& m, const Message& msg) {
               info.length == kBlockBytes);
         CHECK(check_mark(info.data, kBlockBytes) == mark);
     }
-    let_go(m, msg);
+    release_message(m, msg);
     moved.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -88,7 +88,7 @@ void putter(Member& m, Queue& q, u64 seed) {
         Soon p;
         const Status s = q.put(msg, p);
         CHECK(s == Status::ok || s == Status::timed_out || s == Status::no_memory);
-        let_go(m, msg);
+        release_message(m, msg);
     }
 }
 void getter(Member& m, Queue& q, u64 seed) {
@@ -102,7 +102,7 @@ void getter(Member& m, Queue& q, u64 seed) {
         if (s != Status::ok) continue;
         for (u32 i = 0; i < std::max(n, 1u); ++i)
             take_message(m, msgs[i]);
-        Stubborn wait;
+        UnboundedWait wait;
         for (u32 i = 0; i < std::max(n, 1u); ++i)
             CHECK(q.task_done(wait) == Status::ok);
     }
@@ -115,13 +115,13 @@ void publisher(Member& m, Stream& stream, u64 seed) {
         Soon p;
         const Status s = stream.publish(msg, p);
         CHECK(s == Status::ok || s == Status::timed_out);
-        let_go(m, msg);
+        release_message(m, msg);
     }
 }
 void subscriber(Member& m, Stream& stream) {
     while (!over.load(std::memory_order_relaxed)) {
         u32 me = 0;
-        Stubborn wait;
+        UnboundedWait wait;
         CHECK(stream.subscribe(wait, me) == Status::ok);
         for (int i = 0; i < 100 && !over.load(std::memory_order_relaxed); ++i) {
             Message msg;
@@ -135,7 +135,7 @@ void subscriber(Member& m, Stream& stream) {
     }
 }
 void framer(Member& m, Frames& frames, u64 seed) {
-    Stubborn wait;
+    UnboundedWait wait;
     std::mt19937_64 random(seed);
     while (!over.load(std::memory_order_relaxed)) {
         Handle h = 0;
@@ -152,7 +152,7 @@ void framer(Member& m, Frames& frames, u64 seed) {
     }
 }
 void namer(Member& m, u64 seed) {
-    Stubborn wait;
+    UnboundedWait wait;
     std::mt19937_64 random(seed);
     while (!over.load(std::memory_order_relaxed)) {
         const std::string name = "name" + std::to_string(random() % 20);
@@ -189,7 +189,7 @@ void namer(Member& m, u64 seed) {
     }
 }
 void allocator(Member& m, u64 seed) {
-    Stubborn wait;
+    UnboundedWait wait;
     std::mt19937_64 random(seed);
     while (!over.load(std::memory_order_relaxed)) {
         Allocated held[6];
@@ -264,7 +264,7 @@ int main(int argc, char** argv) {
     const int file = test::make_pool(64 * kMiB, 8);
     auto member = test::join_pool(file);
     Member& m = *member;
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h[5] = {};
     Queue queue;
     Stream streams[3];

@@ -52,7 +52,7 @@ class Sleeper {
 
 template <class Thing, class... Arguments>
 Thing made(Member& m, Handle& h, Arguments... arguments) {
-    Stubborn wait;
+    UnboundedWait wait;
     Thing out;
     CHECK(Thing::create(m, arguments..., wait, h) == Status::ok);
     CHECK(Thing::open(m, h, out) == Status::ok);
@@ -69,24 +69,24 @@ struct Box {
         : mutex(made<Mutex>(m, handles[0], false)),
           condition(made<Condition>(m, handles[1], handles[0])) {}
     void wait() {
-        Stubborn forever;
+        UnboundedWait forever;
         Status again;
         CHECK(mutex.acquire(forever) == Status::ok);
         CHECK(condition.wait(mutex, forever, again) == Status::ok && good(again));
         CHECK(mutex.release() == Status::ok);
     }
     void notify_one() {
-        Stubborn forever;
+        UnboundedWait forever;
         CHECK(mutex.acquire(forever) == Status::ok);
         CHECK(condition.notify(mutex, 1) == Status::ok);
         CHECK(mutex.release() == Status::ok);
     }
 };
 
-// A patience whose owner has a signal to handle, and is notified while it does.
-class NotifiedMeanwhile final : public Patience {
+// A policy whose owner has a signal to handle, and is notified while it does.
+class NotifiedMeanwhile final : public WaitPolicy {
   public:
-    explicit NotifiedMeanwhile(Box& box) : Patience(kForever), box_(box) {}
+    explicit NotifiedMeanwhile(Box& box) : WaitPolicy(kForever), box_(box) {}
     bool interrupted() noexcept override {
         if (!may_be_.load()) return false;
         box_.notify_one();
@@ -103,15 +103,15 @@ void an_interrupted_waiter_passes_its_notification_on() {
     const int fd = test::make_pool(kMiB, 4);
     auto m = test::join_pool(fd);
     Box box(*m);
-    NotifiedMeanwhile patience(box);
+    NotifiedMeanwhile policy(box);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     kFirstNap = 50'000'000;  // it asks for signals after each
 #endif
     Sleeper first([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         Status again;
         CHECK(box.mutex.acquire(forever) == Status::ok);
-        CHECK(box.condition.wait(box.mutex, patience, again) == Status::interrupted);
+        CHECK(box.condition.wait(box.mutex, policy, again) == Status::interrupted);
         CHECK(again == Status::ok && box.mutex.release() == Status::ok);
     });
     while (box.condition.waiting() != 1)
@@ -119,7 +119,7 @@ void an_interrupted_waiter_passes_its_notification_on() {
     Sleeper second([&] { box.wait(); });
     while (box.condition.waiting() != 2)
         usleep(200);
-    patience.now();
+    policy.now();
     first.join();
     second.join();
     CHECK(box.condition.waiting() == 0);
@@ -139,7 +139,7 @@ void a_dead_waiters_notification_goes_to_another() {
             CHECK(hold(*own, h) == Status::ok);
         CHECK(Mutex::open(*own, box.handles[0], mutex) == Status::ok &&
               Condition::open(*own, box.handles[1], condition) == Status::ok);
-        Stubborn forever;
+        UnboundedWait forever;
         Status again;
         CHECK(mutex.acquire(forever) == Status::ok);
         condition.wait(mutex, forever, again);
@@ -166,19 +166,19 @@ void a_dead_waiters_notification_goes_to_another() {
 void who_only_waits_for_a_free_lock_passes_the_wake_on() {
     const int fd = test::make_pool(kMiB, 4);
     auto owner = test::join_pool(fd), m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h = 0;
     List theirs = made<List>(*owner, h), ours;
     CHECK(hold(*m, h) == Status::ok && List::open(*m, h, ours) == Status::ok);
     CHECK(theirs.mutex().acquire(wait) == Status::ok);
     Sleeper first([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         List list;
         CHECK(List::open(*m, h, list) == Status::ok && list.mutex().await(forever) == Status::ok);
     });
     first.await_sleep();
     Sleeper second([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         CHECK(ours.mutex().acquire(forever) == Status::ok);
         CHECK(ours.mutex().release() == Status::ok);
     });
@@ -192,17 +192,17 @@ void who_only_waits_for_a_free_lock_passes_the_wake_on() {
 void who_only_waits_for_a_message_passes_the_wake_on() {
     const int fd = test::make_pool(kMiB, 4);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h = 0;
     Queue queue = made<Queue>(*m, h, u64{4}, u32{0});
     std::atomic<bool> stop{false};
     Sleeper first([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         CHECK(queue.wait_ready(stop, forever) == Status::ok);
     });
     first.await_sleep();
     Sleeper second([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         Queue own;
         Message msg;
         CHECK(Queue::open(*m, h, own) == Status::ok && own.get(msg, forever) == Status::ok);
@@ -220,15 +220,15 @@ void who_only_waits_for_a_message_passes_the_wake_on() {
 // ---- a writer that gives up ---------------------------------------------------------------------
 
 // What it leaves may be damaged: the next one is told, whether it waits to read or to write.
-void a_writer_that_gives_up_wakes(Status (RwLock::*enter)(Patience&) noexcept) {
+void a_writer_that_gives_up_wakes(Status (RwLock::*enter)(WaitPolicy&) noexcept) {
     const int fd = test::make_pool(kMiB, 4);
     auto m = test::join_pool(fd);
-    Stubborn wait;
+    UnboundedWait wait;
     Handle h = 0;
     RwLock lock = made<RwLock>(*m, h, Prefer::writer);
     CHECK(lock.write(wait) == Status::ok);
     Sleeper next([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         RwLock own;
         CHECK(RwLock::open(*m, h, own) == Status::ok);
         CHECK((own.*enter)(forever) == Status::owner_died);
@@ -247,7 +247,7 @@ struct SmallQueue {
     std::unique_ptr<Member> m = test::join_pool(fd);
     Handle h = 0;
     Queue queue;
-    Stubborn wait;
+    UnboundedWait wait;
 
     explicit SmallQueue(u32 flags = 0) : queue(made<Queue>(*m, h, u64{1}, flags)) {}
     void put() {
@@ -274,7 +274,7 @@ struct OneTaken : SmallQueue {
         CHECK(theirs.get(taken, wait) == Status::ok);
     }
     void get_it_again() const {
-        Stubborn forever;
+        UnboundedWait forever;
         Message msg;
         Queue own = open();
         CHECK(own.get(msg, forever) == Status::ok && msg.redeliveries != 0);
@@ -304,7 +304,7 @@ void a_message_of_a_dead_taker_wakes_a_consumer() {
 void a_message_that_is_finished_wakes_a_producer() {
     OneTaken one;
     Sleeper next([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         Message msg;
         msg.length = 1;
         Queue own = one.open();
@@ -318,7 +318,7 @@ void a_message_that_is_finished_wakes_a_producer() {
 void the_last_message_that_is_finished_wakes_who_joins() {
     OneTaken one;
     Sleeper next([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         Queue own = one.open();
         CHECK(own.join(forever) == Status::ok);
     });
@@ -333,7 +333,7 @@ void a_queue_that_is_shut_down_wakes(bool full) {
     SmallQueue one;
     if (full) one.put();
     Sleeper next([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         Queue own = one.open();
         Message mine;
         mine.length = 1;
@@ -350,7 +350,7 @@ void the_last_task_that_is_done_wakes_who_joins() {
     one.put();
     CHECK(one.queue.get(msg, one.wait) == Status::ok);
     Sleeper next([&] {
-        Stubborn forever;
+        UnboundedWait forever;
         Queue own = one.open();
         CHECK(own.join(forever) == Status::ok);
     });

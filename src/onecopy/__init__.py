@@ -1,4 +1,4 @@
-"""Shared memory for Python processes: data is written once, and read in place by everyone.
+"""Shared memory for Python processes: data is written once, and all processes read it in place.
 
 >>> import onecopy as oc
 >>> pool = oc.Pool("camera", size="2GiB")
@@ -108,7 +108,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Loaded when somebody asks for them: they need more of the standard library than the rest.
+# Loaded on first use, because they import more of the standard library than the rest.
 _LATER = {
     "Executor": "onecopy.executor",
     "Worker": "onecopy.supervisor",

@@ -1,4 +1,4 @@
-"""`python -m onecopy`: the command line, where the program `onecopy` is not on the path."""
+"""`python -m onecopy`: the command line, if the program `onecopy` is not on the path."""
 
 from onecopy.cli import main
 

@@ -1,9 +1,9 @@
-"""Threads that are coroutines, as eventlet and gevent make them: all of them share one real thread.
+"""Threads that are coroutines, as eventlet and gevent make them: they share one real thread.
 
-A wait in the native core stops that thread, and so the whole program: also the coroutine that would
-end the wait. A thread that this package starts for itself therefore waits by `take`, in steps that
-let the others run in between. The standard library's waits there at pipes, by functions that
-eventlet and gevent have replaced.
+A wait in the native core stops that thread, and so stops the whole program, also the coroutine that
+would end the wait. Therefore the threads that this package starts wait by `take`: in steps, between
+which other coroutines run. (The standard library waits at pipes there, by functions that eventlet
+and gevent replace.)
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _LAST_STEP = 0.01
 
 
 def are_threads() -> bool:
-    """Tell whether what `threading` starts are coroutines."""
+    """Tell whether `threading` starts coroutines instead of threads."""
     return type(threading.Lock()).__module__ != "_thread"
 
 
 def take(receive: Callable[[bool, float | None], _T], timeout: float | None) -> _T:
-    """Take an object from a queue, and let coroutines run meanwhile.
+    """Take an object from a queue. Coroutines run meanwhile.
 
     Parameters
     ----------
     receive : callable
-        Takes an object: ``receive(block, timeout)``, as `Queue.get`.
+        Takes an object: ``receive(block, timeout)``, like `Queue.get`.
     timeout : float or None
-        Seconds to wait at most; None: for ever.
+        The longest time to wait, in seconds. None: for ever.
 
     Returns
     -------
     object
-        What was taken.
+        The object.
 
     Raises
     ------
@@ -59,5 +59,5 @@ def take(receive: Callable[[bool, float | None], _T], timeout: float | None) -> 
         except Empty:
             if end is not None and time.monotonic() >= end:
                 raise
-        threading.Event().wait(step)  # which is replaced wherever threads are
+        threading.Event().wait(step)  # eventlet and gevent replace this, too
         step = min(step * 1.5, _LAST_STEP)

@@ -1,8 +1,8 @@
 """The default pool, and the package's functions that work on it.
 
-It is made when it is first needed, without a name. A child made by fork has its parent's; a process
-that unpickles something from another's default pool (a spawned child its arguments, say) takes that
-pool for its own, unless it has one already.
+The default pool is made on first use and has no name. A forked child has the default pool of its
+parent. A process that has no default pool adopts one when it unpickles an object from the default
+pool of another process. For example, a spawned child adopts one when it unpickles its arguments.
 """
 
 from __future__ import annotations
@@ -34,27 +34,26 @@ __all__ = [
 ]
 
 _pool: Pool | None = None
-# A signal handler or a finalizer may want the default pool while this thread is making it.
+# Recursive: a signal handler or a finalizer may ask for the pool while this thread makes it.
 _lock = threading.RLock()
 
 
 def default_pool() -> Pool:
-    """Give the pool that the functions of the package work on; make it on first use.
+    """Return the pool that the functions of the package work on; make it on first use.
 
-    Its size is ``ONECOPY_POOL_SIZE`` (such as ``2GiB``), else half of the free shared memory, at
-    most half of the memory that the machine, or the process's control group (a container), may
-    use. Memory is taken as it is needed.
+    Its size is ``ONECOPY_POOL_SIZE`` (for example ``2GiB``). If that is not set, the size is half
+    of the free shared memory, and at most half of the memory that the machine has or that the
+    control group of the process (a container) may use. Memory is allocated when it is needed.
 
     Returns
     -------
     Pool
-        The same one in every call, in a forked child also the parent's; another one after it was
-        closed.
+        The same pool in every call, also in a forked child. After it was closed, a new one.
 
     Raises
     ------
     ValueError
-        ``ONECOPY_POOL_SIZE`` is no size.
+        ``ONECOPY_POOL_SIZE`` is not a size.
     PoolFull, PermissionError, OSError
         As `Pool.create`.
     """
@@ -65,14 +64,14 @@ def default_pool() -> Pool:
     with _lock:
         if _pool is None or _pool.closed:
             pool = Pool.create(size=default_size())
-            if _pool is None or _pool.closed:  # still: nothing in between has made one
+            if _pool is None or _pool.closed:  # no signal handler made one meanwhile
                 membership.mark_default(pool.member)
                 _pool = pool
         return _pool
 
 
 def adopt(member: Member) -> None:
-    """Take another process's default pool for this one's, if this one has none.
+    """Use another process's default pool as this process's default pool, if this one has none.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def adopt(member: Member) -> None:
 
 
 def _forked() -> None:
-    # Another thread may have held it while this one forked.
+    # Another thread may have owned the lock at the fork.
     global _lock  # noqa: PLW0603 - as above
     _lock = threading.RLock()
 

@@ -1,8 +1,8 @@
-"""Frames: a fixed number of equal arrays that go round.
+"""Frames: a fixed number of equal arrays that are used again and again.
 
-A producer acquires a frame, fills it in place, and sends it on a queue or stream; it comes home
-when the last process that looks at it lets go. Nothing is allocated while the frames are in use,
-and a producer that is faster than its consumers waits for a frame instead of filling the pool.
+A producer acquires a frame, fills it in place, and sends it on a queue or stream. The frame becomes
+free when its last holder releases it. Nothing is allocated while the frames are in use. A producer
+that is faster than its consumers waits for a free frame, so it cannot fill the pool.
 """
 
 from __future__ import annotations
@@ -40,43 +40,44 @@ if TYPE_CHECKING:
 __all__ = ["Frames", "open_frames"]
 
 _MOST = 1 << 20
-_LOOKS = 20  # at frames of another shape, a millisecond apart, before they count as in use
+_LOOKS = 20  # checks of frames with another shape, a millisecond apart, before they count as in use
 
 
 @own_methods
 class Frames(FramesBase[Scalar]):
-    """A fixed number of equal arrays in a pool, each free or in somebody's hands.
+    """A fixed number of equal arrays in a pool. Each of them is free, or has holders.
 
-    ``Frames(shape, dtype, count)`` makes them in the default pool; `Pool.frames` makes or opens
-    them in any pool. They are pickled by reference.
+    ``Frames(shape, dtype, count)`` makes them in the default pool. `Pool.frames` makes or opens
+    them in any pool. A set of frames is pickled by reference.
 
     Parameters
     ----------
     shape : int or sequence of int
-        Of each frame.
+        The shape of each frame.
     dtype : dtype-like
-        Of each frame; without Python objects.
+        The dtype of each frame, without Python objects.
     count : int
-        How many.
+        How many frames.
 
     Raises
     ------
     PoolFull
         There is no room for all of them.
     ValueError, TypeError
-        The frames would have no elements, Python objects as elements, or there would be none.
+        The frames would have no elements, or elements that are Python objects; or `count` is below
+        1.
 
     Notes
     -----
-    A frame whose holder dies comes home as well. A frame that a process keeps stays out: with
-    ``count`` of them kept, `acquire` waits.
+    A frame also becomes free when its holder dies. A frame that a process keeps is not free. If
+    processes keep all ``count`` frames, `acquire` waits.
     """
 
     _name: str | None = None
     if not TYPE_CHECKING:
         get = Elsewhere("frames.acquire()")
         put = Elsewhere("queue.put(frame) or stream.publish(frame), which send a frame")
-        release = Elsewhere("`del frame`: a frame comes home with its last reference")
+        release = Elsewhere("`del frame`: a frame becomes free with its last reference")
         __dir__ = without_elsewhere
 
     @overload
@@ -91,12 +92,12 @@ class Frames(FramesBase[Scalar]):
 
     @property
     def name(self) -> str | None:
-        """The name by which `Pool.frames` opens them; None: they have none."""
+        """The name by which `Pool.frames` opens the frames, or None."""
         return self._name
 
     @contextlib.contextmanager
     def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Scalar]]:
-        """Lend a frame for the length of a ``with`` block.
+        """Acquire a frame for the length of a ``with`` block.
 
         Parameters
         ----------
@@ -106,15 +107,16 @@ class Frames(FramesBase[Scalar]):
         Yields
         ------
         ndarray
-            A writable frame, with what was in it before. When the block ends the array is emptied
-            (its shape is then ``(0,)``) and this process lets go of the frame: it is home at once,
-            or with the last receiver if it was sent. If something else refers to the array or a
-            part of it by then, the frame stays with that instead.
+            A writable frame. It contains what was in it before. At the end of the block the array
+            becomes empty (its shape is then ``(0,)``), and this process releases the frame. The
+            frame is free at once; if it was sent, it becomes free when its last receiver releases
+            it. If something else still refers to the array or to a part of it, the array keeps the
+            frame.
 
         Raises
         ------
         queue.Empty
-            No frame came home in time.
+            No frame became free in time.
         """
         frame = self.acquire(timeout)
         lent = frame.view()
@@ -123,23 +125,23 @@ class Frames(FramesBase[Scalar]):
             yield lent
         finally:
             lent.flags.writeable = False
-            # Views of the array refer to the frame that it views, not to the array itself (numpy
-            # shortens chains of bases), so these keep the frame out. What refers to the array
-            # itself would be left without memory: it may be emptied if that is only the block's
-            # variable.
+            # numpy shortens chains of bases: a view of this array refers to the frame and not to
+            # this array. So such views keep the frame. But objects that refer to this array itself
+            # would lose its memory. So empty the array only if nothing but the variable of the
+            # block refers to it.
             if sys.getrefcount(lent) <= _references_to_a_lent_array():
                 cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
 
     def close(self) -> None:
-        """Be done with the frames in this process, as `Queue.close` and `Stream.close`.
+        """Release the frames in this process, as `Queue.close` and `Stream.close` do.
 
-        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
-        on. Frames that were acquired or received stay valid.
+        Later calls of this object raise `Closed`. Closing twice does nothing. Other processes keep
+        the frames. Frames that were acquired or received stay valid.
         """
         self.detach()
 
     def __enter__(self) -> Self:
-        """Use the frames in a block, and close them in this process at the end."""
+        """Use the frames in a ``with`` block, which closes them in this process at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,7 +157,7 @@ class Frames(FramesBase[Scalar]):
         name = "" if self._name is None else f" {self._name!r}"
         try:
             return (
-                f"<onecopy.Frames{name}, {self.available} of {self.count} at home, "
+                f"<onecopy.Frames{name}, {self.available} of {self.count} free, "
                 f"shape {self.shape}, {self.dtype}>"
             )
         except OneCopyError:
@@ -182,8 +184,8 @@ def open_frames(
         if hold is None:
             if asked_shape is None or count is None:
                 raise OneCopyError(
-                    f"there are no frames {name!r} in pool {pool.name!r} to open; "
-                    "to make them, give shape, dtype and count"
+                    f"pool {pool.name!r} has no frames named {name!r}; "
+                    "to make them, pass shape, dtype and count"
                 )
             return _make(member, None, *_checked(asked_shape, asked_dtype, count), name)
         return _make(member, hold, (1,), np.dtype("u1"), 1, name)
@@ -196,26 +198,26 @@ def open_frames(
         if all(each is None or each == there[what] for what, each in asked.items()):
             return frames
         frames.detach()
-        if asked_shape is None or count is None:  # not enough to make others
+        if asked_shape is None or count is None:  # too few arguments to make frames
             looks = _LOOKS - 1
         else:
             _checked(asked_shape, asked_dtype, count)
-            if _is_taken_away(member, name, looks):
+            if _is_unlinked(member, name, looks):
                 continue
         looks += 1
         if looks == _LOOKS:
             for what, each in asked.items():
                 check_matches("frames", name, what, each, there[what])
-        # Another process may be comparing, as this one is: then it lets go within microseconds.
+        # Another process may be comparing, as this one does: it detaches within microseconds.
         time.sleep(0.001)
 
 
-def _is_taken_away(member: Member, name: str | None, looks: int) -> bool:
-    """Free the name of frames that nobody has; tell whether it stands for others now, or none."""
+def _is_unlinked(member: Member, name: str | None, looks: int) -> bool:
+    """Unlink unused frames; return whether the name now stands for other frames, or for none."""
     if name is None:
         return False
     if looks == 1:
-        member.collect()  # a process that had them may have died
+        member.collect()  # a process that had them open may have died
     if member.name_del_unused(Kind.FRAMES, name):
         return True
     try:
@@ -230,7 +232,7 @@ def _checked(
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     shape, dtype, count = checked_shape(shape), checked_dtype(dtype), integer("count", count)
     if 0 in shape or not dtype.itemsize:
-        raise ValueError(f"frames of shape {shape} and dtype {dtype} have no bytes to fill")
+        raise ValueError(f"frames of shape {shape} and dtype {dtype} have no bytes")
     if not 1 <= count <= _MOST:
         raise ValueError(f"count={count}: it must be between 1 and {_MOST:,}")
     return shape, dtype, count
@@ -238,9 +240,10 @@ def _checked(
 
 @functools.cache
 def _references_to_a_lent_array() -> int:
-    """Count the references to a lent array that only the variable of its block refers to.
+    """Count the references to an array of `lend` if only the variable of the block refers to it.
 
-    Interpreters differ in what they count, so this looks at an object in the same situation.
+    Interpreters count differently, so this counts the references to an object in the same
+    situation.
     """
     counts: list[int] = []
 

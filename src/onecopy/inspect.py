@@ -1,7 +1,7 @@
-"""A view of the pools of this user: which there are, how full, and who holds what.
+"""A view of the pools of this user: which pools exist, how full they are, what processes hold.
 
-Looking changes nothing: what dead processes left stays until the next use, or `gc`. `list_pools`
-and `holders` do not even join a pool. `inspect_pool` does, for as long as the call takes.
+These functions do not change a pool: what dead processes left stays until the next use, or until
+`gc`. `list_pools` and `holders` do not join a pool. `inspect_pool` joins it during the call.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class PoolInfo(NamedTuple):
     Attributes
     ----------
     name : str
-        By which `Pool.open` finds it.
+        The name by which `Pool.open` finds the pool.
     path : str
         The file.
     state : str
         "in_use", "orphan" (all its processes are dead; the next use removes it), "persistent" (not
-        in use, and kept), "not_a_pool", or "failed" (it could not be looked at).
+        in use, and kept), "not_a_pool", or "failed" (the file could not be read).
     stats : PoolStats or None
-        None: it could not be joined.
+        None: the pool could not be read.
     problem : str or None
-        Why not.
+        Why it could not be read.
     """
 
     name: str
@@ -68,16 +68,17 @@ class Holder(NamedTuple):
     Attributes
     ----------
     slot : int
-        Its place in the pool's process table.
+        Its index in the pool's table of processes.
     pid : int
-        As the process itself sees it; in another container it means something else.
+        The process number in the process's own PID namespace. In another container it may stand for
+        another process.
     start_ticks : int
-        When it started, in clock ticks since boot, as in ``/proc/PID/stat``; tells one process from
-        a later one with the same pid.
+        When it started, in clock ticks since boot, as in ``/proc/PID/stat``. It distinguishes the
+        process from a later one with the same pid.
     alive : bool
-        Whether it lives.
+        Whether it is alive.
     blocks, bytes : int
-        What it holds. A block that several hold counts for each.
+        What it holds. A block that several processes hold counts for each.
     born_ns : int
         When it joined, in nanoseconds since 1970.
     """
@@ -97,23 +98,24 @@ class PoolView(NamedTuple):
     Attributes
     ----------
     stats : PoolStats
-        How full it is. A process that only looks is not counted.
+        How full it is. A process that joined only for this call is not counted.
     id : str
-        In hexadecimal.
+        The pool's id in hexadecimal.
     path : str
         The file.
     persistent : bool
         Whether it stays when the last process leaves.
     memfd : bool
-        Whether its memory is a memfd, and the file only says where to find it.
+        Whether its memory is a memfd. Then the file only says where to find it.
     names : dict of str to list of str
         Named things by their kind: "object", "queue", "stream", "frames", "array".
     holders : list of Holder
-        Its members, the largest holder first; without this process if it only looks.
+        Its members, the largest holder first. This process is not included if it joined only for
+        this call.
     problems : list of str
         Broken invariants; see `Pool.validate`.
     things : list of Thing
-        What has a name, and structures without one, by how much memory they keep.
+        Named things, and structures without a name, by how much memory they keep.
     """
 
     stats: PoolStats
@@ -138,14 +140,14 @@ def list_pools(directory: str | None = None) -> list[PoolInfo]:
     Returns
     -------
     list of PoolInfo
-        Sorted by name; empty if there is no such directory.
+        Sorted by name. Empty if there is no such directory.
     """
     directory = directory or paths.pool_directory()
     by_path = not paths.is_pool_directory(directory)
     found = []
     for filename, state in stale.sweep(directory, remove=False):
         path = f"{directory}/{filename}"
-        if not filename.endswith(paths.SUFFIX):  # a file in the making
+        if not filename.endswith(paths.SUFFIX):  # an unfinished file
             continue
         name = paths.pool_name(path)
         stats, problem = None, None
@@ -153,26 +155,26 @@ def list_pools(directory: str | None = None) -> list[PoolInfo]:
         if state == "not_a_pool":
             with paths.opened(directory, by_path=by_path) as folder:
                 target = paths.signpost_at(folder, filename)
-        if target is not None:  # a pool that lies elsewhere
+        if target is not None:  # a pool in another directory
             path = target
-            state = stale.state_of(target)  # noqa: PLW2901 - of that one
+            state = stale.state_of(target)  # noqa: PLW2901 - the state of that pool
         if state in {"in_use", "persistent"}:
             try:
                 stats = stats_from(name, _look(path)[0])
-            except (OneCopyError, OSError) as error:  # it may have gone, or be of another version
+            except (OneCopyError, OSError) as error:  # it may be gone, or be of another version
                 problem = str(error)
         found.append(PoolInfo(name, path, state, stats, problem))
     return found
 
 
 def _look(path: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """Give what `Member.stats` and `Member.holders` tell of a pool, without joining it."""
+    """Return the results of `Member.stats` and `Member.holders`, without joining the pool."""
     directory, filename = os.path.split(path)
     return _native.look_at_pool(directory, filename, not paths.is_pool_directory(directory))
 
 
 def _looking_into(name: str | os.PathLike[str]) -> Pool:
-    """Join a pool to look at it, and leave what is stale; as a reader, if there are readers."""
+    """Join a pool without removing what is stale; or open it for reading, if it has readers."""
     directory, filename = paths.locate(name)
     try:
         return Pool.of(membership.open_file(directory, filename, only_looks=True))
@@ -185,14 +187,14 @@ def _looking_into(name: str | os.PathLike[str]) -> Pool:
 
 
 def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> PoolView:
-    """Look into a pool.
+    """Return what is in a pool.
 
     Parameters
     ----------
     name : str or path-like
         As for `Pool.open`.
     validate : bool, optional
-        Whether to check its invariants, which looks at every block.
+        Whether to check its invariants. The check visits every block.
 
     Returns
     -------
@@ -208,7 +210,7 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
         member = pool.member
         members = [Holder(**holder) for holder in member.holders()]
         stats = pool.stats()
-        if all(member is not each for each in joined_before):  # it is a member to look
+        if all(member is not each for each in joined_before):  # it joined only for this call
             others = [each for each in members if each.slot != member.slot]
             stats = stats._replace(processes=stats.processes - len(members) + len(others))
             members = others
@@ -236,7 +238,7 @@ def holders(name: str | os.PathLike[str]) -> list[Holder]:
     Returns
     -------
     list of Holder
-        The largest first. This process is among them only if it is a member.
+        The largest holder first. This process is included only if it is a member.
 
     Raises
     ------
@@ -272,7 +274,7 @@ def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]
 
 
 def list_segments() -> list[SegmentInfo]:
-    """List the shared memory segments of this user that were made by onecopy.
+    """List the shared-memory segments of this user that onecopy made.
 
     Returns
     -------
@@ -283,7 +285,7 @@ def list_segments() -> list[SegmentInfo]:
 
 
 def gc_segments(*, dry_run: bool = False) -> list[SegmentInfo]:
-    """Remove shared memory segments whose users are all dead.
+    """Remove shared-memory segments whose processes are all dead.
 
     Parameters
     ----------

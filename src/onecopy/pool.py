@@ -1,6 +1,7 @@
 """A pool: one piece of shared memory, and everything that lives in it.
 
-Longer than 600 lines, because it describes what users meet first; what it does stands elsewhere.
+This file has more than 600 lines because its docstrings describe everything that a pool offers; the
+code is in other modules.
 """
 
 from __future__ import annotations
@@ -49,34 +50,34 @@ _Part = TypeVar("_Part", bound="Detachable")
 
 _SAME_SIZE = (
     2 << 20
-)  # bytes by which a pool may be larger than asked for: it is made of whole extents
-_LARGEST = 3  # things that the figures of a pool name
-_ROUNDS = 100  # of "it is not there: make it; it is there: open it"
+)  # bytes by which a pool may be larger than requested: it consists of whole extents
+_LARGEST = 3  # things that the statistics of a pool name
+_ROUNDS = 100  # attempts to open the pool, else to make it
 
 
 class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
     """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
-    ``Pool(name, size)`` opens the pool of that name, or makes it; `create` insists on making one,
-    and `open` on finding one. Any process of the same user may join: by the name, or by getting the
-    pool, or anything in it, as an argument, on a queue, or by a fork. The last process that leaves
-    takes the pool along, unless it is persistent.
+    ``Pool(name, size)`` opens the pool of that name, or makes it. `create` always makes a pool, and
+    `open` always opens one. Any process of the same user may join: by the name; by a fork; or when
+    it receives the pool, or anything in it, as an argument or on a queue. When the last process
+    leaves, the pool is removed, unless it is persistent.
 
-    A pool is a mapping too, a directory of named objects: ``pool["calibration"] = array``.
+    A pool is also a mapping of names to objects: ``pool["calibration"] = array``.
 
     Parameters
     ----------
     name : str or path-like
         Up to 100 letters, digits, dots, hyphens and underscores; or a path, with a slash in it.
     size : int or str, optional
-        Bytes for data, or such as ``"512MB"`` and ``"2GiB"``. Memory is taken as it is needed.
-        Default: what exists, else half of the free shared memory.
+        Bytes for data, or a text like ``"512MB"`` or ``"2GiB"``. Memory is allocated when it is
+        needed. Default: the size of the existing pool, else half of the free shared memory.
     backing, max_processes, persistent, prefault
-        For a pool that is made; see `create`. With a path as `backing`, the pool in that file is
-        opened if there is one, and gets the name.
+        Used when a pool is made; see `create`. If `backing` is a path and that file exists, the
+        pool in it is opened and gets the name.
     mode : int or "r", optional
-        Permissions of a pool that is made; see `create`. ``"r"``: the pool must exist, and is
-        opened for reading only; see `open`.
+        Permissions, if the pool is made; see `create`. ``"r"``: the pool must exist, and is opened
+        for reading only; see `open`.
 
     Raises
     ------
@@ -87,17 +88,18 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
     PoolFull
         The machine does not have that much memory.
     ValueError, TypeError
-        The name or size will not do.
+        The name or the size is not valid.
 
     Notes
     -----
-    Methods may be called by any number of threads and processes. A forked child is a member by
-    itself. Objects got from the pool outlive the `Pool` object, `close`, and every other process.
+    Any number of threads and processes may call the methods. A forked child becomes a member
+    automatically. Objects of the pool outlive the `Pool` object, `close`, and every other process.
 
-    Where a forked child cannot be a member (all `max_processes` slots are taken, the process has
-    dropped its rights or changed its root, or no descriptor is left) it lives, and whatever it does
-    with the pool is a `OneCopyError` that says why. Arrays that it inherited are out of its reach:
-    touching them is a segmentation fault. It may open the pool anew.
+    A forked child may be unable to become a member: all `max_processes` slots are taken, the
+    process has dropped its rights or changed its root, or no descriptor is left. Then the child
+    continues, and every use of the pool raises a `OneCopyError` that says why. The arrays that it
+    inherited are not mapped in the child: accessing them is a segmentation fault. The child may
+    open the pool again.
     """
 
     __slots__ = ("__weakref__", "_key", "_member", "_name", "_parts")
@@ -135,8 +137,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
                 continue
             return
         raise OneCopyError(
-            f"pool {os.fspath(name)!r} keeps appearing and vanishing: other processes make and "
-            "leave it all the time. Let one process keep it open"
+            f"pool {os.fspath(name)!r} was made and removed again and again: other processes make "
+            "it and leave it. Keep it open in one process"
         )
 
     @classmethod
@@ -156,35 +158,37 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Parameters
         ----------
         name : str or path-like, optional
-            As for `Pool`. Default: a random one; the pool is then reached through what lives in it.
-            For a pool in a file (`backing`), a name by which processes of this machine find it,
-            until the pool directory is emptied (a reboot does that); the path does always.
+            As for `Pool`. Default: a random name; other processes then reach the pool through an
+            object in it. For a pool in a file (`backing`): a name by which processes of this
+            machine find it until the pool directory is emptied, as a reboot does. The path always
+            works.
         size : int or str, optional
             Bytes for data, as for `Pool`. Default: half of the free shared memory.
         backing : str or path-like, optional
             Where the memory is.
 
             ``"shm"``
-                A file in the pool directory, in memory. Where /dev/shm is smaller than `size`
-                (containers often have 64 MB), ``"memfd"`` is used instead, and a line logged.
+                A file in the pool directory, in memory. If /dev/shm is smaller than `size`
+                (containers often have 64 MB), ``"memfd"`` is used instead, and a line is logged.
             ``"memfd"``
                 Anonymous memory, which /dev/shm does not limit.
             a path
-                A file on disk, which stays when the last process leaves, however it does: a later
-                one opens it by its path, and finds what stands under a name in it. It survives
-                processes; for a loss of power see `flush`.
+                A file on disk. It stays when the last process leaves, also if that process is
+                killed. A later process opens it by its path and finds the named objects in it. For
+                a loss of power see `flush`.
         max_processes : int, optional
-            How many may be members at a time: 1 to 512, which is the default.
+            How many processes may be members at the same time: 1 to 512. Default: 512.
         mode : int, optional
-            Permissions of the file. Where others may write (``0o660``, ``0o666``), nothing that
-            comes out of the pool is unpickled, in any process (`Untrusted`): arrays, bytes,
-            strings, numbers and tuples of them still travel. What the file says when a process
-            joins is what counts for that process: a later ``chmod`` by the owner gives away a
-            pool that its members go on trusting.
+            Permissions of the file. If other users may write (``0o660``, ``0o666``), no process
+            unpickles anything from the pool (`Untrusted`); arrays, bytes, strings, numbers and
+            tuples of them still travel. A process checks the permissions when it joins. If the
+            owner makes the file writable for others later by ``chmod``, existing members still
+            trust the pool.
         persistent : bool, optional
             Whether the pool stays when the last process leaves.
         prefault : bool, optional
-            Whether to take and touch all memory now, so that nothing waits for it later.
+            Whether to allocate and touch all memory now, so that later operations need not wait for
+            it.
 
         Returns
         -------
@@ -197,9 +201,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         PoolFull
             The machine does not have that much memory.
         PermissionError
-            The directory belongs to somebody else, or others may write in it.
+            The directory belongs to another user, or other users may write in it.
         ValueError, TypeError
-            An argument will not do.
+            An argument is not valid.
         """
         asked = None if size is None else parse_size(size)
         self = cls.__new__(cls)
@@ -208,20 +212,20 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
 
     @classmethod
     def open(cls, name: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> Self:
-        """Join a pool that exists, or read one that nobody uses.
+        """Join an existing pool, or open an unused pool for reading.
 
         Parameters
         ----------
         name : str or path-like
             As for `Pool`.
         mode : {"r+", "r"}, optional
-            ``"r"``: for reading only. Any number of processes may read a pool that stayed behind
-            (one in a file, or persistent), while nobody is a member of it, and nobody becomes one
-            until the last reader has closed it, and let go of the arrays that it got. The file is
-            never changed and need not be writable. `put`, `empty`, ``pool["x"] = …``, queues, locks
-            and whatever else would change the pool raise `OneCopyError`; ``pool["x"]``, `list`,
-            `stats` and `validate` work. Children made by fork are readers too. Arrays are
-            read-only; on other pools' queues they travel by naming the pool, and are not copied.
+            ``"r"``: for reading only. Any number of processes may read a pool in a file, or a
+            persistent pool, while it has no members. No process can become a member until the last
+            reader has closed the pool and released its arrays. The file is never changed and need
+            not be writable. `put`, `empty`, ``pool["x"] = …``, queues, locks, and everything else
+            that would change the pool raise `OneCopyError`; ``pool["x"]``, `list`, `stats` and
+            `validate` work. Forked children are readers, too. Arrays are read-only. On queues of
+            other pools they travel by the name of this pool, and are not copied.
 
         Returns
         -------
@@ -230,15 +234,15 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         PoolNotFound
-            There is none, or its last process is dead.
+            There is no such pool, or its last process is dead.
         PoolVersionError
             It was made by a build with another memory layout.
         PoolCorrupted
-            It is no pool, or damaged.
+            It is not a pool, or it is damaged.
         PermissionError
-            It belongs to another user, or (``"r+"``) may not be written.
+            It belongs to another user, or (``"r+"``) this process may not write to it.
         OneCopyError
-            It is open for reading, or (``"r"``) has members: the message says who.
+            It is open for reading, or (``"r"``) it has members. The message names the process.
         """
         self = cls.__new__(cls)
         self._set(open_pool(name, readonly=is_readonly(mode, ("r", "r+"))))
@@ -246,7 +250,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
 
     @classmethod
     def of(cls, member: Member) -> Self:
-        """Wrap a membership that this process has; for the modules of this package."""
+        """Make a `Pool` from a membership of this process; for the modules of this package."""
         self = cls.__new__(cls)
         self._set(member)
         return self
@@ -263,9 +267,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             name = self._name
             self.close()
             raise OneCopyError(
-                f"pool {name!r} exists with size={existing} ({format_size(existing)}), and was "
-                f"asked for with size={asked} ({format_size(asked)}); leave size out to take it as "
-                "it is, or use another name"
+                f"pool {name!r} exists with size={existing} ({format_size(existing)}), but this "
+                f"call has size={asked} ({format_size(asked)}); leave size out to use the existing "
+                "pool, or use another name"
             )
 
     # ----------------------------------------------------------------------------- the pool itself
@@ -285,7 +289,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
 
     @property
     def id(self) -> bytes:
-        """16 random bytes that no other pool has, but copies of its file."""
+        """16 random bytes. Only a copy of the pool's file has the same ones."""
         return self._key[0]
 
     @property
@@ -295,7 +299,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
 
     @property
     def readonly(self) -> bool:
-        """Whether it was opened with ``mode="r"``."""
+        """Whether the pool was opened with ``mode="r"``."""
         return self.member.readonly
 
     @property
@@ -304,13 +308,13 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         return self._member is None
 
     def stats(self) -> PoolStats:
-        """Tell how full the pool is.
+        """Return how full the pool is.
 
         Returns
         -------
         PoolStats
-            The counts are from one instant, as far as one lock reaches. To find the largest things,
-            every block that a thing keeps is looked at: ten thousand take some two milliseconds.
+            Counts that one lock protects are from one instant. To find the largest things, this
+            visits every block that a thing keeps; ten thousand blocks take about two milliseconds.
         """
         member = self.member
         largest = tuple(things_in(member)[:_LARGEST])
@@ -322,20 +326,20 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Returns
         -------
         list of str
-            The broken ones; empty when the pool is sound. Meant for a pool that nobody is changing:
-            what is under way may look like damage.
+            The broken invariants; empty if the pool is sound. No process should change the pool
+            during the check, because an unfinished operation may look like damage.
         """
         return self.member.validate()
 
     def collect(self) -> int:
-        """Clean up after processes that died, and give free memory back to the system.
+        """Clean up after dead processes, and return free memory to the system.
 
         Returns
         -------
         int
-            Blocks that dead processes had held, and that are free now. The same happens by itself
-            whenever somebody waits for memory or for a lock. Copies that executors of this process
-            keep to save time are let go of, too.
+            The number of blocks that dead processes held and that are free now. Processes that wait
+            for memory or for a lock clean up, too, without a call. `collect` also releases the
+            copies that executors of this process keep to save time.
         """
         member = self.member
         memory_pressure.release_spare()
@@ -346,12 +350,12 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
     def flush(self) -> None:
         """Write a pool in a file to the disk, and wait until it is there.
 
-        Processes need no flush to see each other's writes, and neither does a process that opens
-        the file later: this is for the machine's end, not for theirs. What was in the pool before
-        the call is in the file after it, if nobody changed anything meanwhile. The pool as a whole
-        is not protected against a loss of power while it is being changed: keep a copy.
+        A flush is needed only against a crash of the machine or a loss of power. Processes see each
+        other's writes without it, and so does a process that opens the file later. If no process
+        changes the pool during the call, the file then contains the whole pool. If power is lost
+        while a process changes the pool, the pool may be damaged: keep a copy.
 
-        Without effect for a pool in memory, and for one that was opened for reading only.
+        `flush` has no effect for a pool in memory, or for a pool that was opened for reading only.
 
         Raises
         ------
@@ -361,30 +365,31 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         self.member.flush()
 
     def close(self) -> None:
-        """Let go of the pool in this process.
+        """Release the pool in this process.
 
-        Queues, locks and whatever else was made or opened by this object are let go of too, here
-        and not for others. Threads that wait in one go on waiting until they get what they wait
-        for, or their time is up. Arrays and references stay valid, and this process stays a member
+        Queues, locks, and everything else that was made or opened through this object are released,
+        too, in this process only. A thread that waits in one of them continues to wait until it
+        succeeds or its time is up. Arrays and references stay valid. The process stays a member
         until the last of them is gone. Closing twice does nothing.
         """
         if self._member is None:
             return
-        self._member = None  # from here on nothing is added
+        self._member = None  # from here on no part is added
         parts, self._parts = self._parts, WeakSet()
         for part in list(parts):
             part.detach()
 
     def unlink(self) -> None:
-        """Take the pool's name away now: nobody else can join, and its members go on.
+        """Remove the name of the pool now. No other process can join. Members keep the pool.
 
         Raises
         ------
         PoolNotFound
-            It has no name any more.
+            The pool has no name any more.
         """
-        # First: if the pool directory is not to be trusted, nothing has happened yet. A reader, and
-        # a process that is no member, takes no name away: `unlink` says why.
+        # Before the unlink: if the pool directory is not safe, this raises and nothing has changed.
+        # A reader, or a process that is not a member, removes no name: `unlink` raises and says
+        # why.
         path, may = self.member.path, self.member.joined and not self.member.readonly
         if may and os.path.dirname(path) not in {"", paths.pool_directory()}:  # noqa: PTH120 - pathlib is not loaded for this
             paths.forget_path(path)
@@ -407,21 +412,21 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         return _rebuild, (membership.handle_of(self.member),)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are the same pool; a copy of its file is another one."""
+        """Tell whether both are the same pool. A copy of the file is a different pool."""
         return self._key == other._key if isinstance(other, Pool) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self._key)
 
     def __bool__(self) -> bool:
-        """Say true, also without a named object in it."""
+        """Return True, also if the pool contains no named object."""
         return True
 
     def __repr__(self) -> str:
         if self._member is None:
             return f"<onecopy.Pool {self._name!r}, closed>"
         if not self._member.joined:
-            return f"<onecopy.Pool {self._name!r}, of which this process is no member>"
+            return f"<onecopy.Pool {self._name!r}, not a member>"
         counts = self._member.stats()
         taken = counts["used"] + counts["body_bytes"]
         used, size = format_size(taken), format_size(counts["capacity"])
@@ -454,20 +459,20 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         name: str | None = None,
         lock: Any = True,
     ) -> Any:
-        """Make a number, or another object of ctypes, or open one by its name.
+        """Make a number or another ctypes object, or open one by its name.
 
         Parameters
         ----------
         typecode_or_type : str or type
-            A type code (``"i"``, ``"d"``, …), or any type of ctypes: a structure, an array. May be
-            left out to open one by its name.
+            A type code (``"i"``, ``"d"``, …), or any ctypes type: a structure, an array. Leave it
+            out to open an existing value by its name.
         *args
-            For its constructor. Default: zero. What exists keeps what it has.
+            Arguments of its constructor. Default: zero. An existing value does not change.
         name : str, optional
-            The first call with a name makes the value, and its lock; later ones open them.
+            The first call with a name makes the value and its lock. Later calls open them.
         lock : bool or lock, optional
-            True: a recursive lock, for all who have the value; False: none, and the bare object of
-            ctypes is given; else the lock to use.
+            True: a recursive lock, shared by all processes that have the value. False: no lock; the
+            bare ctypes object is returned. Otherwise: the lock to use.
 
         Returns
         -------
@@ -477,12 +482,12 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         OneCopyError
-            The value of that name has another type; or there is none, and no type.
+            The value of that name has another type; or it does not exist, and no type was passed.
         PoolFull
-            No room.
+            The pool has no room.
         TypeError, ValueError
-            There is no such type, it refuses the arguments, or, with a name, numpy has no dtype
-            like it.
+            There is no such type, or it refuses the arguments. With a name: numpy has no dtype for
+            it.
         """
         return open_value(self, typecode_or_type, args, name, lock)
 
@@ -499,13 +504,15 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Parameters
         ----------
         name : str, optional
-            The first call with a name, in any process, makes the queue; later ones open it. Without
-            a name it travels by reference.
+            The first call with a name, in any process, makes the queue. Later calls open it. A
+            queue without a name can be sent by reference.
         maxsize : int, optional
-            Messages at most; 0: as many as fit the pool. Default: what exists, else 1024.
+            The greatest number of messages. 0: as many as fit the pool. Default: the value of the
+            existing queue, else 1024.
         redeliver : bool, optional
-            Whether what a process took and did not finish (`Queue.task_done`) before it died goes
-            back to the head of the queue; see `Queue`. Default: what exists, else False.
+            Whether objects return to the head of the queue if the process that took them dies
+            before it finishes them (`Queue.task_done`); see `Queue`. Default: the value of the
+            existing queue, else False.
 
         Returns
         -------
@@ -514,9 +521,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         OneCopyError
-            The queue of that name has another maxsize, or the other kind of delivery.
+            The queue of that name has another `maxsize` or another `redeliver`.
         PoolFull
-            No room.
+            The pool has no room.
         ValueError
             `maxsize` is negative.
         """
@@ -532,11 +539,11 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         name : str, optional
             As for `queue`.
         depth : int, optional
-            Messages that the stream keeps, and with them the arrays and frames in them. Default:
-            what exists, else 16, and 2 with the policy "latest".
+            How many messages the stream keeps, with their arrays and frames. Default: the value of
+            the existing stream, else 16, or 2 with the policy "latest".
         policy : {"lossy", "lossless", "latest"}, optional
-            What happens to a subscriber that falls behind; see `Stream`. Default: what exists, else
-            "lossy".
+            What happens to a subscriber that falls behind; see `Stream`. Default: the policy of the
+            existing stream, else "lossy".
 
         Returns
         -------
@@ -547,7 +554,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         OneCopyError
             The stream of that name has another depth or policy.
         PoolFull
-            No room.
+            The pool has no room.
         ValueError
             There is no such policy, or the depth is below 1.
         """
@@ -585,16 +592,16 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         dtype: npt.DTypeLike | None = None,
         count: int | None = None,
     ) -> Frames[Any]:
-        """Make a set of equal arrays that go round, or open it by its name.
+        """Make a set of equal arrays that are used again and again, or open it by its name.
 
         Parameters
         ----------
         name : str, optional
             As for `queue`.
         shape : int or sequence of int
-            Of each frame.
+            The shape of each frame.
         dtype : dtype-like
-            Of each frame.
+            The dtype of each frame.
         count : int
             How many frames.
 
@@ -605,16 +612,17 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         OneCopyError
-            Those of that name have another shape, dtype or count, and somebody has them open; or
-            there are none, and shape or count was left out.
+            The frames of that name have another shape, dtype or count, and a process has them open;
+            or they do not exist, and shape or count was left out.
         PoolFull
-            No room for all of them.
+            The pool has no room for all of them.
 
         Notes
         -----
-        A set of frames that no process has open is room, and no data. So the name stands for new
-        frames if a process asks for other ones, and where a pool is full the set is deleted. Frames
-        of it that are on their way, or in somebody's hands, stay whole.
+        A set of frames that no process has open contains no data that anyone can expect to find. So
+        if a process asks for other frames under its name, the name then stands for new frames. If
+        the pool becomes full, the set is deleted. Frames of the set that are in a message, or that
+        a process holds, stay valid.
         """
         return self._own(open_frames(self, name, shape, dtype, count))
 

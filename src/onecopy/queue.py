@@ -1,8 +1,8 @@
 """A queue of objects between any processes.
 
-Large parts of an object go into the pool once, and the queue moves where they are. A queue that is
-referred to by a name, another queue, or a process stays; an anonymous one goes with the last
-process that has it.
+Large parts of an object are written into the pool once. The queue carries references to them. A
+queue stays as long as a name, another queue or a process refers to it. A queue without a name is
+removed when the last process releases it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ DEFAULT_MAXSIZE = 1024
 class Queue(QueueBase[T]):
     """A first-in, first-out queue of objects; the methods and errors of `queue.Queue`.
 
-    ``Queue(maxsize)`` makes one in the default pool; `Pool.queue` makes or opens one in any pool.
-    Pickle it, or pass it to a child process, to have the same queue there. Any number of processes
-    and threads may put and get; `maxsize` counts messages, and a put waits while as many are there.
+    ``Queue(maxsize)`` makes a queue in the default pool. `Pool.queue` makes or opens a queue in any
+    pool. To use the same queue in another process, pickle it or pass it to a child. Any number of
+    processes and threads may put and get. `maxsize` is a number of messages: while the queue
+    contains that many, a put waits.
 
-    What is put is encoded before the call returns: later changes do not reach the receiver, except
-    through arrays that lie in the pool, which become read-only in the sender for that reason.
-    Memory that is received is read-only, and stays as it is for as long as anything refers to it.
-    ``get(copy="on_write")`` gives writable arrays instead: what is written stays in this process,
-    and only pages that are written are copied.
+    `put` encodes the object before it returns, so later changes do not reach the receiver. Arrays
+    that lie in the pool are an exception: they are sent by reference, and therefore become
+    read-only in the sender. Received memory is read-only and does not change while anything refers
+    to it. ``get(copy="on_write")`` returns writable arrays instead. What you write then stays in
+    this process, and only pages that you write to are copied.
 
     Parameters
     ----------
     maxsize : int, optional
-        Messages at most; 0 (the default) or less: as many as fit the pool.
+        The greatest number of messages. 0 (the default) or less: as many as fit the pool.
 
     Raises
     ------
@@ -57,25 +58,26 @@ class Queue(QueueBase[T]):
 
     Notes
     -----
-    After a fork the child has the queue too. A process that dies in `put` has put the whole object
-    or nothing; one that dies in `get` has taken it or left it.
+    After a fork the child has the queue, too. If a process dies in `put`, it has put the whole
+    object or nothing. If it dies in `get`, it has taken the object or left it in the queue.
 
-    In a queue made with ``redeliver=True`` an object that was taken stays in the queue until it is
-    finished, by `task_done` or `Message.task_done`. If its taker dies or leaves the pool first, it
-    goes back to the head, in order, and `get_message` tells so. Room is counted from the oldest
-    object that is not finished: from it on, `maxsize` objects fit, be they taken, finished or
-    queued, and `full` says whether that many are there. So an object that is in hand for long holds
-    the producers back once `maxsize` others have passed it. `qsize` and `empty` speak of what can
-    be taken. `task_done` without a message finishes the oldest object that the calling thread has
-    taken and not finished, or else the oldest of its process; with several in hand, use
-    `get_message`. An object that could not be rebuilt (the exception came out of `get`) counts as
-    taken. What a process took, a child that it forks cannot finish.
+    In a queue made with ``redeliver=True``, a taken object stays in the queue until `task_done` or
+    `Message.task_done` finishes it. If the process that took it dies or leaves the pool first, the
+    object returns to the head of the queue, in order, and `get_message` flags it. Capacity is
+    counted from the oldest unfinished object: from there on, the queue has room for `maxsize`
+    objects, whether taken, finished or queued. `full` says whether that many are there. So if a
+    consumer works on one object for a long time, producers must wait after `maxsize` more objects.
+    `qsize` and `empty` count only objects that can be taken. `task_done` without a message finishes
+    the oldest unfinished object that the calling thread took, else the oldest that its process
+    took. A thread that works on several objects should use `get_message`. An object that could not
+    be rebuilt (`get` raised the exception) counts as taken. A forked child cannot finish an object
+    that its parent took.
     """
 
     _name: str | None = None
     if not TYPE_CHECKING:
         publish = Elsewhere("queue.put(obj)")
-        subscribe = Elsewhere("queue.get(); for every reader to see every message, pool.stream")
+        subscribe = Elsewhere("queue.get(); if every reader must get every message, pool.stream")
         __dir__ = without_elsewhere
 
     def __init__(self, maxsize: int = 0) -> None:
@@ -83,22 +85,22 @@ class Queue(QueueBase[T]):
 
     @property
     def name(self) -> str | None:
-        """The name by which `Pool.queue` opens it; None: it has none."""
+        """The name by which `Pool.queue` opens the queue, or None."""
         return self._name
 
-    # Looking for an object would take out all that come before it.
+    # `in` would iterate, and so take out all objects before the one that it looks for.
     __contains__ = None
 
     def close(self) -> None:
-        """Be done with the queue in this process, as `Stream.close` and `Frames.close`.
+        """Release the queue in this process, as `Stream.close` and `Frames.close` do.
 
-        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
-        on. To end it for everybody, use `shutdown`.
+        Later calls of this object raise `Closed`. Closing twice does nothing. Other processes keep
+        the queue. To end it for all processes, use `shutdown`.
         """
         self.detach()
 
     def __enter__(self) -> Self:
-        """Use the queue in a block, and close it in this process at the end."""
+        """Use the queue in a ``with`` block, which closes it in this process at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,8 +115,8 @@ class Queue(QueueBase[T]):
 
     @classmethod
     def _open(cls, member: Member, hold: Hold, name: str | None) -> Self:
-        """Open what the hold is on."""
-        return cls._make(member, hold, 0, False, name)  # it has its own maxsize, and so on
+        """Open the queue that the hold is on."""
+        return cls._make(member, hold, 0, False, name)  # its body has maxsize and redeliver
 
     @classmethod
     def _make(

@@ -1,11 +1,11 @@
 """References to objects in a pool.
 
-A `Ref` is what `Pool.put` returns: the object lies in the pool once, and `Ref.get` builds it from
-there, in any process that has the reference, without copying its arrays and buffers.
+`Pool.put` returns a `Ref`. The object lies in the pool once. `Ref.get` builds the object in any
+process that has the reference, without copying its arrays and buffers.
 
-A reference holds its object: the memory is free once no process has a reference, no queue or name
-has the object, and no array got from it is left. A *pickled* reference holds nothing; a reference
-on a queue does.
+A reference holds its object. The memory becomes free when no process has a reference, no queue or
+name refers to the object, and no array of it is left. A *pickled* reference holds nothing. A
+reference on a queue holds the object.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
     Parameters
     ----------
     pool : PoolHandle
-        The pool it belongs to.
+        The pool of the object.
     handle : int
-        The block in it.
+        The handle of the object's block in the pool.
 
     Returns
     -------
     Ref
-        A reference that holds the object again.
+        A new reference that holds the object.
 
     Raises
     ------
@@ -51,25 +51,25 @@ def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
         member = join(pool)
     except PoolNotFound as error:
         raise StaleRef(
-            f"the reference came too late: {error.args[-1]} A pickled reference keeps nothing "
-            "alive: keep the original until the copy has arrived, or send it on a queue of its "
-            "pool."
+            f"the reference is stale: {str(error.args[-1]).rstrip('.')}. A pickled reference keeps "
+            "nothing alive. Keep the original reference until the copy has arrived, or send it on "
+            "a queue of its pool."
         ) from error
     return member.ref(handle)
 
 
 def as_array(ref: Ref[Any], dtype: npt.DTypeLike | None, copy: bool | None) -> npt.NDArray[Any]:
-    """Give the array that a reference refers to; what `Ref.__array__` does.
+    """Return the array that a reference refers to. `Ref.__array__` calls this.
 
     Parameters
     ----------
     ref : Ref
-        To an array.
+        A reference to an array.
     dtype : dtype-like, optional
-        Default: the array's own.
+        Default: the dtype of the array.
     copy : bool, optional
-        True: always a copy, which is writable. False: never. None (the default): only if `dtype`
-        needs one.
+        True: always make a copy, which is writable. False: never. None (the default): only if
+        `dtype` needs a copy.
 
     Returns
     -------
@@ -79,14 +79,14 @@ def as_array(ref: Ref[Any], dtype: npt.DTypeLike | None, copy: bool | None) -> n
     Raises
     ------
     TypeError
-        The object is no array.
+        The object is not an array.
     ValueError
         `copy` is False, and `dtype` needs a copy.
     """
     array = ref.get()
     if not isinstance(array, np.ndarray):
         raise TypeError(
-            f"a reference to a {type(array).__name__} is no array: ref.get() gives the object"
+            f"a reference to a {type(array).__name__} is not an array: ref.get() returns the object"
         )
     if copy:
         return np.array(array, dtype)

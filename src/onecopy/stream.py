@@ -1,4 +1,4 @@
-"""A stream: every subscriber sees every message."""
+"""A stream: every subscriber gets every message."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ _DEEPEST = 1 << 20
 
 @own_methods
 class Subscription(SubscriptionBase[T]):
-    """What a process reads a stream with; made by `Stream.subscribe`.
+    """The object by which a process receives from a stream; `Stream.subscribe` makes it.
 
-    It is an iterator: a loop over it waits for each message, and ends when the stream was shut down
-    and everything is read, or when the subscription is closed. It belongs to the process that made
-    it: it cannot be pickled, and a forked child subscribes by itself.
+    It is an iterator. A loop over it waits for each message. The loop ends when the stream was shut
+    down and all messages are read, or when the subscription is closed. A subscription belongs to
+    the process that made it: it cannot be pickled, and a forked child must subscribe itself.
 
     Notes
     -----
-    A process that dies ends its subscriptions: a lossless stream does not wait for it.
+    When a process dies, its subscriptions end: a lossless stream does not wait for it.
     """
 
     if not TYPE_CHECKING:
@@ -61,10 +61,10 @@ class Subscription(SubscriptionBase[T]):
         raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
 
     def __reduce__(self) -> NoReturn:
-        """Refuse."""
+        """Raise: a subscription cannot be pickled."""
         raise TypeError(
-            "the subscription belongs to the process that made it, so it is neither pickled nor "
-            "copied: send the stream, and subscribe again there"
+            "a subscription belongs to the process that made it, so it cannot be pickled or "
+            "copied: send the stream, and call its subscribe() in the other process"
         )
 
 
@@ -72,23 +72,23 @@ class Subscription(SubscriptionBase[T]):
 class Stream(StreamBase[T]):
     """A stream of objects to any number of subscribers, in this and other processes.
 
-    ``Stream(depth, policy)`` makes one in the default pool; `Pool.stream` makes or opens one in any
-    pool. It is pickled by reference.
+    ``Stream(depth, policy)`` makes a stream in the default pool. `Pool.stream` makes or opens a
+    stream in any pool. A stream is pickled by reference.
 
     Parameters
     ----------
     depth : int, optional
-        Messages that the stream keeps, and with them the arrays and frames in them. Default: 16,
-        and 2 with the policy "latest".
+        How many messages the stream keeps, with their arrays and frames. Default: 16, and 2 with
+        the policy "latest".
     policy : {"lossy", "lossless", "latest"}, optional
         What happens to a subscriber that falls more than `depth` messages behind.
 
         lossy
-            It misses the oldest ones; `Subscription.missed` counts them.
+            It misses the oldest messages. `Subscription.missed` counts them.
         lossless
-            The publisher waits for it, as long as its process lives.
+            The publisher waits for it, as long as the subscriber's process lives.
         latest
-            `Subscription.get` always gives the newest message; those skipped count as missed.
+            `Subscription.get` always returns the newest message. Skipped messages count as missed.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class Stream(StreamBase[T]):
 
     @property
     def name(self) -> str | None:
-        """The name by which `Pool.stream` opens it; None: it has none."""
+        """The name by which `Pool.stream` opens the stream, or None."""
         return self._name
 
     @property
@@ -120,32 +120,32 @@ class Stream(StreamBase[T]):
         return POLICIES[super().policy]
 
     def subscribe(self, history: int = 0, copy: CopyMode = None) -> Subscription[T]:
-        """Begin to receive.
+        """Start to receive messages.
 
         Parameters
         ----------
         history : int, optional
-            How many messages that were published before are received first, oldest first: at most
-            `depth`, fewer if there are not so many. 0: the first message is the next one that is
-            published. With the policy "latest" the first message is the newest one in any case.
+            How many earlier messages are received first, oldest first. There are at most `depth` of
+            them, or fewer if fewer were published. 0: the first message is the next one that is
+            published. With the policy "latest" the first message is always the newest one.
         copy : {None, False, True, "on_write"}, optional
-            How arrays are had, in a loop over the subscription and by `Subscription.get` that is
-            told nothing else. "on_write": writable and private, and a page is copied when it is
-            written. True: writable and private, and all of them are copied at once. Default:
-            read-only, where they lie.
+            How arrays are received, in a loop over the subscription and by `Subscription.get`
+            without its own `copy`. "on_write": writable and private; a page is copied when you
+            write to it. True: writable and private; all arrays are copied at once. Default:
+            read-only, in place.
 
         Returns
         -------
         Subscription
-            Of this process. It ends when it is closed or its process ends.
+            A subscription of this process. It ends when it is closed, or when the process ends.
 
         Raises
         ------
         ValueError
-            `history` is negative; `copy` is none of these.
+            `history` is negative, or `copy` is not one of these values.
         OneCopyError
-            64 subscriptions are there already.
-        ShutDown, OneCopyError
+            The stream has 64 subscriptions already.
+        Closed
             The stream was closed in this process.
         """
         history = integer("history", history)
@@ -154,21 +154,21 @@ class Stream(StreamBase[T]):
         return self._subscribe(Subscription, min(history, _DEEPEST), copy)
 
     def close(self) -> None:
-        """Be done with the stream in this process, as `Queue.close` and `Frames.close`.
+        """Release the stream in this process, as `Queue.close` and `Frames.close` do.
 
-        Further calls of this object raise `Closed`. Closing twice does nothing. Other processes go
-        on, and subscriptions of this process too.
+        Later calls of this object raise `Closed`. Closing twice does nothing. Other processes keep
+        the stream. Subscriptions of this process continue, too.
 
-        If this process has published through this object, nothing more comes: subscribers, in every
-        process, read what is there and then get `ShutDown`, as readers of a pipe see its end.
-        `shutdown` says so without closing.
+        If this process has published through this object, `close` also shuts the stream down, as
+        the end of a writer closes a pipe: subscribers in every process read the remaining messages,
+        and then get `ShutDown`. `shutdown` does this without closing.
         """
         if self._has_published:
             self.shutdown()
         self.detach()
 
     def __enter__(self) -> Self:
-        """Use the stream in a block, and close it in this process at the end."""
+        """Use the stream in a ``with`` block, which closes it in this process at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -207,9 +207,9 @@ def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | N
 
 
 def default_depth(policy: int) -> int:
-    """Tell how many messages a stream keeps if nobody says it.
+    """Return how many messages a stream keeps by default.
 
-    A stream of the newest message needs no more than that one, and one that is being written.
+    With the policy "latest" a stream needs only the newest message, and one that is being written.
     """
     return 2 if POLICIES[policy] == "latest" else DEFAULT_DEPTH
 

@@ -1,4 +1,4 @@
-"""Lists and dicts, for the campaign: what is in one is as before the operation, or as after it."""
+"""Lists and dicts for the campaign: the contents are as before the operation, or as after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def list_of(count: int) -> Callable[[World], None]:
-    """Make a list of so many numbered items, as ``w.list``."""
+    """Make a list of this many numbered items, as ``w.list``."""
 
     def prepare(w: World) -> None:
         w.things["list"] = w.pool.list(
@@ -25,7 +25,7 @@ def list_of(count: int) -> Callable[[World], None]:
 
 
 def dict_of(count: int) -> Callable[[World], None]:
-    """Make a dict, as ``w.dict``: every third key is a long one."""
+    """Make a dict, as ``w.dict``. Every third key is a long one."""
 
     def prepare(w: World) -> None:
         w.things["dict"] = w.pool.dict(
@@ -36,7 +36,7 @@ def dict_of(count: int) -> Callable[[World], None]:
 
 
 def key(index: int) -> Any:
-    """Give the key of an item."""
+    """Return the key of an item."""
     return ("long" * 30, index) if index % 3 == 2 else index
 
 
@@ -51,7 +51,7 @@ def entries(w: World) -> list[tuple[Any, int]]:
 
 
 def one_of(look: Callable[[World], Any], *allowed: Any) -> Callable[[World], None]:
-    """Look at what grows on the way: nothing but what is in it is as before, or as after."""
+    """Check the contents while something grows: they are as before, or as after."""
 
     def look_at(w: World) -> None:
         found = look(w)
@@ -61,7 +61,7 @@ def one_of(look: Callable[[World], Any], *allowed: Any) -> Callable[[World], Non
 
 
 def dead_with_the_lock(prepare: Callable[[World], None], name: str) -> Callable[[World], None]:
-    """Make one, and have a process die that has its lock."""
+    """Make a container, and let a process die that owns its lock."""
 
     def make(w: World) -> None:
         prepare(w)
@@ -87,7 +87,7 @@ def append_after_a_death(w: World) -> None:
 
 
 def lock_looks(w: World) -> list[int]:
-    """See what is there, whoever died with the lock."""
+    """Return the contents, whichever process died with the lock."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return numbers(w)
@@ -194,7 +194,7 @@ CONTAINER_OPERATIONS = [
     ),
     on_dict("set", "__setitem__", lambda w: w.dict.__setitem__("new", item(9))),
     on_dict("set, long key", "__setitem__", lambda w: w.dict.__setitem__("new" * 50, item(9))),
-    on_dict("set anew", "__setitem__", lambda w: w.dict.__setitem__(1.0, item(9))),
+    on_dict("set again", "__setitem__", lambda w: w.dict.__setitem__(1.0, item(9))),
     on_dict(
         "set and grow",
         "__setitem__",

@@ -2,9 +2,9 @@
 
 Usage: ``python crash_ends.py CALL``, with a fault build, where CALL is a name in `CALLS`. The
 process that runs this forks a child for each step of the call: a daemon thread of the child is held
-at that step, without the GIL, and the main thread of the child comes to its end. When the child has
-done all that it does to leave its pools, others use the memory, the thread goes on for as far as it
-can, and only then the child may end. It has to end well, and to leave a sound pool.
+at that step, without the GIL, and the main thread of the child ends. When the child has done all
+that it does to leave its pools, others use the memory, the thread continues as far as it can, and
+only then the child may end. It must end normally, and leave a valid pool.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HANG = 30  # seconds: a watchdog
-LARGE = 300_000  # bytes; so many are copied without the GIL
+LARGE = 300_000  # bytes; this many are copied without the GIL
 USED = 48  # arrays that others make in the meantime
 QUIET = 5  # looks, a millisecond apart, after which a thread that slept in all of them waits
 
-# What stands in the shared record: the core's StallRecord, and two more words.
+# The words of the shared record: the core's StallRecord, and two more words.
 STALLED, GO_ON, LEFT, MAY_END, THREAD, DONE = range(6)
 
 
@@ -53,7 +53,7 @@ def item(number: int) -> Any:
 
 
 def is_item(thing: Any) -> None:
-    """See that all of an object is there."""
+    """Check that an object is complete."""
     assert (thing["data"] == thing["number"]).all()
     assert (thing["large"] == thing["number"]).all()
 
@@ -91,7 +91,7 @@ def take_two(queue: Any) -> None:
 
 
 def taken(pool: oc.Pool) -> Any:
-    """Give a queue with a task that is not done."""
+    """Return a queue with an unfinished task."""
     queue = pool.queue()
     queue.put(1)
     queue.get()
@@ -120,7 +120,7 @@ def held(kind: str) -> Callable[[oc.Pool], Any]:
 
 
 def rwlock(side: str) -> Callable[[oc.Pool], Any]:
-    """Give a lock that is held for reading or for writing."""
+    """Return a lock that is held for reading or for writing."""
 
     def make(pool: oc.Pool) -> Any:
         lock = pool.rwlock()
@@ -135,7 +135,7 @@ def no_tokens(pool: oc.Pool) -> Any:
 
 
 def locked(kind: str) -> Callable[[oc.Pool], Any]:
-    """Give a container whose lock is held."""
+    """Return a container whose lock is held."""
 
     def make(pool: oc.Pool) -> Any:
         container = getattr(pool, kind)()
@@ -177,7 +177,7 @@ def read_one(stream: Any) -> Callable[[], object]:
 
 def acquire_frame(thing: Any) -> Callable[[], object]:
     frames, frame = thing
-    frame.clear()  # a forked child has it too
+    frame.clear()  # a forked child has it, too
     return frames.acquire
 
 
@@ -280,7 +280,7 @@ class Record:
 
 
 def be_the_child(call: Call, thing: Any, step: int, record: Record, order: int) -> None:
-    """Start the thread, and end when told to."""
+    """Start the thread, and end on command."""
     signal.alarm(HANG)
     act = call.ready(thing)
 
@@ -290,7 +290,7 @@ def be_the_child(call: Call, thing: Any, step: int, record: Record, order: int) 
         act()
         _native.stall_at(0, record.memory)
         record[DONE] = 1
-        threading.Event().wait()  # what it has, it keeps
+        threading.Event().wait()  # it keeps what it has
 
     threading.Thread(target=run, daemon=True).start()
     os.read(order, 1)
@@ -298,7 +298,7 @@ def be_the_child(call: Call, thing: Any, step: int, record: Record, order: int) 
 
 
 class Rest:
-    """Tells whether a thread has come to a rest: it sleeps, or is gone."""
+    """Tell whether a thread rests: it sleeps, or it has ended."""
 
     def __init__(self, pid: int, thread: int) -> None:
         self.stat = Path(f"/proc/{pid}/task/{thread}/stat")
@@ -318,7 +318,7 @@ def use_memory(pool: oc.Pool, arrays: list[Any]) -> None:
 
 
 def end_at(call: Call, pool: oc.Pool, step: int, record: Record) -> bool:
-    """Have a child end with its thread held at a step. False: the thread was through before."""
+    """Let a child end with its thread held at a step. False: the thread finished before it."""
     record.clear()
     thing = call.make(pool)
     order, tell = os.pipe()
@@ -334,11 +334,11 @@ def end_at(call: Call, pool: oc.Pool, step: int, record: Record) -> bool:
         eventually(lambda: record[STALLED] or record[DONE], "the thread to come through")
     stalled = bool(record[STALLED])
     os.close(tell)
-    # Finalizers of the child may have to wait for a lock that the thread holds.
+    # Finalizers of the child may have to wait for a lock that the thread owns.
     main_waits = Rest(pid, pid)
     eventually(lambda: record[LEFT] or main_waits(), "the child to leave")
-    # What the child has given up belongs to others now, and the thread must not write there. They
-    # have to wait if it holds the lock of the heap.
+    # What the child has released belongs to other processes now, and the thread must not write
+    # there. The others have to wait if the thread owns the lock of the heap.
     others: list[Any] = []
     user = threading.Thread(target=use_memory, args=(pool, others))
     user.start()

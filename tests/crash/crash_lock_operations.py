@@ -1,4 +1,4 @@
-"""Locks and their friends, for the campaign: whoever dies in them, a survivor can use them."""
+"""Locks, events and so on for the campaign: after any death, a survivor can use them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("lock", "rlock", "rwlock", "semaphore", "bounded_semaphore", "event", "
 
 
 def thing(kind: str, *arguments: Any, **options: Any) -> Callable[[World], None]:
-    """Make one, as ``w.it``."""
+    """Make a structure, as ``w.it``."""
 
     def prepare(w: World) -> None:
         w.things["it"] = getattr(w.pool, kind)(*arguments, **options)
@@ -27,7 +27,7 @@ def thing(kind: str, *arguments: Any, **options: Any) -> Callable[[World], None]
 
 
 def after_a_death(prepare: Callable[[World], None], act: Callable[[World], object]) -> Any:
-    """Make one, and have a process die with it."""
+    """Make a structure, and let a process die with it."""
 
     def make(w: World) -> None:
         prepare(w)
@@ -97,7 +97,7 @@ def condition_works(w: World) -> str:
 
 
 def barrier_works(w: World) -> str:
-    try:  # a party that died here is told to the first to come
+    try:  # the death of a party is reported to the first process that arrives
         if w.it.parties == 1 or w.it.n_waiting == 0:
             w.it.wait(0)
     except threading.BrokenBarrierError:
@@ -202,7 +202,7 @@ def break_it(w: World) -> None:
 
 
 def waits_for_nobody(w: World) -> None:
-    """Break the barrier by a time-out."""
+    """Break the barrier by a timeout."""
     with suppress(threading.BrokenBarrierError):
         w.it.wait(0)
 

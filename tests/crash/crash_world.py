@@ -31,15 +31,15 @@ from onecopy._core.kinds import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Seconds in which the survivors are to be through with a death; it takes milliseconds. Only in the
-# long run, which has a machine for itself: in a slice, only the watchdog ends it.
+# Seconds within which the survivors must have handled a death. It takes milliseconds. The limit
+# holds only in the long run, which has a machine for itself. In a slice only the watchdog ends it.
 BOUND = 1.0 if os.environ.get("ONECOPY_CRASH") == "full" else math.inf
 HANG = 20  # seconds: a watchdog
 NEVER = 1 << 40  # a step that no operation reaches
 
 
 def nothing(_world: World) -> None:
-    """Do nothing, or look at nothing."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Operation:
     prepare: Callable[[World], object] = nothing  # by the survivor
     ready: Callable[[World], object] = nothing  # in the victim, before crash points count
     look: Callable[[World], object] = nothing  # what survivors see: as before, or as after
-    several: bool = False  # more than one commit: what lies in between may be seen
-    in_child: bool = False  # a forked child of the victim is the one that dies
-    repeats: bool = True  # can be done once more after a death
+    several: bool = False  # more than one commit: intermediate states may be seen
+    in_child: bool = False  # a forked child of the victim is the process that dies
+    repeats: bool = True  # can be done again after a death
 
 
 # ------------------------------------------------------------------------------ the second survivor
 
 
 class Second:
-    """Another survivor: a process that does as it is told, and is a member of the pool."""
+    """The second survivor: a process that follows commands, and is a member of the pool."""
 
     def __init__(self, name: str) -> None:
         asked_in, self._asked = os.pipe()
@@ -76,7 +76,7 @@ class Second:
         self("look")  # it has joined
 
     def __call__(self, order: str) -> None:
-        """Have it do something; raises what went wrong there."""
+        """Let it do something; raise an error of it."""
         data = order.encode()
         os.write(self._asked, struct.pack("B", len(data)) + data)
         answer = os.read(self._answered, 1 << 16)
@@ -91,7 +91,7 @@ class Second:
 
 
 def _obey(name: str, asked: int, answer: int) -> None:
-    """Be the second survivor."""
+    """Run the second survivor."""
     pool = oc.Pool.open(name)
     orders: dict[str, Callable[[], object]] = {
         "look": lambda: _is_sound(pool),
@@ -118,7 +118,7 @@ def _is_sound(pool: oc.Pool) -> None:
 
 
 def _use(pool: oc.Pool) -> None:
-    """Go on working: everything there is, without asking whether somebody died."""
+    """Do ordinary work with everything, without checking for deaths."""
     queue = pool.queue(maxsize=2)
     queue.put(item(1))
     queue.put(2, timeout=HANG)
@@ -137,12 +137,12 @@ def _use(pool: oc.Pool) -> None:
 
 
 def item(index: int) -> Any:
-    """Make a numbered object, part of which is large enough to go beside the slot."""
+    """Make a numbered object, part of which is too large for the slot."""
     return {"number": index, "data": np.full(3000, index, "i4")}
 
 
 def number(thing: Any) -> int:
-    """Give the number of an item, after a look at whether all of it is there."""
+    """Return the number of an item, after checking that it is complete."""
     if isinstance(thing, int):
         return thing
     assert (thing["data"] == thing["number"]).all()
@@ -151,7 +151,7 @@ def number(thing: Any) -> int:
 
 @dataclass
 class World:
-    """The pool and what the operation at hand works with."""
+    """The pool, and the things that the current operation uses."""
 
     pool: oc.Pool
     second: Second
@@ -165,7 +165,7 @@ class World:
             raise AttributeError(name) from None
 
     def settle(self) -> None:
-        """Take everything away, and see that nothing is left."""
+        """Remove everything, and check that nothing is left."""
         if "queue" in self.things:
             drain(self.queue)
         if "eye" in self.things:
@@ -195,7 +195,7 @@ class World:
 
 
 def drain(queue: oc.Queue) -> None:
-    """Take everything out of a queue: numbers in order, none missing in between, none twice."""
+    """Empty a queue: the numbers must be in order, without gaps and repetitions."""
     numbers = []
     with suppress(Empty):
         while True:
@@ -205,7 +205,7 @@ def drain(queue: oc.Queue) -> None:
 
 
 def watch(eye: oc.Subscription) -> None:
-    """Read what a lossless stream has for a survivor: nothing may be missing."""
+    """Read the messages of a lossless stream for a survivor: none may be missing."""
     numbers = []
     with suppress(Empty):
         while True:
@@ -220,10 +220,10 @@ def world(directory: Any) -> Any:
     with oc.Pool.create(name, size="16MiB", max_processes=16) as pool:
         second = Second(name)
         made = World(pool, second, directory)
-        # The first use loads what stays: numpy's and pickle's own.
+        # The first use loads modules of numpy and pickle, which stay.
         _use(pool)
         gc.collect()
-        gc.freeze()  # what pytest has loaded need not be looked through after each death
+        gc.freeze()  # objects of pytest need not be scanned after each death
         try:
             yield made
         finally:
@@ -237,25 +237,25 @@ def world(directory: Any) -> Any:
 
 
 class Victims:
-    """Kills processes at a crash point, and looks at what they leave."""
+    """Kills processes at a crash point, and checks what they leave."""
 
     def __init__(self, at: World, operation: Operation) -> None:
         self.world = at
         self.operation = operation
-        # step, place (written by the core right before the signal); steps of an act that completed.
+        # step and place, which the core writes right before the signal; steps of a completed act
         self._record = mmap.mmap(-1, 32)
         self.deaths = 0
         self.slowest = 0.0
         self.before: Any = None
         self.after: Any = None
         self.last = 0
-        self._through = 0  # the last victim was killed by itself, after the operation
+        self._through = 0  # the last victim was killed after the operation
 
     def _die(self, step: int) -> tuple[int, int]:
-        """Fork a victim and wait for its end; the step it died at (0: none), and all its steps."""
+        """Fork a victim and wait for its end; return its last step (0: none), and all its steps."""
         self._record[:32] = bytes(32)
         gc.collect()
-        all_ended, held = os.pipe()  # held by the victim and whoever it forks
+        all_ended, held = os.pipe()  # held by the victim and its forked children
         pid = os.fork()
         if pid == 0:
             self._be_the_victim(step)
@@ -287,13 +287,11 @@ class Victims:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _recover(self) -> Any:
-        """Survive; what is there afterwards."""
+        """Survive, and return what exists afterwards."""
         at = self.world
         start = time.monotonic()
         at.pool.collect()
-        if (
-            at.pool.stats().processes != 2
-        ):  # somebody whom the victim forked is still on its way out
+        if at.pool.stats().processes != 2:  # a forked child of the victim has not ended yet
             eventually(lambda: (at.pool.collect(), at.pool.stats().processes)[1] == 2, "the end")
         _is_sound(at.pool)
         took = time.monotonic() - start
@@ -304,7 +302,7 @@ class Victims:
         return (*counts, self.operation.look(at))
 
     def measure(self) -> None:
-        """Find out what there is before and after the operation, and how many steps it has."""
+        """Determine the states before and after the operation, and the number of steps."""
         self.operation.prepare(self.world)
         assert self._die(0) == (0, 0)
         self.before = self._recover()
@@ -315,20 +313,20 @@ class Victims:
         self.after = self._recover()
         self._go_on()
         if self.operation.in_child:
-            self.last = NEVER  # its end is found by going there
+            self.last = NEVER  # trying finds the last step
 
     def kill_at(self, step: int, again: bool) -> bool:
-        """Have a victim die at a step. False: it was through before that."""
+        """Let a victim die at a step. False: it finished before that step."""
         self.operation.prepare(self.world)
         died_at, _ = self._die(step)
-        # It proves where it died: a kill that does not happen leaves both, or neither.
+        # This proves where it died: a kill that does not happen leaves both, or neither.
         if not self.operation.in_child:
             assert (died_at != 0) != self._through, (died_at, self._through)
         assert died_at in {0, step}
         if (step + len(self.operation.name)) % 3 == 0:
-            self.world.second("use")  # before anybody has collected
+            self.world.second("use")  # before any collection
         found = self._recover()
-        if not self.operation.several:  # of those, `settle` sees whether all is accounted for
+        if not self.operation.several:  # `settle` checks these
             for is_, before, after in zip(found, self.before, self.after, strict=True):
                 assert is_ in (before, after), f"{found}; {self.before} before, {self.after} after"
         self._found = found
@@ -354,13 +352,13 @@ class Victims:
     # ---- which steps
 
     def all_steps(self) -> None:
-        """Kill at each step, until one is through."""
+        """Kill at each step, until a victim finishes."""
         step = 1
         while self.kill_at(step, again=True):
             step += 1
 
     def some_steps(self, seed: int, between: int) -> None:
-        """Kill at the first and last steps, some in between, and where it happens."""
+        """Kill at the first and last steps, at some in between, and around the commit."""
         if self.last == NEVER:
             self.last = 1
             while self.kill_at(self.last, again=False):
@@ -380,7 +378,7 @@ class Victims:
             self.kill_at(step, again=index % 4 == 3)
         if self.before == self.after:
             return
-        # The commit lies between the last step that undoes and the first one that completes.
+        # The commit lies between the last step that undoes and the first step that completes.
         low, high = 1, self.last
         while low + 1 < high:
             middle = (low + high) // 2

@@ -307,7 +307,7 @@ BUGS = [
     Bug(
         "a stale hold does not free what it kept",
         "native/heap/blocks.cpp",
-        """    Stubborn wait;
+        """    UnboundedWait wait;
     try_free(m, index, wait);
     return Status::stale;""",
         """    return Status::stale;""",
@@ -386,10 +386,10 @@ BUGS = [
         "a row is free before its holds are",
         "native/segment/member.cpp",
         """    if (!joined.load()) return;
-    Stubborn wait;""",
+    UnboundedWait wait;""",
         """    if (!joined.load()) return;
     own_row().state.store_release(static_cast<u32>(RowState::free));
-    Stubborn wait;""",
+    UnboundedWait wait;""",
         "a death in between leaves bits of a row that nobody cleans",
         where=("crash_test", "leave"),
     ),
@@ -421,7 +421,7 @@ BUGS = [
     ),
     Bug(
         "the last one does not remove the name",
-        "native/segment/file.cpp",
+        "native/segment/leave.cpp",
         "            [&] { return remove_name(dirfd.get(), place, DirectoryLock(dirfd.get())); }));\n",
         "            [&] { return Status::ok; }));\n",
         "files without a process stay behind",
@@ -429,11 +429,52 @@ BUGS = [
     ),
     Bug(
         "a pool has its name before anybody is in it",
-        "native/segment/file.cpp",
-        '    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);\n\n    Unpublished rendezvous;',
-        "    Unpublished rendezvous;",
+        "native/segment/create.cpp",
+        '    if (Status s = member->join(); !good(s)) return fail(why, "take a slot", s);\n\n    NewFile rendezvous(kPoolFiles);',
+        "    NewFile rendezvous(kPoolFiles);",
         "nobody is a member of what others can open",
         where=("crash_test", "create"),
+    ),
+    # ---- shared-memory segments
+    Bug(
+        "a sweep does not ask for the owner process",
+        "native/storage/shared_memory_sweep.cpp",
+        "    const os::Life owner = stays ? os::Life::alive : owner_life(status, name);\n",
+        "    const os::Life owner = stays ? os::Life::alive : os::Life::dead;\n",
+        "a segment that its owner keeps for others is removed",
+        where=("crash_test", "segment: sweep one that is kept"),
+    ),
+    Bug(
+        "a sweep does not lock what it removes",
+        "native/storage/shared_memory_sweep.cpp",
+        "    switch (os::lock_byte(file.number(), kSegmentHoldByte, true)) {",
+        "    switch (os::ByteLock::taken) {",
+        "a segment that somebody holds is removed",
+        where=("crash_test", "segment: sweep one whose owner is dead"),
+    ),
+    Bug(
+        "the last holder of a segment does not sweep it",
+        "native/storage/shared_memory.cpp",
+        "    if (named) static_cast<void>(sweep_segment(folder.number(), name_, true));\n",
+        "",
+        "stale segments stay until somebody sweeps",
+        where=("crash_test", "segment: close as the last one"),
+    ),
+    Bug(
+        "a segment has its name before it has an owner",
+        "native/storage/shared_memory.cpp",
+        '    if (!mark_owner(file_.get(), owner)) return fail(why, "mark the segment");\n',
+        "",
+        "when its last holder leaves it is removed, though its owner lives",
+        where=("crash_test", "segment: attach to one that nobody holds"),
+    ),
+    Bug(
+        "a hidden segment is taken for one of its owner's",
+        "native/storage/shared_memory_sweep.cpp",
+        "    return name.starts_with(kHiddenSegment) ? os::Life::dead : life_of_owner(owner_of(file));",
+        "    return name.starts_with(kHiddenSegment) ? os::Life::alive : life_of_owner(owner_of(file));",
+        "a maker that is killed leaves a hidden file that no sweep removes",
+        where=("crash_test", "segment: create"),
     ),
     # ---- locks
     Bug(
@@ -537,8 +578,8 @@ BUGS = [
     Bug(
         "nobody notices that a taker has gone",
         "native/queue/redeliver.cpp",
-        """    const bool news = b_->seen_departures.load_relaxed() !=
-                      m_->header().departures.load_acquire();  // [pool.departures]
+        """    const bool news = b_->seen_death_epoch.load_relaxed() !=
+                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
     if (news && !rescan(e, p)) return false;""",
         "",
         "what a dead process took never comes back",
@@ -672,9 +713,9 @@ BUGS = [
     ),
     Bug(
         "who opens a pool does not look for its name again",
-        "native/segment/file.cpp",
+        "native/segment/open.cpp",
         """        return place.memfd ? fd->again()
-                           : os::PoolFile(openat(dirfd, name.c_str(), O_RDWR | kOpenFlags));
+                           : os::PoolFile(os::open_at(dirfd, name.c_str(), os::Access::write));
     });
     if (!again) {""",
         """        return fd->again();
@@ -685,7 +726,7 @@ BUGS = [
     ),
     Bug(
         "who opens a pool does not look which file its name leads to by now",
-        "native/segment/file.cpp",
+        "native/segment/open.cpp",
         "    if (again->identity() != fd->identity())",
         "    if (false)",
         "it counts as a member of one pool and works in another",
@@ -999,7 +1040,7 @@ BUGS = [
     ),
     Bug(
         "unknown taken for dead",
-        "native/segment/file.cpp",
+        "native/storage/rendezvous.cpp",
         "        return life == os::Life::dead ? Reach::stale : Reach::unknown;",
         "        return Reach::stale;",
         "the rendezvous of a living member of another namespace is removed",
@@ -1064,7 +1105,7 @@ BUGS = [
         "    return RefsWord{block.refs.load()}.count() == 1;",
         "    return true;",
         "whoever gets them out of the container finds them under another name than others do, or none",
-        test="tests/contracts/test_delete.py::test_frames_that_something_refers_to_stay",
+        test="tests/frames/test_frames_anew.py::test_frames_that_something_refers_to_stay",
     ),
     Bug(
         "a value is opened without a second look at its name",
@@ -1072,7 +1113,7 @@ BUGS = [
         "        if name is None or _stands_for(member, name, entry):",
         "        if True:",
         "deleted and made anew in between: the old value is guarded by the lock of the new one",
-        test="tests/contracts/test_delete.py::test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get",
+        test="tests/pool/test_delete.py::test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get",
     ),
     Bug(
         "the last chunk goes while somebody has a message of it",
@@ -1080,10 +1121,10 @@ BUGS = [
         "    if (lowest().load_relaxed() != tail) return 0;",
         "    if (b_->head.load_relaxed() != tail) return 0;",
         "what its taker does not finish is not redelivered",
-        test="tests/contracts/test_delete.py::test_what_a_dead_process_took_before_the_end_is_redelivered",
+        test="tests/queue/test_queue_end.py::test_what_a_dead_process_took_before_the_end_is_redelivered",
     ),
     # Ends: native/bindings/leaving.cpp and unwinding.cpp. In their place before: `in_flight` lowered
-    # before the GIL is taken, in native/bindings/patience.hpp.
+    # before the GIL is taken, in native/bindings/wait_policy.hpp.
     Bug(
         "a process gives up what a thread of it still writes to",
         "native/bindings/leaving.cpp",
@@ -1107,7 +1148,7 @@ BUGS = [
 """,
         "",
         "nothing holds the block for the child, and it sees what others put there",
-        test="tests/contracts/test_private_pages.py::test_in_a_child_that_is_no_member_it_faults",
+        test="tests/objects/test_private_pages.py::test_in_a_child_that_is_no_member_it_faults",
     ),
     Bug(
         "private pages are mapped through the description with the locks",
@@ -1115,7 +1156,7 @@ BUGS = [
         "    if (readonly) return file;\n    if (without_locks_",
         "    if (file) return file;\n    if (without_locks_",
         "a child inherits the mapping, and with it its dead parent's locks",
-        test="tests/contracts/test_private_pages.py"
+        test="tests/objects/test_private_pages.py"
         "::test_what_a_child_has_mapped_keeps_no_lock_of_its_parent",
     ),
     Bug(
@@ -1124,7 +1165,7 @@ BUGS = [
         "    new (&self->held) Held(std::move(block));\n",
         "    new (&self->held) Held();\n",
         "the block is free, and pages that were not written show what others put there",
-        test="tests/contracts/test_private_pages.py::test_it_keeps_its_block_and_no_more",
+        test="tests/objects/test_private_pages.py::test_it_keeps_its_block_and_no_more",
     ),
 ]
 

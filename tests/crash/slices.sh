@@ -1,7 +1,7 @@
 #!/bin/sh
-# The slices of the native campaigns, all at once: most of their time they wait for processes to die.
+# Runs the slices of the native campaigns at the same time: mostly they wait for processes to die.
 # Arguments: the folder with the programs, an argument for those that have slices of several sizes (it
-# may be empty), and their names. Each one's last words are printed; of one that fails, all of its end.
+# may be empty), and their names. Prints the last line of each program; of one that fails, 60 lines.
 folder=$1
 size=$2
 shift 2

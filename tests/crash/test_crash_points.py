@@ -1,4 +1,4 @@
-"""The crash campaign: each public operation is killed at its crash points; the others go on.
+"""The crash campaign: each public operation is killed at its crash points; others continue.
 
 It needs a fault build: `make faults`, then ``PYTHONPATH=build/faults/site``. `make test` runs a
 slice of it (`make explore` another one each time), `make crash` every crash point.

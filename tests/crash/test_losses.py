@@ -1,8 +1,8 @@
 """A process loses something in the middle of a public operation; natively: losses_test.cpp.
 
 It loses the pool's descriptor, which is closed or becomes another file's; or all descriptors but a
-few are in use. It may be told by an exception, or go on. It does not end by it, and nobody else
-comes to harm. Private memory that is used up: test_no_memory.py.
+few are in use. It may get an exception, or continue. It does not end because of it, and no other
+process is harmed. Private memory that is used up: test_no_memory.py.
 """
 
 import os
@@ -37,10 +37,10 @@ TRIED = [
 
 
 class Losers(Victims):
-    """Victims that do not die of what they lose."""
+    """Victims that do not die of a loss."""
 
     def lose(self, arm):
-        """Run the operation in a victim that loses something: whether it came to that."""
+        """Run the operation in a victim that loses something; return whether it lost it."""
         self.operation.prepare(self.world)
         self._record[:32] = bytes(32)
         pid = os.fork()
@@ -50,7 +50,7 @@ class Losers(Victims):
         assert os.WIFSIGNALED(status), f"it failed, status {status}"
         assert os.WTERMSIG(status) == signal.SIGKILL, f"it was ended by {os.WTERMSIG(status)}"
         happened, self.last = struct.unpack("2Q", self._record[:16])
-        assert self.world.pool.stats().processes in (2, 3)  # nobody living was taken for dead
+        assert self.world.pool.stats().processes in (2, 3)  # no living process was treated as dead
         self._recover()
         self._go_on()
         return bool(happened)
@@ -80,7 +80,7 @@ def losers(operation, pool_directory):
 
 
 def with_free_descriptors(count):
-    """Have all descriptors but some in use."""
+    """Use all descriptors except some."""
 
     def arm():
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
@@ -106,10 +106,10 @@ def descriptors_of(path):
 
 
 def without_descriptor(pool, step, by):
-    """Have the pool's descriptor closed, or lead to another file, at a step."""
+    """Close the pool's descriptor, or make it lead to another file, at a step."""
 
     def arm():
-        # The member's came first; private pages have opened a second one.
+        # The member's descriptor is the first one. Private pages have opened a second one.
         own = min(descriptors_of(Path(pool.member.path)))
         before = os.fstat(own)
         _native.lose_at(step, own, by)

@@ -27,20 +27,21 @@ from crash_operations import OPERATIONS
 from crash_world import HANG, nothing, world
 
 FULL = os.environ.get("ONECOPY_CRASH") == "full"
-FIRST = 10  # allocations that a slice tries one by one, and then as many spread over the rest
-WARM = 3  # rounds without a failure: afterwards nothing is loaded any more
+FIRST = 10  # allocations that a slice tries one by one, and the number of others that it tries
+WARM = 3  # rounds without a failure: afterwards nothing more is loaded
 
 
 class Actor:
-    """Tries an operation in a process of its own, and notes how far it got."""
+    """Tries an operation in its own process, and records its progress."""
 
     def __init__(self, operation, directory) -> None:
         self.operation = operation
         self._directory = directory
-        self._note = mmap.mmap(-1, 16)  # the allocation that fails; all of the operation
+        # the allocation that fails; the allocations of the whole operation
+        self._note = mmap.mmap(-1, 16)
 
     def run(self) -> tuple[int, int]:
-        """Give the allocation at which it ended (0: it came to its end), and their number."""
+        """Return the allocation at which it ended (0: none), and their number."""
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
@@ -53,7 +54,7 @@ class Actor:
         try:
             signal.alarm(0)
             with warnings.catch_warnings(), world(self._directory) as at:
-                # What cannot be raised is written: an exception in a destructor, say.
+                # Errors that cannot be raised, for example in a destructor, are written.
                 sys.unraisablehook = nothing
                 for _ in range(WARM):
                     number = self._try(at, 0)
@@ -72,7 +73,7 @@ class Actor:
         return [*range(1, FIRST + 1), *range(FIRST + 1, number + 1, -(-number // FIRST))]
 
     def _try(self, at, nth: int) -> int:
-        """Try it with the nth allocation failing (0: none); how many there were."""
+        """Try it with the nth allocation failing (0: none); return the number of allocations."""
         operation = self.operation
         signal.alarm(HANG)
         operation.prepare(at)
@@ -89,7 +90,8 @@ class Actor:
             if nth == 0 or not _is_for_want_of_memory(error):
                 raise
             del error
-            # What it did not do (to release a lock, say) can be done now; what it did, not again.
+            # What it did not do (for example, release a lock) can be done now. What it did must not
+            # be repeated.
             with contextlib.suppress(Exception):
                 operation.act(at)
         result = None  # noqa: F841 - as above
@@ -102,7 +104,8 @@ class Actor:
 
 
 def _is_for_want_of_memory(error: BaseException | None) -> bool:
-    # CPython's own: pickle hides why an import failed, and its interpreter what it ran out of.
+    # Exceptions of CPython: pickle hides why an import failed, and its interpreter hides a lack of
+    # memory.
     if isinstance(error, pickle.PicklingError) and "import of module" in str(error):
         return True
     if isinstance(error, SystemError) and "without" in str(error):
@@ -112,8 +115,8 @@ def _is_for_want_of_memory(error: BaseException | None) -> bool:
     return error is not None
 
 
-# What an operation took and could not give is lost with it, and what it has put is put again by the
-# second try: the numbers, which `settle` looks at, have gaps then.
+# What an operation took and could not return is lost with it. What it has put is put again by the
+# second try. So the numbers, which `settle` checks, have gaps.
 LOSES = {
     "get_many, redelivering",
     "Queue.get array",

@@ -39,10 +39,10 @@ def test_killed_while_setting_an_item(before, after):
             break
         assert status == -signal.SIGKILL
         found.append(items[at])
-        items[at] = before  # the claim is taken over
+        items[at] = before  # another process takes over the claim
         assert items[at] == before
         assert items[2] == "neighbour"
         step += 1
     assert set(map(repr, found)) == {repr(before), repr(after)}
-    assert sorted(found, key=lambda item: item == after) == found  # once committed, for good
+    assert sorted(found, key=lambda item: item == after) == found  # after the commit, it stays
     items.shm.unlink()

@@ -1,4 +1,4 @@
-"""`onecopy demo`: the whole job on small pictures, bad input, and every way to end it early."""
+"""`onecopy demo`: a whole run with small pictures, bad input, and every way to end it early."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def start(environment, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # so that a signal to its group is what a terminal sends
+            start_new_session=True,  # so that a signal to its group is like one from a terminal
         )
         started.append(process)
         for line in process.stdout:
@@ -243,7 +243,7 @@ def test_full_shared_memory(pictures, tmp_path):
         timeout=DEADLINE,
         check=False,
     )
-    # A pool that does not fit there may be made elsewhere in memory: then all goes well.
+    # A pool that does not fit there may be made elsewhere in memory: then the run succeeds.
     if done.returncode:
         assert_one_line(done)
 
@@ -258,7 +258,7 @@ def test_usage_errors(demo, arguments):
 # --------------------------------------------------------------------------------- ending early
 
 
-# Reading to the end of both pipes is the proof that every process has ended: each inherits them.
+# Each process inherits both pipes, so their end shows that every process has ended.
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_request_to_terminate(start, pools, pictures):
 def test_killed_process_of_a_run(start, pools, pictures):
     process = start("pictures written", "--input", pictures)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(max(map(int, children)), signal.SIGKILL)  # the one started last
+    os.kill(max(map(int, children)), signal.SIGKILL)  # the one that was started last
     _, complaint = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1
     assert complaint == "onecopy demo: writer was killed by signal 9 (SIGKILL)\n"
@@ -410,7 +410,7 @@ def test_measurements_add_up():
 
 def test_proportional_memory():
     assert proportional_memory([os.getpid()]) > 1 << 20
-    assert proportional_memory([2**22 + 1]) == 0  # above the highest possible process id
+    assert proportional_memory([2**22 + 1]) == 0  # greater than every possible process id
 
 
 def test_with_onecopy_a_hop_copies_nothing(monkeypatch, pools):

@@ -13,7 +13,7 @@ import onecopy as oc
 from onecopy import _native
 from onecopy import multiprocessing as ours
 
-# Modules that people import things from.
+# Modules from which people import names.
 MODULES = ("connection", "managers", "pool", "process", "queues", "reduction", "shared_memory",
            "sharedctypes", "synchronize", "util", "context", "dummy")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Calls of a pool of workers that go wrong in any way: they fail, and the pool goes on."""
+"""Calls of a pool of workers that fail in any way: only that call fails, the pool continues."""
 
 import itertools
 import multiprocessing as standard
@@ -27,12 +27,12 @@ def workers(request):
     with multiprocessing.get_context(request.param).Pool(2) as workers:
         yield workers
     workers.join()
-    workers._pool.clear()  # the fixture keeps the pool, and it the descriptors of its processes
+    workers._pool.clear()  # the fixture keeps the pool, and so the descriptors of its processes
 
 
 @contextmanager
 def two_workers(*args, **kwargs):
-    """Have a pool, and let go of its processes at the end."""
+    """Provide a pool, and release its processes at the end."""
     workers = Pool(2, *args, **kwargs)
     try:
         yield workers
@@ -46,21 +46,21 @@ def two_workers(*args, **kwargs):
 
 
 class TwoArgumentsError(Exception):
-    """Its args are not what its class wants."""
+    """An error whose arguments are not those that its class requires."""
 
     def __init__(self, code, text):
         super().__init__(f"{code}: {text}")
 
 
 class ExitsError(Exception):
-    """Rebuilding it raises what is no Exception."""
+    """An object whose unpickling raises a `BaseException` that is not an `Exception`."""
 
     def __reduce__(self):
         return sys.exit, ("rebuilt",)
 
 
 class LockError(Exception):
-    """It cannot be pickled, nor shown."""
+    """It cannot be pickled, and its `repr` fails."""
 
     def __init__(self):
         super().__init__("with a lock")
@@ -334,7 +334,7 @@ def test_a_signal_handler_ends_the_pool_at_any_instant(turn):
                     result = workers.apply_async(_twice, (number,))
                     assert next(workers.imap(_twice, [number])) == 2 * number
                     assert result.get(LIMIT) == 2 * number
-            except (PoolTerminated, ValueError):  # ended while it waited, or before it asked
+            except (PoolTerminated, ValueError):  # it ended while it waited, or before it asked
                 pass
 
 
@@ -344,7 +344,7 @@ def test_a_handler_that_terminates_while_the_pool_is_terminated(monkeypatch):
 
         def interrupted(*args):
             monkeypatch.setattr(workers._worker_handler, "join", join)
-            workers.terminate()  # as by a handler, in the middle of the other one
+            workers.terminate()  # as a handler does, in the middle of the other call
             workers.join()
             join(*args)
 
@@ -414,8 +414,8 @@ def test_an_initializer_that_raises(method):
         workers.map(_twice, range(3))
     with pytest.raises(LookupError, match="in the initializer"):
         workers.imap_unordered(_twice, range(3)).next(LIMIT)
-    # Five failures end it. Workers are replaced until these were heard of, but only while the news
-    # of at most five others are on their way.
+    # Five failures end the pool. Failed workers are replaced until the pool has received the
+    # reports, but at most five reports are on their way at a time.
     assert 5 <= len(started) <= 2 + 5 + 6
     workers.close()
     workers.join()
@@ -490,7 +490,7 @@ def test_an_iterable_is_read_as_results_are_taken():
         for number in range(400):
             assert results.next(LIMIT) == 2 * number
         eventually(lambda: feed._parked, "the reading to stop")
-        assert workers.apply(_twice, (3,)) == 6  # others go on
+        assert workers.apply(_twice, (3,)) == 6  # other calls continue
         assert next(read) <= 400 + workers._ahead + 1
 
 

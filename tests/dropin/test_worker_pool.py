@@ -1,4 +1,4 @@
-"""Pools of workers, beyond what CPython's own tests ask: who dies, and whose memory it is."""
+"""Pools of workers, beyond CPython's own tests: which process dies, and who owns the memory."""
 
 import concurrent.futures
 import gc
@@ -20,7 +20,7 @@ STARTS = ["fork", "spawn", "forkserver"]
 
 
 def _negative(image):
-    image *= -1  # arguments are the worker's own
+    image *= -1  # the worker owns its arguments
     return image
 
 
@@ -44,7 +44,7 @@ def workers(request):
     with multiprocessing.get_context(request.param).Pool(2) as workers:
         yield workers
     workers.join()
-    workers._pool.clear()  # the fixture keeps the pool, and it the descriptors of its processes
+    workers._pool.clear()  # the fixture keeps the pool, and so the descriptors of its processes
 
 
 def test_arrays_there_and_back(workers):
@@ -186,7 +186,7 @@ def test_terminate_with_a_task_in_the_queue_that_cannot_be_rebuilt():
         workers.apply_async(_begin_and_wait)
         for _ in range(
             2000
-        ):  # more than are handed out at once: the thread that does it is at work
+        ):  # more than are handed out at a time: the thread that hands them out is busy
             workers.apply_async(abs, (Poison(),))
         assert begun.wait(LIMIT)
         workers.terminate()
@@ -218,7 +218,7 @@ def _tells_and_waits(pids):
 @pytest.mark.parametrize("method", STARTS)
 def test_workers_end_with_the_process_that_has_the_pool(method):
     pids = multiprocessing.Queue()
-    # Spawned: the fork server of this process is of no use to a forked child.
+    # Spawned: a forked child cannot use the fork server of this process.
     parent = multiprocessing.get_context("spawn").Process(target=_has_a_pool, args=(method, pids))
     parent.start()
     at_work = [pids.get(timeout=LIMIT) for _ in range(2)]
@@ -226,9 +226,9 @@ def test_workers_end_with_the_process_that_has_the_pool(method):
     parent.join()
     parent.close()
     for pid in at_work:
-        os.kill(pid, signal.SIGUSR1)  # ends that task, and that worker with it, in mid-task
+        os.kill(pid, signal.SIGUSR1)  # ends that task before it is complete, and its worker
         eventually(lambda pid=pid: not running(pid), "the worker to end")
-    assert pids.empty()  # nobody has begun another task
+    assert pids.empty()  # no worker has begun another task
 
 
 def _idle(method, ready):
@@ -276,7 +276,7 @@ def test_the_standard_executor_on_our_context(method):
 
 
 class Loader:
-    """What data loaders do: workers take indices, and answer with batches, in order."""
+    """As data loaders do: workers take indices, and return batches in order."""
 
     def __init__(self, context, data, workers):
         self.indices = [context.Queue() for _ in range(workers)]

@@ -18,7 +18,7 @@ V2 = "memory.max"
 
 @contextlib.contextmanager
 def limited(limit: int, *inside: int) -> Iterator[list[str]]:
-    """Make a group with a limit, and groups in it with theirs; how to run a command in the last."""
+    """Make a group with a limit, and groups in it; return how to run a command in the last one."""
     made: list[Path] = []
     try:
         try:

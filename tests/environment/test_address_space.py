@@ -1,4 +1,4 @@
-"""A process whose address space is used up: MemoryError in each operation, and it goes on."""
+"""A process with no address space left: each operation raises MemoryError, and it continues."""
 
 import textwrap
 

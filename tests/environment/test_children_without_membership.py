@@ -1,7 +1,8 @@
-"""A forked child that cannot become a member lives, is told, and sees nothing that may change.
+"""A forked child that cannot become a member runs on, gets errors, and sees no changing memory.
 
-A member needs an open file description and a slot of its own. Each way to have none is tried: a
-full table, rights that were dropped, another root, and a full table of descriptors.
+A member needs an open file description and a slot of its own. The tests try each reason to have
+none: a full table, rights that were given up, another root directory, and a full table of
+descriptors.
 """
 
 import os
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.one_in(2)
 
 NOBODY = 65534
 
-# What takes it away, done by the parent before it forks; `give_back` undoes it.
+# What prevents membership; the parent does it before it forks. `give_back` undoes it.
 WAYS = {
     "a full table": """
         def take():
@@ -118,7 +119,7 @@ def operations():
 before = pool.stats()
 """
 
-# Nothing of the children is left in the pool, and the next child is a member as ever.
+# Nothing of the children is left in the pool, and the next child becomes a member normally.
 UNHARMED = """
 assert pool.stats() == before, (pool.stats(), before)
 assert [holder["slot"] for holder in pool.member.holders()] == [pool.member.slot]
@@ -138,7 +139,7 @@ def _files_in_a_directory_of_its_own(tmp_path, monkeypatch):
 
 
 def check(way, backing, text, *, then=UNHARMED):
-    """Run a program that makes a pool, takes the way to be a member away, and forks."""
+    """Run a program that makes a pool, prevents membership of its children, and forks."""
     if way in FOR_ROOT and os.geteuid() != 0:
         pytest.skip(f"only root can have {way}")
     program = "\n".join(
@@ -194,7 +195,7 @@ def test_letting_go_of_what_it_inherited_touches_nothing(way):
 
 
 def test_its_end_is_an_end_like_any_other(way):
-    """With everything still in its hands, also what exit handlers and finalizers see."""
+    """The child has all its references until the end, so exit handlers and finalizers see them."""
     text = """
     take()
     child = os.fork()
@@ -260,7 +261,7 @@ def test_programs_are_started_as_ever(way):
 
 @pytest.mark.parametrize("way", ["a full table", "no rights", "another root"])
 def test_children_of_multiprocessing(way):
-    """One that needs no pool works, and one that does can say why it did not."""
+    """Operations that need no pool work. The others raise an error with the reason."""
     text = """
     import multiprocessing, multiprocessing.popen_fork  # in another root there is no library
     context = multiprocessing.get_context("fork")
@@ -278,7 +279,7 @@ def test_children_of_multiprocessing(way):
 
 @pytest.mark.parametrize("way", ["no rights", "another root", "no descriptors"])
 def test_children_of_a_reader_are_readers(way):
-    """They need no lock of their own: they share that of their parent."""
+    """They need no lock of their own: they share the lock of their parent."""
     text = """
     pool["a"] = np.arange(50_000)
     path = pool.member.path

@@ -1,4 +1,4 @@
-"""A file-backed pool on a disk that is too small: what a reservation took goes back to the disk."""
+"""A pool in a file on a disk that is too small: a failed reservation returns its disk space."""
 
 import os
 import textwrap

@@ -1,4 +1,4 @@
-"""A program closes the descriptor of a pool: it is told so, and nobody else comes to harm."""
+"""A program closes the descriptor of a pool: it gets an error, and no other process is harmed."""
 
 import pytest
 from programs import left, run
@@ -7,7 +7,7 @@ pytestmark = pytest.mark.one_in(2)
 
 BACKINGS = ["shm", "memfd", "file"]
 
-# `lose(how)` is what the damaged process does; `Other` is the file that has got the number.
+# `lose(how)` is what the damaged process does; `Other` is the file that now has the number.
 COMMON = """
 import contextlib, fcntl, struct
 directory = os.environ["ONECOPY_DIR"]
@@ -83,7 +83,7 @@ def expect(text, **options):
 @pytest.mark.parametrize("how", ["closed", "replaced"])
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_the_first_use_of_a_lost_descriptor_is_an_error(backing, how):
-    """A file that has the number by now keeps its size, contents and locks."""
+    """The file that has the number now keeps its size, contents and locks."""
     text = f"""
 pool = make({backing!r})
 mine, held, free = pool.full(1 << 20, 7, "u1"), pool.lock(), pool.lock()
@@ -122,7 +122,7 @@ held.release()
 @pytest.mark.parametrize("how", ["closed", "replaced"])
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_everything_that_begins_after_the_loss_is_refused(backing, how):
-    """What was begun can be given back: the process still is the member that it was."""
+    """What was begun can be released: the process is still the same member."""
     text = f"""
 pool = make({backing!r})
 queue, again, stream = pool.queue(), pool.queue(), pool.stream("s", depth=2)
@@ -200,7 +200,7 @@ assert pool.stats().processes == 1
 
 @pytest.mark.parametrize("backing", ["shm", "file"])
 def test_the_number_of_another_description_of_the_same_file(backing):
-    """It answers the same about others, and grows the same file. Its owner keeps its locks."""
+    """Same answers about others, and it grows the same file. Its owner keeps its locks."""
     text = f"""
 pool = make({backing!r})
 mine = pool.full(1 << 20, 7, "u1")
@@ -243,7 +243,7 @@ assert os.listdir(directory) == ["theirs.pool"]
 
 
 def test_a_child_that_executes_another_program_is_no_member():
-    """Its descriptor is closed by the exec, and with it goes the lock."""
+    """The exec closes its descriptor, and the lock ends with the descriptor."""
     text = """
 import resource
 # The table is filled to where a descriptor is not moved to a high number any more.

@@ -1,5 +1,6 @@
-"""A control group with less memory than the pool: full is an error, and nobody is killed for it."""
+"""A control group with less memory than the pool: a full pool is an error; no process is killed."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from cgroups import limited
 from programs import Running
 
 import onecopy as oc
+from onecopy import _native
 from onecopy._core import default_size, limits, pool_files, segments
 from onecopy._core.limits import memory_limit
 from onecopy.multiprocessing.shared_memory import SharedMemory
@@ -28,7 +30,7 @@ class Machine:
         (self.proc / "meminfo").write_text(f"MemFree:  1 kB\nSwapFree:   {free // 1024} kB\n")
 
     def mounts(self, *lines: tuple[str, str, str]) -> None:
-        """Each: what it shows, where below `groups`, file system with options."""
+        """Each entry: what it shows, the path below `groups`, the file system with its options."""
         text = "22 1 0:20 / / rw shared:1 - ext4 /dev/root rw\n"
         for number, (root, point, kind) in enumerate(lines, 30):
             there = str(self.groups / point).rstrip("/").replace(" ", "\\040")
@@ -54,7 +56,7 @@ class Machine:
         return self.group(path, memory__limit_in_bytes=limit, memory__usage_in_bytes=used, **more)
 
     def found(self) -> tuple[str, int, int, int] | None:
-        """Give group, limit, used and room in megabytes, the margin not taken off."""
+        """Return group, limit, used and free space in megabytes, without the margin subtracted."""
         limit = memory_limit(str(self.proc))
         if limit is None:
             return None
@@ -125,12 +127,12 @@ class TestFinding:
         ("root", "group", "found"),
         [
             ("/", "/", "."),  # a namespace, and a mount made in it
-            ("/docker/abc", "/docker/abc", "."),  # the host's paths, and the container's part
+            ("/docker/abc", "/docker/abc", "."),  # the host's paths, and the paths of the container
             ("/docker/abc", "/docker/abc/mine", "mine"),
             ("/../..", "/../..", "."),  # both above the namespace
             ("/..", "/../mine", "mine"),
             ("/docker/abc", "/docker/abcd", None),  # another container
-            ("/", "/../..", None),  # outside of what is mounted
+            ("/", "/../..", None),  # outside of the mounted part
             ("/", "/../mine", None),
             ("/..", "/../../mine", None),
         ],
@@ -220,7 +222,13 @@ def test_a_pool_that_is_larger_than_the_limit_is_made_and_says_so(small, caplog)
     assert str(small) in line
 
 
-def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small):
+def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small, monkeypatch):
+    """The core refuses it, with an errno; here is the reason. `test_shared_memory` has both."""
+
+    def refuse(_size, _persistent):
+        raise OSError(errno.ENOMEM, "reserve its memory")
+
+    monkeypatch.setattr(_native, "NewSegment", refuse)
     with pytest.raises(oc.PoolFull, match=r"60\.0 MiB: the memory limit of the control group /gro"):
         SharedMemory(create=True, size=60 * MB)
 

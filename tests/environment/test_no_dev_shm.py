@@ -1,4 +1,4 @@
-"""Where /dev/shm is missing, or may not be written: pools are memfds, and all else works."""
+"""Without a /dev/shm that can be written: pools are memfds, and everything else works."""
 
 import os
 import sys
@@ -19,8 +19,8 @@ done
 ln -s /proc/self/fd /dev/fd
 """
 
-# An empty /tmp, in which the pool directory is: nothing is left on this machine. What Python needs
-# and lies in /tmp is still there.
+# An empty /tmp, which has the pool directory, so that nothing is left on this machine. The files in
+# /tmp that Python needs are still there.
 EMPTY_TMP = """
 mkdir -p /mnt/old && mount --rbind /tmp /mnt/old && mount -t tmpfs none /tmp
 for name in {kept}; do
@@ -28,7 +28,7 @@ for name in {kept}; do
 done
 """
 
-# A module, because spawned children import what they run.
+# A module, because spawned children import the functions that they run.
 BODY = """
 import multiprocessing
 import numpy as np
@@ -80,7 +80,7 @@ USES = [
 
 
 def kept_of_tmp():
-    """Give the names in /tmp of the directories from which this interpreter runs."""
+    """Return the names in /tmp of the directories from which this interpreter runs."""
     places = [sys.executable, sys.prefix, sys.base_prefix, *sys.path, __file__]
     parts = [Path(place).resolve().parts for place in places if place]
     return sorted({place[2] for place in parts if place[:2] == ("/", "tmp") and len(place) > 2})
@@ -110,4 +110,4 @@ def test_what_works_without_dev_shm(tmp_path, mounts, use, method):
     assert status == 0, stderr
     assert "Traceback" not in stderr
     if use != "joblib_backend":
-        assert "there is no /dev/shm here that may be written; its memory is a memfd" in stderr
+        assert "this process cannot write to /dev/shm; so its memory is a memfd" in stderr

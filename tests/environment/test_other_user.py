@@ -1,4 +1,4 @@
-"""Another user of the machine: kept out of our pools and our directory, at home in its own."""
+"""Another user of the machine: has no access to our pools and directory, and uses its own."""
 
 import os
 
@@ -11,8 +11,8 @@ pytestmark = pytest.mark.one_in(2)
 
 NOBODY = 65534
 
-# What a child that is another user tries. Everything is imported before: what we are made of may
-# lie where only we can read.
+# What a child that is another user tries. Everything is imported before, because our own modules
+# may lie where only our user can read.
 PROGRAM = f"""
 import logging, stat, tempfile
 from onecopy import cli, default, inspect
@@ -131,7 +131,7 @@ def test_another_user(case, pool_directory):
     home = f"/dev/shm/onecopy-{NOBODY}"  # noqa: S108 - a look
     if "default" in case and os.path.exists(home):  # noqa: PTH110 - short
         pytest.skip(f"{home} is in use")
-    # The pool is another process's: a forked child would be a member.
+    # Another process made the pool: a forked child would be a member.
     with oc.Pool.create("ours", size="16MiB") as pool:
         queue = pool.queue()
         program = PROGRAM + "pools = []\n" + textwrap.dedent(CASES[case]) + "as_nobody(act)\n"

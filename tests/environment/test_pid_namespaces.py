@@ -1,4 +1,4 @@
-"""Processes in different PID namespaces share a pool: their numbers mean nothing to each other."""
+"""Processes in different PID namespaces share a pool: their process ids mean nothing to others."""
 
 import os
 import random
@@ -23,7 +23,7 @@ here, there = pool.queue("to you"), pool.queue("to me")
 
 @pytest.fixture
 def member_inside():
-    """Start a program that is process 1 of a namespace and has joined; ended with the test."""
+    """Start a program that is process 1 of a namespace and has joined; it ends with the test."""
     running = []
 
     def start(text):
@@ -86,7 +86,7 @@ def test_one_inside_is_killed(shared, member_inside):
     eventually(lambda: asleep(inner), "it to wait")
     eventually(lambda: shared.stats().processes == 3, "both")
     assert frames.available == 1
-    stream.publish(1)  # the lossless stream is full for the one that is about to die
+    stream.publish(1)  # the lossless stream is full because of the one that will die
     os.kill(inner, signal.SIGKILL)
     victim.end()
     stream.publish(2, timeout=LIMIT)
@@ -94,7 +94,7 @@ def test_one_inside_is_killed(shared, member_inside):
     shared.collect()
     assert shared.stats().processes == 2
     assert frames.available == 2
-    # The other one, with the same number, is untouched.
+    # The other one, with the same number, is not affected.
     here.put(np.ones(10))
     answer = there.get(timeout=LIMIT)
     assert answer["sum"] == 10
@@ -158,7 +158,7 @@ while True:
 
 @pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_in_two_namespaces(shared, member_inside, turns):
-    """Often inside a critical section: the lock's owner is named by slot, not by a number."""
+    """Often inside a critical section: the lock names its owner by slot, not by a process id."""
     randomness = random.Random(0)  # noqa: S311 - not for secrets
     numbers, there = shared.queue("numbers"), shared.queue("to me")
     for _ in range(turns):
@@ -166,9 +166,9 @@ def test_killed_at_random_in_two_namespaces(shared, member_inside, turns):
         for _ in both:
             assert there.get(timeout=LIMIT) == "ready"
         inner = [first_inside(program.pid) for program in both]
-        threading.Event().wait(randomness.random() * 0.02)  # any instant will do
+        threading.Event().wait(randomness.random() * 0.02)  # any moment is suitable
         os.kill(inner[0], signal.SIGKILL)
-        numbers.put("alive", timeout=LIMIT)  # the other one may take it
+        numbers.put("alive", timeout=LIMIT)  # the other one may acquire it
         shared["name"] = 1
         os.kill(inner[1], signal.SIGKILL)
         for program in both:
@@ -204,7 +204,7 @@ def test_a_memfd_of_another_namespace_is_out_of_sight_and_left_alone():
 
 
 def test_a_memfd_where_proc_belongs_to_another_namespace():
-    """`unshare --pid` without `--mount-proc`: our number is not that of our folder in /proc."""
+    """`unshare --pid` without `--mount-proc`: /proc has another name for us than our process id."""
     text = """
     import subprocess
     pool = oc.Pool.create("apart", size="16MiB", backing="memfd")

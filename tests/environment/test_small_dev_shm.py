@@ -1,4 +1,4 @@
-"""A /dev/shm of 64 MB, as containers have it: a larger pool is a memfd, and says so."""
+"""A /dev/shm of 64 MB, as in containers: a larger pool is a memfd, and a message says so."""
 
 import os
 
@@ -68,7 +68,7 @@ def main():
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["by default", "ONECOPY_DIR"])
 def test_a_pool_that_does_not_fit_is_a_memfd(tmp_path, chosen):
-    """A module, because spawned children import what they run."""
+    """A module, because spawned children import the functions that they run."""
     directory = f"/dev/shm/{'chosen' if chosen else f'onecopy-{os.geteuid()}'}"  # noqa: S108 - on a mount of its own
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("ONECOPY_")}
     environment["PYTHONPATH"] = str(tmp_path)
@@ -87,12 +87,12 @@ def test_a_pool_that_does_not_fit_is_a_memfd(tmp_path, chosen):
     assert status == 0, stderr
     assert stderr == (
         f"onecopy WARNING {directory} has 64.0 MiB free, less than the 256.0 MiB of the pool; "
-        "its memory is a memfd instead, which counts against this process's memory limit only\n"
+        "so its memory is a memfd, which only the memory limit of this process restricts\n"
     )
 
 
 def test_the_default_pool_there_is_not_limited_by_it(tmp_path):
-    """Half of 64 MB would be too little to be of use."""
+    """Half of 64 MB would be too small to be useful."""
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("ONECOPY_")}
     text = """
     array = oc.zeros(100 << 20, "u1")

@@ -193,7 +193,7 @@ CASES = {
         assert pool.stats().processes == 1
         works()
         """,
-    "fork, and the child goes on in what the parent drops": """
+    "fork, and the child uses what the parent drops": """
         made = fill(lambda: pool.full(1 << 20, 7, "u1"))
         occupy()
         gone, go = os.pipe()
@@ -306,7 +306,7 @@ CASES = {
         assert pool.stats().used == 0
         works()
         """,
-    "who waits for memory gets it when another lets go": """
+    "a waiter gets memory when another process releases it": """
         ready, go = os.pipe()
         jobs = pool.queue()
         made = fill(lambda: pool.full(1 << 20, 7, "u1"))

@@ -1,4 +1,4 @@
-"""Without descriptors or a /proc nothing can be found out: nobody counts as dead because of it."""
+"""Without descriptors or a /proc, nothing can be found out: then no process counts as dead."""
 
 import pytest
 from children import eventually
@@ -18,8 +18,8 @@ def name():
     yield from fresh_name()
 
 
-# `with_few(act)` runs it in children with 0, 1, 2, … free descriptors until it succeeds twice: it
-# may fail only with an error that says so. `still()` must hold after each.
+# `with_few(act)` calls it in children with 0, 1, 2, … free descriptors until it succeeds twice: it
+# may fail only with an error that says why. `still()` must hold after each call.
 COMMON = """
 import errno, fcntl, logging, resource, traceback
 from onecopy import inspect
@@ -163,7 +163,7 @@ with_few(lambda: {act.format(name=name)}, lambda: os.path.exists("/dev/shm/{name
 
 
 def test_a_segment_made_with_few_descriptors_has_its_keeper(name):
-    """It is made with the right keeper, or not at all: a child's end does not take it away."""
+    """It is made with the right owner, or not at all: the end of a child does not remove it."""
     expect(f"""
 made = []
 def make():
@@ -182,7 +182,7 @@ for each in os.listdir("/dev/shm"):
 
 
 def test_a_shortage_that_is_over_leaves_no_wrong_keeper_behind(name):
-    """What could not be found out is asked again: what is made then is not taken for nobody's."""
+    """What could not be found out is checked again: what is made then is not treated as unowned."""
     expect(f"""
 segments._SWEEP_EVERY = 0
 first = SharedMemory("{name}-first", create=True, size=10)

@@ -126,7 +126,7 @@ def test_frame_cache_never_makes_the_producer_wait(run):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == (
         "36 of 36 frames, each once and in order; the producer found no free frame 0 times; "
-        "12 of 12 frames are home again"
+        "12 of 12 frames are free again"
     )
 
 

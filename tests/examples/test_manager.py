@@ -44,7 +44,7 @@ class Role:
         self._process.send_signal(number)
 
     def end(self):
-        """Give its status, the rest of what it said, and what it complained of."""
+        """Return its status, the rest of its output, and its error output."""
         try:
             out, err = self._process.communicate(timeout=DEADLINE)
         finally:
@@ -60,7 +60,7 @@ class Role:
 
 @pytest.fixture
 def play(pool_directory):
-    """Start a role: ``play("client.py", 50000, "--work", 1)``."""
+    """Start a role, for example ``play("client.py", 50000, "--work", 1)``."""
     roles = []
 
     def play(script, port, *arguments, directory=pool_directory, **options):
@@ -74,7 +74,7 @@ def play(pool_directory):
 
 
 def serving(play, *arguments, **options):
-    """A server; `port` is where."""
+    """A server, with its `port`."""
     server = play("server.py", 0, *arguments, **options)
     said = server.line()
     assert said.startswith("server: listening on 127.0.0.1, port ")
@@ -88,7 +88,7 @@ def server(play):
 
 
 class Manager(BaseManager):
-    """What a role has, for tests that play one themselves."""
+    """What a role has, for tests that take the part of a role themselves."""
 
 
 for name in ("get_tasks", "get_results", "get_runs"):
@@ -166,7 +166,7 @@ def test_a_client_that_others_left_no_task_ends_with_the_run(play, server):
 def test_what_a_killed_master_left_is_not_taken_for_the_next_ones(play, server):
     client = waiting(play, server)
     first = play("master.py", server.port, "--tasks", 40)
-    assert first.line().startswith("master: {")  # some are answered, some are on their way
+    assert first.line().startswith("master: {")  # some have results, some are on their way
     first.kill()
     status, said, complained = play("master.py", server.port, "--name", "other").end()
     assert (status, complained) == (0, "")
@@ -180,7 +180,7 @@ def test_what_a_killed_master_left_is_not_taken_for_the_next_ones(play, server):
 
 @pytest.mark.check
 def test_what_still_comes_in_from_an_earlier_run_is_dropped(play, server):
-    """A result of a client that has worked for long, a task that was under way."""
+    """The result of a client after much work, for a task that another client was running."""
     manager = Manager(("127.0.0.1", server.port), b"onecopy-demo")
     manager.connect()
     tasks, results, runs = manager.get_tasks(), manager.get_results(), manager.get_runs()
@@ -189,7 +189,7 @@ def test_what_still_comes_in_from_an_earlier_run_is_dropped(play, server):
     eventually(lambda: runs.current() != earlier and tasks.qsize() == 3, "the next master")
     results.put({"run": earlier, "number": 0, "answer": "NAME-7"})
     tasks.put({"run": earlier, "number": 1, "name": "name-7"})
-    runs.end(earlier)  # nor does it end the run that is on
+    runs.end(earlier)  # nor does it end the current run
     client = waiting(play, server)
     status, said, complained = master.end()
     assert (status, complained) == (0, "")
@@ -269,7 +269,7 @@ def test_the_key_that_everybody_knows_is_for_one_machine(monkeypatch, capsys, ho
     common = importlib.import_module("common")
     try:
         common.key_of(common.parser("").parse_args(["--host", host]))
-        assert ("Whoever has the key" in capsys.readouterr().err) is warned
+        assert ("With the key, anyone can run" in capsys.readouterr().err) is warned
         monkeypatch.setenv(VARIABLE, "of ours")
         assert common.key_of(common.parser("").parse_args(["--host", host])) == b"of ours"
         assert capsys.readouterr().err == ""
@@ -280,7 +280,8 @@ def test_the_key_that_everybody_knows_is_for_one_machine(monkeypatch, capsys, ho
 def test_each_ends_by_ctrl_c(play, server):
     client = waiting(play, server, "--work", 3600)
     master = play("master.py", server.port, "--tasks", 1)
-    assert client.line() == f"client {client.pid}: took task 0"  # so the master waits now, or soon
+    # After this line the master waits, or will wait soon.
+    assert client.line() == f"client {client.pid}: took task 0"
     for role, word in ((client, f"client {client.pid}"), (master, "master")):
         role.send(signal.SIGINT)
         assert role.end() == (130, [f"{word}: stopped"], "")

@@ -1,4 +1,4 @@
-"""The examples of programs that keep their workers alive: cameras, group_by, web_service."""
+"""The examples of programs that restart their workers: cameras, group_by, web_service."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_group_by(tmp_path):
 
 @pytest.fixture
 def service(tmp_path):
-    """The service, running; `port` is where, and `workers` gives its worker processes."""
+    """The service, running, with its `port`; `workers` returns its worker processes."""
     process = subprocess.Popen(
         [sys.executable, EXAMPLES / "web_service" / "service.py", "--port", "0"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What workers are asked to do; a module, so that spawned ones find it."""
+"""Calls for workers, in a module, so that spawned workers find them."""
 
 import os
 import signal
@@ -11,23 +11,23 @@ import onecopy as oc
 
 
 def where(array):
-    """Say what the worker got: its sum, and whether it may be written."""
+    """Report what the worker got: its sum, and whether it can be written."""
     return float(array.sum()), array.flags.writeable
 
 
 def total(array, *more, model=None):
-    """Add up an array, and numbers."""
+    """Add up an array and numbers."""
     return float(array.sum()) + sum(more)
 
 
 def slow_total(array, *more):
-    """Take a while for it."""
+    """The same, but slowly."""
     time.sleep(0.002)
     return total(array, *more)
 
 
 def total_of(ref):
-    """Add up the array that a reference is for."""
+    """Add up the array of a reference."""
     return float(ref.get().sum())
 
 
@@ -43,7 +43,7 @@ def write_in(parts):
 
 
 def total_in(parts):
-    """Add up several arrays that are inside of something."""
+    """Add up several arrays that lie inside of another object."""
     return float(sum(array.sum() for arrays in parts.values() for array in arrays))
 
 
@@ -58,7 +58,7 @@ def length(table):
 
 
 def same(obj):
-    """Give back what came."""
+    """Return the argument."""
     return obj
 
 
@@ -81,7 +81,7 @@ def fail_with(array):
 
 
 def kind(obj):
-    """Tell what came."""
+    """Report the argument."""
     return type(obj).__name__
 
 
@@ -91,7 +91,7 @@ def ones(n):
 
 
 def a_reference(n):
-    """Make a reference that nothing else holds."""
+    """Make a reference that is the only one to its object."""
     return {"ref": oc.Pool.of(_member()).put(np.full(n, 3.0))}
 
 
@@ -109,7 +109,7 @@ def _member():
 
 
 def ignore_termination():
-    """Be deaf to SIGTERM; an initializer."""
+    """Ignore SIGTERM; an initializer."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
@@ -129,24 +129,24 @@ def die_once(mark, value):
 
 
 def die_with(array, mark):
-    """Die the first time, with an array in hand."""
+    """Die the first time, while it has an array."""
     return die_once(mark, float(array.sum()))
 
 
 def pid():
-    """Tell which worker this is."""
+    """Return which worker this is."""
     return os.getpid()
 
 
 def count(path, number):
-    """Leave a trace of each run of a call."""
+    """Leave a file for each run of a call."""
     with Path(path).open("a") as file:
         file.write(f"{number}\n")
     return number
 
 
 def wait_for(path):
-    """Work until a file is there."""
+    """Work until a file exists."""
     while not Path(path).exists():
         time.sleep(0.005)
     return True

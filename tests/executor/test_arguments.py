@@ -1,4 +1,4 @@
-"""Large arguments are written once, never stale, and read-only where they arrive."""
+"""Large arguments are written once, are never out of date, and arrive read-only."""
 
 import functools
 import threading
@@ -78,7 +78,7 @@ def test_the_copy_goes_with_the_object(executor, pool):
     assert executor.submit(calls.total, array).result() == 100_000
     children.eventually(lambda: used(pool) == 800_000, "the message to be gone")
     del array
-    children.eventually(lambda: used(pool) == 0, "the manager thread to let go of the call")
+    children.eventually(lambda: used(pool) == 0, "the manager thread to release the call")
 
 
 def test_another_object_at_the_same_place(executor):
@@ -146,7 +146,7 @@ def test_a_shared_array_is_written_by_the_worker(executor, pool):
 
 @pytest.fixture
 def other():
-    """Another pool than the executor's."""
+    """A pool that is not that of the executor."""
     with oc.Pool.create(size="64MiB") as pool:
         yield pool
 
@@ -218,7 +218,7 @@ def test_what_is_shared_from_another_pool_is_copied(executor, other):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_result_that_lies_in_another_pool_is_copied(executor, other, shared):
-    """Nobody knows when a worker may let go of what it has sent."""
+    """It cannot be known when a worker may release what it has sent."""
     executor.submit(abs, 1).result()  # forked now, it inherits nothing
     array = other.shared_array(100_000) if shared else other.empty(100_000)
     array[:] = 1
@@ -230,7 +230,7 @@ def test_a_result_that_lies_in_another_pool_is_copied(executor, other, shared):
 
 
 def test_a_function_with_an_array_of_another_pool(executor, pool, other, tmp_path):
-    """`map` has gone by the time that the last call runs; each call keeps what is in it."""
+    """`map` has ended when the last call runs; each call keeps the arrays that it uses."""
     busy = [executor.submit(calls.wait_for, tmp_path / "go") for _ in range(2)]
     function = functools.partial(
         calls.totals, np.ones(100_000), other.put(np.ones(100_000)).get(), other.put(np.ones(5))
@@ -254,7 +254,7 @@ def test_workers_join_another_pool_once(pool, context):
                 assert executor.submit(calls.total, array[i:]).result() == 100_000 - i
                 joined |= {(each["pid"], each["born_ns"]) for each in other.member.holders()}
             assert len(joined) == 2  # this process and the worker
-            # Not for longer than it has something to do.
+            # Only while it has something to do.
             children.eventually(lambda: other.stats().processes == 1, "it to leave")
 
 
@@ -309,7 +309,7 @@ def test_writing_raises(executor):
 def test_share(executor, pool):
     array = np.ones(100_000)
     ref = executor.share(array)
-    array[:] = 5  # what is shared stays as it was
+    array[:] = 5  # shared arrays stay as they were
     before = used(pool)
     assert list(executor.map(calls.total_of, [ref] * 10)) == [100_000.0] * 10
     assert used(pool) == before
@@ -354,7 +354,7 @@ def test_threads_that_submit_the_same_object_write_it_once(executor, pool):
 
 
 def test_more_than_the_pool_holds(pool, context):
-    # 40 arrays of 8 MiB for a pool of 64 MiB: those for which there is no room wait their turn.
+    # 40 arrays of 8 MiB for a pool of 64 MiB: those that do not fit wait.
     with oc.Executor(2, pool, context) as executor:
         futures = [executor.submit(calls.total, np.full(MEGABYTE, float(i))) for i in range(40)]
         assert [future.result() for future in futures] == [i * MEGABYTE for i in range(40)]
@@ -382,7 +382,7 @@ def test_a_function_with_a_table_is_written_once(executor, pool):
 
 
 def test_a_full_pool_gives_up_copies_that_no_call_needs(executor, pool):
-    kept = [np.full(2 * MEGABYTE, float(i)) for i in range(6)]  # 96 MiB: never all at once
+    kept = [np.full(2 * MEGABYTE, float(i)) for i in range(6)]  # 96 MiB: never all at the same time
     for i, array in enumerate(kept):
         assert executor.submit(calls.total, array).result() == 2 * MEGABYTE * i
 

@@ -7,7 +7,7 @@ import pytest
 
 import onecopy as oc
 from executor import calls
-from onecopy.executor import packing
+from onecopy._workers import packing
 
 pytestmark = pytest.mark.one_in(2)
 

@@ -47,7 +47,7 @@ def test_an_executor_where_threads_are_coroutines(tmp_path, library, method, opt
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(patch=PATCHES[library], method=method, options=options))
     done = subprocess.run(
-        # Both warn of themselves and of each other's age.
+        # Both print warnings about themselves and about each other's age.
         [sys.executable, "-W", "ignore", str(program)],
         capture_output=True,
         text=True,
@@ -61,7 +61,7 @@ def test_threads_are_told_from_coroutines(monkeypatch):
     assert not coroutines.are_threads()
 
     class Lock:
-        """As eventlet and gevent have it: a lock between coroutines."""
+        """As eventlet and gevent do it: a lock between coroutines."""
 
     monkeypatch.setattr(threading, "Lock", Lock)
     assert coroutines.are_threads()
@@ -69,7 +69,7 @@ def test_threads_are_told_from_coroutines(monkeypatch):
 
 @pytest.fixture
 def one_thread(monkeypatch):
-    """All threads are coroutines, and others run only while this one waits by `threading`."""
+    """All threads are coroutines, and others run only while this one waits through `threading`."""
     others = []
 
     class Event:
@@ -84,7 +84,7 @@ def one_thread(monkeypatch):
 
 
 def test_what_another_coroutine_is_going_to_put_arrives(pool, one_thread):
-    """The cause: a wait in the native core lets nobody else run, so nobody would put anything."""
+    """The reason: during a wait in the native core no other coroutine runs, so none puts a task."""
     channel = pool.queue()
     one_thread += [lambda: None, lambda: channel.put(7)]
     assert coroutines.take(channel.get, None) == 7

@@ -1,4 +1,4 @@
-"""Workers that are killed: the standard error, or another worker; nothing is left."""
+"""Workers that are killed: the standard error, or another worker; nothing stays in the pool."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_in(2)
 
 
 def gone(pool):
-    """Whether nothing is in the pool any more, once the dead are cleaned up after."""
+    """Tell whether the pool is empty after recovery from deaths."""
     pool.collect()
     return pool.stats().used == 0
 
@@ -39,7 +39,7 @@ def test_a_death_breaks_the_executor(pool, context):
 
 
 def test_a_death_shows_though_a_grandchild_lives(executor, pool):
-    """It has the pipe by which multiprocessing tells of its parent's end."""
+    """It has the pipe through which multiprocessing reports the end of its parent."""
     told = pool.queue()
     future = executor.submit(calls.fork_and_die, told)
     with pytest.raises(BrokenProcessPool):
@@ -131,7 +131,7 @@ def test_what_a_single_dead_worker_had_is_collected(pool):
     array = np.ones(100_000)
     with oc.Executor(1, pool) as executor:
         future = executor.submit(calls.die_with, array, "/nonexistent/mark")
-        with pytest.raises(FileNotFoundError):  # it was run
+        with pytest.raises(FileNotFoundError):  # it ran
             future.result(60)
         with pytest.raises(BrokenProcessPool):
             executor.submit(calls.die).result(60)
@@ -188,14 +188,14 @@ def test_a_call_that_cannot_be_rebuilt_is_given_up(pool):
 
 
 class DiesWhenRebuilt:
-    """Kills whoever unpickles it."""
+    """It kills the process that unpickles it."""
 
     def __reduce__(self):
         return calls.die, ()
 
 
 def kill_while_they_run(executor, futures, kills):
-    """Kill workers, one after the other, as long as there is work, with some of it done between."""
+    """Kill workers, one after the other, while there is work; some work is done between."""
     chance = random.Random(SEED)  # noqa: S311 - not for secrets
     answers = []
     for future in futures:
@@ -206,7 +206,7 @@ def kill_while_they_run(executor, futures, kills):
         before, pause = len(answers), chance.randrange(50)
         try:
             os.kill(worker, signal.SIGKILL)
-        except ProcessLookupError:  # broken by the one before
+        except ProcessLookupError:  # broken by the previous one
             break
         done += 1
         children.eventually(
@@ -225,7 +225,7 @@ def test_a_thousand_calls_with_kills(pool):
         answers = [future.exception(60) or future.result() for future in futures]
     assert kills > 5
     wrong = [each for i, each in enumerate(answers) if each != 100_000.0 + i]
-    # Chance may hit a call three times; then it is given up, and says so.
+    # By chance a call may be hit three times; then it fails, with an error that says so.
     assert all("3 workers died in this call" in str(each) for each in wrong)
     assert len(wrong) < 3
     del array, futures, executor
@@ -261,7 +261,7 @@ def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
     pids = pool.queue()
     child = start("spawn", idle_executor, name, pids)
     workers, other = pids.get(timeout=60)
-    os.kill(child.pid, signal.SIGKILL)  # a join would wait for whoever has its pipes
+    os.kill(child.pid, signal.SIGKILL)  # a join would wait for the processes that have its pipes
     children.eventually(
         lambda: not any(children.running(pid) for pid in workers), "the workers to end"
     )
@@ -270,7 +270,7 @@ def test_workers_end_with_a_parent_that_is_killed(pool, start, name):
 
 
 def idle_executor(name, pids):
-    """Have workers that wait for calls."""
+    """Start workers that wait for calls."""
     import multiprocessing
 
     executor = oc.Executor(2, mp_context=multiprocessing.get_context(name))

@@ -1,4 +1,4 @@
-"""Executors that are shut down while calls are left, from anywhere, and whose workers are ended."""
+"""Executors that are shut down while calls are left, from any place, and whose workers end."""
 
 import multiprocessing
 import os
@@ -105,7 +105,7 @@ def test_a_callback_may_submit_when_the_executor_breaks(executor, tmp_path):
     future.add_done_callback(callback)
     children.eventually(future.running, "the call to run")
     os.kill(next(iter(executor._processes)), signal.SIGKILL)
-    children.eventually(lambda: told, "the callback to be told")
+    children.eventually(lambda: told, "the callback to be called")
 
 
 @pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
@@ -127,7 +127,7 @@ def test_workers_are_ended_at_once(pool, context, tmp_path, end, restart):
             executor.submit(pow, 2, 3)
     for process in processes:
         process.join(60)
-    getattr(executor, end)()  # once more does nothing
+    getattr(executor, end)()  # a second call does nothing
     del futures, future, executor, processes, process
     children.eventually(lambda: pool.stats().used == 0, "the pool to be empty")
 
@@ -174,7 +174,7 @@ def test_a_callback_that_raises_ends_nothing(pool, monkeypatch, caplog, error, r
         assert executor.submit(abs, -3).result(children.LIMIT) == 3
     assert seen == [future]
     seen.clear()
-    if error is LookupError:  # the standard library's way
+    if error is LookupError:  # as in the standard library
         assert "LookupError: in the callback" in caplog.text
         caplog.clear()  # the error keeps frames
     else:

@@ -1,4 +1,4 @@
-"""Map: chunks, and no more at a time than was asked for."""
+"""Map: chunks, and never more calls at a time than the limit."""
 
 import threading
 from concurrent.futures import TimeoutError as FuturesTimeout

@@ -1,4 +1,4 @@
-"""What an executor keeps in the pool, and for whom it makes room."""
+"""What an executor keeps in the pool, and how it makes space."""
 
 import gc
 import os
@@ -59,7 +59,7 @@ def test_a_put_gets_the_room_of_copies_that_no_call_needs(executor, pool):
         executor.submit(calls.total, array).result()
         children.eventually(lambda: pool.stats().blocks == 2, "the call to be done with")
         assert used(pool) == array.nbytes + others.nbytes
-        # The manager thread may be just letting go of the call, and with it of the copy.
+        # The manager thread may be releasing the call, and with it the copy, at this moment.
         children.eventually(lambda: fits(put), "room")  # noqa: B023
 
 
@@ -89,7 +89,7 @@ def test_a_large_call_among_many_small_ones(executor):
 
 
 def test_calls_that_share_a_large_table_run_at_once(executor, pool, tmp_path):
-    # Another copy would be more than calls may take; there is to be none.
+    # Another copy would be more than calls may use; none may be made.
     table = np.ones(30 * MEGABYTE, np.uint8)
     marks = [tmp_path / "one", tmp_path / "two"]
     futures = [
@@ -162,7 +162,7 @@ def test_what_is_gone_is_an_error_of_its_call_alone(executor, tmp_path):
 
 
 class Stale:
-    """Unpickles to a reference to something that is gone."""
+    """It unpickles to a reference to an object that does not exist any more."""
 
     def __init__(self, ref):
         import pickle

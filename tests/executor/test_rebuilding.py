@@ -1,4 +1,4 @@
-"""Calls whose arguments, results or errors cannot be pickled or unpickled: they fail, alone."""
+"""Calls whose arguments, results or errors cannot be pickled or unpickled: only they fail."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.one_in(2)
 
 
 class TwoArgumentsError(Exception):
-    """Its args are not what its class wants."""
+    """An error whose arguments are not those that its class requires."""
 
     def __init__(self, code, text):
         super().__init__(f"{code}: {text}")
@@ -29,20 +29,20 @@ class KeywordOnlyError(Exception):
 
 
 class TakesApartError(Exception):
-    """Its class fails at its args in another way."""
+    """An error whose class rejects its arguments with another error."""
 
     def __init__(self, stuff):
         super().__init__(stuff.text)
 
 
 class Stuff:
-    """What it takes apart."""
+    """An error that processes its arguments."""
 
     text = "text"
 
 
 class LeavesTheInterpreterError(Exception):
-    """Rebuilding it raises what is no Exception."""
+    """An object whose unpickling raises a `BaseException` that is not an `Exception`."""
 
     def __reduce__(self):
         return sys.exit, ("rebuilt",)
@@ -57,7 +57,7 @@ class HasALockError(Exception):
 
 
 class PicklesBadlyError(Exception):
-    """Pickling it raises what is no Exception."""
+    """An object whose pickling raises a `BaseException` that is not an `Exception`."""
 
     def __reduce__(self):
         raise SystemExit("while it is pickled")
@@ -100,13 +100,13 @@ ERRORS = {
 
 
 def raises(kind):
-    """Raise one of them."""
+    """Raise one of these errors."""
     error = ERRORS[kind][0]()
     raise error
 
 
 def gives(kind):
-    """Give one of them back."""
+    """Return one of these errors."""
     return ERRORS[kind][0]()
 
 
@@ -122,13 +122,13 @@ def takes(obj):
 
 @pytest.fixture(params=[False, True], ids=["", "restart"])
 def workers(request, pool, context):
-    """Two workers, started in each way."""
+    """Two workers, with each start method."""
     with oc.Executor(2, pool, context, restart_workers=request.param) as executor:
         yield executor
 
 
 def the_rest_goes_on(executor, others):
-    """Whether calls around one that failed are done, by the workers that were there before."""
+    """Tell whether calls before and after a failed one run in the same workers."""
     assert [each.result(60) for each in others] == [i * i for i in range(len(others))]
     before = set(executor._processes)
     assert list(executor.map(pow, range(8), [2] * 8)) == [i * i for i in range(8)]

@@ -15,7 +15,7 @@ def test_a_large_result_lies_in_the_pool(executor, pool):
     assert not result.flags.writeable
     assert result.sum() == 100_000
     del result
-    children.eventually(lambda: pool.stats().used == 0, "the manager thread to let go of it")
+    children.eventually(lambda: pool.stats().used == 0, "the manager thread to release it")
 
 
 def test_a_part_of_an_argument_is_not_copied(executor, pool):

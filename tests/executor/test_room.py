@@ -1,4 +1,4 @@
-"""Pools have places for as many workers as are started in them, or say at once that they do not."""
+"""A pool has a slot for each worker that is started in it, or an error says at once that not."""
 
 import os
 
@@ -65,7 +65,7 @@ def test_by_default_there_are_no_more_workers_than_the_pool_has_room_for(monkeyp
 
 
 def test_a_default_pool_with_too_little_room_refuses_workers_at_once(monkeypatch):
-    """It came from another process, say."""
+    """It came from another process, for example."""
     with oc.Pool.create(size="16MiB", max_processes=3) as pool:
         monkeypatch.setattr("onecopy.default._pool", pool)
         with pytest.raises(ValueError, match=r"processes=3: .* 3 processes .* 2 workers"):

@@ -1,7 +1,7 @@
-"""Daemon threads are in the middle of something when their process ends: nobody notices.
+"""Daemon threads are active when their process ends: no other process notices it.
 
-A program forks processes that end in the ordinary way. Their daemon threads work in a pool of the
-program, and go on working while the interpreter ends.
+A program forks processes that end normally. Their daemon threads work in a pool of the program, and
+continue to work while the interpreter ends.
 """
 
 import pytest
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.one_in(2)
 ENDS = 5
 
 # `work` is what each of three daemon threads of an ending process repeats. `feed` is what the
-# program does meanwhile, so that they have something to do.
+# program does in the meantime, so that the threads have work.
 WORK = {
     "Queue.get": ("work = queue.get", "feed = put"),
     "Queue.get_many": ("work = lambda: queue.get_many(3)", "feed = put"),
@@ -121,7 +121,7 @@ def test_ends_with_daemons_in(what):
     assert left() == []
 
 
-# What a daemon thread waits in, and what ends its wait while modules are cleared.
+# What a daemon thread waits for, and what ends its wait while modules are cleared.
 WAITS = {
     "Queue.get": ("queue = pool.queue()", "queue.get", "self.queue.put(1)"),
     "Queue.get_many": ("queue = pool.queue()", "queue.get_many, (5,)", "self.queue.put(1)"),
@@ -150,7 +150,7 @@ WAITS = {
 
 @pytest.mark.parametrize("what", WAITS)
 def test_a_wait_that_ends_while_the_interpreter_ends(what):
-    """The thread then asks for the GIL, which it never gets."""
+    """The thread then requests the GIL, which it never gets."""
     make, wait, wake = WAITS[what]
     function, _, arguments = wait.partition(", ")
     target = f"{function}, None, {arguments or '()'}"

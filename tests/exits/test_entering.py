@@ -1,8 +1,8 @@
-"""A signal handler that raises while a ``with`` statement begins or ends: nothing stays taken.
+"""A signal handler that raises when a ``with`` statement begins or ends: all is released.
 
-The exception comes at each bytecode of the package's Python code in turn, which is where an
-interpreter runs signal handlers. (Inside of a native function it runs them in waits only, and those
-are tested with real signals in test_interrupts.)
+The exception comes at each bytecode of the package's Python code in turn, because an interpreter
+runs signal handlers there. (Inside of a native function it runs them only in waits; those are
+tested with real signals in test_interrupts.)
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PACKAGE = str(Path(oc.__file__).parent)
 
 
 class _Interrupted(BaseException):
-    """What the handler raises."""
+    """The exception that the handler raises."""
 
 
 class _At:
-    """Raises at the n-th bytecode of the package that this thread runs within it."""
+    """Raises at the n-th bytecode of the package that this thread runs inside of it."""
 
     def __init__(self, n):
         self.left = n
@@ -57,7 +57,7 @@ class _At:
 
 
 def _elsewhere(act):
-    """Run it in another thread, to which nothing of this one's belongs."""
+    """Run it in another thread, which has nothing of this thread."""
     answers = []
     thread = threading.Thread(target=lambda: answers.append(act()))
     thread.start()
@@ -123,7 +123,7 @@ def _message():
     queue.put(1)
 
     def is_free():
-        """Tell whether each message is queued or finished, and in nobody's hands."""
+        """Tell whether each message is queued or finished, and no process has it."""
         gc.collect()
         if queue.empty():
             queue.put(1)
@@ -166,7 +166,7 @@ MANAGERS = {
 
 
 def _interrupted_at(n, manager):
-    """Tell whether the exception came."""
+    """Tell whether the exception was raised."""
     try:
         with _At(n), manager():
             pass

@@ -23,7 +23,7 @@ CALLS = {
         lossless.publish(array); lossless.publish(array)
         """,
     "frames.acquire": "kept = [frames.acquire() for _ in range(5)]",
-    # Waiting makes sense only while another process has some: a child, until we close the pipe.
+    # Waiting is useful only while another process has messages: a child, until we close the pipe.
     "waiting for memory": """
         full = []
         try:

@@ -1,4 +1,4 @@
-"""Whatever a process does last, its pools are still there: exit handlers, finalizers, children."""
+"""Pools can be used until the last step of a process: exit handlers, finalizers, children."""
 
 import atexit
 import multiprocessing
@@ -13,10 +13,10 @@ from programs import Running, left, run
 pytestmark = pytest.mark.one_in(2)
 
 METHODS = ["fork", "forkserver", "spawn"]
-# Since Python 3.13 children that were forked run exit handlers too.
+# Since Python 3.13 forked children run exit handlers too.
 FORKS_RUN_HANDLERS = sys.version_info >= (3, 13)
 
-# `use` is called as late as possible; `arrange` is done after the pools were made.
+# `use` is called as late as possible; `arrange` is called after the pools were made.
 LATE = {
     "an exit handler that was registered first": (
         """
@@ -130,7 +130,7 @@ def test_a_child_uses_its_pool_in_its_last_lines(pool, capfd, start_method):
     runs_handlers = start_method == "spawn" or FORKS_RUN_HANDLERS
     expected = {"first finalizer", "last finalizer"} | ({"handler"} if runs_handlers else set())
     assert set(queue.get_many(5)) == expected
-    assert pool.stats().processes == 1  # it left by itself
+    assert pool.stats().processes == 1  # it left the pool itself
     assert capfd.readouterr().err == ""
 
 
@@ -142,7 +142,7 @@ def arrange(queue):
 
 @pytest.mark.parametrize("start_method", METHODS)
 def test_a_child_with_an_idle_executor_ends(pool, capfd, start_method):
-    """The executor's thread is told to end by `threading`, not by multiprocessing."""
+    """`threading`, not multiprocessing, tells the executor's thread to end."""
     queue = pool.queue()
     child = multiprocessing.get_context(start_method).Process(target=keep_idle, args=(queue,))
     child.start()
@@ -195,7 +195,7 @@ def test_an_abandoned_worker_pool_whose_result_a_daemon_thread_waits_for(start_m
 @pytest.mark.parametrize("first", ["", "import multiprocessing.util\n"])
 @pytest.mark.parametrize("start_method", METHODS)
 def test_a_child_that_nobody_joined_finds_its_pool(start_method, first):
-    """multiprocessing joins it at exit. The parent is the only one that has the pool until then."""
+    """multiprocessing joins it at exit. Until then only the parent has the pool."""
     text = f"""
     import multiprocessing.util, operator
     def look():

@@ -1,4 +1,4 @@
-"""Processes that a member starts, and threads that fork: their ends, and what the others see."""
+"""Processes that a member starts, and threads that fork: how they end, and what others see."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ METHODS = ["fork", "forkserver", "spawn"]
 
 
 def test_threads_that_fork_while_others_work():
-    """A child uses the pool and ends by `os._exit`, `sys.exit` or a kill; the others go on."""
+    """A child uses the pool and ends by `os._exit`, `sys.exit` or a kill; the others continue."""
     text = """
     import random, warnings
     warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
@@ -98,7 +98,7 @@ def test_a_child_of_multiprocessing(pool, capfd, start_method, how):
     assert process.exitcode == ENDS[how]
     process.close()
     assert queue.get(timeout=LIMIT).sum() == 35_000
-    if how in {"return", "sys.exit"}:  # it left by itself
+    if how in {"return", "sys.exit"}:  # it left the pool itself
         assert pool.stats().processes == 1
     pool.collect()
     assert pool.stats().processes == 1
@@ -114,7 +114,7 @@ def test_a_child_of_multiprocessing(pool, capfd, start_method, how):
 
 @pytest.mark.parametrize("start_method", METHODS)
 def test_a_child_s_threads_may_finish(pool, capfd, start_method):
-    """A child of multiprocessing waits for its threads; what they do in a pool goes on."""
+    """A child of multiprocessing waits for its threads; their work in a pool continues."""
     go, done = pool.queue(), pool.queue()
     process = multiprocessing.get_context(start_method).Process(
         target=leave_a_thread, args=(go, done)
@@ -152,7 +152,7 @@ def test_daemons_of_multiprocessing_are_ended_with_their_parent():
     queue.get()
     """
     assert run(text) == (0, "")
-    # They got SIGTERM: whoever was the last one may have been killed.
+    # They got SIGTERM: the last one may have been killed.
     with pytest.raises(oc.PoolNotFound):
         oc.Pool.open("theirs")
     assert left() == []
@@ -181,7 +181,8 @@ def test_workers_of_an_executor(pool, start_method):
         workers = set(executor.map(put_and_sum, [queue] * 20, range(20)))
     assert 1 <= len(workers) <= 2
     assert sorted(a[0] for a in queue.get_many(20)) == list(range(20))
-    assert pool.stats().processes == 1  # they have left, and nobody had to clean up
+    # They have left, and no other process had to recover anything.
+    assert pool.stats().processes == 1
     assert pool.validate() == []
 
 
@@ -203,7 +204,7 @@ def test_an_executor_breaks_and_the_pool_does_not(pool, start_method):
 
 
 def test_another_program_inherits_nothing():
-    """A pool's descriptors are closed on exec: what a member starts does not keep it alive."""
+    """A pool's descriptors are closed on exec: a program that a member starts does not keep it."""
     text = """
     import subprocess
     seen = subprocess.run(
@@ -257,7 +258,7 @@ def test_exec_is_a_death(pool):
 
 
 def test_a_daemon_process():
-    """Forks twice, its parents end by `os._exit`; the pool lives on in it until it ends."""
+    """It forks twice, and its parents end by `os._exit`; the pool exists until it ends."""
     text = """
     gone, go = os.pipe()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The interpreter ends while views of a pool are alive wherever it forgets them late."""
+"""The interpreter ends while views of a pool exist in all places that it clears late."""
 
 import pytest
 from programs import STRICT, left, run
@@ -142,7 +142,7 @@ def test_the_interpreter_ends(place, flags):
 
 @pytest.mark.slow
 def test_many_times_with_daemons_at_work():
-    """Each end meets the daemons at another place."""
+    """Each end meets the daemons in another state."""
     for _ in range(15):
         assert run(PLACES["daemons at work"], flags=()) == (0, "")
         assert left() == []
@@ -154,7 +154,7 @@ def test_a_module_that_is_never_used_says_nothing():
 
 
 def test_sys_modules_is_cleared():
-    """What tests and some servers do: forget the package, import it again."""
+    """As tests and some servers do: remove the package from `sys.modules`, and import it again."""
     text = """
     kept = array
     for name in [n for n in sys.modules if n.startswith("onecopy") and "_native" not in n]:

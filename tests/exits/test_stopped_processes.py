@@ -1,9 +1,9 @@
-"""A process is stopped (Ctrl-Z, a debugger) where others wait for it: only who waits stands still.
+"""A process is stopped (Ctrl-Z, a debugger) while others wait for it: only the waiters stop.
 
-In a program, one thread makes a call that needs what the stopped process has. Meanwhile another
-thread runs on, forks, and then sends the program Ctrl-C, which ends the call. A call that only
-gives something up ends by itself. If a call waited with the interpreter's lock, or with a mutex
-that a fork takes, the other thread could do none of this, and the test would not end.
+In a program, one thread makes a call that needs what the stopped process has. In the meantime
+another thread runs, forks, and then sends the program Ctrl-C, which ends the call. A call that only
+releases something ends by itself. If a call waited with the interpreter's lock, or with a mutex
+that a fork acquires, the other thread could do none of this, and the test would not end.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ os._exit(0)  # what is at the end of a program is tested elsewhere
 
 
 def _stop_with(ready, word_at, path):
-    """Take a lock of the pool's core, as far as others can see, and stop."""
+    """Acquire a lock of the pool's core, as far as others can see, and stop."""
     pool = oc.Pool.open(path)
     with Path(path).open("r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
@@ -125,9 +125,9 @@ NEEDS_THE_HEAP = {
     "put": "pool.put(1)",
     "zeros": "pool.zeros(10)",
     "array": "pool.array(np.arange(10))",
-    "let go of an array": "global array; array = None",
-    "let go of a reference": "global kept; kept = None",
-    "let go of a frame": "global frame; frame = None",
+    "release an array": "global array; array = None",
+    "release a reference": "global kept; kept = None",
+    "release a frame": "global frame; frame = None",
     "Queue.put": "queue.put(np.zeros(5000))",
     "Queue.put_many": "queue.put_many([np.zeros(5000)] * 2)",
     "Queue.get": "queue.get()",
@@ -143,7 +143,7 @@ NEEDS_THE_HEAP = {
     "Dict.del": "del table['a']",
     "Dict.clear": "table.clear()",
     "a name": "pool['new'] = 1",
-    "a name anew": "pool['known'] = 1",
+    "a name again": "pool['known'] = 1",
     "no name": "del pool['known']",
     "Lock": "pool.lock()",
     "RWLock": "pool.rwlock()",
@@ -183,7 +183,7 @@ NEEDS_THE_DIRECTORY = {
     "open a memfd": "oc.Pool.open('memfd')",
     "unlink": "pool.unlink()",
     "close": "own.close()",
-    "let go of the last object": "global own; own = None",
+    "release the last object": "global own; own = None",
     "sweep": "oc._core.stale.sweep(os.environ['ONECOPY_DIR'], remove=True)",
 }
 
@@ -195,13 +195,13 @@ class _Program(Running):
         self.says("ready")
 
     def outcome(self):
-        """Let it make the call, and tell how that ended."""
+        """Let it make the call, and return how that ended."""
         self.signal(signal.SIGUSR1)
         said = self._process.stdout.readline()
         status, stderr = self.end()
         assert status == 0, stderr
         outcome, ended_before_the_fork = said.split()
-        # Who waits was waiting still when the fork had returned.
+        # The thread was still waiting when the fork had returned.
         assert (outcome, ended_before_the_fork) != ("interrupted", "True"), said
         return outcome
 
@@ -232,11 +232,11 @@ def _is_stopped(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-# These only give up what they have, or look: the memory goes back later.
+# These only release what they have, or look: the memory is returned later.
 GIVE_UP = {
-    "let go of an array",
-    "let go of a reference",
-    "let go of a frame",
+    "release an array",
+    "release a reference",
+    "release a frame",
     "Queue.get",
     "Queue.get_many",
     "Subscription.get",
@@ -276,7 +276,7 @@ def test_who_needs_the_names(stage, stopped, call):
     assert stage.validate() == []
 
 
-# No name is given or taken.
+# No name is added or removed.
 DO_WITHOUT = {"open"}
 
 
@@ -320,7 +320,7 @@ def test_what_was_let_go_meanwhile_is_given_back(stage, stopped):
 def _let_go(ready, pool, arrays):
     ready.recv()
     arrays.clear()
-    ready.send("let go")
+    ready.send("release")
     ready.recv()
 
 
@@ -332,7 +332,7 @@ def test_what_was_let_go_meanwhile_is_given_back_to_others(stage, stopped, start
     theirs.close()
     holder = stopped(_stop_with, HEAP_LOCK, stage.member.path)
     ours.send("now")
-    assert ours.recv() == "let go"
+    assert ours.recv() == "release"
     os.kill(holder.pid, signal.SIGCONT)
     assert holder.wait() == 0
     assert stage.zeros(40 << 20, "u1").size == 40 << 20

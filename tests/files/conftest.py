@@ -1,4 +1,4 @@
-"""Where the files of these tests lie: not in the pool directory, which each test leaves empty."""
+"""The folder of the files of these tests: not the pool directory, which must stay empty."""
 
 import pytest
 from mappings import fingerprint
@@ -6,7 +6,7 @@ from mappings import fingerprint
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A directory that may hold pools: this user's, and closed to others."""
+    """A directory that may have pools: owned by this user, and closed to others."""
     directory = tmp_path / "elsewhere"
     directory.mkdir(mode=0o700)
     return directory

@@ -1,4 +1,4 @@
-"""What /proc says of where memory lies; and what children do with it."""
+"""What /proc reports about the place of memory; and what children do with the memory."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def first_address(array):
-    """Give the address of an array's first element."""
+    """Return the address of an array's first element."""
     return array.__array_interface__["data"][0]
 
 
 def place_of(address):
-    """Give the inode, and the offset in its file, of an address of this process."""
+    """Return the inode, and the offset in its file, of an address of this process."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, _, offset, _, inode = line.split()[:5]
         low, high = (int(number, 16) for number in span.split("-"))
@@ -29,7 +29,7 @@ def mappings_of(inode):
 
 
 def answer_where(queue, answers):
-    """Take an array, and say where it lies and what is in it. Runs in a child."""
+    """Take an array, and report its place and its contents. Runs in a child."""
     array = queue.get()
     answers.put(
         (
@@ -42,26 +42,26 @@ def answer_where(queue, answers):
 
 
 def answer_argument(array, answers):
-    """Say the same of an argument. Runs in a child."""
+    """Report the same for an argument. Runs in a child."""
     answers.put(
         (place_of(first_address(array)), type(array).__name__, array.flags.writeable, os.getpid())
     )
 
 
 def where_in_a_worker(array):
-    """Say the same of an executor's task. Runs in a worker."""
+    """Report the same for an executor's task. Runs in a worker."""
     return place_of(first_address(array)), float(array.sum()), os.getpid()
 
 
 def answer_table(queue, answers):
-    """Take a table, and say where its first column's data lies. Runs in a child."""
+    """Take a table, and report the place of its first column's data. Runs in a child."""
     table = queue.get()
     buffer = table.column(0).chunk(0).buffers()[1]
     answers.put((place_of(buffer.address), table.num_rows, table.column(0)[7].as_py()))
 
 
 def fingerprint(path):
-    """Give what would betray a change."""
+    """Return values that a change would alter."""
     there = path.stat()
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:

@@ -72,7 +72,7 @@ def test_a_file_that_was_renamed_is_the_same_pool(copies):
     other = path.rename(path.with_name("c.pool"))
     assert pickle.loads(data).get()[0] == 5.0
     assert oc.Pool.open(other) == a
-    # A copy that takes its place is not mistaken for it, whoever is a member of what.
+    # A copy that takes its place is not confused with it, for any combination of members.
     copies[1].rename(path)
     b = oc.Pool.open(path)
     assert b != a
@@ -94,7 +94,7 @@ def test_a_copy_that_has_taken_its_place_is_not_joined_instead(copies, pool, sta
     copies[1].rename(copies[0])
     answers = pool.queue()
     child = start("stranger", rebuild, data, answers)
-    assert "is a copy of it now" in answers.get(timeout=60)
+    assert "there is now a copy of it" in answers.get(timeout=60)
     assert child.wait() == 0
 
 

@@ -1,4 +1,4 @@
-"""Pools in files: they outlive their processes, and are found by path and by name."""
+"""Pools in files: they remain after their processes, and are found by path and by name."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ def test_it_outlives_processes_that_are_killed(elsewhere, start):
         assert pool.event("ready").wait(60)
         for victim in victims:
             victim.kill()
-    # Nobody was told; who opens it next cleans up.
+    # No process was informed; the next one that opens it recovers.
     with oc.Pool.open(path) as pool:
         check(pool)
         with pytest.warns(oc.OwnerDiedWarning):
@@ -80,7 +80,7 @@ def test_the_name_goes_with_the_pool_directory_and_the_path_stays(elsewhere, poo
         oc.Pool.open("tables")
     with oc.Pool.open(path) as pool:
         assert pool["a"] == 1
-    with oc.Pool("tables", backing=path) as pool:  # gives the name again
+    with oc.Pool("tables", backing=path) as pool:  # releases the name again
         assert pool["a"] == 1
     with oc.Pool.open("tables") as pool:
         assert pool["a"] == 1
@@ -143,7 +143,7 @@ def test_sweeping_leaves_names_alone(elsewhere, pool_directory):
 
 
 def test_a_name_besides_a_path_has_no_slash(elsewhere):
-    with pytest.raises(ValueError, match="without a slash"):
+    with pytest.raises(ValueError, match="a name has no slash"):
         oc.Pool.create(elsewhere / "a", "16MiB", backing=elsewhere / "b")
     assert list(elsewhere.iterdir()) == []
 
@@ -204,7 +204,9 @@ def test_links(elsewhere):
 
 @pytest.mark.parametrize("missing", ["a", "a/b"])
 def test_a_directory_that_is_not_there(elsewhere, missing):
-    with pytest.raises(FileNotFoundError, match=r"no directory to make the pool's file 't\.pool'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"the directory for the pool's file 't\.pool' does not exist"
+    ):
         oc.Pool.create(backing=elsewhere / missing / "t.pool", size="1MiB")
     assert not (elsewhere / "a").exists()
 

@@ -1,4 +1,4 @@
-"""Arrays over files: mapped once, sent by naming the file, and told from what they are not."""
+"""Arrays over files: mapped once, sent as the name of the file, and told apart from others."""
 
 import io
 import os
@@ -195,12 +195,12 @@ def test_a_file_that_has_grown(tmp_path):
     ("content", "arguments", "message"),
     [
         (b"", {}, "empty"),
-        (b"abc", {"dtype": "i4"}, "no whole number"),
-        (b"abcd", {"dtype": "i4", "offset": 5}, "no whole number"),
+        (b"abc", {"dtype": "i4"}, "not a whole number"),
+        (b"abcd", {"dtype": "i4", "offset": 5}, "not a whole number"),
         (b"abcdefgh", {"dtype": "i4", "shape": 3}, "12 bytes are needed"),
         (b"abcdefgh", {"dtype": "i4", "shape": 2, "offset": 1}, "9 bytes|from byte 1"),
-        (b"\x93NUMPY", {}, "begins as a .npy"),
-        (b"\x93NUMPY\x01\x00\xff\xff{'descr'", {}, "begins as a .npy"),
+        (b"\x93NUMPY", {}, "begins like a .npy"),
+        (b"\x93NUMPY\x01\x00\xff\xff{'descr'", {}, "begins like a .npy"),
         (b"\x93NUMPY\x09\x00" + bytes(100), {}, "version"),
         (b"onecopy1" + bytes(5000), {"dtype": "u1"}, "is a pool"),
     ],
@@ -222,7 +222,7 @@ def test_npy_that_was_cut_short(path):
 
 
 def test_contradictions(path, tmp_path):
-    with pytest.raises(oc.BadFile, match="dtype=float64, and dtype=int32"):
+    with pytest.raises(oc.BadFile, match="dtype=float64, but the call has dtype=int32"):
         oc.open_array(path, "i4")
     with pytest.raises(oc.BadFile, match=r"shape=\(300, 200\)"):
         oc.open_array(path, shape=60_000)
@@ -294,7 +294,7 @@ def test_nothing_is_copied(path, pool, mode):
         for part in parts:
             one = part[0] if isinstance(part, list) else part
             assert lies_in(one, path)
-            # Only what says that it is a file may be written by its receiver.
+            # The receiver may write only an array that says that it is a file.
             assert one.flags.writeable == (mode == "r+" and type(one) is oc.MappedArray)
     pool["array"] = array
     assert np.shares_memory(pool["array"], array)
@@ -405,7 +405,7 @@ def fifo(path):
 
 @pytest.mark.parametrize("change", [replace, remove, shorten, link, fifo])
 def test_a_file_that_was_changed_after_it_was_sent(path, pool, change):
-    """Nobody has it mapped any more."""
+    """No process has it mapped any more."""
     array = oc.open_array(path)
     queue = pool.queue()
     queue.put(array)
@@ -433,7 +433,7 @@ def test_what_others_could_not_find_is_copied(path, pool, change):
     assert np.array_equal(pickle.loads(pickle.dumps(array)), kept)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_the_receivers_own_rights_count(path):
     array = oc.open_array(path)
     data = pickle.dumps(array)
@@ -495,7 +495,7 @@ def test_any_view_of_any_file(tmp_path, pool, dtype, shape, order, index, wrap):
 
 
 def test_an_inode_that_is_used_again(path):
-    """A pickle may wait for longer than a file lives, and the number of its inode with it."""
+    """A pickle may be older than its file, and older than the use of its inode number."""
     array = oc.open_array(path)
     number, data, content = path.stat().st_ino, pickle.dumps(array), path.read_bytes()
     del array
@@ -531,8 +531,8 @@ def test_a_writable_copy_is_no_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("name", "start", "said"),
     [
-        ("a.npy", b"garbage" * 50, "no .npy file, in spite of its name"),
-        ("a.npy", bytes(16) + b"{'descr': '<f8'}", "no .npy file"),
+        ("a.npy", b"garbage" * 50, "not a .npy file, in spite of its name"),
+        ("a.npy", bytes(16) + b"{'descr': '<f8'}", "not a .npy file"),
         ("a.npz", b"PK\x03\x04" + bytes(100), "numpy.load"),
         ("a.bin", b"PK\x03\x04" + bytes(100), "an archive"),
         ("a.feather", b"ARROW1\x00\x00" + bytes(100), "open_table"),
@@ -545,7 +545,7 @@ def test_a_file_of_another_kind(tmp_path, name, start, said, mode):
     path.write_bytes(start)
     with pytest.raises(oc.BadFile, match=said):
         oc.open_array(path, mode=mode)
-    assert bytes(oc.open_array(path, "u1", mode=mode)) == start  # if that is what is wanted
+    assert bytes(oc.open_array(path, "u1", mode=mode)) == start  # if this is wanted
     assert path.read_bytes() == start
 
 
@@ -559,6 +559,6 @@ def test_a_damaged_header(tmp_path, data):
         whole[data.draw(st.integers(8, 127))] = data.draw(st.integers(0, 255))
     path.write_bytes(whole)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what numpy evaluates
+        warnings.simplefilter("ignore")  # of the expressions that numpy evaluates
         with suppress(oc.BadFile):
             oc.open_array(path)

@@ -1,4 +1,4 @@
-"""Files that are made: their rights, what a kill leaves, and who gets a name."""
+"""Files that are made: their rights, what a kill leaves, and which process gets a name."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from onecopy._core import newfile, paths
 
 @pytest.fixture(params=["O_TMPFILE", "no O_TMPFILE"])
 def either_way(request, monkeypatch):
-    """With files that have no name yet, and where the file system has none."""
+    """With files that have no name yet, and on file systems without such files."""
     if request.param == "O_TMPFILE":
         return
     real = os.open
@@ -70,7 +70,7 @@ def test_one_of_two_gets_a_name_whose_file_is_gone(pool_directory, monkeypatch):
     real = os.unlink
 
     def unlink(path, *more, **named):
-        if str(path).endswith("t.pool") and not threads:  # the other one comes in the middle
+        if str(path).endswith("t.pool") and not threads:  # the other one starts in the middle
             threads.append(threading.Thread(target=give, args=("/dev",)))
             threads[0].start()
         return real(path, *more, **named)

@@ -1,4 +1,4 @@
-"""Pools that are open for reading only: nothing is changed, and nobody changes them."""
+"""Pools that are open for reading only: they change nothing, and no process changes them."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 
 @pytest.fixture
 def path(elsewhere):
-    """A pool that nobody uses."""
+    """A pool that no process uses."""
     path = elsewhere / "t.pool"
     with oc.Pool.create(size="16MiB", backing=path) as pool:
         pool["array"] = np.arange(100_000)
@@ -73,7 +73,7 @@ def answer_open(path, mode, answers):
 
 
 def sum_of(queue, answers):
-    """Take an array of a pool that is read elsewhere."""
+    """Take an array of a pool that another process reads."""
     array = queue.get()
     inode, _ = place_of(first_address(array))
     answers.put((inode, float(array.sum()), array.flags.writeable))
@@ -116,7 +116,7 @@ def test_data_is_the_page_cache_and_no_copy(path):
         at = next(part for part in text.split("VmFlags") if str(path) in part)
         private = int(at.split("Private_Dirty:")[1].split()[0]) * 1024
         assert array.nbytes == 800_000
-        assert private < 200_000  # the tables' pages that bookkeeping has touched
+        assert private < 200_000  # the pages of the tables that the allocator has written
 
 
 REFUSED = {
@@ -341,13 +341,13 @@ def test_a_forked_child_reads_on_alone(path, pool):
 
 
 def test_forks_while_another_thread_is_at_work(path):
-    """The child's copy of the pages has the locks that the thread held, and nobody to give back."""
+    """The child's copy of the pages has the locks of the thread, and no owner to release them."""
     reader = oc.Pool.open(path, mode="r")
     stop = threading.Event()
 
     def work():
         while not stop.is_set():
-            reader.validate()  # takes the heap's lock, outside of the interpreter's
+            reader.validate()  # acquires the heap's lock, without the interpreter's lock
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -397,7 +397,7 @@ def test_all_slots_taken_by_the_dead(elsewhere, unchanged):
     path = elsewhere / "small.pool"
     with oc.Pool.create(size="16MiB", backing=path, max_processes=2) as pool:
         pool["a"] = 1
-    for _ in range(2):  # the second takes the first one's slot, or the other
+    for _ in range(2):  # the second gets the slot of the first, or the other slot
         child = os.fork()
         if child == 0:
             pool = oc.Pool.open(path)
@@ -431,7 +431,7 @@ def test_arrays_go_to_others_as_the_same_memory(path, pool, start, method, uncha
         )
         assert pool.stats().used - used < 1000
         del array
-    # The child reads on.
+    # The child continues to read.
     with pytest.raises(oc.OneCopyError, match=rf"\b{child.pid}\b"):
         oc.Pool.open(path)
     queue.put(None)
@@ -450,7 +450,7 @@ def test_arrays_inside_other_objects(path, pool):
         assert np.array_equal(got["b"][1]["part"], np.arange(50_000)[::2])
         pool["copy"] = reader["mixed"]
         del got, array
-        pool["copy"]  # opens it again if need be
+        pool["copy"]  # opens it again if necessary
 
 
 def test_an_array_that_was_sent_and_whose_pool_has_changed(path, pool):

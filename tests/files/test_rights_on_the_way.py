@@ -1,4 +1,4 @@
-"""What a receiver may write of what lies in files; and files that change meanwhile."""
+"""What a receiver may write of arrays in files; and files that change on the way."""
 
 import copy
 import os
@@ -77,7 +77,7 @@ def test_a_file_that_is_cut_short_while_it_is_mapped(path, pool):
 
 
 def test_an_order_made_while_another_thread_maps_is_not_kept(path, tmp_path, monkeypatch):
-    """The change comes after the entries were read, and before their order is kept."""
+    """The change comes after the entries were read, and before their order is stored."""
     np.save(tmp_path / "b.npy", np.zeros(1000))
     arrays = [oc.open_array(path)]
     come = threading.Event()

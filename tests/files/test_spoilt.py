@@ -1,4 +1,4 @@
-"""Spoilt pools, opened for reading: an error or an answer, never a change, a crash or a hang."""
+"""Damaged pools, opened for reading: an error or a result, never a change, a crash or a hang."""
 
 import os
 import random
@@ -33,7 +33,7 @@ def path(elsewhere):
 
 
 def use(path):
-    """Do all that a reader can do."""
+    """Do everything that a reader can do."""
     try:
         pool = oc.Pool.open(path, mode="r")
     except (oc.OneCopyError, PermissionError):
@@ -48,7 +48,7 @@ def use(path):
         try:
             kept.append(pool[name])
             np.sum(kept[-1])
-        except Exception:  # noqa: BLE001, S112 - a spoilt pickle raises what a pickle raises
+        except Exception:  # noqa: BLE001, S112 - a damaged pickle may raise any error
             continue
     pool.close()
 
@@ -72,7 +72,7 @@ def test_a_reader_of_a_spoilt_pool(path):
     print(f"seed {SEED}")
     numbers = random.Random(SEED)  # noqa: S311 - not for secrets
     with path.open("rb") as file:
-        # What there is: the header and the tables, and the first blocks.
+        # What is there: the header and the tables, and the first blocks.
         regions = list(written(file.fileno()))
         sound = [(start, os.pread(file.fileno(), length, start)) for start, length in regions]
     for turn in range(ROUNDS):
@@ -91,7 +91,7 @@ def test_a_reader_of_a_spoilt_pool(path):
 
 
 def written(fd):
-    """Go through the pages of a file that have anything in them."""
+    """Yield the pages of a file that are not empty."""
     size = os.fstat(fd).st_size
     for start in range(0, min(size, 4 << 20), 4096):
         page = os.pread(fd, 4096, start)

@@ -48,7 +48,7 @@ def table():
 
 
 def write(table, path):
-    """Write a table as the path says."""
+    """Write a table in the format that the path says."""
     match path.suffixes:
         case [".arrow"]:
             feather.write_feather(table, path, compression="uncompressed", chunksize=table.num_rows)
@@ -74,7 +74,7 @@ DECODED = ["t.zstd.arrow", "t.lz4.stream", "t.parquet"]
 
 
 def addresses(table):
-    """Give the addresses of all large buffers."""
+    """Return the addresses of all large buffers."""
     return [
         buffer.address
         for column in table.columns
@@ -142,7 +142,7 @@ def test_columns(tmp_path, table, pool, name):
     assert got.equals(table.select(names))
     assert pool.stats().used < table.select(names).nbytes * 1.2 + 1000
     assert oc.open_table(path, columns=[], pool=pool).num_columns == 0
-    with pytest.raises(oc.BadFile, match=r"no column what, ever; there are number"):
+    with pytest.raises(oc.BadFile, match=r"no column what, ever; columns: number"):
         oc.open_table(path, columns=["what", "number", "ever"], pool=pool)
 
 
@@ -296,9 +296,9 @@ def test_files_that_will_not_do(tmp_path, pool, content, message, unchanged):
 
 
 def test_spoilt_bytes_are_an_error_or_a_table(tmp_path, pool):
-    """Not a crash: each place of a small file is spoilt in turn."""
+    """Not a crash: each place of a small file is damaged in turn."""
     whole = write(some_table(20), tmp_path / "t.arrow").read_bytes()
-    path = tmp_path / "spoilt.arrow"
+    path = tmp_path / "damaged.arrow"
     random = np.random.default_rng(1)
     for _ in range(150):
         data = bytearray(whole)
@@ -329,7 +329,7 @@ def test_without_pyarrow(tmp_path, monkeypatch):
 
 
 def decode_and_measure(path, answers):
-    """Say how much memory pyarrow took at most. Runs in a process of its own."""
+    """Return how much memory pyarrow used at most. Runs in a process of its own."""
     with oc.Pool.create(size="64MiB") as pool:
         rows = oc.open_table(path, pool=pool).num_rows
     answers.put((rows, pa.default_memory_pool().max_memory()))

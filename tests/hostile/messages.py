@@ -1,18 +1,17 @@
-"""Spoilt messages, in queues and in the blocks of objects; and handles that lead astray."""
+"""Damaged messages, in queues and in the blocks of objects; and handles that point elsewhere."""
 
 from __future__ import annotations
 
 import collections
-import io
 import mmap
 import os
-import pickle
 import queue
 import random
 import struct
 
 import numpy as np
 import segments
+from forks import in_child
 
 import onecopy as oc
 
@@ -45,7 +44,7 @@ ITEMS = (
 
 
 class Rig:
-    """A pool with a queue, and a way to write into messages behind its back."""
+    """A pool with a queue, and a way to change messages without the library."""
 
     def __init__(self, mode):
         self.pool = oc.Pool.create(size="64MiB", mode=mode)
@@ -73,7 +72,7 @@ class Rig:
         return self.layout.heap + self._number(entry + 80)
 
     def slot(self):
-        """Where the newest message of the queue lies."""
+        """Return the place of the queue's newest message."""
         position = self._number(self.body + 72) - 1
         chunk = self._number(self.body + 256 + position // 64 % self.entries * 8)
         return self.data_of(chunk) + position % 64 * segments.SLOT
@@ -85,20 +84,20 @@ class Rig:
         return os.pread(self.file, length, at)
 
     def forgive(self):
-        """Take the mark off, so that one pool lasts for many rounds."""
+        """Clear the mark, so that one pool can be used for many rounds."""
         self.write(segments.CORRUPT_AT, bytes(4))
 
     def send(self, item):
-        """Put an item; give where its message lies, its length, and where its block does, or 0."""
+        """Put an item; return the place and length of its message, and its block's place or 0."""
         self.channel.put(item)
         slot = self.slot()
         cell, _, length = struct.unpack("<QQI", self.read(slot, 20))
         return slot + 24, length, self.data_of(cell) if cell else 0
 
     def take(self, message):
-        """Get what was sent. `message`: where its bytes lie."""
+        """Get what was sent. `message` is the place of its bytes."""
         self._outcome(message, lambda: self.channel.get(timeout=0))
-        if self.channel.qsize() != 0:  # what is longer than a slot cannot be taken
+        if self.channel.qsize() != 0:  # a message that is longer than a slot cannot be taken
             self.channel.detach()
             self.forgive()
             self._new_queue()
@@ -129,7 +128,7 @@ class Rig:
 
 
 def touch(value):
-    """Read all of it: a place that is not there is a fault."""
+    """Read all of it: memory that does not exist is a fault."""
     match value:
         case np.ndarray() if value.size < 1 << 22:
             value.tobytes()
@@ -142,7 +141,7 @@ def touch(value):
 
 
 def spoil(data, numbers):
-    """Change one byte, or one word, or several."""
+    """Change one byte, one word, or several."""
     data = bytearray(data)
     for _ in range(numbers.choice([1, 1, 1, 2, 5])):
         width = numbers.choice([1, 1, 2, 4, 8])
@@ -171,8 +170,8 @@ def spoil(data, numbers):
 
 
 def one_message(rig, numbers, log):
-    """Send an item, spoil its message or its block's head, and take it."""
-    rig.forgive()  # the last round's block was taken apart, and its cells were wrong
+    """Send an item, damage its message or its block's head, and take it."""
+    rig.forgive()  # the block of the last round was split into its parts, and its cells were wrong
     item = numbers.choice((*ITEMS, rig.child, {"in the pool": rig.child, "n": [rig.child[::2]]}))
     if numbers.random() < 0.7:
         message, length, block = rig.send(item)
@@ -183,25 +182,25 @@ def one_message(rig, numbers, log):
             if numbers.random() < 0.1:
                 wrong = numbers.choice([0, 1, length - 1, length + 1, 232, 233, 2**31, 2**32 - 1])
                 rig.write(message - 8, (wrong % 2**32).to_bytes(4, "little"))
-        spoilt = spoil(data, numbers)
-        log(f"message of {type(item).__name__}: {data.hex()} -> {spoilt.hex()}")
-        rig.write(at, spoilt)
+        damaged = spoil(data, numbers)
+        log(f"message of {type(item).__name__}: {data.hex()} -> {damaged.hex()}")
+        rig.write(at, damaged)
         rig.take(message)
     else:
         reference = rig.pool.put(item)
         at = rig.data_of(reference.handle)
-        whole = 16 + int.from_bytes(rig.read(at, 4), "little")  # what follows may be another's
+        whole = 16 + int.from_bytes(rig.read(at, 4), "little")  # the rest may be another block's
         data = rig.read(at, numbers.choice([24, 64, whole]))
-        spoilt = spoil(data, numbers)
-        log(f"object of {type(item).__name__}: {data.hex()} -> {spoilt.hex()}")
-        rig.write(at, spoilt)
+        damaged = spoil(data, numbers)
+        log(f"object of {type(item).__name__}: {data.hex()} -> {damaged.hex()}")
+        rig.write(at, damaged)
         rig.open(reference, at + 16)
         assert reference.nbytes >= 0
         reference.release()
 
 
 def batch(rounds, seed, mode, last):
-    """Run some rounds in this process; `last` keeps the one that is under way."""
+    """Run some rounds in this process; `last` keeps the current one."""
     numbers = random.Random(seed)  # noqa: S311 - reproducible
 
     def log(text):
@@ -215,14 +214,14 @@ def batch(rounds, seed, mode, last):
 
 
 def campaign(_directory, rounds, seed):
-    """Run rounds; give how many, 0, and the failures."""
+    """Run rounds; return their number, 0, and the failures."""
     failures = []
     last = mmap.mmap(-1, 4096)
     done = 0
     for i in range(0, rounds, BATCH):
         n = min(BATCH, rounds - i)
         mode = 0o600 if i // BATCH % 2 else 0o666
-        problem = segments.in_child(batch, n, seed + i, mode, last)
+        problem = in_child(batch, n, seed + i, mode, last)
         done += n
         if problem is not None:
             text = last[:4000].rstrip(b"\0").decode(errors="replace")
@@ -233,28 +232,8 @@ def campaign(_directory, rounds, seed):
 # ---------------------------------------------------------------------------------------- handles
 
 
-def parts(pickled):
-    """Take the pickle of a reference apart: what rebuilds it, and from which arguments."""
-    found = []
-
-    class Watch(pickle.Unpickler):
-        def find_class(self, module, name):
-            real = super().find_class(module, name)
-            if not module.startswith("onecopy"):
-                return real
-
-            def keep(*arguments):
-                found.append((real, arguments))
-                return real(*arguments)
-
-            return keep
-
-    Watch(io.BytesIO(pickled)).load()
-    return found[-1]
-
-
 def wrong_numbers(numbers, top):
-    """Give handles that lead to other blocks, to none, or nowhere."""
+    """Yield handles that point to other blocks, to none, or outside of the pool."""
     yield from range(top)
     for index in (*range(top), 2**31, 2**32 - 1, 1_000_000):
         for generation in (0, 1, 2, 3, 2**31, 2**32 - 1):

@@ -1,4 +1,4 @@
-"""Sound pools full of everything, spoilt; and children that use what is left of them.
+"""Valid pools with objects of all kinds, damaged; and children that use the rest of them.
 
 The numbers are those of ``native/layout/layout.hpp``.
 """
@@ -6,23 +6,18 @@ The numbers are those of ``native/layout/layout.hpp``.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import queue
 import random
-import resource
-import signal
 import struct
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from forks import in_child
 
 import onecopy as oc
 
-WATCHDOG = 20  # seconds that a child may take
 CORRUPT_AT = 144
 BLOCK, ENTRY, ROW, SLOT = 128, 256, 256, 256
 BODY_FLAG = 4
@@ -33,7 +28,7 @@ BODY_FLAG = 4
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the file whose words are worth spoiling."""
+    """A part of the file whose words are worth damaging."""
 
     name: str
     offset: int
@@ -42,7 +37,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Change:
-    """Bytes that are written over what was there."""
+    """Bytes that replace what was there."""
 
     where: str
     offset: int
@@ -65,7 +60,7 @@ class Block:
 
 
 class Layout:
-    """Where things lie in a pool's file."""
+    """The places of everything in a pool's file."""
 
     def __init__(self, file):
         header = os.pread(file, 4096, 0)
@@ -85,11 +80,11 @@ class Layout:
             )
 
     def bodies(self, kind):
-        """Give the blocks of one kind: 1 queue, 2 chunk, 3 stream, 4 frames."""
+        """Return the blocks of one kind: 1 queue, 2 chunk, 3 stream, 4 frames."""
         return [b for b in self.blocks if b.state == 2 and b.flags & BODY_FLAG and b.kind == kind]
 
     def regions(self, file):
-        """List what to spoil."""
+        """List the words to damage."""
         yield Region("header", 0, 352)
         yield Region("rows", self.rows, 3 * ROW)
         yield Region("heap index", self.heads, 168)
@@ -118,7 +113,7 @@ class Layout:
 
 
 def furnish(path):
-    """Make a persistent pool with everything in it, and leave it."""
+    """Make a persistent pool with objects of all kinds in it, and leave it."""
     with oc.Pool.create(path, size="16MiB", persistent=True, max_processes=8) as pool:
         fill_queue(pool.queue("queue", maxsize=100))
         for policy in ("lossy", "lossless", "latest"):
@@ -163,7 +158,7 @@ LONG_WORDS = (*WORDS, 2**63, 2**63 - 1, 2**64 - 1, 2**64 - 2, 2**40)
 
 
 def directed(regions, file):
-    """Set each word, and each pair of words, to each value that numbers tend to go wrong at."""
+    """Set each word, and each pair of words, to each value at which numbers often fail."""
     for region in regions:
         for at in range(0, region.length - 3, 4):
             offset = region.offset + at
@@ -178,7 +173,7 @@ def directed(regions, file):
 
 
 def wild(regions, numbers):
-    """Spoil up to 16 words at random."""
+    """Damage up to 16 words at random."""
     kinds = sorted({region.name for region in regions})
     changes = []
     for _ in range(1 << numbers.randrange(5)):
@@ -196,55 +191,17 @@ def wild(regions, numbers):
 
 # ---------------------------------------------------------------------------------------- children
 
-
-def in_child(function, *arguments):
-    """Run it in a fork; give None, or what went wrong."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    report, out = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(report)
-        status = 1
-        try:
-            faulthandler.disable()
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(WATCHDOG)
-            _bound_memory()
-            function(*arguments)
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it is, the parent shall hear of it
-            os.write(out, traceback.format_exc()[-3000:].encode())
-        finally:
-            os._exit(status)
-    os.close(out)
-    with os.fdopen(report, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status == -signal.SIGALRM:
-        return "hang"
-    if status < 0:
-        return signal.strsignal(-status)
-    return (said or f"exit status {status}") if status else None
-
-
-def _bound_memory():
-    # A number in a spoilt pickle may ask for any amount. (The address sanitizer needs it all.)
-    if "libasan" not in os.environ.get("LD_PRELOAD", ""):
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-
-
 EXPECTED = (oc.OneCopyError, queue.Empty, queue.Full, KeyError, PermissionError)
 
 
 def attempt(function, *arguments, **keywords):
-    """Give its value, or None if it raises what it may."""
+    """Return its value, or None if it raises an error that it may raise."""
     try:
         return function(*arguments, **keywords)
     except EXPECTED:
         return None
     except Exception as error:
-        # In a pool that nobody else can write, a spoilt pickle may raise what a pickle raises.
+        # In a pool that only this user can write, a damaged pickle may raise any error of a pickle.
         if any("rebuilt from a pool" in note for note in getattr(error, "__notes__", ())):
             return None
         if isinstance(error, ModuleNotFoundError) and "an object was received" in str(error):
@@ -258,7 +215,7 @@ UNPICKLING = (__import__("pickle").UnpicklingError,)
 
 
 def use(pool):
-    """Do all there is to do with a pool."""
+    """Do everything that can be done with a pool."""
     attempt(pool.stats)
     attempt(pool.validate)
     attempt(pool.collect)
@@ -308,7 +265,7 @@ def use(pool):
 
 
 def check_refused(pool, path):
-    """Once marked, a pool is refused by whoever has it and by whoever opens it."""
+    """A pool that is marked is refused by each process that has it and each that opens it."""
     for again in (
         lambda: pool.put(1),
         lambda: pool["plain"],
@@ -334,7 +291,7 @@ def is_marked(file):
 
 
 def open_and_use(path, changes, in_use):
-    """Use a pool whose file is spoilt, before or after it was opened."""
+    """Use a pool whose file is damaged, before or after it was opened."""
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def spoil():
@@ -360,7 +317,7 @@ def open_and_use(path, changes, in_use):
 
 
 class Specimen:
-    """A sound pool's bytes, and a file to spoil them in."""
+    """The bytes of a valid pool, and a file in which to damage them."""
 
     _sound = None  # made once: spans of the file, and its size
 
@@ -386,7 +343,7 @@ class Specimen:
         self.regions = list(self.layout.regions(self.file))
 
     def restore(self):
-        """Make it sound again."""
+        """Make it valid again."""
         if not os.path.exists(self.path):  # noqa: PTH110 - the hot loop of a campaign
             os.close(self.file)
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -402,13 +359,13 @@ class Specimen:
             Path(self.path).unlink()
 
     def round(self, changes, in_use):
-        """Spoil and use it; None, or what went wrong."""
+        """Damage and use it; return None, or the error."""
         self.restore()
         return in_child(open_and_use, self.path, changes, in_use)
 
 
 def campaign(directory, rounds, seed):
-    """Run rounds, half directed and half wild; give how many, and the failures."""
+    """Run rounds, half systematic and half random; return their number, and the failures."""
     numbers = random.Random(seed)  # noqa: S311 - reproducible
     specimen = Specimen(directory)
     try:
@@ -420,7 +377,7 @@ def campaign(directory, rounds, seed):
             in_use = i % 4 >= 2
             problem = specimen.round(changes, in_use)
             if problem is not None:
-                when = "spoilt in use" if in_use else "spoilt before"
+                when = "damaged in use" if in_use else "damaged before"
                 failures.append(f"{problem} ({when}: {', '.join(map(str, changes))})")
                 if len(failures) >= 20:
                     break

@@ -1,4 +1,4 @@
-"""Slices of the campaigns of spoilt messages and handles."""
+"""Slices of the campaigns of damaged messages and handles."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import messages
 import numpy as np
 import pytest
 import segments
+from forks import in_child
+from handles import parts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seeds import SEED, more
@@ -38,7 +40,7 @@ def any_message(mode):
         rig.forgive()
         raw = bytes([tag]) + body
         if envelope:
-            # Its block is as long as the message that it was made for.
+            # Its block has the length of the message that it was made for.
             reference = rig.pool.put(rig.child if child else "x" * 220)
             at = rig.data_of(reference.handle)
             rig.write(at, len(raw).to_bytes(4, "little"))
@@ -57,7 +59,7 @@ def any_message(mode):
 
 @pytest.mark.parametrize("mode", [0o600, 0o666])
 def test_any_bytes_are_a_value_or_refused(mode):
-    assert segments.in_child(any_message, mode) is None
+    assert in_child(any_message, mode) is None
 
 
 def test_nonsense_marks_the_pool(pool_directory):
@@ -75,7 +77,7 @@ def test_nonsense_marks_the_pool(pool_directory):
     ):
         with pytest.raises(oc.PoolCorrupted):
             use()
-    assert rig.child.sum() == 499_500  # what this process has stays readable
+    assert rig.child.sum() == 499_500  # objects that this process has can be read still
     assert "pool: it was marked corrupt" in rig.pool.validate()
     rig.child = None
     rig.close()
@@ -99,7 +101,7 @@ def wrong_handles(seed):
         keep = [pool.put({"a": np.arange(300)}), pool.put("x" * 500)]
         top = 24
         for original in originals.values():
-            rebuild, arguments = messages.parts(pickle.dumps(original))
+            rebuild, arguments = parts(pickle.dumps(original))
             for number in messages.wrong_numbers(numbers, top):
                 value = segments.attempt(rebuild, arguments[0], number, *arguments[2:])
                 use_what_came(value)
@@ -132,7 +134,7 @@ def wrong_pools(handle):
         b"",
         handle[::-1],
     )
-    # In this process id and file say it all; the path matters where the pool is not joined yet.
+    # In this process id and file are enough; the path matters where the pool is not joined yet.
     flipped = bytes([identity[0] ^ 1]) + identity[1:]
     for where in (
         path,
@@ -158,7 +160,7 @@ def wrong_pools(handle):
 
 def test_wrong_handles_are_stale_or_not_found():
     print(f"seed {SEED}")
-    assert segments.in_child(wrong_handles, SEED) is None
+    assert in_child(wrong_handles, SEED) is None
 
 
 @pytest.mark.parametrize("name", ["queue", "stream", "frames", "shared", "ref"])
@@ -170,11 +172,11 @@ def test_a_handle_of_something_else_is_stale(pool, name):
         "frames": pool.frames(None, (10,), "f4", 2),
         "shared": pool.shared_array((100,), "f8"),
     }
-    rebuild, arguments = messages.parts(pickle.dumps(things[name]))
+    rebuild, arguments = parts(pickle.dumps(things[name]))
     for other, thing in things.items():
         if other == name or {other, name} == {"ref", "shared"}:
             continue
-        number = messages.parts(pickle.dumps(thing))[1][1]
+        number = parts(pickle.dumps(thing))[1][1]
         with pytest.raises(oc.StaleRef):
             rebuild(arguments[0], number, *arguments[2:])
     assert pool.validate() == []
@@ -191,7 +193,7 @@ def test_numbers_that_were_never_handles(pool, number):
 def spoilt_pickles(seed):
     numbers = random.Random(seed)  # noqa: S311 - reproducible
     with oc.Pool.create(size="16MiB") as pool:
-        # Not of a shared array: its pickle has a dtype, and a spoilt dtype crashes numpy itself.
+        # Not of a shared array: its pickle has a dtype, and a damaged dtype crashes numpy itself.
         for original in (pool.put([1, 2]), pool.queue(), pool.stream(), pool):
             data = pickle.dumps(original)
             for _ in range(2000):
@@ -207,4 +209,4 @@ def spoilt_pickles(seed):
 @pytest.mark.seeded
 def test_spoilt_pickles_end_in_an_exception():
     print(f"seed {SEED}")
-    assert segments.in_child(spoilt_pickles, SEED) is None
+    assert in_child(spoilt_pickles, SEED) is None

@@ -1,4 +1,4 @@
-"""A slice of the campaign of spoilt segments, and what was found by it, one by one."""
+"""A slice of the campaign of damaged segments, and each problem that it has found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 
 import pytest
 import segments
+from forks import in_child
 from seeds import SEED, more
 
 import onecopy as oc
@@ -37,7 +38,7 @@ def change(where, offset, value, width=4):
 
 
 def free_lists(specimen):
-    """Where the heads of the free lists are, and the block each leads to."""
+    """The heads of the free lists, and the block that each points to."""
     start = specimen.layout.heads + 168
     heads = ((start + 4 * i, word(specimen, start + 4 * i)) for i in range(640))
     return [(at, index) for at, index in heads if index != 0xFFFFFFFF]
@@ -48,14 +49,14 @@ def entry(specimen, index):
 
 
 def found(specimen, *changes):
-    """Whether a pool spoilt so is refused, or found corrupt by use; nothing worse."""
+    """A pool with such damage is refused, or found corrupt in use; nothing worse happens."""
     for in_use in (False, True):
         problem = specimen.round(list(changes), in_use)
         assert problem is None, f"{problem} ({'in use' if in_use else 'before'})"
     specimen.restore()
     for one in changes:
         os.pwrite(specimen.file, one.data, one.offset)
-    return segments.in_child(must_be_found, specimen.path) is None
+    return in_child(must_be_found, specimen.path) is None
 
 
 def must_be_found(path):
@@ -88,7 +89,7 @@ def test_free_lists_that_are_rings(specimen, link):
 @pytest.mark.parametrize("index", WILD)
 def test_links_of_blocks_that_lead_outside(specimen, link, index):
     blocks = range(1, specimen.layout.blocks_top)
-    if link >= 2:  # of live blocks these two say other things
+    if link >= 2:  # these two say something else about used blocks
         blocks = [b.index for b in specimen.layout.blocks if b.state == 1]
     changes = [change("link", entry(specimen, i) + 112 + 4 * link, index) for i in blocks]
     assert found(specimen, *changes)
@@ -126,7 +127,7 @@ def test_marks_of_the_header(specimen, field, value):
 @pytest.mark.parametrize("field", [196, 200, 324], ids=["free_entries", "last_entry", "free_names"])
 @pytest.mark.parametrize("value", [1 << 20, 1 << 31])
 def test_links_of_the_header(specimen, field, value):
-    """What nobody follows is not found; nothing worse happens either."""
+    """Damage that no operation meets is not found; nothing worse happens either."""
     for in_use in (False, True):
         assert specimen.round([change("header", field, value)], in_use) is None
 
@@ -170,7 +171,7 @@ def test_locks_held_by_nobody_are_taken(specimen, slot, steps):
     specimen.restore()
     for one in changes:
         os.pwrite(specimen.file, one.data, one.offset)
-    assert segments.in_child(must_work, specimen.path) is None
+    assert in_child(must_work, specimen.path) is None
 
 
 def must_work(path):
@@ -207,7 +208,7 @@ def test_ends_of_a_queue(specimen, field, value):
 
 @pytest.mark.parametrize("value", [1, 1 << 32, (1 << 64) - 1])
 def test_heads_and_stamps_of_streams(specimen, value):
-    """A stamp that lies beyond the head would let a reader look for ever."""
+    """A stamp that lies beyond the head would make a reader search without end."""
     for body in specimen.layout.bodies(3):
         ring = body.offset + 192 + 64 * 64
         stamps = [change("stamp", ring + i * segments.SLOT + 8, value, 8) for i in range(4)]
@@ -227,13 +228,13 @@ def test_frames_that_are_none(specimen, index):
 
 @pytest.mark.parametrize("bits", [0, (1 << 64) - 1])
 def test_extents_that_are_not_what_the_bitmap_says(specimen, bits):
-    """A bit that is set by mistake is made true when the pool is opened."""
+    """A bit that is set by mistake is corrected when the pool is opened."""
     changes = [change("extents", specimen.layout.extents, bits, 8)]
     for in_use in (False, True):
         assert specimen.round(changes, in_use) is None
     specimen.restore()
     os.pwrite(specimen.file, changes[0].data, changes[0].offset)
-    assert segments.in_child(must_work, specimen.path) is None
+    assert in_child(must_work, specimen.path) is None
     if bits:
         assert os.fstat(specimen.file).st_blocks * 512 >= 16 << 20
 
@@ -273,4 +274,4 @@ def test_a_file_that_was_cut_and_grown_again(specimen, cut):
     at = {"heap": layout.heap, "blocks": layout.table, "names": layout.names, "rows": layout.rows}
     os.truncate(specimen.path, at[cut])
     os.truncate(specimen.path, specimen.size)
-    assert segments.in_child(segments.open_and_use, specimen.path, [], False) is None
+    assert in_child(segments.open_and_use, specimen.path, [], False) is None

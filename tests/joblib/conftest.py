@@ -1,4 +1,4 @@
-"""No test leaves workers; what joblib starts once for each process is started before any test."""
+"""No test leaves workers; what joblib starts once for each process is started before the tests."""
 
 import gc
 import threading

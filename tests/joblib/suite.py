@@ -1,10 +1,10 @@
-"""Run joblib's own tests of parallel calls against onecopy.
+"""Run joblib's own tests of parallel calls with onecopy.
 
     python tests/joblib/suite.py -k generator
 
-The tests are read where joblib is installed, and written out with "onecopy" where they say "loky"
-and with our class where they name loky's; onecopy is also the default backend, for them and for the
-scripts that they start. The last line of the output is a JSON object with the counts.
+The tests are read where joblib is installed, and written with "onecopy" in place of "loky", and
+with our class in place of those of loky. onecopy is also the default backend, for the tests and for
+the scripts that they start. The last line of the output is a JSON object with the counts.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CHANGES = (
         "\nLokyBackend = BACKENDS['onecopy']\nRETURN_GENERATOR_BACKENDS =",
     ),
     ('backend.title() + "Backend"', "BACKENDS[backend].__name__"),
-    # Two calls at once do not disturb each other here.
+    # Two calls at the same time do not disturb each other here.
     (
         '("onecopy", True),\n        ("threading", False),',
         '("onecopy", False),\n        ("threading", False),',
     ),
-    # What an object that cannot be pickled says stands in the error, after these words.
+    # For an object that cannot be pickled, its own message stands in the error after these words.
     ('match=r"the task to send"', 'match=r"the task to send.*123"'),
 )
 # Imported by every interpreter that starts with this folder on its path.
@@ -83,7 +83,7 @@ def pytest_unconfigure():
 
 
 def source() -> Path | None:
-    """Find joblib's tests; None: this joblib came without them."""
+    """Find joblib's tests; None if this joblib was installed without them."""
     found = importlib.util.find_spec("joblib")
     if found is None or found.origin is None:
         return None
@@ -92,7 +92,7 @@ def source() -> Path | None:
 
 
 def write(folder: Path) -> None:
-    """Write out the tests, and what makes them use onecopy."""
+    """Write the tests, and the module that makes them use onecopy."""
     path = source()
     assert path is not None, "this joblib came without its tests"
     text = path.read_text()
@@ -105,7 +105,7 @@ def write(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tests in a process of their own; give its exit status."""
+    """Run the tests in a process of their own; return its exit status."""
     with tempfile.TemporaryDirectory(prefix="onecopy-joblib-") as name:
         folder = Path(name)
         write(folder)

@@ -1,4 +1,4 @@
-"""What of joblib's tests does not apply, and why.
+"""The tests of joblib that do not apply, and the reasons.
 
 A name is a test, with all its parameters or with some: ``test`` or ``test[a-b]``.
 """

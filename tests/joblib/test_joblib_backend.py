@@ -151,7 +151,7 @@ def test_room_for_arguments_and_results_is_given_back():
     results = calls(lambda i, table=table: table + i, *range(4))
     pool = oc.default_pool()
     assert pool.stats().used >= 5 * table.nbytes  # four results, and a copy for the next call
-    assert children.used(pool) >= 4 * table.nbytes  # it collects, and copies go then
+    assert children.used(pool) >= 4 * table.nbytes  # garbage collection frees copies
     del results, table
     onecopy.joblib.shutdown()
     assert children.used(pool) < 1 << 20
@@ -220,7 +220,7 @@ def test_tables_are_there_once():
 )
 def test_arrays_round_trip(pool, array, share_above):
     for given_ in (array, array.T, array[::-1] if array.ndim else array):
-        from onecopy.executor.packing import _pickled
+        from onecopy._workers.packing import _pickled
 
         pickler = partial(onecopy.joblib.pickling.JoblibPickler, share_above=share_above)
         data, buffers, _ = _pickled([given_], pool.member, pickler, keeps=True)
@@ -300,7 +300,7 @@ def test_generators(kind):
 def test_a_generator_that_is_left_disturbs_no_other_call():
     results = calls(never_ends, *range(4), return_as="generator")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # joblib tells that calls were given up
+        warnings.simplefilter("ignore")  # joblib reports that calls were cancelled
         gone = weakref.ref(results)
         with Parallel(2, backend="onecopy") as other:
             del results
@@ -448,7 +448,7 @@ def test_workers_end_when_their_process_is_killed(tmp_path):
     script = SCRIPT + "print(os.getpid(), flush=True)\nos.kill(os.getpid(), 9)\n"
     done = subprocess.run(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False, timeout=60
-    )  # whose end of the output the workers have, too: it returns when they have ended
+    )  # the workers have the write end of this pipe too: it returns when they have ended
     assert done.returncode == -signal.SIGKILL
 
 

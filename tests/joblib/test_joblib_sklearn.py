@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 
 import onecopy.joblib  # noqa: F401 - registers it
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of scikit-learn's own making
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of scikit-learn's own code
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(7000, 20))  # above the megabyte from which arrays are shared
@@ -42,7 +42,7 @@ def forest(n_jobs):
 
 
 def learning_on(estimator):
-    """Fit in workers, and go on learning here, in place."""
+    """Fit in workers, and continue to learn here, in place."""
 
     def fit(n_jobs):
         done = cross_validate(estimator, X, y, cv=2, n_jobs=n_jobs, return_estimator=True)

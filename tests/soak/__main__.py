@@ -12,7 +12,7 @@ from .campaign import Options, Soak
 
 
 def main() -> int:
-    """Soak; 1 if anything is wrong."""
+    """Run the soak; return 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run")

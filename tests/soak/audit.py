@@ -1,4 +1,4 @@
-"""The account of a round: what was put, what arrived, and what nobody can explain."""
+"""The account of a round: what was put, what arrived, and what has no explanation."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _EVER = 1 << 62
 
 @dataclass
 class Counts:
-    """What a soak ends with. `WRONG` names those that must be 0."""
+    """The result of a soak. `WRONG` names the counts that must be 0."""
 
     rounds: int = 0
     processes: int = 0
     kills: int = 0
     stops: int = 0
     messages: int = 0  # that arrived from the queue
-    excused: int = 0  # that were taken by a process that was killed before it could say so
+    excused: int = 0  # that were taken by a process that was killed before it could report it
     redelivered: int = 0
     broadcasts: int = 0  # that arrived at subscribers
     visits: int = 0
@@ -37,7 +37,7 @@ class Counts:
     leaked_bytes: int = 0
     leaked_files: int = 0
     invalid: int = 0  # findings of validate()
-    failed: int = 0  # processes that ended otherwise than they were told to
+    failed: int = 0  # processes that did not end as they were asked to
     longest_stall: float = 0.0  # milliseconds
     stalled_in: str = ""
     notes: list[str] = field(default_factory=list)
@@ -54,17 +54,17 @@ class Counts:
     )
 
     def accuse(self, what: str, text: str, how_many: int = 1) -> None:
-        """Count something wrong, and say what."""
+        """Count an error, and describe it."""
         setattr(self, what, getattr(self, what) + how_many)
         self.notes.append(f"{what}: {text}")
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Tell whether nothing is wrong."""
         return not any(getattr(self, what) for what in self.WRONG)
 
     def table(self) -> str:
-        """Lay the counts out, one a line."""
+        """Return the counts as text, one on each line."""
         lines = []
         for each in fields(self):
             value = getattr(self, each.name)
@@ -79,7 +79,7 @@ class Account(NamedTuple):
     """What one process wrote, and when it was killed (None: it ended by itself).
 
     It did nothing after `killed`, and may have been dead from `doomed` on (None: from `killed` on):
-    the killer itself may lose its core between the signal and the look at the clock.
+    the killer itself may lose its core between the signal and its look at the clock.
     """
 
     role: str
@@ -90,7 +90,7 @@ class Account(NamedTuple):
 
 
 class Pauses:
-    """The times in which somebody was stopped."""
+    """The times in which a process was stopped."""
 
     def __init__(self, intervals: Iterable[tuple[int, int]]) -> None:
         self._starts: list[int] = []
@@ -103,7 +103,7 @@ class Pauses:
                 self._ends.append(end)
 
     def without(self, start: int, end: int) -> int:
-        """Give the length of an interval, less the pauses in it."""
+        """Return the length of an interval, without the pauses in it."""
         length = end - start
         for index in range(bisect_left(self._ends, start), bisect_right(self._starts, end)):
             length -= max(0, min(end, self._ends[index]) - max(start, self._starts[index]))
@@ -122,7 +122,7 @@ def audit(counts: Counts, accounts: list[Account], pauses: Pauses, *, redeliver:
 
 
 def additions(accounts: list[Account]) -> tuple[int, int]:
-    """Give the least and the most that lockers can have added."""
+    """Return the smallest and the greatest number that lockers can have added."""
     lockers = [a for a in accounts if a.role == "locker"]
     begun = sum(sum(e.kind == "?" for e in a.entries) for a in lockers)
     return _happened(accounts, "locker"), begun
@@ -151,7 +151,7 @@ def _stalls_of_steps(counts: Counts, account: Account, pauses: Pauses) -> None:
 
 
 class _Question(NamedTuple):
-    """A worker was killed between asking and saying what it got."""
+    """A worker was killed after it asked, and before it reported what it got."""
 
     most: int
     asked: int
@@ -238,7 +238,7 @@ class _Queue:
                 self._judge_repeated(counts, message, sorted(taken, key=lambda t: t.got))
         if redeliver:
             for message in self.put.keys() - self.finished.keys():
-                # Killed between "I finish" and "I finished": it may have been the last one to.
+                # Killed between "I finish" and "I finished": it may have finished the message last.
                 if not any(self.killed.get(w) for w in self.finishing[message]):
                     counts.accuse("lost", f"message {message} was put and never finished")
         else:
@@ -272,7 +272,7 @@ class _Queue:
                 counts.accuse("lost", f"message {message} was put and nobody can have it")
 
     def _window(self, message: tuple[int, int]) -> tuple[int, int]:
-        """When the message can have left the queue, earliest and latest."""
+        """Return the earliest and the latest time at which the message can have left the queue."""
         producer, number = message
         earliest, latest = self.begun[message], _EVER
         for (who, other), taken in self.taken.items():
@@ -317,7 +317,7 @@ def _judge_streams(counts: Counts, accounts: list[Account]) -> None:
 
 
 def _subscriptions(account: Account):
-    """Give (lossless, messages, missed or None) for each subscription."""
+    """Return (lossless, messages, missed or None) for each subscription."""
     lossless, received = False, []
     for entry in account.entries:
         if entry.kind == "?":

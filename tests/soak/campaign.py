@@ -1,4 +1,4 @@
-"""Start, kill, stop and replace the processes of a soak; settle each round."""
+"""Start, kill, stop and replace the processes of a soak; check each round."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ POPULATION = {
     "visitor": 2,
 }
 POOL, SIZE = "soak", 96 << 20
-PATIENCE = 60.0  # seconds after which a process that is to end is called stuck
+PATIENCE = 60.0  # seconds after which a process that was asked to end counts as stuck
 
 
 @dataclass
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     minutes: float
     seed: int
@@ -66,7 +66,7 @@ class Child:
         return self.process.pid
 
     def poll(self) -> int | None:
-        """Give the exit status once it has ended."""
+        """Return the exit status after it has ended."""
         if self.status is None:
             if isinstance(self.process, subprocess.Popen):
                 self.status = self.process.poll()
@@ -75,7 +75,7 @@ class Child:
         return self.status
 
     def signal(self, number: int) -> None:
-        # Its number is its own until somebody has waited for it.
+        # Its process id is not used again until another process has waited for it.
         with contextlib.suppress(ProcessLookupError):
             if self.poll() is None:
                 os.kill(self.pid, number)
@@ -97,7 +97,7 @@ class Soak:
         self.fork = multiprocessing.get_context("fork")
 
     def run(self) -> Counts:
-        """Go through rounds until the time is over; give the counts."""
+        """Run rounds until the time is over; return the counts."""
         end = time.monotonic() + self.options.minutes * 60
         directory = Path(os.environ["ONECOPY_DIR"])
         try:
@@ -142,7 +142,7 @@ class Soak:
     # --------------------------------------------------------------------------------- a round
 
     def round(self, pool: oc.Pool, seconds: float) -> None:
-        """Let the killer rage, then settle accounts."""
+        """Let the killer run, then check the round."""
         directory = self.books / f"round-{self.counts.rounds}"
         directory.mkdir()
         reported = len(self.counts.notes)
@@ -232,7 +232,7 @@ class Soak:
         if child.poll() is None and child.killed is None:
             child.doomed = time.monotonic_ns()
             child.signal(signal.SIGKILL)
-            child.killed = time.monotonic_ns()  # after: it did nothing later than this
+            child.killed = time.monotonic_ns()  # after the kill: it did nothing later than this
             self.counts.kills += 1
 
     def _continue(self, child: Child) -> None:
@@ -253,7 +253,7 @@ class Soak:
             with contextlib.suppress(FileNotFoundError):
                 complaint = (directory / f"{child.role}-{child.identity}.err").read_text()
             expected = {-signal.SIGKILL, 0} if child.killed else {0}
-            # Told before it had set its handler: that ends it as well.
+            # It got the signal before it had set its handler: that ends it as well.
             expected |= {-signal.SIGTERM} if child.told else set()
             if (
                 status not in expected
@@ -269,7 +269,7 @@ class Soak:
     # ------------------------------------------------------------------------ the end of a round
 
     def _finish(self, round_: roles.Round, directory: Path) -> None:
-        """Ask everybody to end, the workers when there is nothing left to do."""
+        """Tell all processes to end, the workers when there is no work left."""
         for child in self.children:
             self._continue(child)
         for child in self.children:
@@ -292,7 +292,7 @@ class Soak:
             self._reap(directory)
             if time.monotonic() > deadline:
                 for child in self.children:
-                    child.signal(signal.SIGUSR1)  # faulthandler: where are you?
+                    child.signal(signal.SIGUSR1)  # faulthandler prints where it is
                 time.sleep(1)
                 for child in self.children:
                     self.counts.accuse("failed", f"{child.role} {child.identity} is stuck")
@@ -300,7 +300,7 @@ class Soak:
             time.sleep(0.005)
 
     def _alone(self, pool: oc.Pool) -> None:
-        """Wait until nobody else is in the pool, and check it."""
+        """Wait until no other process is in the pool, and check the pool."""
         deadline = time.monotonic() + PATIENCE
         while True:
             pool.collect()
@@ -309,7 +309,7 @@ class Soak:
             if time.monotonic() > deadline:
                 self.counts.accuse("invalid", f"still there: {pool.member.holders()}")
                 break
-            time.sleep(0.002)  # a visitor's forked child, that outlived it
+            time.sleep(0.002)  # a visitor's forked child that lives longer than the visitor
         for finding in pool.validate():
             self.counts.accuse("invalid", f"after the processes had gone: {finding}")
 
@@ -330,7 +330,7 @@ class Soak:
             self.counts.accuse("lost", f"additions: {round_.pair.tolist()} of {least} to {most}")
 
     def _empty(self, pool: oc.Pool) -> None:
-        """Take every name away; then nothing may be left."""
+        """Remove every name; then nothing may be left."""
         gc.collect()
         for kind in Kind:
             for name in pool.member.name_list(kind):

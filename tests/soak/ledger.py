@@ -1,4 +1,4 @@
-"""What a process did, in a file of its own that survives it.
+"""What a process did, in a file of its own that stays after its death.
 
 A line is a letter, numbers, and a time (nanoseconds of the monotonic clock, which is the same for
 all processes of a machine):
@@ -11,7 +11,7 @@ all processes of a machine):
     ~ p n t     I am about to call task_done for it
     = p n t     I have called it
     m k t       my subscription has missed k so far; this ends it
-    # text      what I got is broken: the text says how
+    # text      what I got is broken, as the text describes
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class Ledger:
         os.close(self._fd)
 
     def accuse(self, text: str) -> None:
-        """Say that something is broken."""
+        """Report that something is broken."""
         os.write(self._fd, f"# {text}\n".encode())
 
 
 def read(path: Path) -> tuple[list[Entry], list[str]]:
-    """Give a ledger's entries, and the accusations in it."""
+    """Return a ledger's entries, and the errors reported in it."""
     try:
         text = path.read_text()
     except FileNotFoundError:  # killed before it began
         return [], []
-    lines = text.split("\n")[:-1]  # what follows the last line's end was cut short
+    lines = text.split("\n")[:-1]  # the rest after the last line's end is incomplete
     accusations = [line[2:] for line in lines if line.startswith("#")]
     entries = []
     for line in lines:

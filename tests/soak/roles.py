@@ -1,4 +1,4 @@
-"""What the processes of a soak do. Each runs until it is told to finish (SIGTERM), or is killed."""
+"""The work of the processes of a soak. Each runs until it gets SIGTERM, or is killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Round:
 
 
 def message(randomness: random.Random, identity: int, number: int, frames: oc.Frames | None):
-    """Make a message: who, which, the checksum of the bytes, the bytes."""
+    """Make a message: its producer, its number, the checksum of the bytes, the bytes."""
     kind = randomness.randrange(5)
     if kind == 0 and frames is not None:
         with contextlib.suppress(standard.Empty):
@@ -71,7 +71,7 @@ def _pattern(randomness: random.Random, size: int) -> np.ndarray:
 
 
 def check(received: object) -> tuple[int, int]:
-    """Give the identity and number of a received message; ValueError if it is broken."""
+    """Return producer and number of a received message; ValueError if it is broken."""
     identity, number, checksum, payload = received
     if isinstance(payload, dict):
         if payload["name"] != f"m{number}":
@@ -130,7 +130,8 @@ def _step(book: Ledger, number: int, act) -> None:
 def worker(all_: Round, book: Ledger, randomness: random.Random, identity: int, going) -> None:
     """Take messages and look at them; keep a few for a while.
 
-    From a queue that redelivers, up to four are in hand unfinished, and are finished in any order.
+    From a queue that redelivers, it has up to four unfinished messages, and finishes them in any
+    order.
     """
     kept: list[object] = []
     in_hand: list[object] = []
@@ -147,7 +148,7 @@ def worker(all_: Round, book: Ledger, randomness: random.Random, identity: int, 
 
 
 def _finish(book: Ledger, message) -> None:
-    """Say that the work on a message is finished, and write down that it was said."""
+    """Finish the work on a message, and write that it was finished."""
     identity, number = message.item[:2]
     book.note("~", identity, number)
     message.task_done()
@@ -157,7 +158,7 @@ def _finish(book: Ledger, message) -> None:
 def take(
     all_: Round, book: Ledger, most: int, timeout: float = PATIENCE, *, finish: bool = True
 ) -> list:
-    """Ask for messages once; give what came."""
+    """Ask for messages once; return them."""
     if all_.redeliver:
         most = 1
     book.note("?", most)
@@ -172,7 +173,7 @@ def take(
     except standard.Empty:
         book.note(".")
         return []
-    # Times are of arrival: the checksums come after.
+    # The times are those of arrival: the checksums come later.
     lines: list[tuple[str | int, ...]] = []
     for one in messages:
         item, again = (one.item, one.redelivered) if all_.redeliver else (one, False)
@@ -204,7 +205,7 @@ def publisher(all_: Round, book: Ledger, randomness: random.Random, identity: in
 def subscriber(all_: Round, book: Ledger, randomness: random.Random, identity: int, going) -> None:
     """Subscribe to one stream for a while, again and again."""
     while going():
-        # "? 0" and "? 1" say which; the subscription's account ends with "m".
+        # "? 0" and "? 1" tell the streams apart; the subscription's account ends with "m".
         lossless = randomness.randrange(2)
         subscription = (all_.lossless if lossless else all_.lossy).subscribe()
         book.note("?", lossless)
@@ -246,7 +247,7 @@ def locker(all_: Round, book: Ledger, randomness: random.Random, identity: int, 
 
 
 def visitor(all_: Round, book: Ledger, randomness: random.Random, identity: int, going) -> None:
-    """Set, read and take away names; fork; make and drop structures; fill the pool for a moment."""
+    """Set, read and remove names; fork; make and drop structures; fill the pool for a moment."""
     pool, number = all_.pool, 0
     while going():
         name = f"name {randomness.randrange(NAMES)}"
@@ -297,7 +298,7 @@ def _visit(pool, book, randomness, identity, name, number) -> None:
 
 
 def _fork(pool: oc.Pool, name: str) -> None:
-    """A child that uses what it inherits, and dies at once, by itself or not."""
+    """A child that uses what it inherits, and dies at once, by itself or by a kill."""
     array = pool.full(1_000, 7, "u1")
     child = os.fork()
     if child == 0:
@@ -316,7 +317,7 @@ ROLES = {role.__name__: role for role in (producer, worker, publisher, subscribe
 def run(
     directory: str, pool_name: str, role: str, identity: int, seed: int, redeliver: bool
 ) -> None:
-    """Be one process of the soak; its ledger and what it says on stderr go to the directory."""
+    """Be one process of the soak; its ledger and its stderr go to the directory."""
     wanted = True
 
     def finish(*_: object) -> None:
@@ -329,7 +330,7 @@ def run(
     complaints = os.open(f"{base}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(complaints, 2)
     os.close(complaints)
-    faulthandler.register(signal.SIGUSR1)  # when it is called stuck: where?
+    faulthandler.register(signal.SIGUSR1)  # when it counts as stuck, print where it is
     with oc.Pool.open(pool_name) as pool:
         all_ = Round(pool, redeliver=redeliver)
         ROLES[role](
@@ -341,6 +342,6 @@ def run(
         )
 
 
-if __name__ == "__main__":  # a stranger
+if __name__ == "__main__":  # another process
     _directory, _pool, _role, _identity, _seed, _redeliver = sys.argv[1:]
     run(_directory, _pool, _role, int(_identity), int(_seed), _redeliver == "True")

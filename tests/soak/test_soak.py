@@ -1,4 +1,4 @@
-"""A few seconds of the soak, and: does its audit notice?"""
+"""A few seconds of the soak, and tests that its audit finds errors."""
 
 import os
 import subprocess
@@ -169,7 +169,7 @@ def test_redelivery_with_the_flag():
 
 
 def test_a_killer_that_was_slow_to_look_at_the_clock():
-    """What came back did so after the kill, though the killer noted a later time."""
+    """What came back did so after the kill, although the killer noted a later time."""
     again = [("?", (1,), 26), ("g", (1, 1, 1), 27), (".", (), 27)]
     finished = worker(*TAKEN[:3], *again, *TAKEN[6:], *done(0, 1, 2, at=40))
     slow = worker(*TAKEN[3:6], identity=3, killed=60)

@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    """Run the classes that are asked for, or all."""
+    """Run the classes that were given, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.stdlib", description=__doc__)
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all three")
     parser.add_argument("--keep", type=Path, help="folder for the translated suite")
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def run(method: str, names: list[str]) -> int:
-    """Run in this process, which is one of its own for each start method."""
+    """Run in this process, which is a process of its own for each start method."""
     module = importlib.import_module(translate.module_for(method))
     if exclusions.stale:
         print("these names are not in this interpreter's suite:", *exclusions.stale)

@@ -1,6 +1,6 @@
-"""What of CPython's tests does not apply, and why; and what is asked in another way.
+"""The tests of CPython that do not apply, with reasons; and those that are adapted.
 
-A name is ``Class.test`` of the suite, or ``Class``; it counts for every start method and for both
+A name is ``Class.test`` of the suite, or ``Class``. It applies to every start method and to both
 kinds of objects (processes and managers).
 """
 
@@ -47,11 +47,11 @@ EXCLUDED = {
         "wants the resource tracker to report a leak at exit; there is no tracker, and no leak"
     ),
     "_TestSharedMemory.test_shared_memory_tracking": (
-        "wants whoever attaches to take the memory along when it ends, and the tracker to say so"
+        "wants the end of an attached process to remove the memory, and the tracker to report it"
     ),
     "_TestSharedMemory.test_shared_memory_name_with_embedded_null": (
         "writes to the private attribute _name; that such names are refused is tested in "
-        "tests/contracts/test_shared_memory.py"
+        "tests/shared_memory/test_shared_memory.py"
     ),
     "_TestSharedMemory.test_shared_memory_SharedMemoryServer_ignores_sigint": (
         "sends a signal to the manager's server process; ours has none"
@@ -71,13 +71,13 @@ stale: list[str] = []
 
 
 def _check_invariant(self: Any, cond: Any) -> None:
-    """Ask the condition itself; CPython's asks the semaphores inside its own."""
+    """Look at the condition itself; CPython's test looks at the semaphores inside its own."""
     if self.TYPE == "processes":
         assert cond.n_waiting == 0
 
 
 def apply(suite: Any) -> None:
-    """Take the excluded tests out of the suite, and adapt what looks inside of objects."""
+    """Take the excluded tests out of the suite, and adapt those that look inside of objects."""
     suite._TestCondition.check_invariant = _check_invariant
     stale.extend(unknown(suite))
     for name in EXCLUDED:

@@ -1,8 +1,8 @@
 """CPython's tests of concurrent.futures, run against onecopy.Executor.
 
-Their mixins say which executor a test class is for; here it is ours. An interpreter that came
-without these tests takes them from another one on the machine (releases 3.12 and later have them
-as a package).
+Their mixins select the executor of a test class; here it is ours. An interpreter that was installed
+without these tests takes them from another one on the machine (releases 3.12 and later have them as
+a package).
 """
 
 import argparse
@@ -30,12 +30,12 @@ EXCLUDED = {
 
 
 def source() -> Path | None:
-    """Where there is a copy of the tests; None: nowhere."""
+    """Return where a copy of the tests is; None: nowhere."""
     chosen = os.environ.get("ONECOPY_CPYTHON_TESTS")  # a folder `test` of a CPython
     folders = [Path(chosen)] if chosen else []
     mine = Path(os.__file__).parent
     folders.append(mine / "test")
-    # Beside this interpreter, as pyenv and uv have theirs.
+    # Next to this interpreter, as pyenv and uv have theirs.
     versions = Path(sys.base_prefix).parent
     folders += sorted(versions.glob("*/lib/python3.1[2-9]/test"), reverse=True)
     folders += sorted(Path("/usr/lib").glob("python3.1[2-9]/test"), reverse=True)
@@ -46,7 +46,7 @@ def source() -> Path | None:
 
 
 def translate(text: str, folder: Path) -> str:
-    """Exchange the executor."""
+    """Replace the executor."""
     text = text.replace("futures.ProcessPoolExecutor", "onecopy.Executor")
     text = text.replace(
         "from concurrent import futures", "import onecopy\nfrom concurrent import futures"
@@ -59,10 +59,14 @@ def translate(text: str, folder: Path) -> str:
         rf"import sys; sys.path.insert(0, {str(folder)!r}); from {PACKAGE}.\1 import \2",
         text,
     )
-    # Threads are not ours, and what early releases lack is no reason to leave a test out.
+    # The same text, in a class of our own.
+    text = text.replace(
+        "futures.process._RemoteTraceback", "onecopy._workers.remote.RemoteTraceback"
+    )
+    # Threads are not ours, and a missing feature of early releases is no reason to exclude a test.
     text = text.replace("executor_mixins=(ThreadPoolMixin,", "executor_mixins=(")
     text = text.replace("from test.support import Py_GIL_DISABLED", "Py_GIL_DISABLED = False")
-    # It calls what is called at exit, upon which this process leaves its pools: once is enough.
+    # It calls the exit handlers, in which this process leaves its pools: once is enough.
     text = text.replace("unittest.addModuleCleanup(multiprocessing.util._cleanup_tests)", "pass")
     text = re.sub(r"@support\.requires_gil_enabled\(.*\)\n", "\n", text)
     text = re.sub(r"@support\.skip_if_sanitizer\(.*\)\n", "\n", text)
@@ -123,7 +127,7 @@ def run(method: str, names: list[str]) -> int:
 
 
 def main() -> int:
-    """Run the modules or tests that are asked for, or all."""
+    """Run the modules or tests that were given, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.stdlib.futures", description=__doc__)
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all three")
     parser.add_argument("--in-place", action="store_true", help=argparse.SUPPRESS)

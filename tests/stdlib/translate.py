@@ -1,4 +1,4 @@
-"""The interpreter's tests of multiprocessing, with the imports turned to onecopy."""
+"""The interpreter's tests of multiprocessing, with imports of onecopy instead."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ suite.install_tests_in_module_dict(globals(), {method!r})
 
 
 def source_of_the_suite() -> Path | None:
-    """Where the interpreter has its tests; None: it came without (as Debian's do)."""
+    """Return where the interpreter has its tests; None: it has none (as Debian's)."""
     try:
         found = importlib.util.find_spec("test._test_multiprocessing")
     except ModuleNotFoundError:
@@ -35,14 +35,14 @@ def _import(found: re.Match[str]) -> str:
 
 
 def translate(text: str) -> str:
-    """Turn every import of multiprocessing, in code and in the programs within, to onecopy's."""
+    """Replace every import of multiprocessing, also in programs inside the code, with onecopy's."""
     text = re.sub(
         r"\bfrom multiprocessing\b|\bimport multiprocessing(\.\w+)?( as \w+)?(?=$|[;,'\"\s\\])",
         _import,
         text,
         flags=re.MULTILINE,
     )
-    # Names of modules in strings: what is imported, and what is patched.
+    # Names of modules in strings: modules that are imported, and names that are patched.
     text = re.sub(
         r"(import_module\(|patch\()(\s*')multiprocessing\.", r"\1\2onecopy.multiprocessing.", text
     )

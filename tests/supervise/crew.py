@@ -1,4 +1,4 @@
-"""What the workers of these tests do."""
+"""The functions of the workers in these tests."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ def forever():
 
 
 def serve(tasks, told):
-    """Do what a task says; tell what was done, and by whom."""
+    """Do what a task says; report what was done, and by which process."""
     while True:
         with tasks.get_message() as message:
             do(message.item, told)
@@ -37,7 +37,7 @@ def do(what, told):
 
 
 def end(how, told):
-    """End once, in one of the ways; a successor tells that it is there, and stays."""
+    """End once, in one of the ways; a successor reports that it is there, and stays."""
     if told.qsize() == 0:
         told.put(os.getpid())
         do(how, told)
@@ -52,25 +52,25 @@ def tell(told, value=None, *, more=None):
 
 
 def replaced(group, index, pid):
-    """Wait until a worker has a successor; give its record."""
+    """Wait until a worker has a successor; return its record."""
     eventually(lambda: group.workers[index].pid not in {None, pid}, "a successor")
     return group.workers[index]
 
 
 def ended(group, index=0):
-    """Wait until a worker does not run; give its record."""
+    """Wait until a worker does not run; return its record."""
     eventually(lambda: group.workers[index].pid is None, "a worker to end")
     return group.workers[index]
 
 
 def both(told):
-    """Give what `end` told: the pids of a worker and of its successor."""
+    """Return what `end` reported: the pids of a worker and of its successor."""
     eventually(lambda: told.qsize() == 2, "a worker and its successor")
     return take(told), take(told)
 
 
 def runs(group, *pids):
-    """Wait until the group knows of what a worker has told: that it has been started."""
+    """Wait until the group knows what a worker has reported: that it has been started."""
     eventually(lambda: group.pids == pids, f"{group} to have {pids}")
 
 

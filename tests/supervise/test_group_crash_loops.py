@@ -98,13 +98,13 @@ def test_the_block_is_interrupted(pool, where):
     ):
         WAITS[where](pool)
     for thread in threading.enumerate():
-        if thread.name == "onecopy-supervise-forever":  # the other group, which nobody stopped
+        if thread.name == "onecopy-supervise-forever":  # the other group, which was not stopped
             thread._target.__self__.stop()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_it_is_raised_at_the_end_of_the_block():
-    """In a thread nothing is interrupted; nor is what the block ignores lost."""
+    """A thread is not interrupted; an exception that the block ignores is not lost either."""
 
     def use():
         try:
@@ -208,7 +208,7 @@ def test_a_program_without_a_main_guard(tmp_path):
 
 
 def careful(tasks, told):
-    """Give a message up that has ended two workers."""
+    """Discard a message that has ended two workers."""
     while True:
         with tasks.get_message() as message:
             if message.deliveries > 2:
@@ -231,7 +231,7 @@ def test_a_message_that_ends_each_worker_is_given_up(pool, told, how):
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
 def test_or_it_is_a_crash_loop_and_nothing_is_lost(pool, told, start_method):
-    """Each successor takes first what its predecessor had."""
+    """Each successor first takes what its predecessor had."""
     tasks = pool.queue(redeliver=True)
     tasks.put_many(["kill", 1])
     with pytest.raises(oc.CrashLoop, match=r"Message\.deliveries"):

@@ -118,7 +118,7 @@ def test_never(told):
 
 
 def with_a_child(told):
-    """Fork: the child has all descriptors, also those by which a death is seen."""
+    """Fork: the child has all descriptors, also those that report a death."""
     child = os.fork()
     if child == 0:
         forever()
@@ -154,7 +154,7 @@ def test_a_worker_that_closes_its_descriptors_lives(pool):
     with oc.supervise(without_descriptors, args=(index,)) as group:
         pid = group.pids[0]
         eventually(lambda: index.value == 2, "it to close them")
-        with oc.supervise(forever) as other:  # its sentinel has been readable for long then
+        with oc.supervise(forever) as other:  # its sentinel has been readable for a long time then
             os.kill(other.pids[0], signal.SIGKILL)
             replaced(other, 0, None)
         assert group.pids == (pid,)
@@ -175,7 +175,7 @@ def test_where_the_kernel_has_no_pidfds(told, monkeypatch, start_method):
 
 
 def test_a_program_that_ignores_its_children(told, monkeypatch):
-    """The kernel gives no status then; a worker that has ended is replaced all the same."""
+    """The kernel gives no status then; a worker that has ended is replaced anyway."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         with oc.supervise(end, args=("kill", told), mp_context="fork") as group:
@@ -186,7 +186,7 @@ def test_a_program_that_ignores_its_children(told, monkeypatch):
             assert str(end_of_it).startswith("ended with a status that something else")
     finally:
         signal.signal(signal.SIGCHLD, before)
-        multiprocessing.process._children.clear()  # whose status nobody can fetch
+        multiprocessing.process._children.clear()  # whose status cannot be read
 
 
 # ------------------------------------------------------------------------------------ back-off
@@ -207,7 +207,7 @@ def policy(**options):
 
 def test_the_delays():
     assert [policy().delay(failures) for failures in range(1, 6)] == [0.5, 1, 2, 3, 3]
-    assert policy().delay(100_000) == 3  # beyond what a float can have
+    assert policy().delay(100_000) == 3  # more than a float can have
     assert policy(factor=1.0).delay(7) == 0.5
     assert policy(backoff=0.0).delay(7) == 0
 
@@ -286,7 +286,7 @@ class Closing:
 
 
 def test_no_thread_sees_a_closed_process(told):
-    """The group's thread closes a process that has ended. Another thread may ask just then."""
+    """The group's thread closes a process that has ended. Another thread may ask at that moment."""
     made = threading.Event()
     seen = []
 
@@ -369,7 +369,7 @@ def test_several_groups_and_threads(told):
 def a_group_of_its_own(told):
     group = oc.supervise(tell, 2, args=(told,))
     told.put(group.pids)
-    # It ends without a word about its group.
+    # It ends without a message about its group.
 
 
 def test_a_worker_may_have_a_group(told):

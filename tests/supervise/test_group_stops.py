@@ -1,4 +1,4 @@
-"""How groups end: at the end of a block, by a signal, with the program, and when that is killed."""
+"""How groups end: at the end of a block, by a signal, with the program, and when it is killed."""
 
 import multiprocessing
 import os
@@ -81,7 +81,7 @@ def test_a_shorter_stop_counts(told):
     stopper.start()
     group.stop(0)
     stopper.join(LIMIT)
-    group.stop()  # without effect by now
+    group.stop()  # without effect now
     assert group.workers[0].last_exit.code == -9
 
 
@@ -151,7 +151,7 @@ def forks(told):
     if child == 0:
         told.put(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
         signal.pause()
-    eventually(lambda: told.qsize() == 1, "the child")  # a signal during a fork, Python forgets
+    eventually(lambda: told.qsize() == 1, "the child")  # Python forgets a signal during a fork
     os.kill(child, signal.SIGTERM)
     told.put(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
@@ -183,7 +183,7 @@ def deaf():
 
 @pytest.fixture
 def ours():
-    """Where programs tell what their workers do."""
+    """Where programs define the functions of their workers."""
     with oc.Pool.create("ours", size="16MiB") as pool:
         yield pool.queue("told")
 
@@ -203,7 +203,7 @@ def test_a_signal_ends_all(ours, way, number):
     pids = [take(ours), take(ours)]
     program.is_asleep()
     if number == signal.SIGINT:
-        for pid in pids:  # Ctrl-C reaches all of a terminal's processes
+        for pid in pids:  # Ctrl-C reaches all processes of a terminal
             os.kill(pid, number)
     program.signal(number)
     status, stderr = program.end()

@@ -1,4 +1,4 @@
-"""The libraries of tables open descriptors of their own when they are first used; they stay."""
+"""The libraries of tables open descriptors of their own at their first use, and keep them open."""
 
 import gc
 
@@ -17,4 +17,4 @@ def _libraries_have_started():
         data, buffers, _ = pickler.encode(make())
         samples.assert_same(pickler.decode(data, buffers), make())
     gc.collect()
-    gc.freeze()  # as the session does it with what pytest has loaded
+    gc.freeze()  # as the session does for what pytest has loaded

@@ -1,4 +1,4 @@
-"""Objects of every kind that other libraries have, and where their memory lies."""
+"""Objects of every kind of other libraries, and where their memory lies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from scipy import sparse
 
-N = 6000  # also one byte for each is more than what stays in the pickle
+N = 6000  # one byte for each is also more than what stays in the pickle
 WORDS = [f"word number {i}" for i in range(N)]
 NUMBERS = np.arange(N)
 TIMES = pd.date_range("2024-03-30", periods=N, freq="min")
@@ -330,7 +330,7 @@ def assert_same(got, expected):
 
 
 def sorted_columns(frame):
-    """Give what polars knows of the order of a frame's columns."""
+    """Return what polars knows of the order of a frame's columns."""
     return {
         name: (flags.get("SORTED_ASC"), flags.get("SORTED_DESC"))
         for name, flags in frame.flags.items()
@@ -338,7 +338,7 @@ def sorted_columns(frame):
 
 
 def memory_of(obj):
-    """List the buffers that an object consists of, as its library shows them."""
+    """List the buffers of an object, as its library shows them."""
     if isinstance(obj, pd.DataFrame):
         parts = [obj.index, *(column.array for _, column in obj.items())]
     elif isinstance(obj, pd.MultiIndex):
@@ -392,7 +392,7 @@ def memory_of(obj):
 
 
 def large(obj):
-    """List those of an object's buffers that leave the pickle, as arrays of bytes."""
+    """List the buffers of an object that leave the pickle, as arrays of bytes."""
     found = []
     for memory in memory_of(obj):
         if isinstance(memory, np.ndarray):

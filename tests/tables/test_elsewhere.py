@@ -76,7 +76,7 @@ def check(pool, obj, expected, extra):
     assert pool.stats().used - used < 16_000 + 2 * extra
     same(queue.get(), expected)
     same(ref.get()[0], expected)
-    # What was got is passed on in the same way.
+    # A received object is passed on in the same way.
     used = pool.stats().used
     again = pool.put(ref.get()[0])
     assert pool.stats().used - used < 12_000
@@ -138,5 +138,5 @@ def test_a_place_that_does_not_fit_its_block_is_stale(reader):
     place = blocks.find(memory, membership.readers())
     assert bytes(blocks.bytes_of(*place)) == bytes(memory)
     for wrong in (place._replace(nbytes=1 << 40), place._replace(offset=-1)):
-        with pytest.raises(oc.StaleRef, match="not this buffer"):
+        with pytest.raises(oc.StaleRef, match="not the block of this buffer"):
             blocks.bytes_of(*wrong)

@@ -1,4 +1,4 @@
-"""Frames and tables of any types, lengths and cuts come back as they were."""
+"""Frames and tables of any types, lengths and slices come back equal."""
 
 import datetime as dt
 
@@ -21,7 +21,7 @@ QUICK = settings(
 )
 MANY = settings(QUICK, max_examples=more(600))
 
-# A short list of values, repeated to the length: long columns cost nothing to draw.
+# A short list of values, repeated to the length, so that long columns are drawn quickly.
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 times = st.timedeltas(dt.timedelta(0), dt.timedelta(80_000)).map(
     lambda since: dt.datetime.fromisoformat("1970-01-01") + since

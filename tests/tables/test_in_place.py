@@ -1,4 +1,4 @@
-"""What is written straight into the pool, and how much of a slice is sent."""
+"""What is written directly into the pool, and how much of a slice is sent."""
 
 import pickle
 
@@ -72,7 +72,7 @@ def test_a_slice_of_what_lies_in_the_pool_is_a_place_in_it(pool):
         column = whole["a"].to_numpy()
         assert got["a"].to_numpy().ctypes.data == column[N // 2 :].ctypes.data
         del got
-    # Another pool has nothing of it: there, it is a copy, and only of the slice.
+    # Another pool has nothing of it: in that pool it is a copy, of the slice only.
     with oc.Pool.create(size="16MiB") as other:
         got = other.put([table.slice(9, ROWS), frame.iloc[9 : 9 + ROWS]]).get()
         assert other.stats().used < 40_000
@@ -92,7 +92,7 @@ ROWS_OF_FRAMES = {
 @pytest.mark.parametrize("name", ROWS_OF_FRAMES)
 @pytest.mark.parametrize("wide", [False, True])
 def test_rows_of_a_frame_are_places_in_its_blocks(pool, name, wide):
-    """pandas 3 would gather each block that has more than one column in private memory first."""
+    """pandas 3 would collect each block with more than one column in private memory first."""
     days = pd.date_range("2024", periods=N, freq="s")
     numbers = np.arange(N)
     frame = (
@@ -116,7 +116,7 @@ def test_rows_of_a_frame_are_places_in_its_blocks(pool, name, wide):
     sent = part if isinstance(part, pd.Series) else part["a"]
     assert first.to_numpy().ctypes.data == sent.to_numpy().ctypes.data
     assert_same(oc.writable_copy(got), expected)
-    # Work goes on with it as with any frame.
+    # It can be used like any frame.
     assert_same(got + got if wide else got, expected + expected if wide else expected)
     assert_same(pool.put(got).get(), expected)
 
@@ -160,7 +160,7 @@ def test_an_array_that_arrow_has_wrapped_is_found_in_the_pool(pool):
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_parts_of_maps_with_sorted_keys_come_as_pickle_has_them(pool, inside):
-    """An IPC stream keeps that the keys are sorted, and pyarrow's pickle, around it, does not."""
+    """An IPC stream keeps that the keys are sorted; pyarrow's pickle around it does not."""
     maps = pa.array([[("k", i)] for i in range(6000)], pa.map_(pa.string(), pa.int64(), True))
     if inside:
         maps = pa.StructArray.from_arrays([maps], ["m"])
@@ -216,7 +216,7 @@ def test_no_room_for_what_is_to_be_written(pool):
 
 
 class Written:
-    """An object with a buffer that some function is to write."""
+    """An object with a buffer that a function writes."""
 
     def __init__(self, write):
         self.write = write
@@ -224,7 +224,7 @@ class Written:
 
 @pytest.fixture
 def written(monkeypatch):
-    """Let `Written` travel as what its function writes: 5000 bytes."""
+    """Send `Written` as what its function writes: 5000 bytes."""
     from onecopy._codec.registry import registry
 
     def reduce(obj, packing):
@@ -266,7 +266,7 @@ def test_writers_see_writable_memory_and_may_use_the_pool(pool):
     assert [part for part in got if type(part) is bytes] == [b"y" * 5000] * 3
     assert queue.get_many(9) == ["from inside"] * 3
     del got
-    # Who keeps the memory against the rule keeps the block: it is read-only, and not reused.
+    # An object that keeps the memory against the rule keeps the block: read-only, not reused.
     assert memoryview(kept[0]).readonly
     assert bytes(kept[0]) == b"y" * 5000
     assert pool.stats().used > 0

@@ -1,4 +1,4 @@
-"""Libraries that are not what their name says, that do not work, or that are just being loaded."""
+"""Libraries with a wrong name, libraries that do not work, and libraries while they load."""
 
 import os
 import subprocess
@@ -99,14 +99,14 @@ def test_a_library_that_is_not_the_real_one_is_told_of_once(monkeypatch, caplog)
         for _ in range(3):
             registry.refresh()
     [record] = [each for each in caplog.records if "pyarrow" in each.getMessage()]
-    assert "pickled as it says itself" in record.getMessage()
+    assert "pickled in their own way" in record.getMessage()
     assert not registry.has("pyarrow")
     assert registry.has("pandas")
 
 
 @pytest.mark.parametrize("module", ["pyarrow", "onecopy.tables.arrow"])
 def test_a_fork_while_a_thread_loads_a_module(pool_directory, tmp_path, module):
-    """The thread is gone in the child, so the module stays half loaded: nobody waits for it."""
+    """The thread does not exist in the child, so the module stays half loaded: no call waits."""
     code = f"""
     import importlib.util, os, signal, sys, threading, warnings
     import numpy as np, onecopy as oc

@@ -1,6 +1,6 @@
-"""polars' frames in forked children of a process that has used polars, and types that Arrow loses.
+"""polars' frames in forked children of a process that has used polars; types that Arrow loses.
 
-Such a child has no threads of polars' pool: whatever needs them waits for ever.
+Such a child has no threads of polars' pool: an operation that needs them waits without end.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Tables between processes: started anew, so that they load the libraries by what arrives."""
+"""Tables between processes that are newly started, so that a received table loads its library."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def test_a_library_that_the_receiver_lacks(pool, monkeypatch, library):
 
 
 class Elsewhere:
-    """Its module is gone when it is received."""
+    """Its module does not exist any more when it is received."""
 
 
 def test_a_module_that_the_receiver_lacks(pool, monkeypatch):

@@ -1,4 +1,4 @@
-"""The registry of what is taken apart: any thread may find that a library has been loaded."""
+"""The registry of codecs: every thread may find that a library has been loaded."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ from onecopy._codec.registry import Registry
 def test_threads_that_meet_libraries_at_the_same_time():
     expected = {np.ndarray, np.ma.MaskedArray, pa.Array, pl.DataFrame, pl.Series}
     expected.add(pd.arrays.ArrowExtensionArray)
-    if int(pd.__version__.partition(".")[0]) >= 3:  # pandas 2 does not gather its blocks
+    if int(pd.__version__.partition(".")[0]) >= 3:  # pandas 2 does not collect its blocks
         expected.add(pd.core.internals.blocks.Block)
     if (torch := sys.modules.get("torch")) is not None:  # another test of this process needed it
         expected |= {torch.Tensor, torch.storage.UntypedStorage, torch.storage.TypedStorage}

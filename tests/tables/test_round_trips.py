@@ -1,4 +1,4 @@
-"""Every kind of object: what comes back is equal and in the pool, and is put again for nothing."""
+"""Every kind of object: it comes back equal and in the pool, and a second put copies nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Subclasses of ndarray come back as pickle would bring them back, over memory of the pool."""
+"""Subclasses of ndarray come back as from pickle, but over memory of the pool."""
 
 import pickle
 
@@ -10,7 +10,7 @@ import onecopy as oc
 
 
 class Unit(np.ndarray):
-    """Takes a view of a plain array for a reason to reset its attribute."""
+    """Treats a view of a plain array as a reason to reset its attribute."""
 
     unit = "m"
 
@@ -20,7 +20,7 @@ class Unit(np.ndarray):
 
 
 class Heir(np.ndarray):
-    """Refuses what is not of its own class."""
+    """Refuses arrays that are not of its own class."""
 
     history = ()
 
@@ -38,7 +38,7 @@ class Pairs(np.ndarray):
 
 
 class Stateful(np.ndarray):
-    """Says itself how it is pickled."""
+    """Defines how it is pickled."""
 
     def __reduce__(self):
         rebuild, arguments, state = super().__reduce__()

@@ -1,4 +1,4 @@
-"""Arrays of Python strings: by way of Arrow where that is better, and never something else."""
+"""Arrays of Python strings: through Arrow where that is better, and always as they were."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ class Word(str):
 
 def objects(values):
     array = np.empty(len(values), object)
-    for i, value in enumerate(values):  # all at once, numpy would make plain strings of them
+    for i, value in enumerate(values):  # from a list, numpy would make plain strings of them
         array[i] = value
     return array
 

@@ -1,4 +1,4 @@
-"""Writing to what was received: the error that each library raises, and what works all the same."""
+"""Writing to received tables: the error that each library raises, and what works anyway."""
 
 import copy
 import dataclasses
@@ -76,7 +76,7 @@ def test_pandas_says_read_only_for_what_it_writes_in_place(pool):
 
 
 def test_pandas_has_its_own_words_for_times(pool):
-    """It takes any error there for a value that does not fit the type."""
+    """It treats every error there as that of a value which does not fit the type."""
     pd = pytest.importorskip("pandas")
     words = r"read-only|Something has gone wrong|Incompatible \(high-resolution\) value"
     for times in (
@@ -95,7 +95,7 @@ def test_pandas_has_its_own_words_for_times(pool):
 
 
 def test_pandas_replaces_columns_without_a_word(pool):
-    """Whole columns, Arrow-backed ones and new rows are new memory: nobody else sees them."""
+    """Complete columns, Arrow-backed ones and new rows are new memory, private to this process."""
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     words = pd.Series([str(i) for i in range(N)], dtype="string[pyarrow]")
@@ -104,7 +104,7 @@ def test_pandas_replaces_columns_without_a_word(pool):
     frame = ref.get()
     frame["a"] = frame["a"] * 2
     frame["new"] = frame["b"] + 1
-    frame.loc[0, "a"] = 5  # the column is the frame's own by now
+    frame.loc[0, "a"] = 5  # the frame owns the column by now
     frame.loc[0, "s"] = "other"
     frame.loc[len(frame)] = [1, 2.0, "x", 3.0]
     copied = ref.get().copy()
@@ -213,7 +213,7 @@ def test_a_writable_copy_of_a_memoryview_of_what_numpy_does_not_know():
     import ctypes
 
     view = memoryview((ctypes.c_void_p * 3)(1, 2, 3))
-    with pytest.raises(TypeError, match=r"a memoryview of format .*: bytearray"):
+    with pytest.raises(TypeError, match=r"a memoryview of format .*, use bytearray"):
         oc.writable_copy(view)
 
 

@@ -10,10 +10,10 @@ from onecopy import _native
 
 @pytest.fixture(scope="session")
 def torch():
-    """Imported only when it is asked for: it takes seconds, and a process then guards writes."""
+    """Imported only when a test needs it: it takes seconds, and then the process guards writes."""
     pytest.importorskip("torch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own, of what it uses itself
+        warnings.simplefilter("ignore")  # its own warnings, about its own functions
         import torch
 
         torch.zeros(1).numpy()
@@ -23,7 +23,7 @@ def torch():
 
 @pytest.fixture(autouse=True)
 def _as_without_torch():
-    """Other tests of this process go on as in one that has not loaded torch."""
+    """Other tests of this process continue as in one that has not loaded torch."""
     _native.guard_writes(None)
     before = _native.private_mappings()
     yield

@@ -1,4 +1,4 @@
-"""torch's tensors on the CPU: data like any array."""
+"""torch's tensors on the CPU: data like every array."""
 
 import copyreg
 import dataclasses
@@ -80,7 +80,7 @@ WAYS = [by_reference, by_name, by_list, by_dict, by_latest, by_redelivery, by_su
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("nested", [False, True])
 def test_it_can_be_received_as_often_as_one_likes(pool, torch, ramp, way, nested):
-    """Each receiver has its own, which it may write; the sender's later writes reach nobody."""
+    """Each receiver has its own copy, which it may write; no later write of the sender arrives."""
     look, _kept = way(pool, {"a": [ramp]} if nested else ramp)
     expected = ramp.clone()
     ramp.zero_()
@@ -244,7 +244,7 @@ def test_one_tensor_twice_is_one_tensor(pool, ramp):
 
 
 def test_views_of_one_memory_come_apart(pool, ramp):
-    """As by pickle, which sends the memory of each."""
+    """As with pickle, which sends the memory of each."""
     whole, part = pool.put([ramp, ramp[10:20]]).get()
     whole.zero_()
     assert part.tolist() == list(range(10, 20))
@@ -265,7 +265,7 @@ def test_parameters_and_gradients(pool, torch):
     got = pool.put([weight, frozen, leaf, result]).get()
     assert [type(each) for each in got] == [torch.nn.Parameter] * 2 + [torch.Tensor] * 2
     assert [each.requires_grad for each in got] == [True, False, True, True]
-    assert all(each.is_leaf for each in got)  # the graph stays with the sender, as by pickle
+    assert all(each.is_leaf for each in got)  # the graph stays with the sender, as with pickle
     for one, other in zip(got, (weight, frozen, leaf, result), strict=True):
         assert torch.equal(one, other)
 

@@ -28,14 +28,14 @@ NAMES = [
     "float8_e5m2",
     "complex32",
 ]
-# What torch's own pickling cannot do by itself (2.13).
+# What torch's own pickling cannot do itself (2.13).
 UNPICKLABLE = {"uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "complex32"}
 VIEWS = ["plain", "transposed", "step", "column", "narrow", "expanded", "unfolded", "flipped order"]
 
 
 @st.composite
 def recipes(draw):
-    """What a tensor is made of; torch is not there yet."""
+    """The parts of a tensor; torch is not imported yet."""
     return (
         draw(st.sampled_from(NAMES)),
         tuple(draw(st.lists(st.sampled_from([0, 1, 2, 3, 5, 40]), max_size=4))),
@@ -89,7 +89,7 @@ def look(tensor, view):
 
 
 def bits_of(tensor):
-    """The bytes of the elements in order; NaNs are what they are."""
+    """The bytes of the elements in order; NaNs are compared as bytes too."""
     tensor = tensor.detach().resolve_conj().resolve_neg()
     return pickle.dumps(tensor.contiguous().clone().untyped_storage().tolist())
 

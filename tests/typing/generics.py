@@ -1,4 +1,4 @@
-"""What a type checker knows of the generic classes: `make lint` checks it, and nothing runs it."""
+"""What a type checker knows of the generic classes: `make lint` checks it; it is never run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def queues(pool: oc.Pool) -> None:
     assert_type(oc.Queue[str]().get(), str)
 
 
-def takes_any_queue(queue: oc.Queue) -> None:  # a bare name stands for a queue of anything
+def takes_any_queue(queue: oc.Queue) -> None:  # a bare name means a queue of any type
     assert_type(queue.get(), Any)
 
 
@@ -51,7 +51,7 @@ def references(pool: oc.Pool, array: npt.NDArray[np.uint8]) -> None:
     assert_type(ref, oc.Ref[dict[str, int]])
     assert_type(ref.get(), dict[str, int])
     assert_type(oc.put(array).get(), npt.NDArray[np.uint8])
-    as_object: oc.Ref[object] = ref  # covariant: what is read only
+    as_object: oc.Ref[object] = ref  # covariant: only read
     del as_object
 
 

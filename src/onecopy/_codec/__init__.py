@@ -1,1 +1,1 @@
-"""Objects to bytes and blocks, and back; looks at `_core` only. See ARCHITECTURE.md."""
+"""Encodes objects to bytes and blocks, and decodes them. Imports only `_core`."""

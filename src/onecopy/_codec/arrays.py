@@ -1,12 +1,12 @@
 """Arrays in a pool.
 
-An array made by `Pool.empty` and its kin is an ordinary `numpy.ndarray` whose memory lies in the
-pool. It keeps its memory by itself: at the end of its chain of bases is a *lease*, and the memory
-is free once the last lease on it, in any process, is gone. When it is sent or put, it goes by
-reference and becomes read-only in the sender: from then on it belongs to its readers.
+An array made by `Pool.empty` or a similar method is a `numpy.ndarray` whose memory lies in the
+pool. It keeps its memory alive itself: at the end of its chain of bases is a *lease*. The memory
+becomes free when the last lease on it, in any process, is gone. An array that is sent or put
+travels by reference and becomes read-only in the sender, so that its readers see no change.
 
-`SharedArray` is the exception: writable in every process that has it, and nobody's turn is
-arranged.
+`SharedArray` is the exception: every process that has it may write, and onecopy does not
+synchronize the writes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = ["InPlaceArray", "SharedArray", "array", "empty", "full"]
 
 
 class InPlaceArray(np.ndarray[Any, Any]):
-    """An array whose class says where its memory lies.
+    """The base class of arrays whose memory has a fixed place.
 
-    What is computed from it, and a copy of it, is an ordinary array in ordinary memory.
+    Results of computations, and copies, are ordinary arrays in ordinary memory.
     """
 
     def __array_wrap__(
@@ -45,7 +45,7 @@ class InPlaceArray(np.ndarray[Any, Any]):
         return_scalar: bool = False,
         /,
     ) -> Any:
-        """Give results as ordinary arrays, unless they were written into this one."""
+        """Return results as ordinary arrays, unless they were written into this array."""
         if array is self:
             return array
         if return_scalar or array.shape == ():
@@ -61,11 +61,11 @@ class InPlaceArray(np.ndarray[Any, Any]):
         return self.copy("K")
 
     def __deepcopy__(self, memo: dict[int, Any] | None, /) -> npt.NDArray[Any]:  # type: ignore[override]  # plain
-        """Copy as `copy` does: there are no objects in it."""
+        """Copy as `copy` does: the array contains no objects."""
         return self.copy("K")
 
     def astype(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
-        """Convert as `numpy.ndarray.astype` does, to an ordinary array if it is another one."""
+        """Convert as `numpy.ndarray.astype` does. A new array is an ordinary one."""
         result = super().astype(*args, **kwargs)
         return result if result is self else np.ndarray.view(result, np.ndarray)
 
@@ -73,20 +73,20 @@ class InPlaceArray(np.ndarray[Any, Any]):
 class SharedArray(InPlaceArray):
     """An array that every process that has it may write.
 
-    Made by `Pool.shared_array`. Views of it are shared arrays too; what is computed from it is an
-    ordinary array in ordinary memory, as with `numpy.memmap`. Nothing keeps two processes from
-    writing at the same time: use a lock, or let each write a part of its own.
+    `Pool.shared_array` makes it. Views of it are shared arrays, too. Results of computations are
+    ordinary arrays in ordinary memory, as with `numpy.memmap`. Two processes can write at the same
+    time: use a lock, or let each process write another part.
 
     It is pickled by reference, also as an argument of a child process. A pickle keeps nothing
-    alive: unpickling raises `StaleRef` if no process had the array any more. A message, object or
-    container in the array's own pool keeps it, and so does a call of an `Executor` until it is
-    done; one in another pool does not. In a result of an `Executor` that has another pool, in a
-    pool in a file when its own is in none, and when its own has lost its name, it arrives as an
-    ordinary copy.
+    alive: if no process has the array any more, unpickling raises `StaleRef`. A message, object or
+    container in the array's own pool keeps the array. So does a call of an `Executor` until it is
+    done. A message, object or container in another pool does not keep it. In three cases an
+    ordinary copy arrives: in a result of an `Executor` that has another pool; in a pool in a file,
+    if the array's own pool is not in a file; and if the array's own pool has lost its name.
     """
 
     def __getitem__(self, index: Any) -> Any:
-        """Give a view as a shared array, and a copy (by fancy indexing) as an ordinary one."""
+        """Return a view as a shared array, and a copy (by fancy indexing) as an ordinary array."""
         part = super().__getitem__(index)
         if type(part) is SharedArray and lease_of(part) is None:
             return part.view(np.ndarray)
@@ -97,7 +97,7 @@ class SharedArray(InPlaceArray):
         lease = lease_of(self)
         if lease is None:  # empty, or a copy that numpy made under this class
             return self.view(np.ndarray).__reduce_ex__(protocol)
-        if lease.member.readonly:  # as any array of such a pool: nobody can write it
+        if lease.member.readonly:  # like every array of such a pool: no process can write it
             return reduce_leased(self, lease)
         keep_for_child(self)
         return _rebuild_shared, (
@@ -133,21 +133,21 @@ def empty(
     dtype : dtype-like
         Without Python objects. Default: float64.
     zero : bool
-        Whether to fill it with zeros; otherwise it has what was there before.
+        Whether to fill it with zeros. Otherwise it contains what was in the memory before.
     shared : bool
-        Whether it stays writable when it is sent. It then is a `SharedArray`.
+        Whether it stays writable when it is sent. Then it is a `SharedArray`.
 
     Returns
     -------
     ndarray
-        Writable, aligned to 64 bytes. An array without elements needs no pool and lies in none.
+        Writable, aligned to 64 bytes. An array without elements lies in no pool.
 
     Raises
     ------
     PoolFull
-        No room; for an array larger than the pool, at once.
+        The pool has no room. An array that is larger than the pool fails at once.
     TypeError, ValueError
-        The shape or dtype will not do.
+        The shape or the dtype is not valid.
     """
     shape, dtype = checked_shape(shape), checked_dtype(dtype)
     if math.prod(shape) * dtype.itemsize == 0:
@@ -169,10 +169,10 @@ def full(
 
 
 def array(member: Member, obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Copy something like an array into a pool; see `Pool.array`."""
+    """Copy an array-like object into a pool; see `Pool.array`."""
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError(
-            "an array in a pool has no mask; put() and queues take a masked array whole, "
+            "an array in a pool has no mask; pass the whole masked array to put() or a queue, "
             "or store obj.data and obj.mask"
         )
     source = np.asarray(obj, dtype)
@@ -201,4 +201,4 @@ def _rebuild_shared(
             return SharedArray(shape, dtype, memoryview(lease), offset, strides)
     except (TypeError, ValueError) as error:  # it does not fit the block
         raise StaleRef(f"the block of that handle is not this shared array: {error}") from error
-    raise StaleRef("the block of that handle is no shared array")
+    raise StaleRef("the block of that handle is not a shared array")

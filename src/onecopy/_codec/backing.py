@@ -1,4 +1,4 @@
-"""What an array's memory belongs to: a block of a pool, private pages over one, or neither."""
+"""Where an array's memory lies: in a block of a pool, in private pages of one, or elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["address", "lease_of", "memory_behind"]
 
 
 def address(array: npt.NDArray[Any]) -> int:
-    """Give the address of an array's first element in this process."""
+    """Return the address of an array's first element in this process."""
     return cast("int", array.__array_interface__["data"][0])
 
 
@@ -25,12 +25,12 @@ def lease_of(array: npt.NDArray[Any]) -> Lease | None:
     Parameters
     ----------
     array : ndarray
-        Any.
+        Any array.
 
     Returns
     -------
     Lease or None
-        None: its memory lies in no pool (or is empty, or was wrapped by another library).
+        None: its memory lies in no pool, or it is empty, or another library wrapped it.
     """
     behind = memory_behind(array)
     return behind if isinstance(behind, Lease) else None
@@ -39,7 +39,7 @@ def lease_of(array: npt.NDArray[Any]) -> Lease | None:
 def memory_behind(array: npt.NDArray[Any]) -> Lease | PrivateMemory | None:
     """Find the memory of a pool, or private pages of it, at the end of an array's chain of bases.
 
-    None: its memory is neither (or it is empty, or was wrapped by another library).
+    None: its memory lies elsewhere, or it is empty, or another library wrapped it.
     """
     if not array.size:
         return None

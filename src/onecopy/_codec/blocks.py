@@ -1,8 +1,8 @@
-"""Buffers in pools that are open for reading only: on their way they name the pool and the block.
+"""Buffers in pools that are open for reading only. They travel by the names of pool and block.
 
-`leased` does it for numpy's arrays, which can be taken apart as such. What other libraries hand out
-(columns of Arrow and pandas) are buffers that the pickle leaves out; `onecopy._codec.pickler` asks
-here for each that is large whether it lies in such a pool.
+`leased` does this for numpy's arrays. Other libraries (columns of Arrow and pandas) give buffers
+that are not in the pickle. For each large buffer, `onecopy._codec.pickler` calls this module to
+find out whether the buffer lies in such a pool.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["Place", "bytes_of", "find"]
 
 
 class Place(NamedTuple):
-    """A part of a block of a pool.
+    """A part of a block in a pool.
 
     Attributes
     ----------
     pool : PoolHandle
-        Of the pool.
+        The handle of the pool.
     block : int
         The block's handle.
     offset, nbytes : int
-        From its first byte.
+        The place of the part, from the first byte of the block.
     """
 
     pool: PoolHandle
@@ -51,14 +51,14 @@ def find(memory: memoryview[Any], members: Iterable[Member]) -> Place | None:
     Parameters
     ----------
     memory : memoryview
-        Contiguous, of bytes, not empty.
+        A contiguous view of bytes, not empty.
     members : iterable of Member
-        That have pools open for reading only.
+        Memberships in pools that are open for reading only.
 
     Returns
     -------
     Place or None
-        None: in none of them.
+        None: the buffer lies in none of them.
     """
     for member in members:
         handle = member.where(memory)
@@ -72,22 +72,22 @@ def find(memory: memoryview[Any], members: Iterable[Member]) -> Place | None:
 
 
 def bytes_of(*parts: Any) -> memoryview[Any]:
-    """Give the bytes of a place, taken apart.
+    """Return the bytes of a place. The arguments are the fields of `Place`.
 
     Raises
     ------
     StaleRef
-        The pool has been changed since.
+        The pool has changed since.
     OneCopyError, OSError
-        What `Pool.open` raises.
+        The errors of `Pool.open`.
     """
     place = Place(*parts)
     memory = memoryview(membership.join(place.pool).lease(place.block)).toreadonly()
     end = place.offset + place.nbytes
     if not 0 <= place.offset <= end <= memory.nbytes:
         raise StaleRef(
-            f"the block of that handle is not this buffer's: it has {memory.nbytes} bytes, and the "
-            f"buffer was in bytes {place.offset} to {end} of it"
+            f"the block of that handle is not the block of this buffer: it has {memory.nbytes} "
+            f"bytes, and the buffer was in bytes {place.offset} to {end}"
         )
     part = memory[place.offset : end]
     return memoryview(to_private(part)) if is_private() else part

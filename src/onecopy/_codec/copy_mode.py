@@ -1,8 +1,8 @@
-"""How what is received is to be had: by reference, in private pages, or as a copy.
+"""How arrays are received: by reference, in private pages, or as a copy.
 
-The core sees to what lies in its pools. What an object refers to by a name (memory of mapped files,
-of pools that are open for reading only, and of other pools) is found while the object is rebuilt;
-those that find it ask here whether it is to be private.
+The core handles the memory in its pools. An object may also refer to memory by name: in mapped
+files, in pools that are open for reading only, and in other pools. The functions that find this
+memory while the object is rebuilt call `is_private` to know whether it must be private.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Arrays of a pool that is open for reading only: on their way they name the pool.
+"""Arrays of a pool that is open for reading only. They travel by the name of the pool.
 
-Such a pool has no members, so nothing in it can be passed on as a reference is among members. It
-does not change either, as long as somebody reads it: the pool's handle and the block's are enough.
+Such a pool has no members, so no reference can hold a block while it travels. But the pool does not
+change while a process reads it. So the handle of the pool and the handle of the block are enough.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def reduce_leased(array: npt.NDArray[Any], lease: Lease) -> tuple[Any, ...]:
     Parameters
     ----------
     array : ndarray
-        With its memory in a pool that is open for reading only; any strides.
+        An array whose memory lies in a pool that is open for reading only. Any strides.
     lease : Lease
-        At the end of its chain of bases.
+        The lease at the end of its chain of bases.
 
     Returns
     -------
     tuple
-        As from ``__reduce__``. The receiver opens the pool for reading too; it raises what
-        `Pool.open` raises, and `StaleRef` if the pool has been changed since.
+        As from ``__reduce__``. The receiver opens the pool for reading, too. Unpickling raises the
+        errors of `Pool.open`, and `StaleRef` if the pool has changed since.
     """
     whole = lease.member.lease(lease.handle)
     start = address(np.frombuffer(memoryview(whole), np.uint8))

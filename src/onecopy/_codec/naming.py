@@ -1,4 +1,4 @@
-"""A pickle some of whose buffers are found by name: in files, and in pools that are only read."""
+"""Pickles with buffers that travel by name: in files, and in pools that are open for reading."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Named", "wrap"]
 
-# A function of a module, which finds the bytes, and its arguments.
+# A module-level function that finds the bytes, and its arguments.
 Named: TypeAlias = "tuple[Callable[..., memoryview[Any]], tuple[Any, ...]]"
 
 
 def wrap(
     data: bytes, named: Sequence[tuple[int, Named]], buffers: Sequence[ReadableBuffer | Later]
 ) -> bytes:
-    """Put a pickle, and the names of some of its buffers, into another pickle.
+    """Wrap a pickle, and the names of some of its buffers, in another pickle.
 
     Parameters
     ----------
     data : bytes
         The pickle.
     named : sequence of (int, Named)
-        Which of its buffers, counted from 0, ascending; and how they are found.
+        The indexes of the named buffers, from 0, ascending; and how each of them is found.
     buffers : sequence of buffers
-        The others, in order.
+        The other buffers, in order.
 
     Returns
     -------
     bytes
-        A pickle of the same object, for the others alone: ``pickle.loads(…, buffers=buffers)``. It
-        raises what finding them raises.
+        A pickle of the same object that needs the other buffers only: ``pickle.loads(…,
+        buffers=buffers)``. Loading it raises the errors of finding the named buffers.
     """
     return pickle.dumps(_Whole(data, named, buffers), 5, buffer_callback=lambda _: None)
 
 
 class _Whole:
-    """What `wrap` pickles."""
+    """The object that `wrap` pickles."""
 
     def __init__(
         self, data: bytes, named: Sequence[tuple[int, Named]], buffers: Sequence[Any]
     ) -> None:
-        # Pickle notes whether a buffer may be written; what is yet to be written, may.
+        # Pickle records whether a buffer is writable. A buffer that will be written later is.
         others = [bytearray() if isinstance(part, tuple) else part for part in buffers]
         self._parts = data, list(named), [pickle.PickleBuffer(part) for part in others]
 

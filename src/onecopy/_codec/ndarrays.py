@@ -1,7 +1,7 @@
-"""numpy's other kinds of array: subclasses, memory maps, masked arrays.
+"""Special arrays of numpy: subclasses, memory maps, masked arrays.
 
-numpy pickles all of these as a string of bytes inside the pickle, which is a copy on either side.
-Here the memory travels as that of a plain array does, and is looked at as the subclass again.
+numpy pickles all of these as bytes inside the pickle, which is a copy on both sides. Here their
+memory travels like that of a plain array, and the receiver makes an object of the subclass over it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["reduce", "types_of"]
 
 
 def types_of(library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Name the types that this module takes apart, beside `numpy.ndarray`."""
+    """Return the types that this module takes apart, besides `numpy.ndarray`."""
     return ((np.ma.MaskedArray, reduce_masked),) if library == "numpy.ma" else ()
 
 
 def reduce(array: npt.NDArray[Any], packing: Packing) -> Any:
     """Take apart an array of a subclass that numpy itself would pickle.
 
-    A memory map arrives as a plain array: the file is the sender's. Subclasses that say how they
-    are pickled are left alone, and so are arrays of Python objects.
+    A memory map arrives as a plain array, because the file belongs to the sender. Subclasses that
+    define their own pickling, and arrays of Python objects, are left to pickle.
     """
     kind = type(array)
     if array.dtype.hasobject or has_own_reducer(kind):
@@ -49,7 +49,7 @@ def reduce(array: npt.NDArray[Any], packing: Packing) -> Any:
 
 
 def reduce_masked(array: np.ma.MaskedArray[Any, Any], packing: Packing) -> Any:
-    """Take apart a masked array: its data and its mask, each as an array of its own."""
+    """Take apart a masked array: its data and its mask become separate arrays."""
     if (
         type(array) is not np.ma.MaskedArray
         or array.baseclass is not np.ndarray
@@ -59,7 +59,7 @@ def reduce_masked(array: np.ma.MaskedArray[Any, Any], packing: Packing) -> Any:
         return NotImplemented
     packing.sends(array)
     mask: Any = np.ma.getmask(array)
-    # Not the property: it would make the default fill value a value of the array's own.
+    # Do not use the property: it would store the default fill value in the array.
     fill_value = getattr(array, "_fill_value", None)
     data = np.ndarray.view(array, np.ndarray)
     return _masked, (data, None if mask is np.ma.nomask else mask, fill_value, array.hardmask)
@@ -70,10 +70,10 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _look_as(array: npt.NDArray[Any], kind: type[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Make an array of a subclass over the memory of an array, as numpy's own pickle makes it.
+    """Make an array of a subclass over the memory of an array, as numpy's pickle does.
 
-    That is: `__array_finalize__` gets None. With a view it would get a plain array, which a class
-    may refuse, or take for a reason to reset its attributes.
+    So `__array_finalize__` gets None. With a view it would get a plain array. A class may refuse
+    that, or reset its attributes because of it.
     """
     if not array.size:
         return np.ndarray.__new__(kind, array.shape, array.dtype)
@@ -97,6 +97,6 @@ def _masked(
         mask=np.ma.nomask if mask is None else mask,
         fill_value=fill_value,
         hard_mask=hard,
-        keep_mask=False,  # the mask given is all of it, and need not be joined to another
+        keep_mask=False,  # this is the whole mask; do not combine it with another one
         copy=False,
     )

@@ -23,12 +23,12 @@ __all__ = ["ObjectFactory"]
 
 
 def _name_hint(shape: object) -> str:
-    """Say what to write if a name stands where a shape is expected."""
+    """Return what to write, if a name was passed as the shape."""
     return f"write name={shape!r}" if isinstance(shape, str) else ""
 
 
 class ObjectFactory:
-    """What a pool holds that is no structure: objects, and arrays."""
+    """The methods for objects and arrays in a pool."""
 
     __slots__ = ()
 
@@ -45,20 +45,20 @@ class ObjectFactory:
         Parameters
         ----------
         obj : object
-            Anything that pickle takes. Arrays and buffers are not pickled; those that already lie
-            in the pool are not written again.
+            Any object that pickle accepts. Arrays and buffers are not pickled. Arrays and buffers
+            that lie in the pool already are not written again.
 
         Returns
         -------
         Ref
-            Holds the object; `Ref.get` gives it back, in any process.
+            A reference that holds the object. `Ref.get` returns the object, in any process.
 
         Raises
         ------
         PoolFull
-            No room; for an object larger than the pool, at once.
+            The pool has no room. An object that is larger than the pool fails at once.
         Exception
-            What pickle raises for what it cannot pickle. Nothing stays in the pool then.
+            The error of pickle, if it cannot pickle the object. Nothing stays in the pool then.
 
         Notes
         -----
@@ -71,10 +71,10 @@ class ObjectFactory:
         except PoolFull:
             if memory_pressure.times() == before:
                 raise
-            return self.member.put(obj)  # what nobody needed was let go of meanwhile
+            return self.member.put(obj)  # memory was released meanwhile
 
     def empty(self, shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Allocate an array, with whatever was in the memory before.
+        """Allocate an array. It contains what was in the memory before.
 
         Parameters
         ----------
@@ -86,15 +86,15 @@ class ObjectFactory:
         Returns
         -------
         ndarray
-            Writable, until it is put or sent; aligned to 64 bytes. It holds its memory by itself.
-            An array without elements lies in no pool.
+            An array that is writable until it is put or sent, and aligned to 64 bytes. It holds its
+            memory itself. An array without elements does not lie in the pool.
 
         Raises
         ------
         PoolFull
-            No room; for an array larger than the pool, at once.
+            The pool has no room. An array that is larger than the pool fails at once.
         TypeError, ValueError
-            The shape or the dtype will not do.
+            The shape or the dtype is not valid.
         """
         return arrays.empty(self.member, shape, dtype)
 
@@ -112,9 +112,9 @@ class ObjectFactory:
         shape : int or sequence of int
             C order.
         fill_value : scalar or array-like
-            What to fill it with.
+            The value of its elements.
         dtype : dtype-like, optional
-            Default: that of `fill_value`.
+            Default: the dtype of `fill_value`.
 
         Returns
         -------
@@ -124,26 +124,26 @@ class ObjectFactory:
         return arrays.full(self.member, shape, fill_value, dtype)
 
     def array(self, obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Copy an array, or what numpy can make one of, into the pool.
+        """Copy an array, or any array-like object, into the pool.
 
         Parameters
         ----------
         obj : array-like
-            No masked array.
+            Not a masked array.
         dtype : dtype-like, optional
-            Default: that of `obj`.
+            Default: the dtype of `obj`.
 
         Returns
         -------
         ndarray
-            As from `empty`; in Fortran order if `obj` is.
+            As from `empty`. In Fortran order if `obj` is.
 
         Raises
         ------
         PoolFull
-            No room.
+            The pool has no room.
         TypeError
-            A masked array, or one of Python objects.
+            It is a masked array, or an array of Python objects.
         """
         return arrays.array(self.member, obj, dtype)
 
@@ -158,23 +158,24 @@ class ObjectFactory:
         Parameters
         ----------
         shape : int or sequence of int
-            C order. May be left out to open one by its name.
+            C order. Leave it out to open an existing array by its name.
         dtype : dtype-like, optional
-            Without Python objects. Default: float64, or what exists.
+            Without Python objects. Default: float64, or the dtype of the existing array.
         name : str, optional
-            The first call with a name makes the array, full of zeros; later ones open it.
+            The first call with a name makes the array, full of zeros. Later calls open it.
 
         Returns
         -------
         SharedArray
-            Zeros at first.
+            A new array contains zeros.
 
         Raises
         ------
         OneCopyError
-            The array of that name has another shape or dtype; or there is none, and no shape.
+            The array of that name has another shape or dtype; or it does not exist, and no shape
+            was passed.
         PoolFull
-            No room.
+            The pool has no room.
         """
         member = self.member
         asked_shape = None if shape is None else checked_shape(shape, _name_hint(shape))
@@ -184,8 +185,8 @@ class ObjectFactory:
             if hold is None:
                 if asked_shape is None:
                     raise OneCopyError(
-                        f"there is no shared array {name!r} in pool {self.name!r} to open; "
-                        "to make it, give its shape"
+                        f"pool {self.name!r} has no shared array {name!r}; "
+                        "to make it, pass its shape"
                     )
                 made = arrays.empty(member, asked_shape, asked_dtype, zero=True, shared=True)
                 return cast("SharedArray", made)

@@ -1,4 +1,4 @@
-"""What a pickler offers to those that take objects apart."""
+"""The interface that a pickler offers to functions that take objects apart."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ if TYPE_CHECKING:
 __all__ = ["Later", "Packing", "Reducer", "has_own_reducer", "is_being_loaded"]
 
 Write: TypeAlias = "Callable[[WriteableBuffer], object]"
-# A buffer that is yet to be written: its size in bytes, and what writes it into memory of that
-# size. It may be called once, and must not keep the memory.
+# A buffer that will be written later: its size in bytes, and a function that writes it into memory
+# of that size. The function may be called once, and must not keep the memory.
 Later: TypeAlias = "tuple[int, Write]"
 
 
 class Packing(Protocol):
-    """One object on its way into pickle and buffers."""
+    """The encoding of one object into a pickle and buffers."""
 
-    member: Member | None  # of the pool that it goes to; None: nobody knows yet
+    member: Member | None  # a membership in the target pool; None: not known yet
 
     def later(self, nbytes: int, write: Write, /) -> pickle.PickleBuffer:
-        """Give a buffer that is written straight to where it goes, once there is room for it."""
+        """Return a buffer that is written directly to its place, when that is allocated."""
 
     def has(self, buffer: ReadableBuffer, /) -> bool:
         """Tell whether a buffer needs no copy.
 
-        So it is if it lies in the pool, in a mapped file or in a pool that is open for reading.
+        This is so if the buffer lies in the pool, in a mapped file, or in a pool that is open for
+        reading.
         """
 
     def sends(self, array: npt.NDArray[Any], /) -> None:
-        """Note an array whose memory may lie in a pool: it becomes read-only once it is sent."""
+        """Record an array in a pool. It becomes read-only when it has been sent."""
 
 
 Reducer: TypeAlias = Callable[[Any, Packing], Any]
 
 
 def has_own_reducer(kind: type[Any]) -> bool:
-    """Tell whether somebody has told pickle or multiprocessing how to take a type apart."""
+    """Tell whether a reducer for a type is registered with pickle or multiprocessing."""
     reduction = sys.modules.get("multiprocessing.reduction")
     return kind in copyreg.dispatch_table or (
         reduction is not None and kind in reduction.ForkingPickler._extra_reducers
@@ -53,9 +54,10 @@ def has_own_reducer(kind: type[Any]) -> bool:
 
 
 def is_being_loaded(module: str) -> bool:
-    """Tell whether some thread is just loading a module, or was when this process was forked.
+    """Tell whether a thread is importing a module, or was when this process was forked.
 
-    To import it would wait for that thread: for ever, if it is gone.
+    Importing the module would wait for that thread. If the thread does not exist any more, it would
+    wait for ever.
     """
     spec = getattr(sys.modules.get(module), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))

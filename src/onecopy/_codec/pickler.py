@@ -1,9 +1,9 @@
-"""Objects to bytes and back, with the large parts left where they are.
+"""Encodes objects to bytes and decodes them; large parts stay where they are.
 
-None, bool, int, float, str, bytes, small tuples of them, and arrays by themselves are encoded by
-the native core. This module does the rest with pickle's protocol 5: what it yields is a short
-pickle and a list of buffers. The core copies a buffer into the pool, unless it already lies there:
-then only its place travels.
+The native core encodes None, bool, int, float, str, bytes, small tuples of them, and single arrays.
+This module encodes all other objects with pickle's protocol 5. The result is a short pickle and a
+list of buffers. The core copies each buffer into the pool. If a buffer lies in the pool already,
+only its place travels.
 
 Arrays inside other objects (`{"id": 7, "image": image}`, a list of them, a data frame's columns):
 
@@ -13,20 +13,20 @@ array                                     how it travels
 in a pool, any strides                    by reference: block, offset, strides; nothing is copied
 in a mapped file, any strides             by the file's name and identity; nothing is copied
 in a pool open for reading only           by the pool's name and identity; nothing is copied
-in another pool than its message          as one in ordinary memory. A `SharedArray` goes by the
-                                          pool's name and identity, as pickle sends it, and it is
-                                          its holders that keep it, not the message
-elsewhere, 4 KiB or more                  one copy into the pool (C order, or F if that is its own)
+in another pool than its message          like an array in ordinary memory. A `SharedArray`
+                                          travels by the pool's name and identity. Its holders
+                                          must keep it; the message does not
+elsewhere, 4 KiB or more                  one copy into the pool (in the order C or F of the array)
 elsewhere, less than 4 KiB                inside the pickle: the receiver gets a private, writable
-of a subclass, masked, a memory map       as above, and is looked at as the subclass again
-a memoryview, in one piece                as above
-one of Python objects                     as pickle does it; many strings: see `tables.text`
+of a subclass, masked, a memory map       as above; the receiver makes the subclass again
+a contiguous memoryview                   as above
+of Python objects                         pickled; many strings: see `_codec.text`
 ========================================  =======================================================
 
-What other libraries have, tables above all, is taken apart in `onecopy.tables` where their own
-pickling would copy; in the end it is the same buffers and arrays.
+If the pickling of another library would copy, `onecopy.tables` takes its objects apart, above all
+tables. The results are the same buffers and arrays.
 
-What lies in a pool is read-only for the receiver, except a `SharedArray`.
+Memory in a pool is read-only for the receiver, except a `SharedArray`.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ if TYPE_CHECKING:
 
 __all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy", "raise_missing"]
 
-OUT_OF_BAND = 4096  # bytes from which a buffer leaves the pickle
-_PLAIN_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")  # of which memoryview.cast can make items
-_TABLES = {"pandas", "polars", "pyarrow"}  # what the extra "tables" installs
+OUT_OF_BAND = 4096  # bytes; buffers of this size or larger are not in the pickle
+_PLAIN_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")  # the formats that memoryview.cast accepts
+_TABLES = {"pandas", "polars", "pyarrow"}  # the libraries that the extra "tables" installs
 
 
 class MemoryInFiles(NamedTuple):
-    """What knows which memory lies in a mapped file: it travels by naming the file."""
+    """Functions that know which memory lies in a mapped file. It travels by the file's name."""
 
     reduce_array: Callable[[npt.NDArray[Any]], tuple[Any, ...] | None]
     span_of: Callable[[memoryview[Any]], tuple[Any, ...] | None]
@@ -90,31 +90,32 @@ def encode(
 def encode(
     obj: object, member: Member | None = None
 ) -> tuple[bytes, Sequence[ReadableBuffer | Later], list[npt.NDArray[Any]]]:
-    """Pickle an object, with its large buffers left out.
+    """Pickle an object, without its large buffers.
 
     Parameters
     ----------
     obj : object
-        Anything that pickle takes.
+        Any object that pickle accepts.
     member : Member, optional
-        Of the pool that it is to lie in. With it, buffers may be such as are yet to be written.
+        A membership in the pool that the object will be written to. With it, some buffers may be
+        written later.
 
     Returns
     -------
     data : bytes
         The pickle.
     buffers : list of buffers
-        One-dimensional, contiguous, of bytes, in the order in which `decode` wants them. With
-        `member`, some may be tuples instead: the size in bytes, and a function that is to be called
-        once, with writable memory of that size, and fills it.
+        One-dimensional, contiguous, of bytes, in the order that `decode` needs. With `member`, some
+        may be tuples instead: the size in bytes, and a function that must be called once, with
+        writable memory of that size. It fills the memory.
     sent : list of ndarray
-        Arrays of `obj` that lie in a pool: the core makes them, and what they are views of,
-        read-only once the object is on its way.
+        Arrays of `obj` that lie in a pool. When the object has been sent, the core makes them and
+        their bases read-only.
 
     Raises
     ------
     Exception
-        What pickle raises for something that cannot be pickled. Nothing has been sent then.
+        The error of pickle, if the object cannot be pickled. Nothing has been sent then.
     """
     file = io.BytesIO()
     buffers: list[ReadableBuffer | Later] = []
@@ -125,12 +126,12 @@ def encode(
 
 
 def private_copy(obj: object) -> object:
-    """Copy an object by taking it apart and rebuilding it, all its memory its own and writable.
+    """Copy an object by taking it apart and rebuilding it. All its memory is private and writable.
 
     Parameters
     ----------
     obj : object
-        Anything that pickle takes.
+        Any object that pickle accepts.
 
     Returns
     -------
@@ -154,51 +155,51 @@ def _own_memory(part: ReadableBuffer | Later) -> npt.NDArray[np.uint8]:
 
 
 def decode(data: ReadableBuffer, buffers: Sequence[ReadableBuffer]) -> object:
-    """Rebuild what `encode` took apart, in the process that did it; the core rebuilds messages.
+    """Rebuild an object that `encode` took apart in this process; the core rebuilds messages.
 
     Parameters
     ----------
     data : buffer
         The pickle.
     buffers : sequence of buffers
-        What was left out, each keeping its own memory alive.
+        The buffers that are not in the pickle. Each keeps its memory alive.
 
     Returns
     -------
     object
-        Equal to the original. Only for data that this user has written: pickle runs what it is
-        told.
+        Equal to the original. Use this only for data that this user wrote, because a pickle can run
+        any code.
 
     Raises
     ------
     Exception
-        What the object's own code raises.
+        Errors of the object's own code.
     """
     return pickle.loads(data, buffers=buffers)
 
 
 def raise_missing(error: ModuleNotFoundError) -> NoReturn:
-    """Say what a receiver lacks, and how it gets it.
+    """Raise an error that says which module the receiver lacks, and how to get it.
 
     Parameters
     ----------
     error : ModuleNotFoundError
-        What importing a module raised while an object was rebuilt.
+        The error of an import while an object was rebuilt.
 
     Raises
     ------
     ModuleNotFoundError
-        With the same name and path, and a text that says what to do.
+        An error with the same name and path, and a text that says what to do.
     """
     library = (error.name or "").partition(".")[0]
     how = (
         f"pip install 'onecopy[tables]' brings {library}"
         if library in _TABLES
-        else f"install what has {library!r}, or make it importable, as it is for the sender"
+        else f"install {library!r}, or make it importable here, as it is in the sender"
     )
     raise ModuleNotFoundError(
         f"an object was received that needs the module {error.name!r}, and process {os.getpid()} "
-        f"({sys.executable}) has none: {how}",
+        f"({sys.executable}) does not have it: {how}",
         name=error.name,
         path=error.path,
     ) from error
@@ -209,8 +210,8 @@ class Pickler(pickle.Pickler):
 
     __slots__ = ("_buffers", "_elsewhere", "_file", "_later", "_own", "_private", "member", "sent")
 
-    # Whether the sender keeps what goes by a name until it has arrived (`spawning.Keeping`). If so,
-    # what lies in other pools is not copied either.
+    # Whether the sender keeps what travels by name until it has arrived (`keepalive.Keeping`). If
+    # so, data in other pools is not copied either.
     keeps = False
 
     def __init__(
@@ -220,11 +221,11 @@ class Pickler(pickle.Pickler):
         member: Member | None = None,
         private: bool = False,
     ) -> None:
-        # Not a method of self: that would be a cycle, which keeps arrays alive until it is
-        # collected.
+        # The callback is not a method of self. A method would make a reference cycle, which keeps
+        # arrays alive until the garbage collector runs.
         self._own: list[pickle.PickleBuffer] = []
         self._later: list[tuple[pickle.PickleBuffer, Later]] = []
-        self._private = private  # what lies in a pool is copied as if it lay elsewhere
+        self._private = private  # data in a pool is copied like other data
         self.member = member
         self.sent: list[npt.NDArray[Any]] = []
         self._file, self._buffers = file, buffers
@@ -235,7 +236,7 @@ class Pickler(pickle.Pickler):
             self.dispatch_table = _reducers
 
     def dump(self, obj: Any) -> None:
-        """Write the pickle; one that tells where its buffers lie that go by a name, if any do."""
+        """Write the pickle. If some buffers travel by name, wrap it with their names."""
         super().dump(obj)
         if self._elsewhere is not None and self._elsewhere.some:
             whole = self._elsewhere.wrap(self._file.getvalue())
@@ -244,7 +245,7 @@ class Pickler(pickle.Pickler):
             self._file.write(whole)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Take apart arrays that need no pickle; leave all other objects to pickle."""
+        """Take arrays apart without pickling them; leave all other objects to pickle."""
         kind = type(obj)
         if self._private and issubclass(kind, np.memmap):
             obj, kind = np.ndarray.view(obj, np.ndarray), np.ndarray  # not by the file's name
@@ -282,15 +283,15 @@ class Pickler(pickle.Pickler):
         small = obj.nbytes < OUT_OF_BAND
         spelled = _spell(obj.dtype)
         if small and obj.flags.forc and isinstance(spelled, str):
-            # numpy's own way pickles the dtype as an object. That takes twice as long, and ends the
-            # process when there is no memory for it.
+            # numpy itself pickles the dtype as an object. That takes twice as long, and ends the
+            # process if there is no memory for it.
             writable = obj if obj.flags.writeable else bytearray(obj.tobytes("A"))
             buffer = pickle.PickleBuffer(cast("ReadableBuffer", writable))
             return _whole, (buffer, spelled, obj.shape, "C" if obj.flags.c_contiguous else "F")
         # numpy's pickles of dates, and of arrays that are not contiguous, lose the byte order.
         if small and (obj.dtype.isnative or not obj.dtype.itemsize):
             if not obj.flags.writeable:
-                return obj.view(np.ndarray).__reduce__()  # as protocol 5 it would arrive read-only
+                return obj.view(np.ndarray).__reduce__()  # protocol 5 would make it read-only
             if kind is np.ndarray:
                 return NotImplemented
             return obj.view(np.ndarray).__reduce_ex__(5)
@@ -307,10 +308,10 @@ class Pickler(pickle.Pickler):
         return _whole, (buffer, spelled, obj.shape, order)
 
     def _take_view_apart(self, view: memoryview[Any]) -> Any:
-        """Take apart a memoryview; pickle itself has no way to."""
+        """Take apart a memoryview. Pickle itself cannot."""
         item = (view.format or "B").removeprefix("@")
         shape = view.shape or ()
-        # `memoryview.cast` makes no other ones.
+        # `memoryview.cast` cannot make others.
         if not view.c_contiguous or item not in _PLAIN_FORMATS or not shape or 0 in shape[1:]:
             return NotImplemented
         memory = np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
@@ -320,10 +321,10 @@ class Pickler(pickle.Pickler):
         return _view_of, (buffer, item, shape)
 
     def _from_another_pool(self, array: npt.NDArray[Any], lease: Lease) -> Any:
-        """Take apart an array that goes by the name of its pool; None: it is copied."""
+        """Take apart an array that travels by the name of its pool. None: it must be copied."""
         by_name = self._goes_by_name(lease.member)
         if type(array) is SharedArray and not lease.member.readonly:
-            # A copy would be nobody's but the receiver's.
+            # A copy would be private to the receiver.
             return array.__reduce_ex__(5) if by_name or self.refers_to(lease.member) else None
         if not by_name or (array.nbytes < OUT_OF_BAND and not lease.member.readonly):
             return None
@@ -332,29 +333,29 @@ class Pickler(pickle.Pickler):
         return reduce_leased(array, lease)
 
     def _is_elsewhere(self, member: Member) -> bool:
-        """Tell whether a pool is another one than the pickle's, if that is known."""
+        """Tell whether a pool is not the pool of this pickle, if that pool is known."""
         return member.readonly or (self.member is not None and member is not self.member)
 
     def _goes_by_name(self, member: Member) -> bool:
         return self._elsewhere is not None and member in self._elsewhere.pools
 
     def refers_to(self, member: Member) -> bool:
-        """Tell whether a shared array of another pool goes by reference although nobody keeps it.
+        """Tell whether another pool's shared array travels by reference although nothing keeps it.
 
-        Not if nobody could join its pool, nor into a pool that outlives its processes out of one
-        that does not.
+        It does not if no process could join its pool. It does not if the target pool is persistent
+        and its own pool is not.
         """
         goes_to = self.member
         lasts = member.persistent or goes_to is None or not goes_to.persistent
         return lasts and membership.is_linked(member)
 
     def later(self, nbytes: int, write: Write, /) -> pickle.PickleBuffer:
-        """Give a buffer that is written once there is room for it; see `Packing`."""
+        """Return a buffer that is written later, when its memory is allocated; see `Packing`."""
         if self.member is None and not self._private:
             memory = np.empty(nbytes, np.uint8)
             write(cast("WriteableBuffer", memory))
             return self._out_of_band(memory)
-        # It stands for what comes, writable as that is: pickle takes a note of this.
+        # A placeholder. It is writable because the later buffer is, and pickle records this.
         buffer = pickle.PickleBuffer(bytearray())
         self._later.append((buffer, (nbytes, write)))
         return buffer
@@ -366,14 +367,15 @@ class Pickler(pickle.Pickler):
         return self._elsewhere is not None and self._elsewhere.has(memoryview(buffer))
 
     def sends(self, array: npt.NDArray[Any], /) -> None:
-        """Note an array that becomes read-only once it is sent; see `Packing`."""
+        """Record an array that becomes read-only when it has been sent; see `Packing`."""
         lease = None if self._private else lease_of(array)
         if lease is not None and (lease.member is self.member or self._goes_by_name(lease.member)):
             self.sent.append(array)
 
     def _out_of_band(self, memory: npt.NDArray[np.uint8]) -> pickle.PickleBuffer:
         if not memory.flags.writeable:
-            # Pickle would remember it, and a receiver's private copy is to be written all the same.
+            # Pickle would record that it is read-only. But a private copy in a receiver must be
+            # writable.
             memory = np.asarray(_Unsealed(memory))
         buffer = pickle.PickleBuffer(cast("ReadableBuffer", memory))
         self._own.append(buffer)
@@ -381,15 +383,15 @@ class Pickler(pickle.Pickler):
 
 
 class _Reducers:
-    """How objects are taken apart: as multiprocessing does it, where somebody has told it how.
+    """A dispatch table that also has the reducers registered with multiprocessing.
 
-    So connections and sockets travel, and types that were registered with its `ForkingPickler`.
+    So connections and sockets travel, and other types that were registered with `ForkingPickler`.
     """
 
     def __getitem__(self, kind: type[Any]) -> Any:
         extra = sys.modules["multiprocessing.reduction"].ForkingPickler._extra_reducers
         reducer = extra.get(kind)
-        # Those of its ctypes work only while a process is being started.
+        # The reducers of multiprocessing.sharedctypes work only while a process is being started.
         if reducer is None or reducer.__module__ == "multiprocessing.sharedctypes":
             return copyreg.dispatch_table[kind]
         return reducer
@@ -399,7 +401,7 @@ _reducers: Any = _Reducers()
 
 
 class _Unsealed:
-    """The memory of a read-only array as if it might be written; it is only read."""
+    """The memory of a read-only array, marked as writable. It is only read."""
 
     def __init__(self, memory: npt.NDArray[np.uint8]) -> None:
         interface = dict(memory.__array_interface__)
@@ -409,17 +411,19 @@ class _Unsealed:
 
 
 class _Elsewhere:
-    """Those of a pickle's buffers that go by a name, as they lie where others can find them.
+    """The buffers of a pickle that travel by name, because other processes can find them.
 
-    That is in files that this process has mapped, and in pools that it has open for reading only.
-    If the sender keeps them, also in other pools. The names are put around the pickle.
+    These are buffers in files that this process has mapped, and in pools that it has open for
+    reading only. If the sender keeps the buffers, buffers in other pools are included. The pickle
+    is wrapped with their names.
 
     Parameters
     ----------
     buffers : list of buffers
-        Of the pickle: the others, as they come.
+        The other buffers of the pickle, in order. The pickler appends to it.
     kept_for : Member, optional
-        Where the pickle goes, if its sender keeps what it refers to until it has arrived.
+        A membership in the pool that the pickle is sent to, if its sender keeps what it refers to
+        until it has arrived.
     """
 
     __slots__ = ("_buffers", "_kept_for", "_named", "_pools")
@@ -430,27 +434,27 @@ class _Elsewhere:
         self._buffers = buffers
         self._kept_for = kept_for
         self._named: list[tuple[int, Named]] = []
-        self._pools: list[Member] | None = None  # None: not asked for yet
+        self._pools: list[Member] | None = None  # None: not determined yet
 
     @property
     def pools(self) -> list[Member]:
-        """The pools whose blocks go by a name."""
+        """The pools whose blocks travel by name."""
         if self._pools is None:
-            keeper = self._kept_for
-            self._pools = membership.others(keeper) if keeper else membership.readers()
+            target = self._kept_for
+            self._pools = membership.others(target) if target else membership.readers()
         return self._pools
 
     @property
     def some(self) -> bool:
-        """Whether there are any."""
+        """Whether any buffer travels by name."""
         return bool(self._named)
 
     def has(self, memory: memoryview[Any]) -> bool:
-        """Tell whether memory goes by a name."""
+        """Tell whether memory travels by name."""
         return self._name_of(memory) is not None
 
     def takes(self, memory: memoryview[Any]) -> bool:
-        """Note a buffer, the next of the pickle, if it goes by a name; tell whether it does."""
+        """If the next buffer of the pickle travels by name, record it and return True."""
         name = self._name_of(memory)
         if name is None:
             return False
@@ -467,7 +471,7 @@ class _Elsewhere:
         return None if place is None else (blocks.bytes_of, tuple(place))
 
     def wrap(self, data: bytes) -> bytes:
-        """Give a pickle of the same object, for those buffers alone that go by no name."""
+        """Return a pickle of the same object that needs only the buffers without a name."""
         return wrap(data, self._named, self._buffers)
 
 
@@ -477,7 +481,7 @@ def _callback(
     later: list[tuple[pickle.PickleBuffer, Later]],
     elsewhere: _Elsewhere | None,
 ) -> Callable[[pickle.PickleBuffer], bool]:
-    """Sort buffers into those that leave the pickle and those that stay (true)."""
+    """Make the buffer callback: it returns true for a buffer that stays in the pickle."""
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
         if later and later[-1][0] is buffer:
@@ -489,7 +493,7 @@ def _callback(
         try:
             memory = buffer.raw()
         except BufferError:
-            return True  # not contiguous: pickle says so in its own words
+            return True  # not contiguous: pickle raises the error
         if memory.nbytes < OUT_OF_BAND:
             return True
         if elsewhere is None or not elsewhere.takes(memory):
@@ -500,7 +504,7 @@ def _callback(
 
 
 def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8], int]:
-    """Give the bytes from the array's lowest to its highest element, and where its first one is."""
+    """Return the bytes from the lowest to the highest element, and the offset of the first one."""
     if array.flags.forc:
         return _bytes(array), 0
     memory = np.frombuffer(memoryview(lease), np.uint8)
@@ -517,13 +521,13 @@ def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8],
 
 
 def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Give the memory of a contiguous array, in the order in which it lies there."""
+    """Return the memory of a contiguous array, in memory order."""
     rows = array if array.flags.c_contiguous else array.T
     return rows.reshape(-1).view(np.ndarray).view(np.uint8)
 
 
 def _gathered(array: npt.NDArray[Any]) -> Later:
-    """Say how to write an array whose elements lie scattered, in C order."""
+    """Return how to write an array with gaps between its elements, in C order."""
 
     def write(memory: WriteableBuffer) -> None:
         np.copyto(np.ndarray(array.shape, array.dtype, memoryview(memory)), array)
@@ -532,7 +536,7 @@ def _gathered(array: npt.NDArray[Any]) -> Later:
 
 
 def _spell(dtype: np.dtype[Any]) -> str | np.dtype[Any]:
-    """Write a plain dtype as its short string, which pickles smaller and faster."""
+    """Return the short string of a plain dtype, which pickles smaller and faster."""
     return dtype.str if dtype.isbuiltin == 1 and dtype.kind not in "VMm" else dtype
 
 
@@ -551,7 +555,7 @@ def _view(
     offset: int,
     shared: bool,
 ) -> npt.NDArray[Any]:
-    """Rebuild an array that was in a pool: the same shape and strides over the same memory."""
+    """Rebuild an array that lies in a pool: the same shape and strides over the same memory."""
     kind: type[npt.NDArray[Any]] = SharedArray if shared else np.ndarray
     array = kind(shape, np.dtype(dtype), buffer, offset, strides)
     if not shared and array.flags.writeable and memoryview(buffer).nbytes < array.nbytes:

@@ -1,4 +1,4 @@
-"""Which types are taken apart here, and by what: it grows with what the program loads."""
+"""The types that onecopy takes apart, and by which functions. It grows as libraries are loaded."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ __all__ = ["Registry", "registry"]
 class Registry:
     """The types of libraries that are loaded, and the functions that take them apart.
 
-    Any thread may use it, also in a child that was forked while another thread used it. Nothing
-    here loads a library that the program has not loaded. What only has a library's name (a module
-    of the program's own, a stub), or is of a version that is not known here, has no such types: its
-    objects are pickled as they say themselves.
+    Any thread may use it, also in a child that was forked while another thread used it. It loads no
+    library that the program has not loaded. A module that only has a library's name (a module of
+    the program, a stub), or an unknown version of a library, has no such types. Objects of it are
+    pickled in their own way.
 
     Attributes
     ----------
     kinds : tuple of type
-        Whose instances `reduce` takes.
+        The types whose instances `reduce` accepts.
     """
 
-    __slots__ = ("_met", "_reducers", "_waiting", "kinds")
+    __slots__ = ("_loaded", "_reducers", "_waiting", "kinds")
 
     def __init__(self) -> None:
         self.kinds: tuple[type[Any], ...] = ()
         self._reducers: tuple[tuple[type[Any], Reducer], ...] = ()
-        self._met: dict[str, tuple[tuple[type[Any], Reducer], ...]] = {
+        self._loaded: dict[str, tuple[tuple[type[Any], Reducer], ...]] = {
             "numpy": ((np.ndarray, ndarrays.reduce),)
         }
         self._waiting = {
-            "numpy.ma": "onecopy._codec.ndarrays",  # numpy loads it when it is asked for
+            "numpy.ma": "onecopy._codec.ndarrays",  # numpy loads it on first use
             "pyarrow": "onecopy.tables.arrow",
             "pandas": "onecopy.tables.pandas_columns",
             "polars": "onecopy.tables.polars_frames",
@@ -50,51 +50,51 @@ class Registry:
         self._arrange()
 
     def refresh(self) -> None:
-        """Learn the types of libraries that the program has loaded since; costs next to nothing."""
+        """Add the types of libraries that the program has loaded since. The cost is negligible."""
         if not self._waiting.keys().isdisjoint(sys.modules.keys()):
-            self._meet()
+            self._add_loaded()
 
     def has(self, library: str) -> bool:
-        """Tell whether a library is loaded, and is what its name says."""
-        return bool(self._met.get(library))
+        """Tell whether a library is loaded, and is not another module of the same name."""
+        return bool(self._loaded.get(library))
 
-    def _meet(self) -> None:
+    def _add_loaded(self) -> None:
         for library, ours in list(self._waiting.items()):
-            # Some thread may be just loading it: nobody can have an object of it yet.
+            # A thread may be importing it. No object of it can exist yet.
             if getattr(sys.modules.get(library), "__spec__", None) is None:
                 continue
             if is_being_loaded(library) or (_forked and is_being_loaded(ours)):
                 continue
-            self._met[library] = _types_of(library, ours)
+            self._loaded[library] = _types_of(library, ours)
             self._arrange()
             self._waiting.pop(library, None)
 
     def _arrange(self) -> None:
-        # No lock, which a fork could leave taken: who finds that another thread has added something
-        # meanwhile arranges it once more.
+        # There is no lock, because a fork could leave it locked. If another thread has added a
+        # library meanwhile, the loop runs again.
         while True:
-            met = list(self._met.values())
-            met.reverse()  # the more particular types first: masked arrays are arrays
-            self._reducers = tuple(pair for types in met for pair in types)
+            loaded = list(self._loaded.values())
+            loaded.reverse()  # the more specific types first: masked arrays are arrays
+            self._reducers = tuple(pair for types in loaded for pair in types)
             self.kinds = tuple(kind for kind, _ in self._reducers)
-            if len(met) == len(self._met):
+            if len(loaded) == len(self._loaded):
                 return
 
     def reduce(self, obj: Any, packing: Packing) -> Any:
-        """Take an object apart as its library's module says.
+        """Take an object apart by the function for its library.
 
         Parameters
         ----------
         obj : object
             An instance of one of `kinds`.
         packing : Packing
-            The pickler that asks.
+            The pickler that calls.
 
         Returns
         -------
         tuple or NotImplemented
-            As `pickle.Pickler.reducer_override` is to answer: what rebuilds it and from what, or
-            that the library's own pickling does.
+            A result for `pickle.Pickler.reducer_override`: the function that rebuilds the object
+            and its arguments; or NotImplemented, if the library's own pickling does it.
         """
         for kind, reducer in self._reducers:
             if isinstance(obj, kind):
@@ -106,13 +106,13 @@ def _types_of(library: str, module: str) -> tuple[tuple[type[Any], Reducer], ...
     try:
         types: tuple[tuple[type[Any], Reducer], ...]
         types = importlib.import_module(module).types_of(library)
-        issubclass(object, tuple(kind for kind, _ in types))  # a TypeError for what is no type
-    except Exception as error:  # noqa: BLE001 - whatever somebody's module does
-        import logging  # not on the way of those who need it not
+        issubclass(object, tuple(kind for kind, _ in types))  # a TypeError if it is not a type
+    except Exception as error:  # noqa: BLE001 - a foreign module may raise anything
+        import logging  # only when needed, so that imports stay fast
 
         logging.getLogger("onecopy").info(
-            "process %d has loaded a module %r (%s) that is not that library, or one of a version "
-            "that this onecopy does not know: objects of it are pickled as it says itself (%r)",
+            "process %d has loaded a module %r (%s) that is not that library, or is a version of "
+            "it that this onecopy does not know. Its objects are pickled in their own way (%r)",
             os.getpid(),
             library,
             getattr(sys.modules.get(library), "__file__", None),
@@ -122,8 +122,8 @@ def _types_of(library: str, module: str) -> tuple[tuple[type[Any], Reducer], ...
     return types
 
 
-# In a child, a module that another thread was loading when it was forked stays half loaded, and
-# locked: importing it would wait for ever.
+# If another thread was importing a module at the fork, the module stays half loaded in the child,
+# and locked: importing it would wait for ever.
 _forked = False
 
 

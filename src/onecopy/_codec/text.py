@@ -1,9 +1,9 @@
-"""Arrays of Python strings, as columns of dtype object have them.
+"""Arrays of Python strings, as in columns of dtype object.
 
-Strings are Python objects, so the receiver makes new ones in any case. Pickle writes them one by
-one; Arrow lays them out as offsets and UTF-8 in a third of the time, and makes them again in half
-of it. Only if the same strings occur again and again is pickle better: it sends each object once,
-and the receiver has it once. So a sample decides. Without pyarrow loaded, pickle it is.
+Strings are Python objects, so the receiver always makes new ones. Pickle writes them one by one.
+Arrow writes them as offsets and UTF-8 in a third of that time, and rebuilds them in half of the
+time. If the same string objects occur many times, pickle is better: it sends each object once, and
+the receiver has it once. So a sample decides. If pyarrow is not loaded, pickle is used.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 __all__ = ["reduce_text"]
 
-_FEW = 4096  # elements below which pickle does it
+_FEW = 4096  # arrays with fewer elements are pickled
 _SAMPLE = 512
-_DISTINCT = 0.95  # of the sample, so that Arrow is worth it
+_DISTINCT = 0.95  # the part of the sample that must be distinct objects for Arrow to be faster
 _TEXT = {str, type(None)}
 
 
 def reduce_text(array: npt.NDArray[Any]) -> Any:
-    """Take apart an array of strings and None; NotImplemented for other objects.
+    """Take apart an array of strings and None. NotImplemented for other objects.
 
     Parameters
     ----------
     array : ndarray
-        Of Python objects.
+        An array of Python objects.
 
     Returns
     -------
     tuple or NotImplemented
-        As `pickle.Pickler.reducer_override` is to answer.
+        A result for `pickle.Pickler.reducer_override`.
     """
     if array.size < _FEW or array.dtype.kind != "O" or not registry.has("pyarrow"):
         return NotImplemented
@@ -48,13 +48,13 @@ def reduce_text(array: npt.NDArray[Any]) -> Any:
     sample = flat[:: flat.size // _SAMPLE].tolist()
     if len(set(map(id, sample))) < _DISTINCT * len(sample):
         return NotImplemented
-    if not set(map(type, flat.tolist())) <= _TEXT:  # subclasses would come back as plain strings
+    if not set(map(type, flat.tolist())) <= _TEXT:  # subclasses would become plain strings
         return NotImplemented
     import pyarrow as pa
 
     try:
         column = pa.array(flat, pa.large_string(), from_pandas=False)
-    except (pa.ArrowException, UnicodeError):  # surrogates that are no text, say
+    except (pa.ArrowException, UnicodeError):  # for example surrogates, which are not text
         return NotImplemented
     return _text, (column, array.shape, "C" if array.flags.c_contiguous else "F")
 

@@ -1,1 +1,1 @@
-"""What everything else builds on; looks at nothing above it. See ARCHITECTURE.md."""
+"""The base of the package. It imports nothing above it; see ARCHITECTURE.md."""

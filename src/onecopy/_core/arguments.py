@@ -1,7 +1,7 @@
-"""Arguments that will not do: the error names them, and says what to write.
+"""Checks of arguments. The error names the argument and says what to write.
 
-The methods of the native core do this by themselves (native/bindings/methods.hpp); this is the same
-for functions in Python.
+The methods of the native core check their own arguments (native/bindings/methods.hpp). This module
+does the same for functions in Python.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def refuse(name: str, expected: str, value: object, hint: str = "") -> NoReturn:
     Parameters
     ----------
     name : str
-        The parameter's.
+        The name of the parameter.
     expected : str
-        What it must be, as in ``"an integer"``.
+        What the argument must be, for example ``"an integer"``.
     value : object
         What was passed.
     hint : str, optional
@@ -63,12 +63,12 @@ def refuse(name: str, expected: str, value: object, hint: str = "") -> NoReturn:
 
 
 def called() -> str:
-    """Give the name of the function of this package that was called from outside of it.
+    """Return the name of the function of this package that the user called.
 
     Returns
     -------
     str
-        Such as ``"Pool.queue()"``.
+        For example ``"Pool.queue()"``.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_back):
@@ -77,7 +77,7 @@ def called() -> str:
     this = frame.f_locals.get("self")
     if this is not None and (
         name.count(".") == 1 or name.endswith(".__init__")
-    ):  # by the user's class, not the one that has it
+    ):  # the class of the object, not the class that defines the method
         name = f"{type(this).__name__}.{frame.f_code.co_name}"
     return f"{name.removesuffix('.__init__')}()"
 
@@ -87,7 +87,7 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _number_in(name: str, value: object) -> str:
-    """Say what to write if a number was passed as a string."""
+    """Return what to write, if a number was passed as a string."""
     if not isinstance(value, str):
         return ""
     try:
@@ -98,7 +98,7 @@ def _number_in(name: str, value: object) -> str:
 
 
 def integer(name: str, value: Any, hint: str = "") -> int:
-    """Give an argument as an int.
+    """Convert an argument to an int.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def integer(name: str, value: Any, hint: str = "") -> int:
 
 
 def seconds(name: str, value: Any) -> float | None:
-    """Let a number of seconds, or None, pass.
+    """Check that an argument is a number of seconds, or None.
 
     Raises
     ------
@@ -120,17 +120,17 @@ def seconds(name: str, value: Any) -> float | None:
         It is neither.
     """
     if value is None or hasattr(value, "__float__") or hasattr(value, "__index__"):
-        return value  # type: ignore[no-any-return]  # what it is of, the waiting function converts
+        return value  # type: ignore[no-any-return]  # the waiting function converts it
     refuse(name, "a number of seconds, or None", value, _number_in(name, value))
 
 
 def number(name: str, value: Any, expected: str = "a number") -> float:
-    """Give an argument as a float.
+    """Convert an argument to a float.
 
     Raises
     ------
     TypeError
-        It is no number; a string that could be read as one is none.
+        It is not a number. A string is not a number, also if it contains one.
     """
     if hasattr(value, "__float__") or hasattr(value, "__index__"):
         return float(value)
@@ -138,21 +138,21 @@ def number(name: str, value: Any, expected: str = "a number") -> float:
 
 
 def items(name: str, value: Any, expected: str = "an iterable") -> None:
-    """Let what can be iterated over pass.
+    """Check that an argument is iterable.
 
     Raises
     ------
     TypeError
-        It cannot.
+        It is not iterable.
     """
     if not (hasattr(value, "__iter__") or hasattr(value, "__getitem__")):
         refuse(name, expected, value)
 
 
 def positional(name: str, value: Any) -> tuple[Any, ...]:
-    """Give the positional arguments for a call as a tuple.
+    """Convert the positional arguments of a call to a tuple.
 
-    Other iterables are refused. To iterate over a queue would take what is in it.
+    Other iterables are refused, because iterating over a queue would take its messages.
 
     Raises
     ------
@@ -166,12 +166,12 @@ def positional(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def mapping(name: str, value: Any) -> dict[str, Any]:
-    """Give the keyword arguments for a call as a dict; None: there are none.
+    """Convert the keyword arguments of a call to a dict. None means no arguments.
 
     Raises
     ------
     TypeError
-        It is no mapping.
+        It is not a mapping.
     """
     if value is None:
         return {}
@@ -181,12 +181,12 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
 
 
 def context(name: str, value: Any) -> Any:
-    """Give a context of multiprocessing; a string is a start method, None is the default one.
+    """Return a context of multiprocessing. A string is a start method; None is the default one.
 
     Raises
     ------
     TypeError
-        It is no context.
+        It is not a context.
     ValueError
         There is no such start method.
     """
@@ -209,25 +209,25 @@ def context(name: str, value: Any) -> Any:
 
 
 def unnamed(init: Callable[Concatenate[Any, P], None], /) -> Callable[Concatenate[Any, P], None]:
-    """Let the `__init__` of a class answer a name with the method of `Pool` that takes one.
+    """Make the `__init__` of a class refuse a name, and point to the method of `Pool` that has one.
 
     Parameters
     ----------
     init : callable
-        Of a class that has the name of that method as `_made_by`.
+        The `__init__` of a class whose `_made_by` is the name of that method.
 
     Returns
     -------
     callable
-        Has the same signature.
+        A function with the same signature.
     """
 
     @wraps(init)
     def __init__(self: Any, /, *args: P.args, **named: P.kwargs) -> None:  # noqa: N807 - it is one
         if args and isinstance(args[0], str) and not _number_in("", args[0]):
             raise TypeError(
-                f"{type(self).__name__}() takes no name, and {args[0]!r} was passed: "
-                f"pool.{self._made_by}({args[0]!r}) makes or opens the one of that name"
+                f"{type(self).__name__}() takes no name, but {args[0]!r} was passed: "
+                f"pool.{self._made_by}({args[0]!r}) makes or opens the thing of that name"
             )
         init(self, *args, **named)
 
@@ -235,7 +235,7 @@ def unnamed(init: Callable[Concatenate[Any, P], None], /) -> Callable[Concatenat
 
 
 def flag(name: str, value: Any) -> bool:
-    """Let True and False pass.
+    """Check that an argument is True or False.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def function(name: str, value: Any) -> None:
-    """Let a callable, or None, pass.
+    """Check that an argument is callable, or None.
 
     Raises
     ------
@@ -260,23 +260,23 @@ def function(name: str, value: Any) -> None:
 
 
 def choice(name: str, value: object, known: tuple[str, ...], otherwise: str = "") -> int:
-    """Give the position of an argument among the known ones.
+    """Return the position of an argument among the known values.
 
     Parameters
     ----------
     name : str
-        The parameter's.
+        The name of the parameter.
     value : object
         What was passed.
     known : tuple of str
-        What it may be.
+        The valid values.
     otherwise : str, optional
-        What to write instead, for a value that is like none of them.
+        What to write instead, if the value is similar to none of them.
 
     Raises
     ------
     ValueError
-        It is none of them; the message has the one that was probably meant.
+        It is none of them. The message has the most similar one.
     """
     if isinstance(value, str) and value in known:
         return known.index(value)
@@ -288,11 +288,11 @@ def choice(name: str, value: object, known: tuple[str, ...], otherwise: str = ""
 
 
 class Elsewhere:
-    """A method that a class does not have, under a name by which people look for it.
+    """A method that a class does not have, under a name that people may expect.
 
-    The attribute is missing (`AttributeError`, and false for `hasattr`), and the error says which
-    method does it. A class that has such descriptors takes `without_elsewhere` as its `__dir__`. (A
-    `__getattr__` would be in no `dir`, and would slow down each call of a method.)
+    The attribute is missing: it raises `AttributeError`, and `hasattr` is false. The error names
+    the method to use. A class with such descriptors uses `without_elsewhere` as its `__dir__`. (A
+    `__getattr__` instead of the descriptors would slow down each call of a method.)
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ class Elsewhere:
     def __init__(self, instead: str) -> None:
         self._instead = instead
         self._name = ""
-        self.__doc__ = f"There is none: write {instead}."
+        self.__doc__ = f"Does not exist: write {instead}."
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -317,13 +317,13 @@ class Elsewhere:
             obj=instance,
         )
 
-    # With this it is no method to `inspect`.
+    # Because of `__set__`, `inspect` does not treat the descriptor as a method.
     def __set__(self, instance: object, value: object) -> NoReturn:
         raise AttributeError(f"{self._name!r} cannot be set")
 
 
 def without_elsewhere(self: object) -> list[str]:
-    """List the attributes of an object that it has; a `__dir__`."""
+    """List the attributes that an object really has; for use as `__dir__`."""
     cls = type(self)
     return [
         name for name in object.__dir__(self) if not isinstance(getattr(cls, name, None), Elsewhere)

@@ -1,6 +1,6 @@
-"""The default pool of this process, for those that need one and do not know how one is made.
+"""Access to the default pool, for modules that cannot import the module that makes it.
 
-`onecopy.default` makes it, and says so here when the package is imported.
+`onecopy.default` makes the pool. It registers its functions here when the package is imported.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _adopt: Callable[[Member], None]
 
 
 def provide(give: Callable[[], Pool], adopt: Callable[[Member], None]) -> None:
-    """Say which functions give the default pool, and take another process's for it.
+    """Register the functions that return the default pool, and that adopt one.
 
     Parameters
     ----------
     give : callable
-        Gives the default pool, and makes it on first use.
+        Returns the default pool, and makes it on first use.
     adopt : callable
-        Takes a membership in another process's default pool. Without effect if this process has a
-        default pool.
+        Makes another process's default pool the default pool of this process. It gets this
+        process's membership in that pool. It has no effect if this process has a default pool.
     """
     global _give, _adopt
     _give, _adopt = give, adopt
 
 
 def default_pool() -> Pool:
-    """Give the default pool; make it on first use. See `onecopy.default_pool`."""
+    """Return the default pool; make it on first use. See `onecopy.default_pool`."""
     return _give()
 
 
 def default_member() -> Member:
-    """Give this process's membership in the default pool; make the pool on first use."""
+    """Return this process's membership in the default pool; make the pool on first use."""
     return _give().member
 
 
 def adopt(member: Member) -> None:
-    """Take another process's default pool for this one's, if this one has none."""
+    """Use another process's default pool as the default pool, if this process has none."""
     _adopt(member)

@@ -1,4 +1,4 @@
-"""How large a pool is whose size nobody gave."""
+"""The default size of a pool."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from onecopy._core.sizes import parse_size
 
 __all__ = ["default_size"]
 
-_SMALLEST = 64 << 20  # bytes; below this a memfd does better than what is left of /dev/shm
+_SMALLEST = 64 << 20  # bytes; if /dev/shm has less, a memfd is better
 
 
 def default_size() -> int:
-    """Tell how large a pool is whose size nobody gave.
+    """Return the size of a pool if the caller gives none.
 
     Returns
     -------
@@ -24,7 +24,7 @@ def default_size() -> int:
     Raises
     ------
     ValueError
-        ``ONECOPY_POOL_SIZE`` is no size.
+        ``ONECOPY_POOL_SIZE`` is not a size.
     """
     chosen = os.environ.get("ONECOPY_POOL_SIZE")
     if chosen:
@@ -41,6 +41,6 @@ def default_size() -> int:
 
 
 def _memory_limit() -> int:
-    """Give the memory that this process may use: the machine's, or its control group's."""
+    """Return the memory that this process may use: the machine's, or its control group's."""
     group = memory_limit()
     return machine_memory() if group is None else min(machine_memory(), group.limit)

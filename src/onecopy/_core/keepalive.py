@@ -1,8 +1,8 @@
-"""What a process is given while it is being started.
+"""Keeps objects alive that are arguments of a process that is being started.
 
-``Process.start`` forgets its arguments as soon as they are pickled, and the child unpickles them
-later. A pickled reference keeps nothing alive; so what is pickled for a child is kept by the object
-that stands for the child, until the child has ended or that object is gone.
+``Process.start`` drops its arguments as soon as they are pickled. The child unpickles them later. A
+pickled reference keeps nothing alive. So the `Popen` object of the child keeps what is pickled by
+reference, until the child has ended or the `Popen` object is deleted.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from onecopy import _native
 
 __all__ = ["Keeping", "drop_for_ended", "keep_for_child"]
 
-_KEPT = "_onecopy_kept"  # the attribute of a Popen; goes with it, so also when a start fails
+_KEPT = "_onecopy_kept"  # an attribute of the Popen; it is deleted with it, also if a start fails
 
-# The Popens that have it. No lock: each step on it is one of the interpreter's, and a finalizer or
-# a fork in between finds it whole. A forked child has copies of what is kept; they go in the same
-# way.
+# The Popens that have the attribute. There is no lock: each step on the set is atomic in the
+# interpreter, so a finalizer or a fork between two steps finds it consistent. A forked child has
+# copies of the kept objects. They are released in the same way.
 _given: set[ref[Any]] = set()
 
 
-# `innermost`: the `Keeping` that this thread is in, and what it was in before, or None. The
-# references are weak: one that a signal handler's exception kept from being entered, or left,
-# counts for nothing.
+# `innermost`: the `Keeping` block that this thread is in, and the outer one, or None. The
+# references are weak. If an exception of a signal handler prevented a block from being entered or
+# left, its dead reference is skipped.
 _now = threading.local()
 
 
 class Keeping:
-    """Within it, what this thread pickles by reference is collected in `kept`.
+    """A ``with`` block that collects in `kept` what this thread pickles by reference.
 
-    For messages other than a child's arguments whose sender sees to it that what they refer to
-    stays until they have arrived.
+    It is for messages other than the arguments of a child. Their sender must keep the collected
+    objects until the message has arrived.
     """
 
     __slots__ = ("__weakref__", "_outer", "kept")
@@ -63,27 +63,28 @@ def _keeping() -> Keeping | None:
 
 
 def keep_for_child(obj: Any) -> None:
-    """Keep an object alive for the child that it is being pickled for, if there is one.
+    """Keep an object alive for the child for which it is being pickled, if there is one.
 
-    What was kept for children that have ended is let go of. Threads may start children at once.
+    This also releases what was kept for children that have ended. Several threads may start
+    children at the same time.
 
     Parameters
     ----------
     obj : object
-        What is pickled by reference. Without effect outside of `multiprocessing.Process.start`
-        (methods spawn and forkserver) and of `Keeping`.
+        The object that is pickled by reference. The call has no effect outside of
+        `multiprocessing.Process.start` (methods spawn and forkserver) and `Keeping`.
     """
     keeping = _keeping()
     if keeping is not None:
         keeping.kept.append(obj)
-    context = sys.modules.get("multiprocessing.context")  # not loaded: nobody starts a process
+    context = sys.modules.get("multiprocessing.context")  # not loaded: no process is being started
     if context is None:
         return
     popen = context.get_spawning_popen()
     if popen is None:
         return
     attributes = vars(popen)
-    if _KEPT not in attributes:  # once for each child, however much it is given
+    if _KEPT not in attributes:  # once for each child
         drop_for_ended()
         attributes[_KEPT] = []
         _let_go_when_ended(popen)
@@ -92,7 +93,7 @@ def keep_for_child(obj: Any) -> None:
 
 
 def _let_go_when_ended(popen: Any) -> None:
-    """Have what is kept go as soon as somebody sees that the child has ended: by a join, say."""
+    """Release what is kept as soon as a `poll` finds that the child has ended, as in `join`."""
     known, real = ref(popen), type(popen).poll
 
     def poll(*args: Any, **kwargs: Any) -> Any:
@@ -106,14 +107,14 @@ def _let_go_when_ended(popen: Any) -> None:
 
 
 def drop_for_ended() -> bool:
-    """Let go of what was kept for children that have ended, though their `Process` lives on.
+    """Release what was kept for children that have ended, also if their `Process` still exists.
 
-    They are not waited for: their exit status is multiprocessing's to fetch.
+    This does not call `waitpid`: multiprocessing must get the exit status.
 
     Returns
     -------
     bool
-        Whether there was any.
+        Whether anything was released.
     """
     if not _given:
         return False
@@ -125,10 +126,11 @@ def drop_for_ended() -> bool:
             _given.discard(known)
         elif getattr(popen, "returncode", None) is not None:
             ended.append(popen)
-        elif (sentinel := getattr(popen, "sentinel", -1)) >= 0:  # else it is being started
+        elif (sentinel := getattr(popen, "sentinel", -1)) >= 0:  # else the child is being started
             running.append((sentinel, popen))
     if running:
-        # Readable once the child has ended, or has closed its end: then it has read what it got.
+        # The sentinel is readable when the child has ended, or has closed its end. In both cases
+        # the child has read its arguments.
         ended += [popen for sentinel, popen in running if _native.is_readable(sentinel)]
     for popen in ended:
         _given.discard(ref(popen))

@@ -1,4 +1,4 @@
-"""When a process leaves its pools, and releases its shared-memory segments: as late as it can."""
+"""When a process leaves its pools and releases its shared-memory segments: as late as possible."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["arrange", "before_os_exit"]
 
-# The core leaves when the interpreter has ended, after all exit handlers and finalizers.
+# The core leaves the pools after the end of the interpreter: after all exit handlers and
+# finalizers.
 atexit.register(_native.note_threads)
 
 
 class _Anchor:
-    """What multiprocessing refers to, weakly, for as long as this module lives."""
+    """The object that multiprocessing refers to weakly. It lives as long as this module."""
 
 
 _anchor = _Anchor()
@@ -29,24 +30,25 @@ _last: list[Callable[[], None]] = []
 
 
 def before_os_exit(function: Callable[[], None]) -> None:
-    """Have a function called when a child that multiprocessing has forked ends.
+    """Register a function that is called when a child that multiprocessing forked ends.
 
     Parameters
     ----------
     function : callable
-        Called without arguments, once no other Python thread runs but daemons, and before the
-        pools are left. In a process that ends as the interpreter does it is not called.
+        Called without arguments, when no other Python threads run except daemons, and before the
+        process leaves its pools. It is not called in a process that ends with the interpreter.
     """
     _last.append(function)
 
 
 def arrange() -> None:
-    """Have a child that multiprocessing forks leave its pools when it ends.
+    """Make a child that multiprocessing forks leave its pools when it ends.
 
-    Such a child ends by `os._exit`, without the interpreter's end, but runs multiprocessing's own
-    finalizers. They are forgotten when the child begins its work, so they are registered now (for a
-    child that is already at work) and after each fork or bootstrap (for those to come).
-    multiprocessing is not imported for this: a process that has not loaded it is no child of it.
+    Such a child ends by `os._exit`, so the interpreter does not end in the ordinary way, but
+    multiprocessing's own finalizers run. multiprocessing removes all finalizers when a child begins
+    its work. So this registers one now (for a child that works already), and one after each fork or
+    bootstrap (for later children). This does not import multiprocessing: if a process has not
+    loaded it, multiprocessing did not start the process.
     """
     global _hooked  # noqa: PLW0603 - once per process, inherited along with the registration
     util = sys.modules.get("multiprocessing.util")
@@ -59,16 +61,16 @@ def arrange() -> None:
 
 def _register_finalizer(_: _Anchor) -> None:
     util = sys.modules["multiprocessing.util"]
-    # After all others (they may still use a pool): those with a higher priority run first.
+    # It has the lowest priority and runs last, because other finalizers may still use a pool.
     util.Finalize(None, _leave_before_os_exit, exitpriority=-sys.maxsize)
 
 
 def _leave_before_os_exit() -> None:
-    """Leave every pool and segment, if nothing here runs after multiprocessing's finalizers.
+    """Leave all pools and segments, if this process ends after multiprocessing's finalizers.
 
-    `threading._shutdown` tells idle executors to end and waits for all threads that are no daemons;
-    they may be at work in a pool until they end. Until Python 3.12 multiprocessing calls it only
-    after its finalizers. A second call does nothing.
+    `threading._shutdown` ends idle executors, and waits for all threads that are not daemons. These
+    threads may use a pool until they end. Up to Python 3.12, multiprocessing calls it only after
+    its finalizers. A second call does nothing.
     """
     if _ends_by_os_exit():
         threading = sys.modules.get("threading")
@@ -82,11 +84,11 @@ def _leave_before_os_exit() -> None:
 
 
 def _ends_by_os_exit() -> bool:
-    """Tell whether multiprocessing has forked this process, and is waiting to end it.
+    """Tell whether multiprocessing forked this process and will end it by `os._exit`.
 
-    Those functions of multiprocessing that fork end the child by `os._exit` when what they call
-    returns. They are called in the child too, because it has a copy of their frames. A child that
-    was spawned has none: it ends as the interpreter does.
+    The functions of multiprocessing that fork end the child by `os._exit` when its work returns. A
+    forked child has a copy of their frames on its stack. A spawned child has no such frames: it
+    ends with the interpreter.
     """
     forking = {
         getattr(function, "__code__", None)
@@ -104,7 +106,7 @@ def _ends_by_os_exit() -> bool:
 
 
 def _function(module: str, *names: str) -> object:
-    """Find something in a module, without importing it."""
+    """Find an attribute of a module, without importing the module."""
     found: object = sys.modules.get(module)
     for name in names:
         found = getattr(found, name, None)

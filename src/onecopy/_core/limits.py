@@ -1,4 +1,4 @@
-"""What the machine or its container lets a process use."""
+"""The memory that the machine or its container lets a process use."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ __all__ = ["MemoryLimit", "machine_memory", "memory_limit"]
 
 
 class MemoryLimit(NamedTuple):
-    """The limit of a control group: a container's, a service's, a batch job's."""
+    """The memory limit of a control group: of a container, a service or a batch job."""
 
     limit: int
-    """Bytes that the processes of the group may have together, shared memory included."""
+    """Bytes that all processes of the group may use together, including shared memory."""
     used: int
-    """Bytes that they have, without what the kernel can drop."""
+    """Bytes that they use, without memory that the kernel can drop."""
     room: int
-    """Bytes that onecopy still reserves: what is left, and swap, less a margin."""
+    """Bytes that onecopy may still reserve: the rest of the limit, and swap, less a margin."""
     group: str
     """The group's directory."""
 
     def __str__(self) -> str:
         return (
             f"the memory limit of the control group {self.group} is {format_size(self.limit)}, "
-            f"{format_size(self.used)} of it are in use, and pools may take "
+            f"{format_size(self.used)} of it are in use, and pools may use "
             f"{format_size(self.room)} more"
         )
 
 
 def memory_limit(proc: str = "/proc") -> MemoryLimit | None:
-    """Find the control group that leaves this process the least memory.
+    """Find the control group whose limit leaves this process the least memory.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def memory_limit(proc: str = "/proc") -> MemoryLimit | None:
     Returns
     -------
     MemoryLimit or None
-        None: there is no limit but the machine's, or it cannot be known.
+        None: only the machine limits the memory, or the limit cannot be read.
     """
     found = _native.memory_limit(proc)
     return None if found is None else MemoryLimit(*found)
 
 
 def machine_memory() -> int:
-    """Give the bytes of memory that the machine has."""
+    """Return the size of the machine's memory, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Named things: the first call with a name creates, later ones, in any process, open the same."""
+"""Named things: the first call with a name creates the thing; later calls open the same one."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _Thing = TypeVar("_Thing")
 
 
 class Detachable(Protocol):
-    """A queue, a lock, or whatever else in a pool this process can let go of."""
+    """A structure in a pool that this process can release: a queue, a lock and so on."""
 
     def detach(self) -> None:
-        """Let go of it here."""
+        """Release the structure in this process."""
 
 
-# What is passed in the place of the name by mistake, per kind.
+# The parameter that callers pass in the place of the name by mistake, per kind.
 _MISTAKEN = {
     Kind.QUEUE: "maxsize",
     Kind.STREAM: "depth",
@@ -48,14 +48,14 @@ _MISTAKEN = {
 
 
 def checked_name(name: object, kind: Kind | None = None) -> str:
-    """Refuse what cannot be a name.
+    """Check that an argument can be a name.
 
     Parameters
     ----------
     name : str
         1 to 200 bytes in UTF-8.
     kind : Kind, optional
-        What is to have the name.
+        The kind of the thing that will have the name.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def checked_name(name: object, kind: Kind | None = None) -> str:
     Raises
     ------
     TypeError
-        It is no string.
+        It is not a string.
     ValueError
         It is empty, too long, or cannot be encoded.
     """
@@ -73,14 +73,14 @@ def checked_name(name: object, kind: Kind | None = None) -> str:
         text = f"{called()} argument 'name' must be a string, not {type(name).__name__} {name!r}"
         if kind in _MISTAKEN:
             text += (
-                f": the name comes first; without one, write {_MISTAKEN[kind]}="
-                f"{name!r} and so on, by name"
+                f": the first argument is the name; without a name, write {_MISTAKEN[kind]}="
+                f"{name!r}, and pass the other arguments by name, too"
             )
         raise TypeError(text)
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise ValueError(f"the name {name!r} cannot be written as UTF-8") from None
+        raise ValueError(f"the name {name!r} cannot be encoded as UTF-8") from None
     if not 0 < length <= LONGEST:
         raise ValueError(f"a name has 1 to {LONGEST} bytes in UTF-8; this one has {length}")
     return name
@@ -95,29 +95,30 @@ def open_or_create(
     store: Callable[[_Thing], Any] = lambda thing: thing,
     again: bool = True,
 ) -> _Thing:
-    """Open the thing of that name, or create it; whichever process is first creates.
+    """Open the thing of that name, or create it. Of several processes, the first one creates it.
 
     Parameters
     ----------
     member : Member
         The membership.
     kind : Kind
-        What the name stands for.
+        The kind of the thing.
     name : str or None
         None: create one without a name.
     make : callable
-        Called with None to create, with a hold of what exists to open. Raises if the arguments of
-        the call contradict it.
+        Called with None to create the thing, or with a hold on the existing thing to open it. It
+        raises if the arguments of the call contradict the existing thing.
     store : callable
-        Gives what the name shall refer to, for a thing that was created. Default: the thing itself.
+        Returns the object that the name will refer to, for a created thing. Default: the thing
+        itself.
     again : bool, optional
-        Whether `make` may be called once more if the pool was full and something was let go of:
-        not if it uses up an iterator.
+        Whether `make` may be called again if the pool was full and memory was released. False if
+        `make` uses up an iterator.
 
     Returns
     -------
     thing
-        What `make` returned last.
+        The last result of `make`.
     """
     if name is None:
         return _create(make, again)
@@ -130,7 +131,7 @@ def open_or_create(
         return make(hold)
     thing = _create(make, again)
     existing = member.name_set(kind, name, store(thing), True)
-    # Another process was faster: ours goes, theirs counts.
+    # If another process was faster, drop our thing and open the other one.
     return thing if existing is None else make(existing)
 
 
@@ -141,11 +142,11 @@ def _create(make: Callable[[Hold | None], _Thing], again: bool) -> _Thing:
     except PoolFull:
         if not again or memory_pressure.times() == before:
             raise
-    return make(None)  # what nobody needed was let go of meanwhile
+    return make(None)  # memory was released meanwhile
 
 
 def delete(member: Member, pool: str, name: str, kind: str | None) -> None:
-    """Take a name away; see `Pool.delete`."""
+    """Delete a name; see `Pool.delete`."""
     checked_name(name)
     found = 0
     which = [each for each in Kind if kind in {None, each.name.lower()}]
@@ -155,7 +156,7 @@ def delete(member: Member, pool: str, name: str, kind: str | None) -> None:
     if Kind.VALUE in which and Kind.VALUE_LOCK not in which:
         which.append(Kind.VALUE_LOCK)
     found = member.name_del_kinds(sum(1 << each for each in which), name)
-    # The lock alone: of a value whose deleter died between the two.
+    # Only the lock is left: a process died while it deleted the value.
     if found in {0, 1 << Kind.VALUE_LOCK}:
         raise KeyError(_not_there(member, pool, name, kind))
 
@@ -168,9 +169,9 @@ def _not_there(member: Member, pool: str, name: str, kind: str | None) -> str:
     }
     others = [each.name.lower().replace("_", " ") for each in names if name in names[each]]
     what = "nothing" if kind is None else f"no {kind.replace('_', ' ')}"
-    text = f"there is {what} named {name!r} in pool {pool!r} to delete"
+    text = f"there is {what} named {name!r} in pool {pool!r}"
     if others:
-        return f"{text}; what has that name is: {', '.join(others)}"
+        return f"{text}; these have that name: {', '.join(others)}"
     from difflib import get_close_matches
 
     every = {each for each in Kind if kind in {None, each.name.lower()}}
@@ -181,18 +182,18 @@ def _not_there(member: Member, pool: str, name: str, kind: str | None) -> str:
 def check_matches(
     what: str, name: str | None, argument: str, asked: object, existing: object
 ) -> None:
-    """Refuse an argument that contradicts what exists.
+    """Check that an argument does not contradict the existing thing.
 
     Parameters
     ----------
     what, name : str
-        The thing, such as ``"queue"`` and ``"jobs"``.
+        The thing, for example ``"queue"`` and ``"jobs"``.
     argument : str
         The parameter.
     asked : object
-        Its argument; None: left out.
+        The argument of the call. None: it was left out.
     existing : object
-        What the thing has.
+        The value that the thing has.
 
     Raises
     ------
@@ -201,7 +202,7 @@ def check_matches(
     """
     if asked is not None and asked != existing:
         raise OneCopyError(
-            f"{what} {name!r} exists with {argument}={existing!r}, and was asked for with "
-            f"{argument}={asked!r}; leave {argument} out to take it as it is, take the name away "
-            f"from it (Pool.delete), or use another name"
+            f"{what} {name!r} exists with {argument}={existing!r}, but this call has "
+            f"{argument}={asked!r}; leave {argument} out to use the existing one, delete its name "
+            f"(Pool.delete), or use another name"
         )

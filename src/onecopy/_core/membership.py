@@ -1,15 +1,14 @@
-"""Memberships of this process in pools: joined once, found by handle, left at exit.
+"""Memberships of this process in pools: it joins once, finds a pool by handle, leaves at exit.
 
-A pool's *handle* is what a pickled reference carries: ``(id, path, default, device, inode)``. `id`
-are 16 random bytes, `path` is the pool's file, and `default` says that it is the default pool of
-the process that pickled: whoever has no default pool yet takes it for theirs. The handle of a pool
-that is open for reading only has ``"r"`` as a sixth item: who gets it opens the pool in the same
-way.
+A pickled reference carries the pool's *handle*: ``(id, path, default, device, inode)``. `id` are 16
+random bytes. `path` is the pool's file. `default` says that the pool is the default pool of the
+process that pickled: a receiver without a default pool adopts it. The handle of a pool that is open
+for reading only has ``"r"`` as a sixth item: the receiver opens the pool for reading only, too.
 
-A file that was copied has the id of the original. So a membership is known by its id *and* its
-file's device and inode (its `Key`), and a handle has both: a file that was renamed is the same
-pool, and a copy is another one. Device and inode are 0 where the file says nothing: that of a memfd
-is written anew as processes come and go, and only leads to the memory, which cannot be copied so.
+A copied file has the id of the original. So the `Key` of a membership is the id *and* the device
+and inode of the file, and a handle has both. A renamed file is the same pool, and a copy is a
+different one. Device and inode are 0 for a memfd: its file is rewritten when processes join and
+leave. The file only leads to the memory, so a copy of the file is not a copy of the pool.
 """
 
 from __future__ import annotations
@@ -45,8 +44,9 @@ PoolHandle: TypeAlias = "tuple[bytes, str, bool, int, int] | tuple[bytes, str, b
 Key: TypeAlias = "tuple[bytes, int, int]"  # id, device, inode
 _ID_BYTES = 16
 
-# The native core answers with the same member for a pool it is already in, but has to open the file
-# to know that; this finds it without. Entries go with the last object that uses the member.
+# If this process is already a member of a pool, the native core returns the same member. But the
+# core has to open the file to know that. These tables find the member without opening the file. An
+# entry is removed with the last object that uses the member.
 _members: WeakValueDictionary[Key, Member] = WeakValueDictionary()
 _keys: WeakKeyDictionary[Member, Key] = WeakKeyDictionary()
 _defaults: set[Key] = set()
@@ -68,19 +68,19 @@ def create(
     Parameters
     ----------
     directory, filename : str
-        Of the file to make.
+        The file to make.
     capacity : int
         Bytes for data.
     max_processes : int
-        How many may be members at a time.
+        How many processes may be members at the same time.
     mode : int
         Permissions of the file.
     persistent : bool
-        Whether it stays when the last process leaves.
+        Whether the pool stays when the last process leaves.
     memfd : bool
-        Whether the memory is anonymous, and the file only says where to find it.
+        Whether the memory is anonymous. The file then only says where to find it.
     prefault : bool
-        Whether to have all memory touched now.
+        Whether to touch all memory now.
 
     Returns
     -------
@@ -111,45 +111,45 @@ def open_file(
 ) -> Member:
     """Join a pool by its file.
 
-    Every way into a pool ends here. The core refuses a pool directory that others can change; in a
-    directory that the user has chosen by a path, it is the file that counts.
+    Every operation that joins a pool calls this. The core refuses a pool directory that other users
+    can change. If the user gave a path, the core checks the file, not its directory.
 
     Parameters
     ----------
     directory, filename : str
-        Of the file.
+        The file of the pool.
     readonly : bool
-        Whether to open it for reading only: it then has no members, and this is none of them. The
-        cleaning up after its last writers happens in private memory.
+        Whether to open it for reading only. Such a pool has no members, and this process does not
+        become one. Cleaning up after its last writers happens in private memory.
     only_looks : bool
-        Whether what dead processes left is to stay as it is.
+        Whether to leave unchanged what dead processes held.
 
     Returns
     -------
     Member
-        This process's membership; the same one for the same pool.
+        This process's membership; always the same object for the same pool.
 
     Raises
     ------
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
     OneCopyError
-        It is open for reading, and was to be joined; or the other way round.
+        It is open for reading and was to be joined, or the other way round.
     """
     by_path = not paths.is_pool_directory(directory)
     member = _remember(_native.Member.open(directory, filename, by_path, readonly, only_looks))
     if not only_looks:
-        member.collect()  # a new member is an occasion to clean up after dead ones
+        member.collect()  # each new member cleans up after dead members
     return member
 
 
 def join(handle: PoolHandle) -> Member:
-    """Join a pool by the handle that a reference carried, or find that we are in it.
+    """Join a pool by the handle from a reference, or return the existing membership.
 
     Parameters
     ----------
     handle : PoolHandle
-        From `handle_of`, in this or another process.
+        The result of `handle_of` in this or another process.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def join(handle: PoolHandle) -> Member:
     Raises
     ------
     PoolNotFound
-        The pool is gone; this includes that another one, or a copy of it, has its name.
+        The pool is gone. This includes that its path now leads to another pool, or to a copy of it.
     PoolVersionError, PoolCorrupted, PermissionError, OSError
         From the core.
     """
@@ -167,22 +167,24 @@ def join(handle: PoolHandle) -> Member:
     member = _find(identity, device, inode)
     if member is None:
         if not path:
-            raise PoolNotFound("the pool's name was removed (unlink), so nobody can join any more")
+            raise PoolNotFound(
+                "the pool's name was removed (unlink): no process can join it any more"
+            )
         try:
             member = open_file(*os.path.split(path), readonly=readonly)
-        except ValueError as error:  # no name that a pool could have
+        except ValueError as error:  # a pool cannot have this name
             raise PoolNotFound(f"there is no pool at {path:.200}: {error}") from error
         if member.id != identity:
             raise PoolNotFound(
-                f"the pool that this reference belongs to is gone; another pool is now at {path}. "
+                f"the pool of this reference is gone; another pool is now at {path}. "
                 "A pickled reference keeps nothing alive: its sender must stay until it arrives."
             )
-        # Not the device: its number may be another one when the machine has been started anew.
+        # The device is not compared, because its number may change when the machine restarts.
         found = key_of(member)[2]
         if inode and found and found != inode:
             raise PoolNotFound(
-                f"the pool that this reference belongs to has lost its name: at {path} is a copy "
-                "of it now (another file with the same id), which is a pool of its own. Open it "
+                f"the pool of this reference has lost its name: at {path} there is now a copy "
+                "of it (another file with the same id), which is a different pool. Open the copy "
                 "by its path, and send references from there."
             )
     if default and key_of(member) not in _defaults:
@@ -199,11 +201,11 @@ def _find(identity: bytes, device: int, inode: int) -> Member | None:
     known = [member for member in current() if member.id == identity]
     if inode:
         known = [member for member in known if key_of(member)[1:] == (device, inode)]
-    return known[0] if len(known) == 1 else None  # several: copies, and nothing says which
+    return known[0] if len(known) == 1 else None  # several: copies, and unclear which
 
 
 def _checked(handle: object) -> tuple[bytes, str, bool, bool, int, int]:
-    """Refuse what is no handle: it came in a pickle, which may have been damaged on its way."""
+    """Check a handle. It came from a pickle, which may be damaged."""
     match handle:
         case (
             bytes() as identity,
@@ -219,11 +221,11 @@ def _checked(handle: object) -> tuple[bytes, str, bool, bool, int, int]:
             and mode in ([], ["r"])
         ):
             return identity, path, default, bool(mode), device, inode
-    raise PoolNotFound(f"{handle!r:.200} is no handle of a pool: the pickle it came in is damaged")
+    raise PoolNotFound(f"{handle!r:.200} is not a handle of a pool: its pickle is damaged")
 
 
 def current() -> list[Member]:
-    """List this process's memberships. Who keeps the list keeps them."""
+    """List this process's memberships. The list keeps them alive."""
     return [member for member in _native.members() if member.joined]
 
 
@@ -233,12 +235,12 @@ def readers() -> list[Member]:
 
 
 def others(member: Member) -> list[Member]:
-    """List this process's memberships in pools that others can find by their name, but for one."""
+    """List this process's memberships, except one, in pools that others can find by their name."""
     return [each for each in current() if each is not member and is_linked(each)]
 
 
 def is_linked(member: Member) -> bool:
-    """Tell whether a pool still has its name, so that others can join it."""
+    """Tell whether a pool still has its name, so that other processes can join it."""
     _, device, inode = key_of(member)
     try:
         status = os.stat(member.path)  # noqa: PTH116 - for every large argument of a call
@@ -248,7 +250,7 @@ def is_linked(member: Member) -> bool:
 
 
 def handle_of(member: Member) -> PoolHandle:
-    """Give the handle by which any process of this user can join the pool.
+    """Return the handle by which any process of this user can join the pool.
 
     Parameters
     ----------
@@ -268,7 +270,7 @@ def handle_of(member: Member) -> PoolHandle:
 
 
 def key_of(member: Member) -> Key:
-    """Tell which pool a membership is in: its id, and its file's device and inode.
+    """Return the key of a membership's pool: its id, and its file's device and inode.
 
     Parameters
     ----------
@@ -278,7 +280,7 @@ def key_of(member: Member) -> Key:
     Returns
     -------
     Key
-        Equal for the same pool, and for no other; not for a copy of its file either.
+        Equal for the same pool only, and different for a copy of its file.
     """
     key = _keys.get(member)
     if key is None:
@@ -291,7 +293,7 @@ def _file_of(member: Member) -> tuple[int, int]:
 
 
 def mark_default(member: Member) -> None:
-    """Let handles say that this pool is the default pool."""
+    """Mark a pool as the default pool in all its later handles."""
     _defaults.add(key_of(member))
 
 

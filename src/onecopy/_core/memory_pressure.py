@@ -1,7 +1,7 @@
-"""What this process can let go of when a pool is full.
+"""Memory that this process can release when a pool is full.
 
-Whoever keeps memory in a pool only to save time later says so here; it is asked for it before an
-allocation fails.
+A cache that keeps memory of a pool only to save time registers here. Before an allocation fails,
+all registered caches are cleared.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ __all__ = ["Spare", "register", "release_spare", "times"]
 
 
 class Spare(Protocol):
-    """Somebody who keeps what nobody needs."""
+    """A cache: its memory is not needed, but saves time."""
 
     def clear(self) -> bool:
-        """Let go of it, from any thread; tell whether there was any."""
+        """Release the memory; return whether there was any. Any thread may call this."""
 
 
-_keepers: WeakSet[Spare] = WeakSet()
+_caches: WeakSet[Spare] = WeakSet()
 _times = 0
 
 
-def register(keeper: Spare) -> None:
-    """Have somebody asked; held weakly."""
-    _keepers.add(keeper)
+def register(cache: Spare) -> None:
+    """Register a cache. It is referred to weakly."""
+    _caches.add(cache)
 
 
 def times() -> int:
-    """Tell how often something was let go of: who fails and finds a change may try again."""
+    """Count the releases so far. If an allocation fails and this has changed, try it again."""
     return _times
 
 
 def release_spare(full: Member | None = None) -> bool:
-    """Let go of what nobody needs; the native core calls this when an allocation fails.
+    """Release what is not needed. The native core calls this when an allocation fails.
 
     Parameters
     ----------
     full : Member, optional
-        Of the pool that is full: sets of frames in it that nobody has are deleted. They are room
-        and no data.
+        A membership in the pool that is full. Sets of frames in it that no process has open are
+        deleted, because they contain no data that anyone can expect to find.
 
     Returns
     -------
     bool
-        Whether there was any.
+        Whether something was released.
     """
     global _times  # noqa: PLW0603 - there is one
     dropped = drop_for_ended()
     if full is not None and full.joined and not full.readonly:
         dropped |= full.name_del_unused(Kind.FRAMES, None) != 0
-    for keeper in list(_keepers):
-        dropped |= keeper.clear()
+    for cache in list(_caches):
+        dropped |= cache.clear()
     _times += dropped
     return dropped

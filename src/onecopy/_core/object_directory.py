@@ -19,7 +19,7 @@ __all__ = ["ObjectDirectory"]
 
 
 class ObjectDirectory(MutableMapping[str, Any]):
-    """The objects of a pool, by their names; and how any name is taken away."""
+    """The objects of a pool, by their names; and how a name of any kind is deleted."""
 
     __slots__ = ()
 
@@ -31,40 +31,41 @@ class ObjectDirectory(MutableMapping[str, Any]):
         def name(self) -> str: ...
 
     def delete(self, name: str, kind: str | None = None) -> None:
-        """Take a name away from what it stands for: an object, a queue, frames, a lock, whatever.
+        """Delete the name of a thing of any kind: an object, a queue, frames, a lock and so on.
 
         The name is free at once, for a thing of any kind, shape or size. Processes that have the
-        thing go on using it, with each other; what is in it stays theirs. Its memory is given back
-        when the last of them lets go of it, or is dead, and nothing refers to it any more.
+        thing open keep it, with its contents, and still share it. Its memory is freed when the last
+        of them has released it or died, and nothing refers to it any more.
 
         Parameters
         ----------
         name : str
-            Of what is in the pool.
+            The name of a thing in the pool.
         kind : str, optional
             "object" (``pool[name]``), "queue", "stream", "frames", "array" (`shared_array`),
             "lock", "rlock", "rwlock", "semaphore", "bounded_semaphore", "event", "condition",
-            "barrier", "value" (with its lock), "list" or "dict". Default: all that has the name, of
-            whatever kind.
+            "barrier", "value" (with its lock), "list" or "dict". Default: all things with that
+            name, of any kind.
 
         Raises
         ------
         KeyError
-            There is no such thing: of several processes that delete it, one succeeds.
+            There is no such thing. If several processes delete it, one of them succeeds.
         ValueError, TypeError
-            There is no such kind, or the name can be none.
+            There is no such kind, or the name cannot be a name.
 
         Notes
         -----
-        Nobody who opens things by name finds one that is deleted, and not another of the same name.
-        If the process dies in here, each thing of the name is deleted, or not.
+        While the things of one name are deleted, no process that opens things by name can find one
+        of them deleted and another one not. If the process dies in this call, each thing of the
+        name is either deleted or not.
         """
         delete(self.member, self.name, name, kind)
 
     # -------------------------------------------------------------------- the directory of objects
 
     def __getitem__(self, name: str) -> Any:
-        """Build the object of that name; its arrays lie in the pool and are read-only."""
+        """Return the object of that name. Its arrays lie in the pool and are read-only."""
         member = self.member
         if not isinstance(name, str):
             raise KeyError(name)
@@ -74,18 +75,18 @@ class ObjectDirectory(MutableMapping[str, Any]):
     def get(
         self, name: str, default: Any = None, *, copy: Literal["on_write"] | bool | None = None
     ) -> Any:
-        """Build the object of that name, or give `default` if there is none.
+        """Return the object of that name, or `default` if there is none.
 
         Parameters
         ----------
         name : str
-            Of an object: ``pool[name] = obj``.
+            The name of an object (``pool[name] = obj``).
         default : object, optional
-            What is given if there is none.
+            The result if there is no such object.
         copy : {None, False, True, "on_write"}, optional
-            How its arrays are had. None, False: read-only, where they lie. "on_write": writable and
-            private, and a page is copied when it is written. True: writable and private, and all of
-            them are copied at once.
+            How its arrays are received. None, False: read-only, in place. "on_write": writable and
+            private; a page is copied when you write to it. True: writable and private; all arrays
+            are copied at once.
 
         Returns
         -------
@@ -94,31 +95,31 @@ class ObjectDirectory(MutableMapping[str, Any]):
         Raises
         ------
         ValueError
-            `copy` is none of these.
+            `copy` is not one of these values.
         """
         _native.check_copy(copy)
         member = self.member
         try:
             hold = member.name_get(Kind.OBJECT, name)
-        except (KeyError, TypeError):  # it is no name at all
+        except (KeyError, TypeError):  # TypeError: it cannot be a name
             return default
         return member.ref(hold.handle).get(copy)
 
     def __setitem__(self, name: str, obj: Any) -> None:
-        """Write an object under a name; a reference is stored as the object it refers to."""
+        """Write an object under a name. For a reference, the name stands for its object."""
         member = self.member
         checked_name(name)
         member.name_set(Kind.OBJECT, name, member.put(obj), False)
 
     def __delitem__(self, name: str) -> None:
-        """Take a name away; whoever has the object keeps it."""
+        """Delete a name. Processes that have the object keep it."""
         member = self.member
         if not isinstance(name, str):
             raise KeyError(name)
         member.name_del(Kind.OBJECT, name)
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names there are now, in the order in which they were first set."""
+        """Iterate over the current names, in the order in which they were first set."""
         return iter(self.member.name_list(Kind.OBJECT))
 
     def __len__(self) -> int:
@@ -135,19 +136,19 @@ class ObjectDirectory(MutableMapping[str, Any]):
         return True
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """Give the object of that name, or write `default` under it; one process wins.
+        """Return the object of that name, or write `default` under it. One process succeeds.
 
         Parameters
         ----------
         name : str
             1 to 200 bytes in UTF-8.
         default : object, optional
-            What to write if there is none.
+            The object to write if there is none.
 
         Returns
         -------
         object
-            What the name stands for now.
+            The object that the name stands for now.
         """
         member = self.member
         try:

@@ -1,32 +1,34 @@
-"""How many worker processes a pool has places for: each of them is a member of it."""
+"""How many worker processes can join a pool. Each worker is a member of it."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+from onecopy import _native
+
 if TYPE_CHECKING:
     from onecopy._native import Member
 
 __all__ = ["MOST_PROCESSES", "checked_workers"]
 
-MOST_PROCESSES = 512  # that a pool can have as members: a bit of each block is theirs
+# Members of one pool, at most: each has one bit in every block.
+MOST_PROCESSES = _native.MOST_PROCESSES
 
 
 def checked_workers(asked: int | None, parameter: str, member: Member, members: int = 1) -> int:
-    """Tell how many worker processes to start.
+    """Return how many worker processes to start.
 
     Parameters
     ----------
     asked : int or None
-        How many were asked for. None: as many as the machine has processors, or as there is room
-        for.
+        The requested number. None: the number of processors, or less if the pool has less room.
     parameter : str
-        Its name, for the error.
+        The name of the parameter, for the error.
     member : Member
-        Of the pool that they will join.
+        A membership in the pool that the workers will join.
     members : int
-        How many processes are members already, and stay.
+        How many processes are members already and will stay.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def checked_workers(asked: int | None, parameter: str, member: Member, members: 
     Raises
     ------
     ValueError
-        The pool has not so many places left. Without this, workers would be started that fail one
+        The pool has too few free slots. Without this check, workers would start and then fail one
         after the other.
     """
     most = member.max_processes
@@ -47,16 +49,16 @@ def checked_workers(asked: int | None, parameter: str, member: Member, members: 
     larger = (
         "No pool has room for more"
         if most >= MOST_PROCESSES
-        else f"A pool that is made with a larger max_processes ({MOST_PROCESSES} at most) has more"
+        else f"A pool that is made with a larger max_processes (at most {MOST_PROCESSES}) has more"
     )
     raise ValueError(
         f"{parameter}={workers}: each worker is a member of the pool at {member.path}, which has "
-        f"room for {most} processes (max_processes), this one and {members - 1} others included. "
+        f"room for {most} processes (max_processes), including this one and {members - 1} others. "
         f"So {room} workers can join it. {larger}"
     )
 
 
 def _processors() -> int:
-    """As the standard library counts them: since Python 3.13, those that this process may use."""
+    """Count processors like the standard library: since 3.13, those that this process may use."""
     count = getattr(os, "process_cpu_count", os.cpu_count)
     return count() or 1

@@ -1,4 +1,4 @@
-"""The file of a pool: how it is found by its name or path, and how it is made."""
+"""Finding the file of a pool by its name or path, and making it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_pool(
     backing: str | os.PathLike[str] = "shm",
     readonly: bool = False,
 ) -> Member:
-    """Open the pool of a name, or the one in the file that is to have the name."""
+    """Open the pool of a name; if there is none, open the file `backing` and give it the name."""
     path = os.fspath(backing)
     named = "/" in path and isinstance(name, str) and "/" not in name
     try:
@@ -43,19 +43,19 @@ def open_pool(
         return member
     if named and member.path != "/".join(paths.locate(path)):
         raise OneCopyError(
-            f"pool {name!r} is the one in {member.path}, and was asked for with backing={path!r}; "
-            "leave backing out to take it as it is, or use another name"
+            f"pool {name!r} is in {member.path}, but this call has backing={path!r}; "
+            "leave backing out to use the existing pool, or use another name"
         )
     return member
 
 
 def _give_name(name: str, path: str) -> None:
-    """Have a pool in a file found by a name."""
+    """Give a name to a pool in a file."""
     stale.prepare(paths.pool_directory())
     if not paths.give_name(name, path):
         raise PoolExists(
-            f"the name {name!r} stands for another pool ({'/'.join(paths.locate(name))}); "
-            f"the pool in {path} is there, and is opened by its path, or under another name"
+            f"the name {name!r} stands for another pool ({'/'.join(paths.locate(name))}). "
+            f"The pool in {path} exists: open it by its path, or under another name"
         )
 
 
@@ -68,7 +68,7 @@ def make_pool(
     persistent: bool,
     prefault: bool,
 ) -> Member:
-    """Make the file of a pool, where `backing` says."""
+    """Make the file of a pool, at the place that `backing` names."""
     max_processes = integer("max_processes", max_processes)
     flag("persistent", persistent)
     flag("prefault", prefault)
@@ -85,15 +85,15 @@ def make_pool(
         if size is None and is_size(name):
             raise ValueError(
                 f"{name!r} is a size, and was passed as the name of a pool: write "
-                f"Pool.create(size={name!r}), or give the pool that is to have this name a size too"
+                f"Pool.create(size={name!r}), or pass a size too, if this really is the name"
             )
     if "/" in backing:
         if name is not None:
             nickname = os.fspath(name)
             if "/" in nickname:
                 raise ValueError(
-                    f"a pool in the file {backing!r} may have a name without a slash besides, not "
-                    f"the path {nickname!r}"
+                    f"a pool in the file {backing!r} may have a name, but a name has no slash: "
+                    f"{nickname!r}"
                 )
             stale.prepare(paths.pool_directory())
             if os.path.lexists("/".join(paths.place(nickname))):
@@ -104,11 +104,11 @@ def make_pool(
         persistent = True
     elif backing not in {"shm", "memfd"}:
         raise ValueError(
-            f"backing={backing!r}: it is 'shm', 'memfd', or a path (with a slash in it)"
+            f"backing={backing!r}: it must be 'shm', 'memfd', or a path (with a slash in it)"
         )
     directory, filename = paths.place(name or f"anon-{os.urandom(8).hex()}")
     if name is not None and "/" in os.fspath(name) and size is None:
-        raise ValueError(f"size: a pool at a path ({directory}/{filename}) needs one")
+        raise ValueError(f"size is missing: a pool at a path ({directory}/{filename}) needs one")
     if size is None:
         size = default_size()
     if directory == paths.pool_directory():
@@ -118,7 +118,7 @@ def make_pool(
 
         raise FileNotFoundError(
             errno.ENOENT,
-            f"no directory to make the pool's file {filename!r} in; make it first",
+            f"the directory for the pool's file {filename!r} does not exist; make it first",
             directory,
         )
     if "/" not in backing:
@@ -142,15 +142,15 @@ def _check_mode(mode: object) -> None:
     if isinstance(mode, int) and mode | 0o066 == 0o666:
         return
     raise ValueError(
-        f"mode={oct(mode) if isinstance(mode, int) else repr(mode)}: a pool's file has mode 0o600, "
-        "and of 0o066 what other users may do (0o640: a group reads it, 0o660: it writes too, "
-        "0o666: everybody does). No bit lets anybody execute it, for it is data, and its owner "
-        "always reads and writes it"
+        f"mode={oct(mode) if isinstance(mode, int) else repr(mode)}: the mode of a pool's file "
+        "is 0o600, and bits of 0o066 for other users (0o640: the group may read, 0o660: the group "
+        "may also write, 0o666: all users may read and write). The owner must be able to read and "
+        "write, and no user can execute the file"
     )
 
 
 def _check_free(name: str | os.PathLike[str]) -> None:
-    """Refuse a name that leads to a pool elsewhere; free it if that pool is gone."""
+    """Refuse a name that stands for a pool elsewhere. If that pool is gone, free the name."""
     target = paths.signpost(name)
     if target is None:
         return
@@ -162,7 +162,7 @@ def _check_free(name: str | os.PathLike[str]) -> None:
 
 
 def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
-    """Refuse what the machine cannot hold; tell whether the pool is to be a memfd."""
+    """Refuse a size that the machine does not have; return whether the pool must be a memfd."""
     machine = machine_memory()
     if size > machine and size > machine + _swap():
         raise PoolFull(
@@ -174,7 +174,8 @@ def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
         import logging
 
         logging.getLogger("onecopy").warning(
-            "a pool of %s is larger than its process may fill: %s. It is full when that is used up",
+            "a pool of %s is larger than the memory that this process may use: %s. The pool is "
+            "full when that limit is reached",
             format_size(size),
             group,
         )
@@ -188,19 +189,19 @@ def _checked_memory(directory: str, size: int, memfd: bool) -> bool:
     why = (
         f"{directory} has {format_size(free)} free, less than the {format_size(size)} of the pool"
         if chosen or paths.has_dev_shm()
-        else "there is no /dev/shm here that may be written"
+        else "this process cannot write to /dev/shm"
     )
     import logging
 
     logging.getLogger("onecopy").warning(
-        "%s; its memory is a memfd instead, which counts against this process's memory limit only",
+        "%s; so its memory is a memfd, which only the memory limit of this process restricts",
         why,
     )
     return True
 
 
 def _swap() -> int:
-    """Give the size of swap space in bytes."""
+    """Return the size of the swap space in bytes."""
     with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - pathlib is not loaded for this
         for line in lines:
             if line.startswith("SwapTotal:"):

@@ -1,4 +1,4 @@
-"""The text of a `PoolFull`: why there is no room, and who holds the most."""
+"""The text of a `PoolFull`: why there is no room, and which processes hold most."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["pool_full_message"]
 
-_LARGEST = 3  # holders, and things, that a message names
+_LARGEST = 3  # how many holders, and how many things, a message names
 
 
 def pool_full_message(member: Member, nbytes: int) -> str:
-    """Say why `nbytes` do not fit, and who holds the most; and let go of what nobody needs.
+    """Release memory that no object needs; then say why `nbytes` do not fit, and who holds most.
 
     Parameters
     ----------
     member : Member
         The process's membership in the pool.
     nbytes : int
-        Bytes asked for.
+        The size that was requested, in bytes.
 
     Returns
     -------
@@ -55,11 +55,11 @@ def pool_full_message(member: Member, nbytes: int) -> str:
     if used + bodies + nbytes <= capacity:
         group = memory_limit() if member.in_memory else None
         if group is not None and nbytes > group.room:
-            text += f". The rest cannot be had: {group}"
+            text += f". The rest of the pool cannot be allocated: {group}"
         else:
             text += (
-                ". What is free lies in pieces that are too small, or the memory under the pool "
-                "(/dev/shm, the disk, the container's limit) is itself full"
+                ". The free memory is in pieces that are too small, or the memory below the pool "
+                "(/dev/shm, the disk, the container's limit) is full"
             )
     holders = [holder for holder in member.holders() if holder["bytes"]][:_LARGEST]
     if holders:
@@ -70,13 +70,13 @@ def pool_full_message(member: Member, nbytes: int) -> str:
         )
     largest = things_in(member)[:_LARGEST]
     if largest:
-        text += f". The largest of what lives in it: {describe(largest)}"
+        text += f". The largest things in the pool: {describe(largest)}"
     if dropped:
         text += (
-            ". What ended children had been given, copies that executors kept, and frames that "
-            "nobody had, have just been let go of: try again"
+            ". Objects kept for children that have ended, copies kept by executors, and unused "
+            "frames were released now: try again"
         )
     return (
-        text + ". Let go of arrays and references, take from queues, delete what is not needed any "
-        "more (Pool.delete), or make a larger pool."
+        text + ". Release arrays and references, take messages from queues, delete things that are "
+        "not needed any more (Pool.delete), or make a larger pool."
     )

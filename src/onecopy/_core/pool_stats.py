@@ -1,4 +1,4 @@
-"""The figures of a pool."""
+"""The statistics of a pool."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ class PoolStats(NamedTuple):
     Attributes
     ----------
     name : str
-        Of the pool.
+        The name of the pool.
     size : int
         Bytes for data.
     used : int
-        Bytes in live blocks: objects, arrays and messages, not the bodies of queues and their kin.
-        0 when nothing is held.
+        Bytes in live blocks: objects, arrays and messages, without the bodies of structures. 0 if
+        no object is held.
     free : int
-        ``size`` less what is used and what the bodies take.
+        ``size`` less `used` and `structure_bytes`.
     blocks : int
         Live blocks that `used` counts.
     processes : int
-        That are members, this one included.
+        How many processes are members, including this one.
     max_processes : int
-        That can be.
+        How many processes can be members.
     structures : int
-        Bodies of queues, streams, frames, locks and their friends. A queue has one for every 64
-        messages besides.
+        Bodies of structures: queues, streams, frames, locks, lists, dicts. A queue has one more for
+        every 64 messages.
     structure_bytes : int
-        What these take. The frames of a set count as used.
+        Bytes in these bodies. The frames of a set count as used.
     committed : int
-        Bytes of memory that are reserved for the pool. It grows with use; `Pool.collect` gives back
-        what is free.
+        Bytes of memory that are reserved for the pool. The number grows with use. `Pool.collect`
+        returns free memory.
     largest : tuple of Thing
-        The three things that keep most, each with its kind, name and bytes, in or under a name.
-        Empty where a pool was looked at without joining it.
+        The three things that keep most memory, each with its kind, name and bytes. Empty if the
+        statistics were read without joining the pool.
     """
 
     name: str
@@ -57,7 +57,7 @@ class PoolStats(NamedTuple):
 
 
 def stats_from(name: str, counts: dict[str, int], largest: tuple[Thing, ...] = ()) -> PoolStats:
-    """Give the figures of the native core their names."""
+    """Make the statistics from the counts of the native core."""
     return PoolStats(
         name=name,
         size=counts["capacity"],

@@ -20,14 +20,14 @@ ShapeLike: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
 
 
 def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
-    """Turn a shape as numpy takes it into a tuple.
+    """Convert a shape, as numpy accepts it, to a tuple.
 
     Parameters
     ----------
     shape : int or sequence of int
         No entry below zero.
     hint : str, optional
-        What to write instead, for the error.
+        What the caller should write instead, for the error.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
     Raises
     ------
     TypeError
-        An entry is no integer.
+        An entry is not an integer.
     ValueError
         An entry is negative.
     """
@@ -53,32 +53,32 @@ def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
 
 
 def described(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Turn a dtype as numpy takes it into one, as `numpy.dtype` does.
+    """Convert a dtype-like object to a dtype, as `numpy.dtype` does.
 
-    When there is no memory to find out that a type is one of ctypes, numpy takes it for one of
-    Python objects.
+    If numpy has no memory to find out that a type is a ctypes type, it makes a dtype of Python
+    objects. This function raises then.
 
     Raises
     ------
     MemoryError
-        There is no memory for it.
+        There is no memory for the dtype.
     TypeError
-        It is no dtype.
+        It is not a dtype.
     """
     result: np.dtype[Any] = np.dtype(dtype)
     if result.char == "O" and isinstance(dtype, type) and _is_of_ctypes(dtype):
-        raise MemoryError(f"there is no memory to make a dtype of {dtype.__name__}")
+        raise MemoryError(f"there is no memory to make a dtype for {dtype.__name__}")
     return result
 
 
 def _is_of_ctypes(kind: type) -> bool:
-    """Tell whether values of a type of ctypes are something else than Python objects."""
+    """Tell whether this is a ctypes type whose values are not Python objects."""
     base = kind.__mro__[-2] if len(kind.__mro__) > 1 else kind
     return base.__module__ == "_ctypes" and getattr(kind, "_type_", None) != "O"
 
 
 def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Turn a dtype as numpy takes it into one that shared memory can hold.
+    """Convert a dtype-like object to a dtype that shared memory can contain.
 
     Parameters
     ----------
@@ -92,12 +92,12 @@ def checked_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     Raises
     ------
     TypeError
-        It has Python objects in it, or is no dtype.
+        It contains Python objects, or is not a dtype.
     """
     result = described(dtype)
     if result.hasobject:
         raise TypeError(
-            f"an array of dtype {result} holds Python objects, which only mean something in one "
-            "process; put() and queues pickle such an array instead"
+            f"an array of dtype {result} contains Python objects, which are valid in one process "
+            "only; put() and queues pickle such an array instead"
         )
     return result

@@ -1,4 +1,4 @@
-"""What all locks and their friends have in common: a name, a pool, pickling by reference."""
+"""What all locks and similar structures share: a name, a pool, pickling by reference."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _T = TypeVar("_T", bound="Shared")
 class Shared:
     """A thing in a pool that is pickled by reference.
 
-    Subclasses give `_attach`, which makes the native part of an object, and `_state`, which gives
-    what it needs for that beyond the hold.
+    Subclasses define `_attach`, which makes the native part of an object, and `_state`, which
+    returns the arguments that `_attach` needs besides the hold.
     """
 
     _name: str | None = None
@@ -38,12 +38,12 @@ class Shared:
 
     @property
     def name(self) -> str | None:
-        """The name by which the pool opens it; None: it has none."""
+        """The name by which the pool opens the thing, or None."""
         return self._name
 
     @classmethod
     def _open(cls, hold: Hold | None, member: Member, name: str | None, *state: Any) -> Self:
-        """Make one (without a hold) or open what the hold is on."""
+        """Make a thing (without a hold), or open the thing that the hold is on."""
         self = cls.__new__(cls)
         self._name = name
         self._attach(hold, member, *state)
@@ -59,7 +59,7 @@ class Shared:
         return ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by reference: whoever unpickles has the same one, if it still exists."""
+        """Pickle by reference: unpickling opens the same thing, if it still exists."""
         keep_for_child(self)
         arguments = (type(self), handle_of(self.member), self.handle, self._name, self._state())
         return _rebuild, arguments

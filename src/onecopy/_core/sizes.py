@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write and read them."""
+"""Sizes in bytes, as text for people."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PREFIXES = "kmgt"
 
 
 def parse_size(size: SupportsIndex | str, what: str = "size") -> int:
-    """Turn a size into a number of bytes.
+    """Convert a size to a number of bytes.
 
     Parameters
     ----------
     size : int or str
-        Bytes, or a number with a unit: ``"512MB"`` is 512,000,000, ``"2GiB"`` is 2 * 1024**3.
-        Units are B, KB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024), in
-        any case, the B optional.
+        Bytes, or a number with a unit: ``"512MB"`` is 512,000,000, ``"2GiB"`` is 2 * 1024**3. Units
+        are B, KB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024), in upper or
+        lower case. The B is optional.
     what : str, optional
-        What the number is for; begins the message of an error.
+        The name of the parameter. Error messages begin with it.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def parse_size(size: SupportsIndex | str, what: str = "size") -> int:
     Raises
     ------
     ValueError
-        No such unit, no number, or not above zero.
+        There is no such unit, it is not a number, or it is not above zero.
     TypeError
         Neither an integer nor a string.
     """
@@ -40,7 +40,7 @@ def parse_size(size: SupportsIndex | str, what: str = "size") -> int:
         match = _SIZE.fullmatch(size)
         if match is None:
             raise ValueError(
-                f"{what}={size!r} is no size; write bytes as an int, or '512MB', or '2GiB'"
+                f"{what}={size!r} is not a size; write bytes as an int, or '512MB', or '2GiB'"
             )
         number, unit = match[1], match[2].lower()
         base = 1024 if "i" in unit else 1000
@@ -64,7 +64,7 @@ def parse_size(size: SupportsIndex | str, what: str = "size") -> int:
 
 
 def is_size(text: object) -> bool:
-    """Tell whether something is the text of a size with a unit, such as ``"2GiB"``."""
+    """Tell whether something is the text of a size with a unit, for example ``"2GiB"``."""
     try:
         return isinstance(text, str) and not text.strip().isdigit() and parse_size(text) > 0
     except ValueError:
@@ -82,7 +82,7 @@ def format_size(nbytes: int) -> str:
     Returns
     -------
     str
-        Such as ``"17 B"``, ``"1.5 KiB"``, ``"2.0 GiB"``.
+        For example ``"17 B"``, ``"1.5 KiB"``, ``"2.0 GiB"``.
     """
     if abs(nbytes) < 1024:
         return f"{nbytes} B"

@@ -1,4 +1,4 @@
-"""Pools whose processes have all died, and the directory they lie in."""
+"""Stale pools, and the pool directory."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from onecopy._core import paths
 
 __all__ = ["State", "prepare", "state_of", "sweep"]
 
-_HIDDEN = ".onecopy-new-"  # files in the making, where they need a name
+_HIDDEN = _native.POOL_HIDDEN_PREFIX  # unfinished files, on file systems where they need a name
 
 State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "not_a_pool", "failed"]
 
 
 def prepare(directory: str) -> None:
-    """Make the pool directory, check that it is safe, and remove what nobody uses any more.
+    """Make the pool directory, check that it is safe, and remove what is stale.
 
     Parameters
     ----------
     directory : str
-        Made with mode 0700 if it is not there.
+        Made with mode 0700 if it does not exist.
 
     Raises
     ------
     PermissionError
-        It is a link, belongs to another user, or others may write in it.
+        It is a link, or belongs to another user, or other users may write in it.
     OSError
         It cannot be made.
     """
     os.close(_native.open_pool_directory(directory, True))
     sweep(directory, remove=True)
-    from onecopy._core import segments  # when the first pool is made, and not when we are imported
+    from onecopy._core import segments  # here, so that `import onecopy` does not load it
 
     segments.sweep_now_and_then()
 
@@ -45,21 +45,21 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
     directory : str
         May be missing.
     remove : bool
-        Whether to remove those that are not in use and not persistent, and what processes left that
-        died while they made a file. Otherwise nothing is changed.
+        Whether to remove pools that are neither in use nor persistent, and unfinished files of dead
+        processes. Otherwise nothing is changed.
 
     Returns
     -------
     list of (str, str)
-        File names, sorted, and what became of them: "in_use", "removed", "orphan" (in place of
-        "removed", without `remove`), "persistent" (not in use, and to be kept), "not_a_pool", or
-        "failed" (it could not be looked at).
+        File names, sorted, and their states: "in_use", "removed", "orphan" (instead of "removed",
+        without `remove`), "persistent" (not in use, and kept), "not_a_pool", or "failed" (the file
+        could not be read).
 
     Raises
     ------
     PermissionError
-        Others can change the directory, and it is this user's pool directory, or something is to be
-        removed.
+        Other users can change the directory; and it is this user's pool directory, or `remove` is
+        true.
     """
     by_path = not remove and not paths.is_pool_directory(directory)
     try:
@@ -70,7 +70,7 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
     states: list[tuple[str, State]] = []
     for name in filenames:
         state = _native.sweep_pool(directory, name, by_path, remove)
-        if state == "locked":  # for long, so nobody waits for each name
+        if state == "locked":  # for a long time, so do not wait again for each name
             break
         states.append((name, state))
     return states + [(name, "failed") for name in filenames[len(states) :]]
@@ -81,12 +81,12 @@ def _may_be_ours(filename: str) -> bool:
 
 
 def state_of(path: str) -> State:
-    """Find out whether a pool is in use, as `sweep` does, and leave it alone.
+    """Return the state of a pool as `sweep` does, without changing it.
 
     Parameters
     ----------
     path : str
-        Its file.
+        The pool's file.
     """
     directory, filename = os.path.split(path)
     by_path = not paths.is_pool_directory(directory)

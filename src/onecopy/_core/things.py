@@ -1,4 +1,4 @@
-"""What is in a pool: each named thing and each structure, and how much memory it keeps."""
+"""The contents of a pool: named things and structures, and how much memory each keeps."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["Thing", "describe", "things_in"]
 
 
 class Thing(NamedTuple):
-    """Something in a pool that has a name, or is a structure: a queue, a lock and the like.
+    """A thing in a pool: it has a name, or it is a structure (a queue, a lock and so on).
 
     Attributes
     ----------
     kind : str
-        As `Pool.delete` takes it: "object", "queue", "frames", "lock" and so on. Without a name, a
-        "lock" may be recursive, and a "semaphore" bounded.
+        The kind, in the words of `Pool.delete`: "object", "queue", "frames", "lock" and so on. If
+        the thing has no name, a "lock" may be recursive, and a "semaphore" may be bounded.
     name : str or None
-        None: it has none.
+        None: the thing has no name.
     bytes, blocks : int
-        What it keeps, itself included: a queue's messages, a set of frames, the items of a list.
-        What two things refer to counts for each.
+        The memory that it keeps, including itself: the messages of a queue, a set of frames, the
+        items of a list. If two things refer to a block, the block counts for both.
     processes : int
-        That have it open; dead ones too, until they are cleaned up. With 0, only its name keeps it,
-        or what refers to it.
+        How many processes have it open. Dead processes count until they are cleaned up. If 0, only
+        its name, or another thing that refers to it, keeps it.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Thing(NamedTuple):
 
 
 def things_in(member: Member) -> list[Thing]:
-    """List what is in a pool, the largest first.
+    """List the things in a pool, the largest first.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ def things_in(member: Member) -> list[Thing]:
     Returns
     -------
     list of Thing
-        Each as it is at some moment. What belongs to a thing in the list, as the lock of a
-        list does, is counted there and not listed; the lock of a value is left out. This looks at
-        every block that one of them keeps.
+        Each thing as it was at some moment during the call. A part of another thing, for example
+        the lock of a list, is counted there and not listed. The lock of a value is left out. The
+        call visits every block that one of the things keeps.
     """
     return [
         Thing(_kind_name(kind), name, nbytes, blocks, processes)
@@ -68,22 +68,22 @@ def _kind_name(kind: int) -> str:
         return Kind(kind).name.lower()
     except ValueError:
         raise PoolCorrupted(
-            f"a name in the pool stands for a thing of kind {kind}, which there is not"
+            f"a name in the pool stands for a thing of the unknown kind {kind}"
         ) from None
 
 
 def describe(things: Iterable[Thing]) -> str:
-    """Write things as a message names them.
+    """Return the text by which messages name things.
 
     Parameters
     ----------
     things : iterable of Thing
-        Few.
+        A few things.
 
     Returns
     -------
     str
-        Such as ``"queue 'jobs' (1.2 MiB), frames 'cam0' (5.3 MiB, open nowhere)"``.
+        For example ``"queue 'jobs' (1.2 MiB), frames 'cam0' (5.3 MiB, open nowhere)"``.
     """
     return ", ".join(
         f"{thing.kind.replace('_', ' ')} "

@@ -1,7 +1,7 @@
 """Type variables of the generic classes: `Queue[int]`, `Ref[T]`, `Dict[str, float]`.
 
-To a type checker each stands for `Any` where it is left out, so that a bare `Queue` is a queue of
-anything. Python has such defaults from 3.13 on; at run time the variables have none.
+If a type argument is left out, a type checker uses `Any`. So a bare `Queue` is a queue of any
+objects. Python has such defaults from 3.13 on. At run time these variables have no defaults.
 """
 
 from __future__ import annotations

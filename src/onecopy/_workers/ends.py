@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import threading
 import time
@@ -10,7 +12,8 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from onecopy import _native
+from onecopy import _native, coroutines
+from onecopy._workers.bells import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,13 +29,20 @@ class Ends:
     multiprocessing's sentinel is a pipe whose other end a child passes on to each process that it
     forks: as long as one of those lives, the child's death does not show. So a pidfd is watched
     where the kernel has it. In a forked child this object is of no use.
+
+    Parameters
+    ----------
+    *bells : Bell
+        What wakes the thread that waits besides. They are cleared when they were rung.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *bells: Bell) -> None:
         self._lock = threading.Lock()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._own: Bell | None = Bell()
+        self._bells = {each.fileno(): each for each in (*bells, self._own)}
         self._watched: dict[int, Any] = {}  # by the descriptor that becomes readable
         self._pidfds: dict[Any, int] = {}
+        self._poll: Any = None  # the thread's, once it has waited
 
     def add(self, process: Any) -> None:
         """Watch a process that was started, and look at it at once."""
@@ -40,13 +50,17 @@ class Ends:
         with self._lock:
             if pidfd >= 0:
                 self._pidfds[process] = pidfd
-            self._watched[pidfd if pidfd >= 0 else process.sentinel] = process
+            descriptor = pidfd if pidfd >= 0 else process.sentinel
+            self._watched[descriptor] = process
+            if self._poll is not None:
+                self._poll.register(descriptor, select.POLLIN)
         self.ring()
 
     def ring(self) -> None:
         """Wake the thread that waits. A signal handler may do that, so there is no lock."""
-        with suppress(BlockingIOError):  # it has been woken very often
-            os.eventfd_write(self._bell, 1)
+        bell = self._own
+        if bell is not None:
+            bell.ring()
 
     def wait(self, timeout: float | None = None) -> list[Any]:
         """Wait until a process has ended, somebody rings, or the time is up.
@@ -56,16 +70,35 @@ class Ends:
         list of Process
             Those that have ended; they are not watched any more.
         """
+        ready = self._ready(timeout)
+        for each in ready:
+            if each in self._bells:
+                self._bells[each].clear()
+        if not self._watched.keys() & ready:
+            return []
         with self._lock:
-            descriptors = [*self._watched, self._bell]
-        ready: Iterable[Any] = wait(descriptors, timeout)
-        with self._lock:
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
             ended = [self._watched.pop(each) for each in ready if each in self._watched]
+            if self._poll is not None:
+                for each in ready:
+                    if each not in self._bells:
+                        self._poll.unregister(each)
             for process in ended:
                 self._forget(process)
         return ended
+
+    def _ready(self, timeout: float | None) -> Iterable[int]:
+        if coroutines.are_threads():  # what they have replaced lets others run
+            with self._lock:
+                descriptors = [*self._watched, *self._bells]
+            ready: Any = wait(descriptors, timeout)
+            return ready  # type: ignore[no-any-return]  # descriptors are what was given
+        if self._poll is None:
+            with self._lock:
+                self._poll = select.poll()
+                for each in (*self._watched, *self._bells):
+                    self._poll.register(each, select.POLLIN)
+        milliseconds = None if timeout is None else math.ceil(timeout * 1000)
+        return [descriptor for descriptor, _ in self._poll.poll(milliseconds)]
 
     def send(self, process: Any, number: signal.Signals) -> None:
         """Send a signal to a process, unless it has ended."""
@@ -77,7 +110,7 @@ class Ends:
                 os.kill(process.pid, number)
 
     def close(self) -> None:
-        """Watch nothing any more. Nobody may ring after that."""
+        """Watch nothing any more; `ring` has no effect after that."""
         with self._lock:
             self._close()
 
@@ -88,9 +121,7 @@ class Ends:
         for process in self._watched.values():
             self._forget(process)
         self._watched.clear()
-        bell, self._bell = self._bell, -1
-        if bell >= 0:
-            os.close(bell)
+        self._own, self._bells, self._poll = None, {}, None
 
     def _forget(self, process: Any) -> None:
         pidfd = self._pidfds.pop(process, None)
@@ -117,7 +148,7 @@ def exit_code(process: Any) -> int | None:
     Returns
     -------
     int or None
-        None: it cannot be had. SIGCHLD is ignored, or the program waits for children of others.
+        None: it is not known. SIGCHLD is ignored, or the program waits for children of others.
     """
     end = time.monotonic() + _STATUS_WITHIN
     while True:

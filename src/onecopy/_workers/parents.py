@@ -24,12 +24,14 @@ class Parent:
     """
 
     def __init__(self) -> None:
-        self._adopter: int | None = None  # whoever adopts an orphan has another pid
+        self._adopter: int | None = None  # a process that adopts an orphan has another pid
         self._fd = -1
         parent: Any = parent_process()
         pid = os.getppid() if parent is None else parent.pid
         if pid == os.getppid():
             self._adopter = pid
+            with suppress(OSError):  # it has ended, or the kernel is old
+                self._fd = os.pidfd_open(pid)
             return
         # To look again when the descriptor says that it has ended: the number may be closed, or
         # another file's, by then.
@@ -43,6 +45,17 @@ class Parent:
             self._fd = os.dup(parent.sentinel)
 
     @property
+    def descriptor(self) -> int:
+        """What becomes readable when it ends, at the latest; -1: nothing does.
+
+        It may be readable before. `ended` tells.
+        """
+        # If it had ended before it was opened, the number may have been another process's.
+        if self._adopter is not None and self.ended:
+            return -1
+        return self._fd
+
+    @property
     def ended(self) -> bool:
         """Whether it has ended."""
         if self._adopter is not None:
@@ -53,19 +66,13 @@ class Parent:
 
     def wait(self) -> None:
         """Wait until it has ended, at the expense of a thread."""
-        descriptor = self._fd
-        if self._adopter is not None:
-            with suppress(OSError):  # it has ended, or the kernel is old
-                descriptor = os.pidfd_open(self._adopter)
-        # Looked at before: if it ended, the number may have been another process's.
+        descriptor = self.descriptor
         if descriptor >= 0 and not self.ended:
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
             poll.poll()
         while not self.ended:
             time.sleep(_LOOK_EVERY)
-        if descriptor not in {-1, self._fd}:
-            os.close(descriptor)
 
     def __del__(self) -> None:
         if self._fd >= 0:

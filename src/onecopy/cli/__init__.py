@@ -1,8 +1,8 @@
 """The `onecopy` command: one file per command, each loaded only when the command line runs.
 
-`main` is the console script. Importing this package costs nothing: typer and rich come with the
-extras ``onecopy[cli]`` and ``onecopy[demo]`` and are imported inside `main`, so that their absence
-is one clear line rather than a traceback.
+`main` is the console script. The extras ``onecopy[cli]`` and ``onecopy[demo]`` install typer and
+rich. `main` imports them, not this package, so that a missing one gives one clear line instead of a
+traceback.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line, and exit with its status."""
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding does not have is escaped, and no error.
+        # Escape characters that the terminal's encoding does not have, instead of raising an error.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if sys.argv[1:] == ["--version"]:  # with a plain install too
+    if sys.argv[1:] == ["--version"]:  # works without the extras, too
         from onecopy import __version__
 
         print(f"onecopy {__version__}")
@@ -49,7 +49,7 @@ _SIGPIPE = 128 + 13  # as shells report it
 
 
 def _flush() -> None:
-    """Write what is left now: at exit, a reader that has gone (``| head``) would be a traceback."""
+    """Flush now. At exit, a reader that has ended (``| head``) would cause a traceback."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -81,8 +81,8 @@ def build() -> typer.Typer:
         + EXIT_CODES
         + ".",
         no_args_is_help=True,
-        rich_markup_mode="markdown",  # lines of a docstring's paragraph flow together
-        # A bug should read like any other Python traceback, in reports and in logs.
+        rich_markup_mode="markdown",  # joins the lines of a docstring's paragraph
+        # A bug should print an ordinary Python traceback, in reports and in logs.
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

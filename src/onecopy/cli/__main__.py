@@ -1,4 +1,4 @@
-"""``python -m onecopy.cli``: the same command where the script is not on the path."""
+"""``python -m onecopy.cli``: the same command, if the script `onecopy` is not on the path."""
 
 from onecopy.cli import main
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-# What the demo imports, and the name under which people install it.
+# The modules that the demo imports, and the names of their packages.
 _NEEDED = {"cv2": "OpenCV", "matplotlib": "matplotlib", "rich": "rich"}
 
 
@@ -70,6 +70,6 @@ def demo(
 
 
 def _fail(message: str) -> None:
-    """Say in one line what went wrong, and leave with a failure."""
+    """Print an error in one line, and exit with status 1."""
     print(f"onecopy demo: {message}", file=sys.stderr)
     raise typer.Exit(1)

@@ -1,6 +1,6 @@
-"""How commands print: tables that nothing cuts, JSON, names of any characters, one-line errors.
+"""The output of commands: tables with uncut lines, JSON, names of any characters, short errors.
 
-A table's cells are separated by two spaces at least, and a line is as long as it needs to be, on a
+At least two spaces separate the cells of a table. A line is as long as it needs to be, on a
 terminal and in a pipe.
 """
 
@@ -32,15 +32,15 @@ __all__ = [
 
 PROBLEM, USAGE = 1, 2
 EXIT_CODES = (
-    "0 if all is well, 1 if a problem was found or what was asked for could not be done, and 2 for "
-    "wrong usage"
+    "0 if there is no problem, 1 if a problem was found or the command could not be done, and 2 "
+    "for wrong usage"
 )
-"""What a command exits with, as its help says it."""
+"""The exit codes of commands, as their help describes them."""
 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Print what goes wrong inside as one line, and exit; a ValueError is wrong usage: a name."""
+    """Print an error of the block as one line, and exit. A ValueError means a wrong name."""
     try:
         yield
     except BrokenPipeError:
@@ -58,17 +58,17 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
         text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     if isinstance(error, PoolNotFound):
-        text += ". `onecopy ls` lists the pools there are"
+        text += ". `onecopy ls` lists the existing pools"
     return escaped(text)
 
 
 def escaped(text: str) -> str:
-    """Write what is no printable character, such as the end of a line, as Python does in a string.
+    """Escape unprintable characters, for example the end of a line, as Python does in a string.
 
     Parameters
     ----------
     text : str
-        Anything.
+        Any text.
 
     Returns
     -------
@@ -79,12 +79,12 @@ def escaped(text: str) -> str:
 
 
 def shown(name: str) -> str:
-    """Write a name so that it is one word: in quotes if it has spaces or unusual characters.
+    """Write a name as one word: in quotes if it has spaces or unusual characters.
 
     Parameters
     ----------
     name : str
-        Of anything.
+        The name of anything.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str
     rows : sequence of sequences of str
         Their cells.
     numbers : str, optional
-        The titles of the columns that are set to the right, separated by spaces.
+        The titles of the right-aligned columns, separated by spaces.
     """
     lines = [list(head), *map(list, rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
@@ -118,7 +118,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str
 
 
 def _width(text: str) -> int:
-    """Give the columns of a terminal that a text takes."""
+    """Return the width of a text on a terminal, in columns."""
     if text.isascii():
         return len(text)
     return sum(
@@ -127,7 +127,7 @@ def _width(text: str) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Give named tuples as dicts, all the way down."""
+    """Convert named tuples to dicts, at all levels."""
     if hasattr(value, "_asdict"):
         return {key: plain(part) for key, part in value._asdict().items()}
     if isinstance(value, list | tuple):
@@ -138,6 +138,6 @@ def plain(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON; characters beyond ASCII are escaped, so any terminal and any locale will do."""
+    """Print JSON. Characters beyond ASCII are escaped, so it works on any terminal."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")

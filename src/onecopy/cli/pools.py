@@ -1,6 +1,6 @@
-"""`onecopy ls`, `inspect`, `holders`, `gc` and `doctor`: what pools there are, and cleaning up.
+"""`onecopy ls`, `inspect`, `holders`, `gc` and `doctor`: showing pools, and cleaning up.
 
-They only print: everything they know comes from `onecopy.inspect`.
+They only print. `onecopy.inspect` gets all the information.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pool_names(incomplete: str) -> list[str]:
     try:
         return [info.name for info in inspect.list_pools() if info.name.startswith(incomplete)]
     except (OneCopyError, OSError):
-        return []  # it is no time to complain
+        return []  # completion must not print errors
 
 
 Json = Annotated[
@@ -53,10 +53,10 @@ def ls(as_json: Json = False) -> None:
     """List the pools and shared memory segments of this user.
 
     A pool is in_use, persistent (not in use, and kept), or an orphan (all its processes are dead:
-    `onecopy gc` removes it). A segment is what a SharedMemory object has.
+    `onecopy gc` removes it). A segment is the memory of a SharedMemory object.
 
-    The column "used" counts bytes of data, "structures" those that queues, locks and the like take,
-    and "size" what there is room for. "-": it cannot be told.
+    The column "used" counts bytes of data. "structures" counts bytes of queues, locks and the like.
+    "size" is the room of the pool. "-" means unknown.
     """
     with one_line():
         records = [_of_pool(info) for info in inspect.list_pools()]
@@ -112,10 +112,10 @@ def _cell(column: str, value: int | str | None) -> str:
 def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
     """Show what is in a pool, and check that it is sound.
 
-    Lists what has a name, and queues, locks and the like without one, the largest first. The column
-    "keeps" counts a thing's contents too; "open in" the processes that have it open. What is open
-    in 0 processes is kept by its name, or by what refers to it. In a program, `pool.delete(name)`
-    takes a name away.
+    Lists named things, and queues, locks and the like without a name, the largest first. The column
+    "keeps" includes the contents of a thing. "open in" counts the processes that have it open. A
+    thing that is open in 0 processes is kept by its name, or by another thing that refers to it. In
+    a program, `pool.delete(name)` deletes a name.
 
     Exits with 1 if an invariant is broken.
     """
@@ -170,8 +170,9 @@ def _print_things(things: Sequence[Thing]) -> None:
 def holders(pool: PoolName, as_json: Json = False) -> None:
     """List the processes of a pool and what each holds, the largest first.
 
-    The column "slot" is a process's place in the pool. What several processes hold counts for each.
-    What a dead process held is given back when another one needs it, or by `Pool.collect`.
+    The column "slot" is the index of a process in the pool. A block that several processes hold
+    counts for each. What a dead process held is freed when another process needs it, or by
+    `Pool.collect`.
     """
     with one_line():
         found = inspect.holders(pool)
@@ -205,13 +206,13 @@ def _print_holders(found: Sequence[Holder]) -> None:
 
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Remove nothing; tell what would be removed.")
+        bool, typer.Option("--dry-run", help="Remove nothing; print what would be removed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove pools and segments whose processes are all dead, and none that somebody uses.
+    """Remove pools and segments whose processes are all dead. Others are not touched.
 
-    This happens by itself when a pool is made. It is for what a killed program left behind.
+    Making a pool does this, too. Use the command to remove what a killed program left.
     """
     with one_line():
         pools = inspect.gc(dry_run=dry_run)
@@ -286,7 +287,7 @@ def _examine_pool(info: PoolInfo) -> dict[str, Any]:
         except (OneCopyError, OSError) as error:
             problems.append(str(error))
     if info.state in {"not_a_pool", "failed"} and not problems:
-        problems.append("it is no pool" if info.state == "not_a_pool" else "it cannot be looked at")
+        problems.append("it is not a pool" if info.state == "not_a_pool" else "it cannot be read")
     return {"name": info.name, "path": info.path, "state": info.state, "problems": problems}
 
 

@@ -1,4 +1,4 @@
-"""What stands before the command: `onecopy --version`."""
+"""The options before the command: `onecopy --version`."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Take the options that belong to no command."""
+    """Accept the options that belong to no command."""

@@ -1,7 +1,7 @@
-"""List and dict, shared by any processes: they grow, and a death in the middle leaves them whole.
+"""List and dict, shared by any processes. They grow; a death in the middle cannot damage them.
 
-Each is made in the default pool (``onecopy.List()``) or in any pool, with or without a name
-(``pool.dict(name="settings")``); it is pickled by reference.
+You make one in the default pool (``onecopy.List()``) or in any pool, with or without a name
+(``pool.dict(name="settings")``). It is pickled by reference.
 """
 
 from onecopy.containers.dict import Dict

@@ -34,49 +34,50 @@ _Other = TypeVar("_Other")
 
 @own_methods
 class Dict(Container, DictBase[K, V]):
-    """A dict that any processes share; the methods and errors of `dict`.
+    """A dict that any processes can share, with the methods and errors of `dict`.
 
-    ``Dict(mapping_or_pairs, **more)`` makes one in the default pool; `Pool.dict` makes or opens one
-    in any pool. Pickle it, or pass it to a child process, to have the same dict there. It is
-    registered as a `collections.abc.MutableMapping`.
+    ``Dict(mapping_or_pairs, **more)`` makes a dict in the default pool. `Pool.dict` makes or opens
+    a dict in any pool. To use the same dict in another process, pickle it or pass it to a child. It
+    is registered as a `collections.abc.MutableMapping`.
 
-    A value is written into the pool as it is set, and built anew each time it is looked at: arrays
-    in it are read where they lie, read-only, and everything else is a copy. Changing ``d["a"]``
-    does not change the dict; assign it again, or keep a `List` or `Dict` in it.
+    A value is written into the pool when it is set. Each read builds a new object: its arrays are
+    read-only views of the memory in the pool, and everything else is a copy. So changing ``d["a"]``
+    does not change the dict. Assign the value again, or keep a `List` or `Dict` in the dict.
 
     Parameters
     ----------
     pairs : mapping or iterable of pairs, optional
-        What is in it at first.
+        The initial entries.
     **more
-        The same, for keys that are names.
+        Initial entries whose keys are names.
 
     Raises
     ------
     PoolFull
-        There is no room. Every operation that needs room may raise it; the dict is as before then.
+        The pool has no room. Every operation that needs room may raise it. Then the dict has not
+        changed.
     TypeError
-        For a key that is not None, a bool, int, float, str, bytes, or a tuple of these, or that is
-        of a subclass of one: a key must have the same bytes in every process. But ``in``, `get`
-        and `pop` with a default say of other hashable objects that they are not there, except of
-        numbers and strings of other types, which may well be equal to a key.
+        A key is not None, a bool, int, float, str, bytes, or a tuple of these; or it is an instance
+        of a subclass. A key must have the same bytes in every process. For other hashable objects,
+        ``in``, `get`, and `pop` with a default report that the key is missing. Numbers and strings
+        of other types are an exception, because they may be equal to a key: they raise.
 
     Notes
     -----
-    Methods may be called by any number of processes and threads, also after a fork. Each is one
-    step for everybody else, and for a process that dies in it, except `update` and ``|=``, of which
-    each key is one. Iteration, in the order of insertion, goes over the dict as it was at one
-    instant, and may change it. For more than one step at a time take the `lock`.
+    Any number of processes and threads may call the methods, also after a fork. Each method is
+    atomic, for other processes and if the process dies in it. `update` and ``|=`` are an exception:
+    each key is a separate atomic step. Iteration is in the order of insertion. It iterates over a
+    snapshot, so you may change the dict meanwhile. To do several steps as one, use the `lock`.
 
-    1, 1.0 and True are one key, as in `dict`, and the first of them comes back. All nans are one
-    key (in `dict` it depends on which object it is).
+    1, 1.0 and True are the same key, as in `dict`. The dict keeps the first of them. All nans are
+    the same key. (In `dict` this depends on the object.)
 
-    ``in d.values()`` looks at some hundred values at a time, and stops at the first it finds. `nan`
-    among the values is not found, because a value is built anew. `copy.copy` and `copy.deepcopy`
-    give a plain dict.
+    ``in d.values()`` reads some hundred values at a time, and stops at the first match. It does not
+    find `nan`, because each read builds a new object. `copy.copy` and `copy.deepcopy` return a
+    plain dict.
 
-    A queue, a lock, another dict, set by itself, stays alive for as long as it is in the dict, so a
-    dict that is in itself stays until it is taken out.
+    If a value is itself a queue, a lock or another dict, it stays alive as long as it is in the
+    dict. So a dict that contains itself stays until you remove it from itself.
     """
 
     __hash__ = None  # type: ignore[assignment]  # as dict: it changes
@@ -102,27 +103,27 @@ class Dict(Container, DictBase[K, V]):
         return f", {count} {'entry' if count == 1 else 'entries'}"
 
     def __iter__(self) -> Iterator[K]:
-        """Go through the keys that there are now."""
+        """Iterate over a snapshot of the keys."""
         return iter(self._keys())
 
     def __reversed__(self) -> Iterator[K]:
-        """Go through the keys that there are now, the last first."""
+        """Iterate over a snapshot of the keys, in reverse order."""
         return iter(self._keys()[::-1])
 
     def keys(self) -> KeysView[K]:
-        """Give a view of the keys."""
+        """Return a view of the keys."""
         return _Keys(cast("Mapping[Any, Any]", self))
 
     def values(self) -> ValuesView[V]:
-        """Give a view of the values."""
+        """Return a view of the values."""
         return _Values(cast("Mapping[Any, Any]", self))
 
     def items(self) -> ItemsView[K, V]:
-        """Give a view of keys and values."""
+        """Return a view of keys and values."""
         return _Items(cast("Mapping[Any, Any]", self))
 
     def copy(self) -> dict[K, V]:
-        """Give what is in it at one instant, as a plain dict."""
+        """Return a snapshot as a plain dict."""
         keys, refs = self._items()
         return {key: ref.get() for key, ref in zip(keys, refs, strict=True)}
 
@@ -131,14 +132,14 @@ class Dict(Container, DictBase[K, V]):
     @overload
     def pop(self, key: K, default: V | _Other, /) -> V | _Other: ...
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
-        """Take an entry out.
+        """Remove an entry and return its value.
 
         Parameters
         ----------
         key : object
             Its key.
         default : object, optional
-            What to give if there is none.
+            The result if there is no such entry.
 
         Returns
         -------
@@ -148,12 +149,12 @@ class Dict(Container, DictBase[K, V]):
         Raises
         ------
         KeyError
-            There is none, and no default.
+            There is no such entry, and no default was passed.
 
         Notes
         -----
-        The value is built before the entry is taken out: if it cannot be built, the entry stays,
-        and the error comes out; it is not taken for a missing key. So with `popitem`.
+        The value is built before the entry is removed. If it cannot be built, the entry stays and
+        the error is raised, also if a default was passed. `popitem` does the same.
         """
         return self._take(key) if default is _MISSING else self._take_or(key, default)
 
@@ -163,9 +164,9 @@ class Dict(Container, DictBase[K, V]):
         Parameters
         ----------
         pairs : mapping or iterable of pairs, optional
-            As `dict.update` takes them.
+            As for `dict.update`.
         **more
-            The same, for keys that are names.
+            Entries whose keys are names.
         """
         for key, value in _pairs(pairs):
             self[key] = value
@@ -174,19 +175,19 @@ class Dict(Container, DictBase[K, V]):
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> Self:
-        """Make one in the default pool, with the same value for all keys."""
+        """Make a dict in the default pool, with the same value for all keys."""
         return cls((key, value) for key in iterable)
 
     def __or__(self, other: object) -> dict[Any, Any]:
-        """Give a plain dict."""
+        """Return a plain dict."""
         return self.copy() | _plain(other) if isinstance(other, (dict, Dict)) else NotImplemented
 
     def __ror__(self, other: object) -> dict[Any, Any]:
-        """Give a plain dict."""
+        """Return a plain dict."""
         return other | self.copy() if isinstance(other, dict) else NotImplemented
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # as dict's, unlike |
-        """Update it."""
+        """Update the dict."""
         self.update(other)
         return self
 
@@ -199,7 +200,7 @@ class Dict(Container, DictBase[K, V]):
         return len(self) == len(other) and self.copy() == _plain(other)
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> dict[K, V]:
-        """Give a plain dict of copies; a dict that is in itself is in the copy of itself."""
+        """Return a plain dict of copies. If the dict contains itself, so does the copy."""
         from copy import deepcopy
 
         key = self._key()
@@ -210,11 +211,11 @@ class Dict(Container, DictBase[K, V]):
 
 
 def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:
-    """Give pairs of what `dict.update` takes."""
+    """Return the pairs of an argument of `dict.update`."""
     if isinstance(source, Dict):
         return source.copy().items()
     if hasattr(source, "keys"):
-        return ((key, source[key]) for key in source.keys())  # noqa: SIM118 - as dict: only these two
+        return ((key, source[key]) for key in source.keys())  # noqa: SIM118 - `dict` uses only these two methods
     return _checked_pairs(source)
 
 
@@ -226,12 +227,11 @@ def _checked_pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
             both = tuple(pair)
         except TypeError:
             raise TypeError(
-                f"element {number} of what the dict is updated with is a {type(pair).__name__}, "
-                "not a pair"
+                f"element {number} of the argument of update is a {type(pair).__name__}, not a pair"
             ) from None
         if len(both) != 2:
             raise ValueError(
-                f"element {number} of what the dict is updated with has length {len(both)}; it "
+                f"element {number} of the argument of update has length {len(both)}; it "
                 "must be a pair"
             )
         yield both
@@ -241,7 +241,7 @@ def _plain(of: Any) -> dict[Any, Any]:
     return of.copy() if isinstance(of, Dict) else dict(of)
 
 
-# The views of collections.abc, but over one instant: an entry that goes meanwhile is still seen.
+# The views of collections.abc, but over a snapshot: an entry that is removed meanwhile is included.
 
 
 class _View:

@@ -24,7 +24,7 @@ _Part = TypeVar("_Part", bound="Detachable")
 
 
 class ContainerFactory:
-    """What a pool can make to keep many things in. Each raises `PoolFull` if there is no room."""
+    """The methods that make lists and dicts. Each raises `PoolFull` if there is no room."""
 
     __slots__ = ()
 
@@ -40,11 +40,11 @@ class ContainerFactory:
         Parameters
         ----------
         iterable : iterable, optional
-            What is in it at first, if it is made: whoever opens it finds this, and not an empty
-            one. Not looked at if it exists.
+            The initial items, if the list is made. No process can open the list without them. Not
+            used if the list exists.
         name : str, optional
-            The first call with a name, in any process, makes the list; later ones open it. Without
-            a name it travels by reference.
+            The first call with a name, in any process, makes the list. Later calls open it. A list
+            without a name can be sent by reference.
 
         Returns
         -------
@@ -53,7 +53,7 @@ class ContainerFactory:
         if isinstance(iterable, str):
             refuse(
                 "iterable",
-                "what is in the list",
+                "an iterable of items",
                 iterable,
                 f"to name it, write pool.list(name={iterable!r}); for a list of characters, "
                 f"pool.list(list({iterable!r}))",
@@ -80,7 +80,7 @@ class ContainerFactory:
         Parameters
         ----------
         pairs : mapping or iterable of pairs, optional
-            What is in it at first, as for `list`.
+            The initial entries, as for `list`.
         name : str, optional
             As for `list`.
 

@@ -21,53 +21,55 @@ if TYPE_CHECKING:
 __all__ = ["List"]
 
 _MISSING = object()
-_SORTS_TOGETHER = 2  # tries without the lock
+_SORTS_TOGETHER = 2  # attempts without the lock
 
 
 @own_methods
 class List(Container, ListBase[T]):
-    """A list that any processes share; the methods and errors of `list`.
+    """A list that any processes can share, with the methods and errors of `list`.
 
-    ``List(iterable)`` makes one in the default pool; `Pool.list` makes or opens one in any pool.
-    Pickle it, or pass it to a child process, to have the same list there. It is registered as a
-    `collections.abc.MutableSequence`.
+    ``List(iterable)`` makes a list in the default pool. `Pool.list` makes or opens a list in any
+    pool. To use the same list in another process, pickle it or pass it to a child. It is registered
+    as a `collections.abc.MutableSequence`.
 
-    An item is written into the pool as it is put in, and built anew each time it is taken out or
-    looked at: arrays in it are read where they lie, read-only, and everything else is a copy.
-    Changing ``shared[0]`` does not change the list; assign it again, or keep a `List` in the list.
+    An item is written into the pool when it is stored. Each read builds a new object: its arrays
+    are read-only views of the memory in the pool, and everything else is a copy. So changing
+    ``shared[0]`` does not change the list. Assign the item again, or keep a `List` in the list.
 
     Parameters
     ----------
     iterable : iterable, optional
-        What is in it at first.
+        The initial items.
 
     Raises
     ------
     PoolFull
-        There is no room. Every operation that needs room may raise it; the list is as before then.
+        The pool has no room. Every operation that needs room may raise it. Then the list has not
+        changed.
 
     Notes
     -----
-    Methods may be called by any number of processes and threads, also after a fork. Each is one
-    step for everybody else, and for a process that dies in it: all of `extend`, of a slice
-    assignment, of ``*=`` has happened, or nothing. `append`, ``list[i]``, ``list[i] = x`` and
-    `pop` at the end take the same time for a list of any length; `insert`, and `pop` elsewhere,
-    copy four bytes for each item. Iteration goes by index, as in `list`, and sees what others
-    change meanwhile; ``==`` looks at the list as it was at one instant. `index`, `count`, `remove`
-    and ``in`` look at some hundred items at a time, and stop at the first they find; an item that
-    is there all the time is looked at once, also if others shift it meanwhile. For more than one
-    step at a time take the `lock`.
+    Any number of processes and threads may call the methods, also after a fork. Each method is
+    atomic, for other processes and if the process dies in it: all of `extend`, of a slice
+    assignment or of ``*=`` has happened, or nothing. `append`, ``list[i]``, ``list[i] = x`` and
+    `pop` at the end take the same time for a list of any length. `insert`, and `pop` at another
+    place, copy four bytes for each item. Iteration is by index, as in `list`, and includes changes
+    that happen meanwhile. ``==`` compares a snapshot. `index`, `count`, `remove` and ``in`` read
+    some hundred items at a time; all except `count` stop at the first match. They read each item
+    that is in the list all the time exactly once, also if other processes shift it meanwhile. To do
+    several steps as one, use the `lock`.
 
-    `pop` builds the object and then takes it out: what cannot be built (its class is gone) stays in
-    the list, and the error comes out. Every other operation leaves such an item alone.
+    `pop` builds the object and then removes it. If the object cannot be built (its class does not
+    exist any more), it stays in the list and the error is raised. Every other operation leaves such
+    an item unchanged.
 
-    A value that is built anew is not the object that was put in. So what is equal to nothing but
-    itself is not found again: ``nan in List([nan])`` is false.
+    Each read builds a new object, not the object that was stored. So an object that is equal only
+    to itself is not found: ``nan in List([nan])`` is false.
 
-    `copy.copy` and `copy.deepcopy` give a plain list.
+    `copy.copy` and `copy.deepcopy` return a plain list.
 
-    A queue, a lock, another list, put in by itself, stays alive for as long as it is in the list,
-    so a list that is in itself stays until it is taken out.
+    If an item is itself a queue, a lock or another list, it stays alive as long as it is in the
+    list. So a list that contains itself stays until you remove it from itself.
     """
 
     __hash__ = None  # type: ignore[assignment]  # as list: it changes
@@ -88,41 +90,41 @@ class List(Container, ListBase[T]):
         return f", {count} {'item' if count == 1 else 'items'}"
 
     def __iter__(self) -> Iterator[T]:
-        """Go through the items by index, until there is none."""
+        """Iterate over the items by index, until there is none."""
         index = 0
         while (item := self._at(index, _MISSING)) is not _MISSING:
             yield item
             index += 1
 
     def __reversed__(self) -> Iterator[T]:
-        """Go through the items from the end."""
+        """Iterate over the items from the end."""
         for index in range(len(self) - 1, -1, -1):
             item = self._at(index, _MISSING)
-            if item is _MISSING:  # it has become shorter
+            if item is _MISSING:  # the list has become shorter
                 return
             yield item
 
     def index(
         self, value: object, start: SupportsIndex = 0, stop: SupportsIndex | None = None
     ) -> int:
-        """Tell where the first item is that is equal to a value.
+        """Return the index of the first item that is equal to a value.
 
         Parameters
         ----------
         value : object
-            What to look for.
+            The value to find.
         start, stop : int, optional
-            Where to look, as in a slice.
+            The range to search, as in a slice.
 
         Returns
         -------
         int
-            Its index at that instant.
+            Its index at the time of the comparison.
 
         Raises
         ------
         ValueError
-            There is none.
+            No item is equal to the value.
         """
         end = None if stop is None else integer("stop", stop)
         return self._index(value, slice(integer("start", start), end))
@@ -133,11 +135,11 @@ class List(Container, ListBase[T]):
         Parameters
         ----------
         key : callable, optional
-            What to compare instead of the items. Called again for all of them if others have
-            changed the list meanwhile: at first without any lock held; the third time, under the
-            `lock`, so that they wait.
+            Returns what to compare instead of an item. If another process or thread changes the
+            list meanwhile, `key` is called again for all items. The first two attempts hold no
+            lock. The third one holds the `lock`, so others wait.
         reverse : bool, optional
-            Whether the largest comes first.
+            Whether the largest item comes first.
 
         Raises
         ------
@@ -153,21 +155,22 @@ class List(Container, ListBase[T]):
                 raise ValueError("list modified during sort")
 
     def _try_to_sort(self, key: Callable[[T], Any] | None, reverse: bool) -> bool:
-        """Sort it, unless it is changed meanwhile."""
+        """Sort the list, unless it is changed meanwhile; return whether it was sorted."""
         refs = self._refs()
-        # Not a comprehension that uses `key`: Python 3.11 needs a cell for such a variable. If it
-        # has no memory for it, it never lets go of the arguments, and so of this list.
+        # Do not use a comprehension with `key`: Python 3.11 needs a cell for such a variable. If it
+        # has no memory for the cell, it never releases the arguments, and so never releases this
+        # list.
         values = map(Ref.get, refs)
         keys = list(values if key is None else map(key, values))
         order = sorted(range(len(refs)), key=keys.__getitem__, reverse=reverse)
         return self._reorder(refs, order)
 
     def copy(self) -> list[T]:
-        """Give what is in it at one instant, as a plain list."""
+        """Return a snapshot as a plain list."""
         return self[:]
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> list[T]:
-        """Give a plain list of copies; a list that is in itself is in the copy of itself."""
+        """Return a plain list of copies. If the list contains itself, so does the copy."""
         from copy import deepcopy
 
         key = self._key()
@@ -177,36 +180,36 @@ class List(Container, ListBase[T]):
         return cast("list[T]", memo[key])
 
     def __add__(self, other: object) -> list[Any]:
-        """Give a plain list."""
+        """Return a plain list."""
         if not isinstance(other, (list, List)):
             return NotImplemented
         return self.copy() + _plain(other)
 
     def __radd__(self, other: object) -> list[Any]:
-        """Give a plain list."""
+        """Return a plain list."""
         return other + self.copy() if isinstance(other, list) else NotImplemented
 
     def __mul__(self, times: SupportsIndex) -> list[T]:
-        """Give a plain list."""
+        """Return a plain list."""
         return self.copy() * operator.index(times)
 
     __rmul__ = __mul__
 
     def __iadd__(self, other: Iterable[T]) -> Self:  # type: ignore[misc]  # as list's, unlike +
-        """Extend it."""
+        """Extend the list."""
         self.extend(other)
         return self
 
     def __imul__(self, times: SupportsIndex) -> Self:
-        """Repeat what is in it; the values are not copied.
+        """Repeat the items. The values are not copied.
 
         Raises
         ------
         MemoryError
-            There would be 2**20 references to one value or more, or too many items. Nothing has
-            changed, and nothing has grown. ``extend`` with a plain list copies.
+            There would be 2**20 or more references to one value, or too many items. The list and
+            its memory have not changed. ``extend`` with a plain list copies.
         OverflowError
-            The number is out of all proportion.
+            The number is far too large.
         """
         self._repeat(times)
         return self

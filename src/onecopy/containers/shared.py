@@ -1,4 +1,4 @@
-"""What lists and dicts in a pool have in common: the lock for what takes several operations."""
+"""What lists and dicts in a pool share: the lock for several operations as one step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Container", "ContainerLock", "DetachHandle"]
 
 
 class DetachHandle:
-    """What a pool knows a container by, to detach it: a container has no hash."""
+    """The object by which a pool detaches a container; a container itself has no hash."""
 
     __slots__ = ("__weakref__", "_container")
 
@@ -29,7 +29,7 @@ class DetachHandle:
         container._detach_handle = self
 
     def detach(self) -> None:
-        """Let go of the container in this process."""
+        """Release the container in this process."""
         container = self._container()
         if container is not None:
             container.detach()
@@ -39,7 +39,8 @@ class DetachHandle:
 class ContainerLock(RLock):
     """The lock of a shared list or dict; see `List.lock`.
 
-    An `RLock`. Once it is taken, no operation of anybody else is under way, and none begins.
+    It is an `RLock`. While a thread owns it, no operation of another thread or process runs, and
+    none begins.
     """
 
     _container: Container
@@ -48,7 +49,7 @@ class ContainerLock(RLock):
         policy, self._container = state
         super()._attach(hold, member, policy)
         self._on_death.what = self._container._what
-        # The operation that is under way; one on a long list takes milliseconds.
+        # Wait for an operation that is running. On a long list it may take milliseconds.
         self._follow_with(self._container._pass)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -56,7 +57,7 @@ class ContainerLock(RLock):
         return _lock_of, (self._container,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ContainerLock:
-        """Give the same lock: a deep copy of its container would be a plain list or dict."""
+        """Return the same lock: a deep copy of its container would be a plain list or dict."""
         return self._container.lock()
 
 
@@ -64,16 +65,16 @@ def _lock_of(container: Container) -> ContainerLock:
     return container.lock()
 
 
-class _Told(OnDeath):
-    """Tells an operation that found the lock's owner dead; the operation does not take the lock."""
+class _WarnOnly(OnDeath):
+    """Warns an operation that found the lock's owner dead. The operation does not take the lock."""
 
     __slots__ = ()
 
     def __call__(self, lock: Any, pid: int, stays: bool) -> None:  # noqa: ARG002 - as OnDeath
         """Warn."""
         warnings.warn(
-            f"process {pid} died, or left the pool, while it had {self.what}. Of its changes some "
-            "may be missing: check or repair what is there before you rely on it.",
+            f"process {pid} died, or left the pool, while it owned {self.what}. Some of its "
+            "changes may be missing: check or repair the contents before you rely on them.",
             OwnerDiedWarning,
             stacklevel=2,
         )
@@ -99,8 +100,9 @@ class Container(Shared):
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         if self._is_bound:
             raise TypeError(
-                f"{type(self).__name__}.__init__() was called a second time: this is {self!r} "
-                "already, which others may have too. Assign to all of it, or make a new one"
+                f"{type(self).__name__}.__init__() was called a second time: the object "
+                f"is {self!r} already, and other processes may use it. Replace its contents, or "
+                "make a new one"
             )
         self._bind(hold, member)
         self._is_bound = True
@@ -112,11 +114,11 @@ class Container(Shared):
         raise NotImplementedError
 
     def _fill(self, *state: Any) -> None:
-        """Put in what a new one contains."""
+        """Store the initial contents of a new container."""
         raise NotImplementedError
 
     def _is(self, other: object) -> bool:
-        """Tell whether the other object is the same one in the pool, as a pickle of it is."""
+        """Tell whether both objects are the same container in the pool."""
         return self is other or (
             isinstance(other, Container)
             and self.handle == other.handle
@@ -124,32 +126,32 @@ class Container(Shared):
         )
 
     def _key(self) -> tuple[membership.Key, int]:
-        """Tell which container of which pool it is: equal for every object of it, and no other."""
+        """Return pool and handle, which are equal only for objects of the same container."""
         return membership.key_of(self.member), self.handle
 
     def __copy__(self) -> Any:
-        """Give a plain copy: a second object for the same one would be none."""
+        """Return a plain copy: a second object for the same container would not be a copy."""
         return self.copy()
 
     def copy(self) -> Any:
-        """Give what is in it at one instant, as a plain object."""
+        """Return a snapshot as a plain object."""
         raise NotImplementedError
 
     def _on_death(self) -> OnDeath:
-        return _Told("warn", self._what)
+        return _WarnOnly("warn", self._what)
 
     def lock(self) -> ContainerLock:
-        """Give the lock for updates that take several operations.
+        """Return the lock for updates that need several operations.
 
-        ``with shared.lock(): shared[key] += 1`` is safe against everybody: while a thread has the
-        lock, all operations of others wait, reading ones too; its own go on.
+        ``with shared.lock(): shared[key] += 1`` is safe. While a thread owns the lock, all
+        operations of other threads and processes wait, also reads. The owner's operations continue.
 
         Returns
         -------
         RLock
-            The same lock for all processes and threads. If its owner dies, the next to have it,
-            or to wait for it in an operation, is warned with `OwnerDiedWarning`: of several
-            changes, some may be missing.
+            The same lock for all processes and threads. If its owner dies, the next owner, or the
+            next operation that waits for the lock, gets an `OwnerDiedWarning`: some of several
+            changes may be missing.
         """
         hold = self.member.hold(self._lock_handle)
         return ContainerLock._open(hold, self.member, None, "warn", self)

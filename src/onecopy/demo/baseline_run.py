@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class QueueTransport(Transport):
-    """Queues of the standard library, as deep as the frame pool of the other transport.
+    """Queues of the standard library. They are as deep as the set of frames of the other transport.
 
     Parameters
     ----------
     layout : Layout
-        How much room the run needs.
+        The room that the run needs.
     """
 
     name = "multiprocessing.Queue"
-    # The sender pickles the pixels into a byte string and writes that into a pipe, the receiver
-    # reads it out and unpickles it: at least one copy for each. (CPython makes two more, inside
-    # pickling and in the buffer it reads into; they are not counted.)
+    # The sender pickles the pixels into a byte string and writes the string into a pipe. The
+    # receiver reads the string and unpickles it. Each of the four steps is at least one copy.
+    # (CPython makes two more, inside pickling and in its read buffer. They are not counted.)
     copies_per_hop = 4
 
     def __init__(self, layout: Layout) -> None:
@@ -39,15 +39,15 @@ class QueueTransport(Transport):
         super().__init__(*self._control)
 
     def picture_memory(self, nbytes: int) -> Image:
-        """Allocate afresh: `put` pickles later, in a thread, so memory can't be used again."""
+        """Allocate new memory: `put` pickles later, in a thread, so memory cannot be used again."""
         return np.empty(nbytes, np.uint8)
 
     def result_memory(self, shape: tuple[int, int, int]) -> Image:
-        """Allocate afresh."""
+        """Allocate new memory."""
         return np.empty(shape, np.uint8)
 
     def send_picture(self, item: Item) -> None:
-        """Leave the picture to the queue's thread, which pickles it into a pipe."""
+        """Give the picture to the queue's thread, which pickles it into a pipe."""
         self._pictures.put(item)
 
     def next_picture(self) -> Item | None:
@@ -59,7 +59,7 @@ class QueueTransport(Transport):
         return _end(self._pictures)
 
     def send_result(self, item: Item) -> None:
-        """Leave the result to the queue's thread, which pickles it into a pipe."""
+        """Give the result to the queue's thread, which pickles it into a pipe."""
         self._results.put(item)
 
     def next_result(self) -> Item | None:
@@ -71,7 +71,7 @@ class QueueTransport(Transport):
         return _end(self._results)
 
     def close(self) -> list[str]:
-        """Close the pipes, whatever is still in them."""
+        """Close the pipes, also if they are not empty."""
         for channel in (self._pictures, self._results, *self._control):
             channel.cancel_join_thread()
             channel.close()
@@ -81,7 +81,7 @@ class QueueTransport(Transport):
 def _take(channel: Channel) -> Item | None:
     item = channel.get()
     if item is None:
-        channel.put(None)  # one end mark, handed from consumer to consumer
+        channel.put(None)  # there is one end mark; each consumer puts it back for the next one
     return item
 
 

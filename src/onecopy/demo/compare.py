@@ -30,22 +30,23 @@ def compare(source: Path | None, workers: int, frames: int, rounds: int, out: Pa
     Parameters
     ----------
     source : pathlib.Path or None
-        A folder of pictures, a picture, a video; None for the photographs that are installed.
+        A folder of pictures, a picture, or a video. None: the photographs of scikit-image.
     workers : int
         Processes that run the pipeline.
     frames : int
         Pictures per run.
     rounds : int
-        Runs of each transport, in alternation, so that a change of the machine's mood meets both.
+        Runs of each transport. They alternate, so that a change of the machine's speed affects
+        both.
     out : pathlib.Path
-        Folder for the results; made if missing.
+        The folder for the results. It is made if it does not exist.
 
     Raises
     ------
     DemoError
-        Something is wrong that the person can see to.
+        Something is wrong that the user can correct.
     KeyboardInterrupt
-        Ctrl-C; all processes have been ended and the pool is gone.
+        Ctrl-C. All processes have ended and the pool is gone.
     """
     console = Console(highlight=False)
     if source is not None and not source.exists():  # before anything is made
@@ -99,7 +100,7 @@ def _run_all(console: Console, job: Job, rounds: int) -> dict[str, list[Outcome]
 
 
 def _prepare(out: Path, source: Path | None) -> None:
-    """Make the folder for results, and find out now whether it can be written."""
+    """Make the folder for results, and check that it can be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -119,14 +120,14 @@ def _introduction(job: Job, rounds: int) -> str:
 
 
 def _conclude(console: Console, pictures: Source, outcomes: list[Outcome], out: Path) -> None:
-    """Say what is sure about the results, and fail where something is not as it must be."""
+    """Print whether the results are complete and equal, and raise if they are not."""
     unreadable = set(pictures.unreadable).union(*(outcome.unreadable for outcome in outcomes))
     if unreadable:
         names = ", ".join(sorted(unreadable)[:5]) + (", …" if len(unreadable) > 5 else "")
         console.print(f"skipped {len(unreadable)} unreadable: {names}", markup=False)
     lost = sum(outcome.lost for outcome in outcomes)
     repeated = sum(outcome.repeated for outcome in outcomes)
-    # Both transports ran the same pipeline on the same pictures: the results must be the same too.
+    # Both transports ran the same pipeline on the same pictures, so the results must be equal.
     damaged = sum(outcome.damaged for outcome in outcomes) + sum(
         outcome.checksums.get(picture, checksum) != checksum
         for outcome in outcomes[1:]
@@ -143,12 +144,12 @@ def _conclude(console: Console, pictures: Source, outcomes: list[Outcome], out: 
         soft_wrap=True,
     )
     if lost or repeated or damaged or left:
-        raise DemoError("the results are not as they must be: see the line above")
+        raise DemoError("the results are wrong: see the line above")
 
 
 @contextlib.contextmanager
 def _termination_as_exit() -> Iterator[None]:
-    """Clean up as for Ctrl-C when asked to terminate, or when the terminal is closed."""
+    """Clean up as for Ctrl-C on SIGTERM, or when the terminal is closed."""
 
     def leave(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)

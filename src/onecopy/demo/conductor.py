@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from onecopy.demo.transport import Transport
 
 PRODUCERS = 2
-_POLL = 0.1  # seconds between looks at the processes
-_SAMPLE = 0.2  # seconds between looks at their memory
-_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  # what may end a run early
-_PATIENCE = 5.0  # seconds that a process gets to end after it was asked to
+_POLL = 0.1  # seconds between checks of the processes
+_SAMPLE = 0.2  # seconds between measurements of their memory
+_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  # signals that may end a run early
+_GRACE = 5.0  # seconds that a process has to end after SIGTERM
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done.
+    """A job for one run.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class Job:
     workers : int
         How many processes run the pipeline.
     frames : int
-        How many pictures go through.
+        How many pictures are processed.
     out : pathlib.Path
-        Where the writer saves.
+        The folder where the writer saves results.
     """
 
     source: Source
@@ -54,13 +54,13 @@ class Job:
 
     @property
     def layout(self) -> Layout:
-        """Room for it: a few pictures per process, so that nobody waits for a slow neighbour."""
+        """The room for the job: a few pictures per process, because some may be slow."""
         height, width = self.source.largest
         result = result_shape(height, width)
         return Layout(
             depth=PRODUCERS + 2 * self.workers + 2,
             picture_bytes=height * width * 3,
-            # A panorama's result is smaller than a square's: the longest side counts.
+            # Use the longest side: the result of a panorama is smaller than that of a square.
             result_bytes=max(result) * max(result) * 3,
             processes=PRODUCERS + self.workers + 1,
         )
@@ -68,7 +68,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What a run brought.
+    """The results of a run.
 
     Attributes
     ----------
@@ -105,27 +105,27 @@ def run(
     make_transport : callable
         `OneCopyTransport` or `QueueTransport`.
     job : Job
-        What is to be done.
+        The job.
     advance : callable
-        Called with a role and a number of frames whenever some are done.
+        Called with a role and a number of frames when frames are done.
 
     Returns
     -------
     Outcome
-        Of a run in which every process ended well.
+        The outcome of a run in which every process succeeded.
 
     Raises
     ------
     DemoError
-        A process failed or was killed; all others have been ended.
+        A process failed or was killed. All other processes have been ended.
     """
-    # The tracker of multiprocessing's semaphores is started first because starting it unblocks the
+    # Start the tracker of multiprocessing's semaphores first, because its start unblocks the
     # signals again (Python 3.11).
     resource_tracker.ensure_running()
     transport: Transport | None = None
     left_behind: list[str] = []
     try:
-        with held(*_SIGNALS):  # half a transport could not be closed
+        with held(*_SIGNALS):  # a half-made transport could not be closed
             transport = make_transport(job.layout)
         outcome = _Run(transport, job, advance).run()
     finally:
@@ -182,8 +182,9 @@ class _Run:
         return self._outcome()
 
     def _start(self) -> None:
-        # A child starts with these blocked too, as spawn hands the mask on: Ctrl-C while it still
-        # imports would end it with a traceback. `roles.run` lets in what a child must take.
+        # A spawned child inherits the mask, so it starts with these signals blocked, too. Otherwise
+        # Ctrl-C during its imports would end it with a traceback. `roles.run` unblocks the signals
+        # that a child must handle.
         with held(*_SIGNALS):
             for process in self._all:
                 process.start()
@@ -192,8 +193,8 @@ class _Run:
         """Handle reports until the writer has ended."""
         pictures_ended = results_ended = False
         while not self._ended(self._writers):
-            # Whoever ended before this look has said all it had to say: a report that is missing
-            # when the channel is found empty will never come.
+            # A process that ended before this check has sent all its reports. If the queue is empty
+            # after this, a missing report will never arrive.
             gone = [process for process in self._all if process.exitcode is not None]
             event = self._transport.next_event(_POLL)
             if event is not None:
@@ -202,7 +203,7 @@ class _Run:
                 for process in gone:
                     if process.name not in self._done:
                         raise DemoError(f"{process.name} {_how_it_ended(process.exitcode)}")
-            # A producer's last pictures are in the queue for certain once its process has ended.
+            # The last pictures of a producer are in the queue when its process has ended.
             if not pictures_ended and self._ended(self._producers):
                 pictures_ended = self._transport.end_pictures()
             if not results_ended and self._ended(self._workers):
@@ -236,13 +237,13 @@ class _Run:
             self._peak = max(self._peak, proportional_memory(pids))
 
     def _end(self) -> None:
-        """See every process out, whatever state it is in."""
+        """End every process, in whatever state it is."""
         started = [process for process in self._all if process.pid is not None]
         for process in started:
             if process.name not in self._done:
                 process.terminate()
         for process in started:
-            process.join(_PATIENCE)
+            process.join(_GRACE)
             if process.exitcode is None:
                 process.kill()
                 process.join()
@@ -255,7 +256,7 @@ class _Run:
         if not frames:
             raise DemoError("no picture could be decoded")
         seconds = written["last"] - (self._started or 0.0)
-        # Each frame changes process twice: as a picture to a worker, as a result to the writer.
+        # Each frame is sent twice: as a picture to a worker, and as a result to the writer.
         copies = 2 * frames * self._transport.copies_per_hop
         measurement = Measurement(
             name=self._transport.name,
@@ -278,10 +279,11 @@ class _Run:
 
 @contextlib.contextmanager
 def held(*signals: signal.Signals) -> Iterator[None]:
-    """Let these signals wait until the block is done.
+    """Delay these signals until the end of the block.
 
-    Blocking them is for the processes started meanwhile, which inherit the mask. It does not keep
-    them from this process, as OpenCV's and numpy's own threads take them: so they are noted.
+    The mask is for processes that are started in the block: they inherit it. It does not keep the
+    signals from this process, because threads of OpenCV and numpy receive them. So handlers record
+    the signals, and they are raised again at the end.
     """
     noted: list[int] = []
     handlers = {

@@ -1,13 +1,13 @@
-"""Decode a picture file straight into memory that is already there.
+"""Decodes a picture file directly into existing memory.
 
-``cv2.imread(path, dst)`` fills a contiguous array of the right shape and copies nothing. Two traps
-in it shape this file:
+``cv2.imread(path, dst)`` fills a contiguous array of the right shape and copies nothing. But it has
+two problems:
 
-* When it cannot read the file it gives `dst` back untouched, so that whatever picture was there
-  before would pass for this one. A random mark at both ends of the memory tells: where a mark is
-  still there afterwards, nothing was decoded (or decoding stopped half-way).
-* Older releases of OpenCV have no `dst`, and a photograph with an EXIF rotation is turned into a
-  new array. Then the picture is copied in, and the copy is counted.
+* If it cannot read the file, it returns `dst` unchanged, with the earlier picture in it. So this
+  module writes a random mark at both ends of the memory. If a mark is still there afterwards,
+  nothing was decoded, or decoding stopped half-way.
+* Older releases of OpenCV have no `dst`, and a photograph with an EXIF rotation is decoded into a
+  new array. Then this module copies the picture, and counts the copy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Image: TypeAlias = npt.NDArray[np.uint8]
 
-_MARK = 16  # bytes: no picture has the same by chance
+_MARK = 16  # bytes; long enough that no picture contains the same bytes by chance
 
 
 def decode_into(path: str, target: Image) -> int:
@@ -39,18 +39,18 @@ def decode_into(path: str, target: Image) -> int:
     path : str
         A picture file that OpenCV reads.
     target : numpy.ndarray
-        Contiguous memory of shape (height, width, 3), uint8: colours come in OpenCV's order, BGR.
+        Contiguous memory of shape (height, width, 3), uint8. Colours are in OpenCV's order, BGR.
 
     Returns
     -------
     int
-        How many copies of the picture were made after decoding: 0, or 1 where OpenCV could not
-        decode in place.
+        How many copies of the picture were made after decoding: 0, or 1 if OpenCV could not decode
+        in place.
 
     Raises
     ------
     UnreadablePictureError
-        The file is missing, damaged, or not of the shape that `target` has.
+        The file is missing, damaged, or has another shape than `target`.
     """
     flat = target.reshape(-1)
     head, tail = flat[:_MARK], flat[-_MARK:]
@@ -76,10 +76,10 @@ def decode_into(path: str, target: Image) -> int:
 
 @contextlib.contextmanager
 def codec_warnings_hidden() -> Iterator[None]:
-    """Keep libpng, libjpeg and FFmpeg from writing into the progress bars.
+    """Prevent libpng, libjpeg and FFmpeg from writing into the progress bars.
 
-    They print to file descriptor 2 from C, where no setting of OpenCV's reaches; what matters
-    among it is reported by the demo itself.
+    They print to file descriptor 2 from C, and no setting of OpenCV changes this. The demo itself
+    reports what is important.
     """
     saved = os.dup(2)
     try:

@@ -1,10 +1,10 @@
-"""What can go wrong in the demo, each with a message of one line for the person at the keys."""
+"""The errors of the demo. Each has a message of one line for the user."""
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why and what to do, in one line."""
+    """The demo cannot continue. The message says why and what to do, in one line."""
 
 
 class UnreadablePictureError(Exception):

@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run, or several runs of one transport together, took.
+    """The cost of one run, or of several runs of one transport together.
 
     Attributes
     ----------
     name : str
-        The transport's.
+        The name of the transport.
     frames : int
         Results that arrived at the writer.
     seconds : float
-        From the start signal to the last result; starting and ending processes is not in it.
+        From the start signal to the last result, without starting and ending processes.
     cpu_seconds : float
         User and system time of producers, workers and writer, from the start signal on.
     peak_memory : int
-        Bytes: the highest sum over these processes of the proportional set size, in which a page
-        shared by n processes counts 1/n in each. 0 where the kernel does not tell.
+        Bytes: the highest sum of the proportional set sizes of these processes. A page that n
+        processes share counts 1/n in each. 0 if the kernel does not report it.
     copies : int
         Copies of a picture or a result after it was decoded or computed, over all frames.
     rates : tuple of float
@@ -58,7 +58,7 @@ class Measurement:
 
     @staticmethod
     def of(runs: Iterable[Measurement]) -> Measurement:
-        """Put several runs of one transport together."""
+        """Combine several runs of one transport."""
         several = list(runs)
         return Measurement(
             name=several[0].name,
@@ -77,7 +77,7 @@ def proportional_memory(pids: Iterable[int]) -> int:
     Parameters
     ----------
     pids : iterable of int
-        Processes of this user; those that have ended count nothing.
+        Processes of this user. Processes that have ended count 0.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The OpenCV work done on every picture: resize, blur, Canny, and the edges drawn over it."""
+"""The OpenCV pipeline for every picture: resize, blur, Canny, draw the edges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ResultMemory = Callable[[tuple[int, int, int]], "Image"]
 
 
 def result_shape(height: int, width: int) -> tuple[int, int, int]:
-    """Tell the shape of the result for a picture of `height` x `width` pixels.
+    """Return the shape of the result for a picture of `height` x `width` pixels.
 
     Returns
     -------
@@ -40,13 +40,13 @@ def find_edges(picture: Image, result_memory: ResultMemory) -> Image:
     picture : numpy.ndarray
         (height, width, 3) uint8, BGR; only read.
     result_memory : callable
-        Gives writable memory for a shape: where the result shall be written.
+        Returns writable memory of a given shape, for the result.
 
     Returns
     -------
     numpy.ndarray
-        The memory that `result_memory` gave, filled by the last steps of the work: nothing is
-        copied there afterwards.
+        The memory from `result_memory`. The last steps of the pipeline write directly into it,
+        without another copy.
     """
     height, width = picture.shape[:2]
     shape = result_shape(height, width)
@@ -62,5 +62,5 @@ def find_edges(picture: Image, result_memory: ResultMemory) -> Image:
 
 @functools.lru_cache(maxsize=16)
 def _plain(shape: tuple[int, int, int]) -> Image:
-    """Make a picture of nothing but the edges' colour; it is made once for each shape."""
+    """Make a picture that has only the edges' colour. It is made once for each shape."""
     return np.full(shape, _EDGE_COLOUR, np.uint8)

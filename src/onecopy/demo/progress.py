@@ -1,4 +1,4 @@
-"""Progress while a run goes on: live bars in a terminal, plain lines elsewhere."""
+"""Shows progress during a run: live bars in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class Display(Protocol):
-    """Shows how far each role of each transport is."""
+    """Shows the progress of each role of each transport."""
 
     def begin(self, transport: str, turn: int) -> None:
         """Begin this transport's run number `turn`, counted from 0."""
 
     def advance(self, role: str, frames: int) -> None:
-        """Count frames that a role has done in the run that goes on."""
+        """Count frames that a role has done in the current run."""
 
     def end(self, rate: float) -> None:
-        """Finish the run, which had so many frames per second."""
+        """Finish the run and show its rate in frames per second."""
 
 
 @contextlib.contextmanager
@@ -42,18 +42,18 @@ def display(
     Parameters
     ----------
     console : rich.console.Console
-        Where.
+        The console.
     transports : sequence of str
         Names, in the order of the first runs.
     roles : dict of str to str
-        For each role, the words beside its bar.
+        The text beside the bar of each role.
     frames, turns : int
         Frames of each run, and runs of each transport.
 
     Yields
     ------
     Display
-        To be told what happens.
+        The display, which the caller informs of the progress.
     """
     if console.is_terminal:
         with _Bars(console, transports, roles, frames * turns) as bars:
@@ -138,5 +138,5 @@ class _Lines:
         self._say(f"{rate:,.0f} frames/s")
 
     def _say(self, words: str) -> None:
-        # No wrapping: who reads this is a log or another program.
+        # No wrapping, because a log or another program reads this.
         self._console.print(f"{self._title}: {words}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the demo shows at the end: a table, a contact sheet and a chart."""
+"""The demo's report: a table, a contact sheet and a chart."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHEET_PICTURES = 12
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both transports' measurements and what was measured.
+    """The measurements of both transports, and the job.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Comparison:
     rounds : int
         Runs of each.
     pictures : tuple of int
-        The source's pictures of which there is a result, in order.
+        The pictures of the source that have a result, in order.
     """
 
     ours: Measurement
@@ -71,7 +71,7 @@ class _Row:
         return f"{value:,.{0 if value.is_integer() else self.digits}f}"
 
     def verdict(self, comparison: Comparison) -> str:
-        """Compare in words: how many times more or less."""
+        """Return the ratio in words: how many times more or less."""
         ours, theirs = self.value(comparison.ours), self.value(comparison.theirs)
         if not ours and theirs:
             return "none"
@@ -177,18 +177,18 @@ def write_chart(comparison: Comparison, path: Path) -> None:
 
 
 def write_contact_sheet(comparison: Comparison, path: Path) -> None:
-    """Show pictures of the source, each beside what the pipeline made of it.
+    """Show pictures of the source, each beside its result.
 
     Parameters
     ----------
     comparison : Comparison
-        Tells the source and where the writer saved the results.
+        It names the source, and the folder of the results.
     path : pathlib.Path
         The PNG to write.
     """
     job = comparison.job
     pairs: list[tuple[str, Image, Image]] = []
-    # From all over the source: the first frames of a video look alike.
+    # Take pictures from the whole source: the first frames of a video look alike.
     step = max(1, len(comparison.pictures) // _SHEET_PICTURES)
     for picture in comparison.pictures[::step][:_SHEET_PICTURES]:
         before = job.source.preview(picture)
@@ -210,7 +210,7 @@ def write_contact_sheet(comparison: Comparison, path: Path) -> None:
         size = f"{before.shape[1]}x{before.shape[0]}"
         axis.set_title(f"{label}  ({size})", fontsize=10)
     figure.suptitle(
-        f"As the producers decoded it, and what the workers made of it ({LONGEST_SIDE} px at most)",
+        f"Left: as decoded by the producers. Right: the result ({LONGEST_SIDE} px at most)",
         fontsize=13,
     )
     figure.tight_layout()

@@ -1,7 +1,7 @@
-"""What the processes do: producers decode, workers find edges, the writer saves and checks.
+"""The roles of the processes: producers decode, workers find edges, the writer saves and checks.
 
-The code is the same for both transports. A process holds no more than the picture in its hands:
-each loop lets go of the last one before it waits for the next, so that its frame can go home.
+The code is the same for both transports. A process holds only one picture: each loop releases the
+last picture before it waits for the next one, so that its frame becomes free.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PRODUCE, WORK, WRITE = (
     "decode",
     "edges",
     "write",
-)  # the roles' names, as the progress bars show them
+)  # the names of the roles in the progress bars
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 
 def produce(
     transport: Transport, tick: Callable[[], None], source: Source, numbers: range
 ) -> Details:
-    """Decode the frames with these numbers, each into memory that the transport gives."""
+    """Decode the frames with these numbers, each into memory from the transport."""
     copies = 0
     unreadable: set[str] = set()
     for number, picture, image, decode_copies in source.read(
@@ -56,7 +56,7 @@ def produce(
 
 
 def work(transport: Transport, tick: Callable[[], None]) -> Details:
-    """Run the pipeline on every picture that comes."""
+    """Run the pipeline on every picture that arrives."""
     while (item := transport.next_picture()) is not None:
         result = find_edges(item.image, transport.result_memory)
         transport.send_result(Item(item.number, item.picture, result))
@@ -98,13 +98,13 @@ def file_name(source: Source, picture: int) -> str:
     Returns
     -------
     str
-        Number and label, so that a listing has the order of the source.
+        The number and the label, so that a listing has the order of the source.
     """
     return f"{picture + 1:04d}-{source.label(picture)}.jpg"
 
 
 def _save(path: Path, item: Item) -> None:
-    # Not imwrite: it hides the reason for which a file can't be written.
+    # Not imwrite: it hides the reason why a file cannot be written.
     _, encoded = cv2.imencode(".jpg", item.image, _JPEG)
     try:
         path.write_bytes(encoded.tobytes())
@@ -119,12 +119,12 @@ def run(
     job: Callable[..., Details],
     *arguments: Any,
 ) -> None:
-    """Be one process of a run: get ready, wait for the start, do the job, report.
+    """Run one process: prepare, wait for the start, do the job, report.
 
     The reports are tuples: ("ready", name), ("progress", role, frames), ("done", name, CPU seconds,
     details), or ("failed", name, reason in one line).
     """
-    # Ctrl-C reaches every process of the terminal; the conductor alone decides what follows.
+    # Ctrl-C reaches every process of the terminal. Only the conductor decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -148,7 +148,7 @@ def run(
         used = time.process_time() - before
         transport.report(("progress", role, pending))
         transport.report(("done", name, used, details))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the conductor tells the person
+    except Exception as error:  # noqa: BLE001 - the conductor reports any error to the user
         reason = " ".join(str(error).split()) or "no reason given"
         if not isinstance(error, DemoError):
             reason = f"{name} failed: {type(error).__name__}: {reason}"
@@ -157,7 +157,7 @@ def run(
 
 
 def _end_with_parent() -> None:
-    """End this process when the conductor is gone, even if it was killed."""
+    """End this process when the conductor has ended, also if it was killed."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

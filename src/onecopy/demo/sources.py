@@ -1,8 +1,9 @@
 """Where the pictures come from: a folder, a video, or the photographs that scikit-image ships.
 
-A folder's pictures and a video's frames are taken at the sizes they have. The shipped photographs
-are smaller than what cameras deliver today, and most of them are PNG, which takes several times as
-long to decode: they are scaled to full-HD height and saved as JPEG, once, in the folder of results.
+The pictures of a folder and the frames of a video keep their sizes. The photographs of scikit-image
+are smaller than today's cameras deliver, and most of them are PNG, which takes several times as
+long to decode. So they are scaled to full-HD height and saved as JPEG, once, in the folder of
+results.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Memory = Callable[[int], "Image"]
 
 CAMERA_HEIGHT = 1080  # rows of a full-HD camera
 
-# Files with another ending are not pictures (a README, a thumbnail database) and not an error.
+# Files with another ending are not pictures (a README, a thumbnail database). They are no error.
 # fmt: off
 SUFFIXES = frozenset({
     ".avif", ".bmp", ".dib", ".exr", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
@@ -36,8 +37,8 @@ SUFFIXES = frozenset({
 })
 # fmt: on
 
-# The photographs among the pictures that scikit-image's wheel ships; its data folder also has
-# drawings, masks and test patterns.
+# The photographs in the wheel of scikit-image. Its data folder also has drawings, masks and test
+# patterns.
 _SHIPPED = (
     "astronaut.png",
     "coffee.png",
@@ -67,7 +68,7 @@ class Decoded(NamedTuple):
     picture : int
         Which picture of the source it is.
     image : numpy.ndarray
-        (height, width, 3) uint8, in the memory that the producer gave.
+        (height, width, 3) uint8, in the memory from the producer.
     copies : int
         Copies made after decoding.
     """
@@ -79,11 +80,11 @@ class Decoded(NamedTuple):
 
 
 class Source(Protocol):
-    """Pictures to decode; picklable, so that each producer gets its own."""
+    """Pictures to decode. A source is picklable, so that each producer gets its own."""
 
     @property
     def description(self) -> str:
-        """What it is, in a few words."""
+        """A short description."""
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -91,43 +92,43 @@ class Source(Protocol):
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """Names of the pictures that were found unreadable before the start."""
+        """Names of the pictures that could not be read before the start."""
 
     def label(self, picture: int) -> str:
         """Name a picture, for captions and file names."""
 
     def read(self, numbers: range, memory: Memory, unreadable: set[str]) -> Iterator[Decoded]:
-        """Decode the frames of these numbers into memory that `memory` gives, in order.
+        """Decode the frames with these numbers, in order, into memory from `memory`.
 
-        A picture that turns out unreadable is added to `unreadable`, and the next one takes its
-        place.
+        If a picture cannot be read, its name is added to `unreadable`, and the next picture is used
+        instead.
         """
 
     def preview(self, picture: int) -> Image | None:
-        """Decode one picture once more, for the contact sheet."""
+        """Decode one picture again, for the contact sheet."""
 
 
 def open_source(path: Path | None, limit: int, out: Path) -> Source:
-    """Find out what `path` is, and look at its pictures' sizes.
+    """Determine what `path` is, and read the sizes of its pictures.
 
     Parameters
     ----------
     path : pathlib.Path or None
-        A folder, a picture, or a video; None for the shipped photographs.
+        A folder, a picture, or a video. None: the photographs of scikit-image.
     limit : int
-        At most so many pictures are looked at.
+        The greatest number of pictures.
     out : pathlib.Path
-        Where the shipped photographs are put at the size of a camera's.
+        The folder for the scaled photographs of scikit-image.
 
     Returns
     -------
     Source
-        With one picture at least.
+        It has at least one picture.
 
     Raises
     ------
     DemoError
-        Nothing is there, or nothing that OpenCV can read.
+        There is nothing, or nothing that OpenCV can read.
     """
     if path is None:
         return _shipped(limit, out / "originals")
@@ -154,12 +155,12 @@ def open_source(path: Path | None, limit: int, out: Path) -> Source:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Picture files with the sizes they have.
+    """Picture files, each with its own size.
 
     Attributes
     ----------
     files : tuple of (path, height, width)
-        What to decode.
+        The files and their sizes.
     """
 
     description: str
@@ -191,7 +192,8 @@ class PictureFiles:
                 except UnreadablePictureError:
                     bad.add(picture)
                     unreadable.add(Path(path).name)
-                    # Memory must go home before more is asked for, or a small pool runs dry.
+                    # Release this memory before requesting more. Otherwise a small pool may have no
+                    # free frame.
                     del image
                     continue
                 yield Decoded(number, picture, image, copies)
@@ -213,7 +215,7 @@ class PictureFiles:
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that OpenCV reads; frames are counted from its beginning, again and again.
+    """A video that OpenCV reads. After the last frame it starts again from the beginning.
 
     Attributes
     ----------
@@ -231,12 +233,12 @@ class VideoFile:
         return f"{Path(self.path).stem}-{picture:05d}"
 
     def read(self, numbers: range, memory: Memory, unreadable: set[str]) -> Iterator[Decoded]:
-        """Decode the frames with these numbers; frames in between are passed over unseen."""
+        """Decode the frames with these numbers. Other frames are skipped without decoding."""
         height, width = self.largest
         with codec_warnings_hidden():
             capture = cv2.VideoCapture(self.path)
-        position = 0  # of the next frame in this pass through the video
-        passed = 0  # frames in all, since the first pass began
+        position = 0  # index of the next frame in this pass through the video
+        passed = 0  # number of all frames since the beginning of the first pass
         try:
             for number in numbers:
                 while True:
@@ -266,7 +268,7 @@ class VideoFile:
             capture.release()
 
     def preview(self, picture: int) -> Image | None:
-        """Decode one frame by going there from the beginning."""
+        """Decode one frame, by reading from the beginning."""
         with codec_warnings_hidden():
             capture = cv2.VideoCapture(self.path)
             try:
@@ -279,18 +281,18 @@ class VideoFile:
 
 
 def _settle(frame: object, image: Image) -> int:
-    """See to it that a video frame is in `image`; return how many copies that took."""
+    """Put a video frame into `image`, if it is not there; return the number of copies made."""
     pixels = np.asarray(frame, np.uint8)
     if np.shares_memory(pixels, image):
         return 0
-    if pixels.shape != image.shape:  # a video may change its size half-way
+    if pixels.shape != image.shape:  # the frame size of a video may change
         pixels = np.asarray(cv2.resize(pixels, (image.shape[1], image.shape[0])), np.uint8)
     np.copyto(image, pixels)
     return 1
 
 
 def _shipped(limit: int, folder: Path) -> Source:
-    """Bring the shipped photographs, which are small, to the size that a camera delivers."""
+    """Scale the small photographs of scikit-image to the size that a camera delivers."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise DemoError(
@@ -303,7 +305,7 @@ def _shipped(limit: int, folder: Path) -> Source:
     for name in _SHIPPED[:limit]:
         with codec_warnings_hidden():
             picture = cv2.imread(str(shipped / name), cv2.IMREAD_COLOR)
-        if picture is None:  # another release may ship fewer
+        if picture is None:  # another release may contain fewer
             continue
         height, width = picture.shape[:2]
         size = (round(width * CAMERA_HEIGHT / height), CAMERA_HEIGHT)
@@ -340,7 +342,7 @@ def _folder(files: list[Path], limit: int, description: str) -> Source:
 
 
 def _picture_size(path: Path) -> tuple[int, int] | None:
-    """Tell (height, width) as OpenCV would decode the file, None when it would not."""
+    """Return (height, width) of the decoded picture, or None if OpenCV cannot decode the file."""
     with codec_warnings_hidden():
         try:
             if not cv2.haveImageReader(str(path)):
@@ -351,12 +353,12 @@ def _picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def _header_size(path: Path) -> tuple[int, int] | None:
-    """Read the size from the header, when Pillow (which matplotlib brings) knows the kind."""
+    """Read the size from the header, if Pillow (which matplotlib installs) knows the format."""
     import warnings
 
     from PIL import Image as PillowImage
 
-    orientation = 0x0112  # the EXIF tag; from 5 on the picture lies on its side
+    orientation = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
-"""What producers, workers and the writer need from a transport. Two classes offer it.
+"""The interface that producers, workers and the writer need from a transport.
 
-`onecopy.demo.onecopy_run` and `onecopy.demo.baseline_run` differ in nothing else: both run the
-roles of `onecopy.demo.roles` on the same pictures.
+`onecopy.demo.onecopy_run` and `onecopy.demo.baseline_run` implement it. Nothing else differs: both
+run the roles of `onecopy.demo.roles` on the same pictures.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Item(NamedTuple):
-    """A picture, or the result made of it, on its way.
+    """A picture or a result that is sent to another process.
 
     Attributes
     ----------
     number : int
         The frame's number in this run: 0, 1, 2, …
     picture : int
-        Which picture of the source it is; the source starts again when it has run out.
+        The index of the picture in the source. After the last picture the source starts again.
     image : numpy.ndarray
         (height, width, 3) uint8.
     """
@@ -36,12 +36,12 @@ class Item(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How much room a run needs.
+    """The room that a run needs.
 
     Attributes
     ----------
     depth : int
-        Pictures in flight at most, and as many results.
+        The greatest number of pictures in transit, and of results.
     picture_bytes : int
         Size of the largest picture.
     result_bytes : int
@@ -57,31 +57,31 @@ class Layout(NamedTuple):
 
 
 class Messages(Protocol):
-    """The part of a queue that small messages need; both libraries' queues have it."""
+    """The methods of a queue for small messages. The queues of both libraries have them."""
 
     def put(self, obj: Any) -> None:
         """Send."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Receive; `queue.Empty` when nothing came for `timeout` seconds."""
+        """Receive. Raises `queue.Empty` if nothing arrives within `timeout` seconds."""
 
 
 class Transport(ABC):
     """Carries pictures to workers, results to the writer, and reports to the conductor.
 
-    It is handed to each process as an argument of `multiprocessing.Process`.
+    Each process gets it as an argument of `multiprocessing.Process`.
 
     Parameters
     ----------
     events : Messages
-        For reports to the conductor.
+        The queue for reports to the conductor.
     gate : Messages
-        Holds one message for each process that may start.
+        The queue with one message for each process that may start.
     """
 
     name: ClassVar[str]
     copies_per_hop: ClassVar[int]
-    """Copies of the pixels each time that an array changes process."""
+    """Copies of the pixels for each transfer of an array to another process."""
 
     def __init__(self, events: Messages, gate: Messages) -> None:
         self._events = events
@@ -89,52 +89,52 @@ class Transport(ABC):
 
     @abstractmethod
     def picture_memory(self, nbytes: int) -> Image:
-        """Give `nbytes` of writable, contiguous memory to decode a picture into; waits for it."""
+        """Return `nbytes` of writable, contiguous memory for a picture. This may wait."""
 
     @abstractmethod
     def result_memory(self, shape: tuple[int, int, int]) -> Image:
-        """Give writable memory for a result."""
+        """Return writable memory for a result."""
 
     @abstractmethod
     def send_picture(self, item: Item) -> None:
-        """Hand a picture to whichever worker is free; waits while `depth` are in flight."""
+        """Send a picture to the workers. This waits while `depth` pictures are in transit."""
 
     @abstractmethod
     def next_picture(self) -> Item | None:
-        """Take the next picture, None after the last."""
+        """Receive the next picture, or None after the last one."""
 
     @abstractmethod
     def end_pictures(self) -> bool:
-        """Say that no more pictures come; False when that must be tried again later."""
+        """Announce that no more pictures come. False: this must be tried again later."""
 
     @abstractmethod
     def send_result(self, item: Item) -> None:
-        """Hand a result to the writer; waits while `depth` are in flight."""
+        """Send a result to the writer. This waits while `depth` results are in transit."""
 
     @abstractmethod
     def next_result(self) -> Item | None:
-        """Take the next result, None after the last."""
+        """Receive the next result, or None after the last one."""
 
     @abstractmethod
     def end_results(self) -> bool:
-        """Say that no more results come; False when that must be tried again later."""
+        """Announce that no more results come. False: this must be tried again later."""
 
     @abstractmethod
     def close(self) -> list[str]:
-        """Give back what the transport holds, when all other processes have ended.
+        """Release everything that the transport holds, when all other processes have ended.
 
         Returns
         -------
         list of str
-            What is still there afterwards: nothing, unless something is wrong.
+            What still exists afterwards. It is empty, unless something is wrong.
         """
 
     def report(self, event: tuple[Any, ...]) -> None:
-        """Tell the conductor something."""
+        """Send a report to the conductor."""
         self._events.put(event)
 
     def next_event(self, timeout: float) -> tuple[Any, ...] | None:
-        """Take the next report, None when none came for `timeout` seconds."""
+        """Receive the next report, or None if none arrives within `timeout` seconds."""
         try:
             event: tuple[Any, ...] = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -146,6 +146,6 @@ class Transport(ABC):
         self._gate.get()
 
     def start(self, processes: int) -> None:
-        """Let `processes` waiting processes go."""
+        """Start `processes` waiting processes."""
         for _ in range(processes):
             self._gate.put("go")

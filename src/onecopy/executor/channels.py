@@ -1,10 +1,10 @@
-"""The two queues between an executor and its workers, as the standard library's code uses them.
+"""The two mailboxes between an executor and its workers.
 
 Calls go out as ``(number, message)``. A worker answers with ``(number, True, result, leaves)``, or
 ``False`` and an exception; `leaves` is its pid if that was its last call. Where the result is
 pickled, an `Address` stands first, so that a result that cannot be rebuilt fails its own call:
 ``(address, True, result)``. If calls are given out again after a death, ``(number, None, None,
-None)`` returns one that a dead worker had in hand: its executor decides what becomes of it.
+None)`` returns a call that a dead worker had taken: its executor decides what to do with it.
 """
 
 from __future__ import annotations
@@ -12,39 +12,34 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from concurrent.futures.process import (
-    BrokenProcessPool,
-    _CallItem,
-    _ExceptionWithTraceback,
-    _ResultItem,
-)
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
-from queue import Empty, Full
+from queue import Full
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, cast
 
-from onecopy import coroutines
 from onecopy._core import membership
 from onecopy._native import is_plain
-from onecopy._workers.parents import Parent
+from onecopy._workers.copies import NotNowError
+from onecopy._workers.mailbox import Mailbox, Reader
+from onecopy._workers.packing import NEVER, Urgency, pack_result
 from onecopy._workers.rebuilding import Address, cannot_send, describe, not_rebuilt, take_addressed
+from onecopy._workers.remote import RemoteError
 from onecopy.errors import Closed, NotRebuilt, OneCopyError, PoolFull, ShutDown
-from onecopy.executor.packing import NEVER, NotNowError, Urgency, pack_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Member
-    from onecopy.executor.packing import Message
-    from onecopy.executor.pickling import Picklers
+    from onecopy._workers.packing import Message
+    from onecopy._workers.pickling import Picklers
     from onecopy.queue import Message as QueueMessage
     from onecopy.queue import Queue
 
-__all__ = ["NEEDS_ROOM", "NOT_BEGUN", "CallNotRebuilt", "Calls", "Results", "Task", "Wakeup"]
+__all__ = ["NEEDS_ROOM", "NOT_BEGUN", "CallNotRebuilt", "Calls", "Results", "Task"]
 
-_LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and a call for its own
 # Results for whose arrival a worker keeps what they refer to. The manager thread takes an answer as
 # soon as it comes, so it never has that many before it.
@@ -57,7 +52,7 @@ NOT_BEGUN = -2  # in place of the number of a call: a worker's initializer has r
 
 
 class CallNotRebuilt(NotRebuilt, BrokenProcessPool):
-    """A call's arguments or answer could not be rebuilt; the executor goes on.
+    """A call's arguments or answer could not be rebuilt; the executor still works.
 
     The standard library breaks down then, so programs may expect its error.
     """
@@ -80,7 +75,7 @@ class Task:
         self._error: Exception | None = None
 
     def try_ahead(self) -> None:
-        """Encode it, if there is room. Whatever else goes wrong is told when it is handed out."""
+        """Encode it, if there is room. Any other error is kept until it is handed out."""
         try:
             self._prepare(Urgency.AHEAD)
         except (NotNowError, PoolFull):
@@ -110,74 +105,83 @@ class Task:
         return self._message
 
     def forget(self) -> None:
-        """Let go of what it holds, where it will not be needed."""
+        """Drop what it holds, where it will not be needed."""
         self._message = self._encode = self._error = None
 
 
 class Calls:
-    """The call queue.
+    """The calls that workers take.
 
     In the executor's process it is filled by the manager thread, which never waits here. A call for
     which the pool has no room waits until answers have made some. Until then none is encoded ahead
-    of its turn, and of those behind it only such go out as are encoded: they take no room, and
-    their answers make some.
+    of its turn, and of the calls behind it only those go out that are encoded: they take no room,
+    and their answers make some.
+
+    Parameters
+    ----------
+    mailbox : Mailbox
+        Where they are.
+    results : Results
+        Where a worker puts answers.
+    ahead : int
+        Calls that lie ready beyond those that workers have.
+    copy : CopyMode
+        How workers have arrays.
 
     Attributes
     ----------
     refuse : callable
         Called with the number of a call that cannot be sent, and why.
     more_wait : callable
-        Tells whether there are calls that were not given to `put` yet.
+        Tells whether there are calls that were not handed out yet.
     hold_back : callable
         Called with whether some call waits for room.
+    workers : callable
+        Tells how many workers there are.
     """
 
     def __init__(
-        self, queue: Queue, results: Results, ahead: int = 0, copy: CopyMode = None
+        self, mailbox: Mailbox, results: Results, ahead: int = 0, copy: CopyMode = None
     ) -> None:
-        self._queue = queue
+        self._mailbox = mailbox
         self._results = results
         self._ahead = ahead
         self._copy: CopyMode = copy
-        self._parent: Parent | None = None
-        self._pools: list[Member] = []  # kept from call to call, or each would join anew
+        self._reader: Reader | None = None
+        self._pools: list[Member] = []  # kept from call to call, or each would join again
         self._waiting: deque[tuple[int, Task]] = deque()
         self._out: set[int] = set()
-        self._since: float | None = None  # when nobody was left to make room for who waits
+        self._since: float | None = (
+            None  # when no call was left that makes room for the first in line
+        )
+        self.forget_executor()
+
+    def __reduce__(self) -> Any:
+        return Calls, (self._mailbox, self._results, 0, self._copy)
+
+    def forget_executor(self) -> None:
+        """Refer to nothing of the executor."""
         self.refuse: Callable[[int, BaseException], None] = _nobody
         self.more_wait: Callable[[], bool] = bool
         self.hold_back: Callable[[bool], object] = bool
-        self._reader = self  # which the standard library closes when workers have died
-
-    def __reduce__(self) -> Any:
-        return Calls, (self._queue, self._results, 0, self._copy)
+        self.workers: Callable[[], int] = int
 
     # ------------------------------------------------------------------ in the executor's process
+
+    @property
+    def wait_for_room(self) -> bool:
+        """Whether a call waits for room in the pool, which is to be tried again now and then."""
+        return bool(self._waiting)
 
     def full(self) -> bool:
         """Tell whether the manager thread should hand out no more for now."""
         self._try_again()
         if self._waiting:
             return bool(self._out)  # answers will come, and make room
-        return self._queue.qsize() >= self._ahead
+        return self._mailbox.queue.qsize() >= self._ahead
 
-    def put(self, item: Any, block: bool = True) -> None:  # noqa: ARG002 - as the caller has it
+    def hand_out(self, number: int, task: Task) -> None:
         """Hand out a call; one that cannot be encoded is answered here."""
-        self._hand_out(item.work_id, item.fn)
-
-    def again(self, number: int, task: Task) -> None:
-        """Hand out a call once more."""
-        self._hand_out(number, task)
-
-    def put_nowait(self, item: None) -> None:
-        """Tell a worker to end; all of them, if there is no room to tell one."""
-        with suppress(Closed):
-            try:
-                self._queue.put(item, block=False)
-            except (Full, PoolFull):
-                self._queue.shutdown()
-
-    def _hand_out(self, number: int, task: Task) -> None:
         waits = bool(self._waiting) and not task.is_encoded
         if waits or self._send(number, task) is not None:
             self._waiting.append((number, task))
@@ -203,7 +207,7 @@ class Calls:
         now = time.monotonic()
         if self._out or self.more_wait() or self._since is None:
             self._since = now  # answers will make some
-        # Else it is up to the user, who may be about to let go of results.
+        # Else it is up to the user, who may be about to drop results.
         return now - self._since > _ROOM_WITHIN
 
     def _send(self, number: int, task: Task) -> BaseException | None:
@@ -211,52 +215,56 @@ class Calls:
         urgency = Urgency.TURN if self._out else Urgency.ALONE
         self._out.add(number)  # before: the answer may be there when `put` returns
         try:
-            self._queue.put((number, task.call(urgency)), block=False)
+            self._mailbox.queue.put((number, task.call(urgency)), block=False)
         except (PoolFull, Full, NotNowError) as error:
             self._out.discard(number)
             return _bare(error)
         except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code
             self._out.discard(number)
             self.refuse(number, _bare(error))
+        else:
+            self._mailbox.wake(len(self._out), self.workers())
         return None
 
     def answered(self, number: int) -> None:
         """Know that a call is not on its way any more."""
         self._out.discard(number)
 
-    def close(self) -> None:
-        """Do nothing yet: a worker that is being started has still to find the queue."""
+    def wake_workers(self) -> None:
+        """Wake a worker, after one has died that may have been woken for a call."""
+        self._mailbox.ring()
+
+    def end(self) -> None:
+        """Have all workers end, once there are no calls."""
+        with suppress(Closed):
+            self._mailbox.end()
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread."""
 
-    def _terminate_broken(self) -> None:
-        self.close()
-
-    def let_go(self) -> None:
-        """Let go of the queue here, and of the manager thread, when all workers have ended."""
-        self._queue.close()
-        self.refuse, self.more_wait, self.hold_back = _nobody, bool, bool
+    def close(self) -> None:
+        """Close the mailbox here when all workers have ended, and forget the manager thread."""
+        self._mailbox.close()
+        self.forget_executor()
         self._waiting.clear()
 
     # ------------------------------------------------------------------------------- in a worker
 
-    def get(self, block: bool = True) -> Any:  # noqa: ARG002 - as the caller has it
-        """Take a call; None: there will be no more."""
-        if self._parent is None:
-            self._parent = Parent()
+    def get(self) -> tuple[int, Any, Any, Any] | None:
+        """Take a call: its number, function, arguments and keyword arguments.
+
+        Returns
+        -------
+        tuple or None
+            None: there will be no more.
+        """
+        if self._reader is None:
+            self._reader = Reader(self._mailbox, partial(setattr, self, "_pools", []))
         while True:
             try:
-                message = coroutines.take(self._queue.get_message, _LOOK_EVERY)
-            except Empty:
-                self._pools = []
-                if self._parent.ended:
-                    return None
-                continue
-            except (Closed, ShutDown):
-                return None
-            if message.item is None or self._parent.ended:
-                message.task_done()
+                message = self._reader.take()
+            except (Closed, ShutDown, EOFError):
+                self._mailbox.ring()  # others may sleep
                 return None
             number, call = message.item
             message.item = None  # the arguments are not kept for as long as the call runs
@@ -267,46 +275,60 @@ class Calls:
             self._results.finishes(message)
             try:
                 if type(call) is int:
-                    function, args, kwargs = self._queue.member.ref(call).get(self._copy)
+                    ref = self._mailbox.queue.member.ref(call)
+                    function, args, kwargs = ref.get(self._copy)
                 else:
                     function, args, kwargs = pickle.loads(call)
             except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
-                # The worker is as good as new. What says itself that something is gone, or cannot
-                # be had, is told as it is.
-                told = (
+                # The worker is as good as new. An error that says itself that something is
+                # gone, or out of reach, is sent as it is.
+                sent = (
                     error
                     if isinstance(error, OneCopyError | OSError)
                     else not_rebuilt(
                         "the arguments, or the function, of a call", error, CallNotRebuilt
                     )
                 )
-                failed: Any = _ExceptionWithTraceback(told, cast("Any", told.__traceback__))
-                self._results.put(_ResultItem(number, exception=failed))
+                self._results.failed(number, RemoteError(sent), None)
                 continue
             self._pools = membership.current()
-            return _CallItem(number, function, args, kwargs)
+            return number, function, args, kwargs
 
 
 class Results:
-    """The result queue."""
+    """The answers of workers.
 
-    def __init__(self, queue: Queue, picklers: Picklers, copy: CopyMode = None) -> None:
-        self._queue = queue
-        self._get = partial(queue.get, copy=copy)
+    Parameters
+    ----------
+    mailbox : Mailbox
+        Where they are.
+    picklers : type
+        What pickles results.
+    copy : CopyMode
+        How the executor's process has arrays.
+    """
+
+    def __init__(self, mailbox: Mailbox, picklers: Picklers, copy: CopyMode = None) -> None:
+        self._mailbox = mailbox
+        self._queue: Queue = mailbox.queue
+        self._get = partial(self._queue.get, copy=copy)
         self._picklers = picklers
         self._message: QueueMessage | None = None
         self._sent: deque[list[Any]] = deque(maxlen=_KEPT_RESULTS)
 
     def __reduce__(self) -> Any:
-        return Results, (self._queue, self._picklers)
+        return Results, (self._mailbox, self._picklers)
+
+    # ------------------------------------------------------------------------------- in a worker
 
     def finishes(self, message: QueueMessage) -> None:
         """Remember which call the next answer is to."""
         self._message = message
 
     def return_call(self, number: int) -> None:
-        """Give back a call that a dead worker had in hand."""
+        """Give back a call that a dead worker had taken."""
         self._queue.put((number, None, None, None), timeout=_ROOM_WITHIN)
+        self._mailbox.wake()
 
     def initializer_failed(self, error: BaseException) -> None:
         """Say why this worker cannot begin; without effect when there is no memory for it."""
@@ -314,44 +336,38 @@ class Results:
         with suppress(Closed, Full, PoolFull):
             self._queue.put((NOT_BEGUN, None, text, None), block=False)
 
-    def put(self, item: Any) -> None:
-        """Answer; then the call is finished. A pid: the worker leaves.
-
-        Raises
-        ------
-        PoolFull
-            There is no room for the result, and there was none for a minute.
-        Exception
-            The result cannot be pickled. The worker sends that as its answer.
-        """
-        if not isinstance(item, _ResultItem):
-            with suppress(Full, PoolFull):  # nobody waits for it: its end is seen all the same
-                self._queue.put(item, block=False)
-            return
-        failed = item.exception is not None
-        value: Any = item.exception if failed else item.result
+    def returned(self, number: int, result: Any, leaves: int | None) -> None:
+        """Send the result of a call, or the error that it cannot be sent; then it is finished."""
         try:
-            packed, kept = pack_result(value, self._queue.member, self._picklers)
-        except BaseException as error:
-            if not failed or isinstance(error, OneCopyError):
-                raise
-            value.exc = cannot_send(value.exc, error)
-            packed, kept = pack_result(value, self._queue.member, self._picklers)
+            self._answer(number, True, result, leaves)
+        except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code
+            self.failed(number, RemoteError(error), leaves)
+
+    def failed(self, number: int, error: RemoteError, leaves: int | None) -> None:
+        """Send the error of a call; then it is finished."""
+        try:
+            self._answer(number, False, error, leaves)
+        except BaseException as reason:  # noqa: BLE001 - pickling runs anybody's code
+            sent = (
+                RemoteError(reason) if isinstance(reason, OneCopyError) else _instead(error, reason)
+            )
+            self._answer(number, False, sent, leaves)
+
+    def _answer(self, number: int, done: bool, value: Any, leaves: int | None) -> None:
+        packed, kept = pack_result(value, self._queue.member, self._picklers)
         answer: tuple[Any, ...]
         if is_plain(value):
-            answer = item.work_id, True, packed, item.exit_pid
+            answer = number, True, packed, leaves
         else:
-            what = describe(value.exc if failed else value, failed)
-            answer = Address((item.work_id, item.exit_pid), what), not failed, packed
+            what = describe(value if done else value.error, not done)
+            answer = Address((number, leaves), what), done, packed
         try:
             self._queue.put(answer, block=False)
         except (Full, PoolFull):
             self._wait_for_room(answer)
+        self._mailbox.wake()
         if kept:
             self._sent.append(kept)
-        if failed:
-            wrapped: Any = item.exception
-            wrapped.exc = None  # the caller keeps it, and with it its frames' arguments
         message, self._message = self._message, None
         if message is not None:
             message.task_done()
@@ -359,6 +375,7 @@ class Results:
     def _wait_for_room(self, answer: tuple[Any, ...]) -> None:
         with suppress(Full, PoolFull):
             self._queue.put(NEEDS_ROOM, block=False)
+            self._mailbox.wake()
         try:
             self._queue.put(answer, timeout=_ROOM_WITHIN)
         except Full:
@@ -368,51 +385,35 @@ class Results:
                 "submit less at a time (map has buffersize), or give the executor a larger pool"
             ) from None
 
-    def get(self, block: bool, timeout: float) -> Any:
-        """Take an answer, or a wake-up (None), as the manager thread does."""
-        answer, numbers = take_addressed(
-            partial(coroutines.take, self._get, timeout) if block else partial(self._get, False),
-            CallNotRebuilt,
-        )
+    # ------------------------------------------------------------------ in the executor's process
+
+    def take(self) -> Any:
+        """Take an answer, as the manager thread does; None: there is none."""
+        answer, numbers = take_addressed(partial(self._mailbox.take, self._get), CallNotRebuilt)
+        if answer is None:
+            return None
         if numbers is not None:
             number, leaves = numbers
             return number, False, answer, leaves
-        if type(answer) is tuple and len(answer) == _ADDRESSED:
+        if len(answer) == _ADDRESSED:
             ((number, leaves), _), done, value = answer
             return number, done, value, leaves
         return answer
 
-    def wake(self) -> None:
-        """Wake the manager thread; without effect when there is no memory for it."""
-        with suppress(Closed, Full, PoolFull):
-            self._queue.put(None, block=False)
+    def wait(self, wait: Callable[[], Any]) -> Any:
+        """Have `wait` called, which returns when an answer comes, unless there is one."""
+        with self._mailbox.sleeping():
+            return wait() if self._queue.empty() else []
 
     def close(self) -> None:
-        """Let go of the queue here, and of the answers in it that nobody took."""
-        self._queue.close()
+        """Close the mailbox here, and drop the answers that are still in it."""
+        self._mailbox.close()
 
 
-class Wakeup:
-    """What other threads wake the manager thread with: a message on the queue that it waits at."""
-
-    def __init__(self, results: Results) -> None:
-        self._results = results
-        self._rung = False
-        self._closed = False
-
-    def wakeup(self) -> None:
-        """Wake it, unless it is about to wake."""
-        if not self._closed and not self._rung:
-            self._rung = True
-            self._results.wake()
-
-    def clear(self) -> None:
-        """Forget the call; the manager thread looks at what there is to do after this."""
-        self._rung = False
-
-    def close(self) -> None:
-        """Wake nobody any more."""
-        self._closed = True
+def _instead(error: RemoteError, reason: BaseException) -> RemoteError:
+    """Replace an error that cannot be sent; the text of its traceback goes along."""
+    error.error = cannot_send(error.error, reason)
+    return error
 
 
 def _bare(error: BaseException) -> BaseException:
@@ -422,4 +423,4 @@ def _bare(error: BaseException) -> BaseException:
 
 
 def _nobody(number: int, error: BaseException) -> None:
-    raise AssertionError(f"call {number} was handed out by nobody") from error
+    raise AssertionError(f"no manager thread has handed out call {number}") from error

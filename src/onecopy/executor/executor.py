@@ -7,11 +7,13 @@ import signal
 import threading
 import time
 from collections import deque
-from concurrent.futures import process as standard
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from onecopy import _native
@@ -19,18 +21,15 @@ from onecopy._core.arguments import context, function, integer, positional, seco
 from onecopy._core.current import default_pool
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.places import checked_workers
+from onecopy._workers.copies import Copies
+from onecopy._workers.mailbox import Mailbox
+from onecopy._workers.packing import Urgency, is_interactive, pack, value_picklers
+from onecopy._workers.pickling import CallPickler
+from onecopy._workers.processes import Processes
 from onecopy.errors import Untrusted
-from onecopy.executor.channels import Calls, Results, Task, Wakeup
-from onecopy.executor.manager import CallFuture, Manager, forget
-from onecopy.executor.packing import (
-    Copies,
-    Urgency,
-    is_interactive,
-    pack,
-    value_picklers,
-)
-from onecopy.executor.pickling import CallPickler
-from onecopy.executor.worker_set import WorkerSet
+from onecopy.executor.channels import Calls, Results, Task
+from onecopy.executor.manager import CallFuture, Item, Manager, is_exiting
+from onecopy.executor.work import work
 from onecopy.pool import Pool
 from onecopy.queue import Queue
 
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
 
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Ref
-    from onecopy.executor.packing import Message
-    from onecopy.executor.pickling import Picklers
+    from onecopy._workers.packing import Message
+    from onecopy._workers.pickling import Picklers
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -50,31 +49,10 @@ if TYPE_CHECKING:
 __all__ = ["Executor"]
 
 
-class _NoQueue:
-    """In place of a queue that nobody uses."""
-
-    def close(self) -> None:
-        """Do nothing."""
+_EXTRA_CALLS = 1  # calls that lie ready beyond one for each worker; they cannot be cancelled
 
 
-class _WithoutQueues:
-    """A context that makes no semaphores, for queues that the executor exchanges at once.
-
-    The standard library's need a /dev/shm that may be written. The executor's own do not.
-    """
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    Lock = staticmethod(threading.Lock)
-    BoundedSemaphore = staticmethod(threading.BoundedSemaphore)
-    SimpleQueue = _NoQueue
-
-
-class Executor(standard.ProcessPoolExecutor):
+class Executor(futures.ProcessPoolExecutor):
     """Run calls in worker processes; a `concurrent.futures.Executor` that shares large data.
 
     It is `concurrent.futures.ProcessPoolExecutor`, with its parameters, futures and errors. What is
@@ -103,7 +81,7 @@ class Executor(standard.ProcessPoolExecutor):
     max_tasks_per_child : int, optional
         Calls after which a worker is replaced; not with the start method "fork".
     restart_workers : bool, optional
-        Whether a worker that dies is replaced, and the call that it had in hand run again by
+        Whether a worker that dies is replaced, and the call that it had taken run again by
         another: for calls that may be run twice. A call in which three workers died gets
         `BrokenProcessPool`; so do all if workers die one after the other without finishing any.
         Default: as in the standard library, the first death breaks the executor: every call that
@@ -127,18 +105,18 @@ class Executor(standard.ProcessPoolExecutor):
     -----
     **Arguments** are encoded by `submit`: changes that are made later reach no call that was
     submitted before, and every call that is submitted after. (Not so for memory that lies in the
-    pool: an array of it is sealed when it is sent, but who writes through another view of it, or
-    through a `SharedArray`, writes what the worker reads.) To know that an object is what it was,
+    pool: an array of it is sealed when it is sent, but a write through another view of it, or
+    through a `SharedArray`, changes what the worker reads.) To know that an object is what it was,
     its bytes are compared with those in the pool, at the speed of memory; what lies in the pool,
     and what a `Ref` from `share` is for, is not looked at. If calls take a third of
     the room, the rest is left to results, and the next ones are encoded when their turn comes. An
     executor keeps copies for as long as the objects that they were made of live, at most half of
-    the pool, and lets go of them if somebody needs the room; another executor makes its own.
+    the pool, and releases them if the room is needed; another executor makes its own.
     What lies in another pool that has a name is taken from there and kept until the call is done,
     also if it is written (`SharedArray`).
 
     **Workers** get views that are read-only (``copy="on_write"`` and `onecopy.writable_copy` give
-    such as can be written), and small arrays, lists and the like as copies of their own.
+    views that can be written), and small arrays, lists and the like as copies of their own.
     **Results** are the same in the process that gets them, and stay in the pool for as long as
     anything refers to them. One that finds no room waits for a minute, in case results are dropped;
     then its call gets `PoolFull`.
@@ -149,17 +127,16 @@ class Executor(standard.ProcessPoolExecutor):
 
     _picklers: Picklers = CallPickler
 
-    # The standard library's; its stub knows other types, or none.
-    _call_queue: Any
-    _result_queue: Any
-    _executor_manager_thread: Any
-    _executor_manager_thread_wakeup: Any
-    _processes: Any
+    # Its own; the stub of the base class has such names, too, with other types.
     _broken: Any
+    _call_queue: Any
+    _executor_manager_thread: Any
+    _initializer: Any
     _mp_context: Any
+    _pending_work_items: Any
+    _processes: Any
     _shutdown_lock: Any
-    _max_workers: int
-    _max_tasks_per_child: int | None
+    _work_ids: Any
 
     def __init__(
         self,
@@ -179,24 +156,16 @@ class Executor(standard.ProcessPoolExecutor):
                 "mp_context=…"
             )
         _native.check_copy(copy)
-        self._copy = copy
-        if max_workers is not None:
-            max_workers = integer("max_workers", max_workers)
+        if max_workers is not None and integer("max_workers", max_workers) <= 0:
+            raise ValueError("max_workers must be greater than 0")
         function("initializer", initializer)
         initargs = positional("initargs", initargs)
         if mp_context is None and max_tasks_per_child is not None:
             mp_context = "spawn"  # as the standard library chooses
-        mp_context = context("mp_context", mp_context)
-        super().__init__(
-            max_workers,
-            cast("Any", _WithoutQueues(mp_context)),
-            initializer,
-            initargs,
-            max_tasks_per_child=max_tasks_per_child,
-        )
-        self._mp_context = mp_context
-        # A signal handler may shut the executor down while its thread is in `submit`.
-        self._shutdown_lock = threading.RLock()
+        mp_context = context("mp_context", mp_context) or get_context()
+        forks = mp_context.get_start_method(allow_none=False) == "fork"
+        if max_tasks_per_child is not None:
+            _check_share(max_tasks_per_child, forks)
         if pool is None:
             pool = default_pool()
         if pool.member.others_may_write:
@@ -207,35 +176,47 @@ class Executor(standard.ProcessPoolExecutor):
             )
         self._max_workers = checked_workers(max_workers, "max_workers", pool.member)
         self._pool = pool
+        self._mp_context = mp_context
+        self._starts_on_demand = not forks  # a fork should find no thread, so all start at once
+        self._initializer = initializer
+        self._initargs = initargs
+        self._max_tasks_per_child = max_tasks_per_child
         self._restart_workers = bool(restart_workers)
+        self._copy: CopyMode = copy
         self._copies = Copies(pool)
-        self._replace_channels(self._max_workers + standard.EXTRA_QUEUED_CALLS)
+        # A signal handler may shut the executor down while its thread is in `submit`.
+        self._shutdown_lock = threading.RLock()
+        self._shutdown_thread = False
+        self._cancel_pending_futures = False
+        self._broken = None
+        self._idle = threading.Semaphore(0)
+        self._count = 0  # of calls
+        self._pending_work_items = {}
+        self._work_ids = deque()
+        self._executor_manager_thread = None
+        self._make_channels()
         _executors.add(self)
 
-    def _replace_channels(self, ahead: int) -> None:
-        """Exchange the standard library's channels for queues in the pool."""
-        self._call_queue.close()
-        self._result_queue.close()
-        self._executor_manager_thread_wakeup.close()
+    def _make_channels(self) -> None:
+        """Make the mailboxes, and what starts workers that have them."""
         member = self._pool.member
-        results = Results(Queue._make(member, None, 0, False, None), self._picklers, self._copy)
+        answers = Mailbox(Queue._make(member, None, 0, False, None))
+        results = Results(answers, self._picklers, self._copy)
         queue = Queue._make(member, None, 0, self._restart_workers, None)
-        wakeup = Wakeup(results)
-        self._result_queue = results
-        self._call_queue = Calls(queue, results, ahead, self._copy)
-        self._executor_manager_thread_wakeup = wakeup
-        self._workers = WorkerSet(
-            self._mp_context,
-            self._processes,
-            (
-                self._call_queue,
-                results,
-                self._sent_initializer(),
-                self._initargs,
-                self._max_tasks_per_child,
-            ),
-            wakeup.wakeup,
+        calls = Calls(Mailbox(queue), results, self._max_workers + _EXTRA_CALLS, self._copy)
+        arguments = (
+            calls,
+            results,
+            self._sent_initializer(),
+            self._initargs,
+            self._max_tasks_per_child,
         )
+        self._workers = Processes(
+            partial(self._mp_context.Process, target=work, args=arguments), answers.bell
+        )
+        self._call_queue = calls
+        self._results: Results | None = results
+        self._processes = self._workers.running
 
     def _sent_initializer(self) -> Any:
         """Give what workers get as initializer: by value, if they could not import it."""
@@ -244,42 +225,39 @@ class Executor(standard.ProcessPoolExecutor):
             return initializer
         has_no_name = "<" in getattr(initializer, "__qualname__", "")
         if (has_no_name or is_interactive()) and value_picklers() is not None:
-            from onecopy.executor.by_value import Function
+            from onecopy._workers.by_value import Function
 
             return Function(initializer)
         return initializer
 
-    def _start_executor_manager_thread(self) -> None:
+    def _begin(self, calls: Calls, results: Results) -> None:
+        """Start the thread, once there is a call, and with the start method "fork" all workers."""
         if self._executor_manager_thread is not None:
             return
-        standards: Any = self
-        if not standards._safe_to_dynamically_spawn_children:
-            standards._launch_processes()
-        manager = Manager(self, self._workers, self._restart_workers)
+        if not self._starts_on_demand:
+            while len(self._workers.running) < self._max_workers:
+                self._workers.start_one()
+        manager = Manager(self, calls, results, self._workers, self._restart_workers)
+        manager.begin()
         self._executor_manager_thread = manager
-        self._workers.start_watching()
-        manager.start()
-        standard._threads_wakeups[manager] = self._executor_manager_thread_wakeup
-
-    def _spawn_process(self) -> None:
-        self._workers.start_one()
 
     def _adjust_process_count(self) -> None:
-        # Permits for idle workers outlive workers that leave after their share of calls: nobody is
-        # idle if more calls wait than there are workers.
-        standards: Any = self
-        if self._processes is None:  # shut down: the manager thread replaces who leaves
+        """Start a worker, unless one is idle, or there are as many as there should be."""
+        if self._processes is None:  # shut down: the manager thread replaces those that leave
             return
-        processes = len(self._processes)
-        if processes >= self._max_workers:
+        running = len(self._processes)
+        if running >= self._max_workers:
             return
-        idle = len(self._pending_work_items) <= processes
+        # Each answer makes a worker idle, and each call takes one. Permits outlive workers that
+        # leave after their share of calls: nobody is idle if more calls wait than there are
+        # workers.
+        idle = len(self._pending_work_items) <= running
         if threading.current_thread() is self._executor_manager_thread:
             if idle:
                 return  # one has left; the next `submit` looks again
-        elif idle and standards._idle_worker_semaphore.acquire(blocking=False):
+        elif idle and self._idle.acquire(blocking=False):
             return
-        self._spawn_process()
+        self._workers.start_one()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and free what belongs to the executor once the rest is done.
@@ -292,19 +270,23 @@ class Executor(standard.ProcessPoolExecutor):
         cancel_futures : bool, optional
             Whether to cancel calls that no worker has begun.
         """
-        manager, calls, results = (
-            self._executor_manager_thread,
-            self._call_queue,
-            self._result_queue,
-        )
+        manager, calls, results = self._executor_manager_thread, self._call_queue, self._results
         if manager is threading.current_thread():
             wait = False  # a callback of a future, in the very thread that is to end
-        super().shutdown(wait, cancel_futures=cancel_futures)
+        with self._shutdown_lock:
+            self._cancel_pending_futures = cancel_futures
+            self._shutdown_thread = True
+        if manager is not None:
+            manager.wake()
+            if wait:
+                manager.join()
         self._copies.clear()  # calls that are under way have their own hold
-        if manager is None and calls is not None:  # it was never started, and closes nothing
-            calls.let_go()
+        if manager is None and calls is not None and results is not None:
+            # The thread was never started, which closes them otherwise.
+            calls.close()
             results.close()
             self._workers.disband()
+        self._executor_manager_thread = self._call_queue = self._results = self._processes = None
 
     def terminate_workers(self) -> None:
         """End all workers now, by SIGTERM, and take no more calls; as in Python 3.14.
@@ -323,7 +305,7 @@ class Executor(standard.ProcessPoolExecutor):
         self._end_workers(signal.SIGKILL)
 
     def _end_workers(self, signal_number: int) -> None:
-        manager: Manager | None = self._executor_manager_thread
+        manager = self._executor_manager_thread
         processes = dict(self._processes or {})  # `shutdown` takes them away
         if manager is not None:
             manager.stop_restarting()
@@ -358,13 +340,33 @@ class Executor(standard.ProcessPoolExecutor):
         BrokenProcessPool, RuntimeError
             A worker has died; the executor was shut down.
         """
-        standards: Any = self
-        if standards._broken or standards._shutdown_thread:
-            return super().submit(fn, *args, **kwargs)  # which says so
+        self._check_running()
         task = self._task(fn, args, kwargs)
-        future: Future[T] = super().submit(task)  # type: ignore[arg-type]  # it is not called here
-        future.__class__ = CallFuture  # nobody has it yet, so no callback was added
+        future = CallFuture()
+        with self._shutdown_lock:
+            self._check_running()
+            calls, results = self._call_queue, self._results
+            if calls is None or results is None:
+                raise AssertionError("an executor that takes calls has its mailboxes")
+            number = self._count
+            self._count += 1
+            self._pending_work_items[number] = Item(future, task)
+            self._work_ids.append(number)
+            if self._starts_on_demand:
+                self._adjust_process_count()
+            self._begin(calls, results)
+            manager = self._executor_manager_thread
+        if manager is not None:  # else it was shut down, and knows
+            manager.wake()
         return future
+
+    def _check_running(self) -> None:
+        if self._broken:
+            raise BrokenProcessPool(self._broken)
+        if self._shutdown_thread:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if is_exiting():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         owners = (*args, *kwargs.values())
@@ -456,15 +458,21 @@ class Executor(standard.ProcessPoolExecutor):
             if buffersize < 1:
                 raise ValueError(f"buffersize={buffersize}: it must be 1 or more")
         function = self._shared_function(fn)
+        chunks: Any = None
+        if chunksize > 1:
+            items = zip(*iterables, strict=False)
+            chunks = iter(lambda: list(islice(items, chunksize)), [])
         if buffersize is None:
-            return super().map(function, *iterables, timeout=timeout, chunksize=chunksize)
+            if chunks is None:
+                return futures.Executor.map(self, function, *iterables, timeout=timeout)
+            call = partial(_call_each, function)
+            return _flat(futures.Executor.map(self, call, chunks, timeout=timeout))
         end = None if timeout is None else time.monotonic() + timeout
-        items = zip(*iterables, strict=False)
-        if chunksize == 1:
-            return self._buffered(function, items, buffersize, end)
-        chunks = iter(lambda: list(islice(items, chunksize)), [])
-        calls = ((function, chunk) for chunk in chunks)
-        return _flat(self._buffered(_call_each, calls, buffersize, end))
+        if chunks is None:
+            calls = zip(*iterables, strict=False)
+            return self._buffered(function, calls, buffersize, end)
+        batches = ((function, chunk) for chunk in chunks)
+        return _flat(self._buffered(_call_each, batches, buffersize, end))
 
     def _shared_function(self, fn: Any) -> Any:
         """Put a function that has large parts into the pool, so that calls only refer to it."""
@@ -483,23 +491,36 @@ class Executor(standard.ProcessPoolExecutor):
         buffersize: int,
         end: float | None,
     ) -> Iterator[T]:
-        futures = deque(self.submit(fn, *call) for call in islice(calls, buffersize))
+        waiting = deque(self.submit(fn, *call) for call in islice(calls, buffersize))
 
         def results() -> Iterator[T]:
             try:
-                while futures:
+                while waiting:
                     left = None if end is None else end - time.monotonic()
-                    result = futures[0].result(left)
-                    futures.popleft()
+                    result = waiting[0].result(left)
+                    waiting.popleft()
                     for call in islice(calls, 1):
-                        futures.append(self.submit(fn, *call))
+                        waiting.append(self.submit(fn, *call))
                     yield result
                     del result
             finally:
-                for future in futures:
+                for future in waiting:
                     future.cancel()
 
         return results()
+
+
+def _check_share(most: int, forks: bool) -> None:
+    """Check `max_tasks_per_child`."""
+    if not isinstance(most, int):
+        raise TypeError("max_tasks_per_child must be an integer")
+    if most <= 0:
+        raise ValueError("max_tasks_per_child must be >= 1")
+    if forks:
+        raise ValueError(
+            "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; "
+            "supply a different mp_context."
+        )
 
 
 # A forked child, a worker above all, has no use of them; what they keep would stay for its life.
@@ -507,14 +528,11 @@ _executors: WeakSet[Executor] = WeakSet()
 
 
 def _forked() -> None:
-    for thread in list(standard._threads_wakeups):
-        if isinstance(thread, Manager):  # not this process's to wake and wait for at its end
-            standard._threads_wakeups.pop(thread, None)
     for executor in list(_executors):
         executor._broken = "the executor belongs to the process that this one was forked from"
-        executor._copies.begin_anew()
+        executor._copies.forget_all()
         for item in list(executor._pending_work_items.values()):
-            forget(item)
+            item.task.forget()
 
 
 os.register_at_fork(after_in_child=_forked)

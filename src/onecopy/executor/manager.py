@@ -6,29 +6,31 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import process as standard
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
-from queue import Empty
+from multiprocessing import util
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
 
+from onecopy._workers.remote import RemoteTraceback
+from onecopy._workers.signals import start_without_signals, with_users_mask
 from onecopy.errors import OneCopyError
 from onecopy.executor.channels import NEEDS_ROOM, NOT_BEGUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from onecopy.executor.channels import Calls, Results
+    from onecopy._workers.processes import Processes
+    from onecopy.executor.channels import Calls, Results, Task
     from onecopy.executor.executor import Executor
-    from onecopy.executor.worker_set import WorkerSet
 
-__all__ = ["CallFuture", "Manager", "forget"]
+__all__ = ["CallFuture", "Item", "Manager", "is_exiting"]
 
-_LOOK_EVERY = 0.5  # second in which it looks around though nobody woke it: a full pool has no room
-# for a wake-up
+_TRY_AGAIN = 0.5  # second after which a call that waits for room in the pool is tried again
 _END_WITHIN = 5.0  # seconds that a worker has to end after SIGTERM
 _TRIES = 3  # of a call whose workers died
 _DEATHS = 10  # and three per worker, in a row, without one answer: then workers cannot live here
@@ -54,7 +56,8 @@ class CallFuture(Future[Any]):
 
 def _call_back(function: Callable[[Future[Any]], object], future: Future[Any]) -> None:
     try:
-        function(future)
+        with with_users_mask():
+            function(future)
     except Exception:
         raise  # which the future reports
     except BaseException:
@@ -65,20 +68,46 @@ def _call_back(function: Callable[[Future[Any]], object], future: Future[Any]) -
         )
 
 
-class Manager(standard._ExecutorManagerThread):
-    """The standard library's manager thread, which waits at a queue in shared memory instead.
+class Item:
+    """A call that is not answered: its future, and what is sent."""
 
-    It may replace workers that die, and hand out anew what they had in hand.
+    __slots__ = ("future", "task")
+
+    def __init__(self, future: Future[Any], task: Task) -> None:
+        self.future = future
+        self.task = task
+
+
+class Manager(threading.Thread):
+    """The thread of an executor. It alone hands out calls, takes answers, and looks after workers.
+
+    It may replace workers that die, and hand out again the calls that these had taken. It does not
+    keep the executor: when that is collected, it ends after the last call.
+
+    Parameters
+    ----------
+    executor : Executor
+        Whose calls they are.
+    calls, results
+        The mailboxes.
+    workers : Processes
+        The workers; `ring` wakes the thread.
+    restart : bool
+        Whether a worker that dies is replaced.
     """
 
-    call_queue: Calls  # type: ignore[assignment]  # not the standard library's
-    result_queue: Results  # type: ignore[assignment]
-    processes: Any
-
-    def __init__(self, executor: Executor, workers: WorkerSet, restart: bool) -> None:
-        super().__init__(executor)
-        self.name = "onecopy-executor"
+    def __init__(
+        self, executor: Executor, calls: Calls, results: Results, workers: Processes, restart: bool
+    ) -> None:
+        super().__init__(name="onecopy-executor", daemon=True)
+        self._rung = False
         self._workers = workers
+        self._executor = ref(executor, lambda _: self.wake())
+        self._lock = executor._shutdown_lock
+        self._calls = calls
+        self._results = results
+        self._pending: dict[int, Item] = executor._pending_work_items
+        self._numbers: deque[int] = executor._work_ids
         self._pool = executor._pool
         self._copies = executor._copies
         self._restart = restart
@@ -87,174 +116,202 @@ class Manager(standard._ExecutorManagerThread):
         self._one_has_died = False
         self._tries: Counter[int] = Counter()
         self._not_begun: str | None = None  # what an initializer raised, last
-        self.call_queue.refuse = self._refuse
-        self.call_queue.more_wait = lambda: not self.work_ids_queue.empty()
-        self.call_queue.hold_back = partial(setattr, self._copies, "hold_back")
+        calls.refuse = self._refuse
+        calls.more_wait = lambda: bool(self._numbers)
+        calls.hold_back = partial(setattr, self._copies, "hold_back")
+        calls.workers = lambda: len(workers.running)
+
+    def begin(self) -> None:
+        """Start the thread, with all signals blocked."""
+        _at_exit.include(self)
+        start_without_signals(self)
+
+    def wake(self) -> None:
+        """Have the thread look around. Signal handlers and finalizers may call this."""
+        if not self._rung:
+            self._rung = True
+            self._workers.ring()
 
     def run(self) -> None:
         """Work until the executor is shut down, or gone, and all calls are answered."""
-        calls, results = self.call_queue, self.result_queue
         try:
-            super().run()
-        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - it would be lost
             self._give_up(error)
         finally:
-            calls.let_go()  # which forgets this thread, and with it the processes
-            results.close()
+            self._calls.close()  # which forgets this thread, and with it the processes
+            self._results.close()
             if self._one_has_died:
                 with suppress(OneCopyError):  # closed meanwhile
                     self._pool.member.collect()
             self._workers.disband()
 
-    def wait_result_broken_or_wakeup(self) -> tuple[Any, bool, Any]:
-        """Take an answer, or find that there is something else to do, or that a worker has died."""
-        self._replace_those_that_left()
+    def _work(self) -> None:
         while True:
-            # What a worker has answered comes before its death: it is in the queue by then.
-            one_is_gone = bool(self._workers.gone)
+            self._replace_those_that_left()
+            self._hand_out()
+            if not self._take_answer():
+                why = self._see_to(self._wait())
+                if why is not None:
+                    self._break_down(why)
+                    return
+            if self._is_shutting_down():
+                self._cancel_if_asked()
+                self._hand_out()  # which drops those that were cancelled
+                if not self._pending:
+                    self._end_workers()
+                    return
+
+    def _wait(self) -> list[Any]:
+        """Sleep until there is something to do; give the workers that have ended."""
+        timeout = _TRY_AGAIN if self._calls.wait_for_room else None
+        ended: list[Any] = self._results.wait(partial(self._workers.wait, timeout))
+        self._rung = False  # before anything is looked at
+        return ended
+
+    def _is_shutting_down(self) -> bool:
+        executor = self._executor()
+        return is_exiting() or executor is None or executor._shutdown_thread
+
+    # -------------------------------------------------------------------------------------- calls
+
+    def _hand_out(self) -> None:
+        """Hand out calls, as many as should lie ready."""
+        while not self._calls.full():
             try:
-                answer = self.result_queue.get(not one_is_gone, _LOOK_EVERY)
-            except Empty:
-                answer = None
-            except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
-                return None, True, format_exception(error)
+                number = self._numbers.popleft()
+            except IndexError:
+                return
+            item = self._pending.get(number)
+            if item is None:
+                continue
+            if item.future.set_running_or_notify_cancel():
+                self._calls.hand_out(number, item.task)
             else:
-                if answer is None:
-                    self.thread_wakeup.clear()
-                    if self._workers.gone:
-                        continue
-                    return None, False, None
-                item = self._item_of(answer)
-                if item is None:
-                    continue
-                return item, False, None
-            if not one_is_gone:
-                self.thread_wakeup.clear()
-                return None, False, None
-            broken = self._process_ended(self._workers.gone.popleft())
-            return None, broken is not None, broken or None
+                del self._pending[number]
+
+    def _cancel_if_asked(self) -> None:
+        """Cancel calls, if `shutdown` was asked to, and drop what they had in the pool."""
+        executor = self._executor()
+        if executor is None or not executor._cancel_pending_futures:
+            return
+        executor._cancel_pending_futures = False
+        del executor
+        self._numbers.clear()
+        for number, item in list(self._pending.items()):
+            if item.future.cancel():
+                self._pending.pop(number, None)
+                item.task.forget()
+
+    def _take_answer(self) -> bool:
+        """Take an answer; False: there is none."""
+        answer = self._results.take()
+        if answer is None:
+            return False
+        number, done, value, leaves = answer
+        if number == NEEDS_ROOM[0]:
+            self._copies.clear()
+        elif number == NOT_BEGUN:
+            self._not_begun = value
+        else:
+            self._calls.answered(number)
+            if done is None:
+                self._again(number)
+            else:
+                self._deaths, self._not_begun = 0, None
+                self._tries.pop(number, None)
+                self.process_result_item(number, done, value)
+                self._one_is_free(leaves)
+        return True
+
+    def process_result_item(self, number: int, done: bool, value: Any) -> None:
+        """Give a call's future its result, or its error."""
+        item = self._pending.pop(number, None)
+        if item is None:  # answered before, by a worker that died then
+            return
+        if done:
+            item.future.set_result(value)
+        else:
+            item.future.set_exception(value)
+
+    def _again(self, number: int) -> None:
+        """Hand out again a call that a dead worker had taken, unless it has killed several."""
+        item = self._pending.get(number)
+        if item is None:  # it was answered before the worker died
+            return
+        self._tries[number] += 1
+        if self._tries[number] < _TRIES:
+            self._calls.hand_out(number, item.task)
+            return
+        self._deaths = 0  # it was this call, not the workers
+        self._refuse(
+            number,
+            BrokenProcessPool(
+                f"{_TRIES} workers died in this call, one after the other; it is not tried again"
+            ),
+        )
+
+    def _refuse(self, number: int, error: BaseException) -> None:
+        """Answer a call that no worker will."""
+        self._tries.pop(number, None)
+        item = self._pending.pop(number, None)
+        if item is not None:
+            item.future.set_exception(error)
+
+    # ------------------------------------------------------------------------------------ workers
+
+    def _one_is_free(self, leaves: int | None) -> None:
+        """See to a worker that has answered: it waits for a call, or has had its share of them."""
+        if leaves is not None:
+            process = self._workers.running.pop(leaves, None)
+            if process is not None:
+                process.join()
+        executor = self._executor()
+        if executor is None:
+            return
+        if leaves is not None:
+            with self._lock:
+                executor._adjust_process_count()
+        elif executor._starts_on_demand:
+            executor._idle.release()
 
     def _replace_those_that_left(self) -> None:
-        """Start workers in place of such as had their share of calls, where nobody else does.
+        """Start workers in place of those that had their share of calls, if nothing else does.
 
         As long as the executor is there and takes calls, `submit` and the end of each worker start
         those that are missing.
         """
-        executor = self.executor_reference()
+        executor = self._executor()
         on_its_own = executor is None or executor._shutdown_thread
         del executor
-        waiting = len(self.pending_work_items)
+        waiting = len(self._pending)
         wanted = min(self._most_workers if on_its_own else 1, waiting)
-        while len(self.processes) < wanted:
-            with self.shutdown_lock:
+        while len(self._workers.running) < wanted:
+            with self._lock:
                 self._workers.start_one()
-
-    def _item_of(self, answer: Any) -> Any:
-        """Turn an answer into the standard library's; None: that is none."""
-        if isinstance(answer, int):  # who leaves says so, in some releases
-            return answer
-        number, done, value, leaves = answer
-        if number == NEEDS_ROOM[0]:
-            self._copies.clear()
-            return None
-        if number == NOT_BEGUN:
-            self._not_begun = value
-            return None
-        self.call_queue.answered(number)
-        if done is None:
-            self._again(number)
-            return None
-        self._deaths, self._not_begun = 0, None
-        self._tries.pop(number, None)
-        if done:
-            return standard._ResultItem(number, result=value, exit_pid=leaves)
-        return standard._ResultItem(number, exception=value, exit_pid=leaves)
-
-    def flag_executor_shutting_down(self) -> None:
-        """Cancel calls, if that was asked for, and let go of what they had in the pool."""
-        executor = self.executor_reference()
-        if executor is None or not executor._cancel_pending_futures:
-            super().flag_executor_shutting_down()
-            return
-        items = list(self.pending_work_items.values())
-        super().flag_executor_shutting_down()
-        executor._pending_work_items = self.pending_work_items  # exchanged for a new one there
-        for item in items:
-            if item.future.cancelled():
-                forget(item)
-
-    def terminate_broken(self, cause: Any) -> None:
-        """Have all calls fail, each with an error of its own, and end all workers."""
-        if self.is_shutting_down():
-            self.flag_executor_shutting_down()  # what is to be cancelled is cancelled, not broken
-        executor = self.executor_reference()
-        if executor is not None:
-            executor._broken = _NOT_USABLE
-            executor._shutdown_thread = True
-            del executor
-        text = _ABRUPTLY
-        if self._not_begun is not None:
-            text = f"the initializer of a worker raised {self._not_begun.splitlines()[-1]}"
-            cause = [self._not_begun, *(cause or ())]
-        self._fail_all(text, None if cause is None else "".join(cause))
-        super().terminate_broken(cause)
-
-    def _fail_all(self, text: str, cause: str | BaseException | None) -> None:
-        """Fail each call that is left.
-
-        One error for all would gather the tracebacks of all who ask for a result, and keep what
-        their frames hold. No lock is held: callbacks of futures may use the executor.
-        """
-        self._drop_cancelled()
-        for item in list(self.pending_work_items.values()):
-            why = standard.BrokenProcessPool(text)
-            if isinstance(cause, str):
-                remote: Any = standard._RemoteTraceback
-                why.__cause__ = remote(f"\n'''\n{cause}'''")
-            else:
-                why.__cause__ = cause
-            with suppress(InvalidStateError):  # cancelled, or done
-                item.future.set_exception(why)
-        self.pending_work_items.clear()
-
-    def _drop_cancelled(self) -> None:
-        # Early releases stumble over them.
-        for number, item in list(self.pending_work_items.items()):
-            if item.future.cancelled():
-                self.pending_work_items.pop(number, None)
-
-    def _give_up(self, error: BaseException) -> None:
-        """End all of it after an error that nobody has thought of: no call may wait for ever."""
-        why = f"the executor broke down: {error!r}"
-        executor = self.executor_reference()
-        if executor is not None:
-            executor._broken = why
-            executor._shutdown_thread = True
-            del executor
-        self._fail_all(why, error)
-        for process in list(self.processes.values()):
-            process.terminate()
-        for process in list(self.processes.values()):
-            process.join(_END_WITHIN)
-            if process.is_alive():  # deaf to SIGTERM
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-                process.join()
-        with self.shutdown_lock:
-            self.thread_wakeup.close()
 
     def stop_restarting(self) -> None:
         """Take the next death of a worker for the end: it is asked for."""
         self._restart = False
 
+    def _see_to(self, ended: list[Any]) -> list[str] | None:
+        """See to workers that have ended; the list returned says why all have to end."""
+        # What a worker has answered comes before its death: it is in the queue by now.
+        while ended and self._take_answer():
+            pass
+        for process in ended:
+            why = self._process_ended(process)
+            if why is not None:
+                return why
+        return None
+
     def _process_ended(self, process: Any) -> list[str] | None:
-        """See to a worker that is no more; what is returned says why all have to go."""
-        if self.processes.get(process.pid) is not process:
+        if process not in self._workers.running.values():
             return None  # it left in order
         self._one_has_died = True
         if not self._restart:
             return []
-        del self.processes[process.pid]
+        del self._workers.running[process.pid]
         process.join()
         self._deaths += 1
         if self._deaths > _DEATHS + 3 * self._most_workers:
@@ -264,40 +321,109 @@ class Manager(standard._ExecutorManagerThread):
                 "the initializer do, and at the machine's memory"
             )
             return [why]
-        self._pool.member.collect()  # what it had in hand is given back now
+        self._pool.member.collect()  # which gives back the call that it had taken
         try:
-            with self.shutdown_lock:
+            with self._lock:
                 self._workers.start_one()
         except Exception as error:  # noqa: BLE001 - no memory, no process number, no descriptor
             return ["a worker died and cannot be replaced: ", *format_exception(error)]
+        self._calls.wake_workers()
         return None
 
-    def _again(self, number: int) -> None:
-        """Hand out a call anew that a dead worker had in hand, unless it has killed enough."""
-        item = self.pending_work_items.get(number)
-        if item is None:  # it was answered before the worker died
-            return
-        self._tries[number] += 1
-        if self._tries[number] < _TRIES:
-            task: Any = item.fn
-            self.call_queue.again(number, task)
-            return
-        self._deaths = 0  # it was this call, not the workers
-        self._refuse(
-            number,
-            standard.BrokenProcessPool(
-                f"{_TRIES} workers died in this call, one after the other; it is not tried again"
-            ),
-        )
+    # ------------------------------------------------------------------------------------ the end
 
-    def _refuse(self, number: int, error: BaseException) -> None:
-        """Answer a call that no worker will."""
-        self._tries.pop(number, None)
-        item = self.pending_work_items.pop(number, None)
-        if item is not None:
-            item.future.set_exception(error)
+    def _end_workers(self) -> None:
+        """End the workers, which have nothing left to do, and wait for them."""
+        self._calls.end()
+        for process in list(self._workers.running.values()):
+            process.join()
+
+    def _break_down(self, cause: list[str]) -> None:
+        """Have all calls fail, each with an error of its own, and end all workers."""
+        if self._is_shutting_down():
+            self._cancel_if_asked()  # what is to be cancelled is cancelled, not broken
+        self._mark_broken(_NOT_USABLE)
+        text = _ABRUPTLY
+        if self._not_begun is not None:
+            text = f"the initializer of a worker raised {self._not_begun.splitlines()[-1]}"
+            cause = [self._not_begun, *cause]
+        self._fail_all(text, "".join(cause))
+        for process in list(self._workers.running.values()):
+            process.terminate()
+        self._end_workers()
+
+    def _give_up(self, error: BaseException) -> None:
+        """End all of it after an unexpected error: no call may wait for ever."""
+        why = f"the executor broke down: {error!r}"
+        self._mark_broken(why)
+        self._fail_all(why, error)
+        for process in list(self._workers.running.values()):
+            process.terminate()
+        for process in list(self._workers.running.values()):
+            process.join(_END_WITHIN)
+            if process.is_alive():  # it ignores SIGTERM
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+                process.join()
+
+    def _mark_broken(self, why: str) -> None:
+        executor = self._executor()
+        if executor is not None:
+            executor._broken = why
+            executor._shutdown_thread = True
+
+    def _fail_all(self, text: str, cause: str | BaseException) -> None:
+        """Fail each call that is left.
+
+        One error for all would gather the tracebacks of all threads that ask for a result, and
+        keep what their frames hold. No lock is held: callbacks of futures may use the executor.
+        """
+        items = list(self._pending.values())
+        self._pending.clear()
+        for item in items:
+            why = BrokenProcessPool(text)
+            if isinstance(cause, str):
+                if cause:
+                    why.__cause__ = RemoteTraceback(f"\n'''\n{cause}'''")
+            else:
+                why.__cause__ = cause
+            with suppress(InvalidStateError):  # cancelled, or done
+                item.future.set_exception(why)
 
 
-def forget(item: Any) -> None:
-    """Let go of what a call that nobody waits for has in the pool."""
-    item.fn.forget()
+class _AtExit:
+    """Ends the executors of this process when it ends, before it leaves its pools."""
+
+    def __init__(self) -> None:
+        self.exiting = False
+        self._managers: WeakSet[Manager] = WeakSet()
+        self._registered = False
+
+    def include(self, manager: Manager) -> None:
+        """End this one, too."""
+        if not self._registered:
+            self._registered = True
+            # Before multiprocessing waits for its children, in the main program and in children.
+            util.Finalize(None, self._end_all, exitpriority=100)
+        self._managers.add(manager)
+
+    def _end_all(self) -> None:
+        self.exiting = True
+        managers = list(self._managers)
+        for manager in managers:
+            manager.wake()
+        for manager in managers:
+            manager.join()
+
+    def forget(self) -> None:
+        """Forget all, in a forked child: they are its parent's."""
+        self.__init__()  # type: ignore[misc]  # as new
+
+
+_at_exit = _AtExit()
+os.register_at_fork(after_in_child=_at_exit.forget)
+
+
+def is_exiting() -> bool:
+    """Tell whether this process is ending, so that no more calls are taken."""
+    return _at_exit.exiting

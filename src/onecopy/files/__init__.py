@@ -1,16 +1,14 @@
-"""Files that every process maps: arrays and tables that travel by naming the file they lie in.
+"""Mapped files: arrays and tables that travel by the name of their file.
 
-    mapping   one mapping per file and process; whose memory lies where; handles
+    mapping   one mapping per file and process; which memory lies in which file; handles
     advice    prefault, and how the file will be read
     array     `open_array`: raw and .npy files
     npy       the header of a .npy file
     table     `open_table`: Arrow and Parquet files
-    passing   what lies in them, on its way
-    leased    arrays of a pool that is open for reading only
-    blocks    buffers of other libraries in such a pool
-    naming    the pickle of what is found by name
+    passing   connects mapped files to the codecs
+    mapped    `MappedArray`
     users     which processes have a file open
     errors    `BadFile`
 
-Nothing here is imported before it is used.
+These modules are imported on first use.
 """

@@ -1,4 +1,4 @@
-"""What the kernel is told about a mapping: how it will be read, and to read it now."""
+"""Advice to the kernel about a mapping: how it will be read, and whether to read it now."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["Advice", "advise_range", "checked_advice"]
 
 Advice: TypeAlias = Literal["sequential", "random"] | None
 
-_POPULATE_READ, _POPULATE_WRITE = 22, 23  # of Linux 5.14; `mmap` does not name them yet
+_POPULATE_READ, _POPULATE_WRITE = 22, 23  # Linux 5.14; `mmap` lacks these names
 
 
 def checked_advice(advise: str | None) -> None:
-    """Refuse advice that is none.
+    """Check an argument `advise`.
 
     Parameters
     ----------
     advise : {"sequential", "random"} or None
-        What a caller gave.
+        The argument of the caller.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def checked_advice(advise: str | None) -> None:
         It is something else.
     """
     if advise not in {None, "sequential", "random"}:
-        raise ValueError(f"advise={advise!r}: it is 'sequential', 'random' or None")
+        raise ValueError(f"advise={advise!r}: it must be 'sequential', 'random' or None")
 
 
 def advise_range(
@@ -42,12 +42,13 @@ def advise_range(
     mapping : Mapping
         Of a file.
     offset, nbytes : int
-        The part, in bytes of the mapping; it grows to whole pages.
+        The part, in bytes of the mapping. It is extended to whole pages.
     advise : {"sequential", "random"} or None
-        ``"sequential"`` reads further ahead, ``"random"`` not at all.
+        With ``"sequential"`` the kernel reads further ahead, with ``"random"`` it does not read
+        ahead.
     prefault : bool
-        Whether to read the part into memory and map its pages now. Where the kernel cannot do that
-        in one call (before 5.14), it is read ahead instead, and mapped on the first touch.
+        Whether to read the part into memory and map its pages now. Kernels before 5.14 cannot do
+        this in one call. They read ahead instead, and map a page on its first use.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def advise_range(
         kind = mmap.MADV_SEQUENTIAL if advise == "sequential" else mmap.MADV_RANDOM
         mapping.madvise(kind, start, length)
     if prefault:
-        # Not for a private copy: every page of it would be copied.
+        # POPULATE_WRITE is only for shared mappings: it would copy every page of a private one.
         shared = mapping.mode in {"r+", "w+"}
         try:
             mapping.madvise(_POPULATE_WRITE if shared else _POPULATE_READ, start, length)

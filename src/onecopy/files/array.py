@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from onecopy import _native
 from onecopy._core.newfile import NewFile
 from onecopy._core.shapes import checked_dtype, checked_shape
 from onecopy.files import (
@@ -47,64 +48,66 @@ def open_array(
     prefault: bool = False,
     advise: Advice = None,
 ) -> MappedArray:
-    """Open a file of numbers as an array, without reading it.
+    """Open a file of numbers as an array, without reading the file.
 
     Parameters
     ----------
     path : str or path-like
-        Of a .npy file, or of one that has nothing but elements.
+        A .npy file, or a raw file, which contains only elements.
     dtype : dtype-like, optional
-        Without Python objects. Default: what the .npy file says; for a raw file uint8, as in
-        `numpy.memmap`. Files that are known to be of another kind (Arrow, Parquet, archives, a
-        .npy that is none) are taken as raw ones only if a dtype is given.
+        Without Python objects. Default: the dtype of the .npy file; for a raw file uint8, as in
+        `numpy.memmap`. A file of another known format (Arrow, Parquet, an archive), or a file named
+        .npy that is not one, is opened as a raw file only if a dtype is given.
     shape : int or sequence of int, optional
-        Default: what the .npy file says; for a raw file as many elements as it has, in one
-        dimension.
+        Default: the shape of the .npy file; for a raw file all its elements, in one dimension.
     mode : {"r", "r+", "w+", "c"}, optional
-        As for `numpy.memmap`: read; read and write; make a new file, full of zeros, and write
-        (``.npy`` at the end of the path gives it a header); read, and keep what is written to
-        oneself. A file that ``"w+"`` finds under the name is replaced, not overwritten: whoever
-        has it mapped keeps the old one, and so do its other names (hard links). The new file has
-        the permissions of the old one, and its owner and group if this process may give them.
+        As for `numpy.memmap`. ``"r"``: read. ``"r+"``: read and write. ``"w+"``: make a new file,
+        full of zeros, and write (with a header, if the path ends in ``.npy``). ``"c"``: read;
+        writes are private to this process. If a file of that name exists, ``"w+"`` replaces it and
+        does not overwrite it: existing mappings of the old file, and its other names (hard links),
+        stay valid. The new file gets the permissions of the old one, and its owner and group if
+        this process may set them.
     offset : int, optional
-        Bytes of a raw file before the first element. A .npy file that is opened with an offset is
-        taken as a raw one.
+        Bytes of a raw file before the first element. With an offset, a .npy file is opened as a raw
+        file.
     order : {"C", "F"}, optional
-        How the elements of a raw file, or a new one, lie.
+        The order of the elements in a raw file or a new file.
     prefault : bool, optional
-        Whether to read all of it into memory now, so that nothing waits for the disk later.
+        Whether to read the whole file into memory now, so that later reads need not wait for the
+        disk.
     advise : {"sequential", "random"}, optional
-        How it is going to be read: the kernel then reads further ahead, or not at all.
+        How the file will be read. The kernel then reads further ahead, or does not read ahead.
 
     Returns
     -------
     MappedArray
-        It travels by naming the file. Each process maps a file once per mode, whoever opens it and
-        however often.
+        It travels by the name of the file. Each process maps a file once per mode, also if it is
+        opened several times.
 
     Raises
     ------
     BadFile
-        The file is empty, cut short, a pool, no regular file, or has another shape or dtype.
+        The file is empty, cut short, a pool, not a regular file, or has another shape or dtype.
     OSError
-        It is not there, this process has no right to it, or (``"w+"``) the disk is full.
+        The file does not exist, this process may not open it, or (``"w+"``) the disk is full.
     ValueError, TypeError
-        An argument will not do.
+        An argument is not valid.
 
     Notes
     -----
-    Threads may open and use arrays at once. A child made by fork has its parent's mappings.
+    Several threads may open and use arrays at the same time. A forked child has its parent's
+    mappings.
     """
     if mode not in _MODES:
         raise ValueError(f"mode={mode!r}: it is one of {', '.join(map(repr, _MODES))}")
     if order not in {"C", "F"}:
-        raise ValueError(f"order={order!r}: it is 'C' or 'F'")
+        raise ValueError(f"order={order!r}: it must be 'C' or 'F'")
     if offset < 0:
         raise ValueError(f"offset={offset}: it cannot be negative")
     checked_advice(advise)
     asked_shape = None if shape is None else checked_shape(shape)
     asked_dtype = None if dtype is None else checked_dtype(dtype)
-    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
+    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - pathlib has no paths of bytes
     if mode == "w+":
         fd, header = _make(name, asked_dtype, asked_shape, offset, order)
     else:
@@ -124,8 +127,8 @@ def open_array(
     advise_range(mapping, header.offset, nbytes, advise, prefault)
     try:
         array = over(mapping, header.shape, header.dtype, header.offset, order=header.order)
-    except ValueError as error:  # of more dimensions than numpy has, say
-        raise bad_file(name, len(mapping), f"there is no array like it: {error}") from error
+    except ValueError as error:  # for example, too many dimensions
+        raise bad_file(name, len(mapping), f"numpy cannot make such an array: {error}") from error
     array.mode = mode
     return array
 
@@ -139,7 +142,7 @@ def _header(
     offset: int,
     order: str,
 ) -> npy.Header:
-    """Find out what the file has, and whether that is what was asked for."""
+    """Read what the file contains, and compare it with the arguments."""
     found = npy.read_header(fd, path, size) if offset == 0 else None
     if found is None:
         if dtype is None and offset == 0:
@@ -154,8 +157,8 @@ def _header(
                 raise bad_file(
                     path,
                     size,
-                    f"its header says {what}={there}, and {what}={asked} was asked for; leave "
-                    f"{what} out to take it as it is, or give an offset to read it as a raw file",
+                    f"its header has {what}={there}, but the call has {what}={asked}; leave {what} "
+                    f"out to use that of the file, or pass an offset to open it as a raw file",
                 )
     needed = found.offset + math.prod(found.shape) * found.dtype.itemsize
     if size < needed:
@@ -163,34 +166,32 @@ def _header(
             path,
             size,
             f"{needed} bytes are needed for shape={found.shape}, dtype={found.dtype} from byte "
-            f"{found.offset} on: the file was cut short, or is not the one that was meant",
+            f"{found.offset} on: the file was cut short, or is another file than you expect",
         )
     return found
 
 
 def _refuse_other_kinds(fd: int, path: str, size: int) -> None:
-    """Refuse to take a file as bytes without being told to, if it is known not to be just bytes."""
+    """Refuse a file of another known format, if the caller gave no dtype."""
     start = os.pread(fd, 8, 0)
     kind = next((kind for magic, kind in _OTHER_KINDS.items() if start.startswith(magic)), None)
     if kind is None and path.endswith(".npy"):
-        kind = "no .npy file, in spite of its name"
+        kind = "not a .npy file, in spite of its name"
     if kind is not None:
-        raise bad_file(
-            path, size, f"it is {kind}; to have it as bytes all the same, say dtype='uint8'"
-        )
+        raise bad_file(path, size, f"it is {kind}; to open it as bytes, pass dtype='uint8'")
 
 
 def _count(path: str, size: int, dtype: np.dtype[Any], offset: int) -> int:
-    """Tell how many elements a raw file has."""
+    """Count the elements of a raw file."""
     if size == 0:
-        raise bad_file(path, size, "the file is empty; there is nothing to map")
+        raise bad_file(path, size, "the file is empty; it cannot be mapped")
     if offset > size or dtype.itemsize == 0 or (size - offset) % dtype.itemsize:
         raise bad_file(
             path,
             size,
-            f"what lies from byte {offset} on is no whole number of elements of dtype={dtype} "
+            f"the bytes from {offset} on are not a whole number of elements of dtype={dtype} "
             f"({dtype.itemsize} bytes each): the file was cut short, or has another dtype or "
-            "offset; give a shape to read a part of it",
+            "offset; pass a shape to open a part of it",
         )
     return (size - offset) // dtype.itemsize
 
@@ -202,14 +203,14 @@ def _make(
     offset: int,
     order: str,
 ) -> tuple[int, npy.Header]:
-    """Make a file of zeros beside, and put it in the place of what has the name."""
+    """Make a file of zeros, and give it the name in the place of an old file."""
     if shape is None:
-        raise ValueError("shape: a file that is made (mode='w+') needs one")
+        raise ValueError("shape is missing: a new file (mode='w+') needs one")
     dtype = np.dtype(np.uint8) if dtype is None else dtype
     start = b""
     if path.endswith(".npy"):
         if offset:
-            raise ValueError(f"offset={offset}: a .npy file that is made has its own")
+            raise ValueError(f"offset={offset}: a new .npy file determines the offset itself")
         start = npy.header_bytes(shape, dtype, order)
         offset = len(start)
     size = offset + math.prod(shape) * dtype.itemsize
@@ -221,7 +222,7 @@ def _make(
                 _take_over_rights(file.fd, old)
             os.write(file.fd, start)
             if size:
-                # Reserved, not only long: a disk that is full is an error now, no SIGBUS later.
+                # Reserve the space: a full disk then is an error now, not a SIGBUS later.
                 os.posix_fallocate(file.fd, 0, size)
             file.replace()
         except BaseException as error:
@@ -235,13 +236,13 @@ def _make(
 
 
 def _replaceable(path: str) -> os.stat_result | None:
-    """Look at what is to be replaced, if there is anything; refuse what is no file of numbers."""
+    """Return the status of the file to replace, or None; refuse a pool."""
     try:
         fd, there = open_file(path, writable=False)
     except FileNotFoundError:
         return None
     try:
-        if os.pread(fd, 8, 0) == b"onecopy1":
+        if os.pread(fd, len(_native.POOL_MAGIC), 0) == _native.POOL_MAGIC:
             raise bad_file(path, there.st_size, "it is a pool; remove it if it is not needed")
     finally:
         os.close(fd)
@@ -249,7 +250,7 @@ def _replaceable(path: str) -> os.stat_result | None:
 
 
 def _take_over_rights(fd: int, old: os.stat_result) -> None:
-    """Let a new file be read and written by whoever might read and write the old one."""
+    """Give a new file the owner and the permissions of the old one, as far as allowed."""
     new = os.fstat(fd)
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         with contextlib.suppress(PermissionError):
@@ -258,11 +259,11 @@ def _take_over_rights(fd: int, old: os.stat_result) -> None:
 
 
 def _empty(header: npy.Header, path: str, mode: str) -> MappedArray:
-    """Give an array without elements; it needs no file, and lies in none."""
+    """Return an array without elements. Its memory does not lie in the file."""
     try:
         memory = np.empty(header.shape, header.dtype, order="F" if header.order == "F" else "C")
     except ValueError as error:
-        raise bad_file(path, 0, f"there is no array like it: {error}") from error
+        raise bad_file(path, 0, f"numpy cannot make such an array: {error}") from error
     array = memory.view(MappedArray)
     array.flags.writeable = mode != "r"
     array.filename, array.offset, array.mode = path, header.offset, mode

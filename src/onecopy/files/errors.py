@@ -1,4 +1,4 @@
-"""What can be wrong with a file."""
+"""The error for a file that is not valid."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["BadFile", "bad_file"]
 
 
 class BadFile(OneCopyError, ValueError):  # noqa: N818 - reads as what happened
-    """A file is not what it was opened as: truncated, empty, or of another kind.
+    """A file is not what the caller expects: it is truncated, empty, or of another format.
 
-    The message has its path, its size, and what was found in it. Nothing was changed.
+    The message has the path, the size, and what was found in the file. Nothing was changed.
     """
 
 
 def bad_file(path: str, size: int, found: str) -> BadFile:
-    """Say what is wrong with a file.
+    """Make the error that says what is wrong with a file.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def bad_file(path: str, size: int, found: str) -> BadFile:
     size : int
         Its length in bytes.
     found : str
-        What was found, and what to do; it continues "PATH (SIZE): ".
+        What was found, and what to do. The text follows "PATH (SIZE): ".
 
     Returns
     -------
     BadFile
-        To be raised.
+        The error, for the caller to raise.
     """
     exact = f", {size} bytes" if size >= 1024 else ""
     return BadFile(f"{path} ({format_size(size)}{exact}): {found}")

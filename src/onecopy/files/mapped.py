@@ -18,21 +18,21 @@ __all__ = ["MappedArray", "over"]
 
 
 class MappedArray(InPlaceArray, np.memmap[Any, Any]):
-    """An array whose memory is a file: a `numpy.memmap` that travels by naming the file.
+    """An array whose memory is a file: a `numpy.memmap` that travels by the file's name.
 
-    Made by `onecopy.open_array`. Pickled, put into a pool, sent on a queue or given to a worker of
-    an executor, it and its views arrive as the same file, mapped by the receiver with the same
-    mode (a read-only view for reading only); nothing is copied. What is computed from it, and a
-    copy of it, is an ordinary array. An array that was opened with mode ``"c"`` is this process's
-    own, and is copied on its way.
+    `onecopy.open_array` makes it. You may pickle it, put it into a pool, send it on a queue or pass
+    it to a worker of an executor, and also its views. The receiver maps the same file with the same
+    mode (for a read-only view: for reading only). Nothing is copied. Results of computations, and
+    copies, are ordinary arrays. An array that was opened with mode ``"c"`` is private to this
+    process, and is copied when it is sent.
 
-    Nothing keeps two processes from writing the same bytes at the same time (``"r+"``, ``"w+"``):
-    use a lock, or let each write a part of its own. A file that somebody cuts short while it is
-    mapped ends a process that reads beyond its new end (SIGBUS).
+    Two processes can write to the same bytes at the same time (``"r+"``, ``"w+"``): use a lock, or
+    let each process write to another part. If a file is cut short while it is mapped, SIGBUS ends a
+    process that reads beyond the new end.
     """
 
     def __getitem__(self, index: Any) -> Any:
-        """Give a view as a mapped array, and a copy (by fancy indexing) as an ordinary one."""
+        """Return a view as a mapped array, and a copy (by fancy indexing) as an ordinary array."""
         part = super().__getitem__(index)
         if type(part) is MappedArray and part._mmap is None:  # type: ignore[attr-defined]  # of numpy.memmap
             return part.view(np.ndarray)
@@ -48,10 +48,10 @@ class MappedArray(InPlaceArray, np.memmap[Any, Any]):
         return self.__reduce_ex__(2)
 
     def flush(self) -> None:
-        """Write what was changed to the disk, and wait until it is there.
+        """Write all changes to the disk, and wait until they are there.
 
-        Processes need no flush to see each other's writes. Without effect for modes ``"r"`` and
-        ``"c"``.
+        Processes see each other's writes without a flush. For modes ``"r"`` and ``"c"`` this does
+        nothing.
 
         Raises
         ------
@@ -71,27 +71,27 @@ def over(
     order: str = "C",
     strides: tuple[int, ...] | None = None,
 ) -> MappedArray:
-    """Lay an array over a mapped file.
+    """Make an array over a mapped file.
 
     Parameters
     ----------
     file : Mapping
-        Long enough.
+        A mapping that is long enough.
     shape : tuple of int
         Of the array.
     dtype : numpy.dtype
         Without Python objects.
     offset : int
-        Of the first element, in bytes of the file.
+        The offset of the first element, in bytes of the file.
     order : {"C", "F"}
-        Unless there are strides.
+        The order of the elements. Not used if `strides` are passed.
     strides : tuple of int, optional
         In bytes.
 
     Returns
     -------
     MappedArray
-        With the attributes that `numpy.memmap` has: ``filename``, ``offset``, ``mode``.
+        It has the attributes of `numpy.memmap`: ``filename``, ``offset``, ``mode``.
     """
     array: npt.NDArray[Any] = np.ndarray.__new__(
         MappedArray,

@@ -1,12 +1,12 @@
-"""One mapping per file and process; whose memory lies in which file; and handles of it.
+"""Mapped files: one mapping per file and process, a registry of their memory, and handles.
 
-A *handle* is what travels in the place of mapped memory: the file's real path, its identity
-(device, inode, time of birth), and whether it may be written. The receiver opens the file with its
-own rights, compares the identity, and maps the file, once.
+A *handle* is sent instead of mapped memory. It consists of the file's real path, its identity
+(device, inode, time of birth), and whether the receiver may write. The receiver opens the file with
+its own permissions, compares the identity, and maps the file once.
 
-The registry answers one question: does this memory lie in a mapped file? It knows addresses, so it
-does not matter what wraps the memory: an array, an Arrow buffer, a column of a data frame. An entry
-goes when its mapping does.
+The registry answers one question: does this memory lie in a mapped file? It knows addresses, so the
+object over the memory can be anything: an array, an Arrow buffer, a column of a data frame. An
+entry is removed when its mapping is deleted.
 """
 
 from __future__ import annotations
@@ -42,19 +42,18 @@ __all__ = [
     "resolve",
 ]
 
-_MAGIC_OF_POOL = b"onecopy1"
-
 
 class Identity(NamedTuple):
-    """What tells a file from all others, whatever its name.
+    """The identity of a file, independent of its name.
 
     Attributes
     ----------
     device, inode : int
         As from `os.stat`.
     born : int
-        Time of birth in nanoseconds; 0 where the file system does not tell. An inode's number is
-        given anew once its file is gone and nobody has it open; this is not.
+        Time of birth in nanoseconds, or 0 if the file system does not record it. The number of an
+        inode is used again when its file is gone and no process has it open. The time of birth is
+        not.
     """
 
     device: int
@@ -63,7 +62,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, fd: int, there: os.stat_result) -> Self:
-        """Give the identity of an open file."""
+        """Return the identity of an open file."""
         return cls(there.st_dev, there.st_ino, _native.birth_ns(fd))
 
 
@@ -71,18 +70,18 @@ FileHandle: TypeAlias = "tuple[str, Identity, bool]"  # real path, identity, may
 
 
 class Mapping(mmap.mmap):
-    """A file in this process's memory, from its first byte to the end that it had.
+    """A file in this process's memory, from its first byte to its end when it was mapped.
 
     Attributes
     ----------
     path : str
-        Its real path, when it was mapped.
+        The file's real path when it was mapped.
     identity : Identity
         Of the file.
     mode : {"r", "r+", "w+", "c"}
         As for `numpy.memmap`.
     address : int
-        Of its first byte.
+        The address of its first byte.
     """
 
     path: str
@@ -92,7 +91,7 @@ class Mapping(mmap.mmap):
 
     @property
     def writable(self) -> bool:
-        """Whether what is written goes to the file."""
+        """Whether writes go to the file."""
         return self.mode in {"r+", "w+"}
 
 
@@ -104,7 +103,7 @@ class Span(NamedTuple):
     handle : FileHandle
         Of the file.
     offset, nbytes : int
-        From its first byte.
+        The place of the part, from the first byte of the file.
     """
 
     handle: FileHandle
@@ -115,13 +114,13 @@ class Span(NamedTuple):
 # ----------------------------------------------------------------------------- opening and mapping
 
 _shared: WeakValueDictionary[tuple[Identity, bool], Mapping] = WeakValueDictionary()
-# Held while a file is mapped, so that two threads do not map it twice. A signal handler may map the
-# same file meanwhile, in this thread.
+# Held while a file is mapped, so that two threads do not map it twice. It is recursive, because a
+# signal handler in this thread may map the same file meanwhile.
 _lock = threading.RLock()
 
 
 def _forked() -> None:
-    # Another thread may have held it while this one forked.
+    # Another thread may have owned the lock at the fork.
     global _lock  # noqa: PLW0603 - the lock belongs to the process
     _lock = threading.RLock()
 
@@ -139,25 +138,25 @@ def open_file(
     path : str or path-like
         Of the file.
     writable : bool
-        Whether it is going to be written.
+        Whether to open it for writing, too.
     follow : bool
         Whether its last component may be a symbolic link.
 
     Returns
     -------
     fd : int
-        The caller's to close.
+        The caller must close it.
     there : os.stat_result
         Of the file.
 
     Raises
     ------
     OSError
-        It is not there, or this process has no right to open it.
+        It does not exist, or this process may not open it.
     BadFile
         It is a directory, a FIFO, a device or a socket.
     """
-    # Nonblocking: a FIFO in the way must not stop us.
+    # Nonblocking: if the path is a FIFO, the open must not wait.
     flags = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (os.O_RDWR if writable else os.O_RDONLY)
     if not follow:
         flags |= os.O_NOFOLLOW
@@ -181,16 +180,16 @@ def _check_regular(path: str | os.PathLike[str], there: os.stat_result) -> None:
 
 
 def map_file(fd: int, path: str, mode: str) -> Mapping:
-    """Map a whole file, or find that this process has mapped it.
+    """Map a whole file, or return the mapping that this process has already.
 
     Parameters
     ----------
     fd : int
-        Of the file, open with the rights that the mode needs. It stays the caller's.
+        A descriptor of the file, open for what the mode needs. The caller must close it.
     path : str
         Of the file.
     mode : {"r", "r+", "w+", "c"}
-        As for `numpy.memmap`. A private copy (``"c"``) is mapped anew each time.
+        As for `numpy.memmap`. A private copy (``"c"``) is a new mapping each time.
 
     Returns
     -------
@@ -207,8 +206,8 @@ def map_file(fd: int, path: str, mode: str) -> Mapping:
     there = os.fstat(fd)
     size = there.st_size
     if size == 0:
-        raise bad_file(path, 0, "the file is empty; there is nothing to map")
-    if os.pread(fd, len(_MAGIC_OF_POOL), 0) == _MAGIC_OF_POOL:
+        raise bad_file(path, 0, "the file is empty; it cannot be mapped")
+    if os.pread(fd, len(_native.POOL_MAGIC), 0) == _native.POOL_MAGIC:
         raise bad_file(path, size, "it is a pool; open it with onecopy.Pool.open")
     identity = Identity.of(fd, there)
     if mode == "c":
@@ -220,7 +219,7 @@ def map_file(fd: int, path: str, mode: str) -> Mapping:
             return known
         mapping = _map(fd, path, size, identity, mode)
         known = _shared.get(key)
-        if known is not None and len(known) >= size:  # a signal handler's
+        if known is not None and len(known) >= size:  # a signal handler mapped it
             return known
         _enter(mapping)
         _shared[key] = mapping
@@ -238,12 +237,12 @@ def _map(fd: int, path: str, size: int, identity: Identity, mode: str) -> Mappin
 
 
 def resolve(span: Span) -> Mapping:
-    """Map the file that a handle names, or find it mapped.
+    """Map the file that a handle names, or return the existing mapping.
 
     Parameters
     ----------
     span : Span
-        From `find`, in this or another process.
+        The result of `find`, in this or another process.
 
     Returns
     -------
@@ -253,29 +252,29 @@ def resolve(span: Span) -> Mapping:
     Raises
     ------
     StaleRef
-        The file is gone, or another one has its name; or it has become shorter.
+        The file is gone, or another file has its name, or it has become shorter.
     OSError
-        This process has no right to open it.
+        This process may not open it.
     """
     (path, identity, writable), offset, nbytes = span
     identity = Identity(*identity)
     known = _shared.get((identity, writable))
     if known is not None and len(known) >= offset + nbytes:
-        # Asked of the mapping's own descriptor, whatever has the file's name now.
+        # The size comes from the mapping's own descriptor. The name may stand for another file now.
         _check_length(path, known.size(), span)
         return known
     try:
         fd, there = open_file(path, writable, follow=False)
     except FileNotFoundError as error:
         raise StaleRef(
-            f"the file {path} is gone; an array or a table in it had been sent by naming the file. "
-            "Keep the file until everybody has received what lies in it"
+            f"the file {path} is gone; an array or a table in it was sent by the file's name. "
+            "Keep the file until all receivers have the array or table"
         ) from error
     try:
         if Identity.of(fd, there) != identity:
             raise StaleRef(
-                f"another file is now at {path}: it was replaced after an array or a table in it "
-                "had been sent by naming the file. Send it again"
+                f"another file is now at {path}: the file was replaced after an array or a table "
+                "in it was sent by the file's name. Send it again"
             )
         _check_length(path, there.st_size, span)
         return map_file(fd, path, "r+" if writable else "r")
@@ -284,23 +283,24 @@ def resolve(span: Span) -> Mapping:
 
 
 def _check_length(path: str, size: int, span: Span) -> None:
-    """Refuse what lies beyond the end of its file: whoever touched it would be ended by SIGBUS."""
+    """Refuse a span beyond the end of its file: SIGBUS would end a process that reads it."""
     end = span.offset + span.nbytes
     if size < end:
         raise StaleRef(
-            f"the file {path} has been cut short: it has {size} bytes, and what was sent lies in "
-            f"bytes {span.offset} to {end} of it"
+            f"the file {path} has been cut short: it has {size} bytes, but the array or table that "
+            f"was sent lies in bytes {span.offset} to {end} of it"
         )
 
 
 # ------------------------------------------------------------------------- whose memory lies where
 
-# The address of each. One step of the interpreter's puts an entry in or takes it out: entries leave
-# in weak references' callbacks, in the middle of anything, so a lock would not do. By the time of
-# the callback the memory is unmapped, and its address may be another mapping's.
+# The address of each mapping. Entries are removed in callbacks of weak references, which may run in
+# the middle of any operation, so a lock could deadlock. Instead, each insertion and removal is one
+# atomic step of the interpreter. When the callback runs, the memory is unmapped, and another
+# mapping may have its address.
 _entries: dict[ref[Mapping], int] = {}
-# A new object after each change of `_entries`; and addresses and mappings in order, with the object
-# that was there before they were read. An order with another one is old.
+# `_change` is a new object after each change of `_entries`. `_order` has the sorted addresses and
+# mappings, and the `_change` from before they were read. If its `_change` differs, it is old.
 _change = object()
 _order: tuple[object, list[int], list[ref[Mapping]]] = (_change, [], [])
 
@@ -315,7 +315,7 @@ _connections: list[Callable[[], None]] = []
 
 
 def connect_when_mapped(connect: Callable[[], None]) -> None:
-    """Have a function called each time this process has mapped a file."""
+    """Register a function that is called each time this process has mapped a file."""
     _connections.append(connect)
 
 
@@ -331,8 +331,9 @@ def _in_order() -> tuple[list[int], list[ref[Mapping]]]:
     global _order  # noqa: PLW0603 - as above
     change, addresses, mappings = _order
     if change is not _change:
-        change = _change  # before the entries are read: what changes meanwhile makes them old
-        # The list is made in one step. Of two with one address, the one that has it now came later.
+        change = _change  # read before the entries, so that a change meanwhile makes the order old
+        # Making the list is one atomic step. If two entries have one address, the later one is
+        # valid.
         entries = sorted(list(_entries.items()), key=itemgetter(1))  # noqa: C414 - as above
         addresses = [address for _, address in entries]
         mappings = [known for known, _ in entries]
@@ -352,31 +353,31 @@ def _at(address: int, nbytes: int) -> Mapping | None:
 
 
 def contains(address: int, nbytes: int) -> bool:
-    """Tell whether memory lies in a mapped file: what the native core asks about arrays."""
+    """Tell whether memory lies in a mapped file. The native core calls this for arrays."""
     return bool(_entries) and _at(address, nbytes) is not None
 
 
 def find(address: int, nbytes: int, writable: bool) -> Span | None:
-    """Find the file that memory lies in.
+    """Find the file that contains some memory.
 
     Parameters
     ----------
     address, nbytes : int
         The memory, in this process.
     writable : bool
-        Whether the receiver may write it, if the mapping may.
+        Whether the receiver may write, if the mapping may.
 
     Returns
     -------
     Span or None
-        None: in no file, or in one that has lost its name or been replaced since, so that no other
-        process could find it.
+        None: it lies in no file; or the file has lost its name or was replaced since, so that no
+        other process could find it.
     """
     mapping = _at(address, nbytes) if _entries else None
     if mapping is None:
         return None
     try:
-        there = os.stat(mapping.path, follow_symlinks=False)  # noqa: PTH116 - on the way of each array
+        there = os.stat(mapping.path, follow_symlinks=False)  # noqa: PTH116 - for speed: it runs for each array
     except OSError:
         return None
     if (there.st_dev, there.st_ino) != mapping.identity[:2]:
@@ -386,7 +387,7 @@ def find(address: int, nbytes: int, writable: bool) -> Span | None:
 
 
 def memory_of(span: Span) -> memoryview[Any]:
-    """Give the bytes of a span; read-only unless the handle may write.
+    """Return the bytes of a span, read-only unless the handle allows writing.
 
     Parameters
     ----------
@@ -396,7 +397,7 @@ def memory_of(span: Span) -> memoryview[Any]:
     Returns
     -------
     memoryview
-        It keeps the mapping.
+        It keeps the mapping alive.
 
     Raises
     ------

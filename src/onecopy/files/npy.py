@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["MAGIC", "Header", "header_bytes", "read_header"]
 
 MAGIC: bytes = npy.MAGIC_PREFIX
-_MOST = 1 << 20  # bytes of a header that are read; those of structured dtypes may be long
+_MOST = 1 << 20  # bytes; the longest header that is read (structured dtypes need long ones)
 
 
 class Header(NamedTuple):
-    """What a .npy file says of itself.
+    """The contents of the header of a .npy file.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Header(NamedTuple):
     dtype : numpy.dtype
         Of its elements.
     order : {"C", "F"}
-        How they lie.
+        The order of the elements in memory.
     offset : int
-        Bytes before the first one.
+        Bytes before the first element.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
     Parameters
     ----------
     fd : int
-        Of the file; its position stays.
+        A descriptor of the file. Its position does not change.
     path : str
         Of the file, for messages.
     size : int
@@ -56,7 +56,7 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
     Returns
     -------
     Header or None
-        None: it is no .npy file.
+        None: it is not a .npy file.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
         else:
             shape, fortran, dtype = _read_3_0(file, version)
         _check_shape(shape)
-    except Exception as error:  # numpy evaluates the text: anything may come out of that
-        raise bad_file(path, size, f"it begins as a .npy file, but {error}") from error
+    except Exception as error:  # numpy evaluates the text, which may raise anything
+        raise bad_file(path, size, f"it begins like a .npy file, but {error}") from error
     if dtype.hasobject:
         raise bad_file(
             path,
@@ -92,7 +92,7 @@ def read_header(fd: int, path: str, size: int) -> Header | None:
 def _read_3_0(
     file: io.BytesIO, version: tuple[int, int]
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read a header as 2.0 has it, but in UTF-8; numpy has no public function for that."""
+    """Read a header like version 2.0, but in UTF-8. numpy has no public function for it."""
     if version != (3, 0):
         raise ValueError(f"version {version} is unknown")
     length = int.from_bytes(file.read(4), "little")
@@ -104,9 +104,9 @@ def _read_3_0(
 
 
 def _check_shape(shape: tuple[object, ...]) -> None:
-    """Refuse what numpy lets pass."""
+    """Refuse shapes that numpy's reader accepts although no array can have them."""
     if any(type(count) is not int or count < 0 for count in shape):
-        raise ValueError(f"its shape is {shape!r:.200}, which no array has")
+        raise ValueError(f"its shape is {shape!r:.200}, which no array can have")
 
 
 def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> bytes:
@@ -120,12 +120,12 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> by
     Returns
     -------
     bytes
-        As `numpy.save` would write them.
+        The same bytes as `numpy.save` writes.
 
     Raises
     ------
     ValueError
-        The dtype takes more than 1 MiB to describe, and could not be read again.
+        The description of the dtype has more than 1 MiB, so the file could not be read again.
     """
     file = io.BytesIO()
     about = {
@@ -146,15 +146,15 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> by
     header = file.getvalue()
     if len(header) > _MOST:
         raise ValueError(
-            f"dtype with {len(dtype.names or ())} fields: its description in a .npy file takes "
-            f"{len(header)} bytes, and at most {_MOST} are read; write a raw file (another ending "
-            "than .npy), or use fewer or shorter names"
+            f"dtype with {len(dtype.names or ())} fields: its description in a .npy file has "
+            f"{len(header)} bytes, but at most {_MOST} are read; write a raw file (with an ending "
+            "other than .npy), or use fewer or shorter names"
         )
     return header
 
 
 def _header_3_0(about: dict[str, Any]) -> bytes:
-    """Write a header in UTF-8; numpy has no public function for that either."""
+    """Write a header in UTF-8. numpy has no public function for this either."""
     text = f"{about!r}\n".encode()
     start = npy.magic(3, 0)
     spaces = -(len(start) + 4 + len(text)) % npy.ARRAY_ALIGN

@@ -1,6 +1,6 @@
-"""How memory in mapped files passes through the codecs: named, and not copied.
+"""How memory in mapped files is encoded: by the name of the file, without a copy.
 
-The codecs ask here once a file has been mapped, and do not know of files otherwise.
+The codecs do not depend on this module. It connects itself to them when a file has been mapped.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
     Parameters
     ----------
     array : ndarray
-        Any strides.
+        An array with any strides.
 
     Returns
     -------
     tuple or None
-        As from ``__reduce__``; None if its memory lies elsewhere. The receiver gets the same file
-        mapped. It may write it if `array` may, and is a `MappedArray`: who gets an ordinary array,
-        as a column of a data frame, does not expect to change a file by changing it.
+        As from ``__reduce__``, or None if its memory lies elsewhere. The receiver maps the same
+        file. It may write to the file only if `array` may, and is a `MappedArray`. A receiver of an
+        ordinary array, for example of a column of a data frame, does not expect that writing to it
+        changes a file.
     """
     if not array.size:
         return None
@@ -54,7 +55,7 @@ def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
 
 
 def span_of(memory: memoryview[Any]) -> Span | None:
-    """Find the file that a buffer lies in.
+    """Find the file that contains a buffer.
 
     Parameters
     ----------
@@ -64,15 +65,15 @@ def span_of(memory: memoryview[Any]) -> Span | None:
     Returns
     -------
     Span or None
-        As from `mapping.find`, for reading: who gets a table does not expect to change a file, and
-        the sender's table, by changing it.
+        As from `mapping.find`, for reading: a receiver of a table does not expect that writing to
+        it changes a file, and the sender's table.
     """
     address = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
     return mapping.find(address, memory.nbytes, writable=False)
 
 
 def bytes_of(*span: Any) -> memoryview[Any]:
-    """Give the bytes of a span, taken apart; raises what `mapping.resolve` raises."""
+    """Return the bytes of a span, from its fields. It raises the errors of `mapping.resolve`."""
     memory = mapping.memory_of(Span(*span))
     return memoryview(bytearray(memory)) if is_private() else memory
 
@@ -94,9 +95,9 @@ def _rebuild(
 
 
 def _connect() -> None:
-    """Let the codecs ask for memory in files; for good.
+    """Connect mapped files to the codecs, permanently.
 
-    Taken back when the last mapping goes, it would race with a new mapping.
+    Disconnecting when the last mapping ends would race with a new mapping.
     """
     pickler.files = pickler.MemoryInFiles(reduce_array, span_of, bytes_of)
     _native.set_file_hook(mapping.contains)

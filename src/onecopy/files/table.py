@@ -7,8 +7,8 @@ Arrow IPC (Feather), uncompressed         in the mapped file: nothing is read, n
 Arrow IPC, compressed; Parquet            in a pool: decoded once, one group after the other
 ========================================  =========================================================
 
-Both travel by reference: a table over a mapping by naming the file, one in a pool as all that lies
-in a pool.
+Both travel by reference: a table over a mapping by the name of the file, a table in a pool like
+everything in a pool.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = ["open_table"]
 
-_HEAD = 8  # bytes that tell the kinds of files apart
-_CONTINUATION = b"\xff\xff\xff\xff"  # what each message of an IPC stream begins with
+_HEAD = 8  # bytes at the beginning, which identify the format
+_CONTINUATION = b"\xff\xff\xff\xff"  # the first bytes of each message of an IPC stream
 _END_OF_STREAM = _CONTINUATION + bytes(4)
 
 
 class _Key(NamedTuple):
-    """What makes two calls of `open_table` the same."""
+    """Two calls of `open_table` with equal keys return the same table."""
 
     identity: Identity
     size: int
@@ -55,12 +55,13 @@ class _Key(NamedTuple):
 
 
 _known: WeakValueDictionary[_Key, Any] = WeakValueDictionary()
-# What threads are at, so that two do not decode it twice. A signal handler may open the same file.
+# Tables that threads are decoding, so that no table is decoded twice. The locks are recursive,
+# because a signal handler may open the same file.
 _reading: dict[_Key, threading.RLock] = {}
 
 
 def _forked() -> None:
-    _reading.clear()  # other threads of the parent may have held these
+    _reading.clear()  # other threads of the parent may have owned these
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -80,51 +81,52 @@ def open_table(
     Parameters
     ----------
     path : str or path-like
-        Of an Arrow IPC file (Feather, version 2), an IPC stream, or a Parquet file; told apart by
-        what is in them.
+        An Arrow IPC file (Feather, version 2), an IPC stream, or a Parquet file. The contents of
+        the file show which one it is.
     columns : sequence of str, optional
         Which columns, in this order. Default: all.
     pool : Pool, optional
-        Where to put what must be decoded: Parquet, and compressed IPC. Default: the default pool,
-        if it is needed.
+        The pool for decoded data: of Parquet, and of compressed IPC. Default: the default pool, if
+        a pool is needed.
     validate : bool, optional
-        Whether to look at every offset, index and text of an Arrow IPC file now: pyarrow believes
-        them afterwards, and a damaged one ends the process. Columns of numbers and times need no
-        looking at; text and lists are read for it, at the speed of memory. False: for files that
-        are known to be sound, as those that this program has written.
+        Whether to check every offset, index and text of an Arrow IPC file now. pyarrow trusts them
+        afterwards, and a damaged file would end the process. Columns of numbers and times need no
+        check. Text and lists are read for it, at the speed of memory. Use False for files that are
+        known to be sound, for example files that this program wrote.
     prefault : bool, optional
         Whether to read an uncompressed IPC file into memory now.
     advise : {"sequential", "random"}, optional
-        How it is going to be read.
+        How the file will be read.
 
     Returns
     -------
     pyarrow.Table
-        Read-only. While it is alive, a further call for the same, unchanged file (and the same
-        columns and pool) gives the same table. In the receiver of a queue it has the same memory.
+        A read-only table. While it is alive, another call for the same unchanged file (with the
+        same columns and pool) returns the same table. If it is sent on a queue, the receiver's
+        table has the same memory.
 
     Raises
     ------
     BadFile
-        The file is empty, cut short, damaged, of another kind, or has no such column, or several
-        of that name.
+        The file is empty, cut short, damaged, or has another format; or it has no such column, or
+        several of that name.
     PoolFull
-        The pool has no room for the decoded table; what was decoded is free again.
+        The pool has no room for the decoded table. Its memory is free again.
     OSError
-        The file is not there, or this process has no right to it.
+        The file does not exist, or this process may not open it.
     ImportError
         pyarrow is not installed.
 
     Notes
     -----
-    While a Parquet file is decoded, there is one row group besides the table in the pool; for
-    compressed IPC, one record batch. An uncompressed IPC file must not be changed in place
-    while it is open: replace it. Threads may open tables at once; those that open the same one wait
-    for the first.
+    While a Parquet file is decoded, one row group is in ordinary memory besides the table in the
+    pool. For compressed IPC it is one record batch. Do not change an uncompressed IPC file in place
+    while it is open: replace it. Several threads may open tables at the same time. Threads that
+    open the same table wait for the first one.
     """
     _import()
     checked_advice(advise)
-    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a path of bytes is none of pathlib's
+    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - pathlib has no paths of bytes
     fd, there = open_file(name, writable=False)
     try:
         wanted = None if columns is None else tuple(columns)
@@ -149,14 +151,14 @@ def open_table(
                 )
                 return _known.setdefault(key, table)  # a signal handler may have been faster
             finally:
-                _reading.pop(key, None)  # who comes now finds the table, or tries anew
+                _reading.pop(key, None)  # a later call finds the table, or tries again
     finally:
         os.close(fd)
 
 
 def _import() -> None:
     try:
-        import pyarrow.ipc  # noqa: F401 - to be told early, and in our words
+        import pyarrow.ipc  # noqa: F401 - to raise early, with our own text
     except ImportError as error:
         raise ImportError(
             "open_table needs pyarrow, which is not installed: pip install 'onecopy[tables]'"
@@ -164,7 +166,7 @@ def _import() -> None:
 
 
 class _Source(NamedTuple):
-    """A file to be read, and what of it."""
+    """A file, and which part of it to read."""
 
     fd: int
     path: str
@@ -185,8 +187,9 @@ class _Source(NamedTuple):
     def file(self) -> pa.NativeFile:
         """Open the file for pyarrow's threads.
 
-        They let go of it at some time after the last read, without the interpreter: in one that is
-        ending, a thread that had to free an object of Python's would take the process down.
+        pyarrow's threads release it at some time after the last read. Then they must not need the
+        interpreter: if the interpreter is ending, a thread that frees a Python object would crash
+        the process.
         """
         import pyarrow as pa
 
@@ -197,17 +200,17 @@ class _Source(NamedTuple):
     def check_columns(self, there: Sequence[str]) -> None:
         missing = [name for name in self.columns or () if name not in there]
         if missing:
-            self.fail(f"there is no column {', '.join(missing)}; there are {', '.join(there)}")
+            self.fail(f"there is no column {', '.join(missing)}; columns: {', '.join(there)}")
         several = [name for name in self.columns or () if there.count(name) > 1]
         if several:
             self.fail(
                 f"there are several columns {', '.join(several)}; open the file without columns, "
-                "and choose by number"
+                "and select them by number"
             )
 
 
 def _read(source: _Source, head: bytes) -> pa.Table:
-    """Read a file by what it begins with."""
+    """Read a file according to its first bytes."""
     import pyarrow as pa
 
     if not head.startswith((b"ARROW1", b"PAR1", _CONTINUATION)):
@@ -218,16 +221,16 @@ def _read(source: _Source, head: bytes) -> pa.Table:
         of_file = head.startswith(b"ARROW1")
         return _assemble(source, *(_batches_of_file if of_file else _batches_of_stream)(source))
     except (pa.ArrowException, UnicodeError, KeyError) as error:
-        source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
+        source.fail(f"it begins like {_kind(head)}, but is cut short or damaged ({error})", error)
     except OSError as error:
         if error.errno is not None:
             raise
-        source.fail(f"it begins as {_kind(head)}, but is cut short or damaged ({error})", error)
+        source.fail(f"it begins like {_kind(head)}, but is cut short or damaged ({error})", error)
 
 
 def _foreign(head: bytes) -> str:
     if head.startswith(b"FEA1"):
-        return "it is a Feather file of version 1; write it anew as version 2"
+        return "it is a Feather file of version 1; write it again as version 2"
     if head.startswith(b"PARE"):
         return "it is an encrypted Parquet file"
     if head.startswith(b"\x93NUMPY"):
@@ -248,7 +251,7 @@ def _options(source: _Source, schema: pa.Schema) -> pa.ipc.IpcReadOptions:
     import pyarrow as pa
 
     source.check_columns(schema.names)
-    # No threads, as in `_Source.file`: what is not compressed is not read but looked at.
+    # No threads, for the reason in `_Source.file`. Uncompressed data is not read here.
     options = pa.ipc.IpcReadOptions(use_threads=False)
     if source.columns is not None:
         names = enumerate(schema.names)
@@ -280,21 +283,21 @@ def _batches_of_stream(
 
     def every() -> Iterator[pa.RecordBatch]:
         yield from reader
-        # pyarrow takes the end of the file for that of the stream: cut between two batches, the
-        # file would be a shorter table.
+        # pyarrow accepts the end of the file as the end of the stream. A file that was cut between
+        # two batches would be a shorter table.
         ended = source.size - len(_END_OF_STREAM)
         if memory.slice(ended).to_pybytes() != _END_OF_STREAM or file.tell() != source.size:
             source.fail(
-                "it begins as an Arrow IPC stream, but does not end as one (8 bytes, ff ff ff ff "
-                "00 00 00 00): it was cut short, its writer was not closed, or it has something "
-                "behind its end"
+                "it begins like an Arrow IPC stream, but does not end like one (8 bytes, ff ff ff "
+                "ff 00 00 00 00): it was cut short, its writer was not closed, or data follows "
+                "after its end"
             )
 
     return reader.schema, every()
 
 
 def _assemble(source: _Source, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    """Make a table of record batches, with those in the pool that had to be decompressed."""
+    """Make a table of record batches. Batches that were decompressed are copied into the pool."""
     import pyarrow as pa
 
     parts = []
@@ -307,7 +310,7 @@ def _assemble(source: _Source, schema: pa.Schema, batches: Iterator[pa.RecordBat
 
 
 def _lies_in(batch: pa.RecordBatch, mapping: Mapping) -> bool:
-    """Tell whether all of a batch's memory is the file's."""
+    """Tell whether all memory of a batch lies in the file."""
     end = mapping.address + len(mapping)
     return all(
         mapping.address <= buffer.address and buffer.address + buffer.size <= end
@@ -318,7 +321,7 @@ def _lies_in(batch: pa.RecordBatch, mapping: Mapping) -> bool:
 
 
 def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
-    """Go through the buffers of an array, those of its dictionaries too."""
+    """Iterate over the buffers of an array, including those of its dictionaries."""
     import pyarrow as pa
 
     yield from (buffer for buffer in array.buffers() if buffer is not None)
@@ -342,7 +345,7 @@ def _parquet(source: _Source) -> pa.Table:
     source.check_columns(file.schema_arrow.names)
     names = None if source.columns is None else list(source.columns)
     if names == []:
-        return file.read(columns=names)  # as many rows of nothing
+        return file.read(columns=names)  # the same number of rows, without columns
     parts = []
     for index in range(file.num_row_groups):
         group = file.read_row_group(index, columns=names)

@@ -1,4 +1,4 @@
-"""Which processes have a file open: for the messages of errors."""
+"""Finds the processes that have a file open, for error messages."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _MOST = 8  # processes that a message names
 
 
 def processes_with(path: str) -> list[int]:
-    """List the processes that have a file open, as far as this one may look.
+    """List the processes that have a file open, as far as this process may see them.
 
     Parameters
     ----------
     path : str
-        Of the file; it is compared by device and inode.
+        The file. It is compared by device and inode.
 
     Returns
     -------
     list of int
-        Process ids, ascending, this one's included. Processes of other users, and of other PID
-        namespaces, are not seen.
+        Process ids in ascending order, including this process. Processes of other users and of
+        other PID namespaces are not found.
     """
     try:
         there = os.stat(path)  # noqa: PTH116 - pathlib is not loaded for this
@@ -34,7 +34,7 @@ def processes_with(path: str) -> list[int]:
 
 def _has_open(pid: int, identity: tuple[int, int]) -> bool:
     folder = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):  # it ended, or is somebody else's
+    with contextlib.suppress(OSError):  # it ended, or belongs to another user
         for name in os.listdir(folder):  # noqa: PTH208 - as above
             with contextlib.suppress(OSError):  # closed meanwhile
                 found = os.stat(f"{folder}/{name}")  # noqa: PTH116 - as above
@@ -44,34 +44,34 @@ def _has_open(pid: int, identity: tuple[int, int]) -> bool:
 
 
 def read_message(path: str) -> str:
-    """Say who reads a pool's file that was to be written: the text of a `OneCopyError`."""
+    """Return the error text if a pool is to be opened for writing while processes read it."""
     return (
         f"the pool at {path} is open for reading (mode='r') by {_names(path)}; it cannot be "
-        "written until they have closed it and let go of their arrays, or have ended"
+        "opened for writing until they have closed it and released their arrays, or have ended"
     )
 
 
 def written_message(path: str) -> str:
-    """Say who writes a pool's file that was to be read: the text of a `OneCopyError`."""
+    """Return the error text if a pool is to be opened for reading while processes write it."""
     return (
         f"the pool at {path} is open for writing by {_names(path)}; mode='r' needs a pool that "
-        "nobody changes. Open it without mode to share it with them, or wait until they have "
+        "no process changes. Open it without mode to share it with them, or wait until they have "
         "closed it"
     )
 
 
 def busy_message(path: str) -> str:
-    """Say why a pool could not be joined in time: the text of a `OneCopyError`."""
+    """Return the error text if a pool could not be joined in time."""
     return (
-        f"the pool at {path} cannot be joined: a program that is no member has locked its file "
-        "(fcntl, lockf), or it keeps being made and removed. The file is open in "
+        f"the pool at {path} cannot be joined: a program that is not a member has locked its file "
+        "(fcntl, lockf), or the pool is made and removed again and again. The file is open in "
         f"{_names(path)}"
     )
 
 
 def _names(path: str) -> str:
     found = processes_with(path)
-    who = [f"process {pid}{' (this one)' if pid == os.getpid() else ''}" for pid in found[:_MOST]]
+    names = [f"process {pid}{' (this one)' if pid == os.getpid() else ''}" for pid in found[:_MOST]]
     if len(found) > _MOST:
-        who.append(f"{len(found) - _MOST} more")
-    return ", ".join(who) or "processes that cannot be looked into from here"
+        names.append(f"{len(found) - _MOST} more")
+    return ", ".join(names) or "processes that this process cannot see"

@@ -64,7 +64,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         initargs : tuple
             See `initializer`.
         idle_worker_timeout : float
-            Seconds after which workers that nobody uses end. Default: 300.
+            Seconds after which workers without calls end. Default: 300.
 
     Notes
     -----
@@ -105,7 +105,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         processes = joblib.parallel.mp
-        if processes is None or n_jobs is None:  # None: told not to (JOBLIB_MULTIPROCESSING=0)
+        if processes is None or n_jobs is None:  # None: JOBLIB_MULTIPROCESSING=0
             return 1
         reason = None
         if processes.current_process().daemon:
@@ -128,7 +128,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self,
         n_jobs: int = 1,
         parallel: Any = None,
-        prefer: str | None = None,  # noqa: ARG002 - joblib has seen to it
+        prefer: str | None = None,  # noqa: ARG002 - joblib has checked it
         require: str | None = None,  # noqa: ARG002 - as above
         **options: Any,
     ) -> int:
@@ -201,7 +201,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             Of the list of results.
         """
         if self._workers is None:
-            raise RuntimeError("the workers of this Parallel object were let go of")
+            raise RuntimeError("this Parallel object has released its workers")
         future = self._workers.executor.submit(func)
         if callback is not None:
             future.add_done_callback(partial(_tell, callback))
@@ -221,9 +221,9 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def terminate(self) -> None:
         """Leave the workers to the calls to come."""
-        team, self._workers = self._workers, None
-        if team is not None:
-            team.leave()
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.leave()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -234,17 +234,17 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         ensure_ready : bool
             Whether to get new ones.
         """
-        team, self._workers = self._workers, None
-        if team is not None:
-            team.kill()
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.kill()
         if ensure_ready:
             self.configure(self.parallel.n_jobs, self.parallel, **self.parallel._backend_kwargs)
 
 
 def _tell(callback: Callable[[Future[Any]], object], future: Future[Any]) -> None:
     if future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
-        # This may be told under the executor's lock, which a thread that is dispatching waits for
+        # This may be called under the executor's lock, which a thread that is dispatching waits for
         # while it has joblib's, which the callback wants.
-        threading.Thread(target=callback, args=(future,), name="onecopy-joblib-told").start()
+        threading.Thread(target=callback, args=(future,), name="onecopy-joblib-callback").start()
     else:
         callback(future)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecopy._codec.backing import address, lease_of
-from onecopy.executor.by_value import ValuePickler
+from onecopy._workers.by_value import ValuePickler
 
 try:
     from numpy.lib.array_utils import byte_bounds
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onecopy._native import Member
-    from onecopy.executor.pickling import Part
+    from onecopy._workers.pickling import Part
 
 __all__ = ["JoblibPickler"]
 
@@ -43,7 +43,7 @@ class JoblibPickler(ValuePickler):
         As for any `ValuePickler`.
     share_above : float
         Bytes above which an array in ordinary memory is shared; smaller ones are pickled, and the
-        receiver may write its copy. scikit-learn's estimators go on learning in place
+        receiver may write its copy. scikit-learn's estimators learn in place
         (``partial_fit``, ``warm_start``), which shared arrays would not let them; a model is seldom
         that large, and joblib's own backend makes the same difference.
     """

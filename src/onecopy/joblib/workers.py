@@ -10,7 +10,7 @@ Workers are started by the means of joblib's own backend (loky): a new interpret
 run the user's script again. joblib's users do not write ``if __name__ == "__main__"``, so methods
 that import the main module ("spawn", "forkserver") would start them without end. A fork is no way
 out: OpenMP, BLAS and polars have threads, which a fork does not copy, but whose locks it does. And
-these means take the environment of a process, in which the number of such threads is told.
+these means take the environment of a process, in which the number of such threads is set.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any, cast
 from joblib.externals.loky import process_executor
 from joblib.externals.loky.backend.process import LokyProcess
 
+from onecopy._workers.copies import NotNowError
+from onecopy._workers.packing import pack
 from onecopy.errors import OneCopyError
 from onecopy.executor import Executor
 from onecopy.executor.channels import Task
-from onecopy.executor.packing import NotNowError, pack
 from onecopy.joblib.pickling import JoblibPickler
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import Member
-    from onecopy.executor.packing import Copies, Message, Urgency
-    from onecopy.executor.pickling import Picklers
+    from onecopy._workers.copies import Copies
+    from onecopy._workers.packing import Message, Urgency
+    from onecopy._workers.pickling import Picklers
     from onecopy.pool import Pool
 
 __all__ = ["WorkerPool", "WorkerSpec", "acquire", "shutdown"]
@@ -67,7 +69,7 @@ class WorkerSpec:
     share_above : float
         Bytes above which an array is shared; up to here each side has its own, to be written.
     idle : float
-        Seconds after which workers that nobody uses end.
+        Seconds after which workers without calls end.
     copy : CopyMode
         How shared arrays are had.
     """
@@ -92,13 +94,13 @@ class WorkerPool:
 
     Notes
     -----
-    Made by `acquire`; who has it ends by `leave` or `kill`, in any thread.
+    Made by `acquire`. Its user ends with `leave` or `kill`, in any thread.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
         self.executor = _Executor(spec)
-        self.ends_at = 0.0  # on the monotonic clock, once nobody uses it
+        self.ends_at = 0.0  # on the monotonic clock, once it has no user
 
     def fits(self, spec: WorkerSpec) -> bool:
         """Tell whether it is in order, and what is asked for."""

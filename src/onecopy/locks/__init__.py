@@ -1,7 +1,7 @@
-"""Locks and friends, between any processes: they survive their owners, and tell the truth.
+"""Locks, events, conditions and barriers between any processes. They survive dead owners.
 
-Each is made in the default pool (``onecopy.Lock()``) or in any pool, with or without a name
-(``pool.lock("gpu")``); it is pickled by reference, so unrelated processes may have it too.
+You make one in the default pool (``onecopy.Lock()``) or in any pool, with or without a name
+(``pool.lock("gpu")``). It is pickled by reference, so unrelated processes can use it, too.
 """
 
 from onecopy.locks.barrier import Barrier

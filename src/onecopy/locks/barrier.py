@@ -1,4 +1,4 @@
-"""Barrier: parties that wait for each other."""
+"""Barrier: threads and processes that wait for each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST = 0xFFFF
 
 
 def checked_parties(parties: int) -> int:
-    """Refuse numbers of parties that cannot be.
+    """Check a number of parties.
 
     Raises
     ------
@@ -29,26 +29,26 @@ def checked_parties(parties: int) -> int:
     """
     parties = integer("parties", parties)
     if not 1 <= parties <= _MOST:
-        raise ValueError(f"parties={parties}: it is 1 to {_MOST:,}")
+        raise ValueError(f"parties={parties}: it must be 1 to {_MOST:,}")
     return parties
 
 
 @own_methods
 class Barrier(Shared, BarrierBase):
-    """A point that a number of threads and processes pass together; as `multiprocessing.Barrier`.
+    """A point that several threads and processes pass together, like `multiprocessing.Barrier`.
 
-    ``wait(timeout=None)`` gives each party of a round another number from 0 on; ``abort()``,
-    ``reset()``, ``parties``, ``n_waiting``, ``broken``.
+    ``wait(timeout=None)`` returns a different number to each party of a round, from 0 on. The other
+    members are ``abort()``, ``reset()``, ``parties``, ``n_waiting``, ``broken``.
 
     Parameters
     ----------
     parties : int
-        How many must come.
+        How many threads must wait before all of them continue.
     action : callable, optional
-        Called by the last one to come, before the others go on. It belongs to this object (and its
-        pickled copies), not to the barrier.
+        The last party to arrive calls it, before the others continue. It belongs to this object
+        (and its pickled copies), not to the barrier in the pool.
     timeout : float, optional
-        What `wait` waits at most, if it is not told otherwise.
+        The default timeout of `wait`, in seconds.
 
     Raises
     ------
@@ -59,9 +59,9 @@ class Barrier(Shared, BarrierBase):
 
     Notes
     -----
-    If a process dies while it waits, or while it runs the action, the barrier cannot fill any more:
-    it breaks, and those who wait get `threading.BrokenBarrierError`, which names the process,
-    within a fraction of a second. ``reset()`` makes it usable again.
+    If a process dies while it waits or while it runs the action, the barrier breaks. Within a
+    fraction of a second, all waiters get `threading.BrokenBarrierError`, which names the process.
+    ``reset()`` makes the barrier usable again.
     """
 
     _action: Callable[[], object] | None
@@ -90,22 +90,22 @@ class Barrier(Shared, BarrierBase):
         return f", {'broken' if self.broken else f'{self.n_waiting} of {self.parties} waiting'}"
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until all parties have come.
+        """Wait until all parties have arrived.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds; default: what the object was made with. When it has passed, the barrier breaks.
+            Seconds. Default: the timeout of the object. When the time is up, the barrier breaks.
 
         Returns
         -------
         int
-            How many had come before: 0 to ``parties - 1``.
+            How many parties arrived before this one: 0 to ``parties - 1``.
 
         Raises
         ------
         threading.BrokenBarrierError
-            It is broken: by a time-out, `abort`, an action that raised, or a process that died; or
-            it was reset while this thread waited.
+            The barrier is broken (by a timeout, `abort`, an action that raised, or a process that
+            died); or it was reset while this thread waited.
         """
         return self._wait_and_do(self._action, self._timeout if timeout is None else timeout)

@@ -1,4 +1,4 @@
-"""Condition: wait, with a lock, for somebody to say that something changed."""
+"""Condition: wait, with a lock, until another thread or process notifies of a change."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Condition", "checked_lock"]
 
 _T = TypeVar("_T")
 
-_EVERYBODY = 2**31 - 1
+_ALL = 2**31 - 1
 
 
 def checked_lock(lock: object) -> Lock | RLock | None:
-    """Refuse what cannot be the lock of a condition.
+    """Check that an object can be the lock of a condition.
 
     Raises
     ------
@@ -32,33 +32,33 @@ def checked_lock(lock: object) -> Lock | RLock | None:
         It is neither a `Lock`, nor an `RLock`, nor None.
     """
     if lock is not None and not isinstance(lock, (Lock, RLock)):
-        refuse("lock", "a onecopy.Lock or RLock", lock)
+        refuse("lock", "an onecopy.Lock or RLock", lock)
     return lock
 
 
 @own_methods
 class Condition(Shared, ConditionBase):
-    """A condition variable; as `multiprocessing.Condition` and `threading.Condition`.
+    """A condition variable, like `multiprocessing.Condition` and `threading.Condition`.
 
     Parameters
     ----------
     lock : Lock or RLock, optional
-        What protects the condition. Default: an RLock of its own.
+        The lock that protects the condition. Default: a new RLock.
 
     Raises
     ------
     ValueError, TypeError
-        The lock is none of these, or lies in another pool.
+        The lock is neither, or lies in another pool.
     PoolFull
         There is no room for the condition.
 
     Notes
     -----
-    A process that is killed while it waits is passed over by `notify`; one that is killed after it
-    was notified, before it had the lock again, passes the notification on. If the owner of the lock
-    dies, the lock's `on_owner_death` applies to whoever gets it back in `wait`, who has the lock
-    whatever comes of it. A wait may end
-    without a reason after such a death: look at what you wait for, as `wait_for` does.
+    If a process is killed while it waits, `notify` skips it. If it is killed after it was notified
+    and before it owns the lock again, another waiter gets the notification. If the owner of the
+    lock dies, the lock's `on_owner_death` applies to the next thread that gets the lock back in
+    `wait`. That thread owns the lock in any case. After such a death a wait may end without a
+    notification: check what you wait for, as `wait_for` does.
     """
 
     _lock: Lock | RLock
@@ -75,7 +75,7 @@ class Condition(Shared, ConditionBase):
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         lock = checked_lock(state[0] if state else None)
         if lock is not None and lock.member is not member:
-            raise ValueError("the lock of a condition lies in the same pool as the condition")
+            raise ValueError("the lock of a condition must lie in the same pool as the condition")
         self._has_own_lock = lock is None
         if hold is None:
             if lock is None:
@@ -88,12 +88,12 @@ class Condition(Shared, ConditionBase):
 
     def _open_lock(self) -> Lock | RLock:
         hold = self.member.hold(self._lock_handle)
-        recursive = LockBase(hold, self.member, False, _nothing)._is_recursive
+        recursive = LockBase(hold, self.member, False, _ignore_death)._is_recursive
         kind: type[Lock | RLock] = RLock if recursive else Lock
         return kind._open(hold, self.member, None, "warn")
 
     def detach(self) -> None:
-        """Let go of it in this process, and of its lock, unless that was given to it."""
+        """Release the condition in this process, and its lock if the caller passed none."""
         super().detach()
         if self._has_own_lock:
             self._lock.detach()
@@ -105,24 +105,25 @@ class Condition(Shared, ConditionBase):
         return f", {self.n_waiting} waiting, {self._lock!r}"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Give the lock back, wait to be notified, take the lock again.
+        """Release the lock, wait for a notification, and acquire the lock again.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait at most, not counting the time it takes to get the lock back.
+            The longest time to wait for the notification, in seconds. The time to acquire the lock
+            again is not included.
 
         Returns
         -------
         bool
-            False: it was not notified in time.
+            False: no notification in time.
 
         Raises
         ------
         RuntimeError
-            The lock is not held.
+            The caller does not own the lock.
         PoolFull
-            More threads wait than ever before, and there is no room in the pool to note one more.
+            More threads wait than ever before, and the pool has no room for one more entry.
         """
         return self._wait_with(self._lock, timeout)
 
@@ -132,14 +133,14 @@ class Condition(Shared, ConditionBase):
         Parameters
         ----------
         predicate : callable
-            Called with the lock held, at first and after each wake.
+            Called with the lock held, at the beginning and after each wake-up.
         timeout : float, optional
-            Seconds to wait at most.
+            The longest time to wait, in seconds.
 
         Returns
         -------
         object
-            What the predicate gave last; false: not in time.
+            The last result of the predicate. It is false if the time is up.
         """
         function("predicate", predicate)
         seconds("timeout", timeout)
@@ -154,25 +155,25 @@ class Condition(Shared, ConditionBase):
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Wake those `n` that have waited longest, if there are so many.
+        """Wake the `n` waiters that have waited longest, or all if there are fewer.
 
         Raises
         ------
         RuntimeError
-            The lock is not held.
+            The caller does not own the lock.
         """
         self._notify_with(self._lock, n)
 
     def notify_all(self) -> None:
-        """Wake all that wait.
+        """Wake all waiters.
 
         Raises
         ------
         RuntimeError
-            The lock is not held.
+            The caller does not own the lock.
         """
-        self._notify_with(self._lock, _EVERYBODY)
+        self._notify_with(self._lock, _ALL)
 
 
-def _nothing(lock: Any, pid: int, stays: bool) -> None:
-    """Be told nothing: that lock object is only asked what it is."""
+def _ignore_death(lock: Any, pid: int, stays: bool) -> None:
+    """Ignore a death: the lock object is used only to find out its kind."""

@@ -1,4 +1,4 @@
-"""What happens to whoever gets a lock whose last owner died while it had it."""
+"""What happens when a thread gets a lock whose last owner died."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ OwnerDeathPolicy: TypeAlias = 'Literal["warn", "raise"] | Callable[[Any], object
 
 
 class LockOwner(NamedTuple):
-    """Who has a lock.
+    """The owner of a lock.
 
     Attributes
     ----------
     pid : int
-        Of the process, in its own PID namespace.
+        The process number, in the PID namespace of that process.
     age : float
-        Seconds since it took the lock, give or take a few milliseconds.
+        Seconds since it acquired the lock, exact to a few milliseconds.
     alive : bool
-        Whether the process lives. A dead owner's lock goes to whoever asks for it next.
+        Whether the process is alive. The next thread that asks gets the lock of a dead owner.
     """
 
     pid: int
@@ -39,7 +39,7 @@ class _HasOwner(Protocol):
 
 
 def owner_of(lock: _HasOwner) -> LockOwner | None:
-    """Say who has a lock; None: nobody."""
+    """Return the owner of a lock. None: it has no owner."""
     info = lock._owner_info
     if info is None:
         return None
@@ -53,14 +53,14 @@ class OnDeath:
     Parameters
     ----------
     policy : {"warn", "raise"} or callable
-        As the user gave it.
+        The argument that the user passed.
     what : str
-        The lock, for messages.
+        A description of the lock, for messages.
 
     Raises
     ------
     ValueError, TypeError
-        It is none of these.
+        The policy is none of these.
     """
 
     __slots__ = ("policy", "what")
@@ -69,39 +69,40 @@ class OnDeath:
         if isinstance(policy, str):
             if policy not in {"warn", "raise"}:
                 raise ValueError(
-                    f"on_owner_death={policy!r}: it is 'warn', 'raise', or something to call with "
+                    f"on_owner_death={policy!r}: it must be 'warn', 'raise', or a function of "
                     "the lock"
                 )
         elif not callable(policy):
             raise TypeError(
-                f"on_owner_death is 'warn', 'raise' or callable, not {type(policy).__name__}"
+                f"on_owner_death must be 'warn', 'raise' or callable, not {type(policy).__name__}"
             )
         self.policy = policy
         self.what = what
 
     def __call__(self, lock: Any, pid: int, stays: bool) -> None:
-        """Do what the policy says.
+        """Apply the policy.
 
-        What it raises comes out of `acquire`. Then the core gives the lock back in a way that the
-        next owner is told again, because nobody has repaired anything; but with `OwnerDied` the
-        lock stays held, unless `stays` is false: a reader, who cannot repair, gets nothing.
+        If this raises, `acquire` raises. Then the core releases the lock, and the next owner is
+        notified again, because the data was not repaired. `OwnerDied` is an exception: the caller
+        keeps the lock, unless `stays` is false. `stays` is false for a reader, because a reader
+        cannot repair.
         """
-        text = f"process {pid} died, or left the pool, while it had {self.what}"
+        text = f"process {pid} died, or left the pool, while it owned {self.what}"
         if self.policy == "raise":
             raise OwnerDied(
-                f"{text}. This process has it now, and what it protects may be half changed: "
-                "repair that, then release the lock."
+                f"{text}. This process owns it now, and the protected data may be half changed: "
+                "repair the data, then release the lock."
                 if stays
-                else f"{text}, so what it protects may be half changed. It cannot be read before a "
-                "process has taken the lock for writing, and repaired it."
+                else f"{text}, so the protected data may be half changed. It cannot be read before "
+                "a process has acquired the lock for writing, and repaired the data."
             )
         if callable(self.policy):
             self.policy(lock)
         else:
             warnings.warn(
-                f"{text}; this process has it now. What it protects may be half changed: check or "
-                "repair it before you rely on it. (on_owner_death='raise', or a function, instead "
-                "of this warning)",
+                f"{text}. This process owns it now. The protected data may be half changed: check "
+                "or repair it before you rely on it. (To get an exception or a call instead, use "
+                "on_owner_death='raise' or a function.)",
                 OwnerDiedWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""Event: a flag to wait for."""
+"""Event: a flag that threads can wait for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["Event"]
 
 @own_methods
 class Event(Shared, EventBase):
-    """A flag that processes set, clear and wait for; as `multiprocessing.Event`.
+    """A flag that processes set, clear and wait for, like `multiprocessing.Event`.
 
-    ``set()``, ``clear()``, ``is_set()``, ``wait(timeout=None) -> bool``. Whoever waits when the
-    flag is set is let go, even if it is cleared again at once. Nobody owns it: no death changes it.
+    ``set()``, ``clear()``, ``is_set()``, ``wait(timeout=None) -> bool``. When the flag is set, all
+    waiters resume, even if the flag is cleared again at once. An event has no owner: no death
+    changes it.
 
     Raises
     ------

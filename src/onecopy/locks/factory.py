@@ -1,4 +1,4 @@
-"""The methods of `Pool` that make or open locks and their friends."""
+"""The methods of `Pool` that make or open locks, semaphores, events, conditions and barriers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _Semaphore = TypeVar("_Semaphore", bound=Semaphore)
 
 
 class LockFactory:
-    """What a pool can make to synchronize with.
+    """The methods that make locks and similar structures.
 
-    The first call with a name, in any process, makes the thing; later ones open it. What is left
-    out is taken from what exists, and what contradicts it raises `OneCopyError`. Without a name it
-    travels by reference: pickle it, send it, or pass it to a child. Each raises `PoolFull` if there
-    is no room. A name stands for one thing of each kind: ``lock("a")`` and ``rlock("a")`` are two.
+    The first call with a name, in any process, makes the thing. Later calls open it. An argument
+    that is left out has the value of the existing thing. An argument that contradicts the existing
+    thing raises `OneCopyError`. A thing without a name can be sent by reference: pickle it, send
+    it, or pass it to a child. Each method raises `PoolFull` if there is no room. Each kind has its
+    own names: ``lock("a")`` and ``rlock("a")`` are two things.
     """
 
     __slots__ = ()
@@ -78,7 +79,7 @@ class LockFactory:
     def semaphore(
         self, name: str | None = None, value: int | None = None, *, recover: bool | None = None
     ) -> Semaphore:
-        """Make a semaphore (default: of 1), or open it by its name; see `Semaphore`."""
+        """Make a semaphore (default value: 1), or open it by its name; see `Semaphore`."""
         return self._semaphore(Semaphore, Kind.SEMAPHORE, name, value, recover)
 
     def bounded_semaphore(
@@ -99,8 +100,8 @@ class LockFactory:
             condition = Condition._open(hold, self.member, name, lock)
             if lock is not None and lock.handle != condition._lock_handle:
                 raise OneCopyError(
-                    f"condition {name!r} exists with another lock; leave lock out to take it as it "
-                    "is, or use another name"
+                    f"condition {name!r} exists with another lock; leave lock out to use the "
+                    "existing one, or use another name"
                 )
             return condition
 
@@ -113,7 +114,7 @@ class LockFactory:
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> Barrier:
-        """Make a barrier for so many parties, or open it by its name; see `Barrier`."""
+        """Make a barrier, or open it by its name; see `Barrier`."""
         if parties is not None:
             parties = checked_parties(parties)
         seconds("timeout", timeout)
@@ -121,7 +122,7 @@ class LockFactory:
         def make(hold: Hold | None) -> Barrier:
             if hold is None and parties is None:
                 raise OneCopyError(
-                    f"there is no barrier {name!r} to open; to make it, say for how many parties"
+                    f"there is no barrier {name!r}; to make it, pass the number of parties"
                 )
             barrier = Barrier._open(hold, self.member, name, parties or 1, action, timeout)
             check_matches("barrier", name, "parties", parties, barrier.parties)

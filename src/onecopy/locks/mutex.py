@@ -43,38 +43,38 @@ class _Mutex(Shared, LockBase):
 
     @property
     def owner(self) -> LockOwner | None:
-        """Who has the lock: ``pid``, ``age`` in seconds, ``alive``; None: nobody."""
+        """The owner of the lock: ``pid``, ``age`` in seconds, ``alive``. None: the lock is free."""
         return owner_of(self)
 
 
 @own_methods
 class Lock(_Mutex):
-    """A lock that one process at a time has, and that survives its owner.
+    """A lock that one process at a time owns, and that survives the death of its owner.
 
-    The methods of `multiprocessing.Lock`: ``acquire(block=True, timeout=None)`` (a negative timeout
-    does not wait), ``release()``, ``locked()``, and ``with``. ``Lock()`` makes one in the default
-    pool; `Pool.lock` makes or opens one in any pool. Pickle it to have the same lock in another
-    process, related or not.
+    It has the methods of `multiprocessing.Lock`: ``acquire(block=True, timeout=None)`` (a negative
+    timeout does not wait), ``release()``, ``locked()``, and ``with``. ``Lock()`` makes a lock in
+    the default pool. `Pool.lock` makes or opens a lock in any pool. To use the same lock in another
+    process, related or not, pickle it.
 
-    When the owner dies (or leaves the pool, or ends, without a release), whoever asks next gets the
-    lock within a fraction of a second, and is told.
+    If the owner dies, leaves the pool or ends without a release, the next thread that asks gets the
+    lock within a fraction of a second, and is notified.
 
     Parameters
     ----------
     on_owner_death : {"warn", "raise"} or callable, optional
-        What `acquire` (and ``with``) does in this process when it takes the lock over from a dead
-        owner.
+        What `acquire` (and ``with``) does in this process when it gets the lock of a dead owner.
 
         ``"warn"``
-            Warn with `OwnerDiedWarning` and go on. If warnings are errors, the lock is given back,
-            and the next owner is told again.
+            Warn with `OwnerDiedWarning` and continue. If warnings are errors, the lock is released,
+            and the next owner is notified again.
         ``"raise"``
             Raise `OwnerDied` *with the lock held*: repair in the ``except`` clause, then
             ``release()``.
         a function
-            Called with the lock as its argument and held, to repair. If it raises, the lock is
-            given back and the next owner is told again. It must not release the lock. To pickle
-            the lock, the function must be importable.
+            A function that repairs the data. It is called with the lock as its argument, while the
+            caller owns the lock. It must not release the lock. If it raises, the lock is released
+            and the next owner is notified again. To pickle the lock, the function must be
+            importable.
 
     Raises
     ------
@@ -83,9 +83,10 @@ class Lock(_Mutex):
 
     Notes
     -----
-    Any thread or process may release it, as in multiprocessing; releasing a lock that nobody has
-    raises ValueError. Ownership is per process: a thread that dies with the lock is not noticed.
-    A fork's child does not have its parent's lock. A process that is stopped (SIGSTOP) keeps it.
+    Any thread or process may release the lock, as in multiprocessing. Releasing a free lock raises
+    ValueError. Ownership is per process: if a thread ends while it owns the lock, onecopy does not
+    notice. A forked child does not own its parent's locks. A process that is stopped (SIGSTOP)
+    keeps its locks.
     """
 
     _made_by = "lock"
@@ -93,10 +94,10 @@ class Lock(_Mutex):
 
 @own_methods
 class RLock(_Mutex):
-    """A lock that the thread that has it may take again.
+    """A lock that its owner thread may acquire again.
 
-    As `Lock`, but only the thread that took it may release it (RuntimeError else), as often as it
-    took it. See there for `on_owner_death`.
+    Like `Lock`, but only the thread that acquired it may release it (otherwise RuntimeError), as
+    many times as it acquired it. For `on_owner_death` see `Lock`.
     """
 
     _recursive = True

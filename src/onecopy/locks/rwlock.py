@@ -20,14 +20,14 @@ _PREFER = ("writer", "reader", "fair")  # in the core's order
 
 
 def prefer_number(prefer: str, otherwise: str = "") -> int:
-    """Give the core's number of a preference.
+    """Return the core's number of a preference.
 
     Parameters
     ----------
     prefer : str
-        What the user wrote.
+        The argument of the user.
     otherwise : str, optional
-        What to write instead, if it is like no preference.
+        What to write instead, if the argument is similar to no preference.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def prefer_number(prefer: str, otherwise: str = "") -> int:
 
 @own_methods
 class RWLock(Shared, RWLockBase):
-    """A lock that many readers have together, or one writer alone.
+    """A lock for many readers together, or one writer alone.
 
     ::
 
@@ -54,14 +54,14 @@ class RWLock(Shared, RWLockBase):
     Parameters
     ----------
     prefer : {"writer", "reader", "fair"}, optional
-        Who goes first when both wait. ``"writer"`` (the default): no reader enters once a writer
-        waits. ``"reader"``: a writer waits for a moment when nobody reads. ``"fair"``: as
-        ``"writer"``, but readers who wait are let in between two writers.
+        Which side is first if both wait. ``"writer"`` (the default): no reader enters while a
+        writer waits. ``"reader"``: a writer enters only when there is no reader. ``"fair"``: as
+        ``"writer"``, but waiting readers enter between two writers.
     on_owner_death : {"warn", "raise"} or callable, optional
-        As for `Lock`, for a writer that died inside. The next one to come is told while it has the
-        lock for writing, also if it came to read. With ``"raise"`` a writer gets `OwnerDied` with
-        the lock held; a reader, who could repair nothing, gets `OwnerDied` and no lock, as does
-        every reader after it until a writer has come.
+        As for `Lock`, for a writer that died while it owned the lock. The next thread, also a
+        reader, is notified while it owns the lock for writing. With ``"raise"``, a writer gets
+        `OwnerDied` and owns the lock. A reader cannot repair, so it gets `OwnerDied` and no lock.
+        So does every later reader, until a writer has acquired the lock.
 
     Raises
     ------
@@ -72,11 +72,12 @@ class RWLock(Shared, RWLockBase):
 
     Notes
     -----
-    Readers of different processes do not touch each other's memory. A dead reader is not waited
-    for. A thread that reads may read again at any time, and must give both back; a thread that
-    reads cannot ask to write, nor one that writes to read (RuntimeError): it would wait for itself.
-    Each side is released by the thread that took it; one that ends without doing so keeps writers
-    out for as long as its process lives. A fork's child has nothing of its parent's.
+    Readers of different processes write to different memory. Writers do not wait for a dead reader.
+    A thread that reads may acquire the reading side again at any time, and must release it as many
+    times. A thread that reads cannot acquire the writing side, and a thread that writes cannot
+    acquire the reading side (RuntimeError), because it would wait for itself. The thread that
+    acquired a side must release it. If a thread ends without releasing the reading side, writers
+    wait as long as its process lives. A forked child owns neither side of its parent's locks.
     """
 
     _on_death: OnDeath
@@ -104,10 +105,10 @@ class RWLock(Shared, RWLockBase):
 
     @property
     def prefer(self) -> Prefer:
-        """Who goes first when both wait."""
+        """Which side is first if both wait."""
         return cast("Prefer", _PREFER[self._prefer])
 
     @property
     def owner(self) -> LockOwner | None:
-        """Who writes: ``pid``, ``age`` in seconds, ``alive``; None: nobody."""
+        """The writer: ``pid``, ``age`` in seconds, ``alive``. None: there is no writer."""
         return owner_of(self)

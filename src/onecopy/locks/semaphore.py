@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundedSemaphore", "Semaphore", "checked_value"]
 
-_BOUNDED, _KEEPS_NOTHING = 1, 2
+_BOUNDED, _DOES_NOT_RECOVER = 1, 2
 _MOST = 2**31 - 1
 
 
 def checked_value(value: int) -> int:
-    """Refuse what no semaphore can begin with.
+    """Check the initial value of a semaphore.
 
     Raises
     ------
@@ -34,21 +34,20 @@ def checked_value(value: int) -> int:
 
 @own_methods
 class Semaphore(Shared, SemaphoreBase):
-    """A number of tokens to take and give back; the dead's come back by themselves.
+    """A number of tokens to acquire and release. Tokens of dead processes are returned.
 
-    The methods of `multiprocessing.Semaphore`: ``acquire(block=True, timeout=None)``,
+    It has the methods of `multiprocessing.Semaphore`: ``acquire(block=True, timeout=None)``,
     ``release(n=1)``, ``get_value()``, and ``with``.
 
     Parameters
     ----------
     value : int, optional
-        Tokens at the beginning.
+        The initial number of tokens.
     recover : bool, optional
-        Whether the tokens of a process that dies come back. A token of the initial value belongs to
-        the process that took it until it, or another process for it, gives one back. Tokens beyond
-        the initial value are signals: they are used up by being taken. Pass False for a counter
-        whose tokens stand for something that outlives the process that took them, such as the free
-        places of a buffer.
+        Whether the tokens of a process that dies are returned. A token of the initial value belongs
+        to the process that acquired it, until that process or another one releases a token. A
+        release beyond the initial value adds a token. Taking it uses it up. Pass False if a token
+        stands for something that outlives the process, for example a free place in a buffer.
 
     Raises
     ------
@@ -67,7 +66,7 @@ class Semaphore(Shared, SemaphoreBase):
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         value, recover = state
-        flags = self._options | (0 if recover else _KEEPS_NOTHING)
+        flags = self._options | (0 if recover else _DOES_NOT_RECOVER)
         SemaphoreBase.__init__(self, hold, member, value, flags)
 
     def _state(self) -> tuple[Any, ...]:
@@ -78,18 +77,18 @@ class Semaphore(Shared, SemaphoreBase):
 
     @property
     def initial(self) -> int:
-        """Tokens at the beginning."""
+        """The initial number of tokens."""
         return self._initial
 
     @property
     def recovers(self) -> bool:
-        """Whether the tokens of a process that dies come back."""
-        return not self._flags & _KEEPS_NOTHING
+        """Whether the tokens of a process that dies are returned."""
+        return not self._flags & _DOES_NOT_RECOVER
 
 
 @own_methods
 class BoundedSemaphore(Semaphore):
-    """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
+    """A `Semaphore` that refuses (ValueError) to have more tokens than its initial value."""
 
     _options = _BOUNDED
     _made_by = "bounded_semaphore"

@@ -1,4 +1,4 @@
-"""The two queues of a pool of workers, and what a worker does with them."""
+"""The two mailboxes of a pool of workers, and what a worker does with them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,50 @@ import os
 import threading
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import pool as standard
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # not in the stub
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from onecopy import coroutines
 from onecopy._native import is_plain
-from onecopy._workers.parents import Parent
+from onecopy._workers.mailbox import Reader
 from onecopy._workers.rebuilding import Address, describe, not_rebuilt, take_addressed
-from onecopy.errors import Closed, OneCopyError
+from onecopy._workers.remote import RemoteError
+from onecopy.errors import Closed, OneCopyError, ShutDown
 from onecopy.multiprocessing._pool_errors import WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from onecopy.multiprocessing.queues import Queue
+    from onecopy._workers.bells import Bell
+    from onecopy._workers.mailbox import Mailbox
     from onecopy.queue import Message
 
-__all__ = ["BEGAN", "ENDED", "FAILED", "Outstanding", "Results", "Tasks", "work"]
+__all__ = [
+    "BEGAN",
+    "FAILED",
+    "Outstanding",
+    "Results",
+    "Tasks",
+    "mapstar",
+    "starmapstar",
+    "work",
+]
 
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result
-_LOOK_EVERY = 1.0  # second in which an idle worker looks whether its parent lives
 # In place of the number of a job, in messages that are no results:
 BEGAN = -1  # (BEGAN, pid, None): a worker is ready for tasks
-ENDED = -2  # (ENDED, pid, exit code): the pool's own process has seen a worker end
-FAILED = -3  # (FAILED, pid, (False, error)): an initializer has raised
+FAILED = -2  # (FAILED, pid, (False, error)): an initializer has raised
+
+
+def mapstar(args: Any) -> list[Any]:
+    """Run the calls of a batch: what `Pool.map` has workers do."""
+    return list(map(*args))
+
+
+def starmapstar(args: Any) -> list[Any]:
+    """Run the calls of a batch, each with several arguments: `Pool.starmap`."""
+    function, calls = args
+    return [function(*each) for each in calls]
 
 
 def work(
@@ -38,10 +57,9 @@ def work(
     results: Results,
     initializer: Callable[..., object] | None,
     initargs: Iterable[Any],
-    maxtasks: int | None,
-    wrap_exception: bool,
+    most: int | None,
 ) -> None:
-    """Be a worker."""
+    """Be a worker: run tasks until there are no more, or `most` of them."""
     if initializer is not None:
         try:
             initializer(*initargs)
@@ -49,68 +67,135 @@ def work(
             results.initializer_failed(error)
             raise
     results.began()
-    standard.worker(tasks, results, None, (), maxtasks, wrap_exception)  # type: ignore[attr-defined]  # undocumented
+    done = 0
+    while most is None or done < most:
+        try:
+            task = tasks.get()
+        except (EOFError, OSError):
+            break
+        if task is None:
+            break
+        job, i, function, args, kwargs = task
+        del task
+        try:
+            outcome = True, function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - it is the task's
+            outcome = False, RemoteError(error)
+        results.put(job, i, *outcome)
+        del function, args, kwargs, outcome  # what they hold is not kept while the worker waits
+        done += 1
 
 
 class Tasks:
-    """The task queue, as the standard library's pool and its workers use it.
+    """The tasks that workers take.
 
     In a worker each `get` but the first follows the `put` of a result; that is when the task before
     is finished.
+
+    Parameters
+    ----------
+    mailbox : Mailbox
+        Where they are. Its queue redelivers.
+    results : Results
+        Where a worker puts answers.
+    outstanding : Outstanding, optional
+        What has been handed out, in the process that has the pool.
+    workers : list, optional
+        The workers, there.
     """
 
     def __init__(
-        self, queue: Queue, results: Results, outstanding: Outstanding | None = None
+        self,
+        mailbox: Mailbox,
+        results: Results,
+        outstanding: Outstanding | None = None,
+        workers: list[Any] | None = None,
     ) -> None:
-        self._queue = queue
+        self._mailbox = mailbox
         self._results = results
         self._outstanding = outstanding
-        self._parent: Parent | None = None
+        self._workers = [] if workers is None else workers
+        self._reader: Reader | None = None
 
     def __reduce__(self) -> Any:
-        return Tasks, (self._queue, self._results)
+        return Tasks, (self._mailbox, self._results)
+
+    # --------------------------------------------------------------- in the process with the pool
 
     def put(self, task: Any) -> None:
-        """Hand a task out (None: tell a worker to end); wait while too many results are missing."""
-        if self._outstanding is None:
+        """Hand a task out; wait while too many results are missing."""
+        outstanding = self._outstanding
+        if outstanding is None:
             raise AssertionError("tasks are handed out by the process that has the pool")
-        if task is None:
-            with suppress(Closed):  # the pool has been joined, so no worker is left
-                self._queue.put(None)
-                self._outstanding.count()
-            return
-        self._outstanding.wait_for_room()
+        outstanding.wait_for_room()
         # Before it is put: the answer may be there before `put` has returned.
-        with self._outstanding.expecting(task[0], task[1]):
-            self._queue.put(task)
+        with outstanding.expecting(task[0], task[1]):
+            self._mailbox.queue.put(task)
+        self._mailbox.wake(len(outstanding), len(self._workers))
+
+    def end(self) -> None:
+        """Have all workers end, once there are no tasks."""
+        with suppress(Closed):  # the pool has been joined, so no worker is left
+            self._mailbox.end()
+
+    def take_back(self) -> None:
+        """Give out again the tasks that ended workers had taken."""
+        queue = self._mailbox.queue
+        with suppress(OneCopyError):  # closed, or spoilt: then no task is left
+            queue.member.collect()
+            self._mailbox.ring()
+
+    def drain_while(self, goes_on: Callable[[], bool]) -> None:
+        """Take what there is, and block no `put`, as long as a condition holds."""
+        self.stop_waiting()
+        while goes_on():
+            try:
+                self._mailbox.queue.get_message(timeout=0.01).task_done()
+            except Empty:
+                continue
+            except (Closed, ShutDown):
+                return
+            except Exception as error:
+                position = getattr(error, "position", None)
+                if position is None:
+                    raise
+                self._mailbox.queue._finish(position)  # it cannot be rebuilt, and need not
+
+    def stop_waiting(self) -> None:
+        """Block no `put` any more."""
+        if self._outstanding is not None:
+            self._outstanding.stop()
+
+    # ------------------------------------------------------------------------------- in a worker
 
     def get(self) -> Any:
-        """Take a task; what a dead worker had in hand is answered for it.
+        """Take a task; a task that a dead worker had taken is answered for it.
+
+        Returns
+        -------
+        tuple or None
+            None: there will be no more.
 
         Raises
         ------
         EOFError
             The process that has the pool has ended.
         """
-        if self._parent is None:
-            self._parent = Parent()
+        if self._reader is None:
+            self._reader = Reader(self._mailbox)
         while True:
             try:
-                message = coroutines.take(self._queue.get_message, _LOOK_EVERY)
-            except Empty:
-                self._parent.check()
-                continue
+                message = self._reader.take()
+            except (Closed, ShutDown):
+                self._mailbox.ring()  # others may sleep
+                return None
             except BaseException as error:
                 position = getattr(error, "position", None)
                 if position is None or isinstance(error, KeyboardInterrupt):
                     raise
                 self._refuse(position, error)
                 continue
-            self._parent.check()  # nobody wants the rest of what it has handed out
             task = message.item
-            if task is None:
-                message.task_done()
-                return None
             self._results.finishes(message)
             if not message.redelivered:
                 return task
@@ -119,41 +204,18 @@ class Tasks:
                 f"the worker that ran {_name_of(function)} was killed, or crashed, before it was "
                 "done. It may have done a part of its work; it was not run again"
             )
-            self._results.put((job, i, (False, died)))
+            self._results.put(job, i, False, died)
 
     def _refuse(self, position: int, error: BaseException) -> None:
         """Answer a task that cannot be rebuilt here: the parent knows what was at that position."""
         if not isinstance(error, OneCopyError | OSError):  # which say what is gone
             error = not_rebuilt("the arguments, or the function, of a task", error)
-        told = standard.ExceptionWithTraceback(error, error.__traceback__)  # type: ignore[attr-defined]  # undocumented
-        self._results.put((None, position, (False, told)))
-        self._queue._finish(position)
+        self._results.put(None, position, False, RemoteError(error))
+        self._mailbox.queue._finish(position)
 
     def close(self) -> None:
-        """Let go of the queue here."""
-        self._queue.close()
-
-    def drain_while(self, goes_on: Callable[[], bool]) -> None:
-        """Take what there is, and hold nobody up who puts, as long as a condition holds."""
-        if self._outstanding is not None:
-            self._outstanding.stop()
-        while goes_on():
-            try:
-                self._queue.get_message(timeout=0.01).task_done()
-            except Empty:
-                continue
-            except Closed:
-                return
-            except Exception as error:
-                position = getattr(error, "position", None)
-                if position is None:
-                    raise
-                self._queue._finish(position)  # it cannot be rebuilt, and need not
-
-    def stop_waiting(self) -> None:
-        """Hold nobody up who puts any more."""
-        if self._outstanding is not None:
-            self._outstanding.stop()
+        """Close the mailbox here."""
+        self._mailbox.close()
 
 
 class Results:
@@ -163,12 +225,18 @@ class Results:
     `Address` in front, so that it fails its own call if it cannot be.
     """
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._queue: Any = mailbox.queue
         self._message: Message | None = None
 
+    @property
+    def bell(self) -> Bell:
+        """What is rung when something was put while the reader sleeps."""
+        return self._mailbox.bell
+
     def __reduce__(self) -> Any:
-        return Results, (self._queue,)
+        return Results, (self._mailbox,)
 
     # ------------------------------------------------------------------------------- in a worker
 
@@ -180,22 +248,17 @@ class Results:
     def began(self) -> None:
         """Say that this worker is ready."""
         self._queue.put((BEGAN, os.getpid(), None), timeout=_ROOM_WITHIN)
+        self._mailbox.wake()
 
     def initializer_failed(self, error: BaseException) -> None:
         """Say that this worker cannot begin, and why."""
-        told = standard.ExceptionWithTraceback(error, error.__traceback__)  # type: ignore[attr-defined]  # undocumented
-        self.put((FAILED, os.getpid(), (False, told)))
+        self.put(FAILED, os.getpid(), False, RemoteError(error))
 
-    def put(self, result: Any) -> None:
-        """Send a result, then its task is finished; None: no more will come.
+    def put(self, job: int | None, i: int, success: bool, value: Any) -> None:
+        """Send a result; then its task is finished.
 
         A result that cannot be sent is replaced by a `MaybeEncodingError`.
         """
-        if result is None:
-            with suppress(Closed):  # the pool has been joined, so nobody waits
-                self._queue.put(None)
-            return
-        job, i, (success, value) = result
         try:
             self._send(job, i, success, value)
         except (KeyboardInterrupt, Closed):
@@ -206,38 +269,37 @@ class Results:
         if message is not None:
             message.task_done()
 
-    def _send(self, job: int, i: int, success: bool, value: Any) -> None:
+    def _send(self, job: int | None, i: int, success: bool, value: Any) -> None:
         if is_plain(value):
             self._queue.put((job, i, (success, value)), timeout=_ROOM_WITHIN)
-            return
-        what = describe(getattr(value, "exc", value) if not success else value, not success)
-        self._queue.put((Address((job, i), what), success, value), timeout=_ROOM_WITHIN)
+        else:
+            what = describe(_error_of(value) if not success else value, not success)
+            self._queue.put((Address((job, i), what), success, value), timeout=_ROOM_WITHIN)
+        self._mailbox.wake()
 
     # --------------------------------------------------------------- in the process with the pool
 
-    def get(self) -> Any:
-        """Take a result, or None, or one of the other messages."""
-        got, numbers = take_addressed(partial(coroutines.take, self._queue.get, None))
+    def take(self) -> Any:
+        """Take a result, or one of the other messages; None: there is none."""
+        got, numbers = take_addressed(partial(self._mailbox.take, self._queue.get))
+        if got is None:
+            return None
         if numbers is not None:
             return *numbers, (False, got)
-        if got is not None and type(got[0]) is tuple:
+        if type(got[0]) is tuple:
             (numbers, _), success, value = got
             return *numbers, (success, value)
         return got
 
-    def tell_ended(self, pid: int, exitcode: int | None) -> None:
-        """Say that a worker has ended: behind everything that it has put.
-
-        Raises
-        ------
-        PoolFull
-            There is no room to say so.
-        """
-        self._queue.put((ENDED, pid, exitcode), block=False)
+    def wait(self, wait: Callable[[], object]) -> None:
+        """Have `wait` called, which returns when a message comes, unless there is one."""
+        with self._mailbox.sleeping():
+            if self._queue.empty():
+                wait()
 
     def close(self) -> None:
-        """Let go of the queue here."""
-        self._queue.close()
+        """Close the mailbox here."""
+        self._mailbox.close()
 
 
 class _Unsendable:
@@ -251,10 +313,14 @@ class _Unsendable:
 
 
 def _encoding_error(error: BaseException, value: Any) -> Exception:
-    what = getattr(value, "exc", value)  # not the wrapper that has its traceback
-    error_class = standard.MaybeEncodingError  # type: ignore[attr-defined]  # undocumented
-    told: Exception = error_class(_Unsendable(_text_of(error)), _Unsendable(_text_of(what)))
-    return told
+    what = _error_of(value)
+    made: Exception = MaybeEncodingError(_Unsendable(_text_of(error)), _Unsendable(_text_of(what)))
+    return made
+
+
+def _error_of(value: Any) -> Any:
+    """Give an error without the wrapper that has its traceback."""
+    return value.error if isinstance(value, RemoteError) else value
 
 
 def _text_of(obj: Any) -> str:
@@ -286,13 +352,13 @@ class Outstanding:
             self._room.acquire()
 
     def stop(self) -> None:
-        """Hold nobody up any more."""
+        """Block no `wait_for_room` any more."""
         self._stopped = True
         self._room.release()
 
-    def count(self) -> None:
-        """Count a message that is no task."""
-        self._put += 1
+    def __len__(self) -> int:
+        """Count the tasks that are not answered."""
+        return len(self._task)
 
     @contextmanager
     def expecting(self, job: int, i: int) -> Iterator[None]:

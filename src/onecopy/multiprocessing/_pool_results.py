@@ -3,31 +3,37 @@
 They differ in three ways:
 
 * A callback that raises is reported as an uncaught exception of a thread (`threading.excepthook`).
-  The result is there all the same, and the pool goes on.
-* A call whose pool was terminated, or cannot go on, fails. In the standard library it waits for
+  The result is there all the same, and the pool still works.
+* A call whose pool was terminated, or is broken, fails. In the standard library it waits for
   ever.
-* Nobody who waits holds a lock. A signal handler may interrupt a thread that waits for a result,
+* A thread that waits holds no lock. A signal handler may interrupt one that waits for a result,
   end the pool, and join it: the threads of the pool can always deliver.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import queue
 import sys
 import threading
 from collections import deque
 from contextlib import suppress
 from multiprocessing import TimeoutError as TimedOut
-from multiprocessing import pool as standard
+from multiprocessing.pool import AsyncResult
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
+
+from onecopy._workers.signals import with_users_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
 __all__ = ["ApplyResult", "Feed", "IMapIterator", "IMapUnorderedIterator", "MapResult", "copy_of"]
+
+
+_jobs = itertools.count()
 
 
 class Latch:
@@ -42,7 +48,7 @@ class Latch:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake all who wait."""
+        """Set it, and wake all threads that wait."""
         self._is_set = True
         with suppress(IndexError):
             while True:
@@ -73,7 +79,8 @@ def _call(callback: Callable[[Any], object] | None, value: Any) -> None:
     if callback is None:
         return
     try:
-        callback(value)
+        with with_users_mask():
+            callback(value)
     except BaseException:  # noqa: BLE001 - it must not end the thread that delivers all results
         threading.excepthook(
             threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
@@ -92,8 +99,11 @@ def copy_of(error: BaseException) -> BaseException:
     return other
 
 
-class ApplyResult(standard.ApplyResult):  # type: ignore[type-arg]  # of anything
-    """The result of `Pool.apply_async`; as the standard library's."""
+class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
+    """The result of `Pool.apply_async`; as `multiprocessing.pool.AsyncResult`.
+
+    It takes nothing from that class: all methods are its own.
+    """
 
     _success: bool
     _value: Any
@@ -106,11 +116,46 @@ class ApplyResult(standard.ApplyResult):  # type: ignore[type-arg]  # of anythin
     ) -> None:
         self._pool = pool
         self._event: Any = Latch()
-        self._job = next(standard.job_counter)  # type: ignore[attr-defined]  # undocumented
+        self._job = next(_jobs)
         self._cache = pool._cache
         self._callback = callback
         self._error_callback = error_callback
         self._cache[self._job] = self
+
+    def ready(self) -> bool:
+        """Tell whether the call is done."""
+        return bool(self._event.is_set())
+
+    def successful(self) -> bool:
+        """Tell whether the call is done and has raised nothing.
+
+        Raises
+        ------
+        ValueError
+            It is not done.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._success
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the call is done, or so many seconds."""
+        self._event.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Give what the function has returned, or raise what it has raised.
+
+        Raises
+        ------
+        multiprocessing.TimeoutError
+            The call is not done within so many seconds.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise TimedOut
+        if self._success:
+            return self._value
+        raise self._value
 
     def _set(self, i: int, outcome: tuple[bool, Any]) -> None:
         self._deliver(*outcome)
@@ -168,8 +213,8 @@ class Feed:
     """The tasks of one `imap`: how far they are read ahead, and the results on their way.
 
     Reading stops while as many results are on their way, or waiting to be taken, as the pool
-    allows. Other calls go out meanwhile. It goes on when results are taken. Once nobody will take
-    them (the iterator was dropped), or the pool is closed, there is no limit.
+    allows. Other calls go out meanwhile. It resumes when results are taken. Once no results will
+    be taken (the iterator was dropped), or the pool is closed, there is no limit.
 
     Parameters
     ----------
@@ -180,7 +225,7 @@ class Feed:
     """
 
     def __init__(self, pool: Any, in_order: bool) -> None:
-        self.job = next(standard.job_counter)  # type: ignore[attr-defined]  # undocumented
+        self.job = next(_jobs)
         self.ready: Any = queue.SimpleQueue()  # (success, value); None: there will be no more
         self._pool = pool
         self._cache = pool._cache
@@ -216,12 +261,12 @@ class Feed:
         return self._read - self._index + waiting
 
     def resume(self) -> None:
-        """Have reading go on."""
+        """Resume reading."""
         with suppress(IndexError):
             self._taskqueue.put(self._parked.popleft())
 
     def resume_if_taken(self) -> None:
-        """Have reading go on if half of what was read ahead has been taken."""
+        """Resume reading if half of what was read ahead has been taken."""
         if self._parked and 2 * self._ahead() <= self._most:
             self.resume()
 
@@ -272,7 +317,7 @@ class Feed:
             self._end()
 
 
-class IMapIterator(standard.IMapIterator):  # type: ignore[type-arg]  # of anything
+class IMapIterator:
     """What `Pool.imap` gives; as the standard library's."""
 
     _in_order = True
@@ -303,7 +348,7 @@ class IMapIterator(standard.IMapIterator):  # type: ignore[type-arg]  # of anyth
         except queue.Empty:
             raise TimedOut from None
         if outcome is None:
-            ready.put(None)  # for whoever asks next
+            ready.put(None)  # for the next call
             raise StopIteration
         self._feed.resume_if_taken()
         success, value = outcome

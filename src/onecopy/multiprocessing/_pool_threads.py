@@ -2,25 +2,27 @@
 
 They have no reference to the pool's own object, so dropping that ends them. All that one call may
 do (its callbacks, the iterable that its tasks come from, what its result takes to be rebuilt) is
-caught here, and concerns that call. What they end of is a pool that cannot work: then every call
+caught here, and concerns that call. They end early only if the pool cannot work: then every call
 that is left fails with the reason, and every later one.
 
-Only the thread that takes results decides that workers cannot begin. It learns in one order, from
-one queue, which workers have begun and which have ended.
+Only the thread that takes results decides that workers cannot begin. It learns which workers have
+begun and which have ended, and it reads what a worker has put before it hears of its end.
 """
 
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
-from multiprocessing import pool as standard
+from collections import deque
 from multiprocessing import util
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from onecopy.errors import Closed, OneCopyError
+from onecopy._workers.ends import Ends, exit_code
+from onecopy._workers.processes import Processes
+from onecopy._workers.signals import start_without_signals, with_users_mask
+from onecopy.errors import Closed
 from onecopy.multiprocessing._pool_errors import NO_MAIN_GUARD, PoolTerminated
-from onecopy.multiprocessing._pool_queues import BEGAN, ENDED, FAILED, work
+from onecopy.multiprocessing._pool_queues import BEGAN, FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +30,21 @@ if TYPE_CHECKING:
     from onecopy.multiprocessing._pool_queues import Outstanding, Results, Tasks
     from onecopy.multiprocessing._pool_results import Feed
 
-__all__ = ["UNGUARDED", "Cache", "Core", "Sequence", "terminate", "terminated"]
+__all__ = [
+    "CLOSE",
+    "INIT",
+    "RUN",
+    "TERMINATE",
+    "UNGUARDED",
+    "Cache",
+    "Core",
+    "Sequence",
+    "terminate",
+    "terminated",
+]
+
+# The states of a pool and of its threads.
+INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 
 UNGUARDED = 78  # the exit code of a worker whose main module makes the pool when it is imported
 _MORE_TRIES = 3  # workers in a row that may fail to begin, beyond one for each of the pool's
@@ -89,8 +105,27 @@ class Sequence:
         self.index = 0
 
 
+class Worker(threading.Thread):
+    """A thread of a pool, which ends when its state is not RUN any more."""
+
+    def __init__(self, core: Core, target: Callable[[Core, Worker], None]) -> None:
+        super().__init__(target=target, args=(core, self), daemon=True)
+        self.state = RUN
+
+
 class Core:
     """What the threads of a pool share, and the pool has too.
+
+    Parameters
+    ----------
+    make_process : callable
+        Makes a worker that is not started yet.
+    count : int
+        How many workers there should be.
+    workers : list of Process
+        Those that there are.
+    tasks, results, outstanding
+        What goes out, what comes back, and what is missing.
 
     Attributes
     ----------
@@ -100,74 +135,73 @@ class Core:
 
     def __init__(
         self,
-        context: Any,
-        make_process: Callable[..., Any],
+        make_process: Callable[[], Any],
         count: int,
         workers: list[Any],
         tasks: Tasks,
         results: Results,
         outstanding: Outstanding,
-        notifier: Any,
-        arguments: tuple[Any, ...],
     ) -> None:
-        self.context = context
-        self.make_process = make_process
         self.count = count
         self.workers = workers
+        self.processes = Processes(make_process)
         self.tasks = tasks
         self.results = results
         self.outstanding = outstanding
-        self.notifier = notifier
-        self.arguments = arguments  # of `work`
         self.taskqueue: Any = SimpleQueue()
         self.cache = Cache(self.wake)
         self.why: BaseException | None = None
         self.reading = False  # an iterable of the user's is asked for the next item
+        self.closed = False  # all tasks were handed out, and no more will come
         self.terminated = False  # `terminate` has come to its end
+        self.news = Ends(results.bell)  # no process: what the thread that takes results waits for
+        self._unwatched: deque[Any] = deque()  # workers that are new
         self._begun: set[int] = set()
-        self._untold: list[tuple[int, int | None]] = []  # ends that nobody has been told of
-        # Ends that were told, and those of them that were looked at; each is changed by one thread.
+        self._untold: deque[tuple[int, int | None]] = deque()  # ends, for the thread above
+        # Ends that were seen, and those of them that were looked at; each is changed by one thread.
         self._told = self._heard = 0
         self._failures = 0  # workers in a row that ended before they were ready
         self._last_error: BaseException | None = None  # of an initializer
-        self.keeping = self._thread(_keep_workers)
-        self.handing_out = self._thread(_hand_out)
-        self.taking = self._thread(_take_results)
+        self.keeping = Worker(self, _keep_workers)
+        self.handing_out = Worker(self, _hand_out)
+        self.taking = Worker(self, _take_results)
 
-    def _thread(self, target: Callable[[Core, Any], None]) -> Any:
-        thread: Any = threading.Thread(target=target, daemon=True)
-        thread._args = (self, thread)
-        thread._state = standard.RUN
-        return thread
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in (self.keeping, self.handing_out, self.taking):
+            start_without_signals(thread)
 
     def wake(self) -> None:
         """Wake the thread that keeps workers."""
-        self.notifier.put(None)
+        self.processes.ring()
 
     # ----------------------------------------------------------------------------------- workers
 
     def populate(self) -> None:
         """Start the workers that are missing."""
         for _ in range(self.count - len(self.workers)):
-            worker = self.make_process(self.context, target=work, args=self.arguments)
-            worker.name = worker.name.replace("Process", "PoolWorker")
-            worker.daemon = True
-            worker.start()
+            worker = self.processes.start()
             self.workers.append(worker)
+            self._unwatched.append(worker)
 
-    def maintain(self) -> None:
+    def wait(self) -> list[Any]:
+        """Wait until workers have ended, or there is something else to do."""
+        while self._unwatched:
+            self.processes.watch(self._unwatched.popleft())
+        return self.processes.wait()
+
+    def replace(self, ended: list[Any]) -> None:
         """Replace workers that have ended, unless none can begin."""
-        for i in reversed(range(len(self.workers))):
-            worker = self.workers[i]
-            if worker.exitcode is not None:
-                worker.join()
-                self._untold.append((worker.pid, worker.exitcode))
-                del self.workers[i]
-        with suppress(OneCopyError):  # no room, or closed: at the next opportunity
-            while self._untold:
-                self.results.tell_ended(*self._untold[0])
-                del self._untold[0]
-                self._told += 1
+        for worker in ended:
+            code = exit_code(worker)
+            worker.join()
+            self.workers.remove(worker)
+            del self.processes.running[worker.pid]
+            self._told += 1
+            self._untold.append((worker.pid, code))
+        if ended:
+            self.tasks.take_back()
+            self.news.ring()
         if self.why is not None or self._told - self._heard > self._most_failures():
             return
         try:
@@ -180,21 +214,30 @@ class Core:
         return self.count + _MORE_TRIES
 
     def hear(self, about: int, pid: int, content: Any) -> None:
-        """Take note of what was said about a worker."""
+        """Take note of what a worker said about itself."""
         if about == BEGAN:
             self._begun.add(pid)
             self._failures, self._last_error = 0, None
-        elif about == FAILED:
-            self._last_error = content[1]
         else:
+            self._last_error = content[1]
+
+    def hear_of_ends(self, count: int) -> None:
+        """Take note of so many workers that have ended."""
+        for _ in range(count):
+            pid, code = self._untold.popleft()
             self._heard += 1
             if pid in self._begun:
                 self._begun.discard(pid)
             else:
-                self._failed_to_begin(content)
+                self._failed_to_begin(code)
             self.wake()
 
-    def _failed_to_begin(self, exitcode: int) -> None:
+    @property
+    def ends(self) -> int:
+        """How many workers have ended that were not heard of."""
+        return len(self._untold)
+
+    def _failed_to_begin(self, exitcode: int | None) -> None:
         self._failures += 1
         if exitcode == UNGUARDED:
             self.break_down(RuntimeError(NO_MAIN_GUARD))
@@ -233,45 +276,49 @@ class Core:
         for worker in self.workers:
             worker.join()
 
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self.processes.disband()
+        self.news.close()
+
     def is_stuck(self) -> bool:
-        """Tell whether the pool was terminated while an iterable of the user's does not go on."""
+        """Tell whether the pool was terminated while a user's iterable gives no next item."""
         return self.terminated and self.reading
 
 
-def _keep_workers(core: Core, thread: Any) -> None:
+def _keep_workers(core: Core, thread: Worker) -> None:
     """Keep as many workers as there should be, until the pool is closed and all calls answered."""
-    running, terminate = standard.RUN, standard.TERMINATE
-    while thread._state == running or (core.cache and thread._state != terminate):
-        core.maintain()
-        _wait_for_news(core)
+    ended: list[Any] = []
+    while thread.state == RUN or (core.cache and thread.state != TERMINATE):
+        core.replace(ended)
+        ended = core.wait()
     core.taskqueue.put(None)
 
 
-def _wait_for_news(core: Core) -> None:
-    sentinels = [worker.sentinel for worker in core.workers if hasattr(worker, "sentinel")]
-    standard.wait([*sentinels, core.notifier._reader])  # type: ignore[attr-defined]  # undocumented
-    while not core.notifier.empty():
-        core.notifier.get()
-
-
-def _hand_out(core: Core, thread: Any) -> None:
+def _hand_out(core: Core, thread: Worker) -> None:
     """Hand out tasks, call by call, until there are none."""
     while True:
         sequence = core.taskqueue.get()
         if sequence is None or not _hand_out_sequence(core, thread, sequence):
             break
         del sequence
-    with suppress(OSError, OneCopyError):
-        core.results.put(None)
-        for _ in core.workers:
-            core.tasks.put(None)
+    core.closed = True
+    core.news.ring()
+    core.tasks.end()
 
 
-def _hand_out_sequence(core: Core, thread: Any, sequence: Sequence) -> bool:
+def _hand_out_sequence(core: Core, thread: Worker, sequence: Sequence) -> bool:
     """Hand out a call's tasks, all or as far as it is read ahead; False: the pool is terminated."""
+    if sequence.feed is None:
+        return _hand_out_tasks(core, thread, sequence)
+    with with_users_mask():  # an iterable of the user's may start processes
+        return _hand_out_tasks(core, thread, sequence)
+
+
+def _hand_out_tasks(core: Core, thread: Worker, sequence: Sequence) -> bool:
     feed = sequence.feed
     while True:
-        if thread._state != standard.RUN:
+        if thread.state != RUN:
             return False
         if core.why is not None:
             return True  # the call has failed
@@ -303,34 +350,43 @@ def _hand_out_sequence(core: Core, thread: Any, sequence: Sequence) -> bool:
         del arguments
 
 
-def _take_results(core: Core, thread: Any) -> None:
+def _take_results(core: Core, thread: Worker) -> None:
     """Take results, until the pool is closed and all calls are answered, or it is terminated."""
-    closed = False
-    while not closed or core.cache:
+    while not core.closed or core.cache:
+        # What a worker has put comes before its end: it is in the queue by now.
+        ends = core.ends
         try:
-            result = core.results.get()
+            while _take_result(core):
+                if thread.state != RUN:
+                    return
+            core.hear_of_ends(ends)
+            if thread.state == RUN and (core.cache or not core.closed) and not core.ends:
+                core.results.wait(core.news.wait)
         except Closed:
             return
         except BaseException as error:  # noqa: BLE001 - and no result of one call
             core.break_down(error)
             return
-        if thread._state != standard.RUN:
+        if thread.state != RUN:
             return
-        if result is None:
-            closed = True
-            continue
-        job, i, outcome = result
-        if job in (BEGAN, ENDED, FAILED):
-            core.hear(job, i, outcome)
-            continue
-        if job is None:
-            job, i = core.outstanding.task_at(i)
-        if core.outstanding.arrived(job, i):
-            call = core.cache.get(job)
-            if call is not None:
-                call._set(i, outcome)
-            del call
-        del result, outcome
+
+
+def _take_result(core: Core) -> bool:
+    """Take a result, and give it to its call; False: there is none."""
+    result = core.results.take()
+    if result is None:
+        return False
+    job, i, outcome = result
+    if job in (BEGAN, FAILED):
+        core.hear(job, i, outcome)
+        return True
+    if job is None:
+        job, i = core.outstanding.task_at(i)
+    if core.outstanding.arrived(job, i):
+        call = core.cache.get(job)
+        if call is not None:
+            call._set(i, outcome)
+    return True
 
 
 def terminate(core: Core) -> None:
@@ -340,14 +396,14 @@ def terminate(core: Core) -> None:
     """
     this = threading.current_thread()
     for thread in (core.keeping, core.handing_out):
-        thread._state = standard.TERMINATE
+        thread.state = TERMINATE
     core.wake()
     core.taskqueue.put(None)
     if this is not core.handing_out:
         _end_handing_out(core)
-    core.taking._state = standard.TERMINATE
+    core.taking.state = TERMINATE
     core.wake()
-    core.results.put(None)
+    core.news.ring()
     if this is not core.keeping:
         core.keeping.join()  # so that no worker is replaced meanwhile
     for worker in core.workers:
@@ -372,7 +428,7 @@ def _end_handing_out(core: Core) -> None:
     """Empty the task queue, so that the thread that fills it comes to its end.
 
     It does not if an iterable of the user's does not give its next item; perhaps it waits for this
-    very thread. Then the thread is left, and ends when the iterable goes on.
+    very thread. Then the thread is left. It ends when the iterable gives its next item.
     """
     thread = core.handing_out
     core.tasks.drain_while(lambda: thread.is_alive() and not core.reading)

@@ -6,16 +6,17 @@ call of `arrive` with the pool's handle and the block's. Unpickling is all that 
 about it. Otherwise, and when the pool is full, the bytes follow in the pickle. The sender decides;
 there is one way to receive.
 
-Who may be sent a stand-in: a client asks the server for its pool; if it can join that, it says so.
-The question is put in words that a server of the standard library answers with an error, and a
-client of the standard library never asks. To either, everything goes as it would from its like.
+A stand-in is sent only to a peer that has joined the pool: a client asks the server for its pool;
+if it can join that, it says so. The question is put in words that a server of the standard library
+answers with an error, and a client of the standard library never asks. To either, everything goes
+as it would from its like.
 
 A stand-in keeps nothing alive. So the sender keeps what it stands for, until the next message comes
 in on that connection. For a client that is the answer, which comes when the server has unpickled
 the request. The next request may be long in coming: so a client that has unpickled an answer with
 stand-ins says so at once, by an empty message that is no request. It needs no word about that
 before: only a peer that has agreed on a pool ever gets a stand-in, or sends one. When the receiver
-dies before, the connection ends, and what was kept for it is let go.
+dies before, the connection ends, and what was kept for it is released.
 
 An array that was copied for a message belongs to the one who gets it, who may write it; when it is
 sent on it is copied again. So no two processes have the same memory unless nobody may write it, or
@@ -30,226 +31,36 @@ import os
 import pickle
 import socket
 import struct
-import threading
-from contextlib import contextmanager, suppress
-from multiprocessing import connection, reduction, util
+from contextlib import suppress
+from multiprocessing import connection, util
 from multiprocessing import context as standard_context
 from multiprocessing import managers as standard
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
-from onecopy._codec.arrays import SharedArray
-from onecopy._codec.backing import lease_of
 from onecopy._core import membership, paths
 from onecopy._core.current import default_member
 from onecopy.errors import OneCopyError
+from onecopy.multiprocessing._wire_errors import (
+    NoManagerError,
+    ServerEnded,
+    ended,
+    is_out_of_reach,
+    reaching,
+)
+from onecopy.multiprocessing._wire_objects import SERIALIZER, Apart, MessagePickler, receiving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import numpy.typing as npt
-
     from onecopy._core.membership import PoolHandle
-    from onecopy._native import Member, Ref
+    from onecopy._native import Member
 
-__all__ = ["SERIALIZER", "STANDARD", "Client", "Connection", "Listener", "ServerEnded", "offer"]
+__all__ = ["SERIALIZER", "Client", "Connection", "Listener", "offer", "reaching"]
 
-LARGE = 64 << 10  # bytes from which a copy into the pool is cheaper than a way through a socket
 ACKNOWLEDGED = b""  # what stands for an answer has been unpickled. No pickle is empty
 SILENCE = 120  # seconds after which a machine that says nothing is taken for gone
 PATIENCE = 30  # seconds for a peer to be reached, and to answer, until it is known to be one of us
 BACKLOG = 128  # callers that may wait for `accept`; the standard library had 16 until 3.13
 
 QUESTION = "#ONECOPY"  # a method that every object of a server of ours has
-
-
-class ServerEnded(
-    BrokenPipeError,
-    ConnectionResetError,
-    ConnectionRefusedError,
-    FileNotFoundError,
-    EOFError,
-):
-    """The manager's server has ended: shut down, killed, or out of reach.
-
-    It is each of the errors that the standard library's proxies raise then, whichever of them comes
-    first there.
-    """
-
-
-# What the network says of a machine that is gone, or that there is no way to any more. The other
-# signs of an end have classes of their own.
-_OUT_OF_REACH = {
-    errno.ETIMEDOUT,
-    errno.EHOSTUNREACH,
-    errno.EHOSTDOWN,
-    errno.ENETUNREACH,
-    errno.ENETDOWN,
-    errno.ENETRESET,
-    errno.ENONET,
-}
-
-
-class NoManagerError(ConnectionError):
-    """What listens does not answer as a manager."""
-
-
-class _SerializerName(str):
-    """The name of this way to talk, as managers and proxies know it.
-
-    A pickle of it imports this module, so that a proxy can be unpickled where nobody has done that
-    yet.
-    """
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _serializer_name, ()
-
-
-def _serializer_name() -> _SerializerName:
-    return SERIALIZER
-
-
-SERIALIZER = _SerializerName("onecopy")
-
-# Proxy types of ours, and what stands for them where onecopy may be unknown. `managers` fills it.
-STANDARD: dict[Any, Any] = {}
-
-
-# ------------------------------------------------------------------------------------ what is sent
-
-
-class _Pickler(reduction.ForkingPickler):
-    """Pickle a message for one connection."""
-
-    def __init__(self, file: io.BytesIO, to: Connection) -> None:
-        self._to = to
-        self.kept: list[Ref] = []
-        self.apart: list[int] = []  # blocks of buffers that are no arrays
-        # Not a method of self: that would be a cycle, which keeps arrays alive until it is
-        # collected.
-        super().__init__(file, 5, True, _callback(to, self.kept, self.apart))
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Take apart what goes another way than pickle's; leave all else to pickle."""
-        kind = type(obj)
-        if kind is np.ndarray or kind is SharedArray:
-            return self._array(obj)
-        if kind is _SerializerName:
-            return NotImplemented if self._to.is_ours() else (str, ("pickle",))
-        if issubclass(kind, standard.BaseProxy) and not self._to.is_ours():
-            _, (function, *rest) = obj.__reduce__()
-            return standard.RebuildProxy, (STANDARD.get(function, function), *rest)  # type: ignore[attr-defined]  # undocumented
-        return NotImplemented
-
-    def _array(self, array: npt.NDArray[Any]) -> Any:
-        if array.dtype.hasobject:
-            return NotImplemented
-        lease = lease_of(array)
-        lies_there = lease is not None and lease.member.id == self._to.pool_id()
-        if lies_there or (array.nbytes >= LARGE and type(array) is np.ndarray):
-            ref = _put(self._to, array)
-            if ref is not None:
-                self.kept.append(ref)
-                return arrive, (self._to.handle, ref.handle)
-        if type(array) is SharedArray or array.flags.writeable:
-            return NotImplemented
-        # In protocol 5 the copy of an array that may only be read may only be read too.
-        return array.__reduce_ex__(4)
-
-
-def _callback(
-    to: Connection, kept: list[Ref], apart: list[int]
-) -> Callable[[pickle.PickleBuffer], bool]:
-    """Sort the buffers of other objects into those that leave the pickle and those that stay."""
-
-    def stays(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            memory = buffer.raw()
-        except BufferError:
-            return True  # not contiguous: pickle says so in its own words
-        ref = None
-        if memory.nbytes >= LARGE:
-            ref = _put(to, np.frombuffer(memory, np.uint8))
-        if ref is None:
-            return True
-        kept.append(ref)
-        apart.append(ref.handle)
-        return False
-
-    return stays
-
-
-def _put(to: Connection, array: npt.NDArray[Any]) -> Ref | None:
-    """Put an array into the pool that the other end sees; None: there is no such pool, or room."""
-    pool = to.pool()
-    if pool is None:
-        return None
-    try:
-        return pool.put(array)
-    except OneCopyError:
-        return None
-
-
-class _Apart:
-    """A pickle whose buffers are in the pool."""
-
-    def __init__(self, data: bytes, pool: PoolHandle, blocks: list[int]) -> None:
-        self._arguments = data, pool, blocks
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return together, self._arguments
-
-
-arrivals = 0  # stand-ins that this process has got
-
-
-def arrive(pool: PoolHandle, block: int) -> Any:
-    """Give what a stand-in stands for; it was put there for whoever unpickles it, and once.
-
-    Parameters
-    ----------
-    pool : PoolHandle
-        The pool.
-    block : int
-        The handle of the object in it.
-
-    Returns
-    -------
-    object
-        Arrays that were copied for this are private copies.
-
-    Raises
-    ------
-    PoolNotFound, StaleRef
-        The sender has died, and it is gone.
-    """
-    to: ClientConnection | None = getattr(_receiving, "connection", None)
-    if to is not None:
-        to.owes = True
-    global arrivals  # noqa: PLW0603 - of the process
-    arrivals += 1
-    return membership.join(pool).ref(block)._take()
-
-
-def together(data: bytes, pool: PoolHandle, blocks: Sequence[int]) -> Any:
-    """Unpickle what was pickled with its buffers apart.
-
-    Parameters
-    ----------
-    data : bytes
-        The pickle.
-    pool, blocks
-        Of the buffers, as for `arrive`.
-
-    Returns
-    -------
-    object
-        The message.
-    """
-    return pickle.loads(data, buffers=[memoryview(arrive(pool, block)) for block in blocks])
 
 
 # ------------------------------------------------------------------------------------ the two ends
@@ -341,12 +152,12 @@ class Connection(connection.Connection):
             What pickle raises for what it cannot pickle. Nothing has been sent then.
         """
         file = io.BytesIO()
-        pickler = _Pickler(file, self)
+        pickler = MessagePickler(file, self)
         pickler.dump(obj)
         data: Any = file.getbuffer()
         if pickler.apart:
             assert self.handle is not None  # noqa: S101 - something was put there
-            data = pickle.dumps(_Apart(file.getvalue(), self.handle, pickler.apart), 5)
+            data = pickle.dumps(Apart(file.getvalue(), self.handle, pickler.apart), 5)
         self._in_flight = pickler.kept
         self.send_bytes(data)
 
@@ -374,12 +185,9 @@ class Connection(connection.Connection):
 
 
 # Which connection this thread is unpickling a message of.
-_receiving = threading.local()
-
-
 def key_for(address: Any) -> bytes | None:
     """Give the key of the manager at that address, for a proxy that comes from there."""
-    of: ClientConnection | None = getattr(_receiving, "connection", None)
+    of: ClientConnection | None = getattr(receiving, "connection", None)
     return of.key if of is not None and of.address == address else None
 
 
@@ -483,13 +291,13 @@ class ClientConnection(Connection):
         ServerEnded
             The server has ended.
         """
-        before = getattr(_receiving, "connection", None)
-        _receiving.connection = self
+        before = getattr(receiving, "connection", None)
+        receiving.connection = self
         self.owes = False
         try:
             return super().recv()
         finally:
-            _receiving.connection = before
+            receiving.connection = before
             if self.owes and self._pool is not None and not self.closed:
                 # That the server has ended in the meantime concerns the next request.
                 with suppress(ServerEnded):
@@ -506,46 +314,9 @@ class ClientConnection(Connection):
 
     def _break_off(self, error: BaseException) -> NoReturn:
         self.close()
-        if isinstance(error, ConnectionError | EOFError) or _is_out_of_reach(error):
+        if isinstance(error, ConnectionError | EOFError) or is_out_of_reach(error):
             raise ended(self.address, error) from error
         raise error
-
-
-def _is_out_of_reach(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in _OUT_OF_REACH
-
-
-@contextmanager
-def reaching(address: Any) -> Iterator[None]:
-    """Take it for the end of a server that was there before when it does not answer any more."""
-    try:
-        yield
-    except ServerEnded:
-        raise
-    except (
-        ConnectionRefusedError,
-        ConnectionResetError,
-        FileNotFoundError,
-        NoManagerError,
-    ) as error:
-        raise ended(address, error) from error
-    except OSError as error:
-        if _is_out_of_reach(error):
-            raise ended(address, error) from error
-        raise
-
-
-def ended(address: Any, error: BaseException) -> ServerEnded:
-    """Make the error that says that a server has ended, from what told so."""
-    if _is_out_of_reach(error):
-        return ServerEnded(
-            f"the manager's server at {address!r} is out of reach ({error.strerror}): its machine "  # type: ignore[attr-defined]  # it is an OSError
-            "has ended, or the network in between. Whether its objects are still there is unknown"
-        )
-    return ServerEnded(
-        f"the manager's server at {address!r} has ended: it was shut down, or killed. Its objects "
-        "are gone; start a new one"
-    )
 
 
 class Listener(connection.Listener):
@@ -665,7 +436,7 @@ def _set_patience(descriptor: int, seconds: int) -> None:
 
 
 def offer() -> Member | None:
-    """Give the pool of this process that clients may join; None: there is none to be had."""
+    """Give the pool of this process that clients may join; None: none can be made."""
     try:
         return default_member()
     except (OneCopyError, OSError, ValueError):
@@ -675,8 +446,8 @@ def offer() -> Member | None:
 def _join(offered: PoolHandle | None) -> Member | None:
     """Join the pool of a server; None: it is on another machine, or another user's, or elsewhere.
 
-    Only a pool in this process's own pool directory is joined: whoever has set ``ONECOPY_DIR`` has
-    said where pools are. That it is the server's pool is told by its identity: 16 random bytes.
+    Only a pool in this process's own pool directory is joined: ``ONECOPY_DIR`` says where pools
+    are. The pool's identity shows that it is the server's: 16 random bytes.
     """
     if offered is None:
         return None

@@ -1,16 +1,18 @@
 """Pools of worker processes; as `multiprocessing.pool`, with arguments and results by reference.
 
 The interface is the standard library's, and so is what a worker does with a task. The two pipes are
-queues in shared memory (`_pool_queues`): large arrays in arguments and results are copied once, or
-not at all if they lie in a pool already, and a worker that is killed takes nobody along. Whatever
-one call meets, the others go on: `_pool_threads`, `_pool_results`.
+mailboxes in shared memory (`_pool_queues`): large arrays in arguments and results are copied once,
+or not at all if they lie in a pool already, and a worker that is killed stops no other. An error
+in one call stops no other call: `_pool_threads`, `_pool_results`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+import warnings
+from functools import partial
+from itertools import islice
 from multiprocessing import pool as standard
 from multiprocessing import process, util
 from multiprocessing.pool import ThreadPool
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from onecopy._core.arguments import integer
 from onecopy._core.current import default_member
 from onecopy._core.places import checked_workers
+from onecopy._workers.mailbox import Mailbox
+from onecopy._workers.remote import RemoteTraceback
 from onecopy.multiprocessing import _pool_threads as threads
 from onecopy.multiprocessing._default_context import default_context
 from onecopy.multiprocessing._pool_errors import (
@@ -27,7 +31,14 @@ from onecopy.multiprocessing._pool_errors import (
     PoolTerminated,
     WorkerDied,
 )
-from onecopy.multiprocessing._pool_queues import Outstanding, Results, Tasks
+from onecopy.multiprocessing._pool_queues import (
+    Outstanding,
+    Results,
+    Tasks,
+    mapstar,
+    starmapstar,
+    work,
+)
 from onecopy.multiprocessing._pool_results import (
     ApplyResult,
     IMapIterator,
@@ -38,12 +49,14 @@ from onecopy.multiprocessing.queues import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Self
 
     from onecopy._native import Member
 
-__all__ = ["Pool", "PoolTerminated", "ThreadPool", "WorkerDied"]
+__all__ = ["Pool", "PoolTerminated", "RemoteTraceback", "ThreadPool", "WorkerDied"]
 
 AsyncResult = ApplyResult
+INIT, RUN, CLOSE, TERMINATE = threads.INIT, threads.RUN, threads.CLOSE, threads.TERMINATE
 
 _AHEAD_PER_WORKER = 16  # tasks that are handed out before their results are there
 _AHEAD_AT_LEAST = 128
@@ -87,7 +100,7 @@ class Pool(standard.Pool):
     calls, and all later ones, fail with its error.
 
     `imap` and `imap_unordered` read their iterable at most a few hundred tasks ahead of the results
-    that were taken (128, or 16 for each worker). Other calls go on while they wait for results to
+    that were taken (128, or 16 for each worker). Other calls run while they wait for results to
     be taken. Once the iterator is dropped, or the pool is closed, the rest is read without a limit.
 
     Arrays arrive as private copies; those that lie in a pool (`onecopy.empty`)
@@ -95,10 +108,10 @@ class Pool(standard.Pool):
     `MaybeEncodingError`.
     """
 
-    _inqueue: Tasks
-    _outqueue: Results
-    _change_notifier: _Notifier
-    _wrap_exception: bool
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make a worker; a subclass may make others."""
+        return ctx.Process(*args, **kwds)
 
     def __init__(
         self,
@@ -109,7 +122,7 @@ class Pool(standard.Pool):
         context: Any = None,
     ) -> None:
         self._pool: list[Any] = []  # `__del__` and `__repr__` look at these two
-        self._state = standard.INIT
+        self._state = INIT
         _refuse_in_an_import()
         context = default_context() if context is None else context
         if processes is not None:
@@ -130,30 +143,20 @@ class Pool(standard.Pool):
         self._initargs = initargs
         self._maxtasksperchild = maxtasksperchild
         outstanding = Outstanding(self._ahead)
-        self._outqueue = Results(Queue())
-        self._inqueue = Tasks(_redelivering(), self._outqueue, outstanding)
-        self._change_notifier = _Notifier()
+        self._outqueue = Results(Mailbox(Queue()))
+        self._inqueue = Tasks(Mailbox(_redelivering()), self._outqueue, outstanding, self._pool)
+        arguments = self._inqueue, self._outqueue, initializer, initargs, maxtasksperchild
         self._core = core = threads.Core(
-            context,
-            self.Process,
+            partial(_worker, self.Process, context, arguments),
             processes,
             self._pool,
             self._inqueue,
             self._outqueue,
             outstanding,
-            self._change_notifier,
-            (
-                self._inqueue,
-                self._outqueue,
-                initializer,
-                initargs,
-                maxtasksperchild,
-                self._wrap_exception,
-            ),
         )
         self._taskqueue, self._cache = core.taskqueue, core.cache
         try:
-            self._repopulate_pool()
+            core.populate()
         except Exception:
             for worker in self._pool:
                 if worker.exitcode is None:
@@ -164,13 +167,9 @@ class Pool(standard.Pool):
         self._worker_handler = core.keeping
         self._task_handler = core.handing_out
         self._result_handler = core.taking
-        for thread in (core.keeping, core.handing_out, core.taking):
-            thread.start()
+        core.start()
         self._terminate = util.Finalize(self, threads.terminate, args=(core,), exitpriority=15)
-        self._state = standard.RUN
-
-    def _repopulate_pool(self) -> None:
-        self._core.populate()
+        self._state = RUN
 
     # -------------------------------------------------------------------------------------- calls
 
@@ -194,7 +193,50 @@ class Pool(standard.Pool):
         self._put(threads.Sequence(result, result._job, func, [args], kwds))  # type: ignore[list-item]  # any iterable
         return result
 
-    def _map_async(
+    def apply(
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+    ) -> Any:
+        """Have a function called once, and wait for its result."""
+        return self.apply_async(func, args, kwds).get()
+
+    def map(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Call a function with each item, and wait for the list of results."""
+        return self._map(func, iterable, mapstar, chunksize).get()  # type: ignore[no-any-return]
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """Call a function with each item's own items as arguments; as `map`."""
+        return self._map(func, iterable, starmapstar, chunksize).get()  # type: ignore[no-any-return]
+
+    def map_async(  # type: ignore[override]  # a result of our own
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[Any], object] | None = None,
+    ) -> MapResult:
+        """Call a function with each item; the result is a list, in order."""
+        return self._map(func, iterable, mapstar, chunksize, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[Any], object] | None = None,
+    ) -> MapResult:
+        """Call a function with each item's own items as arguments; as `map_async`."""
+        return self._map(func, iterable, starmapstar, chunksize, callback, error_callback)
+
+    def _map(
         self,
         func: Callable[..., Any],
         iterable: Any,
@@ -211,7 +253,7 @@ class Pool(standard.Pool):
         if len(iterable) == 0:
             chunksize = 0
         result = MapResult(self, chunksize, len(iterable), callback, error_callback)
-        batches = self._get_tasks(func, iterable, chunksize)  # type: ignore[attr-defined]  # undocumented
+        batches = _batches(func, iterable, chunksize)
         self._put(threads.Sequence(result, result._job, mapper, _one_by_one(batches), {}))
         return result
 
@@ -251,8 +293,8 @@ class Pool(standard.Pool):
         if chunksize is None or chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         if chunksize > 1:
-            iterable = self._get_tasks(func, iterable, chunksize)  # type: ignore[attr-defined]  # undocumented
-            func = standard.mapstar  # type: ignore[attr-defined]  # undocumented
+            iterable = _batches(func, iterable, chunksize)
+            func = mapstar
         result = kind(self)
         feed = result._feed
         self._put(threads.Sequence(feed, feed.job, func, _one_by_one(iterable), {}, feed))
@@ -261,7 +303,7 @@ class Pool(standard.Pool):
         return (item for chunk in result for item in chunk)
 
     def _check_running(self) -> None:
-        if self._state != standard.RUN:
+        if self._state != RUN:
             raise ValueError("Pool not running")
 
     def _put(self, sequence: threads.Sequence) -> None:
@@ -277,7 +319,10 @@ class Pool(standard.Pool):
 
     def close(self) -> None:
         """Take no more calls; workers end when all are done."""
-        super().close()
+        if self._state == RUN:
+            self._state = CLOSE
+            self._core.keeping.state = CLOSE
+            self._core.wake()
         for call in list(self._cache.values()):
             if hasattr(call, "open_wide"):
                 call.open_wide()
@@ -287,25 +332,48 @@ class Pool(standard.Pool):
 
         A signal handler may call it, whatever the program is doing with the pool.
         """
-        self._state = standard.TERMINATE
+        self._state = TERMINATE
         self._terminate()
         if not self._core.terminated:  # called by a handler while it is at work below, or above
             threads.terminate(self._core)
 
     def join(self) -> None:
-        """Wait for the workers, after `close` or `terminate`; let go of the queues.
+        """Wait for the workers, after `close` or `terminate`; then close the queues.
 
         Raises
         ------
         ValueError
             The pool is still running.
         """
-        if self._state == standard.RUN:
+        if self._state == RUN:
             raise ValueError("Pool is still running")
         self._core.join()
         self._inqueue.close()
         self._outqueue.close()
-        self._change_notifier.close()
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        """Use the pool in a block, and terminate it at the end."""
+        self._check_running()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Terminate the pool."""
+        self.terminate()
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        return (
+            f"<{kind.__module__}.{kind.__qualname__} state={self._state} "
+            f"pool_size={len(self._pool)}>"
+        )
+
+    def __del__(self) -> None:
+        if self._state == RUN:
+            warnings.warn(
+                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, 2, self
+            )
+            self._core.wake()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -315,6 +383,23 @@ def _one_by_one(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     """Make each item the only argument of a task."""
     for item in items:
         yield (item,)
+
+
+def _batches(
+    function: Callable[..., Any], items: Iterable[Any], size: int
+) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Make batches of items, each with the function."""
+    iterator = iter(items)
+    while batch := tuple(islice(iterator, size)):
+        yield function, batch
+
+
+def _worker(make: Callable[..., Any], context: Any, arguments: tuple[Any, ...]) -> Any:
+    """Make a worker that is not started yet."""
+    process = make(context, target=work, args=arguments)
+    process.name = process.name.replace("Process", "PoolWorker")
+    process.daemon = True
+    return process
 
 
 def _refuse_in_an_import() -> None:
@@ -353,42 +438,6 @@ def _redelivering() -> Queue:
     queue = Queue._make(_default_member(), None, 0, True, None)
     queue._as_standard = True
     return queue
-
-
-class _Notifier:
-    """A pipe as a queue of nothing but wake-ups, with a descriptor to wait for."""
-
-    def __init__(self) -> None:
-        self._reader, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._waiting = 0
-
-    def put(self, _: None) -> None:
-        """Wake whoever waits."""
-        with suppress(OSError):  # full of wake-ups, or closed
-            os.write(self._write_fd, b"\0")
-
-    def empty(self) -> bool:
-        """Tell whether nobody has called; takes a call if there is one, and `get` forgets it."""
-        if self._waiting == 0:
-            with suppress(BlockingIOError):
-                self._waiting = len(os.read(self._reader, 4096))
-        return self._waiting == 0
-
-    def get(self) -> None:
-        """Take a call."""
-        if not self.empty():
-            self._waiting -= 1
-
-    def close(self) -> None:
-        """Close both ends."""
-        for fd in (self._reader, self._write_fd):
-            with suppress(OSError):
-                os.close(fd)
-        self._reader = self._write_fd = -1
-
-    def __del__(self) -> None:
-        if self._reader >= 0:
-            self.close()
 
 
 def __getattr__(name: str) -> Any:

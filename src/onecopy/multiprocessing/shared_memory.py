@@ -135,7 +135,7 @@ class SharedMemory:
     *Threads* may share an object.
 
     A file made by onecopy has the sticky bit (mode 01600, or 01700 with ``track=False``); see
-    `onecopy._core.segments`.
+    ``docs/design/0016-storage.md``.
     """
 
     # As in the standard library: with a slash in front; None: there is nothing to let go of.

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from onecopy._core import arguments
 from onecopy._workers.ends import Ends, exit_code
+from onecopy._workers.signals import blocked, start_without_signals, users_mask, with_users_mask
 from onecopy.errors import CrashLoop
 from onecopy.supervisor.records import Exit, Worker
-from onecopy.supervisor.signals import blocked, start_without_signals, termination
+from onecopy.supervisor.signals import termination
 from onecopy.supervisor.work import in_one_line, read, work
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def supervise(
         than 0), also when it returns, or never.
     backoff, backoff_factor, backoff_max : float, optional
         Seconds before the first restart; by how much each further one multiplies them; and the most
-        that they become. A worker that has lived for `window` seconds begins anew with `backoff`;
+        that they become. A worker that has lived for `window` seconds starts with `backoff` again;
         so does one that returned.
     max_restarts, window : int and float, optional
         A worker that fails once more, after `max_restarts` restarts within `window` seconds, is in
@@ -218,7 +219,7 @@ class WorkerGroup:
         self._places = [_Place(index, f"{name}-{index}") for index in range(n)]
         self._kill_at: float | None = None  # None: it is not being stopped
         # Blocked in workers; the thread itself has all signals blocked.
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._mask = users_mask()
         self._attended = False  # whether a thread runs `_run`
         self._sent: signal.Signals | None = None  # what they have got
         self._failure: BaseException | None = None
@@ -267,7 +268,7 @@ class WorkerGroup:
     # ------------------------------------------------------------------------------------- its end
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until all workers have ended for good: done, stopped, or not to be restarted.
+        """Wait until all workers have ended and are not restarted: done, stopped, or failed.
 
         Parameters
         ----------
@@ -386,7 +387,7 @@ class WorkerGroup:
             self._failure = error
             self._kill_all()
         finally:
-            with self._lock:  # nobody rings after this
+            with self._lock:  # no thread rings after this
                 self._is_over = True
                 self._ends.close()
                 self._lock.notify_all()
@@ -479,7 +480,7 @@ class WorkerGroup:
             self._has_ended(place, end, self._cannot_begin(place, end))
 
     def _take_apart(self, place: _Place) -> None:
-        # Invariant: whoever has the lock finds a process that is not closed, or None.
+        # Invariant: a thread that has the lock finds a process that is not closed, or None.
         with self._lock:
             process, report = place.process, place.report
             place.process = place.report = None
@@ -502,7 +503,8 @@ class WorkerGroup:
             termination.interrupt(self)
         if self._on_exit is not None:
             try:
-                self._on_exit(place.record())
+                with with_users_mask():
+                    self._on_exit(place.record())
             except Exception:  # noqa: BLE001 - the workers are kept alive all the same
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
 

@@ -58,7 +58,7 @@ class Worker:
     name : str
         The name of its process.
     pid : int or None
-        Its process; None: it does not run, for now or for good.
+        Its process; None: it does not run, for now or finally.
     restarts : int
         How often it was started after its first start.
     last_exit : Exit or None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from onecopy.supervisor.group import WorkerGroup
 
-__all__ = ["Termination", "be_a_worker", "blocked", "start_without_signals", "termination"]
+__all__ = ["Termination", "be_a_worker", "termination"]
 
 
 class Termination:
@@ -35,7 +35,7 @@ class Termination:
         self._process = os.getpid()
 
     def take_over(self, group: WorkerGroup) -> None:
-        """Set the handler for a group, if this is the main thread and nobody else has set one."""
+        """Set the handler for a group, if this is the main thread and there is no other one."""
         if not _in_main_thread():
             return
         handler = signal.getsignal(signal.SIGTERM)
@@ -137,30 +137,6 @@ def be_a_worker(mask: set[signal.Signals | int]) -> None:
     # Not SIG_IGN, which programs that the worker starts would inherit.
     signal.signal(signal.SIGINT, _on_sigint)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def start_without_signals(thread: threading.Thread) -> None:
-    """Start a thread that is given none of the process's signals.
-
-    If a signal comes while the main thread has not yet seen another one, the kernel gives it to
-    some other thread. Python would run the handler when the main thread wakes by itself: a
-    worker that waits would miss its SIGTERM.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def blocked(mask: set[signal.Signals | int]) -> Iterator[None]:
-    """Have these signals blocked in this thread, and no others; a child inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_main_thread() -> bool:

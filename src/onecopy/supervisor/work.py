@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._core import membership
 from onecopy._workers.parents import Parent
+from onecopy._workers.signals import start_without_signals
 from onecopy.errors import OneCopyError, ShutDown
 from onecopy.supervisor import signals
 
@@ -35,13 +36,13 @@ def work(
 ) -> None:
     """Be a worker."""
     signals.be_a_worker(mask)
-    signals.start_without_signals(
+    start_without_signals(
         threading.Thread(
             target=_end_with, args=(Parent(), grace), name="onecopy-supervised", daemon=True
         )
     )
     report.send_bytes(_BEGUN)
-    # What its predecessor had in hand comes back now, so before what is queued behind it. Here and
+    # The message that its predecessor had taken comes back now, before those behind it. Here and
     # not in the supervisor, which must not wait for a process that was stopped.
     for member in membership.current():
         with suppress(OneCopyError):

@@ -1,18 +1,17 @@
-"""Tables of other libraries, and numpy's other kinds of array, on their way through a pool.
+"""How objects of other libraries travel through a pool without copies.
 
-Most of what pandas, pyarrow and scipy have goes through pickle's protocol 5 as it should: numpy and
-Arrow hand out their memory as buffers, and the codecs do the rest. Here is what does not: one
-module for each library, loaded once the program has loaded the library itself. `registry` knows
-which are, and `packing` what they may ask of the pickler.
+Most objects of pandas, pyarrow and scipy need no code here: numpy and Arrow export their memory as
+buffers to pickle's protocol 5, and the codecs do the rest. This package handles the other objects.
+It has one module for each library, which is loaded when the program has loaded the library itself.
+`_codec.registry` knows the modules. `_codec.packing` has the interface of the pickler for them.
 
 ==================  ==============================================================================
 module              what it takes apart
 ==================  ==============================================================================
-`ndarrays`          subclasses of `numpy.ndarray`, memory maps, masked arrays
-`arrow`             slices of pyarrow's arrays, which would take their whole parents along
-`pandas_columns`    pandas' Arrow-backed columns and scattered blocks, which pandas would copy first
+`arrow`             slices of pyarrow's arrays, which would carry the whole original array
+`pandas_columns`    pandas' Arrow-backed columns, and blocks with gaps, which pandas would copy
 `polars_frames`     polars' frames and series, by way of Arrow
-`text`              numpy arrays of Python strings
-`writable`          no library: `onecopy.writable_copy`
+`tensors`           torch's tensors on the CPU
+`writable`          (not a library: `onecopy.writable_copy`)
 ==================  ==============================================================================
 """

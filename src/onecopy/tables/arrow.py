@@ -1,9 +1,9 @@
 """Slices of pyarrow's arrays.
 
-pyarrow pickles an array as its buffers, out of band, and tables as their columns: in a pool they
-stay where they are, and what lies outside is copied into it once. But an array that is a slice has
-the buffers of all that it was cut from. Where that makes a difference, what belongs to the slice is
-written as an Arrow IPC stream, straight into a block of the pool that has room for exactly that.
+pyarrow pickles an array as its buffers, out of band, and a table as its columns. Buffers in a pool
+stay where they are. Other buffers are copied into the pool once. But a slice has the buffers of the
+whole array that it was cut from. If these are much larger, the part of the slice is written as an
+Arrow IPC stream, directly into a block of the pool of exactly that size.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["types_of"]
 
-_MUCH = 4096  # bytes that a slice may take along although they are not its own
-_VIEW = 16  # bytes of a string view: its length comes first
-_INSIDE = 12  # bytes that fit into the view itself
+_MUCH = 4096  # bytes outside of its part that a slice may carry
+_VIEW = 16  # bytes of a string view; the first four are its length
+_INSIDE = 12  # the longest string that is stored in the view itself, in bytes
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Name the types that this module takes apart."""
+    """Return the types that this module takes apart."""
     return ((pa.Array, _reduce),)
 
 
@@ -45,10 +45,10 @@ def _reduce(array: Any, packing: Packing) -> Any:
     if is_view:
         return _reduce_views(array, held)
     if isinstance(kind, pa.BaseExtensionType):
-        # A receiver may not have registered it, and the stream alone would then lose it.
+        # If the receiver has not registered the extension type, the stream alone would lose it.
         return pa.ExtensionArray.from_storage, (kind, array.storage)
     if not len(array) or not _can_stream(kind):
-        # A stream of no rows has all the offsets of what they were cut from.
+        # A stream without rows would contain all offsets of the original array.
         return _compact(array)
     batch = pa.record_batch([array], names=[""])
     counter = pa.MockOutputStream()
@@ -62,7 +62,7 @@ def _reduce(array: Any, packing: Packing) -> Any:
 
 
 def _reduce_views(array: Any, held: int) -> Any:
-    """Take apart an array of views, whose bytes may lie scattered over much that is not its own."""
+    """Take apart an array of views. Its bytes may be scattered over large buffers."""
     views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
     lengths = views[array.offset : array.offset + len(array), 0]
     own = _VIEW * len(array) + int(lengths.sum(where=lengths > _INSIDE, dtype=np.int64))
@@ -70,14 +70,14 @@ def _reduce_views(array: Any, held: int) -> Any:
         return NotImplemented
     plain = pa.large_string() if pa.types.is_string_view(array.type) else pa.large_binary()
     try:
-        # Its own bytes, in one piece (a copy, as they lie scattered), and new views of them.
+        # Copy its own bytes into one buffer, and make new views of them.
         return array.cast(plain).cast(array.type).__reduce__()
-    except pa.ArrowInvalid:  # more than views can look at in one piece
+    except pa.ArrowInvalid:  # the buffer would be too large for views
         return NotImplemented
 
 
 def _compact(array: Any) -> Any:
-    """Take apart a copy that has only the array's own values, where pyarrow can make one."""
+    """Take apart a copy that has only the array's own values, if pyarrow can make one."""
     try:
         own = array.take(pa.array(np.arange(len(array))))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -88,18 +88,18 @@ def _compact(array: Any) -> Any:
 
 
 def _needs_no_copy(array: Any, packing: Packing) -> bool:
-    """Tell whether an array's buffers, those that are worth it, need no copy."""
+    """Tell whether all large buffers of an array need no copy."""
     return all(
         buffer is None or buffer.size < _MUCH or packing.has(buffer) for buffer in array.buffers()
     )
 
 
 def _can_stream(kind: Any) -> bool:
-    """Tell whether a type comes out of a stream as it went in."""
+    """Tell whether a stream preserves a type."""
     if isinstance(kind, pa.BaseExtensionType):
         return False
     if pa.types.is_map(kind) and kind.keys_sorted:
-        return False  # a stream keeps that, and the pickles of a table around it do not
+        return False  # a stream keeps this, but a table's pickle around it does not
     if pa.types.is_dictionary(kind):
         return _can_stream(kind.value_type)
     if pa.types.is_run_end_encoded(kind):

@@ -1,12 +1,12 @@
-"""pandas' columns, as they are.
+"""pandas' columns, without copies.
 
-Most of pandas pickles well: its blocks and indexes are numpy arrays, and pandas takes itself apart
-around them. Two things it copies first, and here they travel as they are:
+Most of pandas pickles without copies: its blocks and indexes are numpy arrays. But pandas copies
+two things first. Here they travel without a copy:
 
-- An Arrow-backed column joins its chunks, which copies it even if it is a single chunk.
-- A block of several columns is gathered in memory of its own (by pandas 3) if its elements lie
-  scattered, as they do in some of a frame's rows. Such a block may lie in a pool, or in a mapped
-  file; and if it has to be gathered, then in the pool.
+- An Arrow-backed column combines its chunks. This copies it even if there is only one chunk.
+- pandas 3 copies a block of several columns if there are gaps between its elements, as in a
+  selection of rows. Here, such a block in a pool or in a mapped file is not copied. Elsewhere, it
+  is copied directly into the pool.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["types_of"]
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Name the types that this module takes apart.
+    """Return the types that this module takes apart.
 
-    Blocks are pandas' own business. They are among them only where pandas has what it takes, as
-    versions 3.0 and 3.1 have.
+    Blocks are an internal part of pandas. They are included only if pandas has the functions that
+    are needed, as versions 3.0 and 3.1 do.
     """
     return (*_arrow_backed(), *_blocks())
 
@@ -46,7 +46,7 @@ def _arrow_backed() -> tuple[tuple[type[Any], Reducer], ...]:
             return NotImplemented
         state = dict(vars(column))
         if "_cache" in state:
-            state["_cache"] = {}  # made again when it is needed
+            state["_cache"] = {}  # it is rebuilt when needed
         return _column, (kind, state)
 
     return ((ArrowExtensionArray, reduce),)
@@ -61,7 +61,7 @@ def _blocks() -> tuple[tuple[type[Any], Reducer], ...]:
     block: Any = Block
     by_pandas = block.__reduce_ex__, block.__reduce__
     if object.__reduce_ex__ in by_pandas or object.__reduce__ in by_pandas:
-        return ()  # it does not gather them, as pandas 2 does not, or does it somewhere else
+        return ()  # this pandas does not copy blocks (pandas 2), or does it elsewhere
 
     def reduce(block: Any, _packing: Packing) -> Any:
         kind, values = type(block), block.values

@@ -1,14 +1,14 @@
 """polars' frames and series, by way of Arrow.
 
-polars pickles itself as one string of bytes. With pyarrow installed it exports its memory without a
-copy, and imports memory without a copy. Frames and series then travel as Arrow tables. Their names
-travel beside the table: its columns are numbered, because polars makes up names for columns that
-have none, and takes some names for patterns. Columns of Python objects, which polars cannot pickle,
-travel as lists.
+polars pickles a frame as one string of bytes. If pyarrow is installed, polars exports and imports
+memory without a copy. Then frames and series travel as Arrow tables. Their names travel separately,
+and the columns of the table are numbered: polars invents names for columns without a name, and
+interprets some names as patterns. Columns of Python objects, which polars cannot pickle, travel as
+lists.
 
-A child that was forked after its parent used polars has polars' pool of threads, and none of the
-threads. Whatever needs them waits for ever. So a frame is rebuilt with calls that need none: the
-import of an Arrow stream, and methods of a series.
+If a child is forked after its parent has used polars, it has polars' thread pool, but none of the
+threads. A call that needs them waits for ever. So a frame is rebuilt with calls that need no
+threads: the import of an Arrow stream, and methods of a series.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
     from onecopy._codec.packing import Packing, Reducer
 
-    # The table, whose columns are numbered; names and types; which are sorted, downwards or not.
+    # The table, whose columns are numbered; names and types; sorted columns, and whether
+    # descending.
     _Parts: TypeAlias = "tuple[Any, list[str], list[Any], dict[int, bool]]"
 
 __all__ = ["types_of"]
 
-_SMALL = 4096  # bytes below which nothing is won
+_SMALL = 4096  # bytes; below this Arrow is not faster
 _LEAVES = (
     pl.Boolean,
     pl.Int8,
@@ -59,9 +60,9 @@ _LEAVES = (
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Name the types that this module takes apart.
+    """Return the types that this module takes apart.
 
-    None for a polars that cannot yet hand out its strings as they are.
+    None, if this version of polars cannot export its strings without a copy.
     """
     if not hasattr(pl, "CompatLevel"):
         return ()
@@ -72,7 +73,7 @@ def _reduce_frame(frame: Any, _packing: Packing) -> Any:
     if type(frame) is not pl.DataFrame or has_own_reducer(pl.DataFrame):
         return NotImplemented
     if pl.Object in frame.dtypes:
-        # By name: of a list, polars would name those that have none.
+        # A dict, because polars would invent names for the columns of a list.
         return pl.DataFrame, ({column.name: column for column in frame.iter_columns()},)
     parts = _take_apart(frame)
     return NotImplemented if parts is None else (_frame, parts)
@@ -88,14 +89,14 @@ def _reduce_series(series: Any, _packing: Packing) -> Any:
 
 
 def _take_apart(frame: Any) -> _Parts | None:
-    """Give a frame as what `_frame` takes.
+    """Return the arguments of `_frame`.
 
-    None: it is small, or has something that Arrow has not, or there is no pyarrow that works;
-    polars' own pickling does then.
+    None: the frame is small, or has a type that Arrow does not have, or pyarrow does not work. Then
+    polars' own pickling is used.
     """
     if frame.width == 0 or frame.estimated_size() < _SMALL:
         return None
-    # A thread that was loading it when this process was forked will never be done.
+    # If a thread was loading pyarrow when this process was forked, it will never finish.
     if not all(map(_is_known, frame.dtypes)) or is_being_loaded("pyarrow") or not _has_arrow():
         return None
     if not _comes_back(tuple(frame.dtypes)):
@@ -112,12 +113,12 @@ def _take_apart(frame: Any) -> _Parts | None:
 
 @cache
 def _has_arrow() -> bool:
-    """Load pyarrow, which polars needs to hand out its memory; tell whether that works."""
+    """Load pyarrow, which polars needs to export its memory; return whether that works."""
     try:
         pl.Series(["a"]).to_frame().to_arrow(compat_level=pl.CompatLevel.newest())
-    except Exception as error:  # noqa: BLE001 - missing, broken, too old, or something else's name
+    except Exception as error:  # noqa: BLE001 - missing, broken, too old, or another module
         logging.getLogger("onecopy").info(
-            "polars cannot hand out its memory without a pyarrow that works, so its frames and "
+            "polars cannot export its memory without a working pyarrow, so its frames and "
             "series are copied by its own pickling (%r): pip install 'onecopy[tables]'",
             error,
         )
@@ -128,8 +129,8 @@ def _has_arrow() -> bool:
 def _is_known(dtype: Any) -> bool:
     """Tell whether Arrow has the same type.
 
-    Only what is known to come back as it was: polars hands Python objects to Arrow as bare
-    addresses.
+    Only types that are known to survive. For example, polars exports Python objects to Arrow as
+    bare addresses.
     """
     if isinstance(dtype, (pl.List, pl.Array)):
         return _is_known(dtype.inner)
@@ -140,9 +141,9 @@ def _is_known(dtype: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def _comes_back(dtypes: tuple[Any, ...]) -> bool:
-    """Tell whether a frame of these types can be rebuilt, by doing it with one row.
+    """Tell whether a frame of these types can be rebuilt, by a trial with one row.
 
-    A receiver could only fail. The sender can still choose polars' own pickling.
+    A receiver could only raise an error. The sender can still use polars' own pickling.
     """
     try:
         row = pl.DataFrame(
@@ -152,7 +153,7 @@ def _comes_back(dtypes: tuple[Any, ...]) -> bool:
         table = pickle.loads(pickle.dumps(table))  # loses the metadata of nested fields
         rebuilt = _frame(table, row.columns, list(dtypes), {})
         return rebuilt.dtypes == list(dtypes) and bool(rebuilt.equals(row))
-    except Exception as error:  # noqa: BLE001 - of any kind: polars' errors have no common base
+    except Exception as error:  # noqa: BLE001 - polars' errors have no common base
         logging.getLogger("onecopy").info(
             "polars cannot rebuild the types %r from Arrow (%r), so frames of them are copied by "
             "its own pickling",
@@ -163,7 +164,7 @@ def _comes_back(dtypes: tuple[Any, ...]) -> bool:
 
 
 def _sample(dtype: Any) -> Any:
-    """Make a value that has something at each level of a type."""
+    """Make a value that is not empty at any level of a nested type."""
     if isinstance(dtype, pl.Array):
         return [_sample(dtype.inner)] * dtype.size
     if isinstance(dtype, pl.List):
@@ -176,10 +177,10 @@ def _sample(dtype: Any) -> Any:
 
 
 class _Stream:
-    """A table of which polars sees nothing but the stream.
+    """A table that polars can read only as a stream.
 
-    polars has a path of its own for pyarrow's tables. That one needs its threads, and loses the
-    types that Arrow's fields only name in their metadata.
+    polars has a special path for pyarrow's tables. That path needs its threads, and loses types
+    that Arrow's fields have only in their metadata.
     """
 
     def __init__(self, table: Any) -> None:
@@ -192,7 +193,7 @@ class _Stream:
 def _frame(
     table: Any, names: Sequence[str], dtypes: Sequence[Any], sorted_downwards: dict[int, bool]
 ) -> Any:
-    # Each column by itself: those that come in one stream keep each other.
+    # Import each column alone: columns of one stream keep each other alive.
     frame: Any = pl.DataFrame(_Stream(table.select([0])))
     for i in range(1, len(dtypes)):
         frame.insert_column(i, pl.DataFrame(_Stream(table.select([i]))).to_series())

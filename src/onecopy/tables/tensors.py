@@ -1,19 +1,18 @@
-"""torch's tensors on the CPU: data like any array.
+"""torch's tensors on the CPU, sent like arrays.
 
-torch tells multiprocessing to send a tensor by a descriptor of its own shared memory. Such a tensor
-can be received once, as long as its sender lives, and the sender's later writes reach the receiver.
-Here a tensor is written into the pool once, and can be received as often as one likes.
+torch makes multiprocessing send a tensor by a descriptor of torch's own shared memory. Such a
+tensor can be received once, while its sender is alive, and the sender's later writes reach the
+receiver. Here a tensor is written into the pool once, and can be received any number of times.
 
-torch has no read-only tensors. So a receiver gets private pages: the memory is that of the pool
-until somebody writes to a page, and what is written is seen by nobody else. For the same reason a
-tensor is always copied when it is sent, also if its memory lies in a pool: it cannot be sealed. The
-exception is a tensor over the memory of a `SharedArray`. It stays shared.
+torch has no read-only tensors. So a receiver gets private pages: it shares the memory of the pool
+until it writes to a page, and no other process sees its writes. For the same reason a tensor is
+always copied when it is sent, also if its memory lies in a pool: a tensor cannot be sealed. The
+exception is a tensor over the memory of a `SharedArray`: it stays shared.
 
-What only torch understands (sparse and quantized tensors, subclasses with rules of their own) is
-taken apart as torch's pickling does it, and the tensors and storages inside of it travel as above.
-The result of a computation with gradients arrives as pickle has it: its values, and that it
-requires gradients; the graph stays in the sender. Tensors on other devices are left to torch's own
-way.
+torch's own pickling takes apart sparse and quantized tensors, and subclasses that define their own
+pickling. The tensors and storages inside them travel as above. The result of a computation with
+gradients arrives as from pickle: with its values and `requires_grad`. The graph stays in the
+sender. Tensors on other devices are left to torch.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = ["types_of"]
 
-_SMALL = 4096  # bytes below which a tensor is part of the pickle
-# A tensor keeps its strides while its span in memory is at most so many times its elements.
+_SMALL = 4096  # bytes; a smaller tensor is part of the pickle
+# A tensor keeps its strides if its span in memory is at most this many times its elements.
 _MOST_OF_ITSELF = 2
-# Elements that lie scattered are moved by numpy, as plain numbers of their size. torch would start
-# its threads for it, and a process that is forked after that hangs in its own use of torch.
+# numpy copies elements with gaps between them, as plain numbers of their size. torch would start
+# its threads for this, and then a forked process hangs when it uses torch.
 _MOVED_AS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
 
 def types_of(_library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Name the types that this module takes apart."""
+    """Return the types that this module takes apart."""
     return (
         (torch.storage.TypedStorage, _reduce_typed_storage),
         (torch.storage.UntypedStorage, _reduce_storage),
@@ -84,7 +83,7 @@ def _as_torch_does(tensor: Any) -> Any:
 def _rebuild_sparse(layout: Any, data: tuple[Any, ...]) -> Any:
     """Rebuild a sparse tensor as torch does.
 
-    Its own function also keeps the tensor until somebody calls `torch.load`, which checks it.
+    torch's function also keeps the tensor until a call of `torch.load`, which checks it.
     """
     if layout is torch.sparse_coo:
         indices, values, size, *coalesced = data
@@ -94,7 +93,7 @@ def _rebuild_sparse(layout: Any, data: tuple[Any, ...]) -> Any:
 
 
 def _is_users(kind: type[Any]) -> bool:
-    """Tell whether somebody else than torch has told how a type is taken apart."""
+    """Tell whether a reducer for a type was registered, and is not torch's own."""
     if kind in copyreg.dispatch_table:
         return True
     reduction = sys.modules.get("multiprocessing.reduction")
@@ -103,7 +102,7 @@ def _is_users(kind: type[Any]) -> bool:
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Tell whether a tensor is nothing but numbers in memory, and perhaps attributes."""
+    """Tell whether a tensor consists only of numbers in memory, and perhaps attributes."""
     kind = type(tensor)
     return bool(
         tensor.device.type == "cpu"
@@ -118,7 +117,7 @@ def _is_plain(tensor: Any) -> bool:
 
 
 def _take_apart(tensor: Any, packing: Packing) -> tuple[Any, ...] | None:
-    """Give what `_rebuild` takes; None: its memory is not there."""
+    """Return the arguments of `_rebuild`. None: the storage is too short."""
     size, stride = tuple(tensor.shape), tuple(tensor.stride())
     itemsize = tensor.element_size()
     bits = tensor.is_conj(), tensor.is_neg()
@@ -133,7 +132,7 @@ def _take_apart(tensor: Any, packing: Packing) -> tuple[Any, ...] | None:
     memory = _bytes_of(storage, start, nbytes)
     buffer: Any = _shared(memory, packing)
     if buffer is None:
-        if nbytes > _MOST_OF_ITSELF * tensor.numel() * itemsize:  # most would be gaps
+        if nbytes > _MOST_OF_ITSELF * tensor.numel() * itemsize:  # it consists mostly of gaps
             scattered = _elements(memory, itemsize, size, stride)
             stride = _without_gaps(size, stride)
             nbytes = tensor.numel() * itemsize
@@ -163,7 +162,7 @@ def _bytes_of(storage: Any, start: int, nbytes: int) -> npt.NDArray[np.uint8]:
 def _elements(
     memory: Any, itemsize: int, size: Sequence[int], stride: Sequence[int]
 ) -> npt.NDArray[Any]:
-    """Look at memory as an array like the tensor, of numbers of the same size."""
+    """Return memory as an array with the tensor's shape, of numbers of the same size."""
     steps = [itemsize * step for step in stride]
     return np.ndarray(size, np.dtype(_MOVED_AS[itemsize]), memory, strides=steps)
 
@@ -171,13 +170,13 @@ def _elements(
 def _over(
     memory: npt.NDArray[np.uint8], dtype: Any, size: Sequence[int], stride: Sequence[int]
 ) -> Any:
-    """Make a tensor over memory that may be written."""
+    """Make a tensor over writable memory."""
     tensor: Any = torch.empty(0, dtype=dtype, device="cpu")
     return tensor.set_(torch.from_numpy(memory).untyped_storage(), 0, size, stride)
 
 
 def _without_gaps(size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
-    """Give the strides of the same order of dimensions in memory, one element next to another."""
+    """Return strides without gaps, with the same order of dimensions in memory."""
     result = [0] * len(size)
     step = 1
     order = sorted(range(len(size)), key=lambda axis: (stride[axis], -axis))
@@ -188,7 +187,7 @@ def _without_gaps(size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]
 
 
 def _shared(memory: npt.NDArray[np.uint8], packing: Packing) -> SharedArray | None:
-    """Give memory of a `SharedArray` of the pool as such; None: it is none."""
+    """Return memory of a `SharedArray` of the pool as such. None: it is not such memory."""
     member = packing.member
     handle = None if member is None else member.where(memory.data)
     if member is None or handle is None:
@@ -230,7 +229,7 @@ def _writable(buffer: ReadableBuffer) -> npt.NDArray[np.uint8]:
 
 
 def _reduce_storage(storage: Any, packing: Packing) -> Any:
-    """Take a storage apart: its bytes, once however many tensors of an object share it."""
+    """Take a storage apart. Its bytes are sent once, also if several tensors share them."""
     if _is_users(type(storage)):
         return NotImplemented
     if storage.device.type != "cpu" or type(storage) is not torch.UntypedStorage:
@@ -253,7 +252,7 @@ def _rebuild_storage(buffer: ReadableBuffer) -> Any:
 
 
 def _reduce_typed_storage(storage: Any, _packing: Packing) -> Any:
-    """Take a storage apart that knows the type of its elements."""
+    """Take apart a storage that has a dtype."""
     untyped = storage._untyped_storage
     if type(storage) is not torch.storage.TypedStorage or untyped.device.type != "cpu":
         return NotImplemented

@@ -1,4 +1,4 @@
-"""Copies that may be written."""
+"""Writable copies."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ _T = TypeVar("_T")
 
 
 def writable_copy(obj: _T) -> _T:
-    """Copy an object into memory of this process alone, where all of it may be written.
+    """Copy an object into private, writable memory of this process.
 
-    What is received from a pool is read-only: its memory is that of all who have it. This gives a
-    copy to work on. It is to tables, and to arrays inside other objects, what ``array.copy()`` is
-    to an array.
+    Objects from a pool are read-only, because all processes that have them share the memory. This
+    function returns a copy to work on. It does for tables, and for arrays inside other objects,
+    what ``array.copy()`` does for an array.
 
     Parameters
     ----------
     obj : object
-        Arrays, data frames, series, Arrow and polars tables, sparse matrices, and whatever has them
-        inside: lists, dicts, dataclasses, models. Anything that pickle takes, and memoryviews.
+        Arrays, data frames, series, Arrow and polars tables, sparse matrices, and objects that
+        contain them: lists, dicts, dataclasses, models. Any object that pickle accepts, and
+        memoryviews.
 
     Returns
     -------
     object
-        Equal to `obj`, of the same type (a `SharedArray` becomes an ordinary array, a memory map
-        too). Its arrays are writable and of the same order; nothing of it lies in a pool any more,
-        and an object that occurs twice in it is copied once. What cannot be written anyhow (Arrow's
-        arrays and tables) is private memory then; queues, locks and references inside stay
-        references to what they are.
+        Equal to `obj`, of the same type. (A `SharedArray` and a memory map become ordinary arrays.)
+        Its arrays are writable and have the same order. No part of it lies in a pool. An object
+        that occurs twice is copied once. Arrow's arrays and tables, which can never be written, lie
+        in private memory. Queues, locks and references inside `obj` still refer to the same things.
 
     Raises
     ------
     TypeError
-        A memoryview whose items are of a kind that numpy has no dtype for.
+        It is a memoryview, and numpy has no dtype for its items.
     Exception
-        What pickle raises for what it cannot take.
+        The error of pickle, if it cannot pickle the object.
 
     Notes
     -----
-    Each buffer is copied once; Python's objects are made anew by pickle. The object must not be
-    changed by another thread meanwhile, nor a `SharedArray` by another process.
+    Each buffer is copied once. pickle makes new Python objects. Meanwhile, no other thread may
+    change the object, and no other process may change a `SharedArray` in it.
 
     Examples
     --------
@@ -70,17 +70,17 @@ def _copy_of_view(view: memoryview[Any]) -> memoryview[Any]:
     if view.format == "B" and view.ndim == 1:
         return copy
     into: Any = copy.cast
-    # No shape with a zero in it can be asked for.
+    # `cast` accepts no shape that contains a zero.
     shape = [view.shape] if view.nbytes else []
     try:
         return cast("memoryview[Any]", into(view.format, *shape))
-    except ValueError:  # only single native letters can be asked for
+    except ValueError:  # `cast` accepts only single native letters
         pass
     try:
         return memoryview(cast("WriteableBuffer", np.array(view, order="C")))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise TypeError(
-            f"a memoryview of format {view.format!r} and shape {view.shape} cannot be copied as "
-            "what it is: neither memoryview nor numpy has such items. Its bytes alone can be: "
+            f"a memoryview of format {view.format!r} and shape {view.shape} cannot be copied "
+            "as such: neither memoryview nor numpy has such items. To copy only its bytes, use "
             "bytearray(view)"
         ) from error

@@ -1,15 +1,17 @@
-"""Objects of ctypes in a pool, with a lock or without: the core of Value and Array.
+"""ctypes objects in a pool, with or without a lock: the core of Value and Array.
 
-An object made here is an ordinary object of ctypes (``type(raw) is ctypes.c_double``) whose memory
-is a `SharedArray` of bytes. It holds the array, and whatever ctypes or numpy makes of it (views,
-pointers, parts) holds the object: the memory is free once the last of these is gone, in every
-process.
+An object made here is an ordinary ctypes object (``type(raw) is ctypes.c_double``) whose memory is
+a `SharedArray` of bytes. The object holds the array. Everything that ctypes or numpy makes of the
+object (views, pointers, parts) holds the object. The memory becomes free when the last of these is
+gone in every process.
 
-It is pickled by reference, by pickle, by multiprocessing and on queues, which is arranged per type
-in `copyreg`; objects of the type that lie in no pool are pickled as before. A pickle keeps nothing
-alive (`StaleRef`), a queue does, and so does the start of a process that gets one as an argument.
+pickle, multiprocessing and queues pickle it by reference. For this, its type is registered in
+`copyreg`. Objects of the type that lie in no pool are pickled as before. A pickle keeps nothing
+alive (`StaleRef`). A queue keeps the object alive. So does starting a process that gets it as an
+argument.
 
-``copy.copy`` and ``copy.deepcopy`` give a copy in ordinary memory, `copy` here one in the pool.
+``copy.copy`` and ``copy.deepcopy`` return a copy in ordinary memory. `copy` in this package returns
+a copy in the pool.
 """
 
 from onecopy.values.named import open_value

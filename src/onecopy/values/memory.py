@@ -1,4 +1,4 @@
-"""The memory of an object of ctypes in a pool, and how such an object is pickled: by reference."""
+"""The memory of a ctypes object in a pool, and how such an object is pickled by reference."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _BYTE: np.dtype[Any] = np.dtype(np.uint8)
 
 
 class Memory:
-    """What an object of ctypes in a pool holds, as its attribute ``_wrapper``.
+    """The memory of a ctypes object in a pool. The object has it as its attribute ``_wrapper``.
 
-    That is the name, and `create_memoryview` the method, by which `multiprocessing.sharedctypes`
-    sends its own objects to a child. Once it has made one of some type, it does so with all of that
-    type, in a program that uses both; so ours pass there too.
+    `multiprocessing.sharedctypes` uses this attribute and the method `create_memoryview` to send
+    its own objects to a child. When it has made an object of some type, it treats all objects of
+    that type so. Therefore this class has the same names, and a program can use both packages.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ class Memory:
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.array = array
-        self.attached = False  # an object of ctypes in this process has it
+        self.attached = False  # whether a ctypes object in this process uses it
 
     def create_memoryview(self) -> memoryview:
-        """Give the memory to make an object of."""
+        """Return the memory for an object."""
         self.attached = True
         return memoryview(cast("Any", self.array))
 
@@ -52,17 +52,17 @@ class Memory:
         return Memory, (self.array,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
-        """Stay: whoever copies the object sees by it that it is no reference that has arrived."""
+        """Return self, so that `_rebuild` can distinguish a copy from an unpickled reference."""
         return self
 
 
 def check_reachable(obj: Any) -> None:
-    """Refuse an object whose memory is out of this process's reach; reading it would end it.
+    """Raise if the memory of an object is not mapped in this process. Reading it would end it.
 
     Raises
     ------
     OneCopyError
-        This is a forked child that is no member of the pool.
+        This is a forked child that is not a member of the pool.
     """
     memory = getattr(obj, "_wrapper", None)
     if isinstance(memory, Memory):
@@ -76,18 +76,20 @@ def _check_reachable(memory: Memory) -> None:
 
 
 def attach(kind: type[Any], memory: Memory) -> Any:
-    """Make the object of that type over that memory."""
+    """Make an object of a type over a memory."""
     obj = kind.from_buffer(memory.create_memoryview())
-    # Not only by the buffer that ctypes keeps: for a pointer, it keeps the last target instead.
+    # The buffer that ctypes keeps is not enough: a pointer keeps its last target instead.
     obj._wrapper = memory
     return obj
 
 
 def allocate(member: Member, kind: type[Any], *, zero: bool) -> Any:
-    """Make an object of a type of ctypes in a pool."""
+    """Make an object of a ctypes type in a pool."""
     size = ctypes.sizeof(kind)
     if hasattr(kind, "_wrapper"):
-        raise TypeError(f"{kind.__name__} has a field '_wrapper', the name that its memory goes by")
+        raise TypeError(
+            f"{kind.__name__} has a field '_wrapper', the name of onecopy's own attribute"
+        )
     register(kind)
     memory = member.empty((size,), _BYTE, zero, True) if size else np.zeros(0, _BYTE)
     return attach(kind, Memory(memory.view(SharedArray)))
@@ -95,16 +97,16 @@ def allocate(member: Member, kind: type[Any], *, zero: bool) -> Any:
 
 # ---- pickling
 
-_registered: dict[type[Any], Callable[[Any], Any] | None] = {}  # what copyreg had before
+_registered: dict[type[Any], Callable[[Any], Any] | None] = {}  # the earlier entries of copyreg
 
 
 def register(kind: type[Any]) -> None:
-    """Have objects of a type pickled by reference where they lie in a pool."""
+    """Make objects of a type that lie in a pool be pickled by reference."""
     if copyreg.dispatch_table.get(kind) is not _reduce:
         _registered[kind] = cast("Any", copyreg.dispatch_table.get(kind))
         copyreg.pickle(kind, _reduce)
     if "multiprocessing.sharedctypes" in sys.modules:
-        # It says the same of each type that it makes an object of, and there the last one counts.
+        # It registers each type that it makes an object of. The last registration counts.
         sys.modules["multiprocessing.reduction"].ForkingPickler.register(kind, _reduce_either)
 
 
@@ -119,7 +121,7 @@ def _reduce(obj: Any) -> Any:
     if isinstance(memory, Memory):
         if memory.array.size and ctypes.addressof(obj) == address(memory.array):
             return _rebuild, (*_spell(type(obj)), memory)
-        # A copy that ctypes made, with the attributes of the original; or it has no bytes.
+        # It is a copy that ctypes made, with the attributes of the original; or it has no bytes.
         if ctypes.sizeof(obj):
             del obj._wrapper
         else:
@@ -129,14 +131,15 @@ def _reduce(obj: Any) -> Any:
 
 
 def _spell(kind: type[Any]) -> tuple[type[Any], tuple[int | str, ...]]:
-    """Take types apart that have no name in a module, by which pickle could find them.
+    """Split a type that pickle cannot find by a module and name into a named type and steps.
 
     Returns
     -------
     kind : type
-        That has a name.
+        A type that has a name.
     steps : tuple
-        From there: the attribute with the type of the other byte order, lengths of arrays.
+        The steps from there: the attribute with the type of the other byte order, and lengths of
+        arrays.
     """
     steps: list[int | str] = []
     item: Any = kind
@@ -156,7 +159,7 @@ if sys.byteorder == "big":
 
 
 def _rebuild(kind: Any, steps: tuple[int | str, ...], memory: Memory | None) -> Any:
-    """Make the object again: in another process, after pickling; or a copy, for the module copy."""
+    """Rebuild the object after pickling in another process; or make a copy, for `copy`."""
     for step in steps:
         kind = getattr(kind, step) if isinstance(step, str) else kind * step
     if memory is None:
@@ -166,7 +169,7 @@ def _rebuild(kind: Any, steps: tuple[int | str, ...], memory: Memory | None) -> 
         return kind.from_buffer_copy(memory.array)
     if memory.array.nbytes < ctypes.sizeof(kind):
         raise StaleRef(
-            f"{kind.__name__} has {ctypes.sizeof(kind)} bytes, and the block of that reference "
+            f"{kind.__name__} has {ctypes.sizeof(kind)} bytes, but the block of that reference has "
             f"{memory.array.nbytes}: the type differs between the two processes"
         )
     register(kind)

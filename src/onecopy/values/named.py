@@ -29,8 +29,8 @@ def open_value(
     member = pool.member
     if member.readonly:
         raise OneCopyError(
-            f"the pool at {member.path} was opened with mode='r': a value in it, or its lock, "
-            "could not be written. Close the pool everywhere and open it without mode"
+            f"the pool at {member.path} was opened with mode='r', so its values and their locks "
+            "cannot be used. Close the pool in all processes, and open it without mode"
         )
     kind = None if typecode_or_type is None else type_of(typecode_or_type)
     dtype = None if kind is None or name is None else _dtype_of(kind)
@@ -38,15 +38,14 @@ def open_value(
     if lock is not False and not new_lock:
         checked_lock(lock)
 
-    entry = 0  # handle of what the name stands for
+    entry = 0  # the handle of the thing with this name
 
     def make(hold: Hold | None) -> Any:
         nonlocal entry
         if hold is None:
             if kind is None:
                 raise OneCopyError(
-                    f"there is no value {name!r} in pool {pool.name!r} to open; to make it, give "
-                    "its type"
+                    f"pool {pool.name!r} has no value {name!r}; to make it, pass its type"
                 )
             try:
                 return raw_value(member, kind, *args)
@@ -79,7 +78,7 @@ def open_value(
         own = pool._own(open_or_create(member, Kind.VALUE_LOCK, name, make_lock))
         if name is None or _stands_for(member, name, entry):
             return with_lock(raw, own)
-        # Deleted meanwhile: the lock may be that of another value, or of none.
+        # The value was deleted meanwhile. The lock may belong to another value, or to none.
         own.detach()
         member.name_del_unused(Kind.VALUE_LOCK, name)
 
@@ -100,7 +99,7 @@ def _stands_for(member: Member, name: str, entry: int) -> bool:
         return False
 
 
-# numpy does not know c_wchar, and ctypes' own table has neither of the last two.
+# numpy does not know c_wchar, and numpy.ctypeslib lacks the last two.
 _WIDE = np.dtype("U1")
 _NAMED: dict[np.dtype[Any], type[Any]] = {
     _WIDE: ctypes.c_wchar,
@@ -110,7 +109,7 @@ _NAMED: dict[np.dtype[Any], type[Any]] = {
 
 
 def _dtype_of(kind: type[Any]) -> np.dtype[Any]:
-    """Describe a type of ctypes so that a process that does not have it can open the value."""
+    """Return a dtype for a ctypes type, so that a process without this type can open the value."""
     shape: tuple[int, ...] = ()
     item: Any = kind
     try:
@@ -129,7 +128,7 @@ def _dtype_of(kind: type[Any]) -> np.dtype[Any]:
 
 
 def _flat(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Take a dtype of arrays of arrays apart."""
+    """Split a dtype of nested arrays into the item's dtype and the whole shape."""
     shape: tuple[int, ...] = ()
     while dtype.subdtype is not None:
         dtype, part = dtype.subdtype
@@ -138,7 +137,7 @@ def _flat(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
 
 
 def _type_for(dtype: np.dtype[Any]) -> Any:
-    """Give a type of ctypes for what exists; for a structure, one made up from its fields."""
+    """Return a ctypes type for an existing value; for a structure, make one from its fields."""
     base, shape = _flat(dtype)
     kind: Any = _NAMED.get(base)
     if kind is None:

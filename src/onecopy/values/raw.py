@@ -1,4 +1,4 @@
-"""Objects of ctypes in a pool, without a lock."""
+"""ctypes objects in a pool, without a lock."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ typecode_to_type: dict[str, type[Any]] = {
 }
 """The type of each type code, as in `multiprocessing.sharedctypes`."""
 
-# Types whose items are converted in one loop, or copied from a buffer. Exactly these: a class
-# derived from one, or one of the other byte order, has the same letter and other rules.
+# Types whose items are converted in one loop, or copied from a buffer. A subclass of one of them,
+# or a type with the other byte order, has the same letter but other rules, so it is not included.
 LETTERS: dict[type[Any], str] = {
     **{kind: letter for letter, kind in typecode_to_type.items()},
     ctypes.c_bool: "?",
@@ -47,17 +47,17 @@ LETTERS: dict[type[Any], str] = {
 _INTEGERS = "bBhHiIlLqQ"
 
 
-# What a number, or a type of Python, was probably meant as.
+# What the caller probably meant by a number or a type of Python.
 _LIKELY: dict[Any, str] = {bool: "ctypes.c_bool", int: "'q'", float: "'d'"}
 
 
 def type_of(typecode_or_type: Any) -> Any:
-    """Give the type of ctypes that a type code or a type stands for.
+    """Return the ctypes type for a type code or a type.
 
     Raises
     ------
     TypeError
-        It stands for none.
+        It is neither.
     """
     if isinstance(typecode_or_type, str):
         kind = typecode_to_type.get(typecode_or_type)
@@ -77,7 +77,7 @@ def type_of(typecode_or_type: Any) -> Any:
         codes = " ".join(typecode_to_type)
         refuse(
             "typecode_or_type",
-            f"a type of ctypes, or one of the type codes {codes}",
+            f"a ctypes type, or one of the type codes {codes}",
             typecode_or_type,
             hint,
         )
@@ -92,16 +92,16 @@ def _is_of_ctypes(kind: Any) -> bool:
 
 
 def raw_value(member: Member, typecode_or_type: Any, *args: Any) -> Any:
-    """Make an object of ctypes in a pool, without a lock.
+    """Make a ctypes object in a pool, without a lock.
 
     Parameters
     ----------
     member : Member
         The membership.
     typecode_or_type : str or type
-        One of `typecode_to_type`, or any type of ctypes with a size.
+        A key of `typecode_to_type`, or any ctypes type with a size.
     *args
-        For its constructor; what they do not set is zero.
+        Arguments of its constructor. What they do not set is zero.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def raw_value(member: Member, typecode_or_type: Any, *args: Any) -> Any:
     TypeError
         There is no such type, or it refuses the arguments.
     PoolFull
-        No room.
+        The pool has no room.
     """
     obj = allocate(member, type_of(typecode_or_type), zero=True)
     obj.__init__(*args)
@@ -121,37 +121,37 @@ def raw_value(member: Member, typecode_or_type: Any, *args: Any) -> Any:
 
 
 def raw_array(member: Member, typecode_or_type: Any, size_or_initializer: Any) -> Any:
-    """Make an array of ctypes in a pool, without a lock.
+    """Make a ctypes array in a pool, without a lock.
 
     Parameters
     ----------
     member : Member
         The membership.
     typecode_or_type : str or type
-        Of the items, as for `raw_value`.
+        The type of the items, as for `raw_value`.
     size_or_initializer : int or sequence
-        The length, for zeros; or the items.
+        The length of an array of zeros, or the items.
 
     Returns
     -------
     ctypes array
-        Of exactly the type ``item * length``. numpy takes it as an array without copying:
-        ``np.asarray(raw)``.
+        Of exactly the type ``item * length``. ``np.asarray(raw)`` is a view of it.
 
     Raises
     ------
     ValueError
         The length is negative.
     TypeError, OverflowError
-        As the constructor of the array: floats for integers, and so on.
+        As from the constructor of the array, for example floats for integers.
     PoolFull
-        No room.
+        The pool has no room.
 
     Notes
     -----
-    Items are converted as ctypes does: integers are cut to their width, floats are none. Lists and
-    tuples of numbers are read in one loop of C; the numbers of a buffer (an array of numpy, bytes,
-    `array.array`, a memoryview) are copied, or converted by numpy where that gives the same.
+    Items are converted as ctypes does: integers are cut to their width, and floats are not accepted
+    as integers. Lists and tuples of numbers are read in one loop in C. The numbers of a buffer (a
+    numpy array, bytes, `array.array`, a memoryview) are copied. If their type differs, numpy
+    converts them, where the result is the same as that of ctypes.
     """
     kind = type_of(typecode_or_type)
     if isinstance(size_or_initializer, int):
@@ -170,7 +170,7 @@ def raw_array(member: Member, typecode_or_type: Any, size_or_initializer: Any) -
             items = tuple(items)
         obj = allocate(member, kind, zero=len(items) != length)
         if len(items) > length:
-            obj.__init__(*items)  # ctypes says that these are too many
+            obj.__init__(*items)  # ctypes raises: these are too many
         fill_array(obj, letter, items)
         return obj
     obj = allocate(member, kind, zero=False)
@@ -185,7 +185,7 @@ def raw_array(member: Member, typecode_or_type: Any, size_or_initializer: Any) -
 
 
 def _numbers(letter: str, items: Any) -> npt.NDArray[Any] | None:
-    """See items as an array whose conversion by numpy is that of ctypes; None: it is not."""
+    """Return items as an array, if numpy converts them exactly as ctypes does; else None."""
     kind = type(items)
     if kind is np.ndarray or kind is SharedArray:
         source = cast("npt.NDArray[Any]", items)
@@ -200,7 +200,7 @@ def _numbers(letter: str, items: Any) -> npt.NDArray[Any] | None:
         return None
     what = source.dtype.kind
     if letter == "c":
-        # Integers are characters for ctypes only if they are Python's.
+        # ctypes accepts only Python integers as characters.
         is_bytes = kind is not np.ndarray and kind is not SharedArray and source.dtype == np.uint8
         return source if is_bytes else None
     if letter in _INTEGERS:
@@ -210,13 +210,13 @@ def _numbers(letter: str, items: Any) -> npt.NDArray[Any] | None:
     if letter == "f":
         if what == "f" and source.dtype.itemsize <= np.dtype("d").itemsize:
             return source
-        # By way of a double, as ctypes: rounding once is something else.
+        # Convert by way of a double, as ctypes does. Rounding only once could give another result.
         return source.astype(np.float64) if what in "iuf" else None
     return None
 
 
 def _is_buffer(kind: Any) -> bool:
-    """Tell whether going through an object of that type gives what its buffer says."""
+    """Tell whether iterating over an object of that type gives the items of its buffer."""
     if issubclass(kind, ctypes.Array):
         return kind._type_ in LETTERS
     module = sys.modules.get("array")
@@ -224,12 +224,12 @@ def _is_buffer(kind: Any) -> bool:
 
 
 def copy(obj: Any) -> Any:
-    """Copy an object of ctypes into the default pool.
+    """Copy a ctypes object into the default pool.
 
     Parameters
     ----------
     obj : ctypes object
-        Of any type with a size, wherever it lies.
+        Of any type with a size. Its memory may lie anywhere.
 
     Returns
     -------
@@ -239,9 +239,9 @@ def copy(obj: Any) -> Any:
     Raises
     ------
     TypeError
-        It is no object of ctypes; of one with a lock, copy ``get_obj()``.
+        It is not a ctypes object. (If it has a lock, copy ``get_obj()``.)
     PoolFull
-        No room.
+        The pool has no room.
     """
     fresh = allocate(default_member(), type(obj), zero=False)
     ctypes.pointer(fresh)[0] = obj

@@ -1,4 +1,4 @@
-"""Objects of ctypes with a lock: what `multiprocessing.Value` and `Array` give."""
+"""ctypes objects with a lock: the results of `multiprocessing.Value` and `Array`."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-    """Wrap an object of ctypes so that a lock guards its attributes and items.
+    """Wrap a ctypes object so that a lock guards its attributes and items.
 
     Parameters
     ----------
     obj : ctypes object
-        Whether or not it lies in a pool: a number, an array, a structure or a union.
+        A number, an array, a structure or a union, in a pool or not.
     lock : lock, optional
         Anything with ``acquire`` and ``release``. Default: a new `RLock`.
     ctx : context, optional
-        Where a new lock is from: ``ctx.RLock()``. Default: the default pool.
+        A new lock is ``ctx.RLock()``. Default: a lock in the default pool.
 
     Returns
     -------
     Synchronized, SynchronizedArray, SynchronizedString or another SynchronizedBase
-        The last for structures and unions: its fields are attributes.
+        The last one is for structures and unions. Its attributes are the fields.
 
     Raises
     ------
     AssertionError
-        It has a lock already.
+        The object has a lock already.
     AttributeError
-        The lock is none.
+        `lock` is not a lock.
     """
     if isinstance(obj, SynchronizedBase):
         raise AssertionError(f"{obj!r} has a lock already")  # noqa: TRY004 - the standard library's
@@ -70,17 +70,17 @@ def _class_for(kind: type[Any]) -> type[SynchronizedBase]:
 
 
 class SynchronizedBase(Guarded[T]):
-    """An object of ctypes and its lock.
+    """A ctypes object and its lock.
 
-    ``get_lock()`` gives the lock, ``get_obj()`` the object, whose access nothing guards;
-    ``acquire``, ``release`` and ``with`` are the lock's. What is read or written through this
-    object is, each time, with the lock held; for more at a time (``value += 1``), hold it::
+    ``get_lock()`` returns the lock. ``get_obj()`` returns the object; no lock guards its use.
+    ``acquire``, ``release`` and ``with`` are those of the lock. Each single read or write through
+    this object holds the lock. For several accesses (``value += 1``), hold it yourself::
 
         with counter.get_lock():
             counter.value += 1
 
-    It is pickled by reference if its parts are: those of this package, always; a lock of
-    `multiprocessing`, while a process is being started.
+    It is pickled by reference if its parts are. Parts of this package always are. A lock of
+    `multiprocessing` is, while a process is being started.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ class SynchronizedBase(Guarded[T]):
 
     Notes
     -----
-    If the lock's last owner died with it, whoever gets it next is told, as the lock was told to
-    (default: `OwnerDiedWarning`), also by an attribute. A lock that is closed (its pool was) raises
-    `OneCopyError`; the object itself stays usable.
+    If the owner of the lock dies, the next owner is notified as the lock's `on_owner_death` says
+    (default: `OwnerDiedWarning`), also when it only uses an attribute. If the lock's pool was
+    closed, the lock raises `OneCopyError`. The object itself stays usable.
     """
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
@@ -113,7 +113,7 @@ class SynchronizedBase(Guarded[T]):
 
 
 class Synchronized(SynchronizedBase[T]):
-    """A number (or whatever else has a ``value``) and its lock; see `SynchronizedBase`."""
+    """A number, or another object with a ``value``, and its lock; see `SynchronizedBase`."""
 
     if TYPE_CHECKING:
         value: T
@@ -124,8 +124,8 @@ class Synchronized(SynchronizedBase[T]):
 class SynchronizedArray(SynchronizedBase[T]):
     """An array and its lock; see `SynchronizedBase`.
 
-    Items and slices are read and written with the lock held, each time. Going through it is not one
-    access but many: hold the lock, or take ``[:]``.
+    Each access to an item or a slice holds the lock. Iteration is many accesses, not one: hold the
+    lock, or use ``[:]``.
     """
 
     __getitem__ = Guarded._get_item
@@ -142,7 +142,7 @@ class SynchronizedArray(SynchronizedBase[T]):
 class SynchronizedString(SynchronizedArray[bytes]):
     """An array of characters and its lock; see `SynchronizedBase`.
 
-    ``value`` are the bytes up to the first zero, ``raw`` all of them.
+    ``value`` has the bytes up to the first zero, ``raw`` has all bytes.
     """
 
     value = GuardedAttribute("value")
@@ -150,12 +150,12 @@ class SynchronizedString(SynchronizedArray[bytes]):
 
 
 def checked_lock(lock: object) -> None:
-    """Refuse what cannot be a lock.
+    """Check that an object can be a lock.
 
     Parameters
     ----------
     lock : object
-        Anything.
+        Any object.
 
     Raises
     ------
@@ -167,16 +167,16 @@ def checked_lock(lock: object) -> None:
 
 
 def with_lock(raw: Any, lock: Any, ctx: Any = None) -> Any:
-    """Wrap an object as the argument `lock` of `Value` says.
+    """Wrap an object according to the argument `lock` of `Value`.
 
     Parameters
     ----------
     raw : ctypes object
         The object.
     lock : bool, None or lock
-        False: none; True or None: a new one.
+        False: no lock. True or None: a new lock. Otherwise: this lock.
     ctx : context, optional
-        Where a new lock is from.
+        The context that makes a new lock.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def with_lock(raw: Any, lock: Any, ctx: Any = None) -> Any:
     return synchronized(raw, lock, ctx)
 
 
-# The types that a type code stands for, to a type checker.
+# Type codes of integers and of floats, for type checkers.
 Integer: TypeAlias = 'Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]'
 Real: TypeAlias = 'Literal["f", "d"]'
 
@@ -212,16 +212,17 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True) -> Any: ...
 def Value(  # noqa: N802 - spelled as in multiprocessing
     typecode_or_type: Any, *args: Any, lock: Any = True
 ) -> Any:
-    """Make a number, or another object of ctypes, in the default pool, with a lock.
+    """Make a number, or another ctypes object, in the default pool, with a lock.
 
     Parameters
     ----------
     typecode_or_type : str or type
-        A type code (``"i"``, ``"d"``, …), or any type of ctypes.
+        A type code (``"i"``, ``"d"``, …), or any ctypes type.
     *args
-        For its constructor. Default: zero.
+        Arguments of its constructor. Default: zero.
     lock : bool or lock, optional
-        True: a new `RLock`; False: none, and the bare object of ctypes is given; else the lock.
+        True: a new `RLock`. False: no lock; the bare ctypes object is returned. Otherwise: the lock
+        to use.
 
     Returns
     -------
@@ -235,7 +236,7 @@ def Value(  # noqa: N802 - spelled as in multiprocessing
     AttributeError
         The lock has no ``acquire``.
     PoolFull
-        No room.
+        The pool has no room.
 
     See Also
     --------

@@ -1,0 +1,159 @@
+// Waiting without the GIL.
+//
+// Taking the GIL back may not return: while the interpreter ends, it ends the thread, or lets it
+// hang (bindings/unwinding.cpp). So a thread that was outside looks at nothing of what it took, and
+// writes nothing, before it has the GIL.
+#pragma once
+#include <atomic>
+#include <new>
+
+#include "base/crash_point.hpp"
+#include "bindings/numpy_api.hpp"
+#include "os/processes.hpp"
+#include "sync/wait_policy.hpp"
+
+namespace onecopy::py {
+
+// ---- without the GIL ----------------------------------------------------------------------------
+
+// Python's main thread: signal handlers run in no other.
+inline std::atomic<unsigned long> main_thread{};
+
+// The GIL is given away for as long as this lives; for work that needs no Python and may take long.
+class Outside {
+  public:
+    Outside() noexcept : state_(PyEval_SaveThread()) { crash_point(); }
+    ~Outside() {
+        crash_point();
+        PyEval_RestoreThread(state_);
+    }
+    Outside(const Outside&) = delete;
+    Outside& operator=(const Outside&) = delete;
+
+  private:
+    PyThreadState* state_;
+};
+
+// For the core's own waits, wherever they come. Not while the interpreter ends: no other thread may
+// run then.
+inline void* step_out() noexcept {
+    if (!Py_IsInitialized() || !PyGILState_Check()) return nullptr;
+    return new (std::nothrow) Outside;
+}
+inline void step_in(void* outside) noexcept {
+    delete static_cast<Outside*>(outside);
+}
+
+// ---- policy -----------------------------------------------------------------------------------
+
+constexpr std::int64_t kNoWait = 0;
+
+// Gives the GIL away before the first time the thread may sleep, and takes it back when it goes.
+class GilWaitPolicy final : public WaitPolicy {
+  public:
+    explicit GilWaitPolicy(std::int64_t deadline_ns = kForever) noexcept
+        : WaitPolicy(deadline_ns) {}
+    ~GilWaitPolicy() override {
+        if (state_ != nullptr) come_back();
+    }
+
+    void about_to_block() noexcept override {
+        if (state_ == nullptr) state_ = PyEval_SaveThread();
+    }
+    // Runs Python's signal handlers. If one raises, the exception stays set and the wait ends.
+    bool interrupted() noexcept override {
+        if (main_thread.load(std::memory_order_relaxed) != os::this_thread()) return false;
+        const bool was_outside = state_ != nullptr;
+        if (was_outside) come_back();
+        if (PyErr_CheckSignals() != 0) return true;
+        if (was_outside) about_to_block();
+        return false;
+    }
+
+  private:
+    void come_back() noexcept {
+        crash_point();
+        PyEval_RestoreThread(state_);
+        state_ = nullptr;
+    }
+    PyThreadState* state_ = nullptr;
+};
+
+// For what takes long by itself: the GIL is given away from the beginning.
+class WaitOutside final : public WaitPolicy {
+  public:
+    WaitOutside() noexcept { policy_.about_to_block(); }
+    void about_to_block() noexcept override { policy_.about_to_block(); }
+    bool interrupted() noexcept override { return policy_.interrupted(); }
+
+  private:
+    GilWaitPolicy policy_;
+};
+
+// ---- from Python's arguments to a deadline ------------------------------------------------------
+
+// Until when a call waits, by the monotonic clock; since when, for what an error says.
+struct Deadline {
+    std::int64_t at = WaitPolicy::kForever;
+    std::int64_t from = 0;  // 0: it does not wait, or for ever
+    constexpr Deadline() noexcept = default;
+    constexpr Deadline(std::int64_t time) noexcept : at(time) {}
+    constexpr operator std::int64_t() const noexcept { return at; }
+};
+
+// None: for ever; seconds; false with an exception set for what is neither or negative, in
+// queue.Queue's words.
+inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
+    if (timeout == Py_None) {
+        out = WaitPolicy::kForever;
+        return true;
+    }
+    const double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) return false;
+    if (!(seconds >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
+        return false;
+    }
+    if (seconds == 0) {
+        out = kNoWait;
+    } else if (seconds > 3e8) {  // ten years, and no overflow
+        out = WaitPolicy::kForever;
+    } else {
+        out.from = os::monotonic_ns();
+        out.at = out.from + static_cast<std::int64_t>(seconds * 1e9) + 1;
+    }
+    return true;
+}
+inline bool deadline_of(PyObject* block, PyObject* timeout, Deadline& out) noexcept {
+    if (block != Py_True) {
+        const int yes = PyObject_IsTrue(block);
+        if (yes < 0) return false;
+        if (yes == 0) {
+            out = kNoWait;  // as in queue.Queue, the timeout does not matter then
+            return true;
+        }
+    }
+    return deadline_of(timeout, out);
+}
+// As multiprocessing understands them: None waits for ever, what is negative does not wait.
+inline bool standard_deadline(PyObject* block, PyObject* timeout, Deadline& out) noexcept {
+    if (block != Py_True) {
+        const int yes = PyObject_IsTrue(block);
+        if (yes < 0) return false;
+        if (yes == 0) {
+            out = kNoWait;
+            return true;
+        }
+    }
+    if (timeout != Py_None) {
+        const double seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1.0 && PyErr_Occurred()) return false;
+        if (seconds < 0) {
+            out = kNoWait;
+            return true;
+        }
+    }
+    return deadline_of(timeout, out);
+}
+
+}  // namespace onecopy::py

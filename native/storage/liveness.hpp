@@ -1,0 +1,40 @@
+// Whether a file has users: alive, dead, or unknown. Unknown is never dead.
+#pragma once
+#include "layout/layout.hpp"
+#include "os/pool_file.hpp"
+#include "os/processes.hpp"
+
+namespace onecopy::storage {
+
+// A process, by what no later process has in common with it. Pid 0: nobody.
+struct ProcessMark {
+    u32 pid = 0;
+    u64 start_ticks = 0;
+    u64 pid_namespace = 0;
+    bool operator==(const ProcessMark&) const = default;
+};
+
+// unknown: it belongs to another PID namespace, or this process could not look (errno).
+inline os::Life life_of(const ProcessMark& process, u64 own_namespace) noexcept {
+    return process.pid_namespace == own_namespace
+               ? os::life_of(process.pid, process.start_ticks, ~u64{0})
+               : os::Life::unknown;
+}
+
+// Which users have a byte of a file locked. With `take`, none: and this description has it
+// exclusively now, so nobody can become a user. Without, nothing is locked: a last user on its way
+// out would take a lock for a user.
+inline os::Others users_of(const os::PoolFile& file, u64 byte, bool take) noexcept {
+    if (!take) return file.others(byte);
+    switch (file.lock(byte, true)) {
+        case os::ByteLock::taken:
+            return os::Others::none;
+        case os::ByteLock::busy:
+            return os::Others::share;
+        case os::ByteLock::failed:
+            break;
+    }
+    return os::Others::unknown;
+}
+
+}  // namespace onecopy::storage

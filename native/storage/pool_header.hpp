@@ -1,0 +1,39 @@
+// The first page of a pool file: read and checked before anything is mapped.
+#pragma once
+#include <cstdio>
+#include <string>
+
+#include "layout/layout.hpp"
+#include "os/files.hpp"
+#include "storage/failure.hpp"
+
+namespace onecopy {
+
+constexpr const char* kNotAPool = "not a pool";  // Failure::what, of a file that never was one
+
+namespace storage {
+
+struct HeaderCopy {
+    alignas(Header) unsigned char bytes[sizeof(Header)];
+    const Header& get() const noexcept { return *reinterpret_cast<const Header*>(bytes); }
+    bool read(int fd) noexcept { return os::read_at(fd, 0, bytes, sizeof bytes) == sizeof bytes; }
+};
+
+// Is this a pool of ours, and does the file contain all it says it does? `corrupt` (the flag) is
+// not looked at.
+Status verify(const Header& h, u64 file_size, Failure& why);
+
+struct PoolId {
+    u64 id[2] = {0, 0};
+    bool operator==(const PoolId&) const = default;
+    static PoolId of(const Header& h) noexcept { return {{h.id[0], h.id[1]}}; }
+    std::string hex() const {
+        char text[33];
+        std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(id[0]),
+                      static_cast<unsigned long long>(id[1]));
+        return text;
+    }
+};
+
+}  // namespace storage
+}  // namespace onecopy

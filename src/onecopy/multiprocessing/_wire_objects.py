@@ -1,0 +1,191 @@
+"""What managers and their proxies send: pickles, with stand-ins for what is in a pool."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from multiprocessing import managers as standard
+from multiprocessing import reduction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onecopy._codec.arrays import SharedArray
+from onecopy._codec.backing import lease_of
+from onecopy._core import membership
+from onecopy.errors import OneCopyError
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from onecopy._core.membership import PoolHandle
+    from onecopy._native import Ref
+    from onecopy.multiprocessing._wire import ClientConnection, Connection
+
+__all__ = [
+    "SERIALIZER",
+    "STANDARD",
+    "Apart",
+    "MessagePickler",
+    "arrive",
+    "receiving",
+    "together",
+]
+
+LARGE = 64 << 10  # bytes from which a copy into the pool is cheaper than a way through a socket
+
+receiving = threading.local()  # `connection`: the one whose message this thread unpickles
+
+
+class SerializerName(str):
+    """The name of this way to talk, as managers and proxies know it.
+
+    A pickle of it imports this module, so that a proxy can be unpickled where nobody has done that
+    yet.
+    """
+
+    __slots__ = ()
+    __module__ = "onecopy.multiprocessing._wire"  # where it is registered, with both ends
+
+    def __reduce__(self) -> str:
+        return "SERIALIZER"
+
+
+SERIALIZER = SerializerName("onecopy")
+
+# Proxy types of ours, and what stands for them where onecopy may be unknown. `managers` fills it.
+STANDARD: dict[Any, Any] = {}
+
+
+class MessagePickler(reduction.ForkingPickler):
+    """Pickle a message for one connection."""
+
+    def __init__(self, file: io.BytesIO, to: Connection) -> None:
+        self._to = to
+        self.kept: list[Ref] = []
+        self.apart: list[int] = []  # blocks of buffers that are no arrays
+        # Not a method of self: that would be a cycle, which keeps arrays alive until it is
+        # collected.
+        super().__init__(file, 5, True, _callback(to, self.kept, self.apart))
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Take apart what goes another way than pickle's; leave all else to pickle."""
+        kind = type(obj)
+        if kind is np.ndarray or kind is SharedArray:
+            return self._array(obj)
+        if kind is SerializerName:
+            return NotImplemented if self._to.is_ours() else (str, ("pickle",))
+        if issubclass(kind, standard.BaseProxy) and not self._to.is_ours():
+            _, (function, *rest) = obj.__reduce__()
+            return standard.RebuildProxy, (STANDARD.get(function, function), *rest)  # type: ignore[attr-defined]  # undocumented
+        return NotImplemented
+
+    def _array(self, array: npt.NDArray[Any]) -> Any:
+        if array.dtype.hasobject:
+            return NotImplemented
+        lease = lease_of(array)
+        lies_there = lease is not None and lease.member.id == self._to.pool_id()
+        if lies_there or (array.nbytes >= LARGE and type(array) is np.ndarray):
+            ref = _put(self._to, array)
+            if ref is not None:
+                self.kept.append(ref)
+                return arrive, (self._to.handle, ref.handle)
+        if type(array) is SharedArray or array.flags.writeable:
+            return NotImplemented
+        # In protocol 5 the copy of an array that may only be read may only be read too.
+        return array.__reduce_ex__(4)
+
+
+def _callback(
+    to: Connection, kept: list[Ref], apart: list[int]
+) -> Callable[[pickle.PickleBuffer], bool]:
+    """Sort the buffers of other objects into those that leave the pickle and those that stay."""
+
+    def stays(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            memory = buffer.raw()
+        except BufferError:
+            return True  # not contiguous: pickle says so in its own words
+        ref = None
+        if memory.nbytes >= LARGE:
+            ref = _put(to, np.frombuffer(memory, np.uint8))
+        if ref is None:
+            return True
+        kept.append(ref)
+        apart.append(ref.handle)
+        return False
+
+    return stays
+
+
+def _put(to: Connection, array: npt.NDArray[Any]) -> Ref | None:
+    """Put an array into the pool that the other end sees; None: there is no such pool, or room."""
+    pool = to.pool()
+    if pool is None:
+        return None
+    try:
+        return pool.put(array)
+    except OneCopyError:
+        return None
+
+
+class Apart:
+    """A pickle whose buffers are in the pool."""
+
+    def __init__(self, data: bytes, pool: PoolHandle, blocks: list[int]) -> None:
+        self._arguments = data, pool, blocks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return together, self._arguments
+
+
+arrivals = 0  # stand-ins that this process has got
+
+
+def arrive(pool: PoolHandle, block: int) -> Any:
+    """Give what a stand-in stands for; it was put there for one receiver, which unpickles it once.
+
+    Parameters
+    ----------
+    pool : PoolHandle
+        The pool.
+    block : int
+        The handle of the object in it.
+
+    Returns
+    -------
+    object
+        Arrays that were copied for this are private copies.
+
+    Raises
+    ------
+    PoolNotFound, StaleRef
+        The sender has died, and it is gone.
+    """
+    to: ClientConnection | None = getattr(receiving, "connection", None)
+    if to is not None:
+        to.owes = True
+    global arrivals  # noqa: PLW0603 - of the process
+    arrivals += 1
+    return membership.join(pool).ref(block)._take()
+
+
+def together(data: bytes, pool: PoolHandle, blocks: Sequence[int]) -> Any:
+    """Unpickle what was pickled with its buffers apart.
+
+    Parameters
+    ----------
+    data : bytes
+        The pickle.
+    pool, blocks
+        Of the buffers, as for `arrive`.
+
+    Returns
+    -------
+    object
+        The message.
+    """
+    return pickle.loads(data, buffers=[memoryview(arrive(pool, block)) for block in blocks])

@@ -1,0 +1,153 @@
+"""Comments, docstrings, messages and pages use the words of docs/glossary.md.
+
+`REPLACED` lists words that this project does not use any more, and what to write instead. The test
+reads comments and strings of Python files, and the pages. `NOT_YET` lists the paths that still have
+such words.
+"""
+
+import io
+import re
+import subprocess
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINE = 120  # characters of a line in a page
+
+REPLACED = {
+    r"let(?:s|ting)? go\b": "release",
+    r"\bwhoever\b|\bwhomever\b": "a process that",
+    r"\bwho (?:has|have|had|is|does|takes|gets|comes|waits|wants|needs|keeps|finds|dies)\b": (
+        "a process that"
+    ),
+    r"\b(?:is|are|was|were|be|been|being) told\b|\btold of\b": "notified, reported",
+    r"\bhush\w*": "clear",
+    r"\b(?:go|goes|come|comes|went|gone) home\b|\bat home\b": "becomes free, is free",
+    r"\bsomebody\b|\beverybody\b": "another process, all processes",
+    r"\banew\b|\bafresh\b": "again",
+    r"\bgo(?:es)? on\b|\bwent on\b": "continue, resume",
+    r"\bwill not do\b": "is not valid",
+    r"\bin (?:somebody|nobody|anybody)'s hands\b|\bin its hands\b": "held",
+    r"\b(?:and|or|their|its) friends\b|\band (?:its|their) kin\b": "name the things",
+    r"\b(?:is|are) had\b": "is received",
+    r"\bspoilt\b": "damaged",
+    r"\bkeepers?\b": "owner process",
+    r"\blet in\b": "may enter",
+    r"\bsees? to it that\b": "ensures that",
+    r"\bwhole at every\b": "atomic",
+    r"\b(?:[Nn]ever|[Nn]owhere) is (?:a|an|the|it|this)\b": "is never",
+}
+
+NOT_YET = {
+    "src/onecopy/_workers/": "one worker engine is being built, with new texts",
+    "src/onecopy/executor/": "the same",
+    "src/onecopy/joblib/": "the same",
+    "src/onecopy/multiprocessing/": "the same",
+    "src/onecopy/supervisor/": "the same",
+    "src/onecopy/_core/newfile.py": "moves into the native core",
+    "src/onecopy/_core/paths.py": "the same",
+    "src/onecopy/_core/segments.py": "the same",
+    "native/README.md": "changes with the native core",
+    "docs/design/0016": "is being written",
+    "docs/design/0017": "the same",
+    "docs/design/0018": "the same",
+    "docs/design/0019": "the same",
+    "CHANGELOG.md": "every change adds lines to it",
+    "tests/crash/plant.py": "rewritten by another change",
+    "tests/queue/test_dropin_waiting.py": "names a function of the drop-in",
+    "tests/structure/test_plain_words.py": "has the words",
+    ".github/": "forms of the forge",
+}
+
+RULES = {re.compile(words, re.IGNORECASE): instead for words, instead in REPLACED.items()}
+
+
+def files(*endings):
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    for name in done.stdout.splitlines():
+        if name.endswith(endings) and not name.startswith(tuple(NOT_YET)):
+            path = ROOT / name
+            if path.is_file():
+                yield name, path.read_text(encoding="utf-8")
+
+
+def words_in(name, text):
+    """Yield the first line and the text of each comment and string, or of each paragraph."""
+    if name.endswith(".md"):
+        for match in re.finditer(r"(?:[^\n]+\n?)+", text):
+            yield text.count("\n", 0, match.start()) + 1, match[0]
+        return
+    comments = []
+    kinds = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in kinds:
+            yield token.start[0], token.string
+        elif token.type == tokenize.COMMENT:
+            comments.append((token.start[0], token.string))
+    block = []  # lines of comments that follow each other are one text
+    for line, comment in [*comments, (-1, "")]:
+        if block and line != block[-1][0] + 1:
+            yield block[0][0], "\n".join(each for _, each in block)
+            block = []
+        block.append((line, comment))
+
+
+def replaced_in(name, text):
+    found = []
+    for line, words in words_in(name, text):
+        joined = re.sub(r"\s*\n\s*(?:#:?\s?)?", " ", words)
+        if name.endswith(".md"):
+            joined = re.sub(r"`[^`]*`|\"[^\"]*\"", "", joined)  # code, and names of tests
+        for rule, instead in RULES.items():
+            found += [
+                f"{name}:{line}: {each[0]!r}: write {instead}" for each in rule.finditer(joined)
+            ]
+    return found
+
+
+def test_replaced_words_do_not_come_back():
+    seen, found = 0, []
+    for name, text in files(".py", ".pyi", ".md"):
+        if name != Path(__file__).relative_to(ROOT).as_posix():
+            seen += 1
+            found += replaced_in(name, text)
+    assert seen > 100
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("a.py", "# Whoever waits\n# is told.\n", 2),
+        ("a.py", "# The process lets\n# go of it.\n", 1),
+        ("a.py", '"""Let go of it."""\n', 1),
+        ("a.py", 'raise ValueError(f"{name} will not do")\n', 1),
+        ("a.py", "lent = whoever.goes_home(anew)\n", 0),
+        ("a.md", "It goes\non.\n", 1),
+        ("a.md", "It continues.\n", 0),
+    ],
+)
+def test_what_is_found(name, text, count):
+    assert len(replaced_in(name, text)) == count
+
+
+def test_lines_of_pages_are_short():
+    long = []
+    for name, text in files(".md"):
+        is_code = False
+        for number, line in enumerate(text.splitlines(), 1):
+            is_code ^= line.lstrip().startswith("```")
+            is_free = is_code or line.startswith(("|", "    ", "```"))  # tables, drawings, programs
+            if len(line) > LINE and not is_free:
+                long.append(f"{name}:{number}: {len(line)} characters")
+    assert long == []
