@@ -205,8 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the results")
     chosen = parser.parse_args(arguments)
     if not FEWEST_PAIRS <= chosen.pairs <= MOST_PAIRS:
-        # With fewer, no difference could be told from chance; the exact test doubles its work with
-        # each.
+        # Fewer cannot show any difference; the exact test doubles its work with each pair.
         parser.error(f"--pairs is from {FEWEST_PAIRS} to {MOST_PAIRS}")
     (first, python_a), (second, python_b) = build(chosen.a), build(chosen.b)
     times, missing = measure(python_a, python_b, chosen.pairs)

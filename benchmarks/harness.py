@@ -153,7 +153,7 @@ class Team:
         return self._collect(chosen, limit, "finish")
 
     def collect(self, limit: float) -> dict[str, Any]:
-        """The answers of all members, which were told to begin a step before.
+        """The answers of all members, which began a step before.
 
         Raises
         ------

@@ -1,8 +1,9 @@
-"""What an adapter offers to the workloads.
+"""The interface between an adapter and the workloads.
 
-A channel is made in the parent, travels to the members of a team by pickle, and gives each its end.
-The ends are plain callables, wherever possible the peer's own bound methods: a wrapper's call would
-be timed with a message that takes less than a microsecond. They block until they have succeeded.
+The parent makes a channel. It is pickled to the members of a team, and each gets one end. The ends
+are plain callables; where possible, they are the peer's own bound methods. A message may take less
+than a microsecond, so the call of a wrapper would distort the time. The callables block until they
+have succeeded.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 Frame = NDArray[np.uint8]
 # A frame to be filled where it lies, and the call that sends it then.
 Filling = tuple[Frame, Callable[[], object]]
-# Looks at a frame that arrived. The frame may be given back to the peer as soon as it returns.
+# Reads a received frame. When it returns, the frame may be returned to the peer.
 Look = Callable[[Frame], None]
 
 FRAME_SHAPE = (720, 1080, 3)
 FRAME_BYTES = 720 * 1080 * 3
-# Frames in flight, the same for everybody.
+# Frames in flight, the same for all peers.
 FRAME_DEPTH = 8
 MESSAGE_BYTES = 64
 # Messages in flight. Peers that count bytes get room for as many.
@@ -63,13 +64,14 @@ class FrameChannel(Protocol):
     """
 
     def writer(self) -> Callable[[Frame], object]:
-        """Copies a frame in. It may be overwritten by its owner as soon as the call returns."""
+        """Return a callable that copies a frame in. The caller may overwrite the frame
+        afterwards."""
 
     def reader(self) -> Callable[[Look], None]:
-        """Waits for the next frame and shows it."""
+        """Return a callable that waits for the next frame and passes it to `Look`."""
 
     def close(self) -> None:
-        """Leaves nothing behind; called in the parent, when the members have gone."""
+        """Remove everything. The parent calls this when the members have ended."""
 
 
 class MessageChannel(Protocol):
@@ -83,7 +85,7 @@ class MessageChannel(Protocol):
 
 
 class BatchChannel(Protocol):
-    """Moves lists of messages; receiving may cut them differently than sending did."""
+    """Moves lists of messages. The receiver may get lists of other lengths."""
 
     def batch_sender(self) -> Callable[[list[bytes]], object]: ...
 
@@ -93,22 +95,22 @@ class BatchChannel(Protocol):
 
 
 class HandoffChannel(Protocol):
-    """Hands over blocks that exist already; nobody writes or reads their contents."""
+    """Hands over existing blocks. No process writes or reads their contents."""
 
     def giver(self) -> Callable[[int], None]:
-        """Hands over the n-th of the blocks."""
+        """Return a callable that hands over the n-th block."""
 
     def taker(self) -> Callable[[], int]:
-        """Takes the next block, gives it back, and returns its size in bytes."""
+        """Return a callable that takes a block, releases it, and returns its size in bytes."""
 
     def close(self) -> None: ...
 
 
 class IdleChannel(Protocol):
-    """Something to wait for in IDLE_PROCESSES processes."""
+    """A channel on which IDLE_PROCESSES processes wait."""
 
     def waiter(self, number: int) -> Callable[[], object]:
-        """Returns a call that waits without end."""
+        """Return a callable that waits for ever."""
 
     def close(self) -> None: ...
 

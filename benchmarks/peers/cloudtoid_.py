@@ -64,7 +64,7 @@ class Ring:
         return self.receive()
 
     def close(self) -> None:
-        with contextlib.suppress(Exception):  # a ring that a death has spoilt
+        with contextlib.suppress(Exception):  # a ring that a death has damaged
             self.kept.close()
 
 

@@ -28,7 +28,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 class Blocks:
-    """FRAME_DEPTH blocks; each number is in one of the queues `free` and `filled`, or in use."""
+    """FRAME_DEPTH blocks. Each number is in the queue `free` or `filled`, or is in use."""
 
     def __init__(self, nbytes: int = FRAME_BYTES) -> None:
         self.nbytes = nbytes

@@ -1,8 +1,8 @@
-"""iceoryx2: publish-subscribe with loaned samples, numpy put on top of them by hand.
+"""iceoryx2: publish-subscribe with loaned samples, and numpy arrays made over them by hand.
 
-Its best fair use: the producer copies straight into the loaned payload, nothing is serialised, the
-receiver polls without pause, and views are kept per address so that numpy's part is paid once.
-A full receiver makes the publisher wait (RetryUntilDelivered), so that no sample is lost.
+This is its fastest fair use: the producer copies directly into the loaned payload, nothing is
+serialised, the receiver polls without a pause, and a view is made once per address. If the receiver
+is full, the publisher waits (RetryUntilDelivered), so that no sample is lost.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Frames(Service):
 
 
 class Views(dict[int, Frame]):
-    """Arrays over payloads by address: samples live in few places, used over and over."""
+    """Arrays over payloads, by address. Samples use a few addresses again and again."""
 
     def __missing__(self, address: int) -> Frame:
         memory = (ctypes.c_uint8 * FRAME_BYTES).from_address(address)
@@ -104,7 +104,7 @@ class Messages(Service):
 
 
 class Handoff(Service):
-    """Loans, sends, receives and drops without touching the payload."""
+    """Loans, sends, receives and drops samples without using the payload."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(nbytes, MESSAGE_DEPTH if nbytes <= 4096 else FRAME_DEPTH)

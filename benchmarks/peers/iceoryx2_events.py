@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def event(name: str) -> tuple[Any, Any]:
-    """A node and an event service of that name. Whoever uses the service must keep the node."""
+    """A node and an event service of that name. Keep the node while the service is used."""
     node = new_node()
     builder = node.service_builder(iox.ServiceName.new(name)).event()
     return node, builder.max_listeners(IDLE_PROCESSES).open_or_create()

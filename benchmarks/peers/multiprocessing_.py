@@ -28,10 +28,10 @@ class QueueFrames:
         self.queue = SPAWN.Queue(maxsize=FRAME_DEPTH)
 
     def writer(self) -> Callable[[Frame], object]:
-        # put() only keeps a reference, and a thread pickles the array later: a producer that fills
-        # the same array again must hand in a copy. These buffers are warm, so that the copy costs
-        # no page faults, and one more than can be on the way: when put() has returned, the frame
-        # FRAME_DEPTH before that one has been received, and its buffer may be filled again.
+        # put() only keeps a reference, and a thread pickles the array later. So a producer that
+        # fills the same array again must pass a copy. These buffers are warm, so that the copy
+        # causes no page faults. There is one more than frames in transit: when put() has returned,
+        # the frame FRAME_DEPTH before it has been received, and its buffer may be filled again.
         buffers = cycle([np.zeros(FRAME_SHAPE, np.uint8) for _ in range(FRAME_DEPTH + 1)])
         queue = self.queue
 
@@ -78,7 +78,7 @@ class QueueMessages:
 
 
 class QueueOfLists:
-    """What people do by hand when a message per put is too slow."""
+    """Lists of messages, which people use if one message per put is too slow."""
 
     def __init__(self) -> None:
         self.queue = SPAWN.Queue(maxsize=16)

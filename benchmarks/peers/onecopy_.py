@@ -1,4 +1,4 @@
-"""onecopy itself: its queue, its frame cache and its stream, each as a user would write it."""
+"""onecopy itself: its queue, its frames and its stream, as a user would write it."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def send(channel: Any, kind: str, generation: int) -> Step:
 
 
 def receive(channel: Any, kind: str, path: str) -> Step:
-    """A step receives ENOUGH items of the generation that it is told, or of any; its answer:
+    """A step receives ENOUGH items of the generation given, or of any; its answer:
     damaged and lost items.
     """
     take = KINDS[kind].receiving(channel)
