@@ -228,6 +228,7 @@ lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-bas
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/native_layers.py
 	$(BIN)/python tools/file_lengths.py
+	$(BIN)/python tools/native_labels.py
 	$(BIN)/python tools/native_stub.py
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -k "type_checkers" tests/api/test_public_surface.py

@@ -14,6 +14,7 @@ NAMES = (
     "messages",
     "latency",
     "cold",
+    "contents",
     "objects",
     "scale",
     "heap",

@@ -1,6 +1,7 @@
-// An object of static storage whose destructor does not run. What is used while the process ends
-// (from Py_AtExit, by threads that are still in the core) must outlive static destructors; and what
-// holds Python objects must not release them after the interpreter has ended.
+// An object of static storage whose destructor does not run. Two kinds of objects need it. The
+// first are used while the process ends, from Py_AtExit or by threads that are still in the core:
+// they must outlive static destructors. The second hold Python objects, and must not release them
+// after the interpreter has ended.
 #pragma once
 
 namespace onecopy {

@@ -1,4 +1,4 @@
-// Fault builds only: `new` counts, and fails when it is told to.
+// Fault builds only: `new` counts, and fails when a test asks for it.
 #include "base/private_memory.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS

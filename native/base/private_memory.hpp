@@ -1,7 +1,8 @@
-// Memory of the process's own, which may be used up.
+// The process's own memory, which can run out.
 //
-// The core does not throw. Recovery, forks and ends need no memory at all. What else needs some
-// gets it before it changes anything, inside of `within_memory`, and answers `out_of_memory`.
+// The core does not throw. Recovery, forks and ends need no memory at all. Every other operation
+// that needs memory allocates it inside of `within_memory`, before it changes anything, and answers
+// `out_of_memory` if there is none.
 #pragma once
 #include <cstdint>
 #include <new>
@@ -10,7 +11,7 @@
 
 namespace onecopy {
 
-// Where the standard library's containers throw inside of `act`, all that is held there is let go.
+// If a container of the standard library throws inside of `act`, all that `act` holds is released.
 template <class Act>
 Status within_memory(Act act) noexcept {
     try {
@@ -21,8 +22,8 @@ Status within_memory(Act act) noexcept {
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-// The nth allocation of this process from now finds no memory, and if `lasting` all that follow. 0:
-// none. Counts what `new` gets here, and what a campaign makes ask `allocation_fails`.
+// The nth allocation of this process from now fails, and with `lasting` all that follow. 0: none
+// fails. It counts the calls of `new`, and those of `allocation_fails` by a campaign.
 void fail_allocation(std::uint64_t nth, bool lasting) noexcept;
 bool allocation_fails() noexcept;
 std::uint64_t allocations() noexcept;  // since the call above

@@ -1,14 +1,14 @@
 // shm_atomic: the one type through which shared memory is written.
 //
-// Every store, exchange, CAS and fetch-op to the segment goes through here (bulk bytes through
-// copy_in), so a fault build can number them and kill the process after the N-th: that is how the
-// crash campaign enumerates deaths. In a normal build the crash point keeps the compiler from
-// moving stores over it, and is no instruction.
+// Every store, exchange, CAS and fetch-op to a pool is one of its functions; bulk bytes go through
+// copy_in. So a fault build can number them and kill the process after the N-th: that is how the
+// crash campaign enumerates deaths. A normal build keeps the order of the stores
+// (base/crash_point.hpp).
 //
-// Memory-order convention: `store_release` pairs with `load_acquire` under a label written at both
-// ends, as in "[queue.tail]". Read-modify-writes are sequentially consistent: the protocols that
-// need them (holder bits against state, commit against sleepers) are Dekker-shaped, and on x86 they
-// cost the same.
+// Memory order: `store_release` pairs with `load_acquire` under a label that stands at both ends,
+// as in "[queue.tail]"; tools/native_labels.py checks that. Read-modify-writes are sequentially
+// consistent. Some protocols need that: each side stores one variable and then loads the other
+// (holder bits and state, commit and sleepers). On x86 they cost the same.
 #pragma once
 
 #include <atomic>
@@ -20,6 +20,13 @@
 #include "base/crash_point.hpp"
 
 namespace onecopy {
+
+// After a store of a word. In a normal build nothing: the word is volatile.
+inline void after_store() noexcept {
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    crash_point();
+#endif
+}
 
 template <class T>
 class shm_atomic {
@@ -33,67 +40,69 @@ class shm_atomic {
     void store_relaxed(T v) noexcept {
         before_store();
         value_.store(v, std::memory_order_relaxed);
-        crash_point();
+        after_store();
     }
     void store_release(T v) noexcept {
         before_store();
         value_.store(v, std::memory_order_release);
-        crash_point();
+        after_store();
     }
     void store(T v) noexcept {
         before_store();
         value_.store(v, std::memory_order_seq_cst);
-        crash_point();
+        after_store();
     }
 
     T exchange(T v) noexcept {
         before_store();
         T old = value_.exchange(v, std::memory_order_seq_cst);
-        crash_point();
+        after_store();
         return old;
     }
     bool cas(T& expected, T desired) noexcept {
         before_store();
         bool done = value_.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
-        if (done) crash_point();
+        if (done) after_store();
         return done;
     }
     T fetch_add(T v) noexcept {
         before_store();
         T old = value_.fetch_add(v, std::memory_order_seq_cst);
-        crash_point();
+        after_store();
         return old;
     }
     T fetch_or(T v) noexcept {
         before_store();
         T old = value_.fetch_or(v, std::memory_order_seq_cst);
-        crash_point();
+        after_store();
         return old;
     }
     T fetch_and(T v) noexcept {
         before_store();
         T old = value_.fetch_and(v, std::memory_order_seq_cst);
-        crash_point();
+        after_store();
         return old;
     }
     // The kernel needs the plain address (futex).
     std::uint32_t* word() noexcept
         requires(sizeof(T) == 4)
     {
-        return reinterpret_cast<std::uint32_t*>(&value_);
+        return const_cast<std::uint32_t*>(reinterpret_cast<volatile std::uint32_t*>(&value_));
     }
 
   private:
-    std::atomic<T> value_;
+    // Volatile: the compiler keeps the order of all stores (base/crash_point.hpp).
+    volatile std::atomic<T> value_;
 };
 
 inline void fence() noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-// Bulk bytes into shared memory. A death halfway is tried too: no reader may depend on a part of
-// them.
+// Bulk bytes into shared memory. The fault build tries a death in the middle too: no reader may
+// depend on a part of them.
 inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // behind all that was stored before
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     if (const std::size_t half = n / 2; half != 0) {
         std::memcpy(shared, from, half);
@@ -104,9 +113,9 @@ inline void copy_in(void* shared, const void* from, std::size_t n) noexcept {
     crash_point();
 }
 
-// Bytes that another process may be overwriting while we read (a lossy stream): word by word and
-// atomic, so that a torn read is a value to be discarded by the sequence check and not a data race.
-// `n` is rounded up to whole words.
+// Bytes that another process may overwrite while this one reads them (a lossy stream). They are
+// read word by word, each word atomically. So a torn read is a wrong value, which the sequence
+// check discards, and no data race. `n` is rounded up to whole words.
 inline void copy_out_racy(void* to, const void* shared, std::size_t n) noexcept {
     auto* dst = static_cast<std::uint64_t*>(to);
     auto* src = static_cast<const std::uint64_t*>(shared);

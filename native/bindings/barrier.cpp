@@ -37,14 +37,14 @@ Status do_it(BarrierObject& o, Act act) noexcept {
     return act == Act::abort ? o.sync.abort(p) : o.sync.reset(p);
 }
 
-// What threading.Barrier does: whoever comes last runs the action and lets the others go.
+// As threading.Barrier: the last party to come runs the action, and releases the others.
 PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
     Barrier::Arrival mine;
     Status s;
     {
-        GilWaitPolicy p;  // the time-out is for the others, not for an action that is running
+        GilWaitPolicy p;  // the timeout is for the others, not for an action that is running
         s = o.sync.arrive(p, mine);
     }
     if (s == Status::broken) return raise_broken(o);

@@ -1,5 +1,6 @@
 #include "bindings/codec.hpp"
 
+#include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/objects.hpp"
 #include "bindings/ref.hpp"
@@ -34,6 +35,7 @@ bool Encoding::encode(PyObject* object) noexcept {
     } else if (PyMemoryView_Check(object)) {
         done = encode_view(object);
     }
+    if (done == Done::no) done = py::pack(pool_, *this, object);
     return done == Done::no ? encode_pickle(object) : done == Done::yes;
 }
 
@@ -74,6 +76,15 @@ void Encoding::go_by(Place&& place) noexcept {
 
 void Encoding::keep(PyObject* object, bool seal_it) noexcept {
     if (seal_it) array_ = Py_NewRef(object);
+}
+
+bool Encoding::also_seal(PyObject* array) noexcept {
+    if (array_ == nullptr) {
+        array_ = Py_NewRef(array);
+        return true;
+    }
+    if (sent_ == nullptr && (sent_ = PyList_New(0)) == nullptr) return false;
+    return PyList_Append(sent_, array) == 0;
 }
 
 void Encoding::seal_sent() noexcept {
@@ -124,6 +135,10 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
             return decode_pickle(pool, from, std::move(block), how);
         case Tag::pickle_block:
             return decode_pickle_block(pool, from, std::move(block), how);
+        case Tag::packed:
+            return decode_packed(pool, from, std::move(block), how);
+        case Tag::packed_block:
+            return decode_packed_block(pool, from, std::move(block), how);
         default:
             return decode_small(pool, tag, from);
     }
@@ -229,7 +244,7 @@ PyObject* open_envelope(const Held& held, Copy how) noexcept {
             block = held.again();
             break;
         case Inside::child: {
-            const Handle child = child_cell(info.data).load_acquire();
+            const Handle child = child_cell(info.data).load_acquire();  // [block.cell]
             // The envelope's reference keeps the child alive: it is there, or the pool lies.
             if (const Status s = hold(held.core(), child); s != Status::ok) {
                 return s == Status::closed ? raise_status(s, "the pool")
@@ -252,12 +267,14 @@ u64 envelope_bytes(const Held& held) noexcept {
     if (!is_envelope(held) || inspect(m, held.index(), info) != Status::ok) return 0;
     u64 bytes = info.length > sizeof(Envelope) ? info.length - sizeof(Envelope) : 0;
     const Block& block = m.block(held.index());
+    // [block.cells]
     const u64 count = block.cells_count.load_acquire(), stride = block.cells_stride.load_relaxed(),
               first = block.cells_offset.load_relaxed();
     const bool sound = count != 0 && stride != 0 && stride % 8 == 0 && first % 8 == 0 &&
                        first <= info.size && (count - 1) * stride + 8 <= info.size - first;
     for (u64 i = 0; sound && i < count; ++i) {
         const unsigned char* cell = info.data + first + i * stride;
+        // [block.cell]
         const Handle h = reinterpret_cast<const shm_atomic<u64>*>(cell)->load_acquire();
         if (h != 0 && inspect(m, handle_index(h), child) == Status::ok) bytes += child.length;
     }

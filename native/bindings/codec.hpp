@@ -6,6 +6,7 @@
 //   ndarray elsewhere                             same; block: a new one, with a copy
 //   memoryview, long bytes, long str              as arrays
 //   Ref                                           block: what it refers to
+//   dict, list, set and what is in them           packed: codec_packed.hpp
 //   anything else                                 pickle protocol 5, inline if it fits; buffers in
 //                                                 the pool by reference, others copied once
 //                                                 or written there by who knows how
@@ -83,11 +84,14 @@ class Encoding {
     bool new_block = false;  // message.block was made by `claim`
 
   private:
+    friend class Packer;
     Done encode_array(PyArrayObject* array) noexcept;
     Done encode_view(PyObject* view) noexcept;
     Done encode_long(PyObject* object) noexcept;
     Done encode_ref(PyObject* object) noexcept;
     bool encode_pickle(PyObject* object) noexcept;
+    // What the hook answered: takes note of what is to be sealed. New references.
+    bool take_pickle(PyObject* parts, PyObject*& pickle, PyObject*& buffers) noexcept;
     bool pack(PyObject* pickle, PyObject* buffers) noexcept;
     bool claim_parts(u64 bytes, const std::vector<u64>& sizes, std::vector<Held>& parts,
                      std::vector<unsigned char*>& data) noexcept;
@@ -97,6 +101,7 @@ class Encoding {
                     std::vector<Place>& places) noexcept;
     void go_by(Place&& place) noexcept;
     void keep(PyObject* object, bool seal_it) noexcept;
+    bool also_seal(PyObject* array) noexcept;  // one of several
 
     const PoolPtr& pool_;
     Memory& memory_;
@@ -133,6 +138,23 @@ PyArray_Descr* read_dtype(const PoolPtr& pool,
                           Reader& from) noexcept;  // new reference; nullptr with an exception set
 bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain bytes
 
+constexpr int kMaxDims = 32;  // more never fit a message
+// The lowest and one past the highest byte of an array relative to its first element; false:
+// overflow.
+bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp itemsize,
+            std::int64_t& low, std::int64_t& high) noexcept;
+// shape's product times itemsize; false: overflow or a negative entry.
+bool total(int ndim, const npy_intp* shape, npy_intp itemsize, std::int64_t& out) noexcept;
+// Whether the strides are those that numpy gives a new array: it calls an array contiguous whatever
+// stands for dimensions of length 1, and an array that travels keeps its strides.
+bool is_canonical(Order order, int ndim, const npy_intp* shape, const npy_intp* strides,
+                  npy_intp itemsize) noexcept;
+// Memory that needs no copy although it lies in no pool of members: in a pool that was opened for
+// reading only, or in a mapped file. Its pickle says where; into a pool that others may write, from
+// which nothing is unpickled, it is copied. -1 with an exception set.
+int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char* memory,
+                 std::int64_t length) noexcept;
+
 // ---- the parts of decode ------------------------------------------------------------------------
 PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept;
 PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
@@ -158,6 +180,7 @@ struct Hooks {
     PyObject* encode = nullptr;
     PyObject* missing = nullptr;  // told of a ModuleNotFoundError; raises a better one
     PyObject* pool_handle = nullptr;
+    PyObject* plan = nullptr;  // how objects of a class are taken apart: onecopy._codec.plans
     // While files are mapped whose memory travels by naming them: in_file(address, nbytes) -> bool.
     PyObject* in_file = nullptr;
 };

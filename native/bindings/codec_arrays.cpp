@@ -7,14 +7,12 @@
 namespace onecopy::py {
 namespace {
 
-constexpr int kMaxDims = 32;  // more never fit a message
-
 PyObject* wrong_array(const PoolPtr& pool) noexcept {
     return raise_corrupt(pool, "an array's shape or place");
 }
 
-// The lowest and one past the highest byte of an array relative to its first element; false:
-// overflow.
+}  // namespace
+
 bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp itemsize,
             std::int64_t& low, std::int64_t& high) noexcept {
     low = 0;
@@ -33,14 +31,6 @@ bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp i
     return true;
 }
 
-// numpy refused a shape that no array can have.
-PyObject* wrong_shape(const PoolPtr& pool) noexcept {
-    if (!PyErr_ExceptionMatches(PyExc_ValueError)) return nullptr;
-    PyErr_Clear();
-    return wrong_array(pool);
-}
-
-// shape's product times itemsize; false: overflow or a negative entry.
 bool total(int ndim, const npy_intp* shape, npy_intp itemsize, std::int64_t& out) noexcept {
     out = itemsize;
     bool zero = itemsize == 0;
@@ -56,8 +46,6 @@ bool total(int ndim, const npy_intp* shape, npy_intp itemsize, std::int64_t& out
     return true;
 }
 
-// Whether the strides are those that numpy gives a new array: it calls an array contiguous whatever
-// stands for dimensions of length 1, and an array that travels keeps its strides.
 bool is_canonical(Order order, int ndim, const npy_intp* shape, const npy_intp* strides,
                   npy_intp itemsize) noexcept {
     npy_intp expected = itemsize;
@@ -67,6 +55,15 @@ bool is_canonical(Order order, int ndim, const npy_intp* shape, const npy_intp* 
         expected *= shape[axis];
     }
     return true;
+}
+
+namespace {
+
+// numpy refused a shape that no array can have.
+PyObject* wrong_shape(const PoolPtr& pool) noexcept {
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) return nullptr;
+    PyErr_Clear();
+    return wrong_array(pool);
 }
 
 // Formats that memoryview.cast can make; without the '@' that may stand before them.
@@ -118,6 +115,7 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     }
     // Somebody else's object (an Arrow buffer, say) over memory of ours: look through what this
     // process holds.
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
         if (__atomic_load_n(&m.local[i], __ATOMIC_RELAXED) == 0) continue;
@@ -137,11 +135,6 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
     return false;
 }
 
-namespace {
-
-// Memory that needs no copy although it lies in no pool of members: in a pool that was opened for
-// reading only, or in a mapped file. Its pickle says where; into a pool that others may write, from
-// which nothing is unpickled, it is copied. -1 with an exception set.
 int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char* memory,
                  std::int64_t length) noexcept {
     if (pool->others_may_write) return 0;
@@ -156,8 +149,6 @@ int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char*
     Py_DECREF(answer);
     return yes;
 }
-
-}  // namespace
 
 // ---- ndarray ------------------------------------------------------------------------------------
 
@@ -461,8 +452,8 @@ Done Encoding::encode_long(PyObject* object) noexcept {
         data = static_cast<const char*>(PyUnicode_DATA(object));
         n = PyUnicode_GET_LENGTH(object);
     } else {
-        encoded =
-            PyUnicode_AsUTF8String(object);  // not AsUTF8AndSize: the string would keep the copy
+        // Not AsUTF8AndSize: the string would keep the copy
+        encoded = PyUnicode_AsUTF8String(object);
         if (encoded == nullptr) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return Done::failed;
             PyErr_Clear();

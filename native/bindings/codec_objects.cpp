@@ -14,6 +14,7 @@
 
 #include "base/private_memory.hpp"
 #include "bindings/codec.hpp"
+#include "bindings/codec_buffers.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/pool.hpp"
 
@@ -25,16 +26,7 @@ struct PickleHead {
     u32 children;
     u64 pickle_bytes;
 };
-struct PickleBuffer {
-    u32 child;
-    u32 fresh;  // 1: a copy that was made for this message
-    u64 offset;
-    u64 bytes;
-};
-static_assert(sizeof(PickleHead) == 16 && sizeof(PickleBuffer) == 24);
-constexpr u32 kNoChild = 0xffffffff;  // of an empty buffer
-// A message has at most so many new blocks. If it has more buffers, neighbours share a block.
-constexpr std::size_t kMostParts = 4096;
+static_assert(sizeof(PickleHead) == 16);
 
 PyObject* wrong_object(const PoolPtr& pool) noexcept {
     return raise_corrupt(pool, "a pickled object");
@@ -97,14 +89,14 @@ Status claim_at_once(const PoolPtr& pool, const std::vector<u64>& sizes, std::ve
     return Status::ok;
 }
 
-// How a part is had that was copied for its message, or (not `fresh`) lay in the pool before.
+}  // namespace
+
 Copy of_part(Copy how, bool fresh) noexcept {
     if (how != Copy::fresh) return as_said(how);
     return fresh ? Copy::all : as_said(Copy::unsaid);
 }
 
-// Part of a block as a new reference. nullptr with an exception set.
-PyObject* part(Held block, u64 offset, u64 bytes, Copy how = Copy::none) noexcept {
+PyObject* part(Held block, u64 offset, u64 bytes, Copy how) noexcept {
     const PoolPtr pool = block.pool();
     // A whole envelope is no data: it stands for a reference to an object (`Executor`'s pickles).
     if (how != Copy::none && offset == 0 && is_envelope(block)) how = Copy::none;
@@ -123,8 +115,6 @@ PyObject* part(Held block, u64 offset, u64 bytes, Copy how = Copy::none) noexcep
     return reinterpret_cast<PyObject*>(lease);
 }
 
-// Fills part of a new block: with a copy of what `view` shows, or by what `buffer` says, which gets
-// the memory itself. It is a lease that it gets: one that is kept for longer shows no freed memory.
 bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buffer,
                const Py_buffer& view) noexcept {
     if (!PyTuple_CheckExact(buffer)) {
@@ -143,6 +133,8 @@ bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buff
     return result != nullptr;
 }
 
+namespace {
+
 // pickle.loads. `buffers`: a list.
 PyObject* loads(PyObject* pickle, PyObject* buffers) noexcept {
     static PyObject* function = nullptr;
@@ -154,7 +146,8 @@ PyObject* loads(PyObject* pickle, PyObject* buffers) noexcept {
     return names == nullptr ? nullptr : PyObject_Vectorcall(function, arguments, 1, names);
 }
 
-// The exception that is set came out of pickle, or of code of the object's own: say where.
+}  // namespace
+
 void explain() noexcept {
     const bool is_missing =
         hooks.missing != nullptr && PyErr_ExceptionMatches(PyExc_ModuleNotFoundError);
@@ -169,7 +162,6 @@ void explain() noexcept {
     if (PyErr_Occurred() == nullptr) error.restore();
 }
 
-// Takes the references to both; either may be nullptr with an exception set.
 PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept {
     PyObject* result = nullptr;
     if (pickle != nullptr && buffers != nullptr) {
@@ -182,46 +174,24 @@ PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept {
     return result;
 }
 
-// Whether there was memory for what `act` makes; MemoryError is set otherwise.
-template <class Act>
-bool has_room(Act act) noexcept {
-    const Status s = within_memory([&] {
-        act();
-        return Status::ok;
-    });
-    return s == Status::ok || PyErr_NoMemory() != nullptr;
-}
-
-// Views of a list's buffers, released at the end. A buffer that is still to be written is a tuple
-// of its size and of what writes it; it has a view without an object.
-struct Views {
-    std::vector<Py_buffer> all;
-    ~Views() {
-        for (Py_buffer& view : all)
-            PyBuffer_Release(&view);
-    }
-    bool add(PyObject* buffer) noexcept {
-        Py_buffer view{};
-        if (PyTuple_CheckExact(buffer)) {
-            Py_ssize_t bytes = -1;
-            if (PyTuple_GET_SIZE(buffer) == 2)
-                bytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(buffer, 0));
-            if (bytes < 0) {
-                if (!PyErr_Occurred())
-                    PyErr_SetString(PyExc_TypeError,
-                                    "a buffer to be written is a tuple (bytes, write), bytes >= 0");
-                return false;
-            }
-            view.len = bytes;
-        } else if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) {
+bool Views::add(PyObject* buffer) noexcept {
+    Py_buffer view{};
+    if (PyTuple_CheckExact(buffer)) {
+        Py_ssize_t bytes = -1;
+        if (PyTuple_GET_SIZE(buffer) == 2) bytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(buffer, 0));
+        if (bytes < 0) {
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_TypeError,
+                                "a buffer to be written is a tuple (bytes, write), bytes >= 0");
             return false;
         }
-        all.push_back(view);  // there is room
-        return true;
+        view.len = bytes;
+    } else if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) != 0) {
+        return false;
     }
-};
-
-}  // namespace
+    all.push_back(view);  // there is room
+    return true;
+}
 
 bool is_plain(PyObject* object) noexcept {
     int budget = 64;
@@ -262,7 +232,15 @@ bool Encoding::encode_pickle(PyObject* object) noexcept {
     PyObject* parts = PyObject_Vectorcall(hooks.encode, arguments, 2, nullptr);
     Py_DECREF(member);
     if (parts == nullptr) return false;
-    bool done = false;
+    PyObject *pickle = nullptr, *buffers = nullptr;
+    const bool done = take_pickle(parts, pickle, buffers) && pack(pickle, buffers);
+    Py_XDECREF(pickle);
+    Py_XDECREF(buffers);
+    Py_DECREF(parts);
+    return done;
+}
+
+bool Encoding::take_pickle(PyObject* parts, PyObject*& pickle, PyObject*& buffers) noexcept {
     const Py_ssize_t n = PyTuple_Check(parts) ? PyTuple_GET_SIZE(parts) : 0;
     if ((n != 2 && n != 3) || !PyBytes_Check(PyTuple_GET_ITEM(parts, 0)) ||
         !PyList_Check(PyTuple_GET_ITEM(parts, 1)) ||
@@ -270,13 +248,15 @@ bool Encoding::encode_pickle(PyObject* object) noexcept {
         PyErr_SetString(
             PyExc_TypeError,
             "the encode hook must return (bytes, list of buffers, list of arrays to seal)");
-    } else {
-        buffers_ = Py_NewRef(PyTuple_GET_ITEM(parts, 1));
-        if (n == 3) sent_ = Py_NewRef(PyTuple_GET_ITEM(parts, 2));
-        done = pack(PyTuple_GET_ITEM(parts, 0), buffers_);
+        return false;
     }
-    Py_DECREF(parts);
-    return done;
+    pickle = Py_NewRef(PyTuple_GET_ITEM(parts, 0));
+    buffers = Py_NewRef(PyTuple_GET_ITEM(parts, 1));
+    Py_XSETREF(buffers_, Py_NewRef(buffers));
+    for (Py_ssize_t i = 0; n == 3 && i < PyList_GET_SIZE(PyTuple_GET_ITEM(parts, 2)); ++i) {
+        if (!also_seal(PyList_GET_ITEM(PyTuple_GET_ITEM(parts, 2), i))) return false;
+    }
+    return true;
 }
 
 bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
@@ -495,6 +475,7 @@ PyObject* decode_pickle_block(const PoolPtr& pool, Reader& from, Held block, Cop
         std::memcpy(&buffer, table + u64{i} * sizeof buffer, sizeof buffer);
         Held source;
         if (buffer.child < head.children) {
+            // [block.cell]
             const Handle child =
                 reinterpret_cast<const shm_atomic<u64>*>(cells)[buffer.child].load_acquire();
             if (hold(m, child) == Status::ok) source = Held(pool, handle_index(child));

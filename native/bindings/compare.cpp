@@ -1,4 +1,4 @@
-// Whether two pieces of memory are the same, byte for byte, while other threads go on.
+// Whether two pieces of memory are equal, byte for byte, while other threads run.
 #include <cstring>
 
 #include "bindings/guarded.hpp"
@@ -6,7 +6,7 @@
 namespace onecopy::py {
 namespace {
 
-// A buffer of somebody's, held while it is looked at.
+// A buffer of another object, held while it is read.
 struct Memory {
     Py_buffer view{};
     bool held = false;

@@ -12,7 +12,7 @@ constexpr const char* kWhat = "the condition";
 
 using ConditionObject = SyncObject<Condition>;
 
-// The lock of a condition, which Python passes with each call: the object knows what to do when its
+// The lock of a condition. Python passes it with each call: its object knows what to do if its
 // owner died.
 MutexObject* lock_of(const ConditionObject& o, nb::handle lock) noexcept {
     if (!o.usable(kWhat)) return nullptr;
@@ -49,7 +49,7 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
         SavedError interrupted;  // the wait may have been ended by an exception, which comes first
         const bool told =
             mutex->on_death.tell(lock.ptr(), mutex->sync.died()) != OnDeath::Said::failed;
-        // The caller gets the lock whatever happens, because it is about to release it.
+        // The caller gets the lock in every case, because it is about to release it.
         if (!told) mutex->unrepaired = true;
         if (interrupted) {
             PyErr_Clear();

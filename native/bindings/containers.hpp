@@ -11,17 +11,17 @@ namespace onecopy::py {
 
 template <class Core>
 struct ContainerObject : SyncObject<Core> {
-    OnDeath
-        on_death;  // told when the users' lock was taken over from a dead owner. Keeps no cycle.
+    OnDeath on_death;  // called when the users' lock was taken over from a dead owner. It is part
+                       // of no cycle.
 };
 
-// Waits until the users' lock is free, or this thread's. It is never taken for that: who has it may
-// be held up for the GIL, and everybody else with it. Somebody else may be faster then; `run` looks
-// again. A dead owner is told of by everybody who comes until one of them has dealt with it. False
-// with an exception set.
+// Waits until the users' lock is free, or belongs to this thread. It does not take the lock: a
+// thread that has it may be held up for the GIL, and with it everybody else. Another thread may be
+// faster then; `run` looks again. A dead owner is reported to every caller until one of them has
+// dealt with it. False with an exception set.
 template <class Core>
 bool wait_for_users(ContainerObject<Core>& o) noexcept {
-    Mutex mutex = o.sync.mutex();  // of this thread: it notes who died
+    Mutex mutex = o.sync.mutex();  // of this thread: it notes which process died
     Status s;
     {
         GilWaitPolicy p;
@@ -37,7 +37,7 @@ bool wait_for_users(ContainerObject<Core>& o) noexcept {
     return true;
 }
 
-// One operation, once nobody else has the users' lock. `interrupted`: an exception is set.
+// One operation, when no other thread has the users' lock. `interrupted`: an exception is set.
 template <class Core, class Act>
 Status run(ContainerObject<Core>& o, Act act) noexcept {
     for (;;) {
@@ -52,8 +52,8 @@ Status run(ContainerObject<Core>& o, Act act) noexcept {
     }
 }
 
-// The users' lock, for an operation that cannot do without: it runs Python code between its steps,
-// and others were faster again and again.
+// The users' lock, for an operation that needs it: it runs Python code between its steps, and other
+// threads were faster again and again.
 template <class Core>
 class Alone {
   public:
@@ -91,13 +91,13 @@ class Alone {
     Mutex mutex_;
     bool has_ = false;
 };
-// So often without it.
+// So many tries without the lock.
 constexpr int kTriesTogether = 16;
 
-// What is looked through, to find something in it, in pieces of so many.
+// A search goes through a container in pieces of this size.
 constexpr u32 kPiece = 256;
 
-// Blocks that the core has held for us; those that nobody takes are let go with this.
+// Blocks that the core holds for this process. Those that nobody takes are dropped at the end.
 class Taken {
   public:
     explicit Taken(const PoolPtr& pool) noexcept : pool_(pool) {}
@@ -138,8 +138,8 @@ inline PyObject* list_of_refs(Taken& all) noexcept {
 inline PyObject* list_of_objects(Taken& all) noexcept {
     return list_from(all, [](Held held) noexcept { return open_envelope(held); });
 }
-// Whether the object in a block is equal to another one, as list sees it: 1, 0, -1 with an
-// exception set.
+// Whether the object in a block is equal to another one, as list has it: 1, 0; -1 with an exception
+// set.
 inline int is_equal(const Held& held, PyObject* value) noexcept {
     PyObject* object = open_envelope(held);
     if (object == nullptr) return -1;

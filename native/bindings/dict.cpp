@@ -19,7 +19,7 @@ bool usable(const DictObject& o) noexcept {
 
 PyObject* raise_dict(DictObject& o, Status s, PyObject* key = nullptr) noexcept {
     if (s == Status::no_entry && key != nullptr) {
-        // A tuple as the only argument would be taken for all of them.
+        // A tuple as the only argument would be taken for all arguments.
         PyObject* arguments = PyTuple_Pack(1, key);
         if (arguments != nullptr) PyErr_SetObject(PyExc_KeyError, arguments);
         Py_XDECREF(arguments);
@@ -80,7 +80,7 @@ PyObject* set_default(DictObject& o, PyObject* object, PyObject* value) noexcept
     if (!held || !usable(o)) return nullptr;
     const Handle handle = handle_of(o.core(), held.index());
     s = run(o, [&](WaitPolicy& p) { return o.sync.set(key.get(), handle, true, p, found); });
-    if (s == Status::ok) return open_envelope(held);  // as everybody gets it from now on
+    if (s == Status::ok) return open_envelope(held);  // the form that everybody gets from now on
     if (s == Status::exists) return open_envelope(Held(o.pool, handle_index(found)));
     return raise_dict(o, s);
 }
@@ -101,7 +101,8 @@ PyObject* take(DictObject& o, PyObject* object, PyObject* otherwise) noexcept {
     Key key;
     if (!key.encode(object))
         return otherwise != nullptr && key.is_absent(object) ? Py_NewRef(otherwise) : nullptr;
-    // Built before it is taken out: what cannot be built stays where it is.
+    // The object is built before the entry is taken out: one that cannot be built stays where it
+    // is.
     for (int tries = 0;; ++tries) {
         Alone alone(o);
         if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
@@ -189,8 +190,8 @@ PyObject* keys_and_refs(DictObject& o) noexcept {
     return Py_BuildValue("(NN)", all, values);
 }
 
-// Whether one of the values is equal to this one: in pieces, each as it was at one instant; all at
-// one instant if the place between two pieces is lost.
+// Whether one of the values is equal to this one. It reads in pieces, each as it was at one
+// instant. If the place between two pieces is lost, it reads all of it at one instant.
 PyObject* has_value(DictObject& o, PyObject* value) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);

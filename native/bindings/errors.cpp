@@ -39,7 +39,7 @@ PyObject* raise_os_error(int error, const std::string& path) noexcept {
         PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()));
     if (name == nullptr) return nullptr;
     PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError,
-                                         name);  // PermissionError and its kin by errno
+                                         name);  // PermissionError and other classes, by errno
     Py_DECREF(name);
     return nullptr;
 }
@@ -92,7 +92,7 @@ PyObject* raise_corrupt(const char* what) noexcept {
 }
 
 PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept {
-    // What was read may be somebody else's by now: it says nothing about the pool.
+    // What was read may belong to another pool by now: it says nothing about this one.
     if (!pool->core().joined.load()) return raise_status(Status::closed, what);
     pool->core().mark_corrupt();
     return raise_corrupt(what);
@@ -281,8 +281,7 @@ PyObject* raise_readonly(const std::string& path) noexcept {
 
 namespace {
 
-// Who has the file open is found out in Python.
-// With a message that says which processes have the file open.
+// Python finds out which processes have the file open. The text that is raised names them.
 PyObject* raise_in_use(const char* message, const std::string& path) noexcept {
     PyObject* type = error_class(Error::root);
     PyObject* module = type == nullptr ? nullptr : PyImport_ImportModule("onecopy.files.users");

@@ -41,8 +41,7 @@ PyObject* raise_status(Status s, const char* what) noexcept;
 PyObject* raise_closed(const Member& m, const char* what) noexcept;
 // As raise_status, for what is in a pool; `nbytes` were asked for if it is full.
 PyObject* raise_status(Status s, const char* what, const PoolPtr& pool, u64 nbytes) noexcept;
-// Opening and making pools.
-// The pool was opened with mode='r', and the caller would change it.
+// For opening and making pools. The pool was opened with mode='r', and the caller would change it.
 PyObject* raise_readonly(const std::string& path) noexcept;
 PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) noexcept;
 

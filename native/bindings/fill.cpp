@@ -1,6 +1,6 @@
-// Numbers from a list or tuple into an array of ctypes, in one loop. Only what cannot go wrong is
-// converted here; every other item is handed to the array's own `__setitem__`, so that what is
-// accepted, and the error for what is not, are those of ctypes.
+// Numbers from a list or tuple into an array of ctypes, in one loop. Only what cannot fail is
+// converted here. Every other item goes to the array's own `__setitem__`: so ctypes decides what is
+// accepted, and what the error is.
 #include <cstring>
 
 #include "bindings/guarded.hpp"
@@ -8,13 +8,13 @@
 namespace onecopy::py {
 namespace {
 
-// Each: false without an exception: ask the array.
+// Each of these answers false without an exception if the array must decide.
 template <class T>
 bool integer(PyObject* item, T& out) noexcept {
     if (!PyLong_CheckExact(item) && !PyBool_Check(item)) return false;
     int overflow = 0;
     const long long value = PyLong_AsLongLongAndOverflow(item, &overflow);
-    // Cut to the width, as ctypes does, however long it is.
+    // Cut to the width, as ctypes does, whatever its length.
     out = static_cast<T>(overflow == 0 ? static_cast<unsigned long long>(value)
                                        : PyLong_AsUnsignedLongLongMask(item));
     return true;
@@ -49,7 +49,7 @@ bool boolean(PyObject* item, bool& out) noexcept {
     return out || item == Py_False;
 }
 
-// The memory is the array's, and no other process has heard of it yet.
+// The memory belongs to the array, and no other process knows of it yet.
 template <class T>
 bool fill(PyObject* array, const Py_buffer& memory, PyObject* items,
           bool (*convert)(PyObject*, T&) noexcept) noexcept {
@@ -69,7 +69,7 @@ bool fill(PyObject* array, const Py_buffer& memory, PyObject* items,
             std::memcpy(to, &value, sizeof value);
             continue;
         }
-        // This may run Python code, which may change a list: from here on, a copy.
+        // This may run Python code, which may change a list: from here on, a copy is used.
         if (own == nullptr && PyList_CheckExact(items)) {
             own = PyList_AsTuple(items);
             if (own == nullptr) return false;

@@ -4,8 +4,8 @@
 
 namespace onecopy::py {
 
-// Uninitialized; nullptr with an exception set. nanobind throws, and whoever makes an object may
-// hold what it must let go.
+// Uninitialized; nullptr with an exception set. nanobind throws, and the caller may hold what it
+// must release.
 namespace nb = nanobind;
 
 inline PyObject* new_instance(nb::handle type) noexcept {

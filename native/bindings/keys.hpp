@@ -1,9 +1,9 @@
 // Keys of shared dicts: Python objects to bytes that are the same in every process, and back.
 //
-//   None, bool, int, float, str, bytes, tuples of them     exact types only
+//|  None, bool, int, float, str, bytes, tuples of them     exact types only
 //
-// Equal keys (1, 1.0, True) have the same canonical bytes: those of the int. What is equal to an
-// int and is none keeps its own form behind them. All nans are one key.
+// Equal keys (1, 1.0, True) have the same canonical bytes: those of the int. A key that is equal to
+// an int and is none has its own form behind them. All nans are one key.
 #pragma once
 #include "bindings/numpy_api.hpp"
 #include "containers/dict.hpp"
@@ -19,9 +19,9 @@ class Key {
     // False with TypeError or ValueError set.
     bool encode(PyObject* object) noexcept;
     const DictKey& get() const noexcept { return key_; }
-    // After `encode` has failed: whether the object is merely no key, so that no dict has it; then
-    // the exception is cleared. Not so if it cannot be hashed (TypeError), or may well be equal to
-    // a key: a number or a string of another type.
+    // After `encode` has failed: whether the object simply is no key, so that no dict has it; then
+    // the exception is cleared. False if it cannot be hashed (TypeError), or may be equal to a key:
+    // a number or a string of another type.
     bool is_absent(PyObject* object) noexcept;
 
   private:

@@ -9,7 +9,7 @@ namespace {
 
 PyTypeObject* lease_type = nullptr;
 
-// Leases come and go with every array that is handed over; a few are kept for reuse.
+// With every array that is handed over, leases are made and dropped: a few are kept for reuse.
 constexpr int kSpareLeases = 64;
 LeaseObject* spare[kSpareLeases];
 int spares = 0;
@@ -52,7 +52,7 @@ PyObject* lease_nbytes(PyObject* object, void*) noexcept {
     return PyLong_FromUnsignedLongLong(self_of(object)->length);
 }
 
-// It is the `base` of every array from a pool: the place where people look when they may not write.
+// It is the `base` of every array from a pool: users look here when they may not write.
 PyObject* lease_repr(PyObject* object) noexcept {
     const LeaseObject* self = self_of(object);
     const auto bytes = static_cast<unsigned long long>(self->length);
@@ -132,7 +132,7 @@ LeaseObject* make_lease(Held held, bool writable) noexcept {
     self->block = self->data = info.data;
     self->block_length = self->length = info.length;
     self->shared = (info.flags & kFlagShared) != 0;
-    // What is written into a private mapping would be seen by nobody else.
+    // Nobody else would see what is written into a private mapping.
     self->readonly = self->held.core().readonly || (!writable && !self->shared);
     return self;
 }

@@ -1,6 +1,5 @@
-// Lease: the Python object that stands behind memory of a pool. It holds the block for as long as
-// it lives, exports the buffer protocol, and is the base of every array and memoryview over pool
-// memory.
+// Lease: the Python object behind memory of a pool. It holds the block as long as it lives, exports
+// the buffer protocol, and is the base of every array and memoryview over memory of a pool.
 #pragma once
 #include "bindings/pool.hpp"
 
@@ -14,7 +13,7 @@ struct LeaseObject {
     unsigned char* data;  // the part of it that this lease exports
     u64 length;
     bool readonly;
-    bool shared;  // writable for everybody, for ever (kFlagShared)
+    bool shared;  // everybody may write it, at any time (kFlagShared)
 };
 
 bool init_lease(PyObject* module) noexcept;
@@ -31,8 +30,8 @@ void narrow(LeaseObject* lease, u64 offset, u64 length) noexcept;
 // there is none.
 LeaseObject* lease_behind(PyObject* object) noexcept;
 
-// Makes an array and the arrays it is a view of read-only, and the lease at their end: what was
-// sent belongs to its readers. Nothing happens to shared arrays.
+// Makes an array read-only, the arrays that it is a view of, and the lease at their end: what was
+// sent belongs to its readers. Shared arrays stay as they are.
 void seal(PyObject* array) noexcept;
 
 }  // namespace onecopy::py

@@ -3,19 +3,18 @@
 // It leaves as late as it can, so that exit handlers and finalizers of any kind still find the
 // pools: in Py_AtExit, when the interpreter has ended and no Python code can run any more. A child
 // that multiprocessing has forked ends by os._exit, which does not come there;
-// onecopy._core.membership calls `leave_all` in its place. Shared-memory segments are released at
-// the same moments.
+// onecopy._core.membership calls `leave_all` instead. Shared-memory segments are released at the
+// same moments.
 //
-// There are two ways to leave. If no other thread of this process can touch the pools any more, it
-// gives up all that it holds, and its slots. Otherwise it departs: only the names of pools that it
-// was the last member of are removed. A daemon thread may still be in the core, or copy, without
-// the GIL. What it writes to must not be given to somebody else while it writes. So the process
-// keeps what it holds until the kernel ends all of its threads; others then clean up after it, as
-// they do after a death.
+// There are two ways to leave. If no other thread of this process can touch the pools any more, the
+// process gives up all that it holds, and its slots. Otherwise it only removes the names of pools
+// whose last member it was. A daemon thread may still be in the core, or copy, without the GIL, and
+// what it writes to must not be given to another process meanwhile. So the process keeps what it
+// holds until the kernel ends all of its threads. Then others clean up after it, as after a death.
 //
-// Which threads are harmless is known from Python's last look (`note_threads`, in an exit handler):
-// those without a Python thread state, as the workers of a BLAS library. Each thread that had a
-// state then, or was started since, has to have ended.
+// Python's last look (`note_threads`, in an exit handler) tells which threads are harmless: those
+// without a Python thread state, as the workers of a BLAS library. Each thread that had a state
+// then, or was started since, must have ended.
 #include "bindings/leaving.hpp"
 
 #include <algorithm>
@@ -42,8 +41,8 @@ std::vector<std::uint32_t>& harmless() noexcept {
     return harmless_threads.value;
 }
 
-// Needs the GIL: thread states come with it and go with it, but for those of threads that Python
-// has not started, whose ids are in the list below in any case.
+// Needs the GIL: thread states come and go with it. Threads that Python has not started are an
+// exception; their ids are in the list below in any case.
 void note_threads() noexcept {
     std::vector<std::uint32_t>& all = harmless();
     if (!os::own_threads(all)) return all.clear();
@@ -53,7 +52,7 @@ void note_threads() noexcept {
     for (; each != nullptr; each = PyThreadState_Next(each)) {
         if (each == mine) continue;
         const auto id = static_cast<std::uint32_t>(each->native_thread_id);
-        // A thread that is being started: which one it is, or will be, is not known yet.
+        // A thread is being started: its id is not known yet.
         if (std::erase(all, id) == 0 || id == os::own_thread_id()) return all.clear();
     }
     std::sort(all.begin(), all.end());
@@ -84,7 +83,7 @@ void leave_at_end() noexcept {
     release_segments();
 }
 
-// With Python still there.
+// Python still runs.
 void leave_now() noexcept {
     note_threads();
     Outside outside;
@@ -98,8 +97,8 @@ bool has_left() noexcept {
 }
 
 void bind_leaving(nb::module_& m) {
-    // The interpreter's table has room for 32 functions. The C library's is the same moment but for
-    // other people's functions in it.
+    // The interpreter's table has room for 32 functions. The C library's functions run at the same
+    // moment, among those of other libraries.
     if (Py_AtExit(leave_at_end) != 0) std::atexit(leave_at_end);
     m.def(
         "note_threads", &note_threads,

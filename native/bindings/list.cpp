@@ -97,7 +97,7 @@ PyObject* length(ListObject& o) noexcept {
     return s == Status::ok ? PyLong_FromUnsignedLongLong(n) : raise_list(o, s);
 }
 
-// An index, as list does it. False with an exception set.
+// An index, as list has it. False with an exception set.
 bool index_of(PyObject* object, Py_ssize_t& out, const char* what,
               PyObject* too_large = PyExc_IndexError) noexcept {
     if (!PyIndex_Check(object)) {
@@ -116,8 +116,8 @@ bool slice_of(PyObject* object, Slice& out) noexcept {
     return true;
 }
 
-// `otherwise`: what there is if there is no item; null: IndexError. An error of an object's own
-// (unpickling may raise any) is none of ours.
+// `otherwise`: the answer if there is no item; null: IndexError. An error of the object itself is
+// passed on: unpickling may raise any.
 PyObject* get_at(ListObject& o, std::int64_t index, PyObject* otherwise = nullptr) noexcept {
     Handle handle = 0;
     const Status s = run(o, [&](WaitPolicy& p) { return o.sync.get(index, p, handle); });
@@ -141,7 +141,7 @@ PyObject* get_item(ListObject& o, PyObject* key) noexcept {
     if (PySlice_Check(key)) {
         Slice slice;
         Taken items(o.pool);
-        // What asks an object for its number runs Python code, which may close the list.
+        // An object that is asked for its number may run Python code, and that may close the list.
         if (!slice_of(key, slice) || !usable(o) || !snapshot(o, slice, items)) return nullptr;
         return list_of_objects(items);
     }
@@ -234,7 +234,7 @@ PyObject* pop(ListObject& o, PyObject* key) noexcept {
     if (key != nullptr &&
         !index_of(key, index, "the index to pop is an integer", PyExc_OverflowError))
         return nullptr;
-    // Built before it is taken out: what cannot be built stays where it is.
+    // The object is built before the item is taken out: one that cannot be built stays where it is.
     for (int tries = 0;; ++tries) {
         Alone alone(o);
         if (!usable(o) || (tries >= kTriesTogether && !alone.take())) return nullptr;
@@ -291,7 +291,7 @@ struct Search {
     Held item;
 };
 
-// One way through, in pieces: each as it was at one instant, and no item moved between them;
+// Goes through once, in pieces: each is as it was at one instant, and no item moved between them;
 // `moved` if one did. False with an exception set.
 bool look_through(ListObject& o, Search& search, Slice where, u64 piece, bool& moved) noexcept {
     Handle order = 0, now = 0;
@@ -393,7 +393,7 @@ Handle handle_behind(const ListObject& o, PyObject* ref) noexcept {
     return ref_of(ref).handle;
 }
 
-// True; False: it is not (any more) what `before` says.
+// True. False: the list is not what `before` says, or no longer.
 PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) {
     if (!usable(o)) return nullptr;
     Using call(o);

@@ -1,6 +1,6 @@
-// What lies under Value and Array: an object of ctypes, a lock, and access to the one under the
-// other without a Python frame. Where the lock is ours, taking it is a call in C; any other is
-// asked through its methods.
+// What lies under Value and Array: an object of ctypes, a lock, and access to the object under the
+// lock without a Python frame. If the lock is one of ours, taking it is a call in C. Any other lock
+// is called through its methods.
 #include <Python.h>
 #include <structmember.h>
 
@@ -23,7 +23,7 @@ PyObject* exit_name = nullptr;
 struct Guarded {
     PyObject_HEAD PyObject* obj;
     PyObject* lock;
-    MutexObject* mutex;  // that of `lock`, which keeps it; nullptr: another's lock
+    MutexObject* mutex;  // the one of `lock`, which keeps it; nullptr: a lock of another kind
 };
 
 Guarded* guarded(PyObject* object) noexcept {
@@ -50,8 +50,8 @@ bool give(PyObject* lock, MutexObject* mutex) noexcept {
     return answer != nullptr;
 }
 
-// After an exception in between: that one goes on, unless releasing fails too; then it is the new
-// one's context, as with `finally`.
+// After an exception in between. That exception is passed on, unless releasing fails too: then it
+// is the new one's context, as with `finally`.
 void give_after_error(PyObject* lock, MutexObject* mutex) noexcept {
     SavedError first;
     if (give(lock, mutex)) {
@@ -64,9 +64,9 @@ void give_after_error(PyObject* lock, MutexObject* mutex) noexcept {
     second.restore();
 }
 
-// `act(object)` gives a new reference, or nullptr with an exception, which is the result. The
-// object and the lock are held here: another thread may replace them meanwhile, and what was taken
-// must be released.
+// `act(object)` gives a new reference, or nullptr with an exception; that is the result. The object
+// and the lock are held here: another thread may replace them meanwhile, and the lock that was
+// taken must be released.
 template <class Act>
 PyObject* under_lock(PyObject* self, Act act) noexcept {
     if (!initialized(self)) return nullptr;

@@ -1,4 +1,4 @@
-// Fault builds only: what a campaign has a process lose at a crash point, other than its life.
+// Fault builds only: what a campaign makes a process lose at a crash point, other than its life.
 #include "bindings/losses.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS

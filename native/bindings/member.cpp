@@ -36,7 +36,7 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
     return held ? make_ref(std::move(held)) : nullptr;
 }
 
-// Whether there was anything that nobody needs; it is free now. -1 with an exception.
+// Whether there was anything that nobody needs. It is free now. -1 with an exception.
 int release_spare(const PoolPtr& pool) noexcept {
     PyObject* module = PyImport_ImportModule("onecopy._core.memory_pressure");
     PyObject* member = module == nullptr ? nullptr : member_object(pool);
@@ -124,7 +124,7 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     return array;
 }
 
-// A number that came from anywhere, as out of a pickle. False with an exception set.
+// A number from anywhere, as from a pickle. False with an exception set.
 bool handle_from(PyObject* number, Handle& out) noexcept {
     out = PyLong_AsUnsignedLongLong(number);
     if (out != ~Handle{0} || !PyErr_Occurred()) return true;
@@ -136,7 +136,7 @@ bool handle_from(PyObject* number, Handle& out) noexcept {
     return false;
 }
 
-// Holds the block of a handle that came from somewhere else; empty with an exception set.
+// Holds the block of a handle that came from anywhere. Empty with an exception set.
 Held hold_handle(const PoolPtr& pool, Handle handle, const char* what) noexcept {
     Status s = pool->core().corrupt() ? Status::corrupt : hold(pool->core(), handle);
     if (s == Status::corrupt && !pool->core().corrupt())

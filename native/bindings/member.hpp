@@ -18,7 +18,7 @@ PyObject* name_get(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
 PyObject* name_del(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
 // `which` and the answer: bit k for kind k.
 PyObject* name_del_kinds(const PoolPtr& pool, u32 which, PyObject* name) noexcept;
-// How many names of things that nobody has are gone; None: of any name.
+// How many names of things that nobody has were removed. None: of any name.
 PyObject* name_del_unused(const PoolPtr& pool, u32 kind, PyObject* name) noexcept;
 PyObject* name_list(const PoolPtr& pool, u32 kind);
 

@@ -1,4 +1,4 @@
-// Looking at a pool, and cleaning it.
+// Looking at a pool, and cleaning up in it.
 #include <algorithm>
 #include <bit>
 
@@ -11,7 +11,7 @@ namespace onecopy::py {
 
 namespace {
 
-// What these functions tell depends on the pool's descriptor: looked at first.
+// What these functions answer depends on the pool's descriptor, so that is checked first.
 Status look_at_first(const Member& m) noexcept {
     if (!m.joined.load()) return Status::closed;
     return m.readonly || m.file.is_ours() ? Status::ok : Status::lost;
@@ -22,10 +22,11 @@ PyObject* refuse(const Member& m, Status s) noexcept {
 }
 
 u32 rows_used(const Member& m) noexcept {
-    return std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+    return std::min(m.header().rows_used.load_acquire(),
+                    m.geo().max_processes);  // [pool.rows_used]
 }
 bool is_taken(const Member& m, u32 slot) noexcept {
-    return m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);
+    return m.row(slot).state.load_acquire() != static_cast<u32>(RowState::free);  // [row.state]
 }
 
 struct Holder {
@@ -50,10 +51,11 @@ Fill look_at_fill(Member& m) noexcept {
 
 std::vector<Holder> look_at_holders(Member& m) {
     std::vector<Holder> all(rows_used(m));
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
-        const BlockWord w{b.word.load_acquire()};
+        const BlockWord w{b.word.load_acquire()};  // [block.word]
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
         const u64 size = b.size.load_relaxed() - b.slack.load_relaxed();  // as `used` counts
         for (u32 word = 0; word < kHolderWords; ++word) {
@@ -143,7 +145,7 @@ PyObject* things(Member& m) {
     for (const directory::Thing& thing : all) {
         if (list == nullptr) break;
         const std::string& name = thing.name;
-        // As it was given; what somebody else has written may not be UTF-8.
+        // The text as it was given: what another process has written may not be UTF-8.
         PyObject* text = name.empty()
                              ? Py_NewRef(Py_None)
                              : PyUnicode_DecodeUTF8(
@@ -202,7 +204,7 @@ PyObject* collect(Member& m) noexcept {
     u32 before, after;
     {
         WaitOutside p;
-        announce(m, p);  // at the fork there may have been no descriptor for it
+        announce(m, p);  // at the fork there may have been no free descriptor for it
         before = m.header().live_blocks.load_relaxed();
         collect_dead(m);
         give_back_left(m, p);

@@ -7,8 +7,9 @@
 namespace onecopy::py {
 namespace {
 
-// "Queue.get", by the class of what it was called on: the user's word for it. A class of the core
-// itself goes by the name that it has in the package, without "Base". Of a static method, "open".
+// "Queue.get", by the class of the object that it was called on: that is the user's word for it. A
+// class of the core itself has its name in the package, without "Base". A static method has its own
+// name, "open".
 std::string call_name(const Signature& s, PyObject* self) {
     if (self == nullptr) return s.name;
     std::string type = Py_TYPE(self)->tp_name;
@@ -17,7 +18,7 @@ std::string call_name(const Signature& s, PyObject* self) {
     return type + "." + s.name;
 }
 
-// Sets an exception: the function's name, and what is wrong. Takes the text over.
+// Sets an exception with the function's name and what is wrong. It takes the text over.
 PyObject* raise_text(const Signature& s, PyObject* self, PyObject* text,
                      PyObject* type = PyExc_TypeError) noexcept {
     if (text == nullptr) return nullptr;

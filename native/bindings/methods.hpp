@@ -1,13 +1,13 @@
-// How the classes of this module get their methods: as method descriptors of CPython's own, made of
+// How the classes of this module get their methods: as CPython's own method descriptors, made of
 // C++ functions.
 //
-//     Class<QueueObject> type(m, "QueueBase", "A queue in a pool.");
-//     type.def("join", [](QueueObject& q, Timeout timeout) { … }, arg("timeout", nb::none()),
-//              "Wait until …");
+//|  Class<QueueObject> type(m, "QueueBase", "A queue in a pool.");
+//|  type.def("join", [](QueueObject& q, Timeout timeout) { … }, arg("timeout", nb::none()),
+//|           "Wait until …");
 //
-// The way into them costs less than the way into a function of nanobind. `inspect.signature`,
-// `help` and pickle know them, and an argument that will not do is refused by a TypeError as
-// Python's functions raise it, which names the function and the argument.
+// A call of them costs less than a call of nanobind's functions. `inspect.signature`, `help` and
+// pickle know them. A wrong argument gives the TypeError that Python's own functions raise, with
+// the names of the function and the argument.
 #pragma once
 #include <array>
 #include <concepts>
@@ -37,7 +37,7 @@ Parameter arg(const char* name, Value&& otherwise) {
 }
 // Parameters after this one are passed by name only.
 struct ByName {};
-// The name that errors give the function, if it is another one's inner part.
+// The name that errors give the function, if it is a part of another one.
 struct PartOf {
     const char* name;
 };
@@ -70,8 +70,8 @@ struct Signature {
 PyObject* raise_missing(const Signature& s, PyObject* self, std::size_t at) noexcept;
 PyObject* raise_wrong(const Signature& s, PyObject* self, std::size_t at, PyObject* passed,
                       const char* expected) noexcept;
-// Arguments by position and name into the places of their parameters; null: not passed. False with
-// a TypeError set.
+// Puts arguments by position and name into the places of their parameters; null: not passed. False
+// with a TypeError set.
 bool sort_arguments(const Signature& s, PyObject* self, PyObject* const* args, Py_ssize_t count,
                     PyObject* keywords, PyObject** out) noexcept;
 
@@ -86,7 +86,7 @@ struct AnIterable {
     PyObject* object;
     PyObject* ptr() const noexcept { return object; }
 };
-// What can be an index; for functions that take Python's own.
+// An object that can be an index, for functions that take Python's own.
 struct AnIndex {
     PyObject* object;
     PyObject* ptr() const noexcept { return object; }
@@ -105,7 +105,8 @@ struct Given {
     bool passed;
 };
 
-// `take`: false without an exception: it is of another kind; with one: it is, and will not do.
+// `take` answers false. Without an exception: the object is of another kind. With one: it is of
+// that kind, and not usable.
 template <class A>
 struct From;
 template <>
@@ -233,8 +234,8 @@ PyObject* guarded_call(Call call) noexcept {
     return nullptr;
 }
 
-// Of what a method was called on, whose class the descriptor has checked; nullptr with TypeError
-// set if its `__init__` has not run.
+// The object that a method was called on; the descriptor has checked its class. nullptr with
+// TypeError set if its `__init__` has not run.
 inline void* instance_of(PyObject* self) noexcept {
     if (nb::inst_ready(self)) [[likely]]
         return nb::inst_ptr<void>(self);
@@ -315,7 +316,8 @@ struct WithoutFirst<std::tuple<First, A...>> {
     using Arguments = std::tuple<A...>;
 };
 
-// What a method was called on, for a lambda that needs both the Python object and the C++ one.
+// The object that a method was called on, for a lambda that needs both the Python object and the
+// C++ one.
 template <class T>
 struct Self {
     PyObject* python;
@@ -388,11 +390,10 @@ PyCFunction as_method(Function* function) noexcept {
 // `method`, a plain C function's, stays with the class. Throws.
 void add_method(nb::handle type, PyMethodDef& method);
 // Gives a class written in Python its own descriptors of the methods that it inherits from a class
-// bound here. The interpreter calls a method by a shorter way if its object is of exactly the class
-// that the descriptor belongs to. Gives the class back.
-// Throws.
+// bound here. The interpreter calls a method by a shorter way if the object is of exactly the
+// descriptor's class. Gives the class back. Throws.
 nb::object own_methods(nb::handle cls);
-// Whether objects of that type have that method, in whatever descriptor.
+// Whether objects of that type have that method, by whatever descriptor.
 bool is_same_method(PyTypeObject* type, const char* name, PyMethodDescrObject* method) noexcept;
 void add_class_getitem(nb::handle type);
 extern PyMethodDef class_getitem;  // for classes that are no Class
@@ -442,7 +443,7 @@ class Class : public nb::class_<T> {
         return *this;
     }
 
-    // Calling the class is refused: its objects come from somewhere else.
+    // The class cannot be called: its objects come from another function.
     Class& made_by(const char* maker) {
         auto* type = reinterpret_cast<PyTypeObject*>(this->ptr());
         maker_ = maker;

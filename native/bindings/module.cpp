@@ -1,5 +1,5 @@
-// onecopy._native: what Python sees of the core. One file per core file; they convert, give the GIL
-// away, raise, and decide nothing.
+// onecopy._native: what Python sees of the core. One file for each file of the core. They convert,
+// release the GIL, raise, and decide nothing.
 #define ONECOPY_IMPORTS_NUMPY
 #include "bindings/numpy_api.hpp"
 
@@ -27,6 +27,10 @@ void set_hooks(nb::handle encode, nb::handle missing, nb::handle pool_handle) no
     Py_XSETREF(hooks.pool_handle, Py_NewRef(pool_handle.ptr()));
 }
 
+void set_plan_hook(nb::handle plan) noexcept {
+    Py_XSETREF(hooks.plan, Py_NewRef(plan.ptr()));
+}
+
 void set_file_hook(nb::handle in_file) noexcept {
     Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
 }
@@ -37,8 +41,8 @@ void follow_fork() noexcept {
 }
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-// `record`: a writable buffer of at least 32 bytes that outlives the process's last crash point (an
-// mmap): its memory is kept.
+// `record`: a writable buffer of at least 32 bytes that lives longer than the last crash point of
+// the process (an mmap). Its memory is kept.
 void* record_in(nb::object buffer) {
     if (buffer.is_none()) return nullptr;
     static Py_buffer views[64];  // never released: a crash point may come at any time
@@ -53,7 +57,7 @@ void* record_in(nb::object buffer) {
     return last;
 }
 
-// What Python allocates counts together with what the core does.
+// Python's allocations count together with the core's.
 void count_pythons_allocations() noexcept {
     static PyMemAllocatorEx before[3];
     const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
@@ -116,15 +120,15 @@ void bind_faults(nb::module_& m) {
 }
 #endif
 
-// A forked child is a member by itself. One that nobody can find without its parent (memfd) makes
+// A forked child is a member by itself. If nobody can find it without its parent (memfd), it makes
 // itself known.
 constexpr std::int64_t kAnnounceWithin = 100'000'000;  // ns
 
 void announce_all() noexcept {
-    // Without memory it stays unknown: found through its parent, as long as that is there.
+    // Without memory it stays unknown: it is found through its parent, as long as that lives.
     static_cast<void>(within_memory([] {
         for_each_pool([](Member& m) {
-            // Whoever forks waits for this, with the GIL held. If a process is stopped that has the
+            // The thread that forks waits for this, with the GIL. If a stopped process has the
             // directory, `collect` does it later.
             GilWaitPolicy wait(os::monotonic_ns() + kAnnounceWithin);
             if (m.joined.load()) announce(m, wait);
@@ -164,6 +168,7 @@ static void bind(nb::module_& m) {
     m.def(
         "own_methods", &own_methods, nb::arg("cls"), nb::sig("def own_methods(cls: type) -> type"),
         "Let a class have the methods that it inherits from the core as its own; calls cost less.");
+    m.def("set_plan_hook", &set_plan_hook, nb::arg("plan"));
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("missing"), nb::arg("pool_handle"));
     m.def(
         "is_plain", [](nb::handle object) { return is_plain(object.ptr()); },
@@ -177,8 +182,8 @@ static void bind(nb::module_& m) {
 #endif
     UnboundedWait::step_out = step_out;
     UnboundedWait::step_in = step_in;
-    // The loader makes a thread's variables when they are first touched, and ends the process if
-    // there is no memory for them. Those of this thread are made here.
+    // The loader makes the variables of a thread when they are first touched, and ends the process
+    // if there is no memory for them. Those of this thread are made here.
     Spin::paid();
     main_thread.store(nb::cast<unsigned long>(
         nb::module_::import_("threading").attr("main_thread")().attr("ident")));

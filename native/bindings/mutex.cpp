@@ -59,8 +59,8 @@ PyObject* release(MutexObject& o) noexcept {
     return nullptr;
 }
 
-// All of it in C: an exception of a signal handler cannot come between taking the lock and
-// returning, so a `with` statement that fails to begin has no lock.
+// All of it in C: no exception of a signal handler can come between taking the lock and returning.
+// So a `with` statement that fails to begin has no lock.
 PyObject* acquire(PyObject* self, MutexObject& o, std::int64_t deadline) noexcept {
     PyObject* taken = take(self, o, deadline);
     if (taken != Py_True || !o.then.is_valid()) [[likely]]

@@ -7,24 +7,25 @@ namespace onecopy::py {
 
 struct MutexObject : SyncObject<Mutex> {
     OnDeath on_death;
-    // A condition had to take the lock back from a dead owner, and nobody could deal with that: the
-    // caller has the lock, and releasing it leaves it to the next one to be told.
+    // A condition had to take the lock back from a dead owner, and nobody dealt with that. The
+    // caller has the lock. When it releases the lock, the next owner hears of the death.
     bool unrepaired = false;
-    // Called once the lock was taken; if it raises, the lock is given back. It may refer back to
+    // Called after the lock was taken. If it raises, the lock is given back. It may refer back to
     // the lock: the garbage collector knows.
     nb::object then;
 };
 
-// The lock behind a Python object whose `acquire` and `release` are LockBase's own (a class derived
-// from it may have others), so that the two functions below do what calling them would. nullptr
-// without an exception: it is not one of those.
+// The lock behind a Python object whose `acquire` and `release` are LockBase's own. (A derived
+// class may have others.) So the two functions below do what calling the methods would. nullptr
+// without an exception: it is no such object.
 MutexObject* plain_mutex(PyObject* lock) noexcept;
-// Waits for ever. True, or an exception; with OwnerDied it is held.
+// Waits without a limit. True, or an exception; with OwnerDied it is held.
 PyObject* acquire_mutex(PyObject* lock) noexcept;
 PyObject* release_mutex(MutexObject& lock) noexcept;
 
-// This thread does not have what it should: RuntimeError, or the class that the object's own class
-// names as `_not_held`. Looked up here, where somebody is wrong already, it costs no one else.
+// This thread does not have what it should have: RuntimeError, or the class that the object's own
+// class names as `_not_held`. It is looked up here, on the way to an error, so it costs nobody
+// else.
 [[gnu::format(printf, 2, 3)]] PyObject* raise_not_held(nb::handle self, const char* format,
                                                        ...) noexcept;
 

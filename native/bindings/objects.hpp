@@ -23,15 +23,15 @@ void bind_queue(nb::module_& m);
 void bind_stream(nb::module_& m);
 void bind_frames(nb::module_& m);
 
-// From functions that answer nullptr with an exception set. nanobind passes the exception on
-// without throwing in C++.
+// For functions that answer nullptr with an exception set: nanobind passes the exception on without
+// throwing in C++.
 inline nb::object result(PyObject* object) noexcept {
     return nb::steal<nb::object>(object);
 }
 inline nb::object none_or_error(bool done) noexcept {
     return result(done ? Py_NewRef(Py_None) : nullptr);
 }
-// Where nanobind wants a C++ exception (constructors).
+// Where nanobind needs a C++ exception (constructors).
 inline void check(bool done) {
     if (!done) throw nb::python_error();
 }
@@ -54,8 +54,8 @@ struct HoldObject {
     Handle handle;
 };
 
-// A structure in a pool as one Python object has it. `detach` lets go of it; threads that are still
-// in a call keep it until they come out.
+// A structure in a pool, as one Python object has it. `detach` releases it. Threads that are in a
+// call keep it until they return.
 struct Channel {
     PoolPtr pool;
     Held held;
@@ -64,7 +64,7 @@ struct Channel {
     bool detached = false;
 
     Member& core() const noexcept { return pool->core(); }
-    // Whether its memory may be looked at.
+    // Whether its memory may be read.
     bool reachable() const noexcept { return !detached && pool->core().excluded == Status::ok; }
     bool usable(const char* what) const noexcept {
         if (reachable()) [[likely]]
@@ -80,14 +80,14 @@ struct Channel {
         detached = true;
         if (busy == 0) release();
     }
-    // The pool too: a process whose last object in a pool was closed is no member any more, even if
-    // Python still has the empty shell.
+    // The pool too: a process that has closed its last object in a pool is no member any more, even
+    // if Python still has the empty object.
     void release() noexcept {
         held.release();
         const PoolPtr last = std::move(pool);
     }
 };
-// Around every call that uses the pool: the GIL may be given away in it, and another thread may
+// Around every call that uses the pool: the GIL may be released in it, and another thread may
 // detach.
 class Using {
   public:
@@ -114,14 +114,15 @@ using AsChannel = Channel* (*)(PyObject*) noexcept;
 std::vector<AsChannel>& channel_kinds() noexcept;
 Channel* channel_behind(PyObject* object) noexcept;  // nullptr: it is none
 
-// What Python passes as `hold` (None: make a new one) and `member`. False: an exception is set.
+// From `hold` (None: make a new one) and `member`, as Python passes them. False: an exception is
+// set.
 bool open_channel(Channel& channel, PyObject* hold, PyObject* member, bool& create) noexcept;
 MemberObject* as_member(PyObject* object) noexcept;  // nullptr with TypeError set
 // The block that a Ref, a Hold, a queue, a stream, frames, a lease or an array stands for, held
 // once more. Empty with an exception set.
 Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept;
-// Whether anybody but this process holds a block: if nobody does, waiting for memory is waiting for
-// oneself.
+// Whether another process holds a block. If none does, this process would wait for memory that only
+// itself can free.
 bool others_hold(Member& m) noexcept;
 
 }  // namespace onecopy::py

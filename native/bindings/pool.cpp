@@ -12,7 +12,7 @@
 namespace onecopy::py {
 namespace {
 
-// Never destroyed: leases may be let go after static destructors ran.
+// Never destroyed: leases may be dropped after static destructors ran.
 std::unordered_map<const Member*, Pool*>& pools() {
     static auto& all = *new std::unordered_map<const Member*, Pool*>;
     return all;
@@ -30,14 +30,14 @@ PoolPtr pool_of(std::shared_ptr<Member> member) {
 }
 
 void PoolPtr::destroy(Pool* pool) noexcept {
-    // First: leaving the pool may give the GIL away, and nobody may find this one then.
+    // First: leaving the pool may release the GIL, and no thread may find this object then.
     pools().erase(pool->member.get());
     delete pool;
 }
 
 PyObject* member_object(const PoolPtr& pool) noexcept {
-    // One that is on its way out (its weak references are being told) has no references left and
-    // must not be used again.
+    // One that is being deleted (its weak references are called) has no references left, and must
+    // not be used again.
     if (pool->wrapper != nullptr && Py_REFCNT(pool->wrapper_object) > 0)
         return Py_NewRef(pool->wrapper_object);
     PyObject* object = new_instance(nb::type<MemberObject>());
@@ -57,7 +57,7 @@ MemberObject::~MemberObject() {
 
 namespace {
 
-// A copy: pools may come and go while somebody is at it.
+// A copy: pools may come and go meanwhile.
 std::vector<PoolPtr> all_pools() {
     std::vector<PoolPtr> all;
     for (const auto& [key, known] : pools())
@@ -145,11 +145,12 @@ Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
 }
 
 bool others_hold(Member& m) noexcept {
+    // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     const u32 slot = m.slot;
     for (u32 i = 1; i < top; ++i) {
         Block& b = m.block(i);
-        const BlockWord w{b.word.load_acquire()};
+        const BlockWord w{b.word.load_acquire()};  // [block.word]
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
         for (u32 word = 0; word < kHolderWords; ++word) {
             u64 bits = b.holder_word(word).load_relaxed();

@@ -14,9 +14,10 @@ struct MemberObject;  // the Python class Member
 
 struct Pool {
     std::shared_ptr<Member> member;
-    // Whether somebody of another uid may write here. Found out from the file when it was opened
-    // and not from the header, which whoever can write the pool can change. A later chmod by the
-    // owner is not noticed: who gives a pool away while it is in use gives away what reads it.
+    // Whether a process of another uid may write here. It is read from the file when that is
+    // opened, and not from the header, which a process that can write the pool can change. A later
+    // chmod by the owner is not noticed: an owner that gives away a pool in use gives away what its
+    // members read.
     bool others_may_write = false;
     MemberObject* wrapper = nullptr;     // the Python object, while there is one
     PyObject* wrapper_object = nullptr;  // borrowed
@@ -25,8 +26,8 @@ struct Pool {
     Member& core() const noexcept { return *member; }
 };
 
-// A share in a Pool, which goes with the last one. The count is no atomic, because the GIL is held:
-// a queue's put and get of an array change it a dozen times.
+// A share in a Pool, which goes with its last share. The count is no atomic, because the GIL is
+// held: one put and get of an array changes it a dozen times.
 class PoolPtr {
   public:
     PoolPtr() = default;
@@ -58,7 +59,7 @@ PoolPtr pool_of(std::shared_ptr<Member> member);
 // The Python object Member; a new reference, or nullptr with an exception set.
 PyObject* member_object(const PoolPtr& pool) noexcept;
 
-// One hold on a block; dropped when this goes.
+// One hold on a block. It is dropped with this object.
 class Held {
   public:
     Held() = default;
@@ -68,7 +69,7 @@ class Held {
         : pool_(std::move(other.pool_)), index_(std::exchange(other.index_, 0)) {}
     Held& operator=(Held&& other) noexcept {
         if (this != &other) {
-            // Let go of last, because the GIL may be given away.
+            // Released last, because the GIL may be released by that.
             const Held old(std::move(*this));
             pool_ = std::move(other.pool_);
             index_ = std::exchange(other.index_, 0);
@@ -88,11 +89,11 @@ class Held {
         if (index_ != 0) hold_again(core(), index_);
         return {pool_, index_};
     }
-    // The pool goes too: what holds nothing in it is no reason to stay a member.
+    // The pool too: an object that holds nothing in it is no reason to stay a member.
     void release() noexcept {
         if (pool_ == nullptr) [[likely]]  // most were moved from
             return;
-        // Taken out first: the GIL may be given away, and another thread may find this object.
+        // Taken out first: the GIL may be released, and another thread may find this object.
         const PoolPtr pool = std::move(pool_);
         if (const u32 index = std::exchange(index_, 0); index != 0) {
             UnboundedWait wait;

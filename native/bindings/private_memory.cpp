@@ -22,7 +22,7 @@ PrivateObject* self_of(PyObject* object) noexcept {
 void dealloc(PyObject* object) noexcept {
     PrivateObject* self = self_of(object);
     PyTypeObject* type = Py_TYPE(object);
-    self->pages.~PrivatePages();  // before the block may be somebody else's
+    self->pages.~PrivatePages();  // before the block may belong to somebody else
     self->held.~Held();
     PyObject_Free(self);
     Py_DECREF(type);
@@ -171,7 +171,7 @@ Copy as_said(Copy how) noexcept {
     if (how != Copy::unsaid) return how;
     if (guard != Guard::automatic) [[unlikely]]
         return guard == Guard::on ? Copy::guarded : Copy::none;
-    // The size changes with each module that is imported, and looking it up costs as much as a
+    // The size changes with each module that is imported. Looking the module up costs as much as a
     // lock.
     static Py_ssize_t looked_at = -1;
     const Py_ssize_t modules = PyDict_GET_SIZE(PyImport_GetModuleDict());

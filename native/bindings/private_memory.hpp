@@ -1,5 +1,5 @@
-// Memory of this process alone that begins with what a block has: a private mapping of the block's
-// pages, or, where that is not worth it or not possible, a copy.
+// Memory of this process alone that begins with the content of a block. It is a private mapping of
+// the block's pages, or a copy where a mapping is not possible or not worthwhile.
 #pragma once
 #include "bindings/instance.hpp"
 #include "bindings/lease.hpp"
@@ -7,26 +7,26 @@
 
 namespace onecopy::py {
 
-// How what was received is to be had.
+// How the receiver has what it received.
 enum class Copy : u8 {
     unsaid,    // none, or guarded
     none,      // read-only, where it lies
-    guarded,   // read-only too, but what writes nevertheless writes for this process alone
-    fresh,     // as multiprocessing has it: what was copied for the message, as a private copy
-    all,       // everything as a private copy
-    on_write,  // everything private and writable, and copied page by page when it is written
+    guarded,   // read-only too; a write that happens in spite of that is private
+    fresh,     // as in multiprocessing: what was copied for the message is a private copy
+    all,       // everything is a private copy
+    on_write,  // everything is private and writable, and copied page by page when it is written
 };
 // None, False, True, "on_write". False with ValueError set.
 bool copy_from(PyObject* object, Copy& out) noexcept;
-// What is unsaid: `guarded` in a process that has loaded torch, which writes to memory that is
-// read-only and has no tensors that could not be written.
+// What `unsaid` means: `guarded` in a process that has loaded torch. Torch writes to memory that is
+// read-only, and has no tensors that cannot be written.
 Copy as_said(Copy how) noexcept;
 inline bool is_read_only(Copy how) noexcept {
     return how == Copy::none || how == Copy::guarded;
 }
 
-// Whether what this thread rebuilds is to be private and writable. Memory that an object refers to
-// by a name is found while it is rebuilt, by Python code, which asks for this.
+// Whether the object that this thread rebuilds shall be private and writable. Memory that an object
+// refers to by a name is found by Python code while the object is rebuilt; that code asks this.
 class Rebuilding {
   public:
     explicit Rebuilding(bool privately) noexcept : before_(std::exchange(privately_, privately)) {}
@@ -40,7 +40,7 @@ class Rebuilding {
     bool before_;
 };
 
-// Below, a copy costs less than a mapping (docs/design/0012-private-mappings.md).
+// For less, a copy costs less than a mapping (docs/design/0012-private-mappings.md).
 constexpr u64 kMapFrom = 256 * kKiB;
 
 // The Python object behind private pages. It holds the block, because pages that were not written
@@ -56,7 +56,7 @@ bool init_private_memory(PyObject* module) noexcept;
 void bind_private_memory(nb::module_& m);
 
 // Private pages over a part of the block; the caller has checked it. nullptr without an exception:
-// they are not to be had, and `block` is what it was. nullptr with an exception: no memory.
+// there can be none, and `block` is as it was. nullptr with an exception: no memory.
 PrivateObject* map_privately(Held& block, u64 offset, u64 bytes, bool readonly) noexcept;
 
 // A part of a block, which the caller has checked, as an object with a buffer. Shared memory stays

@@ -13,8 +13,8 @@ namespace {
 
 constexpr u32 kBatch = 64;
 
-// Waiting for memory, without a timeout, makes sense while something may still be let go: a message
-// of the queue, or what others hold.
+// To wait for memory without a timeout makes sense as long as something may be released: a message
+// of the queue, or what other processes hold.
 auto hope(QueueObject& q, std::int64_t deadline) noexcept {
     return [&q, deadline] {
         return deadline != WaitPolicy::kForever || q.queue.occupied() != 0 || others_hold(q.core());
@@ -57,7 +57,7 @@ PyObject* raise_put(QueueObject& q, Status s, const Deadline& deadline) noexcept
     return raise_status(s, "the queue", q.pool, kChunkSlots * sizeof(Slot));
 }
 
-// Sends messages; `done` says how many went. Waits for room and for memory.
+// Sends messages. `done`: how many were sent. Waits for room and for memory.
 Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
             std::int64_t deadline) noexcept {
     auto attempt = [&](WaitPolicy& p) {
@@ -82,8 +82,8 @@ Status send(QueueObject& q, const Message* messages, u32 n, u32& done,
     return wait_for_memory(q.core(), deadline, hope(q, deadline), attempt);
 }
 
-// Sends a message in the place of the oldest one if the queue is full. Waits only if there is none
-// to drop: in a queue that redelivers, what was taken and is not finished takes room too.
+// Sends a message in the place of the oldest one if the queue is full. It waits only if there is
+// none to drop: in a queue that redelivers, what was taken and is not finished takes room too.
 Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t deadline) noexcept {
     for (;;) {
         u32 done;
@@ -93,7 +93,8 @@ Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t dea
         GilWaitPolicy p(kNoWait);
         s = q.queue.get(oldest, p);
         if (s == Status::would_block || s == Status::timed_out) {
-            // Somebody has taken it, and there is room, or nothing of what is there can be dropped.
+            // Another thread has taken it, and there is room; or nothing of what is there can be
+            // dropped.
             return send(q, &message, 1, done, deadline);
         }
         if (s != Status::ok) return s;
@@ -155,7 +156,7 @@ PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept
 namespace {
 
 PyObject* next(QueueObject& q) noexcept {
-    // Before: looking the class up may import, which would lose an exception that is set.
+    // Before: looking the class up may import, which loses an exception that is set.
     PyObject* over = error_class(Error::shut_down);
     if (over == nullptr) return nullptr;
     PyObject* object = get(q, WaitPolicy::kForever, q.as_standard ? Copy::fresh : Copy::unsaid);
@@ -176,7 +177,8 @@ class Batch {
     // False with MemoryError set.
     bool has_memory() const noexcept { return messages_ != nullptr || PyErr_NoMemory() != nullptr; }
 
-    // False with an exception set; what was added before has been sent then, as far as it could be.
+    // False with an exception set. Then what was added before has been sent, as far as that was
+    // possible.
     bool add(PyObject* object) noexcept {
         Message& message = messages_[count_];
         message.block = 0;
@@ -207,8 +209,8 @@ class Batch {
     }
 
   private:
-    // Memory that is waited for may be what the batch itself holds, and nobody can take that before
-    // it is sent.
+    // The memory that is waited for may be held by the batch itself, and nobody can take that
+    // before it is sent.
     class BatchMemory final : public Memory {
       public:
         explicit BatchMemory(Batch& b) noexcept : batch_(b) {}
@@ -236,8 +238,8 @@ class Batch {
             error.restore();
             return false;
         }
-        messages_[count_] =
-            scratch_;  // encoding may have sent the batch, so its place is known only now
+        // Encoding may have sent the batch, so its place is known only now
+        messages_[count_] = scratch_;
         large_[count_] = std::move(encoding);
         return true;
     }
@@ -277,8 +279,8 @@ PyObject* put_many(QueueObject& q, PyObject* iterable, const Deadline& deadline)
     return flushed ? Py_NewRef(Py_None) : nullptr;
 }
 
-// Messages that were taken are the caller's: one that cannot be decoded must not take the others
-// along.
+// Messages that were taken belong to the caller: one that cannot be decoded must not lose the
+// others.
 PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadline,
                    Copy how) noexcept {
     if (!usable(q)) return nullptr;
@@ -321,7 +323,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadlin
         if (got < n || q.detached) break;
     }
     if (!error) return items;
-    // The others go along with the exception, as `error.items`.
+    // The exception has the others as `error.items`.
     if (PyObject_SetAttrString(error->value(), "items", items) != 0) PyErr_Clear();
     Py_DECREF(items);
     error->restore();
@@ -470,7 +472,7 @@ void bind_queue(nb::module_& m) {
         .def(
             "_stop_waiting",
             [](QueueObject& q) noexcept {
-                q.stopped.store(true, std::memory_order_release);
+                q.stopped.store(true, std::memory_order_release);  // [queue.stop]
                 if (!q.detached) q.queue.wake_waiters();
             },
             "Let threads that are in _wait_ready of this object return False, now and later.")

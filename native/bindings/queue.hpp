@@ -12,7 +12,7 @@ struct QueueObject : Channel {
     QueueObject(QueueObject&& other) noexcept
         : Channel(std::move(other)), queue(std::move(other.queue)) {}
     Queue queue;
-    std::atomic<bool> stopped{false};  // nobody shall wait in wait_ready any more
+    std::atomic<bool> stopped{false};  // no thread may wait in wait_ready any more
     // As multiprocessing's: arrays come out as private copies; a negative timeout does not wait.
     bool as_standard = false;
     VainText is_empty, is_full;
@@ -29,7 +29,7 @@ inline bool queue_deadline(const QueueObject& q, PyObject* block, PyObject* time
                          : deadline_of(block, timeout, out);
 }
 
-// How what is taken is to be had. False with an exception set.
+// How the caller wants to have what it takes. False with an exception set.
 inline bool queue_copy(const QueueObject& q, PyObject* copy, Copy& out) noexcept {
     if (!copy_from(copy, out)) return false;
     if (q.as_standard && copy == Py_None) out = Copy::fresh;

@@ -1,5 +1,5 @@
-// Messages one by one, with what belongs to them: whether they were given out before, and who
-// finishes which. What happens to the messages of the dead is native/queue/redeliver.cpp.
+// Messages one by one, with what belongs to them: whether they were given out before, and which one
+// is finished. What happens to the messages of dead processes is in native/queue/redeliver.cpp.
 #include "bindings/codec.hpp"
 #include "bindings/instance.hpp"
 #include "bindings/queue.hpp"
@@ -9,8 +9,8 @@ namespace {
 
 PyTypeObject* message_type = nullptr;
 
-// A message that was taken. All of it is here, so that an exception of a signal handler cannot come
-// between taking it and having it: one that nobody has looked at goes back when it is dropped.
+// A message that was taken. All of it is here, so no exception of a signal handler can come between
+// taking it and having it. If it is dropped before anybody has read it, it goes back to the queue.
 struct MessageObject {
     PyObject* queue;  // keeps `of`
     QueueObject& of;
@@ -97,8 +97,8 @@ PyObject* receive(PyObject* self, QueueObject& q, const Deadline& deadline, Copy
     return nullptr;
 }
 
-// What happens to a message that was taken: `Queue::task_done` or `Queue::give_back`.
-// `wait`: a signal handler that raises does not keep it from happening if it is UnboundedWait.
+// What happens to a message that was taken: `Queue::task_done` or `Queue::give_back`. If `wait` is
+// an UnboundedWait, a signal handler that raises does not prevent it.
 PyObject* settle(QueueObject& q, u64 position, bool finish, WaitPolicy& wait) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
@@ -134,8 +134,8 @@ PyObject* settle(MessageObject& m, bool finish) noexcept {
     return done;
 }
 
-// At the end of a block: finished, or after an exception given back, if the queue can take it back.
-// Once, also if the block has done so itself.
+// At the end of a block: finished, or given back after an exception if the queue can take it back.
+// Once, also if the block has done that itself.
 PyObject* leave(MessageObject& m, bool failed) noexcept {
     if (m.is_settled) return Py_NewRef(Py_None);
     if (!usable(m.of)) return nullptr;

@@ -23,8 +23,8 @@ bool usable(const RefObject& ref) noexcept {
 nb::object get(RefObject& ref, nb::handle copy) noexcept {
     Copy how;
     if (!copy_from(copy.ptr(), how) || !usable(ref)) return result(nullptr);
-    const Held held =
-        ref.held.again();  // unpickling runs Python code, which may release the reference
+    // Unpickling runs Python code, which may release the reference.
+    const Held held = ref.held.again();
     return result(open_envelope(held, how));
 }
 
@@ -56,7 +56,7 @@ nb::object reduce(RefObject& ref) noexcept {
         Py_BuildValue("O(NK)", rebuild, pool, static_cast<unsigned long long>(ref.handle)));
 }
 
-// What numpy calls: `np.asarray(ref)`. All of it is numpy's business, so it is in Python.
+// numpy calls this: `np.asarray(ref)`. All of it is about numpy, so it is in Python.
 PyObject* as_array(nb::handle self, nb::handle dtype, nb::handle copy) noexcept {
     PyObject* module = PyImport_ImportModule("onecopy.ref");
     PyObject* array = module == nullptr ? nullptr

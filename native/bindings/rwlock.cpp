@@ -50,13 +50,13 @@ PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
             write ? o->sync.write_release() : o->sync.read_release();
         return closed_meanwhile(kWhat);
     }
-    // Held for writing now, also by who wanted to read.
+    // Held for writing now, also by a thread that wanted to read.
     const OnDeath::Said said = o->on_death.tell(self, o->sync.died(), write);
     if (said == OnDeath::Said::dealt_with) {
         if (!write) o->sync.downgrade();
         return Py_NewRef(Py_True);
     }
-    // A reader cannot repair: it gets nothing, and the next one is told again.
+    // A reader cannot repair. It gets nothing, and the next owner hears of the death again.
     if (said == OnDeath::Said::failed || !write) o->sync.abandon();
     return nullptr;
 }

@@ -14,7 +14,7 @@ namespace {
 
 struct StreamObject : Channel {
     Stream stream;
-    // The member that has published through this object; a child that was forked has a copy of it.
+    // The member that has published through this object. A forked child has a copy of the object.
     u32 publisher_slot = kNoSlot, publisher_gen = 0;
 
     void note_publisher() noexcept {
@@ -29,10 +29,10 @@ struct StreamObject : Channel {
 struct SubscriptionObject : Channel {
     Stream stream;
     u32 number = 0;
-    u32 slot = kNoSlot, gen = 0;  // whose it is: a child that was forked has a copy of the object,
-                                  // not of the subscription
+    u32 slot = kNoSlot, gen = 0;  // the member that it belongs to: a forked child has a copy of the
+                                  // object, not of the subscription
     u64 missed = 0;
-    Copy copy = Copy::unsaid;  // for `get` that is told nothing else, and for iteration
+    Copy copy = Copy::unsaid;  // for `get` without another choice, and for iteration
     nb::object name;           // of the stream, for errors
     VainText is_empty;
 
@@ -62,7 +62,8 @@ bool usable(const StreamObject& s) noexcept {
     return s.usable("the stream");
 }
 
-// A publisher that overwrites does not wait for readers either, unless it is told how long.
+// A publisher that overwrites does not wait for readers, so it waits for memory only if it has a
+// timeout.
 bool may_wait_for_memory(const StreamObject& s, std::int64_t deadline) noexcept {
     return deadline != kNoWait &&
            (deadline != WaitPolicy::kForever || s.stream.policy() == StreamPolicy::lossless);
@@ -216,8 +217,8 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
 }
 
 PyObject* next(SubscriptionObject& self) noexcept {
-    // Before: looking the class up may import, which loses an exception that is set (Ctrl-C's,
-    // say).
+    // Before: looking the class up may import, which loses an exception that is set (Ctrl-C's, for
+    // example).
     PyObject *over = error_class(Error::shut_down), *closed = error_class(Error::closed);
     if (over == nullptr || closed == nullptr) return nullptr;
     PyObject* object = read(self, WaitPolicy::kForever, self.copy);

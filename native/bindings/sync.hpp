@@ -1,4 +1,4 @@
-// What the classes of locks and their friends have in common.
+// What the classes of locks have in common.
 #pragma once
 #include "bindings/methods.hpp"
 
@@ -9,8 +9,8 @@ struct SyncObject : Channel {
     Core sync;
 };
 
-// The core's `create` or `open`, in a constructor; `what` as in "the lock". Throws what Python
-// shall see.
+// Calls the core's `create` or `open`, in a constructor; `what` as in "the lock". Throws the
+// exception for Python.
 template <class Object, class Create>
 void construct_sync(Object* self, nb::handle hold, nb::handle member, const char* what,
                     Create create_it) {
@@ -52,8 +52,8 @@ void bind_channel(Class& type, const char* what) {
             "The process's membership in the pool.");
 }
 
-// True, False (not in time), or an exception: what `acquire` and `wait` of the standard library's
-// locks answer.
+// True, False (not in time), or an exception: what `acquire` and `wait` answer in the standard
+// library.
 inline PyObject* yes_or_no(Status s, const char* what) noexcept {
     if (s == Status::ok) [[likely]]
         return Py_NewRef(Py_True);
@@ -64,8 +64,8 @@ inline PyObject* yes_or_no(Status s, const char* what) noexcept {
 // (pid, alive, seconds since it took the lock).
 PyObject* owner_tuple(u32 pid, bool alive, std::int64_t since_ns) noexcept;
 
-// What `acquire` is told of waiting: `block`, as multiprocessing calls it, or `blocking`, as
-// threading does. False with an exception set.
+// How long `acquire` waits: `block`, as multiprocessing calls it, or `blocking`, as threading does.
+// False with an exception set.
 inline bool acquire_deadline(Given block, Timeout timeout, nb::handle blocking,
                              Deadline& out) noexcept {
     PyObject* wait = block.object;
@@ -91,13 +91,13 @@ void bind_acquire(Class& type, Take take, const char* doc) {
              arg("blocking", nb::none()), doc);
 }
 
-// Another thread closed the pool while this one was inside: what it got has been given back.
+// Another thread closed the pool while this one was in the call: what it got has been given back.
 inline PyObject* closed_meanwhile(const char* what) noexcept {
     return raise(Error::closed, "%s was closed in this process while it was waited for", what);
 }
 
-// The Python callable that is told of a death, kept by a lock's object. It may refer back to the
-// lock: the garbage collector knows.
+// The Python callable that a lock's object calls after a death. It may refer back to the lock: the
+// garbage collector knows.
 struct OnDeath {
     PyObject* callable = nullptr;
     OnDeath() = default;
@@ -107,8 +107,8 @@ struct OnDeath {
     ~OnDeath() { Py_CLEAR(callable); }
     void set(PyObject* object) noexcept { Py_XSETREF(callable, Py_NewRef(object)); }
     enum class Said { dealt_with, keep, failed };
-    // Calls it with the lock, the pid, and whether the lock is held for good. An exception is set
-    // unless it was dealt with; `keep`: it is OwnerDied, so the lock stays held.
+    // Calls it with the lock, the pid, and whether the lock is held for good. An exception is set,
+    // unless it was dealt with. `keep`: the exception is OwnerDied, so the lock stays held.
     Said tell(PyObject* lock, u32 pid, bool stays = true) const noexcept {
         PyObject* type = error_class(Error::owner_died);  // before there is an exception
         PyObject* answer = PyObject_CallFunction(callable, "OIO", lock, static_cast<unsigned>(pid),

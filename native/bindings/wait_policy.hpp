@@ -1,8 +1,8 @@
 // Waiting without the GIL.
 //
-// Taking the GIL back may not return: while the interpreter ends, it ends the thread, or lets it
-// hang (bindings/unwinding.cpp). So a thread that was outside looks at nothing of what it took, and
-// writes nothing, before it has the GIL.
+// Taking the GIL again may not return: while the interpreter ends, it ends the thread or lets it
+// hang (bindings/unwinding.cpp). So a thread that has released the GIL reads nothing of what it
+// took, and writes nothing, before it has the GIL again.
 #pragma once
 #include <atomic>
 #include <new>
@@ -19,7 +19,7 @@ namespace onecopy::py {
 // Python's main thread: signal handlers run in no other.
 inline std::atomic<unsigned long> main_thread{};
 
-// The GIL is given away for as long as this lives; for work that needs no Python and may take long.
+// Releases the GIL as long as this lives; for work that needs no Python and may take long.
 class Outside {
   public:
     Outside() noexcept : state_(PyEval_SaveThread()) { crash_point(); }
@@ -34,8 +34,7 @@ class Outside {
     PyThreadState* state_;
 };
 
-// For the core's own waits, wherever they come. Not while the interpreter ends: no other thread may
-// run then.
+// For waits of the core itself. Not while the interpreter ends: no other thread may run then.
 inline void* step_out() noexcept {
     if (!Py_IsInitialized() || !PyGILState_Check()) return nullptr;
     return new (std::nothrow) Outside;
@@ -48,7 +47,7 @@ inline void step_in(void* outside) noexcept {
 
 constexpr std::int64_t kNoWait = 0;
 
-// Gives the GIL away before the first time the thread may sleep, and takes it back when it goes.
+// Releases the GIL before the thread first sleeps, and takes it again at the end.
 class GilWaitPolicy final : public WaitPolicy {
   public:
     explicit GilWaitPolicy(std::int64_t deadline_ns = kForever) noexcept
@@ -79,7 +78,7 @@ class GilWaitPolicy final : public WaitPolicy {
     PyThreadState* state_ = nullptr;
 };
 
-// For what takes long by itself: the GIL is given away from the beginning.
+// For work that takes long by itself: the GIL is released from the beginning.
 class WaitOutside final : public WaitPolicy {
   public:
     WaitOutside() noexcept { policy_.about_to_block(); }
@@ -92,7 +91,7 @@ class WaitOutside final : public WaitPolicy {
 
 // ---- from Python's arguments to a deadline ------------------------------------------------------
 
-// Until when a call waits, by the monotonic clock; since when, for what an error says.
+// Until when a call waits, by the monotonic clock. Since when, for the text of an error.
 struct Deadline {
     std::int64_t at = WaitPolicy::kForever;
     std::int64_t from = 0;  // 0: it does not wait, or for ever
@@ -101,8 +100,8 @@ struct Deadline {
     constexpr operator std::int64_t() const noexcept { return at; }
 };
 
-// None: for ever; seconds; false with an exception set for what is neither or negative, in
-// queue.Queue's words.
+// None: without a limit. Otherwise seconds. False with an exception set, in the words of
+// queue.Queue: it is neither, or negative.
 inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (timeout == Py_None) {
         out = WaitPolicy::kForever;
@@ -135,7 +134,7 @@ inline bool deadline_of(PyObject* block, PyObject* timeout, Deadline& out) noexc
     }
     return deadline_of(timeout, out);
 }
-// As multiprocessing understands them: None waits for ever, what is negative does not wait.
+// As multiprocessing has it: None waits without a limit, and a negative number does not wait.
 inline bool standard_deadline(PyObject* block, PyObject* timeout, Deadline& out) noexcept {
     if (block != Py_True) {
         const int yes = PyObject_IsTrue(block);

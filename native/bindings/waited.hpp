@@ -1,4 +1,4 @@
-// The texts of queue.Empty and queue.Full: what was waited for in vain, and for how long.
+// The texts of queue.Empty and queue.Full: what the call waited for, and how long.
 #pragma once
 #include <string>
 
@@ -12,8 +12,8 @@ std::string title(const char* kind, PyObject* name);
 // " for 0.5 s", or nothing if the call did not wait.
 std::string waited(const Deadline& deadline, const char* before = " for ");
 
-// Programs that poll raise the same text again and again: it is made once for each object, for
-// calls that do not wait.
+// A program that polls raises the same text again and again. For calls that do not wait, each
+// object makes it once.
 class VainText {
   public:
     // `make` gives the text for calls that do not wait; with time in it, it is made anew.
@@ -35,8 +35,8 @@ class VainText {
         } catch (const std::bad_alloc&) {
             return PyErr_NoMemory();
         }
-        // Not by calling the class, which would make another tuple of arguments: these classes have
-        // no `__init__` of their own.
+        // Without a call of the class, which would make another tuple of arguments: these classes
+        // have no `__init__` of their own.
         auto* kind = reinterpret_cast<PyTypeObject*>(type);
         PyObject* error = kind->tp_new(kind, arguments_.ptr(), nullptr);
         if (error != nullptr) {

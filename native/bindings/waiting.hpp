@@ -5,8 +5,8 @@
 
 namespace onecopy::py {
 
-// Runs `attempt(policy)` again whenever memory was freed, for as long as it answers no_memory,
-// `hope()` and the deadline. no_memory also when the deadline has passed.
+// Runs `attempt(policy)` again whenever memory was freed, as long as it answers no_memory, `hope()`
+// is true, and the deadline has not passed. no_memory also when the deadline has passed.
 template <class Hope, class Attempt>
 Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt attempt) noexcept {
     GilWaitPolicy policy(deadline);

@@ -23,6 +23,8 @@ enum class Tag : u8 {
     ref,
     pickle,        // u8 buffers (0 or 1), [u64 offset, u64 bytes], the pickle
     pickle_block,  // u64 offset of a PickleHead in the block
+    packed,        // u8 version, u8 flags, a body: codec_packed.hpp
+    packed_block,  // u64 offset of a PackedHead in the block
 };
 enum class Order : u8 { c = 0, fortran = 1, strided = 2 };
 // With an array's order, or a pickle's number of buffers: the block was made for this message, with

@@ -47,7 +47,8 @@ Status Container::make(Member& m, const Shape& shape, WaitPolicy& p, Handle& out
     static_assert(offsetof(ContainerBody, mutex) == offsetof(ContainerBody, root) + 8);
     static_assert(offsetof(ContainerTable, chunks) == offsetof(ContainerTable, main) + 8);
     if (Status s = usable(m); s != Status::ok) return s;
-    // Until the end all of it is held by this process only: a death leaves blocks that go with it.
+    // Until the end, only this process holds all of it: a death leaves blocks that go with its
+    // holds.
     Spare table(m, p), body(m, p);
     if (Status s = make_table(table, m, shape.table); s != Status::ok) return s;
     if (Status s = body.get(sizeof(ContainerBody), shape.body, true); s != Status::ok) return s;
@@ -64,7 +65,7 @@ Status Container::make(Member& m, const Shape& shape, WaitPolicy& p, Handle& out
     drop(m, handle_index(mutex), uninterruptible);
     if (s == Status::ok) s = swap_cell(m, b.root, 0, table.handle());
     if (s != Status::ok) return s;
-    b.magic.store_release(ContainerBody::kMagic);  // [body.magic]
+    finish_body(b);
     out = body.handle();
     hold_again(m, body.index());  // the caller's
     return Status::ok;
@@ -74,8 +75,8 @@ Status Container::open_as(Member& m, Handle h) noexcept {
     ContainerBody* b = nullptr;
     if (Status s = open_body(m, h, shape_->body, sizeof(ContainerBody), b); s != Status::ok)
         return s;
-    const Handle mutex = b->mutex.load_acquire();
-    // The body's cell keeps it, for as long as the caller keeps the body.
+    const Handle mutex = b->mutex.load_acquire();  // [block.cell]
+    // The cell of the body keeps it, as long as the caller keeps the body.
     if (Status s = Mutex::open(m, mutex, mutex_); s != Status::ok || !mutex_.recursive())
         return Status::corrupt;
     m_ = &m;
@@ -97,15 +98,15 @@ Status Container::enter(WaitPolicy& p, bool look) noexcept {
         unlock_damaged(b_->lock);
         return s;
     }
-    // [container.users] pairs with `pass`: whoever has the users' lock and is through with that
-    // came before us, and is seen here; or we came before, and are waited for there.
+    // A thread that has the users' lock and has come out of `pass` is seen here. One that is still
+    // in `pass` waits for us there. [container.users]
     if (s == Status::ok && look && mutex_.is_anothers()) s = Status::would_block;
     if (s != Status::ok) unlock(b_->lock);
     return s;
 }
 
 Status Container::pass(WaitPolicy& p) noexcept {
-    return Inside(*this, p, Inside::kPass).status;
+    return Inside(*this, p, Inside::kPass).status;  // [container.users]
 }
 
 // ---- parts -------------------------------------------------------------------------------------
@@ -115,8 +116,7 @@ Status Container::look_up(Part& part, Handle h, BodyKind kind, u64 least) noexce
         return Status::ok;
     part.handle = 0;
     BlockInfo info;
-    if (inspect(*m_, handle_index(h), info) != Status::ok || handle_of(*m_, handle_index(h)) != h ||
-        info.kind != kind || (info.flags & kFlagBody) == 0 || info.length < least)
+    if (find_part(*m_, h, kind, least, info) != Status::ok || (info.flags & kFlagBody) == 0)
         return broken();
     part = {h, info.data, info.length};
     return Status::ok;
@@ -177,7 +177,7 @@ Status Container::get_chunk(Spare& spare, u32 number) noexcept {
 }
 
 Status Container::add_chunk(Spare& spare, u32 number) noexcept {
-    if (number != next_chunk()) return Status::ok;                     // somebody was faster
+    if (number != next_chunk()) return Status::ok;                     // another process was faster
     return swap_cell(*m_, table().chunks[number], 0, spare.handle());  // COMMIT
 }
 
@@ -222,7 +222,7 @@ void Container::empty(shm_atomic<u64>& which, Dropped& dropped) noexcept {
 }
 
 Status Container::hold_value(Handle h, Handle& out) noexcept {
-    // The cell keeps its reference while the lock is held: the block is there, or the pool lies.
+    // The cell keeps its reference while the lock is held. So the block is there, or the pool lies.
     const Status s = hold(*m_, h);
     if (s == Status::ok) out = h;
     return s == Status::stale || s == Status::corrupt ? broken() : s;
@@ -255,14 +255,15 @@ Status Container::clear(WaitPolicy& p) noexcept {
     if (in.status != Status::ok) return in.status;
     const Handle old = table_.handle;
     const Status s = swap_cell(*m_, b_->root, old, fresh.handle());  // COMMIT
-    // And with it all that is in it; a death from here on leaves it to the next one.
+    // The old table goes, with all that is in it. After a death from here on, the sweep frees it.
     if (s == Status::ok) dropped.add(old);
     return s;
 }
 
 void Container::tidy(WaitPolicy& p) noexcept {
-    UninterruptibleWait uninterruptible(p,
-                                        os::monotonic_ns() + kLockGrace);  // it can be done without
+    UninterruptibleWait uninterruptible(
+        p,
+        os::monotonic_ns() + kLockGrace);  // it may fail without harm
     Spare fresh(*m_, uninterruptible);
     if (make_table(fresh, *m_, shape_->table) != Status::ok) return;
     Dropped dropped(*m_, uninterruptible);

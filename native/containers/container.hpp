@@ -1,25 +1,26 @@
 // What the shared list and the shared dict have in common: a body with two locks, and a table of
 // slots that grows and never moves.
 //
-//   body      magic, lock, seed; cells: root -> table, mutex -> the users' RLock
-//   table     cells: main (list: the order; dict: the buckets), chunk[0..25]; derived: free list
-//   chunk k   16 << k entries: first their reference cells, then their records
+//|  body      magic, lock, seed; cells: root -> table, mutex -> the users' RLock
+//|  table     cells: main (list: the order; dict: the buckets), chunk[0..25]; derived: free list
+//|  chunk k   16 << k entries: first their reference cells, then their records
 //
-// A value is a block (an envelope) that a cell refers to. All but the seeds is read and written
-// under `lock`, which is held for one operation: a few dozen instructions for one entry, or the end
-// of a list; four bytes copied for each item where the order of a list changes; a hold for each
-// item of a slice or snapshot, a reference for each that is put in or cleared at once. Whoever
-// finds its owner dead makes what is derived anew, and clears the cells that nothing leads to
-// (`rebuild`). Blocks are allocated before the lock is taken, and freed after it is released. What
-// is needed of the process's own memory is got before anything is changed: `out_of_memory`
-// otherwise.
+// A value is a block (an envelope) that a cell refers to. Everything but the seeds is read and
+// written under `lock`. An operation holds that lock as long as it works: a few dozen instructions
+// for one entry or for the end of a list; four bytes copied for each item if the order of a list
+// changes; a hold for each item of a slice or snapshot; a reference for each item that is put in or
+// cleared. If the owner of the lock has died, the next owner makes anew what is derived, and clears
+// the cells that nothing leads to (`rebuild`). Blocks are allocated before the lock is taken, and
+// freed after it is released. The process's own memory is allocated before anything is changed;
+// otherwise the answer is `out_of_memory`.
 //
-// The users' lock is for compound updates. An operation does not take it; it looks, under `lock`,
-// whether somebody else has it, and if so answers `would_block`. Who takes the users' lock goes
-// through `lock` once afterwards (`pass`): then no operation that has not seen it is still inside.
+// The users' lock is for compound updates. An operation does not take it. Under `lock` it looks
+// whether another thread has it, and answers `would_block` then. A thread that takes the users'
+// lock goes through `lock` once afterwards (`pass`): then no operation is inside any more that has
+// not seen it.
 //
-// COMMITS of what both have: grow: chunk[k] := new. clear, and who took out the last of many:
-// root := a fresh table.
+// COMMITS of both: grow: chunk[k] := new. clear, and taking out the last of many: root := a fresh
+// table.
 #pragma once
 #include <string>
 #include <vector>
@@ -27,12 +28,11 @@
 #include "base/bits.hpp"
 #include "base/private_memory.hpp"
 #include "locks/mutex.hpp"
-#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 
-constexpr u32 kFirstChunk = 16;  // entries
-constexpr u32 kFewChunks = 4;    // are kept by what has become empty
+constexpr u32 kFirstChunk = 16;  // entries of the first chunk
+constexpr u32 kFewChunks = 4;    // an empty container keeps so many chunks
 constexpr u32 kChunks = 26;      // together a little less than 2^30 entries; more: table_full
 
 struct ContainerBody {
@@ -40,24 +40,27 @@ struct ContainerBody {
     shm_atomic<u64> magic;
     LockWord lock;
     shm_atomic<u32> spare;
-    shm_atomic<u64> seeds[2];  // fixed: of a dict's hash
+    shm_atomic<u64> seeds[2];  // fixed: for a dict's hash
     shm_atomic<u64> root;      // cell
     shm_atomic<u64> mutex;     // cell, fixed
+    ONECOPY_SHARED_STRUCT(ContainerBody, magic, lock, spare, seeds, root, mutex)
 };
 
 struct ContainerTable {
     shm_atomic<u64> main;             // cell
     shm_atomic<u64> chunks[kChunks];  // cells; those that exist come first
     // Derived. Links are slot+1, 0 ends.
-    shm_atomic<u32> free;         // list through the records' `next`
+    shm_atomic<u32> free;         // list through `next` of the records
     shm_atomic<u32> free_count;   // its length
     shm_atomic<u32> top;          // slots at and above it have never been used, or are clear
     shm_atomic<u32> count;        // dict: entries
     shm_atomic<u32> first, last;  // dict: in the order of insertion
     shm_atomic<u64> ordinal;      // dict: of the next entry
+    ONECOPY_SHARED_STRUCT(ContainerTable, main, chunks, free, free_count, top, count, first, last,
+                          ordinal)
 };
 
-// A block that this process holds until it has found its place, or is not needed.
+// A block that this process holds until it has its place, or is not needed.
 class Spare {
   public:
     Spare(Member& m, WaitPolicy& p) noexcept : m_(m), policy_(p) {}
@@ -83,8 +86,8 @@ class Spare {
     u64 bytes_ = 0;
 };
 
-// Keeps a block for `validate`, which may come upon one that others let go of: its memory may be
-// anybody's by the time that it is looked at.
+// Keeps a block for `validate`. Others may release it meanwhile, and then its memory would belong
+// to somebody else while it is looked at.
 class Kept {
   public:
     Kept(Member& m, Handle h) noexcept
@@ -103,8 +106,8 @@ class Kept {
     bool is_;
 };
 
-// What an operation has taken out of cells: freed after the lock is released; under it, if there is
-// no memory to note it (the heap's lock may be taken under a container's).
+// What an operation has taken out of cells. It is freed after the lock is released. If there is no
+// memory to note it, it is freed under the lock: the heap lock may be taken under a container's.
 class Dropped {
   public:
     Dropped(Member& m, WaitPolicy& p) noexcept : m_(m), policy_(p) {}
@@ -137,21 +140,26 @@ class Container {
     // Of the users' lock, for `Mutex::open`.
     Handle mutex_handle() const noexcept { return mutex_handle_; }
     Mutex& mutex() noexcept { return mutex_; }
-    // Waits until nobody is inside who came before this call.
+    // Waits until every operation that came before this call has left.
     Status pass(WaitPolicy& p) noexcept;
     // One commit, however many entries there are.
     Status clear(WaitPolicy& p) noexcept;
 
   protected:
-    // What a list and a dict differ in.
+    // How a list and a dict differ.
     struct Shape {
         BodyKind body, table, main, chunk;
         u32 cells;   // of an entry
         u32 record;  // its other bytes
-        u32 next;    // where in these the link of the free list is
+        u32 next;    // where the link of the free list is in these
         u64 entry_bytes() const noexcept { return u64{cells} * 8 + record; }
+        u64 layout() const noexcept {
+            return fold_layouts({ContainerBody::layout(), ContainerTable::layout(), kFirstChunk,
+                                 kChunks, cells, record, next});
+        }
     };
-    // A block that a cell leads to, looked at once and known from then on by its handle.
+    // A block that a cell leads to. It was checked once, and is recognized by its handle from then
+    // on.
     struct Part {
         Handle handle = 0;
         unsigned char* data = nullptr;
@@ -165,7 +173,7 @@ class Container {
     static Status make(Member& m, const Shape& shape, WaitPolicy& p, Handle& out) noexcept;
     Status open_as(Member& m, Handle h) noexcept;
 
-    // The lock is held by this thread for as long as one of these lives, if its status is ok.
+    // This thread has the lock as long as one of these lives, if its status is ok.
     class Inside {
       public:
         enum Look : bool { kPass, kLook };
@@ -207,8 +215,8 @@ class Container {
     // Entries of the chunks that exist.
     u32 capacity() noexcept;
     bool exists(u32 slot) noexcept { return slot < capacity_ || slot < capacity(); }
-    // Of a slot that exists. For one that does not (the pool lies) it is the table, which is as
-    // long as a record: spoilt further, and nothing outside of it.
+    // Of a slot that exists. For any other slot (the pool lies) it is the table, which is as long
+    // as a record. So a pool that lies is damaged further, and nothing outside of it.
     shm_atomic<u64>& cell(u32 slot, u32 which = 0) const noexcept;
     unsigned char* record(u32 slot) const noexcept;
     shm_atomic<u32>& next_of(u32 slot) const noexcept {
@@ -221,16 +229,16 @@ class Container {
     void empty(shm_atomic<u64>& which, Dropped& dropped) noexcept;
     // `out` is set only if it is held.
     Status hold_value(Handle h, Handle& out) noexcept;
-    // All derived data of the free list: `used` says which slots below `top` are not free.
+    // Makes the free list anew. `used` says which slots below `top` are not free.
     void rebuild_free(const std::vector<bool>& used) noexcept;
     u32 next_chunk() noexcept;  // its number; kChunks: there are as many as there can be
     bool has_many_chunks() noexcept { return next_chunk() > kFewChunks; }
-    // Puts a chunk that `get_chunk` made in its place, unless there is one by now.
+    // Puts the chunk that `get_chunk` made in its place, unless there is one by now.
     Status add_chunk(Spare& spare, u32 number) noexcept;
     // Not under the lock.
     Status get_chunk(Spare& spare, u32 number) noexcept;
-    // If it is empty, and has grown, its memory goes back to the pool. For whoever has emptied it,
-    // or has made it grow for nothing; it does not matter whether it works.
+    // If the container is empty and has grown, gives its memory back to the pool. It is for an
+    // operation that has emptied it, or has made it grow for nothing. It may fail without harm.
     void tidy(WaitPolicy& p) noexcept;
 
     // Checks for `validate`, with the lock held.
@@ -253,7 +261,8 @@ class Container {
 
     Mutex mutex_;
     Handle mutex_handle_ = 0;
-    u32 tag_ = 0;  // for whom the following is known: a fork's child finds it out for itself
+    // The tag for which the following is known: a fork's child finds it out for itself
+    u32 tag_ = 0;
     u32 capacity_ = 0;
     u32 chunk_count_ = 0;
     unsigned char* chunks_[kChunks] = {};
@@ -279,7 +288,7 @@ void Container::check_free(const std::vector<bool>& used, Say say) noexcept {
             continue;
         }
         for (u32 c = 0; c < shape_->cells; ++c)
-            if (cell(slot, c).load_acquire() != 0)
+            if (cell(slot, c).load_acquire() != 0)  // [block.cell]
                 return say("a slot that is not in use refers to something");
     }
     if (listed != table().free_count.load_relaxed()) say("its free slots are miscounted");

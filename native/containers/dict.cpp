@@ -19,7 +19,6 @@ Dict::Dict() noexcept : Container(kShape) {}
 
 namespace {
 
-enum Cell : u32 { kValue = 0, kKey = 1 };
 constexpr u32 kFewestBuckets = 16, kMostBuckets = 1u << 30;
 
 // SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; one round for each
@@ -82,7 +81,7 @@ Status Dict::open(Member& m, Handle h, Dict& out) noexcept {
     return s;
 }
 
-// Keyed at random for each dict: whoever chooses the dict's keys does not choose the chains.
+// With random seeds for each dict: a process that chooses the keys cannot choose the chains.
 u64 Dict::hash_of(const unsigned char* bytes, u32 n) const noexcept {
     return SipHash(seeds_[0], seeds_[1]).of(bytes, n);
 }
@@ -128,7 +127,8 @@ Status Dict::find(const DictKey& key, u64 hash, Found& out) noexcept {
     u32 link = bucket(hash).load_relaxed();
     for (u32 steps = 0; link != 0; ++steps) {
         const u32 slot = link - 1;
-        if (slot >= top || steps >= top || !exists(slot)) return broken();  // outside, or a ring
+        if (slot >= top || steps >= top || !exists(slot))
+            return broken();  // outside of the table, or a ring
         DictRecord& e = entry(slot);
         if (e.hash.load_relaxed() == hash) {
             DictKey its;
@@ -149,7 +149,7 @@ bool Dict::link_is_sound(u32 link) noexcept {
     return link == 0 || (link <= table().top.load_relaxed() && exists(link - 1));
 }
 
-// `last`, checked, is the link of the last so far.
+// `last` is the link of the entry that was the last so far. The caller has checked it.
 void Dict::link_last(u32 slot, u32 last) noexcept {
     ContainerTable& t = table();
     DictRecord& e = entry(slot);
@@ -163,7 +163,7 @@ void Dict::link_last(u32 slot, u32 last) noexcept {
     t.count.store_relaxed(t.count.load_relaxed() + 1);
 }
 
-// `left` and `right`, checked, are the links around it.
+// `left` and `right` are the links around it. The caller has checked them.
 void Dict::unlink(const Found& at, u32 left, u32 right) noexcept {
     ContainerTable& t = table();
     DictRecord& e = entry(at.slot);
@@ -189,7 +189,8 @@ Status Dict::remove(const Found& at, Dropped& dropped, bool& emptied) noexcept {
     return Status::ok;
 }
 
-// Buckets that nobody sees yet, and are zero; the chains that are there now come apart.
+// Links all entries into fresh buckets, which nobody sees yet and which are zero. The chains of the
+// present buckets come apart.
 Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
     const u32 top = table().top.load_relaxed();
     if (top != 0 && !exists(top - 1)) return broken();
@@ -204,7 +205,7 @@ Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
     return Status::ok;
 }
 
-// Where it is noted is there before it is held.
+// There is room to note it before it is held.
 Status Dict::add_value(u32 slot, std::vector<Handle>& out) {
     out.push_back(0);
     const Status s = hold_value(cell(slot).load_relaxed(), out.back());
@@ -215,7 +216,7 @@ Status Dict::add_value(u32 slot, std::vector<Handle>& out) {
 Status Dict::add_item(u32 slot, bool keys, bool values, DictItems& out) {
     if (keys) {
         DictKey key;
-        // Each has its own memory: together they are no longer than the pool, unless it lies.
+        // Each key has its own memory: together they are no longer than the pool, unless it lies.
         if (!key_of(slot, key) || out.keys.size() + key.length > m_->geo().capacity)
             return broken();
         out.keys.append(reinterpret_cast<const char*>(key.bytes), key.length);
@@ -255,7 +256,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
     Spare chunk(*m_, p), fresh_buckets(*m_, p), long_key(*m_, p);
     u32 chunk_number = kNil;
     for (;;) {
-        // What has to be allocated is found out under the lock, and fetched outside of it.
+        // Under the lock it finds out what has to be allocated. It allocates outside of the lock.
         u32 want_chunk = kNil, want_buckets = 0;
         {
             Dropped dropped(*m_, p);
@@ -282,7 +283,7 @@ Status Dict::set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
                 if (!fresh_buckets || fresh_buckets.bytes() != u64{more} * sizeof(u32)) {
                     want_buckets = more;
                 } else {
-                    // A death in between is repaired with whatever buckets are in place then.
+                    // After a death in between, the repair uses the buckets that are in place then.
                     s = relink_into(reinterpret_cast<shm_atomic<u32>*>(fresh_buckets.data()), more);
                     const Handle old = t.main.load_relaxed();
                     if (s == Status::ok) s = swap_cell(*m_, t.main, old, fresh_buckets.handle());
@@ -347,8 +348,8 @@ Status Dict::erase(const DictKey& key, WaitPolicy& p) noexcept {
     return s == Status::stale ? Status::no_entry : s;
 }
 
-// `only`, unless it is 0, is the value that the key has to have. The caller holds it, so its handle
-// stands for nothing else by now.
+// `only`: the value that the key must have; 0: any. The caller holds it, so its handle cannot mean
+// another block by now.
 Status Dict::erase_if(const DictKey& key, Handle only, bool last, WaitPolicy& p) noexcept {
     const u64 hash = hash_of(key.bytes, key.canonical);
     bool emptied = false;
@@ -399,7 +400,7 @@ Status Dict::values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>
     if (at.table == 0) {
         link = table().first.load_relaxed();
     } else {
-        // An ordinal is given once: it is the entry that it was.
+        // An ordinal is given once, so it is still the same entry.
         if (at.table != table_.handle || !link_is_sound(at.link) ||
             cell(at.link - 1).load_relaxed() == 0 ||
             entry(at.link - 1).ordinal.load_relaxed() != at.ordinal)
@@ -423,105 +424,6 @@ Status Dict::values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>
 Status Dict::is_empty(bool& out) noexcept {
     out = table().count.load_relaxed() == 0;
     return Status::ok;
-}
-
-// ---- after a death, and for validate -----------------------------------------------------------
-
-Status Dict::rebuild() {
-    if (Status s = find_buckets(); s != Status::ok) return s;
-    const u32 all = capacity();
-    UnboundedWait wait;
-    struct Entry {
-        u64 ordinal;
-        u32 slot;
-    };
-    std::vector<Entry> entries;
-    std::vector<bool> used(all, false);
-    for (u32 slot = 0; slot < all; ++slot) {
-        if (cell(slot).load_relaxed() == 0) {
-            // Freed right here: the heap's lock may be taken under this one.
-            Dropped dropped(*m_, wait);
-            empty(cell(slot, kKey), dropped);
-            continue;
-        }
-        if (DictKey key; !key_of(slot, key)) return broken();
-        used[slot] = true;
-        entries.push_back({entry(slot).ordinal.load_relaxed(), slot});
-    }
-    std::sort(entries.begin(), entries.end(),
-              [](const Entry& a, const Entry& b) { return a.ordinal < b.ordinal; });
-    if (!entries.empty() && main_.data == nullptr)
-        return broken();  // they come before the first entry
-    rebuild_free(used);
-    ContainerTable& t = table();
-    static constexpr char kZeros[4096] = {};
-    for (u64 at = 0; at < main_.length; at += sizeof kZeros)
-        copy_in(main_.data + at, kZeros, std::min<u64>(sizeof kZeros, main_.length - at));
-    t.first.store_relaxed(0);
-    t.last.store_relaxed(0);
-    t.count.store_relaxed(0);
-    t.ordinal.store_relaxed(entries.empty() ? 0 : entries.back().ordinal + 1);
-    u32 last = 0;
-    for (const Entry& e : entries) {
-        link_last(e.slot, last);
-        last = e.slot + 1;
-    }
-    return m_->corrupt() ? Status::corrupt : Status::ok;
-}
-
-std::vector<std::string> Dict::validate(Member& m, u32 index) {
-    const std::string who = "dict " + std::to_string(index) + ": ";
-    std::vector<std::string> wrong;
-    auto say = [&](const char* what) {
-        if (wrong.size() < 20) wrong.push_back(who + what);
-    };
-    const Handle handle = handle_of(m, index);
-    const Kept kept(m, handle);
-    if (!kept) return {};
-    Dict dict;
-    if (open(m, handle, dict) != Status::ok) return {who + "its fixed fields make no sense"};
-    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
-    Inside in(dict, p, Inside::kPass);
-    if (in.status != Status::ok)
-        return {who + "it cannot be looked into, status " +
-                std::to_string(static_cast<int>(in.status))};
-    if (dict.find_buckets() != Status::ok) return {who + "its buckets make no sense"};
-    const u32 all = dict.capacity();
-    std::vector<bool> used(all, false);
-    u32 entries = 0;
-    for (u32 slot = 0; slot < all; ++slot) {
-        if (dict.cell(slot).load_relaxed() == 0) continue;
-        used[slot] = true;
-        ++entries;
-        DictKey key;
-        if (!dict.key_of(slot, key)) {
-            say("a key makes no sense");
-            continue;
-        }
-        const u64 hash = dict.hash_of(key.bytes, key.canonical);
-        if (hash != dict.entry(slot).hash.load_relaxed()) say("a hash does not fit its key");
-        Found at;
-        if (dict.find(key, hash, at) != Status::ok || at.slot != slot) say("a key is not found");
-    }
-    dict.check_free(used, say);
-    ContainerTable& t = dict.table();
-    if (t.count.load_relaxed() != entries) say("its entries are miscounted");
-    u32 steps = 0, before = 0;
-    u64 ordinal = 0;
-    for (u32 link = t.first.load_relaxed(); link != 0;
-         link = dict.entry(link - 1).after.load_relaxed()) {
-        if (++steps > entries || !dict.link_is_sound(link) || !used[link - 1] ||
-            dict.entry(link - 1).before.load_relaxed() != before ||
-            dict.entry(link - 1).ordinal.load_relaxed() < ordinal) {
-            say("its order leads astray");
-            break;
-        }
-        before = link;
-        ordinal = dict.entry(link - 1).ordinal.load_relaxed() + 1;
-    }
-    if (steps != entries || t.last.load_relaxed() != before || t.ordinal.load_relaxed() < ordinal)
-        say("its order is not whole");
-    return wrong;
 }
 
 }  // namespace onecopy

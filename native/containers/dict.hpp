@@ -1,13 +1,13 @@
-// A dict of values by keys; a key is a run of bytes that means the same in every process.
+// A dict of values by keys. A key is a run of bytes that means the same in every process.
 //
-//   table.main -> buckets   u32 each, a power of two of them; derived, as `next` of the records is
-//   entry                   cells: value, long key; record: DictRecord
+//|  table.main -> buckets   u32 each, a power of two of them; derived, as `next` of the records is
+//|  entry                   cells: value, long key; record: DictRecord
 //
-// An entry whose value is null is free. All else of it was written before its value was.
+// An entry whose value is null is free. Everything else of an entry was written before its value.
 //
-// COMMITS   new:     record, key, then value: 0 -> new; then the derived links
-//           replace: value: old -> new, in its place in the order
-//           delete:  value: old -> 0; then its key is cleared, and it is unlinked
+//|  COMMITS   new:     record, key, then value: 0 -> new; then the derived links
+//|            replace: value: old -> new, in its place in the order
+//|            delete:  value: old -> 0; then its key is cleared, and it is unlinked
 #pragma once
 #include "containers/container.hpp"
 
@@ -15,9 +15,9 @@ namespace onecopy {
 
 constexpr u32 kInlineKey = 64;
 
-// A key as it is written: `canonical` bytes, equal for equal keys, by which it is found. If the key
-// has another form that is to come back (True, 1.0), that one follows, and then, in four bytes, how
-// many the first are.
+// A key as it is written. Its first `canonical` bytes are equal for equal keys; the key is found by
+// them. Some keys come back in another form (True, 1.0). Then that form follows, and behind it, in
+// four bytes, how many the first bytes are.
 struct DictKey {
     const unsigned char* bytes = nullptr;
     u32 length = 0;
@@ -34,6 +34,7 @@ struct DictRecord {
     shm_atomic<u32> before, after;  // in the order of insertion
     shm_atomic<u32> key;  // two forms:1 | length:31; longer than the bytes here: in a block
     unsigned char bytes[kInlineKey];
+    ONECOPY_SHARED_STRUCT(DictRecord, hash, ordinal, next, before, after, key, bytes)
 };
 static_assert(sizeof(DictRecord) == 96);
 
@@ -44,11 +45,11 @@ struct DictItems {
     std::vector<Handle> values;
 };
 
-// Where one is in a dict, between two looks.
+// A position in a dict, between two calls.
 struct DictCursor {
     Handle table = 0;  // 0: before the first entry
     u32 link = 0;      // of the entry that was looked at last
-    u64 ordinal = 0;   // its
+    u64 ordinal = 0;   // the ordinal of that entry
     bool at_end = false;
 };
 
@@ -58,31 +59,35 @@ class Dict final : public Container {
     static Status create(Member& m, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Dict& out) noexcept;
 
-    // All: would_block when somebody else has the users' lock; no_entry when there is no such key.
-    // Values that come out are held for the caller; those that go in are held by it.
+    // All of them: would_block: another thread has the users' lock. no_entry: there is no such key.
+    // Values that come out are held for the caller. The caller holds those that go in.
     Status size(WaitPolicy& p, u64& out) noexcept;
     Status get(const DictKey& key, WaitPolicy& p, Handle& out) noexcept;
     Status contains(const DictKey& key, WaitPolicy& p) noexcept;
-    // `only_new`: exists, and `found` is what is there.
+    // exists: `only_new`, and the key is there; `found` is its value.
     Status set(const DictKey& key, Handle value, bool only_new, WaitPolicy& p,
                Handle& found) noexcept;
     Status erase(const DictKey& key, WaitPolicy& p) noexcept;
     // The entry that was added last.
     Status last(WaitPolicy& p, DictItems& out) noexcept;
-    // stale: the key has not that value any more, or (`last`) it is not the last any more.
+    // stale: the key has another value by now, or (`last`) is not the last any more.
     Status erase_if(const DictKey& key, Handle only, bool last, WaitPolicy& p) noexcept;
     // In the order of insertion.
     Status items(bool keys, bool values, WaitPolicy& p, DictItems& out) noexcept;
-    // The next values, `most` of them at most. stale: where it was is not there any more.
+    // The next values, at most `most`. stale: the entry of the cursor is gone.
     Status values(DictCursor& at, u32 most, WaitPolicy& p, std::vector<Handle>& out) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     Status rebuild() override;
     Status is_empty(bool& out) noexcept override;
     static const Shape kShape;
     u64 hash_of(const unsigned char* bytes, u32 n) const noexcept;
+
+    enum Cell : u32 { kValue = 0, kKey = 1 };
 
     // Lock held.
     struct Found {

@@ -48,7 +48,7 @@ Status List::find_order(u64& count) noexcept {
         return Status::ok;
     }
     if (Status s = look_up(main_, h, BodyKind::list_order, kOrderHead); s != Status::ok) return s;
-    count = order_count().load_relaxed();
+    count = order_count().load_acquire();  // [list.count], where its last owner died
     return count <= order_room() ? Status::ok : broken();
 }
 
@@ -62,7 +62,7 @@ void List::clear_slot(u32 slot, Dropped& dropped) noexcept {
     give_slot(slot);
 }
 
-// A slot for each of the items. If one cannot be referred to, none is.
+// A slot for each item. If one item cannot be referred to, none is.
 Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
                         Dropped& dropped) noexcept {
     for (u32 i = 0; i < n; ++i) {
@@ -87,8 +87,8 @@ Status List::fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,
 
 // ---- room --------------------------------------------------------------------------------------
 
-// What an operation needs that has to be allocated before it takes the lock. It finds out under the
-// lock, lets go, and tries again with it.
+// What an operation has to allocate before it takes the lock. The operation finds that out under
+// the lock, releases the lock, allocates, and tries again.
 struct List::Room {
     Room(List& of, WaitPolicy& p) noexcept : list(of), chunk(*of.m_, p), order(*of.m_, p) {}
 
@@ -104,7 +104,7 @@ struct List::Room {
         }
         return Status::ok;
     }
-    // An order block for so many, with some to spare.
+    // A block for an order of that length, with some room to spare.
     Status order_for(u64 n) noexcept {
         if (n > kMostItems) return Status::table_full;
         const u64 least = kOrderHead + n * sizeof(u32);
@@ -152,8 +152,8 @@ void copy_order(shm_atomic<u32>* to, const shm_atomic<u32>* from, u64 n) noexcep
 }
 }  // namespace
 
-// Runs `act(lacks)`, which takes the lock, again each time it has told the room what it `lacks`.
-// `would_block` from `Inside` (the users' lock) goes to the caller.
+// Runs `act(lacks)`, which takes the lock, again each time it has told the room what it `lacks`. If
+// it answers `would_block` for another reason (the users' lock), the caller gets that.
 template <class Act>
 static Status with_room(Act act, auto& room) noexcept {
     for (;;) {
@@ -201,7 +201,7 @@ Status List::extend(const Handle* items, u32 n, WaitPolicy& p) noexcept {
             lacks = s == Status::would_block;
             if (s != Status::ok) return s;
             s = fill_slots(items, n, order() + count, dropped);
-            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT
+            if (s == Status::ok) order_count().store_release(count + n);  // COMMIT [list.count]
             return s;
         },
         room);
@@ -237,13 +237,13 @@ Status List::set(std::int64_t index, Handle item, WaitPolicy& p) noexcept {
     return s;
 }
 
-// The items from `start` to the end go, in place.
+// Removes the items from `start` to the end, in place.
 Status List::cut(u64 start, u64 count, Dropped& dropped) noexcept {
     for (u64 i = start; i < count; ++i) {
         u32 slot = 0;
         if (!slot_at(i, slot)) return broken();
     }
-    order_count().store_release(start);  // COMMIT
+    order_count().store_release(start);  // COMMIT [list.count]
     for (u64 i = count; i-- > start;) {  // backwards: the first slot is the first to be used again
         u32 slot = 0;
         if (!slot_at(i, slot)) return broken();
@@ -257,7 +257,7 @@ Status List::erase_at(std::int64_t index, WaitPolicy& p) noexcept {
     return s == Status::stale ? Status::no_entry : s;
 }
 
-// `only`, unless it is 0, is what has to be there.
+// `only`: the item that must be there; 0: any.
 Status List::erase_if(std::int64_t index, Handle only, WaitPolicy& p) noexcept {
     Room room(*this, p);
     bool emptied = false;
@@ -311,7 +311,7 @@ Status List::get(Slice slice, WaitPolicy& p, std::vector<Handle>& out, Handle* o
         Status s = slot_at(static_cast<u64>(at), slot) ? Status::ok : broken();
         Handle item = 0;
         if (s == Status::ok) s = hold_value(cell(slot).load_relaxed(), item);
-        if (s != Status::ok) return s;  // the caller lets go of what it has got
+        if (s != Status::ok) return s;  // the caller drops what it has got
         out.push_back(item);
     }
     return Status::ok;
@@ -333,7 +333,7 @@ Status List::assign(Slice asked, const Handle* items, u32 n, WaitPolicy& p,
             if (slice.step != 1 && selected != n) return Status::bad_argument;
             const u64 after = count - selected + n;
             Status s = after > kMostItems ? Status::table_full : room.slots(n);
-            // Also what makes a chunk necessary: both are fetched in one go.
+            // Also if a chunk is missing: both are allocated at once.
             if (s == Status::ok || s == Status::would_block) {
                 if (Status o = room.order_for(after); o != Status::ok) s = o;
             }
@@ -447,7 +447,7 @@ Status List::reorder(const Handle* before, const u32* from, u32 n, WaitPolicy& p
             u64 count = 0;
             if (Status s = find_order(count); s != Status::ok) return s;
             if (count != n) return Status::stale;
-            // The caller holds the blocks, so no handle stands for anything else by now.
+            // The caller holds the blocks, so no handle can mean another block by now.
             for (u64 i = 0; i < count; ++i) {
                 u32 slot = 0;
                 if (!slot_at(i, slot)) return broken();
@@ -466,10 +466,10 @@ Status List::reorder(const Handle* before, const u32* from, u32 n, WaitPolicy& p
         room);
 }
 
-// Whether each value can be referred to so many times as often as it is; asked before anything
-// grows for it.
+// Whether each value can be referred to so many times. Asked before anything grows for it.
 Status List::can_refer(u64 count, u64 times) {
-    std::vector<Handle> doubtful;  // nearly always none: all their references may be from elsewhere
+    std::vector<Handle>
+        doubtful;  // nearly always empty: counted as if all references to a value were from here
     for (u64 i = 0; i < count; ++i) {
         u32 slot = 0;
         if (!slot_at(i, slot)) return broken();
@@ -527,60 +527,6 @@ Status List::repeat(u64 times, WaitPolicy& p) noexcept {
             return put_order(room, dropped);
         },
         room);
-}
-
-// ---- after a death, and for validate -----------------------------------------------------------
-
-Status List::rebuild() {
-    UnboundedWait wait;
-    u64 count = 0;
-    if (Status s = find_order(count); s != Status::ok) return s;
-    const u32 all = capacity();
-    std::vector<bool> used(all, false);
-    for (u64 i = 0; i < count; ++i) {
-        const u32 slot = order()[i].load_relaxed();
-        if (slot >= all || used[slot] || cell(slot).load_relaxed() == 0) return broken();
-        used[slot] = true;
-    }
-    for (u32 slot = 0; slot < all; ++slot) {
-        // Freed right here: the heap's lock may be taken under this one.
-        if (Dropped dropped(*m_, wait); !used[slot]) empty(cell(slot), dropped);
-    }
-    rebuild_free(used);
-    return m_->corrupt() ? Status::corrupt : Status::ok;
-}
-
-std::vector<std::string> List::validate(Member& m, u32 index) {
-    const std::string who = "list " + std::to_string(index) + ": ";
-    std::vector<std::string> wrong;
-    auto say = [&](const char* what) {
-        if (wrong.size() < 20) wrong.push_back(who + what);
-    };
-    const Handle handle = handle_of(m, index);
-    const Kept kept(m, handle);
-    if (!kept) return {};
-    List list;
-    if (open(m, handle, list) != Status::ok) return {who + "its fixed fields make no sense"};
-    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
-    Inside in(list, p, Inside::kPass);
-    if (in.status != Status::ok)
-        return {who + "it cannot be looked into, status " +
-                std::to_string(static_cast<int>(in.status))};
-    u64 count = 0;
-    if (list.find_order(count) != Status::ok) return {who + "its order makes no sense"};
-    const u32 all = list.capacity();
-    std::vector<bool> used(all, false);
-    for (u64 i = 0; i < count; ++i) {
-        const u32 slot = list.order()[i].load_relaxed();
-        if (slot >= all || used[slot]) {
-            say("its order leads astray");
-            break;
-        }
-        used[slot] = true;
-        if (list.cell(slot).load_relaxed() == 0) say("an item is missing");
-    }
-    list.check_free(used, say);
-    return wrong;
 }
 
 }  // namespace onecopy

@@ -1,15 +1,15 @@
 // A list of values.
 //
-//   table.main -> order   count:u64, then capacity x u32: the slots, in the order of the list
-//   entry                 cell: the value; record: next (free list)
+//|  table.main -> order   count:u64, then capacity x u32: the slots, in the order of the list
+//|  entry                 cell: the value; record: next (free list)
 //
-// A slot that is not in the order (below `count`) is nobody's: what its cell refers to is garbage,
-// which the operation that left it clears, or the rebuild after its death.
+// A slot that is not in the order (below `count`) belongs to nobody. What its cell refers to is
+// garbage. The operation that left it clears it, or the rebuild does after a death.
 //
-// COMMITS   append, extend:  cells of new slots, order beyond count; then count := n+k
-//           item:            cell: old -> new
-//           pop at the end:  count := n-1, then the cell is cleared
-//           all others:      table.main := a new order; then dropped slots are cleared
+//|  COMMITS   append, extend:  cells of new slots, order beyond count; then count := n+k
+//|            item:            cell: old -> new
+//|            pop at the end:  count := n-1, then the cell is cleared
+//|            all others:      table.main := a new order; then dropped slots are cleared
 //
 // table_full: more items than there can be, or more references to one value.
 #pragma once
@@ -17,8 +17,8 @@
 
 namespace onecopy {
 
-// As in `list[start:stop:step]`, step not 0; `adjust` fits it to a list, and gives how many items
-// it selects.
+// As in `list[start:stop:step]`; step is not 0. `adjust` fits it to a list, and answers how many
+// items it selects.
 struct Slice {
     std::int64_t start, stop, step;
     u64 adjust(u64 count) noexcept;
@@ -30,11 +30,11 @@ class List final : public Container {
     static Status create(Member& m, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, List& out) noexcept;
 
-    // All: would_block when somebody else has the users' lock. Values that come out are held for
-    // the caller; those that go in are held by it.
+    // All of them: would_block: another thread has the users' lock. Values that come out are held
+    // for the caller. The caller holds those that go in.
     Status size(WaitPolicy& p, u64& out) noexcept;
     Status extend(const Handle* items, u32 n, WaitPolicy& p) noexcept;
-    // no_entry: out of range, in all of them; negative ones count from the end.
+    // All of them: no_entry: out of range. Negative indices count from the end.
     Status get(std::int64_t index, WaitPolicy& p, Handle& out) noexcept;
     Status set(std::int64_t index, Handle item, WaitPolicy& p) noexcept;
     Status erase_at(std::int64_t index, WaitPolicy& p) noexcept;
@@ -46,13 +46,14 @@ class List final : public Container {
     Status erase(Slice slice, WaitPolicy& p) noexcept;
     Status reverse(WaitPolicy& p) noexcept;
     Status repeat(u64 times, WaitPolicy& p) noexcept;
-    // stale: it does not contain that there any more. Negative ones count from the end as it is
-    // then.
+    // stale: `only` is not at that index any more. A negative index counts from the present end.
     Status erase_if(std::int64_t index, Handle only, WaitPolicy& p) noexcept;
-    // The item that was at from[i] goes to i. stale: the list is not (any more) what `before` says.
+    // The item at from[i] goes to i. stale: the list is not what `before` says, or no longer.
     Status reorder(const Handle* before, const u32* from, u32 n, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     struct Room;

@@ -9,8 +9,8 @@
 namespace onecopy::directory {
 namespace {
 
-// Links (buckets, next, free_names) are index+1, 0 ends. So a segment full of zeros is an empty
-// directory.
+// Links (buckets, next, free_names) are index+1; 0 ends a chain. So a pool full of zeros is an
+// empty directory.
 constexpr u32 kReserveStep = 256;  // entries: 64 KiB at a time
 
 shm_atomic<u32>& bucket(Member& m, u64 hash) noexcept {
@@ -30,14 +30,15 @@ Status broken(Member& m) noexcept {
     return Status::corrupt;
 }
 
-// Number of entries that may be looked at: the shared mark, believed only as far as the table and
-// its memory reach.
+// How many entries may be looked at: the shared mark, believed only as far as the table and its
+// memory reach.
 bool bounded_top(Member& m, u32& top) noexcept {
-    top = m.header().names_top.load_acquire();
+    top = m.header().names_top.load_acquire();  // [pool.names_top]
+    // [pool.names_top]
     return top <= m.geo().max_names && top <= m.header().names_reserved.load_acquire();
 }
 
-// The name of an entry, copied nowhere; false if its length is impossible.
+// The name of an entry, where it lies. False: its length is impossible.
 bool name_of(NameEntry& e, std::string_view& out) noexcept {
     u32 n = e.name_len.load_relaxed();
     if (n == 0 || n > kNameBytes) return false;
@@ -45,20 +46,20 @@ bool name_of(NameEntry& e, std::string_view& out) noexcept {
     return true;
 }
 
-// Chains and free list anew from the entries. Each step can be repeated from the top by the next
-// owner of the lock.
+// Makes chains and free list anew from the entries. After a death in it, the next owner of the lock
+// begins from the top.
 bool rebuild(Member& m) noexcept {
     u32 top;
     if (!bounded_top(m, top)) return false;
     static constexpr char kZeros[4096] = {};
-    // In bulk: nobody may look at buckets before the rebuild is through, so a crash point for each
-    // would tell nothing new.
+    // In bulk: nobody looks at buckets before the rebuild is done, so a crash point for each of
+    // them would show nothing new.
     for (u64 at = 0; at < u64{kBuckets} * sizeof(u32); at += sizeof kZeros)
         copy_in(m.base + m.geo().buckets_off + at, kZeros, sizeof kZeros);
     u32 free = 0;
     for (u32 i = top; i-- > 0;) {  // downwards, so that low entries are used first
         NameEntry& e = m.name(i);
-        if (e.value.load_acquire() == 0) {
+        if (e.value.load_acquire() == 0) {  // [block.cell]
             e.next.store_relaxed(free);
             free = i + 1;
             continue;
@@ -79,8 +80,8 @@ bool rebuild(Member& m) noexcept {
 class Locked {
   public:
     Locked(Member& m, WaitPolicy& p) noexcept : m_(m) {
-        // First, and before anything of the segment is touched: a child that is no member may not
-        // write here.
+        // First, before anything in the pool is touched: a child that is no member must not write
+        // here.
         status = m.usable();
         if (status != Status::ok) return;
         status = lock(m.header().names_lock, m, p);
@@ -101,8 +102,8 @@ class Locked {
     bool locked_ = false;
 };
 
-// After the commit there is no way back: what is left to do waits as long as it takes, but lets the
-// caller release what it must.
+// After the commit nothing is undone. What is left to do waits as long as it takes; the caller's
+// policy may release what it must.
 class Committed final : public WaitPolicy {
   public:
     explicit Committed(WaitPolicy& of) noexcept : of_(of) {}
@@ -128,8 +129,8 @@ Status look_up(Member& m, NameKind kind, std::string_view name, u64 hash, Found&
         const u32 index = link - 1;
         NameEntry& e = m.name(index);
         std::string_view text;
-        // Under the lock chains hold only what is in use.
-        if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);
+        // Under the lock, chains contain only entries that are in use.
+        if (e.value.load_acquire() == 0 || !name_of(e, text)) return broken(m);  // [block.cell]
         if (e.hash.load_relaxed() == hash && e.kind.load_relaxed() == static_cast<u8>(kind) &&
             text == name) {
             out = {index, before};
@@ -146,19 +147,20 @@ void push_free(Member& m, u32 index) noexcept {
     m.header().free_names.store_relaxed(index + 1);
 }
 
-// An entry without a value, off the free list. ok, table_full, no_memory, corrupt. Lock held.
+// An entry without a value, taken off the free list. ok, table_full, no_memory, corrupt. Lock held.
 Status take_entry(Member& m, u32& index) noexcept {
     Header& h = m.header();
     u32 top;
     if (!bounded_top(m, top)) return broken(m);
     if (u32 link = h.free_names.load_relaxed(); link != 0) {
+        // [block.cell]
         if (link > top || m.name(link - 1).value.load_acquire() != 0) return broken(m);
         index = link - 1;
         h.free_names.store_relaxed(m.name(index).next.load_relaxed());
         return Status::ok;
     }
     if (top == m.geo().max_names) return Status::table_full;
-    const u32 reserved = h.names_reserved.load_acquire();
+    const u32 reserved = h.names_reserved.load_acquire();  // [pool.names_reserved]
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
@@ -171,33 +173,33 @@ Status take_entry(Member& m, u32& index) noexcept {
             return error == ENOSPC || error == ENOMEM || error == EDQUOT ? Status::no_memory
                                                                          : Status::system_error;
         }
-        // Only now: below the mark no touch can fail.
-        h.names_reserved.store_release(reserved + step);
+        // Only now: no access below the mark can fail for lack of memory.
+        h.names_reserved.store_release(reserved + step);  // [pool.names_reserved]
     }
     index = top;
-    // Its value is zero, as fresh memory is: a death here leaves one more free entry.
-    h.names_top.store_release(top + 1);
+    // Its value is zero, because fresh memory is: a death here leaves one more free entry.
+    h.names_top.store_release(top + 1);  // [pool.names_top]
     return Status::ok;
 }
 
-// The held handle in an entry. Lock held: so the cell keeps its reference and the block must be
-// there.
+// The handle in an entry, held. The lock is held, so the cell keeps its reference and the block
+// must be there.
 Status hold_value(Member& m, u32 index, Handle& out) noexcept {
-    const Handle h = m.name(index).value.load_acquire();
+    const Handle h = m.name(index).value.load_acquire();  // [block.cell]
     Status s = hold(m, h);
     if (s == Status::stale || s == Status::corrupt) return broken(m);
     if (good(s)) out = h;
     return s;
 }
 
-// Lock held. Takes the entry's name away; its block, which the caller may have to free, in `old`.
+// Lock held. Takes the entry's name away. `old` is its block, which the caller may have to free.
 Status erase_entry(Member& m, u64 hash, const Found& at, Handle& old) noexcept {
     NameEntry& e = m.name(at.index);
-    const Handle value = e.value.load_acquire();
+    const Handle value = e.value.load_acquire();       // [block.cell]
     const Status s = swap_cell(m, e.value, value, 0);  // COMMIT: the entry is free
     if (!good(s)) return s;
     old = value;
-    // Derived. A death from here on leaves these to `rebuild`.
+    // Derived: after a death from here on, `rebuild` makes these.
     shm_atomic<u32>& before = at.before == kNil ? bucket(m, hash) : m.name(at.before).next;
     before.store_relaxed(e.next.load_relaxed());
     push_free(m, at.index);
@@ -208,6 +210,7 @@ Status erase_entry(Member& m, u64 hash, const Found& at, Handle& old) noexcept {
 // message sets its bit before the count goes down, so one of the two is seen.
 bool only_named(Member& m, Handle h) noexcept {
     const u32 index = handle_index(h);
+    // [pool.blocks_top]
     if (index == 0 || index >= m.header().blocks_top.load_acquire()) return false;
     Block& block = m.block(index);
     for (u32 w = 0; w < kHolderWords; ++w) {
@@ -224,7 +227,7 @@ bool valid(NameKind kind, std::string_view name) noexcept {
 }  // namespace
 
 void format(Member& m) noexcept {
-    // The rest is zero as the fresh file is: empty buckets, no free entries, nothing reserved.
+    // The rest is zero, as a fresh file is: empty buckets, no free entries, nothing reserved.
     Header& h = m.header();
     h.free_names.store_relaxed(0);
     h.names_top.store_relaxed(0);
@@ -256,7 +259,7 @@ Status set(Member& m, NameKind kind, std::string_view name, Handle value, bool o
             return good(s) ? Status::exists : s;
         }
         NameEntry& e = m.name(at.index);
-        const Handle old = e.value.load_acquire();
+        const Handle old = e.value.load_acquire();  // [block.cell]
         if (old == value) return Status::ok;
         s = swap_cell(m, e.value, old, value);  // COMMIT; the entry keeps its place in the order
         if (!good(s)) return s;
@@ -333,14 +336,15 @@ Status erase_unused(Member& m, NameKind kind, std::string_view name, WaitPolicy&
     for (u32 from = 0;;) {
         Handle gone = 0;
         {
-            // Anew for each: what is freed below may be large, and nobody waits for that here.
+            // The lock is taken anew for each: what is freed below may be large, and nobody should
+            // wait for it.
             Locked locked(m, p);
             if (!good(locked.status)) return locked.status;
             u32 top;
             if (!bounded_top(m, top)) return broken(m);
             for (; from < top && gone == 0; ++from) {
                 NameEntry& e = m.name(from);
-                const Handle value = e.value.load_acquire();
+                const Handle value = e.value.load_acquire();  // [block.cell]
                 std::string_view text;
                 if (value == 0 || e.kind.load_relaxed() != static_cast<u8>(kind)) continue;
                 if (!name_of(e, text)) return broken(m);
@@ -368,7 +372,7 @@ Status list(Member& m, WaitPolicy& p, std::vector<Item>& out) {
         if (!bounded_top(m, top)) return broken(m);
         for (u32 i = 0; i < top; ++i) {
             NameEntry& e = m.name(i);
-            const Handle value = e.value.load_acquire();
+            const Handle value = e.value.load_acquire();  // [block.cell]
             if (value == 0) continue;
             std::string_view text;
             if (!name_of(e, text)) return broken(m);
@@ -382,12 +386,12 @@ Status list(Member& m, WaitPolicy& p, std::vector<Item>& out) {
 }
 
 u32 count(Member& m, NameKind kind) noexcept {
-    // Without the lock: a number for people, true at some moment for each entry.
+    // Without the lock: a number for people. For each entry it was true at some moment.
     if (!m.joined.load(std::memory_order_acquire)) return 0;
     u32 top, n = 0;
     if (!bounded_top(m, top)) return 0;
     for (u32 i = 0; i < top; ++i)
-        if (m.name(i).value.load_acquire() != 0 &&
+        if (m.name(i).value.load_acquire() != 0 &&  // [block.cell]
             m.name(i).kind.load_relaxed() == static_cast<u8>(kind))
             ++n;
     return n;
@@ -427,7 +431,7 @@ std::vector<std::string> validate(Member& m) {
             if (&bucket(m, e.hash.load_relaxed()) !=
                 reinterpret_cast<shm_atomic<u32>*>(m.base + m.geo().buckets_off) + b)
                 say(link - 1, "in a wrong bucket");
-            if (e.value.load_acquire() == 0) say(link - 1, "free, but in a chain");
+            if (e.value.load_acquire() == 0) say(link - 1, "free, but in a chain");  // [block.cell]
         }
     }
     for (u32 link = m.header().free_names.load_relaxed(); link != 0;
@@ -440,13 +444,13 @@ std::vector<std::string> validate(Member& m) {
             say(link - 1, "on the free list twice, or in a chain too");
             break;
         }
-        if (m.name(link - 1).value.load_acquire() != 0)
+        if (m.name(link - 1).value.load_acquire() != 0)  // [block.cell]
             say(link - 1, "in use, but on the free list");
     }
     std::vector<std::string> names;
     for (u32 i = 0; i < top; ++i) {
         NameEntry& e = m.name(i);
-        const Handle value = e.value.load_acquire();
+        const Handle value = e.value.load_acquire();  // [block.cell]
         if (seen[i] == 0) say(i, "neither in a chain nor free");
         if (value == 0) continue;
         std::string_view text;
@@ -458,15 +462,16 @@ std::vector<std::string> validate(Member& m) {
             say(i, "hash does not fit the name");
         names.push_back(static_cast<char>(e.kind.load_relaxed()) + std::string(text));
         if (handle_index(value) >= m.geo().max_blocks ||
-            handle_index(value) >= m.header().blocks_top.load_acquire()) {
+            handle_index(value) >= m.header().blocks_top.load_acquire()) {  // [pool.blocks_top]
             say(i, "value lies outside the block table");
             continue;
         }
         Block& block = m.block(handle_index(value));
-        const BlockWord word{block.word.load_acquire()};
+        const BlockWord word{block.word.load_acquire()};  // [block.word]
         if (word.gen() != handle_gen(value)) say(i, "value is of another generation");
         if (word.state() != BlockState::live && word.state() != BlockState::tentative)
             say(i, "value is not live");
+        // [block.refs]
         if (RefsWord{block.refs.load_acquire()}.count() == 0) say(i, "value has no references");
     }
     std::sort(names.begin(), names.end());

@@ -9,7 +9,7 @@
 namespace onecopy::directory {
 namespace {
 
-// What a structure without a name is. False: a part of another structure, or no structure.
+// The kind of a structure without a name. False: a part of another structure, or no structure.
 bool kind_of(BodyKind body, NameKind& out) noexcept {
     switch (body) {
         case BodyKind::queue:
@@ -51,10 +51,10 @@ bool kind_of(BodyKind body, NameKind& out) noexcept {
 }
 
 u32 table_top(Member& m) noexcept {
-    return std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
+    return std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);  // [pool.blocks_top]
 }
 
-// A hold for as long as one looks.
+// A hold for as long as a block is looked at.
 class Look {
   public:
     Look(Member& m, Handle h, WaitPolicy& p) noexcept
@@ -74,11 +74,12 @@ class Look {
     bool held_;
 };
 
-// The handles in the cells of a block that is held, one by one.
+// The handles in the cells of a held block, one by one.
 template <class Each>
 void each_child(Member& m, u32 index, Each each) {
     Block& b = m.block(index);
     BlockInfo info;
+    // [block.cells]
     const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
               first = b.cells_offset.load_relaxed();
     if (count == 0 || inspect(m, index, info) != Status::ok) return;
@@ -86,22 +87,23 @@ void each_child(Member& m, u32 index, Each each) {
         (count - 1) * stride + 8 > info.size - first)
         return;
     for (u64 i = 0; i < count; ++i) {
+        // [block.cell]
         Handle child =
             reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride)->load_acquire();
         const u32 at = handle_index(child);
         if (child == 0 || at == 0 || at >= table_top(m)) continue;
-        // Of a home's cells only the index counts.
+        // In the cells of frames only the index counts.
         if (info.kind == BodyKind::frames) child = handle_of(m, at);
         each(child);
     }
 }
 
-// A bit for each block. This runs where memory is short, also that of the process: a set of numbers
+// A bit for each block. This runs where memory is short, the process's own too: a set of numbers
 // would take a hundred times as much.
 class Marks {
   public:
     explicit Marks(u32 blocks) : words_((u64{blocks} + 63) / 64) {}
-    // False: it was set, or is of a block that is newer than this.
+    // False: it was set, or the block is newer than this object.
     bool set(u32 block) {
         if (block / 64 >= words_.size()) return false;
         u64& word = words_[block / 64];
@@ -147,8 +149,8 @@ class Holders {
     std::array<u64, kHolderWords> words_{};
 };
 
-// Of a block that is held, with all that it refers to, however far away. `reached`: what these are.
-// `leaves`: who holds those that refer to nothing.
+// What a held block keeps alive: itself, and all that it refers to, at any distance. `reached`: the
+// blocks. `leaves`: which processes hold those that refer to nothing.
 Kept kept_by(Member& m, u32 root, WaitPolicy& p, Marks& seen, Marks& reached, Holders& leaves) {
     Kept kept;
     std::vector<Handle> todo;
@@ -162,13 +164,13 @@ Kept kept_by(Member& m, u32 root, WaitPolicy& p, Marks& seen, Marks& reached, Ho
     };
     auto meet = [&](Handle h) {
         const u32 index = handle_index(h);
-        if (!seen.set(index)) return;  // two cells, or a ring
+        if (!seen.set(index)) return;  // two cells refer to it, or a ring
         Block& b = m.block(index);
         const BlockWord w{b.word.load()};
         if (w.gen() != handle_gen(h) || w.state() != BlockState::live) return;
         reached.set(index);
-        // A block that refers to nothing, as a frame, is not touched: a hold would be noticed.
-        if (b.cells_count.load_acquire() == 0) {
+        // A block that refers to nothing, as a frame, is not held: others would notice a hold.
+        if (b.cells_count.load_acquire() == 0) {  // [block.cells]
             leaves.add(b);
             count(index);
         } else {
@@ -197,11 +199,12 @@ Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out) {
     Marks roots(table_top(m)), reached(table_top(m)), seen(table_top(m));
     auto look_at = [&](std::string name, NameKind kind, Handle h) {
         Holders holders, leaves;
-        holders.add(m.block(handle_index(h)));  // before we are one
+        holders.add(m.block(handle_index(h)));  // before this process holds it
         const Look look(m, h, p);
         if (!look) return;
         const Kept kept = kept_by(m, handle_index(h), p, seen, reached, leaves);
-        // A process that has a value open holds its memory, not what says of which type it is.
+        // A process that has a value open holds its memory, and not the block that says which type
+        // it has.
         const Holders& open = kind == NameKind::value ? leaves : holders;
         out.push_back({std::move(name), kind, kept.bytes, kept.blocks, open.count()});
     };
@@ -211,11 +214,11 @@ Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out) {
         roots.set(index);
         look_at(std::move(item.name), item.kind, item.value);
     }
-    std::vector<u32> without;  // a name; where each stands in `out`
+    std::vector<u32> without;  // things without a name, and where each stands in `out`
     const std::size_t first = out.size();
     for (u32 i = 1; i < table_top(m); ++i) {
         Block& b = m.block(i);
-        const BlockWord w{b.word.load_acquire()};
+        const BlockWord w{b.word.load_acquire()};  // [block.word]
         NameKind kind;
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) == 0 || roots.has(i) ||
             !kind_of(static_cast<BodyKind>(b.links[kKind].load_relaxed() & 0xff), kind))

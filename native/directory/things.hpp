@@ -1,4 +1,4 @@
-// What lives in a pool under a name, or is a structure without one, and how much memory each keeps.
+// What a pool contains under names, structures without a name, and how much memory each keeps.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,15 +8,15 @@
 namespace onecopy::directory {
 
 struct Thing {
-    std::string name;  // empty: it has none
+    std::string name;  // empty: it has no name
     NameKind kind;
-    u64 bytes;      // asked for: of its own block, and of every block that it keeps alive
-    u64 blocks;     // that these are; what two things refer to counts for each
-    u32 processes;  // that have it open (dead ones too, until they are cleaned up)
+    u64 bytes;      // as asked for: of its own block, and of every block that it keeps alive
+    u64 blocks;     // how many these are; a block that two things refer to counts for both
+    u32 processes;  // how many have it open; dead ones count until they are cleaned up
 };
-// For people: each thing as it is at some moment. What belongs to another thing, as a list's lock
-// does, is counted there and not listed. Blocks that refer to others are held while they are looked
-// at.
+// For people: each thing as it is at some moment. What belongs to another thing, as the lock of a
+// list does, is counted there and not listed. Blocks that refer to others are held while they are
+// looked at.
 Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out);  // may throw bad_alloc
 
 }  // namespace onecopy::directory

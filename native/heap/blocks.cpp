@@ -1,5 +1,7 @@
 #include "heap/blocks.hpp"
 
+#include <algorithm>
+
 #include "heap/heap.hpp"
 #include "sync/event_count.hpp"
 #include "sync/structure_lock.hpp"
@@ -7,9 +9,9 @@
 namespace onecopy {
 namespace {
 
-// Entries below this exist. Read once per use: it only grows.
+// Entries below this exist. Read once per use: the mark only grows.
 u32 table_top(Member& m) noexcept {
-    u32 top = m.header().blocks_top.load_acquire();
+    u32 top = m.header().blocks_top.load_acquire();  // [pool.blocks_top]
     return top <= m.geo().max_blocks ? top : 0;
 }
 
@@ -20,22 +22,23 @@ bool any_holder(Block& b) noexcept {
     return false;
 }
 
-// The order matters: who turns a reference into a hold (queue get) sets the bit before the count
-// goes down, who turns a hold into a reference (queue put) raises the count before the bit goes.
-// Looking at holders first and references second meets at least one of the two.
+// The order of the two reads matters. A process that turns a reference into a hold (queue get) sets
+// its bit before the count goes down. A process that turns a hold into a reference (queue put)
+// raises the count before its bit goes. So one who reads the holders first and the references
+// second sees at least one of the two.
 bool is_owned(Block& b) noexcept {
     return any_holder(b) || RefsWord{b.refs.load()}.count() != 0;
 }
 
 void set_bit(Member& m, Block& b) noexcept {
-    b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));
+    b.holder_word(m.slot / 64).fetch_or(u64{1} << (m.slot % 64));  // [holders/word]
 }
 void clear_bit(Member& m, Block& b) noexcept {
     b.holder_word(m.slot / 64).fetch_and(~(u64{1} << (m.slot % 64)));
 }
 
-// With the private mutex held (two threads of a process share a slot, so their tentative words look
-// the same). True: the block is `freeing`, by us.
+// With the private mutex held: two threads of a process share a slot, so their tentative words look
+// the same. True: the block is `freeing`, by us.
 bool decide(Member& m, Block& b) noexcept {
     for (;;) {
         BlockWord w{b.word.load()};
@@ -43,12 +46,12 @@ bool decide(Member& m, Block& b) noexcept {
         const u64 looking = BlockWord::make(w.gen(), BlockState::tentative, m.slot, w.flags()).raw;
         u64 expected = w.raw;
         if (!b.word.cas(expected, looking)) continue;
-        // Whoever sets a bit from here on sees `tentative` and turns it back; whoever set one
-        // before is seen now.
+        // A process that sets its bit from here on sees `tentative` and turns it back. A bit that
+        // was set before is seen now. [holders/word]
         if (is_owned(b)) {
             expected = looking;
             b.word.cas(expected, w.raw);
-            continue;  // they may have let go in between, and saw `tentative`: look again
+            continue;  // they may have released it in between, and seen `tentative`: look again
         }
         expected = looking;
         if (b.word.cas(expected,
@@ -62,7 +65,7 @@ bool decide(Member& m, Block& b) noexcept {
 Status inspect(Member& m, u32 index, BlockInfo& out) noexcept {
     if (index == 0 || index >= table_top(m)) return Status::corrupt;
     Block& b = m.block(index);
-    const BlockWord w{b.word.load_acquire()};
+    const BlockWord w{b.word.load_acquire()};  // [block.word]
     const u64 offset = b.offset.load_relaxed(), size = b.size.load_relaxed(),
               slack = b.slack.load_relaxed();
     const u64 capacity = m.geo().capacity;
@@ -95,7 +98,8 @@ Status hold(Member& m, Handle h) noexcept {
                 return Status::ok;
             }
             if (w.state() != BlockState::tentative) break;
-            // Somebody looks whether it can go. It cannot: we are here.
+            // Another process is finding out whether the block can be freed. It cannot: this one
+            // holds it.
             u64 expected = w.raw;
             b.word.cas(expected,
                        BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);
@@ -104,8 +108,8 @@ Status hold(Member& m, Handle h) noexcept {
         if (!first) return Status::stale;
         clear_bit(m, b);
     }
-    // Our bit may have stopped somebody from freeing the block that is here now; then it is up to
-    // us.
+    // Our bit may have kept another process from freeing the block that is here now. Then it is for
+    // us to free it.
     UnboundedWait wait;
     try_free(m, index, wait);
     return Status::stale;
@@ -131,14 +135,15 @@ void drop(Member& m, u32 index, WaitPolicy& p) noexcept {
 
 namespace refs {
 
-// If `seen` names the current operation of another row, tell that row that it landed, before the
-// word is overwritten.
+// If `seen` names the current operation of another row: tells that row that its step landed, before
+// the word is overwritten.
 static void acknowledge(Member& m, RefsWord seen, u64 my_slot) noexcept {
     const u32 author = seen.slot();
     if (author == my_slot || author >= m.geo().max_processes) return;
     Row& row = m.row(author);
     const u64 op = row.op.load();
-    if ((op & 0xffffffff) != seen.tag() >> 2) return;  // it has moved on: nobody will ask
+    if ((op & 0xffffffff) != seen.tag() >> 2)
+        return;  // that row is at another operation: nobody will ask
     const u64 full = op * 4 + (seen.tag() & 3);
     u64 known = row.ack.load();
     while (known < full && !row.ack.cas(known, full)) {
@@ -154,6 +159,7 @@ bool add(Member& m, Handle h, u64 slot, u64 tag, int delta) noexcept {
         const RefsWord w{seen};
         if (delta > 0 ? w.count() >= kMaxRefs : w.count() == 0) return false;
         acknowledge(m, w, slot);
+        // [block.refs]
         if (b.refs.cas(
                 seen, RefsWord::make(w.count() + static_cast<u64>(static_cast<std::int64_t>(delta)),
                                      slot, tag)
@@ -162,9 +168,9 @@ bool add(Member& m, Handle h, u64 slot, u64 tag, int delta) noexcept {
     }
 }
 
-// Exact; see the design note. The order of the three loads is part of it: word, then
-// acknowledgement, and the generation last, because a block that has been recycled can only have
-// been so after our step landed.
+// Exact; see the design note. The order of the three loads is part of it: the word, the
+// acknowledgement, and the generation last. A block that was given out again can only have been so
+// after our step landed.
 bool landed(Member& m, Handle h, u64 slot, u64 op, u64 step) noexcept {
     const u32 index = handle_index(h);
     if (index == 0 || index >= table_top(m)) return true;
@@ -180,17 +186,17 @@ void arm(Member& m, IntentKind kind, shm_atomic<u64>& cell, Handle old, Handle n
          shm_atomic<u64>* mark, u64 position) noexcept {
     Row& row = m.own_row();
     // Before the kind: a death between them leaves no intent.
-    row.op.store_release(row.op.load_relaxed() + 1);
+    row.op.store_release(row.op.load_relaxed() + 1);  // [row.op]
     row.intent_cell.store_relaxed(m.offset_of(&cell));
     row.intent_old.store_relaxed(old);
     row.intent_new.store_relaxed(next);
     row.intent_mark.store_relaxed(mark == nullptr ? 0 : m.offset_of(mark));
     row.intent_position.store_relaxed(position);
-    row.intent.store_release(static_cast<u32>(kind));
+    row.intent.store_release(static_cast<u32>(kind));  // [row.intent]
 }
 
 void disarm(Member& m) noexcept {
-    m.own_row().intent.store_release(static_cast<u32>(IntentKind::none));
+    m.own_row().intent.store_release(static_cast<u32>(IntentKind::none));  // [row.intent]
 }
 
 }  // namespace refs
@@ -204,8 +210,8 @@ Status swap_cell(Member& m, shm_atomic<u64>& cell, Handle old, Handle next) noex
         refs::disarm(m);
         return Status::table_full;
     }
-    cell.store_release(next);  // COMMIT
-    // The cell was counted, or was no cell of ours.
+    cell.store_release(next);  // COMMIT [block.cell]
+    // The cell was counted. Or it was no cell of ours: then the pool lies.
     if (old != 0 && !refs::add(m, old, m.slot, tag + 1, -1)) m.mark_corrupt();
     refs::disarm(m);
     return Status::ok;
@@ -227,15 +233,15 @@ void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noex
     Block& b = m.block(index);
     b.cells_offset.store_relaxed(offset);
     b.cells_stride.store_relaxed(stride);
-    b.cells_count.store_release(count);
+    b.cells_count.store_release(count);  // [block.cells]
 }
 
 // ---- letting go ---------------------------------------------------------------------------------
 
 namespace {
 
-// Empties the cells of a block that is `freeing` by us, and adds blocks that this leaves without
-// owner (now `freeing` by us too) to the list that starts with `work`.
+// Empties the cells of a block that is `freeing` by us. Blocks that lose their last owner by that
+// become `freeing` by us too, and join the list that begins with `work`.
 void take_apart(Member& m, u32 index, u32& work) noexcept {
     Block& b = m.block(index);
     BlockInfo info;
@@ -243,6 +249,7 @@ void take_apart(Member& m, u32 index, u32& work) noexcept {
         m.mark_corrupt();
         return;
     }
+    // [block.cells]
     const u64 count = b.cells_count.load_acquire(), stride = b.cells_stride.load_relaxed(),
               first = b.cells_offset.load_relaxed();
     if (count == 0) return;
@@ -253,11 +260,11 @@ void take_apart(Member& m, u32 index, u32& work) noexcept {
     }
     for (u64 i = 0; i < count; ++i) {
         auto& cell = *reinterpret_cast<shm_atomic<u64>*>(info.data + first + i * stride);
-        Handle child = cell.load_acquire();
+        Handle child = cell.load_acquire();  // [block.cell]
         if (child == 0) continue;
         if (info.kind == BodyKind::frames && handle_index(child) < table_top(m)) {
-            // Only the index counts in a home's cells; an acquirer may have died before it wrote
-            // the new generation.
+            // In the cells of frames only the index counts: a process may have acquired the frame
+            // and died before it wrote the new generation.
             const Handle now = handle_of(m, handle_index(child));
             if (now != child) cell.store(child = now);
         }
@@ -276,9 +283,9 @@ void take_apart(Member& m, u32 index, u32& work) noexcept {
 void finish_free(Member& m, u32 index, WaitPolicy& outer) noexcept {
     // What is decided is finished: neither a deadline nor a signal may leave it halfway.
     UninterruptibleWait p(outer);
-    // Not recursion: a chain of messages may be a million long. The list goes through the blocks'
-    // own entries, because memory may be freed when none is left for a list. A block that is freed
-    // needs no home any more.
+    // No recursion: a chain of messages may be a million long. The list goes through the entries of
+    // the blocks themselves, because memory may be freed when there is none left for a list. A
+    // block that is being freed needs no home any more.
     u32 work = index;
     m.block(index).links[kHome].store_relaxed(kNil);
     while (work != kNil) {
@@ -301,13 +308,31 @@ void try_free(Member& m, u32 index, WaitPolicy& p) noexcept {
         ours = decide(m, b);
     }
     if (ours) return finish_free(m, index, p);
-    // A frame came home if nobody but its home has it. A wake too many is harmless (the block may
-    // be another one by now), and the event lies outside of the body, which may be gone.
+    // A frame is free again if nothing but its home has it. One wake too many is harmless: the
+    // block may be another one by now. The event lies outside of the body, which may be gone.
     const u32 home = b.links[kHome].load_relaxed();
     if (home != kNil && BlockWord{b.word.load()}.state() == BlockState::live && !any_holder(b) &&
         RefsWord{b.refs.load()}.count() == 1) {
         notify_all(m.header().frame_home[home % 15]);  // all: several bodies share an event
     }
+}
+
+// ---- the dead -----------------------------------------------------------------------------------
+
+u32 recover_dead(Member& m) noexcept {
+    u32 cleaned = 0;
+    // [pool.rows_used]
+    const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+    for (u32 slot = 0; slot < rows && Member::recover_slot != nullptr; ++slot) {
+        if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
+            cleaned += Member::recover_slot(m, slot);
+    }
+    return cleaned;
+}
+
+u32 collect_dead(Member& m) noexcept {
+    if (!m.readonly && !m.file.is_ours()) return 0;
+    return recover_dead(m);
 }
 
 }  // namespace onecopy

@@ -1,8 +1,9 @@
-// Blocks: who owns them, and the one way references change. Allocation itself is in heap/heap.hpp.
+// Blocks: who owns them, and the one way in which references change. Allocation is in
+// heap/heap.hpp.
 //
-// Ownership: a process owns by its holder bit (behind it a private count), a container owns by a
-// reference cell (a u64 in shared memory that contains a handle; the block counts the cells that
-// point at it). See docs/design/0001-the-heart.md for every step and death.
+// A process owns a block by its holder bit; behind the bit it has a private count. A container owns
+// a block by a reference cell, a u64 in shared memory that contains a handle; the block counts the
+// cells that refer to it. Every step and every death: docs/design/0001-the-heart.md.
 #pragma once
 #include "segment/member.hpp"
 
@@ -20,47 +21,55 @@ struct BlockInfo {
 // ---- process ownership. hold/drop are counted per process and thread-safe.
 // `hold`: ok, stale, corrupt (index outside the table). On ok the caller owes one drop.
 Status hold(Member& m, Handle h) noexcept;
-// Gives up one hold; frees the block if nothing else owns it. May wait for the heap lock.
+// Gives up one hold. Frees the block if nothing else owns it. May wait for the heap lock.
 void drop(Member& m, u32 index, WaitPolicy& p) noexcept;
-// As `hold` for a block this process holds already (no check needed).
+// As `hold`, for a block that this process holds already: nothing needs to be checked.
 void hold_again(Member& m, u32 index) noexcept;
 
-// Offsets come from shared memory: read once, checked against the heap. corrupt if they point
-// outside.
+// Where a block lies. The offsets come from shared memory: they are read once and checked against
+// the heap. corrupt: they point outside.
 Status inspect(Member& m, u32 index, BlockInfo& out) noexcept;
 Handle handle_of(Member& m, u32 index) noexcept;  // of a block that is held
 
 // ---- references
-// Sets *cell (which contains `old`) to `next`, moving the counts. The caller guards the cell (a
-// structure's lock, or sole ownership) and holds `next`. table_full when `next` has 2^20-1
-// references. After it, the caller calls try_free(old) when it holds no shared lock it would mind
-// keeping.
+// Sets `cell` from `old` to `next`, and moves the counts. The caller guards the cell, by the
+// structure's lock or because only it knows the cell, and holds `next`. table_full: `next` has
+// 2^20-1 references. Afterwards the caller calls try_free(old), as soon as it has no lock that it
+// should not keep.
 Status swap_cell(Member& m, shm_atomic<u64>& cell, Handle old, Handle next) noexcept;
 
-// Put a reference into `cell` (null before) together with moving `tail` from position to
-// position+1; `fill` writes the rest of the slot in between.
+// Puts a reference into `cell`, which is null, and moves `tail` from position to position+1. `fill`
+// writes the rest of the slot in between.
 template <class Fill>
 Status put_cell(Member& m, shm_atomic<u64>& cell, Handle next, shm_atomic<u64>& tail, u64 position,
                 Fill fill) noexcept;
-// Take the reference out of `cell` together with moving `head` from position to position+1. The
-// caller already holds the block.
+// Takes the reference out of `cell`, and moves `head` from position to position+1. The caller holds
+// the block already.
 Status take_cell(Member& m, shm_atomic<u64>& cell, Handle old, shm_atomic<u64>& head,
                  u64 position) noexcept;
 
-// Frees the block if nobody owns it. Safe to call at any time on any index.
+// Frees the block if nobody owns it. It may be called at any time with any index.
 void try_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 
-// The second half of try_free, for a block that is `freeing` by us (recovery takes such blocks over
-// from the dead).
+// The second half of try_free, for a block that is `freeing` by us. Recovery takes such blocks over
+// from dead processes.
 void finish_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 
-// Declares that a held block contains `count` reference cells (all null now), `stride` bytes apart,
-// the first at `offset`.
+// Declares that a held block contains `count` reference cells, `stride` bytes apart, the first at
+// `offset`. All of them are null now.
 void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noexcept;
 
-// Building blocks, for this layer and for recovery.
+// ---- the dead
+// Cleans up after every dead member. How many there were. Recovery does it: it lies above, and has
+// installed itself in `Member::recover_slot`.
+u32 recover_dead(Member& m) noexcept;
+// The same, for a caller that only looks. It also notes that the pool's descriptor was lost, even
+// if there is no member to ask for.
+u32 collect_dead(Member& m) noexcept;
+
+// The steps of a change of references, for this folder and for recovery.
 namespace refs {
-// False: would overflow or underflow.
+// False: the count would overflow or underflow.
 bool add(Member& m, Handle h, u64 slot, u64 tag, int delta) noexcept;
 bool landed(Member& m, Handle h, u64 slot, u64 op, u64 step) noexcept;
 void arm(Member& m, IntentKind kind, shm_atomic<u64>& cell, Handle old, Handle next,

@@ -1,4 +1,4 @@
-// The allocator: two-level segregated fit over the heap, boundary tags out of line in the block
+// The allocator: two-level segregated fit. The boundary tags are not in the heap but in the block
 // table.
 #pragma once
 #include <string>
@@ -19,26 +19,29 @@ struct BlockSpec {
     u32 home = kNil;    // frames body
     bool zero = false;  // payload zeroed
 };
-// A block held once by this process, its memory reserved. ok, no_memory (now), too_large (ever),
-// timed_out, interrupted, corrupt. Looks for blocks of dead processes before it says no_memory.
+// A block that this process holds once, with its memory reserved. ok, no_memory (now), too_large
+// (ever), timed_out, interrupted, corrupt. Before it answers no_memory, it looks for blocks of dead
+// processes.
 Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out) noexcept;
 
-// Gives memory of free spans back to the system. Returns bytes.
+// Gives the memory of free spans back to the system. How many bytes.
 u64 trim(Member& m, WaitPolicy& p) noexcept;
 
-void format_heap(Member& m) noexcept;  // on a fresh segment
-// Somebody reserved the memory of the whole heap.
+void format_heap(Member& m) noexcept;  // in a fresh pool
+// Notes that the memory of the whole heap was reserved.
 void note_reserved(Member& m) noexcept;
-// Makes true what marks and extents bitmap say is reserved; 0 or errno.
+// Reserves what the marks and the extents bitmap say is reserved. 0 or errno.
 int reserve_marked(Member& m) noexcept;
-Status lock_heap(Member& m, WaitPolicy& p) noexcept;  // repairs after a dead owner
-// Heap lock held; block is `freeing` by us, its cells empty.
-// Of a block that is `freeing` by us and has no cells any more: its memory goes back, now or, if
-// the heap's lock is not to be had (its owner is stopped), with whoever has the lock next and needs
-// memory or gives some back. Waits for no longer than it takes to notice.
+Status lock_heap(Member& m, WaitPolicy& p) noexcept;  // repairs the heap if the last owner died
+// Gives back the memory of a block that is `freeing` by us and has no cells any more. If the heap
+// lock is not to be had, because its owner is stopped, the block is left. The next process that has
+// the lock and needs memory, or gives some back, frees it. The wait is just long enough to notice
+// that.
 void give_back(Member& m, u32 index, WaitPolicy& p) noexcept;
-// What `give_back` left, in any process. True: there was some.
+// Frees the blocks that `give_back` left, in any process. True: there were some.
 bool give_back_left(Member& m, WaitPolicy& p) noexcept;
+// Heap lock held. Makes a free span of a block that is `freeing` by us, or was left; it has no
+// cells any more.
 void free_span(Member& m, u32 index) noexcept;
 void rebuild_heap(Member& m) noexcept;  // heap lock held
 

@@ -8,7 +8,7 @@ Geometry geometry(u64 capacity, u32 max_processes) noexcept {
     Geometry g{};
     g.capacity = round_up(capacity, 64 * kKiB);
     g.max_processes = max_processes;
-    // Address space only: the memory of both tables is reserved as it is used.
+    // Address space only: memory is reserved for the part of both tables that is used.
     g.max_names = static_cast<u32>(std::clamp<u64>(g.capacity / kKiB, 4096, 262144));
     g.max_blocks = static_cast<u32>(std::clamp<u64>(g.capacity / 256, 4096, u64{1} << 26));
     g.rows_off = kHeaderBytes;
@@ -22,28 +22,12 @@ Geometry geometry(u64 capacity, u32 max_processes) noexcept {
     return g;
 }
 
-u64 layout_hash() noexcept {
-    u64 h = 0xcbf29ce484222325ULL;
-    const u64 parts[] = {kVersion,
-                         sizeof(void*),
-                         64 /* cache line */,
-                         sizeof(Header),
-                         sizeof(Row),
-                         sizeof(Block),
-                         sizeof(NameEntry),
-                         sizeof(HeapIndex),
-                         kMaxProcesses,
-                         kUnit,
-                         kExtent,
-                         kBuckets,
-                         kNameBytes,
-                         kFirstLevels,
-                         kSecondLevels,
-                         offsetof(Header, heap_lock),
-                         offsetof(Header, names_lock)};
-    for (u64 p : parts)
-        h = (h ^ p) * 0x100000001b3ULL;
-    return h;
+u64 fixed_layout() noexcept {
+    return fold_layouts({kVersion, sizeof(void*),
+                         64,  // cache line
+                         LockWord::layout(), EventCount::layout(), Header::layout(), Row::layout(),
+                         Block::layout(), NameEntry::layout(), HeapIndex::layout(), kMaxProcesses,
+                         kUnit, kExtent, kBuckets, kNameBytes, kFirstLevels, kSecondLevels});
 }
 
 }  // namespace onecopy

@@ -1,22 +1,24 @@
-// The segment map. Every struct that lives in shared memory at a fixed place is here, drawn, with
-// its size asserted.
+// The map of a pool. Every struct that stands at a fixed place in shared memory is here, with its
+// size asserted.
 //
-//   0           Header        4 KiB
-//   rows_off    Row[P]        256 B each      P = max_processes
-//   heads_off   HeapIndex     8.6 KiB         derived: free lists
-//   buckets_off u32[B]        name hash       derived
-//   extents_off u64[]         1 bit per 2 MiB of heap: backed by memory
-//   names_off   NameEntry[N]  256 B each      reserved up to header.names_reserved
-//   blocks_off  Block[M]      128 B each      reserved up to header.blocks_reserved
-//   heap_off    bytes         capacity        reserved where the extents bitmap says so
+//|  0           Header        4 KiB
+//|  rows_off    Row[P]        256 B each      P = max_processes
+//|  heads_off   HeapIndex     2.7 KiB         derived: free lists
+//|  buckets_off u32[B]        64 KiB          derived: hash chains of the names
+//|  extents_off u64[]         1 bit per 2 MiB of heap: has memory or not
+//|  names_off   NameEntry[N]  256 B each      reserved up to header.names_reserved
+//|  blocks_off  Block[M]      128 B each      reserved up to header.blocks_reserved
+//|  heap_off    bytes         capacity        reserved where the extents say so
 //
-// Who may write what, and which store commits: docs/design/0001-the-heart.md.
+// Who may write what, and which store commits: docs/design/0001-the-heart.md. The note has the same
+// map; tests/structure/test_native_layout.py compares both.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #include "base/bits.hpp"
 #include "base/shm_atomic.hpp"
+#include "layout/shared_struct.hpp"
 
 namespace onecopy {
 
@@ -31,15 +33,17 @@ constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;
 constexpr u64 kUnit = 64;          // payload alignment and heap granularity
-constexpr u64 kExtent = 2 * kMiB;  // granularity of giving memory back
+constexpr u64 kExtent = 2 * kMiB;  // memory is given back in pieces of this size
 constexpr u32 kNil = 0xffffffff;
 constexpr u32 kNameBytes = 200;
 constexpr u64 kHeaderBytes = 4096;
-// Keeps every sum in `geometry` and every file offset far from overflow and from the lock bytes.
+// So no sum in `geometry` overflows, and no offset in the file comes near the lock bytes.
 constexpr u64 kMaxCapacity = u64{1} << 46;
 
-constexpr u64 kSlotByte = u64{1} << 62;  // OFD lock of slot i: kSlotByte + i
-// Shared by every member; exclusive: nobody else is here.
+// Byte of slot i: kSlotByte + i; its lock says that the member lives
+constexpr u64 kSlotByte = u64{1} << 62;
+// Every member has a shared lock on it. A process that gets an exclusive one knows that it is
+// alone.
 constexpr u64 kMemberByte = kSlotByte - 1;
 
 constexpr Handle make_handle(u32 gen, u32 index) noexcept {
@@ -55,15 +59,17 @@ constexpr u32 handle_index(Handle h) noexcept {
 // ---- lock word and event count (sync/) ----------------------------------------------------------
 struct LockWord {
     shm_atomic<u32> word;
+    ONECOPY_SHARED_STRUCT(LockWord, word)
 };  // waiters:1 | generation:20 | slot+1:11; 0 is free
 struct EventCount {
     shm_atomic<u32> word;
+    ONECOPY_SHARED_STRUCT(EventCount, word)
 };  // sequence:31 | sleepers:1
 
 // ---- block (heap/) ------------------------------------------------------------------------------
 enum class BlockState : u8 { unused = 0, span = 1, live = 2, tentative = 3, freeing = 4 };
-// tentative: its slot is looking whether the block can go, anybody may turn it back to live;
-// freeing: decided, never reverts.
+// tentative: the process of that slot is finding out whether the block can be freed; any process
+// may set it back to live. freeing: that is decided, and never taken back.
 enum BlockFlags : u8 {
     kFlagEnvelope = 1,  // starts with an encoded object: a Ref or a name may point at it
     kFlagShared = 2,    // writable by everyone (shared_array)
@@ -121,25 +127,27 @@ struct RefsWord {
 constexpr u32 kMaxRefs = (1u << 20) - 1;
 
 struct Block {
-    // line 0: what holders touch
+    // line 0: written by holders
     shm_atomic<u64> word;
     shm_atomic<u64> refs;
-    shm_atomic<u64> holders[kHolderWords - 2];  // first words here; the last two in line 1
+    shm_atomic<u64> holders[kHolderWords - 2];  // the first words; the last two are in line 1
     // line 1
     shm_atomic<u64> holders_tail[2];
     shm_atomic<u64> offset;        // bytes from heap_off; truth while live or freeing
     shm_atomic<u64> size;          // bytes, a multiple of kUnit; truth while live or freeing
     shm_atomic<u32> slack;         // bytes asked for = size - slack
-    shm_atomic<u32> cells_offset;  // first reference cell, bytes from the payload's start
+    shm_atomic<u32> cells_offset;  // first reference cell, in bytes from the start of the payload
     shm_atomic<u32> cells_stride;
     shm_atomic<u32> cells_count;  // 0: refers to nothing. Stored last.
-    // Derived: previous/next neighbour, previous/next of the free list. Live: [2] = home (kNil:
-    // none), [3] = kind.
+    // Derived: previous and next neighbour, previous and next in the free list. While live: [2] is
+    // the home (kNil: none), [3] the kind.
     shm_atomic<u32> links[4];
 
     shm_atomic<u64>& holder_word(u32 w) noexcept {
         return w < kHolderWords - 2 ? holders[w] : holders_tail[w - (kHolderWords - 2)];
     }
+    ONECOPY_SHARED_STRUCT(Block, word, refs, holders, holders_tail, offset, size, slack,
+                          cells_offset, cells_stride, cells_count, links)
 };
 static_assert(sizeof(Block) == 128);
 enum BlockLink : u32 {
@@ -157,7 +165,7 @@ enum class IntentKind : u32 { none = 0, plain = 1, put = 2, take = 3, undo = 4 }
 
 struct Row {
     shm_atomic<u32> state;
-    shm_atomic<u32> gen;  // 20 bits of it stand in lock words
+    shm_atomic<u32> gen;  // lock words contain 20 bits of it
     shm_atomic<u32> pid;
     shm_atomic<u32> parent_pid;
     shm_atomic<u64> start_ticks;
@@ -165,20 +173,23 @@ struct Row {
     shm_atomic<u64> born_ns;  // CLOCK_REALTIME
     char pad0[24];
     // line 1: reference operations
-    shm_atomic<u64> op;      // running number; survives owners of the slot
-    shm_atomic<u32> intent;  // IntentKind: storing it arms the record
+    shm_atomic<u64> op;      // running number; continues when the slot gets another owner
+    shm_atomic<u32> intent;  // IntentKind: the store of it arms the record
     shm_atomic<u32> unused;
     shm_atomic<u64> intent_cell;  // segment offset of the cell
     shm_atomic<u64> intent_old;
     shm_atomic<u64> intent_new;
     shm_atomic<u64> intent_mark;  // segment offset of the tail or head (put, take)
     shm_atomic<u64> intent_position;
-    // Recovery: for people, how often this slot was cleaned after a death.
+    // Recovery. For people: how often this slot was cleaned after a death.
     shm_atomic<u64> swept;
-    // line 2: written by others
+    // line 2: written by other processes
     shm_atomic<u64> ack;
     char pad2[56];
     char pad3[64];
+    ONECOPY_SHARED_STRUCT(Row, state, gen, pid, parent_pid, start_ticks, pid_namespace, born_ns,
+                          pad0, op, intent, unused, intent_cell, intent_old, intent_new,
+                          intent_mark, intent_position, swept, ack, pad2, pad3)
 };
 static_assert(sizeof(Row) == 256);
 
@@ -198,8 +209,8 @@ enum class NameKind : u8 {
     condition = 12,
     barrier = 13,
     value = 14,
-    // After `value`: what is deleted goes in this order, and a value without its lock would be
-    // given another lock than the one that its users have.
+    // Behind `value`, because names are deleted in this order. If a value lost its lock first, its
+    // next user would get another lock than the users that have it.
     value_lock = 15,
     list = 16,
     dict = 17,
@@ -216,6 +227,7 @@ struct NameEntry {
     char pad[2];
     char name[kNameBytes];
     char tail[24];
+    ONECOPY_SHARED_STRUCT(NameEntry, value, hash, ordinal, next, kind, name_len, pad, name, tail)
 };
 static_assert(sizeof(NameEntry) == 256);
 constexpr u32 kBuckets = 16384;
@@ -227,6 +239,7 @@ struct HeapIndex {
     shm_atomic<u64> first;
     shm_atomic<u32> second[kFirstLevels];
     shm_atomic<u32> heads[kFirstLevels][kSecondLevels];
+    ONECOPY_SHARED_STRUCT(HeapIndex, first, second, heads)
 };
 
 // ---- header -------------------------------------------------------------------------------------
@@ -246,16 +259,16 @@ struct alignas(64) Header {
     // line 2
     u64 created_ns;
     u32 creator_pid, creator_uid;
-    shm_atomic<u32> corrupt;      // set once, never cleared: refused from then on
-    shm_atomic<u32> rows_used;    // no slot at or above this was ever used
-    shm_atomic<u64> death_epoch;  // moves after a row's generation has moved: somebody died and was
-                                  // cleaned up, or left [pool.death_epoch]
+    shm_atomic<u32> corrupt;      // set once and never cleared: the pool is refused from then on
+    shm_atomic<u32> rows_used;    // no slot at or above it was ever used
+    shm_atomic<u64> death_epoch;  // moves after the generation of a row has moved, by a death or a
+                                  // leave [pool.death_epoch]
     char pad2[32];
     // line 3: heap, under heap_lock
     alignas(64) LockWord heap_lock;
     shm_atomic<u32> free_entries;  // derived: list of unused block entries
     shm_atomic<u32> last_entry;    // derived: the entry whose span ends at heap_top, or kNil
-    // Entries below it are reserved and in use by the tiling or the free list.
+    // Entries below it are reserved, and belong to the tiling or to the free list.
     shm_atomic<u32> blocks_top;
     shm_atomic<u64> heap_top;     // truth: bytes of heap that are tiled
     shm_atomic<u64> used;         // derived: bytes asked for, of live user blocks
@@ -264,8 +277,8 @@ struct alignas(64) Header {
     shm_atomic<u32> live_bodies;  // derived
     // line 4
     alignas(64) EventCount memory_freed;
-    // "A frame came home", by body index modulo 15: out of line, so that a late wake cannot land in
-    // memory that has become somebody's payload.
+    // "A frame is free again", by the index of the body modulo 15. These words are not in the
+    // bodies, so a late wake cannot write into memory that has become somebody's payload.
     EventCount frame_home[15];
     // line 5: directory, under names_lock
     alignas(64) LockWord names_lock;
@@ -274,11 +287,19 @@ struct alignas(64) Header {
     shm_atomic<u32> names_reserved;  // entries whose memory is reserved
     shm_atomic<u64> ordinal;
     shm_atomic<u64> blocks_reserved;  // block entries whose memory is reserved
+    ONECOPY_SHARED_STRUCT(Header, magic, layout_hash, version, max_processes, id, capacity,
+                          file_size, flags, rows_off, heads_off, buckets_off, extents_off,
+                          names_off, blocks_off, heap_off, max_names, max_blocks, created_ns,
+                          creator_pid, creator_uid, corrupt, rows_used, death_epoch, pad2,
+                          heap_lock, free_entries, last_entry, blocks_top, heap_top, used,
+                          body_bytes, live_blocks, live_bodies, memory_freed, frame_home,
+                          names_lock, free_names, names_top, names_reserved, ordinal,
+                          blocks_reserved)
 };
 static_assert(sizeof(Header) <= kHeaderBytes);
 enum HeaderFlags : u64 { kPersistent = 1, kMemfd = 2, kOthersMayWrite = 4 };
 
-// Where everything lies for given limits; the same computation creates a segment and checks one.
+// Where everything lies for given limits. The same computation creates a pool and checks one.
 struct Geometry {
     u64 rows_off, heads_off, buckets_off, extents_off, names_off, blocks_off, heap_off, file_size;
     u64 capacity;
@@ -286,7 +307,10 @@ struct Geometry {
 };
 Geometry geometry(u64 capacity, u32 max_processes) noexcept;
 
-// A number that differs between builds whose segments must not be mixed.
+// A number that differs between builds whose pools must not be mixed. It covers every struct that
+// stands in shared memory. It is defined where all structures are known (structures/).
 u64 layout_hash() noexcept;
+// The part of it that this file knows.
+u64 fixed_layout() noexcept;
 
 }  // namespace onecopy

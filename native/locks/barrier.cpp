@@ -15,10 +15,11 @@ struct Barrier::Body {
     alignas(64) LockWord lock;
     shm_atomic<u32> culprit;
     shm_atomic<u64> state;
-    shm_atomic<u64> resets;  // bit phase%64: that phase ended by reset, as far as 64 phases back
+    shm_atomic<u64> resets;  // bit phase%64: that phase ended by a reset; of the last 64 phases
     // line 2: sleepers
     alignas(64) EventCount changed;
     char pad[60];
+    ONECOPY_SHARED_STRUCT(Body, magic, parties, lock, culprit, state, resets, changed, pad)
 };
 
 namespace {
@@ -35,7 +36,7 @@ constexpr u32 kind_of(u64 state) noexcept {
     return static_cast<u32>(state);
 }
 
-// An entry's count: of the phase it names.
+// What an entry counts for a phase.
 constexpr u32 counted(u64 word, u32 phase) noexcept {
     const u32 c = Shares::count(word);
     return c >> 16 == (phase & 0xffff) ? c & 0xffff : 0;
@@ -54,7 +55,7 @@ Status Barrier::create(Member& m, u32 parties, WaitPolicy& p, Handle& out) noexc
     if (Status s = create_body(m, BodyKind::barrier, bytes, p, block); s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.parties.store_relaxed(parties);
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -85,18 +86,19 @@ Status Barrier::enter(WaitPolicy& p) noexcept {
 u32 Barrier::arrived(u32 phase) const noexcept {
     u32 n = 0;
     for (u32 slot = 0; slot < waiting_.used(*m_); ++slot)
-        n += counted(waiting_[slot].load(), phase);
+        n += counted(waiting_[slot].load(), phase);  // [barrier.waiting]
     return n;
 }
 
-// Whether somebody who waits, or runs the action (the last one to arrive), is dead: then this phase
-// can never be complete.
+// Whether a party that waits, or that runs the action, is dead. Then this phase can never be
+// complete.
 bool Barrier::find_the_dead(u32 phase, bool ask_the_kernel) noexcept {
     for (u32 slot = 0; slot < waiting_.used(*m_); ++slot) {
         const u64 w = waiting_[slot].load();
         if (counted(w, phase) == 0) continue;
         if (!(ask_the_kernel ? Shares::gone(*m_, slot, w) : Shares::passed(*m_, slot, w))) continue;
-        // Its row still says who it was, unless somebody has moved in since.
+        // The row still says which process it was, unless another one has taken the slot since.
+        // [row.state]
         const bool vacant = m_->row(slot).state.load_acquire() == static_cast<u32>(RowState::free);
         b_->culprit.store_relaxed(vacant ? m_->row(slot).pid.load_relaxed() : 0);
         return true;
@@ -128,8 +130,7 @@ Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
     const u64 state = b_->state.load();
     const u32 phase = phase_of(state);
     Status s = Status::ok;
-    // The last one to come asks the kernel: who waits for it must not be let go by a party that is
-    // dead.
+    // The last party to arrive asks the kernel: a party that is dead must not release the others.
     const bool last = kind_of(state) == kFilling && arrived(phase) + 1 >= parties_;
     if (kind_of(state) != kBroken && find_the_dead(phase, last)) {
         break_it(phase);
@@ -143,11 +144,11 @@ Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
         out = {phase, arrived(phase), false};
         const u64 w = entry.load();
         // COMMIT
-        entry.store_release(
+        entry.store_release(  // [barrier.waiting]
             entry_of(phase, (Shares::gen(w) == m_->gen ? counted(w, phase) : 0) + 1, m_->gen));
         if (out.index + 1 >= parties_) {
             out.trips = true;
-            b_->state.store_release(state_of(phase, kTripping));
+            b_->state.store_release(state_of(phase, kTripping));  // [barrier.state]
         }
     }
     unlock(b_->lock);
@@ -160,17 +161,17 @@ Status Barrier::arrive(WaitPolicy& p, Arrival& out) noexcept {
         [&] { return kind_of(b_->state.load()) != kTripping || usable(*m_) != Status::ok; },
         [&] {
             const u64 state = b_->state.load();
-            // try_arrive breaks it then.
+            // Then try_arrive breaks it.
             if (kind_of(state) == kTripping) find_the_dead(phase_of(state), true);
         });
 }
 
-// A waiter that goes away from a phase that is still there.
+// A waiter leaves a phase that is not over.
 void Barrier::count_out(u32 phase) noexcept {
     shm_atomic<u64>& entry = waiting_[m_->slot];
     const u64 w = entry.load();
     if (Shares::gen(w) == m_->gen && counted(w, phase) != 0)
-        entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));
+        entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));  // [barrier.waiting]
 }
 
 Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
@@ -201,7 +202,7 @@ Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
         return s;
     UninterruptibleWait uninterruptible(p);
     if (Status e = enter(uninterruptible); e != Status::ok) return e;
-    const Status now = outcome();  // it may have tripped before we had the lock
+    const Status now = outcome();  // it may have tripped before this thread had the lock
     if (now == Status::would_block) break_it(mine.phase);
     if (now != Status::ok) count_out(mine.phase);
     unlock(b_->lock);
@@ -251,13 +252,15 @@ u32 Barrier::culprit() const noexcept {
     return b_->culprit.load_relaxed();
 }
 
+u64 Barrier::layout() noexcept {
+    return fold_layouts({Body::layout(), kWaitingOffset, Shares::layout()});
+}
+
 std::vector<std::string> Barrier::validate(Member& m, u32 index) {
     const std::string who = "barrier " + std::to_string(index) + ": ";
     Barrier barrier;
-    if (open(m, handle_of(m, index), barrier) != Status::ok)
-        return {who + "its fixed fields make no sense"};
-    UnboundedWait outer;
-    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (open(m, handle_of(m, index), barrier) != Status::ok) return makes_no_sense(who);
+    CheckWait wait;
     if (barrier.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
     const Unlocks unlocks(barrier.b_->lock);
     std::vector<std::string> out;

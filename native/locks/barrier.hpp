@@ -1,21 +1,20 @@
 // Parties that wait for each other.
 //
-// Body (a block of kind barrier):
-//   0    line 0  magic, parties                                   fixed
-//   64   line 1  lock, culprit, state, resets
-//   128  line 2  changed                                          event count
-//   192  waiting[P]  phase:16 count:16 | generation               Shares, whose count is split in
-//   two
+//|  Body (a block of kind barrier):
+//|    0    line 0  magic, parties                                fixed
+//|    64   line 1  lock, culprit, state, resets
+//|    128  line 2  changed                                       event count
+//|    192  waiting[P]  phase:16 count:16 | generation            Shares, with a count of two parts
+//|
+//|    state    phase:32 | kind:32 (filling, tripping, broken)
 //
-//   state    phase:32 | kind:32 (filling, tripping, broken)
-//
-// An entry counts for the phase that it names and no other, so that the table may be cleared after
+// An entry counts for the phase that it names, and for no other. So the table can be cleared after
 // the phase has moved.
 //
 // COMMITS: arrive: the entry. trip and reset: state := (phase+1, filling). break: state := (phase,
 // broken).
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -27,15 +26,15 @@ class Barrier {
 
     struct Arrival {
         u32 phase = 0;
-        u32 index = 0;       // how many were there before
-        bool trips = false;  // the last one: run the action, then `trip`
+        u32 index = 0;       // how many arrived before
+        bool trips = false;  // the last party: it runs the action, and then calls `trip`
     };
-    // ok: counted in. broken. Waits while the action of this phase is running, for the next one.
+    // ok: counted in. broken. While the action of this phase runs, it waits for the next phase.
     Status arrive(WaitPolicy& p, Arrival& out) noexcept;
-    // Until the phase of an arrival is over. ok; broken, also after a reset; timed_out/would_block
-    // and interrupted break the barrier.
+    // Waits until the phase of an arrival is over. ok. broken, also after a reset. timed_out,
+    // would_block and interrupted break the barrier.
     Status wait(WaitPolicy& p, const Arrival& mine) noexcept;
-    // Broken: somebody broke or reset it meanwhile.
+    // broken: another party has broken or reset the barrier meanwhile.
     Status trip(WaitPolicy& p, const Arrival& mine) noexcept;
     Status abort(WaitPolicy& p) noexcept;
     Status reset(WaitPolicy& p) noexcept;
@@ -45,6 +44,7 @@ class Barrier {
     bool is_broken() const noexcept;
     u32 culprit() const noexcept;  // pid of the process whose death broke it; 0: none
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;

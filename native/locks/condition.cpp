@@ -9,6 +9,7 @@ struct Condition::Place {
     shm_atomic<u32> word;
     shm_atomic<u32> tag;
     shm_atomic<u64> ticket;
+    ONECOPY_SHARED_STRUCT(Place, word, tag, ticket)
 };
 
 struct Condition::Body {
@@ -20,18 +21,20 @@ struct Condition::Body {
     shm_atomic<u64> more;
     shm_atomic<u64> ticket;
     shm_atomic<u32> used;
+    ONECOPY_SHARED_STRUCT(Body, magic, places, spare, lock, more, ticket, used)
 };
 
 struct Condition::Chunk {
     static constexpr u64 kMagic = 0x31'73'63'6c'70'63'6f'6fULL;  // "oocplcs1"
     shm_atomic<u64> magic;
     shm_atomic<u64> more;
+    ONECOPY_SHARED_STRUCT(Chunk, magic, more)
 };
 
 namespace {
 
-// Further places, when those of the body do not suffice. The number of chunks is bounded so that
-// the chain of a pool that lies ends.
+// Further places, when those of the body do not suffice. The number of chunks is bounded, so the
+// chain has an end in a pool that lies too.
 constexpr u32 kChunkPlaces = 1024, kMostChunks = 4096;
 
 constexpr u64 kPlacesOffset = 64;
@@ -68,7 +71,7 @@ Status Condition::create(Member& m, Handle mutex, WaitPolicy& p, Handle& out) no
         drop(m, block.index, uninterruptible);
         return s;
     }
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -83,7 +86,7 @@ Status Condition::open(Member& m, Handle h, Condition& out) noexcept {
     if (b->places.load_relaxed() != places) return Status::corrupt;
     out.m_ = &m;
     out.b_ = b;
-    out.lock_ = b->lock.load_acquire();
+    out.lock_ = b->lock.load_acquire();  // [block.cell]
     out.places_ = places;
     return Status::ok;
 }
@@ -95,11 +98,12 @@ Place* places_after(void* head) noexcept {
 }
 }  // namespace
 
-// Chunks come with the mutex held, and go with the condition: whoever has that may walk the chain.
+// Chunks are added with the mutex held, and go with the condition. So a process that has the
+// condition may walk the chain.
 template <class Act>
 bool Condition::each_until(u32 limit, Act act) const noexcept {
     Place* places = places_after<Place>(b_);
-    Handle more = b_->more.load_acquire();
+    Handle more = b_->more.load_acquire();  // [block.cell]
     u32 count = places_;
     for (u32 chunk = 0, first = 0;; ++chunk) {
         for (u32 i = 0; i < count && first + i < limit; ++i)
@@ -110,13 +114,13 @@ bool Condition::each_until(u32 limit, Act act) const noexcept {
             open_chunk(more, next) != Status::ok)
             return false;
         places = places_after<Place>(next);
-        more = next->more.load_acquire();
+        more = next->more.load_acquire();  // [block.cell]
         count = kChunkPlaces;
     }
 }
 template <class Act>
 void Condition::each_used(Act act) const noexcept {
-    each_until(b_->used.load_acquire(), [&](Place& at) {
+    each_until(b_->used.load_acquire(), [&](Place& at) {  // [condition.used]
         act(at);
         return false;
     });
@@ -127,7 +131,7 @@ Status Condition::open_chunk(Handle h, Chunk*& out) const noexcept {
                      kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), out);
 }
 
-// Mutex held. A place that is free, or that a dead process waited in.
+// Mutex held. A place that is free, or in which a dead process waited.
 Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
     u32 index = 0;
     for (int look = 0; look < 2; ++look) {
@@ -136,7 +140,7 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
             ++index;
             const u32 word = at.word.load();
             if (state_of(word) != kFree) {
-                // A dead one's notification is left for `hand_over`.
+                // A notification of a dead process is left for `hand_over`.
                 if (state_of(word) != kWaiting) return false;
                 const u32 tag = at.tag.load();
                 if (!m_->passed(tag) && (look == 0 || !m_->gone(tag))) return false;
@@ -149,10 +153,10 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
         if (Status s = add_chunk(p, out); s != Status::ok) return s;
         ++index;
     }
-    if (index > b_->used.load_relaxed()) b_->used.store_release(index);
+    if (index > b_->used.load_relaxed()) b_->used.store_release(index);  // [condition.used]
     const u64 ticket = b_->ticket.load_relaxed();
     b_->ticket.store_relaxed(ticket + 1);
-    // No longer the dead one's, before it gets our tag.
+    // It must not be the dead process's place any more when it gets this one's tag.
     out->word.store(word_of(ticket, kFree));
     out->ticket.store_relaxed(ticket);
     out->tag.store_relaxed(m_->tag());
@@ -164,34 +168,36 @@ Status Condition::take_place(WaitPolicy& p, Place*& out) noexcept {
 Status Condition::add_chunk(WaitPolicy& outer, Place*& first) noexcept {
     shm_atomic<u64>* last = &b_->more;
     u32 chunks = 0;
-    for (Chunk* next = nullptr; last->load_acquire() != 0; last = &next->more) {
+    for (Chunk* next = nullptr; last->load_acquire() != 0; last = &next->more) {  // [block.cell]
         if (++chunks == kMostChunks) return Status::table_full;
+        // [block.cell]
         if (Status s = open_chunk(last->load_acquire(), next); s != Status::ok) return s;
     }
     Allocated block;
-    BoundedWait p(outer, WaitPolicy::kForever);  // for the heap's lock, not for a notification
+    BoundedWait p(outer, WaitPolicy::kForever);  // for the heap lock, not for a notification
     if (Status s = create_body(*m_, BodyKind::condition_places,
                                kPlacesOffset + u64{kChunkPlaces} * sizeof(Place), p, block);
         s != Status::ok)
         return s;
     auto& chunk = *reinterpret_cast<Chunk*>(block.data);
     declare_cells(*m_, block.index, offsetof(Chunk, more), 8, 1);
-    chunk.magic.store_release(Chunk::kMagic);                                // [body.magic]
+    finish_body(chunk);
     const Status s = swap_cell(*m_, *last, 0, handle_of(*m_, block.index));  // COMMIT
     drop(*m_, block.index, p);
     first = places_after<Place>(&chunk);
     return s;
 }
 
-// A process that died between being notified and taking the mutex.
+// Whether a process was notified and died before it took the mutex.
 bool Condition::is_dead_notified(const Place& at, bool ask_the_kernel) const noexcept {
     if (state_of(at.word.load()) != kNotified) return false;
     const u32 tag = at.tag.load();
     return m_->passed(tag) || (ask_the_kernel && tag_slot(tag) != m_->slot && m_->gone(tag));
 }
 
-// Mutex held. The notifications of the dead pass to those who still wait; first theirs, then the
-// dead place: two deaths can wake one too many, but never one too few.
+// Mutex held. Passes the notifications of dead processes to living waiters. It wakes a waiter
+// first, and then clears the dead place. So two deaths can wake one waiter too many, but never one
+// too few.
 void Condition::hand_over() noexcept {
     each_used([this](Place& at) {
         if (!is_dead_notified(at, false)) return;
@@ -200,8 +206,8 @@ void Condition::hand_over() noexcept {
     });
 }
 
-// Without the mutex: until the place is not as it was, the policy ends, or there is something to
-// hand over (would_block).
+// Without the mutex. Sleeps until the place has changed, the wait has to end, or there is something
+// to hand over (would_block).
 Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
     const int budget = Spin::budget();
     for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i)
@@ -215,7 +221,7 @@ Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
             return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
             if (Status s = usable(*m_); s != Status::ok) return s;
-            if (each_until(b_->used.load_acquire(),
+            if (each_until(b_->used.load_acquire(),  // [condition.used]
                            [this](Place& at) { return is_dead_notified(at, true); }))
                 return Status::would_block;
             nap = std::min(nap * 2, kLongestNap);
@@ -234,7 +240,7 @@ Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
     Place& own = *taken;
     const u32 stay = own.word.load();
     UninterruptibleWait uninterruptible(
-        p);  // the caller has the mutex again before anything else happens to it
+        p);  // the caller has the mutex again before it does anything else
     for (;;) {
         const u32 depth = mutex.release_all();
         Status s = sleep(own, stay, p);
@@ -242,10 +248,10 @@ Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
         if (!good(again)) return again;
         if (s == Status::would_block) hand_over();
         const bool notified = own.word.load() != stay;
-        // A death in the mutex must be told, so the wait ends: for the caller, a wake without a
+        // A death in the mutex must be reported, so the wait ends: for the caller, a wake without a
         // reason.
         if (s == Status::would_block && !notified && again == Status::ok) continue;
-        // The caller will not act on it: another one may.
+        // This caller will not act on the notification, so another waiter gets it.
         if (notified && s == Status::interrupted) wake(1);
         own.word.store(stay & ~kStateBits);  // free
         return notified || s == Status::would_block ? (s == Status::interrupted ? s : Status::ok)
@@ -256,7 +262,7 @@ Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
 // Mutex held.
 void Condition::wake(u32 n) noexcept {
     if (n >= b_->used.load_relaxed()) {
-        // All: the order does not matter, nor whether the dead hear it.
+        // All of them: the order does not matter. A dead waiter may be woken too.
         each_used([this](Place& at) {
             const u32 word = at.word.load();
             if (state_of(word) != kWaiting) return;
@@ -279,7 +285,7 @@ void Condition::wake(u32 n) noexcept {
         if (first == nullptr) return;
         const u32 word = first->word.load(), tag = first->tag.load();
         if (m_->passed(tag) || (tag_slot(tag) != m_->slot && m_->gone(tag))) {
-            first->word.store(word & ~kStateBits);  // dead: the next one gets it
+            first->word.store(word & ~kStateBits);  // dead: the next waiter gets it
             continue;
         }
         first->word.store((word & ~kStateBits) | kNotified);  // COMMIT of notify
@@ -303,11 +309,15 @@ u32 Condition::waiting() const noexcept {
     return n;
 }
 
+u64 Condition::layout() noexcept {
+    return fold_layouts(
+        {Body::layout(), Place::layout(), Chunk::layout(), kPlacesOffset, kChunkPlaces});
+}
+
 std::vector<std::string> Condition::validate(Member& m, u32 index) {
     const std::string who = "condition " + std::to_string(index) + ": ";
     Condition c;
-    if (open(m, handle_of(m, index), c) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), c) != Status::ok) return makes_no_sense(who);
     std::vector<std::string> out;
     Mutex lock;
     if (Mutex::open(m, c.lock_, lock) != Status::ok)

@@ -1,20 +1,24 @@
 // A condition variable over a Mutex.
 //
-// Body (a block of kind condition):
-//   0    magic, places                         fixed
-//   16   lock                                  reference cell: the mutex lives as long as the
-//                                              condition
-//   24   more                                  reference cell: further places, or 0
-//   32   ticket                                the next one
-//   40   used                                  no place at or above it was ever taken
-//   64   places  {word u32, tag u32, ticket u64}
-//        word: ticket:30 | state:2 (free, waiting, notified); what this waiter sleeps on
+//|  Body (a block of kind condition):
+//|    0    magic, places                     fixed
+//|    16   lock                              reference cell: the mutex lives as long as the condition
+//|    24   more                              reference cell: further places, or 0
+//|    32   ticket                            the next one
+//|    40   used                              no place at or above it was ever taken
+//|    64   places  {word u32, tag u32, ticket u64}
+//|         word: ticket:30 | state:2 (free, waiting, notified); what this waiter sleeps on
+//|
+//|  Further places (a block of kind condition_places):
+//|    0    magic
+//|    8    more                              reference cell
+//|    64   places
 //
-// Further places (a block of kind condition_places): 0 magic, 8 more (reference cell), 64 places.
-// They are added when more threads wait than ever before, and stay as long as the condition.
+// Further places are added when more threads wait than ever before. They stay as long as the
+// condition.
 //
-// Places change with the mutex held, always. The ticket inside the word tells one stay from the
-// next, for who sleeps on it.
+// Places change only while the mutex is held. The ticket in the word distinguishes one stay in a
+// place from the next, for a thread that sleeps on the word.
 //
 // COMMITS: wait: word := waiting. notify: word := notified. Further places: more := the chunk.
 #pragma once
@@ -24,26 +28,27 @@ namespace onecopy {
 
 class Condition {
   public:
-    // `mutex` is held by the caller for as long as the call lasts.
+    // The caller holds `mutex` as long as the call lasts.
     static Status create(Member& m, Handle mutex, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Condition& out) noexcept;
     Handle lock_handle() const noexcept { return lock_; }
 
-    // `mutex` is the one of lock_handle(), held by the caller, who has it again afterwards whatever
-    // happened; `again` says how it came back (ok, owner_died; else it is not held). ok: notified;
-    // would_block/timed_out, interrupted; not_held; no_memory: there is no room for one more to
-    // wait.
+    // `mutex` is the one of lock_handle(). The caller holds it, and has it again afterwards in
+    // every case; `again` says how it was taken again (ok, owner_died; otherwise it is not held).
+    // ok: notified; would_block or timed_out, interrupted; not_held; no_memory: there is no place
+    // for one more waiter.
     Status wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept;
-    // Wakes the n that have waited longest. not_held.
+    // Wakes the n waiters that have waited longest. not_held.
     Status notify(Mutex& mutex, u32 n) noexcept;
     u32 waiting() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;
     struct Place;
     struct Chunk;
-    // Calls `act(place)` for the first `limit` places until it answers true; whether it did.
+    // Calls `act(place)` for the first `limit` places, until it answers true. Whether it did.
     template <class Act>
     bool each_until(u32 limit, Act act) const noexcept;
     template <class Act>

@@ -7,6 +7,7 @@ struct Event::Body {
     shm_atomic<u64> magic;
     alignas(64) shm_atomic<u32> word;
     EventCount changed;
+    ONECOPY_SHARED_STRUCT(Body, magic, word, changed)
 };
 
 namespace {
@@ -17,7 +18,7 @@ Status Event::create(Member& m, WaitPolicy& p, Handle& out) noexcept {
     Allocated block;
     if (Status s = create_body(m, BodyKind::event, sizeof(Body), p, block); s != Status::ok)
         return s;
-    reinterpret_cast<Body*>(block.data)->magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(*reinterpret_cast<Body*>(block.data));
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -37,7 +38,8 @@ Status Event::set() noexcept {
         if (!b_->word.cas(seen, (seen + 2) | kSet)) continue;  // COMMIT [event.word]
         break;
     }
-    notify_all(b_->changed);  // also if it was set: whoever set it may have died before the wake
+    notify_all(b_->changed);  // also if it was set: the process that set it may have died before it
+                              // woke anybody
     return Status::ok;
 }
 
@@ -68,10 +70,14 @@ Status Event::wait(WaitPolicy& p) noexcept {
         [&] { return released() || usable(*m_) != Status::ok; }, [] {});
 }
 
+u64 Event::layout() noexcept {
+    return Body::layout();
+}
+
 std::vector<std::string> Event::validate(Member& m, u32 index) {
     Event event;
     if (open(m, handle_of(m, index), event) == Status::ok) return {};
-    return {"event " + std::to_string(index) + ": its fixed fields make no sense"};
+    return makes_no_sense("event " + std::to_string(index) + ": ");
 }
 
 }  // namespace onecopy

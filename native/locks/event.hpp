@@ -1,14 +1,14 @@
 // A flag to wait for.
 //
-// Body (a block of kind event):
-//   0    magic                  fixed
-//   64   word                   sets:31 | flag:1
-//   68   changed                event count
+//|  Body (a block of kind event):
+//|    0    magic                  fixed
+//|    64   word                   sets:31 | flag:1
+//|    68   changed                event count
 //
-// COMMITS: set and clear: the CAS of word. A waiter remembers `sets`: it was released also if the
+// COMMITS: set and clear: the CAS of word. A waiter remembers `sets`: it is released also if the
 // flag was cleared before it woke.
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -21,6 +21,7 @@ class Event {
     Status wait(WaitPolicy& p) noexcept;  // ok; would_block/timed_out, interrupted
     bool is_set() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;

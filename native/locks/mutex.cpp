@@ -13,14 +13,16 @@ struct Mutex::Body {
     shm_atomic<u32> depth;
     shm_atomic<u32> pid;
     shm_atomic<std::int64_t> since;
+    ONECOPY_SHARED_STRUCT(Body, magic, recursive, word, thread, depth, pid, since)
 };
 
 namespace {
-// Which thread of which process: the tag is in it because threads of forked siblings have the same
-// numbers, and a dead owner's is still there when somebody else takes the word over.
+// Which thread of which process. It contains the tag, because threads of forked siblings have the
+// same numbers, and because the number of a dead owner is still there when another process takes
+// the word over.
 u64 this_thread(const Member& m) noexcept {
     static std::atomic<u32> numbers{0};
-    // Zero until the first use: a variable with a constructor would be asked for it at every use.
+    // Zero until the first use: a thread_local with a constructor would be checked at every use.
     static thread_local u32 number;
     if (number == 0) [[unlikely]]
         number = numbers.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -36,7 +38,7 @@ Status Mutex::create(Member& m, bool recursive, WaitPolicy& p, Handle& out) noex
         return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.recursive.store_relaxed(recursive);
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -66,7 +68,7 @@ bool Mutex::mine() const noexcept {
 
 Status Mutex::acquire(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
-    if (recursive_ && mine()) {  // asked first: two loads cost less than an exchange that fails
+    if (recursive_ && mine()) {  // first: two loads cost less than an exchange that fails
         const u32 depth = b_->depth.load_relaxed();
         if (depth >= kDeepest) return Status::too_large;
         b_->depth.store_relaxed(depth + 1);
@@ -164,11 +166,14 @@ bool Mutex::owner(Owner& out) const noexcept {
     return true;
 }
 
+u64 Mutex::layout() noexcept {
+    return Body::layout();
+}
+
 std::vector<std::string> Mutex::validate(Member& m, u32 index) {
     const std::string who = "lock " + std::to_string(index) + ": ";
     Mutex lock;
-    if (open(m, handle_of(m, index), lock) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), lock) != Status::ok) return makes_no_sense(who);
     if (!makes_sense(m, lock.b_->word.word.load()))
         return {who + "its owner is no slot of the pool"};
     return {};

@@ -1,16 +1,16 @@
-// A lock for users, plain or recursive (api names: Lock, RLock).
+// A lock for users, plain or recursive (in Python: Lock, RLock).
 //
-// Body (a block of kind mutex):
-//   0    magic, recursive      fixed
-//   12   word                  the lock word of sync/lock.hpp
-//   16   thread                recursive: tag:32 | number of the thread in its process:32; 0: none
-//   24   depth, pid            recursive: how often; the owner's pid, for people
-//   32   since                 when it was taken, for people
+//|  Body (a block of kind mutex):
+//|    0    magic, recursive      fixed
+//|    12   word                  the lock word of sync/lock.hpp
+//|    16   thread                recursive: tag:32 | number of the thread in its process:32; 0: none
+//|    24   depth, pid            recursive: how often; the owner's pid, for people
+//|    32   since                 when it was taken, for people
 //
-// COMMITS: acquire: word := tag. release: word := 0. The other fields belong to the owner; who
-// takes over writes over them.
+// COMMITS: acquire: word := tag. release: word := 0. The other fields belong to the owner; the next
+// owner writes over them.
 #pragma once
-#include "locks/body.hpp"
+#include "locks/shares.hpp"
 
 namespace onecopy {
 
@@ -19,34 +19,37 @@ class Mutex {
     static Status create(Member& m, bool recursive, WaitPolicy& p, Handle& out) noexcept;
     static Status open(Member& m, Handle h, Mutex& out) noexcept;
 
-    // ok; owner_died: held, and the last owner died with it (`died` says who);
-    // would_block/timed_out, interrupted
+    // ok. owner_died: held, and the last owner died with it; `died` gives its pid. would_block or
+    // timed_out, interrupted.
     Status acquire(WaitPolicy& p) noexcept;
-    // Waits until it is free, or this thread's, without taking it. owner_died: its owner is dead
-    // (`died` says who); until somebody acquires it, or `forget`s the dead one, everybody who comes
-    // is told so.
+    // Waits until the lock is free or belongs to this thread, and does not take it. owner_died: the
+    // owner is dead; `died` gives its pid. Every caller gets this answer until one acquires the
+    // lock, or calls `forget`.
     Status await(WaitPolicy& p) noexcept;
     void forget() noexcept;
-    // Plain: anybody may, as in multiprocessing, unless its owner is dead: then not_held, because
-    // somebody must be told. Recursive: not_held unless it is this thread's.
+    // Plain: any thread of any process may release it, as in multiprocessing. not_held: its owner
+    // is dead, because the next owner must hear of that. Recursive: not_held if this thread does
+    // not have it.
     Status release() noexcept;
-    // Frees it so that the next owner is told of a death again. not_held: it is not ours.
+    // Frees the lock so that the next owner hears of a death again. not_held: this process does not
+    // have it.
     Status abandon() noexcept;
 
     bool recursive() const noexcept { return recursive_; }
-    bool locked() const noexcept;  // by somebody who lives
-    bool mine() const noexcept;    // recursive: this thread's; else this process's
-    // Somebody has it, dead or alive, and not this thread (recursive)
+    bool locked() const noexcept;  // by a living process
+    bool mine() const noexcept;    // recursive: this thread has it; plain: this process has it
+    // Another process has it, living or dead, or (recursive) another thread.
     bool is_anothers() const noexcept;
-    bool once() const noexcept;             // mine: one release gives it back
-    bool owner(Owner& out) const noexcept;  // false: nobody
+    bool once() const noexcept;             // of an owner: one release frees it
+    bool owner(Owner& out) const noexcept;  // false: nobody has it
     u32 died() const noexcept { return died_; }
 
-    // For a condition: gives all of it back, and takes it again as it was.
+    // For a condition: releases all of it, and takes it again as it was.
     u32 release_all() noexcept;
     Status acquire_again(u32 depth, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;
@@ -56,7 +59,7 @@ class Mutex {
     Body* b_ = nullptr;
     bool recursive_ = false;
     u32 dead_ = 0;  // tag of the owner that `await` found dead
-    u32 died_ = 0;  // pid of the owner that the last take-over by this object found dead
+    u32 died_ = 0;  // pid of the last dead owner that this object took the lock over from
 };
 
 }  // namespace onecopy

@@ -11,24 +11,26 @@ struct RwLock::Body {
     shm_atomic<u32> prefer;
     // line 1: writers
     alignas(64) LockWord writer;
-    shm_atomic<u32> closed;  // tag of the writer for whom no reader may enter; 0: open
-    shm_atomic<u32> active;  // tag of the writer that is inside; 0: none
-    shm_atomic<u32> turn;    // fair: 1 while the readers that wait go before the next writer
+    shm_atomic<u32> closed;  // tag of the writer that keeps readers out; 0: open
+    shm_atomic<u32> active;  // tag of the writer that writes; 0: none
+    shm_atomic<u32> turn;    // fair: 1 while readers that wait go before the next writer
     shm_atomic<u32> pid;
     shm_atomic<std::int64_t> since;
     // line 2: sleepers
     alignas(64) EventCount may_read;
     EventCount drained;
+    ONECOPY_SHARED_STRUCT(Body, magic, prefer, writer, closed, active, turn, pid, since, may_read,
+                          drained)
 };
 
 namespace {
 
 constexpr u64 kReadersOffset = 192;
 
-// What this thread has of which lock: to let a reader read again without waiting for a writer that
-// waits for it, and to refuse what would wait for itself (also from a signal handler that runs
-// while this thread waits to write). Keyed by handle and tag: a lock that is gone, or the parent's
-// before a fork, matches nothing.
+// Which locks this thread has, and how. It lets a reader read again without waiting for a writer
+// that waits for it. It refuses a call that would wait for itself, also in a signal handler that
+// runs while this thread waits to write. The key is handle and tag: a lock that is gone matches
+// nothing, nor does one that the parent had before a fork.
 enum class Writing : u8 { no, waiting, inside };
 struct Has {
     u64 pool;
@@ -37,7 +39,7 @@ struct Has {
     u32 reads;
     Writing writing;
 };
-// A fixed number, so that nothing is allocated, and can fail, with the lock half taken.
+// A fixed number: so no allocation can fail while the lock is half taken.
 struct AllThatThreadHas {
     static constexpr u32 kMost = 64;
     Has all[kMost];
@@ -60,14 +62,14 @@ void remove(u32 i) noexcept {
 bool has_room(const Member& m) noexcept {
     if (this_thread.n < AllThatThreadHas::kMost) [[likely]]
         return true;
-    // Locks held before a fork, or in a pool that was left and joined again.
+    // Locks that were held before a fork, or in a pool that was left and joined again.
     for (u32 i = this_thread.n; i-- > 0;) {
         if (this_thread.all[i].pool == m.header().id[0] && this_thread.all[i].tag != m.tag())
             remove(i);
     }
     return this_thread.n < AllThatThreadHas::kMost;
 }
-// False: no room any more. Signal handlers that ran in a wait may have taken locks of their own.
+// False: there is no room any more. Signal handlers that ran in a wait may have taken locks.
 bool remember(const Member& m, Handle lock, u32 reads, Writing writing) noexcept {
     if (!has_room(m)) return false;
     this_thread.all[this_thread.n++] = {m.header().id[0], lock, m.tag(), reads, writing};
@@ -77,7 +79,7 @@ void forget(const Member& m, Handle lock) noexcept {
     if (Has* h = find(m, lock)) remove(static_cast<u32>(h - this_thread.all));
 }
 
-// Ns that a writer lets the readers before it: they may be dead.
+// ns that a writer lets readers go first: they may be dead.
 constexpr std::int64_t kLongestTurn = 100'000'000;
 
 }  // namespace
@@ -90,7 +92,7 @@ Status RwLock::create(Member& m, Prefer prefer, WaitPolicy& p, Handle& out) noex
     if (Status s = create_body(m, BodyKind::rwlock, bytes, p, block); s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.prefer.store_relaxed(static_cast<u32>(prefer));
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -112,8 +114,8 @@ Status RwLock::open(Member& m, Handle h, RwLock& out) noexcept {
 
 // ---- readers ------------------------------------------------------------------------------------
 
-// The entry belongs to this process's threads alone; what stands there under another generation is
-// a dead predecessor's.
+// Only threads of this process change the entry. If it has another generation, it belongs to an
+// earlier, dead owner of the slot.
 void RwLock::read_again() noexcept {
     shm_atomic<u64>& entry = readers_[m_->slot];
     u64 seen = entry.load();
@@ -146,7 +148,7 @@ Status RwLock::read(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (Has* h = find(*m_, handle_)) {
         if (h->writing != Writing::no) return Status::deadlock;
-        read_again();  // a writer that waits, waits for us: no look at `closed`
+        read_again();  // no look at `closed`: a writer that waits, waits for this thread
         ++h->reads;
         return Status::ok;
     }
@@ -164,7 +166,7 @@ Status RwLock::read(WaitPolicy& p) noexcept {
 [[gnu::noinline]] Status RwLock::read_slow(WaitPolicy& p) noexcept {
     auto attempt = [&] {
         if (Status s = usable(*m_); s != Status::ok) return s;
-        // Not counted in while it is closed: that would only disturb a writer who waits for the
+        // Not counted in while it is closed: that would only disturb a writer that waits for the
         // last reader.
         if (b_->closed.load() == 0 && count_in()) return Status::ok;
         return writer_is_dead() ? take_over(p) : Status::would_block;
@@ -179,27 +181,28 @@ Status RwLock::read(WaitPolicy& p) noexcept {
         [&] { ask_for_writers(); });
 }
 
-// Both names: who took the lock over from a dead writer may have died before it wrote its own into
-// `closed`.
+// Both names: a process may have taken the lock over from a dead writer, and died before it wrote
+// its own tag into `closed`.
 void RwLock::ask_for_writers() noexcept {
     if (const u32 closed = b_->closed.load(); closed != 0) m_->gone(closed);
     if (const u32 writer = b_->writer.word.load() & ~kWaiters; writer != 0) m_->gone(writer);
 }
 
-// Closed for a writer that has gone, and no other has come yet: one who has will say so in `closed`
-// in a moment.
+// Closed for a writer that is dead, and no other has come yet. A new writer writes its tag into
+// `closed` at once.
 bool RwLock::writer_is_dead() const noexcept {
     const u32 closed = b_->closed.load(), writer = b_->writer.word.load() & ~kWaiters;
     return closed != 0 && m_->passed(closed) && (writer == 0 || m_->passed(writer));
 }
 
-// A reader has met a dead writer. Whatever that one was about, the lock becomes ours for writing
-// first.
+// A reader has met a dead writer. It takes the lock for writing first, whatever the dead writer was
+// doing.
 Status RwLock::take_over(WaitPolicy& p) noexcept {
     const Status taken = lock_at_once(b_->writer, *m_);
-    if (!good(taken)) return taken;  // somebody else is at it
+    if (!good(taken)) return taken;  // another process does it
     if (b_->active.load() == 0) {
-        // It only waited, and readers may be inside: go to them.
+        // The dead writer was only waiting, and readers may be inside: this thread becomes one of
+        // them.
         read_again();
         let_readers_in();
         unlock(b_->writer);
@@ -219,7 +222,7 @@ Status RwLock::read_release() noexcept {
 
 // ---- writers ------------------------------------------------------------------------------------
 
-// The slot of somebody who reads; kNoSlot: nobody.
+// The slot of a process that reads. kNoSlot: there is none.
 u32 RwLock::a_reader() const noexcept {
     for (u32 slot = 0; slot < readers_.used(*m_); ++slot) {
         if (reads(slot)) return slot;
@@ -236,8 +239,8 @@ void RwLock::let_readers_in() noexcept {
     notify_all(b_->may_read);
 }
 
-// fair, the writer's word held: readers whom the last writer has promised the next turn. It is over
-// when one of them is inside.
+// fair, the writer's word held: the last writer has promised the next turn to readers. The turn is
+// over when one of them is inside.
 Status RwLock::wait_for_turn(WaitPolicy& p) noexcept {
     const std::int64_t limit = os::monotonic_ns() + kLongestTurn;
     const Status s = wait_for(
@@ -249,24 +252,24 @@ Status RwLock::wait_for_turn(WaitPolicy& p) noexcept {
             return Status::ok;
         },
         [&] { return b_->turn.load() == 0; }, [] {});
-    // Who does not wait so long does not wait for promises to readers that may be dead.
+    // A caller with a shorter deadline does not wait for readers that may be dead.
     if (s == Status::would_block || s == Status::timed_out) b_->turn.store(0);
     return s == Status::would_block ? Status::ok : s;
 }
 
-// The writer's word held: nobody reads, and no reader can enter.
+// The writer's word held. Afterwards nobody reads, and no reader can enter.
 Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
     if (prefer_ == Prefer::fair && b_->turn.load() != 0) {
         if (Status s = wait_for_turn(p); s != Status::ok) return s;
     }
-    // Readers go first, unless a writer has died inside: then nobody reads before somebody has been
-    // told.
+    // Readers go first, unless a writer has died while it wrote: then nobody reads before a new
+    // owner was told.
     const bool readers_first = prefer_ == Prefer::reader && b_->active.load() == 0;
     if (!readers_first) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
     u32 blocker = kNoSlot;
     auto attempt = [&] {
         if ((blocker = a_reader()) != kNoSlot) {
-            // It may be dead, which a process without its descriptor never learns.
+            // The reader may be dead. A process without its descriptor never learns that.
             const Status s = usable(*m_);
             return s == Status::ok ? Status::would_block : s;
         }
@@ -279,21 +282,21 @@ Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
     const Status s = wait_for(
         b_->drained, p, attempt, [&] { return !reads(blocker) || usable(*m_) != Status::ok; },
         [&] { readers_.probe(*m_); });
-    // Who does not wait finds the dead, too.
+    // A caller that does not wait finds dead readers too.
     return s == Status::would_block && readers_.probe(*m_) ? attempt() : s;
 }
 
-// The writer's word is ours, by whatever way. `active` tells whether somebody died inside, whoever
-// the word named: several may have died since.
+// The writer's word is ours. `active` tells whether a writer died while it wrote. The word does not
+// tell it: several writers may have died since.
 Status RwLock::enter_as_writer(WaitPolicy& p) noexcept {
-    const bool damaged = b_->active.load() != 0;
+    const bool damaged = b_->active.load() != 0;  // [rwlock.active]
     const Status s =
         remember(*m_, handle_, 0, Writing::waiting) ? close_and_drain(p) : Status::table_full;
     if (s != Status::ok) {
         forget(*m_, handle_);
-        if (s == Status::closed) return s;  // the pool was left, and the word is nobody's
+        if (s == Status::closed) return s;  // the pool was left, and the word belongs to nobody
         if (damaged) {
-            leave_damaged();  // whoever comes next must hear of it instead of us
+            leave_damaged();  // the next owner must hear of it instead of this one
         } else {
             let_readers_in();
             unlock(b_->writer);
@@ -303,7 +306,7 @@ Status RwLock::enter_as_writer(WaitPolicy& p) noexcept {
     if (damaged) died_ = b_->pid.load_relaxed();
     b_->pid.store_relaxed(m_->own_row().pid.load_relaxed());
     b_->since.store_relaxed(os::coarse_ns());
-    b_->active.store_release(m_->tag());  // COMMIT
+    b_->active.store_release(m_->tag());  // COMMIT [rwlock.active]
     find(*m_, handle_)->writing = Writing::inside;
     return damaged ? Status::owner_died : Status::ok;
 }
@@ -321,7 +324,7 @@ Status RwLock::write_release() noexcept {
     Has* h = find(*m_, handle_);
     if (h == nullptr || h->writing != Writing::inside) return Status::not_held;
     forget(*m_, handle_);
-    b_->active.store_release(0);
+    b_->active.store_release(0);  // [rwlock.active]
     if (prefer_ == Prefer::fair && (b_->may_read.word.load() & 1u) != 0) b_->turn.store(1);
     let_readers_in();  // COMMIT
     unlock(b_->writer);
@@ -334,7 +337,7 @@ void RwLock::downgrade() noexcept {
     read_again();
     h->reads = 1;
     h->writing = Writing::no;
-    b_->active.store_release(0);
+    b_->active.store_release(0);  // [rwlock.active]
     let_readers_in();
     unlock(b_->writer);
 }
@@ -377,11 +380,14 @@ u32 RwLock::readers() const noexcept {
     return n;
 }
 
+u64 RwLock::layout() noexcept {
+    return fold_layouts({Body::layout(), kReadersOffset, Shares::layout()});
+}
+
 std::vector<std::string> RwLock::validate(Member& m, u32 index) {
     const std::string who = "rwlock " + std::to_string(index) + ": ";
     RwLock lock;
-    if (open(m, handle_of(m, index), lock) != Status::ok)
-        return {who + "its fixed fields make no sense"};
+    if (open(m, handle_of(m, index), lock) != Status::ok) return makes_no_sense(who);
     std::vector<std::string> out;
     const u32 writer = lock.b_->writer.word.load() & ~kWaiters, closed = lock.b_->closed.load(),
               active = lock.b_->active.load();

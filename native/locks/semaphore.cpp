@@ -19,6 +19,7 @@ struct Semaphore::Body {
     // line 2: sleepers
     alignas(64) EventCount freed;
     char pad[60];
+    ONECOPY_SHARED_STRUCT(Body, magic, initial, flags, lock, value, extra, freed, pad)
 };
 
 namespace {
@@ -37,7 +38,7 @@ Status Semaphore::create(Member& m, u64 initial, u32 flags, WaitPolicy& p, Handl
     b.value.store_relaxed(initial);
     if (flags & kKeepsNothing) b.extra.store_relaxed(initial);
     b.flags.store_relaxed(flags);
-    b.magic.store_release(Body::kMagic);  // [body.magic]
+    finish_body(b);
     out = handle_of(m, block.index);
     return Status::ok;
 }
@@ -58,40 +59,40 @@ Status Semaphore::open(Member& m, Handle h, Semaphore& out) noexcept {
 
 // ---- under the lock -----------------------------------------------------------------------------
 
-// Entries of the dead count until they are returned, here as everywhere: the sum is of what stands
-// in the table.
+// Entries of dead processes count until they are returned, here and everywhere: the sum is over
+// what stands in the table.
 void Semaphore::recount() noexcept {
-    const u64 all = stock() + b_->extra.load_relaxed();
+    const u64 all = stock() + b_->extra.load_acquire();  // [semaphore.extra]
     u64 taken = 0;
     for (u32 slot = 0; slot < held_.used(*m_); ++slot)
-        taken += Shares::count(held_[slot].load());
+        taken += Shares::count(held_[slot].load());  // [semaphore.held]
     if (taken > all) return m_->mark_corrupt();
-    b_->value.store_release(all - taken);
+    b_->value.store_release(all - taken);  // [semaphore.value]
 }
 
-// What those held that have gone is free again.
+// Frees what dead processes held.
 void Semaphore::return_tokens() noexcept {
     bool changed = false;
     for (u32 slot = 0; slot < held_.used(*m_); ++slot) {
         const u64 w = held_[slot].load();
         if (Shares::count(w) == 0 || !Shares::passed(*m_, slot, w)) continue;
-        held_[slot].store_release(0);  // COMMIT
+        held_[slot].store_release(0);  // COMMIT [semaphore.held]
         changed = true;
     }
     if (changed) recount();
 }
 
-// Takes up to n off what a process holds; how many.
+// Takes up to n tokens off a process's entry. How many.
 u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
     const u64 w = held_[slot].load(), k = std::min<u64>(Shares::count(w), n);
     // COMMIT
     if (k != 0)
-        held_[slot].store_release(
+        held_[slot].store_release(  // [semaphore.held]
             Shares::word(Shares::count(w) - static_cast<u32>(k), Shares::gen(w)));
     return k;
 }
 
-// Takes the lock; a dead owner may have died between a commit and the count of it.
+// Takes the lock. A dead owner may have committed and not counted it: then counts anew.
 Status Semaphore::enter(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     const Status s = onecopy::enter(b_->lock, *m_, p);
@@ -103,7 +104,7 @@ Status Semaphore::enter(WaitPolicy& p) noexcept {
 Status Semaphore::try_acquire(WaitPolicy& p) noexcept {
     if (Status s = enter(p); s != Status::ok) return s;
     const u64 own = held_[m_->slot].load();
-    // Also before our own entry is written over one that a predecessor in this slot left.
+    // Also before this process writes its entry over one that an earlier owner of the slot left.
     if (b_->value.load_relaxed() == 0 || (Shares::count(own) != 0 && Shares::gen(own) != m_->gen))
         return_tokens();
     const u64 value = b_->value.load_relaxed();
@@ -112,12 +113,13 @@ Status Semaphore::try_acquire(WaitPolicy& p) noexcept {
         return Status::would_block;
     }
     if (const u64 extra = b_->extra.load_relaxed(); extra != 0) {
-        b_->extra.store_release(extra - 1);  // COMMIT
+        b_->extra.store_release(extra - 1);  // COMMIT [semaphore.extra]
     } else {
         shm_atomic<u64>& entry = held_[m_->slot];
-        entry.store_release(Shares::word(Shares::own(*m_, entry.load()) + 1, m_->gen));  // COMMIT
+        entry.store_release(
+            Shares::word(Shares::own(*m_, entry.load()) + 1, m_->gen));  // COMMIT [semaphore.held]
     }
-    b_->value.store_release(value - 1);
+    b_->value.store_release(value - 1);  // [semaphore.value]
     unlock(b_->lock);
     return Status::ok;
 }
@@ -130,26 +132,27 @@ Status Semaphore::acquire(WaitPolicy& p) noexcept {
     if (!p.may_wait()) return held_.probe(*m_) ? try_acquire(p) : s;
     return wait_for(
         b_->freed, p, [&] { return try_acquire(p); },
-        [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },
+        [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },  // [semaphore.value]
         [&] { held_.probe(*m_); });
 }
 
 Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
-    UninterruptibleWait p(outer);  // what one has is given back, whatever the caller's policy
+    UninterruptibleWait p(outer);  // what one has is given back, however long the caller would wait
     if (Status s = enter(p); s != Status::ok) return s;
     Status s = Status::ok;
-    // What the dead held is no longer theirs to be given back.
+    // A token of a dead process cannot be given back for it any more.
     if (Shares::own(*m_, held_[m_->slot].load()) < n) return_tokens();
     if ((flags_ & kBounded) != 0 && b_->value.load_relaxed() + n > initial_) s = Status::not_held;
     if (n > kLargest || b_->extra.load_relaxed() + n > kMostExtra) s = Status::too_large;
     if (s == Status::ok) {
-        // Our own tokens first, then those that other processes took (they were handed to us); what
-        // nobody has is a signal.
+        // First our own tokens. Then tokens that other processes took: they were handed to us. What
+        // nobody has is an extra token.
         u64 left = n - give_back_to(m_->slot, n);
         for (u32 slot = 0; left != 0 && slot < held_.used(*m_); ++slot)
             left -= give_back_to(slot, left);
-        if (left != 0) b_->extra.store_release(b_->extra.load_relaxed() + left);  // COMMIT
-        b_->value.store_release(b_->value.load_relaxed() + n);
+        if (left != 0)
+            b_->extra.store_release(b_->extra.load_relaxed() + left);  // COMMIT [semaphore.extra]
+        b_->value.store_release(b_->value.load_relaxed() + n);         // [semaphore.value]
     }
     unlock(b_->lock);
     if (s == Status::ok) notify(b_->freed, static_cast<int>(n));
@@ -157,7 +160,7 @@ Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
 }
 
 Status Semaphore::value(u64& out, WaitPolicy& p) noexcept {
-    held_.probe(*m_);  // somebody wants to know: look who is dead
+    held_.probe(*m_);  // a caller that asks for the value wants the dead to be found
     if (Status s = enter(p); s != Status::ok) return s;
     return_tokens();
     out = b_->value.load_relaxed();
@@ -165,13 +168,21 @@ Status Semaphore::value(u64& out, WaitPolicy& p) noexcept {
     return Status::ok;
 }
 
+u64 Semaphore::layout() noexcept {
+    return fold_layouts({Body::layout(), kHeldOffset, Shares::layout()});
+}
+
+void Semaphore::repair(Member& m, u32 index, WaitPolicy& p) noexcept {
+    Semaphore sem;
+    if (open(m, handle_of(m, index), sem) == Status::ok && sem.enter(p) == Status::ok)
+        unlock(sem.b_->lock);
+}
+
 std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
     const std::string who = "semaphore " + std::to_string(index) + ": ";
     Semaphore sem;
-    if (open(m, handle_of(m, index), sem) != Status::ok)
-        return {who + "its fixed fields make no sense"};
-    UnboundedWait outer;
-    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (open(m, handle_of(m, index), sem) != Status::ok) return makes_no_sense(who);
+    CheckWait wait;
     if (sem.enter(wait) != Status::ok) return {who + "its lock cannot be taken"};
     const Unlocks unlocks(sem.b_->lock);
     std::vector<std::string> out;

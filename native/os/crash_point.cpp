@@ -1,4 +1,4 @@
-// Fault builds only: counts crash points and raises the signal at the one that was asked for.
+// Fault builds only: counts crash points, and raises the signal at the one that was asked for.
 #include "base/crash_point.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
@@ -30,9 +30,9 @@ void in_child() noexcept {
 
 void arm(std::uint64_t step, FaultRecord* record, int signal, bool child, bool early = false,
          void (*act)() noexcept = nullptr) noexcept {
-    // Handlers in a child run in the order of their registration, and the steps of the pool's own
-    // handler count. A campaign arms before it opens its first pool for that reason; in a process
-    // forked from such a one it is so already.
+    // Fork handlers in a child run in the order of their registration. The steps of the pools' own
+    // handler must count, so a campaign calls this before it opens its first pool. A process that
+    // was forked from such a campaign has it already.
     static const int installed = pthread_atfork(nullptr, nullptr, in_child);
     static_cast<void>(installed);
     fatal_step = 0;
@@ -111,8 +111,9 @@ static void raise_at(std::uint64_t step, void* place) noexcept {
         act();
         return;
     }
-    // The whole process, from whichever thread. The signal is delivered before kill() returns if
-    // this thread may take it, and no thread survives SIGKILL; a stopped process goes on from here.
+    // To the whole process, whichever thread this is. The signal is delivered before kill() returns
+    // if this thread may take it. SIGKILL ends every thread. A process that was stopped continues
+    // here.
     kill(getpid(), fatal_signal.load(std::memory_order_relaxed));
 }
 

@@ -1,10 +1,9 @@
-// A queue's body in shared memory, and how its two files (queue.cpp, redeliver.cpp) find their way
-// in it. Drawn in queue.hpp.
+// A queue's body in shared memory, and how its files (queue.cpp, redeliver.cpp, repair.cpp) find
+// their way in it. Drawn in queue.hpp.
 #pragma once
 #include <atomic>
 
 #include "queue/queue.hpp"
-#include "sync/structure_lock.hpp"
 
 namespace onecopy {
 
@@ -19,37 +18,36 @@ struct Queue::Body {
     // line 1: producers
     alignas(64) LockWord put_lock;
     shm_atomic<u64> tail;
-    shm_atomic<u64> seen_head;  // an old value of head; in a queue that redelivers, of floor
+    shm_atomic<u64> seen_head;  // an old value of head; of floor in a queue that redelivers
     // line 2: consumers
     alignas(64) LockWord get_lock;
     shm_atomic<u64> head;
     shm_atomic<u64> seen_tail;  // an old value of tail
     shm_atomic<u64> done;
-    // Only in a queue that redelivers; the last three are derived, by `rescan`.
+    // Only in a queue that redelivers. The last three are derived, by `rescan`.
     shm_atomic<u64> floor;           // everything below is finished
-    shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken again
+    shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken since
     shm_atomic<u64> first_returned;  // no slot below it is one of them
     shm_atomic<u64>
-        seen_death_epoch;  // header.death_epoch as it was when the takers were last looked at
+        seen_death_epoch;  // header.death_epoch, read when the takers were last looked at
     // line 3: sleepers
     alignas(64) EventCount not_empty;
     EventCount not_full;
     EventCount all_done;
     shm_atomic<u32> closed;  // 0, or one of Closed
+    ONECOPY_SHARED_STRUCT(Body, magic, maxsize, limit, entries, flags, put_lock, tail, seen_head,
+                          get_lock, head, seen_tail, done, floor, returned, first_returned,
+                          seen_death_epoch, not_empty, not_full, all_done, closed)
 };
 
 enum Closed : u32 {
     kNoMorePuts = 1,
-    kDropping = 2,  // and what is in the queue, or comes back to it, is dropped (only in a queue
-                    // that redelivers)
+    kDropping =
+        2,  // also drops what is in the queue or comes back to it; only if the queue redelivers
 };
 
 constexpr u64 kTableOffset = 256;
 constexpr u64 kChunkBytes = kChunkSlots * sizeof(Slot);
-
-inline Status Queue::usable() const noexcept {
-    return m_->usable();
-}
 
 inline shm_atomic<u64>& Queue::table(u64 chunk) const noexcept {
     auto* cells =
@@ -71,6 +69,40 @@ inline Slot* Queue::slots_of(Handle h, Cached& cached) noexcept {
     if (std::atomic_ref(cached.handle).load(std::memory_order_acquire) == h) [[likely]]
         return cached.slots;
     return find_slots(h, cached);
+}
+
+// ---- a queue that redelivers (redeliver.cpp, repair.cpp)
+
+struct Queue::Range {
+    u64 floor, head, tail;
+};
+
+struct Queue::Effects {
+    u64 room = 0;                   // by how much floor moved
+    u64 came_back = 0;              // messages that have become returned
+    Handle finished = 0;            // the block of a message that is done
+    Handle emptied = 0;             // the chunk that floor has left
+    bool others = false;            // there are takers other than this process
+    u64 takers[kHolderWords] = {};  // their slots, one bit each: to be asked whether they live
+};
+
+inline Taking taking_of(const Slot& slot) noexcept {
+    return {slot.stamp.load_acquire()};  // [queue.taking], where the last owner died
+}
+inline void set_taking(Slot& slot, Taking t) noexcept {
+    slot.stamp.store_release(t.raw);  // [queue.taking]
+}
+
+// Visits the slots of [from, to) until `visit` answers false. False: the queue is corrupt.
+template <class Visit>
+bool Queue::walk(u64 from, u64 to, Visit visit) noexcept {
+    Cached chunk;
+    for (u64 position = from; position < to; ++position) {
+        Slot* const slot = slot_at(position, chunk);
+        if (slot == nullptr) return false;
+        if (!visit(*slot, position)) break;
+    }
+    return true;
 }
 
 }  // namespace onecopy

@@ -4,8 +4,6 @@
 
 #include "queue/body.hpp"
 #include "sync/event_count.hpp"
-#include "sync/structure_lock.hpp"
-#include "sync/unlocks.hpp"
 
 namespace onecopy {
 
@@ -16,8 +14,8 @@ constexpr u64 kLargestSize = u64{1} << 36;
 constexpr u64 limit_for(u64 maxsize) noexcept {
     return maxsize == 0 ? kUnboundedSize : maxsize;
 }
-// Two more than the limit needs: between a consumer that empties an entry and the producer that
-// fills it again lies at least one whole chunk of takes, so the entry needs no lock of its own.
+// Two more than the limit needs. A consumer empties an entry, and a producer fills it again. In
+// between at least one whole chunk is taken, so the entry needs no lock of its own.
 constexpr u64 entries_for(u64 limit) noexcept {
     return (limit + kChunkSlots - 1) / kChunkSlots + 2;
 }
@@ -28,48 +26,41 @@ constexpr u64 entries_for(u64 limit) noexcept {
 
 Status Queue::create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out) noexcept {
     static_assert(sizeof(Body) == kTableOffset);
-    if (Status s = m.usable(); s != Status::ok) return s;
+    if (Status s = usable(m); s != Status::ok) return s;
     if (maxsize > kLargestSize) return Status::too_large;
     if ((flags & ~kQueueRedelivers) != 0) return Status::bad_argument;
     const u64 limit = limit_for(maxsize);
     const u64 entries = entries_for(limit);
     Allocated block;
-    Status s = allocate(m,
-                        {.bytes = kTableOffset + entries * 8,
-                         .flags = kFlagBody,
-                         .kind = BodyKind::queue,
-                         .zero = true},
-                        p, block);
-    if (s != Status::ok) return s;
+    if (Status s = create_body(m, BodyKind::queue, kTableOffset + entries * 8, p, block);
+        s != Status::ok)
+        return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.maxsize.store_relaxed(maxsize);
     b.limit.store_relaxed(limit);
     b.entries.store_relaxed(static_cast<u32>(entries));
     b.flags.store_relaxed(flags);
-    b.magic.store_release(Body::kMagic);  // [queue.magic]
+    finish_body(b);
     declare_cells(m, block.index, kTableOffset, 8, static_cast<u32>(entries));
     out = handle_of(m, block.index);
     return Status::ok;
 }
 
 Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
-    BlockInfo info;
-    const u32 index = handle_index(h);
-    if (Status s = inspect(m, index, info); s != Status::ok) return s;
-    if (handle_of(m, index) != h) return Status::stale;
-    if (info.kind != BodyKind::queue) return Status::bad_argument;
-    if (info.length < kTableOffset) return Status::corrupt;
-    auto& b = *reinterpret_cast<Body*>(info.data);
-    if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [queue.magic]
+    Body* body = nullptr;
+    u64 length = 0;
+    if (Status s = open_body(m, h, BodyKind::queue, kTableOffset, body, length); s != Status::ok)
+        return s;
+    const Body& b = *body;
     const u64 maxsize = b.maxsize.load_relaxed(), limit = b.limit.load_relaxed();
     const u32 entries = b.entries.load_relaxed(), flags = b.flags.load_relaxed();
     if ((flags & ~kQueueRedelivers) != 0) return Status::corrupt;
     if (maxsize > kLargestSize || limit != limit_for(maxsize) || entries != entries_for(limit))
         return Status::corrupt;
-    if (info.length < kTableOffset + u64{entries} * 8) return Status::corrupt;
+    if (length < kTableOffset + u64{entries} * 8) return Status::corrupt;
     out.m_ = &m;
-    out.b_ = &b;
-    out.index_ = index;
+    out.b_ = body;
+    out.index_ = handle_index(h);
     out.limit_ = limit;
     out.entries_ = entries;
     out.redelivers_ = (flags & kQueueRedelivers) != 0;
@@ -83,9 +74,7 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 
 [[gnu::noinline]] Slot* Queue::find_slots(Handle h, Cached& cached) noexcept {
     BlockInfo info;
-    const u32 index = handle_index(h);
-    if (h == 0 || inspect(*m_, index, info) != Status::ok || handle_of(*m_, index) != h ||
-        info.kind != BodyKind::queue_chunk || info.length < kChunkBytes) {
+    if (h == 0 || find_part(*m_, h, BodyKind::queue_chunk, kChunkBytes, info) != Status::ok) {
         m_->mark_corrupt();
         return nullptr;
     }
@@ -99,13 +88,10 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 // Producer lock held.
 [[gnu::noinline]] Status Queue::add_chunk(shm_atomic<u64>& cell, WaitPolicy& p,
                                           Handle& out) noexcept {
-    // For the heap lock; signal handlers must not run here.
+    // For the heap lock. Signal handlers must not run here.
     UninterruptibleWait uninterruptible(p, os::monotonic_ns() + 1'000'000'000);
     Allocated chunk;
-    Status s = allocate(
-        *m_,
-        {.bytes = kChunkBytes, .flags = kFlagBody, .kind = BodyKind::queue_chunk, .zero = true},
-        uninterruptible, chunk);
+    Status s = create_body(*m_, BodyKind::queue_chunk, kChunkBytes, uninterruptible, chunk);
     if (s == Status::too_large) return Status::no_memory;
     if (s != Status::ok) return s;
     declare_cells(*m_, chunk.index, offsetof(Slot, cell), sizeof(Slot), kChunkSlots);
@@ -119,13 +105,17 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
 // ---- put ----------------------------------------------------------------------------------------
 
 // Producer lock held. Puts 1..n messages into the chunk of the tail.
-inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+//
+// A put and a get are one function each, without a call inside, however large the compiler finds
+// them.
+[[gnu::always_inline]] inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved,
+                                                       WaitPolicy& p) noexcept {
     Body& b = *b_;
     if (b.closed.load_relaxed() != 0) return Status::shut_down;
     u64 tail = b.tail.load_relaxed();
     u64 used = tail - b.seen_head.load_relaxed();
     if (used >= limit_) {
-        // [queue.head] [queue.floor]: what the consumer did to older table entries is done.
+        // What the consumer did to older entries of the table is done. [queue.head] [queue.floor]
         const u64 head = lowest().load_acquire();
         used = tail - head;
         if (used > limit_) {
@@ -162,10 +152,12 @@ inline Status Queue::put_locked(const Message* msgs, u32 n, u32& moved, WaitPoli
     return Status::ok;
 }
 
-inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved,
+                                                    WaitPolicy& p) noexcept {
     moved = 0;
-    if (Status s = usable(); s != Status::ok) return s;
-    // owner_died: nothing to repair, its reference intent was resolved before the lock was ours.
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    // owner_died: nothing to repair. The intent of the dead owner was resolved before the lock
+    // could be taken over.
     if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
     Status s = put_locked(msgs, n, moved, p);
     unlock(b_->put_lock);
@@ -173,7 +165,8 @@ inline Status Queue::try_put(const Message* msgs, u32 n, u32& moved, WaitPolicy&
     return s;
 }
 
-inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved,
+                                                     WaitPolicy& p) noexcept {
     Status s = try_put(msgs, n, moved, p);
     if (s != Status::would_block || !p.may_wait()) [[likely]]
         return s;
@@ -181,10 +174,11 @@ inline Status Queue::put_some(const Message* msgs, u32 n, u32& moved, WaitPolicy
         return wait_for(
             b_->not_full, p, [&] { return try_put(msgs, n, moved, p); },
             [&] {
-                // Head first: tail only grows, so room that we see was there. [commit/sleepers]
+                // Head first: the tail only grows, so the room that this sees was there.
+                // [commit/sleepers]
                 const u64 head = lowest().load();
                 return b_->tail.load() - head < limit_ || b_->closed.load() != 0 ||
-                       usable() != Status::ok;
+                       usable(*m_) != Status::ok;
             },
             [] {});
     }();
@@ -212,28 +206,9 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noe
 
 // ---- get ----------------------------------------------------------------------------------------
 
-// A consumer died between the last take of a chunk and emptying its table entry. Only the chunk
-// just below head (floor, in a queue that redelivers) can be left: all others were emptied by
-// earlier takes, or stand in entries that the tail may already use again.
-[[gnu::noinline]] void Queue::repair_chunk(WaitPolicy& p) noexcept {
-    const u64 chunk = lowest().load_relaxed() / kChunkSlots;
-    if (chunk == 0) return;
-    shm_atomic<u64>& cell = table(chunk - 1);
-    const Handle left = cell.load_relaxed();
-    if (left == 0 || swap_cell(*m_, cell, left, 0) != Status::ok) return;
-    UninterruptibleWait uninterruptible(p);
-    try_free(*m_, handle_index(left), uninterruptible);
-}
-
-[[gnu::noinline]] Status Queue::repair_consumer(WaitPolicy& p) noexcept {
-    repair_chunk(p);
-    if (redelivers_) repair_takings(p);
-    return Status::ok;
-}
-
-// Consumer lock held. The chunk of a queue that was shut down and has nothing left: nothing is put
-// into it any more. 0: there is none. The caller frees it. A death before the swap leaves it to
-// whoever takes, or shuts down, next; one after it to the sweep.
+// Consumer lock held. Takes the chunk of a queue that was shut down and has nothing left: nothing
+// is put into it any more. 0: there is none. The caller frees it. A death before the swap leaves it
+// to the next process that takes or shuts down. A death after it leaves it to the sweep.
 [[gnu::noinline]] Handle Queue::take_last_chunk() noexcept {
     if (b_->closed.load_acquire() == 0) return 0;  // [queue.closed]
     const u64 tail = b_->tail.load_acquire();      // [queue.tail]
@@ -244,12 +219,12 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noe
 }
 
 // Consumer lock held. Takes 1..n messages from the chunk of the head.
-inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptied,
-                                WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved,
+                                                       Handle& emptied, WaitPolicy& p) noexcept {
     Body& b = *b_;
     u64 head = b.head.load_relaxed();
     u64 there = b.seen_tail.load_relaxed() - head;
-    if (there - 1 >= limit_) {             // none, as far as was seen
+    if (there - 1 >= limit_) {             // none, as far as it was seen
         u64 tail = b.tail.load_acquire();  // [queue.tail]
         if (tail == head) {
             // Nothing is put after `closed` is set, so what is not there now never comes.
@@ -291,7 +266,8 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
         if (committed != head) b.head.store_release(head);  // COMMIT [queue.head]
         committed = head;
         s = hold(*m_, msg.block);
-        if (s != Status::ok) [[unlikely]] {  // the slot owned it: it cannot be gone, unless we are
+        // The slot owned the block, so it cannot be gone, unless this process has left.
+        if (s != Status::ok) [[unlikely]] {
             msg.block = 0;
             if (s == Status::closed) break;
             m_->mark_corrupt();
@@ -314,7 +290,8 @@ inline Status Queue::get_locked(Message* msgs, u32 n, u32& moved, Handle& emptie
     return i != 0 ? Status::ok : s;
 }
 
-inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied,
+                                                           WaitPolicy& p) noexcept {
     unlock(b_->get_lock);
     if (moved != 0) notify(b_->not_full, static_cast<int>(moved));
     if (emptied != 0) [[unlikely]] {
@@ -324,16 +301,18 @@ inline Status Queue::leave_consumer(Status s, u32 moved, Handle emptied, WaitPol
     return s;
 }
 
-inline Status Queue::try_get(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::try_get(Message* msgs, u32 n, u32& moved,
+                                                    WaitPolicy& p) noexcept {
     moved = 0;
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Handle emptied = 0;
     Status s = get_locked(msgs, n, moved, emptied, p);
     return leave_consumer(s, moved, emptied, p);
 }
 
-inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
+[[gnu::always_inline]] inline Status Queue::get_some(Message* msgs, u32 n, u32& moved,
+                                                     WaitPolicy& p) noexcept {
     Status s = try_get(msgs, n, moved, p);
     if (s != Status::would_block || !p.may_wait()) [[likely]]
         return s;
@@ -341,10 +320,11 @@ inline Status Queue::get_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) n
         return wait_for(
             b_->not_empty, p, [&] { return try_get(msgs, n, moved, p); },
             [&] {
-                // Tail first: head only grows, so what we miss because of it, another has taken.
-                // [commit/sleepers]
+                // Tail first: the head only grows. If this misses a message because of that,
+                // another thread has taken it. [commit/sleepers]
                 const u64 tail = b_->tail.load();
-                return tail != b_->head.load() || b_->closed.load() != 0 || usable() != Status::ok;
+                return tail != b_->head.load() || b_->closed.load() != 0 ||
+                       usable(*m_) != Status::ok;
             },
             [] {});
     }();
@@ -363,8 +343,8 @@ Status Queue::get_many(Message* msgs, u32 n, u32& got, WaitPolicy& p) noexcept {
     if (redelivers_) [[unlikely]]
         return take_some(msgs, n, got, p);
     if (Status s = get_some(msgs, n, got, p); s != Status::ok) return s;
-    // Further chunks, as long as it costs no wait: what was taken must not be lost to an
-    // interruption.
+    // Further chunks, as long as that needs no wait: an interruption must not lose messages that
+    // were taken.
     while (got < n && try_lock(b_->get_lock, *m_)) {
         u32 moved = 0;
         Handle emptied = 0;
@@ -382,31 +362,33 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept 
         if (tail != b_->head.load() || b_->closed.load() != 0) return true;
         return redelivers_ && size_with_returned() != 0;  // looks for dead takers too
     };
-    // [queue.stop]: seen by whoever wake_waiters wakes, or before it sleeps
     bool stopped = false;
     const Status s = wait_for(
         b_->not_empty, p,
         [&] {
-            if (Status now = usable(); now != Status::ok) return now;
+            if (Status now = usable(*m_); now != Status::ok) return now;
+            // A thread that `wake_waiters` wakes sees it, or sees it before it sleeps. [queue.stop]
             stopped = stop.load(std::memory_order_acquire);
             return stopped || ready() ? Status::ok : Status::would_block;
         },
-        [&] { return stop.load(std::memory_order_acquire) || ready() || usable() != Status::ok; },
+        [&] {
+            return stop.load(std::memory_order_acquire) || ready() || usable(*m_) != Status::ok;
+        },
         [] {});
-    // We take nothing, so a wake meant for one who does must go on to him. If it dies with us, that
-    // costs him one nap.
+    // This thread takes nothing. It passes the wake on, which may have been for a thread that
+    // takes. If the wake dies with this process, that thread loses one nap.
     if (s == Status::ok) notify(b_->not_empty);
     return s == Status::ok && stopped ? Status::would_block : s;
 }
 
 void Queue::wake_waiters() noexcept {
-    if (usable() == Status::ok) notify_all(b_->not_empty);  // [queue.stop]
+    if (usable(*m_) == Status::ok) notify_all(b_->not_empty);  // [queue.stop]
 }
 
 // ---- counts, tasks, the end ---------------------------------------------------------------------
 
-// How far tail is ahead of a mark that only grows: exact at some instant if the mark stands still
-// around the look at tail.
+// How far the tail is ahead of a mark that only grows. Exact at some instant, if the mark does not
+// move around the read of the tail.
 u64 Queue::ahead_of(const shm_atomic<u64>& mark) const noexcept {
     u64 at = mark.load();
     for (int tries = 0; tries < 1000; ++tries) {
@@ -438,7 +420,7 @@ u32 Queue::flags() const noexcept {
 }
 // [queue.closed]
 bool Queue::is_shut_down() const noexcept {
-    return b_->closed.load_acquire() != 0;
+    return b_->closed.load_acquire() != 0;  // [queue.closed]
 }
 
 u64 Queue::unfinished() noexcept {
@@ -464,7 +446,7 @@ u64 Queue::add_done(u64 n, bool clamp) noexcept {
 
 Status Queue::task_done(WaitPolicy& p) noexcept {
     if (redelivers_) return finish_lowest(p);
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     return add_done(1, false) == 1 ? Status::ok : Status::bad_argument;
 }
 
@@ -474,15 +456,15 @@ Status Queue::task_done(u64 position, WaitPolicy& p) noexcept {
 
 Status Queue::join(WaitPolicy& p) noexcept {
     const shm_atomic<u64>& mark = redelivers_ ? b_->floor : b_->done;
-    // The mark first: it never passes tail, so equality means that both were equal when tail was
-    // read.
+    // The mark first: it never passes the tail, so if they are equal, they were so when the tail
+    // was read.
     auto finished = [&] {
         const u64 done = mark.load(), tail = b_->tail.load();
         if (done > tail) m_->mark_corrupt();
         return done == tail;
     };
     auto attempt = [&] {
-        if (Status s = usable(); s != Status::ok) return s;
+        if (Status s = usable(*m_); s != Status::ok) return s;
         if (finished()) return Status::ok;
         return m_->corrupt() ? Status::corrupt : Status::would_block;
     };
@@ -490,15 +472,15 @@ Status Queue::join(WaitPolicy& p) noexcept {
         if (redelivers_) look_for_the_dead(p);
     };
     Status s = wait_for(
-        b_->all_done, p, attempt, [&] { return finished() || usable() != Status::ok; }, look);
+        b_->all_done, p, attempt, [&] { return finished() || usable(*m_) != Status::ok; }, look);
     if (s != Status::would_block && s != Status::timed_out) return s;
-    look();  // once, also for who does not wait
+    look();  // once, also for a caller that does not wait
     return finished() ? Status::ok : s;
 }
 
 Status Queue::shut_down(bool immediate, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
-    // Under the producer lock: a put has either committed before, or sees it.
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    // Under the producer lock: a put has committed before, or it sees `closed`.
     if (Status s = enter(b_->put_lock, *m_, p); !good(s)) return s;
     const u32 how = immediate && redelivers_ ? kDropping : kNoMorePuts;
     if (b_->closed.load_relaxed() < how) b_->closed.store_release(how);  // COMMIT [queue.closed]
@@ -507,7 +489,8 @@ Status Queue::shut_down(bool immediate, WaitPolicy& p) noexcept {
     notify_all(b_->not_full);
     Status s = Status::ok;
     if (immediate) s = redelivers_ ? drop_everything(p) : take_everything(p);
-    // If somebody is taking, they find `closed` set when nothing is left, or the next one does.
+    // If another thread is taking, it finds `closed` set when nothing is left, or the next one
+    // does.
     if (try_lock(b_->get_lock, *m_)) leave_consumer(Status::ok, 0, take_last_chunk(), p);
     notify_all(b_->all_done);
     return s;
@@ -525,96 +508,6 @@ Status Queue::take_everything(WaitPolicy& p) noexcept {
         }
         add_done(moved, true);
     }
-}
-
-// ---- validate -----------------------------------------------------------------------------------
-
-// Both locks held.
-void Queue::check_table(std::vector<std::string>& out) {
-    Body& b = *b_;
-    const std::string who = "queue " + std::to_string(index_) + ": ";
-    auto say = [&](const std::string& what) {
-        if (out.size() < 50) out.push_back(who + what);
-    };
-    const u64 head = b.head.load(), tail = b.tail.load(), done = b.done.load(),
-              low = lowest().load();
-    if (low > head)
-        return say("floor " + std::to_string(low) + " lies beyond head " + std::to_string(head));
-    if (head > tail)
-        return say("head " + std::to_string(head) + " lies beyond tail " + std::to_string(tail));
-    if (tail - low > limit_)
-        return say(std::to_string(tail - low) + " messages, but the limit is " +
-                   std::to_string(limit_));
-    if (b.seen_head.load() > low) say("the producers' copy of head lies beyond head");
-    if (b.seen_tail.load() > tail) say("the consumers' copy of tail lies beyond tail");
-    if (done > tail) say("more tasks are done than were put");
-    const u64 first = low / kChunkSlots, last = tail / kChunkSlots;
-    for (u64 chunk = first; chunk < first + entries_; ++chunk) {
-        const Handle h = table(chunk).load();
-        const std::string name = "chunk " + std::to_string(chunk);
-        if (h == 0) {
-            const bool needed = low != tail || b.closed.load() == 0;
-            if (needed && chunk * kChunkSlots < tail) say(name + " is missing");
-            continue;
-        }
-        if (chunk > last) {
-            say(name + " lies beyond the tail or below the head but is still referred to");
-            continue;
-        }
-        BlockInfo info;
-        const u32 index = handle_index(h);
-        if (inspect(*m_, index, info) != Status::ok || handle_of(*m_, index) != h) {
-            say(name + " refers to a block that is gone");
-            continue;
-        }
-        if (info.kind != BodyKind::queue_chunk || info.length < kChunkBytes) {
-            say(name + " refers to a block that is no chunk");
-            continue;
-        }
-        Block& block = m_->block(index);
-        if (block.cells_count.load_relaxed() != kChunkSlots ||
-            block.cells_stride.load_relaxed() != sizeof(Slot) ||
-            block.cells_offset.load_relaxed() != offsetof(Slot, cell)) {
-            say(name + " does not declare its cells");
-        }
-        auto* slots = reinterpret_cast<Slot*>(info.data);
-        for (u64 i = 0; i < kChunkSlots; ++i) {
-            const u64 position = chunk * kChunkSlots + i;
-            const Handle cell = slots[i].cell.load();
-            const std::string slot = "slot " + std::to_string(position);
-            if (position < low || position >= tail) {
-                if (cell != 0) say(slot + " holds no message but refers to a block");
-                continue;
-            }
-            if (slots[i].length.load_relaxed() > kInlineBytes) say(slot + " is longer than a slot");
-            if (cell != 0 && (inspect(*m_, handle_index(cell), info) != Status::ok ||
-                              handle_of(*m_, handle_index(cell)) != cell)) {
-                say(slot + " refers to a block that is gone");
-            }
-        }
-    }
-}
-
-std::vector<std::string> Queue::validate(Member& m, u32 index) {
-    std::vector<std::string> out;
-    const std::string who = "queue " + std::to_string(index) + ": ";
-    Queue q;
-    if (open(m, handle_of(m, index), q) != Status::ok)
-        return {who + "its fixed fields make no sense"};
-    UnboundedWait outer;
-    UninterruptibleWait put_wait(outer, os::monotonic_ns() + 2'000'000'000);
-    if (!good(lock(q.b_->put_lock, m, put_wait)))
-        return {who + "its producer lock cannot be taken"};
-    const Unlocks producers(q.b_->put_lock);
-    UninterruptibleWait get_wait(outer, os::monotonic_ns() + 2'000'000'000);
-    if (q.enter_consumer(get_wait) != Status::ok) {
-        out.push_back(who + "its consumer lock cannot be taken");
-    } else {
-        const Unlocks consumers(q.b_->get_lock);
-        q.check_table(out);
-        if (q.redelivers_ && out.empty()) q.check_takings(out);
-    }
-    return out;
 }
 
 }  // namespace onecopy

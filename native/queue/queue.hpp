@@ -1,23 +1,23 @@
-// A bounded queue of messages, many producers, many consumers, two locks.
+// A bounded queue of messages, with many producers, many consumers and two locks.
 //
-// Body (a block of kind queue):
-//   0    line 0  magic, maxsize, table entries, flags          fixed
-//   64   line 1  producer lock, tail, seen_head                producers
-//   128  line 2  consumer lock, head, seen_tail, done, floor…  consumers
-//   192  line 3  not_empty, not_full, all_done, closed         sleepers
-//   256  table   u64[entries]: reference cells to chunks of 64 slots (blocks of kind queue_chunk)
+//|  Body (a block of kind queue):
+//|    0    line 0  magic, maxsize, limit, table entries, flags   fixed
+//|    64   line 1  producer lock, tail, seen_head                producers
+//|    128  line 2  consumer lock, head, seen_tail, done, floor…  consumers
+//|    192  line 3  not_empty, not_full, all_done, closed         sleepers
+//|    256  table   u64[entries]: reference cells to chunks of 64 slots (blocks of kind queue_chunk)
 //
 // COMMITS: put: tail := t+1 [queue.tail]. get: head := h+1 [queue.head]. task_done: done += 1.
 //
-// A queue made with kQueueRedelivers keeps what was taken until it is finished, and gives it out
-// again if its taker dies: redeliver.cpp, docs/design/0003-redelivery.md. Its ring is the same;
-// room begins at `floor` and not at `head`.
+// A queue that was made with kQueueRedelivers keeps what was taken until it is finished. If the
+// taker dies, it gives the message out again: redeliver.cpp, docs/design/0003-redelivery.md. The
+// ring is the same; its room begins at `floor` and not at `head`.
 #pragma once
 #include <atomic>
 #include <string>
 #include <vector>
 
-#include "heap/heap.hpp"
+#include "body/body.hpp"
 #include "queue/message.hpp"
 
 namespace onecopy {
@@ -31,13 +31,12 @@ class Queue {
   public:
     // `maxsize` 0: unbounded. The body is held once for the caller.
     static Status create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out) noexcept;
-    // `h` is held by the caller. bad_argument if it is no queue, corrupt if its fields make no
-    // sense.
+    // The caller holds `h`. bad_argument: it is no queue. corrupt: its fields make no sense.
     static Status open(Member& m, Handle h, Queue& out) noexcept;
 
     // ok; would_block/timed_out (full), shut_down, no_memory (no chunk), interrupted
     Status put(const Message& msg, WaitPolicy& p) noexcept;
-    // Puts as many as it can before the deadline; `done` says how many went.
+    // Puts as many as it can before the deadline. `done`: how many.
     Status put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noexcept;
     // ok; would_block/timed_out (empty), shut_down (and empty), interrupted, corrupt. msg.block is
     // held for the caller.
@@ -45,41 +44,45 @@ class Queue {
     // At least one, at most n.
     Status get_many(Message* msgs, u32 n, u32& got, WaitPolicy& p) noexcept;
 
-    u64 size() noexcept;  // what can be taken; exact at some instant
-    // What takes room: also what is taken and not finished, if the queue redelivers.
+    u64 size() noexcept;  // how many can be taken; exact at some instant
+    // How many take room. In a queue that redelivers, messages that were taken and not finished do
+    // too.
     u64 occupied() const noexcept;
-    bool full() const noexcept;    // is there no room for one more?
+    bool full() const noexcept;    // whether there is no room for one more
     u64 maxsize() const noexcept;  // 0: unbounded
     u32 flags() const noexcept;
     bool redelivers() const noexcept { return redelivers_; }
-    // ok; bad_argument: more than was put. Redelivering: finishes the lowest that this thread, or
-    // else this process, has taken and not finished; bad_argument: there is none.
+    // ok. bad_argument: more than was put. In a queue that redelivers: finishes the lowest message
+    // that this thread, or else this process, has taken and not finished; bad_argument: there is
+    // none.
     Status task_done(WaitPolicy& p) noexcept;
-    // Of the message at that position. Redelivering: bad_argument if this process does not have it
-    // (any more). Otherwise as the above.
+    // Finishes the message at that position. In a queue that redelivers: bad_argument if this
+    // process does not have it, or no longer. Other queues: as above.
     Status task_done(u64 position, WaitPolicy& p) noexcept;
-    // The message at that position goes back to the head, and is given out again as redelivered.
-    // bad_argument: the queue does not redeliver, or this process does not have it (any more).
+    // Puts the message at that position back at the head. It is given out again as redelivered.
+    // bad_argument: the queue does not redeliver, or this process does not have the message, or no
+    // longer.
     Status give_back(u64 position, WaitPolicy& p) noexcept;
-    // Until `get` has something to say: a message, or that there will be none. would_block: `stop`
-    // was set, and wake_waiters called.
+    // Waits until `get` would not wait: there is a message, or there will be none. would_block:
+    // `stop` was set, and wake_waiters called.
     Status wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept;
-    void wake_waiters() noexcept;         // to look again
-    Status join(WaitPolicy& p) noexcept;  // until everything put is done
+    void wake_waiters() noexcept;         // they look again
+    Status join(WaitPolicy& p) noexcept;  // until everything that was put is done
     u64 unfinished() noexcept;
     Status shut_down(bool immediate, WaitPolicy& p) noexcept;
     bool is_shut_down() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
+    static u64 layout() noexcept;
 
   private:
     struct Body;
-    // Where the chunk of a handle lies; touched under the lock of its side only. The handle is
-    // stored last, so that a fork in between leaves no wrong pair.
+    // Where the chunk of a handle lies. Used under the lock of its side only. The handle is stored
+    // last, so a fork in between leaves no wrong pair.
     struct Cached {
         Handle handle = 0;
         Slot* slots = nullptr;
     };
-    Status usable() const noexcept;
     shm_atomic<u64>& table(u64 chunk) const noexcept;
     Slot* slots_of(Handle h, Cached& cached) noexcept;
     Slot* find_slots(Handle h, Cached& cached) noexcept;
@@ -104,7 +107,7 @@ class Queue {
 
     // ---- redeliver.cpp
     struct Range;    // floor, head, tail
-    struct Effects;  // what was done under the consumer lock and is to be told after it
+    struct Effects;  // what was done under the consumer lock, and follows after it
     bool range(Range& r) noexcept;
     Slot* slot_at(u64 position, Cached& cached) noexcept;
     template <class Visit>
@@ -121,7 +124,7 @@ class Queue {
     Handle empty_slot(Slot& slot) noexcept;
     void clear_slot(Slot& slot, WaitPolicy& p) noexcept;
     void advance(Effects& e, WaitPolicy& p) noexcept;
-    void let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept;
+    void release_last_chunk(Effects& e, WaitPolicy& p) noexcept;
     Status finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept;
     using Settle = Status (Queue::*)(u64 position, Effects& e, WaitPolicy& p) noexcept;
     Status settle(u64 position, Settle how, WaitPolicy& p) noexcept;
@@ -141,7 +144,7 @@ class Queue {
     Member* m_ = nullptr;
     Body* b_ = nullptr;
     u32 index_ = 0;
-    u64 limit_ = 0;  // copied once when opened and checked
+    u64 limit_ = 0;  // read once at `open`, and checked
     u32 entries_ = 0;
     bool redelivers_ = false;
     Cached put_chunk_, get_chunk_, floor_chunk_;

@@ -1,18 +1,19 @@
-// The consumers' side of a queue that redelivers: what was taken stays in its slot until it is
-// finished, and goes to somebody else if its taker dies first. docs/design/0003-redelivery.md has
-// the states and the table of deaths.
+// The consumers' side of a queue that redelivers. What was taken stays in its slot until it is
+// finished. If its taker dies first, it is given out again. docs/design/0003-redelivery.md has the
+// states and the table of deaths.
 //
-//     finished        taken, returned or done            never taken
-//   ────────────┬───────────────────────────────────┬─────────────────┬────────
-//             floor                               head              tail
+//|     finished        taken, returned or done            never taken
+//|   ────────────┬───────────────────────────────────┬─────────────────┬────────
+//|             floor                               head              tail
 //
 // Everything here happens under the consumer lock. COMMITS:
-//   get        a queued message: head := h+1 [queue.head]
-//              one that came back: its word := taken (by me, again)
-//   task_done  its word := done; then its cell is emptied, and floor := f+1 [queue.floor] for as
-//              long as the slot at the floor is done
-//   give_back  its word := returned, by its taker
-//   a death    its word := returned, by whoever sees that `header.death_epoch` moved
+//
+//|   get        a queued message: head := h+1 [queue.head]
+//|              one that came back: its word := taken (by me, again)
+//|   task_done  its word := done; then its cell is emptied, and floor := f+1 [queue.floor] for as
+//|              long as the slot at the floor is done
+//|   give_back  its word := returned, by its taker
+//|   a death    its word := returned, by the next process that sees `header.death_epoch` move
 #include <algorithm>
 #include <climits>
 
@@ -21,19 +22,6 @@
 
 namespace onecopy {
 
-struct Queue::Range {
-    u64 floor, head, tail;
-};
-
-struct Queue::Effects {
-    u64 room = 0;                   // by how much floor moved
-    u64 came_back = 0;              // messages that have become returned
-    Handle finished = 0;            // the block of a message that is done
-    Handle emptied = 0;             // the chunk that floor has left
-    bool others = false;            // there are takers other than us
-    u64 takers[kHolderWords] = {};  // their slots, one bit each: to be asked whether they live
-};
-
 namespace {
 
 u32 this_thread() noexcept {
@@ -41,13 +29,6 @@ u32 this_thread() noexcept {
     thread_local const u32 number =
         last.fetch_add(1, std::memory_order_relaxed) & Taking::kThreadMask;
     return number;
-}
-
-Taking taking_of(const Slot& slot) noexcept {
-    return {slot.stamp.load_relaxed()};
-}
-void set_taking(Slot& slot, Taking t) noexcept {
-    slot.stamp.store_release(t.raw);
 }
 
 }  // namespace
@@ -68,27 +49,15 @@ Slot* Queue::slot_at(u64 position, Cached& cached) noexcept {
     return slots == nullptr ? nullptr : slots + position % kChunkSlots;
 }
 
-// Visits the slots of [from, to) until `visit` answers false. False: the queue is corrupt.
-template <class Visit>
-bool Queue::walk(u64 from, u64 to, Visit visit) noexcept {
-    Cached chunk;
-    for (u64 position = from; position < to; ++position) {
-        Slot* const slot = slot_at(position, chunk);
-        if (slot == nullptr) return false;
-        if (!visit(*slot, position)) break;
-    }
-    return true;
-}
-
-// Takes the reference out of a slot that is done. The block, which the caller may have to free; 0:
+// Takes the reference out of a slot that is done. The block, which the caller may have to free. 0:
 // there was none.
 Handle Queue::empty_slot(Slot& slot) noexcept {
     const Handle block = slot.cell.load_relaxed();
     return block != 0 && swap_cell(*m_, slot.cell, block, 0) == Status::ok ? block : 0;
 }
 
-// As `empty_slot`, and frees the block under the lock: for repairs and drops, which nobody is in a
-// hurry for.
+// As `empty_slot`, but frees the block under the lock. For repairs and drops, where time does not
+// matter.
 void Queue::clear_slot(Slot& slot, WaitPolicy& p) noexcept {
     const Handle block = empty_slot(slot);
     if (block == 0) return;
@@ -96,8 +65,9 @@ void Queue::clear_slot(Slot& slot, WaitPolicy& p) noexcept {
     try_free(*m_, handle_index(block), uninterruptible);
 }
 
-// Moves the floor over what is done. A chunk that it leaves goes before it moves on: when a
-// producer sees a floor a chunk further, the table entry is free (see `entries_for`).
+// Moves the floor over the slots that are done. A chunk that it leaves is taken out of the table
+// before the floor moves on. So when a producer sees a floor that is one chunk further, the entry
+// of the table is free (see `entries_for`).
 void Queue::advance(Effects& e, WaitPolicy& p) noexcept {
     Range r;
     if (!range(r)) return;
@@ -124,7 +94,7 @@ void Queue::advance(Effects& e, WaitPolicy& p) noexcept {
 }
 
 // As `take_last_chunk`; the caller frees it with what else is done.
-void Queue::let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept {
+void Queue::release_last_chunk(Effects& e, WaitPolicy& p) noexcept {
     const Handle chunk = take_last_chunk();
     if (chunk == 0) return;
     if (e.emptied != 0) {
@@ -136,10 +106,10 @@ void Queue::let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept {
 
 // ---- the dead -----------------------------------------------------------------------------------
 
-// Looks at every slot that was taken: what a departed process had comes back. Also repairs: it
-// derives the count of returned slots, empties those that are done, and moves the floor.
+// Looks at every slot that was taken. What a process had that has died or left, comes back. It also
+// repairs: it counts the returned slots anew, empties those that are done, and moves the floor.
 [[gnu::noinline]] bool Queue::rescan(Effects& e, WaitPolicy& p) noexcept {
-    // [pool.death_epoch] before the generations, so that what is missed here is seen next time.
+    // Before the generations, so that what is missed here is seen next time. [pool.death_epoch]
     const u64 death_epoch = m_->header().death_epoch.load_acquire();
     const bool dropping = b_->closed.load_acquire() == kDropping;  // [queue.closed]
     Range r;
@@ -172,17 +142,11 @@ void Queue::let_last_chunk_go(Effects& e, WaitPolicy& p) noexcept {
     return true;
 }
 
-// The consumer lock's last owner died.
-void Queue::repair_takings(WaitPolicy& p) noexcept {
-    Effects e;
-    rescan(e, p);
-    tell(e, p);
-}
-
-// To be called first under the consumer lock. False: the queue is corrupt.
+// The first call under the consumer lock. False: the queue is corrupt.
 inline bool Queue::refresh(Effects& e, WaitPolicy& p) noexcept {
-    const bool news = b_->seen_death_epoch.load_relaxed() !=
-                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
+    // [pool.death_epoch]
+    const bool news =
+        b_->seen_death_epoch.load_relaxed() != m_->header().death_epoch.load_acquire();
     if (news && !rescan(e, p)) return false;
     if (b_->closed.load_acquire() == kDropping) [[unlikely]] {  // [queue.closed]
         while (drop_some(e, p)) {
@@ -203,7 +167,7 @@ void Queue::note_takers(const Range& r, Effects& e) noexcept {
     });
 }
 
-// Tells what was done. Needs no lock, but for repairs has it.
+// Wakes and frees what was noted. It needs no lock; repairs call it with the lock.
 void Queue::tell(const Effects& e, WaitPolicy& p) noexcept {
     if (e.room != 0) {
         notify(b_->not_full, static_cast<int>(std::min<u64>(e.room, INT_MAX)));
@@ -216,8 +180,8 @@ void Queue::tell(const Effects& e, WaitPolicy& p) noexcept {
     if (e.emptied != 0) try_free(*m_, handle_index(e.emptied), uninterruptible);
 }
 
-// Unlocks, tells, and asks the takers that were noted whether they live. Who does not is cleaned up
-// by that: `death_epoch` moves.
+// Unlocks, wakes and frees, and asks whether the noted takers live. A taker that is dead is cleaned
+// up by that: `death_epoch` moves.
 void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
     unlock(b_->get_lock);
     tell(e, p);
@@ -225,20 +189,20 @@ void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
         return;
     p.about_to_block();  // cleaning up may take a while
     for (u32 slot = 0; slot < m_->geo().max_processes; ++slot) {
-        // Under the generation of now: if it has moved since, `death_epoch` has too, or is about
-        // to.
+        // Under the present generation: if it has moved since, `death_epoch` has moved too, or is
+        // about to.
         if (e.takers[slot / 64] >> (slot % 64) & 1)
-            m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));
+            m_->gone(make_tag(slot, m_->row(slot).gen.load_acquire()));  // [row.gen]
     }
 }
 
-// For who has nothing to do, or is about to give up: asks every taker. True: something can be taken
-// that had been taken before.
+// For a caller that has nothing to take, or is about to give up: asks every taker. True: there is
+// something to take that had been taken before.
 [[gnu::noinline]] bool Queue::look_for_the_dead(WaitPolicy& p) noexcept {
     if (b_->floor.load() == b_->head.load() && b_->closed.load() != kDropping)
-        return false;  // nobody has anything
+        return false;  // nobody has taken anything
     for (int round = 0; round < 2; ++round) {
-        if (usable() != Status::ok) return false;
+        if (usable(*m_) != Status::ok) return false;
         UninterruptibleWait uninterruptible(p, os::monotonic_ns() + kLockGrace);
         if (enter_consumer(uninterruptible) != Status::ok) return false;
         Effects e;
@@ -246,6 +210,7 @@ void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
         const bool sound = refresh(e, uninterruptible) && range(r);
         if (sound && round == 0) note_takers(r, e);
         leave_takings(e, uninterruptible);
+        // [pool.death_epoch]
         if (!sound || !e.others ||
             b_->seen_death_epoch.load_relaxed() == m_->header().death_epoch.load_acquire())
             break;
@@ -263,7 +228,7 @@ Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noex
     if (s != Status::ok) [[unlikely]] {
         msg.block = 0;
         if (s == Status::closed) return s;
-        m_->mark_corrupt();  // the slot owned its block: it cannot be gone
+        m_->mark_corrupt();  // the slot owned its block, so it cannot be gone
         return Status::corrupt;
     }
     msg.length = length;
@@ -271,7 +236,7 @@ Status Queue::take_slot(Slot& slot, u64 position, bool again, Message& msg) noex
     msg.redeliveries = times;
     msg.position = position;
     std::memcpy(msg.bytes, slot.bytes, length);
-    // COMMIT of one that came back; of the others, head is.
+    // COMMIT of a message that came back. For others, the head is.
     set_taking(slot, Taking::by(m_->tag(), this_thread(), times));
     return Status::ok;
 }
@@ -311,17 +276,18 @@ inline Status Queue::take_queued(const Range& r, Message* msgs, u32 n, u32& move
     }
     if (head == r.head) return s;
     b_->head.store_release(head);  // COMMIT [queue.head]
-    // Once in a chunk, so that a queue which is never empty finds its dead too.
+    // Once in a chunk, so that a queue which is never empty finds its dead takers too.
     if (head / kChunkSlots != r.head / kChunkSlots) [[unlikely]]
         note_takers({r.floor, head, r.tail}, e);
     return s;
 }
 
-// Consumer lock held. Takes 1..n messages: first what came back, then what is queued, so in order.
+// Consumer lock held. Takes 1..n messages: first those that came back, then queued ones. So they
+// come in order.
 inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
                                  WaitPolicy& p) noexcept {
     if (!refresh(e, p)) return Status::corrupt;
-    // Before tail: nothing is put after `closed` is set, so what is not there now never comes.
+    // Before the tail: nothing is put after `closed` is set, so what is not there now never comes.
     const bool closed = b_->closed.load_acquire() != 0;  // [queue.closed]
     Range r;
     if (!range(r)) return Status::corrupt;
@@ -330,13 +296,13 @@ inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
         s = take_returned(r, msgs, n, moved);
     if (s == Status::ok && moved < n) s = take_queued(r, msgs, n, moved, e);
     if (moved != 0 || s != Status::ok) return moved != 0 ? Status::ok : s;
-    if (closed) let_last_chunk_go(e, p);
+    if (closed) release_last_chunk(e, p);
     return closed ? Status::shut_down : Status::would_block;
 }
 
 Status Queue::try_take(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcept {
     moved = 0;
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     const Status s = take_locked(msgs, n, moved, e, p);
@@ -350,16 +316,16 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcep
         s = wait_for(
             b_->not_empty, p, [&] { return try_take(msgs, n, moved, p); },
             [&] {
-                // Tail first: head only grows, so what we miss because of it, another has taken.
-                // [commit/sleepers]
+                // Tail first: the head only grows. If this misses a message because of that,
+                // another thread has taken it. [commit/sleepers]
                 const u64 tail = b_->tail.load();
                 return tail != b_->head.load() || b_->returned.load() != 0 ||
-                       b_->closed.load() != 0 || usable() != Status::ok ||
+                       b_->closed.load() != 0 || usable(*m_) != Status::ok ||
                        b_->seen_death_epoch.load() != m_->header().death_epoch.load();
             },
             [&] { look_for_the_dead(p); });
     }
-    // Nothing to take: once more, after a look whether that is because a taker is dead.
+    // Nothing to take: once more, after asking whether a dead taker is the reason.
     if (s != Status::would_block && s != Status::timed_out && s != Status::shut_down) return s;
     if (look_for_the_dead(p) && try_take(msgs, n, moved, p) == Status::ok) return Status::ok;
     return s;
@@ -373,16 +339,16 @@ Status Queue::finish_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
     const Taking t = taking_of(*slot);
     if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
     set_taking(*slot, {Taking::done});  // COMMIT
-    // Now, and not when the floor gets here: an older one may take long.
+    // Now, and not when the floor gets here: an older message may take long.
     e.finished = empty_slot(*slot);
     advance(e, p);
     if (b_->closed.load_relaxed() != 0) [[unlikely]]
-        let_last_chunk_go(e, p);
+        release_last_chunk(e, p);
     return Status::ok;
 }
 
 Status Queue::settle(u64 position, Settle how, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     Range r;
@@ -397,7 +363,7 @@ Status Queue::finish(u64 position, WaitPolicy& p) noexcept {
     return settle(position, &Queue::finish_locked, p);
 }
 
-// The taker lives and gives it back: as after its death, and only this one.
+// The taker lives and gives it back. This is as after its death, for one message.
 Status Queue::give_back(u64 position, WaitPolicy& p) noexcept {
     return redelivers_ ? settle(position, &Queue::return_locked, p) : Status::bad_argument;
 }
@@ -410,7 +376,7 @@ Status Queue::return_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
     const Taking t = taking_of(*slot);
     if (t.state() != Taking::taken || t.tag() != m_->tag()) return Status::bad_argument;
     set_taking(*slot, t.back());  // COMMIT
-    // Derived: a death before these leaves them to `rescan`.
+    // Derived: after a death before these, `rescan` makes them.
     if (position < b_->first_returned.load_relaxed() || b_->returned.load_relaxed() == 0)
         b_->first_returned.store_relaxed(position);
     b_->returned.store_relaxed(b_->returned.load_relaxed() + 1);
@@ -419,7 +385,7 @@ Status Queue::return_locked(u64 position, Effects& e, WaitPolicy& p) noexcept {
 }
 
 Status Queue::finish_lowest(WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     if (Status s = enter_consumer(p); s != Status::ok) return s;
     Effects e;
     Range r;
@@ -428,8 +394,8 @@ Status Queue::finish_lowest(WaitPolicy& p) noexcept {
     const bool sound = range(r) && walk(r.floor, r.head, [&](Slot& slot, u64 position) {
                            const Taking t = taking_of(slot);
                            if (t.state() != Taking::taken || t.tag() != m_->tag()) return true;
-                           // This thread's own comes first: of several workers in one process, each
-                           // finishes what it took.
+                           // This thread's own message comes first: if a process has several
+                           // workers, each finishes what it took.
                            const bool own = t.thread() == this_thread();
                            if (own || found == ~u64{0}) found = position;
                            return !own;
@@ -441,8 +407,8 @@ Status Queue::finish_lowest(WaitPolicy& p) noexcept {
 
 // ---- the end, counts ----------------------------------------------------------------------------
 
-// After an immediate shutdown, consumer lock held. Drops what came back and a chunk's worth of what
-// is queued; true: there is more.
+// After an immediate shutdown, consumer lock held. Drops what came back, and at most one chunk of
+// what is queued. True: there is more.
 bool Queue::drop_some(Effects& e, WaitPolicy& p) noexcept {
     if (b_->returned.load_relaxed() != 0 && !rescan(e, p)) return false;
     Range r;
@@ -472,14 +438,15 @@ Status Queue::drop_everything(WaitPolicy& p) noexcept {
         leave_takings(e, p);
     }
     look_for_the_dead(p);
-    return usable();
+    return usable(*m_);
 }
 
-// Not of one instant: a message that comes back or is taken in between may count or not.
+// Not of one instant: a message that comes back or is taken meanwhile may count or not.
 u64 Queue::size_with_returned() noexcept {
-    const bool news = b_->seen_death_epoch.load_relaxed() !=
-                      m_->header().death_epoch.load_acquire();  // [pool.death_epoch]
-    if (news && usable() == Status::ok && try_lock(b_->get_lock, *m_)) {
+    // [pool.death_epoch]
+    const bool news =
+        b_->seen_death_epoch.load_relaxed() != m_->header().death_epoch.load_acquire();
+    if (news && usable(*m_) == Status::ok && try_lock(b_->get_lock, *m_)) {
         UnboundedWait wait;
         Effects e;
         refresh(e, wait);
@@ -491,7 +458,7 @@ u64 Queue::size_with_returned() noexcept {
 u64 Queue::unfinished_takings() noexcept {
     UnboundedWait outer;
     UninterruptibleWait uninterruptible(outer, os::monotonic_ns() + kLockGrace);
-    if (usable() != Status::ok || enter_consumer(uninterruptible) != Status::ok)
+    if (usable(*m_) != Status::ok || enter_consumer(uninterruptible) != Status::ok)
         return ahead_of(b_->floor);
     Range r{};
     u64 unfinished = 0;
@@ -504,38 +471,6 @@ u64 Queue::unfinished_takings() noexcept {
     }
     unlock(b_->get_lock);
     return unfinished;
-}
-
-// Both locks held, the table checked.
-void Queue::check_takings(std::vector<std::string>& out) {
-    const std::string who = "queue " + std::to_string(index_) + ": ";
-    Range r;
-    if (!range(r)) return out.push_back(who + "floor, head and tail make no sense");
-    u64 returned = 0;
-    // A queue that was shut down and is through has no chunk.
-    const bool any = table(r.floor / kChunkSlots).load_relaxed() != 0;
-    walk(any ? r.floor - r.floor % kChunkSlots : r.floor, r.head, [&](Slot& slot, u64 position) {
-        const Taking t = taking_of(slot);
-        auto say = [&](const char* what) {
-            out.push_back(who + "slot " + std::to_string(position) + " " + what);
-        };
-        if (position < r.floor) {
-            if (t.state() != Taking::done) say("lies below the floor and is not done");
-            return true;
-        }
-        if (t.state() == Taking::never) say("lies below the head and was never taken");
-        if (t.state() == Taking::done && slot.cell.load() != 0)
-            say("is done but refers to a block");
-        if (t.state() == Taking::done && position == r.floor) say("is done, but the floor stays");
-        if (t.state() == Taking::returned && position < b_->first_returned.load())
-            say("came back, and nobody will look for it");
-        returned += t.state() == Taking::returned;
-        return true;
-    });
-    if (returned != b_->returned.load()) {
-        out.push_back(who + "counts " + std::to_string(b_->returned.load()) +
-                      " returned messages, there are " + std::to_string(returned));
-    }
 }
 
 }  // namespace onecopy

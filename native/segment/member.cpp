@@ -113,8 +113,9 @@ Status Member::check() noexcept {
                       h.heap_off == g.heap_off && h.max_names == g.max_names &&
                       h.max_blocks == g.max_blocks;
     if (!same || length != g.file_size || corrupt()) return Status::corrupt;
-    const u32 blocks_top = h.blocks_top.load_acquire();
-    if (h.blocks_reserved.load_acquire() > g.max_blocks || blocks_top == 0 ||
+    const u32 blocks_top = h.blocks_top.load_acquire();  // [pool.blocks_top]
+    if (h.blocks_reserved.load_acquire() > g.max_blocks ||
+        blocks_top == 0 ||  // [pool.blocks_reserved]
         blocks_top > h.blocks_reserved.load_acquire() + 1 ||
         h.heap_top.load_acquire() > g.capacity || h.rows_used.load_acquire() > g.max_processes ||
         h.names_reserved.load_acquire() > g.max_names ||
@@ -136,7 +137,7 @@ void Member::claim(u32 index, RowState as) noexcept {
     r.pid_namespace.store_relaxed(who.pid_namespace);
     r.born_ns.store_relaxed(os::wall_clock_ns());
     u32 used = header().rows_used.load();
-    while (used < index + 1 && !header().rows_used.cas(used, index + 1)) {
+    while (used < index + 1 && !header().rows_used.cas(used, index + 1)) {  // [pool.rows_used]
     }
     // COMMIT [row.state]: from here a death is found by the sweep.
     r.state.store_release(static_cast<u32>(as));
@@ -146,6 +147,7 @@ Status Member::join() noexcept {
     if (!readonly && !file.hold_on()) return Status::system_error;
     for (int pass = 0; pass < 2; ++pass) {
         for (u32 i = 0; i < geo_.max_processes; ++i) {
+            // [row.state]
             const bool is_free = row(i).state.load_acquire() == static_cast<u32>(RowState::free);
             // The living and the dead only when nothing is free.
             if (!is_free && pass == 0) continue;
@@ -153,14 +155,14 @@ Status Member::join() noexcept {
             if (answer == os::ByteLock::failed) return Status::system_error;
             if (answer == os::ByteLock::busy) continue;
             slot = i;
-            if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {
+            if (row(i).state.load_acquire() != static_cast<u32>(RowState::free)) {  // [row.state]
                 // A dead member's slot: clean it in its name, and stay in it.
                 joined = true;
                 if (recover_own == nullptr) return Status::no_slot;
                 recover_own(*this);
             }
-            gen = next_generation(row(i).gen.load_acquire());
-            row(i).gen.store_release(gen);
+            gen = next_generation(row(i).gen.load_acquire());  // [row.gen]
+            row(i).gen.store_release(gen);                     // [row.gen]
             claim(i, RowState::live);
             joined = true;
             return Status::ok;
@@ -179,6 +181,7 @@ u32 Member::next_generation(u32 old) noexcept {
 void Member::leave() noexcept {
     if (!joined.load()) return;
     UnboundedWait wait;
+    // [pool.blocks_top]
     const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
     for (u32 i = 1; i < top; ++i) {
         {
@@ -193,12 +196,13 @@ void Member::leave() noexcept {
     Row& r = own_row();
     r.gen.store(r.gen.load() + 1);      // lock words with our tag are nobody's from here on
     header().death_epoch.fetch_add(1);  // [pool.death_epoch]
-    r.state.store_release(static_cast<u32>(RowState::free));
+    r.state.store_release(static_cast<u32>(RowState::free));  // [row.state]
     unlock_slot(slot);
 }
 
 bool Member::passed(u32 tag) const noexcept {
     const u32 owner = tag_slot(tag);
+    // [row.gen]
     return owner >= geo_.max_processes || (row(owner).gen.load_acquire() & 0xfffff) != tag_gen(tag);
 }
 
@@ -257,13 +261,14 @@ void Member::give_back_child_file() noexcept {
 }
 
 bool Member::reserve_row(u32 index) noexcept {
+    // [row.state]
     if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) return false;
     if (child_file_.lock(kSlotByte + index, true) != os::ByteLock::taken) return false;
-    if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) {
+    if (row(index).state.load_acquire() != static_cast<u32>(RowState::free)) {  // [row.state]
         child_file_.unlock(kSlotByte + index);
         return false;
     }
-    row(index).gen.store_release(next_generation(row(index).gen.load_acquire()));
+    row(index).gen.store_release(next_generation(row(index).gen.load_acquire()));  // [row.gen]
     claim(index, RowState::embryo);
     child_slot_ = index;
     return true;
@@ -292,7 +297,7 @@ bool Member::heap_moves(std::int64_t deadline) noexcept {
 
 bool Member::a_row_may_come() const noexcept {
     for (u32 i = 0; i < geo_.max_processes; ++i) {
-        const u32 state = row(i).state.load_acquire();
+        const u32 state = row(i).state.load_acquire();  // [row.state]
         if (state == static_cast<u32>(RowState::reaping) ||
             state == static_cast<u32>(RowState::free))
             return true;
@@ -303,11 +308,12 @@ bool Member::a_row_may_come() const noexcept {
 void Member::fork_prepare() noexcept {
     if (child_slot_ == kNoSlot) return;
     if (!joined) {  // another thread has left since
-        row(child_slot_).state.store_release(static_cast<u32>(RowState::free));
+        row(child_slot_).state.store_release(static_cast<u32>(RowState::free));  // [row.state]
         child_file_.unlock(kSlotByte + child_slot_);
         child_slot_ = kNoSlot;
         return;
     }
+    // [pool.blocks_top]
     const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
     // The parent's own bit keeps each block alive until the child's stands.
     for (u32 b = 1; b < top; ++b) {
@@ -344,7 +350,7 @@ void Member::fork_child() noexcept {
     if (joined && child_slot_ != kNoSlot) {
         static_cast<void>(file.hold_on());  // without it the lock lives as long as the descriptor
         slot = child_slot_;
-        gen = own_row().gen.load_acquire();
+        gen = own_row().gen.load_acquire();  // [row.gen]
         claim(slot, RowState::live);
         return;
     }

@@ -126,6 +126,7 @@ bool ShareableList::copy(u64 word, const Place& at, void* to, Item& out) const n
 
 Status ShareableList::look(u64 i, Item& out) const noexcept {
     const Place at = place_of(i);
+    // [shareable.state]
     return at.room != 0 && copy(entry(i).state.load_acquire(), at, nullptr, out) ? Status::ok
                                                                                  : Status::corrupt;
 }
@@ -143,8 +144,8 @@ Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, WaitPolicy&
             return Status::ok;
     }
     if (Status s = claim(e, p); s != Status::ok) return s;
-    const bool sound = copy(e.state.load_acquire(), at, to, out);
-    e.claim.store_release(0);  // [shareable.claim]
+    const bool sound = copy(e.state.load_acquire(), at, to, out);  // [shareable.state]
+    e.claim.store_release(0);                                      // [shareable.claim]
     return sound ? Status::ok : Status::corrupt;
 }
 
@@ -202,7 +203,7 @@ Status ShareableList::write(u64 i, ItemKind kind, const void* from, u64 length,
     if (length > at.room) return Status::too_large;
     Entry& e = entry(i);
     if (Status s = claim(e, p); s != Status::ok) return s;
-    const u64 word = e.state.load_acquire();
+    const u64 word = e.state.load_acquire();  // [shareable.state]
     const u64 target = 1 - Word::active(word);
     // [shareable.buffer]: who reads the new bytes sees that the state has moved on.
     std::atomic_thread_fence(std::memory_order_release);

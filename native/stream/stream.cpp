@@ -4,7 +4,6 @@
 #include <atomic>
 
 #include "sync/event_count.hpp"
-#include "sync/structure_lock.hpp"
 #include "sync/unlocks.hpp"
 
 namespace onecopy {
@@ -12,6 +11,7 @@ namespace onecopy {
 struct Stream::Subscriber {
     alignas(64) shm_atomic<u64> cursor;  // the next message to read
     shm_atomic<u32> owner;               // tag; 0: the entry is free
+    ONECOPY_SHARED_STRUCT(Subscriber, cursor, owner)
 };
 
 struct Stream::Body {
@@ -24,13 +24,15 @@ struct Stream::Body {
     // line 1: publishers
     alignas(64) LockWord lock;
     shm_atomic<u64> head;
-    shm_atomic<u64> slowest;  // no live cursor is below it (lossless)
+    shm_atomic<u64> slowest;  // lossless: no living subscriber has a cursor below it
     shm_atomic<u32> closed;
     // line 2
     alignas(64) EventCount published;
     EventCount space;
     // line 3 and on
     Subscriber subscribers[kSubscribers];
+    ONECOPY_SHARED_STRUCT(Body, magic, depth, policy, table, lock, head, slowest, closed, published,
+                          space, subscribers)
 };
 
 namespace {
@@ -46,24 +48,19 @@ constexpr u64 written(u64 message) noexcept {
 Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
                       Handle& out) noexcept {
     static_assert(sizeof(Body) == kRingOffset);
-    if (Status s = m.usable(); s != Status::ok) return s;
+    if (Status s = usable(m); s != Status::ok) return s;
     if (depth == 0 || policy > StreamPolicy::latest) return Status::bad_argument;
     if (depth > kLargestDepth) return Status::too_large;
-    // latest: a reader copies the newest message while the next one is written beside it.
+    // latest: a reader copies the newest message while a publisher writes the next one beside it.
     if (policy == StreamPolicy::latest) depth = std::max(depth, 2u);
     Allocated block;
-    Status s = allocate(m,
-                        {.bytes = kRingOffset + u64{depth} * sizeof(Slot),
-                         .flags = kFlagBody,
-                         .kind = BodyKind::stream,
-                         .zero = true},
-                        p, block);
-    if (s != Status::ok) return s;
+    const u64 bytes = kRingOffset + u64{depth} * sizeof(Slot);
+    if (Status s = create_body(m, BodyKind::stream, bytes, p, block); s != Status::ok) return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.depth.store_relaxed(depth);
     b.policy.store_relaxed(static_cast<u32>(policy));
     b.table.store_relaxed(kSubscribers);
-    b.magic.store_release(Body::kMagic);  // [stream.magic]
+    finish_body(b);
     declare_cells(m, block.index, static_cast<u32>(kRingOffset + offsetof(Slot, cell)),
                   sizeof(Slot), depth);
     out = handle_of(m, block.index);
@@ -71,31 +68,23 @@ Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
 }
 
 Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
-    BlockInfo info;
-    const u32 index = handle_index(h);
-    if (Status s = inspect(m, index, info); s != Status::ok) return s;
-    if (handle_of(m, index) != h) return Status::stale;
-    if (info.kind != BodyKind::stream) return Status::bad_argument;
-    if (info.length < kRingOffset) return Status::corrupt;
-    auto& b = *reinterpret_cast<Body*>(info.data);
-    if (b.magic.load_acquire() != Body::kMagic) return Status::corrupt;  // [stream.magic]
+    Body* body = nullptr;
+    u64 length = 0;
+    if (Status s = open_body(m, h, BodyKind::stream, kRingOffset, body, length); s != Status::ok)
+        return s;
+    const Body& b = *body;
     const u32 depth = b.depth.load_relaxed(), policy = b.policy.load_relaxed();
     if (depth == 0 || depth > kLargestDepth || policy > static_cast<u32>(StreamPolicy::latest))
         return Status::corrupt;
     if (policy == static_cast<u32>(StreamPolicy::latest) && depth < 2) return Status::corrupt;
-    if (b.table.load_relaxed() != kSubscribers ||
-        info.length < kRingOffset + u64{depth} * sizeof(Slot))
+    if (b.table.load_relaxed() != kSubscribers || length < kRingOffset + u64{depth} * sizeof(Slot))
         return Status::corrupt;
     out.m_ = &m;
-    out.b_ = &b;
-    out.index_ = index;
+    out.b_ = body;
+    out.index_ = handle_index(h);
     out.depth_ = depth;
     out.policy_ = static_cast<StreamPolicy>(policy);
     return Status::ok;
-}
-
-inline Status Stream::usable() const noexcept {
-    return m_->usable();
 }
 
 inline Slot& Stream::slot(u64 message) const noexcept {
@@ -105,7 +94,7 @@ inline Slot& Stream::slot(u64 message) const noexcept {
 
 // ---- publish ------------------------------------------------------------------------------------
 
-// The lowest cursor of a subscriber that is not known to be dead; head if there is none.
+// The lowest cursor of a subscriber that is not known to be dead. `head` if there is none.
 u64 Stream::slowest(u64 head) const noexcept {
     u64 lowest = head;
     for (Subscriber& sub : b_->subscribers) {
@@ -130,14 +119,14 @@ u32 Stream::slowest_reader() const noexcept {
     return pid;
 }
 
-// For a sleeping publisher of a lossless stream. [commit/sleepers]
+// For a publisher of a lossless stream that sleeps. [commit/sleepers]
 bool Stream::room() const noexcept {
     const u64 head = b_->head.load();
-    return head - slowest(head) < depth_ || b_->closed.load() != 0 || usable() != Status::ok;
+    return head - slowest(head) < depth_ || b_->closed.load() != 0 || usable(*m_) != Status::ok;
 }
 
-// Frees the entries of dead subscribers that have not read up to `head`. May probe and recover
-// their slots.
+// Frees the entries of dead subscribers that have not read up to `head`. It may ask the kernel, and
+// clean up their slots.
 void Stream::evict_dead(u64 head) noexcept {
     for (Subscriber& sub : b_->subscribers) {
         u32 owner = sub.owner.load();
@@ -147,10 +136,10 @@ void Stream::evict_dead(u64 head) noexcept {
 }
 
 Status Stream::try_publish(const Message& msg, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
-    // owner_died: its reference intent was resolved; the slot it may have been writing is ours to
-    // write over.
+    // owner_died: recovery has resolved its intent. The slot that it may have been writing is
+    // written over.
     if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
     if (b.closed.load_relaxed() != 0) {
         unlock(b.lock);
@@ -168,13 +157,13 @@ Status Stream::try_publish(const Message& msg, WaitPolicy& p) noexcept {
     Slot& s = slot(k);
     const Handle old = s.cell.load_relaxed();
     s.stamp.store_relaxed(written(k) - 1);
-    // [stream.stamp]: who sees a byte of k sees that stamp.
+    // A reader that sees a byte of message k sees this stamp too. [stream.stamp]
     std::atomic_thread_fence(std::memory_order_release);
     copy_in_racy(s.bytes, msg.bytes, msg.length);
     s.length.store_relaxed(msg.length);
     if (old != msg.block) {
         if (Status done = swap_cell(*m_, s.cell, old, msg.block); done != Status::ok) {
-            // The old message is gone (its bytes are overwritten), the new one not there: the stamp
+            // The bytes of the old message are overwritten, and the new one is not there: the stamp
             // stays odd.
             unlock(b.lock);
             return done;
@@ -196,7 +185,7 @@ Status Stream::publish(const Message& msg, WaitPolicy& p) noexcept {
     Status s = try_publish(msg, p);
     if (s != Status::would_block) return s;
     if (!p.may_wait()) {
-        // Nobody would ever look for a dead subscriber otherwise.
+        // A publisher that does not wait is the only one that looks for dead subscribers here.
         const u64 head = b_->head.load();
         if (policy_ != StreamPolicy::lossless || head - slowest(head) < depth_) return s;
         evict_dead(head - depth_);
@@ -211,8 +200,8 @@ Status Stream::publish(const Message& msg, WaitPolicy& p) noexcept {
 }
 
 Status Stream::close(WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
-    // Under the lock: a publish has either committed before, or sees it.
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    // Under the lock: a publish has committed before, or it sees `closed`.
     if (Status s = enter(b_->lock, *m_, p); !good(s)) return s;
     b_->closed.store_release(1);  // COMMIT [stream.closed]
     unlock(b_->lock);
@@ -223,8 +212,7 @@ Status Stream::close(WaitPolicy& p) noexcept {
 
 // ---- subscribe and read -------------------------------------------------------------------------
 
-// Where a new subscriber begins that asks for so many messages that were published before.
-// Publisher lock held.
+// Where a new subscriber begins that wants the last `history` messages. Publisher lock held.
 u64 Stream::first_of(u32 history, u64 head) const noexcept {
     if (policy_ == StreamPolicy::latest) history = 1;
     u64 first = head - std::min({u64{history}, u64{depth_}, head});
@@ -235,10 +223,10 @@ u64 Stream::first_of(u32 history, u64 head) const noexcept {
 }
 
 Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
-    // Under the publisher lock: no message can be written over between the choice of the cursor and
-    // the commit.
+    // Under the publisher lock: nobody can write over a message between the choice of the cursor
+    // and the commit.
     if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
     const u64 head = b.head.load_relaxed();
     u32 found = kSubscribers;
@@ -251,17 +239,17 @@ Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
     }
     if (found != kSubscribers) {
         Subscriber& sub = b.subscribers[found];
-        sub.owner.store(0);  // a dead owner's: its cursor must not move under a tag
+        sub.owner.store(0);  // a dead owner's tag: the cursor must not move under a tag
         const u64 first = first_of(history, head);
         // Before the commit: a publisher that relies on `slowest` must not pass the new cursor. A
-        // death in between leaves it lower than it need be, and the next publisher looks anew.
+        // death in between leaves `slowest` too low, and the next publisher computes it anew.
         if (first < b.slowest.load_relaxed()) b.slowest.store_relaxed(first);
         sub.cursor.store(first);
         sub.owner.store(m_->tag());  // COMMIT [stream.owner]
         subscriber = found;
     }
     unlock(b.lock);
-    notify_all(b.space);  // somebody may have been evicted
+    notify_all(b.space);  // a dead subscriber may have been evicted
     return found == kSubscribers ? Status::table_full : Status::ok;
 }
 
@@ -270,7 +258,7 @@ void Stream::unsubscribe(u32 subscriber) noexcept {
     u32 mine = m_->tag();
     if (!b_->subscribers[subscriber].owner.cas(mine, 0)) return;  // COMMIT [stream.owner]
     notify_all(b_->space);
-    notify_all(b_->published);  // a thread of ours may wait in read
+    notify_all(b_->published);  // another thread of this process may wait in `read`
 }
 
 // Copies a message that `head` has passed, and holds its block.
@@ -282,7 +270,7 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
     Slot& s = slot(message);
     const u64 stamp = s.stamp.load_acquire();  // [stream.stamp]
     if (stamp != written(message)) {
-        // Head says that it was there, and nobody writes beyond head.
+        // `head` says that the message was there, and nobody writes beyond `head`.
         return stamp < written(message) || stamp > written(b_->head.load()) ? corrupt()
                                                                             : Copy::overwritten;
     }
@@ -290,7 +278,7 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
     copy_out_racy(msg.bytes, s.bytes, std::min(length, kInlineBytes));
     const Handle block = s.cell.load_relaxed();
     const Status held = block == 0 ? Status::ok : hold(*m_, block);
-    // [stream.stamp]: if any of the above came from a later message, its odd stamp is seen here.
+    // If any of the above came from a later message, its odd stamp is seen here. [stream.stamp]
     std::atomic_thread_fence(std::memory_order_acquire);
     if (s.stamp.load_relaxed() != stamp) {
         if (block != 0 && held == Status::ok) {
@@ -299,7 +287,7 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
         }
         return Copy::overwritten;
     }
-    if (held != Status::ok) return corrupt();  // the slot owned it: it cannot be gone
+    if (held != Status::ok) return corrupt();  // the slot owned the block, so it cannot be gone
     msg.block = block;
     msg.length = length;
     if (length <= kInlineBytes) return Copy::whole;
@@ -311,7 +299,7 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
 }
 
 Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept {
-    if (Status s = usable(); s != Status::ok) return s;
+    if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
     Subscriber& sub = b.subscribers[subscriber];
     for (u32 torn = 0;;) {
@@ -324,15 +312,15 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p
             head = b.head.load_acquire();                                  // [stream.head]
             if (head == cursor) return Status::shut_down;
         }
-        // Looked at twice because another thread of ours may have read on before `head` was looked
-        // at.
+        // The cursor is read twice: another thread of this process may have moved it before `head`
+        // was read.
         const bool overtaken = policy_ == StreamPolicy::lossless && head - cursor > depth_ &&
                                sub.cursor.load() == cursor;
         if (head < cursor || overtaken) {
             m_->mark_corrupt();
             return Status::corrupt;
         }
-        // Where to go on. The cursor moves by CAS: threads of this process may share the
+        // Where to continue. The cursor moves by CAS, because threads of one process may share the
         // subscription.
         u64 from = cursor;
         if (policy_ == StreamPolicy::latest) {
@@ -340,7 +328,7 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p
         } else if (policy_ == StreamPolicy::lossy && head - cursor > depth_) {
             from = head - depth_;
         }
-        // Overtaken while reading: leave more and more distance to the publisher.
+        // A publisher has overtaken this reader: keep more and more distance to it.
         if (torn != 0)
             from = std::max(from,
                             std::min(head - 1, cursor + (u64{1} << std::min(torn - 1, 20u)) - 1));
@@ -377,17 +365,17 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) no
         b_->published, p, [&] { return try_read(subscriber, msg, missed, p); },
         [&] {  // [commit/sleepers]
             return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 ||
-                   sub.owner.load() != m_->tag() || usable() != Status::ok;
+                   sub.owner.load() != m_->tag() || usable(*m_) != Status::ok;
         },
         [] {});
 }
 
 // A slot is written over when its message is `depth` behind the newest one. So only in a ring of
-// one slot the newest message can be destroyed by a publisher that has not committed the next one:
-// it may be at work, which its lock tells, or have died there.
+// one slot can a publisher destroy the newest message before it commits the next one. It is still
+// writing, which its lock tells, or it has died.
 Status Stream::newest(Message& msg, WaitPolicy& p) noexcept {
     for (;;) {
-        if (Status s = usable(); s != Status::ok) return s;
+        if (Status s = usable(*m_); s != Status::ok) return s;
         const u64 head = b_->head.load_acquire();  // [stream.head]
         if (head == 0) return Status::would_block;
         Copy copy = copy_out(head - 1, msg, p);
@@ -412,7 +400,7 @@ StreamPolicy Stream::policy() const noexcept {
     return policy_;
 }
 u64 Stream::published() const noexcept {
-    return b_->head.load_acquire();
+    return b_->head.load_acquire();  // [stream.head]
 }  // [stream.head]
 
 u32 Stream::subscribers() const noexcept {
@@ -441,7 +429,7 @@ void Stream::check_ring(std::vector<std::string>& out) {
             say(name + " belongs to no slot");
             continue;
         }
-        if (m_->passed(owner)) continue;  // dead; evicted when somebody needs the entry
+        if (m_->passed(owner)) continue;  // dead: evicted when the entry is needed
         const u64 cursor = sub.cursor.load();
         if (cursor > head) say(name + " has read beyond head");
         if (policy_ == StreamPolicy::lossless && cursor <= head && head - cursor > depth_ &&
@@ -469,21 +457,23 @@ void Stream::check_ring(std::vector<std::string>& out) {
         if (message % depth_ != i || message > head) {
             say(name + " carries the stamp of message " + std::to_string(message));
         } else if (message != head && (stamp % 2 != 0 || head - message > depth_)) {
-            // Only the slot of the next message may be half written (a publisher died).
+            // Only the slot of the next message may be half written: a publisher died.
             say(name + " carries message " + std::to_string(message) +
                 ", which is not the last of that place");
         }
     }
 }
 
+u64 Stream::layout() noexcept {
+    return fold_layouts({Body::layout(), Subscriber::layout(), Slot::layout(), kRingOffset});
+}
+
 std::vector<std::string> Stream::validate(Member& m, u32 index) {
     std::vector<std::string> out;
     const std::string who = "stream " + std::to_string(index) + ": ";
     Stream st;
-    if (open(m, handle_of(m, index), st) != Status::ok)
-        return {who + "its fixed fields make no sense"};
-    UnboundedWait outer;
-    UninterruptibleWait wait(outer, os::monotonic_ns() + 2'000'000'000);
+    if (open(m, handle_of(m, index), st) != Status::ok) return makes_no_sense(who);
+    CheckWait wait;
     if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};
     const Unlocks unlocks(st.b_->lock);
     st.check_ring(out);

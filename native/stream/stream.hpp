@@ -1,21 +1,21 @@
-// Every subscriber sees every message: a ring of `depth` slots, one publisher at a time, a cursor
-// per subscriber.
+// Every subscriber sees every message. A ring of `depth` slots, one publisher at a time, and a
+// cursor for each subscriber.
 //
-// Body (a block of kind stream):
-//   0    line 0  magic, depth, policy, subscriber table size     fixed
-//   64   line 1  publisher lock, head, closed, slowest (an old value of the slowest cursor)
-//   128  line 2  published (event), space (event)
-//   192  subscribers[64]: {cursor, owner tag, spare} 64 bytes each
-//   ...  ring    Slot[depth]
+//|  Body (a block of kind stream):
+//|    0    line 0  magic, depth, policy, subscriber table size     fixed
+//|    64   line 1  publisher lock, head, slowest (an old value of the slowest cursor), closed
+//|    128  line 2  published (event), space (event)
+//|    192  subscribers[64]: {cursor, owner tag} 64 bytes each
+//|    ...  ring    Slot[depth]
 //
-// COMMITS: publish: head := k+1 [stream.head]. subscribe: owner := tag. read: cursor := k+1. A
-// slot's message k is there when head > k and stamp == 2k+2, before and after it was copied and its
-// block held.
+// COMMITS: publish: head := k+1 [stream.head]. subscribe: owner := tag. read: cursor := k+1.
+// Message k is in its slot if head > k, and if stamp == 2k+2 both before it was copied and after
+// its block was held.
 #pragma once
 #include <string>
 #include <vector>
 
-#include "heap/heap.hpp"
+#include "body/body.hpp"
 #include "queue/message.hpp"
 
 namespace onecopy {
@@ -29,33 +29,36 @@ class Stream {
                          Handle& out) noexcept;
     static Status open(Member& m, Handle h, Stream& out) noexcept;
 
-    // ok; timed_out/would_block (lossless: a live subscriber has not read), shut_down, interrupted
+    // ok. timed_out or would_block: lossless, and a living subscriber has not read. shut_down,
+    // interrupted.
     Status publish(const Message& msg, WaitPolicy& p) noexcept;
-    // table_full: 64 subscribers. The subscription belongs to this process's slot and dies with it.
-    // lossy, lossless: starts with the oldest of the last `history` messages that the ring still
-    // has, or with the next message. latest: starts with the newest that is there.
+    // table_full: 64 subscribers. The subscription belongs to the slot of this process, and ends
+    // with it. lossy, lossless: it begins with the oldest of the last `history` messages that the
+    // ring still has, or else with the next message. latest: it begins with the newest message that
+    // is there.
     Status subscribe(WaitPolicy& p, u32& subscriber, u32 history = 0) noexcept;
     void unsubscribe(u32 subscriber) noexcept;
-    // ok; would_block/timed_out, shut_down (closed and all read), stale (the subscription was
-    // evicted), interrupted. `missed` grows by what was overwritten unread. latest: skips to the
-    // newest; skipped messages count as missed.
+    // ok; would_block or timed_out; shut_down: closed, and all is read; stale: the subscription was
+    // evicted; interrupted. `missed` grows by the messages that were overwritten unread. latest:
+    // skips to the newest message; those that it skips count as missed.
     Status read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept;
-    // The newest message, whoever has read it. ok; would_block: there is none (or, in a ring of one
-    // slot, a publisher died while it wrote over it); interrupted
+    // The newest message, whether it was read or not. ok. would_block: there is none; or, in a ring
+    // of one slot, a publisher died while it wrote over it. interrupted.
     Status newest(Message& msg, WaitPolicy& p) noexcept;
-    Status close(
-        WaitPolicy& p) noexcept;  // for everybody: subscribers drain and then see shut_down
-    u32 depth() const noexcept;   // of the ring: at least 2 for latest
+    Status close(WaitPolicy& p) noexcept;  // for everybody: subscribers read what is left, and then
+                                           // get shut_down
+    u32 depth() const noexcept;            // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
     u64 published() const noexcept;
-    u32 subscribers() const noexcept;     // live ones
-    u32 slowest_reader() const noexcept;  // the pid of the one furthest behind; 0: there is none
+    u32 subscribers() const noexcept;  // living ones
+    u32 slowest_reader()
+        const noexcept;  // pid of the reader that is furthest behind; 0: there is none
     static std::vector<std::string> validate(Member& m, u32 index);
+    static u64 layout() noexcept;
 
   private:
     struct Body;
     struct Subscriber;
-    Status usable() const noexcept;
     Slot& slot(u64 message) const noexcept;
     enum class Copy { whole, overwritten, corrupt };
     Copy copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept;

@@ -1,10 +1,10 @@
-// "Something changed": a word to sleep on that nobody owns, so no death can hold it.
+// "Something has changed": a word to sleep on. Nobody owns it, so no death can hold it.
 //
-//   word   sequence:31 | sleepers:1
+//|  word   sequence:31 | sleepers:1
 //
-// Sleeper: set the bit, look at the condition once more, sleep on the value. Waker: after its
-// commit and a full fence, if the bit is set, move the sequence and wake. A wake that is lost with
-// its process costs one nap (at most 100 ms).
+// A sleeper sets the bit, looks at the condition once more, and sleeps on the value. A waker has
+// committed. After a full fence, if the bit is set, it moves the sequence and wakes. If a process
+// dies before it wakes a sleeper, the sleeper loses one nap (at most 100 ms).
 #pragma once
 #include <climits>
 
@@ -18,10 +18,11 @@ namespace onecopy {
 
 inline void notify_slow(EventCount& event, int how_many) noexcept {
     u32 value = event.word.fetch_add(2) + 2;
-    // The bit stays: others may sleep.
+    // The bit stays: there may be other sleepers.
     if (how_many == 1 && os::futex_wake(event.word.word(), 1) != 0) return;
-    // Nobody slept, or all are to wake. Clearing moves the sequence too, so that who has just set
-    // the bit and is about to sleep finds another value, and who already sleeps is woken after it.
+    // Nobody slept, or all are woken. Clearing the bit moves the sequence too. So a thread that has
+    // just set the bit and is about to sleep finds another value. A thread that sleeps already is
+    // woken by what follows.
     event.word.cas(value, (value + 2) & ~1u);
     os::futex_wake(event.word.word(), INT_MAX);
 }
@@ -34,18 +35,19 @@ inline void notify_all(EventCount& event) noexcept {
     notify(event, INT_MAX);
 }
 
-// Runs `attempt` until it answers something other than would_block. `ready` is a cheap look without
-// side effects that tells whether an attempt is worth while; `idle` runs after each nap, and at
-// least every 100 ms of waiting (a chance to look for the dead).
+// Runs `attempt` until it answers something other than would_block. `ready` looks whether an
+// attempt is worthwhile; it is cheap and has no side effects. `idle` runs after each nap, and at
+// least after every 100 ms of waiting. It looks for dead processes.
 template <class Attempt, class Ready, class Idle>
 Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready ready,
                 Idle idle) noexcept {
-    // A wake meant for one may have reached us: who gives up passes it on.
+    // A wake for one waiter may have reached this thread. If it gives up, it passes the wake on.
     auto give_up = [&](Status s) {
         if (s == Status::timed_out || s == Status::interrupted) notify(event);
         return s;
     };
-    constexpr int kSpinBeforeRelease = 200;  // about 5 us: not worth giving the GIL away
+    // About 5 us: for less, releasing the GIL costs more than it gains
+    constexpr int kSpinBeforeRelease = 200;
     Status s = attempt();
     if (s != Status::would_block || !policy.may_wait()) return s;
     std::int64_t nap = kFirstNap, look = 0;
@@ -63,7 +65,7 @@ Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready re
             Spin::wasted();
             policy.about_to_block();
             u32 seen = event.word.fetch_or(1u) | 1u;
-            // [commit/sleepers]: either we see the change or the waker sees our bit.
+            // [commit/sleepers]: either this thread sees the change, or the waker sees the bit.
             if (!ready()) {
                 std::int64_t ns = policy.left(nap);
                 if (ns == 0) return give_up(Status::timed_out);
@@ -79,18 +81,18 @@ Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready re
         }
         s = attempt();
         if (s != Status::would_block) return give_up(s);
-        // Somebody was faster. If that goes on (or what `ready` sees is not what `attempt` sees, in
-        // a pool that lies), the deadline still holds.
+        // Another thread was faster. If that happens again and again, or if `ready` sees what
+        // `attempt` does not (in a pool that lies), the deadline still holds.
         if (news && policy.left(1) == 0) return give_up(Status::timed_out);
-        // By the clock, not only after an undisturbed nap: signals, and news that others take, may
-        // cut every nap short.
+        // By the clock, and not only after an undisturbed nap: signals may cut every nap short, and
+        // so may changes that other threads take.
         const std::int64_t now = os::monotonic_ns();
         if (look == 0) look = now + nap;
         if (!undisturbed && now < look) continue;
         idle();
         nap = nap * 2 < kLongestNap ? nap * 2 : kLongestNap;
         look = now + nap;
-        s = attempt();  // what `idle` found may be what was missing
+        s = attempt();  // `idle` may have found what was missing
         if (s != Status::would_block) return give_up(s);
     }
 }

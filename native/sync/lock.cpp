@@ -47,7 +47,7 @@ void Spin::slept(std::int64_t ns) noexcept {
 }
 
 Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
-    // Critical sections are shorter than 2 us; if the owner lost its core, sleep.
+    // Critical sections are shorter than 2 us. If the owner has lost its core, this thread sleeps.
     constexpr int kLockSpin = 60;
     if (many_cpus) {
         for (int i = 0; i < kLockSpin; ++i) {
@@ -59,8 +59,7 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
     for (;;) {
         u32 seen = lock.word.load();
         if (seen == 0) {
-            // Others may sleep: whoever came through here leaves the bit, at worst for one wake too
-            // many.
+            // There may be other sleepers, so the bit stays. At worst, one wake is for nobody.
             if (lock.word.cas(seen, me.tag() | kWaiters)) return Status::ok;
             continue;
         }
@@ -78,7 +77,7 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
         policy.about_to_block();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;
-        // By the clock, not only after an undisturbed nap: signals (a profiler's timer) may cut
+        // By the clock, and not only after an undisturbed nap: signals (a profiler's timer) may cut
         // every nap short.
         const std::int64_t now = os::monotonic_ns();
         if (how != os::Wake::timed_out && now < look) continue;
@@ -97,8 +96,8 @@ Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) no
     for (;;) {
         u32 seen = lock.word.load();
         if (seen == 0) {
-            // The wake that came to us was perhaps the only one, and we take nothing: it goes on to
-            // the next.
+            // This thread was woken and takes nothing. Perhaps its wake was the only one, so it
+            // wakes the next sleeper.
             if (slept) os::futex_wake(lock.word.word(), 1);
             return Status::ok;
         }

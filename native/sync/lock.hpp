@@ -1,11 +1,11 @@
 // A lock in shared memory that survives its owner.
 //
-//   word   waiters:1 | generation:20 | slot+1:11      0: free
+//|  word   waiters:1 | generation:20 | slot+1:11      0: free
 //
-// The word names the owner by slot and generation, so who waits can ask whether that owner is gone:
-// its row has moved on to another generation, or its lock byte is free. Then the waiter takes the
-// word over and is told `owner_died`; it repairs the structure before use. No robust pthread
-// mutexes: across PID namespaces the kernel compares thread ids of different namespaces.
+// The word names the owner by slot and generation. So a waiter can find out that the owner is dead:
+// its row has another generation, or the lock byte of its slot is free. Then the waiter takes the
+// word over and gets `owner_died`. It repairs the structure before it uses it. Robust pthread
+// mutexes are no help: they contain thread ids, and those differ between PID namespaces.
 #pragma once
 #include "base/status.hpp"
 #include "layout/layout.hpp"
@@ -25,21 +25,21 @@ constexpr u32 tag_gen(u32 tag) noexcept {
     return (tag & ~kWaiters) >> kTagSlotBits;
 }
 
-// The tag of a slot that cannot exist, so that it has always passed: what nobody holds and somebody
-// left damaged.
+// The tag of a slot that cannot exist, so its generation has always passed. It stands in a lock
+// that nobody has and that its last owner left damaged.
 constexpr u32 kAbandoned = (1u << kTagSlotBits) - 1;
 
-// What a lock needs to know of its party.
+// What a lock needs to know of the member that takes it.
 class Liveness {
   public:
     virtual ~Liveness() = default;
     virtual u32 tag() const noexcept = 0;
-    // Has the owner's generation passed? Cheap.
+    // Whether the owner's generation has passed. Cheap.
     virtual bool passed(u32 tag) const noexcept = 0;
-    // Is the owner gone? May probe the kernel and recover the owner's slot. True only once its
-    // intents are resolved.
+    // Whether the owner is dead. May ask the kernel, and clean up the owner's slot. True only after
+    // its intent is resolved.
     virtual bool gone(u32 tag) noexcept = 0;
-    // `gone` can prove nothing any more: waiting for a dead owner would never end.
+    // `gone` cannot prove a death any more, so waiting for a dead owner would never end.
     virtual bool cannot_tell() const noexcept = 0;
 };
 
@@ -54,31 +54,31 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept;
 inline Status lock(LockWord& l, Liveness& me, WaitPolicy& policy) noexcept {
     return try_lock(l, me) ? Status::ok : lock_slow(l, me, policy);
 }
-// For who does not wait at all: takes a free lock, or a dead owner's (which may cost a look by the
-// kernel). ok, owner_died, would_block.
+// Does not wait. Takes a free lock, or the lock of a dead owner; finding that out may cost a system
+// call. ok, owner_died, would_block.
 Status lock_at_once(LockWord& lock, Liveness& me) noexcept;
-// Waits until nobody has it, and does not take it: for who may be held up (by Python) between
-// waking and going on. ok; owner_died: its owner `tag` is dead, and stays in the word until
-// somebody takes it or `forget`s; would_block/timed_out, interrupted.
+// Waits until the lock is free, and does not take it. It is for a caller that may be held up, by
+// Python, between the wake and its next step. ok. owner_died: the owner `tag` is dead, and stays in
+// the word until a process takes the lock or calls `forget`. would_block or timed_out, interrupted.
 Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) noexcept;
-// Frees it if the dead owner that `await_free` found still stands in it.
+// Frees the lock if the dead owner that `await_free` found is still in it.
 void forget(LockWord& lock, u32 tag) noexcept;
 inline void unlock(LockWord& l) noexcept {
     if (l.word.exchange(0) & kWaiters) os::futex_wake(l.word.word(), 1);
 }
-// For an owner that cannot repair what it found damaged: the next one is told `owner_died` again.
+// For an owner that cannot repair the damage that it found: the next owner gets `owner_died` again.
 inline void unlock_damaged(LockWord& l) noexcept {
     if (l.word.exchange(kAbandoned | kWaiters) & kWaiters) os::futex_wake(l.word.word(), 1);
 }
 
 // How many looks to take before sleeping. Per thread.
 //
-//   look paid (news came within the budget)     the budget doubles, up to its largest value
-//   all looks wasted                            it halves, down to its smallest value
-//   wasted, but the sleep was short             looking longer would have paid: try the largest
-//                                               budget, at once the first time. Each try that does
-//                                               not pay doubles the number of short sleeps until
-//                                               the next one.
+//|  look paid (news came within the budget)     the budget doubles, up to its largest value
+//|  all looks wasted                            it halves, down to its smallest value
+//|  wasted, but the sleep was short             looking longer would have paid: try the largest
+//|                                              budget, at once the first time. Each try that does
+//|                                              not pay doubles the number of short sleeps until
+//|                                              the next one.
 //
 // The last line is for two processes that answer each other: the first wait of each was long, and
 // both would sleep for ever, although each answer takes less time than a wake-up. Where there are
@@ -93,8 +93,8 @@ class Spin {
     static void slept(std::int64_t ns) noexcept;
 };
 
-// ns between looks at the owner. In a fault build a campaign may make them so long that a lost wake
-// shows.
+// ns between two looks at the owner. In a fault build a campaign can make them so long that a lost
+// wake is noticed.
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 inline std::int64_t kFirstNap = 20'000'000, kLongestNap = 100'000'000;
 #else

@@ -1,13 +1,12 @@
-// Waits inside an operation: for the short critical section of a structure, and for what is needed
-// while its lock is held.
+// Waits inside of an operation: for the lock of a structure, which is held for a short time, and
+// for what an operation needs while it has that lock.
 #pragma once
 #include "sync/lock.hpp"
 
 namespace onecopy {
 
-// Gives the interpreter away as the caller's policy does, but is never interrupted (a shared lock
-// may be held: signal handlers must not run then) and has its own deadline: an operation that has
-// begun is finished.
+// Releases the interpreter as the caller's policy does, but signal handlers never run: a shared
+// lock may be held. It has its own deadline, because an operation that has begun is finished.
 class UninterruptibleWait final : public WaitPolicy {
   public:
     explicit UninterruptibleWait(WaitPolicy& outer, std::int64_t deadline_ns = kForever) noexcept
@@ -18,7 +17,7 @@ class UninterruptibleWait final : public WaitPolicy {
     WaitPolicy& outer_;
 };
 
-// As the caller's policy, interruptions too, but at most until a deadline.
+// As the caller's policy, with its interruptions, but at most until a deadline.
 class BoundedWait final : public WaitPolicy {
   public:
     BoundedWait(WaitPolicy& outer, std::int64_t deadline_ns) noexcept
@@ -30,8 +29,8 @@ class BoundedWait final : public WaitPolicy {
     WaitPolicy& outer_;
 };
 
-// How long somebody who does not want to wait for a message gives the owner of the lock: enough to
-// find out that it is dead.
+// How long a caller that does not want to wait for a message waits for the lock: long enough to
+// find out that its owner is dead.
 constexpr std::int64_t kLockGrace = 200'000'000;
 
 [[gnu::noinline]] inline Status enter_slow(LockWord& l, Liveness& me, WaitPolicy& p) noexcept {
@@ -40,8 +39,8 @@ constexpr std::int64_t kLockGrace = 200'000'000;
     Status s = lock_slow(l, me, uninterruptible);
     return s == Status::timed_out ? Status::would_block : s;
 }
-// As `lock`, but a zero deadline means "do not wait for a change", not "do not wait 100 ns for the
-// lock".
+// As `lock`. But a deadline of zero means "do not wait for a change", and not "do not wait 100 ns
+// for the lock".
 inline Status enter(LockWord& l, Liveness& me, WaitPolicy& p) noexcept {
     return try_lock(l, me) ? Status::ok : enter_slow(l, me, p);
 }

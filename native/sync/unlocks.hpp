@@ -1,4 +1,4 @@
-// A lock that is held to the end of a scope, in which memory may run out.
+// Releases a lock at the end of a scope, also if memory runs out in it.
 #pragma once
 #include "sync/lock.hpp"
 

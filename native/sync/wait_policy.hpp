@@ -1,6 +1,6 @@
-// How long a caller is ready to wait, and what it must do around a wait. The core knows no Python:
-// the binding derives from this to release the GIL before the first block and to run signal
-// handlers when a wait is interrupted.
+// How long a caller waits, and what it does around a wait. The core knows no Python. The binding
+// derives from this class: it releases the GIL before the first sleep, and runs signal handlers
+// when a wait is interrupted.
 #pragma once
 #include <cstdint>
 
@@ -18,8 +18,8 @@ class WaitPolicy {
 
     // Called before the thread may sleep, possibly several times.
     virtual void about_to_block() noexcept {}
-    // Called after a nap that a signal may have cut short, or failed to; never while a shared lock
-    // is held. True gives up the wait.
+    // Called after a nap that a signal may have cut short or prevented. Never called while a shared
+    // lock is held. True ends the wait.
     virtual bool interrupted() noexcept { return false; }
 
     bool may_wait() const noexcept { return deadline_ != 0; }
@@ -34,9 +34,9 @@ class WaitPolicy {
     std::int64_t deadline_;  // monotonic ns; 0: do not wait; kForever
 };
 
-// Waits of the core itself (a structure's lock while something is released): no deadline, not
-// interruptible. It gives the interpreter away too, whoever the caller is: a destructor, a look for
-// the dead.
+// For waits of the core itself, as for the lock of a structure in a destructor or while it looks
+// for dead processes. It has no deadline, and nothing interrupts it. It releases the interpreter
+// too.
 class UnboundedWait final : public WaitPolicy {
   public:
     ~UnboundedWait() override {
@@ -45,12 +45,12 @@ class UnboundedWait final : public WaitPolicy {
     void about_to_block() noexcept override {
         if (outside_ == nullptr && step_out != nullptr && !stays_inside) outside_ = step_out();
     }
-    // The binding installs itself here. `step_out` answers nullptr if this thread does not have the
-    // interpreter, or cannot do without.
+    // The binding installs itself here. `step_out` releases the interpreter. It answers nullptr if
+    // this thread does not have it, or must keep it.
     static inline void* (*step_out)() noexcept = nullptr;
     static inline void (*step_in)(void* outside) noexcept = nullptr;
-    // This thread must not lose the interpreter now: it is about to fork, and has mutexes that
-    // others take while they have the interpreter.
+    // This thread must keep the interpreter: it is about to fork, and has mutexes that other
+    // threads take while they have the interpreter.
     static inline thread_local bool stays_inside = false;
 
   private:

@@ -1,6 +1,7 @@
-// A small world for campaigns: a pool with one of everything in it, a survivor that is a member
-// throughout, an actor that is killed or stopped, and what must be true afterwards. Each world is a
-// process of its own, so nothing of one reaches the next, and a hang is an alarm.
+// A small world for campaigns. It has a pool with one of everything in it, a survivor that is a
+// member throughout, an actor that is killed or stopped, and checks of what must be true
+// afterwards. Each world is a process of its own: nothing of one reaches the next, and a watchdog
+// ends one that hangs.
 #pragma once
 #include <sys/resource.h>
 
@@ -22,8 +23,8 @@ namespace onecopy::campaign {
 constexpr u32 kFrames = 3;
 constexpr u64 kFrameBytes = 5000;
 constexpr u32 kDepth = 2;
-constexpr std::int64_t kRecoveryBound =
-    1'000'000'000;  // a bound, not a measurement: recovery takes a few milliseconds
+// A bound, not a measurement: recovery takes a few milliseconds
+constexpr std::int64_t kRecoveryBound = 1'000'000'000;
 
 // What can be counted in a pool. A death leaves each number as it was before the operation, or as
 // it is after it.
@@ -56,7 +57,7 @@ inline const char* const kFieldNames[] = {
     "narrow items", "unfinished", "names",       "free frames", "lossy head",   "lossless head",
     "latest head",  "readers",    "extra items", "extra tasks", "extra closed", "content"};
 
-// Outside of the pool, shared by all processes of a campaign.
+// Outside of the pool, and shared by all processes of a campaign.
 struct Ledger {
     FaultRecord actor, recoverer;
     u64 next[2];   // number of the next item of each queue; moved when a put has returned
@@ -100,7 +101,7 @@ struct Hand {
     Stream streams[3];
     Frames frames;
     Locks locks;
-    Handle held[8] = {};  // what `ready` got hold of
+    Handle held[8] = {};  // what `ready` got
     u32 reader[3] = {kSubscribers, kSubscribers, kSubscribers};
 };
 
@@ -198,7 +199,7 @@ inline void publish(Hand& h, int which, Kind kind) {
     CHECK(h.streams[which].publish(msg, h.wait) == Status::ok);
     done_with(h, msg);
 }
-// Reads what is there; numbers may not repeat, and in a lossless stream none may be missing.
+// Reads what is there. No number may come twice, and a lossless stream may miss none.
 inline u64 read_all(Hand& h, int which) {
     u64 last = ~u64{0}, missed = 0, n = 0;
     for (;; ++n) {
@@ -265,8 +266,8 @@ inline int make_world(u32 rows) {
     return fd;
 }
 
-// Takes all items out: consecutive numbers, none that was returned to somebody before, all that
-// were put.
+// Takes all items out. Their numbers must be consecutive, none was returned by a get before, and
+// none that was put is missing.
 inline void drain(Hand& h, int which, u64& first, u64& n) {
     Ledger& l = ledger();
     WaitPolicy now(0);
@@ -312,7 +313,7 @@ void with_container(Hand& h, Act act) {
     if (Dict::open(h.m, extra, dict) == Status::ok) act(dict);
 }
 
-// Takes the queues' items out.
+// Takes the items of the queues out.
 inline State measure(Hand& h) {
     State s;
     const HeapStats heap = heap_stats(h.m);
@@ -345,8 +346,8 @@ inline State measure(Hand& h) {
     return s;
 }
 
-// Everything is usable, whether or not anybody has cleaned up after the dead. Brings the queues'
-// numbers in order first.
+// Everything is usable, whether anybody has cleaned up after the dead or not. First it brings the
+// numbers of the queues in order.
 inline void use_everything(Hand& h) {
     u64 first, n;
     drain(h, 0, first, n);
@@ -384,8 +385,8 @@ inline void use_everything(Hand& h) {
     with_container(h, [&](auto& thing) { use(h.m, thing, h.wait); });
 }
 
-// With the dead collected, and all taken out and given back, the pool contains exactly what it was
-// made with.
+// When the dead are cleaned up, and everything is taken out and given back, the pool contains
+// exactly what it was made with.
 inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
     Ledger& l = ledger();
     with_container(h, [&](auto& thing) { use(h.m, thing, h.wait); });
@@ -403,7 +404,7 @@ inline void expect_idle(Hand& h, const HeapStats& idle, const char* what) {
         for (u32 k = 0; k < kDepth; ++k)
             publish(h, i, Kind::text);
     }
-    // A queue gives its last chunk back when it is through with it.
+    // A queue that has nothing left gives its last chunk back.
     for (int which = 0; which < 2; ++which) {
         const u64 bodies = heap_stats(h.m).bodies;
         for (u32 i = 0;

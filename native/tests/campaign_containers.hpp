@@ -9,7 +9,7 @@
 
 namespace onecopy::campaign {
 
-// An operation, once nobody has the users' lock; a dead owner's is taken over.
+// One operation, when nobody has the users' lock. The lock of a dead owner is taken over.
 template <class Thing, class Act>
 Status when_free(Thing& thing, WaitPolicy& p, Act act) {
     for (;;) {
@@ -83,7 +83,7 @@ inline u64 digest(Member& m, Dict& dict, WaitPolicy& p) {
     return h;
 }
 
-// Leaves it as it was.
+// Leaves the list as it was.
 inline void use(Member& m, List& list, WaitPolicy& p) {
     const u64 before = digest(m, list, p);
     for (u64 i = 0; i < 3; ++i) {

@@ -13,7 +13,7 @@ namespace onecopy::campaign {
 
 constexpr u32 kTokens = 2;
 constexpr u32 kParties = 2;
-// Under these names in the directory, in this order.
+// The names that they have in the directory, in this order.
 inline constexpr const char* kLockNames[] = {"mutex",     "rmutex",    "rw writer",
                                              "rw reader", "rw fair",   "semaphore",
                                              "event",     "condition", "barrier"};
@@ -69,13 +69,14 @@ inline void arrive_and_trip(Barrier& barrier, WaitPolicy& p) {
     CHECK(barrier.trip(p, second) == Status::ok && barrier.wait(p, first) == Status::ok);
 }
 
-// Everything is usable by a survivor, whoever died with what.
+// A survivor can use everything, whatever process died with whatever.
 inline void use_locks(Locks& l, WaitPolicy& p) {
     WaitPolicy now(0);
     for (Mutex* mutex : {&l.mutex, &l.rmutex}) {
         CHECK(good(mutex->acquire(p)) && mutex->mine() && mutex->release() == Status::ok &&
               !mutex->locked());
-        CHECK(mutex->acquire(now) == Status::ok && mutex->release() == Status::ok);  // told once
+        CHECK(mutex->acquire(now) == Status::ok &&
+              mutex->release() == Status::ok);  // a death is reported once
     }
     for (RwLock& rw : l.rw) {
         const Status s = rw.read(p);

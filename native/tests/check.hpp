@@ -1,5 +1,5 @@
-// Just enough to test the core without Python: a pool in a memfd, members in child processes, and
-// checks that say where they failed.
+// Enough to test the core without Python: a pool in a memfd, members in child processes, and checks
+// that say where they failed.
 #pragma once
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -28,7 +28,7 @@
 
 namespace onecopy {
 
-// For as long as it takes.
+// Waits as long as it takes.
 inline u64 trim(Member& m) noexcept {
     UnboundedWait wait;
     return trim(m, wait);
@@ -42,7 +42,7 @@ inline std::vector<std::string> validate(Member& m) {
 
 namespace onecopy::test {
 
-// A member on an open file description of its own, as a process of its own would have.
+// A member with an open file description of its own, as a process of its own has.
 inline std::unique_ptr<Member> join_pool(int file) {
     const int fd = os::open_again(file);
     const off_t size = lseek(fd, 0, SEEK_END);
@@ -76,7 +76,7 @@ inline int descriptor(const Member& m) {
     return m.file.number();
 }
 
-// What lies under a block is marked as reserved, and what is marked has memory: whoever writes
+// Memory under a block is marked as reserved, and what is marked has memory: a process that writes
 // there must not be killed by SIGBUS. There may be more memory than marks: a process may have died
 // between the reservation and the mark.
 inline void expect_backed(Member& m, const char* what) {

@@ -1,5 +1,6 @@
-// The operations of lists and dicts, for the crash campaign. What is in them is as before, or as
-// after: `State::content`. Some grow on the way (kInBetween): of those nothing else is compared.
+// The operations of lists and dicts, for the crash campaign. Their contents are as before, or as
+// after: `State::content`. Some operations have states in between (kInBetween): of those nothing
+// else is compared.
 #pragma once
 #include "tests/crash_operations.hpp"
 
@@ -44,7 +45,7 @@ inline void full_order(Hand& h) {
     list_of<32>(h);
     append_some<30>(h);
 }
-inline void emptied_list(Hand& h) {  // to one item, in more chunks than are kept
+inline void emptied_list(Hand& h) {  // to one item, in more chunks than an empty list keeps
     list_of<250>(h);
     CHECK(the_list(h).erase({1, INT64_MAX, 1}, h.wait) == Status::ok);
 }

@@ -1,4 +1,4 @@
-// The operations of locks and their friends, for the crash campaign.
+// The operations of locks, for the crash campaign.
 #pragma once
 #include "tests/crash_operations.hpp"
 
@@ -6,7 +6,7 @@
 
 namespace onecopy::campaign {
 
-// A process that dies with everything there is to have.
+// A process that dies with everything that a process can have.
 inline void die_with_everything(Hand& survivor) {
     const pid_t child = fork();
     if (child == 0) {
@@ -82,8 +82,8 @@ void make_and_drop(Hand& h, Arguments... arguments) {
     release_hold(h, handle_index(own));
 }
 
-// Plain stores, which are no steps of the campaign: every place of a condition that nobody else
-// knows is one that a thread waits in, or free.
+// Makes every place of a condition free, or one that a thread waits in. Nobody else knows the
+// condition, so these are plain stores and no steps of the campaign.
 inline void set_all_places(Hand& h, Handle condition, u32 state) {
     BlockInfo info;
     CHECK(inspect(h.m, handle_index(condition), info) == Status::ok);

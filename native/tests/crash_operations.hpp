@@ -15,10 +15,10 @@ struct Operation {
     u32 rows = 8;
 };
 enum OperationFlags : int {
-    kMany = 1,       // a run of commits: numbers may lie in between
+    kMany = 1,       // several commits: numbers may lie in between
     kJoining = 2,    // the actor's joining is what is tried
-    kInBetween = 8,  // several operations: between them the pool contains what it does neither
-                     // before nor after
+    kInBetween = 8,  // several operations: in between, the pool contains neither what it had before
+                     // nor what it has after
     kChild = 4,      // a forked child of the actor dies, not the actor
 };
 
@@ -72,8 +72,8 @@ u64 step_inside(int file, Act act, Lock lock_of) {
         if (word != 0) return step;
         collect_dead(*m);
         UnboundedWait wait;
-        CHECK(good(
-            lock_heap(*m, wait)));  // repaired now, or the next one would spend its steps on that
+        CHECK(good(lock_heap(
+            *m, wait)));  // repaired now: otherwise the next process would spend its steps on that
         unlock(m->header().heap_lock);
     }
 }
@@ -167,8 +167,8 @@ inline void extra_stream(Hand& h) {
 // -------------------------------------------------------------------------------------------------
 
 inline void four_blocks(Hand& h) {
-    // Larger than what lies about, so that they are neighbours; the last one keeps the end of the
-    // heap away.
+    // Larger than anything that lies around, so that they are neighbours. The last one keeps the
+    // end of the heap away.
     for (int i = 0; i < 4; ++i)
         h.held[i] = handle_of(h.m, allocate_block(h, 300'000));
 }
@@ -189,7 +189,7 @@ inline void recycled_block(Hand& h) {
     gone_block(h);
     h.held[1] = handle_of(h.m, allocate_block(h, 500));
     CHECK(handle_index(h.held[1]) == handle_index(h.held[0]));
-    Handle found;  // somebody else's by now
+    Handle found;  // another block by now
     CHECK(directory::set(h.m, NameKind::object, "recycled", h.held[1], false, h.wait, found) ==
           Status::ok);
     release_hold(h, handle_index(h.held[1]));
@@ -222,7 +222,7 @@ inline void dead_with_everything(Hand& h) {
 }
 inline void dead_and_table_full(Hand& h) {
     victim(h.m.file.number(), 0, hold_everything);
-    // The actor will find no free row but the dead one's.
+    // The only free row for the actor is the dead process's.
     CHECK(occupied_rows(h.m) == h.m.geo().max_processes);
 }
 inline void owner_of_heap_lock_died(Hand& h) {
@@ -245,9 +245,9 @@ inline void owner_of_names_lock_died(Hand& h) {
     CHECK(h.m.header().names_lock.word.load() != 0);
     collect_dead(h.m);
 }
-// A process dies while it counts a reference, and then another one counts the same block: the word
-// does not tell any more whether the first one's step landed. `Taken`: the victim was letting go of
-// its reference, else it was adding one.
+// A process dies while it counts a reference, and then another one counts the same block. So the
+// word does not tell any more whether the first one's step landed. `Taken`: the victim was giving
+// up its reference; otherwise it was adding one.
 constexpr u64 kArm = 7;  // crash points until an intent is armed
 template <bool Taken, u64 step>
 void counted_by_two(Hand& h) {
@@ -279,7 +279,7 @@ inline void follow_forks(Hand& h) {
     hold_some(h);
     register_member(h.m);
 }
-// The child will find no free row: all are taken, by the living or the dead.
+// The child finds no free row: living or dead processes have all of them.
 inline void follow_forks_in_full_table(Hand& h) {
     follow_forks(h);
     CHECK(occupied_rows(h.m) == h.m.geo().max_processes);
@@ -288,7 +288,7 @@ inline void fork_once(Hand& h) {
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        // Whoever is armed: the parent's steps are not the child's.
+        // Whoever is armed: the steps of the parent are not those of the child.
         put(h, Kind::block);
         kill(getpid(), SIGKILL);
     }
@@ -340,7 +340,7 @@ inline void fork_into_dead_row(Hand& h) {
     CHECK(swept() == before + 1);
 }
 
-// The child finds every slot taken by the living.
+// The child finds that living processes have every slot.
 inline void fork_without_a_slot(Hand& h) {
     const pid_t child = fork();
     CHECK(child >= 0);
@@ -355,7 +355,7 @@ inline void fork_without_a_slot(Hand& h) {
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
 }
 
-// What only exists under a name can be found, replaced and erased. Names in one bucket make a
+// What exists only under a name can be found, replaced and erased. Names in one bucket make a
 // chain.
 inline void two_names(Hand& h) {
     set_name(h, "x", 100);

@@ -1,13 +1,13 @@
-// Kills a member at each of its crash points in turn, and looks whether the others go on with
+// Kills a member at each of its crash points in turn. Then checks that the others can work, with
 // nothing lost and nothing leaked. Then kills the recoverer at each of *its* crash points.
 //
-//   crash_test                      a slice of everything; seed=7 is another one
-//   crash_test brief                the first and the last steps of everything, a few in between
-//   crash_test full                 every crash point of every operation
-//   crash_test nested               many crash points, and for each of them many of its recoverer's
-//   crash_test everything           every crash point of the recoverer for every one of the
-//                                   operation: quadratic, takes hours
-//   crash_test ... seed=7 only=put  that seed; operations whose name contains the text
+//|  crash_test                      a slice of everything; seed=7 is another one
+//|  crash_test brief                the first and the last steps of everything, a few in between
+//|  crash_test full                 every crash point of every operation
+//|  crash_test nested               many crash points, and for each of them many of its recoverer's
+//|  crash_test everything           every crash point of the recoverer for every one of the
+//|                                  operation: quadratic, takes hours
+//|  crash_test ... seed=7 only=put  that seed; operations whose name contains the text
 #include <sys/prctl.h>
 
 #include "tests/crash_containers.hpp"
@@ -28,15 +28,15 @@ namespace {
 constexpr u64 kCompletes = 1'000'000;  // a step that no operation reaches
 constexpr unsigned kHang = 20;         // seconds
 
-// Whether recovery has a time limit. Only in the long runs, which have a machine for themselves: in
-// a slice, beside other tests, only the watchdog ends it.
+// Whether recovery has a time limit. Only in long runs, which have a machine for themselves. In a
+// slice, beside other tests, only the watchdog ends it.
 bool timed = false;
 
-char what[160];  // the case at hand, for messages
+char what[160];  // the case that is tried, for messages
 
 enum Outcome : int { kDied = 0, kFailed = 1, kCompleted = 10 };
 
-// Whom the survivors ask first.
+// Which process cleans up first.
 enum class Rescue { survivor, newcomer, nobody };
 
 void act_as_recoverer(int fd, u64 step) {
@@ -62,11 +62,11 @@ void act_as_actor(const Operation& op, int fd, u64 step) {
     }
     if (!(op.flags & kChild)) l.steps = crash_steps();
     crash_after(0);
-    l.note[7] = 1;            // it went through
-    kill(getpid(), SIGKILL);  // and dies holding what it has
+    l.note[7] = 1;            // it has ended
+    kill(getpid(), SIGKILL);  // it dies with everything that it has
 }
 
-// Everybody who comes out of `start`, orphans included, has ended when this returns.
+// Every process that comes out of `start`, orphans included, has ended when this returns.
 template <class Start>
 void to_the_end(Start start) {
     const pid_t child = fork();
@@ -111,7 +111,7 @@ void compare(const Operation& op, const State& now) {
     }
 }
 
-// One world. `step` 0: the actor only gets ready.
+// One world. step 0: the actor gets ready, and does nothing.
 [[noreturn]] void world(const Operation& op, u64 step, u64 recoverer_step, Rescue by, bool again) {
     alarm(kHang);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -124,7 +124,7 @@ void compare(const Operation& op, const State& now) {
     l.steps = l.recovery_steps = 0;
     l.note[7] = 0;
     to_the_end([&] { act_as_actor(op, fd, step); });
-    // It died where it was told to, or it went through; nothing else.
+    // It died where it had to, or it ended; nothing else.
     const bool died = l.actor.step != 0;
     if (died) CHECK(l.actor.step == step);
     if (!(op.flags & kChild)) CHECK(died != (l.note[7] == 1));
@@ -177,7 +177,7 @@ Outcome in_a_process(World run) {
     const bool hung = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
     std::fprintf(stderr, "FAILED: %s: %s (status %d)\n", what, hung ? "it hung" : "see above",
                  status);
-    // The actor's place, to be given to addr2line.
+    // Where the actor died, for addr2line.
     std::fprintf(stderr, "  the actor died at %#lx, the recoverer at %#lx\n",
                  ledger().actor.place - reinterpret_cast<u64>(&__executable_start),
                  ledger().recoverer.place == 0
@@ -190,7 +190,7 @@ constexpr u64 kAll = ~u64{0};
 
 struct Plan {
     u64 deaths = 24;       // of each operation, about
-    u64 nested_every = 5;  // each so many of them with a recoverer that dies; 0: none
+    u64 nested_every = 5;  // one of so many has a recoverer that dies; 0: none
     u64 nested = 5;        // deaths of a recoverer, about
     u64 again_every = 4;
     u64 seed = 0;
@@ -215,7 +215,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
     in_a_process([&] { world(op, kCompletes, 0, Rescue::survivor, false); });
     u64 last = l.steps;
     u64 deaths = 0, nested = 0;
-    if (op.flags & kChild) {  // nobody counts for it
+    if (op.flags & kChild) {  // nobody counts the child's steps for it
         for (last = 1; in_a_process([&] { world(op, last, 0, Rescue::survivor, false); }) == kDied;
              ++last) {
         }
@@ -234,7 +234,7 @@ void try_operation(const Operation& op, const Plan& plan, Totals& totals) {
             break;
         ++deaths;
         if (plan.nested_every == 0 || (deaths + plan.seed) % plan.nested_every != 0) continue;
-        // How many steps has the recoverer?
+        // How many steps the recoverer has.
         u64 inner_last = 0;
         std::snprintf(what, sizeof what, "%s, killed at step %lu, recovered by another", op.name,
                       step);

@@ -44,8 +44,8 @@ Thing opened(Member& m, Handle h) {
     return out;
 }
 
-// A member that is gone, as one that died is: its descriptor, and with it its lock, is closed. What
-// it has of blocks stays for whoever cleans up.
+// A member that is gone, as after a death: its descriptor is closed, and with it its lock. Its
+// blocks stay until a process cleans up.
 void die(std::unique_ptr<Member>& m) {
     m->unlock_slot(m->slot);
     m->joined = false;
@@ -54,7 +54,7 @@ void die(std::unique_ptr<Member>& m) {
 // ---- streams
 // -------------------------------------------------------------------------------------------------
 
-// Everybody but one has read everything: the publisher waits for that one, whichever it is.
+// All subscribers but one have read everything. The publisher waits for that one, whichever it is.
 void a_lossless_stream_waits_for_each_subscriber() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
@@ -93,7 +93,8 @@ void a_lossless_stream_waits_for_each_subscriber() {
     }
 }
 
-// The same for one that is dead: it is in nobody's way, whichever it is, and its place is free.
+// The same with one that is dead. The publisher does not wait for it, whichever it is, and its
+// place is free.
 void a_dead_subscriber_is_in_nobodys_way() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
@@ -130,8 +131,8 @@ void a_dead_subscriber_is_in_nobodys_way() {
 // ---- members
 // -------------------------------------------------------------------------------------------------
 
-// As many as a pool can have, and what the last one has is respected: a hold, a reader's share, a
-// token. When it dies, all that is given back.
+// As many members as a pool can have. What the last one has is respected: a hold, a reader's share,
+// a token. When it dies, all of it is given back.
 void the_last_member_counts() {
     const int fd = test::make_pool(16 * kMiB, kMaxProcesses);
     std::vector<std::unique_ptr<Member>> members;
@@ -189,8 +190,8 @@ void the_last_member_counts() {
 // ---- names and frames
 // -------------------------------------------------------------------------------------------------
 
-// The first, the second and the last entry of the directory, also after it was made anew because
-// the owner of its lock had died.
+// The first, the second and the last entry of the directory; also after the directory was made anew
+// because the owner of its lock had died.
 void each_name_survives_a_rebuild() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
@@ -246,7 +247,7 @@ u64 on_disk(const Member& m) {
     return static_cast<u64>(s.st_blocks) * 512;
 }
 
-// The heap ends in the middle of an extent. That one is reserved, marked and given back as the
+// The heap ends in the middle of an extent. That extent is reserved, marked and given back as the
 // others are.
 void the_last_extent_counts() {
     constexpr u64 kCapacity = 2 * kExtent + kExtent / 2;
@@ -261,7 +262,7 @@ void the_last_extent_counts() {
     test::expect_sound(*m, "a block that ends with the heap");
     CHECK(heap_stats(*m).committed == kCapacity);
     const u64 all = on_disk(*m);
-    // As in a copy of the file that left its holes out.
+    // As in a copy of the file without its holes.
     CHECK(os::give_back(m->heap(), kCapacity) == 0 && on_disk(*m) == all - kCapacity);
     CHECK(reserve_marked(*m) == 0 && on_disk(*m) == all);
     drop(*m, block.index, wait);
@@ -294,8 +295,8 @@ void trim_gives_back_what_is_not_marked() {
 // ---- references
 // -------------------------------------------------------------------------------------------------
 
-// A block that is referred to as often as one can be. Whatever refuses it leaves nothing behind: no
-// lock, no entry of the directory.
+// A block that has as many references as it can have. An operation that refuses it leaves nothing
+// behind: no lock, no entry of the directory.
 void a_reference_that_is_refused_leaves_nothing_behind() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
@@ -327,7 +328,7 @@ void a_reference_that_is_refused_leaves_nothing_behind() {
     CHECK(heap_stats(*m).used == 0 && heap_stats(*m).bodies == 0);
 }
 
-// The system refuses memory: here because the descriptor is for reading only. The block that was to
+// The system refuses memory: here because the descriptor is for reading only. The block that should
 // lie there is given back.
 void a_reservation_that_fails_keeps_no_block() {
     const int fd = test::make_pool(16 * kMiB, 8);

@@ -1,6 +1,6 @@
-// Large copies into a pool: every byte arrives and none beside it changes, whatever the pages are
-// (unwritten, written and not mapped here, mapped), wherever the copy begins and ends, and when the
-// system refuses to write the file.
+// Large copies into a pool. Every byte arrives, and none beside it changes. It does not matter in
+// which state the pages are (never written, written and not mapped here, mapped), where the copy
+// begins and ends, or whether the system refuses to write the file.
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -24,8 +24,8 @@ enum class Pages { fresh, written, mapped };
 void unmap_pages(Member& m, const Allocated& a) {
     const u64 page = 4096, start = m.offset_of(a.data) / page * page,
               end = m.offset_of(a.data) + kRoom;
-    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) ==
-          0);  // of a shared mapping: only the mapping goes
+    // Of a shared mapping, only the mapping goes.
+    CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) == 0);
 }
 
 bool is_all(const unsigned char* data, u64 n, unsigned char value) {
@@ -86,7 +86,7 @@ int main() {
     CHECK(allocate(*m, {.bytes = kRoom}, wait, a) == Status::ok);
     renew(*m, a.data, kRoom);
     if (!os::is_written(a.data + kRoom / 2)) {
-        auto other = test::join_pool(fd);  // to whom none of it is mapped
+        auto other = test::join_pool(fd);  // none of it is mapped for this one
         const auto faults = [] {
             rusage use{};
             CHECK(getrusage(RUSAGE_THREAD, &use) == 0);
@@ -100,7 +100,7 @@ int main() {
     }
     drop(*m, a.index, wait);
 
-    // The descriptor is another file's by now: that file stays as it is.
+    // The descriptor leads to another file by now: that file stays as it is.
     const auto damaged = test::join_pool(fd);
     CHECK(allocate(*damaged, {.bytes = kMiB}, wait, a) == Status::ok);
     renew(*damaged, a.data, kMiB);

@@ -1,6 +1,7 @@
-// A disk that fills up in the middle of a reservation keeps what the reservation got until then.
-// Nothing of it stays with the pool, nothing is taken from others, and a process may die at each
-// step of it. Needs a fault build, which makes a file in memory behave like one on such a disk.
+// A disk becomes full in the middle of a reservation, and keeps what the reservation got until
+// then. Nothing of it stays with the pool, and nothing is taken from others. A process may die at
+// each step of it. Needs a fault build, which makes a file in memory behave like one on such a
+// disk.
 #include <sys/stat.h>
 
 #include <cstring>
@@ -78,7 +79,7 @@ struct Neighbour {
     }
 };
 
-// False: the victim was through before that step.
+// False: the victim had ended before that step.
 bool killed_at(const Full& full, u64 step, u64 disk) {
     alarm(20);
     const int fd = test::make_pool(kCapacity);
@@ -104,7 +105,7 @@ bool killed_at(const Full& full, u64 step, u64 disk) {
         crash_after(step);
         CHECK(full.act(*own, wait) == Status::no_memory);
         crash_after(0);
-        CHECK(on_disk(fd) <= had);  // at once, and not only when somebody collects
+        CHECK(on_disk(fd) <= had);  // at once, and not only when a process collects
         before.look();
         after.look();
         _exit(9);
@@ -119,7 +120,7 @@ bool killed_at(const Full& full, u64 step, u64 disk) {
     before.look();
     after.look();
     test::expect_sound(*m, full.name);
-    // And what the map says is there, is there: it can be had, and holds.
+    // What the map says is there, is there: it can be had, and holds.
     Neighbour again;
     again.write(*m, kLarge, wait);
     again.look();

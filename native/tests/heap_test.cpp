@@ -1,5 +1,5 @@
-// Random allocations and frees on one member: tiling, counters and utilisation stay right, contents
-// stay put.
+// Random allocations and frees by one member: tiling, counters and utilisation stay right, and
+// contents stay as they are.
 #include <algorithm>
 #include <cstring>
 #include <random>

@@ -1,13 +1,13 @@
-// A process loses something in the middle of an operation: the pool's descriptor, which another
-// part of the program has closed, or which is another file by now; the last free descriptors; the
-// rest of its memory. It may be told so, or go on. It must not be ended by it, and nobody else may
-// come to harm: no living member is taken for dead, no other file is written, no name of a pool in
-// use is removed, nothing leaks.
+// A process loses something in the middle of an operation. It may be the pool's descriptor, which
+// another part of the program has closed or made another file; the last free descriptors; or the
+// rest of its memory. The operation may fail with an error, or continue. The process must not be
+// ended by it, and no other process may be harmed: no living member is taken for dead, no other
+// file is written, no name of a pool in use is removed, nothing leaks.
 //
-//   losses_test                        every kind; a slice of the steps
-//   losses_test brief                  of each kind, every fourth operation
-//   losses_test replaced               one kind: closed, replaced, descriptors, memory, files
-//   losses_test ... full seed=7 only=put
+//|  losses_test                        every kind; a slice of the steps
+//|  losses_test brief                  of each kind, every fourth operation
+//|  losses_test replaced               one kind: closed, replaced, descriptors, memory, files
+//|  losses_test ... full seed=7 only=put
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -35,7 +35,7 @@ char what[160];
 
 enum Outcome : int { kLost = 0, kWentThrough = 10 };
 
-// In the ledger: what was done to the actor, and what became of it.
+// In the ledger: what was done to the actor, and how it ended.
 enum Note : int { kInjected = 6, kThrough = 7 };
 
 // ---- the losses
@@ -99,8 +99,7 @@ void leave_descriptors(u64 n) {
 
 enum class Kind : int { closed, replaced, descriptors, memory, files };
 
-// What has gone wrong is told by a CHECK that fails, and that is all right. Nobody wants to read
-// it.
+// A failed CHECK reports what went wrong. That is expected here, and nobody needs to read it.
 void be_quiet() {
     const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     CHECK(null >= 0 && dup2(null, STDERR_FILENO) == STDERR_FILENO);
@@ -154,7 +153,7 @@ void act(const Operation& op, Kind kind, int fd, u64 step) {
     kill(getpid(), SIGKILL);
 }
 
-// It ended by itself: killed by its own hand, or told of an error. Nothing else.
+// It ended by itself: it killed itself, or got an error. Nothing else.
 bool may_end_so(int status) {
     return (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
            (WIFEXITED(status) && WEXITSTATUS(status) == 1);
@@ -184,14 +183,14 @@ bool may_end_so(int status) {
     CHECK(may_end_so(status));
     while (waitpid(-1, &status, 0) > 0) {
     }
-    // The survivor lives, and nobody has thought otherwise.
+    // The survivor lives, and nobody has taken it for dead.
     CHECK(member->own_row().gen.load() == gen &&
           member->own_row().state.load() == static_cast<u32>(RowState::live));
     expect_untouched(other_file);
     collect_dead(*member);
     CHECK(occupied_rows(*member) == 1);
     test::expect_sound(*member, what);
-    if (l.note[kThrough] == 0) {  // it may have been told before or after what it did was committed
+    if (l.note[kThrough] == 0) {  // it may have got the error before or after the commit
         l.next[0] = std::max(l.next[0], l.taken[0]);
         l.next[1] = std::max(l.next[1], l.taken[1]);
     }

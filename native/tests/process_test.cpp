@@ -1,9 +1,9 @@
-// What becomes of a membership when its process does what processes do: it forks, the child runs
-// another program, the parent has given up its privileges, another library has a fork handler too.
+// What happens to a membership when its process forks, when the child runs another program, when
+// the parent has given up its privileges, and when another library has a fork handler too.
 //
-//   process_test             all of it
-//   process_test exec        one case
-//   process_test --list      their names
+//|  process_test             all of it
+//|  process_test exec        one case
+//|  process_test --list      their names
 #include <setjmp.h>
 #include <sys/prctl.h>
 
@@ -21,7 +21,7 @@ namespace {
 // ---- processes that wait for each other
 // ----------------------------------------------------------------
 
-// One byte is one word; end of file is the other one's death.
+// One byte is one signal. End of file: the other process has died.
 class Signal {
   public:
     Signal() { CHECK(pipe2(ends_, O_CLOEXEC) == 0); }
@@ -31,7 +31,7 @@ class Signal {
         close(ends_[1]);
         CHECK(read(ends_[0], &c, 1) == 1);
     }
-    int keep_in_exec() const {  // the end to write to
+    int keep_in_exec() const {  // the end for writing
         const int fd = dup(ends_[1]);
         CHECK(fd >= 0);
         return fd;
@@ -80,8 +80,8 @@ shm_atomic<u64>& word_in(Member& m, u64 value) {
 // ---- the cases
 // -------------------------------------------------------------------------------------------------
 
-// A forked child is a member of its own. When it runs another program it is none any more, although
-// the process goes on: its descriptor, and with it its lock, is closed by the exec.
+// A forked child is a member of its own. When it runs another program it is a member no more,
+// although the process lives: the exec closes its descriptor, and with it its lock.
 void exec() {
     const int fd = test::make_pool(kMiB, 8);
     auto m = test::join_pool(fd);
@@ -111,8 +111,8 @@ void exec() {
         pause();
 }
 
-// A child for which the table had no room. It is told, and what it has of the parent's memory is
-// either not there (a segmentation fault) or stays as it was at the fork: never what others write.
+// A child for which the table had no room gets an error. What it has of the parent's memory is not
+// there (a segmentation fault), or stays as it was at the fork. It never shows what others write.
 sigjmp_buf no_memory;
 void full_table() {
     const int fd = test::make_pool(kMiB, 2);
@@ -140,7 +140,7 @@ void full_table() {
     forget_member(*m);
 }
 
-// Another library maps memory of its own in the child, in a handler that runs before ours, and gets
+// Another library maps memory of its own in the child, in a handler that runs before ours. It gets
 // the place that the pool's mapping leaves free in a child.
 Member* of_parent = nullptr;
 unsigned char* of_another_library = nullptr;
@@ -184,10 +184,10 @@ void mapping_of_another_library() {
     CHECK(rmdir(path) == 0);
 }
 
-// A daemon joins as root, gives its privileges up, and forks. Its child may not open the pool
-// again. It lives all the same; if it cannot be a member, it is told.
+// A daemon joins as root, gives up its privileges, and forks. Its child may not open the pool
+// again. The child lives in any case; if it cannot be a member, it gets an error.
 void privileges() {
-    if (geteuid() != 0) return;  // only root has any to give up
+    if (geteuid() != 0) return;  // only root has privileges to give up
     const int fd = test::make_pool(kMiB, 8);
     CHECK(fchmod(fd, 0600) == 0);  // as a pool's file is
     auto survivor = test::join_pool(fd);
@@ -234,7 +234,7 @@ int main(int argc, char** argv) {
     for (const Case& one : kCases) {
         if (wanted == "--list") std::puts(one.name);
         if (!wanted.empty() && wanted != one.name) continue;
-        // In a process of its own: what one registers is not for the next.
+        // In a process of its own: fork handlers of one case must not stay for the next.
         const int status = end_of(start([&] { one.run(); }));
         if (status != 0) {
             std::fprintf(stderr, "FAILED: %s: see above (status %d)\n", one.name, status);

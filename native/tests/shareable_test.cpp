@@ -1,6 +1,6 @@
 // Shareable lists. In every build: what they promise, with two writers and two readers, and with a
 // claim whose owner is dead. In a fault build also: a writer is killed after each of its shared
-// stores in turn, and a survivor reads the old item or the new one, and sets the next.
+// stores in turn; a survivor reads the old item or the new one, and sets the next.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -94,7 +94,7 @@ void basics() {
     }
 }
 
-// Whatever stands in an entry: an error, or some bytes; never a wrong address.
+// An entry may contain anything: reading gives an error, or some bytes; never a wrong address.
 void spoilt() {
     Memory m;
     std::mt19937_64 random(1);
@@ -142,13 +142,13 @@ void taken_over() {
     m.set(1, "after a death");
     CHECK(m.get(1) == "after a death" && m.word(1, 1) == 0);
 
-    // A process of that number that started at another time is not the one.
+    // A process with that number that started at another time is another process.
     m.word(1, 1) = ShareableList::own_claim() ^ u64 { 5 } << 22;
     m.set(1, "another start");
     CHECK(m.get(1) == "another start");
 
-    // Nobody here can tell whether one of another namespace lives: after a while an error, and the
-    // item stands.
+    // Nobody here can tell whether a process of another namespace lives. After a while there is an
+    // error, and the item stays.
     m.word(1, 1) = ShareableList::own_claim() ^ u64 { 1 } << 60;
     UnboundedWait wait;
     CHECK(m.list.write(1, ItemKind::null, nullptr, 0, wait) == Status::timed_out);
@@ -175,8 +175,8 @@ void torn(u64 i, int rounds) {
             if (first) ++reading;
         }
     };
-    // One writer in another process: the claim between processes, and between threads. Forked
-    // before there are threads: the allocator of a sanitizer does not survive it otherwise.
+    // One writer in another process: the claim between processes, and between threads. It is forked
+    // before there are threads, because the allocator of a sanitizer does not survive it otherwise.
     int go[2];
     CHECK(pipe(go) == 0);
     const pid_t pid = fork();
@@ -202,9 +202,9 @@ void torn(u64 i, int rounds) {
     close(go[1]);
 }
 
-// A reader that is overtaken twice in the middle of its copy, by writes of the same kind and
-// length: the second of them writes what is being copied. Its own mapping has a page that is not to
-// be read, at which it stops; the writes go through another mapping.
+// A reader is overtaken twice in the middle of its copy, by writes of the same kind and length; the
+// second one writes what is being copied. The reader's mapping has a page that it cannot read,
+// where it stops. The writes go through another mapping.
 struct Overtaken {
     unsigned char* page = nullptr;
     const ShareableList* writer = nullptr;
@@ -292,7 +292,7 @@ void meetings() {
                 m.set(i, second);
                 _exit(0);
             }
-            // It is through, or it waits for the one that is stopped.
+            // It has ended, or it waits for the one that is stopped.
             siginfo_t ended{};
             for (int looks = 0; looks < 20 && ended.si_pid != b; ++looks) {
                 usleep(1000);
@@ -310,8 +310,8 @@ void meetings() {
     CHECK(stops >= kSteps + 3);  // after each, and before claim, commit and release
 }
 
-// Each death of a set: the old item or the new one, and which one is known: the third store from
-// the end commits.
+// Each death of a set: the old item or the new one. It is known which: the third store from the end
+// commits.
 void deaths() {
     const std::string before(60, 'x'), after(50, 'y'), later(40, 'z');
     for (u64 i : {u64{1}, u64{3}, u64{4}}) {
@@ -331,7 +331,7 @@ void deaths() {
             CHECK(found == before || found == after);
             CHECK(!committed || found == after);  // once committed, later deaths keep it
             committed = found == after;
-            // Also whoever takes over may die at each of its stores.
+            // The process that takes over may die at each of its stores too.
             for (u64 nested = 1;; ++nested) {
                 const int again = in_child([&] {
                     crash_after(nested);

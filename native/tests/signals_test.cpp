@@ -1,8 +1,7 @@
 // A process with a timer of 2 ms waits for what a dead process has. A signal cuts each of its naps
-// short, so the dead must be looked for by the clock and not only after a nap that nobody
-// disturbed.
+// short. So it must look for dead processes by the clock, and not only after an undisturbed nap.
 //
-// Each wait is a process of its own: one that is never ended is killed by the watchdog.
+// Each wait is a process of its own: the watchdog kills one that does not end.
 #include <sys/time.h>
 
 #include <cstring>
@@ -114,7 +113,7 @@ const Case kCases[] = {
      [](Party& p) { CHECK(p.locks.semaphore.acquire(p.wait) == Status::ok); }},
     {"the last party of a barrier",
      [](Party& p) {
-         // Both have come; the second one dies before it lets the first go.
+         // Both have come. The second one dies before it releases the first.
          Barrier::Arrival arrival;
          for (u32 i = 0; i < campaign::kParties; ++i)
              CHECK(p.locks.barrier.arrive(p.wait, arrival) == Status::ok);
@@ -222,7 +221,7 @@ void look_for_the_dead(const Case& one) {
 
 int main() {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
-    // So long that, on a machine as busy as may be, a signal comes before the end of a nap.
+    // So long that, on the busiest machine, a signal comes before the end of a nap.
     kFirstNap = kLongestNap = 300'000'000;
 #endif
     for (const Case& one : kCases)

@@ -1,11 +1,11 @@
-// The threads of one process on one member and one mapping, at everything at once. Made for
+// The threads of one process use everything at once, by one member and one mapping. Made for
 // ThreadSanitizer (make tsan), and true without it.
 //
 // What TSan does not see: it knows no fences (`fence()`, the release and acquire fences around a
-// stream's stamp), so it takes the bytes that those order for unordered. They are read and written
-// by relaxed atomics (copy_in_racy, copy_out_racy), which is no race for it either way; that a torn
-// message is thrown away is checked here by content. Nor does it see other processes: another
-// mapping is another address.
+// stream's stamp), so for it the bytes that those order are unordered. They are read and written by
+// relaxed atomics (copy_in_racy, copy_out_racy), so it reports no race; that a torn message is
+// discarded is checked here by content. It does not see other processes either: another mapping is
+// another address.
 #include <atomic>
 #include <chrono>
 #include <cstring>

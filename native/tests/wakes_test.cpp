@@ -1,5 +1,5 @@
-// A wake that reaches somebody who does not act on it goes on to somebody who does. What ends a
-// wait wakes the process that waits; elsewhere a nap would hide that it does not. The waits are
+// A wake may reach a waiter that does not act on it: then it goes to one that does. What ends a
+// wait must wake the waiting process; elsewhere a nap would hide that it does not. The waits are
 // threads of one process, which fall asleep one after the other: the first to sleep is the first to
 // be woken. In a fault build the naps are so long that a lost wake is a hang.
 #include <sys/syscall.h>
@@ -83,7 +83,7 @@ struct Box {
     }
 };
 
-// A policy whose owner has a signal to handle, and is notified while it does.
+// A policy whose thread has a signal to handle, and is notified while it does that.
 class NotifiedMeanwhile final : public WaitPolicy {
   public:
     explicit NotifiedMeanwhile(Box& box) : WaitPolicy(kForever), box_(box) {}
@@ -147,7 +147,7 @@ void a_dead_waiters_notification_goes_to_another() {
     }
     while (box.condition.waiting() != 1)
         usleep(200);
-    // Stopped, so that it does not get to act on its notification.
+    // Stopped, so that it cannot act on its notification.
     int status = 0;
     CHECK(kill(child, SIGSTOP) == 0 && waitpid(child, &status, WUNTRACED) == child);
     Sleeper other([&] { box.wait(); });
@@ -160,10 +160,10 @@ void a_dead_waiters_notification_goes_to_another() {
     CHECK(box.condition.waiting() == 0);
 }
 
-// ---- who waits, and takes nothing ---------------------------------------------------------------
+// ---- waiters that take nothing ------------------------------------------------------------------
 
-// One waits until a lock is free, and another one for the lock.
-void who_only_waits_for_a_free_lock_passes_the_wake_on() {
+// One thread waits until a lock is free, and another one to take it.
+void a_waiter_for_a_free_lock_passes_the_wake_on() {
     const int fd = test::make_pool(kMiB, 4);
     auto owner = test::join_pool(fd), m = test::join_pool(fd);
     UnboundedWait wait;
@@ -188,8 +188,8 @@ void who_only_waits_for_a_free_lock_passes_the_wake_on() {
     second.join();
 }
 
-// One waits until there is something to get, and another one gets it.
-void who_only_waits_for_a_message_passes_the_wake_on() {
+// One thread waits until there is something to get, and another one gets it.
+void a_waiter_for_a_message_passes_the_wake_on() {
     const int fd = test::make_pool(kMiB, 4);
     auto m = test::join_pool(fd);
     UnboundedWait wait;
@@ -212,14 +212,16 @@ void who_only_waits_for_a_message_passes_the_wake_on() {
     msg.length = 1;
     CHECK(queue.put(msg, wait) == Status::ok);
     second.join();
-    // Where it naps, the second may have been woken alone: then the first still waits, rightly.
+    // With short naps, perhaps only the second thread was woken: then the first one still waits,
+    // and that is right.
     CHECK(queue.put(msg, wait) == Status::ok);
     first.join();
 }
 
 // ---- a writer that gives up ---------------------------------------------------------------------
 
-// What it leaves may be damaged: the next one is told, whether it waits to read or to write.
+// What it leaves may be damaged: the next owner hears of that, whether it waits to read or to
+// write.
 void a_writer_that_gives_up_wakes(Status (RwLock::*enter)(WaitPolicy&) noexcept) {
     const int fd = test::make_pool(kMiB, 4);
     auto m = test::join_pool(fd);
@@ -262,7 +264,7 @@ struct SmallQueue {
     }
 };
 
-// Its message was taken by `taker`, and is not finished.
+// `taker` has taken its message, and not finished it.
 struct OneTaken : SmallQueue {
     std::unique_ptr<Member> taker = test::join_pool(fd);
     Queue theirs;
@@ -290,7 +292,7 @@ void a_message_that_is_given_back_wakes_a_consumer() {
     next.join();
 }
 
-// The death is noticed by somebody other than the one that sleeps.
+// Another process notices the death than the one that sleeps.
 void a_message_of_a_dead_taker_wakes_a_consumer() {
     OneTaken one;
     Sleeper next([&] { one.get_it_again(); });
@@ -367,8 +369,8 @@ int main() {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     kFirstNap = kLongestNap = 1'000'000'000'000;
 #endif
-    who_only_waits_for_a_free_lock_passes_the_wake_on();
-    who_only_waits_for_a_message_passes_the_wake_on();
+    a_waiter_for_a_free_lock_passes_the_wake_on();
+    a_waiter_for_a_message_passes_the_wake_on();
     a_writer_that_gives_up_wakes(&RwLock::read);
     a_writer_that_gives_up_wakes(&RwLock::write);
     a_message_that_is_given_back_wakes_a_consumer();

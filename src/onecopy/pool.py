@@ -180,10 +180,10 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             How many processes may be members at the same time: 1 to 512. Default: 512.
         mode : int, optional
             Permissions of the file. If other users may write (``0o660``, ``0o666``), no process
-            unpickles anything from the pool (`Untrusted`); arrays, bytes, strings, numbers and
-            tuples of them still travel. A process checks the permissions when it joins. If the
-            owner makes the file writable for others later by ``chmod``, existing members still
-            trust the pool.
+            unpickles anything from the pool (`Untrusted`); arrays, bytes, strings, numbers, and
+            lists, dicts, tuples and sets of them still travel. A process checks the permissions
+            when it joins. If the owner makes the file writable for others later by ``chmod``,
+            existing members still trust the pool.
         persistent : bool, optional
             Whether the pool stays when the last process leaves.
         prefault : bool, optional

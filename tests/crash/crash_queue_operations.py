@@ -7,6 +7,7 @@ from crash_things import (
     across_redelivered_chunks,
     all_of_it,
     closing,
+    containers,
     ending,
     large_queue,
     queue_of,
@@ -17,6 +18,7 @@ from crash_things import (
     taken,
     taken_and_returned,
     through,
+    with_containers,
     write_to,
 )
 from crash_world import Operation, by_reference, item
@@ -28,6 +30,16 @@ QUEUE_OPERATIONS = [
     Operation("Queue.put", ("Queue.put",), lambda w: w.queue.put(4), queue_of(4), look=size),
     Operation(
         "Queue.put array", ("Queue.put",), lambda w: w.queue.put(item(4)), queue_of(4), look=size
+    ),
+    Operation(
+        "Queue.put containers",
+        ("Queue.put",),
+        lambda w: w.queue.put(containers(w, 4)),
+        queue_of(4),
+        look=size,
+    ),
+    Operation(
+        "Queue.get containers", ("Queue.get",), lambda w: w.queue.get(), with_containers, look=size
     ),
     Operation(
         "Queue.put_nowait",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from crash_world import World, item
@@ -29,6 +30,33 @@ def queue_of(count: int, **options: int) -> Callable[[World], None]:
             w.queue.put(item(index) if index % 2 else index)
 
     return prepare
+
+
+class Result(NamedTuple):
+    """Part of an item."""
+
+    score: float
+    where: object
+
+
+def containers(w: World, index: int) -> dict[str, object]:
+    """Make an item with all that the core takes apart itself, and something that it does not."""
+    there, shared = w.pool.full(50, index), [1, {2, "three"}]
+    return {
+        "number": index,
+        "data": np.full(3000, index, "i4"),
+        "there": [there, there[::2], w.pool.zeros(5)],
+        "small": (np.zeros(3), np.float32(1), 10**30, "text " * 20),
+        "shared": [shared, shared, frozenset([(1, 2)])],
+        "result": Result(0.5, timedelta(1)),
+        "pickled": range(3),
+    }
+
+
+def with_containers(w: World) -> None:
+    queue_of(0)(w)
+    for index in range(3):
+        w.queue.put(containers(w, index))
 
 
 def across_chunks(w: World) -> None:

@@ -17,6 +17,7 @@ import onecopy as oc
 
 BATCH = 500  # rounds in one child
 TAG_ARRAY, TAG_PICKLES, FORM_PICKLED = 9, (14, 15), 5
+TAG_PACKED, TAG_PACKED_BLOCK = 16, 17
 
 ITEMS = (
     7,
@@ -37,6 +38,11 @@ ITEMS = (
     b"b" * 500,
     memoryview(bytes(128)).cast("h", (8, 8)),
     {"small": 1},
+    {"set": {1, "a", (2, 3)}, "frozen": frozenset([b"x"]), "none": [None, True, 1j, 2**70]},
+    {"scalar": np.float32(2), "time": np.datetime64("2020-01-01"), "array": bytearray(b"abc")},
+    [[[[("ä", "€", "😀\ud800")] * 2] * 2] * 2],
+    {"small": np.arange(6.0).reshape(2, 3), "odd": range(3), "n": [1, 2, 3]},
+    {("key", 1): {2: {3: "x" * 300}}},
     {"one": np.arange(5000)},
     {"large": np.arange(20_000), "more": np.ones(10_000)},
     list(range(500)),
@@ -96,22 +102,41 @@ class Rig:
 
     def take(self, message):
         """Get what was sent. `message` is the place of its bytes."""
-        self._outcome(message, lambda: self.channel.get(timeout=0))
+        cell = self._number(message - 24)
+        block = self.data_of(cell) if cell else 0
+        self._outcome(message, block, lambda: self.channel.get(timeout=0))
         if self.channel.qsize() != 0:  # a message that is longer than a slot cannot be taken
             self.channel.detach()
             self.forgive()
             self._new_queue()
 
-    def open(self, reference, message):
-        """Get an object that was put."""
-        self._outcome(message, reference.get)
+    def open(self, reference, message, check=True):
+        """Get an object that was put. `check`: whether to see that a corrupt pool is refused."""
+        self._outcome(message, message - 16, reference.get, check)
 
-    def _outcome(self, message, get):
-        tag, form = self.read(message, 2)
+    def _has_code(self, message, block):
+        """Tell whether a message has a pickle, so that whatever happens may be its fault."""
+        tag, form, flags, parts = self.read(message, 4)
+        if tag == TAG_PACKED:  # a part may be an array with a pickled dtype
+            return flags != 0 or parts != 0
+        if tag == TAG_PACKED_BLOCK:
+            offset = self._number(message + 1)
+            if offset > 1 << 20:
+                return False
+            _, flags, _, children, buffers = struct.unpack("<BBHII", self.read(block + offset, 12))
+            at = block + offset + 24 + 24 * buffers + 8 * children
+            return flags != 0 or self.read(at, 1) != b"\0"
+        return tag in TAG_PICKLES or (tag == TAG_ARRAY and form == FORM_PICKLED)
+
+    def _outcome(self, message, block, get, check=True):
+        pickled = self._has_code(message, block)
         try:
             touch(get())
         except oc.PoolCorrupted:
             assert segments.is_marked(self.file), "a corrupt pool was not marked"
+            if not check:
+                self.forgive()
+                return
             try:
                 self.channel.put(1, timeout=0)
             except oc.PoolCorrupted:
@@ -122,22 +147,25 @@ class Rig:
         except (oc.OneCopyError, queue.Empty):
             pass
         except Exception:
-            pickled = tag in TAG_PICKLES or (tag == TAG_ARRAY and form == FORM_PICKLED)
             if not (pickled and self.trusted):
                 raise
 
 
-def touch(value):
+def touch(value, seen=None):
     """Read all of it: memory that does not exist is a fault."""
+    seen = set() if seen is None else seen
     match value:
         case np.ndarray() if value.size < 1 << 22:
             value.tobytes()
         case memoryview():
             value.tobytes()
-        case tuple() | list():
-            collections.deque(map(touch, value), maxlen=0)
-        case dict():
-            touch(list(value.values()))
+        case tuple() | list() | set() | frozenset() | dict():
+            if id(value) not in seen:  # it may contain itself
+                seen.add(id(value))
+                items = value.items() if isinstance(value, dict) else value
+                collections.deque((touch(item, seen) for item in items), maxlen=0)
+        case str() | bytes() | bytearray() | np.generic():
+            repr(value)
 
 
 def spoil(data, numbers):

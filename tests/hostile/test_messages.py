@@ -8,6 +8,7 @@ import random
 
 import messages
 import numpy as np
+import packed
 import pytest
 import segments
 from forks import in_child
@@ -23,6 +24,12 @@ import onecopy as oc
 def test_a_slice_of_the_campaign(pool_directory):
     print(f"seed {SEED}")
     done, _, failures = messages.campaign(str(pool_directory), more(8000), SEED)
+    assert not failures, f"seed {SEED}, {done} rounds:\n" + "\n".join(failures)
+
+
+@pytest.mark.seeded
+def test_a_slice_of_the_campaign_of_containers(pool_directory):
+    done, _, failures = packed.campaign(str(pool_directory), more(20_000), SEED)
     assert not failures, f"seed {SEED}, {done} rounds:\n" + "\n".join(failures)
 
 

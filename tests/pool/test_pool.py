@@ -393,8 +393,10 @@ def test_a_pool_that_another_user_could_write_is_not_unpickled():
     with oc.Pool.create("camera", size="16MiB", mode=0o660) as pool:
         pool["plain"] = (1, "two")
         pool["array"] = np.arange(10)
-        pool["pickled"] = {"a": 1}
+        pool["dict"] = {"a": [1, {2}]}
+        pool["pickled"] = {"a": range(5)}
         assert pool["plain"] == (1, "two")
+        assert pool["dict"] == {"a": [1, {2}]}
         assert pool["array"].sum() == 45
         with pytest.raises(oc.Untrusted):
             pool["pickled"]

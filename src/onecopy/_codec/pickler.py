@@ -46,6 +46,7 @@ from onecopy._codec.arrays import SharedArray
 from onecopy._codec.backing import lease_of
 from onecopy._codec.leased import reduce_leased
 from onecopy._codec.naming import wrap
+from onecopy._codec.plans import plan_of
 from onecopy._codec.registry import registry
 from onecopy._codec.text import reduce_text
 from onecopy._core import membership
@@ -87,9 +88,13 @@ def encode(
 def encode(
     obj: object, member: Member
 ) -> tuple[bytes, list[ReadableBuffer | Later], list[npt.NDArray[Any]]]: ...
+@overload
 def encode(
-    obj: object, member: Member | None = None
-) -> tuple[bytes, Sequence[ReadableBuffer | Later], list[npt.NDArray[Any]]]:
+    obj: object, member: Member, outside: set[int] | None
+) -> tuple[bytes, list[ReadableBuffer | Later], list[npt.NDArray[Any]]] | None: ...
+def encode(
+    obj: object, member: Member | None = None, outside: set[int] | None = None
+) -> tuple[bytes, Sequence[ReadableBuffer | Later], list[npt.NDArray[Any]]] | None:
     """Pickle an object, without its large buffers.
 
     Parameters
@@ -99,6 +104,8 @@ def encode(
     member : Member, optional
         A membership in the pool that the object will be written to. With it, some buffers may be
         written later.
+    outside : set of int, optional
+        The addresses of objects that belong to another part of the same message.
 
     Returns
     -------
@@ -112,6 +119,9 @@ def encode(
         Arrays of `obj` that lie in a pool. When the object has been sent, the core makes them and
         their bases read-only.
 
+    `None` stands for all three if `obj` refers to one of the objects `outside`: it would arrive
+    twice.
+
     Raises
     ------
     Exception
@@ -122,6 +132,9 @@ def encode(
     registry.refresh()
     pickler = Pickler(file, buffers, member)
     pickler.dump(obj)
+    # The memo has every object that pickle would write once only. Its keys are addresses.
+    if outside and not outside.isdisjoint(pickler.memo.copy()):
+        return None
     return file.getvalue(), buffers, pickler.sent
 
 
@@ -571,3 +584,4 @@ def _whole(
 
 
 _native.set_hooks(encode, raise_missing, membership.handle_of)
+_native.set_plan_hook(plan_of)

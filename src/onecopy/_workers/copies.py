@@ -38,7 +38,7 @@ class Copies:
     A copy stays while a call that takes it is on its way, and after that as long as the array that
     owns the memory it was made of; where no array does, as long as the arguments of the call. It is
     never taken for current without a look at every byte. Copies that no call needs take half of the
-    pool at most, and go when somebody needs the room.
+    pool at most, and are released when their room is needed.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class Copies:
     def check_room(self, nbytes: int, ahead: bool) -> None:
         """Raise `NotNowError` if so much more would be too much for calls.
 
-        Of what is not somebody else's a third is for calls; the rest is for results, which may be
-        larger, and have to find it in one piece.
+        Of the memory that others do not use, a third is for calls. The rest is for results, which
+        may be larger, and need it in one piece.
         """
         if ahead and self.hold_back:
             raise NotNowError

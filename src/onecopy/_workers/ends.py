@@ -63,7 +63,7 @@ class Ends:
             bell.ring()
 
     def wait(self, timeout: float | None = None) -> list[Any]:
-        """Wait until a process has ended, somebody rings, or the time is up.
+        """Wait until a process has ended, a bell rings, or the time is up.
 
         Returns
         -------

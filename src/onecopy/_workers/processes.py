@@ -66,7 +66,7 @@ class Processes:
         self.watch(self.start())
 
     def wait(self, timeout: float | None = None) -> list[Any]:
-        """Wait until a worker has ended, somebody rings, or the time is up; see `Ends.wait`."""
+        """Wait until a worker has ended, a bell rings, or the time is up; see `Ends.wait`."""
         return self._ends.wait(timeout)
 
     def ring(self) -> None:

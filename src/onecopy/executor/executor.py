@@ -87,7 +87,7 @@ class Executor(futures.ProcessPoolExecutor):
         Default: as in the standard library, the first death breaks the executor: every call that
         is not done gets `BrokenProcessPool`.
     copy : {None, False, True, "on_write"}, optional
-        How arrays are had, in arguments by the workers and in results here. "on_write": writable
+        How arrays arrive, in arguments at the workers and in results here. "on_write": writable
         and private, and a page is copied when it is written. True: writable and private, and all of
         them are copied at once. Default: read-only, where they lie.
 
@@ -170,8 +170,8 @@ class Executor(futures.ProcessPoolExecutor):
             pool = default_pool()
         if pool.member.others_may_write:
             raise Untrusted(
-                f"{pool!r} may be written by other users, and what an executor's workers are told "
-                "to call comes out of its pool. Give it another one: Executor(pool=Pool.create()). "
+                f"{pool!r} may be written by other users, and what an executor's workers call "
+                "comes out of its pool. Give it another one: Executor(pool=Pool.create()). "
                 "Arguments may lie in this one."
             )
         self._max_workers = checked_workers(max_workers, "max_workers", pool.member)

@@ -71,7 +71,7 @@ class WorkerSpec:
     idle : float
         Seconds after which workers without calls end.
     copy : CopyMode
-        How shared arrays are had.
+        How shared arrays arrive.
     """
 
     workers: int

@@ -141,7 +141,7 @@ class Tasks:
     def take_back(self) -> None:
         """Give out again the tasks that ended workers had taken."""
         queue = self._mailbox.queue
-        with suppress(OneCopyError):  # closed, or spoilt: then no task is left
+        with suppress(OneCopyError):  # closed, or damaged: then no task is left
             queue.member.collect()
             self._mailbox.ring()
 

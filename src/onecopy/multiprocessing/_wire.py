@@ -18,8 +18,8 @@ stand-ins says so at once, by an empty message that is no request. It needs no w
 before: only a peer that has agreed on a pool ever gets a stand-in, or sends one. When the receiver
 dies before, the connection ends, and what was kept for it is released.
 
-An array that was copied for a message belongs to the one who gets it, who may write it; when it is
-sent on it is copied again. So no two processes have the same memory unless nobody may write it, or
+An array that was copied for a message belongs to the receiver, which may write it; when it is sent
+again it is copied again. So two processes have the same memory only if neither may write it, or if
 it is a `SharedArray`.
 """
 
@@ -198,7 +198,7 @@ class ClientConnection(Connection):
     be taken for the answer to another question.
     """
 
-    _ours = None  # until somebody wants to know
+    _ours = None  # until it is asked for
     _waiting = False  # for an answer
     owes = False  # the acknowledgement of an answer with stand-ins
 
@@ -383,7 +383,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
                 "of a manager, and can it be reached from here?"
             )
             if family == "AF_UNIX":
-                raise TimeoutError(what) from error  # somebody is there, and busy
+                raise TimeoutError(what) from error  # a server is there, and busy
             raise TimeoutError(errno.ETIMEDOUT, what) from error
         self = ClientConnection(sock.detach(), address, authkey)
     try:

@@ -14,11 +14,11 @@ what is sent                       what the receiver gets
 an ordinary array                  its own, writable; neither sees what the other writes
 an array in that pool              the same memory, read-only at both ends from then on
 (`onecopy.empty`, a frame, …)
-a `SharedArray`                    the same memory, writable for everybody
+a `SharedArray`                    the same memory, writable at both ends
 =================================  =================================================================
 
-A client without a default pool takes the server's for it, so that `onecopy.empty` and its kin make
-arrays that the server can see.
+A client without a default pool takes the server's for it, so that `onecopy.empty`, `zeros` and
+`array` make arrays that the server can see.
 
 So an array that was put into a managed list and got out again was copied twice: into the pool by
 the one who put it, and by the server for the one who got it. With `onecopy.empty` it is not copied
@@ -110,8 +110,8 @@ class BaseManager(standard.BaseManager):
 
     Notes
     -----
-    Whoever has the key can run any code in the server: messages are pickles. Without it nobody
-    gets anything unpickled.
+    A process that has the key can run any code in the server: messages are pickles. The server
+    unpickles nothing from a process without it.
     """
 
     _Server = Server
@@ -417,7 +417,7 @@ def AutoProxy(
         connect = listener_client[serializer][1]
         with connect(token.address, authkey=authkey) as conn:
             exposed = dispatch(conn, None, "get_methods", (token,))
-    assert exposed is not None  # noqa: S101 - it was told
+    assert exposed is not None  # noqa: S101 - the server has said it
     proxy = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)(
         token,
         serializer,

@@ -18,7 +18,7 @@ class Exit:
         Its process. None: it could not be started.
     code : int or None
         As `multiprocessing.Process.exitcode`: 0 is success, a negative number is the signal that
-        killed it. None: it could not be started, or its status was taken by somebody else.
+        killed it. None: it could not be started, or other code has taken its status.
     error : str or None
         The exception that ended it, in one line.
     """

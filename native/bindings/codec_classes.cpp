@@ -1,0 +1,415 @@
+// Objects of plain classes, named tuples, members of enums: a plan is made once for each class, by
+// onecopy._codec.plans, which knows what pickle does with it.
+//
+//   u8 node, count: which class of the message; if it is a new one: text node: module, text node:
+//   name; then
+//     plain     count, pairs of nodes: its attributes, in their order
+//     named     count, nodes
+//     member    node: its value
+#include "bindings/codec_buffers.hpp"
+#include "bindings/codec_packed.hpp"
+#include "bindings/errors.hpp"
+
+namespace onecopy::py {
+
+// A plan is right as long as its class has the same version tag: no two classes, and no two states
+// of one, have the same. So a class that is gone leaves a plan that nothing finds.
+struct Plan {
+    PyTypeObject* type = nullptr;  // borrowed, and only compared
+    unsigned int tag = 0;
+    PlanKind kind = PlanKind::none;
+    u32 fields = 0;
+    PyObject* module = nullptr;
+    PyObject* name = nullptr;
+};
+
+namespace {
+
+constexpr std::size_t kPlans = 256, kNear = 8;
+Plan plans[kPlans + kNear];
+
+Plan* place_of(PyTypeObject* type) noexcept {
+    const auto address = static_cast<u64>(reinterpret_cast<std::uintptr_t>(type));
+    return plans + (address >> 4 ^ address >> 12) % kPlans;
+}
+
+unsigned int tag_of(PyTypeObject* type) noexcept {
+#if PY_VERSION_HEX < 0x030d0000
+    if ((type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG) == 0) return 0;
+#endif
+    return type->tp_version_tag;
+}
+
+const Plan* known_plan(PyTypeObject* type) noexcept {
+    const unsigned int tag = tag_of(type);
+    if (tag == 0) return nullptr;
+    const Plan* place = place_of(type);
+    for (std::size_t i = 0; i < kNear; ++i) {
+        if (place[i].type == type && place[i].tag == tag) return place + i;
+    }
+    return nullptr;
+}
+
+// Where a new plan of a class goes: over an old one of its own, to an empty place, or over another.
+Plan& place_for(PyTypeObject* type) noexcept {
+    static std::size_t next = 0;
+    Plan* place = place_of(type);
+    for (std::size_t i = 0; i < kNear; ++i) {
+        if (place[i].type == type) return place[i];
+    }
+    for (std::size_t i = 0; i < kNear; ++i) {
+        if (place[i].type == nullptr) return place[i];
+    }
+    return place[next++ % kNear];
+}
+
+// sys.modules[module].name; borrowed. nullptr: it is not there, without an exception.
+PyObject* find(PyObject* module, PyObject* name) noexcept {
+    PyObject* found = PyDict_GetItemWithError(PyImport_GetModuleDict(), module);
+    if (found != nullptr)
+        found = PyModule_CheckExact(found) ? PyDict_GetItemWithError(PyModule_GetDict(found), name)
+                                           : nullptr;
+    if (found == nullptr) PyErr_Clear();
+    return found;
+}
+
+// Tables that tell pickle, and multiprocessing, how to take types apart. Borrowed.
+PyObject* table_in(const char* module, const char* first, const char* second) noexcept {
+    PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
+    if (found == nullptr) return nullptr;
+    PyObject* inside = PyObject_GetAttrString(found, first);
+    if (inside != nullptr && second != nullptr)
+        Py_SETREF(inside, PyObject_GetAttrString(inside, second));
+    if (inside == nullptr) PyErr_Clear();
+    if (inside != nullptr && !PyDict_CheckExact(inside)) Py_CLEAR(inside);
+    return inside;  // kept for ever: there is one of each
+}
+
+}  // namespace
+
+bool is_registered(PyTypeObject* type) noexcept {
+    static PyObject* copyreg = nullptr;
+    static PyObject* reducers = nullptr;
+    if (copyreg == nullptr) copyreg = table_in("copyreg", "dispatch_table", nullptr);
+    if (reducers == nullptr)
+        reducers = table_in("multiprocessing.reduction", "ForkingPickler", "_extra_reducers");
+    auto* key = reinterpret_cast<PyObject*>(type);
+    for (PyObject* table : {copyreg, reducers}) {
+        const int has = table == nullptr ? 0 : PyDict_Contains(table, key);
+        if (has < 0) PyErr_Clear();
+        if (has != 0) return true;
+    }
+    return false;
+}
+
+Done make_plan(PyTypeObject* type) noexcept {
+    if (hooks.plan == nullptr) return Done::no;
+    PyObject* answer = PyObject_CallOneArg(hooks.plan, reinterpret_cast<PyObject*>(type));
+    if (answer == nullptr) return Done::failed;
+    int kind = 0, fields = 0;
+    PyObject *module = nullptr, *name = nullptr;
+    if (answer != Py_None && !PyArg_ParseTuple(answer, "iUUi", &kind, &module, &name, &fields)) {
+        Py_DECREF(answer);
+        return Done::failed;
+    }
+    Plan& plan = place_for(type);
+    plan.type = type;
+    plan.tag = tag_of(type);
+    plan.kind = static_cast<PlanKind>(kind);
+    plan.fields = static_cast<u32>(fields);
+    Py_XSETREF(plan.module, Py_XNewRef(module));
+    Py_XSETREF(plan.name, Py_XNewRef(name));
+    Py_DECREF(answer);
+    return plan.tag != 0 ? Done::yes : Done::no;
+}
+
+// ---- writing ------------------------------------------------------------------------------------
+
+bool Packer::write_class(PyTypeObject* type, const Plan& plan, Node node) noexcept {
+    std::size_t number = 0;
+    while (number < classes_.size() && classes_[number] != type)
+        ++number;
+    if (!nodes_.room(1 + kCountBytes)) return false;
+    nodes_.node(node);
+    nodes_.count(number);
+    if (number < classes_.size()) return true;
+    return classes_.add(type) && write_text(plan.module) && write_text(plan.name);
+}
+
+// Whether an object of this class would be found again, and nobody has said how to take it apart.
+bool Packer::is_reachable(PyTypeObject* type, const Plan& plan) noexcept {
+    for (PyTypeObject* known : classes_) {
+        if (known == type) return true;
+    }
+    return find(plan.module, plan.name) == reinterpret_cast<PyObject*>(type) &&
+           !is_registered(type);
+}
+
+Done Packer::write_of_class(PyObject* object, int depth) noexcept {
+    PyTypeObject* type = Py_TYPE(object);
+    const Plan* plan = known_plan(type);
+    if (plan == nullptr) {
+        if (!may_ask_) return Done::no;
+        unknown_ = type;
+        return Done::failed;
+    }
+    if (plan->kind == PlanKind::none || !is_reachable(type, *plan)) return Done::no;
+    if (depth >= kDeepest) {
+        whole_ = true;
+        return Done::failed;
+    }
+    if (plan->kind == PlanKind::named) {
+        const Py_ssize_t n = PyTuple_GET_SIZE(object);
+        if (n != static_cast<Py_ssize_t>(plan->fields)) return Done::no;
+        // Pickle cannot do one that is in itself; it says so.
+        const std::size_t where = nodes_.size();
+        if (Py_REFCNT(object) != 1) {
+            const u64 met = memo_.meet(object, where);
+            if (met == Memo::kFailed) return Done::failed;
+            if (met != Memo::kNew) {
+                for (const u64 open : open_) {
+                    if (open == met) {
+                        whole_ = true;
+                        return Done::failed;
+                    }
+                }
+                return write_again(object, met, false) ? Done::yes : Done::failed;
+            }
+        }
+        if (!open_.add(where) || !write_class(type, *plan, Node::named) ||
+            !nodes_.room(kCountBytes))
+            return Done::failed;
+        nodes_.count(static_cast<u64>(n));
+        for (Py_ssize_t i = 0; i < n; ++i) {
+            if (!write(PyTuple_GET_ITEM(object, i), depth + 1, false)) return Done::failed;
+        }
+        open_.drop();
+        return Done::yes;
+    }
+    PyObject* dict = PyObject_GenericGetDict(object, nullptr);
+    if (dict == nullptr) return Done::failed;
+    Done done = Done::no;
+    if (!PyDict_CheckExact(dict)) {
+        // Pickle knows what to do.
+    } else if (plan->kind == PlanKind::member) {
+        static PyObject* value_name = nullptr;
+        if (value_name == nullptr) value_name = PyUnicode_InternFromString("_value_");
+        PyObject* value =
+            value_name == nullptr ? nullptr : PyDict_GetItemWithError(dict, value_name);
+        if (value != nullptr) {
+            done = write_class(type, *plan, Node::member) && write(value, depth + 1, false)
+                       ? Done::yes
+                       : Done::failed;
+        } else if (PyErr_Occurred()) {
+            done = Done::failed;
+        }
+    } else {
+        done = write_plain(object, type, *plan, dict, depth);
+    }
+    Py_DECREF(dict);
+    return done;
+}
+
+Done Packer::write_plain(PyObject* object, PyTypeObject* type, const Plan& plan, PyObject* dict,
+                         int depth) noexcept {
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(dict, &at, &key, &value)) {
+        // A `__reduce_ex__` of the object's own would be asked first.
+        if (!PyUnicode_CheckExact(key) ||
+            (PyUnicode_GET_LENGTH(key) > 2 && PyUnicode_READ_CHAR(key, 0) == '_' &&
+             PyUnicode_READ_CHAR(key, 1) == '_'))
+            return Done::no;
+    }
+    if (Py_REFCNT(object) != 1) {
+        const u64 met = memo_.meet(object, nodes_.size());
+        if (met == Memo::kFailed) return Done::failed;
+        if (met != Memo::kNew) return write_again(object, met, false) ? Done::yes : Done::failed;
+    }
+    if (!write_class(type, plan, Node::plain) || !nodes_.room(kCountBytes)) return Done::failed;
+    nodes_.count(static_cast<u64>(PyDict_GET_SIZE(dict)));
+    at = 0;
+    while (PyDict_Next(dict, &at, &key, &value)) {
+        if (!write_text(key) || !write(value, depth + 1, false)) return Done::failed;
+    }
+    return Done::yes;
+}
+
+// ---- reading ------------------------------------------------------------------------------------
+
+namespace {
+
+// The class of that name, as pickle finds it. A new reference.
+PyObject* find_class(PyObject* module, PyObject* name) noexcept {
+    if (PySys_Audit("pickle.find_class", "OO", module, name) < 0) return nullptr;
+    PyObject* found = find(module, name);
+    if (found != nullptr) return Py_NewRef(found);
+    PyObject* imported = PyImport_Import(module);
+    if (imported == nullptr) return nullptr;
+    found = PyObject_GetAttr(imported, name);
+    Py_DECREF(imported);
+    return found;
+}
+
+// The member of that value, as the enum itself looks for it first. nullptr without an exception:
+// the enum has to be asked. A new reference.
+PyObject* member_of(PyObject* type, PyObject* value) noexcept {
+    static PyObject* table_name = nullptr;
+    if (table_name == nullptr) table_name = PyUnicode_InternFromString("_value2member_map_");
+    PyObject* table = table_name == nullptr ? nullptr : PyObject_GetAttr(type, table_name);
+    PyObject* member = table != nullptr && PyDict_CheckExact(table)
+                           ? Py_XNewRef(PyDict_GetItemWithError(table, value))
+                           : nullptr;
+    Py_XDECREF(table);
+    if (member == nullptr) PyErr_Clear();
+    return member;
+}
+
+}  // namespace
+
+bool Unpacker::read_class(Known& out) noexcept {
+    u64 number;
+    if (!get_count(number) || number > classes_.size()) return wrong() != nullptr;
+    if (number < classes_.size()) {
+        out = classes_[number];
+        return true;
+    }
+    PyObject* module = read(kDeepest, true);
+    PyObject* name = module == nullptr ? nullptr : read(kDeepest, true);
+    PyObject* type = nullptr;
+    if (name != nullptr) {
+        if (!PyUnicode_CheckExact(module) || !PyUnicode_CheckExact(name)) {
+            wrong();
+        } else if ((type = find_class(module, name)) == nullptr) {
+            explain();
+        } else if (!PyType_Check(type)) {
+            PyErr_Format(PyExc_TypeError, "%U.%U is no class in this process, but a %.200s", module,
+                         name, Py_TYPE(type)->tp_name);
+            Py_CLEAR(type);
+        }
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    if (type == nullptr) return false;
+    auto* made = reinterpret_cast<PyTypeObject*>(type);
+    const Plan* plan = known_plan(made);
+    if (plan == nullptr) {
+        if (make_plan(made) == Done::failed) {
+            Py_DECREF(type);
+            return false;
+        }
+        plan = known_plan(made);
+    }
+    out = {made, plan == nullptr ? PlanKind::none : plan->kind, plan == nullptr ? 0 : plan->fields};
+    if (classes_.add(out)) return true;
+    Py_DECREF(type);
+    return false;
+}
+
+PyObject* Unpacker::read_plain(const Known& known, u64 where, bool shared, int depth) noexcept {
+    u64 n;
+    if (!get_elements(n, 2)) return wrong();
+    auto* type = reinterpret_cast<PyObject*>(known.type);
+    const bool is_plain = known.kind == PlanKind::plain;
+    PyObject* made;
+    if (is_plain) {
+        static PyObject* none = nullptr;
+        if (none == nullptr && (none = PyTuple_New(0)) == nullptr) return nullptr;
+        made = PyBaseObject_Type.tp_new(known.type, none, nullptr);
+    } else {
+        made = PyObject_CallMethod(type, "__new__", "O", type);
+    }
+    if (made == nullptr) {
+        explain();
+        return nullptr;
+    }
+    if (shared && !note(where, made)) {
+        Py_DECREF(made);
+        return nullptr;
+    }
+    PyObject* state = is_plain ? PyObject_GenericGetDict(made, nullptr) : PyDict_New();
+    bool sound = state != nullptr && PyDict_Check(state);
+    for (u64 i = 0; sound && i < n; ++i) {
+        PyObject* key = read(kDeepest, true);
+        sound = key != nullptr && (PyUnicode_CheckExact(key) || wrong() != nullptr);
+        if (sound) PyUnicode_InternInPlace(&key);
+        PyObject* value = sound ? read(depth + 1, false) : nullptr;
+        sound = value != nullptr && PyDict_SetItem(state, key, value) == 0;
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    if (sound && !is_plain) sound = set_state(made, state);
+    Py_XDECREF(state);
+    if (!sound) Py_CLEAR(made);
+    return made;
+}
+
+// As pickle does it with an object of a class that says something about it.
+bool Unpacker::set_state(PyObject* object, PyObject* state) noexcept {
+    PyObject* set = PyObject_GetAttrString(object, "__setstate__");
+    PyObject* done = nullptr;
+    if (set != nullptr) {
+        done = PyObject_CallOneArg(set, state);
+        Py_DECREF(set);
+    } else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        PyObject* dict = PyObject_GetAttrString(object, "__dict__");
+        if (dict != nullptr) done = PyObject_CallMethod(dict, "update", "O", state);
+        Py_XDECREF(dict);
+    }
+    if (done == nullptr) explain();
+    Py_XDECREF(done);
+    return done != nullptr;
+}
+
+PyObject* Unpacker::read_named(const Known& known, u64 where, bool shared, int depth) noexcept {
+    u64 n;
+    std::size_t at = 0;
+    if (!get_elements(n, 1)) return wrong();
+    if (shared && !reserve(where, at)) return nullptr;
+    const bool direct = known.kind == PlanKind::named && n == known.fields;
+    PyObject* items = direct ? known.type->tp_alloc(known.type, static_cast<Py_ssize_t>(n))
+                             : PyTuple_New(static_cast<Py_ssize_t>(n));
+    if (items == nullptr) return nullptr;
+    for (u64 i = 0; i < n; ++i) {
+        PyObject* item = read(depth + 1, false);
+        if (item == nullptr) {
+            Py_DECREF(items);
+            return nullptr;
+        }
+        PyTuple_SET_ITEM(items, static_cast<Py_ssize_t>(i), item);
+    }
+    PyObject* made = items;
+    if (!direct) {
+        auto* type = reinterpret_cast<PyObject*>(known.type);
+        PyObject* make = PyObject_GetAttrString(type, "__new__");
+        PyObject* first = make == nullptr ? nullptr : PyTuple_Pack(1, type);
+        PyObject* arguments = first == nullptr ? nullptr : PySequence_Concat(first, items);
+        made = arguments == nullptr ? nullptr : PyObject_Call(make, arguments, nullptr);
+        if (made == nullptr) explain();
+        Py_XDECREF(make);
+        Py_XDECREF(first);
+        Py_XDECREF(arguments);
+        Py_DECREF(items);
+    }
+    if (made != nullptr && shared) met_[at].object = Py_NewRef(made);
+    return made;
+}
+
+PyObject* Unpacker::read_of_class(Node node, u64 where, bool shared, int depth) noexcept {
+    Known known;
+    if ((flags_ & kHasClasses) == 0 || depth >= kDeepest) return wrong();
+    if (!read_class(known)) return nullptr;
+    if (node == Node::plain) return read_plain(known, where, shared, depth);
+    if (node == Node::named) return read_named(known, where, shared, depth);
+    PyObject* value = shared ? wrong() : read(depth + 1, false);
+    if (value == nullptr) return nullptr;
+    auto* type = reinterpret_cast<PyObject*>(known.type);
+    PyObject* made = known.kind == PlanKind::member ? member_of(type, value) : nullptr;
+    if (made == nullptr) made = PyObject_CallOneArg(type, value);
+    Py_DECREF(value);
+    if (made == nullptr) explain();
+    return made;
+}
+
+}  // namespace onecopy::py

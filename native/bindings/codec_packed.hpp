@@ -1,0 +1,352 @@
+// Packed messages: containers and what is in them, without pickle (docs/design/0019).
+//
+//   inline, in the slot     Tag::packed        u8 version, u8 flags, body     message.block: child
+//   0 in a block              Tag::packed_block  u64 where the head lies in the block
+//
+//   body    count           parts
+//           count           bytes of the pickle
+//           part …          u8 kind, then:  in_child  u32 child, as Tag::array from the dtype on
+//                                           inside    dtype, u8 ndim, u8 order, i64 shape[ndim],
+//                                                     the elements
+//                                           pickled   u32 which element of the pickle's list
+//                                           standard  of a class of the standard library:
+//                                                     codec_standard.cpp
+//           the pickle      of a list of the objects that the core does not know
+//           node            the object
+//
+//   count   u8 below 254; 254 and u32; 255 and u64
+//   node    u8: kind, and kShared if an `again` refers to it; then what the kind says
+#pragma once
+#include "bindings/codec.hpp"
+#include "bindings/few.hpp"
+#include "bindings/numpy_api.hpp"
+
+namespace onecopy::py {
+
+constexpr u8 kPackedVersion = 1;
+enum PackedFlags : u8 {
+    kHasPickle = 1,
+    kHasClasses = 2,  // classes by name: reading it imports modules
+    kPackedFlags = 3,
+};
+struct PackedHead {
+    u8 version;
+    u8 flags;
+    std::uint16_t zero;
+    u32 children;
+    u32 buffers;
+    u32 spare;
+    u64 body_bytes;
+};
+static_assert(sizeof(PackedHead) == 24);
+
+enum class Node : u8 {
+    none = 1,
+    yes,
+    no,
+    int8,
+    int32,
+    int64,
+    big_int,     // count, two's complement, little endian
+    real,        // f64
+    complex,     // f64, f64
+    latin1,      // count of characters, 1 byte each
+    ucs2,        // 2 bytes each
+    ucs4,        // 4 bytes each
+    bytes,       // count, bytes
+    byte_array,  // same
+    tuple,       // count, nodes
+    list,
+    set,
+    frozen_set,
+    dict,    // count, pairs of nodes
+    part,    // count: which
+    again,   // count: place of a node with kShared, from the first node on
+    scalar,  // numpy's numbers: u8 type number, value
+    plain,   // an object, by its class: codec_classes.cpp
+    named,   // a named tuple
+    member,  // of an enum
+    moment,  // datetime64, timedelta64: u8 type number, u8 unit, u32 multiple, i64
+};
+constexpr u8 kShared = 0x80;
+
+enum class PartKind : u8 { in_child = 1, inside, pickled, standard };
+
+constexpr u64 kPartOfMemo = u64{1} << 62;  // in the memo: the number of a part, and no place
+constexpr int kDeepest = 100;              // levels; deeper ones are left to pickle
+constexpr Py_ssize_t kValueBytes = 32;     // shorter texts have no identity
+constexpr u64 kOutOfBand = 4 * kKiB;       // an array has a block of its own from this size on
+
+// Bytes in private memory that grow. Where a function answers bool, false: MemoryError is set.
+class Bytes {
+  public:
+    Bytes() noexcept : begin_(small_), at_(small_), end_(small_ + sizeof small_) {}
+    Bytes(const Bytes&) = delete;
+    Bytes& operator=(const Bytes&) = delete;
+    ~Bytes() {
+        if (begin_ != small_) PyMem_Free(begin_);
+    }
+
+    unsigned char* data() noexcept { return begin_; }
+    const unsigned char* data() const noexcept { return begin_; }
+    std::size_t size() const noexcept { return static_cast<std::size_t>(at_ - begin_); }
+    bool room(std::size_t n) noexcept {
+        if (static_cast<std::size_t>(end_ - at_) >= n) [[likely]]
+            return true;
+        return grow(n);
+    }
+    // For what `room` was asked for.
+    void byte(u8 value) noexcept { *at_++ = value; }
+    void node(Node node) noexcept { byte(static_cast<u8>(node)); }
+    template <class T>
+    void value(T value) noexcept {
+        static_assert(std::is_trivially_copyable_v<T>);
+        std::memcpy(at_, &value, sizeof value);
+        at_ += sizeof value;
+    }
+    void run(const void* from, std::size_t n) noexcept {
+        if (n != 0) std::memcpy(at_, from, n);
+        at_ += n;
+    }
+    void count(u64 n) noexcept {  // at most 9 bytes
+        if (n < 254) {
+            byte(static_cast<u8>(n));
+        } else if (n <= 0xffffffff) {
+            byte(254);
+            value(static_cast<u32>(n));
+        } else {
+            byte(255);
+            value(n);
+        }
+    }
+    Writer writer() noexcept { return {at_, end_}; }
+    void advance_to(unsigned char* at) noexcept { at_ = at; }
+    template <class T>
+    void patch(std::size_t at, T value) noexcept {
+        std::memcpy(begin_ + at, &value, sizeof value);
+    }
+
+  private:
+    bool grow(std::size_t n) noexcept;
+
+    unsigned char* begin_;
+    unsigned char* at_;
+    unsigned char* end_;
+    unsigned char small_[488];
+};
+constexpr std::size_t kCountBytes = 9;
+inline std::size_t count_bytes(u64 n) noexcept {
+    return n < 254 ? 1 : n <= 0xffffffff ? 5 : 9;
+}
+
+// Where each object was met first.
+class Memo {
+  public:
+    struct Seen {
+        PyObject* object;  // borrowed: the walk runs no code, so it is alive as long as that lasts
+        u64 where;
+    };
+    Memo() = default;
+    Memo(const Memo&) = delete;
+    Memo& operator=(const Memo&) = delete;
+    ~Memo() { PyMem_Free(slots_); }
+    // Where it was met; kNew if that is noted only now, as `where`. kFailed with MemoryError set.
+    static constexpr u64 kNew = ~u64{0}, kFailed = kNew - 1;
+    u64 meet(PyObject* object, u64 where) noexcept;
+    std::size_t size() const noexcept { return seen_.size(); }
+    const Seen& operator[](std::size_t i) const noexcept { return seen_[i]; }
+
+  private:
+    static constexpr std::size_t kLinear = 12;
+    std::size_t slot_of(PyObject* object) const noexcept;
+    bool arrange() noexcept;
+
+    Few<Seen, kLinear> seen_;
+    u32* slots_ = nullptr;  // index into `seen_`, plus 1; when there are more than kLinear
+    std::size_t mask_ = 0;
+};
+
+// ---- classes: codec_classes.cpp -----------------------------------------------------------------
+enum class PlanKind : u8 { none = 0, plain = 1, named = 2, member = 3 };
+struct Plan;
+// Asks Python for the plan of a class. yes: there is one now, if only that it is pickled. no: one
+// cannot be kept.
+Done make_plan(PyTypeObject* type) noexcept;
+// Whether somebody has told `copyreg` or multiprocessing how to take a type apart.
+bool is_registered(PyTypeObject* type) noexcept;
+
+// An object on its way into a message. Step by step: docs/design/0019.
+class Packer {
+  public:
+    // `may_ask`: whether the walk may end because a class has no plan yet (`unknown`).
+    Packer(const PoolPtr& pool, Encoding& encoding, bool may_ask) noexcept
+        : pool_(pool), encoding_(encoding), may_ask_(may_ask) {}
+    Packer(const Packer&) = delete;
+    Packer& operator=(const Packer&) = delete;
+    ~Packer();
+
+    // no: the whole object goes by pickle. Nothing has been taken then.
+    Done pack(PyObject* object) noexcept;
+    // After `failed` without an exception: a class that needs a plan. Then it begins anew.
+    PyTypeObject* unknown() const noexcept { return unknown_; }
+
+  private:
+    // ---- the walk: codec_containers.cpp. False: stop; an exception is set, or `whole_` is.
+    bool write(PyObject* object, int depth, bool in_key) noexcept;
+    bool write_int(PyObject* object) noexcept;
+    bool write_big_int(PyObject* object) noexcept;
+    bool write_text(PyObject* object) noexcept;
+    bool write_bytes(PyObject* object) noexcept;
+    bool write_run(Node node, const char* from, Py_ssize_t n) noexcept;
+    bool write_dict(PyObject* dict, int depth) noexcept;
+    bool write_set(Node node, PyObject* set, int depth) noexcept;
+    bool write_part(u64 index) noexcept;
+    bool add_part(PyObject* object) noexcept;
+    bool write_again(PyObject* object, u64 where, bool in_key) noexcept;
+    // yes, no (of none of these types), failed.
+    Done write_scalar(PyObject* object) noexcept;
+    Done write_of_class(PyObject* object, int depth) noexcept;
+    Done write_plain(PyObject* object, PyTypeObject* type, const Plan& plan, PyObject* dict,
+                     int depth) noexcept;
+    bool write_class(PyTypeObject* type, const Plan& plan, Node node) noexcept;
+    bool is_reachable(PyTypeObject* type, const Plan& plan) noexcept;
+    bool go_whole() noexcept {
+        whole_ = true;
+        return false;
+    }
+
+    // ---- parts, and the layout of the message: codec_parts.cpp
+    bool settle_parts() noexcept;
+    Done add_array(PyArrayObject* array) noexcept;
+    Done add_standard(PyObject* object) noexcept;
+    Done add_text(PyObject* object) noexcept;
+    bool write_head_of_array(PyArrayObject* array, PartKind kind, bool& too_long) noexcept;
+    bool child_of(Place&& place, u32& child) noexcept;
+    Done pickle_rest() noexcept;
+    PyObject* met_outside() noexcept;
+    std::size_t body_bytes() const noexcept;
+    bool lay_inline() noexcept;
+    bool lay_in_block() noexcept;
+    bool fill(PyArrayObject* array, unsigned char* to) noexcept;
+    u8 flags() const noexcept {
+        return static_cast<u8>((pickle_ != nullptr ? kHasPickle : 0) |
+                               (classes_.size() != 0 ? kHasClasses : 0));
+    }
+
+    struct Part {
+        PyObject* object;  // a reference of its own
+        bool in_pickle = false;
+    };
+    // An array that is copied into the pool: where its head in `parts_` has the child, the offset.
+    struct Copied {
+        PyArrayObject* array;
+        std::size_t child_at, offset_at;
+        u64 bytes;
+    };
+    struct Child {
+        Handle handle;
+        Held held;
+    };
+
+    const PoolPtr& pool_;
+    Encoding& encoding_;
+    bool may_ask_;
+    bool whole_ = false;
+    PyTypeObject* unknown_ = nullptr;
+    Few<PyTypeObject*, 4> classes_;  // borrowed: of objects that the walk has seen
+    Few<u64, 4> open_;               // places of named tuples that are being written
+    Bytes nodes_;
+    Memo memo_;
+    Few<Part, 4> objects_;
+    std::size_t settled_ = 0;  // of these
+    Bytes parts_;
+    Few<Child, 4> children_;
+    Few<Copied, 2> copies_;
+    PyObject* rest_ = nullptr;     // a list of the objects that the core does not know
+    PyObject* pickle_ = nullptr;   // of that list
+    PyObject* buffers_ = nullptr;  // a list
+};
+
+// Whether hashing it is bounded, as a reader demands it of a key that is met again.
+bool is_bounded_key(PyObject* object) noexcept;
+
+// A reader of a body. Each function answers nullptr with an exception set.
+class Unpacker {
+  public:
+    // Where a message's blocks are found.
+    struct Children {
+        Held one;  // of a message in a slot: its block, if it has one
+        const shm_atomic<u64>* cells = nullptr;
+        u32 count = 0;
+        Held whole;  // of a message in a block: that block, and where it lies
+        const unsigned char* whole_at = nullptr;
+    };
+    Unpacker(const PoolPtr& pool, const unsigned char* body, std::size_t n, u8 flags, Copy how,
+             Children& children) noexcept
+        : pool_(pool), from_(body, n), flags_(flags), how_(how), children_(children) {}
+    Unpacker(const Unpacker&) = delete;
+    Unpacker& operator=(const Unpacker&) = delete;
+    ~Unpacker();
+
+    // `buffers`: of the pickle; a reference that is taken over, or nullptr.
+    PyObject* unpack(PyObject* buffers) noexcept;
+
+  private:
+    struct Met {
+        u64 where;
+        PyObject* object;  // a reference of its own; nullptr: not complete
+        bool open;         // its elements are still read
+    };
+    struct Known {  // a class of the message
+        PyTypeObject* type;
+        PlanKind kind;
+        u32 fields;
+    };
+    PyObject* wrong() noexcept;
+    bool get_count(u64& out) noexcept;
+    bool read_parts(u64 count) noexcept;
+    PyObject* read_array_inside() noexcept;
+    bool load_rest(u64 bytes, PyObject* buffers) noexcept;
+    PyObject* read(int depth, bool in_key) noexcept;
+    PyObject* read_big_int() noexcept;
+    PyObject* read_text(u8 width, bool in_key) noexcept;
+    PyObject* read_bytes(bool array) noexcept;
+    PyObject* read_tuple(u64 where, bool shared, int depth, bool in_key) noexcept;
+    PyObject* read_list(u64 where, bool shared, int depth) noexcept;
+    PyObject* read_dict(u64 where, bool shared, int depth) noexcept;
+    bool fill_dict(PyObject* dict, u64 pairs, int depth) noexcept;
+    PyObject* read_set(Node node, u64 where, bool shared, int depth) noexcept;
+    PyObject* read_part(bool in_key) noexcept;
+    PyObject* read_again(bool in_key) noexcept;
+    PyObject* read_scalar() noexcept;
+    PyObject* read_moment() noexcept;
+    PyObject* read_standard() noexcept;
+    PyObject* read_of_class(Node node, u64 where, bool shared, int depth) noexcept;
+    bool read_class(Known& out) noexcept;
+    PyObject* read_plain(const Known& known, u64 where, bool shared, int depth) noexcept;
+    PyObject* read_named(const Known& known, u64 where, bool shared, int depth) noexcept;
+    bool set_state(PyObject* object, PyObject* state) noexcept;
+    bool get_elements(u64& n, unsigned each) noexcept;
+    bool note(u64 where, PyObject* object, bool open = false) noexcept;
+    bool reserve(u64 where, std::size_t& at) noexcept;
+    PyObject* refuse_key() noexcept;
+
+    const PoolPtr& pool_;
+    Reader from_;
+    u8 flags_;
+    Copy how_;
+    Children& children_;
+    const unsigned char* first_ = nullptr;  // node
+    u64 elements_left_ = 0;
+    Few<PyObject*, 4> parts_;
+    Few<u32, 4> pickled_;  // for each part that is pickled: its number, then which element it is
+    Few<Met, 4> met_;
+    Few<Known, 4> classes_;
+};
+
+// Packs an object; asks for the plans of its classes first.
+Done pack(const PoolPtr& pool, Encoding& encoding, PyObject* object) noexcept;
+PyObject* decode_packed(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
+PyObject* decode_packed_block(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
+
+}  // namespace onecopy::py
