@@ -1,5 +1,4 @@
-"""One-way latency to a receiver that sleeps: a 64-byte message every few milliseconds, as a camera
-sends them.
+"""One-way latency to a receiver that sleeps: a 64-byte message every few milliseconds.
 
 The message carries the time at which the sender began to send it; the receiver subtracts it from
 the time at which it has it. Both read CLOCK_MONOTONIC, which is one clock for all processes. Pauses

@@ -1,5 +1,4 @@
-"""What a kill -9 leaves of a channel: senders and receivers are killed one after the other while
-they work.
+"""Senders and receivers are killed (SIGKILL) while they work: what is left of the channel.
 
 "sender": a receiver receives without a pause. A sender sends until it is killed, at a time drawn
 from a fixed seed, and then another one takes its place. The channel has survived when the receiver

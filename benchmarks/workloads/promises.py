@@ -1,5 +1,4 @@
-"""What each contender can do and what it cannot, found out by trying and not from its
-documentation.
+"""What each contender can and cannot do, found by experiments.
 
 Each answer is one experiment with processes of its own. "-" is a thing that the adapter has no call
 for, because the package has none.
