@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage bench lint format wheel clean
+        coverage bench peers bench-test bench-compare chart instructions lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -72,6 +72,7 @@ check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan python
 	$(PYTEST) -m slow --ignore=tests/crash
 	$(WITH_FAULTS) $(PYTEST) -m slow tests/crash
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
+	$(MAKE) instructions ARGS=
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
 ci: $(VENV)/.installed-test-torch test rest lint native-tests
@@ -167,6 +168,34 @@ tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, u
 	$(BIN)/cmake --build build/tsan --target threads_test
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 build/tsan/threads_test $(ARGS)
 
+# ---- the benchmarks. The peers are in an environment of their own: none of them comes near the tests.
+PEERS := build/peers-venv
+
+bench: peers ## The benchmarks against the peers from PyPI
+	$(PEERS)/bin/python -m benchmarks $(ARGS)
+
+peers: ## The environment of the benchmarks, with the peers that can be had here: build/peers-venv
+	@$(MAKE) --no-print-directory VENV=$(PEERS) $(PEERS)/.installed-peers
+
+$(VENV)/.installed-peers: $(VENV)/.installed-bench benchmarks/peers/requirements.txt benchmarks/peers/install.py
+	$(BIN)/python benchmarks/peers/install.py
+	@touch $@
+
+bench-test: peers ## The tests of the benchmarks with all peers
+	$(PEERS)/bin/python -m pip install -q 'pytest>=8.2' 'pytest-timeout>=2.3' 'hypothesis~=6.170.0'
+	$(PEERS)/bin/python -m pytest tests/benchmarks $(ARGS)
+
+chart: peers ## Draw docs/benchmarks.svg from results: make chart ARGS=benchmarks/results/0.1.0.json
+	$(PEERS)/bin/python -m benchmarks.chart $(ARGS)
+
+A ?= HEAD~1
+B ?= HEAD
+bench-compare: $(VENV)/.installed-test ## Two commits, hot path by hot path: make bench-compare A=v0.1.0 B=HEAD
+	$(BIN)/python -m benchmarks.compare $(A) $(B) $(ARGS)
+
+instructions: $(VENV)/.installed-test ## Count the instructions of the hot paths, and compare them with those in the repository
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
+
 # ---- coverage of Python and C++ by the core of the tests; a build of its own. ARGS: a slice of pytest's tests; NATIVE: of ctest's,
 # as `make coverage ARGS=tests/queue NATIVE="-R heap"`. A test that fails under measurement is reported and stops nothing: those
 # that raise at each bytecode, or count descriptors, cannot be measured. What a killed process did is lost, and what the core did
@@ -192,8 +221,6 @@ coverage: $(VENV)/.installed-test $(VENV)/.installed-coverage ## What the tests 
 	  --json-summary $(COVERAGE)/core.json --html-details $(COVERAGE)/core/index.html $(COVERAGE)/native
 	$(BIN)/python tools/coverage_table.py $(COVERAGE)/python.json $(COVERAGE)/core.json
 
-bench: $(VENV)/.installed-bench ## The benchmarks against the peers from PyPI
-	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-basics ## ruff, layers, lengths of files, mypy (strict), clang-format
 	$(BIN)/ruff check .

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Report
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "build" / "benchmarks"
+RELEASES = HERE / "results"
+LIMIT_MINUTES = 90
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -33,6 +36,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of a measured run (default: 1)")
     parser.add_argument("--peers", help="only contenders whose names begin so, comma-separated")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT_MINUTES,
+        metavar="MINUTES",
+        help=f"begin no workload after so many minutes (default: {LIMIT_MINUTES})",
+    )
+    parser.add_argument(
+        "--release",
+        action="store_true",
+        help="write results/VERSION.json: all workloads, of a commit without changes",
+    )
     parser.add_argument("--list", action="store_true", help="say what each workload measures")
     parser.add_argument("--verbose", action="store_true", help="show every single run")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
@@ -44,6 +59,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--runs must be at least 1")
     if chosen.seconds is not None and chosen.seconds <= 0:
         parser.error("--seconds must be above 0")
+    if chosen.release:
+        if chosen.quick or chosen.peers or chosen.workload:
+            parser.error(
+                "--release measures everything: it goes with none of --quick, --peers, WORKLOAD"
+            )
+        if environment.commit().endswith(("+", "unknown")):
+            parser.error("--release: commit first, so that the results belong to a commit")
+        chosen.out = RELEASES
     return chosen
 
 
@@ -88,11 +111,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     tables.show_environment(document)
     name = f"{began:%Y%m%d-%H%M%S}{'-quick' if options.quick else ''}.json"
+    if chosen.release:
+        name = f"{environment.version('onecopy')}.json"
     reports: list[Report] = []
+    began_at = clock()
     path = chosen.out / name
     for workload in (
         entry for entry in workloads.NAMES if entry in (chosen.workload or workloads.NAMES)
     ):
+        if clock() - began_at > 60 * chosen.limit:
+            print(f"{workload}: not begun, {chosen.limit:g} minutes are over (--limit)")
+            document.setdefault("not_begun", []).append(workload)
+            path = write(chosen.out, name, document)
+            continue
         print(f"\n{workload} ...", file=sys.stderr, flush=True)
         start = clock()
         report = workloads.load(workload).run(options)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("onecopy", "numpy", "faster-fifo", "iceoryx2", "sharedbox"),
-    *("pandas", "pyarrow", "joblib"),
+    *("onecopy", "numpy", "iceoryx2", "kickmsg", "cloudtoid-interprocess", "tachyon-ipc"),
+    *("sharedbox", "faster-fifo", "pyzmq", "torch", "pandas", "pyarrow", "joblib"),
 )
 
 
@@ -46,9 +47,31 @@ def shared_memory_free() -> int:
     return min(status.f_bavail * status.f_frsize, memory_available())
 
 
+def git(*words: str) -> bytes:
+    """What git answers about this checkout.
+
+    Raises
+    ------
+    OSError, subprocess.CalledProcessError
+        If there is no git, or if it fails.
+    """
+    command = ("git", "-C", str(Path(__file__).parents[1]), *words)
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def commit() -> str:
+    """The commit of this checkout, with "+" when files differ from it; "unknown" outside of git."""
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no").strip()
+        return git("rev-parse", "--short=12", "HEAD").decode().strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def record() -> dict[str, Any]:
     """Return what is needed to know whether two results are comparable."""
     return {
+        "commit": commit(),
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),

@@ -152,6 +152,16 @@ class Team:
         self.tell(count, chosen)
         return self._collect(chosen, limit, "finish")
 
+    def collect(self, limit: float) -> dict[str, Any]:
+        """The answers of all members, which began a step before.
+
+        Raises
+        ------
+        RunFailed
+            As `step` does.
+        """
+        return self._collect(self._pipes, limit, "finish")
+
     def answers(self) -> dict[str, Any]:
         """Return the answers of members that have finished by now."""
         waiting = {pipe: name for name, pipe in self._pipes.items()}

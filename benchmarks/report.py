@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 # The reason why a contender has no row, if the command line left it out.
 NOT_ASKED_FOR = "not asked for"
 # Units for which less is better. All others are rates or shares, for which more is better.
-COSTS = frozenset({"ns", "µs", "ms", "s", "calls", "copies", "% of a core"})
+COSTS = frozenset(
+    {"ns", "µs", "ms", "s", "calls", "copies", "% of a core", "items", "items a kill"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Report:
     targets: list[Target] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    # Answers that are no numbers: by contender and question.
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, case: str, unit: str, outcomes: Mapping[str, Outcome], key: str) -> None:
         """Add the number `key` of every contender as a separate case."""

@@ -68,6 +68,30 @@ def show_environment(document: dict[str, Any]) -> None:
 
 
 def show_report(report: Report) -> None:
+    if report.series:
+        show_series(report)
+    if report.facts:
+        show_facts(report)
+    for name, why in report.skipped.items():
+        if why != NOT_ASKED_FOR:
+            print(f"  skipped: {name} ({why})")
+    unasked = [name for name, why in report.skipped.items() if why == NOT_ASKED_FOR]
+    if unasked:
+        print(f"  {NOT_ASKED_FOR}: {', '.join(unasked)}")
+    for note in report.notes:
+        print(f"  {note}")
+
+
+def show_facts(report: Report) -> None:
+    questions = list(dict.fromkeys(name for answers in report.facts.values() for name in answers))
+    rows = [
+        [peer, *(answers.get(name, NONE) for name in questions)]
+        for peer, answers in report.facts.items()
+    ]
+    table(f"{report.workload}: {report.title}", ["contender", *questions], rows)
+
+
+def show_series(report: Report) -> None:
     heads = ["case", "contender", "median", "min", "max", "unit"]
     if report.baseline:
         heads.append(f"times {report.baseline}")
@@ -77,14 +101,6 @@ def show_report(report: Report) -> None:
         heads,
         (_row(report, series) for series in report.series),
     )
-    for name, why in report.skipped.items():
-        if why != NOT_ASKED_FOR:
-            print(f"  skipped: {name} ({why})")
-    unasked = [name for name, why in report.skipped.items() if why == NOT_ASKED_FOR]
-    if unasked:
-        print(f"  {NOT_ASKED_FOR}: {', '.join(unasked)}")
-    for note in report.notes:
-        print(f"  {note}")
 
 
 def _row(report: Report, series: Series) -> list[str]:

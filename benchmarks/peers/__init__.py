@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 MODULES = {
     "onecopy_": "onecopy",
     "iceoryx2_": "iceoryx2",
+    "kickmsg_": "kickmsg",
+    "cloudtoid_": "cloudtoid-interprocess",
+    "tachyon_": "tachyon-ipc",
     "sharedbox_": "sharedbox",
     "faster_fifo_": "faster-fifo",
+    "pyzmq_": "pyzmq",
+    "torch_": "torch.multiprocessing",
     "handmade": "hand-made pool",
     "multiprocessing_": "multiprocessing",
+    "pipes": "multiprocessing.Pipe",
+    "futex_": "futex alone",
 }
 
 

@@ -1,4 +1,6 @@
-"""A hand-made pool: SharedMemory blocks that are used again, and queues of their numbers."""
+"""What people write by hand: SharedMemory blocks used again, and queues of their numbers; or one
+block a frame.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.peers.base import FRAME_BYTES, FRAME_DEPTH, FRAME_SHAPE, Frame, Look, Peer
+from benchmarks.peers.base import (
+    FRAME_BYTES,
+    FRAME_DEPTH,
+    FRAME_SHAPE,
+    Filling,
+    Frame,
+    Look,
+    Peer,
+    filling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,17 +53,19 @@ class Blocks:
 
 
 class Frames(Blocks):
-    def writer(self) -> Callable[[Frame], object]:
+    def filler(self) -> Callable[[], Filling]:
         segments = self.attach()
         blocks = [np.ndarray(FRAME_SHAPE, np.uint8, segment.buf) for segment in segments]
         get, put = self.free.get, self.filled.put
 
-        def write(frame: Frame, _keep: object = segments) -> None:
+        def fill(_keep: object = segments) -> Filling:
             number = get()
-            np.copyto(blocks[number], frame)
-            put(number)
+            return blocks[number], lambda: put(number)
 
-        return write
+        return fill
+
+    def writer(self) -> Callable[[Frame], object]:
+        return filling(self.filler())
 
     def reader(self) -> Callable[[Look], None]:
         segments = self.attach()
@@ -89,4 +102,46 @@ class Handoff(Blocks):
         return take
 
 
-PEERS = (Peer("hand-made pool", frames=Frames, handoff=Handoff),)
+class SharedMemoryPerFrame:
+    """A new segment for every frame, its name through a queue: the usual first attempt."""
+
+    def __init__(self) -> None:
+        self.names = SPAWN.SimpleQueue()
+        self.room = SPAWN.Semaphore(FRAME_DEPTH)
+
+    def writer(self) -> Callable[[Frame], object]:
+        acquire, put = self.room.acquire, self.names.put
+
+        def write(frame: Frame) -> None:
+            acquire()
+            segment = SharedMemory(create=True, size=FRAME_BYTES)
+            np.copyto(np.ndarray(FRAME_SHAPE, np.uint8, segment.buf), frame)
+            put(segment.name)
+            segment.close()
+
+        return write
+
+    def reader(self) -> Callable[[Look], None]:
+        get, release = self.names.get, self.room.release
+
+        def read(look: Look) -> None:
+            segment = SharedMemory(get())
+            look(np.ndarray(FRAME_SHAPE, np.uint8, segment.buf))
+            segment.close()
+            segment.unlink()
+            release()
+
+        return read
+
+    def close(self) -> None:
+        while not self.names.empty():  # a run that was cut short
+            segment = SharedMemory(self.names.get())
+            segment.close()
+            segment.unlink()
+        self.names.close()
+
+
+PEERS = (
+    Peer("hand-made pool", frames=Frames, handoff=Handoff),
+    Peer("SharedMemory per frame", frames=SharedMemoryPerFrame),
+)

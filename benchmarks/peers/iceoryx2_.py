@@ -8,98 +8,46 @@ is full, the publisher waits (RetryUntilDelivered), so that no sample is lost.
 from __future__ import annotations
 
 import ctypes
-import os
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import iceoryx2 as iox
 import numpy as np
 
 from benchmarks.peers.base import (
     FRAME_BYTES,
     FRAME_DEPTH,
     FRAME_SHAPE,
-    IDLE_PROCESSES,
     MESSAGE_BYTES,
     MESSAGE_DEPTH,
+    Filling,
     Frame,
     Look,
     Peer,
+    filling,
 )
+from benchmarks.peers.iceoryx2_base import Service
+from benchmarks.peers.iceoryx2_events import Idle, WokenMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-NUMBERS = count()
-
-
-def payload_type(nbytes: int) -> type[ctypes.Structure]:
-    """Return a fixed-size payload type. Both sides must use the same name."""
-    fields = {"_fields_": [("data", ctypes.c_uint8 * nbytes)]}
-    return type(f"Bytes{nbytes}", (ctypes.Structure,), fields)
-
-
-def new_node() -> Any:
-    iox.set_log_level(iox.LogLevel.Error)
-    builder = iox.NodeBuilder.new().signal_handling_mode(iox.SignalHandlingMode.Disabled)
-    return builder.create(iox.ServiceType.Ipc)
-
-
-class Service:
-    """A publish-subscribe service for payloads of one size, one publisher and one subscriber."""
-
-    def __init__(self, nbytes: int, depth: int) -> None:
-        self.name = f"onecopy-bench/{os.getpid()}/{next(NUMBERS)}"
-        self.nbytes = nbytes
-        self.depth = depth
-
-    def _open(self) -> tuple[Any, Any]:
-        node = new_node()
-        service = (
-            node.service_builder(iox.ServiceName.new(self.name))
-            .publish_subscribe(payload_type(self.nbytes))
-            .enable_safe_overflow(False)
-            .history_size(0)
-            .max_publishers(1)
-            .max_subscribers(1)
-            .subscriber_max_buffer_size(self.depth)
-            .subscriber_max_borrowed_samples(2)
-            .open_or_create()
-        )
-        return node, service
-
-    def publisher(self) -> tuple[Any, Any]:
-        node, service = self._open()
-        builder = service.publisher_builder()
-        wait = iox.BackpressureStrategy.RetryUntilDelivered
-        publisher = builder.backpressure_strategy(wait).max_loaned_samples(2).create()
-        return publisher, (node, service)
-
-    def subscriber(self) -> tuple[Any, Any]:
-        node, service = self._open()
-        return service.subscriber_builder().create(), (node, service)
-
-    def close(self) -> None:
-        """Clean up after killed members. The others have removed their own resources."""
-        node, _service = self._open()
-        node.try_cleanup_dead_nodes()
 
 
 class Frames(Service):
     def __init__(self) -> None:
         super().__init__(FRAME_BYTES, FRAME_DEPTH)
 
-    def writer(self) -> Callable[[Frame], object]:
+    def filler(self) -> Callable[[], Filling]:
         publisher, keep = self.publisher()
-        loan, copyto = publisher.loan_uninit, np.copyto
+        loan = publisher.loan_uninit
         views = Views()
 
-        def write(frame: Frame, _keep: object = keep) -> None:
+        def fill(_keep: object = keep) -> Filling:
             sample = loan()
-            copyto(views[sample.payload_ptr], frame)
-            sample.assume_init().send()
+            return views[sample.payload_ptr], lambda: sample.assume_init().send()
 
-        return write
+        return fill
+
+    def writer(self) -> Callable[[Frame], object]:
+        return filling(self.filler())
 
     def reader(self) -> Callable[[Look], None]:
         subscriber, keep = self.subscriber()
@@ -184,29 +132,13 @@ class Handoff(Service):
         return take
 
 
-class Idle:
-    """Waits without polling, by the event pattern: one listener per process."""
-
-    def __init__(self) -> None:
-        self.name = f"onecopy-bench/{os.getpid()}/{next(NUMBERS)}"
-
-    def _open(self) -> tuple[Any, Any]:
-        node = new_node()
-        builder = node.service_builder(iox.ServiceName.new(self.name)).event()
-        return node, builder.max_listeners(IDLE_PROCESSES).open_or_create()
-
-    def waiter(self, _number: int) -> Callable[[], object]:
-        node, service = self._open()
-        listener = service.listener_builder().create()
-
-        def wait(_keep: object = (node, service)) -> object:
-            return listener.blocking_wait()
-
-        return wait
-
-    def close(self) -> None:
-        node, _service = self._open()
-        node.try_cleanup_dead_nodes()
-
-
-PEERS = (Peer("iceoryx2", frames=Frames, messages=Messages, handoff=Handoff, idle=Idle),)
+PEERS = (
+    Peer(
+        "iceoryx2",
+        frames=Frames,
+        messages=Messages,
+        messages_cold=WokenMessages,
+        handoff=Handoff,
+        idle=Idle,
+    ),
+)

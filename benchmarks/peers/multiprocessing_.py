@@ -1,16 +1,14 @@
-"""The standard library: Queue, SimpleQueue, Pipe, and one SharedMemory per frame."""
+"""The standard library: Queue and SimpleQueue."""
 
 from __future__ import annotations
 
 import multiprocessing
 from itertools import cycle
-from multiprocessing.shared_memory import SharedMemory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.peers.base import (
-    FRAME_BYTES,
     FRAME_DEPTH,
     FRAME_SHAPE,
     MESSAGE_DEPTH,
@@ -58,13 +56,22 @@ class QueueFrames:
 
 class QueueMessages:
     def __init__(self) -> None:
-        self.queue = SPAWN.Queue(maxsize=MESSAGE_DEPTH)
+        self.queue = self.make_queue()
+
+    @staticmethod
+    def make_queue() -> Any:
+        return SPAWN.Queue(maxsize=MESSAGE_DEPTH)
 
     def sender(self) -> Callable[[bytes], object]:
-        return self.queue.put
+        put: Callable[[bytes], object] = self.queue.put
+        return put
 
     def receiver(self) -> Callable[[], bytes]:
-        return self.queue.get
+        get: Callable[[], bytes] = self.queue.get
+        return get
+
+    def waiter(self, _number: int) -> Callable[[], object]:
+        return self.receiver()
 
     def close(self) -> None:
         self.queue.close()
@@ -86,107 +93,10 @@ class QueueOfLists:
         self.queue.close()
 
 
-class SimpleQueueMessages:
-    def __init__(self) -> None:
-        self.queue = SPAWN.SimpleQueue()
-
-    def sender(self) -> Callable[[bytes], object]:
-        return self.queue.put
-
-    def receiver(self) -> Callable[[], bytes]:
-        return self.queue.get
-
-    def close(self) -> None:
-        self.queue.close()
-
-
-class PipeFrames:
-    """Receives raw bytes into a buffer that is made once: no pickle and no allocation."""
-
-    def __init__(self) -> None:
-        self.receiving, self.sending = SPAWN.Pipe(duplex=False)
-
-    def writer(self) -> Callable[[Frame], object]:
-        send = self.sending.send_bytes
-
-        def write(frame: Frame) -> None:
-            send(frame.reshape(-1))
-
-        return write
-
-    def reader(self) -> Callable[[Look], None]:
-        receive = self.receiving.recv_bytes_into
-        buffer = np.zeros(FRAME_SHAPE, np.uint8)
-        raw = memoryview(buffer).cast("B")
-
-        def read(look: Look) -> None:
-            receive(raw)
-            look(buffer)
-
-        return read
-
-    def close(self) -> None:
-        self.receiving.close()
-        self.sending.close()
-
-
-class PipeMessages:
-    def __init__(self) -> None:
-        self.receiving, self.sending = SPAWN.Pipe(duplex=False)
-
-    def sender(self) -> Callable[[bytes], object]:
-        return self.sending.send_bytes
-
-    def receiver(self) -> Callable[[], bytes]:
-        return self.receiving.recv_bytes
-
-    def close(self) -> None:
-        self.receiving.close()
-        self.sending.close()
-
-
-class SharedMemoryPerFrame:
-    """A new segment for every frame; its name goes through a queue. The usual first attempt."""
-
-    def __init__(self) -> None:
-        self.names = SPAWN.SimpleQueue()
-        self.room = SPAWN.Semaphore(FRAME_DEPTH)
-
-    def writer(self) -> Callable[[Frame], object]:
-        acquire, put = self.room.acquire, self.names.put
-
-        def write(frame: Frame) -> None:
-            acquire()
-            segment = SharedMemory(create=True, size=FRAME_BYTES)
-            np.copyto(np.ndarray(FRAME_SHAPE, np.uint8, segment.buf), frame)
-            put(segment.name)
-            segment.close()
-
-        return write
-
-    def reader(self) -> Callable[[Look], None]:
-        get, release = self.names.get, self.room.release
-
-        def read(look: Look) -> None:
-            segment = SharedMemory(get())
-            look(np.ndarray(FRAME_SHAPE, np.uint8, segment.buf))
-            segment.close()
-            segment.unlink()
-            release()
-
-        return read
-
-    def close(self) -> None:
-        while not self.names.empty():  # after a run that failed
-            segment = SharedMemory(self.names.get())
-            segment.close()
-            segment.unlink()
-        self.names.close()
-
-
-class QueueIdle(QueueMessages):
-    def waiter(self, _number: int) -> Callable[[], object]:
-        return self.queue.get
+class SimpleQueueMessages(QueueMessages):
+    @staticmethod
+    def make_queue() -> Any:
+        return SPAWN.SimpleQueue()
 
 
 PEERS = (
@@ -195,10 +105,8 @@ PEERS = (
         frames=QueueFrames,
         messages=QueueMessages,
         batches=QueueOfLists,
-        idle=QueueIdle,
+        idle=QueueMessages,
         shared=True,
     ),
     Peer("multiprocessing.SimpleQueue", messages=SimpleQueueMessages, shared=True),
-    Peer("multiprocessing.Pipe", frames=PipeFrames, messages=PipeMessages),
-    Peer("SharedMemory per frame", frames=SharedMemoryPerFrame),
 )

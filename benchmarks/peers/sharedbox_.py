@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -18,19 +16,19 @@ from benchmarks.peers.base import (
     Frame,
     Look,
     Peer,
+    new_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NUMBERS = count()
 MESSAGE = Annotated[bytes, Capacity(MESSAGE_BYTES)]
 FRAME = Annotated[np.ndarray, Shape(*FRAME_SHAPE), DType("uint8")]
 
 
 class Stream:
     def __init__(self, item: object, capacity: int, readers: int = 1) -> None:
-        self.name = f"onecopy-bench-{os.getpid()}-{next(NUMBERS)}"
+        self.name = new_name()
         self.item = item
         # Kept open: a segment that no process has open would be removed.
         self.stream: Any = SharedStream.create(
@@ -56,7 +54,14 @@ class Frames(Stream):
         super().__init__(FRAME, FRAME_DEPTH)
 
     def writer(self) -> Callable[[Frame], object]:
-        return self.stream.sender().send
+        writing = self.stream.sender().writing
+
+        def write(frame: Frame) -> None:
+            with writing() as slot:
+                np.copyto(slot.item, frame)
+                slot.send(slot.item)
+
+        return write
 
     def reader(self) -> Callable[[Look], None]:
         receive_into = self.stream.reader(start="oldest").receive_into
@@ -71,7 +76,7 @@ class Frames(Stream):
 
 class Messages(Stream):
     def __init__(self) -> None:
-        super().__init__(MESSAGE, MESSAGE_DEPTH)
+        super().__init__(MESSAGE, MESSAGE_DEPTH, IDLE_PROCESSES)
 
     def sender(self) -> Callable[[bytes], object]:
         return self.stream.sender().send
@@ -79,13 +84,8 @@ class Messages(Stream):
     def receiver(self) -> Callable[[], bytes]:
         return self.stream.reader(start="oldest").receive
 
-
-class Idle(Stream):
-    def __init__(self) -> None:
-        super().__init__(MESSAGE, MESSAGE_DEPTH, IDLE_PROCESSES)
-
     def waiter(self, _number: int) -> Callable[[], object]:
         return self.stream.reader().receive
 
 
-PEERS = (Peer("sharedbox stream", frames=Frames, messages=Messages, idle=Idle),)
+PEERS = (Peer("sharedbox stream", frames=Frames, messages=Messages, idle=Messages),)

@@ -13,6 +13,7 @@ NAMES = (
     "handoff",
     "messages",
     "latency",
+    "cold",
     "contents",
     "objects",
     "scale",
@@ -22,6 +23,8 @@ NAMES = (
     "dropin",
     "tables",
     "calls",
+    "deaths",
+    "promises",
 )
 
 

@@ -99,7 +99,7 @@ def store(name: str) -> Step:
 
 def measure(kind: str | None, seconds: float) -> dict[str, float]:
     """Microseconds per put, get and hand-off in a fresh pool that `kind` has been added to."""
-    from benchmarks.peers.onecopy_ import ArrayHandoff
+    from benchmarks.peers.onecopy_blocks import ArrayHandoff
 
     channel = ArrayHandoff(HANDED_OVER, POOL_BYTES)
     crowded = [Member("crowd", crowd, (channel.name, kind))] if kind else []
