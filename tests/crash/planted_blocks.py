@@ -7,7 +7,7 @@ from planted_bug import Bug
 
 BUGS = (
     Bug(
-        "the sender lets go before the queue refers",
+        "the sender releases before the queue refers",
         "native/heap/blocks.hpp",
         """    refs::arm(m, IntentKind::put, cell, 0, next, &tail, position);
 """,
@@ -93,7 +93,7 @@ BUGS = (
         """        acknowledge(m, w, slot);
 """,
         "",
-        "whoever overwrites the word destroys the only proof that a step landed",
+        "a process that overwrites the word destroys the only proof that a step landed",
         where=("crash_test", "collect, adding"),
     ),
     Bug(
@@ -136,7 +136,7 @@ BUGS = (
         }
 """,
         "",
-        "somebody may have got hold of it between the first look and the mark",
+        "another process may have taken a hold between the first look and the mark",
         where=("interleave_test", "drop / hold"),
     ),
     Bug(
@@ -151,7 +151,7 @@ BUGS = (
                 ++m.local[index];
                 return Status::ok;
             }""",
-        "a block that is being freed is given to somebody",
+        "a block that is being freed is given to a process",
         where=("crash_test", "hold what"),
     ),
     Bug(
@@ -163,7 +163,7 @@ BUGS = (
         """            ++m.local[index];
             return Status::ok;
 """,
-        "whoever looks has looked already, and frees it",
+        "a process that looks has looked already, and frees it",
         where=("interleave_test", "drop / hold"),
     ),
     Bug(
@@ -189,7 +189,7 @@ BUGS = (
         "native/recovery/recovery.cpp",
         "    row.state.store_release(static_cast<u32>(RowState::reaping));",
         "    row.state.store_release(static_cast<u32>(RowState::free));",
-        "if the recoverer dies, nobody goes on where it stopped",
+        "if the recoverer dies, no process continues where it stopped",
         where=("crash_test", "collect"),
     ),
 )

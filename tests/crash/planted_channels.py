@@ -65,7 +65,7 @@ BUGS = (
     }
 """,
         "",
-        "somebody may have got hold of it meanwhile",
+        "another process may have taken a hold meanwhile",
         where=("interleave_test", "acquire"),
     ),
     Bug(
@@ -73,7 +73,7 @@ BUGS = (
         "native/frames/frames.cpp",
         "    const u32 gen = next_gen(live.gen());\n",
         "    const u32 gen = live.gen() + 0 * next_gen(0);\n",
-        "whoever still has a handle of its last use gets at the new one",
+        "a process that still has a handle of its last use reaches the new one",
         where=("interleave_test", "acquire / hold the frame"),
     ),
     Bug(
@@ -93,7 +93,7 @@ BUGS = (
         "native/queue/repair.cpp",
         "    repair_chunk(p);\n    if (redelivers_)",
         "    if (redelivers_)",
-        "a consumer that died before it let go of an empty chunk leaves it there",
+        "a consumer that died before it released an empty chunk leaves it there",
         where=("crash_test", "across chunks"),
     ),
     Bug(
@@ -173,7 +173,7 @@ BUGS = (
         program=("edges_test",),
     ),
     Bug(
-        "who waits for a frame does not see that the last one is free",
+        "a process that waits for a frame does not see that the last one is free",
         "native/frames/frames.cpp",
         """    for (u32 i = 0; i < count_; ++i) {
         const u32 index = handle_index(cell(i).load_relaxed());
@@ -252,7 +252,7 @@ BUGS = (
         program=("wakes_test",),
     ),
     Bug(
-        "the last chunk goes while somebody has a message of it",
+        "the last chunk goes while a process has a message of it",
         "native/queue/queue.cpp",
         "    if (lowest().load_relaxed() != tail) return 0;",
         "    if (b_->head.load_relaxed() != tail) return 0;",

@@ -82,7 +82,7 @@ BUGS = (
         "native/directory/directory.cpp",
         "    return RefsWord{block.refs.load()}.count() == 1;",
         "    return true;",
-        "whoever gets them out of the container finds them under another name than others do, or none",
+        "a process that reads them finds them under another name than others do, or none",
         test="tests/frames/test_frames_anew.py::test_frames_that_something_refers_to_stay",
     ),
     Bug(
@@ -90,7 +90,7 @@ BUGS = (
         "src/onecopy/values/named.py",
         "        if name is None or _stands_for(member, name, entry):",
         "        if True:",
-        "deleted and made anew in between: the old value is guarded by the lock of the new one",
+        "deleted and made again in between: the old value is guarded by the lock of the new one",
         test="tests/pool/test_delete.py::test_a_value_that_is_deleted_while_it_is_opened_has_the_lock_that_others_get",
     ),
 )

@@ -29,7 +29,7 @@ BUGS = (
         "native/heap/repair.cpp",
         "if (w.state() == BlockState::unused || w.state() == BlockState::span) {",
         "if (w.state() == BlockState::unused || w.state() == BlockState::span || w.state() == BlockState::freeing) {",
-        "their space is given out while somebody still takes them apart",
+        "their space is given out while a process still takes them apart",
         where=("crash_test", "drop"),
     ),
     Bug(

@@ -59,7 +59,7 @@ BUGS = (
         where=("crash_test", "token"),
     ),
     Bug(
-        "a semaphore is not counted anew",
+        "a semaphore is not counted again",
         "native/locks/semaphore.cpp",
         "    if (s != Status::owner_died) return s;\n    recount();",
         "    if (s != Status::owner_died) return s;",
@@ -114,7 +114,7 @@ BUGS = (
         program=("signals_test",),
     ),
     Bug(
-        "who waits for a free lock looks for its owner after undisturbed naps only",
+        "a process that waits for a free lock looks for its owner after undisturbed naps only",
         "native/sync/lock.cpp",
         """        if (how != os::Wake::timed_out && now < look) continue;
         if (lock.word.load() == seen && me.gone(tag)) return Status::owner_died;""",
@@ -124,7 +124,7 @@ BUGS = (
         program=("signals_test",),
     ),
     Bug(
-        "who waits for a change looks for the dead after undisturbed naps only",
+        "a process that waits for a change looks for the dead after undisturbed naps only",
         "native/sync/event_count.hpp",
         "        if (!undisturbed && now < look) continue;",
         "        if (!undisturbed) continue;",

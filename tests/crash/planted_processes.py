@@ -24,7 +24,7 @@ BUGS = (
             block(b).holder_word(child_slot_ / 64).fetch_or(u64{1} << (child_slot_ % 64));
 """,
         "",
-        "what the parent lets go of is freed under the child",
+        "what the parent releases is freed under the child",
         where=("interleave_test", "fork"),
     ),
     Bug(
@@ -64,7 +64,7 @@ BUGS = (
         "native/storage/shared_memory_sweep.cpp",
         "    switch (os::lock_byte(file.number(), kSegmentHoldByte, true)) {",
         "    switch (os::ByteLock::taken) {",
-        "a segment that somebody holds is removed",
+        "a segment that a process holds is removed",
         where=("crash_test", "segment: sweep one whose owner is dead"),
     ),
     Bug(
@@ -72,7 +72,7 @@ BUGS = (
         "native/storage/shared_memory.cpp",
         "    if (named) static_cast<void>(sweep_segment(folder.number(), name_, true));\n",
         "",
-        "stale segments stay until somebody sweeps",
+        "stale segments stay until a process sweeps",
         where=("crash_test", "segment: close as the last one"),
     ),
     Bug(
@@ -205,7 +205,7 @@ BUGS = (
         "native/bindings/leaving.cpp",
         "    if (only_harmless_threads()) {",
         "    if (true) {",
-        "its memory belongs to somebody else, and the thread goes on",
+        "its memory belongs to another owner, and the thread continues",
         test="tests/crash/test_ends.py::test_ended_in[Queue.put]",
     ),
     Bug(
