@@ -41,13 +41,12 @@ REPLACED = {
 }
 
 NOT_YET = {
-    "src/onecopy/_workers/": "one worker engine is being built, with new texts",
+    "src/onecopy/_workers/": "the one worker engine is new",
     "src/onecopy/executor/": "the same",
     "src/onecopy/joblib/": "the same",
     "src/onecopy/multiprocessing/": "the same",
     "src/onecopy/supervisor/": "the same",
-    "src/onecopy/_core/newfile.py": "moves into the native core",
-    "src/onecopy/_core/paths.py": "the same",
+    "src/onecopy/_core/paths.py": "changes with the native core",
     "native/README.md": "changes with the native core",
     "docs/design/0017": "is being written",
     "docs/design/0018": "the same",
