@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - the replaced texts are as long as the lines of the core
 """Bugs in names, shared lists and dicts, and named values."""
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def checked_shape(shape: ShapeLike, hint: str = "") -> tuple[int, ...]:
         An entry is negative.
     """
     try:
-        # Exact types first: `isinstance` takes 10 us for a tuple, because the protocol is looked for.
+        # Exact types first: `isinstance` with a protocol takes 10 us for a tuple.
         if type(shape) is int or (type(shape) is not tuple and isinstance(shape, SupportsIndex)):
             result: tuple[int, ...] = (operator.index(shape),)
         else:
