@@ -41,19 +41,6 @@ REPLACED = {
 }
 
 NOT_YET = {
-    "src/onecopy/_workers/": "the one worker engine is new",
-    "src/onecopy/executor/": "the same",
-    "src/onecopy/joblib/": "the same",
-    "src/onecopy/multiprocessing/": "the same",
-    "src/onecopy/supervisor/": "the same",
-    "src/onecopy/_core/paths.py": "changes with the native core",
-    "native/README.md": "changes with the native core",
-    "docs/design/0017": "is being written",
-    "docs/design/0018": "the same",
-    "docs/design/0019": "the same",
-    "CHANGELOG.md": "every change adds lines to it",
-    "tests/crash/plant": "plant.py and planted_*.py: written by another change",
-    "tests/queue/test_dropin_waiting.py": "names a function of the drop-in",
     "tests/structure/test_plain_words.py": "has the words",
     ".github/": "forms of the forge",
 }
