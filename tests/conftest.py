@@ -185,7 +185,7 @@ def the_last_have_left(_nothing_left_behind):
     yield
     gc.collect()
     children.eventually(
-        lambda: all(thread.name != "onecopy-queue-bell" for thread in threading.enumerate()),
+        lambda: all(thread.name != "onecopy-queue-readiness" for thread in threading.enumerate()),
         "the bells' threads to end",
     )
     children.eventually(_only_this_process, "other processes to leave the pool")

@@ -353,7 +353,7 @@ def test_a_handler_that_terminates_while_the_pool_is_terminated(monkeypatch):
 
 
 def test_terminate_while_an_iterable_waits_for_this_thread(monkeypatch):
-    monkeypatch.setattr("onecopy.multiprocessing._pool_threads._PATIENCE", 0.01)
+    monkeypatch.setattr("onecopy.multiprocessing._pool_threads._ITERABLE_TIMEOUT", 0.01)
     go, asked = threading.Event(), threading.Event()
 
     def items():

@@ -287,7 +287,7 @@ def damaged():
     else: raise AssertionError("it went through")
     assert bytes(shm.buf[:4]) == b"here" and shm._segment.has_name()
     shm.close()
-    shm._segment.let_go()
+    shm._segment.release()
     os.fstat(number)  # it was not ours to close
     assert os.stat(other.path).st_atime_ns == accessed
     other.check()

@@ -44,7 +44,7 @@ def test_wait_for_several(queue):
         other._reader.fileno()
 
 
-def test_the_bell_rings_until_the_queue_is_empty(queue):
+def test_the_event_is_set_until_the_queue_is_empty(queue):
     for number in range(100):
         queue._writer.send(number)
     for number in range(100):
@@ -55,7 +55,7 @@ def test_the_bell_rings_until_the_queue_is_empty(queue):
     assert not queue._reader.poll(0.001)
 
 
-def test_the_bell_costs_nothing_when_it_is_gone():
+def test_the_event_costs_nothing_when_it_is_gone():
     queue = multiprocessing.Queue()
     before, threads = descriptors(), threading.active_count()
     queue._reader.fileno()
@@ -63,7 +63,7 @@ def test_the_bell_costs_nothing_when_it_is_gone():
     del queue
     gc.collect()
     assert descriptors() == before
-    eventually(lambda: threading.active_count() == threads, "the bell's thread to end")
+    eventually(lambda: threading.active_count() == threads, "the readiness thread to end")
 
 
 def _takes(data, count):
@@ -73,7 +73,7 @@ def _takes(data, count):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_bell_is_silent_after_others_took_everything(queue, start, method):
+def test_the_event_is_cleared_after_others_took_everything(queue, start, method):
     queue.put("a")
     assert wait([queue._reader], LIMIT)
     queue.put("b")
@@ -81,30 +81,34 @@ def test_the_bell_is_silent_after_others_took_everything(queue, start, method):
     assert child.wait() == 0
     poller = select.poll()
     poller.register(queue._reader, select.POLLIN)
-    eventually(lambda: not poller.poll(0), "the bell to be silent")
+    eventually(lambda: not poller.poll(0), "the event to be cleared")
     queue.put("c")
     assert wait([queue._reader], LIMIT)
 
 
-def test_the_bell_is_silent_after_the_next_look(queue, monkeypatch):
+def test_the_event_is_cleared_after_the_next_look(queue, monkeypatch):
     """The thread looks again while it is notified; then it may find that others took messages."""
     other = pickle.loads(pickle.dumps(queue))
     queue._reader.fileno()
-    bell, looks = queue._reader._bell, []
-    sleep = bell.hushed
-    monkeypatch.setattr(bell, "hushed", lambda timeout: looks.append(timeout) or sleep(timeout))
+    readiness, looks = queue._reader._readiness, []
+    sleep = readiness.wait_until_cleared
+    monkeypatch.setattr(
+        readiness,
+        "wait_until_cleared",
+        lambda timeout: looks.append(timeout) or sleep(timeout),
+    )
     for number in range(10):
         queue.put(number)
         assert wait([queue._reader], LIMIT)
         assert other.get() == number
         looks.clear()
-        eventually(lambda: not wait([queue._reader], 0), "the bell to be silent")
+        eventually(lambda: not wait([queue._reader], 0), "the event to be cleared")
         assert len(looks) <= 1  # one, if it had looked directly before the last message was taken
 
 
 @pytest.mark.parametrize("look", ["poll", "empty"])
-def test_who_finds_nothing_hushes_the_bell(queue, look, monkeypatch):
-    monkeypatch.setattr("onecopy.multiprocessing._ends._LOOK_AGAIN", LIMIT)
+def test_a_look_that_finds_nothing_clears_the_event(queue, look, monkeypatch):
+    monkeypatch.setattr("onecopy.multiprocessing._ends._CHECK_AGAIN", LIMIT)
     other = pickle.loads(pickle.dumps(queue))
     queue.put(1)
     assert wait([queue._reader], LIMIT)
@@ -116,7 +120,7 @@ def test_who_finds_nothing_hushes_the_bell(queue, look, monkeypatch):
     assert wait([queue._reader], LIMIT)
 
 
-def test_the_bell_stays_rung_while_there_is_more(queue):
+def test_the_event_stays_set_while_there_is_more(queue):
     for number in range(5):
         queue.put(number)
     assert wait([queue._reader], LIMIT)
@@ -126,7 +130,7 @@ def test_the_bell_stays_rung_while_there_is_more(queue):
     assert got == [0, 1, 2, 3, 4]
 
 
-def test_the_bell_does_not_keep_wakes_from_consumers(queue):
+def test_the_event_does_not_keep_wakes_from_consumers(queue):
     queue._reader.fileno()
     consumers = [pickle.loads(pickle.dumps(queue)) for _ in range(2)]
     got = []
@@ -141,7 +145,7 @@ def test_the_bell_does_not_keep_wakes_from_consumers(queue):
     assert len(got) == 40
 
 
-def test_two_threads_get_one_bell(queue):
+def test_two_threads_get_one_event(queue):
     before = threading.active_count()
     together = threading.Barrier(4)
     fds = []
@@ -172,7 +176,7 @@ def test_a_method_outlives_the_name_of_its_queue():
     assert after() == 2
 
 
-def test_a_bell_hides_nothing_of_the_class(queue):
+def test_a_readiness_event_hides_nothing_of_the_class(queue):
     cls = type(queue)
     queue._reader.fileno()
     assert isinstance(queue, cls)
@@ -203,7 +207,7 @@ class Derived(multiprocessing.queues.Queue):
         super().put(("put", obj), block, timeout)
 
 
-def test_a_derived_class_with_a_bell():
+def test_a_derived_class_with_a_readiness_event():
     queue = Derived()
     queue._reader.fileno()
     assert Derived.derived == 0
@@ -224,7 +228,7 @@ def _waits(queue, back):
 
 
 @pytest.mark.parametrize("method", STARTS)
-def test_a_child_has_a_bell_of_its_own(queue, method):
+def test_a_child_has_an_event_of_its_own(queue, method):
     back = multiprocessing.SimpleQueue()
     queue._reader.fileno()
     child = start(method, _waits, queue, back)
@@ -282,8 +286,8 @@ def test_put_and_get_of_a_subclass_are_what_the_others_call():
         queue.close()
 
 
-@pytest.mark.parametrize("bell", [False, True])
-def test_the_feeder_hook_and_a_put_of_ones_own(bell):
+@pytest.mark.parametrize("readiness", [False, True])
+def test_the_feeder_hook_and_a_put_of_ones_own(readiness):
     heard = []
 
     class Safe(multiprocessing.queues.JoinableQueue):
@@ -302,7 +306,7 @@ def test_the_feeder_hook_and_a_put_of_ones_own(bell):
     function = lambda: None  # noqa: E731 - what cannot be pickled
     for cls in (Safe, Safer):
         queue = cls(1)
-        if bell:
+        if readiness:
             queue._reader.fileno()
         heard.clear()
         queue.put(function)

@@ -87,12 +87,12 @@ def keep_for_child(obj: Any) -> None:
     if _KEPT not in attributes:  # once for each child
         drop_for_ended()
         attributes[_KEPT] = []
-        _let_go_when_ended(popen)
+        _release_when_ended(popen)
         _given.add(ref(popen))
     attributes[_KEPT].append(obj)
 
 
-def _let_go_when_ended(popen: Any) -> None:
+def _release_when_ended(popen: Any) -> None:
     """Release what is kept as soon as a `poll` finds that the child has ended, as in `join`."""
     known, real = ref(popen), type(popen).poll
 

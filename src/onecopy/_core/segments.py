@@ -34,7 +34,7 @@ __all__ = [
     "Segment",
     "SegmentInfo",
     "checked_name",
-    "let_go_all",
+    "release_all",
     "sweep",
     "sweep_now_and_then",
 ]
@@ -153,8 +153,8 @@ def _parent_pid() -> int:
 class Segment:
     """A segment that this process holds.
 
-    Made by `create` and `attach`. It is held until `let_go` or `unlink`, or until the process ends;
-    a forked child holds it too. Threads may share it.
+    Made by `create` and `attach`. It is held until `release` or `unlink`, or until the process
+    ends. A forked child holds it too. Threads may share it.
 
     Attributes
     ----------
@@ -303,11 +303,11 @@ class Segment:
         """Tell whether it can still be attached to."""
         return self._hold.has_name()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Release it. If that makes it stale, it is removed. Idempotent."""
         self._hold.release()
 
-    def let_go_unnamed(self) -> bool:
+    def release_unnamed(self) -> bool:
         """Release it if no process can attach to it any more; tell whether it is released."""
         return self._hold.release_unnamed()
 
@@ -321,7 +321,7 @@ def _new_segment(size: int, *, persistent: bool) -> _native.NewSegment:
     raise _full(size, None)
 
 
-def let_go_all() -> None:
+def release_all() -> None:
     """Release every segment that this process holds or owns: it is about to end.
 
     For a child that multiprocessing has forked. Any other process does this in the native core,
@@ -367,5 +367,5 @@ def _before_fork() -> None:
     _native.note_segment_owner(_parent_pid())
 
 
-leaving.before_os_exit(let_go_all)
+leaving.before_os_exit(release_all)
 os.register_at_fork(before=_before_fork)

@@ -2,12 +2,12 @@
 
 >>> from onecopy import multiprocessing
 
-Every name of `multiprocessing` and its modules is here; what has no counterpart is the standard
-library's own. Queues, locks and their friends, values, arrays,
-worker pools, managers and shared memory are onecopy's: they live in the default pool
-(`onecopy.default_pool`), may be pickled at any time and used by processes that are no relatives,
-and survive the death of any process that uses them. Processes, pipes, and what else is not about
-sharing are the standard library's own objects; the start method is one setting for both.
+The package has every name of `multiprocessing` and of its modules. Queues, locks, semaphores,
+events, conditions, barriers, values, arrays, worker pools, managers and shared memory are those of
+onecopy. They are in the default pool (`onecopy.default_pool`). They can be pickled at any time, any
+process of the user can use them, and they stay usable if a process that uses them dies. Processes,
+pipes and all other names are the standard library's own objects. Both packages have one start
+method: to set it in one sets it in the other.
 """
 
 import importlib
@@ -123,7 +123,7 @@ _MODULES = frozenset(
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module of the package when it is first asked for; give what else there is."""
+    """Import a module of the package at its first use; return other names of the original."""
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     try:

@@ -1,4 +1,4 @@
-"""The default context, for classes that are made without one; `context` makes it."""
+"""The default context, for objects that are made without a context; `context` sets it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _context: Any = None
 
 
 def provide(context: Any) -> None:
-    """Say which context is the default one."""
+    """Set the default context."""
     global _context  # noqa: PLW0603 - there is one
     _context = context
 
 
 def default_context() -> Any:
-    """Give the context of the start method that was chosen, or of the default one."""
+    """Return the context of the start method that was set, or of the default start method."""
     return _context.get_context()

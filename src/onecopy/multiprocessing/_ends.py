@@ -1,13 +1,14 @@
-"""The ends of a queue as if it were a pipe, for code that waits on several things at once.
+"""The two ends of a queue, for code that expects a pipe and waits for several things at once.
 
-`multiprocessing.connection.wait`, and `selectors`, want file descriptors. A queue in shared memory
-has none; so a thread of this process, which begins when somebody first asks for the descriptor,
-waits for the queue and rings an eventfd: the bell. Until then nothing here costs the queue
-anything.
+`multiprocessing.connection.wait` and `selectors` need file descriptors. A queue in shared memory
+has none. Therefore this process starts a thread when the descriptor is first asked for. The thread
+waits for the queue and sets an eventfd, the readiness event. Until then, nothing in this module
+takes time in the queue's operations.
 
-Who takes something through the queue's own object and finds that it was the last hushes the bell
-at once. What others take (other processes, other objects) the thread finds out: while it has rung,
-and only then, it looks again every `_LOOK_AGAIN` seconds.
+When a thread takes an item through the queue's own object and the queue is empty after that, it
+clears the readiness event at once. Other processes, and other objects for the same queue, cannot do
+that. For them the thread of this module checks the queue again every `_CHECK_AGAIN` seconds, but
+only while the event is set.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 else:
     _Queue = object
 
-__all__ = ["ReadEnd", "Rings", "WriteEnd"]
+__all__ = ["ClearsReadiness", "ReadEnd", "WriteEnd"]
 
-_LOOK_AGAIN = 0.025
+_CHECK_AGAIN = 0.025
 
 
 class WriteEnd:
-    """The end that things are put in: `send`."""
+    """The end that items are put into: `send`."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = weakref.ref(queue)
@@ -58,19 +59,19 @@ class WriteEnd:
 
 
 class ReadEnd:
-    """The end that things come out of: `recv`, `poll`, and a `fileno` to wait for.
+    """The end that items are taken from: `recv`, `poll`, and a `fileno` to wait for.
 
-    The descriptor can be read while there is something in the queue. As with a pipe that several
-    processes read, it may be gone when one gets there.
+    The descriptor is readable while the queue has an item. Another process may take that item
+    first, as with a pipe that several processes read.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = weakref.ref(queue)
-        self._bell: _Bell | None = None
+        self._readiness: _Readiness | None = None
         self.closed = False
 
     def recv(self) -> Any:
-        """Take an object; wait for one.
+        """Wait for an object, and take it.
 
         Raises
         ------
@@ -80,16 +81,16 @@ class ReadEnd:
         return _alive(self).get()
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Tell whether there is something to take, after `timeout` seconds at most (None: ever)."""
+        """Return whether the queue has an item; wait at most `timeout` seconds (None: no limit)."""
         there = _alive(self)._wait_ready(timeout)
         if not there:
-            self.hush()
+            self.clear_if_empty()
         return there
 
     def fileno(self) -> int:
-        """Give a descriptor that can be read while there is something to take.
+        """Return a descriptor that is readable while the queue has an item.
 
-        It belongs to this object and this process.
+        The descriptor belongs to this object and this process.
 
         Raises
         ------
@@ -98,32 +99,38 @@ class ReadEnd:
         """
         with _making:
             queue = _alive(self)
-            bell = self._bell
-            if bell is not None and bell.pid != os.getpid():  # a fork's child has no threads
-                bell.stop()
-                bell = None
-            if bell is None:
-                bell = self._bell = _Bell(queue)
-                _let_hush(queue)
-            return bell.fileno()
+            readiness = self._readiness
+            # A forked child does not have the thread.
+            if readiness is not None and readiness.pid != os.getpid():
+                readiness.stop()
+                readiness = None
+            if readiness is None:
+                readiness = self._readiness = _Readiness(queue)
+                _exchange_class(queue)
+            return readiness.fileno()
 
-    def hush(self) -> None:
-        """Silence the descriptor if there is nothing to take, rather than when the thread looks."""
-        bell = self._bell
+    def clear_if_empty(self) -> None:
+        """Clear the readiness event if the queue is empty, before the thread checks the queue."""
+        readiness = self._readiness
         queue = self._queue()
-        if bell is None or queue is None or not bell.rung or bell.pid != os.getpid():
+        if (
+            readiness is None
+            or queue is None
+            or not readiness.is_set
+            or readiness.pid != os.getpid()
+        ):
             return
-        with suppress(OneCopyError):  # closed: its bell has been stopped
+        with suppress(OneCopyError):  # closed: its readiness event has been stopped
             if not queue._wait_ready(0):
-                bell.silence()
+                readiness.clear()
 
     def close(self) -> None:
         """Close this end in this process; the queue itself stays as it is."""
         with _making:
             self.closed = True
-            bell, self._bell = self._bell, None
-        if bell is not None:
-            bell.stop()
+            readiness, self._readiness = self._readiness, None
+        if readiness is not None:
+            readiness.stop()
 
 
 def _alive(end: ReadEnd | WriteEnd) -> Queue:
@@ -133,11 +140,11 @@ def _alive(end: ReadEnd | WriteEnd) -> Queue:
     return queue
 
 
-_making = threading.RLock()  # a finalizer or a signal handler may close an end meanwhile
+_making = threading.RLock()  # re-entrant: a finalizer or a signal handler may close an end
 
 
 def _begin_child() -> None:
-    """Replace the lock: a thread that is not in this child may have had it."""
+    """Replace the lock: a thread of the parent, which this child does not have, may hold it."""
     global _making  # noqa: PLW0603 - there is one
     _making = threading.RLock()
 
@@ -146,7 +153,7 @@ os.register_at_fork(after_in_child=_begin_child)
 
 
 class _Descriptor:
-    """An eventfd that is closed when nobody uses it any more."""
+    """An eventfd that is closed when nothing refers to it any more."""
 
     __slots__ = ("number",)
 
@@ -157,67 +164,70 @@ class _Descriptor:
         close(self.number)
 
 
-class _Bell:
-    """An eventfd that is set while a queue has something to take, and the thread that sets it.
+class _Readiness:
+    """An eventfd that is set while a queue has an item, and the thread that sets it.
 
-    Only the thread rings, and it drains the descriptor before it goes to sleep; so the descriptor
-    is never set while the thread sleeps, whatever the order in which others hush it. Who hushes
-    drains first and releases `_rung` then, upon which the thread looks at the queue: what came in
-    between is rung for again.
+    Only the thread sets the event, and it clears the event before it sleeps. So the event is never
+    set while the thread sleeps, in whatever order other threads clear it. A thread that clears the
+    event reads the eventfd first, and then releases `_until_cleared`. This makes the thread check
+    the queue again. If an item arrived in between, the thread sets the event again.
 
-    The thread has an object of its own for the queue: it keeps nobody's. The finalizer of the queue
-    stops the bell, in whatever thread, between whatever two steps of it: so what is locked here may
-    be locked again, or released twice, by one thread (`threading.Event` could not).
+    The thread has a queue object of its own, so it does not keep the user's object alive. The
+    finalizer of the user's object stops this one. It may run in any thread, between any two of its
+    steps. Therefore one thread must be able to acquire the locks of this class again, or to release
+    them twice. With `threading.Event` that is not possible.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.pid = os.getpid()
-        self._rung = threading.Lock()  # held from a ring to the hush; the thread waits for that
-        self._use = threading.RLock()  # of the descriptor: it must not be closed under a thread
+        self._until_cleared = (
+            threading.Lock()
+        )  # held from `set` to `clear`; the thread waits for it
+        self._use = threading.RLock()  # of the descriptor: no thread closes it during a call
         self._descriptor: _Descriptor | None = _Descriptor()
         member = queue.member
         self.watched = own.Queue._open(member, member.hold(queue.handle), None)
         weakref.finalize(queue, self.stop).atexit = False
         threading.Thread(
-            target=_watch, args=(self,), name="onecopy-queue-bell", daemon=True
+            target=_watch, args=(self,), name="onecopy-queue-readiness", daemon=True
         ).start()
 
     def fileno(self) -> int:
-        """Give the descriptor's number."""
+        """Return the descriptor's number."""
         descriptor = self._descriptor
         if descriptor is None:
             raise OSError("this end of the queue is closed")
         return descriptor.number
 
     @property
-    def rung(self) -> bool:
-        """Whether it has not been hushed since it rang."""
-        return self._rung.locked()
+    def is_set(self) -> bool:
+        """Whether the event was set and has not been cleared since."""
+        return self._until_cleared.locked()
 
-    def ring(self) -> None:
-        """Set the descriptor."""
-        self._rung.acquire(blocking=False)
+    def set(self) -> None:
+        """Set the event; only the thread does this."""
+        self._until_cleared.acquire(blocking=False)
         self._do(lambda fd: os.eventfd_write(fd, 1))
 
-    def silence(self) -> None:
-        """Clear the descriptor, and have the thread look."""
-        with suppress(BlockingIOError):  # it is silent
+    def clear(self) -> None:
+        """Clear the event, and make the thread check the queue."""
+        with suppress(BlockingIOError):  # it was not set
             self._do(os.eventfd_read)
-        self._have_a_look()
+        self._wake_thread()
 
-    def hushed(self, timeout: float) -> bool:
-        """Wait for somebody to hush it; to be called by the thread, after it has rung."""
-        return self._rung.acquire(timeout=timeout)
+    def wait_until_cleared(self, timeout: float) -> bool:
+        """Wait until another thread clears the event; only the thread calls this, after `set`."""
+        return self._until_cleared.acquire(timeout=timeout)
 
     def stop(self) -> None:
         """End the thread, and close the descriptor."""
-        if self.pid != os.getpid():  # a fork's child: the thread, and the locks, are the parent's
+        if self.pid != os.getpid():  # a forked child: the thread and the locks are the parent's
             self._descriptor = None
             return
         with self._use:
             self._descriptor = None
         self.watched._stop_waiting()
-        self._have_a_look()
+        self._wake_thread()
         self.watched.detach()
 
     def _do(self, operation: Callable[[int], object]) -> None:
@@ -227,35 +237,36 @@ class _Bell:
                 if descriptor is not None:
                     operation(descriptor.number)
             finally:
-                del descriptor  # so that it is `stop` that closes it, at once
+                del descriptor  # so that `stop` closes it at once
 
-    def _have_a_look(self) -> None:
-        with suppress(RuntimeError):  # somebody was faster
-            self._rung.release()
+    def _wake_thread(self) -> None:
+        with suppress(RuntimeError):  # another thread released it first
+            self._until_cleared.release()
 
 
-def _watch(bell: _Bell) -> None:
-    """Ring while there is something, until nobody wants to hear it any more."""
-    watched = bell.watched
+def _watch(readiness: _Readiness) -> None:
+    """Set the event while the queue has an item, until `stop` is called."""
+    watched = readiness.watched
     with suppress(OneCopyError):  # stopped, or the pool is gone
         while True:
             if not watched._wait_ready(0):
-                bell.silence()
+                readiness.clear()
                 if not watched._wait_ready():
                     return  # stopped
-            bell.ring()
-            while not bell.hushed(_LOOK_AGAIN) and watched._wait_ready(0):
+            readiness.set()
+            while not readiness.wait_until_cleared(_CHECK_AGAIN) and watched._wait_ready(0):
                 pass
 
 
-# ------------------------------------------------------------------- the queue whose bell may ring
+# ------------------------------------------------------------- the queue with a readiness event
 
 
-class Rings(_Queue):
-    """What a queue with a bell has before its own class: whoever finds it empty hushes the bell.
+class ClearsReadiness(_Queue):
+    """The base class that a queue gets with its readiness event: it clears the event when empty.
 
-    The object's class is exchanged when the bell is made. Then methods of subclasses, and those
-    that somebody patches, are called as before, and a queue without a bell pays nothing.
+    The class of the queue object is exchanged when the event is made. So methods of subclasses, and
+    methods that a program has replaced, are called as before. A queue without a readiness event
+    takes no extra time.
     """
 
     __slots__ = ()
@@ -264,53 +275,53 @@ class Rings(_Queue):
         _read_end: ReadEnd
 
     def __init_subclass__(cls) -> None:
-        """Keep the hooks of the queue's class out of it: nobody has derived a class."""
+        """Do not call the hooks of the queue's class: the program has derived no class here."""
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """Take an object."""
         try:
             return super().get(*args, **kwargs)
         finally:
-            self._read_end.hush()
+            self._read_end.clear_if_empty()
 
     def get_nowait(self, *args: Any, **kwargs: Any) -> Any:
         """Take an object, if there is one."""
         try:
             return super().get_nowait(*args, **kwargs)
         finally:
-            self._read_end.hush()
+            self._read_end.clear_if_empty()
 
     def get_many(self, *args: Any, **kwargs: Any) -> list[Any]:
-        """Take what is there."""
+        """Take the objects that are in the queue."""
         try:
             return super().get_many(*args, **kwargs)
         finally:
-            self._read_end.hush()
+            self._read_end.clear_if_empty()
 
     def get_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Take an object, with what belongs to it."""
+        """Take an object, as a message."""
         try:
             return super().get_message(*args, **kwargs)
         finally:
-            self._read_end.hush()
+            self._read_end.clear_if_empty()
 
     def empty(self) -> bool:
-        """Tell whether there is nothing to take."""
+        """Return whether the queue is empty."""
         none = super().empty()
         if none:
-            self._read_end.hush()
+            self._read_end.clear_if_empty()
         return none
 
 
-def _let_hush(queue: Queue) -> None:
-    """Exchange the class of a queue for one that hushes, which is made once per class."""
+def _exchange_class(queue: Queue) -> None:
+    """Exchange the class of a queue for one that clears the event; it is made once per class."""
     cls: Any = type(queue)
-    if issubclass(cls, Rings):
+    if issubclass(cls, ClearsReadiness):
         return
-    ringing = vars(cls).get("_ringing")
-    if ringing is None:
+    derived = vars(cls).get("_with_readiness")
+    if derived is None:
         names = {"__slots__": (), "__doc__": cls.__doc__}
         names |= {name: getattr(cls, name) for name in ("__module__", "__qualname__")}
-        ringing = cls._ringing = type(cls)(cls.__name__, (Rings, cls), names)
-    with suppress(TypeError):  # an odd layout: then the thread alone hushes
-        queue.__class__ = ringing
+        derived = cls._with_readiness = type(cls)(cls.__name__, (ClearsReadiness, cls), names)
+    with suppress(TypeError):  # another object layout: then only the thread clears the event
+        queue.__class__ = derived

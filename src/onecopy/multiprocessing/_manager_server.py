@@ -1,4 +1,4 @@
-"""The server of a manager: what answers its proxies."""
+"""The server of a manager: it answers the requests of proxies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _also: Any = standard  # typeshed has a part of it
 
 
 class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
-    """The server of a manager; made by `BaseManager.get_server`, or where `start` has it run.
+    """The server of a manager; made by `BaseManager.get_server`, or in the process of `start`.
 
     Attributes
     ----------
@@ -44,20 +44,20 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.registry = dict(self.registry)
-        # Proxies are collected at any time, also where a thread has it.
+        # Re-entrant: a thread that has it may free a proxy at any time, by garbage collection.
         self.mutex = threading.RLock()
-        self._nested: Counter[str] = Counter()  # proxies of each object that objects here have
+        self._nested: Counter[str] = Counter()  # per object, the proxies in objects of this server
 
     def nest(self, ident: str, make: Callable[[], Any]) -> Any:
-        """Make a proxy for an object of this server that lies in another one, in a list say.
+        """Make a proxy that another object of this server contains, for example a list.
 
-        The object stays as long as the proxy.
+        The proxy's object stays alive as long as the proxy.
         """
         with self.mutex:
             if ident not in self.id_to_local_proxy_obj:
                 self.id_to_local_proxy_obj[ident] = self.id_to_obj[ident]
                 self._nested[ident] = 0
-            if ident in self._nested:  # else a peer of the standard library's has it kept for ever
+            if ident in self._nested:  # else a peer with the standard library keeps it for ever
                 self._nested[ident] += 1
         proxy = make()
         weakref.finalize(proxy, self._nested_is_gone, ident).atexit = False
@@ -71,10 +71,10 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
                 if self._nested[ident] == 0:
                     del self._nested[ident]
                     gone = self.id_to_local_proxy_obj.pop(ident, None)
-        del gone  # not in the mutex: it may be long in going
+        del gone  # after the mutex is released: its destructor may take long
 
     def decref(self, _: Any, ident: str) -> None:
-        """Forget one process's proxy of an object; the object goes with the last one."""
+        """Remove the count of one proxy; the object is deleted with its last proxy."""
         gone = None
         with self.mutex:
             count = self.id_to_refcount.get(ident)
@@ -90,14 +90,14 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         del gone
 
     def onecopy_proxy_type(self, _: Any, typeid: str) -> Any:
-        """Tell a client that has a proxy and no manager what the proxies for a type are."""
+        """Return the proxy type of a type, for a client that has a proxy and no manager."""
         return self.registry[typeid][-1]
 
     def serve_client(self, conn: Any) -> None:
         """Answer requests on a connection until its client ends.
 
-        What was answered is kept until the next request: the client has taken note of the proxies
-        in it by then. Nothing else is kept in between.
+        The server keeps an answer until the next request: by then, the client has counted the
+        proxies in it. The server keeps nothing else between requests.
         """
         sent: Any = None
         while not self.stop_event.is_set():
@@ -118,16 +118,16 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
             try:
                 try:
                     conn.send(sent)
-                except Exception:  # noqa: BLE001 - pickling runs anybody's code
+                except Exception:  # noqa: BLE001 - pickling runs code of any class
                     conn.send(("#UNSERIALIZABLE", format_exc()))
-            except Exception as error:  # noqa: BLE001 - it has ended
+            except Exception as error:  # noqa: BLE001 - the client has ended
                 util.info("exception in thread serving %r", threading.current_thread().name)
                 util.info(" ... exception was %r", error)
                 conn.close()
                 sys.exit(1)
 
     def _making(self, typeid: str, result: Any) -> str:
-        """Give a type under which a result is kept as it is, if it is of that class already.
+        """Return a type that keeps a result as it is, if the result has that class already.
 
         The standard library calls the class again, with the result as its argument.
         """
@@ -141,7 +141,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         return made
 
     def _answer_to(self, conn: Any, ident: str, method: str, args: Any, kwds: Any) -> Any:
-        """Call a method of an object, and give the answer."""
+        """Call a method of an object, and return the answer."""
         known = self.id_to_obj.get(ident) or self.id_to_local_proxy_obj[ident]
         obj, exposed, to_typeid = known
         if method not in exposed or not hasattr(obj, method):
@@ -153,7 +153,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
             return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
         try:
             result = getattr(obj, method)(*args, **kwds)
-        except Exception as error:  # noqa: BLE001 - the client has it
+        except Exception as error:  # noqa: BLE001 - the client gets it
             return "#ERROR", error
         typeid = to_typeid and to_typeid.get(method)
         if not typeid:
@@ -162,7 +162,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         return "#PROXY", (own_exposed, Token(typeid, self.address, own_ident))
 
     def onecopy_pool(self, _: Any) -> Any:
-        """Answer a client that wants to know which pool to put large arguments in."""
+        """Return the handle of the pool into which a client puts large arguments."""
         from onecopy._core.membership import handle_of
 
         pool = _wire.offer()
@@ -178,7 +178,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
     }
 
     def accepter(self) -> None:
-        """Take connections; in a process that was started for this, watch the starter too."""
+        """Accept connections; in a process that `start` started, watch its starter too."""
         if isinstance(self.listener, _wire.Listener):
             util.register_after_fork(self.listener, _wire.Listener.close_in_child)
         if _starter is not None and _starter.pid == os.getpid():
@@ -193,31 +193,32 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
 class Starter:
     """The process that started this one.
 
-    `signs` can be waited for: one of them is ready when that process has ended.
+    `signs` are objects for `multiprocessing.connection.wait`. At least one is ready when that
+    process has ended.
     """
 
     def __init__(self) -> None:
-        self.pid = os.getpid()  # whose starter it is; not that of a child made by fork
+        self.pid = os.getpid()  # of this process; a forked child has another one
         parent = process.parent_process()
         assert parent is not None  # noqa: S101 - this is called in a child
         self.signs: list[Any] = [parent.sentinel]
-        # Brothers made by fork have the other end of the sentinel's pipe, and keep it open.
+        # Forked siblings inherit the other end of the sentinel's pipe, and keep it open.
         try:
             self.signs.append(os.pidfd_open(parent.pid or 0))
         except ProcessLookupError:
             sys.exit("the process that started this one has ended")
         except OSError:
-            pass  # not allowed here, or an old kernel: the sentinel has to do
+            pass  # forbidden here, or an old kernel: the sentinel alone is used
 
 
 _starter: Starter | None = None
 
 
 def begin(pool: Pool | None, initializer: Callable[..., object] | None, *initargs: Any) -> None:
-    """Run first of all in a process that was started to serve.
+    """Run first in a process that was started as a server.
 
-    `pool` did its work when it was unpickled: it is this process's default pool now, as it is its
-    starter's.
+    Unpickling `pool` has made it the default pool of this process, as it is the default pool of
+    the starter.
     """
     del pool
     global _starter  # noqa: PLW0603 - there is one in a process

@@ -1,4 +1,4 @@
-"""The errors of a pool of workers, beside those of the calls themselves."""
+"""The errors that a pool of workers raises itself; the errors of calls are not here."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class PoolTerminated(ProcessError):
 
 
 class NoMainGuardError(RuntimeError):
-    """A pool was made while the main module is imported into a worker of that very pool."""
+    """A worker of a pool imported the main module, and the module made the pool again."""
 
 
 for _error in (WorkerDied, PoolTerminated):
     _error.__module__ = "onecopy.multiprocessing.pool"  # where they are public
 
 NO_MAIN_GUARD = """\
-A worker of this pool could not begin: it has to import the main module, and there it came to the \
-line that makes the pool. With the start methods "spawn" and "forkserver" what starts processes \
-must stand under the idiom
+A worker of this pool could not begin: it imports the main module, and the main module makes the \
+pool when it is imported. With the start methods "spawn" and "forkserver", code that starts \
+processes must be in a block
 
     if __name__ == "__main__":
         main()

@@ -1,4 +1,4 @@
-"""The two mailboxes of a pool of workers, and what a worker does with them."""
+"""The two mailboxes of a pool of workers, and the loop of a worker."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ __all__ = [
 ]
 
 _ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result
-# In place of the number of a job, in messages that are no results:
+# Replace the number of a job in messages that are not results:
 BEGAN = -1  # (BEGAN, pid, None): a worker is ready for tasks
 FAILED = -2  # (FAILED, pid, (False, error)): an initializer has raised
 
 
 def mapstar(args: Any) -> list[Any]:
-    """Run the calls of a batch: what `Pool.map` has workers do."""
+    """Run the calls of a batch, for `Pool.map`."""
     return list(map(*args))
 
 
 def starmapstar(args: Any) -> list[Any]:
-    """Run the calls of a batch, each with several arguments: `Pool.starmap`."""
+    """Run the calls of a batch, each with several arguments, for `Pool.starmap`."""
     function, calls = args
     return [function(*each) for each in calls]
 
@@ -59,7 +59,7 @@ def work(
     initargs: Iterable[Any],
     most: int | None,
 ) -> None:
-    """Be a worker: run tasks until there are no more, or `most` of them."""
+    """Run tasks in a worker until there are no more, or until `most` tasks were run."""
     if initializer is not None:
         try:
             initializer(*initargs)
@@ -79,29 +79,29 @@ def work(
         del task
         try:
             outcome = True, function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - it is the task's
+        except Exception as error:  # noqa: BLE001 - the task's error is its result
             outcome = False, RemoteError(error)
         results.put(job, i, *outcome)
-        del function, args, kwargs, outcome  # what they hold is not kept while the worker waits
+        del function, args, kwargs, outcome  # so that they are freed while the worker waits
         done += 1
 
 
 class Tasks:
     """The tasks that workers take.
 
-    In a worker each `get` but the first follows the `put` of a result; that is when the task before
-    is finished.
+    In a worker, each `get` except the first one follows the `put` of a result. That `put` finishes
+    the previous task.
 
     Parameters
     ----------
     mailbox : Mailbox
-        Where they are. Its queue redelivers.
+        The mailbox of the tasks. Its queue redelivers.
     results : Results
-        Where a worker puts answers.
+        The mailbox into which a worker puts answers.
     outstanding : Outstanding, optional
-        What has been handed out, in the process that has the pool.
+        The tasks that were handed out; only in the process that has the pool.
     workers : list, optional
-        The workers, there.
+        The workers; only in the process that has the pool.
     """
 
     def __init__(
@@ -123,32 +123,32 @@ class Tasks:
     # --------------------------------------------------------------- in the process with the pool
 
     def put(self, task: Any) -> None:
-        """Hand a task out; wait while too many results are missing."""
+        """Hand out a task; wait while too many results are missing."""
         outstanding = self._outstanding
         if outstanding is None:
             raise AssertionError("tasks are handed out by the process that has the pool")
         outstanding.wait_for_room()
-        # Before it is put: the answer may be there before `put` has returned.
+        # Before `put`: the answer may arrive before `put` returns.
         with outstanding.expecting(task[0], task[1]):
             self._mailbox.queue.put(task)
         self._mailbox.wake(len(outstanding), len(self._workers))
 
     def end(self) -> None:
-        """Have all workers end, once there are no tasks."""
+        """Make all workers end when no task is left."""
         with suppress(Closed):  # the pool has been joined, so no worker is left
             self._mailbox.end()
 
     def take_back(self) -> None:
-        """Give out again the tasks that ended workers had taken."""
+        """Redeliver the tasks that dead workers had taken."""
         queue = self._mailbox.queue
         with suppress(OneCopyError):  # closed, or damaged: then no task is left
             queue.member.collect()
             self._mailbox.ring()
 
-    def drain_while(self, goes_on: Callable[[], bool]) -> None:
-        """Take what there is, and block no `put`, as long as a condition holds."""
+    def drain_while(self, condition: Callable[[], bool]) -> None:
+        """Take and drop all tasks, and block no `put`, while a condition holds."""
         self.stop_waiting()
-        while goes_on():
+        while condition():
             try:
                 self._mailbox.queue.get_message(timeout=0.01).task_done()
             except Empty:
@@ -159,22 +159,22 @@ class Tasks:
                 position = getattr(error, "position", None)
                 if position is None:
                     raise
-                self._mailbox.queue._finish(position)  # it cannot be rebuilt, and need not
+                self._mailbox.queue._finish(position)  # it cannot be rebuilt, and is not needed
 
     def stop_waiting(self) -> None:
-        """Block no `put` any more."""
+        """Block no further `put`."""
         if self._outstanding is not None:
             self._outstanding.stop()
 
     # ------------------------------------------------------------------------------- in a worker
 
     def get(self) -> Any:
-        """Take a task; a task that a dead worker had taken is answered for it.
+        """Take a task; answer, with `WorkerDied`, tasks that a dead worker had taken.
 
         Returns
         -------
         tuple or None
-            None: there will be no more.
+            None: no more tasks will come.
 
         Raises
         ------
@@ -207,22 +207,22 @@ class Tasks:
             self._results.put(job, i, False, died)
 
     def _refuse(self, position: int, error: BaseException) -> None:
-        """Answer a task that cannot be rebuilt here: the parent knows what was at that position."""
-        if not isinstance(error, OneCopyError | OSError):  # which say what is gone
+        """Answer a task that cannot be rebuilt here: the parent knows the task by its position."""
+        if not isinstance(error, OneCopyError | OSError):  # these say what is missing
             error = not_rebuilt("the arguments, or the function, of a task", error)
         self._results.put(None, position, False, RemoteError(error))
         self._mailbox.queue._finish(position)
 
     def close(self) -> None:
-        """Close the mailbox here."""
+        """Close the mailbox in this process."""
         self._mailbox.close()
 
 
 class Results:
-    """The result queue; in a worker it finishes the task whose result was put.
+    """The queue of results. In a worker, it finishes the task whose result was put.
 
-    A result is ``(job, i, outcome)``. One that runs code when it is rebuilt travels with an
-    `Address` in front, so that it fails its own call if it cannot be.
+    A result is ``(job, i, outcome)``. A result whose rebuilding runs code is sent with an `Address`
+    before it. So if it cannot be rebuilt, only its own call fails.
     """
 
     def __init__(self, mailbox: Mailbox) -> None:
@@ -232,7 +232,7 @@ class Results:
 
     @property
     def bell(self) -> Bell:
-        """What is rung when something was put while the reader sleeps."""
+        """The eventfd that wakes the reader when a message was put while it slept."""
         return self._mailbox.bell
 
     def __reduce__(self) -> Any:
@@ -241,21 +241,21 @@ class Results:
     # ------------------------------------------------------------------------------- in a worker
 
     def finishes(self, message: Message) -> None:
-        """Remember what the next result belongs to."""
-        message.item = None  # the arguments are not kept for as long as the task runs
+        """Remember the message of the task that the next result belongs to."""
+        message.item = None  # so that the task's arguments are not kept until it ends
         self._message = message
 
     def began(self) -> None:
-        """Say that this worker is ready."""
+        """Report that this worker is ready."""
         self._queue.put((BEGAN, os.getpid(), None), timeout=_ROOM_WITHIN)
         self._mailbox.wake()
 
     def initializer_failed(self, error: BaseException) -> None:
-        """Say that this worker cannot begin, and why."""
+        """Report that this worker cannot begin, and the reason."""
         self.put(FAILED, os.getpid(), False, RemoteError(error))
 
     def put(self, job: int | None, i: int, success: bool, value: Any) -> None:
-        """Send a result; then its task is finished.
+        """Send a result, and finish its task.
 
         A result that cannot be sent is replaced by a `MaybeEncodingError`.
         """
@@ -263,7 +263,7 @@ class Results:
             self._send(job, i, success, value)
         except (KeyboardInterrupt, Closed):
             raise
-        except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code
+        except BaseException as error:  # noqa: BLE001 - pickling runs code of any class
             self._send(job, i, False, _encoding_error(error, value))
         message, self._message = self._message, None
         if message is not None:
@@ -280,7 +280,7 @@ class Results:
     # --------------------------------------------------------------- in the process with the pool
 
     def take(self) -> Any:
-        """Take a result, or one of the other messages; None: there is none."""
+        """Take a result, or a message of another kind; None: there is no message."""
         got, numbers = take_addressed(partial(self._mailbox.take, self._queue.get))
         if got is None:
             return None
@@ -292,18 +292,18 @@ class Results:
         return got
 
     def wait(self, wait: Callable[[], object]) -> None:
-        """Have `wait` called, which returns when a message comes, unless there is one."""
+        """Call `wait`, which returns when a message comes, unless the queue has a message."""
         with self._mailbox.sleeping():
             if self._queue.empty():
                 wait()
 
     def close(self) -> None:
-        """Close the mailbox here."""
+        """Close the mailbox in this process."""
         self._mailbox.close()
 
 
 class _Unsendable:
-    """Stands in a `MaybeEncodingError` for what it is about."""
+    """Replaces, in a `MaybeEncodingError`, the object that cannot be sent."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -319,23 +319,23 @@ def _encoding_error(error: BaseException, value: Any) -> Exception:
 
 
 def _error_of(value: Any) -> Any:
-    """Give an error without the wrapper that has its traceback."""
+    """Return an error without the wrapper that has its traceback."""
     return value.error if isinstance(value, RemoteError) else value
 
 
 def _text_of(obj: Any) -> str:
     try:
         return repr(obj)
-    except Exception:  # noqa: BLE001 - the class is anybody's
+    except Exception:  # noqa: BLE001 - the code of any class
         return f"<{type(obj).__module__}.{type(obj).__qualname__}, whose __repr__ raises>"
 
 
 class Outstanding:
-    """What has been handed out and not come back, in the process that has the pool.
+    """The tasks that were handed out and are not answered, in the process that has the pool.
 
-    A worker that dies after it has put a result and before it has finished the task leaves a task
-    that is answered twice; the second answer is not expected any more. A worker that cannot rebuild
-    a task knows but its position: how many messages were put before it.
+    If a worker dies after it has put a result and before it has finished the task, the task is
+    answered twice. The second answer is ignored. A worker that cannot rebuild a task knows only the
+    position of the task: how many messages were put before it.
     """
 
     def __init__(self, ahead: int) -> None:
@@ -352,7 +352,7 @@ class Outstanding:
             self._room.acquire()
 
     def stop(self) -> None:
-        """Block no `wait_for_room` any more."""
+        """Block no further `wait_for_room`."""
         self._stopped = True
         self._room.release()
 
@@ -362,19 +362,19 @@ class Outstanding:
 
     @contextmanager
     def expecting(self, job: int, i: int) -> Iterator[None]:
-        """Expect an answer to the task that is put within, unless that fails."""
+        """Expect an answer to the task that the block puts, unless the block raises."""
         with self._lock:
             self._position[job, i] = self._put
             self._task[self._put] = job, i
         try:
             yield
-        except BaseException:  # the thread that hands out makes a failed result of it
+        except BaseException:  # the thread that hands out makes the call fail
             self.arrived(job, i)
             raise
         self._put += 1
 
     def arrived(self, job: int, i: int) -> bool:
-        """Tell whether an answer is the first one to its task."""
+        """Note an answer; return whether it is the first one to its task."""
         with self._lock:
             position = self._position.pop((job, i), None)
             if position is None:
@@ -384,7 +384,7 @@ class Outstanding:
         return True
 
     def task_at(self, position: int) -> tuple[int, int]:
-        """Tell which task was put there."""
+        """Return the task that was put at a position; (-1, -1) if it was answered."""
         return self._task.get(position, (-1, -1))
 
 

@@ -1,13 +1,12 @@
-"""What a pool of workers gives for calls: the standard library's results, without its dead ends.
+"""The results of calls of a pool of workers, with the interface of the standard library's.
 
-They differ in three ways:
+They differ from the standard library's in three ways:
 
-* A callback that raises is reported as an uncaught exception of a thread (`threading.excepthook`).
-  The result is there all the same, and the pool still works.
-* A call whose pool was terminated, or is broken, fails. In the standard library it waits for
-  ever.
-* A thread that waits holds no lock. A signal handler may interrupt one that waits for a result,
-  end the pool, and join it: the threads of the pool can always deliver.
+* An exception of a callback is reported as an uncaught exception of a thread
+  (`threading.excepthook`). The call still gets its result, and the pool continues.
+* If a pool is terminated or broken, its calls fail. In the standard library they wait for ever.
+* A thread that waits for a result holds no lock. A signal handler may interrupt such a thread,
+  terminate the pool, and join it: the threads of the pool can always deliver results.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ _jobs = itertools.count()
 
 
 class Latch:
-    """An event that is set once; each thread that waits has a lock of its own."""
+    """An event that is set once; each waiter has a lock of its own."""
 
     def __init__(self) -> None:
         self._is_set = False
         self._waiters: deque[Any] = deque()
 
     def is_set(self) -> bool:
-        """Tell whether it is set."""
+        """Return whether it is set."""
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake all threads that wait."""
+        """Set it, and wake all waiters."""
         self._is_set = True
         with suppress(IndexError):
             while True:
                 self._waiters.popleft().release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, so many seconds at most."""
+        """Wait until it is set, at most `timeout` seconds."""
         if self._is_set:
             return True
         waiter = threading.Lock()
@@ -75,23 +74,23 @@ def _limited(timeout: float) -> float:
 
 
 def _call(callback: Callable[[Any], object] | None, value: Any) -> None:
-    """Call what the user gave to be called, and report what it raises."""
+    """Call a callback of the user, and report the exception that it raises."""
     if callback is None:
         return
     try:
         with with_users_mask():
             callback(value)
-    except BaseException:  # noqa: BLE001 - it must not end the thread that delivers all results
+    except BaseException:  # noqa: BLE001 - must not end the thread that delivers all results
         threading.excepthook(
             threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
         )
 
 
 def copy_of(error: BaseException) -> BaseException:
-    """Give another error like this one: one that several raise gathers all their tracebacks."""
+    """Return a copy of an error: one object raised several times collects all tracebacks."""
     try:
         other = copy.copy(error)
-    except Exception:  # noqa: BLE001 - the class is anybody's
+    except Exception:  # noqa: BLE001 - the code of any class
         return error
     if type(other) is not type(error):
         return error
@@ -102,7 +101,7 @@ def copy_of(error: BaseException) -> BaseException:
 class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
     """The result of `Pool.apply_async`; as `multiprocessing.pool.AsyncResult`.
 
-    It takes nothing from that class: all methods are its own.
+    It inherits no method of that class: all methods are defined here.
     """
 
     _success: bool
@@ -123,11 +122,11 @@ class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
         self._cache[self._job] = self
 
     def ready(self) -> bool:
-        """Tell whether the call is done."""
+        """Return whether the call is done."""
         return bool(self._event.is_set())
 
     def successful(self) -> bool:
-        """Tell whether the call is done and has raised nothing.
+        """Return whether the call is done without an exception.
 
         Raises
         ------
@@ -139,16 +138,16 @@ class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
         return self._success
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the call is done, or so many seconds."""
+        """Wait until the call is done, at most `timeout` seconds."""
         self._event.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
-        """Give what the function has returned, or raise what it has raised.
+        """Return the function's result, or raise its exception.
 
         Raises
         ------
         multiprocessing.TimeoutError
-            The call is not done within so many seconds.
+            The call is not done within `timeout` seconds.
         """
         self.wait(timeout)
         if not self.ready():
@@ -161,7 +160,7 @@ class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
         self._deliver(*outcome)
 
     def _deliver(self, success: bool, value: Any, *, call: bool = True) -> None:
-        """Have the result; the first one counts."""
+        """Store the result; only the first one counts."""
         if self._cache.pop(self._job, None) is None:
             return
         self._success, self._value = success, value
@@ -172,7 +171,7 @@ class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
         self._pool = None
 
     def _fail(self, error: BaseException, *, call: bool = True) -> None:
-        """Fail, as no worker will answer."""
+        """Fail, because no worker will answer."""
         self._deliver(False, copy_of(error), call=call)
 
 
@@ -203,52 +202,52 @@ class MapResult(ApplyResult):
         success, value = outcome
         if success and self._success:
             self._value[i * self._chunksize : (i + 1) * self._chunksize] = value
-        elif not success and self._success:  # the first error is the one that counts
+        elif not success and self._success:  # only the first error counts
             self._success, self._value = False, value
         if self._number_left == 0:
             self._deliver(self._success, self._value)
 
 
 class Feed:
-    """The tasks of one `imap`: how far they are read ahead, and the results on their way.
+    """The tasks of one `imap`: how far they are read ahead, and the results that are missing.
 
-    Reading stops while as many results are on their way, or waiting to be taken, as the pool
-    allows. Other calls go out meanwhile. It resumes when results are taken. Once no results will
-    be taken (the iterator was dropped), or the pool is closed, there is no limit.
+    The pool limits how many results may be missing or not taken yet. Reading stops at that limit
+    and resumes when results are taken. Tasks of other calls are handed out in the meantime. There
+    is no limit any more after the iterator was dropped, or after the pool was closed.
 
     Parameters
     ----------
     pool : Pool
-        The pool; it stays as long as results are missing.
+        The pool; it is kept alive while results are missing.
     in_order : bool
         Whether results are given in the order of their tasks.
     """
 
     def __init__(self, pool: Any, in_order: bool) -> None:
         self.job = next(_jobs)
-        self.ready: Any = queue.SimpleQueue()  # (success, value); None: there will be no more
+        self.ready: Any = queue.SimpleQueue()  # (success, value); None: no more will come
         self._pool = pool
         self._cache = pool._cache
         self._taskqueue = pool._taskqueue
         self._most: int = pool._ahead
         self._in_order = in_order
         self._read = 0
-        self._index = 0  # results that are, or were, ready
+        self._index = 0  # results that are ready, or were taken
         self._unsorted: dict[int, Any] = {}
         self._length: int | None = None
-        self._error: BaseException | None = None  # of the iterable: the last result
+        self._error: BaseException | None = None  # of the iterable: given after the last result
         self._parked: deque[Any] = deque()
-        # Between the pool's threads; none that waits for a result ever has it.
+        # Only the pool's threads take it: a thread that waits for a result never has it.
         self._lock = threading.Lock()
         self._cache[self.job] = self
 
     def may_read(self, rest: Any) -> bool:
-        """Tell whether to read a task; if not, `rest` is put into the pool's queue again later."""
+        """Return whether to read a task; if not, `rest` is put into the pool's queue later."""
         if self._is_open():
             self._read += 1
             return True
         self._parked.append(rest)
-        if self._is_open():  # it may have been opened just before that
+        if self._is_open():  # another thread may have opened it before `append`
             self.resume()
         return False
 
@@ -256,7 +255,7 @@ class Feed:
         return self._ahead() < self._most
 
     def _ahead(self) -> int:
-        """Count the tasks that were read, and whose results were not taken."""
+        """Count the tasks that were read and whose results were not taken."""
         waiting: int = self.ready.qsize()
         return self._read - self._index + waiting
 
@@ -288,11 +287,11 @@ class Feed:
             self._end_if_complete()
 
     def _give(self, outcome: tuple[bool, Any]) -> None:
-        self.ready.put(outcome)  # before it is counted: it is never in neither of the two
+        self.ready.put(outcome)  # first: `_ahead` never misses it
         self._index += 1
 
     def set_length(self, length: int, error: BaseException | None = None) -> None:
-        """Know how many tasks there are, and which error came in place of another one."""
+        """Set how many tasks there are, and the error that ended the iterable."""
         with self._lock:
             self._length, self._error = length, error
             self._end_if_complete()
@@ -311,14 +310,14 @@ class Feed:
         self._pool = None
 
     def _fail(self, error: BaseException, *, call: bool = True) -> None:
-        """Give an error, and end, as no worker will answer."""
+        """Give an error and end, because no worker will answer."""
         if self._cache.pop(self.job, None) is not None:
             self.ready.put((False, copy_of(error)))
             self._end()
 
 
 class IMapIterator:
-    """What `Pool.imap` gives; as the standard library's."""
+    """The result of `Pool.imap`; as the standard library's."""
 
     _in_order = True
 
@@ -327,20 +326,20 @@ class IMapIterator:
         finalize(self, self._feed.open_wide).atexit = False
 
     def __iter__(self) -> Self:
-        """Give itself."""
+        """Return the iterator itself."""
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """Give the next result, after so many seconds at most.
+        """Return the next result; wait at most `timeout` seconds.
 
         Raises
         ------
         StopIteration
-            There are no more.
+            There are no more results.
         multiprocessing.TimeoutError
-            There is none yet.
+            There is no result within that time.
         Exception
-            What the task raised.
+            The exception of the task.
         """
         ready = self._feed.ready
         try:
@@ -357,11 +356,11 @@ class IMapIterator:
         return value
 
     def __next__(self, timeout: float | None = None) -> Any:
-        """Give the next result; as `next`."""
+        """Return the next result; as `next`."""
         return self.next(timeout)
 
 
 class IMapUnorderedIterator(IMapIterator):
-    """What `Pool.imap_unordered` gives; as the standard library's."""
+    """The result of `Pool.imap_unordered`; as the standard library's."""
 
     _in_order = False

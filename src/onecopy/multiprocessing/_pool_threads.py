@@ -1,12 +1,13 @@
-"""The three threads of a pool of workers: one keeps workers, one hands out, one takes results.
+"""The three threads of a pool of workers.
 
-They have no reference to the pool's own object, so dropping that ends them. All that one call may
-do (its callbacks, the iterable that its tasks come from, what its result takes to be rebuilt) is
-caught here, and concerns that call. They end early only if the pool cannot work: then every call
-that is left fails with the reason, and every later one.
+One thread starts and replaces workers, one hands out tasks, and one takes results. They have no
+reference to the pool object, so they end when the program drops the pool. An exception that belongs
+to one call (of its callbacks, of the iterable of its tasks, of rebuilding its result) is caught
+here, and only that call fails. The threads end early only if the pool cannot work. Then all calls
+that are left, and all later calls, fail with the reason.
 
-Only the thread that takes results decides that workers cannot begin. It learns which workers have
-begun and which have ended, and it reads what a worker has put before it hears of its end.
+Only the thread that takes results decides that workers cannot begin. It knows which workers have
+begun and which have ended. It reads the messages of a worker before it handles the worker's end.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ __all__ = [
 INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 
 UNGUARDED = 78  # the exit code of a worker whose main module makes the pool when it is imported
-_MORE_TRIES = 3  # workers in a row that may fail to begin, beyond one for each of the pool's
-_PATIENCE = 5.0  # seconds for an iterable of the user's to give its next item when the pool ends
+_MORE_TRIES = 3  # workers in a row that may fail to begin, added to the number of workers
+_ITERABLE_TIMEOUT = 5.0  # seconds that the end of a pool waits for the next item of an iterable
 
 
 class Cache(dict[int, Any]):
-    """The calls that are not answered, by the numbers of their jobs."""
+    """The calls that are not answered, by job number."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
         super().__init__()
-        self._tell = tell
+        self._notify = notify
 
     def tell_if_empty(self) -> None:
-        """Wake the thread that keeps workers, which may be waiting for the last call."""
+        """Wake the thread that replaces workers: it may wait for the last call."""
         if not self:
-            self._tell()
+            self._notify()
 
     def __delitem__(self, job: int) -> None:
         super().__delitem__(job)
@@ -69,20 +70,20 @@ class Cache(dict[int, Any]):
 
 
 class Sequence:
-    """Tasks of one call, to be handed out.
+    """The tasks of one call that are not handed out yet.
 
     Parameters
     ----------
     call
-        Its result, or its feed, which has `_set` and `_fail`.
+        The result of the call, or its feed. Both have `_set` and `_fail`.
     job : int
-        Its number.
+        The number of the call.
     function : callable
-        What workers call.
+        The function that workers call.
     items : iterable of tuple
         The arguments of each task.
     kwargs : dict
-        Keyword arguments of all.
+        The keyword arguments of all tasks.
     feed : Feed, optional
         How far the tasks may be read ahead.
     """
@@ -106,7 +107,7 @@ class Sequence:
 
 
 class Worker(threading.Thread):
-    """A thread of a pool, which ends when its state is not RUN any more."""
+    """A thread of a pool. It ends when its state is not RUN any more."""
 
     def __init__(self, core: Core, target: Callable[[Core, Worker], None]) -> None:
         super().__init__(target=target, args=(core, self), daemon=True)
@@ -114,7 +115,7 @@ class Worker(threading.Thread):
 
 
 class Core:
-    """What the threads of a pool share, and the pool has too.
+    """The state that the threads of a pool and the pool itself share.
 
     Parameters
     ----------
@@ -123,9 +124,9 @@ class Core:
     count : int
         How many workers there should be.
     workers : list of Process
-        Those that there are.
+        The workers that exist.
     tasks, results, outstanding
-        What goes out, what comes back, and what is missing.
+        The tasks to hand out, the results, and the tasks without a result.
 
     Attributes
     ----------
@@ -151,16 +152,17 @@ class Core:
         self.taskqueue: Any = SimpleQueue()
         self.cache = Cache(self.wake)
         self.why: BaseException | None = None
-        self.reading = False  # an iterable of the user's is asked for the next item
+        self.reading = False  # the next item of a user's iterable is being read
         self.closed = False  # all tasks were handed out, and no more will come
-        self.terminated = False  # `terminate` has come to its end
-        self.news = Ends(results.bell)  # no process: what the thread that takes results waits for
-        self._unwatched: deque[Any] = deque()  # workers that are new
+        self.terminated = False  # `terminate` has finished
+        self.news = Ends(results.bell)  # has no processes: the result thread waits for it
+        self._unwatched: deque[Any] = deque()  # new workers
         self._begun: set[int] = set()
-        self._untold: deque[tuple[int, int | None]] = deque()  # ends, for the thread above
-        # Ends that were seen, and those of them that were looked at; each is changed by one thread.
-        self._told = self._heard = 0
-        self._failures = 0  # workers in a row that ended before they were ready
+        # Ends of workers that the result thread has not handled yet.
+        self._new_ends: deque[tuple[int, int | None]] = deque()
+        # Ends that were seen, and ends that were handled. Only one thread changes each.
+        self._ends_seen = self._ends_handled = 0
+        self._failures = 0  # consecutive workers that ended before they were ready
         self._last_error: BaseException | None = None  # of an initializer
         self.keeping = Worker(self, _keep_workers)
         self.handing_out = Worker(self, _hand_out)
@@ -172,7 +174,7 @@ class Core:
             start_without_signals(thread)
 
     def wake(self) -> None:
-        """Wake the thread that keeps workers."""
+        """Wake the thread that replaces workers."""
         self.processes.ring()
 
     # ----------------------------------------------------------------------------------- workers
@@ -185,24 +187,24 @@ class Core:
             self._unwatched.append(worker)
 
     def wait(self) -> list[Any]:
-        """Wait until workers have ended, or there is something else to do."""
+        """Wait until workers have ended, or until `wake` is called."""
         while self._unwatched:
             self.processes.watch(self._unwatched.popleft())
         return self.processes.wait()
 
     def replace(self, ended: list[Any]) -> None:
-        """Replace workers that have ended, unless none can begin."""
+        """Replace workers that have ended, unless workers cannot begin."""
         for worker in ended:
             code = exit_code(worker)
             worker.join()
             self.workers.remove(worker)
             del self.processes.running[worker.pid]
-            self._told += 1
-            self._untold.append((worker.pid, code))
+            self._ends_seen += 1
+            self._new_ends.append((worker.pid, code))
         if ended:
             self.tasks.take_back()
             self.news.ring()
-        if self.why is not None or self._told - self._heard > self._most_failures():
+        if self.why is not None or self._ends_seen - self._ends_handled > self._most_failures():
             return
         try:
             self.populate()
@@ -213,19 +215,19 @@ class Core:
     def _most_failures(self) -> int:
         return self.count + _MORE_TRIES
 
-    def hear(self, about: int, pid: int, content: Any) -> None:
-        """Take note of what a worker said about itself."""
+    def handle_report(self, about: int, pid: int, content: Any) -> None:
+        """Handle the message of a worker that is ready, or that cannot begin."""
         if about == BEGAN:
             self._begun.add(pid)
             self._failures, self._last_error = 0, None
         else:
             self._last_error = content[1]
 
-    def hear_of_ends(self, count: int) -> None:
-        """Take note of so many workers that have ended."""
+    def handle_ends(self, count: int) -> None:
+        """Handle the ends of `count` workers."""
         for _ in range(count):
-            pid, code = self._untold.popleft()
-            self._heard += 1
+            pid, code = self._new_ends.popleft()
+            self._ends_handled += 1
             if pid in self._begun:
                 self._begun.discard(pid)
             else:
@@ -234,8 +236,8 @@ class Core:
 
     @property
     def ends(self) -> int:
-        """How many workers have ended that were not heard of."""
-        return len(self._untold)
+        """How many ends of workers were not handled yet."""
+        return len(self._new_ends)
 
     def _failed_to_begin(self, exitcode: int | None) -> None:
         self._failures += 1
@@ -253,7 +255,7 @@ class Core:
             self.break_down(error)
 
     def break_down(self, why: BaseException) -> None:
-        """Have all calls fail, and all that come later."""
+        """Make all calls fail, and all later calls too."""
         why = why.with_traceback(None)
         why.__context__ = None
         self.why = why
@@ -262,7 +264,7 @@ class Core:
         self.wake()
 
     def fail_all(self, why: BaseException, *, call: bool = True) -> None:
-        """Have all calls that are left fail."""
+        """Make all calls that are left fail."""
         for each in list(self.cache.values()):
             each._fail(why, call=call)
 
@@ -277,17 +279,17 @@ class Core:
             worker.join()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching workers."""
         self.processes.disband()
         self.news.close()
 
     def is_stuck(self) -> bool:
-        """Tell whether the pool was terminated while a user's iterable gives no next item."""
+        """Return whether the pool was terminated while a user's iterable gives no next item."""
         return self.terminated and self.reading
 
 
 def _keep_workers(core: Core, thread: Worker) -> None:
-    """Keep as many workers as there should be, until the pool is closed and all calls answered."""
+    """Replace workers, until the pool is closed and all calls are answered."""
     ended: list[Any] = []
     while thread.state == RUN or (core.cache and thread.state != TERMINATE):
         core.replace(ended)
@@ -296,7 +298,7 @@ def _keep_workers(core: Core, thread: Worker) -> None:
 
 
 def _hand_out(core: Core, thread: Worker) -> None:
-    """Hand out tasks, call by call, until there are none."""
+    """Hand out tasks, one call after the other, until the pool ends."""
     while True:
         sequence = core.taskqueue.get()
         if sequence is None or not _hand_out_sequence(core, thread, sequence):
@@ -308,10 +310,10 @@ def _hand_out(core: Core, thread: Worker) -> None:
 
 
 def _hand_out_sequence(core: Core, thread: Worker, sequence: Sequence) -> bool:
-    """Hand out a call's tasks, all or as far as it is read ahead; False: the pool is terminated."""
+    """Hand out the tasks of a call, up to its limit; False: the pool is terminated."""
     if sequence.feed is None:
         return _hand_out_tasks(core, thread, sequence)
-    with with_users_mask():  # an iterable of the user's may start processes
+    with with_users_mask():  # a user's iterable may start processes
         return _hand_out_tasks(core, thread, sequence)
 
 
@@ -331,7 +333,7 @@ def _hand_out_tasks(core: Core, thread: Worker, sequence: Sequence) -> bool:
             if feed is not None:
                 feed.set_length(sequence.index)
             return True
-        except BaseException as error:  # noqa: BLE001 - it is the user's
+        except BaseException as error:  # noqa: BLE001 - the user's iterable raised it
             if feed is None:
                 sequence.call._fail(error)
             else:
@@ -343,7 +345,7 @@ def _hand_out_tasks(core: Core, thread: Worker, sequence: Sequence) -> bool:
         sequence.index += 1
         try:
             core.tasks.put((job, i, sequence.function, arguments, sequence.kwargs))
-        except Exception as error:  # noqa: BLE001 - pickling runs anybody's code
+        except Exception as error:  # noqa: BLE001 - pickling runs code of any class
             call = core.cache.get(job)
             if call is not None:
                 call._set(i, (False, error))
@@ -353,18 +355,18 @@ def _hand_out_tasks(core: Core, thread: Worker, sequence: Sequence) -> bool:
 def _take_results(core: Core, thread: Worker) -> None:
     """Take results, until the pool is closed and all calls are answered, or it is terminated."""
     while not core.closed or core.cache:
-        # What a worker has put comes before its end: it is in the queue by now.
+        # A worker's messages come before its end: they are in the queue now.
         ends = core.ends
         try:
             while _take_result(core):
                 if thread.state != RUN:
                     return
-            core.hear_of_ends(ends)
+            core.handle_ends(ends)
             if thread.state == RUN and (core.cache or not core.closed) and not core.ends:
                 core.results.wait(core.news.wait)
         except Closed:
             return
-        except BaseException as error:  # noqa: BLE001 - and no result of one call
+        except BaseException as error:  # noqa: BLE001 - not of one call: the pool cannot work
             core.break_down(error)
             return
         if thread.state != RUN:
@@ -372,13 +374,13 @@ def _take_results(core: Core, thread: Worker) -> None:
 
 
 def _take_result(core: Core) -> bool:
-    """Take a result, and give it to its call; False: there is none."""
+    """Take a result, and deliver it to its call; False: there is no result."""
     result = core.results.take()
     if result is None:
         return False
     job, i, outcome = result
     if job in (BEGAN, FAILED):
-        core.hear(job, i, outcome)
+        core.handle_report(job, i, outcome)
         return True
     if job is None:
         job, i = core.outstanding.task_at(i)
@@ -392,7 +394,7 @@ def _take_result(core: Core) -> bool:
 def terminate(core: Core) -> None:
     """End the threads and the workers at once; calls that are left fail.
 
-    It may be called again, by a signal handler, while it is at work: each step may be done twice.
+    A signal handler may call this while it is running: each step may be done twice.
     """
     this = threading.current_thread()
     for thread in (core.keeping, core.handing_out):
@@ -405,14 +407,14 @@ def terminate(core: Core) -> None:
     core.wake()
     core.news.ring()
     if this is not core.keeping:
-        core.keeping.join()  # so that no worker is replaced meanwhile
+        core.keeping.join()  # so that no worker is replaced in the meantime
     for worker in core.workers:
         if hasattr(worker, "terminate") and worker.exitcode is None:
             worker.terminate()
     if this is not core.taking:
         core.taking.join()
     core.terminated = True
-    if not util.is_exiting():  # daemon threads that wait for a result end with the interpreter
+    if not util.is_exiting():  # else waiting daemon threads end with the interpreter
         core.fail_all(terminated(), call=False)
     for worker in core.workers:
         if hasattr(worker, "terminate") and worker.is_alive():
@@ -425,13 +427,14 @@ def terminated() -> PoolTerminated:
 
 
 def _end_handing_out(core: Core) -> None:
-    """Empty the task queue, so that the thread that fills it comes to its end.
+    """Empty the task queue, so that the thread that fills it can end.
 
-    It does not if an iterable of the user's does not give its next item; perhaps it waits for this
-    very thread. Then the thread is left. It ends when the iterable gives its next item.
+    That thread cannot end while it waits for the next item of a user's iterable, and the iterable
+    may wait for the calling thread. Then the thread stays. It ends when the iterable gives its next
+    item.
     """
     thread = core.handing_out
     core.tasks.drain_while(lambda: thread.is_alive() and not core.reading)
     if thread.is_alive():
-        thread.join(_PATIENCE)
+        thread.join(_ITERABLE_TIMEOUT)
     core.tasks.drain_while(lambda: thread.is_alive() and not core.reading)

@@ -1,4 +1,4 @@
-"""`SharedMemoryManager`: segments that go together, as `multiprocessing.managers` has it."""
+"""`SharedMemoryManager`: unlinks the segments that it made, as in `multiprocessing.managers`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class ManagerHasShutDown(OneCopyError, FileNotFoundError):
 class SharedMemoryManager:
     """Makes segments, and unlinks them all when it is shut down.
 
-    There is no server process: a segment needs nobody who looks after it. If the process of the
-    manager is killed, its segments go as soon as nobody else has them, whatever program that
-    process was of.
+    There is no server process, because segments need none. If the process of the manager is
+    killed, each of its segments is removed as soon as no other process has it. That does not depend
+    on the program to which the process belonged.
 
     Parameters
     ----------
     address, authkey, serializer, ctx, shutdown_timeout
-        Accepted and not used, as there is no server: ``address`` is only given back.
+        Accepted and not used, because there is no server. `address` returns its argument.
 
     Raises
     ------
@@ -46,10 +46,10 @@ class SharedMemoryManager:
 
     Notes
     -----
-    A manager belongs to the process that made it: a forked child may use it to make
-    segments, but its end unlinks nothing of the parent's. It is not pickled; its segments are.
-    `start` runs no initializer, and `get_server` and `connect` raise, because there is nothing to
-    run, serve or connect to.
+    A manager belongs to the process that made it. A forked child may make segments with it, but the
+    end of the child unlinks no segment of the parent. A manager cannot be pickled; its segments
+    can. `start` runs no initializer, and `get_server` and `connect` raise an error, because there
+    is no server.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class SharedMemoryManager:
     ) -> None:
         self._address = address
         self._state: Literal["initial", "started", "shut down"] = "initial"
-        # Kept here, and not only by who asked for them: they stay until the shutdown.
+        # The manager keeps them, so that they stay until the shutdown.
         self._segments: list[shared_memory.SharedMemory] = []
         self._finalizer = finalize(self, _unlink_all, self._segments, os.getpid())
 
     @property
     def address(self) -> Any:
-        """What it was made with; nobody listens there."""
+        """The address that it was made with; no server listens there."""
         return self._address
 
     def start(
@@ -77,7 +77,7 @@ class SharedMemoryManager:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
     ) -> None:
-        """Allow segments to be made.
+        """Allow the manager to make segments.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class SharedMemoryManager:
         self._state = "started"
 
     def shutdown(self) -> None:
-        """Unlink all its segments. Who has one keeps its memory. Idempotent."""
+        """Unlink all its segments. Existing mappings stay valid. Idempotent."""
         if self._state == "started":
             self._state = "shut down"
         self._finalizer()
@@ -199,8 +199,8 @@ class SharedMemoryManager:
 
 def _unlink_all(made: list[shared_memory.SharedMemory], owner: int) -> None:
     if os.getpid() != owner:
-        return  # a forked child's copy
+        return  # the copy of a forked child
     while made:
         shm = made.pop()
-        with contextlib.suppress(FileNotFoundError):  # somebody did it before, as they may
+        with contextlib.suppress(FileNotFoundError):  # it was unlinked already, which is allowed
             shm.unlink()

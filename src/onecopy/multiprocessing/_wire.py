@@ -1,26 +1,25 @@
-"""What managers and their proxies talk through: connections on which arrays go by reference.
+"""Connections between managers and their proxies, which send arrays by reference.
 
-A message is a pickle, as the standard library's is. Where both ends see one pool, an array of 64
-KiB or more (and any that lies in the pool already) is put into it, and the pickle has a stand-in: a
-call of `arrive` with the pool's handle and the block's. Unpickling is all that the receiver does
-about it. Otherwise, and when the pool is full, the bytes follow in the pickle. The sender decides;
-there is one way to receive.
+A message is a pickle, as in the standard library. If both ends have joined one pool, the sender
+puts an array of 64 KiB or more into it, and uses the block of an array that is in the pool already.
+The pickle then has a stand-in: a call of `arrive` with the handles of the pool and of the block.
+The receiver only unpickles. If there is no common pool, or if the pool is full, the pickle has the
+bytes. The sender decides; all receivers work alike.
 
-A stand-in is sent only to a peer that has joined the pool: a client asks the server for its pool;
-if it can join that, it says so. The question is put in words that a server of the standard library
-answers with an error, and a client of the standard library never asks. To either, everything goes
-as it would from its like.
+A stand-in is sent only to a peer that has joined the pool. A client asks the server for its pool,
+and answers whether it has joined that pool. A server of the standard library answers this question
+with an error. A client of the standard library never asks it. Both get messages without stand-ins.
 
-A stand-in keeps nothing alive. So the sender keeps what it stands for, until the next message comes
-in on that connection. For a client that is the answer, which comes when the server has unpickled
-the request. The next request may be long in coming: so a client that has unpickled an answer with
-stand-ins says so at once, by an empty message that is no request. It needs no word about that
-before: only a peer that has agreed on a pool ever gets a stand-in, or sends one. When the receiver
-dies before, the connection ends, and what was kept for it is released.
+A stand-in keeps no block alive. Therefore the sender holds the block until the next message arrives
+on that connection. For a client, that message is the answer, which comes after the server has
+unpickled the request. For a server, the next request may come much later. Therefore a client that
+has unpickled an answer with stand-ins sends an empty message at once, which is not a request. Only
+peers with a common pool send or get stand-ins, so both ends know this message. If the receiver dies
+first, the connection ends, and the sender releases the block.
 
-An array that was copied for a message belongs to the receiver, which may write it; when it is sent
-again it is copied again. So two processes have the same memory only if neither may write it, or if
-it is a `SharedArray`.
+An array that was copied for a message belongs to the receiver, which may write to it. If the
+receiver sends it, it is copied again. So two processes have the same memory only if neither may
+write to it, or if it is a `SharedArray`.
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SERIALIZER", "Client", "Connection", "Listener", "offer", "reaching"]
 
-ACKNOWLEDGED = b""  # what stands for an answer has been unpickled. No pickle is empty
-SILENCE = 120  # seconds after which a machine that says nothing is taken for gone
-PATIENCE = 30  # seconds for a peer to be reached, and to answer, until it is known to be one of us
-BACKLOG = 128  # callers that may wait for `accept`; the standard library had 16 until 3.13
+ACKNOWLEDGED = b""  # an answer with stand-ins was unpickled. No pickle is empty
+SILENCE = 120  # seconds without an answer after which a machine counts as gone
+HANDSHAKE_TIMEOUT = 30  # seconds to connect to a peer, and to authenticate it
+BACKLOG = 128  # clients that may wait for `accept`; the standard library had 16 until 3.13
 
-QUESTION = "#ONECOPY"  # a method that every object of a server of ours has
+QUESTION = "#ONECOPY"  # a method that every object of a server of onecopy has
 
 
 # ------------------------------------------------------------------------------------ the two ends
@@ -69,8 +68,8 @@ QUESTION = "#ONECOPY"  # a method that every object of a server of ours has
 class Connection(connection.Connection):
     """The server's end of a connection.
 
-    What comes from the peer is unpickled once it has proved that it has the key: the standard
-    library's server sees to that before it calls `recv`.
+    A message is unpickled only after the peer has proved that it has the key: the server of the
+    standard library checks this before it calls `recv`.
     """
 
     handle: PoolHandle | None = None
@@ -82,7 +81,7 @@ class Connection(connection.Connection):
 
     @classmethod
     def accepted(cls, plain: connection.Connection[Any, Any]) -> Connection:
-        """Take over a connection that has been accepted; its peer must soon prove itself.
+        """Take over an accepted connection; its peer must prove within 30 s that it has the key.
 
         Parameters
         ----------
@@ -95,38 +94,38 @@ class Connection(connection.Connection):
         """
         with plain:
             self = cls(os.dup(plain.fileno()))
-        _set_patience(self.fileno(), PATIENCE)
+        _set_timeout(self.fileno(), HANDSHAKE_TIMEOUT)
         self._unproved = True
-        # A child made by fork has no thread that serves it, and would keep the caller from hearing
-        # of this process's death.
+        # A forked child has no thread that serves the connection. If it kept the descriptor, the
+        # client would not notice the death of this process.
         util.register_after_fork(self, cls.close)
         return self
 
     def pool(self) -> Member | None:
-        """Give the pool that both ends see."""
+        """Return the pool that both ends have joined, or None."""
         return self._pool
 
     def pool_id(self) -> bytes | None:
-        """Give the identity of the pool that both ends see."""
+        """Return the identity of the pool that both ends have joined, or None."""
         pool = self.pool()
         return None if pool is None else pool.id
 
     def is_ours(self) -> bool:
-        """Tell whether the peer knows onecopy."""
+        """Return whether the peer uses onecopy."""
         return bool(self._ours)
 
     def answer(self, joined: bytes | None) -> Any:
-        """Answer the question for a pool, or take note that the client has joined it.
+        """Answer the question for the pool, or store that the client has joined it.
 
         Parameters
         ----------
         joined : bytes or None
-            The identity of the pool that it has joined; None: it asks.
+            The identity of the pool that the client has joined; None: the client asks.
 
         Returns
         -------
         PoolHandle or None, or bool
-            The pool; whether it is the one.
+            The pool; or whether the client has joined the right one.
         """
         if joined is None:
             self._ours = True
@@ -142,14 +141,14 @@ class Connection(connection.Connection):
         self._pool = pool
 
     def send(self, obj: Any) -> None:
-        """Send an object; large arrays go by reference if the peer sees the pool.
+        """Send an object; large arrays go by reference if the peer has joined the pool.
 
         Raises
         ------
         OSError
             The connection has ended.
         Exception
-            What pickle raises for what it cannot pickle. Nothing has been sent then.
+            The object cannot be pickled; the error is pickle's. Nothing was sent.
         """
         file = io.BytesIO()
         pickler = MessagePickler(file, self)
@@ -162,7 +161,7 @@ class Connection(connection.Connection):
         self.send_bytes(data)
 
     def recv(self) -> Any:
-        """Wait for an object, and build it.
+        """Wait for an object, and unpickle it.
 
         Raises
         ------
@@ -171,7 +170,7 @@ class Connection(connection.Connection):
         """
         if self._unproved:
             self._unproved = False
-            _set_patience(self.fileno(), 0)
+            _set_timeout(self.fileno(), 0)
         while True:
             data = self.recv_bytes()
             self._in_flight = None
@@ -184,9 +183,8 @@ class Connection(connection.Connection):
         super().close()
 
 
-# Which connection this thread is unpickling a message of.
 def key_for(address: Any) -> bytes | None:
-    """Give the key of the manager at that address, for a proxy that comes from there."""
+    """Return the key of the manager at an address, if this thread unpickles its message."""
     of: ClientConnection | None = getattr(receiving, "connection", None)
     return of.key if of is not None and of.address == address else None
 
@@ -194,11 +192,11 @@ def key_for(address: Any) -> bytes | None:
 class ClientConnection(Connection):
     """A client's end of a connection.
 
-    Whatever interrupts it in the middle of a message closes it: an answer that comes later must not
-    be taken for the answer to another question.
+    An exception in the middle of a message closes the connection. Otherwise a late answer could be
+    taken for the answer to another request.
     """
 
-    _ours = None  # until it is asked for
+    _ours = None  # until the server is asked
     _waiting = False  # for an answer
     owes = False  # the acknowledgement of an answer with stand-ins
 
@@ -212,18 +210,18 @@ class ClientConnection(Connection):
     def usable(self) -> bool:
         """Whether a request can be sent.
 
-        Not when the last one was broken off in the middle, and not in a child made by `os.fork`:
-        the connection is its parent's.
+        It cannot after a request that was interrupted in the middle. It cannot in a child of
+        `os.fork`: the connection belongs to the parent.
         """
         return not self.closed and not self._waiting and self._pid == os.getpid()
 
     def check_matches(self, ident: str) -> None:
-        """Find out whether the server, which is serving this connection, sees a pool that we see.
+        """Ask the server of this connection for its pool, and join that pool if possible.
 
         Parameters
         ----------
         ident : str
-            Any object of the server's.
+            Any object of the server.
 
         Raises
         ------
@@ -241,14 +239,14 @@ class ClientConnection(Connection):
             self._share(pool)
 
     def pool(self) -> Member | None:
-        """Give the pool that both ends see; ask the server for it first."""
+        """Ask the server for its pool; return the pool that both ends have joined, or None."""
         self.is_ours()
         return self._pool
 
     def is_ours(self) -> bool:
-        """Tell whether the server knows onecopy; ask it first.
+        """Ask whether the server uses onecopy.
 
-        This is for a connection that has one request and no more: another one asks.
+        For connections that send only one request: a second connection asks.
         """
         if self._ours is None:
             self._ours = False
@@ -271,7 +269,7 @@ class ClientConnection(Connection):
         ServerEnded
             The server has ended.
         Exception
-            What pickle raises for what it cannot pickle. Nothing has been sent then.
+            The object cannot be pickled; the error is pickle's. Nothing was sent.
         """
         super().send(obj)
         self._waiting = True
@@ -280,7 +278,7 @@ class ClientConnection(Connection):
         """Send bytes as a message; as `send`."""
         try:
             super().send_bytes(buf, offset, size)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, or what it means
+        except BaseException as error:  # noqa: BLE001 - raised again, as itself or as `ServerEnded`
             self._break_off(error)
 
     def recv(self) -> Any:
@@ -299,7 +297,7 @@ class ClientConnection(Connection):
         finally:
             receiving.connection = before
             if self.owes and self._pool is not None and not self.closed:
-                # That the server has ended in the meantime concerns the next request.
+                # If the server has ended in the meantime, the next request fails.
                 with suppress(ServerEnded):
                     self.send_bytes(ACKNOWLEDGED)
 
@@ -307,7 +305,7 @@ class ClientConnection(Connection):
         """Wait for a message; as `recv`."""
         try:
             data = super().recv_bytes(maxlength)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, or what it means
+        except BaseException as error:  # noqa: BLE001 - raised again, as itself or as `ServerEnded`
             self._break_off(error)
         self._waiting = False
         return data
@@ -320,7 +318,7 @@ class ClientConnection(Connection):
 
 
 class Listener(connection.Listener):
-    """Listens for clients; as the standard library's, with connections of ours."""
+    """Listens for clients; as the standard library's, but `accept` returns `Connection`s."""
 
     def __init__(
         self,
@@ -332,11 +330,11 @@ class Listener(connection.Listener):
         super().__init__(address, family, max(backlog, BACKLOG), authkey)
 
     def accept(self) -> Connection:
-        """Wait for a caller."""
+        """Wait for a client."""
         return Connection.accepted(super().accept())
 
     def close_in_child(self) -> None:
-        """Close the socket in a child made by fork; the listener, and its file, stay."""
+        """Close the socket in a forked child; the listener of the parent, and its file, stay."""
         self._listener._socket.close()  # type: ignore[attr-defined]  # there is no other way to it
 
 
@@ -348,7 +346,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
     address : tuple or str
         Host and port, or the path of a socket.
     family : str, optional
-        Such as ``"AF_INET"``. Default: what the address looks like.
+        For example ``"AF_INET"``. Default: the family that the address has the form of.
     authkey : bytes, optional
         The key that both ends must have.
 
@@ -359,37 +357,37 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
     Raises
     ------
     ConnectionRefusedError, FileNotFoundError, OSError
-        Nobody listens there.
+        No process listens there.
     TimeoutError
-        Nobody has answered for half a minute.
+        There was no answer for 30 s.
     AuthenticationError
         The server has another key.
     ConnectionError
-        What listens there is no manager, or has ended before it had answered.
+        The process that listens there is not a manager, or ended before it answered.
     TypeError
-        The key is no bytes.
+        The key is not of type bytes.
     """
     if authkey is not None and not isinstance(authkey, bytes):
         raise TypeError(f"authkey is bytes, not {type(authkey).__name__}")
     family = family or connection.address_type(address)  # type: ignore[attr-defined]  # undocumented
     with socket.socket(getattr(socket, family)) as sock:
         sock.setblocking(True)
-        _set_patience(sock.fileno(), PATIENCE)
+        _set_timeout(sock.fileno(), HANDSHAKE_TIMEOUT)
         try:
             sock.connect(address)
         except BlockingIOError as error:
             what = (
-                f"nobody at {address!r} has taken a connection for {PATIENCE} s: is it the address "
-                "of a manager, and can it be reached from here?"
+                f"nobody at {address!r} has taken a connection for {HANDSHAKE_TIMEOUT} s: is it the "
+                "address of a manager, and can it be reached from here?"
             )
             if family == "AF_UNIX":
-                raise TimeoutError(what) from error  # a server is there, and busy
+                raise TimeoutError(what) from error  # a server exists, and is busy
             raise TimeoutError(errno.ETIMEDOUT, what) from error
         self = ClientConnection(sock.detach(), address, authkey)
     try:
         if authkey is not None:
             _prove(self, authkey)
-        _set_patience(self.fileno(), 0)
+        _set_timeout(self.fileno(), 0)
     except BaseException:
         self.close()
         raise
@@ -397,7 +395,7 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
 
 
 def _prove(self: ClientConnection, authkey: bytes) -> None:
-    """Prove to the server that we have the key, and have it prove the same."""
+    """Prove to the server that this process has the key, and check that the server has it."""
     try:
         connection.answer_challenge(self, authkey)
         connection.deliver_challenge(self, authkey)
@@ -405,7 +403,8 @@ def _prove(self: ClientConnection, authkey: bytes) -> None:
         raise
     except BlockingIOError as error:
         raise TimeoutError(
-            f"what listens at {self.address!r} has not answered for {PATIENCE} s: is it a manager?"
+            f"what listens at {self.address!r} has not answered for {HANDSHAKE_TIMEOUT} s: is it a "
+            "manager?"
         ) from error
     except (AssertionError, EOFError, OSError) as error:
         raise NoManagerError(
@@ -414,17 +413,17 @@ def _prove(self: ClientConnection, authkey: bytes) -> None:
         ) from error
 
 
-def _set_patience(descriptor: int, seconds: int) -> None:
-    """Let reads and writes of a socket fail (EAGAIN) after so long; 0: never."""
+def _set_timeout(descriptor: int, seconds: int) -> None:
+    """Make reads and writes of a socket fail (EAGAIN) after a time; 0: never."""
     with socket.socket(fileno=os.dup(descriptor)) as sock:
-        sock.setblocking(True)  # whatever socket.setdefaulttimeout says
+        sock.setblocking(True)  # also after socket.setdefaulttimeout
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A machine that has lost its power says nothing. An idle connection is probed after a
-            # minute, and four times more. Where something is on its way there are no probes, and
-            # without a limit it would be sent again for a quarter of an hour.
+            # A machine without power closes no connection. The kernel probes an idle connection
+            # after one minute, and then up to four times. It does not probe while sent data is not
+            # acknowledged. Without a limit it would send that data again for about 15 minutes.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE // 2)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE // 8)
@@ -436,7 +435,7 @@ def _set_patience(descriptor: int, seconds: int) -> None:
 
 
 def offer() -> Member | None:
-    """Give the pool of this process that clients may join; None: none can be made."""
+    """Return the pool of this process that clients may join; None: no pool can be made."""
     try:
         return default_member()
     except (OneCopyError, OSError, ValueError):
@@ -444,7 +443,7 @@ def offer() -> Member | None:
 
 
 def _join(offered: PoolHandle | None) -> Member | None:
-    """Join the pool of a server; None: it is on another machine, or another user's, or elsewhere.
+    """Join the pool of a server; None: other machine, user or pool directory.
 
     Only a pool in this process's own pool directory is joined: ``ONECOPY_DIR`` says where pools
     are. The pool's identity shows that it is the server's: 16 random bytes.
@@ -459,4 +458,4 @@ def _join(offered: PoolHandle | None) -> Member | None:
         return None
 
 
-standard.listener_client[SERIALIZER] = Listener, Client  # type: ignore[attr-defined]  # the registry that it is for
+standard.listener_client[SERIALIZER] = Listener, Client  # type: ignore[attr-defined]  # the registry of ways to talk

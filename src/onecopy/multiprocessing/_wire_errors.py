@@ -1,4 +1,4 @@
-"""How the end of a manager's server shows at its clients."""
+"""The errors by which clients notice that a manager's server has ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class ServerEnded(
 ):
     """The manager's server has ended: shut down, killed, or out of reach.
 
-    It is each of the errors that the standard library's proxies raise then, whichever of them comes
-    first there.
+    In this case a proxy of the standard library raises one of several errors, depending on the
+    moment. `ServerEnded` is a subclass of all of them.
     """
 
 
-# What the network says of a machine that is gone, or that there is no way to any more. The other
-# signs of an end have classes of their own.
+# Errors of the network for a machine that does not run or cannot be reached. The other errors that
+# show an end have classes of their own.
 _OUT_OF_REACH = {
     errno.ETIMEDOUT,
     errno.EHOSTUNREACH,
@@ -40,17 +40,17 @@ _OUT_OF_REACH = {
 
 
 class NoManagerError(ConnectionError):
-    """What listens does not answer as a manager."""
+    """The process that listens at the address does not answer as a manager."""
 
 
 def is_out_of_reach(error: BaseException) -> bool:
-    """Tell whether the network says that a machine is gone, or that there is no way to it."""
+    """Return whether an error says that a machine does not run or cannot be reached."""
     return isinstance(error, OSError) and error.errno in _OUT_OF_REACH
 
 
 @contextmanager
 def reaching(address: Any) -> Iterator[None]:
-    """Take it for the end of a server that was there before when it does not answer any more."""
+    """Raise `ServerEnded` if a server that existed before does not answer any more."""
     try:
         yield
     except ServerEnded:
@@ -69,7 +69,7 @@ def reaching(address: Any) -> Iterator[None]:
 
 
 def ended(address: Any, error: BaseException) -> ServerEnded:
-    """Make the error that says that a server has ended, from the error that showed it."""
+    """Make the `ServerEnded` for an error that shows that a server has ended."""
     if is_out_of_reach(error):
         return ServerEnded(
             f"the manager's server at {address!r} is out of reach ({error.strerror}): its machine "  # type: ignore[attr-defined]  # it is an OSError

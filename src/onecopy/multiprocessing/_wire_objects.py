@@ -1,4 +1,4 @@
-"""What managers and their proxies send: pickles, with stand-ins for what is in a pool."""
+"""The messages of managers and proxies: pickles with stand-ins for blocks of a pool."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ __all__ = [
     "together",
 ]
 
-LARGE = 64 << 10  # bytes from which a copy into the pool is cheaper than a way through a socket
+LARGE = 64 << 10  # bytes; from here a copy into the pool takes less time than a socket
 
-receiving = threading.local()  # `connection`: the one whose message this thread unpickles
+receiving = threading.local()  # `connection`: this thread unpickles a message of it
 
 
 class SerializerName(str):
-    """The name of this way to talk, as managers and proxies know it.
+    """The name of this serializer, as managers and proxies use it.
 
-    A pickle of it imports this module, so that a proxy can be unpickled where nobody has done that
-    yet.
+    A pickle of it imports this module. So a proxy can be unpickled in a process that has not
+    imported the module yet.
     """
 
     __slots__ = ()
-    __module__ = "onecopy.multiprocessing._wire"  # where it is registered, with both ends
+    __module__ = "onecopy.multiprocessing._wire"  # the module that registers it
 
     def __reduce__(self) -> str:
         return "SERIALIZER"
@@ -56,7 +56,7 @@ class SerializerName(str):
 
 SERIALIZER = SerializerName("onecopy")
 
-# Proxy types of ours, and what stands for them where onecopy may be unknown. `managers` fills it.
+# Proxy types of onecopy, and the standard types for peers without onecopy. `managers` fills it.
 STANDARD: dict[Any, Any] = {}
 
 
@@ -66,13 +66,13 @@ class MessagePickler(reduction.ForkingPickler):
     def __init__(self, file: io.BytesIO, to: Connection) -> None:
         self._to = to
         self.kept: list[Ref] = []
-        self.apart: list[int] = []  # blocks of buffers that are no arrays
-        # Not a method of self: that would be a cycle, which keeps arrays alive until it is
-        # collected.
+        self.apart: list[int] = []  # blocks of buffers that are not arrays
+        # Not a method of self: such a reference cycle would keep arrays alive until the garbage
+        # collector runs.
         super().__init__(file, 5, True, _callback(to, self.kept, self.apart))
 
     def reducer_override(self, obj: Any) -> Any:
-        """Take apart what goes another way than pickle's; leave all else to pickle."""
+        """Reduce arrays, proxies and the serializer's name; leave other objects to pickle."""
         kind = type(obj)
         if kind is np.ndarray or kind is SharedArray:
             return self._array(obj)
@@ -95,20 +95,20 @@ class MessagePickler(reduction.ForkingPickler):
                 return arrive, (self._to.handle, ref.handle)
         if type(array) is SharedArray or array.flags.writeable:
             return NotImplemented
-        # In protocol 5 the copy of an array that may only be read may only be read too.
+        # With protocol 5, the copy of a read-only array is read-only too.
         return array.__reduce_ex__(4)
 
 
 def _callback(
     to: Connection, kept: list[Ref], apart: list[int]
 ) -> Callable[[pickle.PickleBuffer], bool]:
-    """Sort the buffers of other objects into those that leave the pickle and those that stay."""
+    """Make the function that puts large buffers into the pool; the others stay in the pickle."""
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
         try:
             memory = buffer.raw()
         except BufferError:
-            return True  # not contiguous: pickle says so in its own words
+            return True  # not contiguous: pickle raises its own error
         ref = None
         if memory.nbytes >= LARGE:
             ref = _put(to, np.frombuffer(memory, np.uint8))
@@ -122,7 +122,7 @@ def _callback(
 
 
 def _put(to: Connection, array: npt.NDArray[Any]) -> Ref | None:
-    """Put an array into the pool that the other end sees; None: there is no such pool, or room."""
+    """Put an array into the common pool; None: there is no such pool, or it is full."""
     pool = to.pool()
     if pool is None:
         return None
@@ -142,11 +142,11 @@ class Apart:
         return together, self._arguments
 
 
-arrivals = 0  # stand-ins that this process has got
+arrivals = 0  # stand-ins that this process has unpickled
 
 
 def arrive(pool: PoolHandle, block: int) -> Any:
-    """Give what a stand-in stands for; it was put there for one receiver, which unpickles it once.
+    """Return the object of a stand-in. Its one receiver calls this once.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def arrive(pool: PoolHandle, block: int) -> Any:
     Raises
     ------
     PoolNotFound, StaleRef
-        The sender has died, and it is gone.
+        The sender has died, and the object does not exist any more.
     """
     to: ClientConnection | None = getattr(receiving, "connection", None)
     if to is not None:
@@ -174,7 +174,7 @@ def arrive(pool: PoolHandle, block: int) -> Any:
 
 
 def together(data: bytes, pool: PoolHandle, blocks: Sequence[int]) -> Any:
-    """Unpickle what was pickled with its buffers apart.
+    """Unpickle a message whose buffers are in the pool.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Contexts: a start method, and everything that `multiprocessing` makes, from one object.
+"""Contexts: objects that have a start method, and all that `multiprocessing` can make.
 
-Each is a context of the standard library's (its ``Process``, ``Pipe`` and so on), whose shared
-things are onecopy's.
+Each is a context of the standard library (with its ``Process``, ``Pipe`` and so on). Queues, locks,
+values, worker pools and managers that it makes are those of onecopy.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ Process = standard.Process
 
 
 class SharingContext(standard.BaseContext):
-    """What is shared, made of onecopy. All of it lies in the default pool.
+    """The methods that make shared objects of onecopy, in the default pool.
 
-    Every method has the parameters of the standard library's; the classes are documented where they
-    are.
+    Every method has the parameters of the standard library's method. The classes have the
+    documentation.
     """
 
     def get_context(self, method: str | None = None) -> Any:
-        """Give the context of a start method; without one, this context itself.
+        """Return the context of a start method; without one, this context.
 
         Raises
         ------
@@ -189,15 +189,15 @@ class SharingContext(standard.BaseContext):
 
 
 class ForkContext(SharingContext, standard.ForkContext):
-    """Processes begin as copies of their parent."""
+    """A new process is a copy of its parent."""
 
 
 class SpawnContext(SharingContext, standard.SpawnContext):
-    """Processes begin anew."""
+    """A new process starts a new interpreter."""
 
 
 class ForkServerContext(SharingContext, standard.ForkServerContext):
-    """Processes begin as copies of a server process that has done nothing else."""
+    """A new process is a copy of a server process that does nothing else."""
 
 
 _contexts: dict[str, SharingContext] = {
@@ -208,33 +208,34 @@ _contexts: dict[str, SharingContext] = {
 
 
 class DefaultContext(SharingContext):
-    """The context behind the functions of the package; its start method is the process's own.
+    """The context that the functions of the package use, with the start method of the process.
 
-    That is one setting: `multiprocessing.set_start_method` and this one's do the same.
+    There is one setting: `multiprocessing.set_start_method` and the method of this class do the
+    same.
     """
 
     Process = standard.Process
 
     def get_context(self, method: str | None = None) -> Any:
-        """Give the context of a start method; without one, of the method that is set."""
+        """Return the context of a start method; without one, of the method that is set."""
         if method is None:
             method = self.get_start_method()
         return super().get_context(method)
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Set the start method, once for a process unless it is forced.
+        """Set the start method. A second call needs `force`.
 
         Raises
         ------
         RuntimeError
-            It has been set.
+            The start method was set before.
         ValueError
             There is no such start method.
         """
         standard._default_context.set_start_method(method, force)
 
     def get_start_method(self, allow_none: bool = False) -> Any:
-        """Tell the start method; the first question settles it, unless None will do."""
+        """Return the start method; this call sets the default one, unless `allow_none` is true."""
         return standard._default_context.get_start_method(allow_none)
 
     def get_all_start_methods(self) -> list[str]:
@@ -247,5 +248,5 @@ _default_context.provide(default_context)
 
 
 def __getattr__(name: str) -> Any:
-    """Give what else the standard library's module has."""
+    """Return other names of the standard library's module."""
     return getattr(standard, name)

@@ -18,7 +18,7 @@ from onecopy._core.keepalive import keep_for_child
 from onecopy._core.membership import handle_of, join
 from onecopy._native import QueueBase, own_methods
 from onecopy.errors import OneCopyError
-from onecopy.multiprocessing._ends import ReadEnd, Rings, WriteEnd
+from onecopy.multiprocessing._ends import ClearsReadiness, ReadEnd, WriteEnd
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -90,7 +90,7 @@ class Queue(own.Queue):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference, with the state that a subclass adds to it."""
         cls: Any = type(self)
-        if issubclass(cls, Rings):  # the class that pickle can find, without the bell
+        if issubclass(cls, ClearsReadiness):  # pickle finds only the original class
             cls = cls.__mro__[2]
         state = self.__getstate__()
         if cls.__getstate__ is Queue.__getstate__ and cls.__setstate__ is Queue.__setstate__:

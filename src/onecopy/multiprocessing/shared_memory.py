@@ -161,7 +161,7 @@ class SharedMemory:
         try:
             self._have(segment, Mapping(segment.fileno(), segment.size))
         except BaseException:
-            segment.let_go()
+            segment.release()
             raise
 
     @classmethod
@@ -207,7 +207,7 @@ class SharedMemory:
             return
         self.close()
         with suppress(OSError):  # the next one sweeps
-            self._segment.let_go()
+            self._segment.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._segment is not None:
@@ -282,7 +282,7 @@ def _give_back() -> None:
     """Let go of what is kept for nobody: looked at whenever a segment is made or attached to."""
     drop_for_ended()
     for shm in list(_closed):
-        if shm._segment is not None and not shm._segment.let_go_unnamed():
+        if shm._segment is not None and not shm._segment.release_unnamed():
             continue
         _closed.discard(shm)
 

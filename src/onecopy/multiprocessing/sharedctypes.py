@@ -1,8 +1,9 @@
 """A drop-in for `multiprocessing.sharedctypes`: objects of ctypes in the default pool.
 
-The functions and classes of the standard library, with its arguments and errors. What differs is
-better: everything is pickled by reference at any time, not only while a process is being started;
-a lock whose owner died is taken over; and memory is freed when nobody has it any more.
+The functions and classes are those of the standard library, with the same arguments and errors.
+There are three differences. All objects can be pickled at any time, by reference, and not only
+while a process is being started. If the owner of a lock dies, the next process gets the lock. The
+memory is freed when no process has the object any more.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     typecode_or_type : str or type
         A type code, or any type of ctypes.
     *args
-        For its constructor; what they do not set is zero.
+        For its constructor. Fields without an argument are zero.
 
     Returns
     -------
@@ -58,7 +59,7 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     TypeError, OverflowError
         As the constructor.
     PoolFull
-        No room.
+        The pool has no room for it.
     """
     return raw_value(default_member(), typecode_or_type, *args)
 
@@ -69,9 +70,10 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
     Parameters
     ----------
     typecode_or_type : str or type
-        Of the items.
+        The type of the items.
     size_or_initializer : int or sequence
-        The length, for zeros; or the items: a list, a buffer, or anything with a length.
+        The length of an array of zeros, or the items: a list, a buffer, or any object with a
+        length.
 
     Returns
     -------
@@ -85,7 +87,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
     TypeError, OverflowError
         As the constructor of an array.
     PoolFull
-        No room.
+        The pool has no room for it.
     """
     return raw_array(default_member(), typecode_or_type, size_or_initializer)
 
@@ -98,9 +100,9 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
     typecode_or_type, *args
         As for `RawValue`.
     lock : bool, None or lock, optional
-        True or None: a new recursive lock; False: none, and the object itself is given.
+        True or None: a new recursive lock. False: no lock; the function returns the object itself.
     ctx : context, optional
-        Where a new lock is from. Default: an `onecopy.RLock`.
+        Makes the new lock. Default: the lock is an `onecopy.RLock`.
 
     Returns
     -------
@@ -143,5 +145,5 @@ def Array(
 
 
 def __getattr__(name: str) -> Any:
-    """Give what else the standard library's module has."""
+    """Return other names of the standard library's module."""
     return getattr(standard, name)

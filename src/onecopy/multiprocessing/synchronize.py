@@ -1,9 +1,10 @@
-"""Locks and their friends under the names and parameters of `multiprocessing.synchronize`.
+"""Locks, semaphores, events, conditions and barriers, as in `multiprocessing.synchronize`.
 
-They are onecopy's own classes. What differs from the standard library's is that they may be pickled
-at any time, and what happens when a process ends that has one: see each class.
+They are onecopy's own classes, with the names and parameters of the standard library. They differ
+in two ways: they can be pickled at any time, and each class documents what happens when a process
+ends that holds it.
 
-Where the two raise different errors, what is raised here is both.
+If onecopy and the standard library raise different errors, the error here is a subclass of both.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock",
 
 
 class _NotHeld(RuntimeError, AssertionError):
-    """A lock that the thread does not have: onecopy's error, and the standard library's."""
+    """The thread does not own the lock: onecopy's error, and the standard library's."""
 
 
 class _InvalidValue(ValueError, OSError):
-    """What no semaphore begins with: onecopy's error, and the standard library's."""
+    """An invalid first value of a semaphore: onecopy's error, and the standard library's."""
 
 
 @own_methods
@@ -42,7 +43,8 @@ class Lock(locks.Lock):
 class RLock(locks.RLock):
     """`onecopy.RLock`. `ctx` is accepted and not needed.
 
-    Releasing it without having it raises an error that is a RuntimeError and an AssertionError.
+    To release it in a thread that does not own it raises an error that is a RuntimeError and an
+    AssertionError.
     """
 
     _not_held = _NotHeld
@@ -52,7 +54,7 @@ class RLock(locks.RLock):
 
 
 class _Asked:
-    """A semaphore as the standard library's queues look at it: those of concurrent.futures do."""
+    """The private methods of a semaphore that queues of the standard library call."""
 
     def __init__(self, semaphore: locks.Semaphore) -> None:
         self._semaphore = semaphore
@@ -73,7 +75,7 @@ def _check_value(value: int) -> None:
 
 @own_methods
 class Semaphore(locks.Semaphore):
-    """`onecopy.Semaphore`: tokens to take and give back.
+    """`onecopy.Semaphore`: a number of tokens that processes take and release.
 
     Parameters
     ----------
@@ -82,19 +84,19 @@ class Semaphore(locks.Semaphore):
     ctx : context, optional
         Accepted, and not needed.
     recover : bool, optional
-        Whether the tokens that a process has taken come back when it ends, be it in peace.
+        Whether a process's tokens are released when it ends, also when it ends normally.
 
     Raises
     ------
     ValueError
-        `value` is negative, or above 2**31-1. It is an OSError too.
+        `value` is negative, or greater than 2**31-1. The error is an OSError too.
     PoolFull
         There is no room for the semaphore.
 
     Notes
     -----
-    In the standard library no token comes back by itself. Code that lets one process acquire and
-    end, and another one release, wants ``recover=False``.
+    In the standard library, the end of a process releases no token. Use ``recover=False`` for code
+    in which one process acquires a token and ends, and another process releases it.
     """
 
     def __init__(self, value: int = 1, *, ctx: Any = None, recover: bool = True) -> None:
@@ -106,7 +108,7 @@ class Semaphore(locks.Semaphore):
 
 @own_methods
 class BoundedSemaphore(locks.BoundedSemaphore):
-    """A `Semaphore` that refuses (ValueError) to hold more than it began with."""
+    """A `Semaphore` that refuses (ValueError) to exceed its first value."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None, recover: bool = True) -> None:
         _check_value(value)
@@ -119,9 +121,9 @@ class BoundedSemaphore(locks.BoundedSemaphore):
 class Condition(locks.Condition):
     """`onecopy.Condition`. `ctx` is accepted and not needed.
 
-    Waiting or notifying without the lock raises an error that is a RuntimeError and an
-    AssertionError. The lock is a `Lock` or an `RLock`; a semaphore, which the standard library
-    takes too, is refused with TypeError.
+    To wait or notify without the lock raises an error that is a RuntimeError and an AssertionError.
+    The lock is a `Lock` or an `RLock`. A semaphore, which the standard library accepts too, raises
+    a TypeError.
     """
 
     _not_held = _NotHeld
@@ -147,8 +149,7 @@ class Event(locks.Event):
 class Barrier(locks.Barrier):
     """`onecopy.Barrier`. `ctx` is accepted and not needed.
 
-    A barrier for less than one party is refused with ValueError; the standard library makes one
-    for none.
+    Less than one party raises a ValueError. The standard library accepts 0 parties.
     """
 
     def __init__(
@@ -163,5 +164,5 @@ class Barrier(locks.Barrier):
 
 
 def __getattr__(name: str) -> Any:
-    """Give what else the standard library's module has."""
+    """Return other names of the standard library's module."""
     return getattr(standard, name)
