@@ -168,7 +168,7 @@ def test_nobody_at_the_address(tmp_path):
 
 
 def test_somebody_else_at_the_address(monkeypatch):
-    monkeypatch.setattr(_wire, "PATIENCE", 1)
+    monkeypatch.setattr(_wire, "HANDSHAKE_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def talk():
@@ -190,7 +190,7 @@ def test_somebody_else_at_the_address(monkeypatch):
 
 
 def test_a_caller_that_says_nothing_is_sent_away(monkeypatch):
-    monkeypatch.setattr(_wire, "PATIENCE", 1)
+    monkeypatch.setattr(_wire, "HANDSHAKE_TIMEOUT", 1)
     with (
         started(("127.0.0.1", 0)) as manager,
         socket.create_connection(manager.address) as caller,

@@ -1,13 +1,12 @@
-"""Where pools lie: one directory per user, one file per pool.
+"""The places of pools: one directory per user, one file per pool.
 
-The parent of the pool directory (/dev/shm, /tmp) is open to everybody, so another user may have
+All users can write to the parent of the pool directory (/dev/shm, /tmp). So another user may have
 made a directory of that name first. The native core opens the pool directory, and refuses it unless
-only this user can change it. Everything in it is reached through that descriptor (`opened`).
+only this user can change it. All files in it are reached through that descriptor (`opened`).
 
-A pool's *name* is up to 100 letters, digits, dots, hyphens and underscores and stands for a file in
-the pool directory; a name with a slash in it is a path and stands for itself. A pool in a file
-elsewhere may have a name too: then the file in the pool directory is a *signpost*, a line of text
-that says where the pool lies.
+A pool's *name* has up to 100 letters, digits, dots, hyphens and underscores, and leads to a file in
+the pool directory. A name with a slash in it is a path. A pool in a file elsewhere may have a name
+too: then the file in the pool directory is a *signpost*, a line of text with the path of the pool.
 """
 
 from __future__ import annotations
@@ -44,17 +43,18 @@ _LONGEST = 8192  # bytes of a signpost
 
 
 def pool_directory() -> str:
-    """Give the directory in which this process makes and looks for pools.
+    """Return the directory in which this process makes and looks for pools.
 
     Returns
     -------
     str
-        An absolute path: ``ONECOPY_DIR`` if that is set, else ``/dev/shm/onecopy-UID``, else (where
-        /dev/shm is missing or may not be written) ``/tmp/onecopy-UID``. It need not exist yet.
+        An absolute path: ``ONECOPY_DIR`` if that is set, else ``/dev/shm/onecopy-UID``, else (if
+        /dev/shm is missing or not writable) ``/tmp/onecopy-UID``. The directory may not exist yet.
 
     Notes
     -----
-    Processes meet by name only if they look in the same directory. References carry the whole path.
+    Processes find each other's pools by name only if they use the same directory. References
+    contain the complete path.
     """
     chosen = os.environ.get("ONECOPY_DIR")
     if chosen:
@@ -63,7 +63,7 @@ def pool_directory() -> str:
 
 
 def is_pool_directory(directory: str) -> bool:
-    """Tell whether a directory is one in which this user's pools are looked up by their names.
+    """Return whether this user's pools are looked up by name in a directory.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def is_pool_directory(directory: str) -> bool:
     Returns
     -------
     bool
-        Such a directory must belong to this user, and nobody else may write in it. It may be that
-        of another process of this user, which sees a /dev/shm where this one sees none.
+        Such a directory must belong to this user, and no other user may write to it. Another
+        process of this user may use another one, because only one of the two has a /dev/shm.
     """
     user = os.getuid()
     return directory in {
@@ -93,7 +93,7 @@ def opened(directory: str, *, by_path: bool = False) -> Iterator[int]:
     directory : str
         An absolute path.
     by_path : bool
-        Whether the user has chosen it by a path, and it need not be as safe as a pool directory.
+        Whether the user has chosen it by a path. Then it need not be as safe as a pool directory.
 
     Yields
     ------
@@ -103,9 +103,10 @@ def opened(directory: str, *, by_path: bool = False) -> Iterator[int]:
     Raises
     ------
     PermissionError
-        It is no directory, or a link; or it belongs to another user, or others may write in it.
+        It is not a directory, it is a link, it belongs to another user, or other users may write
+        to it.
     FileNotFoundError, OSError
-        It is not there, or cannot be opened.
+        It does not exist, or cannot be opened.
     """
     if by_path:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -118,12 +119,12 @@ def opened(directory: str, *, by_path: bool = False) -> Iterator[int]:
 
 
 def has_dev_shm() -> bool:
-    """Tell whether this process may make files in /dev/shm."""
+    """Return whether this process may make files in /dev/shm."""
     return os.access("/dev/shm", os.W_OK | os.X_OK)  # noqa: S108 - as above
 
 
 def locate(name: str | os.PathLike[str]) -> tuple[str, str]:
-    """Find the file that a name stands for.
+    """Find the file to which a name leads.
 
     Parameters
     ----------
@@ -133,17 +134,17 @@ def locate(name: str | os.PathLike[str]) -> tuple[str, str]:
     Returns
     -------
     directory, filename : str
-        Of a file that need not exist. The directory is absolute for a path. For a name that was
-        given to a pool elsewhere (`give_name`), of that pool's file.
+        The place of the file, which may not exist. The directory is absolute for a path. For a
+        name that was given to a pool elsewhere (`give_name`), the place of that pool's file.
 
     Raises
     ------
     ValueError
-        The name is empty, too long, or has characters that do not belong in one.
+        The name is empty, too long, or has characters that a name cannot have.
     TypeError
-        It is no string.
+        It is not a string.
     PermissionError
-        The pool directory can be changed by somebody else.
+        Another user can change the pool directory.
     """
     directory, filename = place(name)
     target = signpost(name)
@@ -151,7 +152,7 @@ def locate(name: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def place(name: str | os.PathLike[str]) -> tuple[str, str]:
-    """Find where the file of a name has its place, whatever lies there; otherwise as `locate`."""
+    """Find the place of a name's file, whatever is there; otherwise as `locate`."""
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
             raise TypeError(f"a pool's name is a string, not {type(name).__name__} {name!r}")
@@ -163,7 +164,7 @@ def place(name: str | os.PathLike[str]) -> tuple[str, str]:
         if not filename or name.endswith("/") or "\0" in name:
             raise ValueError(f"{name!r} is a directory, not the file of a pool")
         if os.path.islink(directory) and not is_pool_directory(directory):  # noqa: PTH114 - as above
-            # The core follows no link in the place of a directory: nobody may exchange it for one.
+            # The core follows no link to a directory: another user could replace the directory.
             directory = os.path.realpath(directory)
         return directory, filename
     if _NAME.fullmatch(name) is None or name in {".", ".."}:
@@ -175,7 +176,7 @@ def place(name: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def pool_name(path: str) -> str:
-    """Give the name by which a pool is opened, from its file.
+    """Return the name by which a pool is opened, from its file.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def pool_name(path: str) -> str:
     Returns
     -------
     str
-        What `locate` takes: the short name of a file in the pool directory, else the path.
+        An argument for `locate`: the short name of a file in the pool directory, else the path.
     """
     directory, filename = os.path.split(path)
     stem = filename.removesuffix(SUFFIX)
@@ -198,7 +199,7 @@ def pool_name(path: str) -> str:
 
 
 def signpost(name: str | os.PathLike[str]) -> str | None:
-    """Read where the pool lies that a name was given to.
+    """Read the path of the pool to which a name was given.
 
     Parameters
     ----------
@@ -208,13 +209,13 @@ def signpost(name: str | os.PathLike[str]) -> str | None:
     Returns
     -------
     str or None
-        An absolute path; None for a path, and for a name that is free or stands for a pool in the
-        pool directory. Only a file of this user that nobody else may write is believed.
+        An absolute path; None for a path, and for a name that is free or leads to a pool in the
+        pool directory. Only a file of this user that no other user may write to is used.
 
     Raises
     ------
     PermissionError
-        The pool directory can be changed by somebody else.
+        Another user can change the pool directory.
     """
     if not isinstance(name, str) or "/" in name:
         return None
@@ -227,25 +228,25 @@ def signpost(name: str | os.PathLike[str]) -> str | None:
 
 
 def give_name(name: str, path: str) -> bool:
-    """Give a name to a pool that lies elsewhere.
+    """Give a name to a pool that is outside of the pool directory.
 
     Parameters
     ----------
     name : str
-        Without a slash. What leads to a file that is gone is replaced.
+        Without a slash. A signpost to a file that does not exist is replaced.
     path : str
-        Of the pool's file, absolute.
+        The absolute path of the pool's file.
 
     Returns
     -------
     bool
-        False: the name stands for something else. Of several processes that give the same name
-        one gets it: the pool directory is locked meanwhile.
+        False: the name leads to another file. If several processes give the same name, one of them
+        gets it: the pool directory is locked during this call.
 
     Raises
     ------
     OSError
-        The pool directory cannot be written, or stays locked.
+        The pool directory is not writable, or another process keeps it locked.
     """
     directory, filename = place(name)
     with _native.DirectoryLock(directory) as folder:
@@ -266,12 +267,12 @@ def give_name(name: str, path: str) -> bool:
 
 
 def forget_path(path: str) -> None:
-    """Take away the names that were given to the pool in a file.
+    """Remove the names that were given to the pool in a file.
 
     Parameters
     ----------
     path : str
-        Of the pool's file, absolute.
+        The absolute path of the pool's file.
     """
     try:
         with _native.DirectoryLock(pool_directory()) as folder:
@@ -283,7 +284,7 @@ def forget_path(path: str) -> None:
 
 
 def signpost_at(folder: int, name: str) -> str | None:
-    """Read a file in the pool directory; None: it is no signpost that can be believed."""
+    """Read a file in the pool directory; None: it is not a safe signpost."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         fd = os.open(name, flags, dir_fd=folder)

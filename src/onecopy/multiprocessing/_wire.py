@@ -377,8 +377,8 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
             sock.connect(address)
         except BlockingIOError as error:
             what = (
-                f"nobody at {address!r} has taken a connection for {HANDSHAKE_TIMEOUT} s: is it the "
-                "address of a manager, and can it be reached from here?"
+                f"nobody at {address!r} has taken a connection for {HANDSHAKE_TIMEOUT} s: is it "
+                "the address of a manager, and can it be reached from here?"
             )
             if family == "AF_UNIX":
                 raise TimeoutError(what) from error  # a server exists, and is busy

@@ -1,38 +1,39 @@
 """Managers: objects in a server process, and proxies for them.
 
-They have the names, and nearly all the behaviour, of `multiprocessing.managers`. What differs:
+They have the names, and nearly all the behaviour, of `multiprocessing.managers`. The differences:
 
-*Large arrays go by reference* where client and server see one pool (the server's default pool, in
-the client's pool directory). An array of 64 KiB or more in an argument or a result is copied into
-the pool once, and read where it lies; one that lies there already is not copied. Elsewhere (another
-machine, another user, another ``ONECOPY_DIR``, a full pool, a peer of the standard library) the
-bytes follow, and nothing else changes.
+*Large arrays go by reference* if client and server have joined one pool (the server's default pool,
+in the client's pool directory). An array of 64 KiB or more in an argument or a result is copied
+into the pool once, and the receiver reads it there. An array that is in the pool already is not
+copied. In other cases (another machine, another user, another ``ONECOPY_DIR``, a full pool, a peer
+of the standard library) the message has the bytes of the array, and nothing else changes.
 
 =================================  =================================================================
 what is sent                       what the receiver gets
 =================================  =================================================================
-an ordinary array                  its own, writable; neither sees what the other writes
-an array in that pool              the same memory, read-only at both ends from then on
+an ordinary array                  its own writable array; no process sees the other's changes
+an array in that pool              the same memory, read-only at both ends after that
 (`onecopy.empty`, a frame, …)
 a `SharedArray`                    the same memory, writable at both ends
 =================================  =================================================================
 
-A client without a default pool takes the server's for it, so that `onecopy.empty`, `zeros` and
-`array` make arrays that the server can see.
+A client without a default pool adopts the server's default pool. So the server can read arrays
+that the client makes with `onecopy.empty`, `zeros` and `array`.
 
-So an array that was put into a managed list and got out again was copied twice: into the pool by
-the one who put it, and by the server for the one who got it. With `onecopy.empty` it is not copied
-at all. What is on its way is kept by the sender until the next message comes in on that connection.
+An array that is put into a managed list and read again is copied twice: the client that puts it
+copies it into the pool, and the server copies it for the client that reads it. An array of
+`onecopy.empty` is not copied at all. The sender of an array holds it until the next message arrives
+on that connection.
 
-*A server made by `start` ends with the process that started it*, however that ends; the standard
-library's stays for ever. What ends it is the end of the process, not of the thread, that called
-`start`. A server that runs `serve_forever` on its own is not concerned.
+*A server made by `start` ends with the process that started it*, in whatever way that process ends.
+In the standard library it continues for ever. The end of the thread that called `start` does not
+end it. A server that runs `serve_forever` in a process of its own does not end in this way.
 
-*When the server has ended*, proxies raise `ServerEnded`, which is each of the errors that the
-standard library's raise. Connecting to something that does not answer is given up after 30 s.
+*When the server has ended*, proxies raise `ServerEnded`, a subclass of all errors that the standard
+library raises in this case. An attempt to connect fails after 30 s without an answer.
 
-A proxy's method that is interrupted (Ctrl-C) leaves the proxy usable. The server may have done what
-was asked for.
+If a method of a proxy is interrupted (Ctrl-C), the proxy stays usable. The server may have executed
+the call.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ __all__ = [
     "Value",
 ]
 
-# What the standard library has and does not document, and other people use: the very objects.
+# Names that the standard library has and does not document, and that programs use.
 _also: Any = standard
 Array = _also.Array
 ProcessLocalSet = _also.ProcessLocalSet
@@ -84,7 +85,7 @@ public_methods = _also.public_methods
 
 
 def _serializer(name: str) -> str:
-    """Give our way to talk for the standard library's; what else there is stays as it is."""
+    """Return onecopy's serializer in place of "pickle"; other names stay as they are."""
     return _wire.SERIALIZER if name == "pickle" else name
 
 
@@ -92,26 +93,27 @@ def _serializer(name: str) -> str:
 
 
 class BaseManager(standard.BaseManager):
-    """A server process with objects in it, and a way to make proxies for them.
+    """A server process with objects, and the methods that make proxies for them.
 
     Parameters
     ----------
     address : tuple or str, optional
-        Where the server listens, or is: host and port, or the path of a socket. Default: a socket
-        of its own. Port 0: a free one; `address` tells which.
+        Where the server listens: host and port, or the path of a socket. Default: a new socket.
+        Port 0: a free port; the attribute `address` has its number.
     authkey : bytes, optional
-        What both ends must know. Default: the process's own key, which its children have too.
+        The key that both ends must have. Default: the key of this process, which its children have
+        too.
     serializer : {"pickle", "xmlrpclib"}
-        How messages are written. Only with pickle do arrays go by reference.
+        The form of messages. Arrays go by reference only with "pickle".
     ctx : context, optional
-        What the process is started with. Default: the default start method.
+        Starts the process. Default: the context of the default start method.
     shutdown_timeout : float
-        Seconds to wait for the server at `shutdown`, before it is killed.
+        Seconds that `shutdown` waits for the server before it kills it.
 
     Notes
     -----
-    A process that has the key can run any code in the server: messages are pickles. The server
-    unpickles nothing from a process without it.
+    Messages are pickles, so a process that has the key can run any code in the server. The server
+    unpickles nothing from a process without the key.
     """
 
     _Server = Server
@@ -130,14 +132,14 @@ class BaseManager(standard.BaseManager):
         )
 
     def get_server(self) -> Any:
-        """Make the server in this process; its `serve_forever` runs it until it is shut down.
+        """Make the server in this process. Its `serve_forever` runs until it is shut down.
 
         Raises
         ------
         ProcessError
             It was started, or shut down.
         OSError
-            The address cannot be had.
+            The address is not available.
         """
         mine: Any = self
         state = mine._state.value
@@ -150,13 +152,14 @@ class BaseManager(standard.BaseManager):
     def start(
         self, initializer: Callable[..., Any] | None = None, initargs: Iterable[Any] = ()
     ) -> None:
-        """Start a process with the server. It ends with this one, or by `shutdown`.
+        """Start a process with the server. It ends with this process, or by `shutdown`.
 
         Parameters
         ----------
         initializer : callable, optional
-            Called in that process first, with `initargs`.
+            Called first in that process, with `initargs`.
         initargs : iterable
+            The arguments of the initializer.
 
         Raises
         ------
@@ -165,14 +168,14 @@ class BaseManager(standard.BaseManager):
         TypeError
             The initializer cannot be called.
         EOFError
-            The process ended before it had a server: the address was taken, say. It has written
-            why to its stderr.
+            The process ended before it had a server, for example because the address is in use. It
+            has written the reason to its stderr.
         """
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         member = None
         if self._state.value == State.INITIAL:  # type: ignore[attr-defined]  # undocumented
-            member = _wire.offer()  # made here, it is the server's too
+            member = _wire.offer()  # made here, so that the server uses it too
         from onecopy.pool import Pool
 
         pool = None if member is None else Pool.of(member)
@@ -197,17 +200,18 @@ class BaseManager(standard.BaseManager):
         Parameters
         ----------
         typeid : str
-            Its name, and that of the manager's method that makes one and gives a proxy.
+            The name of the kind, and of the manager's method that makes such an object and returns
+            a proxy for it.
         callable : callable, optional
-            Makes the object, in the server. May be left out by managers that only `connect`.
+            Makes the object, in the server. Managers that only `connect` do not need it.
         proxytype : type, optional
-            A subclass of `BaseProxy`. Default: one with the object's public methods.
+            A subclass of `BaseProxy`. Default: a class with the object's public methods.
         exposed : sequence of str, optional
             Methods that proxies may call.
         method_to_typeid : mapping, optional
-            Methods whose results stay in the server, and what the proxies for them are.
+            Methods whose results stay in the server, and the kinds of the proxies for them.
         create_method : bool
-            Whether the manager has a method of that name.
+            Whether the manager gets a method of that name.
         """
         super().register(
             typeid, callable, proxytype or AutoProxy, exposed, method_to_typeid, create_method
@@ -218,14 +222,14 @@ class BaseManager(standard.BaseManager):
 
 
 class BaseProxy(standard.BaseProxy):
-    """Stands for an object in a server; its methods are the object's.
+    """A proxy for an object in a server. Its methods call the object's methods.
 
-    May be pickled, and used by any number of threads and processes: each thread has a connection of
-    its own. The object is gone when no proxy is left.
+    A proxy can be pickled. Any number of threads and processes may use it: each thread has a
+    connection of its own. The object is deleted when no proxy is left.
 
     Notes
     -----
-    Methods raise what the object's method raised, and `ServerEnded` if there is no server any more.
+    Methods raise the error of the object's method, or `ServerEnded` if the server has ended.
     """
 
     def __init__(
@@ -255,7 +259,7 @@ class BaseProxy(standard.BaseProxy):
     def _callmethod(
         self, methodname: str, args: Any = (), kwds: Mapping[Any, Any] | None = None
     ) -> Any:
-        """Call a method of the object, and give a copy of what it returns.
+        """Call a method of the object, and return a copy of its result.
 
         Parameters
         ----------
@@ -268,12 +272,12 @@ class BaseProxy(standard.BaseProxy):
         ServerEnded
             The server has ended.
         RemoteError
-            The call did not come about, or its result could not be sent.
+            The server could not make the call, or could not send its result.
         Exception
-            What the method has raised.
+            The error of the method.
         """
         mine: Any = self
-        if mine._manager is None:  # it is not known in this process
+        if mine._manager is None:  # this process does not have the manager
             mine._manager = _Elsewhere(mine)
         tls = mine._tls
         last = getattr(tls, "connection", None)
@@ -289,12 +293,12 @@ class BaseProxy(standard.BaseProxy):
 
 
 class _Elsewhere:
-    """In place of a manager, in a process that has a proxy and not its manager.
+    """Replaces the manager in a process that has a proxy and not its manager.
 
-    For the proxies that methods give: it knows their types.
+    Methods that return proxies need it: it knows the types of these proxies.
     """
 
-    _state = None  # whether the server runs is found out by talking to it
+    _state = None  # unknown here: a request shows whether the server runs
 
     def __init__(self, proxy: Any) -> None:
         self._authkey = proxy._authkey
@@ -302,23 +306,23 @@ class _Elsewhere:
 
 
 class _Types:
-    """The registry of a manager that is not known here; its server is asked."""
+    """The registry of a manager that this process does not have; it asks the server."""
 
     def __init__(self, proxy: Any) -> None:
         self._forked: Mapping[str, Any] | None = proxy._registry
         self._address = proxy._token.address
         self._authkey = proxy._authkey
         self._connect = proxy._Client
-        self._told: dict[str, Any] = {}
+        self._answers: dict[str, Any] = {}
 
     def __getitem__(self, typeid: str) -> tuple[Any, ...]:
-        """Give what has the type of proxies at its end, as a manager's registry does."""
+        """Return an entry whose last element is the proxy type, as in a manager's registry."""
         if self._forked is not None and typeid in self._forked:
             entry: tuple[Any, ...] = self._forked[typeid]
             return entry
-        if typeid not in self._told:
-            self._told[typeid] = self._ask(typeid)
-        return None, None, None, self._told[typeid]
+        if typeid not in self._answers:
+            self._answers[typeid] = self._ask(typeid)
+        return None, None, None, self._answers[typeid]
 
     def __contains__(self, typeid: str) -> bool:
         return True
@@ -328,20 +332,20 @@ class _Types:
             with self._connect(self._address, authkey=self._authkey) as conn:
                 return dispatch(conn, None, "onecopy_proxy_type", (typeid,))
         except (RemoteError, AttributeError, ImportError):
-            # A server of the standard library's, or a type that is defined in no module.
+            # A server of the standard library, or a type that no module defines.
             kinds: Any = SyncManager
             return kinds._registry.get(typeid, (AutoProxy,))[-1]
 
 
 def rebuild_proxy(function: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:
-    """Make a proxy that was pickled; in the server, one that the object there depends on.
+    """Rebuild a pickled proxy. In the server, the new proxy keeps its object alive.
 
     Parameters
     ----------
     function : callable
         The type, or `AutoProxy`.
     token, serializer, kwds
-        Its arguments.
+        The arguments of the proxy.
 
     Returns
     -------
@@ -361,14 +365,14 @@ _made: dict[tuple[str, tuple[str, ...]], Any] = {}
 
 
 def MakeProxyType(name: str, exposed: Sequence[str]) -> Any:
-    """Make a proxy type; the same one for the same arguments.
+    """Make a proxy type; the same arguments give the same type.
 
     Parameters
     ----------
     name : str
-        Of the class.
+        The name of the class.
     exposed : sequence of str
-        Its methods.
+        The methods of the class.
 
     Returns
     -------
@@ -397,11 +401,11 @@ def AutoProxy(
     Parameters
     ----------
     token : Token
-        Which object.
+        The object.
     serializer, manager, authkey, incref, manager_owned
         As for `BaseProxy`.
     exposed : sequence of str, optional
-        Its methods. Default: the server is asked.
+        Its methods. Default: those that the server names.
 
     Returns
     -------
@@ -417,7 +421,7 @@ def AutoProxy(
         connect = listener_client[serializer][1]
         with connect(token.address, authkey=authkey) as conn:
             exposed = dispatch(conn, None, "get_methods", (token,))
-    assert exposed is not None  # noqa: S101 - the server has said it
+    assert exposed is not None  # noqa: S101 - the server has answered
     proxy = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)(
         token,
         serializer,
@@ -510,9 +514,9 @@ class SyncManager(BaseManager, standard.SyncManager):
 
     ``Queue``, ``JoinableQueue``, ``Event``, ``Lock``, ``RLock``, ``Semaphore``,
     ``BoundedSemaphore``, ``Condition``, ``Barrier``, ``Pool``, ``list``, ``dict``, ``Value``,
-    ``Array`` and ``Namespace``, with the parameters of the standard library's. They are objects of
-    the server's threads. Where all processes are on one machine, what `onecopy.multiprocessing`
-    itself has under these names needs no server, and is faster.
+    ``Array`` and ``Namespace``, with the parameters of the standard library. The objects are in the
+    server process, and its threads use them. If all processes are on one machine, the objects of
+    the same names in `onecopy.multiprocessing` need no server and take less time.
     """
 
 
@@ -522,7 +526,7 @@ def _workers(
     initargs: Iterable[Any] = (),
     maxtasksperchild: int | None = None,
 ) -> Any:
-    """Make a pool of workers, in the server."""
+    """Make a pool of workers in the server."""
     from onecopy.multiprocessing.pool import Pool
 
     if initializer is not None and not callable(initializer):
@@ -531,7 +535,7 @@ def _workers(
 
 
 def _begin_work(initializer: Callable[..., object] | None, *initargs: Any) -> None:
-    """Run first of all in a worker: nobody but the server ends it, so it ends with the server."""
+    """Run first in a worker: make it end with the server, which is the only process to end it."""
 
     def end_with_server() -> None:
         connection.wait(server.signs)
@@ -544,7 +548,7 @@ def _begin_work(initializer: Callable[..., object] | None, *initargs: Any) -> No
 
 
 def _register_kinds() -> None:
-    """Register what the standard library registers, with proxies of ours."""
+    """Register the kinds of the standard library, with the proxies of onecopy."""
     ours = {theirs: mine for mine, theirs in _wire_objects.STANDARD.items()}
     registry: dict[str, Any] = _also.SyncManager._registry
     for typeid, (callable, exposed, to_typeid, proxytype) in list(registry.items()):
@@ -562,5 +566,5 @@ _register_kinds()
 
 
 def __getattr__(name: str) -> Any:
-    """Give what else the standard library's module has."""
+    """Return other names of the standard library's module."""
     return getattr(standard, name)

@@ -1,9 +1,9 @@
 """Pools of worker processes; as `multiprocessing.pool`, with arguments and results by reference.
 
-The interface is the standard library's, and so is what a worker does with a task. The two pipes are
-mailboxes in shared memory (`_pool_queues`): large arrays in arguments and results are copied once,
-or not at all if they lie in a pool already, and a worker that is killed stops no other. An error
-in one call stops no other call: `_pool_threads`, `_pool_results`.
+The interface is the standard library's, and a worker handles a task as there. Two mailboxes in
+shared memory (`_pool_queues`) replace the two pipes. Large arrays in arguments and results are
+copied once, or not at all if they are in a pool already. The death of a worker stops no other
+worker. An error in one call stops no other call (`_pool_threads`, `_pool_results`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = ["Pool", "PoolTerminated", "RemoteTraceback", "ThreadPool", "WorkerDie
 AsyncResult = ApplyResult
 INIT, RUN, CLOSE, TERMINATE = threads.INIT, threads.RUN, threads.CLOSE, threads.TERMINATE
 
-_AHEAD_PER_WORKER = 16  # tasks that are handed out before their results are there
+_AHEAD_PER_WORKER = 16  # tasks that are handed out before their results arrive
 _AHEAD_AT_LEAST = 128
 
 
@@ -68,49 +68,51 @@ class Pool(standard.Pool):
     Parameters
     ----------
     processes : int, optional
-        How many workers. Default: as many as the machine has processors. Each is a member of the
-        default pool, which has room for 512 processes, this one included.
+        The number of workers. Default: the number of processors. Each worker is a member of the
+        default pool, which has room for 512 processes, this process included.
     initializer : callable, optional
         Called in each worker when it begins, with `initargs`.
     initargs : iterable, optional
         See `initializer`.
     maxtasksperchild : int, optional
-        Tasks after which a worker is replaced. Default: never.
+        The number of tasks after which a worker is replaced. Default: no limit.
     context : context, optional
-        Where processes come from.
+        Starts the worker processes. Default: the context of the default start method.
 
     Raises
     ------
     ValueError, TypeError
-        As the standard library's; there are more workers than the default pool has places for.
+        As the standard library's. ValueError too: more workers than the default pool has room for.
     PoolFull
-        There is no room for the queues.
+        The pool has no room for the queues.
 
     Notes
     -----
-    A worker that dies in a task (killed, or crashed) is replaced, as in the standard library; but
-    the task's result is then a `WorkerDied` error, where the standard library's never comes. The
-    other tasks are not touched. Workers end when the process that has the pool does.
+    A worker that dies in a task (killed, or crashed) is replaced, as in the standard library. The
+    task then fails with `WorkerDied`; in the standard library its result never arrives. Other tasks
+    are not affected. Workers end when the process that has the pool ends.
 
-    A task that a worker cannot rebuild (an import fails there), and a result or an error that
-    cannot be rebuilt here, fail with `onecopy.NotRebuilt`. Callbacks that raise are reported by
-    `threading.excepthook`; the result is there all the same. Calls of a pool that is terminated
-    fail with `PoolTerminated`. An initializer that raises, or whatever else ends workers before
-    they are ready, is tried again: as often as the pool has workers, and three times more. Then all
-    calls, and all later ones, fail with its error.
+    If a worker cannot rebuild a task (an import fails there), the task fails with
+    `onecopy.NotRebuilt`. It fails with the same error if its result or error cannot be rebuilt in
+    this process. An exception of a callback is reported by `threading.excepthook`, and the call
+    still gets its result. When a pool is terminated, its calls fail with `PoolTerminated`. Workers
+    that end before they are ready, for example because the initializer raises, are started again:
+    as many times as the pool has workers, and three times more. Then all calls, and all later
+    calls, fail with the error.
 
-    `imap` and `imap_unordered` read their iterable at most a few hundred tasks ahead of the results
-    that were taken (128, or 16 for each worker). Other calls run while they wait for results to
-    be taken. Once the iterator is dropped, or the pool is closed, the rest is read without a limit.
+    `imap` and `imap_unordered` read their iterable ahead of the results that were taken, at most
+    128 tasks or 16 for each worker, whichever is more. Other calls run while these two wait for
+    results to be taken. After the iterator was dropped, or the pool was closed, the rest is read
+    without a limit.
 
-    Arrays arrive as private copies; those that lie in a pool (`onecopy.empty`)
-    arrive by reference and read-only. A result that finds no room in memory within a minute is a
+    Arrays arrive as private copies. Arrays in a pool (`onecopy.empty`) arrive by reference and
+    read-only. A result for which the pool has no room within one minute is replaced by a
     `MaybeEncodingError`.
     """
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
-        """Make a worker; a subclass may make others."""
+        """Make a worker; a subclass may override this."""
         return ctx.Process(*args, **kwds)
 
     def __init__(
@@ -121,7 +123,7 @@ class Pool(standard.Pool):
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
-        self._pool: list[Any] = []  # `__del__` and `__repr__` look at these two
+        self._pool: list[Any] = []  # `__del__` and `__repr__` read these two
         self._state = INIT
         _refuse_in_an_import()
         context = default_context() if context is None else context
@@ -181,12 +183,12 @@ class Pool(standard.Pool):
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[Any], object] | None = None,
     ) -> ApplyResult:
-        """Have a function called once; as `multiprocessing.pool.Pool.apply_async`.
+        """Call a function once in a worker; as `multiprocessing.pool.Pool.apply_async`.
 
         Returns
         -------
         ApplyResult
-            ``get(timeout=None)`` gives what the function returns, or raises what it raises.
+            ``get(timeout=None)`` returns the function's result, or raises its exception.
         """
         self._check_running()
         result = ApplyResult(self, callback, error_callback)
@@ -196,7 +198,7 @@ class Pool(standard.Pool):
     def apply(
         self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
     ) -> Any:
-        """Have a function called once, and wait for its result."""
+        """Call a function once in a worker, and wait for its result."""
         return self.apply_async(func, args, kwds).get()
 
     def map(
@@ -260,15 +262,15 @@ class Pool(standard.Pool):
     def imap(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
     ) -> Any:
-        """Call a function with each item, and give the results in order, as they come.
+        """Call a function with each item; the iterator gives the results in the order of the items.
 
         Parameters
         ----------
         func : callable
         iterable : iterable
-            Read as results are taken: a few hundred tasks ahead.
+            Read while results are taken, a limited number of tasks ahead (see the class).
         chunksize : int
-            Items that a worker takes at a time.
+            The number of items that a worker takes at once.
 
         Returns
         -------
@@ -279,7 +281,7 @@ class Pool(standard.Pool):
     def imap_unordered(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
     ) -> Any:
-        """Call a function with each item, and give each result when it is there; as `imap`."""
+        """Call a function with each item; as `imap`, but results come in any order."""
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize)
 
     def _imap(
@@ -309,7 +311,7 @@ class Pool(standard.Pool):
     def _put(self, sequence: threads.Sequence) -> None:
         core = self._core
         core.taskqueue.put(sequence)
-        # It may have ended, by another thread or a signal handler, since it was looked at.
+        # Another thread or a signal handler may have ended it after `_check_running`.
         if core.why is not None:
             sequence.call._fail(core.why)
         elif core.terminated:
@@ -318,7 +320,7 @@ class Pool(standard.Pool):
     # ------------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
-        """Take no more calls; workers end when all are done."""
+        """Refuse further calls; workers end when all calls are done."""
         if self._state == RUN:
             self._state = CLOSE
             self._core.keeping.state = CLOSE
@@ -330,15 +332,15 @@ class Pool(standard.Pool):
     def terminate(self) -> None:
         """End the workers at once. Calls that are not done fail with `PoolTerminated`.
 
-        A signal handler may call it, whatever the program is doing with the pool.
+        A signal handler may call it at any moment.
         """
         self._state = TERMINATE
         self._terminate()
-        if not self._core.terminated:  # called by a handler while it is at work below, or above
+        if not self._core.terminated:  # a handler interrupted `terminate` and called it again
             threads.terminate(self._core)
 
     def join(self) -> None:
-        """Wait for the workers, after `close` or `terminate`; then close the queues.
+        """Wait for the workers, after `close` or `terminate`, and then close the queues.
 
         Raises
         ------
@@ -403,24 +405,24 @@ def _worker(make: Callable[..., Any], context: Any, arguments: tuple[Any, ...]) 
 
 
 def _refuse_in_an_import() -> None:
-    """Refuse to make a pool in a worker that is importing the main module, which makes the pool.
+    """Refuse to make a pool in a worker that is importing the main module.
 
-    The process that has the pool says so, once. Its workers end without a word.
+    The process that has the pool reports the error once. Its workers end without a message.
 
     Raises
     ------
     NoMainGuardError
-        It is so.
+        This process is such a worker.
     """
     current = process.current_process()
     if not getattr(current, "_inheriting", False):
         return
     if "PoolWorker" in current.name:
-        sys.excepthook = _end_without_a_word(sys.excepthook)
+        sys.excepthook = _end_without_message(sys.excepthook)
     raise NoMainGuardError(NO_MAIN_GUARD)
 
 
-def _end_without_a_word(hook: Callable[..., Any]) -> Callable[..., Any]:
+def _end_without_message(hook: Callable[..., Any]) -> Callable[..., Any]:
     def end(kind: type[BaseException], value: BaseException, traceback: Any) -> None:
         if issubclass(kind, NoMainGuardError):
             os._exit(threads.UNGUARDED)
@@ -434,12 +436,12 @@ def _default_member() -> Member:
 
 
 def _redelivering() -> Queue:
-    """Make a queue without bound that gives out again what a dead process had taken."""
+    """Make a queue without a limit that redelivers what a dead process had taken."""
     queue = Queue._make(_default_member(), None, 0, True, None)
     queue._as_standard = True
     return queue
 
 
 def __getattr__(name: str) -> Any:
-    """Give what else the standard library's module has: its result classes and states."""
+    """Return other names of the standard library's module: its result classes and states."""
     return getattr(standard, name)

@@ -1,9 +1,9 @@
 """Queues with the methods, parameters and errors of `multiprocessing.queues`.
 
-They are `onecopy.Queue` with two differences, so that programs written for multiprocessing find
-what they expect: an array that was copied when it was put belongs to whoever gets it, who may write
-it (and if it is put again it is copied again); and a queue has ``_reader`` and ``_writer``, which
-much code passes to `multiprocessing.connection.wait`.
+They are `onecopy.Queue` with two differences, for programs that were written for multiprocessing.
+An array that `put` copied belongs to the process that gets it: that process may write to it, and
+if it puts the array again, the array is copied again. And a queue has ``_reader`` and ``_writer``,
+which much code passes to `multiprocessing.connection.wait`.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 class Queue(own.Queue):
     """A queue for any number of processes; as `multiprocessing.Queue`.
 
-    The object is encoded when it is put, not later in a thread: an object that cannot be pickled
-    raises where it is put (the standard library prints the error from a thread, and goes on without
-    the object), and what `put` has returned for is in the queue, even if the process is killed
-    then. There is nothing to join and nothing to cancel.
+    `put` encodes the object at once, and not later in a thread. Therefore `put` raises an error if
+    the object cannot be pickled. (In the standard library a thread prints the error, and the object
+    is lost.) When `put` has returned, the object is in the queue, even if the process is killed
+    after that. There is no thread to join or to cancel.
 
     Parameters
     ----------
     maxsize : int, optional
-        Objects at most; 0 or less: as many as fit the pool.
+        The most objects in the queue; 0 or less: as many as the pool has room for.
     ctx : context, optional
         Accepted, and not needed.
 
     Raises
     ------
     PoolFull
-        There is no room for the queue. `put` raises it for an object that can never fit, or that
-        does not fit now and must not wait.
+        The pool has no room for the queue. `put` raises it for an object that is larger than the
+        pool, and for an object that does not fit now if `put` may not wait.
 
     Notes
     -----
-    After `close`, `put` and `get` raise an error that is a ValueError and an OSError. Arrays that
-    lie in a pool (`onecopy.empty`, frames) travel by reference and arrive read-only, as in
-    `onecopy.Queue`; so do arrays that were read-only where they were put.
+    After `close`, `put` and `get` raise an error that is a ValueError and an OSError. Arrays in a
+    pool (`onecopy.empty`, frames) are sent by reference and arrive read-only, as in
+    `onecopy.Queue`. Arrays that were read-only when they were put arrive read-only too.
     """
 
     _read_end: ReadEnd | None = None
@@ -66,8 +66,8 @@ class Queue(own.Queue):
         super().__init__(maxsize)
         self._as_standard = True
 
-    # As in the standard library. `Process(args=(queue))`, where a comma is missing, would wait for
-    # ever, and take all messages.
+    # As in the standard library. Otherwise `Process(args=(queue))`, without the comma, would take
+    # all messages and wait for ever.
     __iter__ = None  # type: ignore[assignment]  # of the class that has it
 
     @classmethod
@@ -77,11 +77,11 @@ class Queue(own.Queue):
         return queue
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """See to what subclasses expect of the base; only they pay for it."""
+        """Adapt a subclass that overrides methods; other queues take no extra time."""
         super().__init_subclass__(**kwargs)
         if cls._on_queue_feeder_error is not Queue._on_queue_feeder_error:
             _have_reports(cls)
-        # The natives call no method of the object.
+        # The native methods call no overridden method of the object.
         if _is_native(cls, "put_nowait") and not _is_native(cls, "put"):
             cls.put_nowait = _put_nowait  # type: ignore[assignment, method-assign]
         if _is_native(cls, "get_nowait") and not _is_native(cls, "get"):
@@ -98,20 +98,20 @@ class Queue(own.Queue):
         return _blank, (cls,), state
 
     def __getstate__(self) -> Any:
-        """Say where the queue is. Subclasses put more into it, as into that of multiprocessing.
+        """Return a reference to the queue. Subclasses add to it, as in multiprocessing.
 
-        An attribute of an object travels only if its class sees to it.
+        An attribute of the object is pickled only if its class adds it here.
         """
         keep_for_child(self)
         return handle_of(self.member), self.handle, self._name
 
     def __setstate__(self, state: Any) -> None:
-        """Open the queue that `__getstate__` has spoken of.
+        """Open the queue to which the result of `__getstate__` refers.
 
         Raises
         ------
         StaleRef, PoolNotFound
-            It is gone.
+            The queue does not exist any more.
         """
         pool, handle, self._name = state
         member = join(pool)
@@ -120,16 +120,16 @@ class Queue(own.Queue):
 
     @staticmethod
     def _on_queue_feeder_error(error: Exception, obj: Any) -> None:
-        """Hear of an object that cannot be pickled; a subclass that has it gets no exception."""
+        """Handle an object that cannot be pickled. If a subclass overrides it, `put` returns."""
 
     def join_thread(self) -> None:
-        """Do nothing: what was put is in the queue already."""
+        """Do nothing: the objects that were put are in the queue already."""
 
     def cancel_join_thread(self) -> None:
-        """Do nothing: no exit waits for the queue."""
+        """Do nothing: the end of a process never waits for the queue."""
 
     def close(self) -> None:
-        """Let go of the queue in this process; closing twice does nothing."""
+        """Release the queue in this process. A second call does nothing."""
         self._reader.close()
         self._writer.close()
         super().close()
@@ -148,15 +148,15 @@ class Queue(own.Queue):
 
 
 def _blank(cls: type[Queue]) -> Queue:
-    """Make a queue that `Queue.__setstate__` is yet to open."""
+    """Make the object in which `Queue.__setstate__` opens the queue."""
     return cls.__new__(cls)
 
 
 class _Reports(_Queue):
-    """A put that tells the hook of an object that cannot be pickled.
+    """A ``put`` that calls the hook for an object that cannot be pickled.
 
-    It stands between a class that has the hook and `Queue`, so that the class's own ``put``, which
-    calls that of its base, comes to it.
+    It is a base class between the class that has the hook and `Queue`. So a ``put`` of that class
+    that calls the ``put`` of its base class calls this one.
     """
 
     __slots__ = ()
@@ -171,12 +171,12 @@ class _Reports(_Queue):
             super().put(obj, block, timeout)
         except (Full, OneCopyError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
+        except Exception as error:  # noqa: BLE001 - any error of a __reduce__
             self._on_queue_feeder_error(error, obj)
 
 
 def _have_reports(cls: type[Queue]) -> None:
-    """Put `_Reports` between a class and the queues it is derived from."""
+    """Insert `_Reports` between a class and its base class that is a `Queue`."""
     if issubclass(cls, _Reports):
         return
     bases = cls.__bases__
@@ -189,18 +189,18 @@ def _is_native(cls: type, name: str) -> bool:
 
 
 def _put_nowait(self: Queue, obj: Any) -> None:
-    """Put an object, if there is room; by the class's own ``put``."""
+    """Put an object if there is room, by the ``put`` of the object's class."""
     self.put(obj, False)
 
 
 def _get_nowait(self: Queue) -> Any:
-    """Take an object, if there is one; by the class's own ``get``."""
+    """Take an object if there is one, by the ``get`` of the object's class."""
     return self.get(False)
 
 
 @own_methods
 class JoinableQueue(Queue):
-    """A `Queue` that waits until everything put was worked on: ``task_done()`` and ``join()``."""
+    """A `Queue` whose ``join()`` waits until ``task_done()`` was called for each object."""
 
 
 @own_methods
@@ -212,5 +212,5 @@ class SimpleQueue(Queue):
 
 
 def __getattr__(name: str) -> Any:
-    """Give what else the standard library's module has."""
+    """Return other names of the standard library's module."""
     return getattr(standard, name)

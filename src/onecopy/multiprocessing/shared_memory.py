@@ -1,8 +1,9 @@
 """`SharedMemory` and `ShareableList`, as `multiprocessing.shared_memory` has them.
 
-A segment is the same file as there, so plain processes attach to ours and we to theirs. The
-difference is who cleans up: there is no tracker process. A segment lives until `unlink`, or until
-no process has it any more and the program that made it has ended, however its processes end.
+A segment is the same file as in the standard library. So processes with and without onecopy attach
+to each other's segments. The difference is that no tracker process cleans up. A segment exists
+until `unlink`, or until the program that made it has ended and no process has the segment any more.
+It does not matter how these processes end.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _SHM_NAME_PREFIX = "/psm_"
 
 
 def _make_filename() -> str:
-    """Invent a name, in the standard library's manner."""
+    """Return a random name like those of the standard library."""
     return _SHM_NAME_PREFIX + os.urandom(4).hex()
 
 
-def _invented() -> Iterator[str]:
+def _random_names() -> Iterator[str]:
     while True:
         yield _make_filename().lstrip("/")
 
@@ -48,15 +49,16 @@ def _invented() -> Iterator[str]:
 class UnsupportedItem(KeyError, TypeError):
     """A value that a `ShareableList` cannot hold."""
 
-    __str__ = Exception.__str__  # a KeyError would put it into quotes
+    __str__ = Exception.__str__  # the one of KeyError adds quotes
 
 
 class _UntrackedName(str):
     """The name of a segment that the standard library's tracker process does not know.
 
-    Programs that attach to segments tell the tracker to forget them (`resource_tracker.unregister`
-    with `_name`): without that it would remove them. It knows none of ours, and would print a
-    traceback. So the tracker is told of it just before.
+    Programs that attach to segments unregister them at the tracker
+    (`resource_tracker.unregister` with `_name`), because otherwise the tracker removes them. The
+    tracker does not know the segments of onecopy, and would print a traceback. Therefore this class
+    registers the segment just before it is unregistered.
     """
 
     __slots__ = ()
@@ -70,75 +72,78 @@ class _UntrackedName(str):
 
 
 class SharedMemory:
-    """Memory that several processes have by name.
+    """Memory that several processes use by name.
 
     Parameters
     ----------
     name : str, optional
-        Default, with `create`: a new one such as ``psm_1f2e3d4c``.
+        Default with `create`: a new name, for example ``psm_1f2e3d4c``.
     create : bool
-        Whether to make it; else it is attached to.
+        Whether to make the segment. Otherwise this object attaches to an existing one.
     size : int
-        Bytes, to create. It has exactly so many, all zero and all reserved. Ignored when attaching.
+        The size of a new segment in bytes. It has exactly this size; all bytes are zero, and their
+        memory is reserved. Ignored when attaching.
     track : bool
-        To create: False keeps it until `unlink`, whoever lives. Ignored when attaching: that never
-        changes when a segment goes.
+        For a new segment: False keeps it until `unlink`, also if no process uses it. Ignored when
+        attaching: to attach never changes how long a segment exists.
 
     Attributes
     ----------
     buf : memoryview or None
-        The memory; None once it was closed.
+        The memory; None after `close`.
     name : str
         Without a slash.
     size : int
         In bytes.
     kind : str
-        "onecopy", or "multiprocessing" for one that the standard library or another program made.
+        "onecopy", or "multiprocessing" if the standard library or another program made it.
 
     Raises
     ------
     FileExistsError
-        It was to be created, and is there.
+        With `create`: the segment exists already.
     FileNotFoundError
-        It is not there, or all processes that had or kept it are dead.
+        The segment does not exist, or all processes that had or kept it are dead.
     PoolFull
-        /dev/shm has no room for it; a MemoryError.
+        /dev/shm has no room for it. The error is a MemoryError too.
     ValueError
         The size is not positive, or there is no name.
     OneCopyError, PermissionError
-        The name is a pool's, a link's or pipe's, or another user's.
+        The name belongs to a pool, a link, a pipe, or to another user.
 
     Notes
     -----
-    *How long it lives.* Until somebody calls `unlink`; or until the program that made it has ended
-    and the last `SharedMemory` object for it is gone, in whatever process, by whatever end. The
-    program is the top of the tree of processes: in a child of multiprocessing, the process that
-    started it (by fork: the top of that one's tree, also for a plain ``os.fork``). So a child may
-    make a segment, `close` it, give its name back and end. A program that ends by itself takes
-    what is left of it along, if it has loaded this module; who was killed is noticed by the next
-    process that makes or attaches to a segment, makes a pool, or runs ``onecopy gc``. In a program
-    that runs for long, `unlink` what is not needed any more: neither `close` nor the end of the
-    object or of a child frees it. ``onecopy ls`` shows what nobody has as "kept". Of a container
-    that shares /dev/shm and was killed, the machine sweeps, or another process of that container,
-    but no other container: programs cannot be seen from there.
+    *How long a segment exists.* It exists until a process calls `unlink`. Without that, it exists
+    until the program that made it has ended and no process has a `SharedMemory` object for it,
+    however these processes ended. The program is the process at the top of the tree of processes.
+    In a child of multiprocessing, it is the process that started the child. In a forked child (also
+    of ``os.fork``), it is the top of the parent's tree. So a child may make a segment, `close` it,
+    return its name and end. A program that has loaded this module removes its segments when it
+    ends by itself. If it was killed, the next process that makes or attaches to a segment, makes a
+    pool, or runs ``onecopy gc`` removes them. In a program that runs for a long time, `unlink`
+    segments that are not needed any more: neither `close`, nor the end of the object or of a child,
+    frees them. ``onecopy ls`` shows a segment that no process has open as "kept". If a container
+    that shares /dev/shm was killed, the host or another process of that container removes its
+    segments. Other containers cannot see its processes.
 
-    `close` gives this process's memory back: the object still counts as a user until it is deleted,
-    so that ``close()`` and then ``unlink()`` works as ever. A segment of the standard library's
-    goes when *it* says so: with the tracker of one of its processes, or by `unlink`.
+    `close` releases the memory in this process. The object counts as a user until it is deleted, so
+    ``close()`` followed by ``unlink()`` works as in the standard library. A segment of the standard
+    library is removed by the tracker of one of its processes, or by `unlink`.
 
-    *Arrays.* `close` never fails: arrays and views of `buf` keep the memory, though not the name.
+    *Arrays.* `close` never fails: arrays and views of `buf` keep the memory, but not the name.
 
-    *Pickling* sends the name. A process that is being started with one as an argument keeps it
-    alive from the parent; on a queue, keep the object until the receiver has attached.
+    *Pickling* sends the name. If a segment is an argument of a process that is being started, the
+    parent keeps the segment until that process has attached. If a segment is sent through a queue,
+    keep the object until the receiver has attached.
 
-    *Fork.* A child has what its parent has, until both have let go, or ended.
-    *Threads* may share an object.
+    *Fork.* A forked child has the segments of its parent. Each exists until both have released it,
+    or have ended. *Threads* may share an object.
 
     A file made by onecopy has the sticky bit (mode 01600, or 01700 with ``track=False``); see
     ``docs/design/0016-storage.md``.
     """
 
-    # As in the standard library: with a slash in front; None: there is nothing to let go of.
+    # As in the standard library: with a slash in front. None: no segment to release.
     _name: str | None = None
     _segment: Segment | None = None
     _mapping: Mapping | None = None
@@ -148,7 +153,7 @@ class SharedMemory:
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
     ) -> None:
-        _give_back()
+        _release_unneeded()
         size = operator.index(size)
         if size < 0:
             raise ValueError(f"'size' must be a positive integer, not {size}")
@@ -166,7 +171,7 @@ class SharedMemory:
 
     @classmethod
     def _filled(cls, name: str | None, size: int, fill: Callable[[Mapping], None]) -> Self:
-        """Create one that has its contents before anybody can attach to it."""
+        """Create a segment that has its contents before another process can attach to it."""
         self = cls.__new__(cls)
         self._create(name, size, fill=fill)
         return self
@@ -181,7 +186,7 @@ class SharedMemory:
     ) -> None:
         if size == 0:
             raise ValueError("'size' must be a positive number different from zero")
-        names = _invented() if name is None else iter([checked_name(name)])
+        names = _random_names() if name is None else iter([checked_name(name)])
         mapping: Mapping
 
         def prepare(fd: int) -> None:
@@ -201,12 +206,12 @@ class SharedMemory:
         self._buf = memoryview(MappedMemory(mapping))
 
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Of an interpreter that ends, modules may be gone already. The native core lets go of all
+        # When the interpreter ends, modules may be cleared already. The native core releases all
         # segments after that.
         if self._segment is None or _ending():
             return
         self.close()
-        with suppress(OSError):  # the next one sweeps
+        with suppress(OSError):  # then the next sweep removes it
             self._segment.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -231,29 +236,29 @@ class SharedMemory:
 
     @property
     def buf(self) -> memoryview | None:
-        """The memory, or None once it was closed."""
+        """The memory, or None after `close`."""
         return self._buf
 
     @property
     def name(self) -> str:
-        """By which others attach to it."""
+        """The name by which other processes attach to it."""
         return "" if self._name is None else self._name.removeprefix("/")
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The size in bytes."""
         return self._size
 
     @property
     def kind(self) -> Kind:
-        """Who made it: "onecopy" or "multiprocessing"."""
+        """Which library made it: "onecopy" or "multiprocessing"."""
         return self._kind
 
     def close(self) -> None:
-        """Give this process's memory of it back, once no array or view of it is left.
+        """Release the memory in this process as soon as no array or view of it is left.
 
-        Idempotent, and never an error. The segment stays: this object counts as its user until it
-        is deleted or unlinked.
+        Idempotent; never raises an error. The segment stays: this object counts as its user until
+        it is deleted or unlinked.
         """
         self._buf = None
         if self._mapping is not None:
@@ -262,24 +267,24 @@ class SharedMemory:
             _closed.add(self)
 
     def unlink(self) -> None:
-        """Take its name away: nobody can attach to it any more; who has it keeps it.
+        """Remove the name: no process can attach to it any more. Existing mappings stay valid.
 
         Raises
         ------
         FileNotFoundError
-            Its name is gone already; one that was made anew under the name is not touched.
+            The name was removed already. A new segment of the same name is not removed.
         """
         if self._segment is not None:
             self._segment.unlink()
 
 
-# Objects that still count as users, though their memory is closed. If others have taken the name
-# meanwhile, nothing but our descriptor keeps the memory.
+# Objects that count as users although their memory is closed. If another process has unlinked the
+# segment in the meantime, only this process's descriptor keeps the memory.
 _closed: WeakSet[SharedMemory] = WeakSet()
 
 
-def _give_back() -> None:
-    """Let go of what is kept for nobody: looked at whenever a segment is made or attached to."""
+def _release_unneeded() -> None:
+    """Release segments that no process needs; called when a segment is made or attached to."""
     drop_for_ended()
     for shm in list(_closed):
         if shm._segment is not None and not shm._segment.release_unnamed():
@@ -289,49 +294,49 @@ def _give_back() -> None:
 
 @own_methods
 class ShareableList(ShareableListBase):
-    """A list of fixed length in shared memory, whose items are replaced whole.
+    """A list of fixed length in shared memory. Each item is replaced atomically.
 
     Parameters
     ----------
     sequence : iterable, optional
-        Its items: int of 64 bits, float, bool, str and bytes of less than 10 MB, None. A str or
-        bytes has room for ``8 * (len(item) // 8 + 1)`` bytes, as in the standard library; for more
-        if its UTF-8 needs more.
+        Its items: int of 64 bits, float, bool, None, str and bytes of less than 10 MB. A str or
+        bytes has room for ``8 * (len(item) // 8 + 1)`` bytes, as in the standard library, or for
+        more bytes if its UTF-8 form needs them.
     name : str, optional
-        Of its shared memory: of the new one, or, without `sequence`, of the one to attach to.
+        The name of the new shared memory; without `sequence`, of the shared memory to attach to.
 
     Attributes
     ----------
     shm : SharedMemory
-        Where it lies. `ShareableList` is used as long as that is not closed.
+        The shared memory of the list. Do not close it while the list is used.
     format : str
-        What `struct` would call the items, as in the standard library.
+        The format of the items for `struct`, as in the standard library.
 
     Raises
     ------
     UnsupportedItem
-        An item of another type; a KeyError (as in the standard library) and a TypeError.
+        An item of another type. The error is a KeyError (as in the standard library) and a
+        TypeError.
     struct.error
         An int of more than 64 bits.
     ValueError
-        A str or bytes that is too large: for a list, or for the room of its item.
+        A str or bytes that is too large for a list, or for the room of its item.
     OneCopyError
-        Attaching to shared memory in which no such list lies; lists of the standard library are
-        laid out otherwise.
+        The shared memory has no such list. Lists of the standard library have another layout.
     TimeoutError
-        Setting an item that a process of another PID namespace has been setting for 5 seconds:
-        whether that lives cannot be seen from here.
+        A process of another PID namespace has been setting the item for 5 seconds. This process
+        cannot find out whether that process is alive.
     PoolFull
         /dev/shm has no room for it.
 
     Notes
     -----
-    Processes and threads may read and write the same items at once: a reader gets an
-    item as somebody wrote it, never parts of two. A process that is killed at any instruction
-    leaves the old item or the new one, and is in nobody's way. Two changes of one item are not one
-    step: for ``l[i] += 1`` in two processes, use a lock.
+    Processes and threads may read and write the same items at the same time. A reader gets an item
+    as one process wrote it, never parts of two items. If a process is killed at any instruction,
+    the list has the old item or the new one, and no other process waits. Reading and writing an
+    item are two steps: for ``l[i] += 1`` in two processes, use a lock.
 
-    Trailing NULs survive, other than in the standard library.
+    Trailing NULs are kept; the standard library removes them.
     """
 
     __slots__ = ("__dict__",)
@@ -358,6 +363,6 @@ class ShareableList(ShareableListBase):
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
 
-# What children have made is kept by this process, also if it makes and attaches to nothing.
+# This process keeps the segments of its children, also if it uses no segment itself.
 _native.keep_segments()
 leaving.arrange()
