@@ -1,4 +1,4 @@
-// A shareable list as Python has it: Python's values to bytes of items and back.
+// The Python class of a shareable list: converts values of Python to bytes of items and back.
 #include "shareable/shareable.hpp"
 
 #include <algorithm>
@@ -16,12 +16,12 @@ constexpr std::size_t kSmall = 512;  // bytes of an item that need no memory of 
 constexpr const char* kWhat = "the shareable list";
 
 struct ListObject {
-    nb::object mapping;  // keeps the object, not the memory: that goes when it is closed
+    nb::object mapping;  // keeps the object alive, not the memory: closing releases that
     MappingObject* memory = nullptr;
     ShareableList list;
 };
 
-// Around every access: a call may give the GIL away, and another thread close the segment.
+// Around every access: a call may release the GIL, and another thread may close the segment.
 class Pinned {
   public:
     explicit Pinned(PyObject* object) noexcept {
@@ -76,8 +76,7 @@ PyObject* raise_item(Status s, const ShareableList& list, u64 i) noexcept {
     }
 }
 
-// ---- from bytes to values
-// --------------------------------------------------------------------------
+// ---- from bytes to values -----------------------------------------------------------------------
 
 PyObject* value_of(ShareableList::Item item, const void* bytes) noexcept {
     switch (item.kind) {
@@ -132,15 +131,14 @@ PyObject* get(const ShareableList& list, u64 i) noexcept {
     return value;
 }
 
-// ---- from values to bytes
-// ---------------------------------------------------------------------------
+// ---- from values to bytes -----------------------------------------------------------------------
 
 // A value's bytes, in the value itself where it has them.
 struct Encoded {
     ItemKind kind = ItemKind::none_yet;
     const void* from = number;
     u64 length = 8;
-    u64 characters = 0;  // of text and bytes: what the standard library computes room from
+    u64 characters = 0;  // of text and bytes: the standard library computes the room from it
     alignas(8) unsigned char number[8] = {};
 
     u64 room() const noexcept { return ShareableList::room_for(characters, length); }
@@ -225,8 +223,7 @@ bool set(const ShareableList& list, u64 i, PyObject* value) noexcept {
     return false;
 }
 
-// ---- slots
-// ----------------------------------------------------------------------------------------
+// ---- slots --------------------------------------------------------------------------------------
 
 // Negative positions count from the end. False with an exception set.
 bool position_of(const ShareableList& list, Py_ssize_t at, const char* text, u64& out) noexcept {
@@ -289,10 +286,9 @@ PyType_Slot slots[] = {
     {0, nullptr},
 };
 
-// ---- methods
-// --------------------------------------------------------------------------------------
+// ---- methods ------------------------------------------------------------------------------------
 
-// 1: equal, 0: not, -1: an exception.
+// 1: equal, 0: not equal, -1: an exception is set.
 int equals(const ShareableList& list, u64 i, PyObject* value) noexcept {
     PyObject* there = get(list, i);
     if (there == nullptr) return -1;
@@ -325,7 +321,7 @@ PyObject* index(PyObject* self, PyObject* value) noexcept {
     return nullptr;
 }
 
-// As `struct` writes it: numbers that are shorter than 8 bytes are padded to them.
+// As `struct` writes it: numbers of less than 8 bytes are padded to 8.
 bool append_format(const ShareableList& list, u64 i, std::string& out) {
     ShareableList::Item item;
     const u64 room = list.room(i);
@@ -371,8 +367,7 @@ PyObject* packing_format(PyObject* self, PyObject* at) {
     return append_format(*list, i, text) ? to_python(text) : nullptr;
 }
 
-// ---- making one
-// -----------------------------------------------------------------------------------
+// ---- making one ---------------------------------------------------------------------------------
 
 // Bytes that a list of these items needs. 0 with an exception set.
 u64 needed(PyObject* items) noexcept {
@@ -396,7 +391,7 @@ u64 needed(PyObject* items) noexcept {
     return all;
 }
 
-// `memory`: zeros, that nobody else can reach yet, and at least `needed` of them.
+// `memory`: at least `needed` zeroed bytes, which no other process can reach yet.
 bool fill(MappingObject& memory, PyObject* items) noexcept {
     const auto n = static_cast<u64>(PyList_GET_SIZE(items));
     Py_ssize_t next = 0;

@@ -30,10 +30,10 @@ constexpr unsigned kRoomBits = 24;
 constexpr u64 kMostItems = u64{1} << 34;
 
 constexpr int kReads = 64;   // attempts of a reader before it takes the claim
-constexpr int kSpins = 200;  // looks at a claim before the first nap
+constexpr int kSpins = 200;  // reads of a claim before the first sleep
 constexpr std::int64_t kNap = 500'000;
 
-// This process's mark. Asked of the kernel once per process: a forked child is another one.
+// This process's mark. The kernel is asked once per process; a forked child is another process.
 std::atomic<u64> mark{0};
 
 void forget_mark() noexcept {
@@ -46,14 +46,14 @@ u64 ShareableList::own_claim() noexcept {
     const u64 known = mark.load(std::memory_order_relaxed);
     if (known != 0) [[likely]]
         return known;
-    // Before the mark is known, so that no child ever has its parent's.
+    // Before the mark is known, so that a child never has the mark of its parent.
     static const bool installed = (os::run_in_children(forget_mark), true);
     static_cast<void>(installed);
     const os::Identity id = os::identity();
     const u64 made = (id.pid & kPidMask) | (id.start_ticks & kStartMask) << kStartShift |
                      (id.pid_namespace & kSpaceMask) << kSpaceShift;
-    // Without a descriptor left it has no start: good enough for one claim (nobody takes us for
-    // dead because of it), and asked for again with the next.
+    // Without a free descriptor the mark has no start time. That is enough for one claim (no
+    // process treats this one as dead because of it). The next claim asks again.
     if (id.start_ticks != 0) mark.store(made, std::memory_order_relaxed);
     return made;
 }
@@ -66,7 +66,7 @@ u64 ShareableList::bytes_for(u64 n, u64 data) noexcept {
 }
 
 void ShareableList::place(unsigned char* base, u64 i, u64 at, u64 room) noexcept {
-    // Nobody reads it before `finish`
+    // No process reads it before `finish`
     reinterpret_cast<Entry*>(base + sizeof(Head))[i].where.store_relaxed(at / 8 << kRoomBits |
                                                                          room / 8);
 }
@@ -119,7 +119,7 @@ bool ShareableList::copy(u64 word, const Place& at, void* to, Item& out) const n
         return false;
     out.kind = static_cast<ItemKind>(kind);
     out.length = static_cast<std::uint32_t>(length);
-    // Whole words: rooms are.
+    // Copies words: each room is a multiple of 8 bytes.
     if (to != nullptr) copy_out_racy(to, base_ + at.offset + Word::active(word) * at.room, length);
     return true;
 }
@@ -133,7 +133,7 @@ Status ShareableList::look(u64 i, Item& out) const noexcept {
 
 Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, WaitPolicy& p) const noexcept {
     const Place at = place_of(i);
-    // Moved since the caller asked for its room.
+    // The place has changed since the caller asked for the room.
     if (at.room == 0 || at.room > to_bytes) return Status::corrupt;
     Entry& e = entry(i);
     for (int attempt = 0; attempt < kReads; ++attempt) {
@@ -151,7 +151,7 @@ Status ShareableList::read(u64 i, void* to, u64 to_bytes, Item& out, WaitPolicy&
 
 // ---- writing ------------------------------------------------------------------------------------
 
-// Whoever is dead is taken over from: there is nothing to repair, see the header.
+// Takes over the claim of a dead process: there is nothing to repair, see the header.
 Status ShareableList::claim(Entry& e, WaitPolicy& p) const noexcept {
     const u64 me = own_claim();
     u64 seen = 0;
@@ -173,12 +173,12 @@ Status ShareableList::claim(Entry& e, WaitPolicy& p) const noexcept {
             life = os::life_of(holder(seen), seen >> kStartShift & kStartMask, kStartMask);
             if (life == os::Life::dead) {
                 if (e.claim.cas(seen, me)) return Status::ok;
-                continue;  // somebody else has taken it over
+                continue;  // another process has taken it over
             }
         }
         if (life == os::Life::unknown) {
-            // A pid of another namespace says nothing here. Who has it may be dead, and this list
-            // then needs somebody over there.
+            // A pid of another namespace means nothing here. The process may be dead; then only a
+            // process of that namespace can take the claim over.
             const u64 state = e.state.load_relaxed();
             if (deadline == 0 || seen != waited_for || state != last_state)
                 deadline = os::monotonic_ns() + kForeignWait;
@@ -188,7 +188,8 @@ Status ShareableList::claim(Entry& e, WaitPolicy& p) const noexcept {
             last_state = state;
         }
         p.about_to_block();
-        // Nobody wakes us: a futex is only a nap that ends when the word has changed.
+        // No process wakes this one: the futex wait is a bounded sleep that ends early if the word
+        // has changed before it begins.
         if (os::maybe_signal(os::futex_wait(reinterpret_cast<std::uint32_t*>(&e.claim),
                                             static_cast<std::uint32_t>(seen), kNap)) &&
             p.interrupted())
@@ -205,11 +206,11 @@ Status ShareableList::write(u64 i, ItemKind kind, const void* from, u64 length,
     if (Status s = claim(e, p); s != Status::ok) return s;
     const u64 word = e.state.load_acquire();  // [shareable.state]
     const u64 target = 1 - Word::active(word);
-    // [shareable.buffer]: who reads the new bytes sees that the state has moved on.
+    // [shareable.buffer]: a reader that sees the new bytes also sees the changed state.
     std::atomic_thread_fence(std::memory_order_release);
     unsigned char* to = base_ + at.offset + target * at.room;
     const u64 half = length / 16 * 8;
-    // In two parts: a death between them is one that the crash campaign tries.
+    // In two parts, so that the crash campaign can kill the process between them.
     if (half != 0) copy_in_racy(to, from, half);
     copy_in_racy(to + half, static_cast<const unsigned char*>(from) + half, length - half);
     // COMMIT [shareable.state]

@@ -1,33 +1,36 @@
-// A list of fixed length in a shared memory segment of its own: items are replaced one by one, and
-// read whole or not at all.
+// A list of fixed length in a shared-memory segment of its own. Each item is replaced on its own. A
+// reader gets a complete item, or none.
 //
 //   0    magic             the list is finished
 //   8    version
 //   16   count
-//   24   bytes             of all that follows from count and rooms
+//   24   bytes             of all that follows; count and the rooms determine it
 //   64   Entry[count]      32 bytes each: state, claim, where, spare
-//   ...  buffers           A and B of each item, `room` bytes each, one behind the other
+//   ...  buffers           A and B of each item, `room` bytes each, in the order of the items
 //
-//   state   length:24 | kind:4 | active:1 | sequence:35     all that a reader must know; the
-//   sequence moves with every change claim   pid:22 | start:24 | namespace:18                who is
-//   writing the item; 0: nobody where   offset/8:40 | room/8:24                         of A; B is
-//   `room` bytes further. Fixed, as are count and bytes
+//   state   length:24 | kind:4 | active:1 | sequence:35
+//           all that a reader needs; the sequence changes with every change of the item
+//   claim   pid:22 | start:24 | namespace:18
+//           the process that is writing the item; 0: no process
+//   where   offset/8:40 | room/8:24
+//           the place of A; B is `room` bytes further. Fixed, as are count and bytes
 //
 // A writer claims the item, fills the buffer that is not active, publishes it by one store of the
-// state, and gives the claim back:
+// state, and releases the claim. If it dies:
 //
-//   died before the claim, after giving it back    nothing to do
-//   claimed, or halfway through the buffer         the old item stands; the next writer takes the
-//   claim over and fills the same buffer anew published, but the claim not given back        the
-//   new item stands; the next writer takes the claim over
+//   before the claim, or after the release    nothing to do
+//   after the claim, or halfway through       the old item stays valid. The next writer takes the
+//   the buffer                                claim over, and fills the same buffer again
+//   after the store of the state, before      the new item is valid. The next writer takes the
+//   the release                               claim over
 //
-// COMMIT of a set: state := new [shareable.state]. A reader takes no lock: state, copy, state
-// again; what it copied is whole if the state is the same, because the active buffer is written
-// only after another state was published. One that is overtaken again and again takes the claim
-// instead.
+// COMMIT of a set: state := new [shareable.state]. A reader takes no lock. It reads the state,
+// copies the buffer, and reads the state again. If the state is the same, the copy is complete,
+// because the active buffer is written only after another state was published. A reader whose copy
+// fails again and again takes the claim.
 //
-// Claims name processes: of one process, one thread at a time (in Python the GIL sees to that); a
-// second one waits like another process's.
+// A claim names a process. One thread of a process has it at a time (in Python the GIL ensures
+// that); a second thread waits like a thread of another process.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -54,21 +57,21 @@ class ShareableList {
   public:
     using u64 = std::uint64_t;
     static constexpr u64 kMostRoom = 10'000'000;  // bytes of one item
-    // For a claim of a process that cannot be seen from here.
+    // The longest wait for a claim of a process that cannot be seen from here.
     static constexpr std::int64_t kForeignWait = 5'000'000'000;
 
-    // What a list of n items needs; `data` is twice the sum of all rooms. 0: more than can be.
+    // The bytes that a list of n items needs; `data` is twice the sum of all rooms. 0: too many.
     static u64 bytes_for(u64 n, u64 data) noexcept;
-    // What an item gets, a multiple of 8: by the characters of a text as in the standard library,
-    // so that the same assignments fit, but at least its bytes.
+    // The room of an item, a multiple of 8. It depends on the number of characters of a text, as in
+    // the standard library, so that the same assignments fit. It is at least the number of bytes.
     static constexpr u64 room_for(u64 characters, u64 bytes) noexcept {
         const u64 usual = characters / 8 * 8 + 8, needed = round_up(bytes, 8);
         return usual > needed ? usual : needed;
     }
 
-    // Lays an empty list out in zeroed memory that nobody else can reach yet: `next_room()` is
-    // called n times. The items are set by `write`, and `finish` makes it a list. False: the rooms
-    // do not fit `length`.
+    // Makes an empty list in zeroed memory that no other process can reach yet; `next_room()` is
+    // called n times. After that, `write` sets the items, and `finish` stores the magic. False: the
+    // rooms do not fit into `length`.
     template <class NextRoom>
     static bool format(unsigned char* base, u64 length, u64 n, NextRoom next_room) noexcept {
         if (length < bytes_for(n, 0)) return false;
@@ -84,24 +87,24 @@ class ShareableList {
     }
     static void finish(unsigned char* base) noexcept;
 
-    // bad_argument: no list; bad_version; corrupt: not as long as it says.
+    // bad_argument: not a list; bad_version; corrupt: the length is not the one in the head.
     static Status open(unsigned char* base, u64 length, ShareableList& out) noexcept;
 
     u64 size() const noexcept { return count_; }
-    // Bytes that an item can have. 0: what stands there is impossible.
+    // Bytes that an item can have. 0: the stored value is impossible.
     u64 room(u64 i) const noexcept;
 
     struct Item {
         ItemKind kind = ItemKind::none_yet;
         std::uint32_t length = 0;
     };
-    // The item's bytes to `to`, which has room(i) of them. ok; corrupt; and, only if others keep
-    // overtaking it, what `write` answers.
+    // Copies the item's bytes to `to`, which has room(i) bytes. ok; corrupt; and, only if other
+    // writers change the item again and again, the results of `write`.
     Status read(u64 i, void* to, u64 to_bytes, Item& out, WaitPolicy& p) const noexcept;
-    // What it is, without its bytes. corrupt.
+    // The kind of the item, without its bytes. corrupt.
     Status look(u64 i, Item& out) const noexcept;
     // ok; too_large: more than its room; corrupt; interrupted; timed_out: a process that cannot be
-    // seen from here has it (`holder`).
+    // seen from here has the claim (`holder`).
     Status write(u64 i, ItemKind kind, const void* from, u64 length, WaitPolicy& p) const noexcept;
     static std::uint32_t holder(u64 claim) noexcept {
         return static_cast<std::uint32_t>(claim & kPidMask);

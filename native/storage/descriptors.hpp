@@ -1,4 +1,4 @@
-// Descriptors while a pool is made, opened, looked at, swept or left.
+// Descriptors that are open while a pool is made, opened, checked, swept or left.
 #pragma once
 #include <cerrno>
 #include <concepts>
@@ -11,16 +11,17 @@
 
 namespace onecopy {
 
-// Owns a descriptor, or nothing. A child of a fork must not keep a copy: the locks on it belong to
-// the open file description, so they would last as long as the child. So each one is on a list from
-// the moment it is opened, and the fork handler closes it in the child, where this owns nothing
-// then.
+// Owns a descriptor, or nothing. A forked child must not keep a copy: the locks on the descriptor
+// belong to the open file description, so they would last as long as the child. Therefore each
+// descriptor is on a list from the moment it is opened. The fork handler closes it in the child,
+// and the child's object owns nothing after that.
 template <class Descriptor>
 class Unforked {
   public:
     Unforked() noexcept = default;
-    // `open` gives the descriptor or its number, or what stands for none, with errno. A fork waits
-    // for it, so it must not wait itself, nor open another one of these.
+    // `open` returns the descriptor or its number. On failure it returns an empty one and sets
+    // errno. A fork waits for `open`, so `open` must neither wait nor open another object of this
+    // class.
     template <std::invocable Open>
     explicit Unforked(Open open) noexcept {
         follow_forks();
@@ -65,7 +66,7 @@ class Unforked {
         first_ = this;
     }
     // In the child: the owners may be on the stacks of threads that do not exist here, so the list
-    // is not looked at again.
+    // is not read again.
     static void close_all_in_child() noexcept {
         for (Unforked* each = std::exchange(first_, nullptr); each != nullptr;) {
             each->descriptor_.close();

@@ -29,9 +29,10 @@ Status open_directory(const std::string& directory, Fd& out, Failure& why) {
     return fail(why, "open the pool directory");
 }
 
-// The pool directory of this user. Anybody may make a directory of that name first (/dev/shm and
-// /tmp are open to all): only one that nobody but this user and root can change is used. What is
-// checked is the descriptor that is used afterwards, so an exchange in between changes nothing.
+// The pool directory of this user. Any user may make a directory of that name first (all users can
+// write to /dev/shm and /tmp). So the directory is used only if no user except this one and root
+// can change it. The check reads the descriptor that is used afterwards, so it does not matter if
+// the directory is replaced in between.
 Status trusted_directory(Through way, const std::string& directory, bool create, Fd& out,
                          Failure& why) {
     if (create && !os::make_directory(bare(directory).c_str(), 0700) && errno != EEXIST)
@@ -50,7 +51,7 @@ Status trusted_directory(Through way, const std::string& directory, bool create,
                    : s;
     os::FileStatus st;
     if (!os::look_at(out.get(), st)) return fail(why, "look at the pool directory");
-    // Root can do as it likes anyway.
+    // Root can change every directory.
     if (st.user != os::effective_user() && st.user != 0)
         return refuse("belongs to another user (uid " + std::to_string(st.user) +
                       "; this process has uid " + std::to_string(os::effective_user()) + ")");

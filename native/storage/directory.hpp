@@ -11,11 +11,12 @@
 
 namespace onecopy {
 
-// The directory in which a pool is looked for. `pool_directory`: this user's own, in which short
-// names are looked up. It is refused (not_allowed) if it is a link, belongs to anybody but this
-// user and root, or may be written by others. `path`: of a path that the user has given. There it
-// is the file that must be this user's, or have been made for several; see Pool.create's `mode`.
-// Pools are made only in a directory that is as safe as the pool directory.
+// The directory in which a pool is looked for. `pool_directory`: this user's own directory, in
+// which short names are looked up. It is refused (not_allowed) if it is a link, if it belongs to
+// another user than this one and root, or if other users may write to it. `path`: the directory of
+// a path that the user has given. There, the file must belong to this user, or must have been made
+// for several users; see `mode` of Pool.create. Pools are made only in a directory that is as safe
+// as the pool directory.
 enum class Through { pool_directory, path };
 
 namespace storage {
@@ -26,21 +27,21 @@ inline std::int64_t from_now(std::int64_t ns) noexcept {
     return os::monotonic_ns() + ns;
 }
 
-// Without slashes at its end: with one, a symbolic link would be followed in spite of O_NOFOLLOW.
+// Without slashes at its end: O_NOFOLLOW does not prevent that "link/" is followed.
 std::string bare(std::string directory);
 std::string absolute(const std::string& directory);
 
-// No link is followed in the place of the directory.
+// If the directory is a symbolic link, it is not followed.
 Status open_directory(const std::string& directory, Fd& out, Failure& why);
-// Refuses a directory that another user than this one and root can change. `create`: makes it, with
-// mode 0700.
+// Refuses a directory that a user except this one and root can change. `create`: makes it with mode
+// 0700.
 Status trusted_directory(Through way, const std::string& directory, bool create, Fd& out,
                          Failure& why);
 // The directory through which a pool is looked for.
 Status directory_for(Through way, const std::string& directory, Fd& out, Failure& why);
 
-// flock of the directory. Its holder may be stopped: the policy is bounded, and it may be
-// interrupted.
+// flock of the directory. The holder of the lock may be a stopped process. So the wait is bounded,
+// and a signal may interrupt it.
 class DirectoryLock {
   public:
     DirectoryLock(int fd, WaitPolicy& p) noexcept : fd_(fd) {
@@ -49,9 +50,9 @@ class DirectoryLock {
             return (signal || naps % kNapsBetweenLooks == 0) && p.interrupted();
         });
     }
-    // For a process that leaves the pool. What it cannot do, the next process that opens or sweeps
-    // does. So a signal ends the wait, unless it comes at once: a profiler sends signals all the
-    // time.
+    // For a process that leaves the pool. If it cannot get the lock, the next process that opens or
+    // sweeps does the work. So a signal ends the wait, except a signal that comes at once: a
+    // profiler sends signals all the time.
     explicit DirectoryLock(int fd) noexcept : fd_(fd) {
         UnboundedWait outer;
         UninterruptibleWait p(outer, from_now(kDirectoryWait));
@@ -70,7 +71,7 @@ class DirectoryLock {
         errno = saved;
     }
     explicit operator bool() const noexcept { return good(status_); }
-    // ok; timed_out, interrupted, system_error (of which errno does not tell)
+    // ok; timed_out, interrupted, system_error (errno is not set then)
     Status status() const noexcept { return status_; }
     // Why there is no lock, for the caller of the caller.
     Status fail(Failure& why) const {
@@ -89,7 +90,7 @@ class DirectoryLock {
             if (ns == 0) return Status::timed_out;
             p.about_to_block();
             if (ends(!os::nap(ns), naps)) return Status::interrupted;
-            // A signal handler has forked, and this is the child: the descriptor is closed here.
+            // A signal handler has forked, and this is the child, where the descriptor is closed.
             if (os::lineage() != process) return Status::system_error;
         }
         return Status::ok;
@@ -100,8 +101,8 @@ class DirectoryLock {
 
 }  // namespace storage
 
-// The lock of the pool directory, under which names are given and taken, for as long as the object
-// lives. The directory is checked as `Through::pool_directory` says.
+// Holds the lock of the pool directory while the object exists. Names are given and removed under
+// this lock. The directory is checked as for `Through::pool_directory`.
 struct LockedDirectory;
 struct Unlock {
     void operator()(LockedDirectory* directory) const noexcept;
@@ -110,9 +111,9 @@ using LockedDirectoryPtr = std::unique_ptr<LockedDirectory, Unlock>;
 // ok, interrupted, no_entry, not_allowed, system_error (ETIMEDOUT: its holder may be stopped)
 Status lock_directory(const std::string& directory, Failure& why, WaitPolicy& p,
                       LockedDirectoryPtr& out);
-int descriptor_of(const LockedDirectory& directory) noexcept;  // for as long as it lives
-// The descriptor of the pool directory, to be closed by the caller. Made with mode 0700 with
-// `create`; refused as `Through::pool_directory` says.
+int descriptor_of(const LockedDirectory& directory) noexcept;  // valid while `directory` exists
+// The descriptor of the pool directory; the caller closes it. `create`: makes the directory with
+// mode 0700. It is refused as for `Through::pool_directory`.
 Status open_pool_directory(const std::string& directory, bool create, int& out, Failure& why);
 
 }  // namespace onecopy

@@ -12,7 +12,7 @@ namespace onecopy {
 struct Failure {
     int error = 0;
     std::string what;
-    std::string file{};  // what the step was about, if not the file that the caller names
+    std::string file{};  // the file of the step, if it is not the file that the caller names
     u32 limit = 0;       // no_slot: how many slots the pool has
 };
 
@@ -46,12 +46,12 @@ inline Status fail(Failure& why, const char* what, Status status) {
     why = {0, what, {}};
     return status;
 }
-// Of a file of the system, which says nothing about the pool: ENOENT is no missing pool.
+// For a file of the system, not of the pool: ENOENT does not mean that the pool is missing.
 inline Status fail_at(Failure& why, const char* step, const char* file, int error) {
     why = {error, step, file};
     return Status::system_error;
 }
-// We could not look, for want of something. Nothing that was to be looked at is proven by it.
+// This process lacked a resource for the check. So the error proves nothing about the checked file.
 inline bool lacks_means(int error) noexcept {
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOLCK;
 }

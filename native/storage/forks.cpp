@@ -10,8 +10,8 @@
 namespace onecopy {
 
 std::mutex& pools_mutex() noexcept {
-    // Never destroyed: members may go after static destructors ran. Never made: a fork that takes
-    // it may find no memory.
+    // Never destroyed: members may be destroyed after static destructors ran. Not allocated: a fork
+    // takes it, and may have no memory.
     static_assert(std::is_trivially_destructible_v<std::mutex>);
     static constinit std::mutex m;
     return m;
@@ -27,7 +27,7 @@ std::mutex& segments_mutex() noexcept {
 namespace {
 
 std::atomic<const MemberSteps*> members{nullptr};
-// Of the fork that is going on: under pools_mutex, which it holds.
+// The steps of the fork in progress; under pools_mutex, which the fork holds.
 const MemberSteps* running = nullptr;
 
 void prepare() noexcept {

@@ -6,7 +6,7 @@
 
 namespace onecopy::storage {
 
-// A process, by what no later process has in common with it. Pid 0: nobody.
+// A process, by values that no later process has. Pid 0: no process.
 struct ProcessMark {
     u32 pid = 0;
     u64 start_ticks = 0;
@@ -14,16 +14,16 @@ struct ProcessMark {
     bool operator==(const ProcessMark&) const = default;
 };
 
-// unknown: it belongs to another PID namespace, or this process could not look (errno).
+// unknown: it belongs to another PID namespace, or this process could not find out (errno).
 inline os::Life life_of(const ProcessMark& process, u64 own_namespace) noexcept {
     return process.pid_namespace == own_namespace
                ? os::life_of(process.pid, process.start_ticks, ~u64{0})
                : os::Life::unknown;
 }
 
-// Which users have a byte of a file locked. With `take`, none: and this description has it
-// exclusively now, so nobody can become a user. Without, nothing is locked: a last user on its way
-// out would take a lock for a user.
+// Whether users have a byte of a file locked. With `take`, if there are none, this open file
+// description has the byte locked exclusively after the call, so no process can become a user.
+// Without `take`, nothing is locked: a last user that is leaving would see such a lock as a user.
 inline os::Others users_of(const os::PoolFile& file, u64 byte, bool take) noexcept {
     if (!take) return file.others(byte);
     switch (file.lock(byte, true)) {

@@ -16,7 +16,7 @@ NewFile::~NewFile() {
     if (!hidden_.empty() && process_ == os::lineage()) os::remove_name(directory_, hidden_.c_str());
 }
 
-// EOPNOTSUPP: the file needs a name, for want of the system's support or of a /proc.
+// EOPNOTSUPP: the file needs a name, because the system does not support it or has no /proc.
 int NewFile::make_unnamed() const noexcept {
     const int number = os::open_unnamed(directory_, 0600);
     if (number < 0 && (errno == EISDIR || errno == ENOENT || errno == EINVAL)) errno = EOPNOTSUPP;
@@ -40,7 +40,7 @@ bool NewFile::keep_hidden(int number, const std::string& name) {
         process_ = os::lineage();
         return true;
     }
-    // There are no locks to be had, or it was swept.
+    // The file cannot be locked, or it was swept.
     const int error = errno;
     os::remove_name(directory_, name.c_str());
     errno = error;

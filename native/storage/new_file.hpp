@@ -1,11 +1,11 @@
-// A file that gets its name when it is complete, so that nobody ever sees it half made, and a maker
-// that is killed leaves nothing.
+// A file that gets its name when it is complete. So no process sees an incomplete file, and a
+// process that is killed while it makes the file leaves nothing.
 //
 //   unnamed --publish--> named                    where the file system has unnamed files
 //   hidden  --publish--> named                    elsewhere: it has a hidden name until then
 //
-// The maker of a hidden file has the user's byte locked, shared, from right after it made the file.
-// A hidden file on which nobody has that lock is a leftover.
+// The process that makes a hidden file locks the user's byte, shared, right after it made the file.
+// A hidden file on which no process has that lock is a leftover.
 #pragma once
 #include <string>
 
@@ -25,7 +25,7 @@ struct NewFileKind {
 class NewFile {
   public:
     explicit NewFile(const NewFileKind& kind) noexcept : kind_(kind) {}
-    // Removes the hidden name, if it has one still. A child of a fork leaves it to its parent.
+    // Removes the hidden name, if the file still has one. In a forked child it does nothing.
     ~NewFile();
     NewFile(const NewFile&) = delete;
     NewFile& operator=(const NewFile&) = delete;
@@ -52,9 +52,9 @@ class NewFile {
     // Another open file description of the file; empty on failure.
     PoolFd open_again(const os::PoolFile& file) const;
 
-    // COMMIT. Fails with EEXIST rather than replace.
+    // COMMIT. Fails with EEXIST if the name exists.
     bool publish(int number, const char* name) noexcept;
-    // COMMIT. Only of a hidden file: takes the name from what has it.
+    // COMMIT. Only for a hidden file: replaces the file that has the name.
     bool replace(const char* name) noexcept;
 
   private:
@@ -69,16 +69,17 @@ class NewFile {
     unsigned process_ = 0;
 };
 
-// Takes the user's byte of a file that the caller has made just now, shared, so that no sweep
-// removes it. False: there are no locks to be had, or it was swept before.
+// Locks the user's byte of a file that the caller has just made, shared, so that no sweep removes
+// the file. False: the file cannot be locked, or it was swept before.
 bool hold_new_file(int number, u64 user_byte) noexcept;
 
 }  // namespace onecopy::storage
 
 namespace onecopy {
 
-// Says that a process is making this file: one whose name begins with `.onecopy-new-` is removed by
-// the next use of the directory unless a process holds it so. False: it was removed just now.
+// Marks this file as one that a process is making. The next use of the directory removes a file
+// whose name begins with `.onecopy-new-`, unless a process holds this mark. False: it was removed
+// already.
 inline bool hold_new_file(int fd) noexcept {
     return storage::hold_new_file(fd, kMemberByte);
 }

@@ -54,7 +54,7 @@ bool owner_of_new(u32 parent, Owner& out) noexcept {
     u64 start = 0;
     const os::Life life = parent == 0 ? os::Life::dead : os::start_of(parent, start);
     if (life == os::Life::unknown && lacks_means(errno)) return false;
-    // A parent that started after its child is another process, which has got its pid.
+    // A parent that started after its child is another process with the same pid.
     if (life == os::Life::alive && start != 0 && start <= me.start_ticks)
         out = {parent, start, me.pid_namespace};
     known.of_new = out;
@@ -82,7 +82,7 @@ os::Life life_of_owner(const Owner& owner) noexcept {
     if (me.pid != 0 && owner.pid_namespace == me.pid_namespace)
         life = os::life_of(owner.pid, owner.start_ticks, ~u64{0});
     else if (os::own_pid_namespace() == kFirstNamespace)
-        // Only the first namespace sees the processes of all others, under other numbers.
+        // Only the first namespace sees the processes of all others, with other pids.
         life = os::life_inside(owner.pid, owner.start_ticks);
     if (life == os::Life::unknown && !lacks_means(errno)) return os::Life::alive;
     return life;

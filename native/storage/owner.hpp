@@ -1,17 +1,17 @@
-// The process that a shared-memory segment belongs to: while it lives, the segment stays though
-// nobody holds it.
+// The owner process of a shared-memory segment: while it lives, the segment stays, also if no
+// process holds it.
 //
-// It stands in the time of the file's last access:
+// The access time of the file names the owner process:
 //
 //   seconds       kOwnerEpoch + the clock tick since boot at which the process started
 //   nanoseconds   pid, and above it (kOwnerPidBits) seven bits of its PID namespace
 //
-// A process that maps a file sets that time, but under `relatime`, the rule of Linux, only if the
-// time is past; a process that writes to mapped memory sets the other two times. A time that names
-// nobody (`touch`, a mount with `strictatime`, a creator without a /proc of its own) counts as
-// dead.
+// A process that maps a file sets the access time. Under `relatime`, the default of Linux, it does
+// so only if that time is in the past. A process that writes to mapped memory sets the other two
+// times. A time that names no process (`touch`, a mount with `strictatime`, a creator without a
+// /proc of its own) counts as a dead owner.
 //
-// Everything here is called with `segments_mutex` held.
+// All functions here are called with `segments_mutex` held.
 #pragma once
 #include "os/files.hpp"
 #include "storage/liveness.hpp"
@@ -24,27 +24,27 @@ constexpr unsigned kOwnerNamespaceMask = 127;
 
 namespace storage {
 
-// Seven bits of the namespace. Pid 0: nobody.
+// Seven bits of the namespace. Pid 0: no process.
 using Owner = ProcessMark;
 
-// This process; nobody, where /proc belongs to another PID namespace, which knows us by another
-// number. False: it could not be found out now (errno).
+// This process; no process if /proc belongs to another PID namespace, in which this process has
+// another pid. False: this process could not find out (errno).
 bool this_process(Owner& out) noexcept;
-// The owner of what this process makes now: the top of the tree of processes, as far as it is
-// known. That is what was found first, in this process or, before a fork, in its parent; else the
-// process `parent`, which has started this one; else (0, or it has ended) this process. False:
-// errno.
+// The owner of segments that this process makes now: the top of the tree of processes, as far as it
+// is known. The first answer of this process counts, or, if the parent had an answer before it
+// forked, that one. Without an answer it is the process `parent`, which has started this process.
+// If `parent` is 0 or has ended, it is this process. False: errno is set.
 bool owner_of_new(u32 parent, Owner& out) noexcept;
 
 Owner owner_of(const os::FileStatus& file) noexcept;
 bool mark_owner(int file, const Owner& owner) noexcept;
-// dead is for ever. unknown: this process could not look, for want of means (errno). What cannot be
-// seen from here, because it is hidden or in another container, counts as alive.
+// dead never changes. unknown: this process lacked a resource to find out (errno). A process that
+// cannot be seen from here, because it is hidden or in another container, counts as alive.
 os::Life life_of_owner(const Owner& owner) noexcept;
 
-// From here on this process counts as dead for itself: it ends.
+// After this call, this process counts as dead for itself: it is ending.
 void end_ownership() noexcept;
-// In a child of a fork, which is another process. It has its parent's owner.
+// In a forked child: it is another process, and has the owner process of its parent.
 void forget_this_process() noexcept;
 
 }  // namespace storage

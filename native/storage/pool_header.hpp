@@ -9,7 +9,7 @@
 
 namespace onecopy {
 
-constexpr const char* kNotAPool = "not a pool";  // Failure::what, of a file that never was one
+constexpr const char* kNotAPool = "not a pool";  // Failure::what, for a file that never was a pool
 
 namespace storage {
 
@@ -19,8 +19,8 @@ struct HeaderCopy {
     bool read(int fd) noexcept { return os::read_at(fd, 0, bytes, sizeof bytes) == sizeof bytes; }
 };
 
-// Is this a pool of ours, and does the file contain all it says it does? `corrupt` (the flag) is
-// not looked at.
+// Checks that this is a pool of onecopy, and that the file has all bytes that its header names. The
+// flag `corrupt` is not checked.
 Status verify(const Header& h, u64 file_size, Failure& why);
 
 struct PoolId {

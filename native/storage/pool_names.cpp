@@ -11,10 +11,10 @@ namespace {
 
 constexpr std::int64_t kSweepWait = 1'000'000'000;
 
-constexpr char kHidden[] = ".onecopy-new-";  // files in the making, where there is no O_TMPFILE
+constexpr char kHidden[] = ".onecopy-new-";  // files that are being made, if there is no O_TMPFILE
 
-// A hidden file in which nobody has the membership byte was left by a process that died. It is
-// removed by the next process that needs a hidden file in this directory.
+// A hidden file in which no process has the membership byte locked was left by a process that died.
+// The next process that needs a hidden file in this directory removes it.
 void remove_leftovers(int dirfd) {
     for (const std::string& left : os::names_in(dirfd, kHidden))
         look_behind(dirfd, left, true);
@@ -60,11 +60,11 @@ Status add_line(int dirfd, const Place& place, int memory, WaitPolicy& p) {
     return append_line(dirfd, place.name, fd.get(), place.id.hex(), own);
 }
 
-// What stands behind a name; removes it if it is of no use to anybody. The directory is locked.
+// Finds the state of a name; removes the name if no process uses its file. The directory is locked.
 Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     const PoolFd fd([&] { return os::open_at(dirfd, name.c_str(), os::Access::write); });
     if (!fd) {
-        // What no file of a pool can be: a directory, a link, a device without a driver.
+        // This is not the file of a pool: a directory, a link, a device without a driver.
         const bool is_other =
             errno == EISDIR || errno == ELOOP || errno == ENXIO || errno == ENODEV;
         return is_other ? Orphan::not_a_pool : Orphan::failed;
@@ -80,14 +80,14 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         if (others != os::Others::none)
             return others == os::Others::unknown ? Orphan::failed : Orphan::in_use;
         const Orphan result = gone();
-        // Explicitly: a copy of the descriptor in a child would keep it.
+        // Explicitly: a copy of the descriptor in a child would keep the lock.
         if (remove) of.unlock(kMemberByte);
         return result;
     };
     if (is_hidden(name)) {
-        // Left by a process that died while it made the file: one that lives has the byte. A
-        // process that has not locked it yet finds that its file has lost its name, and begins
-        // anew.
+        // Left by a process that died while it made the file: a living process has the byte
+        // locked. A process that has not locked it yet notices that its file has lost its name, and
+        // makes the file again.
         return gone_if_alone(*fd);
     }
     if (Rendezvous r; read_rendezvous(fd.get(), r)) {
@@ -102,8 +102,8 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         }
         return gone_if_alone(*memory);
     }
-    // Only what stands in the first line of the header, which is the same in every version: pools
-    // of older builds must go too.
+    // Uses only the first line of the header, which is the same in every version: pools of older
+    // builds must be removed too.
     HeaderCopy h;
     if (!h.read(fd.get()) || h.get().magic != kMagic) return Orphan::not_a_pool;
     const os::Others others = fd->others(kMemberByte);

@@ -1,4 +1,4 @@
-// Names of pools: what stands behind one, and when it may be removed.
+// Names of pools: the state of a name, and when it may be removed.
 #pragma once
 #include <string>
 
@@ -9,9 +9,9 @@
 
 namespace onecopy {
 
-// What a name in the pool directory is, for `gc`: removes it if nobody uses it. `removed` without
-// `remove`: would be removed.
-// `locked`: the directory is, so the other names in it cannot be looked at either.
+// Finds the state of a name in the pool directory, for `gc`; removes the name if no process uses
+// its file. `removed` without `remove`: it would be removed. `locked`: the directory is locked, so
+// its other names cannot be checked either.
 enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
 Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
                   WaitPolicy& p);
@@ -21,7 +21,7 @@ namespace storage {
 bool valid_name(const std::string& name) noexcept;
 bool is_hidden(const std::string& name) noexcept;
 
-// A name in a directory, and what it must lead to for us to touch it.
+// A name in a directory, and the file to which it must lead. Otherwise it is not changed.
 struct Place {
     std::string directory;  // absolute
     std::string name;
@@ -37,13 +37,13 @@ struct Place {
 bool still_there(int dirfd, const Place& place);
 // ok, no_entry (it leads elsewhere), or why it is not locked or not removed.
 Status remove_name(int dirfd, const Place& place, const DirectoryLock& directory_lock);
-// What stands behind a name; removes it if it is of no use to anybody.
+// Finds the state of a name; removes the name if no process uses its file.
 Orphan look_behind(int dirfd, const std::string& name, bool remove);
-// Adds a line of this process to the rendezvous of a memfd. It locks the directory itself.
-// no_entry: the file is gone, or another pool's.
+// Adds a line for this process to the rendezvous file of a memfd. It locks the directory itself.
+// no_entry: the file does not exist, or belongs to another pool.
 Status add_line(int dirfd, const Place& place, int memory, WaitPolicy& p);
 
-// Files of pools in the making.
+// Files of pools that are being made.
 extern const NewFileKind kPoolFiles;
 
 }  // namespace storage

@@ -22,22 +22,22 @@ std::string line_text(const Line& l) {
 }
 
 Reach reach(const Line& l, const std::string& id, u64 own_namespace, PoolFd& out) {
-    // Without a /proc we do not know our own namespace. Otherwise it is another one's process,
-    // unless a system call says something else.
+    // Without a /proc, this process does not know its own namespace. With one, the line belongs to
+    // a process of another namespace, unless a system call shows something else.
     errno = own_namespace == 0 ? ENOENT : EACCES;
     if (const os::Life life = life_of(l.process, own_namespace); life != os::Life::alive)
         return life == os::Life::dead ? Reach::stale : Reach::unknown;
     char path[64];
     std::snprintf(path, sizeof path, "/proc/%u/fd/%d", l.process.pid, l.fd);
     os::FileStatus st;
-    // The number may mean anything by now; opening a device or a pipe could have effects. A memfd
-    // is a regular file without a name.
+    // The descriptor number may refer to another file now, and to open a device or a pipe could
+    // have effects. A memfd is a regular file without a name.
     if (!os::look_at_path(path, st)) return errno == ENOENT ? Reach::stale : Reach::unknown;
     if (!st.is_file || st.links != 0) return Reach::stale;
     PoolFd fd([&] { return os::open_path(path); });
-    // It can have been closed since.
+    // The process may have closed it since.
     if (!fd) return errno == ENOENT ? Reach::stale : Reach::unknown;
-    // Without the seals, another process could cut it short under our mapping.
+    // Without the seals, another process could truncate the file while this process maps it.
     HeaderCopy h;
     if (!os::size_is_sealed(fd.get()) || !h.read(fd.get())) return Reach::stale;
     if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
@@ -61,7 +61,7 @@ bool read_rendezvous(int fd, Rendezvous& out) {
         const std::size_t n = os::read_at(fd, text.size(), part, sizeof part);
         if (n == 0) break;
         text.append(part, n);
-        // A pool, or whatever: do not read it all.
+        // A pool or another file: do not read all of it.
         if (!text.starts_with(std::string_view(kRendezvous).substr(0, text.size()))) return false;
     }
     constexpr std::size_t kPrefix = sizeof kRendezvous - 1;
@@ -113,8 +113,8 @@ Status append_line(int dirfd, const std::string& name, int file, const std::stri
     if (!os::look_at(file, st) || !st.is_file || !read_rendezvous(file, r) || r.id != id)
         return Status::no_entry;
     if (st.size > kRendezvousTidy) {
-        // It has lines of many dead processes. It is written anew in another file, so that a reader
-        // sees the old text or the new one.
+        // The file has lines of many dead processes. A new file replaces it, so that a reader sees
+        // the old text or the new one.
         NewFile fresh(kPoolFiles);
         const Fd to = fresh.make_hidden<Fd>(dirfd);
         std::string text = kRendezvous + r.id + "\n";
@@ -124,7 +124,7 @@ Status append_line(int dirfd, const std::string& name, int file, const std::stri
         if (to && os::write_all(to.get(), text + own) && fresh.replace(name.c_str()))
             return Status::ok;
     }
-    // A line cut short by a full file system would run into the next one.
+    // A full file system may truncate a line, and the next line would be joined to it.
     const std::string lead =
         st.size > 0 &&
                 [&] {

@@ -1,5 +1,5 @@
-// Finding a pool whose memory is a memfd. It has no name; a text file says where the descriptors of
-// its members are in /proc: one line for each process.
+// Finds a pool whose memory is a memfd. A memfd has no name, so a text file says where in /proc the
+// descriptors of its members are. The file has one line for each process.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,7 +11,7 @@
 
 namespace onecopy::storage {
 
-constexpr char kRendezvous[] = "onecopy-memfd 1 ";  // what the file begins with
+constexpr char kRendezvous[] = "onecopy-memfd 1 ";  // the file begins with this
 
 struct Line {
     ProcessMark process;
@@ -22,22 +22,23 @@ struct Rendezvous {
     std::vector<Line> lines;
 };
 
-// Empty: this process could not find out its own start (errno). Nobody could check such a line.
+// Empty: this process could not find out its own start time (errno). No process could check such a
+// line.
 std::string own_line(int memory);
 bool read_rendezvous(int fd, Rendezvous& out);
 
-// stale: it is proven that this line leads to no pool. unknown: everything else (errno says why):
-// the process may not be looked into or belongs to another PID namespace, or we lack a descriptor
-// or a /proc.
+// stale: it is proven that this line leads to no pool. unknown: all other cases (errno has the
+// reason). This process may not inspect the process of the line, that process belongs to another
+// PID namespace, or this process has no free descriptor or no /proc.
 enum class Reach { found, stale, unknown };
-// With `unknown` in errno: what stands in the way.
+// Sets errno to the reason of `unknown`.
 Reach reach_any(const Rendezvous& r, PoolFd& out);
 // Reach::unknown; errno says why.
 Status fail_to_reach(Failure& why);
 
 // Adds a line of this process, with its descriptor of the memory, to the open file. The directory
-// is locked. `dirfd` and `name`: where the file is, if it must be made anew because many have come
-// and gone.
+// is locked. `dirfd` and `name`: the place of the file, if it must be replaced because it has lines
+// of many dead processes.
 Status append_line(int dirfd, const std::string& name, int file, const std::string& id,
                    const std::string& own);
 

@@ -20,14 +20,14 @@ using namespace storage;
 
 namespace {
 
-constexpr std::int64_t kSegmentWait = 5'000'000'000;  // attaching and leaving take microseconds
+constexpr std::int64_t kSegmentWait = 5'000'000'000;  // attaching and releasing take microseconds
 constexpr std::int64_t kBetweenAttempts = 100'000;
 constexpr u64 kPiece = 8 * kMiB;  // bytes that are reserved in one system call
 
 const NewFileKind kSegmentFiles{kHiddenSegment, 0600 | kSegmentMadeHere, kSegmentHoldByte, nullptr};
 
-// Made when the module is loaded: to make it later could fail for want of memory. With
-// `segments_mutex` held.
+// Made when the module is loaded: later, there may be no memory for it. Used with `segments_mutex`
+// held.
 constinit NeverDestroyed<std::vector<std::shared_ptr<Segment>>> held_list;
 std::vector<std::shared_ptr<Segment>>& held() noexcept {
     return held_list.value;
@@ -48,8 +48,8 @@ Status open_folder(const std::string& directory, Fd& out, Failure& why) {
     return no_folder(directory, why);
 }
 
-// `attempt` until it answers something else than would_block; `late` when that takes too long. No
-// mutex is held while this waits.
+// Calls `attempt` until it returns another status than would_block; returns `late` if that takes
+// too long. No mutex is held while this waits.
 template <class Attempt>
 Status with_policy(Attempt attempt, Status late, WaitPolicy& outer) {
     BoundedWait p(outer, os::monotonic_ns() + kSegmentWait);
@@ -63,7 +63,7 @@ Status with_policy(Attempt attempt, Status late, WaitPolicy& outer) {
     }
 }
 
-// From here on the segment is held. Memory for it has been reserved.
+// After this call the segment is held. Memory for it was reserved before.
 void hold(std::shared_ptr<Segment> segment) noexcept {
     held().push_back(std::move(segment));
 }
@@ -89,7 +89,7 @@ bool Segment::still_named(int directory) const noexcept {
 bool Segment::has_name() const noexcept {
     if (!file_) return false;
     const os::Descriptor folder(os::open_directory(directory_.c_str()));
-    // For want of a descriptor it counts as named: that removes nothing.
+    // Without a free descriptor it counts as named, so that nothing is removed.
     return !folder || still_named(folder.number());
 }
 
@@ -104,7 +104,7 @@ Status Segment::try_unlink(Failure& why) {
     if (!file_) return missing();
     const os::Descriptor folder(os::open_directory(directory_.c_str()));
     if (!folder) return no_folder(directory_, why);
-    // A description of our own: relatives have the other one too.
+    // A separate open file description: related processes share the other one.
     const os::Descriptor file(os::open_at(folder.number(), name_.c_str(), os::Access::write));
     if (!file) return errno == ENOENT ? missing() : fail(why, "open the segment");
     os::FileStatus found;
@@ -158,20 +158,20 @@ Status Segment::take_over(Failure& why) noexcept {
     return mark_owner(file_.number(), me) ? Status::ok : fail(why, "mark the segment");
 }
 
-// ---- a segment in the making --------------------------------------------------------------------
+// ---- a segment that is being made ---------------------------------------------------------------
 
 Status NewSegment::open(u32 mode, Failure& why) {
     new_ = std::make_unique<NewFile>(kSegmentFiles);
     file_ = new_->make<PoolFd>(folder_.get());
     if (!file_) return fail(why, "make the segment");
-    // Locked before it is reserved: a hidden file that is not locked is swept.
+    // Locked before its memory is reserved: a sweep removes a hidden file that is not locked.
     if (file_->lock(kSegmentHoldByte, false) != os::ByteLock::taken)
         return fail(why, "lock the segment");
     return os::set_mode(file_.get(), mode) ? Status::ok : fail(why, "set the segment's mode");
 }
 
 Status NewSegment::reserve(u64 bytes, Failure& why, WaitPolicy& p) {
-    // Not tried without room: for that moment nobody else would have any.
+    // Not tried without room: until it fails, other processes would have no memory.
     if (const int error = os::room_for(*file_, bytes))
         return fail(why, "reserve the segment's memory", error);
     const unsigned process = os::lineage();
@@ -182,7 +182,7 @@ Status NewSegment::reserve(u64 bytes, Failure& why, WaitPolicy& p) {
             return fail(why, "reserve the segment's memory", error);
         }
         if (p.interrupted()) return Status::interrupted;
-        // A signal handler has forked, and this is the child: the descriptor is closed here.
+        // A signal handler has forked, and this is the child, where the descriptor is closed.
         if (os::lineage() != process)
             return why = {ECANCELED, "the process was forked meanwhile, by a signal handler", {}},
                    Status::system_error;
@@ -199,7 +199,7 @@ Status NewSegment::make(const std::string& directory, u64 bytes, bool persistent
         return s;
     const Status s = reserve(bytes, why, p);
     if (s != Status::no_memory) return s;
-    // What the dead have makes room.
+    // Segments that only dead processes had are removed, to free memory.
     std::vector<SegmentInfo> swept;
     sweep_segments(directory, true, swept);
     const bool any = std::any_of(swept.begin(), swept.end(), [](const SegmentInfo& each) {
@@ -219,7 +219,7 @@ Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<
     if (!owner_of_new(parent, owner))
         return fail_at(why, "find out this process's start", "/proc", errno);
     if (!mark_owner(file_.get(), owner)) return fail(why, "mark the segment");
-    // All memory is got before the commit: nothing fails after it.
+    // All memory is allocated before the commit: nothing fails after it.
     std::shared_ptr<Segment> made;
     try {
         held().reserve(held().size() + 1);
@@ -229,7 +229,7 @@ Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<
     }
     bool done = new_->publish(file_.get(), name.c_str());
     if (!done && errno == EEXIST) {
-        // What only the dead have is free.
+        // A segment that only dead processes had is removed.
         if (sweep_segment(folder_.get(), name, true) == SegmentState::removed)
             done = new_->publish(file_.get(), name.c_str());
         else
@@ -295,7 +295,7 @@ Status try_attach(const std::string& directory, const std::string& name,
             if (alone == os::ByteLock::failed)
                 return fail(why, "lock the segment"), Status::system_error;
             if (alone == os::ByteLock::taken) {
-                // Stale. With the exclusive lock it is ours to remove.
+                // Stale. This process has the exclusive lock, so it may remove the segment.
                 os::FileStatus now;
                 if (os::look_at(folder.number(), name.c_str(), now) && now.same_file(status) &&
                     !os::remove_name(folder.number(), name.c_str()) && errno != ENOENT)
@@ -331,7 +331,7 @@ Status try_attach(const std::string& directory, const std::string& name,
 Status attach_segment(const std::string& directory, const std::string& name,
                       std::shared_ptr<Segment>& out, Failure& why, WaitPolicy& p) {
     follow_forks();
-    // Late: another process was stopped in the middle of removing it.
+    // Late: another process was stopped while it removed the segment.
     return with_policy([&] { return try_attach(directory, name, out, why); }, Status::no_entry, p);
 }
 
@@ -366,7 +366,7 @@ void release_segments(const char* directory) noexcept {
     if (!folder) return;
     Owner me;
     if (!this_process(me)) me = {};
-    // Without memory, the names stay to the next process that looks.
+    // Without memory, the names stay until the next process checks them.
     static_cast<void>(within_memory([&] {
         for (const std::string& name : os::names_in(folder.number(), {})) {
             os::FileStatus status;

@@ -21,12 +21,12 @@ SegmentState sweep_segment(int directory, const std::string& name, bool remove) 
     os::FileStatus status;
     if (!os::look_at(file.number(), status)) return SegmentState::failed;
     if (!is_segment(status)) return SegmentState::none;
-    // One in the making is nobody's yet, whatever its mode.
+    // A segment that is being made has no owner yet, whatever its mode.
     const bool stays = (status.mode & kSegmentStays) != 0 && !name.starts_with(kHiddenSegment);
     const os::Life owner = stays ? os::Life::alive : owner_life(status, name);
     if (owner == os::Life::unknown) return SegmentState::failed;
     if (owner == os::Life::alive) {
-        // Asked, and not locked: a lock would be in the way of a process that attaches.
+        // It queries the lock and does not take it: a lock would disturb a process that attaches.
         switch (os::others_of(file.number(), kSegmentHoldByte)) {
             case os::Others::none:
                 return stays ? SegmentState::persistent : SegmentState::kept;

@@ -9,7 +9,7 @@ namespace onecopy::storage {
 bool is_segment(const os::FileStatus& file) noexcept;
 // alive, dead or unknown, as `life_of_owner`; a hidden file has no owner.
 os::Life owner_life(const os::FileStatus& file, const std::string& name) noexcept;
-// What stands behind a name; removes it if it is stale. With `segments_mutex` held.
+// Finds the state of a name; removes the name if it is stale. With `segments_mutex` held.
 SegmentState sweep_segment(int directory, const std::string& name, bool remove) noexcept;
 
 }  // namespace onecopy::storage
