@@ -1,4 +1,5 @@
-// Arrays, memoryviews, long bytes and long strings: the object is a few numbers, the data a block.
+// Arrays, memoryviews, long bytes and long strings: a message of a few numbers, and a block with
+// the data.
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/wait_policy.hpp"
@@ -66,7 +67,7 @@ PyObject* wrong_shape(const PoolPtr& pool) noexcept {
     return wrong_array(pool);
 }
 
-// Formats that memoryview.cast can make; without the '@' that may stand before them.
+// Formats that memoryview.cast can make, without the optional '@' in front.
 char plain_format(const Py_buffer& view) noexcept {
     const char* format = view.format == nullptr ? "B" : view.format;
     if (*format == '@') ++format;
@@ -97,7 +98,7 @@ void copy_out_of_pool(void* to, const void* from, u64 bytes) noexcept {
     }
 }
 
-// ---- where memory lies --------------------------------------------------------------------------
+// ---- the place of memory ------------------------------------------------------------------------
 
 bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, u64 length,
             Place& out) noexcept {
@@ -113,8 +114,8 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
         out.shared = lease->shared;
         return true;
     }
-    // Somebody else's object (an Arrow buffer, say) over memory of ours: look through what this
-    // process holds.
+    // An object of another library (for example an Arrow buffer) over memory of a pool: search the
+    // blocks that this process holds.
     // [pool.blocks_top]
     const u32 top = std::min(m.header().blocks_top.load_acquire(), m.geo().max_blocks);
     for (u32 i = 1; i < top; ++i) {
@@ -214,7 +215,7 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
 
 namespace {
 
-// A private copy of what an array shows; of elements that lie scattered, in the order that numpy
+// A private copy of an array. If its elements are not contiguous, the copy has the order that numpy
 // keeps. Takes the reference to the dtype.
 PyObject* copy_of_array(PyArray_Descr* dtype, int ndim, const npy_intp* shape,
                         const npy_intp* strides, Order order, unsigned char* first,
@@ -246,7 +247,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     const npy_intp itemsize = PyDataType_ELSIZE(dtype);
     std::int64_t low = 0, high = 0;
     bool sound = from.get(ndim) && from.get(order_byte) && from.get(offset);
-    // multiprocessing's way concerns copies alone, which are contiguous as they were written.
+    // The mode of multiprocessing applies only to copies, which are contiguous.
     if (how == Copy::fresh && sound)
         how = (order_byte & kFresh) != 0 && (order_byte & ~kFresh) != 2 ? Copy::all : Copy::unsaid;
     how = as_said(how);
@@ -302,7 +303,7 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     if (how != Copy::none && !lease->shared) {
         const auto bytes = static_cast<u64>(high - low);
         std::int64_t elements = 0;
-        // Elements that share memory are copied apart: a store would change several.
+        // Elements that share memory are copied separately: one store would change several.
         const bool overlap = order == Order::strided && total(ndim, shape, itemsize, elements) &&
                              elements > high - low;
         PrivateObject* pages = nullptr;
@@ -432,7 +433,7 @@ PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block, Copy how) n
     }
     Py_DECREF(memory);
     if (result == nullptr) {
-        PyErr_Clear();  // numbers that do not fit each other
+        PyErr_Clear();  // inconsistent numbers
         return wrong_array(pool);
     }
     return result;
@@ -487,8 +488,8 @@ PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) no
     const auto* data = reinterpret_cast<const char*>(info.data + offset);
     const auto n = static_cast<Py_ssize_t>(bytes);
     if (tag == Tag::long_text) {
-        // The decoder looks at the bytes more than once. Who may not be trusted may change them in
-        // between, so it gets a copy.
+        // The decoder reads the bytes more than once. An untrusted process may change them in
+        // between, so the decoder gets a copy.
         PyObject* copy = pool->others_may_write ? PyBytes_FromStringAndSize(data, n) : nullptr;
         if (copy == nullptr && pool->others_may_write) return nullptr;
         PyObject* text =

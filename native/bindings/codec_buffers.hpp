@@ -1,4 +1,4 @@
-// The buffers of a pickle, on their way in and out: codec_objects.cpp.
+// The buffers of a pickle, when it is sent and when it is received: codec_objects.cpp.
 #pragma once
 #include <vector>
 
@@ -15,10 +15,10 @@ struct PickleBuffer {
 };
 static_assert(sizeof(PickleBuffer) == 24);
 constexpr u32 kNoChild = 0xffffffff;  // of an empty buffer
-// A message has at most so many new blocks. If it has more buffers, neighbours share a block.
+// The most new blocks of a message. If it has more buffers, neighbours share a block.
 constexpr std::size_t kMostParts = 4096;
 
-// Whether there was memory for what `act` makes; MemoryError is set otherwise.
+// Returns whether there was memory for the work of `act`; otherwise MemoryError is set.
 template <class Act>
 bool has_room(Act act) noexcept {
     const Status s = within_memory([&] {
@@ -28,8 +28,8 @@ bool has_room(Act act) noexcept {
     return s == Status::ok || PyErr_NoMemory() != nullptr;
 }
 
-// Views of a list's buffers, released at the end. A buffer that is still to be written is a tuple
-// of its size and of what writes it; it has a view without an object.
+// Views of the buffers in a list, released at the end. A buffer without contents is a tuple of its
+// size and of the object that writes it; its view has no object.
 struct Views {
     std::vector<Py_buffer> all;
     Views() = default;
@@ -43,18 +43,19 @@ struct Views {
     bool add(PyObject* buffer) noexcept;
 };
 
-// Fills part of a new block: with a copy of what `view` shows, or by what `buffer` says, which gets
-// the memory itself. It is a lease that it gets: one that is kept for longer shows no freed memory.
+// Fills part of a new block: with a copy of the bytes of `view`, or by a call of the object in
+// `buffer`. That object gets the memory as a lease, so it sees no freed memory if it keeps it
+// longer.
 bool fill_part(const Held& held, u64 offset, unsigned char* data, PyObject* buffer,
                const Py_buffer& view) noexcept;
 
-// How a part is had that was copied for its message, or (not `fresh`) lay in the pool before.
+// The copy mode of a part that was copied for its message, or (not `fresh`) was in the pool before.
 Copy of_part(Copy how, bool fresh) noexcept;
 // Part of a block as a new reference. nullptr with an exception set.
 PyObject* part(Held block, u64 offset, u64 bytes, Copy how = Copy::none) noexcept;
-// pickle.loads. Takes the references to both; either may be nullptr with an exception set.
+// pickle.loads. Takes both references; either may be nullptr with an exception set.
 PyObject* rebuild(PyObject* pickle, PyObject* buffers, Copy how) noexcept;
-// Notes on the exception that is set that it came out of code of an object.
+// Adds a note to the exception that is set: the code of an object raised it.
 void explain() noexcept;
 
 }  // namespace onecopy::py

@@ -1,5 +1,5 @@
-// Objects of plain classes, named tuples, members of enums: a plan is made once for each class, by
-// onecopy._codec.plans, which knows what pickle does with it.
+// Objects of plain classes, named tuples, members of enums. onecopy._codec.plans makes a plan once
+// for each class; it knows what pickle does with the class.
 //
 //   u8 node, count: which class of the message; if it is a new one: text node: module, text node:
 //   name; then
@@ -12,8 +12,8 @@
 
 namespace onecopy::py {
 
-// A plan is right as long as its class has the same version tag: no two classes, and no two states
-// of one, have the same. So a class that is gone leaves a plan that nothing finds.
+// A plan is valid as long as its class has the same version tag. No two classes, and no two states
+// of one class, have the same tag. So the plan of a deleted class is never found.
 struct Plan {
     PyTypeObject* type = nullptr;  // borrowed, and only compared
     unsigned int tag = 0;
@@ -50,7 +50,7 @@ const Plan* known_plan(PyTypeObject* type) noexcept {
     return nullptr;
 }
 
-// Where a new plan of a class goes: over an old one of its own, to an empty place, or over another.
+// The place for a new plan of a class: its old plan, else an empty place, else another plan.
 Plan& place_for(PyTypeObject* type) noexcept {
     static std::size_t next = 0;
     Plan* place = place_of(type);
@@ -63,7 +63,7 @@ Plan& place_for(PyTypeObject* type) noexcept {
     return place[next++ % kNear];
 }
 
-// sys.modules[module].name; borrowed. nullptr: it is not there, without an exception.
+// sys.modules[module].name; borrowed. nullptr without an exception: it does not exist.
 PyObject* find(PyObject* module, PyObject* name) noexcept {
     PyObject* found = PyDict_GetItemWithError(PyImport_GetModuleDict(), module);
     if (found != nullptr)
@@ -73,7 +73,7 @@ PyObject* find(PyObject* module, PyObject* name) noexcept {
     return found;
 }
 
-// Tables that tell pickle, and multiprocessing, how to take types apart. Borrowed.
+// The tables in which types are registered with copyreg and multiprocessing. Borrowed.
 PyObject* table_in(const char* module, const char* first, const char* second) noexcept {
     PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
     if (found == nullptr) return nullptr;
@@ -82,7 +82,7 @@ PyObject* table_in(const char* module, const char* first, const char* second) no
         Py_SETREF(inside, PyObject_GetAttrString(inside, second));
     if (inside == nullptr) PyErr_Clear();
     if (inside != nullptr && !PyDict_CheckExact(inside)) Py_CLEAR(inside);
-    return inside;  // kept for ever: there is one of each
+    return inside;  // never freed: there is one of each
 }
 
 }  // namespace
@@ -136,7 +136,7 @@ bool Packer::write_class(PyTypeObject* type, const Plan& plan, Node node) noexce
     return classes_.add(type) && write_text(plan.module) && write_text(plan.name);
 }
 
-// Whether an object of this class would be found again, and nobody has said how to take it apart.
+// Whether a reader would find this class by its name, and the class is registered nowhere.
 bool Packer::is_reachable(PyTypeObject* type, const Plan& plan) noexcept {
     for (PyTypeObject* known : classes_) {
         if (known == type) return true;
@@ -161,7 +161,7 @@ Done Packer::write_of_class(PyObject* object, int depth) noexcept {
     if (plan->kind == PlanKind::named) {
         const Py_ssize_t n = PyTuple_GET_SIZE(object);
         if (n != static_cast<Py_ssize_t>(plan->fields)) return Done::no;
-        // Pickle cannot do one that is in itself; it says so.
+        // Pickle cannot pickle one that contains itself; it raises the error.
         const std::size_t where = nodes_.size();
         if (Py_REFCNT(object) != 1) {
             const u64 met = memo_.meet(object, where);
@@ -190,7 +190,7 @@ Done Packer::write_of_class(PyObject* object, int depth) noexcept {
     if (dict == nullptr) return Done::failed;
     Done done = Done::no;
     if (!PyDict_CheckExact(dict)) {
-        // Pickle knows what to do.
+        // Left to pickle.
     } else if (plan->kind == PlanKind::member) {
         static PyObject* value_name = nullptr;
         if (value_name == nullptr) value_name = PyUnicode_InternFromString("_value_");
@@ -215,7 +215,7 @@ Done Packer::write_plain(PyObject* object, PyTypeObject* type, const Plan& plan,
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(dict, &at, &key, &value)) {
-        // A `__reduce_ex__` of the object's own would be asked first.
+        // Pickle would call a `__reduce_ex__` among the attributes first.
         if (!PyUnicode_CheckExact(key) ||
             (PyUnicode_GET_LENGTH(key) > 2 && PyUnicode_READ_CHAR(key, 0) == '_' &&
              PyUnicode_READ_CHAR(key, 1) == '_'))
@@ -251,8 +251,8 @@ PyObject* find_class(PyObject* module, PyObject* name) noexcept {
     return found;
 }
 
-// The member of that value, as the enum itself looks for it first. nullptr without an exception:
-// the enum has to be asked. A new reference.
+// The member of that value, from the table that the enum itself reads first. nullptr without an
+// exception: the enum must be called. A new reference.
 PyObject* member_of(PyObject* type, PyObject* value) noexcept {
     static PyObject* table_name = nullptr;
     if (table_name == nullptr) table_name = PyUnicode_InternFromString("_value2member_map_");
@@ -344,7 +344,7 @@ PyObject* Unpacker::read_plain(const Known& known, u64 where, bool shared, int d
     return made;
 }
 
-// As pickle does it with an object of a class that says something about it.
+// As pickle does for an object whose class defines how to restore it.
 bool Unpacker::set_state(PyObject* object, PyObject* state) noexcept {
     PyObject* set = PyObject_GetAttrString(object, "__setstate__");
     PyObject* done = nullptr;

@@ -1,5 +1,5 @@
-// The walk over an object that is to be packed. No Python code runs in it, the GIL is kept, and the
-// garbage collector is off: so nothing changes while it is written.
+// The walk over an object that is being packed. It runs no Python code, keeps the GIL, and turns
+// the garbage collector off. So no object changes while it is written.
 #include "bindings/codec_packed.hpp"
 #include "bindings/codec_scalar_types.hpp"
 
@@ -80,7 +80,7 @@ bool each_of_set(PyObject* object, Act act) noexcept {
     const auto* set = reinterpret_cast<const PySetObject*>(object);
     for (Py_ssize_t i = 0; i <= set->mask; ++i) {
         const setentry& entry = set->table[i];
-        // The hash of what was removed is -1, which no key has.
+        // A removed entry has the hash -1, which no key has.
         if (entry.key != nullptr && entry.hash != -1 && !act(entry.key)) return false;
     }
     return true;
@@ -321,7 +321,7 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
 
 namespace {
 
-// The collector runs finalizers, which could change what is walked over.
+// The collector runs finalizers, which could change the objects of the walk.
 class WithoutCollector {
   public:
     WithoutCollector() noexcept : on_(PyGC_Disable() != 0) {}
@@ -337,7 +337,7 @@ class WithoutCollector {
 
 }  // namespace
 
-// ---- all of it ----------------------------------------------------------------------------------
+// ---- the complete object ------------------------------------------------------------------------
 
 Packer::~Packer() {
     for (const Part& part : objects_)
@@ -371,7 +371,7 @@ Done Packer::pack(PyObject* object) noexcept {
         if (!write(object, 0, false)) return whole_ ? Done::no : Done::failed;
     }
     if (static_cast<Node>(nodes_.data()[0]) == Node::part) {
-        // By itself, what has no form of its own is pickled by itself.
+        // An object without a form of its own, outside of a container, is a pickle.
         const Done done = PyArray_CheckExact(object) ? Done::no : add_standard(object);
         if (done != Done::yes) return done;
         settled_ = 1;

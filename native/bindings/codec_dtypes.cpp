@@ -1,4 +1,4 @@
-// How a dtype travels.
+// The form of a dtype in a message.
 //
 //   form       then                             for
 //   simple     u8 type number                   numbers in this machine's byte order
@@ -30,14 +30,14 @@ constexpr bool is_sized(int type) noexcept {
     return type == NPY_STRING || type == NPY_UNICODE || type == NPY_VOID;
 }
 
-// The last dtype that took long to write, and to read: a queue mostly carries the same ones.
+// The last dtype that took long to write, and to read: a queue mostly has the same ones.
 struct Remembered {
     PyObject* dtype = nullptr;
     PyObject* names = nullptr;  // `dtype.names = …` changes a dtype in place
     PyObject* bytes = nullptr;  // form and what follows
 
     void set(PyArray_Descr* new_dtype, PyObject* new_bytes) noexcept {
-        // The old ones go last: what they run may come back here.
+        // The old ones are released last: their destructors may call this again.
         PyObject* old_dtype =
             std::exchange(dtype, Py_NewRef(reinterpret_cast<PyObject*>(new_dtype)));
         PyObject* old_names = std::exchange(names, Py_XNewRef(names_of(new_dtype)));
@@ -52,7 +52,7 @@ struct Remembered {
 };
 Remembered written, read;
 
-// What stands for a dtype, with the form and the length before it; takes the reference to `data`
+// The bytes of a dtype, after its form and length; takes the reference to `data`
 // (bytes or str; nullptr: an exception is set). New reference or nullptr.
 PyObject* with_head(Form form, PyObject* data) noexcept {
     if (data == nullptr) return nullptr;
@@ -67,7 +67,7 @@ PyObject* with_head(Form form, PyObject* data) noexcept {
     PyObject* result = from == nullptr ? nullptr : PyBytes_FromStringAndSize(nullptr, n + 3);
     if (result != nullptr) {
         char* to = PyBytes_AS_STRING(result);
-        // One that is too long is too long for any message, and refused for that.
+        // A dtype of that length fits no message, and is refused for that.
         const auto length = static_cast<std::uint16_t>(n <= 0xffff ? n : 0xffff);
         to[0] = static_cast<char>(form);
         std::memcpy(to + 1, &length, 2);
@@ -77,7 +77,7 @@ PyObject* with_head(Form form, PyObject* data) noexcept {
     return result;
 }
 
-// repr(dtype.descr) if that says all there is to say; else nullptr, without an exception.
+// repr(dtype.descr) if it describes the dtype completely; else nullptr without an exception.
 PyObject* describe(PyArray_Descr* dtype) noexcept {
     auto* object = reinterpret_cast<PyObject*>(dtype);
     PyObject* list = PyObject_GetAttrString(object, "descr");
@@ -110,7 +110,7 @@ PyObject* spell(PyArray_Descr* dtype) noexcept {
     return with_head(Form::pickled, plain_dumps(object));
 }
 
-// ast.literal_eval: constants and containers of them, and nothing that runs.
+// ast.literal_eval: constants and containers of constants; it runs no code.
 PyObject* evaluate(PyObject* text) noexcept {
     static PyObject* literal_eval = nullptr;
     if (literal_eval == nullptr) {

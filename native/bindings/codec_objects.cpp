@@ -1,4 +1,4 @@
-// Everything that has no form of its own: pickle, with the large buffers beside it.
+// Objects without a form of their own: a pickle, with the large buffers outside of the pickle.
 //
 // A message that is too large for a slot is a block:
 //
@@ -7,9 +7,9 @@
 //   cells         u64 each: references to the children
 //   the pickle
 //
-// A child is a block that buffers lie in: one that was in the pool before, or a new one with the
+// A child is a block that has buffers: a block that was in the pool before, or a new block with the
 // copy of a buffer. Each copy has a block of its own. So a receiver that keeps one part of a
-// message keeps the memory of that part, and neither the other parts nor the message.
+// message keeps only the memory of that part.
 #include <unordered_map>
 
 #include "base/private_memory.hpp"
@@ -43,7 +43,7 @@ PyObject* pickle_function(const char* name, PyObject*& cache) noexcept {
     return cache;
 }
 
-// No arrays anywhere inside, so the codec hook (written in Python) would find nothing to do.
+// It contains no arrays, so the codec hook (written in Python) would do nothing.
 bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     if (--budget < 0 || depth > 8) return false;
     PyTypeObject* type = Py_TYPE(object);
@@ -76,7 +76,7 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
     return false;
 }
 
-// A block for each size, without waiting for memory; what it got stays in `parts` when it fails.
+// A block for each size, without waiting for memory. If it fails, `parts` keeps the blocks so far.
 Status claim_at_once(const PoolPtr& pool, const std::vector<u64>& sizes, std::vector<Held>& parts,
                      std::vector<unsigned char*>& data) noexcept {
     for (const u64 size : sizes) {
@@ -98,7 +98,7 @@ Copy of_part(Copy how, bool fresh) noexcept {
 
 PyObject* part(Held block, u64 offset, u64 bytes, Copy how) noexcept {
     const PoolPtr pool = block.pool();
-    // A whole envelope is no data: it stands for a reference to an object (`Executor`'s pickles).
+    // A complete envelope is not data: it means a reference to an object (pickles of `Executor`).
     if (how != Copy::none && offset == 0 && is_envelope(block)) how = Copy::none;
     LeaseObject* lease = make_lease(std::move(block), false);
     if (lease == nullptr) return nullptr;
@@ -307,8 +307,8 @@ bool Encoding::pack(PyObject* pickle, PyObject* buffers) noexcept {
     return true;
 }
 
-// Memory for a message of several parts. A sender that waits for room holds none of it meanwhile:
-// two senders, each with half of what it needs, would wait for each other.
+// Memory for a message of several parts. A sender that waits for room holds none of it. Otherwise
+// two senders, each with half of its blocks, could wait for each other.
 bool Encoding::claim_parts(u64 bytes, const std::vector<u64>& sizes, std::vector<Held>& parts,
                            std::vector<unsigned char*>& data) noexcept {
     u64 together = prefix_ + bytes;
@@ -330,7 +330,7 @@ bool Encoding::claim_parts(u64 bytes, const std::vector<u64>& sizes, std::vector
             raise_claim(s, together);
             return false;
         }
-        const Held room(pool_, block.index);  // there is room now: let it go, and take the parts
+        const Held room(pool_, block.index);  // there is room now: release it, and take the parts
     }
 }
 
@@ -341,7 +341,7 @@ bool Encoding::pack_block(PyObject* pickle, PyObject* buffers, std::vector<Py_bu
         PyErr_SetString(PyExc_ValueError, "the object consists of more than 16 million buffers");
         return false;
     }
-    // Children: each block once, however many buffers lie in it.
+    // Children: each block once, however many buffers it has.
     std::vector<Handle> children;
     std::vector<PickleBuffer> table;
     std::vector<u64> sizes;

@@ -1,7 +1,7 @@
-// Packed messages: containers and what is in them, without pickle (docs/design/0019).
+// Packed messages: containers and their contents, without pickle (docs/design/0019).
 //
-//   inline, in the slot     Tag::packed        u8 version, u8 flags, body     message.block: child
-//   0 in a block              Tag::packed_block  u64 where the head lies in the block
+//   inline, in the slot   Tag::packed        u8 version, u8 flags, body; message.block: child 0
+//   in a block            Tag::packed_block  u64 the place of the head in the block
 //
 //   body    count           parts
 //           count           bytes of the pickle
@@ -77,7 +77,7 @@ constexpr int kDeepest = 100;              // levels; deeper ones are left to pi
 constexpr Py_ssize_t kValueBytes = 32;     // shorter texts have no identity
 constexpr u64 kOutOfBand = 4 * kKiB;       // an array has a block of its own from this size on
 
-// Bytes in private memory that grow. Where a function answers bool, false: MemoryError is set.
+// A growing array of bytes in private memory. A function that returns false has set MemoryError.
 class Bytes {
   public:
     Bytes() noexcept : begin_(small_), at_(small_), end_(small_ + sizeof small_) {}
@@ -143,14 +143,16 @@ inline std::size_t count_bytes(u64 n) noexcept {
 class Memo {
   public:
     struct Seen {
-        PyObject* object;  // borrowed: the walk runs no code, so it is alive as long as that lasts
+        PyObject*
+            object;  // borrowed: the walk runs no code, so the object lives as long as the walk
         u64 where;
     };
     Memo() = default;
     Memo(const Memo&) = delete;
     Memo& operator=(const Memo&) = delete;
     ~Memo() { PyMem_Free(slots_); }
-    // Where it was met; kNew if that is noted only now, as `where`. kFailed with MemoryError set.
+    // The place where it was met; kNew if this call noted it, at `where`. kFailed with MemoryError
+    // set.
     static constexpr u64 kNew = ~u64{0}, kFailed = kNew - 1;
     u64 meet(PyObject* object, u64 where) noexcept;
     std::size_t size() const noexcept { return seen_.size(); }
@@ -169,13 +171,13 @@ class Memo {
 // ---- classes: codec_classes.cpp -----------------------------------------------------------------
 enum class PlanKind : u8 { none = 0, plain = 1, named = 2, member = 3 };
 struct Plan;
-// Asks Python for the plan of a class. yes: there is one now, if only that it is pickled. no: one
-// cannot be kept.
+// Asks Python for the plan of a class. yes: it has a plan now, which may be to pickle it. no: the
+// plan cannot be kept.
 Done make_plan(PyTypeObject* type) noexcept;
-// Whether somebody has told `copyreg` or multiprocessing how to take a type apart.
+// Whether a type is registered with `copyreg` or multiprocessing.
 bool is_registered(PyTypeObject* type) noexcept;
 
-// An object on its way into a message. Step by step: docs/design/0019.
+// An object that is being packed into a message. The steps: docs/design/0019.
 class Packer {
   public:
     // `may_ask`: whether the walk may end because a class has no plan yet (`unknown`).
@@ -185,9 +187,9 @@ class Packer {
     Packer& operator=(const Packer&) = delete;
     ~Packer();
 
-    // no: the whole object goes by pickle. Nothing has been taken then.
+    // no: the complete object is pickled. Nothing was taken.
     Done pack(PyObject* object) noexcept;
-    // After `failed` without an exception: a class that needs a plan. Then it begins anew.
+    // After `failed` without an exception: a class that needs a plan. Then the walk begins again.
     PyTypeObject* unknown() const noexcept { return unknown_; }
 
   private:
@@ -267,18 +269,18 @@ class Packer {
     PyObject* buffers_ = nullptr;  // a list
 };
 
-// Whether hashing it is bounded, as a reader demands it of a key that is met again.
+// Whether the time to hash it is bounded, as a reader requires for a key that is met again.
 bool is_bounded_key(PyObject* object) noexcept;
 
-// A reader of a body. Each function answers nullptr with an exception set.
+// A reader of a body. Each function returns nullptr with an exception set if it fails.
 class Unpacker {
   public:
-    // Where a message's blocks are found.
+    // The blocks of a message.
     struct Children {
         Held one;  // of a message in a slot: its block, if it has one
         const shm_atomic<u64>* cells = nullptr;
         u32 count = 0;
-        Held whole;  // of a message in a block: that block, and where it lies
+        Held whole;  // of a message in a block: that block, and the place in it
         const unsigned char* whole_at = nullptr;
     };
     Unpacker(const PoolPtr& pool, const unsigned char* body, std::size_t n, u8 flags, Copy how,
@@ -288,14 +290,14 @@ class Unpacker {
     Unpacker& operator=(const Unpacker&) = delete;
     ~Unpacker();
 
-    // `buffers`: of the pickle; a reference that is taken over, or nullptr.
+    // `buffers`: of the pickle; this takes the reference, which may be nullptr.
     PyObject* unpack(PyObject* buffers) noexcept;
 
   private:
     struct Met {
         u64 where;
         PyObject* object;  // a reference of its own; nullptr: not complete
-        bool open;         // its elements are still read
+        bool open;         // its elements are still being read
     };
     struct Known {  // a class of the message
         PyTypeObject* type;

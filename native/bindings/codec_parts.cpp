@@ -1,5 +1,5 @@
-// The parts of a packed message: arrays, and the one pickle of what the core does not know. And how
-// a message is laid out, in its slot or in a block, and found there again.
+// The parts of a packed message: arrays, and the one pickle of the objects that the core does not
+// know. Also the layout of a message, in its slot or in a block, and how a reader finds its parts.
 #include <tuple>
 
 #include "base/private_memory.hpp"
@@ -38,14 +38,15 @@ bool Packer::write_head_of_array(PyArrayObject* array, PartKind kind, bool& too_
 }
 
 bool Packer::child_of(Place&& place, u32& child) noexcept {
-    for (std::size_t i = children_.size(); i > 0; --i) {  // neighbours often lie in one block
+    for (std::size_t i = children_.size(); i > 0; --i) {  // neighbours are often in one block
         if (children_[i - 1].handle == place.handle) {
             child = static_cast<u32>(i - 1);
             return true;
         }
         if (children_.size() - i == 64) break;
     }
-    // A block that was met long ago may have two cells. That costs a little, and breaks nothing.
+    // A block that was met much earlier may get two cells. That takes a little room, and is
+    // correct.
     child = static_cast<u32>(children_.size());
     return children_.add({place.handle, std::move(place.held)});
 }
@@ -114,7 +115,7 @@ Done Packer::add_array(PyArrayObject* array) noexcept {
     return copies_.add({array, start + 1, offset_at, bytes}) ? Done::yes : Done::failed;
 }
 
-// Writes an array's elements: as they lie if they lie together, else in C order.
+// Writes an array's elements: in their order in memory if they are contiguous, else in C order.
 bool Packer::fill(PyArrayObject* array, unsigned char* to) noexcept {
     const auto bytes = static_cast<u64>(PyArray_NBYTES(array));
     if (PyArray_IS_C_CONTIGUOUS(array) || PyArray_IS_F_CONTIGUOUS(array)) {
@@ -139,16 +140,16 @@ bool Packer::fill(PyArrayObject* array, unsigned char* to) noexcept {
     return failed == 0;
 }
 
-// ---- what goes by pickle ------------------------------------------------------------------------
+// ---- pickled objects ----------------------------------------------------------------------------
 
-// A set of the addresses of what was met outside of the pickle, and has an identity; a new
-// reference, None if there is nothing, or nullptr.
+// A set of the addresses of objects that have an identity and were met outside of the pickle. A new
+// reference, None if there are no such objects, or nullptr.
 PyObject* Packer::met_outside() noexcept {
     PyObject* all = nullptr;
     for (std::size_t i = 0; i < memo_.size(); ++i) {
         const Memo::Seen& seen = memo_[i];
         if ((seen.where & kPartOfMemo) != 0) {
-            // Objects of the pickle itself are no strangers to it.
+            // Objects of the pickle itself do not belong to the set.
             const u64 index = seen.where & ~kPartOfMemo;
             if (objects_[index].in_pickle) continue;
         } else if (const auto node =
@@ -248,7 +249,7 @@ bool Packer::lay_inline() noexcept {
 
 namespace {
 
-// New blocks, and what lies in which: if there are very many copies, neighbours share a block.
+// The new blocks, and the copies in each: if there are very many copies, neighbours share a block.
 struct Blocks {
     std::vector<u64> sizes;
     std::size_t per_block;
@@ -256,7 +257,7 @@ struct Blocks {
 
     explicit Blocks(std::size_t count) noexcept
         : per_block((count + kMostParts - 1) / kMostParts) {}
-    // Where the next copy goes; throws bad_alloc.
+    // The place of the next copy; throws bad_alloc.
     std::pair<u32, u64> add(u64 bytes) {
         if (copies++ % per_block == 0) sizes.push_back(0);
         const u64 offset = round_up(sizes.back(), kUnit);
@@ -445,7 +446,7 @@ PyObject* decode_packed_block(const PoolPtr& pool, Reader& from, Held block, Cop
         children.whole_at = info.data;
         return Unpacker(pool, body, n, head.flags, how, children).unpack(buffers);
     }
-    // Another user could change it while it is read.
+    // Another user may change it while it is read.
     auto* copy = static_cast<unsigned char*>(PyMem_Malloc(n));
     if (copy == nullptr) {
         Py_XDECREF(buffers);

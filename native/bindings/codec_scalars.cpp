@@ -12,7 +12,7 @@ bool write_bytes(Tag tag, const char* from, Py_ssize_t n, Writer& to) noexcept {
     return to.put(from, static_cast<std::size_t>(n));
 }
 
-// Exact types only: a subclass has a right to its own type at the other end.
+// Exact types only: an object of a subclass must arrive with its own type.
 bool write_small(PyObject* object, Writer& to) noexcept {
     PyTypeObject* type = Py_TYPE(object);
     if (type == &PyLong_Type) {
@@ -30,7 +30,7 @@ bool write_small(PyObject* object, Writer& to) noexcept {
         Py_ssize_t n = 0;
         const char* text = PyUnicode_AsUTF8AndSize(object, &n);
         if (text == nullptr) {
-            PyErr_Clear();  // lone surrogates: pickle can do them
+            PyErr_Clear();  // lone surrogates: pickle can send them
             return false;
         }
         return write_bytes(Tag::text, text, n, to);

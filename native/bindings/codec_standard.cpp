@@ -1,5 +1,5 @@
-// Parts of a packed message that are objects of the standard library's classes: what pickle gives
-// their class to make them again, without pickle.
+// Parts of a packed message that are objects of classes of the standard library. The part has the
+// arguments that pickle would give to the class.
 //
 //   u8 PartKind::standard, u8 which, then
 //     date          u16 year, u8 month, u8 day
@@ -55,7 +55,7 @@ bool has_times() noexcept {
     return PyDateTimeAPI != nullptr;
 }
 
-// What stands for a zone; false: pickle has to do it.
+// The byte for a time zone; false: it must be pickled.
 bool zone_of(PyObject* zone, u8 fold, u8& out) noexcept {
     if (zone != Py_None && zone != PyDateTime_TimeZone_UTC) return false;
     out = static_cast<u8>((fold != 0 ? kFold : 0) | (zone != Py_None ? kUtc : 0));
@@ -76,7 +76,7 @@ PyObject* unknown_safety() noexcept {
     return unknown;
 }
 
-// Whether it is one that was made in the usual way; its 16 bytes.
+// Whether it is an ordinary UUID; its 16 bytes.
 Done bytes_of_uuid(PyObject* object, unsigned char* to) noexcept {
     PyObject* unknown = unknown_safety();
     PyObject* safety = unknown == nullptr ? nullptr : PyObject_GetAttrString(object, "is_safe");
@@ -96,7 +96,7 @@ Done bytes_of_uuid(PyObject* object, unsigned char* to) noexcept {
     Py_XDECREF(number);
     if (done != Done::yes) {
         if (PyErr_ExceptionMatches(PyExc_MemoryError)) return Done::failed;
-        PyErr_Clear();  // one that lacks something: pickle says what
+        PyErr_Clear();  // an incomplete object: pickle raises the error
     }
     return done;
 }
@@ -191,7 +191,7 @@ Done Packer::add_text(PyObject* object) noexcept {
             done = Done::yes;
         }
     } else if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
-        PyErr_Clear();  // a path of bytes that are no text
+        PyErr_Clear();  // a path whose bytes are not text
         done = Done::no;
     }
     Py_XDECREF(text);
@@ -202,7 +202,7 @@ Done Packer::add_text(PyObject* object) noexcept {
 
 namespace {
 
-// The object is made by its class: what the class refuses, nobody has sent.
+// The class makes the object. Values that the class refuses mean a damaged message.
 PyObject* made_or_wrong(const PoolPtr& pool, PyObject* made) noexcept {
     if (made != nullptr || PyErr_ExceptionMatches(PyExc_MemoryError) ||
         PyErr_ExceptionMatches(PyExc_ImportError) || !PyErr_ExceptionMatches(PyExc_Exception))
@@ -226,7 +226,7 @@ PyObject* make_uuid(const unsigned char* data) noexcept {
     PyObject* made = number == nullptr ? nullptr
                                        : PyBaseObject_Type.tp_new(
                                              reinterpret_cast<PyTypeObject*>(type), none, nullptr);
-    // The class itself lets nobody set anything.
+    // The class itself forbids setting attributes.
     if (made != nullptr && (PyObject_GenericSetAttr(made, number_name, number) != 0 ||
                             PyObject_GenericSetAttr(made, safety_name, unknown) != 0))
         Py_CLEAR(made);

@@ -1,5 +1,5 @@
-// Packed messages, read. What is read was written by others: every count, place and kind is
-// checked before it is used. What it costs is bounded by the bytes of the message.
+// Reads packed messages. Other processes wrote them, so every count, place and kind is checked
+// before it is used. The size of the message bounds the time and memory.
 #include "bindings/codec_buffers.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/codec_scalar_types.hpp"
@@ -10,17 +10,17 @@
 namespace onecopy::py {
 namespace {
 
-// Keys of dicts come again and again. Texts cannot change, so messages may have the same one.
+// Keys of dicts repeat. A str cannot change, so several messages may share one.
 struct KnownKey {
     u64 head = 0;  // its first eight bytes
     std::size_t length = 0;
     PyObject* text = nullptr;
 };
-constexpr std::size_t kKnownKeys = 512;  // a hash has so many values: its upper 9 bits
+constexpr std::size_t kKnownKeys = 512;  // the number of values of a hash: its upper 9 bits
 constexpr u64 kLongestKnownKey = 32;
 KnownKey known_keys[kKnownKeys];
 
-// Up to eight bytes of `n`, of which `left` may be looked at.
+// Up to eight bytes of `n`; at most `left` bytes may be read.
 u64 head_of(const unsigned char* data, std::size_t n, std::size_t left) noexcept {
     u64 head = 0;
     if (left >= 8) {
@@ -31,7 +31,7 @@ u64 head_of(const unsigned char* data, std::size_t n, std::size_t left) noexcept
     return head;
 }
 
-// `n` is not 0. `left`: how many bytes there are from `data` on.
+// `n` is not 0. `left`: the number of bytes from `data` on.
 PyObject* key_text(const unsigned char* data, std::size_t n, std::size_t left) noexcept {
     const u64 head = head_of(data, n, left);
     u64 mixed = (head ^ n << 56) * 0x9e3779b97f4a7c15;
@@ -46,7 +46,7 @@ PyObject* key_text(const unsigned char* data, std::size_t n, std::size_t left) n
         return Py_NewRef(known.text);
     PyObject* text =
         PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, static_cast<Py_ssize_t>(n));
-    // The hash too: it stays with the text.
+    // The hash too: the str keeps it.
     if (text != nullptr && PyObject_Hash(text) != -1) {
         known.head = head;
         known.length = n;
@@ -61,7 +61,7 @@ bool cannot_be_key(PyObject* object) noexcept {
            PyArray_Check(object);
 }
 
-// Room for so many keys is asked for at once. Each takes two bytes of the message at least.
+// Room for this many keys is allocated at once. Each key takes at least two bytes of the message.
 PyObject* new_dict(u64 keys) noexcept {
 #if PY_VERSION_HEX < 0x030d0000
     if (keys > 5) return _PyDict_NewPresized(static_cast<Py_ssize_t>(keys));
@@ -229,7 +229,7 @@ PyObject* Unpacker::unpack(PyObject* buffers) noexcept {
     return read(0, false);
 }
 
-// ---- what is met again --------------------------------------------------------------------------
+// ---- objects that are met again -----------------------------------------------------------------
 
 bool Unpacker::reserve(u64 where, std::size_t& at) noexcept {
     at = met_.size();
@@ -257,7 +257,7 @@ PyObject* Unpacker::read_again(bool in_key) noexcept {
     if (low == met_.size() || met_[low].where != where || met_[low].object == nullptr)
         return wrong();
     PyObject* object = met_[low].object;
-    // One that is in itself would be hashed for ever.
+    // To hash an object that contains itself would never end.
     if (in_key && (met_[low].open || cannot_be_key(object) || !is_bounded_key(object)))
         return wrong();
     return Py_NewRef(object);
@@ -300,7 +300,7 @@ PyObject* Unpacker::read_text(u8 width, bool in_key) noexcept {
     PyObject* text = PyUnicode_FromKindAndData(width, aligned, static_cast<Py_ssize_t>(n));
     if (aligned != few) PyMem_Free(aligned);
     if (text == nullptr && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        PyErr_Clear();  // a number that is no character
+        PyErr_Clear();  // a number that is not a character
         return wrong();
     }
     return text;
@@ -341,7 +341,7 @@ PyObject* Unpacker::read_moment() noexcept {
         (number != NPY_DATETIME && number != NPY_TIMEDELTA) || unit > NPY_FR_GENERIC || unit == 3 ||
         multiple == 0 || multiple > 0x7fffffff)
         return wrong();
-    // numpy makes no other point in time without a unit, and cannot print one.
+    // numpy makes no other datetime64 without a unit, and cannot print one.
     if (number == NPY_DATETIME && unit == NPY_FR_GENERIC && value != NPY_DATETIME_NAT)
         return wrong();
     PyArray_Descr* dtype = PyArray_DescrNewFromType(number);
@@ -356,8 +356,8 @@ PyObject* Unpacker::read_moment() noexcept {
 
 // ---- containers ---------------------------------------------------------------------------------
 
-// How many elements follow. Each takes a byte at least, and no two containers share one: so all
-// elements together are no more than the bytes that there were.
+// The number of elements that follow. Each takes at least one byte, and no two containers share
+// one. So all containers together have at most as many elements as the message has bytes.
 bool Unpacker::get_elements(u64& n, unsigned each) noexcept {
     if (!get_count(n) || n > elements_left_ / each) return false;
     elements_left_ -= n * each;
@@ -369,7 +369,7 @@ PyObject* Unpacker::read_tuple(u64 where, bool shared, int depth, bool in_key) n
     if (!get_elements(n, 1)) return wrong();
     PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(n));
     if (tuple == nullptr) return nullptr;
-    // One that is met inside of itself has no empty places, which would end who looks at it.
+    // A tuple that contains itself has no empty places: code that reads one would crash.
     for (u64 i = 0; shared && i < n; ++i)
         PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), Py_NewRef(Py_None));
     const std::size_t at = met_.size();
@@ -393,7 +393,7 @@ PyObject* Unpacker::read_tuple(u64 where, bool shared, int depth, bool in_key) n
 PyObject* Unpacker::read_list(u64 where, bool shared, int depth) noexcept {
     u64 n;
     if (!get_elements(n, 1)) return wrong();
-    // A list that is met inside of itself grows: nobody sees an empty place.
+    // A list that contains itself grows: no code sees an empty place.
     PyObject* list = PyList_New(shared ? 0 : static_cast<Py_ssize_t>(n));
     if (list == nullptr) return nullptr;
     bool sound = !shared || note(where, list);
@@ -412,7 +412,7 @@ PyObject* Unpacker::read_list(u64 where, bool shared, int depth) noexcept {
     return list;
 }
 
-// An exception that a key raised. Without code of an object's own, it is the message's fault.
+// An exception that a key raised. If no code of an object ran, the message is damaged.
 PyObject* Unpacker::refuse_key() noexcept {
     if (PyErr_ExceptionMatches(PyExc_MemoryError)) return nullptr;
     if (flags_ != 0) {
