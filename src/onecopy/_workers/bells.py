@@ -45,8 +45,8 @@ class Bell:
             os.eventfd_write(self._descriptor, 1)
 
     def clear(self) -> None:
-        """Make it unreadable. A thread that does this looks at its work after it, not before."""
-        with suppress(BlockingIOError):  # it was not rung, or another process was faster
+        """Make it unreadable. The caller checks for work after this call, not before."""
+        with suppress(BlockingIOError):  # it was not rung, or another process cleared it first
             os.eventfd_read(self._descriptor)
 
     def __reduce__(self) -> Any:
@@ -61,5 +61,5 @@ class Bell:
 
 def _received(duplicate: Any) -> Bell:
     descriptor = duplicate.detach()
-    os.set_inheritable(descriptor, False)  # it had to be, to come here
+    os.set_inheritable(descriptor, False)  # it was inheritable, to reach this process
     return Bell(descriptor)

@@ -104,13 +104,13 @@ class Ends:
         """Send a signal to a process, unless it has ended."""
         with self._lock, suppress(ProcessLookupError):
             pidfd = self._pidfds.get(process)
-            if pidfd is not None:  # a pid may be another process's by now, this cannot
+            if pidfd is not None:  # another process may have the pid by now; a pidfd cannot change
                 signal.pidfd_send_signal(pidfd, number)
             elif process.exitcode is None:
                 os.kill(process.pid, number)
 
     def close(self) -> None:
-        """Watch nothing any more; `ring` has no effect after that."""
+        """Stop watching; `ring` has no effect after that."""
         with self._lock:
             self._close()
 

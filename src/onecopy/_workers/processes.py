@@ -1,4 +1,4 @@
-"""The worker processes of one face: how one is started, and which have ended."""
+"""The worker processes of one front end: starts them, and reports which have ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Processes"]
 
 
 class Processes:
-    """Worker processes, and what a thread that looks after them waits for.
+    """Worker processes, and the wait of the thread that manages them.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Processes:
         self._ends.ring()
 
     def disband(self) -> None:
-        """Keep no process: an object that is shut down may be kept long."""
+        """Drop the processes: a program may keep an object for long after its shutdown."""
         self._make = _none
         self.running = {}
         self._ends.close()

@@ -146,7 +146,7 @@ def _place_of(error: BaseException) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - the class is anybody's
+    except Exception:  # noqa: BLE001 - the code of any class
         return "(no text: its __str__ raises)"
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS_ROOM", "NOT_BEGUN", "CallNotRebuilt", "Calls", "Results", "Task"]
 
-_ROOM_WITHIN = 60.0  # seconds that a worker waits for memory for a result, and a call for its own
+_ROOM_WITHIN = 60.0  # seconds that a worker, or a call, waits for memory in the pool
 # Results for whose arrival a worker keeps what they refer to. The manager thread takes an answer as
 # soon as it comes, so it never has that many before it.
 _KEPT_RESULTS = 64
@@ -80,7 +80,7 @@ class Task:
             self._prepare(Urgency.AHEAD)
         except (NotNowError, PoolFull):
             pass  # when it is its turn
-        except Exception as error:  # noqa: BLE001 - pickling runs anybody's code
+        except Exception as error:  # noqa: BLE001 - pickling runs code of any class
             self._error, self._encode = cast("Exception", _bare(error)), None
 
     @property
@@ -160,7 +160,7 @@ class Calls:
         return Calls, (self._mailbox, self._results, 0, self._copy)
 
     def forget_executor(self) -> None:
-        """Refer to nothing of the executor."""
+        """Drop the references to the executor's objects."""
         self.refuse: Callable[[int, BaseException], None] = _nobody
         self.more_wait: Callable[[], bool] = bool
         self.hold_back: Callable[[bool], object] = bool
@@ -170,25 +170,25 @@ class Calls:
 
     @property
     def wait_for_room(self) -> bool:
-        """Whether a call waits for room in the pool, which is to be tried again now and then."""
+        """Whether a call waits for room in the pool, and must be tried again from time to time."""
         return bool(self._waiting)
 
     def full(self) -> bool:
-        """Tell whether the manager thread should hand out no more for now."""
+        """Return whether the manager thread should stop handing out calls for now."""
         self._try_again()
         if self._waiting:
             return bool(self._out)  # answers will come, and make room
         return self._mailbox.queue.qsize() >= self._ahead
 
     def hand_out(self, number: int, task: Task) -> None:
-        """Hand out a call; one that cannot be encoded is answered here."""
+        """Hand out a call; a call that cannot be encoded fails here."""
         waits = bool(self._waiting) and not task.is_encoded
         if waits or self._send(number, task) is not None:
             self._waiting.append((number, task))
             self.hold_back(True)
 
     def _try_again(self) -> None:
-        """Send what waits, in order; refuse what no answer can make room for."""
+        """Send the waiting calls in order; refuse a call for which no answer can make room."""
         while self._waiting:
             number, task = self._waiting[0]
             error = self._send(number, task)
@@ -201,17 +201,17 @@ class Calls:
             self.hold_back(bool(self._waiting))
 
     def _is_hopeless(self, error: BaseException) -> bool:
-        """Tell whether there will be no room for the first call that waits."""
+        """Return whether no answer will make room for the first waiting call."""
         if NEVER in getattr(error, "__notes__", ()):
             return True
         now = time.monotonic()
         if self._out or self.more_wait() or self._since is None:
             self._since = now  # answers will make some
-        # Else it is up to the user, who may be about to drop results.
+        # Else only the program can make room, by dropping results.
         return now - self._since > _ROOM_WITHIN
 
     def _send(self, number: int, task: Task) -> BaseException | None:
-        """Send a call, or refuse it; an error is that there is no room."""
+        """Send a call, or refuse it; raises an error if there is no room."""
         urgency = Urgency.TURN if self._out else Urgency.ALONE
         self._out.add(number)  # before: the answer may be there when `put` returns
         try:
@@ -219,7 +219,7 @@ class Calls:
         except (PoolFull, Full, NotNowError) as error:
             self._out.discard(number)
             return _bare(error)
-        except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code
+        except BaseException as error:  # noqa: BLE001 - pickling runs code of any class
             self._out.discard(number)
             self.refuse(number, _bare(error))
         else:
@@ -227,7 +227,7 @@ class Calls:
         return None
 
     def answered(self, number: int) -> None:
-        """Know that a call is not on its way any more."""
+        """Note that a call was answered or returned."""
         self._out.discard(number)
 
     def wake_workers(self) -> None:
@@ -235,7 +235,7 @@ class Calls:
         self._mailbox.ring()
 
     def end(self) -> None:
-        """Have all workers end, once there are no calls."""
+        """Make all workers end when no call is left."""
         with suppress(Closed):
             self._mailbox.end()
 
@@ -279,9 +279,9 @@ class Calls:
                     function, args, kwargs = ref.get(self._copy)
                 else:
                     function, args, kwargs = pickle.loads(call)
-            except BaseException as error:  # noqa: BLE001 - rebuilding runs anybody's code
-                # The worker is as good as new. An error that says itself that something is
-                # gone, or out of reach, is sent as it is.
+            except BaseException as error:  # noqa: BLE001 - rebuilding runs code of any class
+                # The worker can continue. An error that itself names what is missing or out of
+                # reach is sent as it is.
                 sent = (
                     error
                     if isinstance(error, OneCopyError | OSError)
@@ -331,7 +331,7 @@ class Results:
         self._mailbox.wake()
 
     def initializer_failed(self, error: BaseException) -> None:
-        """Say why this worker cannot begin; without effect when there is no memory for it."""
+        """Report why this worker cannot begin; without effect if there is no memory for it."""
         text = "".join(format_exception(error))
         with suppress(Closed, Full, PoolFull):
             self._queue.put((NOT_BEGUN, None, text, None), block=False)
@@ -340,14 +340,14 @@ class Results:
         """Send the result of a call, or the error that it cannot be sent; then it is finished."""
         try:
             self._answer(number, True, result, leaves)
-        except BaseException as error:  # noqa: BLE001 - pickling runs anybody's code
+        except BaseException as error:  # noqa: BLE001 - pickling runs code of any class
             self.failed(number, RemoteError(error), leaves)
 
     def failed(self, number: int, error: RemoteError, leaves: int | None) -> None:
         """Send the error of a call; then it is finished."""
         try:
             self._answer(number, False, error, leaves)
-        except BaseException as reason:  # noqa: BLE001 - pickling runs anybody's code
+        except BaseException as reason:  # noqa: BLE001 - pickling runs code of any class
             sent = (
                 RemoteError(reason) if isinstance(reason, OneCopyError) else _instead(error, reason)
             )
@@ -401,7 +401,7 @@ class Results:
         return answer
 
     def wait(self, wait: Callable[[], Any]) -> Any:
-        """Have `wait` called, which returns when an answer comes, unless there is one."""
+        """Call `wait`, which returns when an answer comes, unless there is an answer already."""
         with self._mailbox.sleeping():
             return wait() if self._queue.empty() else []
 
@@ -411,13 +411,13 @@ class Results:
 
 
 def _instead(error: RemoteError, reason: BaseException) -> RemoteError:
-    """Replace an error that cannot be sent; the text of its traceback goes along."""
+    """Replace an error that cannot be sent; keep the text of its traceback."""
     error.error = cannot_send(error.error, reason)
     return error
 
 
 def _bare(error: BaseException) -> BaseException:
-    """Take the traceback away: its frames hold arguments, and what they have in the pool."""
+    """Remove the traceback: its frames hold arguments, and their memory in the pool."""
     error.__context__ = None
     return error.with_traceback(None)
 

@@ -219,7 +219,7 @@ class Executor(futures.ProcessPoolExecutor):
         self._processes = self._workers.running
 
     def _sent_initializer(self) -> Any:
-        """Give what workers get as initializer: by value, if they could not import it."""
+        """Return the initializer for workers: by value, if they could not import it."""
         initializer: Any = self._initializer
         if initializer is None or self._mp_context.get_start_method(allow_none=False) == "fork":
             return initializer
@@ -248,9 +248,9 @@ class Executor(futures.ProcessPoolExecutor):
         running = len(self._processes)
         if running >= self._max_workers:
             return
-        # Each answer makes a worker idle, and each call takes one. Permits outlive workers that
-        # leave after their share of calls: nobody is idle if more calls wait than there are
-        # workers.
+        # Each answer makes a worker idle, and each call takes an idle worker. Permits outlive
+        # workers that end after their share of calls: no worker is idle if more calls wait than
+        # there are workers.
         idle = len(self._pending_work_items) <= running
         if threading.current_thread() is self._executor_manager_thread:
             if idle:
@@ -280,7 +280,7 @@ class Executor(futures.ProcessPoolExecutor):
             manager.wake()
             if wait:
                 manager.join()
-        self._copies.clear()  # calls that are under way have their own hold
+        self._copies.clear()  # calls that are not answered hold their copies themselves
         if manager is None and calls is not None and results is not None:
             # The thread was never started, which closes them otherwise.
             calls.close()
@@ -318,7 +318,7 @@ class Executor(futures.ProcessPoolExecutor):
     # -------------------------------------------------------------------------------- for users
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a function called in a worker.
+        """Call a function in a worker.
 
         Parameters
         ----------
@@ -523,7 +523,7 @@ def _check_share(most: int, forks: bool) -> None:
         )
 
 
-# A forked child, a worker above all, has no use of them; what they keep would stay for its life.
+# A forked child, for example a worker, does not need them, and would keep their memory.
 _executors: WeakSet[Executor] = WeakSet()
 
 
@@ -539,7 +539,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 class _SharedFunction:
-    """A function that lies in the pool."""
+    """A function that is in the pool."""
 
     def __init__(self, message: Message, copy: CopyMode) -> None:
         self._message = message

@@ -46,7 +46,7 @@ class CallFuture(Future[Any]):
     """The future of a call, whose callbacks cannot end the thread that takes the answers."""
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """Have a function called with the future when it is done.
+        """Call a function with the future when the future is done.
 
         What it raises is reported and has no other effect, in the thread that takes the answers
         also `SystemExit` and `KeyboardInterrupt`.
@@ -127,7 +127,7 @@ class Manager(threading.Thread):
         start_without_signals(self)
 
     def wake(self) -> None:
-        """Have the thread look around. Signal handlers and finalizers may call this."""
+        """Wake the thread to check for work. Signal handlers and finalizers may call this."""
         if not self._rung:
             self._rung = True
             self._workers.ring()
@@ -163,7 +163,7 @@ class Manager(threading.Thread):
                     return
 
     def _wait(self) -> list[Any]:
-        """Sleep until there is something to do; give the workers that have ended."""
+        """Sleep until there is something to do; return the workers that have ended."""
         timeout = _TRY_AGAIN if self._calls.wait_for_room else None
         ended: list[Any] = self._results.wait(partial(self._workers.wait, timeout))
         self._rung = False  # before anything is looked at
@@ -252,7 +252,7 @@ class Manager(threading.Thread):
         )
 
     def _refuse(self, number: int, error: BaseException) -> None:
-        """Answer a call that no worker will."""
+        """Answer a call that no worker will answer."""
         self._tries.pop(number, None)
         item = self._pending.pop(number, None)
         if item is not None:
@@ -261,7 +261,7 @@ class Manager(threading.Thread):
     # ------------------------------------------------------------------------------------ workers
 
     def _one_is_free(self, leaves: int | None) -> None:
-        """See to a worker that has answered: it waits for a call, or has had its share of them."""
+        """Handle a worker that has answered: it waits for a call, or has run its share of calls."""
         if leaves is not None:
             process = self._workers.running.pop(leaves, None)
             if process is not None:
@@ -291,12 +291,12 @@ class Manager(threading.Thread):
                 self._workers.start_one()
 
     def stop_restarting(self) -> None:
-        """Take the next death of a worker for the end: it is asked for."""
+        """Treat the next death of a worker as the requested end."""
         self._restart = False
 
     def _see_to(self, ended: list[Any]) -> list[str] | None:
-        """See to workers that have ended; the list returned says why all have to end."""
-        # What a worker has answered comes before its death: it is in the queue by now.
+        """Handle workers that have ended; the returned list says why all workers must end."""
+        # A worker's answers come before its death: they are in the queue now.
         while ended and self._take_answer():
             pass
         for process in ended:
@@ -333,13 +333,13 @@ class Manager(threading.Thread):
     # ------------------------------------------------------------------------------------ the end
 
     def _end_workers(self) -> None:
-        """End the workers, which have nothing left to do, and wait for them."""
+        """End the workers, which have no work left, and wait for them."""
         self._calls.end()
         for process in list(self._workers.running.values()):
             process.join()
 
     def _break_down(self, cause: list[str]) -> None:
-        """Have all calls fail, each with an error of its own, and end all workers."""
+        """Make all calls fail, each with an error of its own, and end all workers."""
         if self._is_shutting_down():
             self._cancel_if_asked()  # what is to be cancelled is cancelled, not broken
         self._mark_broken(_NOT_USABLE)

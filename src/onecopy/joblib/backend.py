@@ -220,7 +220,7 @@ class OneCopyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             ) from None
 
     def terminate(self) -> None:
-        """Leave the workers to the calls to come."""
+        """Leave the workers to later calls."""
         workers, self._workers = self._workers, None
         if workers is not None:
             workers.leave()

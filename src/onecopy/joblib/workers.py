@@ -52,7 +52,7 @@ _TABLES = {"pandas", "polars", "pyarrow"}  # whose objects own memory that is no
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a call asks of its workers.
+    """The requirements of a call on its workers.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class WorkerPool:
             other.executor.shutdown(wait=False)
 
     def kill(self) -> None:
-        """End it now, whatever it is at."""
+        """End it now, also in the middle of a call."""
         self.executor.kill()
 
 
@@ -154,7 +154,7 @@ class _Executor(Executor):
         return task
 
     def kill(self) -> None:
-        """End it now, whatever the workers are at."""
+        """End it now, also if workers are in the middle of a call."""
         manager: Any = self._executor_manager_thread
         self.kill_workers()
         if manager is not None and manager is not threading.current_thread():
@@ -193,7 +193,7 @@ def _packed(
 def _begin(
     depth: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
 ) -> None:
-    """Begin as a worker."""
+    """Run first in a worker process."""
     # joblib looks there to find out how deep it is in nested calls.
     process_executor._CURRENT_DEPTH = depth
     if initializer is not None:
@@ -263,7 +263,7 @@ def shutdown(wait: bool = True) -> None:
 
 
 def _watch(seconds: float) -> None:
-    """Have the kept workers looked at in so many seconds, at the latest; the lock is held."""
+    """Check the kept workers within this number of seconds; the caller holds the lock."""
     global _timer, _timer_ends_at  # noqa: PLW0603 - belong to the process
     ends_at = time.monotonic() + seconds
     if _timer is not None and _timer_ends_at <= ends_at:

@@ -148,7 +148,7 @@ def _seconds(parameter: str, value: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When workers are restarted, and when no more."""
+    """The rules for when workers are restarted."""
 
     restart: Restart
     backoff: float
@@ -367,7 +367,7 @@ class WorkerGroup:
             self._ends.ring()
 
     def _settle(self) -> None:
-        """Give back what is the process's, once the group is over."""
+        """Restore the state of the process when the group has ended."""
         if self._is_over:
             self._at_exit.cancel()
             termination.give_back(self)
@@ -393,7 +393,7 @@ class WorkerGroup:
                 self._lock.notify_all()
 
     def _tend(self) -> bool:
-        """Do what is due. False: no process runs, and none is to be started."""
+        """Do the work that is due. False: no process runs, and none will be started."""
         now = time.monotonic()
         with self._lock:
             kill_at = self._kill_at
@@ -410,7 +410,7 @@ class WorkerGroup:
         return any(place.process is not None or place.due is not None for place in self._places)
 
     def _patience(self) -> float | None:
-        """Give the seconds until something is due; None: nothing is."""
+        """Return the seconds until the next work is due; None: no work is due."""
         times = [place.due for place in self._places if place.due is not None]
         with self._lock:
             if self._kill_at is not None and self._sent != signal.SIGKILL:
@@ -468,7 +468,7 @@ class WorkerGroup:
         return next(place for place in self._places if place.process is process)
 
     def _look_at(self, process: Any) -> None:
-        """See to a process that has ended."""
+        """Handle a process that has ended."""
         place = self._place_of(process)
         pid, code = process.pid, exit_code(process)
         begun, error = read(place.report)
@@ -484,7 +484,7 @@ class WorkerGroup:
         with self._lock:
             process, report = place.process, place.report
             place.process = place.report = None
-        with suppress(ValueError):  # its status is unknown, so it is taken to be alive
+        with suppress(ValueError):  # its status is unknown, so it counts as alive
             process.close()
         report.close()
 

@@ -1,4 +1,4 @@
-"""What a group of workers tells about them."""
+"""The records of a group about its workers."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ __all__ = ["Termination", "be_a_worker", "termination"]
 
 
 class Termination:
-    """What becomes of a SIGTERM in this process."""
+    """Handles SIGTERM in this process."""
 
     def __init__(self) -> None:
         self._groups: list[WorkerGroup] = []  # for which the handler is there
@@ -67,12 +67,12 @@ class Termination:
             raise group.failure
 
     def leave(self, group: WorkerGroup) -> None:
-        """Raise it no more."""
+        """Do not raise the failure any more."""
         if group in self._blocks:
             self._blocks.remove(group)
 
     def interrupt(self, group: WorkerGroup) -> None:
-        """Have the main thread look at the failures of groups, if it is in this one's block."""
+        """Make the main thread check the failures of groups, if it is in this group's block."""
         main = threading.main_thread().ident
         with self._sending:
             ready = not self._sent and signal.getsignal(signal.SIGTERM) is _on_sigterm
@@ -82,7 +82,7 @@ class Termination:
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
-        """Hold back what fails while the main thread waits for a group to stop."""
+        """Delay failures while the main thread waits for a group to stop."""
         counts = _in_main_thread()
         self._stopping += counts
         try:
@@ -91,7 +91,7 @@ class Termination:
             self._stopping -= counts
 
     def came(self, number: int) -> None:
-        """Raise what a SIGTERM is to raise."""
+        """Raise the exception of a SIGTERM."""
         if os.getpid() != self._process:  # in a forked child, before `forget`, which may not raise
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -34,7 +34,7 @@ def work(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
-    """Be a worker."""
+    """Run the function in a worker process."""
     signals.be_a_worker(mask)
     start_without_signals(
         threading.Thread(
@@ -61,7 +61,7 @@ def work(
 
 
 def in_one_line(error: BaseException) -> str:
-    """Give an error as the last line of its traceback does."""
+    """Return the text of an error, as in the last line of its traceback."""
     return "".join(format_exception_only(error)).strip()
 
 
