@@ -293,9 +293,7 @@ class Results:
 
     def wait(self, wait: Callable[[], object]) -> None:
         """Have `wait` called, which returns when a message comes, unless there is one."""
-        with self._mailbox.sleeping():
-            if self._queue.empty():
-                wait()
+        self._mailbox.sleep(wait, None)
 
     def close(self) -> None:
         """Close the mailbox here."""
