@@ -292,14 +292,15 @@ def test_no_thread_sees_a_closed_process(told):
 
     def look():
         assert made.wait(LIMIT)
-        thread = threading.Thread(target=lambda: seen.append(group.pids))
+        thread = threading.Thread(target=lambda: seen.append(group.workers[0]))
         thread.start()
         thread.join(LIMIT)
 
     with oc.supervise(end, args=("kill", told), mp_context=Closing(look)) as group:
         made.set()
         runs(group, both(told)[1])
-        assert seen == [()]
+        assert [worker.pid for worker in seen] == [None]
+        assert seen[0].last_exit.code == -9
 
 
 # ------------------------------------------------------------------------------------- on_exit

@@ -12,7 +12,8 @@ sees the other.
 from __future__ import annotations
 
 import select
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ from onecopy.errors import Closed
 from onecopy.locks import Semaphore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from onecopy.queue import Message, Queue
 
@@ -32,6 +33,7 @@ __all__ = ["Mailbox", "Reader"]
 T = TypeVar("T")
 
 _AWAKE = 0.01  # seconds that a worker waits at the queue itself, which wakes it sooner, for a call
+_MOMENT = 5e-5  # seconds: the native core looks for a message that long before it sleeps
 _IDLE_AFTER = 1.0  # second after which a worker without a call drops what it keeps for calls
 _LOOK_EVERY = 1.0  # second in which it looks whether its parent lives, where no descriptor says so
 
@@ -102,12 +104,24 @@ class Mailbox:
         if asleep and wanted > readers - asleep:
             self.ring()
 
-    @contextmanager
-    def sleeping(self) -> Iterator[None]:
-        """Be a reader that sleeps."""
+    def sleep(self, wait: Callable[[], T], awake: T) -> T:
+        """Be a reader that sleeps while `wait` is called, unless there is a message.
+
+        Parameters
+        ----------
+        wait : callable
+            Returns when a bell rings, or for a reason of its own.
+        awake : object
+            What is returned if `wait` is not called.
+
+        Returns
+        -------
+        object
+            What `wait` returns, or `awake`.
+        """
         self._asleep.release()
         try:
-            yield
+            return wait() if self.queue.empty() else awake
         finally:
             self._asleep.acquire(False)
 
@@ -120,11 +134,21 @@ class Mailbox:
         """
         return self.queue.empty() and not self.queue.is_shut_down
 
-    def take(self, get: Callable[[bool, float], T]) -> T | None:
-        """Take a message where there is one reader, by the queue's `get`; None: there is none."""
-        if not self.queue.empty():
+    def take(self, get: Callable[[bool, float], T], expected: bool = False) -> T | None:
+        """Take a message where there is one reader, by the queue's `get`; None: there is none.
+
+        Parameters
+        ----------
+        get : callable
+            The queue's `get`, or a function with the same parameters.
+        expected : bool
+            Whether a message is likely to come soon. Then the thread looks for it for a moment,
+            because falling asleep and being woken takes as long as a short call.
+        """
+        wait = _MOMENT if self.queue.empty() else _AWAKE
+        if expected or wait == _AWAKE:
             with suppress(Empty):
-                return get(True, _AWAKE)
+                return get(True, wait)
         return None
 
     def wake_next(self) -> None:
@@ -186,8 +210,7 @@ class Reader:
             return queue.get_message(True, _AWAKE)
         timeout: float | None = _IDLE_AFTER
         while True:
-            with mailbox.sleeping():
-                woken = not mailbox.is_quiet or self._sleep(timeout)
+            woken = mailbox.sleep(partial(self._sleep, timeout), True)
             self._parent.check()
             if not woken and timeout is not None:
                 self._idle()
@@ -206,7 +229,9 @@ class Reader:
             return message
 
     def _sleep(self, timeout: float | None) -> bool:
-        """Wait in the kernel; False: the time is up."""
+        """Wait in the kernel, unless there will be no more messages; False: the time is up."""
+        if self._mailbox.queue.is_shut_down:
+            return True
         bell, parent = self._mailbox.bell, self._parent.descriptor
         if self._poll is None:
             self._poll = select.epoll()

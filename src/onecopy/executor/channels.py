@@ -230,6 +230,10 @@ class Calls:
         """Note that a call was answered or returned."""
         self._out.discard(number)
 
+    def are_out(self) -> bool:
+        """Whether a call is on its way: in the queue, or taken by a worker."""
+        return bool(self._out)
+
     def wake_workers(self) -> None:
         """Wake a worker, after one has died that may have been woken for a call."""
         self._mailbox.ring()
@@ -387,9 +391,13 @@ class Results:
 
     # ------------------------------------------------------------------ in the executor's process
 
-    def take(self) -> Any:
-        """Take an answer, as the manager thread does; None: there is none."""
-        answer, numbers = take_addressed(partial(self._mailbox.take, self._get), CallNotRebuilt)
+    def take(self, expected: bool = False) -> Any:
+        """Take an answer, as the manager thread does; None: there is none.
+
+        If one is `expected`, the thread looks for it for a moment.
+        """
+        take = partial(self._mailbox.take, self._get, expected)
+        answer, numbers = take_addressed(take, CallNotRebuilt)
         if answer is None:
             return None
         if numbers is not None:
@@ -402,8 +410,7 @@ class Results:
 
     def wait(self, wait: Callable[[], Any]) -> Any:
         """Call `wait`, which returns when an answer comes, unless there is an answer already."""
-        with self._mailbox.sleeping():
-            return wait() if self._queue.empty() else []
+        return self._mailbox.sleep(wait, [])
 
     def close(self) -> None:
         """Close the mailbox here, and drop the answers that are still in it."""

@@ -205,7 +205,7 @@ class Manager(threading.Thread):
 
     def _take_answer(self) -> bool:
         """Take an answer; False: there is none."""
-        answer = self._results.take()
+        answer = self._results.take(expected=self._calls.are_out())
         if answer is None:
             return False
         number, done, value, leaves = answer

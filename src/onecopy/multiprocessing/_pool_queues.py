@@ -293,9 +293,7 @@ class Results:
 
     def wait(self, wait: Callable[[], object]) -> None:
         """Call `wait`, which returns when a message comes, unless the queue has a message."""
-        with self._mailbox.sleeping():
-            if self._queue.empty():
-                wait()
+        self._mailbox.sleep(wait, None)
 
     def close(self) -> None:
         """Close the mailbox in this process."""

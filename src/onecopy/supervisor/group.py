@@ -472,19 +472,22 @@ class WorkerGroup:
         place = self._place_of(process)
         pid, code = process.pid, exit_code(process)
         begun, error = read(place.report)
-        self._take_apart(place)
         end = Exit(pid, code, error)
+        self._take_apart(place, end)
         if begun or place.restarts or code is None or code < 0:
             self._has_ended(place, end)
         else:
             self._has_ended(place, end, self._cannot_begin(place, end))
 
-    def _take_apart(self, place: _Place) -> None:
-        # Invariant: a thread that has the lock finds a process that is not closed, or None.
+    def _take_apart(self, place: _Place, end: Exit | None = None) -> None:
+        # Invariant: a thread that has the lock finds a process that is not closed, or none, and
+        # then how the last one ended.
         with self._lock:
             process, report = place.process, place.report
             place.process = place.report = None
-        with suppress(ValueError):  # its status is unknown, so it counts as alive
+            if end is not None:
+                place.last_exit = end
+        with suppress(ValueError):  # its status is unknown, so it is taken to be alive
             process.close()
         report.close()
 
