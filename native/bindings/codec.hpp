@@ -13,7 +13,7 @@
 //
 // An envelope is a block that begins with a message (what Pool.put makes): the message's own block
 // is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any
-// shared lock is taken; what it has acquired is let go by destructors if it fails. Decoding trusts
+// shared lock is taken; if it fails, destructors release what it has acquired. Decoding trusts
 // nothing: every number that came out of the pool is copied once and checked.
 #pragma once
 #include <vector>

@@ -8,7 +8,7 @@ namespace onecopy::py {
 struct MutexObject : SyncObject<Mutex> {
     OnDeath on_death;
     // A condition had to take the lock back from a dead owner, and nobody dealt with that. The
-    // caller has the lock. When it releases the lock, the next owner hears of the death.
+    // caller has the lock. When it releases the lock, the next owner gets `owner_died`.
     bool unrepaired = false;
     // Called after the lock was taken. If it raises, the lock is given back. It may refer back to
     // the lock: the garbage collector knows.

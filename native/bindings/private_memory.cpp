@@ -22,7 +22,7 @@ PrivateObject* self_of(PyObject* object) noexcept {
 void dealloc(PyObject* object) noexcept {
     PrivateObject* self = self_of(object);
     PyTypeObject* type = Py_TYPE(object);
-    self->pages.~PrivatePages();  // before the block may belong to somebody else
+    self->pages.~PrivatePages();  // before the block may get another owner
     self->held.~Held();
     PyObject_Free(self);
     Py_DECREF(type);

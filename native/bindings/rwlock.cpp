@@ -56,7 +56,7 @@ PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
         if (!write) o->sync.downgrade();
         return Py_NewRef(Py_True);
     }
-    // A reader cannot repair. It gets nothing, and the next owner hears of the death again.
+    // A reader cannot repair. It gets nothing, and the next owner gets `owner_died` again.
     if (said == OnDeath::Said::failed || !write) o->sync.abandon();
     return nullptr;
 }

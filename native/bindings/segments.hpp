@@ -4,7 +4,7 @@
 
 namespace onecopy::py {
 
-// A mapping that outlives its closing for as long as somebody looks at it. Changed under the GIL
+// A mapping that outlives its closing while an object still uses it. Changed under the GIL
 // only.
 struct MappingObject {
     unsigned char* base = nullptr;

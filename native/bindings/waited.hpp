@@ -16,7 +16,7 @@ std::string waited(const Deadline& deadline, const char* before = " for ");
 // object makes it once.
 class VainText {
   public:
-    // `make` gives the text for calls that do not wait; with time in it, it is made anew.
+    // `make` gives the text for calls that do not wait; with time in it, it is made again.
     template <class Make>
     PyObject* raise(Error which, const Deadline& deadline, Make make) noexcept {
         PyObject* type = error_class(which);
@@ -50,7 +50,7 @@ class VainText {
     nb::object arguments_;  // of the exception: (text,)
 };
 
-// With a text that is made anew each time.
+// With a text that is made again each time.
 template <class Make>
 PyObject* raise_in_vain(Error which, Make make) noexcept {
     PyObject* type = error_class(which);

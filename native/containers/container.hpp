@@ -9,7 +9,7 @@
 // written under `lock`. An operation holds that lock as long as it works: a few dozen instructions
 // for one entry or for the end of a list; four bytes copied for each item if the order of a list
 // changes; a hold for each item of a slice or snapshot; a reference for each item that is put in or
-// cleared. If the owner of the lock has died, the next owner makes anew what is derived, and clears
+// cleared. If the owner of the lock has died, the next owner rebuilds what is derived, and clears
 // the cells that nothing leads to (`rebuild`). Blocks are allocated before the lock is taken, and
 // freed after it is released. The process's own memory is allocated before anything is changed;
 // otherwise the answer is `out_of_memory`.
@@ -229,7 +229,7 @@ class Container {
     void empty(shm_atomic<u64>& which, Dropped& dropped) noexcept;
     // `out` is set only if it is held.
     Status hold_value(Handle h, Handle& out) noexcept;
-    // Makes the free list anew. `used` says which slots below `top` are not free.
+    // Makes the free list again. `used` says which slots below `top` are not free.
     void rebuild_free(const std::vector<bool>& used) noexcept;
     u32 next_chunk() noexcept;  // its number; kChunks: there are as many as there can be
     bool has_many_chunks() noexcept { return next_chunk() > kFewChunks; }

@@ -1,4 +1,4 @@
-// What the next owner of a list's lock makes anew, and what `validate` checks.
+// What the next owner of a list's lock rebuilds, and what `validate` checks.
 #include <algorithm>
 
 #include "containers/list.hpp"

@@ -46,8 +46,8 @@ bool name_of(NameEntry& e, std::string_view& out) noexcept {
     return true;
 }
 
-// Makes chains and free list anew from the entries. After a death in it, the next owner of the lock
-// begins from the top.
+// Makes chains and free list again from the entries. After a death in it, the next owner of the
+// lock begins from the top.
 bool rebuild(Member& m) noexcept {
     u32 top;
     if (!bounded_top(m, top)) return false;
@@ -336,7 +336,7 @@ Status erase_unused(Member& m, NameKind kind, std::string_view name, WaitPolicy&
     for (u32 from = 0;;) {
         Handle gone = 0;
         {
-            // The lock is taken anew for each: what is freed below may be large, and nobody should
+            // The lock is taken again for each: what is freed below may be large, and nobody should
             // wait for it.
             Locked locked(m, p);
             if (!good(locked.status)) return locked.status;

@@ -1,4 +1,4 @@
-// What the next owner of the heap lock makes anew, and what `validate` checks.
+// What the next owner of the heap lock rebuilds, and what `validate` checks.
 #include <algorithm>
 
 #include "heap/tiling.hpp"

@@ -3,7 +3,7 @@
 //
 // Truth: header.heap_top, and offset and size of entries that are live, tentative or freeing. Free
 // lists, neighbour links, bitmaps and counters are derived. They change under the heap lock. After
-// a death `rebuild_heap` makes them anew.
+// a death `rebuild_heap` makes them again.
 #include "heap/tiling.hpp"
 
 #include <algorithm>

@@ -278,7 +278,7 @@ struct alignas(64) Header {
     // line 4
     alignas(64) EventCount memory_freed;
     // "A frame is free again", by the index of the body modulo 15. These words are not in the
-    // bodies, so a late wake cannot write into memory that has become somebody's payload.
+    // bodies, so a late wake cannot write into memory that has become the payload of a message.
     EventCount frame_home[15];
     // line 5: directory, under names_lock
     alignas(64) LockWord names_lock;

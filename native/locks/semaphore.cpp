@@ -92,7 +92,7 @@ u64 Semaphore::give_back_to(u32 slot, u64 n) noexcept {
     return k;
 }
 
-// Takes the lock. A dead owner may have committed and not counted it: then counts anew.
+// Takes the lock. A dead owner may have committed and not counted it: then counts again.
 Status Semaphore::enter(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     const Status s = onecopy::enter(b_->lock, *m_, p);

@@ -160,7 +160,7 @@ void find_mounts(const char* proc, Mounts& out) noexcept {
 // mounts. In a child whose parent was just looking they are looked for each time.
 const Mounts& mounts(const char* proc, Mounts& own) noexcept {
     static Mounts known;
-    static std::atomic<int> state{0};  // 1: somebody is looking, 2: known
+    static std::atomic<int> state{0};  // 1: a thread is looking, 2: known
     if (std::strcmp(proc, "/proc") != 0) {
         find_mounts(proc, own);
         return own;
@@ -202,7 +202,7 @@ std::uint64_t margin(std::uint64_t limit) noexcept {
     return std::min(limit / 16, kMost);
 }
 
-// The tightest group, as far as it matters to somebody who wants `bytes`.
+// The tightest group, as far as it matters to a caller that wants `bytes`.
 class Search {
   public:
     Search(const char* proc, std::uint64_t bytes, MemoryLimit& out) noexcept

@@ -18,7 +18,7 @@
 // use. Therefore
 //   * the number is a high one, which neither a loop over the first few hundred numbers nor a
 //   number that is closed twice meets;
-//   * an answer that somebody is dead, or that memory is reserved, is given only if the number
+//   * an answer that a process is dead, or that memory is reserved, is given only if the number
 //   still was ours after the system call;
 //   * memory is given back through the mapping (`give_back`), without any number.
 //
@@ -85,7 +85,7 @@ class PoolFile {
     // All of them, or none, shared. The descriptor may be one for reading.
     ByteLock share_range(std::uint64_t byte, std::uint64_t count) const noexcept;
     void unlock(std::uint64_t byte) const noexcept;
-    // Takes no lock, so it is in nobody's way.
+    // Takes no lock, so it delays no process.
     Others others(std::uint64_t byte) const noexcept;
 
     // Fallocate; 0 or errno. A reservation that fails keeps what it got until then, except in
@@ -109,7 +109,7 @@ class PoolFile {
     PoolFile again() const noexcept;
     // Keeps the description, and so its locks, also without the number. False: errno.
     bool hold_on() noexcept;
-    // Closes the number if it is ours, and lets go of the description.
+    // Closes the number if it is ours, and releases the description.
     void close() noexcept;
 
   private:

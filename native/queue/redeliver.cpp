@@ -107,7 +107,7 @@ void Queue::release_last_chunk(Effects& e, WaitPolicy& p) noexcept {
 // ---- the dead -----------------------------------------------------------------------------------
 
 // Looks at every slot that was taken. What a process had that has died or left, comes back. It also
-// repairs: it counts the returned slots anew, empties those that are done, and moves the floor.
+// repairs: it counts the returned slots again, empties those that are done, and moves the floor.
 [[gnu::noinline]] bool Queue::rescan(Effects& e, WaitPolicy& p) noexcept {
     // Before the generations, so that what is missed here is seen next time. [pool.death_epoch]
     const u64 death_epoch = m_->header().death_epoch.load_acquire();

@@ -16,7 +16,7 @@
 // members, and keeps others from becoming one.
 //
 // A memfd has no name. Its place takes a rendezvous file (storage/rendezvous.hpp), which is
-// compared by the pool's id and not by inode, because it is written anew when it has grown.
+// compared by the pool's id and not by inode, because it is replaced when it has grown.
 #pragma once
 #include <functional>
 #include <memory>
@@ -87,7 +87,7 @@ void leave_pool(Member& m) noexcept;
 // other thread of the process may use a pool any more.
 void leave_all() noexcept;
 // At exit, when another thread may still be at work in the pools: remove the names of those that
-// nobody else is a member of, and give up nothing else. The pools go on working in this process.
+// nobody else is a member of, and give up nothing else. The pools continue to work in this process.
 void depart_all() noexcept;
 
 }  // namespace onecopy

@@ -249,7 +249,7 @@ Status Member::reserve_for_child() noexcept {
             if (reserve_row(i)) return Status::ok;
         }
         if (reserve_dead_row(deadline)) return Status::ok;
-        // Somebody else may have cleaned what we have passed, or be at it.
+        // Another process may have cleaned what this one has passed, or may be cleaning it.
     } while (a_row_may_come() && nap(deadline));
     return Status::no_slot;
 }

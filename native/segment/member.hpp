@@ -160,8 +160,8 @@ class Member final : public Liveness {
     }
 
     // The generation after `old`, for a slot whose byte is held. Not the next number: a lock word
-    // in a file that somebody has prepared must not happen to name us as its owner, because for a
-    // lock of our own we wait as long as it takes.
+    // in a file that another user has prepared must not happen to name us as its owner, because for
+    // a lock of our own we wait as long as it takes.
     static u32 next_generation(u32 old) noexcept;
 
   private:

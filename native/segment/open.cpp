@@ -51,7 +51,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         fd.reset();
         Reach found = reach_any(r, fd);
         if (found == Reach::stale) {
-            // Somebody may have added a line since: look again while nobody can.
+            // Another process may have added a line since: check again while none can.
             DirectoryLock directory_lock(dirfd, policy);
             if (!directory_lock) return directory_busy(why);
             Fd again([&] { return os::open_at(dirfd, name.c_str(), os::Access::read); });
@@ -103,7 +103,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return fail(why, "lock the membership byte");
         case os::ByteLock::taken:
             alone = true;
-            // Nobody is here: its members have died.
+            // It has no living member.
             if (!persistent) {
                 // If that fails there is no such pool all the same.
                 if (when_stale == WhenStale::remove)
@@ -171,7 +171,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     // short and grown again.
     if (const int error = alone ? Member::upper.reserve_marked(*member) : 0; error != 0) {
         // What it took goes back while nobody is, or becomes, a member: the next one who is alone
-        // reserves anew. With the byte shared again we leave as everybody does.
+        // reserves again. With the byte shared again this process leaves as all others do.
         if (fd->lock(kMemberByte, true) == os::ByteLock::taken) {
             fd->give_back_unwritten(member->base, 0, h.file_size);
             static_cast<void>(fd->lock(kMemberByte, false));

@@ -242,7 +242,7 @@ Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
         sub.owner.store(0);  // a dead owner's tag: the cursor must not move under a tag
         const u64 first = first_of(history, head);
         // Before the commit: a publisher that relies on `slowest` must not pass the new cursor. A
-        // death in between leaves `slowest` too low, and the next publisher computes it anew.
+        // death in between leaves `slowest` too low, and the next publisher computes it again.
         if (first < b.slowest.load_relaxed()) b.slowest.store_relaxed(first);
         sub.cursor.store(first);
         sub.owner.store(m_->tag());  // COMMIT [stream.owner]
