@@ -1,4 +1,4 @@
-"""The `onecopy` command: one file per command, each loaded only when the command line runs.
+"""The `onecopy` command. Its modules are loaded only when the command line runs.
 
 `main` is the console script. The extras ``onecopy[cli]`` and ``onecopy[demo]`` install typer and
 rich. `main` imports them, not this package, so that a missing one gives one clear line instead of a
