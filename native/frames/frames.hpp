@@ -37,8 +37,8 @@ class Frames {
     Status acquire(WaitPolicy& p, Handle& out) noexcept;
     u32 count() const noexcept;
     u32 available() const noexcept;
-    // Who has the frames that are not free, the process with the most first. For people: it takes
-    // no lock, and looks at the first `kMostLookedAt` frames.
+    // The processes that hold the frames that are not free, the one with the most first. It is
+    // shown to people: it takes no lock, and looks at the first `kMostLookedAt` frames.
     static constexpr u32 kMostLookedAt = 1024;
     std::vector<FrameHolder> holders() const;
     u64 frame_bytes() const noexcept;

@@ -10,8 +10,8 @@
 //|  blocks_off  Block[M]      128 B each      reserved up to header.blocks_reserved
 //|  heap_off    bytes         capacity        reserved where the extents say so
 //
-// Who may write what, and which store commits: docs/design/0001-the-heart.md. The note has the same
-// map; tests/structure/test_native_layout.py compares both.
+// docs/design/0001-the-heart.md says which process may write what, and which store commits. The
+// note has the same map; tests/structure/test_native_layout.py compares both.
 #pragma once
 #include <cstddef>
 #include <cstdint>

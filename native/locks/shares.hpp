@@ -70,7 +70,7 @@ class Shares {
     u32 slots_ = 0;
 };
 
-// Who has a lock exclusively, for people.
+// The process that holds a lock exclusively. It is shown to people.
 struct Owner {
     u32 pid = 0;
     bool alive = false;

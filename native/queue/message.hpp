@@ -26,8 +26,8 @@ struct Slot {
 };
 static_assert(sizeof(Slot) == 256);
 
-// Who has the message of a slot between floor and head: tag:32 | thread:24 | times:6 | state:2.
-// Beyond the head it means nothing. A slot that is done has its state only.
+// The receiver that holds the message of a slot between floor and head: tag:32 | thread:24 |
+// times:6 | state:2. Beyond the head it means nothing. A slot that is done has its state only.
 struct Taking {
     u64 raw;
     enum State : u32 { never = 0, taken = 1, returned = 2, done = 3 };

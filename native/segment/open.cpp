@@ -167,11 +167,12 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
         member.reset();
         return turn_back(s);
     }
-    // Nobody vouches for what the marks say of a file that was lying about: copied with holes, cut
-    // short and grown again.
+    // The marks of a file that no process had open may be wrong: it may have been copied with
+    // holes, or cut short and made longer again.
     if (const int error = alone ? Member::upper.reserve_marked(*member) : 0; error != 0) {
-        // What it took goes back while nobody is, or becomes, a member: the next one who is alone
-        // reserves again. With the byte shared again this process leaves as all others do.
+        // The memory that was reserved is given back while no other process is, or becomes, a
+        // member. The next process that is alone reserves it again. Then the byte is shared again,
+        // and this process leaves as all others do.
         if (fd->lock(kMemberByte, true) == os::ByteLock::taken) {
             fd->give_back_unwritten(member->base, 0, h.file_size);
             static_cast<void>(fd->lock(kMemberByte, false));

@@ -288,7 +288,7 @@ inline void fork_once(Hand& h) {
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        // Whoever is armed: the steps of the parent are not those of the child.
+        // Not by a crash point: the steps of the child are not those of the parent.
         put(h, Kind::block);
         kill(getpid(), SIGKILL);
     }
