@@ -61,9 +61,12 @@ def sending(channel: Any, sender: int) -> Step:
     return step
 
 
-def receiving(channel: Any, path: str) -> Step:
+def receiving(channel: Any, path: str, gate: str | None = None) -> Step:
     """Receives until it is killed, and writes a line for each message: what counts is what has
     come by then.
+
+    With `gate` it stops after its first message until that file is there. It holds nothing of the
+    channel then.
     """
     receive = channel.receiver()
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -74,6 +77,8 @@ def receiving(channel: Any, path: str) -> Step:
             sender, number = (int.from_bytes(got[at : at + 8], "little") for at in (0, 8))
             whole = got == message(sender, number)
             os.write(log, b"%d %d\n" % (sender, number) if whole else b"damaged 0\n")
+            while gate is not None and not os.path.exists(gate):
+                time.sleep(0.001)
 
     return step
 
@@ -95,10 +100,10 @@ class Bench:
     def sender(self, number: int = 1) -> Team:
         return self.start(sending, number)
 
-    def receiver(self, number: int = 1) -> Path:
+    def receiver(self, number: int = 1, gate: Path | None = None) -> Path:
         """Starts a receiver; gives the file of what it receives."""
         path = self.folder / f"receiver {number}"
-        self.start(receiving, str(path)).tell(1)
+        self.start(receiving, str(path), gate and str(gate)).tell(1)
         return path
 
     def close(self) -> None:
@@ -171,11 +176,20 @@ def two_senders(bench: Bench) -> str:
 
 
 def two_receivers(bench: Bench) -> str:
-    paths = [bench.receiver(1)]
+    """The receiver that has the first message takes no second one before the gate opens.
+
+    Without that, one receiver can be so fast, and the other so late, that it gets all.
+    """
+    gate = bench.folder / "gate"
+    paths = [bench.receiver(1, gate)]
     try:
-        paths.append(bench.receiver(2))
+        paths.append(bench.receiver(2, gate))
         sender = bench.sender()
-        for _ in range(MANY):  # one by one: both have the time to wait for the next
+        for _ in range(2):
+            sender.step(1, LIMIT)
+        settled(paths, 2)
+        gate.touch()
+        for _ in range(MANY - 2):
             sender.step(1, LIMIT)
     except RunFailed as error:
         return f"no: {str(error)[:60]}"
