@@ -61,7 +61,7 @@ def sending(channel: Any, sender: int) -> Step:
     return step
 
 
-def receiving(channel: Any, path: str, gate: str | None = None) -> Step:
+def receiving(channel: Any, path: str, gate: Path | None = None) -> Step:
     """Receives until it is killed, and writes a line for each message: what counts is what has
     come by then.
 
@@ -77,7 +77,7 @@ def receiving(channel: Any, path: str, gate: str | None = None) -> Step:
             sender, number = (int.from_bytes(got[at : at + 8], "little") for at in (0, 8))
             whole = got == message(sender, number)
             os.write(log, b"%d %d\n" % (sender, number) if whole else b"damaged 0\n")
-            while gate is not None and not os.path.exists(gate):
+            while gate is not None and not gate.exists():
                 time.sleep(0.001)
 
     return step
@@ -103,7 +103,7 @@ class Bench:
     def receiver(self, number: int = 1, gate: Path | None = None) -> Path:
         """Starts a receiver; gives the file of what it receives."""
         path = self.folder / f"receiver {number}"
-        self.start(receiving, str(path), gate and str(gate)).tell(1)
+        self.start(receiving, str(path), gate).tell(1)
         return path
 
     def close(self) -> None:
