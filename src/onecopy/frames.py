@@ -21,6 +21,7 @@ from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
 from onecopy._core.lookup import check_matches, checked_name, open_or_create
 from onecopy._core.membership import handle_of, join
+from onecopy._core.paths import pool_name
 from onecopy._core.shapes import checked_dtype, checked_shape
 from onecopy._core.typevars import Scalar
 from onecopy._native import FramesBase, own_methods
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from onecopy._core.membership import PoolHandle
     from onecopy._core.shapes import ShapeLike
     from onecopy._native import Hold, Member
-    from onecopy.pool import Pool
 
 __all__ = ["Frames", "open_frames"]
 
@@ -165,7 +165,7 @@ class Frames(FramesBase[Scalar]):
 
 
 def open_frames(
-    pool: Pool,
+    member: Member,
     name: str | None,
     shape: ShapeLike | None,
     dtype: npt.DTypeLike | None,
@@ -178,13 +178,12 @@ def open_frames(
         count = integer("count", count)
     asked_shape = None if shape is None else checked_shape(shape)
     asked_dtype = None if dtype is None else checked_dtype(dtype)
-    member = pool.member
 
     def make(hold: Hold | None) -> Frames:
         if hold is None:
             if asked_shape is None or count is None:
                 raise OneCopyError(
-                    f"pool {pool.name!r} has no frames named {name!r}; "
+                    f"pool {pool_name(member.path)!r} has no frames named {name!r}; "
                     "to make them, pass shape, dtype and count"
                 )
             return _make(member, None, *_checked(asked_shape, asked_dtype, count), name)

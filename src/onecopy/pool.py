@@ -527,7 +527,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         ValueError
             `maxsize` is negative.
         """
-        return self._own(open_queue(self, name, maxsize, redeliver))
+        return self._own(open_queue(self.member, name, maxsize, redeliver))
 
     def stream(
         self, name: str | None = None, depth: int | None = None, policy: Policy | None = None
@@ -558,7 +558,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         ValueError
             There is no such policy, or the depth is below 1.
         """
-        return self._own(open_stream(self, name, depth, policy))
+        return self._own(open_stream(self.member, name, depth, policy))
 
     @overload
     def frames(
@@ -624,7 +624,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         the pool becomes full, the set is deleted. Frames of the set that are in a message, or that
         a process holds, stay valid.
         """
-        return self._own(open_frames(self, name, shape, dtype, count))
+        return self._own(open_frames(self.member, name, shape, dtype, count))
 
     def _own(self, part: _Part, /) -> _Part:
         self._parts.add(part)

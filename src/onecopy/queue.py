@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
-    from onecopy.pool import Pool
 
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
@@ -136,7 +135,9 @@ class Queue(QueueBase[T]):
         return f"<onecopy.Queue{name}, {size} of {maxsize}>"
 
 
-def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: bool | None) -> Queue:
+def open_queue(
+    member: Member, name: str | None, maxsize: int | None, redeliver: bool | None
+) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
     if maxsize is not None:
         maxsize = integer("maxsize", maxsize)
@@ -144,7 +145,6 @@ def open_queue(pool: Pool, name: str | None, maxsize: int | None, redeliver: boo
             raise ValueError(f"maxsize={maxsize}: it must be 0 (unbounded) or above")
     if redeliver is not None:
         flag("redeliver", redeliver)
-    member = pool.member
 
     def make(hold: Hold | None) -> Queue:
         if hold is None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
-    from onecopy.pool import Pool
 
 __all__ = [
     "DEFAULT_DEPTH",
@@ -188,12 +187,11 @@ class Stream(StreamBase[T]):
             return f"<onecopy.Stream{name}, closed>"
 
 
-def open_stream(pool: Pool, name: str | None, depth: int | None, policy: str | None) -> Stream:
+def open_stream(member: Member, name: str | None, depth: int | None, policy: str | None) -> Stream:
     """Make or open a stream; see `Pool.stream`."""
     if depth is not None:
         depth = _checked_depth(depth)
     index = _checked_policy(DEFAULT_POLICY if policy is None else policy)
-    member = pool.member
 
     def make(hold: Hold | None) -> Stream:
         fresh = default_depth(index) if depth is None else depth

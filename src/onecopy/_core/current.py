@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._core.pool_type import AnyPool
     from onecopy._native import Member
-    from onecopy.pool import Pool
 
 __all__ = ["adopt", "default_member", "default_pool", "provide"]
 
-_give: Callable[[], Pool]
+_give: Callable[[], AnyPool]
 _adopt: Callable[[Member], None]
 
 
-def provide(give: Callable[[], Pool], adopt: Callable[[Member], None]) -> None:
+def provide(give: Callable[[], AnyPool], adopt: Callable[[Member], None]) -> None:
     """Register the functions that return the default pool, and that adopt one.
 
     Parameters
@@ -34,7 +34,7 @@ def provide(give: Callable[[], Pool], adopt: Callable[[Member], None]) -> None:
     _give, _adopt = give, adopt
 
 
-def default_pool() -> Pool:
+def default_pool() -> AnyPool:
     """Return the default pool; make it on first use. See `onecopy.default_pool`."""
     return _give()
 

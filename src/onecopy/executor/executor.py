@@ -18,7 +18,6 @@ from weakref import WeakSet
 
 from onecopy import _native
 from onecopy._core.arguments import context, function, integer, positional, seconds
-from onecopy._core.current import default_pool
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.places import checked_workers
 from onecopy._workers.copies import Copies
@@ -26,6 +25,7 @@ from onecopy._workers.mailbox import Mailbox
 from onecopy._workers.packing import Urgency, is_interactive, pack, value_picklers
 from onecopy._workers.pickling import CallPickler
 from onecopy._workers.processes import Processes
+from onecopy.default import default_pool
 from onecopy.errors import Untrusted
 from onecopy.executor.channels import Calls, Results, Task
 from onecopy.executor.manager import CallFuture, Item, Manager, is_exiting

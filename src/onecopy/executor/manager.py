@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing import util
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet, ref
 
 from onecopy._workers.remote import RemoteTraceback
@@ -24,9 +24,28 @@ from onecopy.executor.channels import NEEDS_ROOM, NOT_BEGUN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._workers.copies import Copies
     from onecopy._workers.processes import Processes
     from onecopy.executor.channels import Calls, Results, Task
-    from onecopy.executor.executor import Executor
+    from onecopy.pool import Pool
+
+    class Owner(Protocol):
+        """What the thread uses of an `Executor`."""
+
+        _shutdown_lock: threading.RLock
+        _shutdown_thread: bool
+        _cancel_pending_futures: bool
+        _starts_on_demand: bool
+        _broken: Any
+        _idle: threading.Semaphore
+        _pending_work_items: dict[int, Item]
+        _work_ids: deque[int]
+        _pool: Pool
+        _copies: Copies
+        _max_workers: int
+
+        def _adjust_process_count(self) -> None: ...
+
 
 __all__ = ["CallFuture", "Item", "Manager", "is_exiting"]
 
@@ -97,7 +116,7 @@ class Manager(threading.Thread):
     """
 
     def __init__(
-        self, executor: Executor, calls: Calls, results: Results, workers: Processes, restart: bool
+        self, executor: Owner, calls: Calls, results: Results, workers: Processes, restart: bool
     ) -> None:
         super().__init__(name="onecopy-executor", daemon=True)
         self._rung = False

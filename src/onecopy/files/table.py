@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from onecopy._core.membership import Key
-    from onecopy.pool import Pool
+    from onecopy._core.pool_type import AnyPool
 
 __all__ = ["open_table"]
 
@@ -71,7 +71,7 @@ def open_table(
     path: str | os.PathLike[str],
     *,
     columns: Sequence[str] | None = None,
-    pool: Pool | None = None,
+    pool: AnyPool | None = None,
     validate: bool = True,
     prefault: bool = False,
     advise: Advice = None,
@@ -173,7 +173,7 @@ class _Source(NamedTuple):
     size: int
     mapping: Mapping
     columns: tuple[str, ...] | None
-    pool: Pool | None
+    pool: AnyPool | None
     validate: bool
 
     def fail(self, found: str, error: BaseException | None = None) -> NoReturn:

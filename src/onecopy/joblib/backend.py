@@ -18,8 +18,8 @@ from joblib.parallel import (
     SequentialBackend,
 )
 
-from onecopy._core.current import default_pool
 from onecopy._core.places import MOST_PROCESSES
+from onecopy.default import default_pool
 from onecopy.joblib.workers import WorkerSpec, acquire
 
 if TYPE_CHECKING:

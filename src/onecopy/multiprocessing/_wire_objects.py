@@ -6,7 +6,7 @@ import pickle
 import threading
 from multiprocessing import managers as standard
 from multiprocessing import reduction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,8 +22,22 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onecopy._core.membership import PoolHandle
-    from onecopy._native import Ref
-    from onecopy.multiprocessing._wire import ClientConnection, Connection
+    from onecopy._native import Member, Ref
+
+    class Receiver(Protocol):
+        """What is used of a `Connection` here, to which a message goes."""
+
+        handle: PoolHandle | None
+
+        def pool(self) -> Member | None: ...
+        def pool_id(self) -> bytes | None: ...
+        def is_ours(self) -> bool: ...
+
+    class Asker(Protocol):
+        """What is used of a `ClientConnection` here, from which a message comes."""
+
+        owes: bool
+
 
 __all__ = [
     "SERIALIZER",
@@ -63,7 +77,7 @@ STANDARD: dict[Any, Any] = {}
 class MessagePickler(reduction.ForkingPickler):
     """Pickle a message for one connection."""
 
-    def __init__(self, file: io.BytesIO, to: Connection) -> None:
+    def __init__(self, file: io.BytesIO, to: Receiver) -> None:
         self._to = to
         self.kept: list[Ref] = []
         self.apart: list[int] = []  # blocks of buffers that are not arrays
@@ -100,7 +114,7 @@ class MessagePickler(reduction.ForkingPickler):
 
 
 def _callback(
-    to: Connection, kept: list[Ref], apart: list[int]
+    to: Receiver, kept: list[Ref], apart: list[int]
 ) -> Callable[[pickle.PickleBuffer], bool]:
     """Make the function that puts large buffers into the pool; the others stay in the pickle."""
 
@@ -121,7 +135,7 @@ def _callback(
     return stays
 
 
-def _put(to: Connection, array: npt.NDArray[Any]) -> Ref | None:
+def _put(to: Receiver, array: npt.NDArray[Any]) -> Ref | None:
     """Put an array into the common pool; None: there is no such pool, or it is full."""
     pool = to.pool()
     if pool is None:
@@ -165,7 +179,7 @@ def arrive(pool: PoolHandle, block: int) -> Any:
     PoolNotFound, StaleRef
         The sender has died, and the object does not exist any more.
     """
-    to: ClientConnection | None = getattr(receiving, "connection", None)
+    to: Asker | None = getattr(receiving, "connection", None)
     if to is not None:
         to.owes = True
     global arrivals  # noqa: PLW0603 - of the process

@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Protocol
 
-    from onecopy.supervisor.group import WorkerGroup
+    class Group(Protocol):
+        """What is used of a `WorkerGroup` here."""
+
+        @property
+        def failure(self) -> BaseException | None: ...
+
 
 __all__ = ["Termination", "be_a_worker", "termination"]
 
@@ -26,15 +32,15 @@ class Termination:
     """Handles SIGTERM in this process."""
 
     def __init__(self) -> None:
-        self._groups: list[WorkerGroup] = []  # for which the handler is there
-        self._blocks: list[WorkerGroup] = []  # whose `with` block the main thread is in
+        self._groups: list[Group] = []  # for which the handler is there
+        self._blocks: list[Group] = []  # whose `with` block the main thread is in
         self._replaced = False  # whether the default handler is to be restored
         self._stopping = 0  # calls of `stop` that the main thread is in
         self._sent = False  # whether a signal of `interrupt` is under way
         self._sending = threading.Lock()
         self._process = os.getpid()
 
-    def take_over(self, group: WorkerGroup) -> None:
+    def take_over(self, group: Group) -> None:
         """Set the handler for a group, if this is the main thread and there is no other one."""
         if not _in_main_thread():
             return
@@ -46,7 +52,7 @@ class Termination:
             return
         self._groups.append(group)
 
-    def give_back(self, group: WorkerGroup) -> None:
+    def give_back(self, group: Group) -> None:
         """Restore the default handler, if this was the last group."""
         if group in self._groups:
             self._groups.remove(group)
@@ -59,19 +65,19 @@ class Termination:
             if signal.getsignal(signal.SIGTERM) is _on_sigterm:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def enter(self, group: WorkerGroup) -> None:
+    def enter(self, group: Group) -> None:
         """Raise the failure of a group, in the main thread also if it comes later."""
         if _in_main_thread():
             self._blocks.append(group)
         if group.failure is not None:
             raise group.failure
 
-    def leave(self, group: WorkerGroup) -> None:
+    def leave(self, group: Group) -> None:
         """Do not raise the failure any more."""
         if group in self._blocks:
             self._blocks.remove(group)
 
-    def interrupt(self, group: WorkerGroup) -> None:
+    def interrupt(self, group: Group) -> None:
         """Make the main thread check the failures of groups, if it is in this group's block."""
         main = threading.main_thread().ident
         with self._sending:

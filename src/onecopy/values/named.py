@@ -18,12 +18,12 @@ from onecopy.values.synchronized import checked_lock, with_lock
 
 if TYPE_CHECKING:
     from onecopy._codec.arrays import SharedArray
+    from onecopy._core.pool_type import OwningPool
     from onecopy._native import Hold, Member
-    from onecopy.pool import Pool
 
 
 def open_value(
-    pool: Pool, typecode_or_type: Any, args: tuple[Any, ...], name: str | None, lock: Any
+    pool: OwningPool, typecode_or_type: Any, args: tuple[Any, ...], name: str | None, lock: Any
 ) -> Any:
     """Make or open a value; see `Pool.value`."""
     member = pool.member
