@@ -113,7 +113,7 @@ native-tests: $(VENV)/.built-with ## The core's C++ tests, with warnings as erro
 # $(FAULTS)/site holds a copy of the package with it, and only the crash campaign looks there. No link-time optimization: it
 # would cost a minute per build and show nothing.
 FAULTS      := build/faults$(patsubst venv%,%,$(VENV_ID))
-CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test losses_test signals_test wakes_test full_disk_test
+CAMPAIGNS   := crash_test redeliver_test interleave_test shareable_test fill_test losses_test signals_test wakes_test full_disk_test unreadable_test
 WITH_FAULTS := PYTHONPATH=$(abspath $(FAULTS)/site)
 
 faults: $(VENV)/.built-with $(VENV)/.installed-test ## The fault build: $(FAULTS), for the crash campaign
@@ -134,6 +134,7 @@ crash: faults ## The whole crash campaign: every death, deaths of recoverers, pa
 	$(FAULTS)/signals_test
 	$(FAULTS)/wakes_test
 	$(FAULTS)/full_disk_test full
+	$(FAULTS)/unreadable_test
 	ONECOPY_CRASH=full $(WITH_FAULTS) $(BIN)/python -m pytest tests/crash $(ARGS)
 
 plant: $(VENV)/.installed-test ## Plant known bugs in a copy: a campaign or a test must catch each; ARGS="name ..."

@@ -245,7 +245,7 @@ PyObject* open_envelope(const Held& held, Copy how) noexcept {
             break;
         case Inside::child: {
             const Handle child = child_cell(info.data).load_acquire();  // [block.cell]
-            // The envelope's reference keeps the child alive: it is there, or the pool lies.
+            // The envelope's reference keeps the child alive: it exists, or the pool is damaged.
             if (const Status s = hold(held.core(), child); s != Status::ok) {
                 return s == Status::closed ? raise_status(s, "the pool")
                                            : raise_corrupt(pool, "an object in the pool");

@@ -46,7 +46,7 @@ enum class Done {
     failed
 };  // no: not of this kind, try another way. failed: an exception is set
 
-// Where memory lies in a pool.
+// The place of memory in a pool.
 struct Place {
     Held held;  // of its own, because the object behind it may let go while the message waits
     Handle handle = 0;
@@ -173,7 +173,7 @@ constexpr u64 kCopyOutside = 256 * kKiB;
 PyObject* plain_dumps(PyObject* object) noexcept;
 PyObject* plain_loads(PyObject* bytes) noexcept;
 // Whether it is None, a number, text, bytes, or a small container of such: it needs no more than
-// pickle.dumps, and rebuilding it runs nobody's code.
+// pickle.dumps, and rebuilding it runs no code of the sender.
 bool is_plain(PyObject* object) noexcept;
 
 struct Hooks {

@@ -97,7 +97,8 @@ constexpr int kTriesTogether = 16;
 // A search goes through a container in pieces of this size.
 constexpr u32 kPiece = 256;
 
-// Blocks that the core holds for this process. Those that nobody takes are dropped at the end.
+// Blocks that the core holds for this process. Those that the caller does not take are dropped at
+// the end.
 class Taken {
   public:
     explicit Taken(const PoolPtr& pool) noexcept : pool_(pool) {}

@@ -215,7 +215,7 @@ PyObject* has_value(DictObject& o, PyObject* value) noexcept {
     return Py_NewRef(Py_False);
 }
 
-// The key that `Dict::last` has copied. False: it makes no sense.
+// The key that `Dict::last` has copied. False: it is damaged.
 bool only_key(const DictItems& items, DictKey& out) noexcept {
     const u32 length = items.lengths[0] & ~kTwoForms;
     out = {reinterpret_cast<const unsigned char*>(items.keys.data()), length, length};

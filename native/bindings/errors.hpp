@@ -29,10 +29,9 @@ PyObject* error_class(Error which) noexcept;
 
 [[gnu::format(printf, 2, 3)]] PyObject* raise(Error which, const char* format, ...) noexcept;
 PyObject* raise_pool_full(const PoolPtr& pool, u64 nbytes) noexcept;
-// What was read from a pool makes no sense: the pool is marked, and refused from then on.
+// Data of the pool is damaged: the pool is marked, and refused from then on.
 PyObject* raise_corrupt(const PoolPtr& pool, const char* what) noexcept;
-PyObject* raise_corrupt(
-    const char* what) noexcept;  // what was read from shared memory makes no sense
+PyObject* raise_corrupt(const char* what) noexcept;  // data in shared memory is damaged
 PyObject* raise_untrusted() noexcept;
 // Anything else. `what` names the thing, as in "the queue". For `interrupted` the exception is
 // there already.

@@ -1,4 +1,4 @@
-// A sequence that has room for a few elements where it stands, and asks for memory beyond.
+// A sequence with room for a few elements in the object itself; more of them need memory.
 #pragma once
 #include "bindings/numpy_api.hpp"
 

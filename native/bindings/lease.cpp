@@ -132,7 +132,7 @@ LeaseObject* make_lease(Held held, bool writable) noexcept {
     self->block = self->data = info.data;
     self->block_length = self->length = info.length;
     self->shared = (info.flags & kFlagShared) != 0;
-    // Nobody else would see what is written into a private mapping.
+    // No other process would see stores into a private mapping.
     self->readonly = self->held.core().readonly || (!writable && !self->shared);
     return self;
 }

@@ -1,4 +1,4 @@
-// What lies under Value and Array: an object of ctypes, a lock, and access to the object under the
+// The base of Value and Array: an object of ctypes, a lock, and access to the object under the
 // lock without a Python frame. If the lock is one of ours, taking it is a call in C. Any other lock
 // is called through its methods.
 #include <Python.h>

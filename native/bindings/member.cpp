@@ -36,7 +36,7 @@ PyObject* put_object(const PoolPtr& pool, PyObject* object) noexcept {
     return held ? make_ref(std::move(held)) : nullptr;
 }
 
-// Whether there was anything that nobody needs. It is free now. -1 with an exception.
+// Whether there was unused memory. It is free now. -1 with an exception.
 int release_spare(const PoolPtr& pool) noexcept {
     PyObject* module = PyImport_ImportModule("onecopy._core.memory_pressure");
     PyObject* member = module == nullptr ? nullptr : member_object(pool);

@@ -120,7 +120,7 @@ void bind_faults(nb::module_& m) {
 }
 #endif
 
-// A forked child is a member by itself. If nobody can find it without its parent (memfd), it makes
+// A forked child is a member by itself. If it cannot be found without its parent (memfd), it makes
 // itself known.
 constexpr std::int64_t kAnnounceWithin = 100'000'000;  // ns
 

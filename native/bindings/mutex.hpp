@@ -24,7 +24,7 @@ PyObject* acquire_mutex(PyObject* lock) noexcept;
 PyObject* release_mutex(MutexObject& lock) noexcept;
 
 // This thread does not have what it should have: RuntimeError, or the class that the object's own
-// class names as `_not_held`. It is looked up here, on the way to an error, so it costs nobody
+// class names as `_not_held`. It is looked up here, on the way to an error, so it costs nothing
 // else.
 [[gnu::format(printf, 2, 3)]] PyObject* raise_not_held(nb::handle self, const char* format,
                                                        ...) noexcept;

@@ -26,8 +26,8 @@ struct Pool {
     Member& core() const noexcept { return *member; }
 };
 
-// A share in a Pool, which goes with its last share. The count is no atomic, because the GIL is
-// held: one put and get of an array changes it a dozen times.
+// A share in a Pool, which is destroyed with its last share. The count is no atomic, because the
+// GIL is held: one put and get of an array changes it a dozen times.
 class PoolPtr {
   public:
     PoolPtr() = default;

@@ -89,7 +89,7 @@ PyObject* copy_of(const unsigned char* from, u64 bytes, bool readonly) noexcept 
 
 PyObject* to_private(PyObject* object) noexcept {
     if (Py_TYPE(object) ==
-        private_type) {  // of a message that is being rebuilt: nobody else has it
+        private_type) {  // of a message that is being rebuilt: it has no other user
         self_of(object)->readonly = false;
         return Py_NewRef(object);
     }

@@ -209,7 +209,7 @@ class Batch {
     }
 
   private:
-    // The memory that is waited for may be held by the batch itself, and nobody can take that
+    // The batch itself may hold the memory that it waits for, and no receiver can take that
     // before it is sent.
     class BatchMemory final : public Memory {
       public:

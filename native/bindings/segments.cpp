@@ -8,8 +8,8 @@
 #include "bindings/methods.hpp"
 #include "bindings/wait_policy.hpp"
 #include "os/descriptor.hpp"
-#include "os/pool_file.hpp"
 #include "os/processes.hpp"
+#include "os/shared_file.hpp"
 #include "storage/shared_memory.hpp"
 
 namespace onecopy::py {

@@ -275,4 +275,30 @@ void Container::tidy(WaitPolicy& p) noexcept {
     if (swap_cell(*m_, b_->root, old, fresh.handle()) == Status::ok) dropped.add(old);  // COMMIT
 }
 
+void Container::check_free(const std::vector<bool>& used, Problems& say) {
+    const u32 top = table().top.load_relaxed(), all = capacity();
+    if (top > all) return say("more slots were used than there are");
+    std::vector<bool> seen(top, false);
+    u32 listed = 0, in_use = 0;
+    for (u32 link = table().free.load_relaxed(); link != 0;
+         link = next_of(link - 1).load_relaxed()) {
+        if (link > top || seen[link - 1]) return say("its free list has a wrong link");
+        seen[link - 1] = true;
+        ++listed;
+        if (used[link - 1]) return say("a slot is both free and in use");
+    }
+    for (u32 slot = 0; slot < all; ++slot) {
+        if (used[slot]) {
+            ++in_use;
+            if (slot >= top) return say("a slot is in use that was never taken");
+            continue;
+        }
+        for (u32 c = 0; c < shape_->cells; ++c)
+            if (cell(slot, c).load_acquire() != 0)  // [block.cell]
+                return say("a slot that is not in use refers to something");
+    }
+    if (listed != table().free_count.load_relaxed()) say("its free slots are miscounted");
+    if (listed + in_use != top) say("a slot is neither free nor in use");
+}
+
 }  // namespace onecopy

@@ -86,8 +86,8 @@ class Spare {
     u64 bytes_ = 0;
 };
 
-// Keeps a block for `validate`. Others may release it meanwhile, and then its memory would belong
-// to somebody else while it is looked at.
+// Keeps a block for `validate`. Without it, another process could release the block, and its
+// memory would be reused during the check.
 class Kept {
   public:
     Kept(Member& m, Handle h) noexcept
@@ -216,7 +216,7 @@ class Container {
     u32 capacity() noexcept;
     bool exists(u32 slot) noexcept { return slot < capacity_ || slot < capacity(); }
     // Of a slot that exists. For any other slot (the pool lies) it is the table, which is as long
-    // as a record. So a pool that lies is damaged further, and nothing outside of it.
+    // as a record. So a damaged pool may be damaged further, but nothing else is.
     shm_atomic<u64>& cell(u32 slot, u32 which = 0) const noexcept;
     unsigned char* record(u32 slot) const noexcept;
     shm_atomic<u32>& next_of(u32 slot) const noexcept {
@@ -241,9 +241,25 @@ class Container {
     // operation that has emptied it, or has made it grow for nothing. It may fail without harm.
     void tidy(WaitPolicy& p) noexcept;
 
-    // Checks for `validate`, with the lock held.
-    template <class Say>
-    void check_free(const std::vector<bool>& used, Say say) noexcept;
+    // What `validate` found. At most 20 lines are kept.
+    class Problems {
+      public:
+        explicit Problems(std::string of) : of_(std::move(of)) {}
+        void operator()(const char* what) {
+            if (lines.size() < 20) lines.push_back(of_ + what);
+        }
+        std::vector<std::string> lines;
+
+      private:
+        std::string of_;
+    };
+    // For `validate`: opens the container and calls `check(container, problems)` with its lock
+    // held.
+    template <class Kind, class Check>
+    static std::vector<std::string> check_inside(Member& m, u32 index, const char* kind,
+                                                 Check check);
+    // Lock held.
+    void check_free(const std::vector<bool>& used, Problems& say);
 
     const Shape* shape_;
     Member* m_ = nullptr;
@@ -268,31 +284,25 @@ class Container {
     unsigned char* chunks_[kChunks] = {};
 };
 
-template <class Say>
-void Container::check_free(const std::vector<bool>& used, Say say) noexcept {
-    const u32 top = table().top.load_relaxed(), all = capacity();
-    if (top > all) return say("more slots were used than there are");
-    std::vector<bool> seen(top, false);
-    u32 listed = 0, in_use = 0;
-    for (u32 link = table().free.load_relaxed(); link != 0;
-         link = next_of(link - 1).load_relaxed()) {
-        if (link > top || seen[link - 1]) return say("its free list leads astray");
-        seen[link - 1] = true;
-        ++listed;
-        if (used[link - 1]) return say("a slot is both free and in use");
-    }
-    for (u32 slot = 0; slot < all; ++slot) {
-        if (used[slot]) {
-            ++in_use;
-            if (slot >= top) return say("a slot is in use that was never taken");
-            continue;
-        }
-        for (u32 c = 0; c < shape_->cells; ++c)
-            if (cell(slot, c).load_acquire() != 0)  // [block.cell]
-                return say("a slot that is not in use refers to something");
-    }
-    if (listed != table().free_count.load_relaxed()) say("its free slots are miscounted");
-    if (listed + in_use != top) say("a slot is neither free nor in use");
+template <class Kind, class Check>
+std::vector<std::string> Container::check_inside(Member& m, u32 index, const char* kind,
+                                                 Check check) {
+    const std::string name = kind + (" " + std::to_string(index)) + ": ";
+    const Handle handle = handle_of(m, index);
+    const Kept kept(m, handle);
+    if (!kept) return {};
+    Kind container;
+    if (Kind::open(m, handle, container) != Status::ok) return makes_no_sense(name);
+    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
+    const Inside in(container, p, Inside::kPass);
+    Problems problems(name);
+    if (in.status == Status::ok)
+        check(container, problems);
+    else
+        problems(
+            ("its lock cannot be acquired, status " + std::to_string(static_cast<int>(in.status)))
+                .c_str());
+    return std::move(problems.lines);
 }
 
 }  // namespace onecopy

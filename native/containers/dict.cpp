@@ -189,8 +189,8 @@ Status Dict::remove(const Found& at, Dropped& dropped, bool& emptied) noexcept {
     return Status::ok;
 }
 
-// Links all entries into fresh buckets, which nobody sees yet and which are zero. The chains of the
-// present buckets come apart.
+// Links all entries into fresh buckets, which are not published yet and which are zero. The chains
+// of the present buckets come apart.
 Status Dict::relink_into(shm_atomic<u32>* fresh, u32 count) noexcept {
     const u32 top = table().top.load_relaxed();
     if (top != 0 && !exists(top - 1)) return broken();

@@ -3,7 +3,7 @@
 //|  table.main -> buckets   u32 each, a power of two of them; derived, as `next` of the records is
 //|  entry                   cells: value, long key; record: DictRecord
 //
-// An entry whose value is null is free. Everything else of an entry was written before its value.
+// An entry whose value is null is free. All other fields of an entry were written before its value.
 //
 //|  COMMITS   new:     record, key, then value: 0 -> new; then the derived links
 //|            replace: value: old -> new, in its place in the order
@@ -105,7 +105,7 @@ class Dict final : public Container {
     shm_atomic<u32>& bucket(u64 hash) const noexcept {
         return buckets()[(hash ^ hash >> 32) & (bucket_count() - 1)];
     }
-    // The key where it lies; false: it makes no sense.
+    // The key in place; false: it is damaged.
     bool key_of(u32 slot, DictKey& out) noexcept;
     Status find(const DictKey& key, u64 hash, Found& out) noexcept;
     bool link_is_sound(u32 link) noexcept;

@@ -59,58 +59,46 @@ u64 Dict::layout() noexcept {
 }
 
 std::vector<std::string> Dict::validate(Member& m, u32 index) {
-    const std::string who = "dict " + std::to_string(index) + ": ";
-    std::vector<std::string> wrong;
-    auto say = [&](const char* what) {
-        if (wrong.size() < 20) wrong.push_back(who + what);
-    };
-    const Handle handle = handle_of(m, index);
-    const Kept kept(m, handle);
-    if (!kept) return {};
-    Dict dict;
-    if (open(m, handle, dict) != Status::ok) return makes_no_sense(who);
-    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
-    Inside in(dict, p, Inside::kPass);
-    if (in.status != Status::ok)
-        return {who + "it cannot be looked into, status " +
-                std::to_string(static_cast<int>(in.status))};
-    if (dict.find_buckets() != Status::ok) return {who + "its buckets make no sense"};
-    const u32 all = dict.capacity();
-    std::vector<bool> used(all, false);
-    u32 entries = 0;
-    for (u32 slot = 0; slot < all; ++slot) {
-        if (dict.cell(slot).load_relaxed() == 0) continue;
-        used[slot] = true;
-        ++entries;
-        DictKey key;
-        if (!dict.key_of(slot, key)) {
-            say("a key makes no sense");
-            continue;
+    return check_inside<Dict>(m, index, "dict", [](Dict& dict, Problems& say) {
+        if (dict.find_buckets() != Status::ok) return say("its buckets cannot be read");
+        const u32 all = dict.capacity();
+        std::vector<bool> used(all, false);
+        u32 entries = 0;
+        for (u32 slot = 0; slot < all; ++slot) {
+            if (dict.cell(slot).load_relaxed() == 0) continue;
+            used[slot] = true;
+            ++entries;
+            DictKey key;
+            if (!dict.key_of(slot, key)) {
+                say("a key is damaged");
+                continue;
+            }
+            const u64 hash = dict.hash_of(key.bytes, key.canonical);
+            if (hash != dict.entry(slot).hash.load_relaxed()) say("a hash does not fit its key");
+            Found at;
+            if (dict.find(key, hash, at) != Status::ok || at.slot != slot)
+                say("a key is not found");
         }
-        const u64 hash = dict.hash_of(key.bytes, key.canonical);
-        if (hash != dict.entry(slot).hash.load_relaxed()) say("a hash does not fit its key");
-        Found at;
-        if (dict.find(key, hash, at) != Status::ok || at.slot != slot) say("a key is not found");
-    }
-    dict.check_free(used, say);
-    ContainerTable& t = dict.table();
-    if (t.count.load_relaxed() != entries) say("its entries are miscounted");
-    u32 steps = 0, before = 0;
-    u64 ordinal = 0;
-    for (u32 link = t.first.load_relaxed(); link != 0;
-         link = dict.entry(link - 1).after.load_relaxed()) {
-        if (++steps > entries || !dict.link_is_sound(link) || !used[link - 1] ||
-            dict.entry(link - 1).before.load_relaxed() != before ||
-            dict.entry(link - 1).ordinal.load_relaxed() < ordinal) {
-            say("its order leads astray");
-            break;
+        dict.check_free(used, say);
+        ContainerTable& t = dict.table();
+        if (t.count.load_relaxed() != entries) say("its entries are miscounted");
+        u32 steps = 0, before = 0;
+        u64 ordinal = 0;
+        for (u32 link = t.first.load_relaxed(); link != 0;
+             link = dict.entry(link - 1).after.load_relaxed()) {
+            if (++steps > entries || !dict.link_is_sound(link) || !used[link - 1] ||
+                dict.entry(link - 1).before.load_relaxed() != before ||
+                dict.entry(link - 1).ordinal.load_relaxed() < ordinal) {
+                say("its order has a wrong link");
+                break;
+            }
+            before = link;
+            ordinal = dict.entry(link - 1).ordinal.load_relaxed() + 1;
         }
-        before = link;
-        ordinal = dict.entry(link - 1).ordinal.load_relaxed() + 1;
-    }
-    if (steps != entries || t.last.load_relaxed() != before || t.ordinal.load_relaxed() < ordinal)
-        say("its order is not whole");
-    return wrong;
+        if (steps != entries || t.last.load_relaxed() != before ||
+            t.ordinal.load_relaxed() < ordinal)
+            say("its order does not have all entries");
+    });
 }
 
 }  // namespace onecopy

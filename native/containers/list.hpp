@@ -3,7 +3,7 @@
 //|  table.main -> order   count:u64, then capacity x u32: the slots, in the order of the list
 //|  entry                 cell: the value; record: next (free list)
 //
-// A slot that is not in the order (below `count`) belongs to nobody. What its cell refers to is
+// A slot that is not in the order (below `count`) has no owner. What its cell refers to is
 // garbage. The operation that left it clears it, or the rebuild does after a death.
 //
 //|  COMMITS   append, extend:  cells of new slots, order beyond count; then count := n+k
@@ -71,7 +71,7 @@ class List final : public Container {
         return main_.data == nullptr ? nullptr
                                      : reinterpret_cast<shm_atomic<u32>*>(main_.data + kOrderHead);
     }
-    // The slot at a position; false: it makes no sense.
+    // The slot at a position; false: it is damaged.
     bool slot_at(u64 position, u32& slot) noexcept;
     Status can_refer(u64 count, u64 times);
     Status fill_slots(const Handle* items, u32 n, shm_atomic<u32>* slots,

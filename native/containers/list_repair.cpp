@@ -36,36 +36,22 @@ u64 List::layout() noexcept {
 }
 
 std::vector<std::string> List::validate(Member& m, u32 index) {
-    const std::string who = "list " + std::to_string(index) + ": ";
-    std::vector<std::string> wrong;
-    auto say = [&](const char* what) {
-        if (wrong.size() < 20) wrong.push_back(who + what);
-    };
-    const Handle handle = handle_of(m, index);
-    const Kept kept(m, handle);
-    if (!kept) return {};
-    List list;
-    if (open(m, handle, list) != Status::ok) return makes_no_sense(who);
-    WaitPolicy p(os::monotonic_ns() + 5'000'000'000);
-    Inside in(list, p, Inside::kPass);
-    if (in.status != Status::ok)
-        return {who + "it cannot be looked into, status " +
-                std::to_string(static_cast<int>(in.status))};
-    u64 count = 0;
-    if (list.find_order(count) != Status::ok) return {who + "its order makes no sense"};
-    const u32 all = list.capacity();
-    std::vector<bool> used(all, false);
-    for (u64 i = 0; i < count; ++i) {
-        const u32 slot = list.order()[i].load_relaxed();
-        if (slot >= all || used[slot]) {
-            say("its order leads astray");
-            break;
+    return check_inside<List>(m, index, "list", [](List& list, Problems& say) {
+        u64 count = 0;
+        if (list.find_order(count) != Status::ok) return say("its order cannot be read");
+        const u32 all = list.capacity();
+        std::vector<bool> used(all, false);
+        for (u64 i = 0; i < count; ++i) {
+            const u32 slot = list.order()[i].load_relaxed();
+            if (slot >= all || used[slot]) {
+                say("its order names no slot of it, or one twice");
+                break;
+            }
+            used[slot] = true;
+            if (list.cell(slot).load_relaxed() == 0) say("an item is missing");
         }
-        used[slot] = true;
-        if (list.cell(slot).load_relaxed() == 0) say("an item is missing");
-    }
-    list.check_free(used, say);
-    return wrong;
+        list.check_free(used, say);
+    });
 }
 
 }  // namespace onecopy

@@ -52,7 +52,7 @@ bool rebuild(Member& m) noexcept {
     u32 top;
     if (!bounded_top(m, top)) return false;
     static constexpr char kZeros[4096] = {};
-    // In bulk: nobody looks at buckets before the rebuild is done, so a crash point for each of
+    // In bulk: no process reads buckets before the rebuild is done, so a crash point for each of
     // them would show nothing new.
     for (u64 at = 0; at < u64{kBuckets} * sizeof(u32); at += sizeof kZeros)
         copy_in(m.base + m.geo().buckets_off + at, kZeros, sizeof kZeros);
@@ -164,7 +164,7 @@ Status take_entry(Member& m, u32& index) noexcept {
     if (reserved > m.geo().max_names) return broken(m);
     if (top == reserved) {
         const u32 step = std::min(kReserveStep, m.geo().max_names - reserved);
-        // The names lock is held: nobody else reserves here.
+        // The names lock is held: no other thread reserves here.
         const u64 from = m.geo().names_off + u64{reserved} * sizeof(NameEntry);
         int error = os::reserve_all(m.file, m.base + from, from, u64{step} * sizeof(NameEntry));
         if (error != 0) {
@@ -336,8 +336,8 @@ Status erase_unused(Member& m, NameKind kind, std::string_view name, WaitPolicy&
     for (u32 from = 0;;) {
         Handle gone = 0;
         {
-            // The lock is taken again for each: what is freed below may be large, and nobody should
-            // wait for it.
+            // The lock is taken again for each: the block freed below may be large, and no process
+            // should wait for it.
             Locked locked(m, p);
             if (!good(locked.status)) return locked.status;
             u32 top;

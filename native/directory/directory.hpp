@@ -22,7 +22,7 @@ using KindSet = u32;  // bit k: NameKind k
 constexpr KindSet kinds(NameKind kind) noexcept {
     return KindSet{1} << static_cast<u32>(kind);
 }
-// Takes away the names of all these kinds while it has the lock, so nobody finds only some of them.
+// Removes the names of all these kinds under one lock, so no process finds only some of them.
 // A death in between leaves those of higher numbers. `erased`: the kinds that had this name.
 Status erase(Member& m, KindSet which, std::string_view name, WaitPolicy& p,
              KindSet& erased) noexcept;

@@ -7,7 +7,7 @@
 namespace onecopy {
 
 // The lock was taken over from a dead owner, whose slot is cleaned or is being cleaned. A frame
-// that the owner was looking at becomes live again. A frame that has its new generation gets it
+// that the owner was checking becomes live again. A frame that has its new generation gets it
 // into its cell too.
 [[gnu::noinline]] void Frames::repair_frames() noexcept {
     for (u32 i = 0; i < count_; ++i) {

@@ -24,8 +24,8 @@ bool any_holder(Block& b) noexcept {
 
 // The order of the two reads matters. A process that turns a reference into a hold (queue get) sets
 // its bit before the count goes down. A process that turns a hold into a reference (queue put)
-// raises the count before its bit goes. So one who reads the holders first and the references
-// second sees at least one of the two.
+// raises the count before it clears its bit. So a process that reads the holders first and the
+// references second sees at least one of the two.
 bool is_owned(Block& b) noexcept {
     return any_holder(b) || RefsWord{b.refs.load()}.count() != 0;
 }
@@ -143,7 +143,7 @@ static void acknowledge(Member& m, RefsWord seen, u64 my_slot) noexcept {
     Row& row = m.row(author);
     const u64 op = row.op.load();
     if ((op & 0xffffffff) != seen.tag() >> 2)
-        return;  // that row is at another operation: nobody will ask
+        return;  // that row is at another operation: no process will ask
     const u64 full = op * 4 + (seen.tag() & 3);
     u64 known = row.ack.load();
     while (known < full && !row.ack.cas(known, full)) {
@@ -211,7 +211,7 @@ Status swap_cell(Member& m, shm_atomic<u64>& cell, Handle old, Handle next) noex
         return Status::table_full;
     }
     cell.store_release(next);  // COMMIT [block.cell]
-    // The cell was counted. Or it was no cell of ours: then the pool lies.
+    // The cell was counted. Or it was not our cell: then the pool is damaged.
     if (old != 0 && !refs::add(m, old, m.slot, tag + 1, -1)) m.mark_corrupt();
     refs::disarm(m);
     return Status::ok;

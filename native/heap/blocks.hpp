@@ -1,4 +1,4 @@
-// Blocks: who owns them, and the one way in which references change. Allocation is in
+// Blocks: which processes own them, and the one way in which references change. Allocation is in
 // heap/heap.hpp.
 //
 // A process owns a block by its holder bit; behind the bit it has a private count. A container owns
@@ -26,7 +26,7 @@ void drop(Member& m, u32 index, WaitPolicy& p) noexcept;
 // As `hold`, for a block that this process holds already: nothing needs to be checked.
 void hold_again(Member& m, u32 index) noexcept;
 
-// Where a block lies. The offsets come from shared memory: they are read once and checked against
+// The place of a block. The offsets come from shared memory: they are read once and checked against
 // the heap. corrupt: they point outside.
 Status inspect(Member& m, u32 index, BlockInfo& out) noexcept;
 Handle handle_of(Member& m, u32 index) noexcept;  // of a block that is held
@@ -48,7 +48,7 @@ Status put_cell(Member& m, shm_atomic<u64>& cell, Handle next, shm_atomic<u64>& 
 Status take_cell(Member& m, shm_atomic<u64>& cell, Handle old, shm_atomic<u64>& head,
                  u64 position) noexcept;
 
-// Frees the block if nobody owns it. It may be called at any time with any index.
+// Frees the block if it has no owner. It may be called at any time with any index.
 void try_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 
 // The second half of try_free, for a block that is `freeing` by us. Recovery takes such blocks over
@@ -60,7 +60,7 @@ void finish_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noexcept;
 
 // ---- the dead
-// Cleans up after every dead member. How many there were. Recovery does it: it lies above, and has
+// Cleans up after every dead member; returns how many there were. Recovery, a layer above, has
 // installed itself in `Member::recover_slot`.
 u32 recover_dead(Member& m) noexcept;
 // The same, for a caller that only looks. It also notes that the pool's descriptor was lost, even

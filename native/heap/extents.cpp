@@ -45,9 +45,9 @@ int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& inter
     return 0;
 }
 
-// A process that reserves has a live block in the extent. So under the heap lock, nobody is
-// reserving an extent that lies in this block and the free spans beside it. Nobody has written
-// there either: not this process yet, and not others since their blocks were freed. An extent that
+// A process that reserves has a live block in the extent. So under the heap lock, no process is
+// reserving an extent that is in this block and the free spans beside it. Nor was it written: this
+// process has not begun, and others have not written since their blocks were freed. An extent that
 // reaches into another live block stays: it is reserved by then, or the owner of that block gives
 // it back.
 //
@@ -130,7 +130,7 @@ u64 trim(Member& m, WaitPolicy& wait) noexcept {
         if (state_of(m, i) != BlockState::span ||
             (m.block(i).size.load_relaxed() < kExtent && m.header().last_entry.load_relaxed() != i))
             continue;
-        // One lock for each span, so that nobody waits for all of it.
+        // One lock for each span, so that no process waits for all of it.
         if (!good(lock_heap(m, wait))) return given_back;
         Place place;
         if (state_of(m, i) == BlockState::span && read_span(m, i, place)) {

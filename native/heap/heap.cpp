@@ -19,9 +19,9 @@ using namespace extents;
 
 namespace {
 
-// A block that could not be given back, because the heap lock was not to be had, is `freeing` by
-// nobody. Any process that has the lock may free it. It names no process, so the death of the one
-// that left it changes nothing.
+// A block that could not be freed, because the heap lock could not be acquired, is `freeing`
+// without a process. Any process that has the lock may free it. It names no process, so the death
+// of the one that left it changes nothing.
 bool is_left(Member& m, u32 index) noexcept {
     const BlockWord w{m.block(index).word.load_acquire()};  // [block.word]
     return w.state() == BlockState::freeing && w.slot() == kNoSlot;
@@ -39,7 +39,7 @@ bool free_left(Member& m) noexcept {
     }
     return any;
 }
-// With the lock, by every operation that has it.
+// Every operation calls it with the heap lock.
 void free_own_left(Member& m) noexcept {
     if (m.has_left_blocks.load(std::memory_order_relaxed)) [[unlikely]]
         free_left(m);
@@ -91,7 +91,7 @@ Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out)
     int error = 0;
     Status s = allocate_once(m, spec, size, p, out, error);
     if (s != Status::no_memory) return s;
-    // First what dead processes hold. Then memory that lies unused under large free spans.
+    // First the blocks of dead processes. Then reserved memory under large free spans.
     bool found = recover_dead(m) != 0;
     found |= give_back_left(m, p);
     if (error != 0) trim(m, p);

@@ -165,7 +165,7 @@ u32 new_entry(Member& m) noexcept {
         constexpr u64 kStep = 64 * kKiB / sizeof(Block);
         const u64 more =
             std::min<u64>(std::max<u64>(kStep, reserved / 4), m.geo().max_blocks - reserved);
-        // The heap lock is held: nobody else reserves here.
+        // The heap lock is held: no other thread reserves here.
         const u64 from = m.geo().blocks_off + reserved * sizeof(Block);
         if (os::reserve_all(m.file, m.base + from, from, more * sizeof(Block)) != 0) return kNil;
         h.blocks_reserved.store_release(reserved + more);  // [pool.blocks_reserved]

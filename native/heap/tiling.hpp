@@ -9,7 +9,7 @@ namespace onecopy::tiling {
 
 // A process that can write the file may have written anything into the table and the index. What is
 // used as an index, an offset or a size is read once and checked. A wrong value marks the pool
-// corrupt; then nobody allocates or frees in it any more.
+// corrupt; then no process allocates or frees in it any more.
 inline bool broken(Member& m) noexcept {
     m.mark_corrupt();
     return false;
@@ -28,8 +28,8 @@ struct Place {
     u64 offset = 0, size = 0;
 };
 
-// Where an entry lies. False, and the pool is marked corrupt: there is no such entry, or it lies
-// outside of the tiling.
+// The place of an entry. False: there is no such entry, or it is outside of the tiling. Then the
+// pool is marked corrupt.
 inline bool read_place(Member& m, u32 index, Place& out) noexcept {
     if (!is_entry(m, index)) return broken(m);
     const Block& b = m.block(index);

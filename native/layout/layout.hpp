@@ -1,4 +1,4 @@
-// The map of a pool. Every struct that stands at a fixed place in shared memory is here, with its
+// The map of a pool. Every struct at a fixed place in shared memory is here, with its
 // size asserted.
 //
 //|  0           Header        4 KiB
@@ -299,7 +299,7 @@ struct alignas(64) Header {
 static_assert(sizeof(Header) <= kHeaderBytes);
 enum HeaderFlags : u64 { kPersistent = 1, kMemfd = 2, kOthersMayWrite = 4 };
 
-// Where everything lies for given limits. The same computation creates a pool and checks one.
+// The places of all parts for given limits. The same computation creates a pool and checks one.
 struct Geometry {
     u64 rows_off, heads_off, buckets_off, extents_off, names_off, blocks_off, heap_off, file_size;
     u64 capacity;

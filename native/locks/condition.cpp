@@ -34,7 +34,7 @@ struct Condition::Chunk {
 namespace {
 
 // Further places, when those of the body do not suffice. The number of chunks is bounded, so the
-// chain has an end in a pool that lies too.
+// chain has an end in a damaged pool, too.
 constexpr u32 kChunkPlaces = 1024, kMostChunks = 4096;
 
 constexpr u64 kPlacesOffset = 64;

@@ -257,7 +257,7 @@ Status RwLock::wait_for_turn(WaitPolicy& p) noexcept {
     return s == Status::would_block ? Status::ok : s;
 }
 
-// The writer's word held. Afterwards nobody reads, and no reader can enter.
+// The writer's word held. Afterwards there are no readers, and none can enter.
 Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
     if (prefer_ == Prefer::fair && b_->turn.load() != 0) {
         if (Status s = wait_for_turn(p); s != Status::ok) return s;

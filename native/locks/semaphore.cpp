@@ -60,7 +60,7 @@ Status Semaphore::open(Member& m, Handle h, Semaphore& out) noexcept {
 // ---- under the lock -----------------------------------------------------------------------------
 
 // Entries of dead processes count until they are returned, here and everywhere: the sum is over
-// what stands in the table.
+// what the table says.
 void Semaphore::recount() noexcept {
     const u64 all = stock() + b_->extra.load_acquire();  // [semaphore.extra]
     u64 taken = 0;
@@ -145,8 +145,8 @@ Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
     if ((flags_ & kBounded) != 0 && b_->value.load_relaxed() + n > initial_) s = Status::not_held;
     if (n > kLargest || b_->extra.load_relaxed() + n > kMostExtra) s = Status::too_large;
     if (s == Status::ok) {
-        // First our own tokens. Then tokens that other processes took: they were handed to us. What
-        // nobody has is an extra token.
+        // First our own tokens. Then tokens that other processes took: they were handed to us. A
+        // token without an owner is an extra one.
         u64 left = n - give_back_to(m_->slot, n);
         for (u32 slot = 0; left != 0 && slot < held_.used(*m_); ++slot)
             left -= give_back_to(slot, left);

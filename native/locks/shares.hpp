@@ -9,7 +9,7 @@
 namespace onecopy {
 
 // How many each process has: one word for each member slot. When the generation of a slot moves,
-// its entry belongs to nobody.
+// its entry has no owner.
 //
 //|  word   count:32 | generation:32
 //
@@ -84,7 +84,7 @@ inline bool is_alive(const Member& m, u32 tag) noexcept {
     return m.is_alive(slot);
 }
 
-// For `validate`: a lock word names a slot that exists, or nobody.
+// For `validate`: a lock word names a slot that exists, or none.
 inline bool makes_sense(const Member& m, u32 word) noexcept {
     const u32 owner = word & ~kWaiters;
     return owner == 0 || owner == kAbandoned || tag_slot(owner) < m.geo().max_processes;

@@ -24,6 +24,7 @@ namespace {
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 bool no_unnamed_files = false;
+std::uint64_t reads = ~std::uint64_t{0};
 #endif
 
 // Nonblocking: a pipe in the way must not stop us.
@@ -53,6 +54,9 @@ bool changed(long result) noexcept {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 void without_unnamed_files(bool without) noexcept {
     no_unnamed_files = without;
+}
+void reads_left(std::uint64_t calls) noexcept {
+    reads = calls;
 }
 #endif
 
@@ -149,14 +153,20 @@ bool size_is_sealed(int number) noexcept {
 }
 
 std::size_t read_at(int number, std::uint64_t offset, void* to, std::size_t n) noexcept {
+#if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
+    if (reads == 0) return errno = EIO, 0;
+    --reads;
+#endif
     std::size_t got = 0;
     while (got < n) {
         const ssize_t count = pread(number, static_cast<unsigned char*>(to) + got, n - got,
                                     static_cast<off_t>(offset + got));
         if (count < 0 && errno == EINTR) continue;
-        if (count <= 0) break;
+        if (count < 0) return got;
+        if (count == 0) break;
         got += static_cast<std::size_t>(count);
     }
+    errno = 0;
     return got;
 }
 

@@ -49,6 +49,9 @@ int open_unnamed(int directory, std::uint32_t mode) noexcept;
 // From now on `open_unnamed` answers EOPNOTSUPP in this process, as file systems do that have no
 // such files.
 void without_unnamed_files(bool without) noexcept;
+// From now on only so many calls of `read_at` succeed in this process. Then they fail with EIO, as
+// where memory is damaged.
+void reads_left(std::uint64_t calls) noexcept;
 #endif
 // EEXIST: something has the name.
 int create_at(int directory, const char* name, std::uint32_t mode) noexcept;
@@ -62,7 +65,7 @@ bool set_size(int number, std::uint64_t bytes) noexcept;
 bool set_accessed(int number, std::int64_t seconds, std::uint32_t ns) noexcept;
 bool seal_size(int number) noexcept;
 bool size_is_sealed(int number) noexcept;
-// As many bytes as there are, at most n.
+// As many bytes as there are, at most n. errno is 0, unless the system could not read.
 std::size_t read_at(int number, std::uint64_t offset, void* to, std::size_t n) noexcept;
 bool write_all(int number, std::string_view text) noexcept;
 // Bytes that a file system has in all, and that this user may still have. False: it cannot tell.

@@ -9,7 +9,7 @@ namespace {
 
 unsigned forks = 1;  // written where there is one thread, right after the fork
 std::atomic<const ForkSteps*> followed{nullptr};
-// Of the fork that this thread is in: what `prepare` has done is undone, whatever came in between.
+// Of the fork that this thread is in: what `prepare` did is undone, also if handlers were added.
 thread_local constinit const ForkSteps* running = nullptr;
 
 void prepare() noexcept {

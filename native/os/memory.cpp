@@ -148,7 +148,7 @@ void find_mounts(const char* proc, Mounts& out) noexcept {
         const char* options = std::strrchr(tail, ' ');
         if (std::strncmp(tail, "cgroup ", 7) == 0 && contains(options + 1, "memory"))
             mount = &out.v1;
-        // The first one: what is mounted again elsewhere shows the same.
+        // The first one: a second mount of the same hierarchy shows the same.
         if (mount == nullptr || mount->there) continue;
         unescape(fields[3]);
         unescape(fields[4]);
@@ -175,8 +175,8 @@ const Mounts& mounts(const char* proc, Mounts& own) noexcept {
     return own;
 }
 
-// The directory of the process's group under a mount. False: it cannot be seen from here (it lies
-// outside of what is mounted).
+// The directory of the process's group under a mount. False: it is not visible, because it is
+// outside of the mounts.
 bool directory_of(const Mount& mount, const char* group, Path& out) noexcept {
     std::size_t n = std::strlen(mount.root);
     if (n == 1) n = 0;  // "/"
@@ -311,7 +311,7 @@ bool memory_limit(MemoryLimit& out, const char* proc) noexcept {
     return tightest(out, proc, kNone);
 }
 
-int room_for(const PoolFile& file, std::uint64_t bytes) noexcept {
+int room_for(const SharedFile& file, std::uint64_t bytes) noexcept {
     struct statfs system{};
     // No blocks: a file system in memory without a limit.
     if (file.is_ours() && fstatfs(file.number(), &system) == 0 && system.f_blocks != 0 &&
@@ -324,7 +324,7 @@ int room_for(const PoolFile& file, std::uint64_t bytes) noexcept {
                : 0;
 }
 
-int reserve_all(const PoolFile& file, void* mapped, std::uint64_t offset,
+int reserve_all(const SharedFile& file, void* mapped, std::uint64_t offset,
                 std::uint64_t length) noexcept {
     if (const int full = room_for(file, length)) return full;
     const int error = file.reserve(offset, length);

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "os/pool_file.hpp"
+#include "os/shared_file.hpp"
 
 namespace onecopy::os {
 
@@ -22,12 +22,12 @@ bool memory_limit(MemoryLimit& out, const char* proc = "/proc") noexcept;
 
 // 0; ENOSPC or ENOMEM: the file system of the file, or for a file in memory the cgroup, has no room
 // for so many bytes more. What is unknown counts as room.
-int room_for(const PoolFile& file, std::uint64_t bytes) noexcept;
+int room_for(const SharedFile& file, std::uint64_t bytes) noexcept;
 
-// As `reserve`, for a range that is not reserved yet, that is zero and that nobody else reserves
-// meanwhile: all of it, or nothing. Not tried where there is no room for it. `mapped` is where the
+// As `reserve`, for a range that is zero, not reserved, and not being reserved by another thread:
+// all of it, or nothing. Not tried where there is no room for it. `mapped` is where the
 // range is mapped.
-int reserve_all(const PoolFile& file, void* mapped, std::uint64_t offset,
+int reserve_all(const SharedFile& file, void* mapped, std::uint64_t offset,
                 std::uint64_t length) noexcept;
 
 }  // namespace onecopy::os

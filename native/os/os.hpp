@@ -21,7 +21,7 @@ bool nap(std::int64_t ns) noexcept;
 // ---- futex (shared between processes) -----------------------------------------------------------
 enum class Wake { woken, changed, timed_out, signal };
 // A signal may have come just before the nap, or to another thread: then nothing cuts the nap
-// short. So whoever naps looks for one after each nap that nobody ended.
+// short. So the caller checks for signals after each nap that timed out.
 constexpr bool maybe_signal(Wake how) noexcept {
     return how == Wake::signal || how == Wake::timed_out;
 }
@@ -33,7 +33,7 @@ int open_again(int fd) noexcept;  // a new open file description of the same fil
 void* map_shared(int fd, std::size_t length, bool writable) noexcept;  // nullptr on failure
 // To be written, for this process alone; nullptr on failure.
 void* map_private(int fd, std::size_t length) noexcept;
-// Zeros that nobody else sees, and that take memory when they are written; nullptr on failure.
+// Private memory, zero, which takes pages when it is written; nullptr on failure.
 void* map_scratch(std::size_t length) noexcept;
 // A child of a fork finds zeros there.
 void wipe_on_fork(void* from, std::size_t length) noexcept;

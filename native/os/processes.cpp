@@ -25,7 +25,7 @@ struct Stat {
 
 constexpr Stat kDead{Life::dead, 0}, kUnknown{Life::unknown, 0};
 
-// /proc has nobody of that number. That is a proof only where /proc shows every process.
+// /proc has no process of that number. That is a proof only where /proc shows every process.
 Stat not_listed(std::uint32_t pid) noexcept {
     // No /proc here, and then we are not in it either.
     if (access("/proc/self/stat", F_OK) != 0) return kUnknown;
@@ -35,7 +35,7 @@ Stat not_listed(std::uint32_t pid) noexcept {
         errno = EACCES;
         return kUnknown;
     }
-    // A number of our own namespace can be asked for, whatever /proc shows.
+    // The kernel knows a number of our own namespace, also if /proc does not show it.
     char self[16];
     const ssize_t n = readlink("/proc/self", self, sizeof self - 1);
     if (n <= 0) return kUnknown;
@@ -49,7 +49,7 @@ Stat not_listed(std::uint32_t pid) noexcept {
 }
 
 Stat stat_of(std::uint32_t pid) noexcept {
-    if (pid == 0) return kDead;  // nobody has that number
+    if (pid == 0) return kDead;  // no process has that number
     char path[32];
     std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -5,12 +5,12 @@
 
 namespace onecopy::os {
 
-// unknown: it could not be found out, which says nothing; errno says why: EMFILE, ENOENT (there is
-// no /proc here), EACCES (the process is hidden from us), and so on.
+// unknown: neither is proven; errno says why this process could not find out: EMFILE, ENOENT (there
+// is no /proc here), EACCES (the process is hidden from us), and so on.
 enum class Life { alive, dead, unknown };
 
 // Of the process `pid` that started at a tick whose bits under `mask` are `start_bits`; 0: it could
-// not find out its own start, so nobody can tell it from a later process of that number. Another
+// not find out its own start, so it looks like a later process of that number. Another
 // process that has the number by now counts as dead. A zombie is dead once its last thread is gone:
 // a leader that ended before its other threads is a zombie too.
 Life life_of(std::uint32_t pid, std::uint64_t start_bits, std::uint64_t mask) noexcept;

@@ -25,8 +25,8 @@ struct Queue::Body {
     shm_atomic<u64> seen_tail;  // an old value of tail
     shm_atomic<u64> done;
     // Only in a queue that redelivers. The last three are derived, by `rescan`.
-    shm_atomic<u64> floor;           // everything below is finished
-    shm_atomic<u64> returned;        // slots whose taker died, and that nobody has taken since
+    shm_atomic<u64> floor;           // all positions below are finished
+    shm_atomic<u64> returned;        // slots whose taker died, and that were not taken since
     shm_atomic<u64> first_returned;  // no slot below it is one of them
     shm_atomic<u64>
         seen_death_epoch;  // header.death_epoch, read when the takers were last looked at

@@ -227,7 +227,7 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noe
     if (there - 1 >= limit_) {             // none, as far as it was seen
         u64 tail = b.tail.load_acquire();  // [queue.tail]
         if (tail == head) {
-            // Nothing is put after `closed` is set, so what is not there now never comes.
+            // Nothing is put after `closed` is set, so an empty queue stays empty.
             if (b.closed.load_acquire() == 0) return Status::would_block;  // [queue.closed]
             tail = b.tail.load_acquire();                                  // [queue.tail]
             if (tail == head) {

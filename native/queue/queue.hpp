@@ -45,8 +45,8 @@ class Queue {
     Status get_many(Message* msgs, u32 n, u32& got, WaitPolicy& p) noexcept;
 
     u64 size() noexcept;  // how many can be taken; exact at some instant
-    // How many take room. In a queue that redelivers, messages that were taken and not finished do
-    // too.
+    // How many messages take room. In a queue that redelivers, messages that were taken and not
+    // finished count.
     u64 occupied() const noexcept;
     bool full() const noexcept;    // whether there is no room for one more
     u64 maxsize() const noexcept;  // 0: unbounded
@@ -67,7 +67,7 @@ class Queue {
     // `stop` was set, and wake_waiters called.
     Status wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept;
     void wake_waiters() noexcept;         // they look again
-    Status join(WaitPolicy& p) noexcept;  // until everything that was put is done
+    Status join(WaitPolicy& p) noexcept;  // until all messages that were put are done
     u64 unfinished() noexcept;
     Status shut_down(bool immediate, WaitPolicy& p) noexcept;
     bool is_shut_down() const noexcept;
@@ -107,7 +107,7 @@ class Queue {
 
     // ---- redeliver.cpp
     struct Range;    // floor, head, tail
-    struct Effects;  // what was done under the consumer lock, and follows after it
+    struct Effects;  // work that an operation under the consumer lock leaves for later
     bool range(Range& r) noexcept;
     Slot* slot_at(u64 position, Cached& cached) noexcept;
     template <class Visit>

@@ -106,10 +106,12 @@ void Queue::release_last_chunk(Effects& e, WaitPolicy& p) noexcept {
 
 // ---- the dead -----------------------------------------------------------------------------------
 
-// Looks at every slot that was taken. What a process had that has died or left, comes back. It also
-// repairs: it counts the returned slots again, empties those that are done, and moves the floor.
+// Checks every slot that was taken. The messages of a process that died or left are returned. It
+// also repairs: it counts the returned slots again, empties those that are done, and moves the
+// floor.
 [[gnu::noinline]] bool Queue::rescan(Effects& e, WaitPolicy& p) noexcept {
-    // Before the generations, so that what is missed here is seen next time. [pool.death_epoch]
+    // Before the generations, so that a death that is missed here is seen next time.
+    // [pool.death_epoch]
     const u64 death_epoch = m_->header().death_epoch.load_acquire();
     const bool dropping = b_->closed.load_acquire() == kDropping;  // [queue.closed]
     Range r;
@@ -167,7 +169,7 @@ void Queue::note_takers(const Range& r, Effects& e) noexcept {
     });
 }
 
-// Wakes and frees what was noted. It needs no lock; repairs call it with the lock.
+// Does the wakes and frees that were noted. It needs no lock; repairs call it with the lock.
 void Queue::tell(const Effects& e, WaitPolicy& p) noexcept {
     if (e.room != 0) {
         notify(b_->not_full, static_cast<int>(std::min<u64>(e.room, INT_MAX)));
@@ -196,11 +198,11 @@ void Queue::leave_takings(const Effects& e, WaitPolicy& p) noexcept {
     }
 }
 
-// For a caller that has nothing to take, or is about to give up: asks every taker. True: there is
-// something to take that had been taken before.
+// For a caller that found nothing to take, or is about to give up: checks every taker. True: there
+// is a returned message to take.
 [[gnu::noinline]] bool Queue::look_for_the_dead(WaitPolicy& p) noexcept {
     if (b_->floor.load() == b_->head.load() && b_->closed.load() != kDropping)
-        return false;  // nobody has taken anything
+        return false;  // no message is taken
     for (int round = 0; round < 2; ++round) {
         if (usable(*m_) != Status::ok) return false;
         UninterruptibleWait uninterruptible(p, os::monotonic_ns() + kLockGrace);
@@ -287,7 +289,7 @@ inline Status Queue::take_queued(const Range& r, Message* msgs, u32 n, u32& move
 inline Status Queue::take_locked(Message* msgs, u32 n, u32& moved, Effects& e,
                                  WaitPolicy& p) noexcept {
     if (!refresh(e, p)) return Status::corrupt;
-    // Before the tail: nothing is put after `closed` is set, so what is not there now never comes.
+    // Before the tail: nothing is put after `closed` is set, so an empty queue stays empty.
     const bool closed = b_->closed.load_acquire() != 0;  // [queue.closed]
     Range r;
     if (!range(r)) return Status::corrupt;
@@ -363,7 +365,7 @@ Status Queue::finish(u64 position, WaitPolicy& p) noexcept {
     return settle(position, &Queue::finish_locked, p);
 }
 
-// The taker lives and gives it back. This is as after its death, for one message.
+// The living taker returns the message. The steps are those after a death, for one message.
 Status Queue::give_back(u64 position, WaitPolicy& p) noexcept {
     return redelivers_ ? settle(position, &Queue::return_locked, p) : Status::bad_argument;
 }
@@ -407,8 +409,8 @@ Status Queue::finish_lowest(WaitPolicy& p) noexcept {
 
 // ---- the end, counts ----------------------------------------------------------------------------
 
-// After an immediate shutdown, consumer lock held. Drops what came back, and at most one chunk of
-// what is queued. True: there is more.
+// After an immediate shutdown, consumer lock held. Drops the returned messages, and at most one
+// chunk of queued ones. True: there are more.
 bool Queue::drop_some(Effects& e, WaitPolicy& p) noexcept {
     if (b_->returned.load_relaxed() != 0 && !rescan(e, p)) return false;
     Range r;
@@ -441,7 +443,7 @@ Status Queue::drop_everything(WaitPolicy& p) noexcept {
     return usable(*m_);
 }
 
-// Not of one instant: a message that comes back or is taken meanwhile may count or not.
+// Not a snapshot: a message that is returned or taken during the call may count or not.
 u64 Queue::size_with_returned() noexcept {
     // [pool.death_epoch]
     const bool news =

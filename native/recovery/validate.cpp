@@ -8,7 +8,7 @@
 namespace onecopy {
 namespace {
 
-// Calls `look(index, info)` for every live block that lies in the heap.
+// Calls `look(index, info)` for every live block of the heap.
 template <class Look>
 void each_block(Member& m, u32 top, Look look) {
     for (u32 i = 1; i < top; ++i) {

@@ -27,7 +27,7 @@ Status no_room(Failure& why, const char* step, bool in_memory, int error) {
     return s;
 }
 
-// Removes what has the name, if that is a pool whose members are all dead. The directory is locked.
+// Removes the file with the name, if it is a pool whose members are all dead. Directory locked.
 Status make_free(int dirfd, const std::string& name, Failure& why) {
     const Orphan found = look_behind(dirfd, name, true);
     if (found == Orphan::removed) return Status::ok;
@@ -36,7 +36,7 @@ Status make_free(int dirfd, const std::string& name, Failure& why) {
     return fail(why, "publish the pool", EEXIST);
 }
 
-// A signal handler has forked, and this is the child: it has nothing of what was in the making.
+// A signal handler has forked, and this is the child: the unfinished pool is the parent's.
 Status forked_meanwhile(Failure& why) {
     return why = {ECANCELED, "the process was forked meanwhile, by a signal handler", {}},
            Status::system_error;
@@ -100,8 +100,8 @@ Status create(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure& why
     os::FileStatus memory;
     if (!os::look_at(fd.get(), memory)) return fail(why, "look at the pool file");
 
-    // From here the member owns mapping and descriptor. Nobody else sees the file, so whatever
-    // fails leaves nothing behind.
+    // From here the member owns mapping and descriptor. No other process sees the file, so a
+    // failure leaves nothing behind.
     Coming member;
     {
         const PoolFd again =

@@ -60,14 +60,14 @@ Status create_pool(const CreateSpec& spec, std::shared_ptr<Member>& out, Failure
 // twice in a process is the same Member.
 Status open_pool(Through way, const std::string& directory, const std::string& name,
                  WhenStale when_stale, std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
-// The file of a persistent pool that nobody writes, mapped privately: what changes in the memory of
-// this process never reaches it, and it needs no right to write. Any number of readers, or members:
+// The file of a persistent pool without writers, mapped privately: stores of this process never
+// reach the file, and it needs no permission to write. Any number of readers, or members:
 // written_elsewhere, and open_pool answers read_elsewhere. The rest as open_pool.
 Status open_to_read(Through way, const std::string& directory, const std::string& name,
                     std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
 // Has `see` look at a pool without joining it: nothing is locked, and nothing in it can be changed.
-// What members change meanwhile may look contradictory. no_entry with kStale: all members are dead;
-// the name stays.
+// While members change the pool, its data may look contradictory. no_entry with kStale: all members
+// are dead; the name stays.
 Status look_at_pool(Through way, const std::string& directory, const std::string& name,
                     const std::function<void(Member&)>& see, Failure& why);
 // Returns when the file has what the memory had; nothing to do for a memfd, and for a reader.
@@ -87,7 +87,7 @@ void leave_pool(Member& m) noexcept;
 // other thread of the process may use a pool any more.
 void leave_all() noexcept;
 // At exit, when another thread may still be at work in the pools: remove the names of those that
-// nobody else is a member of, and give up nothing else. The pools continue to work in this process.
+// have no other member, and release nothing else. The pools continue to work in this process.
 void depart_all() noexcept;
 
 }  // namespace onecopy

@@ -51,7 +51,7 @@ void child() noexcept {
         m.fork_child();
         m.mutex.unlock();
     });
-    // What another thread was making is nobody's here.
+    // Another thread's unfinished member has no owner in the child.
     for (Member** at = &list().first; *at != nullptr;) {
         Member& m = **at;
         if (m.registration.made) {

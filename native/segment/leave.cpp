@@ -8,7 +8,7 @@
 namespace onecopy {
 namespace pools {
 
-void depart(const os::PoolFile& file, const Place& place, bool persistent) noexcept {
+void depart(const os::SharedFile& file, const Place& place, bool persistent) noexcept {
     file.unlock(kMemberByte);
     if (persistent || file.lock(kMemberByte, true) != os::ByteLock::taken) return;
     Fd dirfd([&] { return os::open_directory(place.directory.c_str()); });

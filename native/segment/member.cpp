@@ -28,7 +28,7 @@ u64 fixed_bytes(const Geometry& g) noexcept {
     return g.names_off;
 }
 
-// Plain stores: the file has no name yet and nobody else maps it, so a death here leaves nothing
+// Plain stores: the file has no name yet and no other process maps it, so a death leaves nothing
 // but memory that the kernel takes back. That is why one crash point at its end stands for all of
 // it.
 void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
@@ -59,8 +59,8 @@ void format(unsigned char* base, const Geometry& g, u64 flags) noexcept {
 }
 
 namespace {
-// The header's limits, read once: everything that is checked later is checked against these,
-// whatever the header says by then.
+// The header's limits, read once: all later checks compare with these, also if the header has
+// changed.
 Geometry read_geometry(const Header& h) noexcept {
     const u64 capacity = __atomic_load_n(&h.capacity, __ATOMIC_RELAXED);
     const u32 processes = __atomic_load_n(&h.max_processes, __ATOMIC_RELAXED);
@@ -70,7 +70,7 @@ Geometry read_geometry(const Header& h) noexcept {
 }
 }  // namespace
 
-Member::Member(unsigned char* base_, std::size_t length_, os::PoolFile file_) noexcept
+Member::Member(unsigned char* base_, std::size_t length_, os::SharedFile file_) noexcept
     : base(base_),
       length(length_),
       file(std::move(file_)),
@@ -86,13 +86,13 @@ Member::~Member() {
     if (base != nullptr) os::unmap(base, length);
 }
 
-const os::PoolFile& Member::file_without_locks(std::unique_lock<std::mutex>& holding) noexcept {
+const os::SharedFile& Member::file_without_locks(std::unique_lock<std::mutex>& holding) noexcept {
     // The lock of a reader keeps writers away, and its children read on under it.
     if (readonly) return file;
     if (without_locks_ && !without_locks_.lost()) [[likely]]
         return without_locks_;
     holding.unlock();
-    os::PoolFile again = file.again();
+    os::SharedFile again = file.again();
     const int error = errno;
     holding.lock();
     if (!without_locks_ || without_locks_.lost()) without_locks_ = std::move(again);
@@ -194,7 +194,7 @@ void Member::leave() noexcept {
     std::lock_guard guard(mutex);
     joined = false;
     Row& r = own_row();
-    r.gen.store(r.gen.load() + 1);      // lock words with our tag are nobody's from here on
+    r.gen.store(r.gen.load() + 1);      // from here on, lock words with our tag have no owner
     header().death_epoch.fetch_add(1);  // [pool.death_epoch]
     r.state.store_release(static_cast<u32>(RowState::free));  // [row.state]
     unlock_slot(slot);
@@ -284,7 +284,7 @@ bool Member::reserve_dead_row(std::int64_t deadline) noexcept {
     return false;
 }
 
-// Cleaning waits for the heap lock for as long as it takes, and who forks may hold the
+// Cleaning waits for the heap lock without a limit, and a thread that forks may hold the
 // interpreter's lock. So not while a stopped process has it.
 bool Member::heap_moves(std::int64_t deadline) noexcept {
     const auto owner = [this] { return header().heap_lock.word.load() & ~kWaiters; };
@@ -315,7 +315,7 @@ void Member::fork_prepare() noexcept {
     }
     // [pool.blocks_top]
     const u32 top = std::min(header().blocks_top.load_acquire(), geo_.max_blocks);
-    // The parent's own bit keeps each block alive until the child's stands.
+    // The parent's own bit keeps each block alive until the child's bit is set.
     for (u32 b = 1; b < top; ++b) {
         if (local[b] != 0)
             block(b).holder_word(child_slot_ / 64).fetch_or(u64{1} << (child_slot_ % 64));
@@ -327,7 +327,7 @@ void Member::fork_parent() noexcept {
     give_back_child_file();
 }
 
-// The thread that makes it is not in this process, or gives up when it sees that it is in a child.
+// The thread that makes it does not exist in the child, or stops when it sees that it is in one.
 void Member::fork_unmade_child() noexcept {
     file.close();  // closes only: unlocking would unlock the parent
     os::unmap(std::exchange(base, nullptr), length);

@@ -10,7 +10,7 @@
 
 #include "base/status.hpp"
 #include "layout/layout.hpp"
-#include "os/pool_file.hpp"
+#include "os/shared_file.hpp"
 #include "segment/mapped.hpp"
 #include "segment/private_pages.hpp"
 #include "sync/lock.hpp"
@@ -19,7 +19,7 @@ namespace onecopy {
 
 class Member final : public Liveness {
   public:
-    Member(unsigned char* base, std::size_t length, os::PoolFile file) noexcept;
+    Member(unsigned char* base, std::size_t length, os::SharedFile file) noexcept;
     ~Member() override;
     Member(const Member&) = delete;
     Member& operator=(const Member&) = delete;
@@ -27,7 +27,7 @@ class Member final : public Liveness {
     // ---- the mapping
     unsigned char* base;
     std::size_t length;
-    os::PoolFile file;
+    os::SharedFile file;
     Mapped mapped;
     Header& header() const noexcept { return *reinterpret_cast<Header*>(base); }
     const Geometry& geo() const noexcept { return geo_; }
@@ -62,7 +62,7 @@ class Member final : public Liveness {
     // What they are mapped through: an open file description without locks, because children of a
     // fork inherit these mappings as they inherit the shared one. Empty: errno says why. With
     // `mutex` held, which is given away while the file is opened.
-    const os::PoolFile& file_without_locks(std::unique_lock<std::mutex>& holding) noexcept;
+    const os::SharedFile& file_without_locks(std::unique_lock<std::mutex>& holding) noexcept;
 
     // ---- this process's slot. Changed only by join, leave and fork.
     u32 slot = kNoSlot;
@@ -74,7 +74,7 @@ class Member final : public Liveness {
     Status excluded = Status::ok;
     int excluded_errno = 0;
     bool last_one_unlinks = true;
-    // A private mapping of a file that nobody writes; fixed before `check`
+    // A private mapping of a file without writers; fixed before `check`
     bool readonly = false;
     // Somebody of another uid: as the file said when it was opened.
     bool others_may_write = false;
@@ -95,7 +95,7 @@ class Member final : public Liveness {
     bool gone(u32 tag) noexcept override;
     bool cannot_tell() const noexcept override { return file.lost(); }
 
-    // What lies above installs itself here; see `install_recovery`.
+    // Functions of layers above, which install them here; see `install_recovery`.
     struct Upper {
         // The heap and the directory of a fresh segment; whether all of the heap is reserved.
         void (*format)(Member&, bool reserved) noexcept = nullptr;
@@ -104,11 +104,11 @@ class Member final : public Liveness {
     };
     static Upper upper;
     static bool (*recover_slot)(Member&, u32 of_slot) noexcept;
-    // Cleans the dead member whose slot we have just taken.
+    // Cleans up after the dead member whose slot this process has just taken.
     static void (*recover_own)(Member&) noexcept;
 
     // ---- slots. In a private mapping everybody else is dead, and every slot is ours to take.
-    // Only `taken` proves that nobody is there.
+    // Only `taken` proves that the slot has no process.
     os::ByteLock lock_slot(u32 index) noexcept {
         return readonly ? os::ByteLock::taken : file.lock(kSlotByte + index, true);
     }
@@ -147,7 +147,7 @@ class Member final : public Liveness {
         return may_give_back();
     }
     // Whether a hold or a lock may be given back: ok, closed, corrupt. A process that lost its
-    // descriptor does so, because it still has its slot's lock (os/pool_file.hpp).
+    // descriptor does so, because it still has its slot's lock (os/shared_file.hpp).
     Status may_give_back() const noexcept {
         if (!joined.load(std::memory_order_relaxed)) [[unlikely]]
             return Status::closed;
@@ -174,9 +174,9 @@ class Member final : public Liveness {
     void give_back_child_file() noexcept;
     void exclude(Status why, int error) noexcept;
     Geometry geo_{};
-    os::PoolFile without_locks_;  // opened when it is first needed
+    os::SharedFile without_locks_;  // opened when it is first needed
     // Between `fork_reserve` and the end of the fork.
-    os::PoolFile child_file_;
+    os::SharedFile child_file_;
     u32 child_slot_ = kNoSlot;
     Status child_excluded_ = Status::ok;
     int child_errno_ = 0;

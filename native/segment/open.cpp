@@ -14,7 +14,7 @@ namespace {
 // Of one attempt to open a pool, which is repeated.
 constexpr std::int64_t kShortWait = 50'000'000;
 
-// What an attempt to open a pool that comes to would_block waits for.
+// The reasons of would_block: what an attempt to open a pool waits for.
 Status busy(Failure& why) {
     return why = {EBUSY, "open the pool: it keeps coming and going", {}}, Status::would_block;
 }
@@ -62,6 +62,8 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             found = reach_any(now, fd);
             if (found == Reach::stale) {
                 if (when_stale == WhenStale::keep) return fail(why, kStale, Status::no_entry);
+                // As `remove_name` of storage/ does: the directory is locked, and the file was read
+                // under this lock. A second reading would only repeat the comparison of the ids.
                 os::remove_name(dirfd, name.c_str());
                 return fail(why, "all members of the pool are gone", Status::no_entry);
             }
@@ -72,7 +74,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
             return fail(why, "the pool belongs to another user", Status::not_allowed);
     }
     HeaderCopy copy;
-    if (!copy.read(fd.get())) return fail(why, kNotAPool, Status::corrupt);
+    if (!copy.read(fd.get())) return no_header(why);
     const Header& h = copy.get();
     if (Status s = verify(h, st.size, why); !good(s)) return s;
     if (((h.flags & kMemfd) != 0) != place.memfd)
@@ -128,7 +130,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
                     break;
             }
     }
-    // We count as a member now: whatever goes wrong, we may be the last one out.
+    // This process counts as a member now. If a step fails, it may be the last one to leave.
     auto turn_back = [&](Status s) {
         const int error = errno;
         depart(*fd, place, persistent);
@@ -142,7 +144,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     // at when it gets our line.
     PoolFd again([&] {
         return place.memfd ? fd->again()
-                           : os::PoolFile(os::open_at(dirfd, name.c_str(), os::Access::write));
+                           : os::SharedFile(os::open_at(dirfd, name.c_str(), os::Access::write));
     });
     if (!again) {
         const bool removed = !place.memfd && errno == ENOENT;
@@ -183,7 +185,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
     if (Status s = member->join(); !good(s)) {
         fail(why, "take a slot", s);
         why.limit = member->geo().max_processes;
-        // It has just come.
+        // The reader has come just now.
         if (s == Status::no_slot && fd->others(kSlotByte) == os::Others::share)
             s = Status::read_elsewhere;
         member.reset();

@@ -1,4 +1,4 @@
-// The pools of this process: which it is a member of, and how a member comes and goes.
+// The pools of this process: which it is a member of, and how members are made and leave.
 #pragma once
 #include <list>
 #include <memory>
@@ -27,16 +27,16 @@ struct Pool {
     // Lineage of the process in which a thread leaves it: a fork copies the mark, but not the
     // thread.
     unsigned leaving = 0;
-    unsigned announced = 0;  // memfd: of the process whose line stands in the rendezvous
+    unsigned announced = 0;  // memfd: of the process whose line is in the rendezvous
 };
 std::list<Pool>& all_pools() noexcept;    // under pools_mutex
 Pool* pool_of(const Member* m) noexcept;  // under pools_mutex
 
 // ---- leaving (segment/leave.cpp) ----------------------------------------------------------------
 
-// Gives the membership byte up; the last one takes the name along.
-void depart(const os::PoolFile& file, const Place& place, bool persistent) noexcept;
-// Under pools_mutex: from here on a fork passes the member by. It has left.
+// Releases the membership byte; the last member removes the name.
+void depart(const os::SharedFile& file, const Place& place, bool persistent) noexcept;
+// Under pools_mutex: from here on forks ignore the member. It has left.
 void forget_pool_of(Member& m, PoolFd& last) noexcept;
 // What the last shared_ptr does.
 void drop_member(Member* m) noexcept;

@@ -34,7 +34,7 @@ Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
     const u64 first = offset & ~(page - 1);
     const u64 last = std::min<u64>(round_up(offset + bytes, page), m.length);
     std::unique_lock holding(m.mutex);
-    const os::PoolFile& file = m.file_without_locks(holding);
+    const os::SharedFile& file = m.file_without_locks(holding);
     void* at = file ? file.map_private(first, last - first) : nullptr;
     if (at == nullptr) return errno == ENOMEM ? Status::out_of_memory : Status::system_error;
     pages_ = static_cast<unsigned char*>(at);

@@ -50,7 +50,7 @@ Status open_and_check(int dirfd, const std::string& directory, const std::string
             return fail(why, "the pool belongs to another user", Status::not_allowed);
         memfd = true;
     }
-    if (!out.copy.read(out.fd.get())) return fail(why, kNotAPool, Status::corrupt);
+    if (!out.copy.read(out.fd.get())) return no_header(why);
     const Header& h = out.header();
     if (Status s = verify(h, out.st.size, why); !good(s)) return s;
     if (((h.flags & kMemfd) != 0) != memfd)
@@ -125,7 +125,7 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
     if (!(h.flags & kPersistent) && opened.fd->others(kMemberByte) == os::Others::none)
         return fail(why, kStale, Status::no_entry);
     unsigned char* base = nullptr;
-    os::PoolFile file;
+    os::SharedFile file;
     {
         // No child inherits the mapping, which would keep the pool's memory.
         std::lock_guard guard(pools_mutex());

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "os/descriptor.hpp"
-#include "os/pool_file.hpp"
+#include "os/shared_file.hpp"
 #include "storage/forks.hpp"
 
 namespace onecopy {
@@ -82,6 +82,6 @@ class Unforked {
 };
 
 using Fd = Unforked<os::Descriptor>;  // of a directory, or of a file that is not a pool
-using PoolFd = Unforked<os::PoolFile>;
+using PoolFd = Unforked<os::SharedFile>;
 
 }  // namespace onecopy

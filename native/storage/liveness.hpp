@@ -1,8 +1,8 @@
 // Whether a file has users: alive, dead, or unknown. Unknown is never dead.
 #pragma once
 #include "layout/layout.hpp"
-#include "os/pool_file.hpp"
 #include "os/processes.hpp"
+#include "os/shared_file.hpp"
 
 namespace onecopy::storage {
 
@@ -24,7 +24,7 @@ inline os::Life life_of(const ProcessMark& process, u64 own_namespace) noexcept 
 // Whether users have a byte of a file locked. With `take`, if there are none, this open file
 // description has the byte locked exclusively after the call, so no process can become a user.
 // Without `take`, nothing is locked: a last user that is leaving would see such a lock as a user.
-inline os::Others users_of(const os::PoolFile& file, u64 byte, bool take) noexcept {
+inline os::Others users_of(const os::SharedFile& file, u64 byte, bool take) noexcept {
     if (!take) return file.others(byte);
     switch (file.lock(byte, true)) {
         case os::ByteLock::taken:

@@ -47,11 +47,11 @@ bool NewFile::keep_hidden(int number, const std::string& name) {
     return false;
 }
 
-PoolFd NewFile::open_again(const os::PoolFile& file) const {
+PoolFd NewFile::open_again(const os::SharedFile& file) const {
     return PoolFd([&] {
         return hidden_.empty()
                    ? file.again()
-                   : os::PoolFile(os::open_at(directory_, hidden_.c_str(), os::Access::write));
+                   : os::SharedFile(os::open_at(directory_, hidden_.c_str(), os::Access::write));
     });
 }
 

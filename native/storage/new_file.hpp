@@ -50,7 +50,7 @@ class NewFile {
         return {};
     }
     // Another open file description of the file; empty on failure.
-    PoolFd open_again(const os::PoolFile& file) const;
+    PoolFd open_again(const os::SharedFile& file) const;
 
     // COMMIT. Fails with EEXIST if the name exists.
     bool publish(int number, const char* name) noexcept;

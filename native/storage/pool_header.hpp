@@ -16,8 +16,15 @@ namespace storage {
 struct HeaderCopy {
     alignas(Header) unsigned char bytes[sizeof(Header)];
     const Header& get() const noexcept { return *reinterpret_cast<const Header*>(bytes); }
+    // False: the file is too short, or (errno is not 0) the system could not read it.
     bool read(int fd) noexcept { return os::read_at(fd, 0, bytes, sizeof bytes) == sizeof bytes; }
 };
+
+// After `HeaderCopy::read` failed; errno is from there.
+inline Status no_header(Failure& why) noexcept {
+    if (errno != 0) return fail(why, "read the pool file");
+    return fail(why, kNotAPool, Status::corrupt);
+}
 
 // Checks that this is a pool of onecopy, and that the file has all bytes that its header names. The
 // flag `corrupt` is not checked.

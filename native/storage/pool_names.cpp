@@ -75,7 +75,7 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     auto gone = [&] {
         return !remove || os::remove_name(dirfd, name.c_str()) ? Orphan::removed : Orphan::failed;
     };
-    auto gone_if_alone = [&](const os::PoolFile& of) {
+    auto gone_if_alone = [&](const os::SharedFile& of) {
         const os::Others others = users_of(of, kMemberByte, remove);
         if (others != os::Others::none)
             return others == os::Others::unknown ? Orphan::failed : Orphan::in_use;
@@ -105,7 +105,8 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     // Uses only the first line of the header, which is the same in every version: pools of older
     // builds must be removed too.
     HeaderCopy h;
-    if (!h.read(fd.get()) || h.get().magic != kMagic) return Orphan::not_a_pool;
+    if (!h.read(fd.get())) return errno != 0 ? Orphan::failed : Orphan::not_a_pool;
+    if (h.get().magic != kMagic) return Orphan::not_a_pool;
     const os::Others others = fd->others(kMemberByte);
     if (others == os::Others::unknown) return Orphan::failed;
     if (others != os::Others::none) return Orphan::in_use;

@@ -39,7 +39,13 @@ Reach reach(const Line& l, const std::string& id, u64 own_namespace, PoolFd& out
     if (!fd) return errno == ENOENT ? Reach::stale : Reach::unknown;
     // Without the seals, another process could truncate the file while this process maps it.
     HeaderCopy h;
-    if (!os::size_is_sealed(fd.get()) || !h.read(fd.get())) return Reach::stale;
+    if (!os::size_is_sealed(fd.get())) return Reach::stale;
+    if (!h.read(fd.get())) {
+        const int error = errno;  // 0: it is too short for a pool
+        fd.reset();
+        errno = error;
+        return error == 0 ? Reach::stale : Reach::unknown;
+    }
     if (h.get().magic != kMagic || PoolId::of(h.get()).hex() != id) return Reach::stale;
     out = std::move(fd);
     return Reach::found;
@@ -59,6 +65,7 @@ bool read_rendezvous(int fd, Rendezvous& out) {
     char part[4096];
     while (text.size() < kRendezvousMost) {
         const std::size_t n = os::read_at(fd, text.size(), part, sizeof part);
+        if (n == 0 && errno != 0) return false;
         if (n == 0) break;
         text.append(part, n);
         // A pool or another file: do not read all of it.
@@ -110,8 +117,9 @@ Status append_line(int dirfd, const std::string& name, int file, const std::stri
                    const std::string& own) {
     os::FileStatus st;
     Rendezvous r;
-    if (!os::look_at(file, st) || !st.is_file || !read_rendezvous(file, r) || r.id != id)
-        return Status::no_entry;
+    if (!os::look_at(file, st) || !st.is_file) return Status::no_entry;
+    if (!read_rendezvous(file, r)) return errno != 0 ? status_of(errno) : Status::no_entry;
+    if (r.id != id) return Status::no_entry;
     if (st.size > kRendezvousTidy) {
         // The file has lines of many dead processes. A new file replaces it, so that a reader sees
         // the old text or the new one.

@@ -25,6 +25,7 @@ struct Rendezvous {
 // Empty: this process could not find out its own start time (errno). No process could check such a
 // line.
 std::string own_line(int memory);
+// False: it is another file, or (errno is not 0) the system could not read it.
 bool read_rendezvous(int fd, Rendezvous& out);
 
 // stale: it is proven that this line leads to no pool. unknown: all other cases (errno has the

@@ -72,7 +72,7 @@ void hold(std::shared_ptr<Segment> segment) noexcept {
 
 // ---- a segment that is held ---------------------------------------------------------------------
 
-Segment::Segment(std::string directory, std::string name, os::PoolFile file,
+Segment::Segment(std::string directory, std::string name, os::SharedFile file,
                  const os::FileStatus& status) noexcept
     : directory_(std::move(directory)),
       name_(std::move(name)),
@@ -223,7 +223,7 @@ Status NewSegment::publish(const std::string& name, u32 parent, std::shared_ptr<
     std::shared_ptr<Segment> made;
     try {
         held().reserve(held().size() + 1);
-        made = std::make_shared<Segment>(directory_, name, os::PoolFile(), status);
+        made = std::make_shared<Segment>(directory_, name, os::SharedFile(), status);
     } catch (const std::bad_alloc&) {
         return fail(why, "make the segment", Status::out_of_memory);
     }
@@ -281,7 +281,9 @@ Status try_attach(const std::string& directory, const std::string& name,
     }
     // A pool, or the rendezvous of one in a memfd.
     char begins[8] = {};
-    os::read_at(file.number(), 0, begins, sizeof begins);
+    // Less than these bytes may be all of it. A file that cannot be read may be a pool.
+    if (os::read_at(file.number(), 0, begins, sizeof begins) < sizeof begins && errno != 0)
+        return fail(why, "read the segment"), Status::system_error;
     const std::string_view start(begins, sizeof begins);
     if (start == "onecopy1" || start == "onecopy-")
         return fail(why, "is a pool: use onecopy.Pool.open with this path", Status::corrupt);
@@ -318,7 +320,7 @@ Status try_attach(const std::string& directory, const std::string& name,
     if (status.size == 0) return fail(why, "has no size yet", Status::bad_argument);
     try {
         held().reserve(held().size() + 1);
-        out = std::make_shared<Segment>(directory, name, os::PoolFile(file.release()), status);
+        out = std::make_shared<Segment>(directory, name, os::SharedFile(file.release()), status);
     } catch (const std::bad_alloc&) {
         return fail(why, "attach to the segment", Status::out_of_memory);
     }

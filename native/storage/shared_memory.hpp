@@ -61,7 +61,7 @@ struct SegmentInfo {
 // shared_ptr to it.
 class Segment {
   public:
-    Segment(std::string directory, std::string name, os::PoolFile file,
+    Segment(std::string directory, std::string name, os::SharedFile file,
             const os::FileStatus& status) noexcept;
     const std::string& name() const noexcept { return name_; }
     u64 size() const noexcept { return size_; }
@@ -93,7 +93,7 @@ class Segment {
     Status try_unlink(Failure& why);
     void close() noexcept;
     std::string directory_, name_;
-    os::PoolFile file_;
+    os::SharedFile file_;
     u64 size_;
     u32 mode_;
 };

@@ -225,8 +225,8 @@ u64 Stream::first_of(u32 history, u64 head) const noexcept {
 Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
-    // Under the publisher lock: nobody can write over a message between the choice of the cursor
-    // and the commit.
+    // Under the publisher lock: no process can write over a message between the choice of the
+    // cursor and the commit.
     if (Status s = enter(b.lock, *m_, p); !good(s)) return s;
     const u64 head = b.head.load_relaxed();
     u32 found = kSubscribers;
@@ -270,7 +270,7 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
     Slot& s = slot(message);
     const u64 stamp = s.stamp.load_acquire();  // [stream.stamp]
     if (stamp != written(message)) {
-        // `head` says that the message was there, and nobody writes beyond `head`.
+        // `head` says that the message was there, and no process writes beyond `head`.
         return stamp < written(message) || stamp > written(b_->head.load()) ? corrupt()
                                                                             : Copy::overwritten;
     }

@@ -45,7 +45,7 @@ class Stream {
     // The newest message, whether it was read or not. ok. would_block: there is none; or, in a ring
     // of one slot, a publisher died while it wrote over it. interrupted.
     Status newest(Message& msg, WaitPolicy& p) noexcept;
-    Status close(WaitPolicy& p) noexcept;  // for everybody: subscribers read what is left, and then
+    Status close(WaitPolicy& p) noexcept;  // for all: subscribers read the remaining messages, then
                                            // get shut_down
     u32 depth() const noexcept;            // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;

@@ -81,8 +81,8 @@ Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready re
         }
         s = attempt();
         if (s != Status::would_block) return give_up(s);
-        // Another thread was faster. If that happens again and again, or if `ready` sees what
-        // `attempt` does not (in a pool that lies), the deadline still holds.
+        // Another thread was faster. If that happens repeatedly, or if `ready` disagrees with
+        // `attempt` (in a damaged pool), the deadline still holds.
         if (news && policy.left(1) == 0) return give_up(Status::timed_out);
         // By the clock, and not only after an undisturbed nap: signals may cut every nap short, and
         // so may changes that other threads take.
@@ -92,7 +92,7 @@ Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready re
         idle();
         nap = nap * 2 < kLongestNap ? nap * 2 : kLongestNap;
         look = now + nap;
-        s = attempt();  // `idle` may have found what was missing
+        s = attempt();  // `idle` may have returned something
         if (s != Status::would_block) return give_up(s);
     }
 }

@@ -25,8 +25,8 @@ constexpr u32 tag_gen(u32 tag) noexcept {
     return (tag & ~kWaiters) >> kTagSlotBits;
 }
 
-// The tag of a slot that cannot exist, so its generation has always passed. It stands in a lock
-// that nobody has and that its last owner left damaged.
+// The tag of a slot that cannot exist, so its generation has always passed. It is the word of
+// a lock without an owner whose last owner left it damaged.
 constexpr u32 kAbandoned = (1u << kTagSlotBits) - 1;
 
 // What a lock needs to know of the member that takes it.

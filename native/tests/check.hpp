@@ -50,7 +50,7 @@ inline std::unique_ptr<Member> join_pool(int file) {
     void* base = os::map_shared(unlocked, static_cast<std::size_t>(size), true);
     CHECK(base != nullptr && close(unlocked) == 0);
     auto m = std::make_unique<Member>(static_cast<unsigned char*>(base),
-                                      static_cast<std::size_t>(size), os::PoolFile(fd));
+                                      static_cast<std::size_t>(size), os::SharedFile(fd));
     CHECK(m->check() == Status::ok);
     CHECK(m->join() == Status::ok);
     return m;
@@ -64,7 +64,7 @@ inline int make_pool(u64 capacity, u32 processes = 64) {
     CHECK(fallocate(fd, 0, 0, static_cast<off_t>(fixed_bytes(g))) == 0);
     auto* base = static_cast<unsigned char*>(os::map_shared(fd, g.file_size, true));
     format(base, g, 0);
-    Member m(base, g.file_size, os::PoolFile(os::open_again(fd)));
+    Member m(base, g.file_size, os::SharedFile(os::open_again(fd)));
     format_heap(m);
     directory::format(m);
     CHECK(m.check() == Status::ok);

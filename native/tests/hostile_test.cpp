@@ -19,7 +19,7 @@ int round_of(int file, const std::vector<Change>& changes, bool in_use) {
     if (!in_use) apply(fd, changes);
     auto* base =
         static_cast<unsigned char*>(os::map_shared(fd, static_cast<std::size_t>(size), true));
-    auto m = std::make_unique<Member>(base, static_cast<std::size_t>(size), os::PoolFile(fd));
+    auto m = std::make_unique<Member>(base, static_cast<std::size_t>(size), os::SharedFile(fd));
     if (m->check() != Status::ok) return kRefused;
     if (reserve_marked(*m) != 0 || m->join() != Status::ok) return kRefused;
     Opened o;

@@ -103,7 +103,7 @@ BUGS = (
         "who opens a pool does not look for its name again",
         "native/segment/open.cpp",
         """        return place.memfd ? fd->again()
-                           : os::PoolFile(os::open_at(dirfd, name.c_str(), os::Access::write));
+                           : os::SharedFile(os::open_at(dirfd, name.c_str(), os::Access::write));
     });
     if (!again) {""",
         """        return fd->again();
@@ -140,10 +140,10 @@ BUGS = (
         "a reader takes a mixture of three values for one",
         program=("shareable_test",),
     ),
-    # Uses of a descriptor: native/os/pool_file.cpp, the look at device and inode.
+    # Uses of a descriptor: native/os/shared_file.cpp, the look at device and inode.
     Bug(
         "a descriptor is used whatever file it leads to",
-        "native/os/pool_file.cpp",
+        "native/os/shared_file.cpp",
         "            if (s.st_dev == identity_.device && s.st_ino == identity_.inode) return true;",
         "            return true;",
         "another file is written, and living members are taken for dead",

@@ -1,4 +1,4 @@
-#include "os/pool_file.hpp"
+#include "os/shared_file.hpp"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -78,7 +78,7 @@ Others others_of(int number, std::uint64_t byte) noexcept {
     return l.l_type == F_RDLCK ? Others::share : Others::exclude;
 }
 
-PoolFile::PoolFile(int number) noexcept {
+SharedFile::SharedFile(int number) noexcept {
     const int saved = errno;
     if (number >= 0) {
         number_ = to_high_number(number);
@@ -87,14 +87,14 @@ PoolFile::PoolFile(int number) noexcept {
     errno = saved;
 }
 
-PoolFile::PoolFile(PoolFile&& o) noexcept
+SharedFile::SharedFile(SharedFile&& o) noexcept
     : number_(std::exchange(o.number_, -1)),
       identity_(o.identity_),
       lost_(o.lost()),
       page_(std::exchange(o.page_, nullptr)),
       page_of_(o.page_of_) {}
 
-PoolFile& PoolFile::operator=(PoolFile&& o) noexcept {
+SharedFile& SharedFile::operator=(SharedFile&& o) noexcept {
     if (this == &o) return *this;
     close();
     number_ = std::exchange(o.number_, -1);
@@ -105,7 +105,7 @@ PoolFile& PoolFile::operator=(PoolFile&& o) noexcept {
     return *this;
 }
 
-bool PoolFile::is_ours() const noexcept {
+bool SharedFile::is_ours() const noexcept {
     struct stat s{};
     if (number_ >= 0 && !lost()) {
         if (fstat(number_, &s) == 0) {
@@ -119,12 +119,12 @@ bool PoolFile::is_ours() const noexcept {
     return false;
 }
 
-ByteLock PoolFile::lock(std::uint64_t byte, bool exclusive) const noexcept {
+ByteLock SharedFile::lock(std::uint64_t byte, bool exclusive) const noexcept {
     if (!is_ours()) return ByteLock::failed;
     before_store();
     const ByteLock answer = set(number_, region(byte, 1, exclusive ? F_WRLCK : F_RDLCK));
     if (answer != ByteLock::taken) return answer;
-    if (!is_ours()) {  // exchanged meanwhile: what we have locked is another file
+    if (!is_ours()) {  // the number was reused: this lock is of another file
         set(number_, region(byte, 1, F_UNLCK));
         errno = EBADF;
         return ByteLock::failed;
@@ -133,17 +133,17 @@ ByteLock PoolFile::lock(std::uint64_t byte, bool exclusive) const noexcept {
     return ByteLock::taken;
 }
 
-ByteLock PoolFile::share_range(std::uint64_t byte, std::uint64_t count) const noexcept {
+ByteLock SharedFile::share_range(std::uint64_t byte, std::uint64_t count) const noexcept {
     return is_ours() ? set(number_, region(byte, count, F_RDLCK)) : ByteLock::failed;
 }
 
-void PoolFile::unlock(std::uint64_t byte) const noexcept {
+void SharedFile::unlock(std::uint64_t byte) const noexcept {
     before_store();
     if (is_ours()) set(number_, region(byte, 1, F_UNLCK));
     crash_point();
 }
 
-Others PoolFile::others(std::uint64_t byte) const noexcept {
+Others SharedFile::others(std::uint64_t byte) const noexcept {
     if (!is_ours()) return Others::unknown;
     const Others answer = others_of(number_, byte);
     return answer == Others::unknown || is_ours() ? answer : Others::unknown;
@@ -158,7 +158,7 @@ void disk_has(std::uint64_t bytes) noexcept {
 }
 #endif
 
-int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept {
+int SharedFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept {
     if (!is_ours()) return errno;
     // tmpfs gives a large fallocate up on any pending signal and undoes its work; with a periodic
     // timer it would never end.
@@ -189,13 +189,13 @@ int PoolFile::reserve(std::uint64_t offset, std::uint64_t length) const noexcept
     return error;
 }
 
-void PoolFile::give_back_unwritten(void* mapped, std::uint64_t offset,
-                                   std::uint64_t length) const noexcept {
+void SharedFile::give_back_unwritten(void* mapped, std::uint64_t offset,
+                                     std::uint64_t length) const noexcept {
     // A description of its own: looking for holes moves the position of the file.
-    const PoolFile file = again();
+    const SharedFile file = again();
     if (!file) return;
     const auto end = static_cast<off_t>(offset + length);
-    // A file system that cannot tell calls everything data: then nothing is given back.
+    // A file system without this answer reports all as data: then nothing is given back.
     for (auto at = static_cast<off_t>(offset); at < end;) {
         const off_t hole = lseek(file.number(), at, SEEK_HOLE);
         if (hole < 0 || hole >= end) return;
@@ -208,8 +208,8 @@ void PoolFile::give_back_unwritten(void* mapped, std::uint64_t offset,
     }
 }
 
-std::size_t PoolFile::write_at(std::uint64_t offset, const void* from,
-                               std::size_t n) const noexcept {
+std::size_t SharedFile::write_at(std::uint64_t offset, const void* from,
+                                 std::size_t n) const noexcept {
     if (!is_ours()) return 0;
     const auto* bytes = static_cast<const unsigned char*>(from);
     std::size_t done = 0;
@@ -225,24 +225,24 @@ std::size_t PoolFile::write_at(std::uint64_t offset, const void* from,
     return is_ours() ? done : 0;
 }
 
-void* PoolFile::map_private(std::uint64_t offset, std::size_t length) const noexcept {
+void* SharedFile::map_private(std::uint64_t offset, std::size_t length) const noexcept {
     if (!is_ours()) return nullptr;
     void* at = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, number_,
                     static_cast<off_t>(offset));
     if (at == MAP_FAILED) return nullptr;
     if (is_ours()) return at;
-    munmap(at, length);  // exchanged meanwhile: it is another file
+    munmap(at, length);  // the number was reused: it is another file
     errno = EBADF;
     return nullptr;
 }
 
-PoolFile PoolFile::duplicate() const noexcept {
-    return PoolFile(is_ours() ? fcntl(number_, F_DUPFD_CLOEXEC, 0) : -1);
+SharedFile SharedFile::duplicate() const noexcept {
+    return SharedFile(is_ours() ? fcntl(number_, F_DUPFD_CLOEXEC, 0) : -1);
 }
 
-PoolFile PoolFile::again() const noexcept {
+SharedFile SharedFile::again() const noexcept {
     if (!is_ours()) return {};
-    PoolFile other(open_again(number_));
+    SharedFile other(open_again(number_));
     if (other &&
         (other.identity_.device != identity_.device || other.identity_.inode != identity_.inode)) {
         is_ours();  // notes that the number was exchanged
@@ -251,7 +251,7 @@ PoolFile PoolFile::again() const noexcept {
     return other;
 }
 
-bool PoolFile::hold_on() noexcept {
+bool SharedFile::hold_on() noexcept {
     count_forks();
     if (page_ != nullptr && page_of_ == lineage()) return true;
     if (!is_ours()) return false;
@@ -268,7 +268,7 @@ bool PoolFile::hold_on() noexcept {
     return true;
 }
 
-void PoolFile::close() noexcept {
+void SharedFile::close() noexcept {
     const int saved = errno;
     // In a child something else may lie there by now.
     if (page_ != nullptr && page_of_ == lineage()) munmap(page_, page_size());

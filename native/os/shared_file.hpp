@@ -61,15 +61,15 @@ Others others_of(int number, std::uint64_t byte) noexcept;
 // meet; the old one is closed. Without room for that in the table of descriptors: the same number.
 int to_high_number(int number) noexcept;
 
-class PoolFile {
+class SharedFile {
   public:
-    PoolFile() noexcept = default;
+    SharedFile() noexcept = default;
     // Takes the descriptor, and moves it to a high number if there is one. A negative number makes
     // an empty object; errno is kept.
-    explicit PoolFile(int number) noexcept;
-    PoolFile(PoolFile&& o) noexcept;
-    PoolFile& operator=(PoolFile&& o) noexcept;
-    ~PoolFile() { close(); }
+    explicit SharedFile(int number) noexcept;
+    SharedFile(SharedFile&& o) noexcept;
+    SharedFile& operator=(SharedFile&& o) noexcept;
+    ~SharedFile() { close(); }
     explicit operator bool() const noexcept { return number_ >= 0; }
 
     int number() const noexcept { return number_; }
@@ -104,9 +104,9 @@ class PoolFile {
     void* map_private(std::uint64_t offset, std::size_t length) const noexcept;
 
     // A descriptor of the same open file description; empty on failure.
-    PoolFile duplicate() const noexcept;
+    SharedFile duplicate() const noexcept;
     // A new open file description of the same file, through /proc; empty on failure.
-    PoolFile again() const noexcept;
+    SharedFile again() const noexcept;
     // Keeps the description, and so its locks, also without the number. False: errno.
     bool hold_on() noexcept;
     // Closes the number if it is ours, and releases the description.
