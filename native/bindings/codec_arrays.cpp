@@ -1,5 +1,6 @@
 // Arrays, memoryviews, long bytes and long strings: a message of a few numbers, and a block with
 // the data.
+#include "bindings/born.hpp"
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/wait_policy.hpp"
@@ -112,6 +113,16 @@ bool locate(const PoolPtr& pool, PyObject* object, const unsigned char* memory, 
         out.handle = lease->handle;
         out.offset = static_cast<u64>(memory - lease->block);
         out.shared = lease->shared;
+        return true;
+    }
+    if (u32 index; find_born(m, memory, length, index)) {
+        BlockInfo info;
+        if (inspect(m, index, info) != Status::ok) return false;
+        hold_again(m, index);
+        out.held = Held(pool, index);
+        out.handle = handle_of(m, index);
+        out.offset = static_cast<u64>(memory - info.data);
+        out.shared = false;
         return true;
     }
     // An object of another library (for example an Arrow buffer) over memory of a pool: search the

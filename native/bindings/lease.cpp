@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include "bindings/born.hpp"
 #include "bindings/errors.hpp"
 
 namespace onecopy::py {
@@ -166,6 +167,7 @@ void seal(PyObject* array) noexcept {
         auto* a = reinterpret_cast<PyArrayObject*>(array);
         PyArray_CLEARFLAGS(a, NPY_ARRAY_WRITEABLE);
         array = PyArray_BASE(a);
+        if (array == nullptr) give_to_lease(a);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/crash_point.hpp"
 #include "base/private_memory.hpp"
+#include "bindings/born.hpp"
 #include "bindings/codec.hpp"
 #include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
@@ -165,6 +166,7 @@ static void bind(nb::module_& m) {
     bind_list(m);
     bind_dict(m);
     bind_leaving(m);
+    bind_born(m);
     m.def(
         "own_methods", &own_methods, nb::arg("cls"), nb::sig("def own_methods(cls: type) -> type"),
         "Let a class have the methods that it inherits from the core as its own; calls cost less.");

@@ -39,6 +39,10 @@ void run_in_children(void (*act)() noexcept) noexcept {
     static_cast<void>(pthread_atfork(nullptr, nullptr, act));
 }
 
+void run_around_forks(const ForkSteps& steps) noexcept {
+    static_cast<void>(pthread_atfork(steps.prepare, steps.parent, steps.child));
+}
+
 void follow_forks(const ForkSteps& steps) noexcept {
     count_forks();
     followed.store(&steps, std::memory_order_release);  // [os.followed]

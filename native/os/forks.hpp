@@ -18,6 +18,10 @@ void count_forks() noexcept;
 // And runs these in every fork that begins from now on. One caller, with `steps` that stay.
 void follow_forks(const ForkSteps& steps) noexcept;
 
+// Has `steps` run around each fork that begins from now on, for a mutex that is private to one file
+// and under which nothing else is taken.
+void run_around_forks(const ForkSteps& steps) noexcept;
+
 // Has `act` run in each child of a fork that begins from now on, for something that is private to
 // one file and depends on nothing above. A child runs them in the order in which they were
 // registered.

@@ -11,6 +11,7 @@ import typing as _typing
 from onecopy._codec.arrays import SharedArray
 from onecopy._core.pool_stats import PoolStats
 from onecopy._native import Ref
+from onecopy.born import born_in_pool
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
@@ -95,6 +96,7 @@ __all__ = [
     "Worker",
     "WorkerGroup",
     "array",
+    "born_in_pool",
     "default_pool",
     "empty",
     "open_array",

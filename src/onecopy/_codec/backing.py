@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from onecopy._native import Lease, PrivateMemory
+from onecopy._native import Lease, PrivateMemory, born_lease
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,6 +46,8 @@ def memory_behind(array: npt.NDArray[Any]) -> Lease | PrivateMemory | None:
     base: object = array
     while True:
         if isinstance(base, np.ndarray):
+            if base.base is None:
+                return born_lease(base)
             base = base.base
         elif isinstance(base, memoryview):
             base = base.obj

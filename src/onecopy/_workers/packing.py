@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from onecopy import _native
 from onecopy._codec import arrays
 from onecopy._codec.backing import address
 from onecopy._codec.pickler import OUT_OF_BAND
@@ -280,7 +281,4 @@ def _within(member: Member, buffer: Part) -> npt.NDArray[np.uint8] | None:
 def _seal(sent: list[npt.NDArray[Any]]) -> None:
     """Make arrays that were sent by reference, and what they are views of, read-only here."""
     for array in sent:
-        base: Any = array
-        while isinstance(base, np.ndarray):
-            base.flags.writeable = False
-            base = base.base
+        _native.seal(array)
