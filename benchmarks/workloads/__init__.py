@@ -16,6 +16,7 @@ NAMES = (
     "cold",
     "contents",
     "objects",
+    "born",
     "scale",
     "heap",
     "startup",

@@ -18,8 +18,8 @@ namespace onecopy::py {
 namespace {
 
 constexpr std::size_t kOff = ~std::size_t{0};
-constexpr std::int64_t kLongestWait = 20'000'000;   // ns, for the heap's lock
-constexpr std::int64_t kAfterFull = 10'000'000;     // ns without another try
+constexpr std::int64_t kLongestWait = 20'000'000;  // ns, for the heap's lock
+constexpr std::int64_t kAfterFull = 10'000'000;    // ns without another try
 
 struct BornBlock {
     std::shared_ptr<Member> member;
@@ -28,9 +28,9 @@ struct BornBlock {
 };
 
 struct Births {
-    std::mutex mutex;  // nothing waits while it is held; a fork takes it
+    std::mutex mutex;                            // nothing waits while it is held; a fork takes it
     std::map<std::uintptr_t, BornBlock> blocks;  // by address
-    std::weak_ptr<Member> where;  // the pool that is switched on
+    std::weak_ptr<Member> where;                 // the pool that is switched on
     u64 made = 0, fell_back = 0, bytes = 0;
 };
 // Never destroyed: arrays may go after static destructors ran. Made by `bind_born`.
@@ -98,8 +98,7 @@ void* take(std::size_t size) noexcept {
     const Status s = member == nullptr
                          ? Status::closed
                          : allocate(*member, BlockSpec{.bytes = size}, briefly, block);
-    if (s == Status::no_memory)
-        full_until.store(now + kAfterFull, std::memory_order_relaxed);
+    if (s == Status::no_memory) full_until.store(now + kAfterFull, std::memory_order_relaxed);
     if (s == Status::ok) {
         Member& m = *member;
         if (note(reinterpret_cast<std::uintptr_t>(block.data),
@@ -264,8 +263,8 @@ void bind_born(nanobind::module_& m) {
     m.def(
         "bear_in",
         [](nb::handle member, std::size_t bytes) { return result(bear_in(member.ptr(), bytes)); },
-        nb::arg("member").none(), nb::arg("bytes"),
-        nb::sig("def bear_in(member: Member | None, bytes: int) -> None"),
+        nb::arg("member").none(), nb::arg("nbytes"),
+        nb::sig("def bear_in(member: Member | None, nbytes: int) -> None"),
         "Let numpy take the memory of large arrays from a pool. None: from no pool.");
     m.def(
         "born_counts", []() { return result(born_counts()); },

@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from onecopy import _native
-from onecopy._core.current import default_pool
 from onecopy._core.sizes import format_size, parse_size
+from onecopy.default import default_pool
 from onecopy.errors import Untrusted
 from onecopy.pool import Pool
 
@@ -28,8 +28,8 @@ class born_in_pool:  # noqa: N801 - a function to its users, as numpy.errstate
     """Have numpy take the memory of large arrays from a pool, in this whole process.
 
     Results of numpy and pandas then lie in the pool from the beginning. Handing them over, by a
-    queue, a stream, `Pool.put` or an `Executor`, copies nothing. Like every array of a pool, such an
-    array is read-only in its sender once it was handed over.
+    queue, a stream, `Pool.put` or an `Executor`, copies nothing. Like every array of a pool, such
+    an array is read-only in its sender once it was handed over.
 
     It is in effect from the call on, in all threads, until `stop` is called or a ``with`` block
     ends. Of several, the last one that was not stopped is in effect.
@@ -68,9 +68,9 @@ class born_in_pool:  # noqa: N801 - a function to its users, as numpy.errstate
     its pages. So a loop that makes arrays of the same size becomes faster or stays as it is, and a
     single large computation may become slower. Measure it with your data.
 
-    **Fork.** A forked child sees the same memory, so both processes see what one of them writes into
-    such an array, as with every array of a pool. A child that was started in another way has to
-    call `born_in_pool` itself, for example as the `initializer` of an `Executor`.
+    **Fork.** A forked child sees the same memory, so both processes see what one of them writes
+    into such an array, as with every array of a pool. A child that was started in another way has
+    to call `born_in_pool` itself, for example as the `initializer` of an `Executor`.
 
     **Threads.** Any thread may call this at any time.
     """
