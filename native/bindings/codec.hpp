@@ -158,6 +158,8 @@ int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char*
 // ---- the parts of decode ------------------------------------------------------------------------
 PyObject* decode_small(const PoolPtr& pool, Tag tag, Reader& from) noexcept;
 PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
+// A SharedArray, which needs a block that processes share.
+PyObject* decode_shared_array(const PoolPtr& pool, Reader& from, Held block) noexcept;
 PyObject* decode_view(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept;
 PyObject* decode_long(const PoolPtr& pool, Tag tag, Reader& from, Held block) noexcept;
 PyObject* decode_ref(const PoolPtr& pool, Held block) noexcept;
@@ -181,6 +183,11 @@ struct Hooks {
     PyObject* missing = nullptr;  // told of a ModuleNotFoundError; raises a better one
     PyObject* pool_handle = nullptr;
     PyObject* plan = nullptr;  // how objects of a class are taken apart: onecopy._codec.plans
+    // onecopy._codec.built: take_apart(object) -> (builder, arguments) | None, and
+    // builder_of(number) -> function.
+    PyObject* take_apart = nullptr;
+    PyObject* builder_of = nullptr;
+    PyTypeObject* shared_array = nullptr;  // onecopy.SharedArray
     // While files are mapped whose memory travels by naming them: in_file(address, nbytes) -> bool.
     PyObject* in_file = nullptr;
 };

@@ -249,7 +249,11 @@ PyObject* copy_of_array(PyArray_Descr* dtype, int ndim, const npy_intp* shape,
 
 }  // namespace
 
-PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
+namespace {
+
+// `type`: of the array. Only memory that processes share may have another type than ndarray.
+PyObject* decode_array_as(PyTypeObject* type, const PoolPtr& pool, Reader& from, Held block,
+                          Copy how) noexcept {
     PyArray_Descr* dtype = read_dtype(pool, from);
     if (dtype == nullptr) return nullptr;
     u8 ndim, order_byte;
@@ -284,6 +288,10 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
         return wrong_array(pool);
     }
     if (high == low) {
+        if (type != &PyArray_Type) {
+            Py_DECREF(dtype);
+            return wrong_array(pool);
+        }
         PyObject* empty =
             PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, nullptr, nullptr, 0, nullptr);
         if (empty == nullptr) return wrong_shape(pool);
@@ -304,6 +312,11 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     std::int64_t end;
     if (start + low < 0 || __builtin_add_overflow(start, high, &end) ||
         static_cast<u64>(end) > lease->block_length) {
+        Py_DECREF(dtype);
+        Py_DECREF(lease);
+        return wrong_array(pool);
+    }
+    if (type != &PyArray_Type && !lease->shared) {
         Py_DECREF(dtype);
         Py_DECREF(lease);
         return wrong_array(pool);
@@ -343,8 +356,8 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     const int flags = (may_write ? NPY_ARRAY_WRITEABLE : 0) |
                       (order == Order::fortran ? NPY_ARRAY_F_CONTIGUOUS : 0);
     PyObject* array =
-        PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape,
-                             order == Order::strided ? strides : nullptr, first, flags, nullptr);
+        PyArray_NewFromDescr(type, dtype, ndim, shape, order == Order::strided ? strides : nullptr,
+                             first, flags, nullptr);
     if (array == nullptr) {
         Py_DECREF(base);
         return wrong_shape(pool);
@@ -352,6 +365,17 @@ PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) 
     // Takes the reference to the base, also when it fails.
     if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array), base) < 0) Py_CLEAR(array);
     return array;
+}
+
+}  // namespace
+
+PyObject* decode_array(const PoolPtr& pool, Reader& from, Held block, Copy how) noexcept {
+    return decode_array_as(&PyArray_Type, pool, from, std::move(block), how);
+}
+
+PyObject* decode_shared_array(const PoolPtr& pool, Reader& from, Held block) noexcept {
+    if (hooks.shared_array == nullptr) return wrong_array(pool);
+    return decode_array_as(hooks.shared_array, pool, from, std::move(block), Copy::none);
 }
 
 // ---- memoryview ---------------------------------------------------------------------------------

@@ -6,22 +6,12 @@
 //     plain     count, pairs of nodes: its attributes, in their order
 //     named     count, nodes
 //     member    node: its value
+//     others    codec_slots.cpp
 #include "bindings/codec_buffers.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"
 
 namespace onecopy::py {
-
-// A plan is valid as long as its class has the same version tag. No two classes, and no two states
-// of one class, have the same tag. So the plan of a deleted class is never found.
-struct Plan {
-    PyTypeObject* type = nullptr;  // borrowed, and only compared
-    unsigned int tag = 0;
-    PlanKind kind = PlanKind::none;
-    u32 fields = 0;
-    PyObject* module = nullptr;
-    PyObject* name = nullptr;
-};
 
 namespace {
 
@@ -108,10 +98,13 @@ Done make_plan(PyTypeObject* type) noexcept {
     if (answer == nullptr) return Done::failed;
     int kind = 0, fields = 0;
     PyObject *module = nullptr, *name = nullptr;
-    if (answer != Py_None && !PyArg_ParseTuple(answer, "iUUi", &kind, &module, &name, &fields)) {
+    PyObject* slots = nullptr;
+    if (answer != Py_None && !PyArg_ParseTuple(answer, "iUUiO!", &kind, &module, &name, &fields,
+                                               &PyTuple_Type, &slots)) {
         Py_DECREF(answer);
         return Done::failed;
     }
+    if (slots != nullptr && !are_fields_of(type, slots)) kind = 0;
     Plan& plan = place_for(type);
     plan.type = type;
     plan.tag = tag_of(type);
@@ -119,6 +112,7 @@ Done make_plan(PyTypeObject* type) noexcept {
     plan.fields = static_cast<u32>(fields);
     Py_XSETREF(plan.module, Py_XNewRef(module));
     Py_XSETREF(plan.name, Py_XNewRef(name));
+    Py_XSETREF(plan.slots, Py_XNewRef(slots));
     Py_DECREF(answer);
     return plan.tag != 0 ? Done::yes : Done::no;
 }
@@ -153,38 +147,24 @@ Done Packer::write_of_class(PyObject* object, int depth) noexcept {
         unknown_ = type;
         return Done::failed;
     }
+    if (plan->kind == PlanKind::built) return write_built(object, depth);
     if (plan->kind == PlanKind::none || !is_reachable(type, *plan)) return Done::no;
     if (depth >= kDeepest) {
         whole_ = true;
         return Done::failed;
     }
-    if (plan->kind == PlanKind::named) {
-        const Py_ssize_t n = PyTuple_GET_SIZE(object);
-        if (n != static_cast<Py_ssize_t>(plan->fields)) return Done::no;
-        // Pickle cannot pickle one that contains itself; it raises the error.
-        const std::size_t where = nodes_.size();
-        if (Py_REFCNT(object) != 1) {
-            const u64 met = memo_.meet(object, where);
-            if (met == Memo::kFailed) return Done::failed;
-            if (met != Memo::kNew) {
-                for (const u64 open : open_) {
-                    if (open == met) {
-                        whole_ = true;
-                        return Done::failed;
-                    }
-                }
-                return write_again(object, met, false) ? Done::yes : Done::failed;
-            }
-        }
-        if (!open_.add(where) || !write_class(type, *plan, Node::named) ||
-            !nodes_.room(kCountBytes))
-            return Done::failed;
-        nodes_.count(static_cast<u64>(n));
-        for (Py_ssize_t i = 0; i < n; ++i) {
-            if (!write(PyTuple_GET_ITEM(object, i), depth + 1, false)) return Done::failed;
-        }
-        open_.drop();
-        return Done::yes;
+    switch (plan->kind) {
+        case PlanKind::named:
+            return write_named(object, type, *plan, depth);
+        case PlanKind::slotted:
+            return write_slotted(object, type, *plan, depth);
+        case PlanKind::frozen:
+            return write_frozen(object, type, *plan, depth);
+        case PlanKind::called:
+        case PlanKind::called_by_name:
+            return write_called(object, type, *plan, depth);
+        default:
+            break;
     }
     PyObject* dict = PyObject_GenericGetDict(object, nullptr);
     if (dict == nullptr) return Done::failed;
@@ -210,6 +190,50 @@ Done Packer::write_of_class(PyObject* object, int depth) noexcept {
     return done;
 }
 
+// Notes an object that has an identity. no: it is new, and must be written. yes: it was met before,
+// and is written.
+Done Packer::meet(PyObject* object) noexcept {
+    if (Py_REFCNT(object) == 1) return Done::no;
+    const u64 met = memo_.meet(object, nodes_.size());
+    if (met == Memo::kFailed) return Done::failed;
+    if (met == Memo::kNew) return Done::no;
+    return write_again(object, met, false) ? Done::yes : Done::failed;
+}
+
+// The same for an object that enters the reader's table when it is complete. Pickle cannot pickle
+// one that contains itself; it raises the error. After `no`, the caller ends with `open_.drop`.
+Done Packer::begin_whole(PyObject* object) noexcept {
+    const std::size_t where = nodes_.size();
+    if (Py_REFCNT(object) != 1) {
+        const u64 met = memo_.meet(object, where);
+        if (met == Memo::kFailed) return Done::failed;
+        if (met != Memo::kNew) {
+            for (const u64 open : open_) {
+                if (open == met) {
+                    whole_ = true;
+                    return Done::failed;
+                }
+            }
+            return write_again(object, met, false) ? Done::yes : Done::failed;
+        }
+    }
+    return open_.add(where) ? Done::no : Done::failed;
+}
+
+Done Packer::write_named(PyObject* object, PyTypeObject* type, const Plan& plan,
+                         int depth) noexcept {
+    const Py_ssize_t n = PyTuple_GET_SIZE(object);
+    if (n != static_cast<Py_ssize_t>(plan.fields)) return Done::no;
+    if (const Done met = begin_whole(object); met != Done::no) return met;
+    if (!write_class(type, plan, Node::named) || !nodes_.room(kCountBytes)) return Done::failed;
+    nodes_.count(static_cast<u64>(n));
+    for (Py_ssize_t i = 0; i < n; ++i) {
+        if (!write(PyTuple_GET_ITEM(object, i), depth + 1, false)) return Done::failed;
+    }
+    open_.drop();
+    return Done::yes;
+}
+
 Done Packer::write_plain(PyObject* object, PyTypeObject* type, const Plan& plan, PyObject* dict,
                          int depth) noexcept {
     PyObject *key, *value;
@@ -221,11 +245,7 @@ Done Packer::write_plain(PyObject* object, PyTypeObject* type, const Plan& plan,
              PyUnicode_READ_CHAR(key, 1) == '_'))
             return Done::no;
     }
-    if (Py_REFCNT(object) != 1) {
-        const u64 met = memo_.meet(object, nodes_.size());
-        if (met == Memo::kFailed) return Done::failed;
-        if (met != Memo::kNew) return write_again(object, met, false) ? Done::yes : Done::failed;
-    }
+    if (const Done met = meet(object); met != Done::no) return met;
     if (!write_class(type, plan, Node::plain) || !nodes_.room(kCountBytes)) return Done::failed;
     nodes_.count(static_cast<u64>(PyDict_GET_SIZE(dict)));
     at = 0;
@@ -300,29 +320,35 @@ bool Unpacker::read_class(Known& out) noexcept {
         }
         plan = known_plan(made);
     }
-    out = {made, plan == nullptr ? PlanKind::none : plan->kind, plan == nullptr ? 0 : plan->fields};
+    out = {made, PlanKind::none, 0, nullptr};
+    if (plan != nullptr) out = {made, plan->kind, plan->fields, Py_XNewRef(plan->slots)};
     if (classes_.add(out)) return true;
     Py_DECREF(type);
+    Py_XDECREF(out.slots);
     return false;
+}
+
+// An object without its attributes. `direct`: no code of the class runs.
+PyObject* Unpacker::new_object(const Known& known, bool direct) noexcept {
+    PyObject* made;
+    if (direct) {
+        static PyObject* none = nullptr;
+        if (none == nullptr && (none = PyTuple_New(0)) == nullptr) return nullptr;
+        made = PyBaseObject_Type.tp_new(known.type, none, nullptr);
+    } else {
+        made = PyObject_CallMethod(reinterpret_cast<PyObject*>(known.type), "__new__", "O",
+                                   known.type);
+    }
+    if (made == nullptr) explain();
+    return made;
 }
 
 PyObject* Unpacker::read_plain(const Known& known, u64 where, bool shared, int depth) noexcept {
     u64 n;
     if (!get_elements(n, 2)) return wrong();
-    auto* type = reinterpret_cast<PyObject*>(known.type);
     const bool is_plain = known.kind == PlanKind::plain;
-    PyObject* made;
-    if (is_plain) {
-        static PyObject* none = nullptr;
-        if (none == nullptr && (none = PyTuple_New(0)) == nullptr) return nullptr;
-        made = PyBaseObject_Type.tp_new(known.type, none, nullptr);
-    } else {
-        made = PyObject_CallMethod(type, "__new__", "O", type);
-    }
-    if (made == nullptr) {
-        explain();
-        return nullptr;
-    }
+    PyObject* made = new_object(known, is_plain);
+    if (made == nullptr) return nullptr;
     if (shared && !note(where, made)) {
         Py_DECREF(made);
         return nullptr;
@@ -402,6 +428,10 @@ PyObject* Unpacker::read_of_class(Node node, u64 where, bool shared, int depth) 
     if (!read_class(known)) return nullptr;
     if (node == Node::plain) return read_plain(known, where, shared, depth);
     if (node == Node::named) return read_named(known, where, shared, depth);
+    if (node == Node::slotted) return read_slotted(known, where, shared, depth);
+    if (node == Node::frozen) return read_frozen(known, where, shared, depth);
+    if (node == Node::called || node == Node::called_by_name)
+        return read_called(known, node == Node::called_by_name, where, shared, depth);
     PyObject* value = shared ? wrong() : read(depth + 1, false);
     if (value == nullptr) return nullptr;
     auto* type = reinterpret_cast<PyObject*>(known.type);

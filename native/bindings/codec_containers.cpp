@@ -113,7 +113,9 @@ bool Packer::write_int(PyObject* object) noexcept {
     const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
     if (overflow != 0) return write_big_int(object);
     if (!nodes_.room(9)) return false;
-    if (value >= INT8_MIN && value <= INT8_MAX) {
+    if (value >= 0 && value < kShort) {
+        nodes_.byte(static_cast<u8>(static_cast<u8>(Node::short_int) + value));
+    } else if (value >= INT8_MIN && value <= INT8_MAX) {
         nodes_.node(Node::int8);
         nodes_.value(static_cast<std::int8_t>(value));
     } else if (value >= INT32_MIN && value <= INT32_MAX) {
@@ -160,6 +162,12 @@ bool Packer::write_text(PyObject* object) noexcept {
 #endif
     const Py_ssize_t n = PyUnicode_GET_LENGTH(object);
     const auto width = static_cast<Py_ssize_t>(PyUnicode_KIND(object));
+    if (width == 1 && n < kShort) {
+        if (!nodes_.room(1 + kShort)) return false;
+        nodes_.byte(static_cast<u8>(static_cast<u8>(Node::short_text) + n));
+        nodes_.run(PyUnicode_DATA(object), static_cast<std::size_t>(n));
+        return true;
+    }
     if (n * width > kValueBytes && Py_REFCNT(object) != 1) {
         const u64 met = memo_.meet(object, nodes_.size());
         if (met == Memo::kFailed) return false;
@@ -278,7 +286,8 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
     const bool is_container = type == &PyDict_Type || type == &PyList_Type ||
                               type == &PyTuple_Type || type == &PySet_Type ||
                               type == &PyFrozenSet_Type;
-    if (!is_container && type != &PyByteArray_Type && type != &PyArray_Type) {
+    const bool is_array = type == &PyArray_Type || type == hooks.shared_array;
+    if (!is_container && type != &PyByteArray_Type && !is_array) {
         const Done done = write_scalar(object);
         if (done != Done::no) return done == Done::yes;
     }
@@ -287,7 +296,7 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
         return write_run(Node::tuple, nullptr, 0);
     }
     const bool is_node = is_container || type == &PyByteArray_Type;
-    if (!is_node && type != &PyArray_Type) {
+    if (!is_node && !is_array) {
         const Done done = write_of_class(object, depth);
         if (done != Done::no) return done == Done::yes;
     }
@@ -348,20 +357,28 @@ Packer::~Packer() {
 }
 
 Done pack(const PoolPtr& pool, Encoding& encoding, PyObject* object) noexcept {
-    constexpr int kMostNew = 32;  // classes that a message may bring; the others are pickled
-    for (int i = 0;; ++i) {
+    constexpr int kMostNew = 32;     // classes that a message may bring; the others are pickled
+    constexpr int kMostRounds = 16;  // of taking apart: what is found later is pickled
+    Apart apart;
+    int asked = 0, rounds = 0;
+    while (true) {
         PyTypeObject* unknown;
         {
-            Packer packer(pool, encoding, i < kMostNew);
+            Packer packer(pool, encoding, apart, asked < kMostNew);
             const Done done = packer.pack(object);
             unknown = packer.unknown();
-            if (done != Done::failed || unknown == nullptr) return done;
-            Py_INCREF(unknown);
+            if (done != Done::failed || (unknown == nullptr && !apart.wants())) return done;
+            if (PyErr_Occurred()) return done;
+            Py_XINCREF(unknown);
         }
-        const Done made = make_plan(unknown);
-        Py_DECREF(unknown);
-        if (made == Done::failed) return made;
-        if (made == Done::no) i = kMostNew;
+        if (unknown != nullptr) {
+            const Done made = make_plan(unknown);
+            Py_DECREF(unknown);
+            if (made == Done::failed) return made;
+            asked = made == Done::no ? kMostNew : asked + 1;
+        }
+        if (!apart.settle()) return Done::failed;
+        if (++rounds >= kMostRounds + kMostNew) apart.close();
     }
 }
 
@@ -370,9 +387,10 @@ Done Packer::pack(PyObject* object) noexcept {
         const WithoutCollector none;
         if (!write(object, 0, false)) return whole_ ? Done::no : Done::failed;
     }
+    if (apart_.wants()) return Done::failed;
     if (static_cast<Node>(nodes_.data()[0]) == Node::part) {
         // An object without a form of its own, outside of a container, is a pickle.
-        const Done done = PyArray_CheckExact(object) ? Done::no : add_standard(object);
+        const Done done = PyArray_CheckExact(object) ? Done::no : add_object(object);
         if (done != Done::yes) return done;
         settled_ = 1;
     }

@@ -11,6 +11,7 @@
 //                                           pickled   u32 which element of the pickle's list
 //                                           standard  of a class of the standard library:
 //                                                     codec_standard.cpp
+//                                           shared    a SharedArray: as in_child
 //           the pickle      of a list of the objects that the core does not know
 //           node            the object
 //
@@ -23,10 +24,10 @@
 
 namespace onecopy::py {
 
-constexpr u8 kPackedVersion = 1;
+constexpr u8 kPackedVersion = 2;
 enum PackedFlags : u8 {
     kHasPickle = 1,
-    kHasClasses = 2,  // classes by name: reading it imports modules
+    kHasClasses = 2,  // classes, zones or builders by name: reading it imports modules
     kPackedFlags = 3,
 };
 struct PackedHead {
@@ -59,18 +60,27 @@ enum class Node : u8 {
     list,
     set,
     frozen_set,
-    dict,    // count, pairs of nodes
-    part,    // count: which
-    again,   // count: place of a node with kShared, from the first node on
-    scalar,  // numpy's numbers: u8 type number, value
-    plain,   // an object, by its class: codec_classes.cpp
-    named,   // a named tuple
-    member,  // of an enum
-    moment,  // datetime64, timedelta64: u8 type number, u8 unit, u32 multiple, i64
+    dict,     // count, pairs of nodes
+    part,     // count: which
+    again,    // count: place of a node with kShared, from the first node on
+    scalar,   // numpy's numbers: u8 type number, value
+    plain,    // an object, by its class: codec_classes.cpp
+    named,    // a named tuple
+    member,   // of an enum
+    moment,   // datetime64, timedelta64: u8 type number, u8 unit, u32 multiple, i64
+    slotted,  // an object with slots: codec_slots.cpp
+    frozen,   // a frozen dataclass with slots
+    called,   // made by a call of its class
+    called_by_name,
+    built,  // of a library, taken apart by Python code: codec_built.cpp
+    // Short ones take one byte less: the kind says the value, or the length.
+    short_text = 64,  // to 95: latin1, of 0 to 31 characters
+    short_int = 96,   // to 127: 0 to 31
 };
+constexpr u8 kShort = 32;
 constexpr u8 kShared = 0x80;
 
-enum class PartKind : u8 { in_child = 1, inside, pickled, standard };
+enum class PartKind : u8 { in_child = 1, inside, pickled, standard, shared };
 
 constexpr u64 kPartOfMemo = u64{1} << 62;  // in the memo: the number of a part, and no place
 constexpr int kDeepest = 100;              // levels; deeper ones are left to pickle
@@ -169,27 +179,83 @@ class Memo {
 };
 
 // ---- classes: codec_classes.cpp -----------------------------------------------------------------
-enum class PlanKind : u8 { none = 0, plain = 1, named = 2, member = 3 };
-struct Plan;
+enum class PlanKind : u8 {
+    none = 0,
+    plain = 1,
+    named = 2,
+    member = 3,
+    slotted = 4,
+    frozen = 5,
+    called = 6,
+    called_by_name = 7,
+    built = 8,
+};
+// A plan is valid as long as its class has the same version tag. No two classes, and no two states
+// of one class, have the same tag. So the plan of a deleted class is never found.
+struct Plan {
+    PyTypeObject* type = nullptr;  // borrowed, and only compared
+    unsigned int tag = 0;
+    PlanKind kind = PlanKind::none;
+    u32 fields = 0;
+    PyObject* module = nullptr;
+    PyObject* name = nullptr;
+    PyObject* slots = nullptr;  // a tuple of member descriptors: where the fields are
+};
 // Asks Python for the plan of a class. yes: it has a plan now, which may be to pickle it. no: the
 // plan cannot be kept.
 Done make_plan(PyTypeObject* type) noexcept;
 // Whether a type is registered with `copyreg` or multiprocessing.
 bool is_registered(PyTypeObject* type) noexcept;
+// The field of an object that a member descriptor is for.
+PyObject*& field_at(PyObject* object, PyObject* descriptor) noexcept;
+// Whether these are member descriptors of fields that every object of the class has.
+bool are_fields_of(PyTypeObject* type, PyObject* slots) noexcept;
+
+// ---- objects that Python code takes apart: codec_built.cpp --------------------------------------
+// The walk runs no code. It collects the objects of a message that must be taken apart, ends, and
+// begins again when that is done.
+class Apart {
+  public:
+    enum class State : u8 { wanted, refused, ready };
+    struct Entry {
+        PyObject* object;
+        PyObject* arguments;  // a tuple, or nullptr
+        u8 builder;
+        State state;
+    };
+    Apart() = default;
+    Apart(const Apart&) = delete;
+    Apart& operator=(const Apart&) = delete;
+    ~Apart();
+    // The entry of an object; a new one is wanted. nullptr with MemoryError set.
+    const Entry* find(PyObject* object) noexcept;
+    bool wants() const noexcept { return settled_ < entries_.size(); }
+    // Takes apart what is wanted. False with an exception set.
+    bool settle() noexcept;
+    // What is found from now on is pickled.
+    void close() noexcept { closed_ = true; }
+
+  private:
+    Few<Entry, 4> entries_;
+    Memo index_;
+    std::size_t settled_ = 0;
+    bool closed_ = false;
+};
 
 // An object that is being packed into a message. The steps: docs/design/0019.
 class Packer {
   public:
     // `may_ask`: whether the walk may end because a class has no plan yet (`unknown`).
-    Packer(const PoolPtr& pool, Encoding& encoding, bool may_ask) noexcept
-        : pool_(pool), encoding_(encoding), may_ask_(may_ask) {}
+    Packer(const PoolPtr& pool, Encoding& encoding, Apart& apart, bool may_ask) noexcept
+        : pool_(pool), encoding_(encoding), apart_(apart), may_ask_(may_ask) {}
     Packer(const Packer&) = delete;
     Packer& operator=(const Packer&) = delete;
     ~Packer();
 
-    // no: the complete object is pickled. Nothing was taken.
+    // no: the complete object is pickled. Nothing was taken. failed without an exception: the walk
+    // must begin again, because a class needs a plan (`unknown`), or an object must be taken apart.
     Done pack(PyObject* object) noexcept;
-    // After `failed` without an exception: a class that needs a plan. Then the walk begins again.
+    // A class that needs a plan.
     PyTypeObject* unknown() const noexcept { return unknown_; }
 
   private:
@@ -210,6 +276,13 @@ class Packer {
     Done write_of_class(PyObject* object, int depth) noexcept;
     Done write_plain(PyObject* object, PyTypeObject* type, const Plan& plan, PyObject* dict,
                      int depth) noexcept;
+    Done write_named(PyObject* object, PyTypeObject* type, const Plan& plan, int depth) noexcept;
+    Done write_slotted(PyObject* object, PyTypeObject* type, const Plan& plan, int depth) noexcept;
+    Done write_frozen(PyObject* object, PyTypeObject* type, const Plan& plan, int depth) noexcept;
+    Done write_called(PyObject* object, PyTypeObject* type, const Plan& plan, int depth) noexcept;
+    Done write_built(PyObject* object, int depth) noexcept;
+    Done begin_whole(PyObject* object) noexcept;
+    Done meet(PyObject* object) noexcept;
     bool write_class(PyTypeObject* type, const Plan& plan, Node node) noexcept;
     bool is_reachable(PyTypeObject* type, const Plan& plan) noexcept;
     bool go_whole() noexcept {
@@ -220,7 +293,9 @@ class Packer {
     // ---- parts, and the layout of the message: codec_parts.cpp
     bool settle_parts() noexcept;
     Done add_array(PyArrayObject* array) noexcept;
+    Done add_object(PyObject* object) noexcept;
     Done add_standard(PyObject* object) noexcept;
+    Done add_zone(PyObject* zone) noexcept;
     Done add_text(PyObject* object) noexcept;
     bool write_head_of_array(PyArrayObject* array, PartKind kind, bool& too_long) noexcept;
     bool child_of(Place&& place, u32& child) noexcept;
@@ -232,7 +307,7 @@ class Packer {
     bool fill(PyArrayObject* array, unsigned char* to) noexcept;
     u8 flags() const noexcept {
         return static_cast<u8>((pickle_ != nullptr ? kHasPickle : 0) |
-                               (classes_.size() != 0 ? kHasClasses : 0));
+                               (classes_.size() != 0 || by_name_ ? kHasClasses : 0));
     }
 
     struct Part {
@@ -252,11 +327,14 @@ class Packer {
 
     const PoolPtr& pool_;
     Encoding& encoding_;
+    Apart& apart_;
     bool may_ask_;
     bool whole_ = false;
+    bool by_name_ = false;  // it names a zone or a builder
     PyTypeObject* unknown_ = nullptr;
     Few<PyTypeObject*, 4> classes_;  // borrowed: of objects that the walk has seen
-    Few<u64, 4> open_;               // places of named tuples that are being written
+    Few<u64, 4> open_;         // places of objects that are being written and must be complete
+    Few<PyObject*, 2> zones_;  // borrowed: of dates and times in `objects_`
     Bytes nodes_;
     Memo memo_;
     Few<Part, 4> objects_;
@@ -303,6 +381,7 @@ class Unpacker {
         PyTypeObject* type;
         PlanKind kind;
         u32 fields;
+        PyObject* slots;  // a reference of its own, or nullptr
     };
     PyObject* wrong() noexcept;
     bool get_count(u64& out) noexcept;
@@ -311,6 +390,7 @@ class Unpacker {
     bool load_rest(u64 bytes, PyObject* buffers) noexcept;
     PyObject* read(int depth, bool in_key) noexcept;
     PyObject* read_big_int() noexcept;
+    PyObject* read_latin1(std::size_t n, bool in_key) noexcept;
     PyObject* read_text(u8 width, bool in_key) noexcept;
     PyObject* read_bytes(bool array) noexcept;
     PyObject* read_tuple(u64 where, bool shared, int depth, bool in_key) noexcept;
@@ -323,10 +403,17 @@ class Unpacker {
     PyObject* read_scalar() noexcept;
     PyObject* read_moment() noexcept;
     PyObject* read_standard() noexcept;
+    PyObject* read_zone() noexcept;
     PyObject* read_of_class(Node node, u64 where, bool shared, int depth) noexcept;
     bool read_class(Known& out) noexcept;
     PyObject* read_plain(const Known& known, u64 where, bool shared, int depth) noexcept;
     PyObject* read_named(const Known& known, u64 where, bool shared, int depth) noexcept;
+    PyObject* read_slotted(const Known& known, u64 where, bool shared, int depth) noexcept;
+    PyObject* read_frozen(const Known& known, u64 where, bool shared, int depth) noexcept;
+    PyObject* read_called(const Known& known, bool by_name, u64 where, bool shared,
+                          int depth) noexcept;
+    PyObject* read_built(u64 where, bool shared, int depth) noexcept;
+    PyObject* new_object(const Known& known, bool direct) noexcept;
     bool set_state(PyObject* object, PyObject* state) noexcept;
     bool get_elements(u64& n, unsigned each) noexcept;
     bool note(u64 where, PyObject* object, bool open = false) noexcept;
@@ -344,6 +431,7 @@ class Unpacker {
     Few<u32, 4> pickled_;  // for each part that is pickled: its number, then which element it is
     Few<Met, 4> met_;
     Few<Known, 4> classes_;
+    Few<PyObject*, 2> zones_;
 };
 
 // Packs an object; asks for the plans of its classes first.

@@ -24,7 +24,7 @@ bool Packer::write_head_of_array(PyArrayObject* array, PartKind kind, bool& too_
         if (!parts_.room(5 + longest)) return false;
         unsigned char* before = parts_.data() + parts_.size();
         parts_.byte(static_cast<u8>(kind));
-        if (kind == PartKind::in_child) parts_.value(u32{0});
+        if (kind != PartKind::inside) parts_.value(u32{0});
         Writer to = parts_.writer();
         if (write_dtype(PyArray_DESCR(array), to)) {
             parts_.advance_to(to.at());
@@ -72,14 +72,19 @@ Done Packer::add_array(PyArrayObject* array) noexcept {
     Place place;
     const bool in_pool = high != 0 && locate(pool_, reinterpret_cast<PyObject*>(array), first + low,
                                              static_cast<u64>(high - low), place);
+    // A shared array elsewhere (or one that is a copy under this class) says itself what it is.
+    const bool is_shared = !PyArray_CheckExact(array);
+    if (is_shared && !(in_pool && place.shared)) return Done::no;
     if (!in_pool && high != 0) {
         const int named = goes_by_name(pool_, array, first + low, high - low);
         if (named != 0) return named < 0 ? Done::failed : Done::no;
     }
     const bool is_inside = !in_pool && bytes < kOutOfBand;
     bool too_long;
-    if (!write_head_of_array(array, is_inside ? PartKind::inside : PartKind::in_child, too_long))
-        return Done::failed;
+    const PartKind kind = is_shared   ? PartKind::shared
+                          : is_inside ? PartKind::inside
+                                      : PartKind::in_child;
+    if (!write_head_of_array(array, kind, too_long)) return Done::failed;
     if (too_long) return Done::no;
     if (!parts_.room(2 + 8 + 16 * rank + (is_inside ? bytes : 0))) return Done::failed;
     parts_.byte(static_cast<u8>(ndim));
@@ -146,6 +151,17 @@ bool Packer::fill(PyArrayObject* array, unsigned char* to) noexcept {
 // reference, None if there are no such objects, or nullptr.
 PyObject* Packer::met_outside() noexcept {
     PyObject* all = nullptr;
+    const auto add = [&all](PyObject* object) {
+        if (all == nullptr && (all = PySet_New(nullptr)) == nullptr) return false;
+        PyObject* address = PyLong_FromVoidPtr(object);
+        const int failed = address == nullptr ? -1 : PySet_Add(all, address);
+        Py_XDECREF(address);
+        if (failed != 0) Py_CLEAR(all);
+        return failed == 0;
+    };
+    for (PyObject* zone : zones_) {
+        if (!add(zone)) return nullptr;
+    }
     for (std::size_t i = 0; i < memo_.size(); ++i) {
         const Memo::Seen& seen = memo_[i];
         if ((seen.where & kPartOfMemo) != 0) {
@@ -158,14 +174,7 @@ PyObject* Packer::met_outside() noexcept {
                    node == Node::bytes) {
             continue;
         }
-        if (all == nullptr && (all = PySet_New(nullptr)) == nullptr) return nullptr;
-        PyObject* address = PyLong_FromVoidPtr(seen.object);
-        const int failed = address == nullptr ? -1 : PySet_Add(all, address);
-        Py_XDECREF(address);
-        if (failed != 0) {
-            Py_DECREF(all);
-            return nullptr;
-        }
+        if (!add(seen.object)) return nullptr;
     }
     return all == nullptr ? Py_NewRef(Py_None) : all;
 }
@@ -190,12 +199,16 @@ Done Packer::pickle_rest() noexcept {
     return done;
 }
 
+Done Packer::add_object(PyObject* object) noexcept {
+    return PyArray_CheckExact(object) || Py_TYPE(object) == hooks.shared_array
+               ? add_array(reinterpret_cast<PyArrayObject*>(object))
+               : add_standard(object);
+}
+
 bool Packer::settle_parts() noexcept {
     for (std::size_t i = settled_; i < objects_.size(); ++i) {
         PyObject* object = objects_[i].object;
-        const Done added = PyArray_CheckExact(object)
-                               ? add_array(reinterpret_cast<PyArrayObject*>(object))
-                               : add_standard(object);
+        const Done added = add_object(object);
         if (added == Done::failed) return false;
         if (added == Done::yes) continue;
         objects_[i].in_pickle = true;

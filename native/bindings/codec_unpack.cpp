@@ -76,8 +76,12 @@ Unpacker::~Unpacker() {
         Py_XDECREF(part);
     for (const Met& met : met_)
         Py_XDECREF(met.object);
-    for (const Known& known : classes_)
+    for (const Known& known : classes_) {
         Py_DECREF(known.type);
+        Py_XDECREF(known.slots);
+    }
+    for (PyObject* zone : zones_)
+        Py_DECREF(zone);
 }
 
 PyObject* Unpacker::wrong() noexcept {
@@ -144,7 +148,8 @@ bool Unpacker::read_parts(u64 count) noexcept {
         PyObject* part = nullptr;
         u32 number;
         switch (static_cast<PartKind>(kind)) {
-            case PartKind::in_child: {
+            case PartKind::in_child:
+            case PartKind::shared: {
                 if (!from_.get(number)) return wrong() != nullptr;
                 Held block;
                 if (children_.cells != nullptr) {
@@ -157,7 +162,9 @@ bool Unpacker::read_parts(u64 count) noexcept {
                     block = count == 1 ? std::move(children_.one) : children_.one.again();
                 }
                 // Without a block, `decode_array` refuses all arrays but empty ones.
-                part = decode_array(pool_, from_, std::move(block), how_);
+                part = static_cast<PartKind>(kind) == PartKind::shared
+                           ? decode_shared_array(pool_, from_, std::move(block))
+                           : decode_array(pool_, from_, std::move(block), how_);
                 break;
             }
             case PartKind::inside:
@@ -281,16 +288,20 @@ PyObject* Unpacker::read_big_int() noexcept {
                            : _PyLong_FromByteArray(data, static_cast<std::size_t>(n), 1, 1);
 }
 
+// A text of Latin-1 whose length is known.
+PyObject* Unpacker::read_latin1(std::size_t n, bool in_key) noexcept {
+    if (n > from_.left()) return wrong();
+    const unsigned char* data = from_.take(n);
+    if (in_key && n <= kLongestKnownKey && n != 0) return key_text(data, n, n + from_.left());
+    return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, static_cast<Py_ssize_t>(n));
+}
+
 PyObject* Unpacker::read_text(u8 width, bool in_key) noexcept {
     u64 n;
     if (!get_count(n) || n > from_.left() / width) return wrong();
+    if (width == 1) return read_latin1(static_cast<std::size_t>(n), in_key);
     const auto bytes = static_cast<std::size_t>(n) * width;
     const unsigned char* data = from_.take(bytes);
-    if (width == 1) {
-        if (in_key && n <= kLongestKnownKey && n != 0)
-            return key_text(data, bytes, bytes + from_.left());
-        return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, static_cast<Py_ssize_t>(n));
-    }
     alignas(4) unsigned char few[256];
     auto* aligned = few;
     if (bytes > sizeof few &&
@@ -474,6 +485,12 @@ PyObject* Unpacker::read(int depth, bool in_key) noexcept {
     const bool shared = (byte & kShared) != 0;
     const auto node = static_cast<Node>(byte & static_cast<u8>(~kShared));
     PyObject* made;
+    if (node >= Node::short_text) {
+        if (shared) return wrong();
+        const int rest = byte & (kShort - 1);
+        return node >= Node::short_int ? PyLong_FromLong(rest)
+                                       : read_latin1(static_cast<std::size_t>(rest), in_key);
+    }
     switch (node) {
         case Node::none:
             return shared ? wrong() : Py_NewRef(Py_None);
@@ -516,7 +533,13 @@ PyObject* Unpacker::read(int depth, bool in_key) noexcept {
         case Node::plain:
         case Node::named:
         case Node::member:
+        case Node::slotted:
+        case Node::frozen:
+        case Node::called:
+        case Node::called_by_name:
             return read_of_class(node, where, shared, depth);
+        case Node::built:
+            return read_built(where, shared, depth);
         case Node::latin1:
             made = read_text(1, in_key);
             break;

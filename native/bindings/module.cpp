@@ -32,6 +32,15 @@ void set_plan_hook(nb::handle plan) noexcept {
     Py_XSETREF(hooks.plan, Py_NewRef(plan.ptr()));
 }
 
+void set_build_hooks(nb::handle take_apart, nb::handle builder_of) noexcept {
+    Py_XSETREF(hooks.take_apart, Py_NewRef(take_apart.ptr()));
+    Py_XSETREF(hooks.builder_of, Py_NewRef(builder_of.ptr()));
+}
+
+void set_shared_array(nb::type_object type) noexcept {
+    hooks.shared_array = reinterpret_cast<PyTypeObject*>(Py_NewRef(type.ptr()));
+}
+
 void set_file_hook(nb::handle in_file) noexcept {
     Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
 }
@@ -171,6 +180,8 @@ static void bind(nb::module_& m) {
         "own_methods", &own_methods, nb::arg("cls"), nb::sig("def own_methods(cls: type) -> type"),
         "Let a class have the methods that it inherits from the core as its own; calls cost less.");
     m.def("set_plan_hook", &set_plan_hook, nb::arg("plan"));
+    m.def("set_build_hooks", &set_build_hooks, nb::arg("take_apart"), nb::arg("builder_of"));
+    m.def("set_shared_array", &set_shared_array, nb::arg("cls"));
     m.def("set_hooks", &set_hooks, nb::arg("encode"), nb::arg("missing"), nb::arg("pool_handle"));
     m.def(
         "is_plain", [](nb::handle object) { return is_plain(object.ptr()); },

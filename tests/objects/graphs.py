@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import pickle
 import struct
+import zoneinfo
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,6 +53,43 @@ class SlottedRecord:
 
     number: int
     anything: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    """One that has both, and a state of its own."""
+
+    number: int
+    anything: Any = None
+
+
+@dataclass(slots=True)
+class MoreSlots(SlottedRecord):
+    """One that is derived from one with slots."""
+
+    more: Any = None
+
+
+try:
+    import msgspec
+except ImportError:  # an optional library
+    msgspec = None  # type: ignore[assignment]
+else:
+
+    class Struct(msgspec.Struct):
+        """One that another library makes."""
+
+        number: int
+        anything: Any = None
+
+    class StructByName(msgspec.Struct, kw_only=True, frozen=True):
+        """One whose fields have names only."""
+
+        anything: Any
+        number: int = 5
+
+
+STRUCTS = () if msgspec is None else (Struct, StructByName)
 
 
 class Pair(NamedTuple):
@@ -104,6 +142,21 @@ class Items(list):
     """Another."""
 
 
+EAST = dt.timezone(dt.timedelta(hours=5, minutes=30))
+ZONED = [
+    dt.datetime(2024, 1, 2, 3, 4, 5, 6, EAST),
+    dt.datetime(2025, 1, 2, tzinfo=EAST),
+    dt.time(1, 2, 3, 4, dt.timezone(dt.timedelta(seconds=-1), "name €"), fold=1),
+    EAST,
+    dt.timezone.utc,  # noqa: UP017 - by itself
+]
+try:
+    PARIS = zoneinfo.ZoneInfo("Europe/Paris")
+except zoneinfo.ZoneInfoNotFoundError:  # a machine without the files
+    pass
+else:
+    ZONED += [dt.datetime(2024, 10, 27, 2, 30, tzinfo=PARIS, fold=1), PARIS]
+
 LEAVES = (
     st.none()
     | st.booleans()
@@ -137,6 +190,7 @@ LEAVES = (
             Text("text"),
             dt.datetime(2024, 1, 2, 3, 4, 5, 6, dt.UTC),
             dt.timedelta(days=-1, microseconds=5),
+            *ZONED,
             range(5),
             "x" * 40,
             ("in", ("a", "key")),
@@ -163,6 +217,10 @@ KINDS = [
     "Record",
     "Frozen",
     "SlottedRecord",
+    "FrozenSlots",
+    "MoreSlots",
+    "shared array",
+    "mapped array",
     "Pair",
     "Own",
     "Stateful",
@@ -170,9 +228,11 @@ KINDS = [
     "OrderedDict",
     "defaultdict",
 ]
+if msgspec is not None:
+    KINDS += ["Struct", "StructByName"]
 
 
-def make(kind: str, inside: list[Any], pool: oc.Pool) -> Any:
+def make(kind: str, inside: list[Any], pool: oc.Pool, mapped: Any) -> Any:
     """Make an object of a kind, with others inside."""
     match kind:
         case "list":
@@ -201,8 +261,28 @@ def make(kind: str, inside: list[Any], pool: oc.Pool) -> Any:
             return slotted
         case "Record":
             return Record(7, inside[0] if inside else None, inside)
-        case "Frozen" | "SlottedRecord":
-            return {"Frozen": Frozen, "SlottedRecord": SlottedRecord}[kind](3, tuple(inside))
+        case "Frozen" | "SlottedRecord" | "FrozenSlots":
+            kinds: Any = {
+                "Frozen": Frozen,
+                "SlottedRecord": SlottedRecord,
+                "FrozenSlots": FrozenSlots,
+            }
+            return kinds[kind](3, tuple(inside))
+        case "MoreSlots":
+            more = MoreSlots(4, inside, inside[0] if inside else None)
+            if len(inside) > 1:
+                del more.anything  # a slot that is not set
+            return more
+        case "Struct":
+            return Struct(5, inside)
+        case "StructByName":
+            return StructByName(anything=tuple(inside))
+        case "shared array":
+            shared = pool.shared_array(6 + 300 * len(inside), "f8")
+            shared[:] = np.arange(len(shared))
+            return shared[len(inside) :: 2]
+        case "mapped array":
+            return mapped[len(inside) :]
         case "Pair":
             return Pair(*inside[:2]) if inside else Pair(None)
         case "Own":
@@ -236,6 +316,8 @@ def add(into: Any, item: Any) -> None:
         into.__dict__["added"] = item
     elif isinstance(into, (Slotted, SlottedRecord)):
         setattr(into, "second" if isinstance(into, Slotted) else "anything", item)
+    elif msgspec is not None and isinstance(into, Struct) and is_flat(item):
+        into.anything = item
 
 
 graphs = st.tuples(
@@ -251,8 +333,8 @@ graphs = st.tuples(
 )
 
 
-def build(graph: Any, pool: oc.Pool) -> Any:
-    """Build a graph of objects; give one that refers to all."""
+def build(graph: Any, pool: oc.Pool, mapped: Any) -> Any:
+    """Build a graph of objects; give one that refers to all. `mapped`: an array of a file."""
     nodes: list[Any] = []
     for kind, inside in graph[0]:
         items = [
@@ -261,7 +343,7 @@ def build(graph: Any, pool: oc.Pool) -> Any:
             else item
             for item in inside
         ]
-        nodes.append(make(kind, items, pool))
+        nodes.append(make(kind, items, pool, mapped))
     for into, item in graph[1]:
         target, other = nodes[into % len(nodes)], nodes[item % len(nodes)]
         # A hash that goes round in a circle ends nowhere, with pickle or without.
@@ -271,7 +353,7 @@ def build(graph: Any, pool: oc.Pool) -> Any:
 
 
 def is_flat(item: Any) -> bool:
-    return not isinstance(item, (Frozen, Pair, tuple, frozenset))
+    return not isinstance(item, (Frozen, FrozenSlots, Pair, tuple, frozenset, *STRUCTS))
 
 
 # ---- the same -----------------------------------------------------------------------------------
@@ -338,12 +420,15 @@ def inside(obj: Any) -> list[Any]:
         found.append(bytes(obj))
     elif isinstance(obj, enum.Enum):
         found.append(id(obj))
-    elif isinstance(obj, (dt.datetime, dt.timedelta, slice)):
+    elif isinstance(obj, (dt.datetime, dt.time)):
+        found += [repr(obj), obj.tzinfo]
+    elif isinstance(obj, (dt.tzinfo, dt.timedelta, slice)):
         found.append(repr(obj))
     if hasattr(obj, "__dict__") and not isinstance(obj, enum.Enum):
         found += [part for pair in vars(obj).items() for part in pair]
-    for name in getattr(type(obj), "__slots__", ()):
-        found += [name, getattr(obj, name, None)]
+    for kind in type(obj).__mro__:
+        for name in vars(kind).get("__slots__", ()) if kind.__module__ == __name__ else ():
+            found += [name, getattr(obj, name, None)]
     return found
 
 
@@ -356,6 +441,8 @@ def ways(pool: oc.Pool, obj: Any) -> Any:
     subscription = stream.subscribe()
     queue.put(obj)
     yield queue.get()
+    queue.put(obj)
+    yield queue.get(copy="on_write")
     queue.put_many([obj, obj])
     yield from queue.get_many(2)
     stream.publish(obj)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import pickle
 import sys
 import threading
@@ -25,10 +26,19 @@ SETTINGS = settings(
 # ---- tests --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def mapped(tmp_path):
+    """Hold an array of a file until the test ends."""
+    np.save(tmp_path / "numbers.npy", np.arange(2000.0))
+    holder = [oc.open_array(tmp_path / "numbers.npy")]
+    yield holder
+    holder.clear()
+
+
 @SETTINGS
 @given(graphs)
-def test_any_graph_comes_out_as_pickle_gives_it(pool, graph):
-    obj = build(graph, pool)
+def test_any_graph_comes_out_as_pickle_gives_it(pool, mapped, graph):
+    obj = build(graph, pool, mapped[0])
     wanted = expected(obj)
     blocks = pool.stats().blocks
     for got in ways(pool, obj):
@@ -38,6 +48,24 @@ def test_any_graph_comes_out_as_pickle_gives_it(pool, graph):
     del wanted
     # What lies in the pool now are the graph's own arrays.
     assert pool.stats().blocks <= blocks + 8
+
+
+def identity(obj):
+    return obj
+
+
+@settings(SETTINGS, max_examples=more(100))
+@given(graphs)
+def test_any_graph_comes_back_from_a_worker_as_pickle_gives_it(executor, pool, mapped, graph):
+    obj = build(graph, pool, mapped[0])
+    # The worker gets a copy of the graph, and returns it.
+    assert Comparison().same(executor.submit(identity, obj).result(), expected(obj))
+
+
+@pytest.fixture
+def executor(pool):
+    with oc.Executor(1, pool, multiprocessing.get_context("fork")) as executor:
+        yield executor
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast, overload
 import numpy as np
 
 from onecopy import _native
-from onecopy._codec import blocks
+from onecopy._codec import blocks, built
 from onecopy._codec.arrays import SharedArray
 from onecopy._codec.backing import lease_of
 from onecopy._codec.leased import reduce_leased
@@ -585,3 +585,5 @@ def _whole(
 
 _native.set_hooks(encode, raise_missing, membership.handle_of)
 _native.set_plan_hook(plan_of)
+_native.set_build_hooks(built.take_apart, built.builder_of)
+_native.set_shared_array(SharedArray)
