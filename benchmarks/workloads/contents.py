@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
+import importlib.util
 import pickle
 import uuid
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ BATCH = 200  # messages that are timed together: the best of many batches counts
 @dataclass
 class Frame:
     """A message of a camera."""
+
+    id: int
+    image: Any
+
+
+@dataclass(slots=True)
+class SlottedFrame:
+    """The same with slots."""
 
     id: int
     image: Any
@@ -71,15 +80,31 @@ LIMITS = {
     "dict of 3 scalars": 0.6,
     "dict of 10 dicts": 2.0,
     "an object that is pickled, and an array": 20.0,
+    "dataclass with slots, and an array": 2.0,
+    "datetime with a zone": 2.0,
+    '{"id": 7, "shared": shared array}': 1.0,
 }
+FRAME = "DataFrame of 1,000 rows and 3 columns"  # if pandas is installed
+if importlib.util.find_spec("pandas") is not None:
+    LIMITS[FRAME] = 50.0
+ZONE = dt.timezone(dt.timedelta(hours=2))
 
 
-def messages(array: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
-    """Make the messages. `array`: puts an array where it is to lie."""
+def frame() -> Any:
+    import pandas as pd
+
+    numbers = np.arange(1000)
+    return pd.DataFrame({"a": numbers, "b": numbers / 2, "c": numbers % 7})
+
+
+def messages(
+    array: Callable[[np.ndarray], np.ndarray], shared: Callable[[int], np.ndarray]
+) -> dict[str, Any]:
+    """Make the messages. `array` puts an array where it is to lie; `shared` makes a shared one."""
     image = array(np.zeros((480, 640), np.uint8))
-    return dict(
+    made = dict(
         zip(
-            LIMITS,
+            (name for name in LIMITS if name != FRAME),
             (
                 image,
                 image[100:200, 100:200],
@@ -99,10 +124,16 @@ def messages(array: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
                 {"a": 1, "b": 2.5, "c": "text"},
                 {f"key {i}": {"a": i, "b": "text"} for i in range(10)},
                 {"id": 7, "image": image, "range": range(5)},
+                SlottedFrame(7, image),
+                dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=ZONE),
+                {"id": 7, "shared": shared(100)},
             ),
             strict=True,
         )
     )
+    if FRAME in LIMITS:
+        made[FRAME] = frame()
+    return made
 
 
 def best_of(act: Callable[[Any], object], message: object, batches: int) -> float:
@@ -128,7 +159,10 @@ def onecopy_step() -> Step:
         get()
 
     def step(count: int) -> dict[str, float]:
-        return {name: best_of(both, one, count) for name, one in messages(pool.array).items()}
+        return {
+            name: best_of(both, one, count)
+            for name, one in messages(pool.array, pool.shared_array).items()
+        }
 
     return step
 
@@ -138,7 +172,9 @@ def pickle_step() -> Step:
         pickle.loads(pickle.dumps(message, 5))
 
     def step(count: int) -> dict[str, float]:
-        return {name: best_of(both, one, count) for name, one in messages(np.array).items()}
+        return {
+            name: best_of(both, one, count) for name, one in messages(np.array, np.zeros).items()
+        }
 
     return step
 

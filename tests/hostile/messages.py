@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import datetime as dt
 import mmap
 import os
 import queue
 import random
 import struct
+from pathlib import PurePath
 
 import numpy as np
 import segments
@@ -164,8 +166,12 @@ def touch(value, seen=None):
                 seen.add(id(value))
                 items = value.items() if isinstance(value, dict) else value
                 collections.deque((touch(item, seen) for item in items), maxlen=0)
-        case str() | bytes() | bytearray() | np.generic():
+        case str() | bytes() | bytearray() | np.generic() | dt.datetime() | dt.time() | PurePath():
             repr(value)
+        case _ if type(value).__name__ == "DataFrame":
+            for block in value._mgr.blocks:
+                touch(block.values, seen)
+            touch(value._mgr.blknos, seen)
 
 
 def spoil(data, numbers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -9,7 +10,8 @@ import mmap
 import random
 import struct
 import uuid
-from pathlib import Path
+import zoneinfo
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import messages
@@ -19,6 +21,10 @@ import segments
 BATCH = 5000  # rounds in one child
 ENVELOPE = 256  # bytes; a block's own message lies behind
 HEAD = struct.Struct("<BBHIIIQ")
+
+
+EAST = dt.timezone(dt.timedelta(hours=5, minutes=30))
+WEST = dt.timezone(dt.timedelta(days=-1, seconds=7, microseconds=9), "a name")
 
 
 class Point(NamedTuple):
@@ -39,6 +45,54 @@ class Plain:
 
     def __init__(self, **attributes):
         self.__dict__.update(attributes)
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    """An object with slots."""
+
+    a: object
+    b: object = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    """One that says what its state is."""
+
+    a: object
+    b: object = None
+
+
+STRUCTS, FRAMES = [], []
+try:
+    import msgspec
+except ImportError:
+    pass
+else:
+
+    class Struct(msgspec.Struct):
+        """One that is made by a call."""
+
+        a: object
+        b: object = None
+
+    class ByName(msgspec.Struct, kw_only=True):
+        """One whose fields have names."""
+
+        a: object
+
+    STRUCTS = [Struct(1, Struct([2])), ByName(a={"b": 2})]
+try:
+    import pandas as pd
+except ImportError:
+    pass
+else:
+    NUMBERS = np.arange(30)
+    FRAMES = [
+        pd.DataFrame({"a": NUMBERS, "b": NUMBERS / 2, "c": NUMBERS}),
+        pd.DataFrame(np.zeros((300, 3)), index=np.arange(300) * 2),
+        pd.DataFrame({"t": pd.date_range("2020", periods=9), "w": ["word"] * 9}),
+    ]
 
 
 def items(pool):
@@ -62,7 +116,9 @@ def items(pool):
         [np.zeros(2, [("x", "i4"), ("y", "f8", (2,))]), np.array(["2020"], "M8[Y]")],
         [dt.date(2024, 2, 29), dt.time(1, 2, 3), dt.timedelta(-1, 2, 3)],
         [dt.datetime.now(dt.UTC), decimal.Decimal("1.5"), uuid.UUID(int=7)],
-        [Path("/a/b"), text * 10, {"n": list(range(200))}],
+        [dt.datetime(2024, 1, 2, tzinfo=EAST), dt.time(1, tzinfo=EAST), EAST, WEST],
+        [pool.shared_array(10), {"shared": pool.shared_array((4, 500))}],
+        [Path("/a/b"), Path("//x/./y/"), PurePosixPath("z"), text * 10, {"n": list(range(200))}],
         {f"key {i}": (i, [i * 1000, "x" * i]) for i in range(40)},
     ]
     deep = "bottom"
@@ -73,6 +129,11 @@ def items(pool):
         [Point(1, [Point(2)]), Colour.RED, Plain(a=1, b=[Plain()])],
         {Point(1): Colour.RED, "many": [Plain(x=i) for i in range(20)]},
         [range(3), {"a": text, "b": [text, range(3)]}],
+        [Slots(1, [Slots(2)]), {Frozen(1): Frozen((2,), "x")}],
+        [dt.datetime(2024, 1, 2, tzinfo=zoneinfo.ZoneInfo("UTC"))],
+        *[[struct, {"again": struct}] for struct in STRUCTS],
+        *[{"frame": frame, "more": [frame, frame.index]} for frame in FRAMES],
+        *FRAMES,
     ]
     return plain, coded
 
