@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks import peers
 from benchmarks.harness import Member, Team, clock, interleave
@@ -47,6 +48,14 @@ class SlottedFrame:
     image: Any
 
 
+@dataclass
+class TypedFrame:
+    """The message of a typed queue."""
+
+    id: int
+    image: npt.NDArray[np.uint8]
+
+
 class Pair(NamedTuple):
     """The same as a named tuple."""
 
@@ -69,6 +78,7 @@ LIMITS = {
     "[array, array, array]": 1.0,
     "dataclass with an array": 2.0,
     "named tuple with an array": 2.0,
+    "typed queue: dataclass with an array": 0.8,
     '{"id": 7, "x": 10 floats}': 1.2,
     "np.float64": 0.5,
     "np.datetime64": 0.5,
@@ -113,6 +123,7 @@ def messages(
                 [image, array(np.zeros(5000)), array(np.zeros(5000))],
                 Frame(7, image),
                 Pair(7, image),
+                TypedFrame(7, image),
                 {"id": 7, "x": np.zeros(10)},
                 np.float64(2.5),
                 np.datetime64("2024-05-06"),
@@ -151,16 +162,20 @@ def onecopy_step() -> Step:
     import onecopy
 
     pool: Any = onecopy.Pool.create(size="64MiB")
-    queue = pool.queue()
-    put, get = queue.put, queue.get
+    untyped, typed = pool.queue(), pool.queue(type=TypedFrame)
 
-    def both(message: object) -> None:
-        put(message)
-        get()
+    def through(queue: Any) -> Callable[[object], None]:
+        put, get = queue.put, queue.get
+
+        def both(message: object) -> None:
+            put(message)
+            get()
+
+        return both
 
     def step(count: int) -> dict[str, float]:
         return {
-            name: best_of(both, one, count)
+            name: best_of(through(typed if type(one) is TypedFrame else untyped), one, count)
             for name, one in messages(pool.array, pool.shared_array).items()
         }
 

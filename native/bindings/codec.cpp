@@ -36,7 +36,15 @@ bool Encoding::encode(PyObject* object) noexcept {
         done = encode_view(object);
     }
     if (done == Done::no) done = py::pack(pool_, *this, object);
+    if (done == Done::no && plain_only) return raise_needs_pickle() != nullptr;
     return done == Done::no ? encode_pickle(object) : done == Done::yes;
+}
+
+PyObject* raise_needs_pickle() noexcept {
+    PyErr_SetString(PyExc_TypeError,
+                    "a part of the message can only be sent by pickle, and messages of a typed "
+                    "channel are never pickled");
+    return nullptr;
 }
 
 unsigned char* Encoding::claim(u64 bytes) noexcept {

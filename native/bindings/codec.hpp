@@ -81,6 +81,7 @@ class Encoding {
 
     Message& message;
     Held held;               // on message.block
+    bool plain_only = false;  // raises instead of making a pickle; mapped files are copied
     bool new_block = false;  // message.block was made by `claim`
 
   private:
@@ -112,6 +113,9 @@ class Encoding {
     PyObject* buffers_ = nullptr;
 };
 
+// For `plain_only`.
+PyObject* raise_needs_pickle() noexcept;
+
 // None, bool, int64, float, str, bytes, tuples of them, if they fit a message. Never raises.
 bool encode_small(PyObject* object, Message& out) noexcept;
 
@@ -137,6 +141,8 @@ bool write_dtype(PyArray_Descr* dtype,
 PyArray_Descr* read_dtype(const PoolPtr& pool,
                           Reader& from) noexcept;  // new reference; nullptr with an exception set
 bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain bytes
+// Whether `write_dtype` needs no pickle: 1, 0; -1 with an exception set.
+int goes_without_pickle(PyArray_Descr* dtype) noexcept;
 
 constexpr int kMaxDims = 32;  // more never fit a message
 // The lowest and one past the highest byte of an array relative to its first element; false:

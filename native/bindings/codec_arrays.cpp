@@ -194,7 +194,9 @@ Done Encoding::encode_array(PyArrayObject* array) noexcept {
         const bool shared = place.shared;
         go_by(std::move(place));
         keep(reinterpret_cast<PyObject*>(array), !shared);
-    } else if (const int named = goes_by_name(pool_, array, first + low, high - low); named != 0) {
+    } else if (const int named =
+                   plain_only ? 0 : goes_by_name(pool_, array, first + low, high - low);
+               named != 0) {
         return named < 0 ? Done::failed : Done::no;
     } else {
         const auto bytes = static_cast<u64>(PyArray_NBYTES(array));

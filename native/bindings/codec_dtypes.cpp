@@ -196,6 +196,17 @@ bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept {
                   static_cast<std::size_t>(PyBytes_GET_SIZE(written.bytes)));
 }
 
+int goes_without_pickle(PyArray_Descr* dtype) noexcept {
+    if (!can_share(dtype)) return 0;
+    unsigned char few[16];
+    Writer to(few, few + sizeof few);
+    // Short forms fit. What does not fit is remembered.
+    const bool fits = write_dtype(dtype, to);
+    if (!fits && PyErr_Occurred()) return -1;
+    const u8 form = fits ? few[0] : static_cast<u8>(PyBytes_AS_STRING(written.bytes)[0]);
+    return form != static_cast<u8>(Form::pickled) ? 1 : 0;
+}
+
 PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
     u8 form_byte, small;
     if (!from.get(form_byte)) return refuse(pool);

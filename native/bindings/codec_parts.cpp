@@ -75,7 +75,7 @@ Done Packer::add_array(PyArrayObject* array) noexcept {
     // A shared array elsewhere (or one that is a copy under this class) says itself what it is.
     const bool is_shared = !PyArray_CheckExact(array);
     if (is_shared && !(in_pool && place.shared)) return Done::no;
-    if (!in_pool && high != 0) {
+    if (!in_pool && high != 0 && !encoding_.plain_only) {
         const int named = goes_by_name(pool_, array, first + low, high - low);
         if (named != 0) return named < 0 ? Done::failed : Done::no;
     }
@@ -180,6 +180,10 @@ PyObject* Packer::met_outside() noexcept {
 }
 
 Done Packer::pickle_rest() noexcept {
+    if (encoding_.plain_only) {
+        raise_needs_pickle();
+        return Done::failed;
+    }
     if (hooks.encode == nullptr) return Done::no;
     PyObject* member = member_object(pool_);
     PyObject* outside = member == nullptr ? nullptr : met_outside();

@@ -6,7 +6,7 @@
 #include "base/crash_point.hpp"
 #include "base/private_memory.hpp"
 #include "bindings/born.hpp"
-#include "bindings/codec.hpp"
+#include "bindings/codec_typed.hpp"
 #include "bindings/containers.hpp"
 #include "bindings/guarded.hpp"
 #include "bindings/leaving.hpp"
@@ -158,6 +158,7 @@ static void bind(nb::module_& m) {
     bind_member(m);
     bind_private_memory(m);
     bind_ref(m);
+    bind_message_type(m);
     bind_queue(m);
     bind_stream(m);
     bind_frames(m);

@@ -103,8 +103,8 @@ Status send_over_oldest(QueueObject& q, const Message& message, std::int64_t dea
     }
 }
 
-PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
-              bool drop_oldest = false) noexcept {
+PyObject* put_plain(QueueObject& q, PyObject* object, const Deadline& deadline,
+                    bool drop_oldest) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -122,11 +122,28 @@ PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
     if (q.queue.is_shut_down()) return raise_status(Status::shut_down, "the queue");
     QueueMemory memory(q, deadline);
     Encoding encoding(q.pool, memory, message);
+    encoding.plain_only = static_cast<bool>(q.typing);
     if (!encoding.encode(object)) return nullptr;
     if (!usable(q)) return nullptr;  // pickling runs Python code
     if (const Status s = send_it(); s != Status::ok) return raise_put(q, s, deadline);
     encoding.seal_sent();
     return Py_NewRef(Py_None);
+}
+
+// Checks an object that goes through a typed queue: a new reference to what is sent, or nullptr.
+PyObject* checked(QueueObject& q, PyObject* object) noexcept {
+    return sendable(q.typing, object, [&q] { return title("queue", nb::find(q)); });
+}
+
+PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
+              bool drop_oldest = false) noexcept {
+    if (!q.typing) [[likely]]
+        return put_plain(q, object, deadline, drop_oldest);
+    PyObject* plain = checked(q, object);
+    if (plain == nullptr) return nullptr;
+    PyObject* done = put_plain(q, plain, deadline, drop_oldest);
+    Py_DECREF(plain);
+    return done;
 }
 
 PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
@@ -139,7 +156,7 @@ PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
         s = q.queue.get(message, p);
     }
     if (s == Status::ok) [[likely]]
-        return decode(q.pool, message, how);
+        return decode(q, message, how);
     return raise_get(q, s, deadline);
 }
 
@@ -180,10 +197,13 @@ class Batch {
     // False with an exception set. Then what was added before has been sent, as far as that was
     // possible.
     bool add(PyObject* object) noexcept {
+        PyObject* plain = queue_.typing ? checked(queue_, object) : Py_NewRef(object);
+        if (plain == nullptr) return send_before_error();
         Message& message = messages_[count_];
         message.block = 0;
-        if (!encode_small(object, message) && !add_large(object)) return false;
-        return ++count_ < kBatch || flush();
+        const bool added = encode_small(plain, message) || add_large(plain);
+        Py_DECREF(plain);
+        return added && (++count_ < kBatch || flush());
     }
     bool flush() noexcept {
         if (count_ == 0) return true;
@@ -226,18 +246,21 @@ class Batch {
         Batch& batch_;
     };
 
+    // As in a loop of puts: the objects before the one that raised are sent. False.
+    bool send_before_error() noexcept {
+        SavedError error;
+        if (!flush()) PyErr_Clear();
+        error.restore();
+        return false;
+    }
+
     bool add_large(PyObject* object) noexcept {
         std::unique_ptr<Encoding> encoding(new (std::nothrow)
                                                Encoding(queue_.pool, memory_, scratch_));
         if (encoding == nullptr) PyErr_NoMemory();
         scratch_.block = 0;
-        if (encoding == nullptr || !encoding->encode(object)) {
-            // As in a loop of puts: the objects before this one are sent.
-            SavedError error;
-            if (!flush()) PyErr_Clear();
-            error.restore();
-            return false;
-        }
+        if (encoding != nullptr) encoding->plain_only = static_cast<bool>(queue_.typing);
+        if (encoding == nullptr || !encoding->encode(object)) return send_before_error();
         // Encoding may have sent the batch, so its place is known only now
         messages_[count_] = scratch_;
         large_[count_] = std::move(encoding);
@@ -310,7 +333,7 @@ PyObject* get_many(QueueObject& q, Py_ssize_t max_items, const Deadline& deadlin
         }
         left -= static_cast<Py_ssize_t>(got);
         for (u32 i = 0; i < got; ++i) {
-            PyObject* item = decode(q.pool, messages[i], how);
+            PyObject* item = decode(q, messages[i], how);
             const bool added = item != nullptr && PyList_Append(items, item) == 0;
             Py_XDECREF(item);
             if (added) continue;
@@ -363,26 +386,6 @@ PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     return raise_status(s, "the queue");
 }
 
-PyObject* task_done(QueueObject& q) noexcept {
-    if (!usable(q)) return nullptr;
-    Using call(q);
-    Status s;
-    {
-        GilWaitPolicy p;
-        s = q.queue.task_done(p);
-    }
-    if (s == Status::ok) return Py_NewRef(Py_None);
-    if (s == Status::bad_argument) {
-        PyErr_SetString(PyExc_ValueError,
-                        q.queue.redelivers()
-                            ? "task_done() called too many times: this process has finished all "
-                              "that it took from the queue"
-                            : "task_done() called too many times");
-        return nullptr;
-    }
-    return raise_status(s, "the queue");
-}
-
 PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
@@ -394,7 +397,8 @@ PyObject* shut_down(QueueObject& q, bool immediate) noexcept {
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, "the queue");
 }
 
-void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsize, bool redeliver) {
+void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsize, bool redeliver,
+               nb::handle schema) {
     auto fresh = std::make_unique<QueueObject>();
     bool create = false;
     check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
@@ -402,7 +406,7 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
     if (create) {
         GilWaitPolicy p;
         const u32 flags = redeliver ? u32{kQueueRedelivers} : 0;
-        s = Queue::create(fresh->core(), maxsize, flags, p, fresh->handle);
+        s = Queue::create(fresh->core(), maxsize, flags, p, fresh->handle, schema_of(schema));
     }
     if (s == Status::ok) {
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
@@ -424,10 +428,10 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 void bind_queue(nb::module_& m) {
     channel_kinds().push_back(&channel_of<QueueObject>);
     Class<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
-                             "A queue in a pool; see `onecopy.Queue`.");
+                             nb::type_slots(typing_slots<QueueObject>), "A queue in a pool; see `onecopy.Queue`.");
     queue
         .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("maxsize"),
-             arg("redeliver"))
+             arg("redeliver"), arg("schema", nb::none()))
         .def(
             "put",
             [](QueueObject& q, nb::handle obj, nb::handle wait, Timeout timeout,
@@ -535,9 +539,6 @@ void bind_queue(nb::module_& m) {
                 return result(usable(q) ? PyBool_FromLong(q.queue.full()) : nullptr);
             },
             "Whether there is no room for one more.")
-        .def(
-            "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); },
-            "Say that the work on an object taken is finished.")
         .def(
             "join",
             [](QueueObject& q, Timeout timeout) noexcept {

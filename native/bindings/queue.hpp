@@ -1,5 +1,6 @@
 // A queue as Python has it: what the files about queues have in common.
 #pragma once
+#include "bindings/codec_typed.hpp"
 #include "bindings/methods.hpp"
 #include "bindings/private_memory.hpp"
 #include "bindings/waited.hpp"
@@ -12,6 +13,7 @@ struct QueueObject : Channel {
     QueueObject(QueueObject&& other) noexcept
         : Channel(std::move(other)), queue(std::move(other.queue)) {}
     Queue queue;
+    Typing typing;
     std::atomic<bool> stopped{false};  // no thread may wait in wait_ready any more
     // As multiprocessing's: arrays come out as private copies; a negative timeout does not wait.
     bool as_standard = false;
@@ -34,6 +36,12 @@ inline bool queue_copy(const QueueObject& q, PyObject* copy, Copy& out) noexcept
     if (!copy_from(copy, out)) return false;
     if (q.as_standard && copy == Py_None) out = Copy::fresh;
     return true;
+}
+
+// The object of a message that was taken.
+inline PyObject* decode(QueueObject& q, const Message& message, Copy how) noexcept {
+    return received(q.typing, q.pool, message, how,
+                    [&q] { return title("queue", nb::find(q)); });
 }
 
 PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept;

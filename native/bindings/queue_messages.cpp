@@ -83,7 +83,7 @@ PyObject* receive(PyObject* self, QueueObject& q, const Deadline& deadline, Copy
         s = q.queue.get(message, p);
     }
     if (s != Status::ok) return raise_get(q, s, deadline);
-    PyObject* const object = decode(q.pool, message, how);
+    PyObject* const object = decode(q, message, how);
     if (object != nullptr) return make_message(self, q, object, message);
     // It counts as taken: a receiver that cannot rebuild it can still finish it.
     SavedError error;
@@ -126,6 +126,26 @@ PyObject* settle(QueueObject& q, u64 position, bool finish, WaitPolicy& wait) no
 PyObject* settle(QueueObject& q, u64 position, bool finish) noexcept {
     GilWaitPolicy p;
     return settle(q, position, finish, p);
+}
+
+PyObject* task_done(QueueObject& q) noexcept {
+    if (!usable(q)) return nullptr;
+    Using call(q);
+    Status s;
+    {
+        GilWaitPolicy p;
+        s = q.queue.task_done(p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_None);
+    if (s == Status::bad_argument) {
+        PyErr_SetString(PyExc_ValueError,
+                        q.queue.redelivers()
+                            ? "task_done() called too many times: this process has finished all "
+                              "that it took from the queue"
+                            : "task_done() called too many times");
+        return nullptr;
+    }
+    return raise_status(s, "the queue");
 }
 
 PyObject* settle(MessageObject& m, bool finish) noexcept {
@@ -238,6 +258,24 @@ void bind_messages(Class<QueueObject>& queue) {
             arg("block", true), arg("timeout", nb::none()), arg("copy", nb::none()),
             "Take an object, as `get` does, with what belongs to it: a `Message`, with ``item``, "
             "``redelivered``, ``deliveries`` and ``task_done()``. Raises queue.Empty, ShutDown.")
+        .def(
+            "task_done", [](QueueObject& q) noexcept { return result(task_done(q)); },
+            "Say that the work on an object taken is finished.")
+        .def_prop_ro(
+            "_schema",
+            [](QueueObject& q) noexcept {
+                if (!usable(q)) return result(nullptr);
+                u64 hash;
+                const std::string_view schema = q.queue.schema(hash);
+                return result(schema_bytes(q.pool, schema, hash));
+            },
+            "The schema of a typed queue, or None.")
+        .def(
+            "_set_type",
+            [](QueueObject& q, nb::handle type) noexcept {
+                return none_or_error(set_type(q.typing, type));
+            },
+            arg("type"), "Give this object the type of the queue's messages.")
         .def(
             "_finish",
             [](QueueObject& q, u64 position) noexcept { return result(settle(q, position, true)); },

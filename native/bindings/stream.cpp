@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "bindings/codec.hpp"
+#include "bindings/codec_typed.hpp"
 #include "bindings/instance.hpp"
 #include "bindings/leaving.hpp"
 #include "bindings/methods.hpp"
@@ -14,6 +14,7 @@ namespace {
 
 struct StreamObject : Channel {
     Stream stream;
+    Typing typing;
     // The member that has published through this object. A forked child has a copy of the object.
     u32 publisher_slot = kNoSlot, publisher_gen = 0;
 
@@ -33,6 +34,7 @@ struct SubscriptionObject : Channel {
                                   // object, not of the subscription
     u64 missed = 0;
     Copy copy = Copy::unsaid;  // for `get` without another choice, and for iteration
+    Typing typing;             // of the stream
     nb::object name;           // of the stream, for errors
     VainText is_empty;
 
@@ -45,6 +47,7 @@ struct SubscriptionObject : Channel {
           gen(other.gen),
           missed(other.missed),
           copy(other.copy),
+          typing(std::move(other.typing)),
           name(std::move(other.name)) {}
     ~SubscriptionObject() { end(); }
 
@@ -102,12 +105,13 @@ std::string full_text(StreamObject& self, const Deadline& deadline) {
     return text + ", and a lossless stream waits for it";
 }
 
-PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline) noexcept {
+PyObject* publish_plain(StreamObject& self, PyObject* object, const Deadline& deadline) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
     Message message;
     StreamMemory memory(self, deadline);
     Encoding encoding(self.pool, memory, message);
+    encoding.plain_only = static_cast<bool>(self.typing);
     if (!encoding.encode(object) || !usable(self)) return nullptr;
     Status s;
     {
@@ -122,6 +126,17 @@ PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline
     return Py_NewRef(Py_None);
 }
 
+PyObject* publish(StreamObject& self, PyObject* object, const Deadline& deadline) noexcept {
+    if (!self.typing) [[likely]]
+        return publish_plain(self, object, deadline);
+    PyObject* plain =
+        sendable(self.typing, object, [&self] { return title("stream", nb::find(self)); });
+    if (plain == nullptr) return nullptr;
+    PyObject* done = publish_plain(self, plain, deadline);
+    Py_DECREF(plain);
+    return done;
+}
+
 PyObject* latest(StreamObject& self, Copy how) noexcept {
     if (!usable(self)) return nullptr;
     Using call(self);
@@ -131,7 +146,9 @@ PyObject* latest(StreamObject& self, Copy how) noexcept {
         GilWaitPolicy p;
         s = self.stream.newest(message, p);
     }
-    if (s == Status::ok) return decode(self.pool, message, how);
+    if (s == Status::ok)
+        return received(self.typing, self.pool, message, how,
+                        [&self] { return title("stream", nb::find(self)); });
     if (s != Status::would_block) return raise_status(s, "the stream");
     return raise_in_vain(Error::empty, [&] {
         return title("stream", nb::find(self)) + " is empty: nothing was published yet";
@@ -161,6 +178,7 @@ PyObject* subscribe(StreamObject& self, nb::handle kind, u32 history, Copy how) 
     fresh.slot = m.slot;
     fresh.gen = m.gen;
     fresh.copy = how;
+    fresh.typing = self.typing;
     if (!usable(self)) return nullptr;  // detached meanwhile; `fresh` ends the subscription
     fresh.held = self.held.again();
     fresh.handle = self.handle;
@@ -205,7 +223,9 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
         s = self.stream.read(self.number, message, missed, p);
     }
     self.missed += missed;
-    if (s == Status::ok) return decode(self.pool, message, how);
+    if (s == Status::ok)
+        return received(self.typing, self.pool, message, how,
+                        [&self] { return title("stream", self.name.ptr()); });
     if (self.detached)
         return raise(Error::closed, "the subscription was closed in this process while it waited");
     if (s == Status::timed_out || s == Status::would_block)
@@ -230,7 +250,8 @@ PyObject* next(SubscriptionObject& self) noexcept {
     return nullptr;
 }
 
-void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth, u32 policy) {
+void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth, u32 policy,
+               nb::handle schema) {
     auto fresh = std::make_unique<StreamObject>();
     bool create = false;
     check(open_channel(*fresh, hold.ptr(), member.ptr(), create));
@@ -242,7 +263,7 @@ void construct(StreamObject* self, nb::handle hold, nb::handle member, u32 depth
         }
         GilWaitPolicy p;
         s = Stream::create(fresh->core(), depth, static_cast<StreamPolicy>(policy), p,
-                           fresh->handle);
+                           fresh->handle, schema_of(schema));
     }
     if (s == Status::ok) {
         if (create) fresh->held = Held(fresh->pool, handle_index(fresh->handle));
@@ -268,6 +289,7 @@ PyObject* number(u64 n) noexcept {
 void bind_stream(nb::module_& m) {
     channel_kinds().push_back(&channel_of<StreamObject>);
     Class<SubscriptionObject>(m, "SubscriptionBase", nb::is_weak_referenceable(),
+                              nb::type_slots(typing_slots<SubscriptionObject>),
                               "A subscription to a stream, of this process.")
         .subscriptable()
         .def(
@@ -304,9 +326,26 @@ void bind_stream(nb::module_& m) {
             "How many messages were overwritten or skipped unread.");
 
     Class<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),
+                        nb::type_slots(typing_slots<StreamObject>),
                         "A stream in a pool; see `onecopy.Stream`.")
         .subscriptable()
-        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("depth"), arg("policy"))
+        .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("depth"), arg("policy"),
+             arg("schema", nb::none()))
+        .def_prop_ro(
+            "_schema",
+            [](StreamObject& s) noexcept {
+                if (!usable(s)) return result(nullptr);
+                u64 hash;
+                const std::string_view schema = s.stream.schema(hash);
+                return result(schema_bytes(s.pool, schema, hash));
+            },
+            "The schema of a typed stream, or None.")
+        .def(
+            "_set_type",
+            [](StreamObject& s, nb::handle type) noexcept {
+                return none_or_error(set_type(s.typing, type));
+            },
+            arg("type"), "Give this object the type of the stream's messages.")
         .def(
             "publish",
             [](StreamObject& s, nb::handle obj, Timeout timeout) noexcept {

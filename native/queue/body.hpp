@@ -15,6 +15,8 @@ struct Queue::Body {
     shm_atomic<u64> limit;
     shm_atomic<u32> entries;
     shm_atomic<u32> flags;
+    shm_atomic<u64> schema_hash;  // 0: untyped. body/schema.hpp
+    shm_atomic<u32> schema_bytes;
     // line 1: producers
     alignas(64) LockWord put_lock;
     shm_atomic<u64> tail;
@@ -35,7 +37,7 @@ struct Queue::Body {
     EventCount not_full;
     EventCount all_done;
     shm_atomic<u32> closed;  // 0, or one of Closed
-    ONECOPY_SHARED_STRUCT(Body, magic, maxsize, limit, entries, flags, put_lock, tail, seen_head,
+    ONECOPY_SHARED_STRUCT(Body, magic, maxsize, limit, entries, flags, schema_hash, schema_bytes, put_lock, tail, seen_head,
                           get_lock, head, seen_tail, done, floor, returned, first_returned,
                           seen_death_epoch, not_empty, not_full, all_done, closed)
 };

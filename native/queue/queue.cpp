@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "body/schema.hpp"
 #include "queue/body.hpp"
 #include "sync/event_count.hpp"
 
@@ -24,22 +25,24 @@ constexpr u64 entries_for(u64 limit) noexcept {
 
 // ---- create and open ----------------------------------------------------------------------------
 
-Status Queue::create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out) noexcept {
+Status Queue::create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out,
+                     std::string_view schema) noexcept {
     static_assert(sizeof(Body) == kTableOffset);
     if (Status s = usable(m); s != Status::ok) return s;
-    if (maxsize > kLargestSize) return Status::too_large;
+    if (maxsize > kLargestSize || schema.size() > kLongestSchema) return Status::too_large;
     if ((flags & ~kQueueRedelivers) != 0) return Status::bad_argument;
     const u64 limit = limit_for(maxsize);
     const u64 entries = entries_for(limit);
     Allocated block;
-    if (Status s = create_body(m, BodyKind::queue, kTableOffset + entries * 8, p, block);
-        s != Status::ok)
+    const u64 end = kTableOffset + entries * 8;
+    if (Status s = create_body(m, BodyKind::queue, end + schema.size(), p, block); s != Status::ok)
         return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.maxsize.store_relaxed(maxsize);
     b.limit.store_relaxed(limit);
     b.entries.store_relaxed(static_cast<u32>(entries));
     b.flags.store_relaxed(flags);
+    write_schema(b, end, schema);
     finish_body(b);
     declare_cells(m, block.index, kTableOffset, 8, static_cast<u32>(entries));
     out = handle_of(m, block.index);
@@ -57,7 +60,9 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     if ((flags & ~kQueueRedelivers) != 0) return Status::corrupt;
     if (maxsize > kLargestSize || limit != limit_for(maxsize) || entries != entries_for(limit))
         return Status::corrupt;
-    if (length < kTableOffset + u64{entries} * 8) return Status::corrupt;
+    const u64 end = kTableOffset + u64{entries} * 8;
+    if (length < end || !find_schema(b, end, length, out.schema_, out.schema_hash_))
+        return Status::corrupt;
     out.m_ = &m;
     out.b_ = body;
     out.index_ = handle_index(h);
@@ -68,6 +73,11 @@ Status Queue::open(Member& m, Handle h, Queue& out) noexcept {
     out.get_chunk_ = {};
     out.floor_chunk_ = {};
     return Status::ok;
+}
+
+std::string_view Queue::schema(u64& hash) const noexcept {
+    hash = schema_hash_;
+    return schema_;
 }
 
 // ---- chunks -------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 // A bounded queue of messages, with many producers, many consumers and two locks.
 //
 //|  Body (a block of kind queue):
-//|    0    line 0  magic, maxsize, limit, table entries, flags   fixed
+//|    0    line 0  magic, maxsize, limit, table entries, flags,  fixed
+//|                 length and hash of the schema
 //|    64   line 1  producer lock, tail, seen_head                producers
 //|    128  line 2  consumer lock, head, seen_tail, done, floor…  consumers
 //|    192  line 3  not_empty, not_full, all_done, closed         sleepers
 //|    256  table   u64[entries]: reference cells to chunks of 64 slots (blocks of kind queue_chunk)
+//|    ...  schema  of a queue with a type: its text
 //
 // COMMITS: put: tail := t+1 [queue.tail]. get: head := h+1 [queue.head]. task_done: done += 1.
 //
@@ -15,6 +17,7 @@
 #pragma once
 #include <atomic>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "body/body.hpp"
@@ -29,8 +32,10 @@ enum QueueFlags : u32 { kQueueRedelivers = 1 };
 
 class Queue {
   public:
-    // `maxsize` 0: unbounded. The body is held once for the caller.
-    static Status create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out) noexcept;
+    // `maxsize` 0: unbounded. `schema`: of a typed queue; too_large if it is too long. The body is
+    // held once for the caller.
+    static Status create(Member& m, u64 maxsize, u32 flags, WaitPolicy& p, Handle& out,
+                         std::string_view schema = {}) noexcept;
     // The caller holds `h`. bad_argument: it is no queue. corrupt: its fields make no sense.
     static Status open(Member& m, Handle h, Queue& out) noexcept;
 
@@ -52,6 +57,8 @@ class Queue {
     u64 maxsize() const noexcept;  // 0: unbounded
     u32 flags() const noexcept;
     bool redelivers() const noexcept { return redelivers_; }
+    // In shared memory, with the hash that it must have. Empty: the queue is untyped.
+    std::string_view schema(u64& hash) const noexcept;
     // ok. bad_argument: more than was put. In a queue that redelivers: finishes the lowest message
     // that this thread, or else this process, has taken and not finished; bad_argument: there is
     // none.
@@ -146,6 +153,8 @@ class Queue {
     u32 index_ = 0;
     u64 limit_ = 0;  // read once at `open`, and checked
     u32 entries_ = 0;
+    std::string_view schema_;
+    u64 schema_hash_ = 0;
     bool redelivers_ = false;
     Cached put_chunk_, get_chunk_, floor_chunk_;
 };

@@ -2,6 +2,7 @@
 // lock needs no repair: recovery has resolved the intent of its dead owner.
 #include <algorithm>
 
+#include "body/schema.hpp"
 #include "queue/body.hpp"
 #include "sync/unlocks.hpp"
 
@@ -151,6 +152,8 @@ std::vector<std::string> Queue::validate(Member& m, u32 index) {
     const std::string who = "queue " + std::to_string(index) + ": ";
     Queue q;
     if (open(m, handle_of(m, index), q) != Status::ok) return makes_no_sense(who);
+    if (q.schema_hash_ != 0 && schema_hash(q.schema_) != q.schema_hash_)
+        out.push_back(who + "its schema is damaged");
     CheckWait put_wait;
     if (!good(lock(q.b_->put_lock, m, put_wait)))
         return {who + "its producer lock cannot be taken"};

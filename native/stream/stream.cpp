@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "body/schema.hpp"
 #include "sync/event_count.hpp"
 #include "sync/unlocks.hpp"
 
@@ -21,6 +22,8 @@ struct Stream::Body {
     shm_atomic<u32> depth;
     shm_atomic<u32> policy;
     shm_atomic<u32> table;
+    shm_atomic<u32> schema_bytes;  // 0: untyped. body/schema.hpp
+    shm_atomic<u64> schema_hash;
     // line 1: publishers
     alignas(64) LockWord lock;
     shm_atomic<u64> head;
@@ -31,8 +34,8 @@ struct Stream::Body {
     EventCount space;
     // line 3 and on
     Subscriber subscribers[kSubscribers];
-    ONECOPY_SHARED_STRUCT(Body, magic, depth, policy, table, lock, head, slowest, closed, published,
-                          space, subscribers)
+    ONECOPY_SHARED_STRUCT(Body, magic, depth, policy, table, schema_bytes, schema_hash, lock, head,
+                          slowest, closed, published, space, subscribers)
 };
 
 namespace {
@@ -45,21 +48,23 @@ constexpr u64 written(u64 message) noexcept {
 
 // ---- create and open ----------------------------------------------------------------------------
 
-Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
-                      Handle& out) noexcept {
+Status Stream::create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p, Handle& out,
+                      std::string_view schema) noexcept {
     static_assert(sizeof(Body) == kRingOffset);
     if (Status s = usable(m); s != Status::ok) return s;
     if (depth == 0 || policy > StreamPolicy::latest) return Status::bad_argument;
-    if (depth > kLargestDepth) return Status::too_large;
+    if (depth > kLargestDepth || schema.size() > kLongestSchema) return Status::too_large;
     // latest: a reader copies the newest message while a publisher writes the next one beside it.
     if (policy == StreamPolicy::latest) depth = std::max(depth, 2u);
     Allocated block;
-    const u64 bytes = kRingOffset + u64{depth} * sizeof(Slot);
-    if (Status s = create_body(m, BodyKind::stream, bytes, p, block); s != Status::ok) return s;
+    const u64 end = kRingOffset + u64{depth} * sizeof(Slot);
+    if (Status s = create_body(m, BodyKind::stream, end + schema.size(), p, block); s != Status::ok)
+        return s;
     auto& b = *reinterpret_cast<Body*>(block.data);
     b.depth.store_relaxed(depth);
     b.policy.store_relaxed(static_cast<u32>(policy));
     b.table.store_relaxed(kSubscribers);
+    write_schema(b, end, schema);
     finish_body(b);
     declare_cells(m, block.index, static_cast<u32>(kRingOffset + offsetof(Slot, cell)),
                   sizeof(Slot), depth);
@@ -77,7 +82,9 @@ Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
     if (depth == 0 || depth > kLargestDepth || policy > static_cast<u32>(StreamPolicy::latest))
         return Status::corrupt;
     if (policy == static_cast<u32>(StreamPolicy::latest) && depth < 2) return Status::corrupt;
-    if (b.table.load_relaxed() != kSubscribers || length < kRingOffset + u64{depth} * sizeof(Slot))
+    const u64 end = kRingOffset + u64{depth} * sizeof(Slot);
+    if (b.table.load_relaxed() != kSubscribers || length < end ||
+        !find_schema(b, end, length, out.schema_, out.schema_hash_))
         return Status::corrupt;
     out.m_ = &m;
     out.b_ = body;
@@ -85,6 +92,11 @@ Status Stream::open(Member& m, Handle h, Stream& out) noexcept {
     out.depth_ = depth;
     out.policy_ = static_cast<StreamPolicy>(policy);
     return Status::ok;
+}
+
+std::string_view Stream::schema(u64& hash) const noexcept {
+    hash = schema_hash_;
+    return schema_;
 }
 
 inline Slot& Stream::slot(u64 message) const noexcept {
@@ -473,6 +485,8 @@ std::vector<std::string> Stream::validate(Member& m, u32 index) {
     const std::string who = "stream " + std::to_string(index) + ": ";
     Stream st;
     if (open(m, handle_of(m, index), st) != Status::ok) return makes_no_sense(who);
+    if (st.schema_hash_ != 0 && schema_hash(st.schema_) != st.schema_hash_)
+        out.push_back(who + "its schema is damaged");
     CheckWait wait;
     if (!good(lock(st.b_->lock, m, wait))) return {who + "its publisher lock cannot be taken"};
     const Unlocks unlocks(st.b_->lock);

@@ -2,17 +2,20 @@
 // cursor for each subscriber.
 //
 //|  Body (a block of kind stream):
-//|    0    line 0  magic, depth, policy, subscriber table size     fixed
+//|    0    line 0  magic, depth, policy, subscriber table size,    fixed
+//|                 length and hash of the schema
 //|    64   line 1  publisher lock, head, slowest (an old value of the slowest cursor), closed
 //|    128  line 2  published (event), space (event)
 //|    192  subscribers[64]: {cursor, owner tag} 64 bytes each
 //|    ...  ring    Slot[depth]
+//|    ...  schema  of a stream with a type: its text
 //
 // COMMITS: publish: head := k+1 [stream.head]. subscribe: owner := tag. read: cursor := k+1.
 // Message k is in its slot if head > k, and if stamp == 2k+2 both before it was copied and after
 // its block was held.
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "body/body.hpp"
@@ -25,8 +28,9 @@ constexpr u32 kSubscribers = 64;
 
 class Stream {
   public:
-    static Status create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p,
-                         Handle& out) noexcept;
+    // `schema`: of a typed stream; too_large if it is too long.
+    static Status create(Member& m, u32 depth, StreamPolicy policy, WaitPolicy& p, Handle& out,
+                         std::string_view schema = {}) noexcept;
     static Status open(Member& m, Handle h, Stream& out) noexcept;
 
     // ok. timed_out or would_block: lossless, and a living subscriber has not read. shut_down,
@@ -49,6 +53,8 @@ class Stream {
                                            // get shut_down
     u32 depth() const noexcept;            // of the ring: at least 2 for latest
     StreamPolicy policy() const noexcept;
+    // In shared memory, with the hash that it must have. Empty: the stream is untyped.
+    std::string_view schema(u64& hash) const noexcept;
     u64 published() const noexcept;
     u32 subscribers() const noexcept;  // living ones
     u32 slowest_reader()
@@ -74,6 +80,8 @@ class Stream {
     u32 index_ = 0;
     u32 depth_ = 0;
     StreamPolicy policy_ = StreamPolicy::lossy;
+    std::string_view schema_;
+    u64 schema_hash_ = 0;
 };
 
 }  // namespace onecopy

@@ -111,6 +111,8 @@ inline void one_given_out(Hand& h) {
     put(h, Kind::text);
     get(h);
 }
+constexpr std::string_view kSchema = R"({"record":"Frame","fields":[["id","int"]]})";
+
 inline void extra_queue(Hand& h) {
     Handle own;
     Queue q;
@@ -458,6 +460,18 @@ inline const Operation kOperations[] = {
          done_with(h, msg);
          release_hold(h, handle_index(own));
      }},
+    {"make and drop a typed queue", nothing, nothing,
+     [](Hand& h) {
+         Handle own;
+         Queue q;
+         u64 hash;
+         CHECK(Queue::create(h.m, 70, 0, h.wait, own, kSchema) == Status::ok &&
+               Queue::open(h.m, own, q) == Status::ok && q.schema(hash) == kSchema);
+         const Message msg = item(h, 1, Kind::children);
+         CHECK(q.put(msg, h.wait) == Status::ok);
+         done_with(h, msg);
+         release_hold(h, handle_index(own));
+     }},
     // stream
     {"publish, lossy", full_ring<0>, nothing, [](Hand& h) { publish(h, 0, Kind::block); }},
     {"publish, lossless", with_reader<1>, nothing, [](Hand& h) { publish(h, 1, Kind::block); }},
@@ -483,6 +497,16 @@ inline const Operation kOperations[] = {
          const Message msg = item(h, 0, Kind::block);
          CHECK(s.publish(msg, h.wait) == Status::ok);
          done_with(h, msg);
+         release_hold(h, handle_index(own));
+     }},
+    {"make and drop a typed stream", nothing, nothing,
+     [](Hand& h) {
+         Handle own;
+         Stream s;
+         u64 hash;
+         CHECK(
+             Stream::create(h.m, 2, StreamPolicy::lossless, h.wait, own, kSchema) == Status::ok &&
+             Stream::open(h.m, own, s) == Status::ok && s.schema(hash) == kSchema);
          release_hold(h, handle_index(own));
      }},
     // frames

@@ -11,6 +11,7 @@ import typing as _typing
 from onecopy._codec.arrays import SharedArray
 from onecopy._core.pool_stats import PoolStats
 from onecopy._native import Ref
+from onecopy._typed.shape import Shape
 from onecopy.born import born_in_pool
 from onecopy.containers import Dict, List
 from onecopy.default import array, default_pool, empty, put, shared_array, zeros
@@ -86,6 +87,7 @@ __all__ = [
     "RWLock",
     "Ref",
     "Semaphore",
+    "Shape",
     "SharedArray",
     "ShutDown",
     "StaleRef",

@@ -155,10 +155,24 @@ class Member:
     def where(self, obj: ReadableBuffer) -> int | None: ...
     def fill(self, array: WriteableBuffer, data: ReadableBuffer) -> None: ...
 
+@final
+class MessageType:
+    """The type of a channel's messages; made by onecopy._typed.plan."""
+
+    def __init__(self, description: tuple[int, bool, str, Any]) -> None: ...
+
 class QueueBase(Generic[_T]):
     def __init__(
-        self, hold: Hold | None, member: Member, maxsize: int, redeliver: bool
+        self,
+        hold: Hold | None,
+        member: Member,
+        maxsize: int,
+        redeliver: bool,
+        schema: bytes | None = None,
     ) -> None: ...
+    @property
+    def _schema(self) -> bytes | None: ...
+    def _set_type(self, type: MessageType) -> None: ...
     def put(
         self,
         obj: _T,
@@ -235,7 +249,17 @@ class SubscriptionBase(Generic[_T_co]):
     def __next__(self) -> _T_co: ...
 
 class StreamBase(Generic[_T]):
-    def __init__(self, hold: Hold | None, member: Member, depth: int, policy: int) -> None: ...
+    def __init__(
+        self,
+        hold: Hold | None,
+        member: Member,
+        depth: int,
+        policy: int,
+        schema: bytes | None = None,
+    ) -> None: ...
+    @property
+    def _schema(self) -> bytes | None: ...
+    def _set_type(self, type: MessageType) -> None: ...
     def publish(self, obj: _T, timeout: float | None = None) -> None: ...
     def _subscribe(
         self, kind: type[_Subscription], history: int, copy: _Copy = None

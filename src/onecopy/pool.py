@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
+_Sent = TypeVar("_Sent")  # the type of a channel's messages
 _Part = TypeVar("_Part", bound="Detachable")
 
 _SAME_SIZE = (
@@ -493,11 +494,31 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
 
     # ------------------------------------------------------------------------------------- channels
 
+    @overload
     def queue(
         self,
         name: str | None = None,
         maxsize: int | None = None,
         redeliver: bool | None = None,
+        *,
+        type: type[_Sent],
+    ) -> Queue[_Sent]: ...
+    @overload
+    def queue(
+        self,
+        name: str | None = None,
+        maxsize: int | None = None,
+        redeliver: bool | None = None,
+        *,
+        type: object = None,
+    ) -> Queue[Any]: ...
+    def queue(
+        self,
+        name: str | None = None,
+        maxsize: int | None = None,
+        redeliver: bool | None = None,
+        *,
+        type: Any = None,  # noqa: A002 - what it is
     ) -> Queue[Any]:
         """Make a queue, or open it by its name.
 
@@ -513,6 +534,12 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             Whether objects return to the head of the queue if the process that took them dies
             before it finishes them (`Queue.task_done`); see `Queue`. Default: the value of the
             existing queue, else False.
+        type : type, optional
+            The type of all messages: a dataclass, NamedTuple, TypedDict or `msgspec.Struct` with
+            annotations, or an annotation. `Shape` gives arrays a shape. The pool keeps it as a
+            schema. A message of another type is refused before anything is written, and the error
+            names the field. Nothing is pickled. Default: the type of the existing queue, with dicts
+            in the place of its classes; else any object.
 
         Returns
         -------
@@ -521,16 +548,42 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         OneCopyError
-            The queue of that name has another `maxsize` or another `redeliver`.
+            The queue of that name has another `maxsize`, `redeliver` or type. The message shows
+            both types, field by field.
         PoolFull
             The pool has no room.
         ValueError
             `maxsize` is negative.
+        TypeError
+            `type` cannot be the type of messages.
         """
-        return self._own(open_queue(self.member, name, maxsize, redeliver))
+        return self._own(open_queue(self.member, name, maxsize, redeliver, type))
 
+    @overload
     def stream(
-        self, name: str | None = None, depth: int | None = None, policy: Policy | None = None
+        self,
+        name: str | None = None,
+        depth: int | None = None,
+        policy: Policy | None = None,
+        *,
+        type: type[_Sent],
+    ) -> Stream[_Sent]: ...
+    @overload
+    def stream(
+        self,
+        name: str | None = None,
+        depth: int | None = None,
+        policy: Policy | None = None,
+        *,
+        type: object = None,
+    ) -> Stream[Any]: ...
+    def stream(
+        self,
+        name: str | None = None,
+        depth: int | None = None,
+        policy: Policy | None = None,
+        *,
+        type: Any = None,  # noqa: A002 - what it is
     ) -> Stream[Any]:
         """Make a stream, or open it by its name.
 
@@ -544,6 +597,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         policy : {"lossy", "lossless", "latest"}, optional
             What happens to a subscriber that falls behind; see `Stream`. Default: the policy of the
             existing stream, else "lossy".
+        type : type, optional
+            The type of all messages; as for `queue`.
 
         Returns
         -------
@@ -552,13 +607,15 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         OneCopyError
-            The stream of that name has another depth or policy.
+            The stream of that name has another depth, policy or type.
         PoolFull
             The pool has no room.
         ValueError
             There is no such policy, or the depth is below 1.
+        TypeError
+            `type` cannot be the type of messages.
         """
-        return self._own(open_stream(self.member, name, depth, policy))
+        return self._own(open_stream(self.member, name, depth, policy, type))
 
     @overload
     def frames(

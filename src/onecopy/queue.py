@@ -17,6 +17,7 @@ from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.typevars import T
 from onecopy._native import Message, QueueBase, own_methods
+from onecopy._typed.later import bind, described, typed_by
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
+    from onecopy._typed.plan import Typed
 
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
@@ -74,6 +76,7 @@ class Queue(QueueBase[T]):
     """
 
     _name: str | None = None
+    _typed: Typed | None = None  # the type that this process has passed
     if not TYPE_CHECKING:
         publish = Elsewhere("queue.put(obj)")
         subscribe = Elsewhere("queue.get(); if every reader must get every message, pool.stream")
@@ -86,6 +89,15 @@ class Queue(QueueBase[T]):
     def name(self) -> str | None:
         """The name by which `Pool.queue` opens the queue, or None."""
         return self._name
+
+    @property
+    def schema(self) -> str | None:
+        """The type of the messages as text, or None if the queue takes any object.
+
+        It is the type that `Pool.queue` was given by the process that made the queue: for example
+        ``"Frame(id: int, image: uint8[480, 640, 3])"``.
+        """
+        return described(self)
 
     # `in` would iterate, and so take out all objects before the one that it looks for.
     __contains__ = None
@@ -110,20 +122,32 @@ class Queue(QueueBase[T]):
         """Pickle by reference."""
         keep_for_child(self)
         place = handle_of(self.member), self.handle, self._name
+        if self._typed is not None:
+            return _rebuild_typed, (*place, self._typed.annotation)
         return (_rebuild, place) if type(self) is Queue else (_rebuild_as, (type(self), *place))
 
     @classmethod
     def _open(cls, member: Member, hold: Hold, name: str | None) -> Self:
         """Open the queue that the hold is on."""
-        return cls._make(member, hold, 0, False, name)  # its body has maxsize and redeliver
+        return cls._make(member, hold, 0, False, name)  # its body has the rest
 
     @classmethod
     def _make(
-        cls, member: Member, hold: Hold | None, maxsize: int, redeliver: bool, name: str | None
+        cls,
+        member: Member,
+        hold: Hold | None,
+        maxsize: int,
+        redeliver: bool,
+        name: str | None,
+        typed: Typed | None = None,
     ) -> Self:
         queue = cls.__new__(cls)
-        QueueBase.__init__(queue, hold, member, maxsize, redeliver)
+        schema = None if typed is None or hold is not None else typed.text
+        QueueBase.__init__(queue, hold, member, maxsize, redeliver, schema)
         queue._name = name
+        bind("queue", name, queue, typed)
+        if typed is not None:
+            queue._typed = typed
         return queue
 
     def __repr__(self) -> str:
@@ -136,7 +160,11 @@ class Queue(QueueBase[T]):
 
 
 def open_queue(
-    member: Member, name: str | None, maxsize: int | None, redeliver: bool | None
+    member: Member,
+    name: str | None,
+    maxsize: int | None,
+    redeliver: bool | None,
+    type: Any = None,  # noqa: A002 - the parameter of `Pool.queue`
 ) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
     if maxsize is not None:
@@ -145,12 +173,13 @@ def open_queue(
             raise ValueError(f"maxsize={maxsize}: it must be 0 (unbounded) or above")
     if redeliver is not None:
         flag("redeliver", redeliver)
+    typed = typed_by(type)
 
     def make(hold: Hold | None) -> Queue:
         if hold is None:
             asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
-            return Queue._make(member, None, asked, bool(redeliver), name)
-        queue = Queue._open(member, hold, name)
+            return Queue._make(member, None, asked, bool(redeliver), name, typed)
+        queue = Queue._make(member, hold, 0, False, name, typed)
         check_matches("queue", name, "maxsize", maxsize, queue.maxsize)
         check_matches("queue", name, "redeliver", redeliver, queue.redeliver)
         return queue
@@ -165,3 +194,8 @@ def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
 def _rebuild_as(cls: type[Queue], pool: PoolHandle, handle: int, name: str | None) -> Queue:
     member = join(pool)
     return cls._open(member, member.hold(handle), name)
+
+
+def _rebuild_typed(pool: PoolHandle, handle: int, name: str | None, annotation: Any) -> Queue:
+    member = join(pool)
+    return Queue._make(member, member.hold(handle), 0, False, name, typed_by(annotation))

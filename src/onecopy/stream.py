@@ -12,6 +12,7 @@ from onecopy._core.lookup import check_matches, open_or_create
 from onecopy._core.membership import handle_of, join
 from onecopy._core.typevars import T
 from onecopy._native import StreamBase, SubscriptionBase, own_methods
+from onecopy._typed.later import bind, described, typed_by
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
+    from onecopy._typed.plan import Typed
 
 __all__ = [
     "DEFAULT_DEPTH",
@@ -98,6 +100,7 @@ class Stream(StreamBase[T]):
     """
 
     _name: str | None = None
+    _typed: Typed | None = None  # the type that this process has passed
     if not TYPE_CHECKING:
         put = Elsewhere("stream.publish(obj)")
         get = Elsewhere("stream.subscribe().get(), or stream.latest()")
@@ -112,6 +115,15 @@ class Stream(StreamBase[T]):
     def name(self) -> str | None:
         """The name by which `Pool.stream` opens the stream, or None."""
         return self._name
+
+    @property
+    def schema(self) -> str | None:
+        """The type of the messages as text, or None if the stream takes any object.
+
+        It is the type that `Pool.stream` was given by the process that made the stream: for example
+        ``"Frame(id: int, image: uint8[480, 640, 3])"``.
+        """
+        return described(self)
 
     @property
     def policy(self) -> Policy:  # type: ignore[override]  # the core has numbers for them
@@ -177,7 +189,10 @@ class Stream(StreamBase[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference."""
         keep_for_child(self)
-        return _rebuild, (handle_of(self.member), self.handle, self._name)
+        place = handle_of(self.member), self.handle, self._name
+        if self._typed is not None:
+            return _rebuild, (*place, self._typed.annotation)
+        return _rebuild, place
 
     def __repr__(self) -> str:
         name = "" if self._name is None else f" {self._name!r}"
@@ -187,15 +202,22 @@ class Stream(StreamBase[T]):
             return f"<onecopy.Stream{name}, closed>"
 
 
-def open_stream(member: Member, name: str | None, depth: int | None, policy: str | None) -> Stream:
+def open_stream(
+    member: Member,
+    name: str | None,
+    depth: int | None,
+    policy: str | None,
+    type: Any = None,  # noqa: A002 - the parameter of `Pool.stream`
+) -> Stream:
     """Make or open a stream; see `Pool.stream`."""
     if depth is not None:
         depth = _checked_depth(depth)
     index = _checked_policy(DEFAULT_POLICY if policy is None else policy)
+    typed = typed_by(type)
 
     def make(hold: Hold | None) -> Stream:
         fresh = default_depth(index) if depth is None else depth
-        stream = _make(member, hold, fresh, index, name)
+        stream = _make(member, hold, fresh, index, name, typed)
         if hold is not None:
             check_matches("stream", name, "depth", depth, stream.depth)
             check_matches("stream", name, "policy", policy, stream.policy)
@@ -224,13 +246,24 @@ def _checked_policy(policy: object) -> int:
     return choice("policy", policy, POLICIES)
 
 
-def _make(member: Member, hold: Hold | None, depth: int, policy: int, name: str | None) -> Stream:
+def _make(
+    member: Member,
+    hold: Hold | None,
+    depth: int,
+    policy: int,
+    name: str | None,
+    typed: Typed | None,
+) -> Stream:
     stream = Stream.__new__(Stream)
-    StreamBase.__init__(stream, hold, member, depth, policy)
+    schema = None if typed is None or hold is not None else typed.text
+    StreamBase.__init__(stream, hold, member, depth, policy, schema)
     stream._name = name
+    bind("stream", name, stream, typed)
+    if typed is not None:
+        stream._typed = typed
     return stream
 
 
-def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Stream:
+def _rebuild(pool: PoolHandle, handle: int, name: str | None, annotation: Any = None) -> Stream:
     member = join(pool)
-    return _make(member, member.hold(handle), 1, 0, name)
+    return _make(member, member.hold(handle), 1, 0, name, typed_by(annotation))

@@ -41,6 +41,7 @@ OPERATIONS = [
     *QUEUE_OPERATIONS,
     # ---- stream
     Operation("stream", ("Pool.stream",), lambda w: w.pool.stream()),
+    Operation("stream, typed", ("Pool.stream",), lambda w: w.pool.stream("shots", type=Shot)),
     *(
         Operation(f"{what}, {policy}", (covers,), act, stream_of(policy), ready, published)
         for policy in ("lossy", "lossless", "latest")
@@ -204,6 +205,7 @@ NOT_TRIED = {
             "Stream.published",
             "Stream.subscribers",
             "Stream.name",
+            "Stream.schema",
             "Stream.handle",
             "Stream.member",
         ),

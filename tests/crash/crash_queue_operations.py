@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crash_things import (
+    Shot,
     across_chunks,
     across_redelivered_chunks,
     all_of_it,
@@ -13,11 +14,13 @@ from crash_things import (
     queue_of,
     redelivering,
     redelivering_at_its_end,
+    shot,
     size,
     take_message,
     taken,
     taken_and_returned,
     through,
+    typed_queue,
     with_containers,
     write_to,
 )
@@ -27,6 +30,15 @@ QUEUE_OPERATIONS = [
     # ---- queue
     Operation("queue", ("Pool.queue",), lambda w: w.pool.queue()),
     Operation("queue, named", ("Pool.queue",), lambda w: w.pool.queue("jobs")),
+    Operation("queue, typed", ("Pool.queue",), lambda w: w.pool.queue("shots", type=Shot)),
+    Operation(
+        "Queue.put, typed",
+        ("Queue.put",),
+        lambda w: w.queue.put(shot(w, 4)),
+        typed_queue,
+        look=size,
+    ),
+    Operation("Queue.get, typed", ("Queue.get",), lambda w: w.queue.get(), typed_queue, look=size),
     Operation("Queue.put", ("Queue.put",), lambda w: w.queue.put(4), queue_of(4), look=size),
     Operation(
         "Queue.put array", ("Queue.put",), lambda w: w.queue.put(item(4)), queue_of(4), look=size

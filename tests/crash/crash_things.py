@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from crash_world import World, item
 
 import onecopy as oc
@@ -51,6 +52,24 @@ def containers(w: World, index: int) -> dict[str, object]:
         "result": Result(0.5, timedelta(1)),
         "pickled": range(3),
     }
+
+
+class Shot(NamedTuple):
+    """A message of a typed channel."""
+
+    number: int
+    data: npt.NDArray[np.int32]
+    there: list[npt.NDArray[np.float64]]
+
+
+def shot(w: World, index: int) -> Shot:
+    return Shot(index, np.full(3000, index, "i4"), [w.pool.full(50, float(index))])
+
+
+def typed_queue(w: World) -> None:
+    w.things["queue"] = w.pool.queue(type=Shot)
+    for index in range(3):
+        w.queue.put(shot(w, index))
 
 
 def with_containers(w: World) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, TypedDict, assert_type
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,40 @@ def queues(pool: oc.Pool) -> None:
     assert_type(oc.Queue[str]().get(), str)
 
 
+@dataclass
+class Shot:
+    id: int
+    image: Annotated[npt.NDArray[np.uint8], oc.Shape(480, 640, 3)]
+
+
+class Named(NamedTuple):
+    id: int
+
+
+class Keys(TypedDict):
+    id: int
+
+
+def typed_channels(pool: oc.Pool) -> None:
+    shots = pool.queue("shots", type=Shot)
+    assert_type(shots, oc.Queue[Shot])
+    assert_type(shots.get(), Shot)
+    assert_type(shots.get_message().item, Shot)
+    shots.put(Shot(1, np.zeros((480, 640, 3), np.uint8)))
+    shots.put(1)  # type: ignore[arg-type]
+    assert_type(pool.queue(type=Named).get(), Named)
+    assert_type(pool.queue(type=Keys).get(), Keys)
+    assert_type(pool.queue("numbers", 10, type=int).get(), int)
+    assert_type(pool.queue(type=list[int]).get(), list[int])
+    assert_type(pool.stream("shots", type=Shot), oc.Stream[Shot])
+    assert_type(pool.stream(type=Shot).subscribe().get(), Shot)
+    assert_type(pool.stream("untyped"), oc.Stream[Any])
+    assert_type(pool.queue("untyped", type=None), oc.Queue[Any])
+    # Type checkers have no type for the types of such annotations.
+    assert_type(pool.queue(type=Annotated[npt.NDArray[np.uint8], oc.Shape(3)]), oc.Queue[Any])
+    assert_type(pool.queue(type=int | None), oc.Queue[Any])
+
+
 def takes_any_queue(queue: oc.Queue) -> None:  # a bare name means a queue of any type
     assert_type(queue.get(), Any)
 
@@ -43,7 +78,7 @@ def streams(pool: oc.Pool) -> None:
     assert_type(subscription.get(timeout=1), bytes)
     for frame in subscription:
         assert_type(frame, bytes)
-    pool.stream(policy="newest")  # type: ignore[arg-type]
+    pool.stream(policy="newest")  # type: ignore[call-overload]
 
 
 def references(pool: oc.Pool, array: npt.NDArray[np.uint8]) -> None:
