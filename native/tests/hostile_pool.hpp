@@ -84,6 +84,15 @@ inline std::vector<Region> furnish(Member& m) {
          4 * sizeof(Slot));
     drop(m, handle_index(h), wait);
 
+    constexpr std::string_view kSchema = R"({"record":"Frame","fields":[["id","int"]]})";
+    CHECK(Queue::create(m, 10, 0, wait, h, kSchema) == Status::ok);
+    Queue typed;
+    CHECK(Queue::open(m, h, typed) == Status::ok);
+    CHECK(typed.put(text(), wait) == Status::ok);
+    name_block(m, NameKind::queue, "typed", h);
+    body("typed queue body", h, 256 + 3 * 8 + kSchema.size());
+    drop(m, handle_index(h), wait);
+
     for (StreamPolicy policy :
          {StreamPolicy::lossy, StreamPolicy::lossless, StreamPolicy::latest}) {
         const char* names[] = {"lossy", "lossless", "latest"};

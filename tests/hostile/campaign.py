@@ -15,12 +15,14 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 import messages
 import packed
 import segments
+import typed
 
 # Rounds of each: a damaged segment takes a hundred times as long as a damaged container.
 CAMPAIGNS = (
     ("segments", segments.campaign, 1),
     ("messages", messages.campaign, 1),
     ("containers", packed.campaign, 20),
+    ("typed", typed.campaign, 5),
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import packed
 import pytest
 import segments
+import typed
 from forks import in_child
 from handles import parts
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,12 @@ def test_a_slice_of_the_campaign(pool_directory):
 @pytest.mark.seeded
 def test_a_slice_of_the_campaign_of_containers(pool_directory):
     done, _, failures = packed.campaign(str(pool_directory), more(20_000), SEED)
+    assert not failures, f"seed {SEED}, {done} rounds:\n" + "\n".join(failures)
+
+
+@pytest.mark.seeded
+def test_a_slice_of_the_campaign_of_typed_messages(pool_directory):
+    done, _, failures = typed.campaign(str(pool_directory), more(5000), SEED)
     assert not failures, f"seed {SEED}, {done} rounds:\n" + "\n".join(failures)
 
 

@@ -373,7 +373,7 @@ class Inner:
         (Computed, "field 'x': in Computed it is a property, which runs code"),
         (OfDict, "derived from dict, which is no class written in Python"),
         (namedtuple("Bare", "x y"), "field 'x': Bare has no annotation for it"),
-        (Deep, r"field 'inner.what\[\]': typing.Any cannot be the type"),
+        (Deep, r"field 'inner.what\[\]': Any cannot be the type"),
         (dict[Pose, int], "is no key of a dict in a message"),
         (npt.NDArray[np.object_], "is no dtype of an array"),
         (Annotated[int, Shape(3)], "is no array, and has neither shape nor dtype"),

@@ -250,7 +250,7 @@ def _fields(cls: type[Any], path: str) -> tuple[tuple[str, ...], collections.abc
     msgspec = sys.modules.get("msgspec")
     is_struct = msgspec is not None and issubclass(cls, msgspec.Struct)
     if is_struct:
-        names = tuple(vars(cls)["__struct_fields__"])
+        names = tuple(cls.__struct_fields__)
     elif dataclasses.is_dataclass(cls):
         names = tuple(field.name for field in dataclasses.fields(cls))
     else:
