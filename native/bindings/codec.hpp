@@ -80,9 +80,9 @@ class Encoding {
     unsigned char* claim_only(u64 bytes) noexcept;
 
     Message& message;
-    Held held;               // on message.block
+    Held held;                // on message.block
     bool plain_only = false;  // raises instead of making a pickle; mapped files are copied
-    bool new_block = false;  // message.block was made by `claim`
+    bool new_block = false;   // message.block was made by `claim`
 
   private:
     friend class Packer;

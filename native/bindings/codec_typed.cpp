@@ -64,21 +64,21 @@ PyObject* spell(PyObject* object) noexcept {
     PyObject* shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_DIMS(array));
     PyObject* list = shape == nullptr ? nullptr : PySequence_List(shape);
     Py_XDECREF(shape);
-    PyObject* text = list == nullptr ? nullptr
-                                     : PyUnicode_FromFormat(
-                                           "%S%R", reinterpret_cast<PyObject*>(PyArray_DESCR(array)),
-                                           list);
+    PyObject* text =
+        list == nullptr
+            ? nullptr
+            : PyUnicode_FromFormat("%S%R", reinterpret_cast<PyObject*>(PyArray_DESCR(array)), list);
     Py_XDECREF(list);
     return text;
 }
 
-PyObject* refuse(const TypeNode& node, PyObject* object, Refusal& why, const char* hint = "") noexcept {
+PyObject* refuse(const TypeNode& node, PyObject* object, Refusal& why,
+                 const char* hint = "") noexcept {
     PyObject* text = spell(object);
     if (text == nullptr) return nullptr;
-    PyObject* reason =
-        PyUnicode_FromFormat("must be %U%s, not %U%s", node.what,
-                             node.nullable && node.kind != TypeNode::Kind::none ? " or None" : "", text,
-                             hint);
+    PyObject* reason = PyUnicode_FromFormat(
+        "must be %U%s, not %U%s", node.what,
+        node.nullable && node.kind != TypeNode::Kind::none ? " or None" : "", text, hint);
     Py_DECREF(text);
     return why.because(reason);
 }
@@ -113,11 +113,10 @@ class Walk {
 PyObject* Walk::number(const TypeNode& node, PyObject* object) noexcept {
     // What type checkers accept is accepted, and arrives as what was declared.
     if (node.kind == TypeNode::Kind::integer) {
-        return PyLong_Check(object) ? PyLong_Type.tp_as_number->nb_int(object)
-                                    : refuse(node, object, why_,
-                                             PyArray_IsScalar(object, Integer)
-                                                 ? ": int(x) makes an int"
-                                                 : "");
+        return PyLong_Check(object)
+                   ? PyLong_Type.tp_as_number->nb_int(object)
+                   : refuse(node, object, why_,
+                            PyArray_IsScalar(object, Integer) ? ": int(x) makes an int" : "");
     }
     if (node.kind == TypeNode::Kind::complex && PyComplex_Check(object))
         return PyComplex_FromCComplex(PyComplex_AsCComplex(object));
@@ -136,7 +135,7 @@ PyObject* Walk::number(const TypeNode& node, PyObject* object) noexcept {
                       PyArray_IsScalar(object, Floating) ? ": float(x) makes a float" : "");
     }
     return node.kind == TypeNode::Kind::real ? PyFloat_FromDouble(value)
-                                         : PyComplex_FromDoubles(value, 0.0);
+                                             : PyComplex_FromDoubles(value, 0.0);
 }
 
 bool Walk::has_shape(const TypeNode& node, PyArrayObject* array) noexcept {
@@ -177,14 +176,14 @@ PyObject* Walk::array(const TypeNode& node, PyObject* object) noexcept {
                (node.itemsize != 0 && PyDataType_ELSIZE(dtype) != node.itemsize)) {
         return refuse(node, object, why_);
     } else if (!PyArray_ISNBO(dtype->byteorder)) {
-        return refuse(node, object, why_, ", in the other byte order: x.astype(x.dtype.newbyteorder"
-                                          "('=')) has this machine's");
+        return refuse(node, object, why_,
+                      ", in the other byte order: x.astype(x.dtype.newbyteorder"
+                      "('=')) has this machine's");
     }
     if (dtype->type_num < 0 || dtype->type_num >= NPY_OBJECT) {
         const int plain = goes_without_pickle(dtype);
         if (plain < 0) return nullptr;
-        if (plain == 0)
-            return refuse(node, object, why_, ": only pickle can describe that dtype");
+        if (plain == 0) return refuse(node, object, why_, ": only pickle can describe that dtype");
     } else if (PyDataType_METADATA(dtype) != nullptr) {
         return refuse(node, object, why_, ": only pickle can describe a dtype with metadata");
     }
@@ -300,8 +299,8 @@ bool Walk::has_only_fields(const TypeNode& node, PyObject* dict, std::size_t met
             return PyUnicode_Check(key) && PyUnicode_Compare(f.name, key) == 0;
         };
         if (std::any_of(node.fields.begin(), node.fields.end(), is_key)) continue;
-        why_.because(PyUnicode_FromFormat("has the key %R, which %U does not have", key,
-                                          node.what));
+        why_.because(
+            PyUnicode_FromFormat("has the key %R, which %U does not have", key, node.what));
         break;
     }
     return false;
@@ -358,9 +357,9 @@ PyObject* Walk::from_tuple(const TypeNode& node, PyObject* object) noexcept {
     static PyObject* none = nullptr;
     if (none == nullptr && (none = PyTuple_New(0)) == nullptr) return nullptr;
     PyObject* result = node.form == TypeNode::Form::mapping ? PyDict_New()
-                       : node.form == TypeNode::Form::named ? node.type->tp_alloc(node.type, n)
-                                                        : PyBaseObject_Type.tp_new(node.type, none,
-                                                                                   nullptr);
+                       : node.form == TypeNode::Form::named
+                           ? node.type->tp_alloc(node.type, n)
+                           : PyBaseObject_Type.tp_new(node.type, none, nullptr);
     for (Py_ssize_t i = 0; result != nullptr && i < n; ++i) {
         const TypeNode::Field& f = node.fields[static_cast<std::size_t>(i)];
         PyObject* value = field(node, static_cast<std::size_t>(i), PyTuple_GET_ITEM(object, i));

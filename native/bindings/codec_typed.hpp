@@ -91,12 +91,12 @@ struct TypeNode {
     Form form = Form::object;
     std::vector<Field> fields;
     // ---- of an array
-    std::string kinds;                // numpy's letters; empty: any
-    npy_intp itemsize = 0;            // 0: any
-    PyArray_Descr* dtype = nullptr;   // exactly this one
+    std::string kinds;               // numpy's letters; empty: any
+    npy_intp itemsize = 0;           // 0: any
+    PyArray_Descr* dtype = nullptr;  // exactly this one
     bool any_shape = true;
-    int rest = -1;                    // where any number of dimensions may be
-    std::vector<npy_intp> dimensions; // kAny; kFirstName and below: names
+    int rest = -1;                     // where any number of dimensions may be
+    std::vector<npy_intp> dimensions;  // kAny; kFirstName and below: names
     static constexpr npy_intp kAny = -1, kFirstName = -2;
 };
 

@@ -2,8 +2,9 @@
 //
 //   node     (kind, nullable, text for errors, more)
 //   more     scalar  its class            list, run  node            tuple   (node, …)
-//            dict    (node, node)         record  (form, class or None, ((name, required, node), …))
-//            array   (kinds, item size or 0, dtype or None, None or (dimension, …), place of ... or -1)
+//            dict    (node, node)         record  (form, class or None, ((name, required, node),
+//            …)) array   (kinds, item size or 0, dtype or None, None or (dimension, …), place of
+//            ... or -1)
 #include "bindings/codec_typed.hpp"
 
 #include <structmember.h>
@@ -148,7 +149,8 @@ bool TypeNode::read_record(PyObject* description, int depth) {
     form = static_cast<Form>(number);
     if (cls != Py_None) type = reinterpret_cast<PyTypeObject*>(Py_NewRef(cls));
     const bool of_class = form == Form::object || form == Form::named;
-    if (number < 0 || form > Form::partial || (of_class && (type == nullptr || !PyType_Check(cls)))) {
+    if (number < 0 || form > Form::partial ||
+        (of_class && (type == nullptr || !PyType_Check(cls)))) {
         PyErr_SetString(PyExc_ValueError, "a description of a record makes no sense");
         return false;
     }

@@ -428,7 +428,8 @@ void construct(QueueObject* self, nb::handle hold, nb::handle member, u64 maxsiz
 void bind_queue(nb::module_& m) {
     channel_kinds().push_back(&channel_of<QueueObject>);
     Class<QueueObject> queue(m, "QueueBase", nb::is_weak_referenceable(),
-                             nb::type_slots(typing_slots<QueueObject>), "A queue in a pool; see `onecopy.Queue`.");
+                             nb::type_slots(typing_slots<QueueObject>),
+                             "A queue in a pool; see `onecopy.Queue`.");
     queue
         .def("__init__", of<&construct>, arg("hold"), arg("member"), arg("maxsize"),
              arg("redeliver"), arg("schema", nb::none()))

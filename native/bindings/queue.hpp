@@ -40,8 +40,7 @@ inline bool queue_copy(const QueueObject& q, PyObject* copy, Copy& out) noexcept
 
 // The object of a message that was taken.
 inline PyObject* decode(QueueObject& q, const Message& message, Copy how) noexcept {
-    return received(q.typing, q.pool, message, how,
-                    [&q] { return title("queue", nb::find(q)); });
+    return received(q.typing, q.pool, message, how, [&q] { return title("queue", nb::find(q)); });
 }
 
 PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept;

@@ -275,7 +275,7 @@ void bind_messages(Class<QueueObject>& queue) {
             [](QueueObject& q, nb::handle type) noexcept {
                 return none_or_error(set_type(q.typing, type));
             },
-            arg("type"), "Give this object the type of the queue's messages.")
+            arg("made"), "Give this object the type of the queue's messages.")
         .def(
             "_finish",
             [](QueueObject& q, u64 position) noexcept { return result(settle(q, position, true)); },

@@ -345,7 +345,7 @@ void bind_stream(nb::module_& m) {
             [](StreamObject& s, nb::handle type) noexcept {
                 return none_or_error(set_type(s.typing, type));
             },
-            arg("type"), "Give this object the type of the stream's messages.")
+            arg("made"), "Give this object the type of the stream's messages.")
         .def(
             "publish",
             [](StreamObject& s, nb::handle obj, Timeout timeout) noexcept {

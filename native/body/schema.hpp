@@ -31,8 +31,7 @@ void write_schema(Body& body, u64 at, std::string_view text) noexcept {
 // The schema in a body of `length` bytes. False: its fields make no sense. The text is in shared
 // memory: another user may change it while it is read.
 template <class Body>
-bool find_schema(const Body& body, u64 at, u64 length, std::string_view& text,
-                 u64& hash) noexcept {
+bool find_schema(const Body& body, u64 at, u64 length, std::string_view& text, u64& hash) noexcept {
     const u32 bytes = body.schema_bytes.load_relaxed();
     hash = body.schema_hash.load_relaxed();
     if (bytes > kLongestSchema || (bytes == 0) != (hash == 0) || length < at + bytes) return false;

@@ -37,9 +37,10 @@ struct Queue::Body {
     EventCount not_full;
     EventCount all_done;
     shm_atomic<u32> closed;  // 0, or one of Closed
-    ONECOPY_SHARED_STRUCT(Body, magic, maxsize, limit, entries, flags, schema_hash, schema_bytes, put_lock, tail, seen_head,
-                          get_lock, head, seen_tail, done, floor, returned, first_returned,
-                          seen_death_epoch, not_empty, not_full, all_done, closed)
+    ONECOPY_SHARED_STRUCT(Body, magic, maxsize, limit, entries, flags, schema_hash, schema_bytes,
+                          put_lock, tail, seen_head, get_lock, head, seen_tail, done, floor,
+                          returned, first_returned, seen_death_epoch, not_empty, not_full, all_done,
+                          closed)
 };
 
 enum Closed : u32 {

@@ -10,6 +10,7 @@ from crash_lock_operations import LOCK_OPERATIONS, LOCKS_NOT_TRIED
 from crash_pool_operations import POOL_OPERATIONS
 from crash_queue_operations import QUEUE_OPERATIONS
 from crash_things import (
+    Shot,
     acquired,
     at_home,
     fork_and_wait,

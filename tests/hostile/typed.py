@@ -6,7 +6,7 @@ import mmap
 import queue
 import random
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
 import messages
@@ -63,22 +63,27 @@ def targets(pool):
     """Give types and messages of them, in a slot and in a block."""
     small, there = np.eye(2, dtype=np.uint8), pool.array(np.eye(9, dtype=np.uint8))
     table = {"a": (Point(1.0), Point(2.0, 3)), "b": ()}
+    short = Record(
+        flag=True,
+        point=1j,
+        data=b"data",
+        scalar=np.float32(1),
+        floats=np.ones(3),
+        points=[Point(1.0)],
+        table=table,
+        pair=(1, Pair(2, small)),
+        keys={"id": 1, "note": "n"},
+        tags=[[1], []],
+    )
+    long = replace(short, data=b"d" * 300, floats=there.astype("f4"), pair=(1, Pair(2, there)))
     return [
         (Point, Point(1.0, 2)),
         (Pair, Pair(1, there)),
         (list[Point], [Point(float(i)) for i in range(5)]),
         (dict[int, Keys], {1: {"id": 1}, 2: {"id": 2, "note": "a"}}),
-        (
-            Record,
-            Record(True, 1j, b"d", np.float32(1), np.ones(3), [Point(1.0)], table, (1, Pair(2, small)),
-                   {"id": 1, "note": "n"}, [[1], []]),
-        ),
-        (
-            Record,
-            Record(False, 0j, b"d" * 300, np.float32(1), there.astype("f4"), [Point(1.0)] * 9, {},
-                   (1, Pair(2, there)), {"id": 1}),
-        ),
-    ]  # fmt: skip
+        (Record, short),
+        (Record, long),
+    ]
 
 
 class Target:

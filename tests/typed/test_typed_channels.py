@@ -4,6 +4,7 @@ import mmap
 import pickle
 import re
 from dataclasses import dataclass, make_dataclass
+from pathlib import Path
 from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -282,7 +283,7 @@ class Marked:
 
 def damage_schema(pool, text):
     """Write over the schema of `Marked`, where it lies in the body of the queue."""
-    with open(pool.member.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+    with Path(pool.member.path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
         at = memory.find(b'{"record":"Marked"')
         memory[at : at + len(text)] = text
 
@@ -347,5 +348,5 @@ def test_a_schema_that_another_process_made_up(pool, text):
 
 def test_a_schema_that_is_too_long(pool):
     wide = make_dataclass("Wide", [(f"field_{i}_{'x' * 100}", int) for i in range(600)])
-    with pytest.raises(TypeError, match="its schema has .* bytes, and a pool takes 65536"):
+    with pytest.raises(TypeError, match=r"its schema has .* bytes, and a pool takes 65536"):
         pool.queue("wide", type=wide)

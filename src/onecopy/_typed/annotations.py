@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import sys
 import types
@@ -15,9 +14,11 @@ from onecopy._typed.schema import ABSENT, DEEPEST, KINDS, NUMBERS, spell_dtype
 from onecopy._typed.shape import Shape
 
 if typing.TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from onecopy._typed.schema import Schema
 
-__all__ = ["Unfit", "schema_of"]
+__all__ = ["UnfitError", "schema_of"]
 
 _SCALARS: dict[Any, str] = {
     bool: "bool",
@@ -40,7 +41,7 @@ _KEYS = {"bool", "int", "float", "str", "bytes"}
 _HEAP_TYPE, _ABSTRACT = 1 << 9, 1 << 20  # in `__flags__`
 
 
-class Unfit(TypeError):
+class UnfitError(TypeError):
     """An annotation that no message can have. `path` names the field."""
 
     def __init__(self, path: str, reason: str) -> None:
@@ -64,7 +65,7 @@ def schema_of(annotation: Any) -> tuple[Schema, list[type[Any]]]:
 
     Raises
     ------
-    Unfit
+    UnfitError
         A part of it cannot be in a message.
     """
     reader = _Reader()
@@ -79,19 +80,23 @@ class _Reader:
     def read(self, annotation: Any, path: str, metadata: tuple[Any, ...], depth: int = 0) -> Schema:
         """Return the schema of an annotation; `metadata`: of an `Annotated` around it."""
         if depth > DEEPEST:
-            raise Unfit(path, f"the type has more than {DEEPEST} levels")
+            raise UnfitError(path, f"the type has more than {DEEPEST} levels")
         annotation, metadata = _unwrapped(annotation, metadata)
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if origin in {typing.Union, types.UnionType}:
             inner = [one for one in arguments if one not in {None, type(None)}]
             if len(inner) != 1 or len(inner) == len(arguments):
-                raise Unfit(path, f"{_name(annotation)} is a union of several types; {_SUPPORTED}")
+                raise UnfitError(
+                    path, f"{_name(annotation)} is a union of several types; {_SUPPORTED}"
+                )
             inside = self.read(inner[0], path, metadata, depth + 1)
             return inside if "optional" in inside or inside == "none" else {"optional": inside}
         if annotation is np.ndarray or origin is np.ndarray:
             return _array(arguments, path, metadata)
         if any(isinstance(one, Shape | np.dtype) for one in metadata):
-            raise Unfit(path, f"{_name(annotation)} is no array, and has neither shape nor dtype")
+            raise UnfitError(
+                path, f"{_name(annotation)} is no array, and has neither shape nor dtype"
+            )
         try:
             known = _SCALARS.get(annotation)
         except TypeError:  # not hashable
@@ -102,7 +107,7 @@ class _Reader:
             return self._container(origin, arguments, path, depth)
         if isinstance(annotation, type) and origin is None:
             return self._class(annotation, path, depth)
-        raise Unfit(path, f"{_name(annotation)} cannot be the type of a message; {_SUPPORTED}")
+        raise UnfitError(path, f"{_name(annotation)} cannot be the type of a message; {_SUPPORTED}")
 
     def _container(self, origin: Any, arguments: tuple[Any, ...], path: str, depth: int) -> Schema:
         if origin is list:
@@ -110,7 +115,7 @@ class _Reader:
         if origin is dict:
             key = self.read(arguments[0], f"{path}[]", (), depth + 1)
             if not (key in _KEYS if isinstance(key, str) else "scalar" in key):
-                raise Unfit(path, f"{_name(arguments[0])} is no key of a dict in a message")
+                raise UnfitError(path, f"{_name(arguments[0])} is no key of a dict in a message")
             return {"dict": [key, self.read(arguments[1], f"{path}[]", (), depth + 1)]}
         if len(arguments) == 2 and arguments[1] is ...:
             return {"tuple_of": self.read(arguments[0], f"{path}[]", (), depth + 1)}
@@ -123,11 +128,13 @@ class _Reader:
         if cls in {np.datetime64, np.timedelta64}:
             return {"scalar": cls.__name__}
         if cls in {list, tuple, dict}:
-            raise Unfit(path, f"{cls.__name__} needs the type of its elements: {cls.__name__}[…]")
+            raise UnfitError(
+                path, f"{cls.__name__} needs the type of its elements: {cls.__name__}[…]"
+            )
         if issubclass(cls, np.ndarray):
-            raise Unfit(path, f"{cls.__name__}: messages have plain arrays, npt.NDArray")
+            raise UnfitError(path, f"{cls.__name__}: messages have plain arrays, npt.NDArray")
         if cls in self.open:
-            raise Unfit(path, f"{cls.__name__} contains itself, and messages are finite")
+            raise UnfitError(path, f"{cls.__name__} contains itself, and messages are finite")
         names, required = _fields(cls, path)
         hints = _hints(cls, path)
         self.classes.append(cls)
@@ -136,7 +143,7 @@ class _Reader:
         for name in names:
             inside = f"{path}.{name}" if path else name
             if name not in hints:
-                raise Unfit(inside, f"{cls.__name__} has no annotation for it")
+                raise UnfitError(inside, f"{cls.__name__} has no annotation for it")
             annotation, absent = _presence(hints[name], name not in required)
             schema = self.read(annotation, inside, (), depth + 1)
             fields.append([name, schema, ABSENT] if absent else [name, schema])
@@ -176,7 +183,7 @@ def _array(arguments: tuple[Any, ...], path: str, metadata: tuple[Any, ...]) -> 
             try:
                 schema["array"] = spell_dtype(one)
             except TypeError as error:
-                raise Unfit(path, str(error)) from None
+                raise UnfitError(path, str(error)) from None
         elif isinstance(one, Shape):
             dimensions = list(one.dimensions)
     if dimensions is not None:
@@ -199,7 +206,7 @@ def _dtype(annotation: Any, path: str) -> str:
         name: str = kind.__name__
         if name in KINDS and getattr(np, name, None) is kind:
             return name
-    raise Unfit(path, f"{_name(annotation)} is no dtype of an array in a message")
+    raise UnfitError(path, f"{_name(annotation)} is no dtype of an array in a message")
 
 
 def _dimensions(annotation: Any) -> list[Any] | None:
@@ -215,7 +222,7 @@ def _dimensions(annotation: Any) -> list[Any] | None:
 
 
 def _presence(annotation: Any, absent: bool) -> tuple[Any, bool]:
-    """Take `Required`, `NotRequired` and `ReadOnly` away, and tell whether the key may be absent."""
+    """Take `Required`, `NotRequired`, `ReadOnly` away; tell whether the key may be absent."""
     while True:
         origin = typing.get_origin(annotation)
         name = getattr(origin, "_name", None) or getattr(origin, "__name__", None)
@@ -230,14 +237,14 @@ def _hints(cls: type[Any], path: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls, include_extras=True)
     except Exception as error:
-        raise Unfit(
+        raise UnfitError(
             path,
             f"the annotations of {cls.__name__} cannot be resolved ({error}). Names in them must "
             "be found in its module; a class that is defined in a function is not",
         ) from error
 
 
-def _fields(cls: type[Any], path: str) -> tuple[tuple[str, ...], collections.abc.Set[str]]:
+def _fields(cls: type[Any], path: str) -> tuple[tuple[str, ...], AbstractSet[str]]:
     """Return the names of a record's fields, and those that are always there."""
     if typing.is_typeddict(cls) or hasattr(cls, "__required_keys__"):
         keys: Any = cls
@@ -245,7 +252,7 @@ def _fields(cls: type[Any], path: str) -> tuple[tuple[str, ...], collections.abc
     fields: Any = getattr(cls, "_fields", None)
     if issubclass(cls, tuple) and type(fields) is tuple:
         if cls.__dictoffset__ != 0 or cls.__basicsize__ != tuple.__basicsize__:
-            raise Unfit(path, f"{cls.__name__} has attributes beside its fields")
+            raise UnfitError(path, f"{cls.__name__} has attributes beside its fields")
         return fields, set(fields)
     msgspec = sys.modules.get("msgspec")
     is_struct = msgspec is not None and issubclass(cls, msgspec.Struct)
@@ -254,7 +261,7 @@ def _fields(cls: type[Any], path: str) -> tuple[tuple[str, ...], collections.abc
     elif dataclasses.is_dataclass(cls):
         names = tuple(field.name for field in dataclasses.fields(cls))
     else:
-        raise Unfit(path, f"{cls.__name__} cannot be the type of a message; {_SUPPORTED}")
+        raise UnfitError(path, f"{cls.__name__} cannot be the type of a message; {_SUPPORTED}")
     _check_made_without_code(cls, names, path, is_struct)
     return names, set(names)
 
@@ -266,13 +273,18 @@ def _check_made_without_code(
     for base in cls.__mro__[:-1]:
         ours = base.__flags__ & _HEAP_TYPE or (is_struct and base.__module__.startswith("msgspec"))
         if not ours:
-            raise Unfit(path, f"{cls.__name__} is derived from {base.__name__}, which is no class "
-                              "written in Python")
+            raise UnfitError(
+                path,
+                f"{cls.__name__} is derived from {base.__name__}, which is no class "
+                "written in Python",
+            )
     if cls.__flags__ & _ABSTRACT:
-        raise Unfit(path, f"{cls.__name__} is abstract")
+        raise UnfitError(path, f"{cls.__name__} is abstract")
     for name in names:
         found = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
         slot = isinstance(found, types.MemberDescriptorType)
         if not slot and hasattr(type(found), "__set__"):
-            raise Unfit(f"{path}.{name}" if path else name,
-                        f"in {cls.__name__} it is a {type(found).__name__}, which runs code")
+            raise UnfitError(
+                f"{path}.{name}" if path else name,
+                f"in {cls.__name__} it is a {type(found).__name__}, which runs code",
+            )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from onecopy._core.arguments import called
 from onecopy._native import MessageType
-from onecopy._typed.annotations import Unfit, schema_of
+from onecopy._typed.annotations import UnfitError, schema_of
 from onecopy._typed.schema import (
     KINDS,
     NUMBERS,
@@ -40,7 +40,7 @@ class Channel(Protocol):
 
     @property
     def _schema(self) -> bytes | None: ...
-    def _set_type(self, type: MessageType) -> None: ...  # noqa: A002 - the core's name
+    def _set_type(self, made: MessageType) -> None: ...
 
 
 class Typed:
@@ -60,7 +60,7 @@ class Typed:
     def __init__(self, annotation: Any) -> None:
         try:
             self.schema, self.classes = schema_of(annotation)
-        except Unfit as error:
+        except UnfitError as error:
             raise TypeError(f"{called()} argument 'type': {error}") from error.__cause__
         self.annotation = annotation
         self.text = dump(self.schema)

@@ -273,10 +273,14 @@ def differences(there: Schema, here: Schema) -> str:
     if theirs.items() == ours.items():
         common = zip(theirs, ours, strict=True)
         moved = next((one for one, other in common if one != other), None)
-        rows.append(("", "", "", f"another order, from {moved!r} on" if moved else "differs inside"))
+        rows.append(
+            ("", "", "", f"another order, from {moved!r} on" if moved else "differs inside")
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
-        "  " + "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
-        .rstrip()
+        "  "
+        + "  ".join(
+            [*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]
+        ).rstrip()
         for row in rows
     )

@@ -11,7 +11,9 @@ Dimension: TypeAlias = int | str | None | EllipsisType
 
 
 class Shape:
-    """The shape of an array in a message type: ``Annotated[npt.NDArray[np.uint8], Shape(480, 640)]``.
+    """The shape of an array in the type of a message.
+
+    It stands beside the type of the array: ``Annotated[npt.NDArray[np.uint8], Shape(480, 640)]``.
 
     Parameters
     ----------
