@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 __all__ = ["Dimension", "Shape"]
 
-Dimension: TypeAlias = int | str | None | EllipsisType
+Dimension: TypeAlias = int | str | EllipsisType | None
 
 
 class Shape:
