@@ -75,6 +75,23 @@ def test_type_checkers_see_the_names_of_a_class(seen, name):
     assert told == there | OF_INSTANCES.get(name, set())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_type_checkers_see_the_types_of_messages(checker):
+    """Both agree with each `assert_type` in this file, which is never run."""
+    pytest.importorskip(checker)
+    program = Path(__file__).parents[1] / "typing" / "generics.py"
+    done = subprocess.run(
+        [sys.executable, "-m", checker, program],
+        cwd=program.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(FACE))
 def test_each_public_name_has_a_docstring(name):
     assert getattr(oc, name).__doc__
