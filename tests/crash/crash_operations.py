@@ -190,6 +190,7 @@ NOT_TRIED = {
             "Queue.maxsize",
             "Queue.redeliver",
             "Queue.name",
+            "Queue.schema",
             "Queue.handle",
             "Queue.member",
             "Queue.is_shut_down",
