@@ -82,8 +82,8 @@ void a_pool(bool memfd) {
         std::shared_ptr<Member> m;
         Failure why;
         os::reads_left(calls);
-        const Status s = open_pool(Through::pool_directory, folder.path, "p", WhenStale::remove, m,
-                                   why, wait);
+        const Status s =
+            open_pool(Through::pool_directory, folder.path, "p", WhenStale::remove, m, why, wait);
         os::reads_left(kAlways);
         if (s != Status::ok && (s != Status::system_error || why.error != EIO))
             std::fprintf(stderr, "%s after %d reads: status %d, %s, errno %d\n",
@@ -131,6 +131,7 @@ void a_segment() {
 }  // namespace
 
 int main() {
+    install_recovery();
     a_pool(false);
     a_pool(true);
     a_segment();
