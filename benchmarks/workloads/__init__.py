@@ -13,6 +13,7 @@ NAMES = (
     "handoff",
     "messages",
     "latency",
+    "fresh",
     "cold",
     "contents",
     "objects",

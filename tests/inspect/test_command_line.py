@@ -352,6 +352,9 @@ def test_doctor_of_a_sound_machine(pool):
     report = json.loads(output("doctor", "--json"))
     assert report["sound"] is True
     assert report["numpy"] == np.__version__
+    huge = report["huge_pages"]
+    assert set(huge) == {"mount", "setting", "files", "memfds"}
+    assert f"shmem_enabled: {huge['setting']}" in text or huge["setting"] is None
     assert [(entry["name"], entry["problems"]) for entry in report["pools"]] == [(pool.name, [])]
 
 

@@ -14,6 +14,7 @@ import typer
 
 from onecopy import inspect
 from onecopy._core import paths
+from onecopy._core.huge_pages import huge_pages
 from onecopy._core.limits import memory_limit
 from onecopy._core.sizes import format_size
 from onecopy.cli.output import PROBLEM, escaped, one_line, plain, print_json, print_table, shown
@@ -264,6 +265,7 @@ def _examine() -> dict[str, Any]:
             f"{error.strerror}: {error.filename or place}" if error.strerror else str(error)
         )
         pools = []
+    huge = huge_pages(place)
     return {
         "onecopy": onecopy.__version__,
         "python": platform.python_version(),
@@ -273,6 +275,7 @@ def _examine() -> dict[str, Any]:
         "free": free,
         "total": total,
         "memory_limit": limit and limit.limit,
+        "huge_pages": huge._asdict() | {"files": huge.files, "memfds": huge.memfds},
         "problems": problems,
         "pools": pools,
         "sound": not problems and not any(pool["problems"] for pool in pools),
@@ -291,6 +294,23 @@ def _examine_pool(info: PoolInfo) -> dict[str, Any]:
     return {"name": info.name, "path": info.path, "state": info.state, "problems": problems}
 
 
+def _about_huge_pages(huge: dict[str, Any]) -> str:
+    if huge["setting"] is None:
+        return "huge pages for shared memory: this kernel has none"
+    text = (
+        f"huge pages for shared memory: {'yes' if huge['files'] else 'no'} for pools with a file "
+        f"(mount option huge={huge['mount'] or 'unknown'}), {'yes' if huge['memfds'] else 'no'} "
+        f"for memfd pools (shmem_enabled: {huge['setting']})"
+    )
+    if huge["files"]:
+        return text
+    return (
+        f"{text}\n  without them, work across large arrays, such as x + x.T over 240 MB, takes up "
+        "to 1.9 times as long as with them. To have them, mount a tmpfs with the option "
+        "huge=within_size, and set ONECOPY_DIR to it"
+    )
+
+
 def _print_report(report: dict[str, Any]) -> None:
     print(
         f"onecopy {report['onecopy']} on Python {report['python']}, numpy {report['numpy']}, "
@@ -301,6 +321,7 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"  {format_size(report['free'])} free of {format_size(report['total'])}")
     if report["memory_limit"] is not None:
         print(f"memory limit of the control group: {format_size(report['memory_limit'])}")
+    print(_about_huge_pages(report["huge_pages"]))
     for problem in report["problems"]:
         print(f"problem: {escaped(problem)}")
     for pool in report["pools"]:
