@@ -33,12 +33,13 @@ ORDER = (
     ("queue",),
     ("directory", "stream", "frames", "locks"),
     ("containers",),
-    ("recovery",),
+    ("recovery", "observer"),
     ("structures",),
     ("bindings", "tests"),
 )
 # Knows no structure: what it does to one goes through the table in body/structures.hpp.
-ONLY = {"recovery": {"base", "os", "layout", "sync", "storage", "segment", "heap", "body"}}
+KNOW_NO_STRUCTURE = {"base", "os", "layout", "sync", "storage", "segment", "heap", "body"}
+ONLY = {"recovery": KNOW_NO_STRUCTURE, "observer": KNOW_NO_STRUCTURE}
 FREE = {"os", "tests"}  # may include the kernel's headers
 KERNEL = re.compile(
     r"(sys|linux|asm)/.*|(unistd|fcntl|sched|dirent|signal|poll|pthread|time|dlfcn|semaphore)\.h"

@@ -249,6 +249,15 @@ void bind_files(nb::module_& m) {
         nb::sig("def look_at_pool(directory: str, name: str, by_path: bool) -> "
                 "tuple[dict[str, int], list[dict[str, typing.Any]]]"),
         "What `Member.stats` and `Member.holders` tell, without joining.");
+    m.def(
+        "observe_pool",
+        [](nb::handle directory, nb::handle name, bool by_path) {
+            return result(observe(through(by_path), file_name(directory), file_name(name)));
+        },
+        nb::arg("directory"), nb::arg("name"), nb::arg("by_path"),
+        nb::sig("def observe_pool(directory: str, name: str, by_path: bool) -> "
+                "dict[str, typing.Any]"),
+        "All that is in a pool, without joining, and also if its processes are all dead.");
 }
 
 }  // namespace onecopy::py

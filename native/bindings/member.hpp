@@ -32,6 +32,9 @@ PyObject* validate_pool(Member& m);
 PyObject* collect(Member& m) noexcept;
 PyObject* trim_pool(Member& m) noexcept;
 
+// ---- observer.cpp
+PyObject* observe(Through way, const std::string& directory, const std::string& name);
+
 // ---- files.cpp
 PyObject* create_member(const CreateSpec& spec);
 inline Through through(bool by_path) noexcept {

@@ -15,7 +15,7 @@ Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt atte
     u64 seen = 0;
     bool lacked = false;
     const Status s = wait_for(
-        header.memory_freed, policy,
+        header.memory_freed, {m, WaitPurpose::memory, &header.memory_freed}, policy,
         [&] {
             seen = footprint();
             const Status tried = attempt(policy);

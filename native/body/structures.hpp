@@ -7,7 +7,7 @@
 #pragma once
 #include <span>
 
-#include "body/body.hpp"
+#include "body/observed.hpp"
 
 namespace onecopy {
 
@@ -20,6 +20,9 @@ struct Structure {
     // Takes each lock of the body, repairs what a dead owner left, and gives the lock back. Does
     // nothing where a living process has it. Null: the next owner has nothing to repair.
     void (*repair)(Member& m, u32 index, WaitPolicy& p) noexcept;
+    // Reads the body at `index` for an observer: without locks, and without a store. What it reads
+    // may be half changed, or of a body that is freed meanwhile; every index and length is checked.
+    void (*observe)(Member& m, u32 index, Observed& out);
 };
 
 std::span<const Structure> structures() noexcept;

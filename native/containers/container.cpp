@@ -301,4 +301,14 @@ void Container::check_free(const std::vector<bool>& used, Problems& say) {
     if (listed + in_use != top) say("a slot is neither free nor in use");
 }
 
+void Container::observe(Member& m, u32 index, Observed& out) {
+    BlockInfo info;
+    if (inspect(m, index, info) != Status::ok || info.length < sizeof(ContainerBody)) return;
+    const auto& b = *reinterpret_cast<ContainerBody*>(info.data);
+    if (b.magic.load_acquire() != ContainerBody::kMagic) return;  // [body.magic]
+    out.readable = true;
+    out.fact("lock", handle_index(b.mutex.load_acquire()));  // [block.cell]
+    out.owner(m, "inner", b.lock.word.load());
+}
+
 }  // namespace onecopy

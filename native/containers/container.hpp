@@ -144,6 +144,7 @@ class Container {
     Status pass(WaitPolicy& p) noexcept;
     // One commit, however many entries there are.
     Status clear(WaitPolicy& p) noexcept;
+    static void observe(Member& m, u32 index, Observed& out);
 
   protected:
     // How a list and a dict differ.

@@ -156,7 +156,8 @@ Status Frames::acquire(WaitPolicy& p, Handle& out) noexcept {
     // Several bodies share an event, so a process that frees a frame wakes all waiters.
     // [commit/sleepers]
     return wait_for(
-        m_->header().frame_home[index_ % 15], p, [&] { return try_acquire(p, out); },
+        m_->header().frame_home[index_ % 15], {*m_, WaitPurpose::frame, b_}, p,
+        [&] { return try_acquire(p, out); },
         [&] { return any_free() || usable(*m_) != Status::ok; }, [&] { collect_dead(*m_); });
 }
 

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "body/body.hpp"
+#include "body/observed.hpp"
 
 namespace onecopy {
 
@@ -45,6 +45,7 @@ class Frames {
     const unsigned char* meta() const noexcept;
     u32 meta_length() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
     static u64 layout() noexcept;
 

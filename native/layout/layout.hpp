@@ -2,7 +2,7 @@
 // size asserted.
 //
 //|  0           Header        4 KiB
-//|  rows_off    Row[P]        256 B each      P = max_processes
+//|  rows_off    Row[P]        512 B each      P = max_processes
 //|  heads_off   HeapIndex     2.7 KiB         derived: free lists
 //|  buckets_off u32[B]        64 KiB          derived: hash chains of the names
 //|  extents_off u64[]         1 bit per 2 MiB of heap: has memory or not
@@ -28,7 +28,7 @@ using u64 = std::uint64_t;
 using Handle = u64;  // generation:32 | index:32; 0 is null (generations start at 1)
 
 constexpr u64 kMagic = 0x31'79'70'6f'63'65'6e'6fULL;  // "onecopy1", little endian
-constexpr u32 kVersion = 5;
+constexpr u32 kVersion = 6;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;
@@ -160,6 +160,47 @@ enum BlockLink : u32 {
 };
 
 // ---- row: a member's slot (segment/) ------------------------------------------------------------
+// What a thread waits for. The subject of the wait is in brackets.
+enum class WaitPurpose : u8 {
+    none = 0,
+    lock = 1,         // a lock word [the word]: a user's lock, or the inner lock of a structure
+    get = 2,          // [queue]
+    put = 3,          // [queue]
+    join = 4,         // all that was put is done [queue]
+    read = 5,         // [stream]
+    publish = 6,      // the slowest reader of a lossless stream [stream]
+    frame = 7,        // [frames]
+    read_lock = 8,    // [rwlock]
+    drain = 9,        // the readers of a lock that this thread wants to write under [rwlock]
+    semaphore = 10,   // [semaphore]
+    event = 11,       // [event]
+    condition = 12,   // [condition]
+    barrier = 13,     // [barrier]
+    memory = 14,      // memory in a full pool [`memory_freed` of the header]
+    read_or_end = 15  // a message, which this thread does not take [queue]
+};
+constexpr u32 kWaitPurposes = 15;
+
+// A thread that waits. It is written before the first sleep of a wait, and emptied after the wait,
+// by threads of the process of the row only. Nobody acts on it: it is shown to people.
+//
+//|  who     since:42 | thread:22     0: the place is empty. since: CLOCK_MONOTONIC in units of
+//|                                   2^20 ns; thread: the kernel's number of the thread
+//|  what    purpose:8 | subject:56   segment offset of the subject
+//
+// `what` is written first, while `who` is 0. So a reader that finds the same `who` before and after
+// it has read `what` has a pair that was true. What a dead process leaves is void with its row, and
+// the next owner of the row empties it.
+struct WaitRecord {
+    shm_atomic<u64> who;
+    shm_atomic<u64> what;
+    ONECOPY_SHARED_STRUCT(WaitRecord, who, what)
+};
+constexpr u32 kWaitThreadBits = 22;  // the largest pid of Linux
+constexpr u32 kWaitTimeShift = 20;
+constexpr u32 kWaitSubjectBits = 56;
+constexpr u32 kWaitRecords = 20;  // further threads of a process wait without a record
+
 enum class RowState : u32 { free = 0, live = 1, embryo = 2, reaping = 3 };
 enum class IntentKind : u32 { none = 0, plain = 1, put = 2, take = 3, undo = 4 };
 
@@ -186,12 +227,13 @@ struct Row {
     // line 2: written by other processes
     shm_atomic<u64> ack;
     char pad2[56];
-    char pad3[64];
+    // line 3 and on: threads that wait
+    WaitRecord waits[kWaitRecords];
     ONECOPY_SHARED_STRUCT(Row, state, gen, pid, parent_pid, start_ticks, pid_namespace, born_ns,
                           pad0, op, intent, unused, intent_cell, intent_old, intent_new,
-                          intent_mark, intent_position, swept, ack, pad2, pad3)
+                          intent_mark, intent_position, swept, ack, pad2, waits)
 };
-static_assert(sizeof(Row) == 256);
+static_assert(sizeof(Row) == 512);
 
 // ---- directory ----------------------------------------------------------------------------------
 enum class NameKind : u8 {

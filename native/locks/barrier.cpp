@@ -157,7 +157,7 @@ Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
 
 Status Barrier::arrive(WaitPolicy& p, Arrival& out) noexcept {
     return wait_for(
-        b_->changed, p, [&] { return try_arrive(p, out); },
+        b_->changed, {*m_, WaitPurpose::barrier, b_}, p, [&] { return try_arrive(p, out); },
         [&] { return kind_of(b_->state.load()) != kTripping || usable(*m_) != Status::ok; },
         [&] {
             const u64 state = b_->state.load();
@@ -182,7 +182,7 @@ Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
         return b_->resets.load() >> (mine.phase % 64) & 1 ? Status::broken : Status::ok;
     };
     Status s = wait_for(
-        b_->changed, p,
+        b_->changed, {*m_, WaitPurpose::barrier, b_}, p,
         [&] {
             if (Status u = usable(*m_); u != Status::ok) return u;
             return outcome();
@@ -269,6 +269,23 @@ std::vector<std::string> Barrier::validate(Member& m, u32 index) {
     if (kind_of(state) > kBroken) out.push_back(who + "it has no valid state");
     if (there > barrier.parties_) out.push_back(who + "more have arrived than it has parties");
     return out;
+}
+
+void Barrier::observe(Member& m, u32 index, Observed& out) {
+    Barrier barrier;
+    if (open(m, handle_of(m, index), barrier) != Status::ok) return;
+    out.readable = true;
+    const u64 state = barrier.b_->state.load();  // [barrier.state]
+    out.fact("parties", barrier.parties_);
+    out.fact("broken", kind_of(state) == kBroken);
+    out.fact("acting", kind_of(state) == kTripping);
+    out.fact("culprit", barrier.b_->culprit.load_relaxed());
+    out.owner(m, "inner", barrier.b_->lock.word.load());
+    for (u32 slot = 0; slot < barrier.waiting_.used(m); ++slot) {
+        const u64 w = barrier.waiting_[slot].load();  // [barrier.waiting]
+        if (const u32 n = counted(w, phase_of(state)); n != 0)
+            out.part("arrived", slot, Shares::passed(m, slot, w), n);
+    }
 }
 
 }  // namespace onecopy

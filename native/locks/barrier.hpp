@@ -44,6 +44,7 @@ class Barrier {
     bool is_broken() const noexcept;
     u32 culprit() const noexcept;  // pid of the process whose death broke it; 0: none
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static u64 layout() noexcept;
 
   private:

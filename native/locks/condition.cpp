@@ -212,11 +212,13 @@ Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
     const int budget = Spin::budget();
     for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i)
         cpu_relax();
+    Waiting waiting(*m_, WaitPurpose::condition, b_);
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     while (own.word.load() == stay) {
         const std::int64_t ns = p.may_wait() ? p.left(nap) : 0;
         if (ns == 0) return Status::timed_out;
         p.about_to_block();
+        waiting.sleeps();
         if (os::maybe_signal(os::futex_wait(own.word.word(), stay, ns)) && p.interrupted())
             return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
@@ -337,6 +339,18 @@ std::vector<std::string> Condition::validate(Member& m, u32 index) {
     });
     if (used > i) out.push_back(who + "it has used more places than it has");
     return out;
+}
+
+void Condition::observe(Member& m, u32 index, Observed& out) {
+    Condition condition;
+    if (open(m, handle_of(m, index), condition) != Status::ok) return;
+    out.readable = true;
+    out.fact("lock", handle_index(condition.lock_));
+    condition.each_used([&](Place& at) {
+        const u32 state = state_of(at.word.load()), tag = at.tag.load();
+        if (state == kFree || m.passed(tag)) return;
+        out.owner(m, state == kNotified ? "notified" : "waiter", tag);
+    });
 }
 
 }  // namespace onecopy

@@ -42,6 +42,7 @@ class Condition {
     Status notify(Mutex& mutex, u32 n) noexcept;
     u32 waiting() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static u64 layout() noexcept;
 
   private:

@@ -62,7 +62,7 @@ Status Event::wait(WaitPolicy& p) noexcept {
         return (now & kSet) != 0 || now >> 1 != before >> 1;
     };
     return wait_for(
-        b_->changed, p,
+        b_->changed, {*m_, WaitPurpose::event, b_}, p,
         [&] {
             if (Status s = usable(*m_); s != Status::ok) return s;
             return released() ? Status::ok : Status::would_block;
@@ -78,6 +78,13 @@ std::vector<std::string> Event::validate(Member& m, u32 index) {
     Event event;
     if (open(m, handle_of(m, index), event) == Status::ok) return {};
     return makes_no_sense("event " + std::to_string(index) + ": ");
+}
+
+void Event::observe(Member& m, u32 index, Observed& out) {
+    Event event;
+    if (open(m, handle_of(m, index), event) != Status::ok) return;
+    out.readable = true;
+    out.fact("is_set", event.is_set());
 }
 
 }  // namespace onecopy

@@ -21,6 +21,7 @@ class Event {
     Status wait(WaitPolicy& p) noexcept;  // ok; would_block/timed_out, interrupted
     bool is_set() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static u64 layout() noexcept;
 
   private:

@@ -179,4 +179,18 @@ std::vector<std::string> Mutex::validate(Member& m, u32 index) {
     return {};
 }
 
+void Mutex::observe(Member& m, u32 index, Observed& out) {
+    Mutex lock;
+    if (open(m, handle_of(m, index), lock) != Status::ok) return;
+    out.readable = true;
+    const Body& b = *lock.b_;
+    out.fact("recursive", lock.recursive_);
+    const u32 word = b.word.word.load();
+    const auto since = static_cast<u64>(b.since.load_relaxed());
+    const u32 pid = b.pid.load_relaxed();
+    // The owner writes them after the word. If the word changed meanwhile, they may be another's.
+    if (b.word.word.load() != word) return out.owner(m, "owner", word);
+    out.owner(m, "owner", word, pid, since);
+}
+
 }  // namespace onecopy

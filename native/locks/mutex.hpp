@@ -49,6 +49,7 @@ class Mutex {
     Status acquire_again(u32 depth, WaitPolicy& p) noexcept;
 
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static u64 layout() noexcept;
 
   private:

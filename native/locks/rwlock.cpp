@@ -176,7 +176,7 @@ Status RwLock::read(WaitPolicy& p) noexcept {
         return attempt();
     }
     return wait_for(
-        b_->may_read, p, attempt,
+        b_->may_read, {*m_, WaitPurpose::read_lock, b_}, p, attempt,
         [&] { return b_->closed.load() == 0 || writer_is_dead() || usable(*m_) != Status::ok; },
         [&] { ask_for_writers(); });
 }
@@ -244,7 +244,7 @@ void RwLock::let_readers_in() noexcept {
 Status RwLock::wait_for_turn(WaitPolicy& p) noexcept {
     const std::int64_t limit = os::monotonic_ns() + kLongestTurn;
     const Status s = wait_for(
-        b_->drained, p,
+        b_->drained, {*m_, WaitPurpose::drain, b_}, p,
         [&] {
             if (b_->turn.load() == 0) return Status::ok;
             if (os::monotonic_ns() < limit) return Status::would_block;
@@ -280,8 +280,8 @@ Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
         return Status::would_block;
     };
     const Status s = wait_for(
-        b_->drained, p, attempt, [&] { return !reads(blocker) || usable(*m_) != Status::ok; },
-        [&] { readers_.probe(*m_); });
+        b_->drained, {*m_, WaitPurpose::drain, b_}, p, attempt,
+        [&] { return !reads(blocker) || usable(*m_) != Status::ok; }, [&] { readers_.probe(*m_); });
     // A caller that does not wait finds dead readers too.
     return s == Status::would_block && readers_.probe(*m_) ? attempt() : s;
 }
@@ -397,6 +397,27 @@ std::vector<std::string> RwLock::validate(Member& m, u32 index) {
     if (active != 0 && closed == 0)
         out.push_back(who + "a writer is inside, but readers may enter");
     return out;
+}
+
+void RwLock::observe(Member& m, u32 index, Observed& out) {
+    RwLock lock;
+    if (open(m, handle_of(m, index), lock) != Status::ok) return;
+    out.readable = true;
+    const Body& b = *lock.b_;
+    out.fact("prefer", static_cast<u32>(lock.prefer_));
+    const u32 active = b.active.load(), writer = b.writer.word.load();  // [rwlock.active]
+    const auto since = static_cast<u64>(b.since.load_relaxed());
+    const u32 pid = b.pid.load_relaxed();
+    if (active != 0) {
+        out.owner(m, "writer", active, pid, since);
+    } else {
+        out.owner(m, "next writer", writer);
+    }
+    for (u32 slot = 0; slot < lock.readers_.used(m); ++slot) {
+        const u64 w = lock.readers_[slot].load();  // [rwlock.closed/readers]
+        if (Shares::count(w) != 0 && !Shares::passed(m, slot, w))
+            out.part("reader", slot, false, Shares::count(w));
+    }
 }
 
 }  // namespace onecopy

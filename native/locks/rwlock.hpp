@@ -42,6 +42,7 @@ class RwLock {
     u32 readers() const noexcept;           // living ones; each thread counts
     u32 died() const noexcept { return died_; }
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static u64 layout() noexcept;
 
   private:

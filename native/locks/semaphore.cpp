@@ -131,7 +131,7 @@ Status Semaphore::acquire(WaitPolicy& p) noexcept {
     if (s != Status::would_block) return s;
     if (!p.may_wait()) return held_.probe(*m_) ? try_acquire(p) : s;
     return wait_for(
-        b_->freed, p, [&] { return try_acquire(p); },
+        b_->freed, {*m_, WaitPurpose::semaphore, b_}, p, [&] { return try_acquire(p); },
         [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },  // [semaphore.value]
         [&] { held_.probe(*m_); });
 }
@@ -198,6 +198,22 @@ std::vector<std::string> Semaphore::validate(Member& m, u32 index) {
     if ((sem.flags_ & kBounded) != 0 && value > sem.initial_)
         out.push_back(who + "more is free than there ever was");
     return out;
+}
+
+void Semaphore::observe(Member& m, u32 index, Observed& out) {
+    Semaphore sem;
+    if (open(m, handle_of(m, index), sem) != Status::ok) return;
+    out.readable = true;
+    const Body& b = *sem.b_;
+    out.fact("initial", sem.initial_);
+    out.fact("value", b.value.load_acquire());  // [semaphore.value]
+    out.fact("bounded", (sem.flags_ & kBounded) != 0);
+    out.owner(m, "inner", b.lock.word.load());
+    for (u32 slot = 0; slot < sem.held_.used(m); ++slot) {
+        const u64 w = sem.held_[slot].load();  // [semaphore.held]
+        if (Shares::count(w) != 0)
+            out.part("holder", slot, Shares::passed(m, slot, w), Shares::count(w));
+    }
 }
 
 }  // namespace onecopy

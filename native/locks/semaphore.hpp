@@ -39,6 +39,7 @@ class Semaphore {
     u64 initial() const noexcept { return initial_; }
     u32 flags() const noexcept { return flags_; }
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
     static u64 layout() noexcept;
 

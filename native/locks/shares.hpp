@@ -3,7 +3,7 @@
 #pragma once
 #include <algorithm>
 
-#include "body/body.hpp"
+#include "body/observed.hpp"
 #include "sync/event_count.hpp"
 
 namespace onecopy {

@@ -182,7 +182,8 @@ std::string_view Queue::schema(u64& hash) const noexcept {
         return s;
     return [&]() __attribute__((noinline)) {
         return wait_for(
-            b_->not_full, p, [&] { return try_put(msgs, n, moved, p); },
+            b_->not_full, {*m_, WaitPurpose::put, b_}, p,
+            [&] { return try_put(msgs, n, moved, p); },
             [&] {
                 // Head first: the tail only grows, so the room that this sees was there.
                 // [commit/sleepers]
@@ -328,7 +329,8 @@ Status Queue::put_many(const Message* msgs, u32 n, u32& done, WaitPolicy& p) noe
         return s;
     return [&]() __attribute__((noinline)) {
         return wait_for(
-            b_->not_empty, p, [&] { return try_get(msgs, n, moved, p); },
+            b_->not_empty, {*m_, WaitPurpose::get, b_}, p,
+            [&] { return try_get(msgs, n, moved, p); },
             [&] {
                 // Tail first: the head only grows. If this misses a message because of that,
                 // another thread has taken it. [commit/sleepers]
@@ -374,7 +376,7 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept 
     };
     bool stopped = false;
     const Status s = wait_for(
-        b_->not_empty, p,
+        b_->not_empty, {*m_, WaitPurpose::read_or_end, b_}, p,
         [&] {
             if (Status now = usable(*m_); now != Status::ok) return now;
             // A thread that `wake_waiters` wakes sees it, or sees it before it sleeps. [queue.stop]
@@ -482,7 +484,8 @@ Status Queue::join(WaitPolicy& p) noexcept {
         if (redelivers_) look_for_the_dead(p);
     };
     Status s = wait_for(
-        b_->all_done, p, attempt, [&] { return finished() || usable(*m_) != Status::ok; }, look);
+        b_->all_done, {*m_, WaitPurpose::join, b_}, p, attempt,
+        [&] { return finished() || usable(*m_) != Status::ok; }, look);
     if (s != Status::would_block && s != Status::timed_out) return s;
     look();  // once, also for a caller that does not wait
     return finished() ? Status::ok : s;

@@ -20,7 +20,7 @@
 #include <string_view>
 #include <vector>
 
-#include "body/body.hpp"
+#include "body/observed.hpp"
 #include "queue/message.hpp"
 
 namespace onecopy {
@@ -79,6 +79,7 @@ class Queue {
     Status shut_down(bool immediate, WaitPolicy& p) noexcept;
     bool is_shut_down() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
     static u64 layout() noexcept;
 

@@ -316,7 +316,8 @@ Status Queue::take_some(Message* msgs, u32 n, u32& moved, WaitPolicy& p) noexcep
     Status s = try_take(msgs, n, moved, p);
     if (s == Status::would_block && p.may_wait()) {
         s = wait_for(
-            b_->not_empty, p, [&] { return try_take(msgs, n, moved, p); },
+            b_->not_empty, {*m_, WaitPurpose::get, b_}, p,
+            [&] { return try_take(msgs, n, moved, p); },
             [&] {
                 // Tail first: the head only grows. If this misses a message because of that,
                 // another thread has taken it. [commit/sleepers]

@@ -67,9 +67,10 @@ Status open_to_read(Through way, const std::string& directory, const std::string
                     std::shared_ptr<Member>& out, Failure& why, WaitPolicy& p);
 // Has `see` look at a pool without joining it: nothing is locked, and nothing in it can be changed.
 // While members change the pool, its data may look contradictory. no_entry with kStale: all members
-// are dead; the name stays.
+// are dead; the name stays. `everything`: also a pool whose members are all dead, or that is marked
+// corrupt.
 Status look_at_pool(Through way, const std::string& directory, const std::string& name,
-                    const std::function<void(Member&)>& see, Failure& why);
+                    const std::function<void(Member&)>& see, Failure& why, bool everything = false);
 // Returns when the file has what the memory had; nothing to do for a memfd, and for a reader.
 Status flush_pool(Member& m, Failure& why);
 // Removes the name now; members go on. ok, no_entry, ...

@@ -1,11 +1,13 @@
 #include "segment/member.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <utility>
 
 #include "base/bits.hpp"
 #include "os/files.hpp"
+#include "os/forks.hpp"
 #include "os/processes.hpp"
 
 namespace onecopy {
@@ -100,7 +102,7 @@ const os::SharedFile& Member::file_without_locks(std::unique_lock<std::mutex>& h
     return without_locks_;
 }
 
-Status Member::check() noexcept {
+Status Member::check(bool even_corrupt) noexcept {
     const Header& h = header();
     if (h.magic != kMagic) return Status::corrupt;
     if (h.version != kVersion || h.layout_hash != layout_hash()) return Status::bad_version;
@@ -112,7 +114,7 @@ Status Member::check() noexcept {
                       h.names_off == g.names_off && h.blocks_off == g.blocks_off &&
                       h.heap_off == g.heap_off && h.max_names == g.max_names &&
                       h.max_blocks == g.max_blocks;
-    if (!same || length != g.file_size || corrupt()) return Status::corrupt;
+    if (!same || length != g.file_size || (corrupt() && !even_corrupt)) return Status::corrupt;
     const u32 blocks_top = h.blocks_top.load_acquire();  // [pool.blocks_top]
     if (h.blocks_reserved.load_acquire() > g.max_blocks ||
         blocks_top == 0 ||  // [pool.blocks_reserved]
@@ -136,6 +138,10 @@ void Member::claim(u32 index, RowState as) noexcept {
     r.start_ticks.store_relaxed(who.start_ticks);
     r.pid_namespace.store_relaxed(who.pid_namespace);
     r.born_ns.store_relaxed(os::wall_clock_ns());
+    for (WaitRecord& wait : r.waits) {
+        // Left by an earlier owner that died, or by a thread of it that never woke.
+        if (wait.who.load_relaxed() != 0) wait.who.store_relaxed(0);
+    }
     u32 used = header().rows_used.load();
     while (used < index + 1 && !header().rows_used.cas(used, index + 1)) {  // [pool.rows_used]
     }
@@ -213,6 +219,44 @@ bool Member::gone(u32 tag) noexcept {
     if (owner == slot || recover_slot == nullptr) return false;
     recover_slot(*this, owner);
     return passed(tag);
+}
+
+// ---- waits --------------------------------------------------------------------------------------
+
+namespace {
+u64 this_thread_number() noexcept {
+    static thread_local u32 number;
+    static thread_local unsigned of;  // in the line of forks: a child's thread has another number
+    if (const unsigned here = os::lineage(); of != here) {
+        number = os::own_thread_id();
+        of = here;
+    }
+    return number & ((1u << kWaitThreadBits) - 1);
+}
+}  // namespace
+
+WaitNote Member::note_wait(WaitPurpose why, const void* subject) noexcept {
+    if (!joined.load(std::memory_order_relaxed)) return {};
+    u32 taken = wait_places_.load(std::memory_order_relaxed), place;
+    do {
+        place = static_cast<u32>(std::countr_one(taken));
+        if (place >= kWaitRecords) return {};
+    } while (!wait_places_.compare_exchange_weak(taken, taken | 1u << place));
+    const u64 since = static_cast<u64>(os::coarse_ns()) >> kWaitTimeShift;
+    const WaitNote note{since << kWaitThreadBits | this_thread_number(), tag(), place};
+    WaitRecord& record = own_row().waits[place];
+    record.what.store_relaxed(u64{static_cast<u8>(why)} << kWaitSubjectBits | offset_of(subject));
+    record.who.store_release(note.who);  // COMMIT [row.wait]
+    return note;
+}
+
+void Member::forget_wait(const WaitNote& note) noexcept {
+    // After a fork in a signal handler the record is the parent's. After a leave the row may be
+    // another process's.
+    if (!joined.load(std::memory_order_relaxed) || note.tag != tag()) return;
+    u64 who = note.who;
+    own_row().waits[note.place].who.cas(who, 0);
+    wait_places_.fetch_and(~(1u << note.place));
 }
 
 // ---- fork ---------------------------------------------------------------------------------------
@@ -336,6 +380,7 @@ void Member::fork_unmade_child() noexcept {
 }
 
 void Member::fork_child() noexcept {
+    wait_places_.store(0);
     if (readonly) {
         // The private pages were copied with the process, and the description, whose lock keeps
         // writers away, is ours too. Locks in these pages that another thread held at that moment

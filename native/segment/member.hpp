@@ -94,6 +94,8 @@ class Member final : public Liveness {
     bool passed(u32 tag) const noexcept override;
     bool gone(u32 tag) noexcept override;
     bool cannot_tell() const noexcept override { return file.lost(); }
+    WaitNote note_wait(WaitPurpose why, const void* subject) noexcept override;
+    void forget_wait(const WaitNote& note) noexcept override;
 
     // Functions of layers above, which install them here; see `install_recovery`.
     struct Upper {
@@ -122,9 +124,11 @@ class Member final : public Liveness {
     }
 
     // ---- joining
-    Status check() noexcept;  // does the header describe a segment of ours, of this length?
-    Status join() noexcept;   // take a slot (recovering a dead one if there is no free one)
-    void leave() noexcept;    // give up every hold and the slot. Idempotent.
+    // Does the header describe a segment of ours, of this length? `even_corrupt`: also if it is
+    // marked corrupt, for an observer.
+    Status check(bool even_corrupt = false) noexcept;
+    Status join() noexcept;  // take a slot (recovering a dead one if there is no free one)
+    void leave() noexcept;   // give up every hold and the slot. Idempotent.
 
     // ---- fork (called by segment/fork.cpp; all but the first with `mutex` held)
     // An open file description and a slot for the child, or neither. May recover a dead member;
@@ -174,7 +178,8 @@ class Member final : public Liveness {
     void give_back_child_file() noexcept;
     void exclude(Status why, int error) noexcept;
     Geometry geo_{};
-    os::SharedFile without_locks_;  // opened when it is first needed
+    std::atomic<u32> wait_places_{0};  // bit i: a thread of this process has row.waits[i]
+    os::SharedFile without_locks_;     // opened when it is first needed
     // Between `fork_reserve` and the end of the fork.
     os::SharedFile child_file_;
     u32 child_slot_ = kNoSlot;

@@ -113,7 +113,7 @@ Status open_to_read(Through way, const std::string& directory, const std::string
 }
 
 Status look_at_pool(Through way, const std::string& directory, const std::string& name,
-                    const std::function<void(Member&)>& see, Failure& why) {
+                    const std::function<void(Member&)>& see, Failure& why, bool everything) {
     if (!valid_name(name) || is_hidden(name))
         return fail(why, "not a valid name", Status::bad_argument);
     Fd dirfd;
@@ -122,7 +122,8 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
     if (Status s = open_and_check(dirfd.get(), directory, name, true, opened, why); !good(s))
         return s;
     const Header& h = opened.header();
-    if (!(h.flags & kPersistent) && opened.fd->others(kMemberByte) == os::Others::none)
+    if (!everything && !(h.flags & kPersistent) &&
+        opened.fd->others(kMemberByte) == os::Others::none)
         return fail(why, kStale, Status::no_entry);
     unsigned char* base = nullptr;
     os::SharedFile file;
@@ -137,7 +138,7 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
     Member member(base, h.file_size, std::move(file));
     // Readers have every slot's byte locked: then nobody is a member.
     member.readonly = member.file.others(kSlotByte) == os::Others::share;
-    if (Status s = member.check(); !good(s))
+    if (Status s = member.check(everything); !good(s))
         return fail(
             why,
             member.corrupt() ? "the pool is marked corrupt" : "the pool's marks are impossible", s);

@@ -12,7 +12,8 @@ namespace onecopy {
 struct Stream::Subscriber {
     alignas(64) shm_atomic<u64> cursor;  // the next message to read
     shm_atomic<u32> owner;               // tag; 0: the entry is free
-    ONECOPY_SHARED_STRUCT(Subscriber, cursor, owner)
+    shm_atomic<u64> missed;              // for people: messages that it never got
+    ONECOPY_SHARED_STRUCT(Subscriber, cursor, owner, missed)
 };
 
 struct Stream::Body {
@@ -204,7 +205,8 @@ Status Stream::publish(const Message& msg, WaitPolicy& p) noexcept {
         return head - slowest(head) < depth_ ? try_publish(msg, p) : s;
     }
     return wait_for(
-        b_->space, p, [&] { return try_publish(msg, p); }, [&] { return room(); },
+        b_->space, {*m_, WaitPurpose::publish, b_}, p, [&] { return try_publish(msg, p); },
+        [&] { return room(); },
         [&] {
             const u64 head = b_->head.load();
             if (head >= depth_) evict_dead(head - depth_);
@@ -257,6 +259,7 @@ Status Stream::subscribe(WaitPolicy& p, u32& subscriber, u32 history) noexcept {
         // death in between leaves `slowest` too low, and the next publisher computes it again.
         if (first < b.slowest.load_relaxed()) b.slowest.store_relaxed(first);
         sub.cursor.store(first);
+        if (sub.missed.load_relaxed() != 0) sub.missed.store_relaxed(0);
         sub.owner.store(m_->tag());  // COMMIT [stream.owner]
         subscriber = found;
     }
@@ -310,6 +313,11 @@ Stream::Copy Stream::copy_out(u64 message, Message& msg, WaitPolicy& p) noexcept
     return corrupt();
 }
 
+// Threads that share a subscription may lose a count.
+inline void Stream::count_missed(Subscriber& sub, u64 n) noexcept {
+    sub.missed.store_relaxed(sub.missed.load_relaxed() + n);
+}
+
 Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     Body& b = *b_;
@@ -347,6 +355,7 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p
         if (from != cursor) {
             if (!sub.cursor.cas(cursor, from)) continue;
             missed += from - cursor;
+            count_missed(sub, from - cursor);
             cursor = from;
         }
         const Copy copy = copy_out(cursor, msg, p);
@@ -363,7 +372,10 @@ Status Stream::try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p
             }
             continue;
         }
-        if (sub.cursor.cas(cursor, cursor + 1)) ++missed;
+        if (sub.cursor.cas(cursor, cursor + 1)) {
+            ++missed;
+            count_missed(sub, 1);
+        }
         ++torn;
     }
 }
@@ -374,7 +386,8 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) no
     if (s != Status::would_block || !p.may_wait()) return s;
     Subscriber& sub = b_->subscribers[subscriber];
     return wait_for(
-        b_->published, p, [&] { return try_read(subscriber, msg, missed, p); },
+        b_->published, {*m_, WaitPurpose::read, b_}, p,
+        [&] { return try_read(subscriber, msg, missed, p); },
         [&] {  // [commit/sleepers]
             return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 ||
                    sub.owner.load() != m_->tag() || usable(*m_) != Status::ok;
@@ -492,6 +505,26 @@ std::vector<std::string> Stream::validate(Member& m, u32 index) {
     const Unlocks unlocks(st.b_->lock);
     st.check_ring(out);
     return out;
+}
+
+void Stream::observe(Member& m, u32 index, Observed& out) {
+    Stream stream;
+    if (open(m, handle_of(m, index), stream) != Status::ok) return;
+    out.readable = true;
+    Body& b = *stream.b_;
+    out.fact("depth", stream.depth_);
+    out.fact("policy", static_cast<u32>(stream.policy_));
+    out.fact("closed", b.closed.load_acquire());  // [stream.closed]
+    out.owner(m, "inner", b.lock.word.load());
+    for (Subscriber& sub : b.subscribers) {
+        const u32 owner = sub.owner.load();  // [stream.owner]
+        // The cursor first: the head only grows, so the lag is not negative.
+        const u64 cursor = sub.cursor.load(), head = b.head.load_acquire();  // [stream.head]
+        const u64 missed = sub.missed.load_relaxed();
+        if (owner == 0 || sub.owner.load() != owner) continue;
+        out.owner(m, "subscriber", owner, head < cursor ? 0 : head - cursor, missed);
+    }
+    out.fact("published", b.head.load_acquire());  // [stream.head]
 }
 
 }  // namespace onecopy

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-#include "body/body.hpp"
+#include "body/observed.hpp"
 #include "queue/message.hpp"
 
 namespace onecopy {
@@ -60,6 +60,7 @@ class Stream {
     u32 slowest_reader()
         const noexcept;  // pid of the reader that is furthest behind; 0: there is none
     static std::vector<std::string> validate(Member& m, u32 index);
+    static void observe(Member& m, u32 index, Observed& out);
     static u64 layout() noexcept;
 
   private:
@@ -73,6 +74,7 @@ class Stream {
     bool room() const noexcept;
     void evict_dead(u64 head) noexcept;
     Status try_publish(const Message& msg, WaitPolicy& p) noexcept;
+    static void count_missed(Subscriber& sub, u64 n) noexcept;
     Status try_read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept;
     void check_ring(std::vector<std::string>& out);
     Member* m_ = nullptr;

@@ -22,7 +22,7 @@ namespace {
 // A structure without `repair` says so by the null.
 template <class S>
 constexpr Structure entry(BodyKind kind) noexcept {
-    Structure made{kind, &S::layout, &S::validate, nullptr};
+    Structure made{kind, &S::layout, &S::validate, nullptr, &S::observe};
     if constexpr (requires { &S::repair; }) made.repair = &S::repair;
     return made;
 }

@@ -37,10 +37,10 @@ inline void notify_all(EventCount& event) noexcept {
 
 // Runs `attempt` until it answers something other than would_block. `ready` looks whether an
 // attempt is worthwhile; it is cheap and has no side effects. `idle` runs after each nap, and at
-// least after every 100 ms of waiting. It looks for dead processes.
+// least after every 100 ms of waiting. It looks for dead processes. `waiting` says what for.
 template <class Attempt, class Ready, class Idle>
-Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready ready,
-                Idle idle) noexcept {
+Status wait_for(EventCount& event, Waiting&& waiting, WaitPolicy& policy, Attempt attempt,
+                Ready ready, Idle idle) noexcept {
     // A wake for one waiter may have reached this thread. If it gives up, it passes the wake on.
     auto give_up = [&](Status s) {
         if (s == Status::timed_out || s == Status::interrupted) notify(event);
@@ -69,6 +69,7 @@ Status wait_for(EventCount& event, WaitPolicy& policy, Attempt attempt, Ready re
             if (!ready()) {
                 std::int64_t ns = policy.left(nap);
                 if (ns == 0) return give_up(Status::timed_out);
+                waiting.sleeps();
                 const std::int64_t asleep = os::monotonic_ns();
                 const os::Wake how = os::futex_wait(event.word.word(), seen, ns);
                 if (how == os::Wake::woken) Spin::slept(os::monotonic_ns() - asleep);

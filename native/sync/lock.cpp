@@ -55,6 +55,7 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
             if (lock.word.load_relaxed() == 0 && try_lock(lock, me)) return Status::ok;
         }
     }
+    Waiting waiting(me, WaitPurpose::lock, &lock);
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     for (;;) {
         u32 seen = lock.word.load();
@@ -75,6 +76,7 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
         std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
         policy.about_to_block();
+        waiting.sleeps();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;
         // By the clock, and not only after an undisturbed nap: signals (a profiler's timer) may cut
@@ -93,6 +95,7 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
 Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) noexcept {
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
     bool slept = false;
+    Waiting waiting(me, WaitPurpose::lock, &lock);
     for (;;) {
         u32 seen = lock.word.load();
         if (seen == 0) {
@@ -111,6 +114,7 @@ Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) no
         const std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
         policy.about_to_block();
+        waiting.sleeps();
         const os::Wake how = os::futex_wait(lock.word.word(), seen, ns);
         slept = true;
         if (os::maybe_signal(how) && policy.interrupted()) return Status::interrupted;

@@ -29,6 +29,13 @@ constexpr u32 tag_gen(u32 tag) noexcept {
 // a lock without an owner whose last owner left it damaged.
 constexpr u32 kAbandoned = (1u << kTagSlotBits) - 1;
 
+// Where the record of a wait is.
+struct WaitNote {
+    u64 who = 0;  // what is in the record; 0: there is none
+    u32 tag = 0;  // of the member that wrote it
+    u32 place = 0;
+};
+
 // What a lock needs to know of the member that takes it.
 class Liveness {
   public:
@@ -41,6 +48,36 @@ class Liveness {
     virtual bool gone(u32 tag) noexcept = 0;
     // `gone` cannot prove a death any more, so waiting for a dead owner would never end.
     virtual bool cannot_tell() const noexcept = 0;
+    // Writes down what this thread waits for, and removes that again. For people who look at the
+    // pool; the place of the record is in `WaitNote`.
+    virtual WaitNote note_wait(WaitPurpose why, const void* subject) noexcept = 0;
+    virtual void forget_wait(const WaitNote& note) noexcept = 0;
+};
+
+// What a thread waits for, for the time of one wait. Nothing is written before `sleeps` is called,
+// so a wait that needs no sleep costs nothing.
+class Waiting {
+  public:
+    Waiting(Liveness& me, WaitPurpose why, const void* subject) noexcept
+        : me_(me), subject_(subject), why_(why) {}
+    ~Waiting() {
+        if (note_.who != 0) me_.forget_wait(note_);
+    }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    // Before a sleep: the first one writes the record.
+    void sleeps() noexcept {
+        if (asked_) return;
+        asked_ = true;
+        note_ = me_.note_wait(why_, subject_);
+    }
+
+  private:
+    Liveness& me_;
+    const void* subject_;
+    WaitNote note_;
+    WaitPurpose why_;
+    bool asked_ = false;
 };
 
 inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {

@@ -118,6 +118,16 @@ inline void wait_beyond_the_places(Hand& h) {
     release_hold(h, handle_index(lock));
 }
 
+// It sleeps, so the record of its wait is written and emptied.
+inline void wait_in_vain(Hand& h) {
+    WaitPolicy soon(os::monotonic_ns() + 2'000'000);
+    CHECK(h.locks.event.wait(soon) == Status::timed_out);
+}
+// With two rows, the next process gets the slot in which this one leaves a record.
+inline void die_in_a_wait(Hand& h) {
+    victim(h.m.file.number(), 3, wait_in_vain);
+}
+
 inline const Operation kLockOperations[] = {
     {"lock", nothing, nothing, lock_it},
     {"unlock", nothing, lock_it, [](Hand& h) { CHECK(h.locks.mutex.release() == Status::ok); }},
@@ -152,6 +162,8 @@ inline const Operation kLockOperations[] = {
      [](Hand& h) {
          CHECK(h.locks.event.set() == Status::ok && h.locks.event.clear() == Status::ok);
      }},
+    {"wait for an event in vain", nothing, nothing, wait_in_vain},
+    {"wait for an event in a dead waiter's slot", die_in_a_wait, nothing, wait_in_vain, 0, 2},
     {"wait at a condition", nothing,
      [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) {

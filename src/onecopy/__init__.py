@@ -54,6 +54,7 @@ if _typing.TYPE_CHECKING:
     from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
+    from onecopy.observer import Observer, PoolSnapshot, observe
     from onecopy.supervisor import Worker, WorkerGroup, supervise
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "MappedArray",
     "Message",
     "NotRebuilt",
+    "Observer",
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
@@ -80,6 +82,7 @@ __all__ = [
     "PoolExists",
     "PoolFull",
     "PoolNotFound",
+    "PoolSnapshot",
     "PoolStats",
     "PoolVersionError",
     "Queue",
@@ -101,6 +104,7 @@ __all__ = [
     "born_in_pool",
     "default_pool",
     "empty",
+    "observe",
     "open_array",
     "open_table",
     "put",
@@ -115,8 +119,11 @@ __version__ = "0.1.0"
 # Loaded on first use, because they import more of the standard library than the rest.
 _LATER = {
     "Executor": "onecopy.executor",
+    "Observer": "onecopy.observer",
+    "PoolSnapshot": "onecopy.observer",
     "Worker": "onecopy.supervisor",
     "WorkerGroup": "onecopy.supervisor",
+    "observe": "onecopy.observer",
     "open_array": "onecopy.files.array",
     "open_table": "onecopy.files.table",
     "supervise": "onecopy.supervisor",

@@ -25,7 +25,7 @@ import onecopy as oc
 pytestmark = pytest.mark.one_in(2)
 
 # Offsets in the segment; see native/layout/layout.hpp.
-HEAP_LOCK, NAMES_LOCK, ROWS_AT, ROW = 192, 320, 64, 256
+HEAP_LOCK, NAMES_LOCK, ROWS_AT, ROW = 192, 320, 64, 512
 
 PROGRAM = """
 import time

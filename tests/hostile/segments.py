@@ -19,7 +19,7 @@ from forks import in_child
 import onecopy as oc
 
 CORRUPT_AT = 144
-BLOCK, ENTRY, ROW, SLOT = 128, 256, 256, 256
+BLOCK, ENTRY, ROW, SLOT = 128, 256, 512, 256
 BODY_FLAG = 4
 
 

@@ -72,7 +72,7 @@ def build() -> typer.Typer:
     """
     import typer
 
-    from onecopy.cli import demo, pools, version
+    from onecopy.cli import demo, observing, pools, version
     from onecopy.cli.output import EXIT_CODES
 
     app = typer.Typer(
@@ -92,6 +92,8 @@ def build() -> typer.Typer:
     app.command("ls")(pools.ls)
     app.command("inspect")(pools.inspect_pool)
     app.command("holders")(pools.holders)
+    app.command("show")(observing.show)
+    app.command("why")(observing.why)
     app.command("gc")(pools.gc)
     app.command("doctor")(pools.doctor)
     return app

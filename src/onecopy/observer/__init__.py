@@ -1,0 +1,40 @@
+"""A view of a pool from outside: `observe` joins nothing, and changes nothing.
+
+`explain` says which processes of a pool wait for which.
+"""
+
+from onecopy.observer.look import Observer, observe
+from onecopy.observer.records import (
+    FrameHolder,
+    FramesView,
+    LockHolder,
+    LockView,
+    PoolSnapshot,
+    ProcessView,
+    QueueView,
+    StreamView,
+    SubscriberView,
+    ThingView,
+    WaitView,
+)
+from onecopy.observer.why import Chain, Culprit, explain, headline
+
+__all__ = [
+    "Chain",
+    "Culprit",
+    "FrameHolder",
+    "FramesView",
+    "LockHolder",
+    "LockView",
+    "Observer",
+    "PoolSnapshot",
+    "ProcessView",
+    "QueueView",
+    "StreamView",
+    "SubscriberView",
+    "ThingView",
+    "WaitView",
+    "explain",
+    "headline",
+    "observe",
+]
