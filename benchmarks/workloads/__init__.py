@@ -22,6 +22,7 @@ NAMES = (
     "heap",
     "startup",
     "idle",
+    "aio",
     "dropin",
     "tables",
     "calls",

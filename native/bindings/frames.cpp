@@ -202,6 +202,19 @@ void construct(FramesObject* self, nb::handle hold, nb::handle member, nb::handl
     new (self) FramesObject(std::move(*fresh));
 }
 
+PyObject* wait_ready(FramesObject& f, std::int64_t deadline) noexcept {
+    if (!usable(f)) return nullptr;
+    Using call(f);
+    Status s;
+    {
+        GilWaitPolicy p(deadline);
+        s = f.frames.wait_ready(p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_True);
+    if (s == Status::timed_out || s == Status::would_block) return Py_NewRef(Py_False);
+    return raise_status(s, "the frames");
+}
+
 PyObject* number(u64 n) noexcept {
     return PyLong_FromUnsignedLongLong(n);
 }
@@ -224,6 +237,14 @@ void bind_frames(nb::module_& m) {
             },
             arg("timeout", nb::none()),
             "A free frame, writable, with what was in it before. Raises queue.Empty.")
+        .def(
+            "_wait_ready",
+            [](FramesObject& f, Timeout timeout) noexcept {
+                Deadline deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? wait_ready(f, deadline)
+                                                                   : nullptr);
+            },
+            arg("timeout", nb::none()), "Wait until a frame is free, and take none.")
         .def(
             "detach", [](FramesObject& f) noexcept { f.detach(); },
             "Let go of the frames in this process.")

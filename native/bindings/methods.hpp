@@ -146,6 +146,8 @@ struct From<Timeout> {
         out.seconds = object;
         if (object == Py_None || PyFloat_CheckExact(object)) [[likely]]
             return true;
+        Note* note = nullptr;
+        if (as_wait(object, note)) return true;
         const PyNumberMethods* number = Py_TYPE(object)->tp_as_number;
         return number != nullptr && (number->nb_float != nullptr || number->nb_index != nullptr);
     }

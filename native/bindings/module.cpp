@@ -155,6 +155,7 @@ static void bind(nb::module_& m) {
     nb::set_leak_warnings(false);
     if (!init_lease(m.ptr()) || !init_private_memory(m.ptr())) throw nb::python_error();
     bind_files(m);
+    bind_waits(m);
     bind_member(m);
     bind_private_memory(m);
     bind_ref(m);

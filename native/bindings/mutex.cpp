@@ -41,6 +41,18 @@ PyObject* take(PyObject* self, MutexObject& o, std::int64_t deadline) noexcept {
     return nullptr;
 }
 
+// Whether `acquire` would take it; a dead owner counts as none.
+PyObject* wait_ready(MutexObject& o, std::int64_t deadline) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Status s;
+    {
+        GilWaitPolicy p(deadline);
+        s = o.sync.await_turn(p);
+    }
+    return good(s) ? Py_NewRef(Py_True) : yes_or_no(s, kWhat);
+}
+
 PyObject* release(MutexObject& o) noexcept {
     if (!usable(o)) return nullptr;
     Using call(o);
@@ -105,6 +117,14 @@ void bind_mutex(nb::module_& m) {
                 return result(usable(o) ? PyBool_FromLong(o.sync.locked()) : nullptr);
             },
             "Whether somebody who lives has it.")
+        .def(
+            "_wait_ready",
+            [](MutexObject& o, Timeout timeout) noexcept {
+                Deadline deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? wait_ready(o, deadline)
+                                                                   : nullptr);
+            },
+            arg("timeout", nb::none()), "Wait until the lock is free, and do not take it.")
         .def(
             "_follow_with",
             [](MutexObject& o, nb::handle then) noexcept { o.then = nb::borrow(then); },

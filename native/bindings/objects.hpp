@@ -22,6 +22,7 @@ void bind_ref(nb::module_& m);
 void bind_queue(nb::module_& m);
 void bind_stream(nb::module_& m);
 void bind_frames(nb::module_& m);
+void bind_waits(nb::module_& m);
 
 // For functions that answer nullptr with an exception set: nanobind passes the exception on without
 // throwing in C++.

@@ -17,7 +17,8 @@ constexpr u32 kBatch = 64;
 // of the queue, or what other processes hold.
 auto hope(QueueObject& q, std::int64_t deadline) noexcept {
     return [&q, deadline] {
-        return deadline != WaitPolicy::kForever || q.queue.occupied() != 0 || others_hold(q.core());
+        return (deadline != WaitPolicy::kForever && deadline != WaitPolicy::kNote) ||
+               q.queue.occupied() != 0 || others_hold(q.core());
     };
 }
 
@@ -164,6 +165,11 @@ PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
 
 PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept {
     if (s != Status::timed_out && s != Status::would_block) return raise_status(s, "the queue");
+    if (q.when_empty.is_valid()) [[unlikely]] {
+        PyObject* called = PyObject_CallNoArgs(q.when_empty.ptr());
+        if (called == nullptr) return nullptr;
+        Py_DECREF(called);
+    }
     return q.is_empty.raise(Error::empty, deadline, [&] {
         return title("queue", nb::find(q)) +
                (deadline.from == 0 ? " is empty" : " was empty" + waited(deadline));
@@ -369,6 +375,20 @@ PyObject* wait_ready(QueueObject& q, std::int64_t deadline) noexcept {
     return raise_status(s, "the queue");
 }
 
+// As wait_ready, for a put.
+PyObject* wait_room(QueueObject& q, std::int64_t deadline) noexcept {
+    if (!usable(q)) return nullptr;
+    Using call(q);
+    Status s;
+    {
+        GilWaitPolicy p(deadline);
+        s = q.queue.wait_room(p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_True);
+    if (s == Status::timed_out || s == Status::would_block) return Py_NewRef(Py_False);
+    return raise_status(s, "the queue");
+}
+
 PyObject* join(QueueObject& q, std::int64_t deadline) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
@@ -474,6 +494,20 @@ void bind_queue(nb::module_& m) {
             },
             arg("timeout", nb::none()),
             "Wait until there is something to take, or the queue was shut down, and take nothing.")
+        .def(
+            "_wait_room",
+            [](QueueObject& q, Timeout timeout) noexcept {
+                Deadline deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? wait_room(q, deadline)
+                                                                   : nullptr);
+            },
+            arg("timeout", nb::none()), "Wait until there is room for one more, and take none.")
+        .def(
+            "_when_empty",
+            [](QueueObject& q, nb::handle call) noexcept {
+                q.when_empty = call.is_none() ? nb::object() : nb::borrow<nb::object>(call);
+            },
+            arg("call"), "Call it from now on each time that a get of this object finds nothing.")
         .def(
             "_stop_waiting",
             [](QueueObject& q) noexcept {

@@ -12,6 +12,7 @@ struct QueueObject : Channel {
     QueueObject() = default;
     QueueObject(QueueObject&& other) noexcept
         : Channel(std::move(other)), queue(std::move(other.queue)) {}
+    nb::object when_empty;  // called when a get finds nothing; it does not refer to the queue
     Queue queue;
     Typing typing;
     std::atomic<bool> stopped{false};  // no thread may wait in wait_ready any more

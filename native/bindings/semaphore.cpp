@@ -29,6 +29,17 @@ PyObject* acquire(SemaphoreObject& o, std::int64_t deadline) noexcept {
     return yes_or_no(s, kWhat);
 }
 
+PyObject* wait_ready(SemaphoreObject& o, std::int64_t deadline) noexcept {
+    if (!usable(o)) return nullptr;
+    Using call(o);
+    Status s;
+    {
+        GilWaitPolicy p(deadline);
+        s = o.sync.wait_ready(p);
+    }
+    return yes_or_no(s, kWhat);
+}
+
 PyObject* release(SemaphoreObject& o, Py_ssize_t n) noexcept {
     if (!usable(o)) return nullptr;
     if (n < 1) {
@@ -85,6 +96,14 @@ void bind_semaphore(nb::module_& m) {
             "release",
             [](SemaphoreObject& o, Py_ssize_t n) noexcept { return result(release(o, n)); },
             arg("n", 1), "Give tokens back.")
+        .def(
+            "_wait_ready",
+            [](SemaphoreObject& o, Timeout timeout) noexcept {
+                Deadline deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? wait_ready(o, deadline)
+                                                                   : nullptr);
+            },
+            arg("timeout", nb::none()), "Wait until a token is there, and take none.")
         .def("__enter__",
              [](SemaphoreObject& o) noexcept { return result(acquire(o, WaitPolicy::kForever)); })
         .def(

@@ -69,10 +69,13 @@ bool usable(const StreamObject& s) noexcept {
 // timeout.
 bool may_wait_for_memory(const StreamObject& s, std::int64_t deadline) noexcept {
     return deadline != kNoWait &&
-           (deadline != WaitPolicy::kForever || s.stream.policy() == StreamPolicy::lossless);
+           ((deadline != WaitPolicy::kForever && deadline != WaitPolicy::kNote) || s.stream.policy() == StreamPolicy::lossless);
 }
 auto hope(StreamObject& s, std::int64_t deadline) noexcept {
-    return [&s, deadline] { return deadline != WaitPolicy::kForever || others_hold(s.core()); };
+    return [&s, deadline] {
+        return (deadline != WaitPolicy::kForever && deadline != WaitPolicy::kNote) ||
+               others_hold(s.core());
+    };
 }
 
 class StreamMemory final : public Memory {
@@ -236,6 +239,20 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
     return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
 }
 
+PyObject* wait_ready(SubscriptionObject& self, std::int64_t deadline) noexcept {
+    if (self.detached || !self.ours())
+        return raise(Error::closed, "the subscription was closed in this process");
+    Using call(self);
+    Status s;
+    {
+        GilWaitPolicy p(deadline);
+        s = self.stream.wait_ready(self.number, p);
+    }
+    if (s == Status::ok) return Py_NewRef(Py_True);
+    if (s == Status::timed_out || s == Status::would_block) return Py_NewRef(Py_False);
+    return raise_status(s, "the stream");
+}
+
 PyObject* next(SubscriptionObject& self) noexcept {
     // Before: looking the class up may import, which loses an exception that is set (Ctrl-C's, for
     // example).
@@ -308,6 +325,14 @@ void bind_stream(nb::module_& m) {
             "writable and private, and a page is copied when it is written; with copy=True all of "
             "them are copied at once. None: as `Stream.subscribe` was told. "
             "`onecopy.writable_copy` copies one of them.")
+        .def(
+            "_wait_ready",
+            [](SubscriptionObject& s, Timeout timeout) noexcept {
+                Deadline deadline;
+                return result(deadline_of(timeout.ptr(), deadline) ? wait_ready(s, deadline)
+                                                                   : nullptr);
+            },
+            arg("timeout", nb::none()), "Wait until there is a message, and read nothing.")
         .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
         .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
         .def(

@@ -11,6 +11,7 @@
 #include "bindings/numpy_api.hpp"
 #include "os/processes.hpp"
 #include "sync/wait_policy.hpp"
+#include "sync/watcher.hpp"
 
 namespace onecopy::py {
 
@@ -47,11 +48,19 @@ inline void step_in(void* outside) noexcept {
 
 constexpr std::int64_t kNoWait = 0;
 
+// The wait that the `timeout` of this thread's call stands for, if it is no number. Between it and
+// the policy of the call there is only that call.
+inline thread_local Note* noting = nullptr;
+// Whether the object is a `Wait`; then `out` is its note.
+bool as_wait(PyObject* object, Note*& out) noexcept;
+
 // Releases the GIL before the thread first sleeps, and takes it again at the end.
 class GilWaitPolicy final : public WaitPolicy {
   public:
-    explicit GilWaitPolicy(std::int64_t deadline_ns = kForever) noexcept
-        : WaitPolicy(deadline_ns) {}
+    explicit GilWaitPolicy(std::int64_t deadline_ns = kForever, bool for_all = false) noexcept
+        : WaitPolicy(deadline_ns),
+          note_(deadline_ns == kNote ? noting : nullptr),
+          for_all_(for_all) {}
     ~GilWaitPolicy() override {
         if (state_ != nullptr) come_back();
     }
@@ -69,6 +78,15 @@ class GilWaitPolicy final : public WaitPolicy {
         return false;
     }
 
+    void note(shm_atomic<std::uint32_t>& word, WordKind kind, std::uint32_t seen,
+              bool soon) noexcept override {
+        if (note_ != nullptr) note_->put(word, kind, seen, soon, for_all_);
+    }
+    bool had_a_nap() noexcept override { return note_ != nullptr && note_->had_a_nap(); }
+    std::uint32_t first_seen(std::uint32_t now) noexcept override {
+        return note_ == nullptr ? now : note_->first_seen(now);
+    }
+
   private:
     void come_back() noexcept {
         crash_point();
@@ -76,6 +94,8 @@ class GilWaitPolicy final : public WaitPolicy {
         state_ = nullptr;
     }
     PyThreadState* state_ = nullptr;
+    Note* note_;
+    bool for_all_;
 };
 
 // For work that takes long by itself: the GIL is released from the beginning.
@@ -100,11 +120,16 @@ struct Deadline {
     constexpr operator std::int64_t() const noexcept { return at; }
 };
 
-// None: without a limit. Otherwise seconds. False with an exception set, in the words of
+// None: without a limit. A `Wait`: the call notes what it waits for. Otherwise seconds. False with an exception set, in the words of
 // queue.Queue: it is neither, or negative.
 inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (timeout == Py_None) {
         out = WaitPolicy::kForever;
+        return true;
+    }
+    if (!PyFloat_CheckExact(timeout) && as_wait(timeout, noting)) {
+        noting->clear();
+        out = WaitPolicy::kNote;
         return true;
     }
     const double seconds = PyFloat_AsDouble(timeout);
@@ -144,7 +169,8 @@ inline bool standard_deadline(PyObject* block, PyObject* timeout, Deadline& out)
             return true;
         }
     }
-    if (timeout != Py_None) {
+    Note* note = nullptr;
+    if (timeout != Py_None && !as_wait(timeout, note)) {
         const double seconds = PyFloat_AsDouble(timeout);
         if (seconds == -1.0 && PyErr_Occurred()) return false;
         if (seconds < 0) {

@@ -9,7 +9,7 @@ namespace onecopy::py {
 // is true, and the deadline has not passed. no_memory also when the deadline has passed.
 template <class Hope, class Attempt>
 Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt attempt) noexcept {
-    GilWaitPolicy policy(deadline);
+    GilWaitPolicy policy(deadline, true);  // others wait for more memory, or for less
     Header& header = m.header();
     auto footprint = [&] { return header.used.load_relaxed() + header.body_bytes.load_relaxed(); };
     u64 seen = 0;

@@ -161,6 +161,16 @@ Status Frames::acquire(WaitPolicy& p, Handle& out) noexcept {
         [&] { return any_free() || usable(*m_) != Status::ok; }, [&] { collect_dead(*m_); });
 }
 
+Status Frames::wait_ready(WaitPolicy& p) noexcept {
+    return wait_for(
+        m_->header().frame_home[index_ % 15], p,
+        [&] {
+            if (Status s = usable(*m_); s != Status::ok) return s;
+            return any_free() ? Status::ok : Status::would_block;
+        },
+        [&] { return any_free() || usable(*m_) != Status::ok; }, [&] { collect_dead(*m_); });
+}
+
 // ---- looks --------------------------------------------------------------------------------------
 
 bool Frames::any_free() const noexcept {

@@ -35,6 +35,8 @@ class Frames {
     // A frame under a new generation, held once for the caller. timed_out or would_block: none is
     // free. While it waits, it looks for dead holders.
     Status acquire(WaitPolicy& p, Handle& out) noexcept;
+    // Waits until one is free, and does not take it.
+    Status wait_ready(WaitPolicy& p) noexcept;
     u32 count() const noexcept;
     u32 available() const noexcept;
     // The processes that hold the frames that are not free, the one with the most first. It is

@@ -55,8 +55,9 @@ bool Event::is_set() const noexcept {
 
 Status Event::wait(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
-    const u32 before = b_->word.load();  // [event.word]
-    if (before & kSet) return Status::ok;
+    const u32 now = b_->word.load();  // [event.word]
+    if (now & kSet) return Status::ok;
+    const u32 before = p.first_seen(now);
     auto released = [&] {
         const u32 now = b_->word.load();
         return (now & kSet) != 0 || now >> 1 != before >> 1;

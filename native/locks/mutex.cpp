@@ -91,7 +91,12 @@ Status Mutex::acquire(WaitPolicy& p) noexcept {
 
 Status Mutex::await(WaitPolicy& p) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
-    if (mine()) return Status::ok;
+    return mine() ? Status::ok : await_turn(p);
+}
+
+Status Mutex::await_turn(WaitPolicy& p) noexcept {
+    if (Status s = usable(*m_); s != Status::ok) return s;
+    if (recursive_ && mine()) return Status::ok;
     const Status s = await_free(b_->word, *m_, p, dead_);
     if (s == Status::owner_died) died_ = b_->pid.load_relaxed();
     return s;

@@ -26,6 +26,8 @@ class Mutex {
     // owner is dead; `died` gives its pid. Every caller gets this answer until one acquires the
     // lock, or calls `forget`.
     Status await(WaitPolicy& p) noexcept;
+    // As `await`, but a plain lock that this process has is not free: `acquire` would wait.
+    Status await_turn(WaitPolicy& p) noexcept;
     void forget() noexcept;
     // Plain: any thread of any process may release it, as in multiprocessing. not_held: its owner
     // is dead, because the next owner must hear of that. Recursive: not_held if this thread does

@@ -136,6 +136,21 @@ Status Semaphore::acquire(WaitPolicy& p) noexcept {
         [&] { held_.probe(*m_); });
 }
 
+Status Semaphore::wait_ready(WaitPolicy& p) noexcept {
+    u64 there = 0;
+    const Status s = wait_for(
+        b_->freed, p,
+        [&] {
+            if (Status now = value(there, p); now != Status::ok) return now;
+            return there != 0 ? Status::ok : Status::would_block;
+        },
+        [&] { return b_->value.load() != 0 || usable(*m_) != Status::ok; },  // [semaphore.value]
+        [&] { held_.probe(*m_); });
+    // This thread takes nothing: the wake may have been for one that takes.
+    if (s == Status::ok) notify(b_->freed);
+    return s;
+}
+
 Status Semaphore::release(u64 n, WaitPolicy& outer) noexcept {
     UninterruptibleWait p(outer);  // what one has is given back, however long the caller would wait
     if (Status s = enter(p); s != Status::ok) return s;

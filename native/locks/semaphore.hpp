@@ -32,6 +32,8 @@ class Semaphore {
     static Status open(Member& m, Handle h, Semaphore& out) noexcept;
 
     Status acquire(WaitPolicy& p) noexcept;  // ok; would_block/timed_out, interrupted
+    // Waits until a token is there, and takes none.
+    Status wait_ready(WaitPolicy& p) noexcept;
     // not_held: bounded, and it would be more than the initial value. too_large. A death in the
     // middle has given back some of them.
     Status release(u64 n, WaitPolicy& p) noexcept;

@@ -393,6 +393,21 @@ Status Queue::wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept 
     return s == Status::ok && stopped ? Status::would_block : s;
 }
 
+Status Queue::wait_room(WaitPolicy& p) noexcept {
+    auto room = [&] {
+        const u64 head = lowest().load();
+        return b_->tail.load() - head < limit_ || b_->closed.load() != 0;
+    };
+    const Status s = wait_for(
+        b_->not_full, p,
+        [&] {
+            if (Status now = usable(*m_); now != Status::ok) return now;
+            return room() ? Status::ok : Status::would_block;
+        },
+        [&] { return room() || usable(*m_) != Status::ok; }, [] {});
+    return s;
+}
+
 void Queue::wake_waiters() noexcept {
     if (usable(*m_) == Status::ok) notify_all(b_->not_empty);  // [queue.stop]
 }

@@ -73,6 +73,8 @@ class Queue {
     // Waits until `get` would not wait: there is a message, or there will be none. would_block:
     // `stop` was set, and wake_waiters called.
     Status wait_ready(const std::atomic<bool>& stop, WaitPolicy& p) noexcept;
+    // Waits until `put` would not wait for room, and takes none of it.
+    Status wait_room(WaitPolicy& p) noexcept;
     void wake_waiters() noexcept;         // they look again
     Status join(WaitPolicy& p) noexcept;  // until all messages that were put are done
     u64 unfinished() noexcept;

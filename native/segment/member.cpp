@@ -9,6 +9,7 @@
 #include "os/files.hpp"
 #include "os/forks.hpp"
 #include "os/processes.hpp"
+#include "sync/watcher.hpp"
 
 namespace onecopy {
 namespace {
@@ -85,7 +86,9 @@ Member::Member(unsigned char* base_, std::size_t length_, os::SharedFile file_) 
 Member::~Member() {
     leave();
     if (local != nullptr) os::unmap(local, std::size_t{geo_.max_blocks} * sizeof(u32));
-    if (base != nullptr) os::unmap(base, length);
+    if (base == nullptr) return;
+    forget_notes(base, length);
+    os::unmap(base, length);
 }
 
 const os::SharedFile& Member::file_without_locks(std::unique_lock<std::mutex>& holding) noexcept {
@@ -204,6 +207,7 @@ void Member::leave() noexcept {
     header().death_epoch.fetch_add(1);  // [pool.death_epoch]
     r.state.store_release(static_cast<u32>(RowState::free));  // [row.state]
     unlock_slot(slot);
+    tell_notes(base, length);  // waits that are noted learn that it was left
 }
 
 bool Member::passed(u32 tag) const noexcept {

@@ -395,6 +395,22 @@ Status Stream::read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) no
         [] {});
 }
 
+Status Stream::wait_ready(u32 subscriber, WaitPolicy& p) noexcept {
+    if (subscriber >= kSubscribers) return Status::bad_argument;
+    const Subscriber& sub = b_->subscribers[subscriber];
+    auto ready = [&] {
+        return b_->head.load() != sub.cursor.load() || b_->closed.load() != 0 ||
+               sub.owner.load() != m_->tag();
+    };
+    return wait_for(
+        b_->published, p,
+        [&] {
+            if (Status now = usable(*m_); now != Status::ok) return now;
+            return ready() ? Status::ok : Status::would_block;
+        },
+        [&] { return ready() || usable(*m_) != Status::ok; }, [] {});  // [commit/sleepers]
+}
+
 // A slot is written over when its message is `depth` behind the newest one. So only in a ring of
 // one slot can a publisher destroy the newest message before it commits the next one. It is still
 // writing, which its lock tells, or it has died.

@@ -46,6 +46,8 @@ class Stream {
     // evicted; interrupted. `missed` grows by the messages that were overwritten unread. latest:
     // skips to the newest message; those that it skips count as missed.
     Status read(u32 subscriber, Message& msg, u64& missed, WaitPolicy& p) noexcept;
+    // Waits until `read` would not wait, and reads nothing.
+    Status wait_ready(u32 subscriber, WaitPolicy& p) noexcept;
     // The newest message, whether it was read or not. ok. would_block: there is none; or, in a ring
     // of one slot, a publisher died while it wrote over it. interrupted.
     Status newest(Message& msg, WaitPolicy& p) noexcept;

@@ -35,6 +35,26 @@ inline void notify_all(EventCount& event) noexcept {
     notify(event, INT_MAX);
 }
 
+// `wait_for` of a caller that does not sleep. [commit/sleepers]: a change after the note moves the
+// word, or `ready` has seen it.
+template <class Attempt, class Ready, class Idle>
+[[gnu::noinline]] Status note_wait(EventCount& event, WaitPolicy& policy, Attempt attempt,
+                                   Ready ready, Idle idle) noexcept {
+    constexpr int kMostTries = 8;
+    const bool look = policy.had_a_nap();
+    if (look) idle();
+    for (int tries = 0;; ++tries) {
+        if (look || tries != 0) {
+            if (const Status s = attempt(); s != Status::would_block) return s;
+        }
+        const u32 seen = event.word.fetch_or(1u) | 1u;
+        const bool news = ready();
+        if (news && tries < kMostTries) continue;
+        policy.note(event.word, WordKind::event, seen, news);
+        return Status::would_block;
+    }
+}
+
 // Runs `attempt` until it answers something other than would_block. `ready` looks whether an
 // attempt is worthwhile; it is cheap and has no side effects. `idle` runs after each nap, and at
 // least after every 100 ms of waiting. It looks for dead processes. `waiting` says what for.
@@ -50,6 +70,7 @@ Status wait_for(EventCount& event, Waiting&& waiting, WaitPolicy& policy, Attemp
     constexpr int kSpinBeforeRelease = 200;
     Status s = attempt();
     if (s != Status::would_block || !policy.may_wait()) return s;
+    if (policy.notes()) return note_wait(event, policy, attempt, ready, idle);
     std::int64_t nap = kFirstNap, look = 0;
     for (;;) {
         const int budget = Spin::budget();

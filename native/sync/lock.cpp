@@ -73,6 +73,14 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
             if (!lock.word.cas(seen, seen | kWaiters)) continue;
             seen |= kWaiters;
         }
+        if (policy.notes()) {
+            if (policy.had_a_nap()) {
+                if (me.gone(seen & ~kWaiters)) continue;  // the next look finds that it has passed
+                if (me.cannot_tell()) return Status::lost;
+            }
+            policy.note(lock.word, WordKind::lock, seen, false);
+            return Status::would_block;
+        }
         std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;
         policy.about_to_block();
@@ -110,6 +118,12 @@ Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) no
         if (!(seen & kWaiters)) {
             if (!lock.word.cas(seen, seen | kWaiters)) continue;
             seen |= kWaiters;
+        }
+        if (policy.notes()) {
+            if (policy.had_a_nap() && me.gone(tag)) return Status::owner_died;
+            if (me.cannot_tell()) return Status::lost;
+            policy.note(lock.word, WordKind::lock, seen, false);
+            return Status::would_block;
         }
         const std::int64_t ns = policy.left(nap);
         if (ns == 0) return Status::timed_out;

@@ -34,7 +34,7 @@ class BoundedWait final : public WaitPolicy {
 constexpr std::int64_t kLockGrace = 200'000'000;
 
 [[gnu::noinline]] inline Status enter_slow(LockWord& l, Liveness& me, WaitPolicy& p) noexcept {
-    if (p.may_wait()) return lock_slow(l, me, p);
+    if (p.may_wait() && !p.notes()) return lock_slow(l, me, p);
     UninterruptibleWait uninterruptible(p, os::monotonic_ns() + kLockGrace);
     Status s = lock_slow(l, me, uninterruptible);
     return s == Status::timed_out ? Status::would_block : s;

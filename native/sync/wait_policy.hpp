@@ -4,13 +4,20 @@
 #pragma once
 #include <cstdint>
 
+#include "base/shm_atomic.hpp"
 #include "os/os.hpp"
 
 namespace onecopy {
 
+// What a word is to those who sleep on it: an event count, or the word of a lock.
+enum class WordKind : std::uint8_t { event, lock };
+
 class WaitPolicy {
   public:
     static constexpr std::int64_t kForever = -1;
+    // Does not sleep: what the thread would sleep on is passed to `note`, and the wait answers
+    // would_block. Docs: design/0021-asyncio.md.
+    static constexpr std::int64_t kNote = -2;
     explicit WaitPolicy(std::int64_t deadline_ns = kForever) noexcept : deadline_(deadline_ns) {}
     virtual ~WaitPolicy() = default;
     WaitPolicy(const WaitPolicy&) = delete;
@@ -22,16 +29,31 @@ class WaitPolicy {
     // lock is held. True ends the wait.
     virtual bool interrupted() noexcept { return false; }
 
+    // Only of policies with the deadline kNote. The caller has set the bit of sleepers, and has
+    // seen after it that there is nothing to do as long as the word has this value. `soon`: there
+    // may be something, and others were faster.
+    virtual void note(shm_atomic<std::uint32_t>& word, WordKind, std::uint32_t seen,
+                      bool soon) noexcept {
+        static_cast<void>(word);
+        static_cast<void>(seen);
+        static_cast<void>(soon);
+    }
+    // Whether the last note had a nap without news: time to look for dead processes.
+    virtual bool had_a_nap() noexcept { return false; }
+    // What the first attempt of this wait saw. For waits of which each attempt is one call.
+    virtual std::uint32_t first_seen(std::uint32_t now) noexcept { return now; }
+
     bool may_wait() const noexcept { return deadline_ != 0; }
+    bool notes() const noexcept { return deadline_ == kNote; }
     // Nanoseconds left, at most `cap`; 0 when the deadline has passed.
     std::int64_t left(std::int64_t cap) const noexcept {
-        if (deadline_ == kForever) return cap;
+        if (deadline_ < 0) return cap;
         std::int64_t rest = deadline_ == 0 ? 0 : deadline_ - os::monotonic_ns();
         return rest <= 0 ? 0 : (rest < cap ? rest : cap);
     }
 
   private:
-    std::int64_t deadline_;  // monotonic ns; 0: do not wait; kForever
+    std::int64_t deadline_;  // monotonic ns; 0: do not wait; kForever; kNote
 };
 
 // For waits of the core itself, as for the lock of a structure in a destructor or while it looks

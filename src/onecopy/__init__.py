@@ -51,6 +51,7 @@ from onecopy.tables.writable import writable_copy
 from onecopy.values import Value
 
 if _typing.TYPE_CHECKING:
+    from onecopy._aio.ready import wait
     from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
@@ -110,6 +111,7 @@ __all__ = [
     "put",
     "shared_array",
     "supervise",
+    "wait",
     "writable_copy",
     "zeros",
 ]
@@ -127,6 +129,7 @@ _LATER = {
     "open_array": "onecopy.files.array",
     "open_table": "onecopy.files.table",
     "supervise": "onecopy.supervisor",
+    "wait": "onecopy._aio.ready",
 }
 
 

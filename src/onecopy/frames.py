@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from onecopy._aio.channels import AioFrames
     from onecopy._core.membership import PoolHandle
     from onecopy._core.shapes import ShapeLike
     from onecopy._native import Hold, Member
@@ -94,6 +95,13 @@ class Frames(FramesBase[Scalar]):
     def name(self) -> str | None:
         """The name by which `Pool.frames` opens the frames, or None."""
         return self._name
+
+    @property
+    def aio(self) -> AioFrames[Scalar]:
+        """`acquire` as a coroutine: ``await frames.aio.acquire()``; see docs/asyncio.md."""
+        from onecopy._aio.channels import AioFrames
+
+        return AioFrames(self)
 
     @contextlib.contextmanager
     def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Scalar]]:

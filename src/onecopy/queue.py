@@ -23,6 +23,8 @@ from onecopy.errors import OneCopyError
 if TYPE_CHECKING:
     from typing import Self
 
+    from onecopy._aio.channels import AioQueue
+    from onecopy._aio.ready import Bell
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
     from onecopy._typed.plan import Typed
@@ -77,6 +79,7 @@ class Queue(QueueBase[T]):
 
     _name: str | None = None
     _typed: Typed | None = None  # the type that this process has passed
+    _bell: Bell | None = None
     if not TYPE_CHECKING:
         publish = Elsewhere("queue.put(obj)")
         subscribe = Elsewhere("queue.get(); if every reader must get every message, pool.stream")
@@ -99,6 +102,36 @@ class Queue(QueueBase[T]):
         """
         return described(self)
 
+    @property
+    def aio(self) -> AioQueue[T]:
+        """The blocking methods as coroutines: ``await queue.aio.get()``; see docs/asyncio.md."""
+        from onecopy._aio.channels import AioQueue
+
+        return AioQueue(self)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while there may be something to get.
+
+        It is for `select`, `selectors` and the loops of Qt, Tk and others. It becomes readable when
+        an object is put or the queue is shut down. It stays readable until a get of this object
+        finds nothing (`queue.Empty`). So the loop gets with ``block=False``, and expects
+        `queue.Empty` once in a while: another consumer may have been faster, or the last object was
+        taken. Read nothing from the descriptor, and do not close it. A forked child calls this
+        method again, and gets a descriptor of its own.
+
+        Raises
+        ------
+        Closed
+            The queue was closed in this process.
+        OSError
+            The process has too many open files.
+        """
+        from onecopy._aio.ready import Bell
+
+        if self._bell is None or not self._bell.is_ours():
+            self._bell = Bell(self)
+        return self._bell.fileno()
+
     # `in` would iterate, and so take out all objects before the one that it looks for.
     __contains__ = None
 
@@ -108,6 +141,8 @@ class Queue(QueueBase[T]):
         Later calls of this object raise `Closed`. Closing twice does nothing. Other processes keep
         the queue. To end it for all processes, use `shutdown`.
         """
+        self._bell = None
+        self._when_empty(None)
         self.detach()
 
     def __enter__(self) -> Self:

@@ -18,6 +18,7 @@ from onecopy.errors import OneCopyError
 if TYPE_CHECKING:
     from typing import Self
 
+    from onecopy._aio.channels import AioStream, AioSubscription
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
@@ -60,6 +61,13 @@ class Subscription(SubscriptionBase[T]):
 
     def __init__(self) -> None:
         raise TypeError("a Subscription is made by Stream.subscribe, not by calling the class")
+
+    @property
+    def aio(self) -> AioSubscription[T]:
+        """`get` as a coroutine, and ``async for obj in subscription.aio``; see docs/asyncio.md."""
+        from onecopy._aio.channels import AioSubscription
+
+        return AioSubscription(self)
 
     def __reduce__(self) -> NoReturn:
         """Raise: a subscription cannot be pickled."""
@@ -124,6 +132,13 @@ class Stream(StreamBase[T]):
         ``"Frame(id: int, image: uint8[480, 640, 3])"``.
         """
         return described(self)
+
+    @property
+    def aio(self) -> AioStream[T]:
+        """`publish` as a coroutine: ``await stream.aio.publish(obj)``; see docs/asyncio.md."""
+        from onecopy._aio.channels import AioStream
+
+        return AioStream(self)
 
     @property
     def policy(self) -> Policy:  # type: ignore[override]  # the core has numbers for them

@@ -348,6 +348,10 @@ LOCK_OPERATIONS = [
 
 LOCKS_NOT_TRIED = {
     **dict.fromkeys(
+        (f"{cls}.aio" for cls in ("Lock", "Semaphore", "BoundedSemaphore", "Event")),
+        "the blocking methods, called again: a wait's only store is the sleepers' bit",
+    ),
+    **dict.fromkeys(
         (
             f"{cls}.{name}"
             for cls in (*NAMES.values(), "Barrier")

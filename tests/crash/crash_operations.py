@@ -230,6 +230,11 @@ NOT_TRIED = {
     **dict.fromkeys(
         ("Ref.handle", "Ref.member", "Ref.nbytes", "Ref.released"), "reads what is fixed"
     ),
+    **dict.fromkeys(
+        ("Queue.aio", "Stream.aio", "Subscription.aio", "Frames.aio"),
+        "the blocking methods, called again: a wait's only store is the sleepers' bit",
+    ),
+    "Queue.fileno": "waits as get does, and takes nothing",
     "Pool.__enter__": "gives the pool itself",
     "Queue.__enter__": "gives the queue itself",
     "Queue.__exit__": "as Queue.close",

@@ -35,7 +35,6 @@ from onecopy.queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from typing import ParamSpec, TypeVar
 
     from onecopy._codec.copy_mode import CopyMode
@@ -317,7 +316,7 @@ class Executor(futures.ProcessPoolExecutor):
 
     # -------------------------------------------------------------------------------- for users
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]:
         """Call a function in a worker.
 
         Parameters
@@ -333,7 +332,8 @@ class Executor(futures.ProcessPoolExecutor):
         Returns
         -------
         Future
-            Of the result. An object that cannot be pickled is an error there, not here.
+            Of the result. A task of an event loop can await it, too. An object that cannot be
+            pickled is an error there, not here.
 
         Raises
         ------
@@ -342,7 +342,7 @@ class Executor(futures.ProcessPoolExecutor):
         """
         self._check_running()
         task = self._task(fn, args, kwargs)
-        future = CallFuture()
+        future: CallFuture[T] = CallFuture()
         with self._shutdown_lock:
             self._check_running()
             calls, results = self._call_queue, self._results

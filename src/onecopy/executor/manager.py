@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing import util
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakSet, ref
 
 from onecopy._workers.remote import RemoteTraceback
@@ -22,7 +22,7 @@ from onecopy.errors import OneCopyError
 from onecopy.executor.channels import NEEDS_ROOM, NOT_BEGUN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from onecopy._workers.copies import Copies
     from onecopy._workers.processes import Processes
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CallFuture", "Item", "Manager", "is_exiting"]
 
+_T = TypeVar("_T")
+
 _TRY_AGAIN = 0.5  # second after which a call that waits for room in the pool is tried again
 _END_WITHIN = 5.0  # seconds that a worker has to end after SIGTERM
 _TRIES = 3  # of a call whose workers died
@@ -61,8 +63,17 @@ _ABRUPTLY = (
 )
 
 
-class CallFuture(Future[Any]):
-    """The future of a call, whose callbacks cannot end the thread that takes the answers."""
+class CallFuture(Future[_T]):
+    """The future of a call. Its callbacks cannot end the thread that takes the answers.
+
+    A task of an event loop can await it: ``result = await executor.submit(fn)``.
+    """
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        """Wait for the result, in a task of asyncio, uvloop or trio."""
+        from onecopy._aio.futures import result_of
+
+        return result_of(self).__await__()
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call a function with the future when the future is done.

@@ -10,6 +10,7 @@ from onecopy._core.shared import Shared
 from onecopy._native import EventBase, own_methods
 
 if TYPE_CHECKING:
+    from onecopy._aio.locks import AioEvent
     from onecopy._native import Hold, Member
 
 __all__ = ["Event"]
@@ -37,6 +38,13 @@ class Event(Shared, EventBase):
 
     def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
         EventBase.__init__(self, hold, member, *state)
+
+    @property
+    def aio(self) -> AioEvent:
+        """`wait` as a coroutine: ``await event.aio.wait()``; see docs/asyncio.md."""
+        from onecopy._aio.locks import AioEvent
+
+        return AioEvent(self)
 
     def _describe(self) -> str:
         return ", set" if self.is_set() else ", not set"

@@ -11,6 +11,7 @@ from onecopy._native import LockBase, own_methods
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
 
 if TYPE_CHECKING:
+    from onecopy._aio.locks import AioLock
     from onecopy._native import Hold, Member
 
 __all__ = ["Lock", "RLock"]
@@ -90,6 +91,13 @@ class Lock(_Mutex):
     """
 
     _made_by = "lock"
+
+    @property
+    def aio(self) -> AioLock:
+        """`acquire` and ``async with`` for tasks of an event loop; see docs/asyncio.md."""
+        from onecopy._aio.locks import AioLock
+
+        return AioLock(self)
 
 
 @own_methods

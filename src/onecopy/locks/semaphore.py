@@ -10,6 +10,7 @@ from onecopy._core.shared import Shared
 from onecopy._native import SemaphoreBase, own_methods
 
 if TYPE_CHECKING:
+    from onecopy._aio.locks import AioLock
     from onecopy._native import Hold, Member
 
 __all__ = ["BoundedSemaphore", "Semaphore", "checked_value"]
@@ -74,6 +75,13 @@ class Semaphore(Shared, SemaphoreBase):
 
     def _describe(self) -> str:
         return f", {self.get_value()} of {self._initial} free"
+
+    @property
+    def aio(self) -> AioLock:
+        """`acquire` and ``async with`` for tasks of an event loop; see docs/asyncio.md."""
+        from onecopy._aio.locks import AioLock
+
+        return AioLock(self)
 
     @property
     def initial(self) -> int:

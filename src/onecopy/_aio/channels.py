@@ -1,0 +1,234 @@
+"""The awaitable twins of the methods of queues, streams, subscriptions and frames."""
+
+from __future__ import annotations
+
+import contextlib
+from queue import Empty, Full
+from typing import TYPE_CHECKING, Any, Generic
+
+from onecopy._aio.waiting import Late, be_fair, repeat, waits
+from onecopy._core.typevars import Scalar, T
+from onecopy.errors import Closed, PoolFull, ShutDown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+    import numpy.typing as npt
+
+    from onecopy._codec.copy_mode import CopyMode
+    from onecopy._native import FramesBase, Message, QueueBase, StreamBase, SubscriptionBase
+
+__all__ = ["AioFrames", "AioQueue", "AioStream", "AioSubscription"]
+
+
+class AioQueue(Generic[T]):
+    """A queue for tasks: the blocking methods of `Queue` as coroutines.
+
+    The arguments, results and errors are those of the methods of the queue. A task that is
+    cancelled while it waits has taken and put nothing.
+    """
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: QueueBase[T]) -> None:
+        self._queue = queue
+
+    async def put(
+        self,
+        obj: T,
+        block: bool = True,
+        timeout: float | None = None,
+        drop_oldest: bool = False,
+    ) -> None:
+        """Put an object; see `Queue.put`."""
+        queue = self._queue
+        if not waits(block, timeout):
+            queue.put(obj, block, timeout, drop_oldest)
+            return
+        await be_fair()
+        # An object for which there is no room is not encoded, which may copy much.
+        if drop_oldest or queue._wait_room(0):
+            with contextlib.suppress(Full, PoolFull):
+                queue.put(obj, False, None, drop_oldest)
+                return
+
+        def attempt(wait: Any) -> bool:
+            if not drop_oldest and not queue._wait_room(wait):
+                return False
+            queue.put(obj, True, wait, drop_oldest)
+            return True
+
+        try:
+            await repeat(attempt, timeout, one=True)
+        except Late:
+            queue.put(obj, False, None, drop_oldest)
+
+    async def get(
+        self, block: bool = True, timeout: float | None = None, copy: CopyMode = None
+    ) -> T:
+        """Take an object; see `Queue.get`."""
+        queue = self._queue
+        if not waits(block, timeout):
+            return queue.get(block, timeout, copy)
+        await be_fair()
+        try:
+            return queue.get(False, None, copy)
+        except Empty:
+            pass
+        try:
+            return await repeat(lambda wait: queue.get(True, wait, copy), timeout, one=True)
+        except Late:
+            return queue.get(False, None, copy)
+
+    async def get_message(
+        self, block: bool = True, timeout: float | None = None, copy: CopyMode = None
+    ) -> Message[T]:
+        """Take an object with what belongs to it; see `Queue.get_message`."""
+        queue = self._queue
+        if not waits(block, timeout):
+            return queue.get_message(block, timeout, copy)
+        await be_fair()
+        try:
+            return queue.get_message(False, None, copy)
+        except Empty:
+            pass
+        try:
+            return await repeat(lambda wait: queue.get_message(True, wait, copy), timeout, one=True)
+        except Late:
+            return queue.get_message(False, None, copy)
+
+    async def put_many(self, iterable: Iterable[T], timeout: float | None = None) -> None:
+        """Put objects in order; see `Queue.put_many`.
+
+        A task that is cancelled has put those before the one that it waited with.
+        """
+        from time import monotonic
+
+        end = monotonic() + timeout if timeout is not None and waits(True, timeout) else None
+        for obj in iterable:
+            await self.put(obj, True, timeout if end is None else max(0.0, end - monotonic()))
+
+    async def get_many(
+        self, max_items: int, timeout: float | None = None, copy: CopyMode = None
+    ) -> list[T]:
+        """Take what is there, at most so many; waits for the first. See `Queue.get_many`."""
+        queue = self._queue
+        if not waits(True, timeout):
+            return queue.get_many(max_items, timeout, copy)
+        await be_fair()
+        try:
+            return queue.get_many(max_items, 0, copy)
+        except Empty:
+            pass
+        try:
+            return await repeat(
+                lambda wait: queue.get_many(max_items, wait, copy), timeout, one=True
+            )
+        except Late:
+            return queue.get_many(max_items, 0, copy)
+
+    async def join(self, timeout: float | None = None) -> None:
+        """Wait until all objects are done; see `Queue.join`."""
+        queue = self._queue
+        if not waits(True, timeout):
+            queue.join(timeout)
+            return
+        try:
+            await repeat(queue.join, timeout, one=False)
+        except Late:
+            queue.join(0)
+
+    def __aiter__(self) -> Self:
+        """Take objects until the queue is shut down and empty."""
+        return self
+
+    async def __anext__(self) -> T:
+        """Take the next object."""
+        try:
+            return await self.get()
+        except ShutDown:
+            raise StopAsyncIteration from None
+
+
+class AioStream(Generic[T]):
+    """A stream for tasks that publish: the blocking method of `Stream` as a coroutine."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: StreamBase[T]) -> None:
+        self._stream = stream
+
+    async def publish(self, obj: T, timeout: float | None = None) -> None:
+        """Publish an object; see `Stream.publish`. A cancelled task has published nothing."""
+        stream = self._stream
+        if not waits(True, timeout):
+            stream.publish(obj, timeout)
+            return
+        await be_fair()
+        with contextlib.suppress(Full, PoolFull):
+            stream.publish(obj, 0)
+            return
+        try:
+            await repeat(lambda wait: stream.publish(obj, wait), timeout, one=False)
+        except Late:
+            stream.publish(obj, 0)
+
+
+class AioSubscription(Generic[T]):
+    """A subscription for tasks: the blocking method of `Subscription` as a coroutine."""
+
+    __slots__ = ("_subscription",)
+
+    def __init__(self, subscription: SubscriptionBase[T]) -> None:
+        self._subscription = subscription
+
+    async def get(self, timeout: float | None = None, copy: CopyMode = None) -> T:
+        """Return the next message; see `Subscription.get`. A cancelled task has read nothing."""
+        subscription = self._subscription
+        if not waits(True, timeout):
+            return subscription.get(timeout, copy)
+        await be_fair()
+        try:
+            return subscription.get(0, copy)
+        except Empty:
+            pass
+        try:
+            return await repeat(lambda wait: subscription.get(wait, copy), timeout, one=False)
+        except Late:
+            return subscription.get(0, copy)
+
+    def __aiter__(self) -> Self:
+        """Read messages until the stream is shut down or the subscription is closed."""
+        return self
+
+    async def __anext__(self) -> T:
+        """Read the next message."""
+        try:
+            return await self.get()
+        except (ShutDown, Closed):
+            raise StopAsyncIteration from None
+
+
+class AioFrames(Generic[Scalar]):
+    """Frames for tasks: the blocking methods of `Frames` as coroutines."""
+
+    __slots__ = ("_frames",)
+
+    def __init__(self, frames: FramesBase[Scalar]) -> None:
+        self._frames = frames
+
+    async def acquire(self, timeout: float | None = None) -> npt.NDArray[Scalar]:
+        """Acquire a free frame; see `Frames.acquire`. A cancelled task has none."""
+        frames = self._frames
+        if not waits(True, timeout):
+            return frames.acquire(timeout)
+        await be_fair()
+        try:
+            return frames.acquire(0)
+        except Empty:
+            pass
+        try:
+            return await repeat(frames.acquire, timeout, one=False)
+        except Late:
+            return frames.acquire(0)

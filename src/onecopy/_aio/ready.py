@@ -1,0 +1,147 @@
+"""Waiting for several things at once, and descriptors for other people's event loops."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from onecopy._core.arguments import refuse, seconds
+from onecopy._native import (
+    EventBase,
+    FramesBase,
+    LockBase,
+    QueueBase,
+    SemaphoreBase,
+    SubscriptionBase,
+    Wait,
+    Wakeups,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Bell", "wait"]
+
+_T = TypeVar("_T", bound=object)
+
+_WITH_LOOK = (QueueBase, SubscriptionBase, FramesBase, SemaphoreBase, LockBase)
+_LONGEST = 3600.0  # seconds; then it looks again
+
+
+def _look_of(thing: object) -> Callable[[Any], bool]:
+    """Return a function that tells whether the thing is ready, or notes what to wait for."""
+    if isinstance(thing, _WITH_LOOK):
+        return thing._wait_ready
+    if isinstance(thing, EventBase):
+        return thing.wait
+    return refuse("things", "queues, subscriptions, frames, events, locks and semaphores", thing)
+
+
+def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
+    """Wait until one or more of several things are ready, and take nothing.
+
+    Parameters
+    ----------
+    things : iterable
+        Queues, subscriptions, frames, events, locks and semaphores, of one pool or of several.
+    timeout : float, optional
+        Seconds. 0: do not wait. None: without limit.
+
+    Returns
+    -------
+    list
+        Those that are ready, in the order of `things`. Empty: none in time. A queue or subscription
+        is ready when there is something to get, or when it was shut down. Frames: one is free. An
+        event: it is set. A lock: it is free, or its owner is dead. A semaphore: it has a token.
+
+    Raises
+    ------
+    TypeError
+        One of them is nothing that can be waited for.
+    ValueError
+        `timeout` is negative.
+    Closed
+        One of them was closed in this process.
+
+    Notes
+    -----
+    Another process or thread may be faster. So get, or acquire, with ``block=False`` afterwards.
+    """
+    things = list(things)
+    looks = [_look_of(thing) for thing in things]
+    seconds("timeout", timeout)
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout={timeout}: it is a number of seconds, 0 or more")
+
+    def ready() -> list[_T]:
+        return [thing for thing, look in zip(things, looks, strict=True) if look(0)]
+
+    found = ready()
+    if found or timeout == 0:
+        return found
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    wakeups = Wakeups()
+    poll = select.poll()
+    poll.register(wakeups.fileno(), select.POLLIN)
+    waits = [Wait(wakeups, False) for _ in things]
+    told: Iterable[int] = range(len(things))
+    places = {id(each): place for place, each in enumerate(waits)}
+    try:
+        while True:
+            # All of them, so that each has noted what it waits for.
+            news = [_is_ready(looks[place], waits[place]) for place in told]
+            if any(news):
+                found = ready()
+                if found:
+                    return found
+                told = range(len(things))  # another process was faster
+                continue
+            left = min(end - time.monotonic(), _LONGEST)
+            if left <= 0:
+                return ready()
+            poll.poll(math.ceil(left * 1000))
+            told = [places[id(each)] for each in wakeups.take()]
+    finally:
+        for each in waits:
+            each.end(True)
+
+
+def _is_ready(look: Callable[[Any], bool], note: Wait) -> bool:
+    if look(note):
+        return True
+    if note.failed:
+        raise MemoryError("there is no memory, or no thread, to wait for a change of shared memory")
+    return False
+
+
+class Bell:
+    """A descriptor that is readable while there may be something to get from a queue."""
+
+    def __init__(self, queue: QueueBase) -> None:
+        self._queue = weakref.ref(queue)
+        self._process = os.getpid()
+        self._wakeups = Wakeups()
+        self._note = Wait(self._wakeups, False)
+        self.set()
+        queue._when_empty(self.set)
+
+    def is_ours(self) -> bool:
+        """Tell whether this process made it, and not the parent before a fork."""
+        return self._process == os.getpid()
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._wakeups.fileno()
+
+    def set(self) -> None:
+        """Make it readable, or have it made readable when there is something."""
+        queue = self._queue()
+        if queue is None or not self.is_ours():
+            return
+        self._wakeups.take()
+        if _is_ready(queue._wait_ready, self._note):
+            self._wakeups.ring()

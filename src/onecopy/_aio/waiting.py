@@ -1,0 +1,98 @@
+"""A call that would wait is repeated, in the loop's own thread, whenever that is worthwhile."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty, Full
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from onecopy._aio.loops import LoopWait, checkpoint, current_loop
+from onecopy.errors import PoolFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Late", "be_fair", "repeat", "waits"]
+
+_T = TypeVar("_T")
+
+# What calls raise that would have to wait.
+_IN_VAIN: Final = (Empty, Full, PoolFull, TimeoutError)
+
+_CALLS_IN_A_ROW = 64  # calls that find something at once, until other tasks run
+_calls = 0
+
+
+class Late(Exception):  # noqa: N818  # it is caught where the call's own error is raised
+    """The time is up. The caller makes a last attempt, whose error is the one to raise."""
+
+
+def waits(block: bool, timeout: float | None) -> bool:
+    """Tell whether a call may wait. The blocking method checks the arguments of all others."""
+    # What is no number is for the blocking method to refuse.
+    given: object = timeout
+    return bool(block) and (given is None or (isinstance(given, (int, float)) and given > 0))
+
+
+async def be_fair() -> None:
+    """Let other tasks run now and then, although this one need not wait.
+
+    Another process may put objects as fast as this one takes them.
+    """
+    global _calls  # noqa: PLW0603
+    _calls += 1
+    if _calls >= _CALLS_IN_A_ROW:
+        _calls = 0
+        await checkpoint()
+
+
+async def repeat(attempt: Callable[[Any], _T], timeout: float | None, *, one: bool) -> _T:
+    """Call `attempt` until it need not wait.
+
+    Parameters
+    ----------
+    attempt : callable
+        Calls a blocking method with the wait as its timeout.
+    timeout : float or None
+        Seconds.
+    one : bool
+        Whether a wake is for one of the waits on the same thing.
+
+    Returns
+    -------
+    object
+        The result of `attempt`.
+
+    Raises
+    ------
+    Late
+        The time is up.
+    """
+    loop = current_loop()
+    end = None if timeout is None else time.monotonic() + timeout
+    wait = LoopWait(loop.wakeups, one)
+    unused = True
+    try:
+        while True:
+            try:
+                result = attempt(wait)
+            except _IN_VAIN:
+                if not wait.noted:
+                    _check(wait)
+                    raise
+            else:
+                if result is not False or not wait.noted:
+                    _check(wait)
+                    unused = False
+                    return result
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise Late
+            await loop.sleep(wait, left)
+    finally:
+        wait.end(unused)
+
+
+def _check(wait: LoopWait) -> None:
+    if wait.failed:
+        raise MemoryError("there is no memory, or no thread, to wait for a change of shared memory")
