@@ -49,5 +49,6 @@ PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept
 // Messages with what belongs to them, for `onecopy.Message`.
 void bind_message(nb::module_& m);
 void bind_messages(Class<QueueObject>& queue);
+void bind_queue_waits(Class<QueueObject>& queue);
 
 }  // namespace onecopy::py

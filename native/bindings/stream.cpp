@@ -69,7 +69,8 @@ bool usable(const StreamObject& s) noexcept {
 // timeout.
 bool may_wait_for_memory(const StreamObject& s, std::int64_t deadline) noexcept {
     return deadline != kNoWait &&
-           ((deadline != WaitPolicy::kForever && deadline != WaitPolicy::kNote) || s.stream.policy() == StreamPolicy::lossless);
+           ((deadline != WaitPolicy::kForever && deadline != WaitPolicy::kNote) ||
+            s.stream.policy() == StreamPolicy::lossless);
 }
 auto hope(StreamObject& s, std::int64_t deadline) noexcept {
     return [&s, deadline] {

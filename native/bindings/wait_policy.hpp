@@ -120,8 +120,8 @@ struct Deadline {
     constexpr operator std::int64_t() const noexcept { return at; }
 };
 
-// None: without a limit. A `Wait`: the call notes what it waits for. Otherwise seconds. False with an exception set, in the words of
-// queue.Queue: it is neither, or negative.
+// None: without a limit. A `Wait`: the call notes what it waits for. Otherwise seconds. False with
+// an exception set, in the words of queue.Queue: it is neither, or negative.
 inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (timeout == Py_None) {
         out = WaitPolicy::kForever;

@@ -1,6 +1,6 @@
 // Waits of event loops: what `onecopy._waits` builds the awaitable calls on.
-#include "bindings/methods.hpp"
 #include "os/waits.hpp"
+#include "bindings/methods.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -43,15 +43,14 @@ void bind_waits(nb::module_& m) {
     Class<WakeupsObject> wakeups(m, "Wakeups", nb::is_weak_referenceable(),
                                  "What the waits of one event loop are told by.");
     wakeups
-        .def(
-            "__init__",
-            [](WakeupsObject* self) {
-                new (self) WakeupsObject();
-                if (self->sink.descriptor() >= 0) return;
-                PyErr_SetFromErrno(PyExc_OSError);
-                self->~WakeupsObject();
-                throw nb::python_error();
-            })
+        .def("__init__",
+             [](WakeupsObject* self) {
+                 new (self) WakeupsObject();
+                 if (self->sink.descriptor() >= 0) return;
+                 PyErr_SetFromErrno(PyExc_OSError);
+                 self->~WakeupsObject();
+                 throw nb::python_error();
+             })
         .def(
             "fileno", [](WakeupsObject& w) noexcept { return w.sink.descriptor(); },
             "Readable while there is something to take.")
@@ -59,7 +58,11 @@ void bind_waits(nb::module_& m) {
             "take", [](WakeupsObject& w) noexcept { return result(taken(w)); },
             "The waits that were told since the last call.")
         .def(
-            "ring", [](WakeupsObject& w) noexcept { w.sink.ring(); return none_or_error(true); },
+            "ring",
+            [](WakeupsObject& w) noexcept {
+                w.sink.ring();
+                return none_or_error(true);
+            },
             "Make it readable until the next `take`.");
     Class<WaitObject> wait(m, "Wait", nb::is_weak_referenceable(),
                            "A call that gets it as its timeout does not wait. It notes what it "
@@ -72,8 +75,7 @@ void bind_waits(nb::module_& m) {
                     PyErr_SetString(PyExc_TypeError, "wakeups must be a Wakeups object");
                     throw nb::python_error();
                 }
-                new (self)
-                    WaitObject(nb::borrow(of), nb::inst_ptr<WakeupsObject>(of)->sink, one);
+                new (self) WaitObject(nb::borrow(of), nb::inst_ptr<WakeupsObject>(of)->sink, one);
                 self->note.owner = nb::find(*self).ptr();
             },
             arg("wakeups"), arg("one"))
@@ -84,7 +86,11 @@ void bind_waits(nb::module_& m) {
             "failed", [](WaitObject& w) noexcept { return w.note.has_failed(); },
             "Whether it could not note it: there is no memory, or no thread.")
         .def(
-            "end", [](WaitObject& w, bool unused) noexcept { w.note.end(unused); return none_or_error(true); },
+            "end",
+            [](WaitObject& w, bool unused) noexcept {
+                w.note.end(unused);
+                return none_or_error(true);
+            },
             arg("unused"),
             "The wait is over. `unused`: a wake that it got, and that no call has used, is for "
             "another waiter.");

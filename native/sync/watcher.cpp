@@ -59,6 +59,8 @@ namespace {
 
 // With many notes the naps become longer, so that a thousand idle tasks cost little.
 constexpr std::int64_t kNapPerNote = 1'000'000, kNapAtMost = 1'000'000'000, kSoon = 1'000'000;
+constexpr std::size_t kShortList = 32;
+constexpr std::int64_t kPause = 200'000;                      // ns
 constexpr std::size_t kLaneWords = os::kMostWaitedWords - 1;  // the first is the lane's own
 
 // One thread, and the groups that it watches.
@@ -146,7 +148,7 @@ class Watcher {
         }
         ++waiting_;
         if (!g->slept_on) g->expected = seen;
-        const std::int64_t look = os::monotonic_ns() + (soon ? kSoon : g->nap);
+        const std::int64_t look = soon ? os::monotonic_ns() + kSoon : end_of_nap(*g);
         if (g->look == 0 || (soon && look < g->look)) g->look = look;
         if (g->holder == nullptr && (soon || !g->slept_on)) kick(*lanes_[g->lane]);
         return true;
@@ -302,9 +304,8 @@ class Watcher {
         return true;
     }
     void wake(NoteGroup& g, bool after_nap) noexcept {
-        const std::int64_t most =
-            std::max(kLongestNap,
-                     std::min(static_cast<std::int64_t>(waiting_) * kNapPerNote, kNapAtMost));
+        const std::int64_t most = std::max(
+            kLongestNap, std::min(static_cast<std::int64_t>(waiting_) * kNapPerNote, kNapAtMost));
         g.nap = after_nap ? std::min(g.nap * 2, most) : kFirstNap;
         g.look = 0;
         bool told = false;
@@ -326,10 +327,16 @@ class Watcher {
         if (unused) pass_on(*g.word, g.kind);
         if (!g.waiting.empty()) {
             g.expected = g.waiting.last->seen_;
-            g.look = os::monotonic_ns() + g.nap;
+            g.look = end_of_nap(g);
             kick(*lanes_[g.lane]);
         }
         drop_if_empty(g);
+    }
+
+    // Long naps end together, so that a loop with many notes wakes up once for all of them.
+    static std::int64_t end_of_nap(const NoteGroup& g) noexcept {
+        const std::int64_t end = os::monotonic_ns() + g.nap, step = g.nap / 4;
+        return g.nap <= kFirstNap || step == 0 ? end : end / step * step;
     }
 
     // ---- lanes
@@ -366,6 +373,12 @@ class Watcher {
             look_at_words(lane, woken);
             ++lane.round;
             rounds_.notify_all();
+            // Its list is long, and notes often come one after the other. It waits for more of
+            // them, instead of listing all words again for each.
+            if (lane.groups.size() <= kShortList) continue;
+            guard.unlock();
+            os::nap(kPause);
+            guard.lock();
         }
     }
     static std::int64_t list_words(Lane& lane) noexcept {

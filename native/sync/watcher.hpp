@@ -1,7 +1,7 @@
-// Waits without a thread of their own (docs/design/0021-asyncio.md). A task that finds nothing notes
-// the word on which a thread would sleep. One native thread per process sleeps on the words of all
-// notes, 127 for each such thread. When a word changes, the note's task is told through the sink of
-// its event loop, and tries again.
+// Waits without a thread of their own (docs/design/0021-asyncio.md). A task that finds nothing
+// notes the word on which a thread would sleep. One native thread per process sleeps on the words
+// of all notes, 127 for each such thread. When a word changes, the note's task is told through the
+// sink of its event loop, and tries again.
 //
 //|  note    off ──note()──> waiting ──the word changes──> fired ──take()──> off, and the task tries
 //|
@@ -100,7 +100,7 @@ class Note {
     NoteGroup* baton_ = nullptr;
     NoteGroup* group_ = nullptr;
     Watcher* watcher_ = nullptr;  // of the process that noted: a forked child has another
-    Note* before_ = nullptr;  // in the list of a group or a sink
+    Note* before_ = nullptr;      // in the list of a group or a sink
     Note* after_ = nullptr;
     Note* older_ = nullptr;  // in the list of all
     Note* newer_ = nullptr;

@@ -6,7 +6,8 @@ import contextlib
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Generic
 
-from onecopy._aio.waiting import Late, be_fair, repeat, waits
+from onecopy._aio.loops import checkpoint
+from onecopy._aio.waiting import CALLS_IN_A_ROW, Late, repeat, tick, waits
 from onecopy._core.typevars import Scalar, T
 from onecopy.errors import Closed, PoolFull, ShutDown
 
@@ -46,7 +47,8 @@ class AioQueue(Generic[T]):
         if not waits(block, timeout):
             queue.put(obj, block, timeout, drop_oldest)
             return
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         # An object for which there is no room is not encoded, which may copy much.
         if drop_oldest or queue._wait_room(0):
             with contextlib.suppress(Full, PoolFull):
@@ -71,7 +73,8 @@ class AioQueue(Generic[T]):
         queue = self._queue
         if not waits(block, timeout):
             return queue.get(block, timeout, copy)
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         try:
             return queue.get(False, None, copy)
         except Empty:
@@ -88,7 +91,8 @@ class AioQueue(Generic[T]):
         queue = self._queue
         if not waits(block, timeout):
             return queue.get_message(block, timeout, copy)
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         try:
             return queue.get_message(False, None, copy)
         except Empty:
@@ -116,7 +120,8 @@ class AioQueue(Generic[T]):
         queue = self._queue
         if not waits(True, timeout):
             return queue.get_many(max_items, timeout, copy)
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         try:
             return queue.get_many(max_items, 0, copy)
         except Empty:
@@ -146,7 +151,12 @@ class AioQueue(Generic[T]):
     async def __anext__(self) -> T:
         """Take the next object."""
         try:
-            return await self.get()
+            if tick() % CALLS_IN_A_ROW == 0:
+                await checkpoint()
+            try:
+                return self._queue.get_nowait()
+            except Empty:
+                return await self.get()
         except ShutDown:
             raise StopAsyncIteration from None
 
@@ -165,7 +175,8 @@ class AioStream(Generic[T]):
         if not waits(True, timeout):
             stream.publish(obj, timeout)
             return
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         with contextlib.suppress(Full, PoolFull):
             stream.publish(obj, 0)
             return
@@ -188,7 +199,8 @@ class AioSubscription(Generic[T]):
         subscription = self._subscription
         if not waits(True, timeout):
             return subscription.get(timeout, copy)
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         try:
             return subscription.get(0, copy)
         except Empty:
@@ -223,7 +235,8 @@ class AioFrames(Generic[Scalar]):
         frames = self._frames
         if not waits(True, timeout):
             return frames.acquire(timeout)
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         try:
             return frames.acquire(0)
         except Empty:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from onecopy._aio.waiting import Late, be_fair, repeat, waits
+from onecopy._aio.loops import checkpoint
+from onecopy._aio.waiting import CALLS_IN_A_ROW, Late, repeat, tick, waits
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +37,8 @@ class AioLock:
         lock = self._lock
         if not waits(block, timeout):
             return lock.acquire(block, timeout)
-        await be_fair()
+        if tick() % CALLS_IN_A_ROW == 0:
+            await checkpoint()
         if lock.acquire(False):
             return True
         try:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from onecopy._aio.loops import LoopWait, checkpoint, current_loop
+from onecopy._aio.loops import LoopWait, current_loop
 from onecopy.errors import PoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Late", "be_fair", "repeat", "waits"]
+__all__ = ["CALLS_IN_A_ROW", "Late", "repeat", "tick", "waits"]
 
 _T = TypeVar("_T")
 
 # What calls raise that would have to wait.
 _IN_VAIN: Final = (Empty, Full, PoolFull, TimeoutError)
 
-_CALLS_IN_A_ROW = 64  # calls that find something at once, until other tasks run
-_calls = 0
+# Another process may put objects as fast as a task takes them. So in each call of which `tick` is a
+# multiple of this, other tasks run first.
+CALLS_IN_A_ROW: Final = 64
+tick = itertools.count(1).__next__
 
 
 class Late(Exception):  # noqa: N818  # it is caught where the call's own error is raised
@@ -32,18 +35,6 @@ def waits(block: bool, timeout: float | None) -> bool:
     # What is no number is for the blocking method to refuse.
     given: object = timeout
     return bool(block) and (given is None or (isinstance(given, (int, float)) and given > 0))
-
-
-async def be_fair() -> None:
-    """Let other tasks run now and then, although this one need not wait.
-
-    Another process may put objects as fast as this one takes them.
-    """
-    global _calls  # noqa: PLW0603
-    _calls += 1
-    if _calls >= _CALLS_IN_A_ROW:
-        _calls = 0
-        await checkpoint()
 
 
 async def repeat(attempt: Callable[[Any], _T], timeout: float | None, *, one: bool) -> _T:
