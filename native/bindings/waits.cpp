@@ -41,7 +41,7 @@ bool as_wait(PyObject* object, Note*& out) noexcept {
 
 void bind_waits(nb::module_& m) {
     Class<WakeupsObject> wakeups(m, "Wakeups", nb::is_weak_referenceable(),
-                                 "What the waits of one event loop are told by.");
+                                 "Notifies one event loop of its waits.");
     wakeups
         .def("__init__",
              [](WakeupsObject* self) {
@@ -56,7 +56,7 @@ void bind_waits(nb::module_& m) {
             "Readable while there is something to take.")
         .def(
             "take", [](WakeupsObject& w) noexcept { return result(taken(w)); },
-            "The waits that were told since the last call.")
+            "The waits that were notified since the last call.")
         .def(
             "ring",
             [](WakeupsObject& w) noexcept {

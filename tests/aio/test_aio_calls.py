@@ -210,7 +210,7 @@ def test_an_event(pool, loop):
 
     def blink():
         event.set()
-        event.clear()  # who waited goes on nevertheless
+        event.clear()  # waiters resume nevertheless
 
     timer = later(blink)
     started = threading.Event()

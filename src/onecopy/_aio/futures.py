@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 async def result_of(future: Future[_T]) -> _T:
     """Return the future's result, or raise its exception. Cancelling the task cancels the future.
 
-    A call that a worker has begun cannot be cancelled: it goes on, and its result is dropped.
+    A call that a worker has begun cannot be cancelled: it continues, and its result is dropped.
     """
     trio = running_trio()
     if trio is None:

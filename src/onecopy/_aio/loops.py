@@ -1,7 +1,7 @@
-"""How tasks of an event loop sleep until a native wait is told: asyncio, uvloop and trio.
+"""How tasks of an event loop sleep until a native wait is notified: asyncio, uvloop and trio.
 
 Each loop has one descriptor (`Wakeups`). The loop watches it like a socket. When it is readable,
-the tasks of all waits that were told go on.
+the tasks of all waits that were notified continue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Loop", "LoopWait", "checkpoint", "current_loop", "running_trio", "wa
 
 
 class LoopWait(Wait):
-    """A wait of one task. `wake` lets the task go on; None while it does not sleep."""
+    """A wait of one task. `wake` lets the task continue; None while it does not sleep."""
 
     __slots__ = ("wake",)
     wake: Callable[[], object] | None
@@ -32,7 +32,7 @@ class LoopWait(Wait):
 
 
 def wake_all(wakeups: Wakeups) -> None:
-    """Let the tasks go on whose waits were told."""
+    """Let the tasks continue whose waits were notified."""
     for wait in wakeups.take():
         if wait.wake is not None:
             wait.wake()
@@ -44,7 +44,7 @@ class Loop(Protocol):
     wakeups: Wakeups
 
     async def sleep(self, wait: LoopWait, seconds: float | None) -> None:
-        """Return when the wait was told, or after so many seconds."""
+        """Return when the wait was notified, or after so many seconds."""
 
 
 class _Asyncio:
