@@ -56,6 +56,16 @@ if _typing.TYPE_CHECKING:
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
     from onecopy.observer import Observer, PoolSnapshot, observe
+    from onecopy.recordings import (
+        RecordedChannel,
+        RecordedMessage,
+        Recording,
+        RecordingReport,
+        RecordingWriter,
+        open_recording,
+        record,
+        replay,
+    )
     from onecopy.supervisor import Worker, WorkerGroup, supervise
 
 __all__ = [
@@ -89,6 +99,11 @@ __all__ = [
     "Queue",
     "RLock",
     "RWLock",
+    "RecordedChannel",
+    "RecordedMessage",
+    "Recording",
+    "RecordingReport",
+    "RecordingWriter",
     "Ref",
     "Semaphore",
     "Shape",
@@ -107,8 +122,11 @@ __all__ = [
     "empty",
     "observe",
     "open_array",
+    "open_recording",
     "open_table",
     "put",
+    "record",
+    "replay",
     "shared_array",
     "supervise",
     "wait",
@@ -123,11 +141,19 @@ _LATER = {
     "Executor": "onecopy.executor",
     "Observer": "onecopy.observer",
     "PoolSnapshot": "onecopy.observer",
+    "RecordedChannel": "onecopy.recordings",
+    "RecordedMessage": "onecopy.recordings",
+    "Recording": "onecopy.recordings",
+    "RecordingReport": "onecopy.recordings",
+    "RecordingWriter": "onecopy.recordings",
     "Worker": "onecopy.supervisor",
     "WorkerGroup": "onecopy.supervisor",
     "observe": "onecopy.observer",
     "open_array": "onecopy.files.array",
+    "open_recording": "onecopy.recordings",
     "open_table": "onecopy.files.table",
+    "record": "onecopy.recordings",
+    "replay": "onecopy.recordings",
     "supervise": "onecopy.supervisor",
     "wait": "onecopy._aio.ready",
 }
