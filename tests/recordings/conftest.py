@@ -1,5 +1,5 @@
 """Tests of recordings need the package mcap, which the extra `record` installs."""
 
-import pytest
+import importlib.util
 
-pytest.importorskip("mcap")
+collect_ignore_glob = [] if importlib.util.find_spec("mcap") else ["test_*.py"]
