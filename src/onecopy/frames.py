@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from onecopy._aio.channels import AioFrames
     from onecopy._core.membership import PoolHandle
     from onecopy._core.shapes import ShapeLike
+    from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
 
 __all__ = ["Frames", "open_frames"]
@@ -178,6 +179,7 @@ def open_frames(
     shape: ShapeLike | None,
     dtype: npt.DTypeLike | None,
     count: int | None,
+    wait: Wait = False,
 ) -> Frames:
     """Make or open frames; see `Pool.frames`."""
     if name is not None:
@@ -200,7 +202,7 @@ def open_frames(
     asked = {"shape": asked_shape, "dtype": asked_dtype, "count": count}
     looks = 0
     while True:
-        frames = open_or_create(member, Kind.FRAMES, name, make)
+        frames = open_or_create(member, Kind.FRAMES, name, make, wait=wait)
         there = {"shape": frames.shape, "dtype": frames.dtype, "count": frames.count}
         if all(each is None or each == there[what] for what, each in asked.items()):
             return frames

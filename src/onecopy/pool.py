@@ -20,6 +20,7 @@ from onecopy._core.pool_files import is_readonly, make_pool, open_pool
 from onecopy._core.pool_stats import PoolStats, stats_from
 from onecopy._core.sizes import format_size, parse_size
 from onecopy._core.things import things_in
+from onecopy._core.until_made import until_made
 from onecopy.containers.factory import ContainerFactory
 from onecopy.errors import Closed, OneCopyError, PoolExists, PoolNotFound
 from onecopy.frames import Frames, open_frames
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from onecopy._core.membership import PoolHandle
     from onecopy._core.shapes import ShapeLike
     from onecopy._core.typevars import Scalar
+    from onecopy._core.until_made import Wait
     from onecopy._native import Member
     from onecopy.locks.mutex import RLock
     from onecopy.stream import Policy
@@ -212,7 +214,13 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         return self
 
     @classmethod
-    def open(cls, name: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> Self:
+    def open(
+        cls,
+        name: str | os.PathLike[str],
+        mode: Literal["r", "r+"] = "r+",
+        *,
+        wait: Wait = False,
+    ) -> Self:
         """Join an existing pool, or open an unused pool for reading.
 
         Parameters
@@ -227,6 +235,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             that would change the pool raise `OneCopyError`; ``pool["x"]``, `list`, `stats` and
             `validate` work. Forked children are readers, too. Arrays are read-only. On queues of
             other pools they travel by the name of this pool, and are not copied.
+        wait : bool or float, optional
+            If it is not False, wait until another process has made the pool. A number limits the
+            wait, in seconds. Default: False.
 
         Returns
         -------
@@ -235,7 +246,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         PoolNotFound
-            There is no such pool, or its last process is dead.
+            There is no such pool, or its last process is dead; also at the end of `wait`.
         PoolVersionError
             It was made by a build with another memory layout.
         PoolCorrupted
@@ -246,7 +257,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             It is open for reading, or (``"r"``) it has members. The message names the process.
         """
         self = cls.__new__(cls)
-        self._set(open_pool(name, readonly=is_readonly(mode, ("r", "r+"))))
+        readonly = is_readonly(mode, ("r", "r+"))
+        self._set(until_made(lambda: open_pool(name, readonly=readonly), PoolNotFound, wait))
         return self
 
     @classmethod
@@ -502,6 +514,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         redeliver: bool | None = None,
         *,
         type: type[_Sent],
+        wait: Wait = False,
     ) -> Queue[_Sent]: ...
     @overload
     def queue(
@@ -511,6 +524,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         redeliver: bool | None = None,
         *,
         type: object = None,
+        wait: Wait = False,
     ) -> Queue[Any]: ...
     def queue(
         self,
@@ -519,6 +533,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         redeliver: bool | None = None,
         *,
         type: Any = None,  # noqa: A002 - what it is
+        wait: Wait = False,
     ) -> Queue[Any]:
         """Make a queue, or open it by its name.
 
@@ -540,6 +555,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             schema. A message of another type is refused before anything is written, and the error
             names the field. Nothing is pickled. Default: the type of the existing queue, with dicts
             in the place of its classes; else any object.
+        wait : bool or float, optional
+            If it is not False, the call only opens the queue: it waits until another process has
+            made it. A number limits the wait, in seconds. Default: False.
 
         Returns
         -------
@@ -549,15 +567,15 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         ------
         OneCopyError
             The queue of that name has another `maxsize`, `redeliver` or type. The message shows
-            both types, field by field.
+            both types, field by field. Or the time of `wait` is up.
         PoolFull
             The pool has no room.
         ValueError
-            `maxsize` is negative.
+            `maxsize` is negative, or `wait` is passed without a name.
         TypeError
             `type` cannot be the type of messages.
         """
-        return self._own(open_queue(self.member, name, maxsize, redeliver, type))
+        return self._own(open_queue(self.member, name, maxsize, redeliver, type, wait))
 
     @overload
     def stream(
@@ -567,6 +585,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         policy: Policy | None = None,
         *,
         type: type[_Sent],
+        wait: Wait = False,
     ) -> Stream[_Sent]: ...
     @overload
     def stream(
@@ -576,6 +595,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         policy: Policy | None = None,
         *,
         type: object = None,
+        wait: Wait = False,
     ) -> Stream[Any]: ...
     def stream(
         self,
@@ -584,6 +604,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         policy: Policy | None = None,
         *,
         type: Any = None,  # noqa: A002 - what it is
+        wait: Wait = False,
     ) -> Stream[Any]:
         """Make a stream, or open it by its name.
 
@@ -599,6 +620,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             existing stream, else "lossy".
         type : type, optional
             The type of all messages; as for `queue`.
+        wait : bool or float, optional
+            If it is not False, the call only opens the stream: it waits until another process has
+            made it. A number limits the wait, in seconds. Default: False.
 
         Returns
         -------
@@ -607,15 +631,15 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         Raises
         ------
         OneCopyError
-            The stream of that name has another depth, policy or type.
+            The stream of that name has another depth, policy or type; or the time of `wait` is up.
         PoolFull
             The pool has no room.
         ValueError
-            There is no such policy, or the depth is below 1.
+            There is no such policy, the depth is below 1, or `wait` is passed without a name.
         TypeError
             `type` cannot be the type of messages.
         """
-        return self._own(open_stream(self.member, name, depth, policy, type))
+        return self._own(open_stream(self.member, name, depth, policy, type, wait))
 
     @overload
     def frames(
@@ -624,6 +648,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         shape: ShapeLike | None,
         dtype: type[Scalar] | np.dtype[Scalar],
         count: int | None = None,
+        *,
+        wait: Wait = False,
     ) -> Frames[Scalar]: ...
     @overload
     def frames(
@@ -633,6 +659,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         *,
         dtype: type[Scalar] | np.dtype[Scalar],
         count: int | None = None,
+        wait: Wait = False,
     ) -> Frames[Scalar]: ...
     @overload
     def frames(
@@ -641,6 +668,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         shape: ShapeLike | None = None,
         dtype: npt.DTypeLike | None = None,
         count: int | None = None,
+        *,
+        wait: Wait = False,
     ) -> Frames[Any]: ...
     def frames(
         self,
@@ -648,6 +677,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         shape: ShapeLike | None = None,
         dtype: npt.DTypeLike | None = None,
         count: int | None = None,
+        *,
+        wait: Wait = False,
     ) -> Frames[Any]:
         """Make a set of equal arrays that are used again and again, or open it by its name.
 
@@ -661,6 +692,9 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
             The dtype of each frame.
         count : int
             How many frames.
+        wait : bool or float, optional
+            If it is not False, the call only opens the frames: it waits until another process has
+            made them. A number limits the wait, in seconds. Default: False.
 
         Returns
         -------
@@ -670,7 +704,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         ------
         OneCopyError
             The frames of that name have another shape, dtype or count, and a process has them open;
-            or they do not exist, and shape or count was left out.
+            or they do not exist, and shape or count was left out; or the time of `wait` is up.
         PoolFull
             The pool has no room for all of them.
 
@@ -681,7 +715,7 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         the pool becomes full, the set is deleted. Frames of the set that are in a message, or that
         a process holds, stay valid.
         """
-        return self._own(open_frames(self.member, name, shape, dtype, count))
+        return self._own(open_frames(self.member, name, shape, dtype, count, wait))
 
     def _own(self, part: _Part, /) -> _Part:
         self._parts.add(part)

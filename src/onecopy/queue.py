@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onecopy._aio.channels import AioQueue
     from onecopy._aio.ready import Bell
     from onecopy._core.membership import PoolHandle
+    from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
     from onecopy._typed.plan import Typed
 
@@ -200,6 +201,7 @@ def open_queue(
     maxsize: int | None,
     redeliver: bool | None,
     type: Any = None,  # noqa: A002 - the parameter of `Pool.queue`
+    wait: Wait = False,
 ) -> Queue:
     """Make or open a queue; see `Pool.queue`."""
     if maxsize is not None:
@@ -219,7 +221,7 @@ def open_queue(
         check_matches("queue", name, "redeliver", redeliver, queue.redeliver)
         return queue
 
-    return open_or_create(member, Kind.QUEUE, name, make)
+    return open_or_create(member, Kind.QUEUE, name, make, wait=wait)
 
 
 def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onecopy._aio.channels import AioStream, AioSubscription
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._core.membership import PoolHandle
+    from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
     from onecopy._typed.plan import Typed
 
@@ -223,6 +224,7 @@ def open_stream(
     depth: int | None,
     policy: str | None,
     type: Any = None,  # noqa: A002 - the parameter of `Pool.stream`
+    wait: Wait = False,
 ) -> Stream:
     """Make or open a stream; see `Pool.stream`."""
     if depth is not None:
@@ -238,7 +240,7 @@ def open_stream(
             check_matches("stream", name, "policy", policy, stream.policy)
         return stream
 
-    return open_or_create(member, Kind.STREAM, name, make)
+    return open_or_create(member, Kind.STREAM, name, make, wait=wait)
 
 
 def default_depth(policy: int) -> int:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from onecopy._core import memory_pressure
 from onecopy._core.arguments import called
 from onecopy._core.kinds import Kind
+from onecopy._core.until_made import until_made
 from onecopy.errors import OneCopyError, PoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 LONGEST = 200  # bytes of UTF-8
+_MOST_NAMED = 5  # things that an error names
 
 _Thing = TypeVar("_Thing")
 
@@ -94,6 +97,7 @@ def open_or_create(
     *,
     store: Callable[[_Thing], Any] = lambda thing: thing,
     again: bool = True,
+    wait: Wait = False,
 ) -> _Thing:
     """Open the thing of that name, or create it. Of several processes, the first one creates it.
 
@@ -114,12 +118,22 @@ def open_or_create(
     again : bool, optional
         Whether `make` may be called again if the pool was full and memory was released. False if
         `make` uses up an iterator.
+    wait : bool or float, optional
+        If it is not False, the thing is not created: the call waits until another process has
+        created it. A number limits the wait, in seconds.
 
     Returns
     -------
     thing
         The last result of `make`.
+
+    Raises
+    ------
+    OneCopyError
+        With `wait`: the time is up, and there is no thing of that name.
     """
+    if wait is not False:
+        return make(_existing(member, kind, name, wait))
     if name is None:
         return _create(make, again)
     checked_name(name, kind)
@@ -133,6 +147,22 @@ def open_or_create(
     existing = member.name_set(kind, name, store(thing), True)
     # If another process was faster, drop our thing and open the other one.
     return thing if existing is None else make(existing)
+
+
+def _existing(member: Member, kind: Kind, name: str | None, wait: Wait) -> Hold:
+    """Return a hold on the thing of that name, when another process has created it."""
+    if name is None:
+        raise ValueError(f"wait={wait!r} needs a name: without one, the call makes a new thing")
+    checked = checked_name(name, kind)
+    try:
+        return until_made(lambda: member.name_get(kind, checked), KeyError, wait)
+    except KeyError:
+        what = kind.name.lower().replace("_", " ")
+        text = f"after a wait of {wait:g} s, no process has made the {what} {name!r}"
+        there = sorted(member.name_list(kind))[:_MOST_NAMED]
+        if there:
+            text += f"; the pool has {', '.join(map(repr, there))}"
+    raise OneCopyError(f"{text}. Start the process that makes it, or wait longer (wait=True)")
 
 
 def _create(make: Callable[[Hold | None], _Thing], again: bool) -> _Thing:
