@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage bench peers bench-test bench-compare chart instructions lint format wheel clean
+        coverage docs bench peers bench-test bench-compare chart instructions lint format wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -222,6 +222,11 @@ coverage: $(VENV)/.installed-test $(VENV)/.installed-coverage ## What the tests 
 	  --json-summary $(COVERAGE)/core.json --html-details $(COVERAGE)/core/index.html $(COVERAGE)/native
 	$(BIN)/python tools/coverage_table.py $(COVERAGE)/python.json $(COVERAGE)/core.json
 
+
+# Sphinx keeps what it has read in build/docs-cache; what is served or opened is build/docs.
+docs: $(VENV)/.installed-docs ## Build the guide as static pages: build/docs/index.html; warnings are errors
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -d build/docs-cache docs build/docs
+	@echo "the guide: $(CURDIR)/build/docs/index.html"
 
 lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-basics ## ruff, layers, lengths of files, mypy (strict), clang-format
 	$(BIN)/ruff check .

@@ -143,10 +143,10 @@ class Page:
 
     def _console(self, example: Example) -> str | None:
         lines = example.parsed.splitlines()
-        commands = [line[2:] for line in lines if line.startswith(("$ ", "> "))]
+        commands = [line[2:] for line in lines if line.startswith("$ ")]
         if not commands:
             return None
-        expected = "\n".join(line for line in lines if not line.startswith(("$ ", "> ")))
+        expected = "\n".join(line for line in lines if not line.startswith("$ "))
         if self._shell is None:
             self._shell = Shell(self._folder)
         return differs(f"{expected}\n", f"{self._shell.run(chr(10).join(commands)).rstrip()}\n")
