@@ -68,14 +68,14 @@ endif
 rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
 	$(call part,,check and not slow)
 
-check: $(VENV)/.installed-test-torch test rest native-tests lint san tsan pythons explore ## Everything but the long campaigns
+check: $(VENV)/.installed-test-torch test rest native-tests lint docs san tsan pythons explore ## Everything but the long campaigns
 	$(PYTEST) -m slow --ignore=tests/crash
 	$(WITH_FAULTS) $(PYTEST) -m slow tests/crash
 	$(MAKE) fuzz SEED=1 ROUNDS=2000
 	$(MAKE) instructions ARGS=
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
-ci: $(VENV)/.installed-test-torch test rest lint native-tests
+ci: $(VENV)/.installed-test-torch test rest lint docs native-tests
 	$(MAKE) pythons TARGET=test-basics
 
 # With numpy, pytest and the command line only: the subjects that need no more (tests/README.md).
