@@ -22,6 +22,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def endless(folder):
+    """The same files, and a camera that does not end before a slow machine has started a viewer."""
+    text = (folder / "camera.py").read_text()
+    assert text.count("range(100)") == 1
+    (folder / "camera.py").write_text(text.replace("range(100)", "list(range(100)) * 1000"))
+    return folder
+
+
 @contextmanager
 def running(folder, script):
     process = subprocess.Popen(
@@ -55,35 +64,38 @@ def publishing():
         return False
 
 
-def test_the_viewer_may_start_first_and_the_camera_may_be_killed(folder):
-    with running(folder, "viewer.py") as viewer:
+def test_the_viewer_may_start_first_and_the_camera_may_be_killed(endless):
+    with running(endless, "viewer.py") as viewer:
         eventually(lambda: asleep(viewer.pid), "the viewer to wait")
-        with running(folder, "camera.py") as camera:
+        with running(endless, "camera.py") as camera:
             for _ in range(3):
                 number_in(viewer.stdout.readline())
             camera.kill()
             camera.wait(LIMIT)
         assert viewer.poll() is None
-        with running(folder, "camera.py") as camera:
+        with running(endless, "camera.py") as camera:
             for _ in range(3):  # the dead camera has left one message at most
                 number_in(viewer.stdout.readline())
             assert camera.poll() is None
 
 
-def test_the_camera_may_start_first_and_a_viewer_may_be_killed(folder):
-    with running(folder, "camera.py") as camera:
+def test_the_camera_may_start_first_and_a_viewer_may_be_killed(endless):
+    with running(endless, "camera.py") as camera:
         eventually(publishing, "the camera to publish")
         for _ in range(2):
-            with running(folder, "viewer.py") as viewer:
+            with running(endless, "viewer.py") as viewer:
                 number_in(viewer.stdout.readline())
         assert camera.poll() is None
 
 
 @pytest.mark.check
 def test_the_viewer_ends_when_the_camera_ends(folder):
-    with running(folder, "viewer.py") as viewer, running(folder, "camera.py") as camera:
-        viewer_says = viewer.communicate(timeout=LIMIT)
-        camera_says = camera.communicate(timeout=LIMIT)
+    """The files as they stand. The viewer waits for the stream when the camera starts."""
+    with oc.Pool("camera", size="256MiB") as pool, running(folder, "viewer.py") as viewer:
+        eventually(lambda: pool.stats().processes == 2, "the viewer to open the pool")
+        with running(folder, "camera.py") as camera:
+            viewer_says = viewer.communicate(timeout=LIMIT)
+            camera_says = camera.communicate(timeout=LIMIT)
     assert (camera.returncode, camera_says) == (0, ("", ""))
     assert (viewer.returncode, viewer_says[1]) == (0, "")
     numbers = [number_in(line) for line in viewer_says[0].splitlines(keepends=True)]
