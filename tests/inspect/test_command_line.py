@@ -19,7 +19,19 @@ from onecopy._core.sizes import format_size
 pytestmark = pytest.mark.one_in(2)
 
 LOOKING = ["inspect", "holders"]
-COMMANDS = ["demo", "ls", "inspect", "holders", "show", "why", "tail", "record", "replay", "gc", "doctor"]
+COMMANDS = [
+    "demo",
+    "ls",
+    "inspect",
+    "holders",
+    "show",
+    "why",
+    "tail",
+    "record",
+    "replay",
+    "gc",
+    "doctor",
+]
 SCRIPT = Path(sys.executable).with_name("onecopy")
 ODD_NAMES = [
     "with space",
