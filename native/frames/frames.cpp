@@ -163,7 +163,7 @@ Status Frames::acquire(WaitPolicy& p, Handle& out) noexcept {
 
 Status Frames::wait_ready(WaitPolicy& p) noexcept {
     return wait_for(
-        m_->header().frame_home[index_ % 15], p,
+        m_->header().frame_home[index_ % 15], {*m_, WaitPurpose::frame, b_}, p,
         [&] {
             if (Status s = usable(*m_); s != Status::ok) return s;
             return any_free() ? Status::ok : Status::would_block;

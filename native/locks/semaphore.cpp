@@ -139,7 +139,7 @@ Status Semaphore::acquire(WaitPolicy& p) noexcept {
 Status Semaphore::wait_ready(WaitPolicy& p) noexcept {
     u64 there = 0;
     const Status s = wait_for(
-        b_->freed, p,
+        b_->freed, {*m_, WaitPurpose::semaphore, b_}, p,
         [&] {
             if (Status now = value(there, p); now != Status::ok) return now;
             return there != 0 ? Status::ok : Status::would_block;

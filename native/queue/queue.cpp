@@ -399,7 +399,7 @@ Status Queue::wait_room(WaitPolicy& p) noexcept {
         return b_->tail.load() - head < limit_ || b_->closed.load() != 0;
     };
     const Status s = wait_for(
-        b_->not_full, p,
+        b_->not_full, {*m_, WaitPurpose::put, b_}, p,
         [&] {
             if (Status now = usable(*m_); now != Status::ok) return now;
             return room() ? Status::ok : Status::would_block;

@@ -403,7 +403,7 @@ Status Stream::wait_ready(u32 subscriber, WaitPolicy& p) noexcept {
                sub.owner.load() != m_->tag();
     };
     return wait_for(
-        b_->published, p,
+        b_->published, {*m_, WaitPurpose::read, b_}, p,
         [&] {
             if (Status now = usable(*m_); now != Status::ok) return now;
             return ready() ? Status::ok : Status::would_block;
