@@ -26,15 +26,10 @@ class Observer:
     It takes no slot and no lock, changes nothing in the pool, and keeps nothing open between two
     snapshots. So it works on a pool whose processes are all stuck, stopped or dead, and a stale
     pool stays. Each snapshot visits every block of the pool.
-
-    Attributes
-    ----------
-    path : str
-        The pool's file.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self._path = path
         self._memory: Memory | None = Memory()
 
     def __enter__(self) -> Self:
@@ -50,6 +45,11 @@ class Observer:
 
     def __repr__(self) -> str:
         return f"<Observer of {self.path}>"
+
+    @property
+    def path(self) -> str:
+        """The path of the pool's file."""
+        return self._path
 
     def close(self) -> None:
         """Forget the last snapshot. `snapshot` cannot be called any more."""
