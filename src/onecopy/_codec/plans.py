@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import copyreg
-import dataclasses
 import enum
 import inspect
 import sys
@@ -109,7 +108,8 @@ def _kind_of(cls: Any) -> tuple[int, tuple[Any, ...]]:
             return 0, ()  # pickle would call it
         return SLOTTED, _members(cls, slots)
     if _has_state_of_dataclass(cls):
-        return FROZEN, _members(cls, [field.name for field in dataclasses.fields(cls)])
+        fields = sys.modules["dataclasses"].fields(cls)
+        return FROZEN, _members(cls, [field.name for field in fields])
     return 0, ()
 
 
@@ -133,10 +133,13 @@ def _says_nothing(cls: Any, *, state: bool = True) -> bool:
 
 def _has_state_of_dataclass(cls: Any) -> bool:
     """Tell whether a class has the state that `dataclass` gives to frozen classes with slots."""
+    # Code that has made a dataclass has loaded the module. `import onecopy` does not.
+    dataclasses: Any = sys.modules.get("dataclasses")
     return (
-        dataclasses.is_dataclass(cls)
-        and cls.__getstate__ is dataclasses._dataclass_getstate  # type: ignore[attr-defined]
-        and cls.__setstate__ is dataclasses._dataclass_setstate  # type: ignore[attr-defined, union-attr]
+        dataclasses is not None
+        and dataclasses.is_dataclass(cls)
+        and cls.__getstate__ is dataclasses._dataclass_getstate
+        and cls.__setstate__ is dataclasses._dataclass_setstate
     )
 
 
