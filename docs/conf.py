@@ -46,6 +46,8 @@ napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+# Several classes have a `name` or a `size`. A reference to such a word leads to one of them.
+suppress_warnings = ["ref.python"]
 
 # What other modules of the package use of a class.
 _INNER = {"handle", "member", "detach", "of", "adopt"}
