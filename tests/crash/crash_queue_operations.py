@@ -34,7 +34,7 @@ QUEUE_OPERATIONS = [
     Operation(
         "Queue.put, typed",
         ("Queue.put",),
-        lambda w: w.queue.put(shot(w, 4)),
+        lambda w: w.queue.put(shot(w, 3)),
         typed_queue,
         look=size,
     ),

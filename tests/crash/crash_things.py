@@ -54,12 +54,16 @@ def containers(w: World, index: int) -> dict[str, object]:
     }
 
 
-class Shot(NamedTuple):
-    """A message of a typed channel."""
-
-    number: int
-    data: npt.NDArray[np.int32]
-    there: list[npt.NDArray[np.float64]]
+# A message of a typed channel. Its annotations are no texts: CPython itself may end by a
+# segmentation fault if it evaluates a text without memory.
+Shot = NamedTuple(  # noqa: UP014 - a class would have texts
+    "Shot",
+    [
+        ("number", int),
+        ("data", npt.NDArray[np.int32]),
+        ("there", list[npt.NDArray[np.float64]]),
+    ],
+)
 
 
 def shot(w: World, index: int) -> Shot:

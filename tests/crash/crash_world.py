@@ -145,6 +145,8 @@ def number(thing: Any) -> int:
     """Return the number of an item, after checking that it is complete."""
     if isinstance(thing, int):
         return thing
+    if isinstance(thing, tuple):  # of a typed queue
+        thing = thing._asdict()
     assert (thing["data"] == thing["number"]).all()
     return int(thing["number"])
 
