@@ -59,8 +59,8 @@ Status Event::wait(WaitPolicy& p) noexcept {
     if (now & kSet) return Status::ok;
     const u32 before = p.first_seen(now);
     auto released = [&] {
-        const u32 now = b_->word.load();
-        return (now & kSet) != 0 || now >> 1 != before >> 1;
+        const u32 word = b_->word.load();
+        return (word & kSet) != 0 || word >> 1 != before >> 1;
     };
     return wait_for(
         b_->changed, {*m_, WaitPurpose::event, b_}, p,
