@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kOff = ~std::size_t{0};
 constexpr std::int64_t kLongestWait = 20'000'000;  // ns, for the heap's lock
-constexpr std::int64_t kAfterFull = 10'000'000;    // ns without another try
+constexpr std::int64_t kWithoutTry = 10'000'000;   // ns without another try
 
 struct BornBlock {
     std::shared_ptr<Member> member;
@@ -31,7 +31,7 @@ struct Births {
     std::mutex mutex;                            // nothing waits while it is held; a fork takes it
     std::map<std::uintptr_t, BornBlock> blocks;  // by address
     std::weak_ptr<Member> where;                 // the pool that is switched on
-    u64 made = 0, fell_back = 0, bytes = 0;
+    u64 made = 0, fell_back = 0, skipped = 0, bytes = 0;
 };
 // Never destroyed: arrays may go after static destructors ran. Made by `bind_born`.
 Births* all_births = nullptr;
@@ -42,7 +42,7 @@ Births& births() noexcept {
 // What the functions look at first. The range covers every block that was ever in the table.
 std::atomic<std::size_t> threshold{kOff};
 std::atomic<std::uintptr_t> lowest{~std::uintptr_t{0}}, highest{0};
-std::atomic<std::int64_t> full_until{0};
+std::atomic<std::int64_t> no_try_until{0};
 
 PyDataMemAllocator original;  // numpy's own
 
@@ -61,9 +61,10 @@ auto find(std::uintptr_t at) noexcept {
     return at - next->first < next->second.length ? next : blocks.end();
 }
 
-void fell_back() noexcept {
+void fell_back(bool skipped) noexcept {
     std::lock_guard guard(births().mutex);
     ++births().fell_back;
+    if (skipped) ++births().skipped;
 }
 
 // Notes a block that this process holds once. False: there is no memory for that.
@@ -84,8 +85,8 @@ bool note(std::uintptr_t at, BornBlock block) noexcept try {
 // nullptr: not now. Ordinary memory, then.
 void* take(std::size_t size) noexcept {
     const std::int64_t now = os::monotonic_ns();
-    if (now < full_until.load(std::memory_order_relaxed)) {
-        fell_back();
+    if (now < no_try_until.load(std::memory_order_relaxed)) {
+        fell_back(true);
         return nullptr;
     }
     std::shared_ptr<Member> member;
@@ -98,7 +99,9 @@ void* take(std::size_t size) noexcept {
     const Status s = member == nullptr
                          ? Status::closed
                          : allocate(*member, BlockSpec{.bytes = size}, briefly, block);
-    if (s == Status::no_memory) full_until.store(now + kAfterFull, std::memory_order_relaxed);
+    // Full, or a stopped process has the heap's lock: not every array waits for that.
+    if (s == Status::no_memory || s == Status::timed_out)
+        no_try_until.store(os::monotonic_ns() + kWithoutTry, std::memory_order_relaxed);
     if (s == Status::ok) {
         Member& m = *member;
         if (note(reinterpret_cast<std::uintptr_t>(block.data),
@@ -107,7 +110,7 @@ void* take(std::size_t size) noexcept {
         UnboundedWait wait;
         drop(m, block.index, wait);
     }
-    fell_back();
+    fell_back(false);
     return nullptr;
 }
 
@@ -187,7 +190,7 @@ PyObject* bear_in(PyObject* member, std::size_t bytes) noexcept {
     std::lock_guard guard(births().mutex);
     births().where.reset();
     if (m != nullptr) births().where = m->pool->member;
-    full_until.store(0, std::memory_order_relaxed);
+    no_try_until.store(0, std::memory_order_relaxed);
     threshold.store(m == nullptr ? kOff : bytes, std::memory_order_relaxed);
     return Py_NewRef(Py_None);
 }
@@ -195,10 +198,11 @@ PyObject* bear_in(PyObject* member, std::size_t bytes) noexcept {
 PyObject* born_counts() noexcept {
     std::lock_guard guard(births().mutex);
     const Births& b = births();
-    return Py_BuildValue("{sKsnsKsK}", "made", static_cast<unsigned long long>(b.made), "live",
+    return Py_BuildValue("{sKsnsKsKsK}", "made", static_cast<unsigned long long>(b.made), "live",
                          static_cast<Py_ssize_t>(b.blocks.size()), "live_bytes",
                          static_cast<unsigned long long>(b.bytes), "fell_back",
-                         static_cast<unsigned long long>(b.fell_back));
+                         static_cast<unsigned long long>(b.fell_back), "skipped",
+                         static_cast<unsigned long long>(b.skipped));
 }
 
 // A lease on the block that an array's memory lies in. None: there is none.

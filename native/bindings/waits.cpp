@@ -1,4 +1,4 @@
-// Waits of event loops: what `onecopy._waits` builds the awaitable calls on.
+// Waits of event loops: what `onecopy._aio` builds the awaitable calls on.
 #include "os/waits.hpp"
 #include "bindings/methods.hpp"
 

@@ -158,7 +158,9 @@ void read_processes(Member& m, const std::vector<Extent>& bodies, Pool& out) {
     for (u32 slot = 0; slot < rows; ++slot) {
         Row& row = m.row(slot);
         const u32 state = row.state.load_acquire(), gen = row.gen.load_acquire();  // [row.state]
+        // A row that is reserved for a child (embryo) has the parent's numbers, and is no process.
         if (state == static_cast<u32>(RowState::free) ||
+            state == static_cast<u32>(RowState::embryo) ||
             state > static_cast<u32>(RowState::reaping))
             continue;
         Process one{};

@@ -135,7 +135,9 @@ class born_in_pool:  # noqa: N801 - a function to its users, as numpy.errstate
         dict
             ``made``: arrays that were made in pools. ``live``: those that numpy still owns; an
             array that was handed over is no longer among them. ``live_bytes``: their size.
-            ``fell_back``: large arrays that got ordinary memory, because there was no room.
+            ``fell_back``: large arrays that got ordinary memory, because there was no room, or
+            because a stopped process had the pool's lock. ``skipped``: those of them for which the
+            pool was not asked, because that had been in vain less than 10 ms before.
         """
         return _native.born_counts()
 

@@ -1,9 +1,14 @@
 """Ordinary results of numpy that are made in a pool: `onecopy.born_in_pool`."""
 
 import gc
+import mmap
+import os
+import signal
+import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import children
 import numpy as np
@@ -218,6 +223,39 @@ def test_a_full_pool_is_no_error(pool, born):
     assert 20 < sum(lies_in(pool, array) for array in arrays) <= 32
     assert born.counts()["fell_back"] > fell_back
     assert all((array == np.arange(HALF) * 2).all() for array in arrays)
+
+
+HEAP_LOCK, ROWS_AT, ROW = 192, 64, 512  # offsets in the segment: native/layout/layout.hpp
+
+
+def stop_with_the_heap(pool, ready):
+    """Own the heap's lock, as far as others can see, and stop."""
+    with Path(pool.member.path).open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+    (rows,) = struct.unpack_from("<Q", memory, ROWS_AT)
+    (generation,) = struct.unpack_from("<I", memory, rows + pool.member.slot * ROW + 4)
+    tag = (generation & 0xFFFFF) << 11 | (pool.member.slot + 1)
+    struct.pack_into("<I", memory, HEAP_LOCK, tag)
+    ready.set()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_stopped_process_has_the_heap(pool_directory):
+    """An array waits a moment, and those that come soon after it do not wait at all."""
+    with oc.Pool.create("heap", size="64MiB") as pool, oc.born_in_pool(pool=pool) as born:
+        ready = pool.event()
+        child = children.start("spawn", stop_with_the_heap, pool, ready)
+        assert ready.wait(children.LIMIT)
+        before = born.counts()
+        arrays = [np.full(MIB, 7, "u1") for _ in range(200)]
+        after = born.counts()
+        assert after["made"] == before["made"]
+        assert after["fell_back"] == before["fell_back"] + 200
+        assert before["skipped"] < after["skipped"] < before["skipped"] + 200
+        assert all((array == 7).all() for array in arrays)
+        child.kill()
+        children.eventually(lambda: lies_in(pool, np.empty(MIB, "u1")), "the heap to be repaired")
+        del ready
 
 
 def test_an_array_that_is_larger_than_the_pool(pool, born):

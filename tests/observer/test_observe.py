@@ -264,16 +264,11 @@ def test_a_child_of_a_fork_in_a_wait():
             "get",
         )
         os.kill(stage.pids["parent"], signal.SIGUSR1)
-        found = []
-
-        def child_is_seen():
-            # The row that the parent reserves for the child has the parent's pid until then.
-            processes = stage.observer.snapshot().processes
-            found[:] = [each for each in processes if each.pid != stage.pids["parent"]]
-            return found
-
-        eventually(child_is_seen, "a child")
-        (child,) = found
+        # The row that the parent reserves for the child is no process.
+        eventually(lambda: len(stage.observer.snapshot().processes) == 2, "a child")
+        (child,) = (
+            each for each in stage.observer.snapshot().processes if each.pid != stage.pids["parent"]
+        )
         try:
             assert child.waits == ()
             eventually(lambda: stage.waits("parent") == ["get"], "the parent to wait again")
