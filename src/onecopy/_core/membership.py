@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, TypeAlias
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import ref
 
 from onecopy import _native
 from onecopy._core import leaving, paths
@@ -44,12 +44,40 @@ PoolHandle: TypeAlias = "tuple[bytes, str, bool, int, int] | tuple[bytes, str, b
 Key: TypeAlias = "tuple[bytes, int, int]"  # id, device, inode
 _ID_BYTES = 16
 
+
+class _Known(ref["Member"]):
+    """A weak reference to a membership, with the key of its pool.
+
+    It is the only one with a callback that this package makes to a membership. If an object that
+    has several is destroyed while the process has no memory, CPython 3.11 does not clear them: each
+    then has a pointer to freed memory.
+    """
+
+    __slots__ = ("at", "key")
+
+    at: int  # the id of the membership, which `_gone` cannot ask for any more
+    key: Key
+
+
 # If this process is already a member of a pool, the native core returns the same member. But the
-# core has to open the file to know that. These tables find the member without opening the file. An
-# entry is removed with the last object that uses the member.
-_members: WeakValueDictionary[Key, Member] = WeakValueDictionary()
-_keys: WeakKeyDictionary[Member, Key] = WeakKeyDictionary()
+# core has to open the file to know that. `_members` finds the member without opening the file.
+# `_known` has the same references by the id of the member. An entry is removed with the last object
+# that uses the member. There is no lock: each step is atomic in the interpreter.
+_members: dict[Key, _Known] = {}
+_known: dict[int, _Known] = {}
 _defaults: set[Key] = set()
+
+
+def _gone(
+    known: _Known,
+    # When the interpreter ends, the names of a module are removed before this is called last.
+    members: dict[Key, _Known] = _members,
+    by_id: dict[int, _Known] = _known,
+) -> None:
+    if by_id.get(known.at) is known:
+        del by_id[known.at]
+    if members.get(known.key) is known:
+        del members[known.key]
 
 
 def create(
@@ -195,7 +223,8 @@ def join(handle: PoolHandle) -> Member:
 def _find(identity: bytes, device: int, inode: int) -> Member | None:
     """Find the membership in a pool by its id and its file."""
     if inode:
-        member = _members.get((identity, device, inode))
+        named = _members.get((identity, device, inode))
+        member = None if named is None else named()
         if member is not None and member.joined:
             return member
     known = [member for member in current() if member.id == identity]
@@ -282,10 +311,21 @@ def key_of(member: Member) -> Key:
     Key
         Equal for the same pool only, and different for a copy of its file.
     """
-    key = _keys.get(member)
-    if key is None:
-        key = _keys[member] = (member.id, *_file_of(member))
-    return key
+    return _reference_to(member).key
+
+
+def _reference_to(member: Member) -> _Known:
+    at = id(member)
+    known = _known.get(at)
+    if known is not None:
+        if known() is member:
+            return known
+        _gone(known)  # its callback failed: there was no memory
+    known = _Known(member, _gone)
+    known.at = at
+    known.key = (member.id, *_file_of(member))
+    # Another thread or a signal handler may have been faster. All use the first one.
+    return _known.setdefault(at, known)
 
 
 def _file_of(member: Member) -> tuple[int, int]:
@@ -298,6 +338,7 @@ def mark_default(member: Member) -> None:
 
 
 def _remember(member: Member) -> Member:
-    _members[key_of(member)] = member
+    known = _reference_to(member)
+    _members[known.key] = known
     leaving.arrange()
     return member

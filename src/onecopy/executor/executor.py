@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +15,6 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from onecopy import _native
 from onecopy._core.arguments import context, function, integer, positional, seconds
@@ -194,7 +194,7 @@ class Executor(futures.ProcessPoolExecutor):
         self._work_ids = deque()
         self._executor_manager_thread = None
         self._make_channels()
-        _executors.add(self)
+        _include(self)
 
     def _make_channels(self) -> None:
         """Make the mailboxes, and what starts workers that have them."""
@@ -523,12 +523,22 @@ def _check_share(most: int, forks: bool) -> None:
         )
 
 
-# A forked child, for example a worker, does not need them, and would keep their memory.
-_executors: WeakSet[Executor] = WeakSet()
+# A forked child, for example a worker, does not need them, and would keep their memory. The
+# references have no callbacks. The manager's reference has one. CPython 3.11 does not clear several
+# if the executor is destroyed while the process has no memory.
+_executors: set[weakref.ref[Executor]] = set()
+
+
+def _include(executor: Executor) -> None:
+    _executors.difference_update([known for known in _executors.copy() if known() is None])
+    _executors.add(weakref.ref(executor))
 
 
 def _forked() -> None:
-    for executor in list(_executors):
+    for known in _executors.copy():
+        executor = known()
+        if executor is None:
+            continue
         executor._broken = "the executor belongs to the process that this one was forked from"
         executor._copies.forget_all()
         for item in list(executor._pending_work_items.values()):

@@ -16,9 +16,8 @@ import os
 import stat
 import threading
 from bisect import bisect_right
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 import numpy as np
 
@@ -113,7 +112,8 @@ class Span(NamedTuple):
 
 # ----------------------------------------------------------------------------- opening and mapping
 
-_shared: WeakValueDictionary[tuple[Identity, bool], Mapping] = WeakValueDictionary()
+# The mappings that threads share, by file and by whether they can be written. `_gone` removes them.
+_shared: dict[tuple[Identity, bool], ref[Mapping]] = {}
 # Held while a file is mapped, so that two threads do not map it twice. It is recursive, because a
 # signal handler in this thread may map the same file meanwhile.
 _lock = threading.RLock()
@@ -214,16 +214,20 @@ def map_file(fd: int, path: str, mode: str) -> Mapping:
         return _map(fd, path, size, identity, mode)
     with _lock:
         key = identity, mode != "r"
-        known = _shared.get(key)
+        known = _mapped(key)
         if known is not None and len(known) >= size:
             return known
         mapping = _map(fd, path, size, identity, mode)
-        known = _shared.get(key)
+        known = _mapped(key)
         if known is not None and len(known) >= size:  # a signal handler mapped it
             return known
-        _enter(mapping)
-        _shared[key] = mapping
+        _enter(mapping, key)
     return mapping
+
+
+def _mapped(key: tuple[Identity, bool]) -> Mapping | None:
+    known = _shared.get(key)
+    return None if known is None else known()
 
 
 def _map(fd: int, path: str, size: int, identity: Identity, mode: str) -> Mapping:
@@ -258,7 +262,7 @@ def resolve(span: Span) -> Mapping:
     """
     (path, identity, writable), offset, nbytes = span
     identity = Identity(*identity)
-    known = _shared.get((identity, writable))
+    known = _mapped((identity, writable))
     if known is not None and len(known) >= offset + nbytes:
         # The size comes from the mapping's own descriptor. The name may stand for another file now.
         _check_length(path, known.size(), span)
@@ -294,11 +298,13 @@ def _check_length(path: str, size: int, span: Span) -> None:
 
 # ------------------------------------------------------------------------- whose memory lies where
 
-# The address of each mapping. Entries are removed in callbacks of weak references, which may run in
-# the middle of any operation, so a lock could deadlock. Instead, each insertion and removal is one
-# atomic step of the interpreter. When the callback runs, the memory is unmapped, and another
-# mapping may have its address.
-_entries: dict[ref[Mapping], int] = {}
+# The address of each mapping, and its key in `_shared`. Entries are removed in callbacks of weak
+# references, which may run in the middle of any operation, so a lock could deadlock. Instead, each
+# insertion and removal is one atomic step of the interpreter. When the callback runs, the memory is
+# unmapped, and another mapping may have its address. A mapping has only one reference with a
+# callback: CPython 3.11 does not clear several, if the mapping is destroyed while the process has
+# no memory.
+_entries: dict[ref[Mapping], tuple[int, tuple[Identity, bool]]] = {}
 # `_change` is a new object after each change of `_entries`. `_order` has the sorted addresses and
 # mappings, and the `_change` from before they were read. If its `_change` differs, it is old.
 _change = object()
@@ -307,7 +313,9 @@ _order: tuple[object, list[int], list[ref[Mapping]]] = (_change, [], [])
 
 def _gone(which: ref[Mapping]) -> None:
     global _change  # noqa: PLW0603 - the registry belongs to the process
-    _entries.pop(which, None)
+    entry = _entries.pop(which, None)
+    if entry is not None and _shared.get(entry[1]) is which:
+        del _shared[entry[1]]
     _change = object()
 
 
@@ -319,9 +327,11 @@ def connect_when_mapped(connect: Callable[[], None]) -> None:
     _connections.append(connect)
 
 
-def _enter(mapping: Mapping) -> None:
+def _enter(mapping: Mapping, key: tuple[Identity, bool]) -> None:
     global _change  # noqa: PLW0603 - as above
-    _entries[ref(mapping, _gone)] = mapping.address
+    known = ref(mapping, _gone)
+    _entries[known] = mapping.address, key
+    _shared[key] = known
     _change = object()
     for connect in _connections:
         connect()
@@ -334,8 +344,8 @@ def _in_order() -> tuple[list[int], list[ref[Mapping]]]:
         change = _change  # read before the entries, so that a change meanwhile makes the order old
         # Making the list is one atomic step. If two entries have one address, the later one is
         # valid.
-        entries = sorted(list(_entries.items()), key=itemgetter(1))  # noqa: C414 - as above
-        addresses = [address for _, address in entries]
+        entries = sorted(list(_entries.items()), key=lambda entry: entry[1][0])  # noqa: C414 - as above
+        addresses = [address for _, (address, _) in entries]
         mappings = [known for known, _ in entries]
         _order = change, addresses, mappings
     return addresses, mappings
