@@ -11,6 +11,7 @@ import pytest
 
 import onecopy as oc
 from executor import calls
+from onecopy._workers import owners
 
 MEGABYTE = 1 << 20
 
@@ -32,17 +33,31 @@ def test_copies_go_with_the_arrays_not_with_other_arguments(executor, pool):
     assert executor._copies._kept == {}
 
 
-def test_no_finalizers_are_left(executor):
+def test_no_watches_are_left(executor):
     array = np.ones(100_000)
-    before = len(weakref.finalize._registry)
+    before = len(owners._owners)
     for i in range(100):
         array[0] = i
         executor.submit(calls.total, array).result()
-    assert len(weakref.finalize._registry) <= before + 2
+    assert len(owners._owners[id(array)].watches) == 1
+    assert len(owners._owners) == before + 1
     assert executor.submit(calls.total, np.ones(100_000)).result() == 100_000
+    children.eventually(lambda: len(owners._owners) == before + 1, "the other array to be gone")
     executor.shutdown()
     gc.collect()
-    assert len(weakref.finalize._registry) <= before
+    assert len(owners._owners) == before
+
+
+def test_several_copies_of_parts_of_one_array_need_one_weak_reference(executor, pool):
+    array = np.arange(200_000.0)
+    for part in (array[:50_000], array[50_000:], array[60_000:]):
+        assert executor.submit(calls.total, part).result() == part.sum()
+    assert len(owners._owners[id(array)].watches) == 3
+    del part
+    with_callbacks = [each for each in weakref.getweakrefs(array) if each.__callback__ is not None]
+    assert len(with_callbacks) == 1
+    del array, with_callbacks
+    children.eventually(lambda: used(pool) == 0, "the copies to be gone")
 
 
 def fits(put):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakValueDictionary, finalize, ref
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from onecopy._codec import arrays
 from onecopy._codec.backing import address
 from onecopy._core import memory_pressure
 from onecopy._native import same_bytes
+from onecopy._workers.owners import watch
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from _typeshed import WriteableBuffer
 
     from onecopy._codec.packing import Write
+    from onecopy._workers.owners import Watch
     from onecopy._workers.pickling import Part
     from onecopy.pool import Pool
 
@@ -63,7 +66,7 @@ class Copies:
         # The longest unused one first. Each step on these is one of the interpreter's: finalizers,
         # and allocations that fail, come in between in any thread.
         self._kept: OrderedDict[Key, npt.NDArray[np.uint8]] = OrderedDict()
-        self._watches: dict[Key, list[finalize[Any, Any]]] = {}
+        self._watches: dict[Key, list[Watch]] = {}
         self.hold_back = False
         memory_pressure.register(self)
 
@@ -164,9 +167,8 @@ class Copies:
         self._release(key)  # what it was before is stale
         if owners and copy.nbytes <= self._most:
             self._kept[key] = copy
-            self._watches[key] = [finalize(owner, _drop, ref(self), key) for owner in owners]
-            for watch in self._watches[key]:
-                watch.atexit = False
+            drop = partial(_drop, ref(self), key)
+            self._watches[key] = [watch(owner, drop) for owner in owners]
             self._bound()
         return copy
 
@@ -182,8 +184,8 @@ class Copies:
 
     def _release(self, key: Key) -> None:
         self._kept.pop(key, None)
-        for watch in self._watches.pop(key, ()):
-            watch.detach()
+        for begun in self._watches.pop(key, ()):
+            begun.end()
 
     def _copied(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return self._written(memory.nbytes, lambda room: self._pool.member.fill(room, memory.data))
