@@ -70,6 +70,13 @@ class Subscription(SubscriptionBase[T]):
 
         return AioSubscription(self)
 
+    def __repr__(self) -> str:
+        try:
+            state = "closed" if self.closed else f"{self.missed} missed"
+        except OneCopyError:
+            state = "closed"
+        return f"<onecopy.Subscription, {state}>"
+
     def __reduce__(self) -> NoReturn:
         """Raise: a subscription cannot be pickled."""
         raise TypeError(

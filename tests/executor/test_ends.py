@@ -207,3 +207,11 @@ def test_an_initializer_that_raises_is_named(pool, restart):
         ) as caught:
             future.result(children.LIMIT)
     assert "in _raises" in str(caught.value.__cause__)
+
+
+def test_an_executor_is_described(pool):
+    with oc.Executor(2, pool=pool) as executor:
+        assert repr(executor) == "<onecopy.Executor, 0 of 2 workers started, 0 calls>"
+        assert executor.submit(abs, -3).result() == 3
+        assert repr(executor).startswith("<onecopy.Executor, ")
+    assert repr(executor) == "<onecopy.Executor, shut down>"

@@ -327,3 +327,14 @@ def test_a_stream_of_the_newest_message_keeps_little(pool):
         frame = frames.acquire(timeout=30.0)
         named.publish(frame)
         del frame
+
+
+def test_a_subscription_is_described(pool):
+    stream = pool.stream(depth=2)
+    subscription = stream.subscribe()
+    for i in range(5):
+        stream.publish(i)
+    assert subscription.get() == 3
+    assert repr(subscription) == "<onecopy.Subscription, 3 missed>"
+    subscription.close()
+    assert repr(subscription) == "<onecopy.Subscription, closed>"

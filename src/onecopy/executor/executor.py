@@ -316,6 +316,17 @@ class Executor(futures.ProcessPoolExecutor):
 
     # -------------------------------------------------------------------------------- for users
 
+    def __repr__(self) -> str:
+        processes = self._processes
+        if self._broken is not None:
+            state = "broken"
+        elif self._shutdown_thread or processes is None:
+            state = "shut down"
+        else:
+            calls = len(self._pending_work_items)
+            state = f"{len(processes)} of {self._max_workers} workers started, {calls} calls"
+        return f"<onecopy.Executor, {state}>"
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]:
         """Call a function in a worker.
 

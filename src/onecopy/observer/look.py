@@ -44,7 +44,7 @@ class Observer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Observer of {self.path}>"
+        return f"<onecopy.Observer of {self.path}>"
 
     @property
     def path(self) -> str:
