@@ -239,7 +239,7 @@ class Pickler(pickle.Pickler):
         self._own: list[pickle.PickleBuffer] = []
         self._later: list[tuple[pickle.PickleBuffer, Later]] = []
         self._private = private  # data in a pool is copied like other data
-        self.member = member
+        self.member: Member | None = member
         self.sent: list[npt.NDArray[Any]] = []
         self._file, self._buffers = file, buffers
         self._elsewhere = None if private else _Elsewhere(buffers, member if self.keeps else None)

@@ -42,7 +42,7 @@ class RemoteError:
 
     def __init__(self, error: BaseException) -> None:
         self._text = '\n"""\n{}"""'.format("".join(format_exception(error)))
-        self.error = error.with_traceback(None)
+        self.error: BaseException = error.with_traceback(None)
 
     def __reduce__(self) -> Any:
         return _with_cause, (self.error, self._text)

@@ -12,7 +12,7 @@ from collections.abc import (
     ValuesView,
 )
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from onecopy._core.arguments import refuse
 from onecopy._core.current import default_member
@@ -80,7 +80,7 @@ class Dict(Container, DictBase[K, V]):
     dict. So a dict that contains itself stays until you remove it from itself.
     """
 
-    __hash__ = None  # type: ignore[assignment]  # as dict: it changes
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as dict: it changes
 
     @overload
     def __init__(self, pairs: Mapping[K, V] | Dict[K, V], /) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, MutableSequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from onecopy._core.arguments import function, integer, items
 from onecopy._core.current import default_member
@@ -72,7 +72,7 @@ class List(Container, ListBase[T]):
     list. So a list that contains itself stays until you remove it from itself.
     """
 
-    __hash__ = None  # type: ignore[assignment]  # as list: it changes
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as list: it changes
 
     def __init__(self, iterable: Iterable[T] = ()) -> None:
 

@@ -104,8 +104,8 @@ class Item:
     __slots__ = ("future", "task")
 
     def __init__(self, future: Future[Any], task: Task) -> None:
-        self.future = future
-        self.task = task
+        self.future: Future[Any] = future
+        self.task: Task = task
 
 
 class Manager(threading.Thread):

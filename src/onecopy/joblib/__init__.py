@@ -16,10 +16,10 @@ from __future__ import annotations
 
 try:
     import joblib
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "onecopy.joblib is a backend for joblib, which is not installed: pip install 'joblib>=1.4'"
-    ) from error
+    ) from _error
 
 from onecopy.joblib.backend import OneCopyBackend
 from onecopy.joblib.workers import shutdown

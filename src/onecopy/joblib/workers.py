@@ -99,8 +99,8 @@ class WorkerPool:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
-        self.executor = _Executor(spec)
-        self.ends_at = 0.0  # on the monotonic clock, once it has no user
+        self.executor: _Executor = _Executor(spec)
+        self.ends_at: float = 0  # on the monotonic clock, once it has no user
 
     def fits(self, spec: WorkerSpec) -> bool:
         """Tell whether it is in order, and what is asked for."""

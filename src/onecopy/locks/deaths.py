@@ -76,8 +76,8 @@ class OnDeath:
             raise TypeError(
                 f"on_owner_death must be 'warn', 'raise' or callable, not {type(policy).__name__}"
             )
-        self.policy = policy
-        self.what = what
+        self.policy: OwnerDeathPolicy = policy
+        self.what: str = what
 
     def __call__(self, lock: Any, pid: int, stays: bool) -> None:
         """Apply the policy.

@@ -98,7 +98,7 @@ def copy_of(error: BaseException) -> BaseException:
     return other
 
 
-class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
+class ApplyResult(AsyncResult[Any]):
     """The result of `Pool.apply_async`; as `multiprocessing.pool.AsyncResult`.
 
     It inherits no method of that class: all methods are defined here.
@@ -115,8 +115,8 @@ class ApplyResult(AsyncResult):  # type: ignore[type-arg]  # of anything
     ) -> None:
         self._pool = pool
         self._event: Any = Latch()
-        self._job = next(_jobs)
-        self._cache = pool._cache
+        self._job: int = next(_jobs)
+        self._cache: Any = pool._cache
         self._callback = callback
         self._error_callback = error_callback
         self._cache[self._job] = self
@@ -227,7 +227,7 @@ class Feed:
         self.job = next(_jobs)
         self.ready: Any = queue.SimpleQueue()  # (success, value); None: no more will come
         self._pool = pool
-        self._cache = pool._cache
+        self._cache: Any = pool._cache
         self._taskqueue = pool._taskqueue
         self._most: int = pool._ahead
         self._in_order = in_order

@@ -243,7 +243,7 @@ class DefaultContext(SharingContext):
         return standard._default_context.get_all_start_methods()
 
 
-default_context = DefaultContext()
+default_context: DefaultContext = DefaultContext()
 _default_context.provide(default_context)
 
 

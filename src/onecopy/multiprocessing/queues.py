@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing.queues as standard
 from queue import Full
 from types import MethodDescriptorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from onecopy import queue as own
 from onecopy._core.keepalive import keep_for_child
@@ -68,7 +68,7 @@ class Queue(own.Queue):
 
     # As in the standard library. Otherwise `Process(args=(queue))`, without the comma, would take
     # all messages and wait for ever.
-    __iter__ = None  # type: ignore[assignment]  # of the class that has it
+    __iter__: ClassVar[None] = None  # type: ignore[assignment]  # of the class that has it
 
     @classmethod
     def _open(cls, member: Member, hold: Hold, name: str | None) -> Queue:
@@ -82,10 +82,9 @@ class Queue(own.Queue):
         if cls._on_queue_feeder_error is not Queue._on_queue_feeder_error:
             _have_reports(cls)
         # The native methods call no overridden method of the object.
-        if _is_native(cls, "put_nowait") and not _is_native(cls, "put"):
-            cls.put_nowait = _put_nowait  # type: ignore[assignment, method-assign]
-        if _is_native(cls, "get_nowait") and not _is_native(cls, "get"):
-            cls.get_nowait = _get_nowait  # type: ignore[assignment, method-assign]
+        for name, method in (("put", _put_nowait), ("get", _get_nowait)):
+            if _is_native(cls, f"{name}_nowait") and not _is_native(cls, name):
+                setattr(cls, f"{name}_nowait", method)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference, with the state that a subclass adds to it."""

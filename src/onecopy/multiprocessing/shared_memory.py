@@ -49,7 +49,8 @@ def _random_names() -> Iterator[str]:
 class UnsupportedItem(KeyError, TypeError):
     """A value that a `ShareableList` cannot hold."""
 
-    __str__ = Exception.__str__  # the one of KeyError adds quotes
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # the one of KeyError adds quotes
 
 
 class _UntrackedName(str):

@@ -103,16 +103,19 @@ class RecordingFile:
     """
 
     def __init__(self, path: str, end: int | None = None) -> None:
+        self.records: Any
         self.records, self._streams = import_mcap()
         self.path = path
         self._last: tuple[int, memoryview] | None = None  # the chunk that was read last
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.close = weakref.finalize(self, os.close, self._fd)
+        self.close: weakref.finalize[[int], RecordingFile] = weakref.finalize(
+            self, os.close, self._fd
+        )
         try:
             status = os.fstat(self._fd)
-            self.identity = (status.st_dev, status.st_ino)
-            self.size = status.st_size if end is None else min(end, status.st_size)
-            self.contents = self._contents()
+            self.identity: tuple[int, int] = (status.st_dev, status.st_ino)
+            self.size: int = status.st_size if end is None else min(end, status.st_size)
+            self.contents: Contents = self._contents()
             self._last = None
         except BaseException:
             self.close()

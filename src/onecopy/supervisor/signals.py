@@ -118,7 +118,7 @@ class Termination:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-termination = Termination()
+termination: Termination = Termination()
 os.register_at_fork(after_in_child=termination.forget)
 
 

@@ -40,8 +40,8 @@ class Memory:
     __slots__ = ("array", "attached")
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
-        self.array = array
-        self.attached = False  # whether a ctypes object in this process uses it
+        self.array: npt.NDArray[Any] = array
+        self.attached: bool = False  # whether a ctypes object in this process uses it
 
     def create_memoryview(self) -> memoryview:
         """Return the memory for an object."""

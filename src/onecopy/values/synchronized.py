@@ -128,8 +128,13 @@ class SynchronizedArray(SynchronizedBase[T]):
     lock, or use ``[:]``.
     """
 
-    __getitem__ = Guarded._get_item
-    __setitem__ = Guarded._set_item
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: Any, /) -> Any: ...
+        def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    else:
+        __getitem__ = Guarded._get_item
+        __setitem__ = Guarded._set_item
 
     def __len__(self) -> int:
         return len(self._obj)
@@ -145,8 +150,8 @@ class SynchronizedString(SynchronizedArray[bytes]):
     ``value`` has the bytes up to the first zero, ``raw`` has all bytes.
     """
 
-    value = GuardedAttribute("value")
-    raw = GuardedAttribute("raw")
+    value: GuardedAttribute = GuardedAttribute("value")
+    raw: GuardedAttribute = GuardedAttribute("raw")
 
 
 def checked_lock(lock: object) -> None:
