@@ -34,7 +34,7 @@ from onecopy import multiprocessing as dropin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HANG = 30  # seconds: a watchdog
+HANG = 60  # seconds: a watchdog
 LARGE = 300_000  # bytes; this many are copied without the GIL
 USED = 48  # arrays that others make in the meantime
 QUIET = 5  # looks, a millisecond apart, after which a thread that slept in all of them waits

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Seconds within which the survivors must have handled a death. It takes milliseconds. The limit
 # holds only in the long run, which has a machine for itself. In a slice only the watchdog ends it.
 BOUND = 1.0 if os.environ.get("ONECOPY_CRASH") == "full" else math.inf
-HANG = 20  # seconds: a watchdog
+HANG = 60  # seconds: a watchdog
 NEVER = 1 << 40  # a step that no operation reaches
 
 
