@@ -37,8 +37,8 @@ def metrics(
         bool,
         typer.Option(
             "--public",
-            help="Allow a --host that other machines can reach. There is no password: a process that "
-            "reaches it sees the names of pools and channels.",
+            help="Allow a --host that other machines can reach. There is no password: all of them "
+            "can read the names of pools and channels.",
         ),
     ] = False,
     processes: Annotated[

@@ -84,7 +84,9 @@ def top(
 
 def _is_terminal() -> bool:
     return (
-        sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+        sys.stdin.isatty()
+        and sys.stdout.isatty()
+        and os.environ.get("TERM", "") not in {"", "dumb"}
     )
 
 

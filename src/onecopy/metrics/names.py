@@ -130,7 +130,9 @@ _ALL = (
     ),
     _gauge("onecopy_stream_subscribers", _STREAM, "Subscriptions."),
     _gauge(
-        "onecopy_stream_lag", _STREAM, "How many messages the subscriber that is most behind is behind."
+        "onecopy_stream_lag",
+        _STREAM,
+        "How many messages the subscriber that is most behind is behind.",
     ),
     _gauge("onecopy_stream_depth", _STREAM, "How many messages the stream keeps."),
     _gauge(

@@ -31,7 +31,10 @@ def is_loopback(host: str) -> bool:
     OSError
         There is no such host.
     """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise OSError(f"cannot listen at {host}: {error.strerror}") from None
     return all(ipaddress.ip_address(str(each[4][0])).is_loopback for each in found)
 
 
@@ -68,7 +71,7 @@ def serving(
     registry.register(PoolCollector(pools, processes=processes, unnamed=unnamed))
     try:
         server, thread = start_http_server(port, host, registry)
-    except OSError as error:
+    except OSError as error:  # also of a wrong address
         why = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
             why = "another program listens there; choose another port by --port"

@@ -65,7 +65,11 @@ def _styled(line: Line) -> Text | Padding:
 class _Rows(DataTable[Text]):
     """A table whose key for opening a row is shown."""
 
-    BINDINGS: ClassVar = [Binding("enter", "select_cursor", "Open", key_display="enter")]
+    BINDINGS: ClassVar = [
+        Binding("enter", "select_cursor", "Open", key_display="enter"),
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
+    ]
 
 
 class Top(App[int]):
@@ -91,7 +95,7 @@ class Top(App[int]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar = [
         Binding("q", "leave", "Quit"),
-        Binding("escape", "back", "Back", key_display="esc"),
+        Binding("escape", "up", "Back", key_display="esc"),
         Binding("tab", "turn(1)", "View", key_display="tab", priority=True),
         Binding("shift+tab", "turn(-1)", "View", priority=True, show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -353,7 +357,7 @@ class Top(App[int]):
         with line.prevent(Input.Changed):
             line.value = self.view.filter
 
-    def action_back(self) -> None:
+    def action_up(self) -> None:
         """Leave the filter, or the page, or the table of one pool."""
         if self.query_one("#filter").has_focus or self.view.filter:
             self.view.filter = ""

@@ -35,7 +35,7 @@ class Sorting:
     backwards: bool = False
 
     def moved(self, columns: Sequence[Column], by: int) -> Sorting:
-        """Return the sorting by another column, `by` columns to the right; beyond both ends: none."""
+        """Return the sorting by the column `by` columns to the right; beyond the ends: by none."""
         keys = ["", *(column.key for column in columns)]
         here = keys.index(self.key) if self.key in keys else 0
         return Sorting(keys[(here + by) % len(keys)])
@@ -109,7 +109,7 @@ def fitted(
             wide[key] = max(wide[key], before)
     chosen = list(table.columns)
     while True:
-        narrow = {each.key: min(wide[each.key], each.least or wide[each.key]) for each in chosen}
+        narrow = {each.key: _narrow(each, wide[each.key], columns) for each in chosen}
         spare = columns - sum(narrow.values()) - GAP * len(chosen)
         if spare >= 0 or len(chosen) == 1:
             break
@@ -118,11 +118,14 @@ def fitted(
         return [(chosen[0], max(columns - GAP, 1))]
     widths = {}
     for column in sorted(chosen, key=lambda each: -each.weight):
-        widths[column.key] = narrow[column.key] + min(
-            spare, wide[column.key] - narrow[column.key]
-        )
+        widths[column.key] = narrow[column.key] + min(spare, wide[column.key] - narrow[column.key])
         spare -= widths[column.key] - narrow[column.key]
     return [(column, widths[column.key]) for column in chosen]
+
+
+def _narrow(column: Column, wide: int, columns: int) -> int:
+    """Return how narrow a column may become: on a wide screen, others are left out before."""
+    return min(wide, max(column.least, columns // 6)) if column.least else wide
 
 
 def _natural(column: Column, rows: Sequence[Row]) -> int:

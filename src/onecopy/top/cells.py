@@ -9,7 +9,20 @@ from onecopy._core.lines import escaped
 from onecopy._core.sizes import format_size
 from onecopy.observer.words import duration
 
-__all__ = ["Cell", "Column", "Row", "Table", "Tone", "age", "bar", "number", "rate", "share", "size", "words"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Row",
+    "Table",
+    "Tone",
+    "age",
+    "bar",
+    "number",
+    "rate",
+    "share",
+    "size",
+    "words",
+]
 
 Tone: TypeAlias = Literal["", "dim", "good", "warn", "bad"]
 

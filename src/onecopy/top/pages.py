@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onecopy._core.lines import escaped
 from onecopy._core.sizes import format_size
-from onecopy.observer.records import FramesView, LockView, QueueView, StreamView
+from onecopy.observer.records import FramesView, QueueView, StreamView
 from onecopy.observer.why import explain
 from onecopy.observer.words import duration, several
 from onecopy.top.tables import channels_of, process_label, waits_for, who
@@ -85,13 +85,14 @@ def _of_channel(pool: PoolSnapshot, thing: Channel) -> Iterator[Line]:
     ]
     yield from _section("Threads that wait", waiting or ["none"])
     yield from _section("Open in", [who(pool, slot) for slot in thing.open_in] or ["no process"])
-    yield from _why((chain for chain in _chains(pool) if _mentions(chain, thing)))
+    yield from _why(chain for chain in _chains(pool) if _mentions(chain, thing))
 
 
 def _facts(thing: Channel) -> Iterator[str]:
     if isinstance(thing, QueueView):
         yield f"{several(thing.depth, 'message')} can be taken; there is room for {thing.room:,}"
-        yield f"{thing.put:,} put{_per(thing.put_rate)}, {thing.taken:,} taken{_per(thing.taken_rate)}"
+        yield f"{thing.put:,} put{_per(thing.put_rate)}"
+        yield f"{thing.taken:,} taken{_per(thing.taken_rate)}"
         if thing.oldest is not None:
             yield f"the oldest message has been there for at least {duration(thing.oldest)}"
         if thing.redelivers:
@@ -150,7 +151,9 @@ def _of_process(pool: PoolSnapshot, process: ProcessView) -> Iterator[Line]:
     tone: Tone = "" if process.state == "alive" else "warn"
     yield Line(f"{process.state}; slot {process.slot}; parent {process.parent_pid}", tone)
     if not process.same_namespace:
-        yield Line("its pid is one of another PID namespace: here it may be another process", "warn")
+        yield Line(
+            "its pid is one of another PID namespace: here it may be another process", "warn"
+        )
     if process.command:
         yield Line(escaped(" ".join(process.command)))
     yield Line(f"holds {format_size(process.bytes)} in {several(process.blocks, 'block')}")
@@ -161,9 +164,7 @@ def _of_process(pool: PoolSnapshot, process: ProcessView) -> Iterator[Line]:
     ]
     yield from _section(title, waits or ["nothing in the pool"])
     yield from _section("It has", list(_has(pool, process)) or ["nothing that others wait for"])
-    names = [
-        str(thing) for thing in channels_of(pool) if process.slot in thing.open_in
-    ]
+    names = [str(thing) for thing in channels_of(pool) if process.slot in thing.open_in]
     yield from _section("It has open", names or ["no channel"])
     chains = (
         chain

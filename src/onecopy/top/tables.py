@@ -149,8 +149,8 @@ def _pool_row(look: PoolLook) -> Row:
     if pool is None:
         nothing = Cell("-", None, "dim")
         cells = {column.key: nothing for column in _POOLS}
-        note = words(look.problem, "bad")
-        return Row((look.path,), cells | {"pool": name, "note": note}, escaped(look.problem))
+        cells |= {"pool": name, "note": words(look.problem, "bad")}
+        return Row((look.path,), cells, escaped(look.problem))
     rates = [queue.put_rate for queue in pool.queues] + [stream.rate for stream in pool.streams]
     known = [each for each in rates if each is not None]
     alive = [process for process in pool.processes if process.state != "dead"]
@@ -284,9 +284,7 @@ def _read_stream(thing: StreamView, cells: dict[str, Cell]) -> tuple[str, Tone]:
     return ", ".join(parts), "warn" if missed or thing.publishers_waiting else ""
 
 
-def _read_frames(
-    pool: PoolSnapshot, thing: FramesView, cells: dict[str, Cell]
-) -> tuple[str, Tone]:
+def _read_frames(pool: PoolSnapshot, thing: FramesView, cells: dict[str, Cell]) -> tuple[str, Tone]:
     cells |= {
         "full": share(thing.out, thing.count),
         "load": Cell(f"{thing.out:,}/{thing.count:,}", thing.out),
