@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_a_name_that_no_pool_can_have():
 
 def test_a_damaged_pool_does_not_hide_the_others(pool_directory):
     with oc.Pool.create("good", size="4MiB"), oc.Pool.create("bad", size="4MiB") as bad:
-        with open(bad.member.path, "r+b") as file:
+        with Path(bad.member.path).open("r+b") as file:
             head = file.read(64)
             file.seek(0)
             file.write(struct.pack("64B", *(byte ^ 0xFF for byte in head)))
@@ -94,9 +94,9 @@ def test_a_damaged_pool_does_not_hide_the_others(pool_directory):
         assert looks["good"].snapshot is not None
         assert looks["bad"].snapshot is None
         assert looks["bad"].problem
-        with open(bad.member.path, "r+b") as file:
+        with Path(bad.member.path).open("r+b") as file:
             file.write(head)
-    assert not os.path.exists(pool_directory / "bad.pool")
+    assert not (pool_directory / "bad.pool").exists()
 
 
 def test_a_pool_that_may_not_be_read(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import pty
 import select
@@ -16,10 +17,12 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from children import LIMIT
 
 import onecopy as oc
 from onecopy._core.lines import width
+from onecopy.cli import top as command
 
 SCRIPT = Path(sys.executable).with_name("onecopy")
 
@@ -65,8 +68,10 @@ def test_in_a_pipe_it_prints_one_plain_table_and_ends(factory, pool_directory):
     assert all(width(line) <= 100 for line in text.splitlines())
 
 
-def test_batches(factory):
-    text = printed("factory", "-b", "-n", "2", "-i", "0.1", "--sort", "load", "--filter", "jobs")
+def test_batches(factory, capsys):
+    command.top("factory", interval=0.1, batch=True, count=2, sort="load", match="jobs")
+    text, errors = capsys.readouterr()
+    assert errors == ""
     assert text.count("onecopy top") == 2
     assert text.count("[red]jobs[/red]") == 2
     assert "No row has this text." in text
@@ -81,34 +86,27 @@ def test_a_terminal_without_unicode_gets_bars_of_ascii(factory):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["no-such-pool"], 1, "there is no pool"),
-        (["a/"], 2, "is a directory"),
-        (["--sort", "nonsense"], 2, "there is no column 'nonsense': there are"),
+        ({"pool": "no-such-pool"}, 1, "there is no pool"),
+        ({"pool": "a/"}, 2, "is a directory"),
+        ({"sort": "nonsense"}, 2, "there is no column 'nonsense': there are"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, code, words):
-    done = top(*arguments)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
-    assert words in done.stderr
+def test_what_is_wrong_is_one_line(arguments, code, words, capsys):
+    with pytest.raises(typer.Exit) as ended:
+        command.top(**arguments)
+    text, errors = capsys.readouterr()
+    assert (ended.value.exit_code, text, errors.count("\n")) == (code, "", 1)
+    assert words in errors
 
 
-def test_without_textual_it_says_what_to_install():
-    program = (
-        "import sys, importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'textual' else find(name, *a)\n"
-        "from onecopy.cli import top; top._is_terminal = lambda: True\n"
-        "sys.argv = ['onecopy', 'top']\n"
-        "from onecopy.cli import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert "pip install 'onecopy[top]'" in done.stderr
+def test_without_textual_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(command, "_is_terminal", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(typer.Exit) as ended:
+        command.top()
+    text, errors = capsys.readouterr()
+    assert (ended.value.exit_code, text, errors.count("\n")) == (1, "", 1)
+    assert "pip install 'onecopy[top]'" in errors
 
 
 class Terminal:
