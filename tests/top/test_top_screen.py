@@ -50,6 +50,13 @@ async def look(app, pilot):
     await pilot.pause()
 
 
+async def opened(app, pilot):
+    """Wait until a page is there: it is made in another thread."""
+    while not app._page:
+        await pilot.pause()
+    await pilot.pause()
+
+
 def screen(app):
     """Return the text on the screen, line by line."""
     return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
@@ -83,7 +90,7 @@ def test_drill_down_and_back(size):
         await pilot.pause()
         assert column(app, "pid") == ["1000", "1001"]
         await pilot.press("tab", "enter")
-        await pilot.pause()
+        await opened(app, pilot)
         text = " ".join(" ".join(screen(app)).split())
         assert "onecopy top > queue 'jobs'" in text
         page = " ".join(line.text for line in app._page)
@@ -119,7 +126,7 @@ def test_the_screen_fits_names_are_not_markup_and_keys_are_shown(size):
             await pilot.press("tab")
             await pilot.pause()
         await pilot.press("enter")
-        await pilot.pause()
+        await opened(app, pilot)
 
     watch = Played(shapes.look(queues=hostile), shapes.lost(problem="[red]\n"))
     play(scenario, watch, size, "channels")
@@ -212,7 +219,7 @@ def test_512_processes():
         await look(app, pilot)
         assert app._row().cells["pid"].text == "1511"
         await pilot.press("enter")
-        await pilot.pause()
+        await opened(app, pilot)
         assert "1511 (worker511.py)" in screen(app)[0]
 
     play(scenario, watch, start="processes")
@@ -245,11 +252,11 @@ def test_a_pool_that_disappears():
 
         async def scenario(app, pilot):
             await pilot.press("enter", "enter")
-            await pilot.pause()
+            await opened(app, pilot)
             assert "1 message can be taken" in "\n".join(screen(app))
             stack.close()
-            await look(app, pilot)
-            assert "gone" in "\n".join(screen(app))
+            while "gone" not in "\n".join(screen(app)):
+                await look(app, pilot)
             await pilot.press("escape", "escape")
             await pilot.pause()
             assert column(app, "note") == ["the pool is gone"]

@@ -112,7 +112,7 @@ def test_channels():
     assert texts(table, "kind", "name", "full", "load", "in", "out", "waiting", "note") == [
         (
             *("queue", "jobs", "50%", "4/16", "2.5", "0", "1"),
-            "oldest > 3.0 s, 4 taken, not finished, 1 wait to put",
+            "oldest > 3.0 s, 4 taken, not finished, 1 waiting to put",
         ),
         ("queue", "(block 9)", "0%", "0/16", "-", "-", "0", "shut down"),
         ("stream", "live", "100%", "8/8", "-", "-", "0", "lossy, 1 reader, missed 3"),

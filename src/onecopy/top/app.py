@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Top"]
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report signals
+_EXPENSIVE = 0.05  # seconds
 
 _STYLES = {"": "", "dim": "dim", "good": "green", "warn": "yellow", "bad": "bold red"}
 Kind: TypeAlias = Literal["pools", "channels", "processes", "page"]
@@ -127,6 +129,7 @@ class Top(App[int]):
         self._rows: list[Row] = []
         self._widths: dict[str, int] = {}
         self._page: list[Line] = []
+        self._page_due = 0.0
 
     @property
     def view(self) -> _View:
@@ -188,7 +191,10 @@ class Top(App[int]):
             self._problem = str(error)
         finally:
             self._looking = False
-        self.show()
+        if self.view.kind == "page" and time.perf_counter() >= self._page_due:
+            await self._read_page()
+        else:
+            self.show()
 
     def show(self) -> None:
         """Bring the screen up to date."""
@@ -199,7 +205,7 @@ class Top(App[int]):
         self.query_one("#page").display = is_page
         self.query_one("#head", Static).update(Text(cut(self._head(), self.size.width)))
         if is_page:
-            self._show_page()
+            self.query_one("#about", Static).update("")
         else:
             self._show_table()
 
@@ -209,7 +215,7 @@ class Top(App[int]):
         view = self.view
         where = {look.path: shown(look.name) for look in self.looks}.get(view.path or "", "")
         title = view.title or (f"{where}: {view.kind}" if where else view.kind)
-        parts = [f"onecopy top > {title}", f"{self._interval:g} s"]
+        parts = [f"onecopy top > {title}", f"every {self._interval:g} s"]
         if self._paused:
             parts.append("paused")
         if view.filter:
@@ -324,13 +330,19 @@ class Top(App[int]):
 
     # ---- a page
 
-    def _show_page(self) -> None:
-        look = next((each for each in self.looks if each.path == self.view.path), None)
-        lines = page(look, self.view.key)
-        if lines != self._page:
-            self._page = lines
-            self.query_one("#lines", Static).update(Group(*map(_styled, lines)))
-        self.query_one("#about", Static).update("")
+    async def _read_page(self) -> None:
+        """Make the page, in another thread: of hundreds of processes it takes a moment."""
+        view, began = self.view, time.perf_counter()
+        look = next((each for each in self.looks if each.path == view.path), None)
+        lines = await asyncio.to_thread(page, look, view.key)
+        took = time.perf_counter() - began
+        # An expensive page is made less often.
+        self._page_due = began + 10 * took if took > _EXPENSIVE else 0.0
+        if self.view is view and self.is_running:
+            if lines != self._page:
+                self._page = lines
+                self.query_one("#lines", Static).update(Group(*map(_styled, lines)))
+            self.show()
 
     # ---- keys
 
@@ -341,10 +353,12 @@ class Top(App[int]):
     def _turned(self) -> None:
         """Show another table or page."""
         self._layout, self._rows, self._cells, self._widths = [], [], [], {}
-        self._page = []
         self._close_filter()
         self.show()
         if self.view.kind == "page":
+            self._page = []
+            self.query_one("#lines", Static).update("")
+            self.run_worker(self._read_page(), exit_on_error=True)
             scroll = self.query_one("#page", VerticalScroll)
             scroll.scroll_home(animate=False)
             scroll.focus()

@@ -256,7 +256,7 @@ def _read_queue(thing: QueueView, cells: dict[str, Cell]) -> tuple[str, Tone]:
     if taken:
         parts.append(f"{taken:,} taken, not finished")
     if thing.producers_waiting:
-        parts.append(f"{thing.producers_waiting} wait to put")
+        parts.append(f"{thing.producers_waiting} waiting to put")
     return ", ".join(parts), "warn" if thing.producers_waiting else ""
 
 
@@ -280,7 +280,7 @@ def _read_stream(thing: StreamView, cells: dict[str, Cell]) -> tuple[str, Tone]:
     if missed:
         parts.append(f"missed {missed:,}")
     if thing.publishers_waiting:
-        parts.append(f"{thing.publishers_waiting} wait to publish")
+        parts.append(f"{thing.publishers_waiting} waiting to publish")
     return ", ".join(parts), "warn" if missed or thing.publishers_waiting else ""
 
 
