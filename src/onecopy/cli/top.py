@@ -60,9 +60,9 @@ def top(
 ) -> None:
     """Watch pools, their channels and their processes in a live table, without joining them.
 
-    Enter opens a row: the channels and processes of a pool, or who holds a channel, who waits for
-    it, and why. Escape goes back, Tab shows the next table, / filters, < and > choose the column
-    that sorts, r turns the order round, space pauses, q ends. The last line shows the keys.
+    Enter opens a row: the channels and processes of a pool, or the processes that hold a channel or
+    wait for it, and why. Escape goes back, Tab shows the next table, / filters, < and > choose the
+    column that sorts, r turns the order round, space pauses, q ends. The last line shows the keys.
 
     If the output or the input is not a terminal, or the terminal cannot move its cursor
     (TERM=dumb), it prints one plain table and ends, as with --batch --count 1.
