@@ -83,11 +83,9 @@ def top(
 
 
 def _is_terminal() -> bool:
-    return (
-        sys.stdin.isatty()
-        and sys.stdout.isatty()
-        and os.environ.get("TERM", "") not in {"", "dumb"}
-    )
+    ends = (sys.stdin, sys.stdout)  # None: it was closed before the start
+    is_screen = os.environ.get("TERM", "") not in {"", "dumb"}
+    return is_screen and all(end is not None and end.isatty() for end in ends)
 
 
 def _run(watch: Watch, interval: float, start: Kind) -> None:

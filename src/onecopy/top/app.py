@@ -130,6 +130,7 @@ class Top(App[int]):
         self._widths: dict[str, int] = {}
         self._page: list[Line] = []
         self._page_due = 0.0
+        self._page_reads = 0
 
     @property
     def view(self) -> _View:
@@ -191,7 +192,7 @@ class Top(App[int]):
             self._problem = str(error)
         finally:
             self._looking = False
-        if self.view.kind == "page" and time.perf_counter() >= self._page_due:
+        if self._page_reads == 0 and self._page_due <= time.perf_counter() and self._is_page():
             await self._read_page()
         else:
             self.show()
@@ -200,7 +201,7 @@ class Top(App[int]):
         """Bring the screen up to date."""
         if not self.is_running or not self.query("#filter"):
             return
-        is_page = self.view.kind == "page"
+        is_page = self._is_page()
         self._table.display = not is_page
         self.query_one("#page").display = is_page
         self.query_one("#head", Static).update(Text(cut(self._head(), self.size.width)))
@@ -208,6 +209,9 @@ class Top(App[int]):
             self.query_one("#about", Static).update("")
         else:
             self._show_table()
+
+    def _is_page(self) -> bool:
+        return self.view.kind == "page"
 
     def _head(self) -> str:
         if self._problem:
@@ -334,7 +338,11 @@ class Top(App[int]):
         """Make the page, in another thread: of hundreds of processes it takes a moment."""
         view, began = self.view, time.perf_counter()
         look = next((each for each in self.looks if each.path == view.path), None)
-        lines = await asyncio.to_thread(page, look, view.key)
+        self._page_reads += 1
+        try:
+            lines = await asyncio.to_thread(page, look, view.key)
+        finally:
+            self._page_reads -= 1
         took = time.perf_counter() - began
         # An expensive page is made less often.
         self._page_due = began + 10 * took if took > _EXPENSIVE else 0.0
