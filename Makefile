@@ -228,7 +228,7 @@ docs: $(VENV)/.installed-docs ## Build the guide as static pages: build/docs/ind
 	$(BIN)/python -m sphinx -b html -W --keep-going -q -d build/docs-cache docs build/docs
 	@echo "the guide: $(CURDIR)/build/docs/index.html"
 
-lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-test-basics ## ruff, layers, lengths of files, mypy (strict), clang-format
+lint: $(VENV)/.installed-dev $(VENV)/.installed-demo $(VENV)/.installed-metrics $(VENV)/.installed-otel $(VENV)/.installed-test-basics $(VENV)/.installed-top ## ruff, layers, lengths of files, mypy (strict), clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo

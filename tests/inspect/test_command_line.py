@@ -26,6 +26,8 @@ COMMANDS = [
     "holders",
     "show",
     "why",
+    "top",
+    "metrics",
     "tail",
     "record",
     "replay",

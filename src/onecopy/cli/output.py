@@ -10,10 +10,10 @@ import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
-from unicodedata import combining, east_asian_width
 
 import typer
 
+from onecopy._core.lines import escaped, shown, width
 from onecopy.errors import OneCopyError, PoolNotFound
 
 if TYPE_CHECKING:
@@ -62,38 +62,6 @@ def _message(error: Exception) -> str:
     return escaped(text)
 
 
-def escaped(text: str) -> str:
-    """Escape unprintable characters, for example the end of a line, as Python does in a string.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
-def shown(name: str) -> str:
-    """Write a name as one word: in quotes if it has spaces or unusual characters.
-
-    Parameters
-    ----------
-    name : str
-        The name of anything.
-
-    Returns
-    -------
-    str
-        As Python would write it, in quotes, unless it is plain.
-    """
-    return name if name.isprintable() and not set(name) & set(" \"'\\,") and name else repr(name)
-
-
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str = "") -> None:
     """Print columns.
 
@@ -107,23 +75,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str
         The titles of the right-aligned columns, separated by spaces.
     """
     lines = [list(head), *map(list, rows)]
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     right = set(numbers.split())
     for line in lines:
         padded = []
-        for title, cell, width in zip(head, line, widths, strict=True):
-            spaces = " " * (width - _width(cell))
+        for title, cell, wide in zip(head, line, widths, strict=True):
+            spaces = " " * (wide - width(cell))
             padded.append(spaces + cell if title in right else cell + spaces)
         print("  ".join(padded).rstrip())
-
-
-def _width(text: str) -> int:
-    """Return the width of a text on a terminal, in columns."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text
-    )
 
 
 def plain(value: Any) -> Any:

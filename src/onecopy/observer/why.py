@@ -113,18 +113,22 @@ def _same(wait: WaitView) -> tuple[str, int | None, str]:
     return wait.why, None if wait.thing is None else wait.thing.index, wait.part
 
 
+def _grouped(process: ProcessView, longer_than: float) -> list[list[WaitView]]:
+    found: dict[object, list[WaitView]] = {}
+    for wait in process.waits:
+        if wait.seconds >= longer_than:
+            found.setdefault(_same(wait), []).append(wait)
+    return list(found.values())
+
+
 class _Graph:
     def __init__(self, pool: PoolSnapshot, longer_than: float) -> None:
         self.pool = pool
-        self.longer_than = longer_than
+        self._groups = {process.slot: _grouped(process, longer_than) for process in pool.processes}
 
     def groups(self, process: ProcessView) -> list[list[WaitView]]:
         """Return the waits of a process; those of threads that wait for the same are together."""
-        found: dict[object, list[WaitView]] = {}
-        for wait in process.waits:
-            if wait.seconds >= self.longer_than:
-                found.setdefault(_same(wait), []).append(wait)
-        return list(found.values())
+        return self._groups[process.slot]
 
     def follow(self, process: ProcessView, waits: list[WaitView]) -> tuple[Chain, set[int]]:
         """Follow a chain; with it, what identifies each of its waits."""
@@ -189,12 +193,15 @@ class _Walk:
     def _peers(self, process: ProcessView, wait: WaitView) -> list[ProcessView]:
         """Return the other processes that wait for the same, and note that they were named."""
         found = []
+        same, visited = _same(wait), {process.slot, *self.slots}
         for other in self.graph.pool.processes:
-            if other.slot in {process.slot, *self.slots} or other.state == "dead":
+            if other.slot in visited or other.state == "dead":
                 continue
             for waits in self.graph.groups(other):
                 ids = {id(each) for each in waits}
-                if _same(waits[0]) != _same(wait) or ids & (self.seen | self.mentioned):
+                if _same(waits[0]) != same:
+                    continue
+                if not (ids.isdisjoint(self.seen) and ids.isdisjoint(self.mentioned)):
                     continue
                 self.mentioned |= ids
                 self.pids.append(other.pid)
