@@ -28,6 +28,7 @@ VENV_ID := $(patsubst .%,%,$(notdir $(VENV)))
 # cost what they cost a user, and a child started from any folder by any method finds the same files.
 # Folders are listed too: their times change when a file is removed.
 SOURCES := $(shell find native src -name __pycache__ -prune -o \( -type d -o -name '*.[ch]pp' -o -name '*.h' \
+             -o -path 'src/*/static/*' \
              -o -name '*.py' -o -name '*.pyi' -o -name py.typed \) -print 2>/dev/null)
 PROJECT := pyproject.toml CMakeLists.txt README.md LICENSE $(SOURCES)
 

@@ -72,7 +72,7 @@ def build() -> typer.Typer:
     """
     import typer
 
-    from onecopy.cli import demo, observing, pools, recordings, tail, version
+    from onecopy.cli import demo, observing, pools, recordings, tail, version, web
     from onecopy.cli.output import EXIT_CODES
 
     app = typer.Typer(
@@ -94,6 +94,7 @@ def build() -> typer.Typer:
     app.command("holders")(pools.holders)
     app.command("show")(observing.show)
     app.command("why")(observing.why)
+    app.command("web")(web.web)
     app.command("tail")(tail.tail)
     app.command("record")(recordings.record)
     app.command("replay")(recordings.replay)

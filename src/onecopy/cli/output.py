@@ -14,6 +14,7 @@ from unicodedata import combining, east_asian_width
 
 import typer
 
+from onecopy._core.showing import escaped
 from onecopy.errors import OneCopyError, PoolNotFound
 
 if TYPE_CHECKING:
@@ -60,22 +61,6 @@ def _message(error: Exception) -> str:
     if isinstance(error, PoolNotFound):
         text += ". `onecopy ls` lists the existing pools"
     return escaped(text)
-
-
-def escaped(text: str) -> str:
-    """Escape unprintable characters, for example the end of a line, as Python does in a string.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def shown(name: str) -> str:
