@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from onecopy.errors import OneCopyError, PoolNotFound
 from onecopy.web.guard import Guard
 from onecopy.web.view import dump
-from onecopy.web.visiting import UNUSED, NotJoined, Visits
+from onecopy.web.visiting import UNUSED, NotJoinedError, Visits
 from onecopy.web.watching import Watches, problem_of
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ async def _answer(work: Callable[[], Response]) -> Response:
     def safe() -> Response:
         try:
             return work()
-        except NotJoined as error:
+        except NotJoinedError as error:
             return _problem(error, 409)
         except PoolNotFound as error:
             return _problem(error, 404)

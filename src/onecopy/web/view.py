@@ -111,9 +111,7 @@ def seen(pool: PoolSnapshot, key_of: Callable[[str], str]) -> dict[str, Any]:
         What `dump` takes.
     """
     chains = explain(pool, LONGER_THAN)
-    locks = [
-        each for each in pool.locks if each.name is not None or each.holders or each.waiting
-    ]
+    locks = [each for each in pool.locks if each.name is not None or each.holders or each.waiting]
     return {
         "at": time.monotonic(),
         "name": pool.name,
@@ -150,7 +148,7 @@ def seen(pool: PoolSnapshot, key_of: Callable[[str], str]) -> dict[str, Any]:
 
 def _sentences(text: str) -> list[str]:
     """Take a chain apart: its parts can then stand below each other."""
-    return text.split("; ")
+    return [f"{part[0].upper()}{part[1:]}." for part in text.rstrip(".").split("; ") if part]
 
 
 def _rows(
@@ -285,12 +283,21 @@ def _lock(pool: PoolSnapshot, lock: LockView) -> dict[str, Any]:
         "seconds": max(seconds) if seconds else None,
         "waiting": lock.waiting,
         "waiters": _waiters(pool, lock),
-        "details": ", ".join(
-            f"{name.replace('_', ' ')} {value}"
-            for name, value in lock.details.items()
-            if name in {"value", "is_set", "parties", "broken"}
-        ),
+        "details": _details(lock.details),
     }
+
+
+def _details(details: dict[str, int]) -> str:
+    words = []
+    if "value" in details:
+        words.append(f"value {details['value']}")
+    if "is_set" in details:
+        words.append("set" if details["is_set"] else "not set")
+    if "parties" in details:
+        words.append(f"{details['parties']} parties")
+    if details.get("broken"):
+        words.append("broken")
+    return ", ".join(words)
 
 
 def _holder(pool: PoolSnapshot, holder: LockHolder) -> str:

@@ -22,12 +22,12 @@ from onecopy.web.watching import SHARE, key_of
 if TYPE_CHECKING:
     from onecopy.stream import Stream
 
-__all__ = ["NotJoined", "Visits"]
+__all__ = ["NotJoinedError", "Visits"]
 
 UNUSED = 10.0  # seconds without a request, after which the process leaves the pool
 
 
-class NotJoined(OneCopyError):
+class NotJoinedError(OneCopyError):
     """The process is no member of the pool."""
 
 
@@ -137,7 +137,7 @@ class Visits:
 
         Raises
         ------
-        NotJoined
+        NotJoinedError
             The process is no member of this pool.
         OneCopyError, OSError
             The stream is gone, or the pool is damaged.
@@ -145,7 +145,7 @@ class Visits:
         with self._lock:
             visit = self._visits.get(path)
             if visit is None:
-                raise NotJoined("the page is not a member of this pool")
+                raise NotJoinedError("the page is not a member of this pool")
             visit.used = time.monotonic()
             start = time.thread_time()
             stream = visit.stream(key)

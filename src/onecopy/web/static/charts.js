@@ -4,6 +4,7 @@
 import { count } from "./words.js";
 
 const MINUTES = 5;
+const WHOLE = [1, 2, 5].flatMap((first) => [...Array(10).keys()].map((power) => first * 10 ** power)).sort((a, b) => a - b);
 const SHOWN = 6; // series that are shown without being asked for
 
 export class History {
@@ -112,7 +113,7 @@ class Chart {
       },
       axes: [
         { ...axis, size: 28, space: 90, values: (plot, ticks) => ticks.map(clock) },
-        { ...axis, size: 52, space: 34, values: (plot, ticks) => ticks.map((each) => (each === null ? "" : brief(each))) },
+        { ...axis, size: 52, space: 34, ...(this.solid === "depth" ? { incrs: WHOLE } : {}), values: (plot, ticks) => ticks.map((each) => (each === null ? "" : brief(each))) },
       ],
       series: [
         {},

@@ -6,7 +6,7 @@ import { Colours } from "./colours.js";
 import { Table, column, find, make, mark, name, number, say } from "./dom.js";
 import { Memory } from "./memory.js";
 import { Picture } from "./picture.js";
-import { count, duration, percent, rate, several, size } from "./words.js";
+import { count, duration, percent, rate, size } from "./words.js";
 
 const AGAIN = 2; // seconds, after a problem
 
@@ -46,7 +46,7 @@ const queues = new Table(find("queues"), "Queues", [
   number("Put/s", (each) => rate(each.put_rate)),
   number("Taken/s", (each) => rate(each.taken_rate)),
   number("Oldest", (each) => (each.oldest === null ? null : `> ${duration(each.oldest)}`), { class: "minor" }),
-  column("Threads that wait", (each) => waits(each, ["to put", each.putting], ["to get", each.getting]), { class: "wrap" }),
+  column("Waiting", (each) => waits(each, ["to put", each.putting], ["to get", each.getting]), { class: "wrap" }),
   number("Memory", (each) => size(each.bytes), { class: "minor" }),
 ], "This pool has no queue.");
 
@@ -59,7 +59,7 @@ const streams = new Table(find("streams"), "Streams", [
   number("Subscribers", (each) => count(each.subscribers), { class: "minor" }),
   number("Behind", (each) => count(each.behind)),
   number("Missed", (each) => count(each.missed)),
-  column("Threads that wait", (each) => waits(each, ["to publish", each.publishing], ["to read", each.reading]), { class: "wrap" }),
+  column("Waiting", (each) => waits(each, ["to publish", each.publishing], ["to read", each.reading]), { class: "wrap" }),
   number("Memory", (each) => size(each.bytes), { class: "minor" }),
 ], "This pool has no stream.");
 
@@ -83,21 +83,18 @@ const processes = new Table(find("processes"), "Processes", [
   name("Program", (each) => each.program || "–", (each) => each.command),
   column("State", (each) => each.state, { look: (each) => each.state }),
   number("Holds", (each) => size(each.bytes)),
-  column("Waits for", (each) => each.waits.join(", ") || null, { class: "wrap" }),
-  number("Since", (each) => duration(each.since)),
+  column("Waits for, and since when", (each) => (each.since === null ? null : `${each.waits.join(", ")} · ${duration(each.since)}`), { class: "wrap" }),
   number("Member for", (each) => duration(each.member_for), { class: "minor" }),
 ], "No process is a member of this pool.");
 
 // ---- one pool
 
 function summary(pool) {
-  const flow = pool.counts.queues + pool.counts.streams;
   const parts = [
     ["In use", size(pool.used), `of ${size(pool.size)} · ${percent(pool.used, pool.size)}`],
-    ["Reserved", size(pool.committed), "of the machine's memory"],
+    ["Reserved", size(pool.committed), "of memory"],
     ["Processes", count(pool.counts.processes), `of ${count(pool.slots)} slots`],
     ["Threads that wait", count(pool.waiting), ""],
-    ["Queues and streams", count(flow), ""],
   ];
   const place = find("summary");
   if (place.children.length === 0) {

@@ -23,10 +23,6 @@ export function rate(number) {
   return number > 0 && number < 10 ? number.toFixed(1) : whole.format(Math.round(number));
 }
 
-export function several(number, what) {
-  return `${count(number)} ${what}${number === 1 ? "" : "s"}`;
-}
-
 export function duration(seconds) {
   if (seconds === null) return "–";
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -38,5 +34,6 @@ export function duration(seconds) {
 
 export function percent(part, all) {
   const share = all > 0 ? (100 * part) / all : 0;
+  if (share > 0 && share < 0.05) return "< 0.1 %";
   return `${share > 0 && share < 10 ? share.toFixed(1) : Math.round(share)} %`;
 }
