@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERVAL", "app", "bound", "serve"]
 
-INTERVAL = 1.0  # seconds between two snapshots of a pool, at least
+INTERVAL = 2.0  # seconds between two snapshots of a pool, at least
 _NEXT = "x-onecopy-every"  # seconds until the browser should ask again
 
 

@@ -183,7 +183,7 @@ def _memory(pool: PoolSnapshot) -> dict[str, Any]:
         for each in things[:PARTS]
         if each.bytes
     ]
-    rest = kept - sum(part["bytes"] for part in parts)
+    rest = kept - sum(each.bytes for each in things[:PARTS])
     if rest > 0:
         more = len(things) - len(parts)
         parts.append({"kind": "other", "name": f"{more:,} smaller things", "bytes": rest})

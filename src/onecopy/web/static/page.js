@@ -82,7 +82,7 @@ const processes = new Table(find("processes"), "Processes", [
   number("Pid", (each) => String(each.pid) + (each.here ? "" : " (other namespace)")),
   name("Program", (each) => each.program || "–", (each) => each.command),
   column("State", (each) => each.state, { look: (each) => each.state }),
-  number("Holds", (each) => size(each.bytes)),
+  number("Holds", (each) => size(each.bytes), { class: "minor" }),
   column("Waits for, and since when", (each) => (each.since === null ? null : `${each.waits.join(", ")} · ${duration(each.since)}`), { class: "wrap" }),
   number("Member for", (each) => duration(each.member_for), { class: "minor" }),
 ], "No process is a member of this pool.");
