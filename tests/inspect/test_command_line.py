@@ -26,6 +26,7 @@ COMMANDS = [
     "holders",
     "show",
     "why",
+    "web",
     "tail",
     "record",
     "replay",

@@ -17,7 +17,7 @@ from onecopy.web.view import ROWS, dump, seen
 from onecopy.web.watching import Paced, Watches, key_of
 
 pytest.importorskip("httpx2")
-from starlette.testclient import TestClient  # noqa: E402 - it needs httpx2
+from starlette.testclient import TestClient
 
 TOKEN = "t" * 32
 STATIC = Path(server.__file__).with_name("static")
@@ -294,12 +294,12 @@ def test_512_processes():
 
 
 def test_only_the_pool_that_was_asked_for(pool_directory):
-    with oc.Pool.create("a", size="4MiB"), oc.Pool.create("b", size="4MiB"):
-        with page("b") as client:
-            (listed,) = client.get("/api/pools").json()
-            assert (listed["name"], listed["state"]) == ("b", "in_use")
-            other = key_of(f"{pool_directory}/a.pool")
-            assert "no such pool" in problem(client.get(f"/api/pools/{other}"), 404)
+    one, other = oc.Pool.create("a", size="4MiB"), oc.Pool.create("b", size="4MiB")
+    with one, other, page("b") as client:
+        (listed,) = client.get("/api/pools").json()
+        assert (listed["name"], listed["state"]) == ("b", "in_use")
+        key = key_of(f"{pool_directory}/a.pool")
+        assert "no such pool" in problem(client.get(f"/api/pools/{key}"), 404)
     with page("b") as client:
         assert "no such pool" in client.get("/api/pools").json()[0]["problem"]
 

@@ -16,8 +16,8 @@ import pytest
 from children import LIMIT, eventually
 
 import onecopy as oc
+from onecopy.web.server import bound
 
-pytest.importorskip("uvicorn")
 SCRIPT = Path(sys.executable).with_name("onecopy")
 
 
@@ -86,6 +86,7 @@ def test_browsers_that_go_away():
         assert "Traceback" not in errors
 
 
+@pytest.mark.check
 def test_sigterm_ends_it_and_leaves_the_pools():
     with oc.Pool.create("cam", size="4MiB") as pool, served("cam") as (process, port, token):
         key = json.loads(ask(port, "/api/pools", token)[1])[0]["key"]
@@ -122,7 +123,13 @@ def test_what_cannot_be_shown():
     code, text = failure("nothing")
     assert code == 1
     assert "there is no pool" in text
-    assert failure("--host", "no such host")[0] == 1
+
+
+def test_a_host_that_is_not_here():
+    with pytest.raises(OSError, match="'no such host' is not an address of this machine"):
+        bound("no such host", 0)
+    with pytest.raises(OSError, match=r"port 0 of 192\.0\.2\.1 cannot be used"):
+        bound("192.0.2.1", 0)
 
 
 PATCHED = """
@@ -146,6 +153,7 @@ def patched(patch, *arguments):
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+@pytest.mark.check
 def test_a_missing_package(missing):
     done = patched(
         "found = importlib.util.find_spec\n"
@@ -158,6 +166,7 @@ def test_a_missing_package(missing):
     )
 
 
+@pytest.mark.check
 def test_a_host_that_others_reach_is_named():
     done = patched(
         "import socket, onecopy.web.server as server\n"
@@ -172,6 +181,7 @@ def test_a_host_that_others_reach_is_named():
     assert "Open http://camera-pc:" in done.stdout
 
 
+@pytest.mark.check
 def test_open_gives_the_browser_a_private_file(tmp_path):
     done = patched(
         "import webbrowser, stat, os\n"

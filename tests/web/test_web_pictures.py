@@ -177,7 +177,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def tell():
-    """A process that has a pool. `tell` gives it an order; it answers how many members there are."""
+    """A process that has a pool: it gets orders, and answers how many members there are."""
     with subprocess.Popen(
         [sys.executable, "-c", MEMBER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:

@@ -161,7 +161,7 @@ class Watches:
         self._least = least
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
-        self._pools: Paced[list[inspect.PoolInfo]] = Paced(self._look, max(least, 2.0))
+        self._pools: Paced[list[inspect.PoolInfo]] = Paced(self._look, least)
 
     def pools(self) -> Answer[bytes]:
         """Return the list of pools as JSON.
