@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.web_cost``. A pool has members that sleep in it. One process puts messages
 into a queue of the pool and gets them, in rounds. The server is asked for snapshots as a page asks,
-in every second round only. What is printed: the processor time of the server in seconds with a page
-and without one, and the medians of the rounds.
+in every second round only. What is printed: the processor time of the server with a page and
+without one, and the medians of the rounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,8 @@ import onecopy as oc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.synchronize import Event
 
     from onecopy.pool import Pool
 
@@ -65,38 +66,38 @@ def served() -> Iterator[tuple[int, int, str]]:
         server.send_signal(signal.SIGINT)
 
 
-class Page(threading.Thread):
-    """Asks as the page does, while it is open."""
+class Page:
+    """Asks as the page does, while `is_open` is set. It runs in a process of its own."""
 
     def __init__(self, port: int, token: str) -> None:
-        super().__init__(daemon=True)
-        self.open = False
-        self.every = 0.0
-        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._port = port
         self._token = token
-        (pool,) = self.ask("/api/pools")
+        self._connect()
+        (pool,) = self._ask("/api/pools")[0]
         self._path = f"/api/pools/{pool['key']}"
 
-    def ask(self, path: str) -> list[dict[str, str]]:
-        """Get an answer."""
-        self._connection.request("GET", path, headers={"X-Onecopy-Token": self._token})
-        answer = self._connection.getresponse()
-        self.every = float(answer.headers["x-onecopy-every"])
-        found: list[dict[str, str]] = json.loads(answer.read())
-        return found
+    def _connect(self) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._port)
 
-    def run(self) -> None:
+    def _ask(self, path: str) -> tuple[list[dict[str, str]], float]:
+        try:
+            self._connection.request("GET", path, headers={"X-Onecopy-Token": self._token})
+            answer = self._connection.getresponse()
+        except ConnectionError:  # the server closes a connection that was idle
+            self._connect()
+            return self._ask(path)
+        every = float(answer.headers["x-onecopy-every"])
+        return json.loads(answer.read()), every
+
+    def run(self, is_open: Event, every: Synchronized[float]) -> None:
         """Ask again and again."""
         next_list = 0.0
-        while True:
-            if not self.open:
-                time.sleep(0.05)
-                continue
+        while is_open.wait():
             if time.monotonic() > next_list:
-                self.ask("/api/pools")
+                self._ask("/api/pools")
                 next_list = time.monotonic() + 3
-            self.ask(self._path)
-            time.sleep(self.every)
+            every.value = self._ask(self._path)[1]
+            time.sleep(every.value)
 
 
 def used(pid: int) -> float:
@@ -108,7 +109,7 @@ def used(pid: int) -> float:
     return total / 1e9
 
 
-def rate(put_get: Callable[[], object], seconds: float) -> float:
+def spent_per_call(put_get: Callable[[], object], seconds: float) -> float:
     """Return the microseconds that a call takes, of this process's own processor time."""
     end = time.monotonic() + seconds
     calls, start = 0, time.process_time()
@@ -131,7 +132,7 @@ def worker(rounds: int, seconds: float, turn: Callable[[bool], None]) -> tuple[l
         for number in range(2 * rounds):
             is_open = number % 2 == 1
             turn(is_open)
-            found[is_open].append(rate(put_get, seconds))
+            found[is_open].append(spent_per_call(put_get, seconds))
     return found
 
 
@@ -147,21 +148,22 @@ def main() -> None:
         members(chosen.members, pool),
         served() as (pid, port, token),
     ):
-        page = Page(port, token)
-        page.start()
+        context = multiprocessing.get_context("fork")
+        page, every = context.Event(), context.Value("d")
+        context.Process(target=Page(port, token).run, args=(page, every), daemon=True).start()
         spent = [0.0, 0.0]
-        last = [used(pid), False]
+        last = [used(pid), 0.0]
 
-        def turn(is_open: bool) -> None:  # noqa: FBT001 - a switch
+        def turn(is_open: bool) -> None:
             now = used(pid)
-            spent[bool(last[1])] += now - last[0]
+            spent[int(last[1])] += now - last[0]
             last[:] = [now, is_open]
-            page.open = is_open
+            (page.set if is_open else page.clear)()
 
         rounds = worker(chosen.rounds, chosen.seconds, turn)
-        turn(False)  # noqa: FBT003 - as above
+        turn(False)
         whole = chosen.rounds * chosen.seconds
-        print(f"{chosen.members + 1} processes; a snapshot every {page.every:.1f} s")
+        print(f"{chosen.members + 1} processes; a snapshot every {every.value:.1f} s")
         print(f"server, no page:   {spent[0] / whole:.2%} of a core")
         print(f"server, one page:  {spent[1] / whole:.2%} of a core")
         without, with_page = map(statistics.median, rounds)
