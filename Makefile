@@ -69,7 +69,7 @@ endif
 rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
 	$(call part,,check and not slow)
 
-check: $(VENV)/.installed-test-torch test rest native-tests lint docs san tsan pythons explore ## Everything but the long campaigns
+check: $(VENV)/.installed-test-torch $(VENV)/.installed-test-browser test rest native-tests lint docs san tsan pythons explore ## Everything but the long campaigns
 	$(PYTEST) -m slow --ignore=tests/crash
 	$(WITH_FAULTS) $(PYTEST) -m slow tests/crash
 	$(MAKE) fuzz SEED=1 ROUNDS=2000

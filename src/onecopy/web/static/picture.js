@@ -21,7 +21,7 @@ export class Picture {
       class: "note",
       text:
         "To read a message, the server of this page joins the pool: it takes a slot, and appears below Processes. " +
-        "It reads without a subscription, so no publisher waits for it. A message that is no plain array is unpickled. " +
+        "It reads without a subscription, so no publisher waits for it. Objects of other classes than numpy's and Python's own are unpickled. " +
         "It leaves when you press Leave, or 10 seconds after this page is closed.",
     });
     this.empty = make("p", { class: "empty", text: "This pool has no stream that has a name." });
