@@ -1,10 +1,10 @@
 """What `onecopy web` costs while a page is open: processor time, and the speed of a pool.
 
-Run ``python -m benchmarks.web_cost``. Members of a pool sleep in it. One process puts messages
-into a queue of the pool and gets them, in rounds. The server is asked for snapshots as a page asks,
-in every third round only. What is printed: the processor time of the server with a page and without
-one, and the medians of the rounds. The other two of three rounds are counted apart: their difference
-is noise.
+Run ``python -m benchmarks.web_cost``. Members of a pool sleep in it. First, the processor time of
+the server is measured without a page and with one. Then a process puts messages into a queue of the
+pool and gets them, in rounds of a second: alone; with a page, so that the server takes a snapshot
+in each round; alone; and while another process takes snapshots without a pause. What is printed of
+them are medians of the ratios to the rounds beside them, so slow changes of the machine cancel out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
@@ -121,55 +122,83 @@ def spent_per_call(put_get: Callable[[], object], seconds: float) -> float:
     return (time.process_time() - start) / calls * 1e6
 
 
-def worker(rounds: int, seconds: float, turn: Callable[[bool], None]) -> tuple[list[float], ...]:
-    """Measure rounds: without a page, with one, and without one again."""
-    found: tuple[list[float], ...] = ([], [], [])
+def snapshots(is_on: Event, took: Synchronized[float]) -> None:
+    """Take snapshots without a pause, while it is on."""
+    with oc.observe(NAME) as observer:
+        while is_on.wait():
+            start = time.thread_time()
+            observer.snapshot()
+            took.value = time.thread_time() - start
+
+
+def turns(page: Event, busy: Event) -> Iterator[int]:
+    """Switch from one kind of round to the next: alone, page, alone, snapshots."""
+    for number in itertools.count():
+        (page.set if number % 4 == 1 else page.clear)()
+        (busy.set if number % 4 == 3 else busy.clear)()
+        yield number % 4
+
+
+def compared(cycles: int, seconds: float, page: Event, busy: Event) -> tuple[list[float], ...]:
+    """Return the ratios of rounds to those beside them: with a page, alone, with snapshots."""
+    spent: list[list[float]] = [[], [], [], []]
     with oc.Pool.open(NAME) as pool, pool.queue("jobs") as queue:
 
         def put_get() -> object:
             queue.put(1)
             return queue.get()
 
-        for number in range(3 * rounds):
-            turn(number % 3 == 1)
-            found[number % 3].append(spent_per_call(put_get, seconds))
-    return found
+        for kind in itertools.islice(turns(page, busy), 4 * cycles):
+            spent[kind].append(spent_per_call(put_get, seconds))
+    first, with_page, second, with_snapshots = spent
+    following = [*first[1:], first[-1]]
+    return (
+        [each * 2 / (a + b) for each, a, b in zip(with_page, first, second, strict=True)],
+        [b / a for a, b in zip(first, second, strict=True)],
+        [each * 2 / (a + b) for each, a, b in zip(with_snapshots, second, following, strict=True)],
+    )
+
+
+def share(pid: int, seconds: float) -> float:
+    """Return the share of a core that a process uses."""
+    before = used(pid)
+    time.sleep(seconds)
+    return (used(pid) - before) / seconds
 
 
 def main() -> None:
     """Print what it costs."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--members", type=int, default=8, help="processes that wait in the pool")
-    arguments.add_argument("--rounds", type=int, default=15)
-    arguments.add_argument("--seconds", type=float, default=4.0, help="of one round")
+    arguments.add_argument("--cycles", type=int, default=60, help="of four rounds")
+    arguments.add_argument("--seconds", type=float, default=1.0, help="of one round")
+    arguments.add_argument("--watch", type=float, default=40.0, help="seconds to watch the server")
     chosen = arguments.parse_args()
+    context = multiprocessing.get_context("fork")
+    page, busy = context.Event(), context.Event()
+    every, took = context.Value("d"), context.Value("d")
     with (
         oc.Pool.create(NAME, size="64MiB") as pool,
         members(chosen.members, pool),
         served() as (pid, port, token),
     ):
-        context = multiprocessing.get_context("fork")
-        page, every = context.Event(), context.Value("d")
-        context.Process(target=Page(port, token).run, args=(page, every), daemon=True).start()
-        spent = [0.0, 0.0]
-        last = [used(pid), 0.0]
-
-        def turn(is_open: bool) -> None:
-            now = used(pid)
-            spent[int(last[1])] += now - last[0]
-            last[:] = [now, is_open]
-            (page.set if is_open else page.clear)()
-
-        rounds = worker(chosen.rounds, chosen.seconds, turn)
-        turn(False)
-        whole = chosen.rounds * chosen.seconds
-        print(f"{chosen.members + 1} processes; a snapshot every {every.value:.1f} s")
-        print(f"server, no page:   {spent[0] / whole / 2:.2%} of a core")
-        print(f"server, one page:  {spent[1] / whole:.2%} of a core")
-        without, with_page, again = map(statistics.median, rounds)
-        print(f"put and get, no page:        {without:.4f} us")
-        print(f"put and get, one page:       {with_page:.4f} us ({with_page / without - 1:+.2%})")
-        print(f"put and get, no page again:  {again:.4f} us ({again / without - 1:+.2%})")
+        for target, shared in (
+            (Page(port, token).run, (page, every)),
+            (snapshots, (busy, took)),
+        ):
+            context.Process(target=target, args=shared, daemon=True).start()
+        print(f"{chosen.members + 1} processes in the pool")
+        print(f"server, no page:   {share(pid, chosen.watch):.2%} of a core")
+        page.set()
+        time.sleep(1)
+        print(f"server, one page:  {share(pid, chosen.watch):.2%} of a core", end="")
+        print(f", a snapshot every {every.value:.1f} s")
+        if chosen.cycles:
+            ratios = compared(chosen.cycles, chosen.seconds, page, busy)
+            words = ("with a page", "alone, again (noise)", "with snapshots without a pause")
+            for what, found in zip(words, ratios, strict=True):
+                print(f"put and get {what}: {statistics.median(found) - 1:+.2%}")
+            print(f"a snapshot takes {took.value * 1e3:.1f} ms of processor time")
 
 
 if __name__ == "__main__":

@@ -269,3 +269,24 @@ def test_the_pool_of_a_member_stays_joined(client):
         client.post(f"/api/pools/{key}/leave")
         pool.queue("jobs").put(1)
         assert pool.stats().processes == 1
+
+
+FULL = """
+import onecopy as oc
+with oc.Pool.create("full", size="4MiB", max_processes=1) as pool:
+    print("ready", flush=True)
+    input()
+"""
+
+
+def test_a_pool_without_a_free_slot_is_not_joined(client):
+    with subprocess.Popen(
+        [sys.executable, "-c", FULL], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout.readline() == b"ready\n"
+        (key,) = [each["key"] for each in client.get("/api/pools").json()]
+        assert client.get(f"/api/pools/{key}").status_code == 200
+        answer = client.post(f"/api/pools/{key}/join")
+        assert answer.status_code == 503
+        assert "\n" not in answer.json()["problem"]
+        child.communicate(b"\n")

@@ -179,7 +179,12 @@ def _memory(pool: PoolSnapshot) -> dict[str, Any]:
     things.sort(key=lambda each: -each.bytes)
     kept = sum(each.bytes for each in things)
     parts = [
-        {"kind": each.kind.replace("_", " "), "name": _name(each), "bytes": each.bytes}
+        {
+            "id": _id(each),
+            "kind": each.kind.replace("_", " "),
+            "name": _name(each),
+            "bytes": each.bytes,
+        }
         for each in things[:PARTS]
         if each.bytes
     ]
@@ -214,9 +219,14 @@ def _name(thing: ThingView) -> str:
     return f"of {thing.owner}" if thing.owner is not None else f"block {thing.index}"
 
 
+def _id(thing: ThingView) -> str:
+    """Identify a thing as long as the page is open."""
+    return f"{thing.kind}-{thing.index}-{thing.name}"
+
+
 def _common(thing: ThingView) -> dict[str, Any]:
     return {
-        "id": f"{thing.kind}-{thing.index}-{thing.name}",
+        "id": _id(thing),
         "name": _name(thing),
         "named": thing.name is not None,
         "bytes": thing.bytes,

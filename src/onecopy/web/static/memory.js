@@ -5,9 +5,8 @@ import { find, make } from "./dom.js";
 import { percent, size } from "./words.js";
 
 export class Memory {
-  constructor(colours, processes) {
+  constructor(colours) {
     this.colours = colours;
-    this.processes = processes;
     this.last = "";
   }
 
@@ -23,7 +22,7 @@ export class Memory {
       if (part.kind === "free") {
         box.className = sample.className = "free";
       } else {
-        const colour = part.kind === "other" || part.kind === "held" ? Colours.other : this.colours.of(`${part.kind} ${part.name}`);
+        const colour = part.kind === "other" || part.kind === "held" ? Colours.other : this.colours.of(part.id);
         box.style.background = sample.style.background = colour;
         if (part.kind === "held") box.style.opacity = sample.style.opacity = "0.6";
       }
@@ -39,7 +38,6 @@ export class Memory {
     const holders = pool.memory.holders.map((each) => {
       const fill = make("i");
       fill.style.width = `${Math.min(100, (100 * each.bytes) / pool.size)}%`;
-      fill.style.background = this.processes.of(each.name);
       return make(
         "li",
         {},

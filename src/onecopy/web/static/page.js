@@ -13,7 +13,7 @@ const AGAIN = 2; // seconds, after a problem
 const colours = new Colours();
 const past = new History(colours);
 const charts = new Charts(find("rates"), find("depths"), past);
-const memory = new Memory(new Colours(), new Colours());
+const memory = new Memory(colours);
 const picture = new Picture();
 
 // ---- tables
