@@ -153,7 +153,8 @@ class Visits:
             found: dict[str, Any] = {"published": published, "same": published == after}
             if published != after:
                 found |= _newest(stream, bgr=bgr)
-            found["every"] = max(1.0, (time.thread_time() - start) / SHARE)
+            # Before the process counts as unused.
+            found["every"] = min(max(1.0, (time.thread_time() - start) / SHARE), UNUSED / 2)
             return found
 
 
