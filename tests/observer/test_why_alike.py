@@ -26,7 +26,7 @@ class Maker:
     """Makes snapshots of pools at random; most of their processes wait."""
 
     def __init__(self, seed):
-        self.draw = random.Random(seed)
+        self.draw = random.Random(seed)  # noqa: S311 - no secrets
 
     def thing(self, cls, index, kind, **facts):
         slots = self.draw.sample(range(PROCESSES), self.draw.randint(0, PROCESSES))
