@@ -28,6 +28,7 @@ VENV_ID := $(patsubst .%,%,$(notdir $(VENV)))
 # cost what they cost a user, and a child started from any folder by any method finds the same files.
 # Folders are listed too: their times change when a file is removed.
 SOURCES := $(shell find native src -name __pycache__ -prune -o \( -type d -o -name '*.[ch]pp' -o -name '*.h' \
+             -o -path 'src/*/static/*' \
              -o -name '*.py' -o -name '*.pyi' -o -name py.typed \) -print 2>/dev/null)
 PROJECT := pyproject.toml CMakeLists.txt README.md LICENSE $(SOURCES)
 
@@ -68,7 +69,7 @@ endif
 rest: $(VENV)/.installed-test faults ## The tests that `make test` leaves out, but the slow and the random ones
 	$(call part,,check and not slow)
 
-check: $(VENV)/.installed-test-torch test rest native-tests lint docs san tsan pythons explore ## Everything but the long campaigns
+check: $(VENV)/.installed-test-torch $(VENV)/.installed-test-browser test rest native-tests lint docs san tsan pythons explore ## Everything but the long campaigns
 	$(PYTEST) -m slow --ignore=tests/crash
 	$(WITH_FAULTS) $(PYTEST) -m slow tests/crash
 	$(MAKE) fuzz SEED=1 ROUNDS=2000

@@ -28,6 +28,7 @@ COMMANDS = [
     "why",
     "top",
     "metrics",
+    "web",
     "tail",
     "record",
     "replay",

@@ -12,7 +12,7 @@ import pytest
 from children import LIMIT, eventually
 
 import onecopy as oc
-from onecopy.cli.tail import described
+from onecopy._core.showing import described
 
 SCRIPT = Path(sys.executable).with_name("onecopy")
 NOW = 1_800_000_000_000_000_000

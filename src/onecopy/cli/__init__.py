@@ -72,7 +72,7 @@ def build() -> typer.Typer:
     """
     import typer
 
-    from onecopy.cli import demo, metrics, observing, pools, recordings, tail, top, version
+    from onecopy.cli import demo, metrics, observing, pools, recordings, tail, top, version, web
     from onecopy.cli.output import EXIT_CODES
 
     app = typer.Typer(
@@ -96,6 +96,7 @@ def build() -> typer.Typer:
     app.command("why")(observing.why)
     app.command("top")(top.top)
     app.command("metrics")(metrics.metrics)
+    app.command("web")(web.web)
     app.command("tail")(tail.tail)
     app.command("record")(recordings.record)
     app.command("replay")(recordings.replay)

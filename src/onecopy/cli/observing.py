@@ -182,10 +182,10 @@ def _frame_holders(seen: PoolSnapshot, holders: Sequence[Any]) -> str:
 
 def _process_row(process: ProcessView) -> tuple[str, ...]:
     from onecopy.observer.system import short_command
-    from onecopy.observer.words import duration
+    from onecopy.observer.words import duration, waits_for
 
     waits = process.waits
-    what = ", ".join(dict.fromkeys(_what(wait.why, wait.thing, wait.part) for wait in waits))
+    what = ", ".join(dict.fromkeys(escaped(waits_for(wait)) for wait in waits))
     more = ", and perhaps more" if process.more_may_wait else ""
     return (
         str(process.pid) if process.same_namespace else f"{process.pid} (other namespace)",
@@ -196,17 +196,6 @@ def _process_row(process: ProcessView) -> tuple[str, ...]:
         (what or "-") + more,
         duration(max(wait.seconds for wait in waits)) if waits else "-",
     )
-
-
-def _what(why: str, thing: ThingView | None, part: str) -> str:
-    verb = why.replace("_", " ")
-    if part:
-        return part if part == why else f"{verb} of the {part}"
-    if thing is None:
-        return verb
-    kind = thing.kind.replace("_", " ")
-    name = escaped(str(thing))
-    return name if kind == verb else f"{verb} {name}"
 
 
 def why(

@@ -80,8 +80,11 @@ def blocked_by(pool: PoolSnapshot, waiter: ProcessView, wait: WaitView) -> Block
 
 
 def _processes(pool: PoolSnapshot, slots: Iterable[int | None]) -> tuple[ProcessView, ...]:
+    wanted = list(dict.fromkeys(slots))
+    if not wanted:
+        return ()
     by_slot = {process.slot: process for process in pool.processes}
-    return tuple(by_slot[slot] for slot in dict.fromkeys(slots) if slot in by_slot)
+    return tuple(by_slot[slot] for slot in wanted if slot in by_slot)
 
 
 def _others(

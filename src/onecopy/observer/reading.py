@@ -323,6 +323,7 @@ def read(seen: Mapping[str, Any], name: str, path: str, memory: Memory) -> PoolS
     locks = [
         reader.lock(thing) for thing in things if thing["body"] in _BODIES and thing["body"] > 4
     ]
+    objects = [ThingView(**reader.common(each)) for each in things if each["body"] not in _BODIES]
     snapshot = PoolSnapshot(
         name=name,
         path=path,
@@ -342,6 +343,7 @@ def read(seen: Mapping[str, Any], name: str, path: str, memory: Memory) -> PoolS
         streams=tuple(_by_name(streams)),
         frames=tuple(_by_name(frames)),
         locks=tuple(_by_name(locks)),
+        objects=tuple(_by_name(objects)),
         inner=reader.holders(
             {"parts": [("inner", *lock[1:], 0, 0) for lock in seen["locks"]]}, "inner"
         ),

@@ -361,6 +361,9 @@ class PoolSnapshot:
         By slot.
     queues, streams, frames, locks : tuple
         The structures, by name.
+    objects : tuple of ThingView
+        Objects that have a name, for example arrays, by name. Each block of the pool counts for one
+        of these things, or for none if only processes hold it.
     inner : tuple of LockHolder
         The processes that have the locks of the pool's heap and of its names. They are held for
         microseconds.
@@ -384,6 +387,7 @@ class PoolSnapshot:
     streams: tuple[StreamView, ...]
     frames: tuple[FramesView, ...]
     locks: tuple[LockView, ...]
+    objects: tuple[ThingView, ...]
     inner: tuple[LockHolder, ...]
 
     def process(self, slot: int | None) -> ProcessView | None:

@@ -9,9 +9,9 @@ from onecopy.observer.system import short_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onecopy.observer.records import ProcessView
+    from onecopy.observer.records import ProcessView, WaitView
 
-__all__ = ["duration", "joined", "process_name", "several"]
+__all__ = ["duration", "joined", "process_name", "several", "waits_for"]
 
 
 def duration(seconds: float) -> str:
@@ -93,3 +93,25 @@ def several(number: int, what: str) -> str:
         For example ``"1 message"`` or ``"3 messages"``.
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def waits_for(wait: WaitView) -> str:
+    """Say what a thread waits for.
+
+    Parameters
+    ----------
+    wait : WaitView
+        A thread that waits.
+
+    Returns
+    -------
+    str
+        For example ``"get queue 'jobs'"`` or ``"lock of the heap"``.
+    """
+    verb = wait.why.replace("_", " ")
+    if wait.part:
+        return wait.part if wait.part == wait.why else f"{verb} of the {wait.part}"
+    if wait.thing is None:
+        return verb
+    name = str(wait.thing)
+    return name if wait.thing.kind.replace("_", " ") == verb else f"{verb} {name}"

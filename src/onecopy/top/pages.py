@@ -9,8 +9,8 @@ from onecopy._core.lines import escaped
 from onecopy._core.sizes import format_size
 from onecopy.observer.records import FramesView, QueueView, StreamView
 from onecopy.observer.why import explain
-from onecopy.observer.words import duration, several
-from onecopy.top.tables import channels_of, process_label, waits_for, who
+from onecopy.observer.words import duration, several, waits_for
+from onecopy.top.tables import channels_of, process_label, who
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -159,7 +159,7 @@ def _of_process(pool: PoolSnapshot, process: ProcessView) -> Iterator[Line]:
     yield Line(f"holds {format_size(process.bytes)} in {several(process.blocks, 'block')}")
     title = "It waited, when it died, for" if process.state == "dead" else "Its threads wait for"
     waits = [
-        f"{waits_for(wait)}, for {duration(wait.seconds)} (thread {wait.thread})"
+        f"{escaped(waits_for(wait))}, for {duration(wait.seconds)} (thread {wait.thread})"
         for wait in process.waits
     ]
     yield from _section(title, waits or ["nothing in the pool"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onecopy._core.lines import escaped, shown
 from onecopy.observer.records import FramesView, LockView, QueueView, StreamView
 from onecopy.observer.system import short_command
-from onecopy.observer.words import duration, several
+from onecopy.observer.words import duration, several, waits_for
 from onecopy.top.cells import Cell, Column, Row, Table, age, number, rate, share, size, words
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         PoolSnapshot,
         ProcessView,
         ThingView,
-        WaitView,
     )
     from onecopy.observer.several import PoolLook
     from onecopy.top.cells import Tone
@@ -33,7 +32,6 @@ __all__ = [
     "pools",
     "process_label",
     "processes",
-    "waits_for",
     "who",
 ]
 
@@ -122,17 +120,6 @@ def who(pool: PoolSnapshot, slot: int | None, pid: int = 0) -> str:
     if process is None:
         return f"{pid or 'a process'} (gone)"
     return process_label(process)
-
-
-def waits_for(wait: WaitView) -> str:
-    """Say what a thread waits for."""
-    verb = wait.why.replace("_", " ")
-    if wait.part:
-        return wait.part if wait.part == wait.why else f"{verb} of the {wait.part}"
-    if wait.thing is None:
-        return verb
-    name = escaped(str(wait.thing))
-    return name if wait.thing.kind.replace("_", " ") == verb else f"{verb} {name}"
 
 
 # ---- pools --------------------------------------------------------------------------------------
@@ -351,7 +338,7 @@ def _process_row(pool: PoolSnapshot, look: PoolLook, process: ProcessView, now: 
     program = short_command(process.command)
     if not process.same_namespace:
         program = "(other PID namespace)"
-    what = ", ".join(dict.fromkeys(waits_for(wait) for wait in process.waits))
+    what = ", ".join(dict.fromkeys(escaped(waits_for(wait)) for wait in process.waits))
     if process.more_may_wait:
         what += ", and perhaps more"
     since = max((wait.seconds for wait in process.waits), default=None)

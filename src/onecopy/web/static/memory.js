@@ -1,0 +1,53 @@
+// Which things keep the memory of a pool, and which processes hold it.
+
+import { Colours } from "./colours.js";
+import { find, make } from "./dom.js";
+import { percent, size } from "./words.js";
+
+export class Memory {
+  constructor(colours) {
+    this.colours = colours;
+    this.last = "";
+  }
+
+  show(pool) {
+    const now = JSON.stringify([pool.memory, pool.size]);
+    if (now === this.last) return;
+    this.last = now;
+    const bar = [];
+    const legend = [];
+    for (const part of pool.memory.parts) {
+      const box = make("i");
+      const sample = make("i");
+      if (part.kind === "free") {
+        box.className = sample.className = "free";
+      } else {
+        const colour = part.kind === "other" || part.kind === "held" ? Colours.other : this.colours.of(part.id);
+        box.style.background = sample.style.background = colour;
+        if (part.kind === "held") box.style.opacity = sample.style.opacity = "0.6";
+      }
+      box.style.flex = `${part.bytes} 0 0`;
+      if (part.bytes > 0) bar.push(box);
+      const plain = part.kind === "free" || part.kind === "other" || part.kind === "held";
+      const name = make("b", { title: part.name }, part.name);
+      if (!plain) name.append(" ", make("span", { text: part.kind }));
+      legend.push(make("li", {}, sample, name, make("span", { text: `${size(part.bytes)} · ${percent(part.bytes, pool.size)}` })));
+    }
+    find("bar").replaceChildren(...bar);
+    find("legend").replaceChildren(...legend);
+    const holders = pool.memory.holders.map((each) => {
+      const fill = make("i");
+      fill.style.width = `${Math.min(100, (100 * each.bytes) / pool.size)}%`;
+      return make(
+        "li",
+        {},
+        make("span", { text: each.name, title: each.name }),
+        make("span", { text: `${size(each.bytes)} · ${percent(each.bytes, pool.size)}` }),
+        make("div", {}, fill),
+      );
+    });
+    if (pool.memory.more_holders > 0) holders.push(make("li", { class: "quiet", text: `and ${pool.memory.more_holders} more` }));
+    if (holders.length === 0) holders.push(make("li", { class: "empty", text: "No process holds memory." }));
+    find("holders").replaceChildren(...holders);
+  }
+}
