@@ -172,6 +172,21 @@ class Frames(FramesBase[Scalar]):
         except OneCopyError:
             return f"<onecopy.Frames{name}, closed>"
 
+    def _repr_html_(self) -> str | None:
+        """Return a table for notebooks."""
+        from onecopy._core.cards import card
+
+        name = "" if self._name is None else f" {self._name!r}"
+        try:
+            rows = [
+                ("free", f"{self.available:,} of {self.count:,}"),
+                ("shape", str(self.shape)),
+                ("dtype", str(self.dtype)),
+            ]
+        except OneCopyError:
+            return None
+        return card(f"Frames{name}", rows)
+
 
 def open_frames(
     member: Member,

@@ -445,6 +445,24 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
         used, size = format_size(taken), format_size(counts["capacity"])
         return f"<onecopy.Pool {self._name!r}, {used} of {size} in use>"
 
+    def _repr_html_(self) -> str | None:
+        """Return a table for notebooks: how full the pool is, and the largest things in it."""
+        if self._member is None or not self._member.joined:
+            return None
+        from onecopy._core.cards import card
+
+        stats = self.stats()
+        used, size = format_size(stats.used + stats.structure_bytes), format_size(stats.size)
+        rows = [
+            ("in use", f"{used} of {size}"),
+            ("blocks", f"{stats.blocks:,}"),
+            ("processes", f"{stats.processes:,} of {stats.max_processes:,}"),
+        ]
+        for thing in stats.largest:
+            name = "" if thing.name is None else f" {thing.name!r}"
+            rows.append((f"{thing.kind}{name}", format_size(thing.bytes)))
+        return card(f"Pool {self._name!r}", rows)
+
     @overload
     def value(
         self,

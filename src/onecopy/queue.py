@@ -194,6 +194,22 @@ class Queue(QueueBase[T]):
             return f"<onecopy.Queue{name}, closed>"
         return f"<onecopy.Queue{name}, {size} of {maxsize}>"
 
+    def _repr_html_(self) -> str | None:
+        """Return a table for notebooks. It shows no message, because it takes none."""
+        from onecopy._core.cards import card
+
+        name = "" if self._name is None else f" {self._name!r}"
+        try:
+            rows = [
+                ("messages", f"{self.qsize():,}"),
+                ("room for", f"{self.maxsize:,}" if self.maxsize else "any number"),
+                ("redelivers", "yes" if self.redeliver else "no"),
+                ("shut down", "yes" if self.is_shut_down else "no"),
+            ]
+        except OneCopyError:
+            return None
+        return card(f"Queue{name}", rows)
+
 
 def open_queue(
     member: Member,

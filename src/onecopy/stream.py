@@ -224,6 +224,26 @@ class Stream(StreamBase[T]):
         except OneCopyError:
             return f"<onecopy.Stream{name}, closed>"
 
+    def _repr_html_(self) -> str | None:
+        """Return a table for notebooks, with the newest message, as a picture if it has one."""
+        from onecopy._core.cards import card, preview
+
+        name = "" if self._name is None else f" {self._name!r}"
+        try:
+            rows = [
+                ("policy", self.policy),
+                ("depth", f"{self.depth:,}"),
+                ("published", f"{self.published:,}"),
+                ("subscribers", f"{self.subscribers:,}"),
+            ]
+        except OneCopyError:
+            return None
+        try:
+            newest = preview(self.latest())
+        except Exception:  # noqa: BLE001 - there is none yet, or this process cannot rebuild it
+            newest = ""
+        return card(f"Stream{name}", rows, newest)
+
 
 def open_stream(
     member: Member,

@@ -12,7 +12,7 @@ import pytest
 from children import eventually
 
 import onecopy as oc
-from onecopy.web.pictures import find, in_words, png, small
+from onecopy._core.pictures import find, in_words, png, small
 from onecopy.web.server import app
 from onecopy.web.visiting import NotJoinedError, Visits
 from onecopy.web.watching import key_of

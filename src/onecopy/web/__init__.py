@@ -4,5 +4,5 @@ It needs the packages Starlette and uvicorn: ``pip install 'onecopy[web]'``.
 
 `server` has the application, `guard` decides which requests are answered, `watching` takes
 snapshots and limits their cost, `view` makes JSON of them, `visiting` joins pools in order to read
-streams, `pictures` makes PNG files of messages. The page itself is in ``static``.
+streams. The page itself is in ``static``.
 """

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._core import membership
 from onecopy._core.kinds import Kind
+from onecopy._core.pictures import find, in_words, png, small
 from onecopy.errors import OneCopyError, PoolCorrupted, PoolNotFound
 from onecopy.pool import Pool
-from onecopy.web.pictures import find, in_words, png, small
 from onecopy.web.watching import SHARE, key_of
 
 if TYPE_CHECKING:
