@@ -77,6 +77,7 @@ def test_batches(factory, capsys):
     assert "No row has this text." in text
 
 
+@pytest.mark.check
 def test_a_terminal_without_unicode_gets_bars_of_ascii(factory):
     text = printed("-n1", "-i", "0.1", PYTHONUTF8="0", LC_ALL="C", PYTHONCOERCECLOCALE="0")
     assert text.isascii()
@@ -178,6 +179,7 @@ def test_signals_leave_the_terminal_as_it_was(factory, number, code):
         assert b"\x1b[?1049l" in terminal.seen
 
 
+@pytest.mark.check
 def test_a_dumb_terminal_gets_a_plain_table(factory):
     with Terminal("-i", "0.1", TERM="dumb") as terminal:
         assert terminal.end() == 0
@@ -185,8 +187,16 @@ def test_a_dumb_terminal_gets_a_plain_table(factory):
     assert b"\x1b" not in terminal.seen
 
 
-def test_ctrl_c_ends_batches(factory):
-    with Terminal("-b", "-i", "0.1") as terminal:
-        terminal.until(b"factory")
-        terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 130
+def test_ctrl_c_ends_batches(factory, monkeypatch, capsys):
+    looks = []
+
+    def sleep(_seconds):
+        looks.append(1)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    with pytest.raises(typer.Exit) as ended:
+        command.top(batch=True)
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().out.count("onecopy top") == 1

@@ -14,7 +14,7 @@ from onecopy.observer.several import Watch
 pytest.importorskip("textual")
 from onecopy.top.app import Top
 
-SIZES = [(80, 24), (40, 12)]
+SIZES = [(80, 24), pytest.param((40, 12), marks=pytest.mark.check)]
 
 
 class Played:
@@ -106,7 +106,10 @@ def test_drill_down_and_back(size):
     play(scenario, Played(factory(), shapes.look("second")), size)
 
 
-@pytest.mark.parametrize("size", [*SIZES, (12, 5), (200, 60)])
+OTHER_SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in ((12, 5), (200, 60))]
+
+
+@pytest.mark.parametrize("size", [*SIZES, *OTHER_SIZES])
 def test_the_screen_fits_names_are_not_markup_and_keys_are_shown(size):
     hostile = tuple(shapes.queue(i, name) for i, name in enumerate(shapes.HOSTILE, 1))
 
@@ -208,6 +211,7 @@ def test_the_cursor_stays_on_its_row_when_others_come_and_go():
     play(scenario, watch, start="processes")
 
 
+@pytest.mark.check
 def test_512_processes():
     watch = Played(shapes.look(processes=tuple(map(shapes.process, range(512)))))
 
