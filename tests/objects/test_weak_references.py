@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import onecopy as oc
+from onecopy._core.weak_tables import remove_if
 
 
 def with_callbacks(obj):
@@ -71,3 +72,43 @@ def test_a_mapping_is_forgotten_with_its_last_array(tmp_path):
     assert len(mapping._shared) == len(before[0]) + 1
     del array
     assert (set(mapping._shared), len(mapping._entries)) == before
+
+
+@pytest.mark.parametrize("step", ["get", "pop"])
+@pytest.mark.parametrize("change", ["nothing", "replaced", "removed", "removed and made again"])
+def test_an_entry_is_removed_whatever_a_signal_handler_does_meanwhile(step, change):
+    old, new = object(), object()
+
+    class Interrupted(dict):
+        """A dict whose user is interrupted after one step."""
+
+        def interrupt(self, at):
+            if at == step and change != "nothing":
+                if change != "replaced":
+                    super().pop("key", None)
+                if change != "removed":
+                    super().__setitem__("key", new)
+
+        def get(self, key):
+            value = super().get(key)
+            self.interrupt("get")
+            return value
+
+        def pop(self, key, default):
+            value = super().pop(key, default)
+            self.interrupt("pop")
+            return value
+
+    table = Interrupted(key=old, other=old)
+    remove_if(table, "key", old)
+    expected = {"other": old}
+    if change in {"replaced", "removed and made again"}:
+        expected["key"] = new
+    assert dict(table) == expected
+
+
+def test_an_entry_with_another_value_stays():
+    table = {"key": 1}
+    remove_if(table, "key", 2)
+    remove_if(table, "none", 2)
+    assert table == {"key": 1}

@@ -14,15 +14,18 @@ leave. The file only leads to the memory, so a copy of the file is not a copy of
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 from onecopy import _native
 from onecopy._core import leaving, paths
 from onecopy._core.current import adopt
+from onecopy._core.weak_tables import remove_if
 from onecopy.errors import PoolNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onecopy._native import Member
 
 __all__ = [
@@ -73,11 +76,10 @@ def _gone(
     # When the interpreter ends, the names of a module are removed before this is called last.
     members: dict[Key, _Known] = _members,
     by_id: dict[int, _Known] = _known,
+    remove: Callable[[Any, Any, Any], None] = remove_if,
 ) -> None:
-    if by_id.get(known.at) is known:
-        del by_id[known.at]
-    if members.get(known.key) is known:
-        del members[known.key]
+    remove(by_id, known.at, known)
+    remove(members, known.key, known)
 
 
 def create(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from onecopy._core.weak_tables import remove_if
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +45,7 @@ class Watch:
         watches = self._owner.watches
         watches.discard(self)
         if not watches:
-            _forget(self._owner)
+            remove_if(_owners, self._owner.at, self._owner)
 
 
 # By the ids of the objects. There is no lock: each step is atomic in the interpreter. If one thread
@@ -74,21 +76,20 @@ def watch(obj: Any, function: Callable[[], object]) -> Watch:
         new.at = at
         new.watches = set()
         if owner is not None:
-            _forget(owner)  # its callback failed: there was no memory
+            remove_if(_owners, at, owner)  # its callback failed: there was no memory
         owner = _owners.setdefault(at, new)
     begun = Watch(owner, function)
     owner.watches.add(begun)
     return begun
 
 
-def _forget(owner: _Owner, owners: dict[int, _Owner] = _owners) -> None:
-    if owners.get(owner.at) is owner:
-        del owners[owner.at]
-
-
-# When the interpreter ends, the names of a module are removed before this is called last.
-def _gone(owner: _Owner, forget: Callable[[_Owner], None] = _forget) -> None:
-    forget(owner)
+def _gone(
+    owner: _Owner,
+    # When the interpreter ends, the names of a module are removed before this is called last.
+    owners: dict[int, _Owner] = _owners,
+    remove: Callable[[Any, Any, Any], None] = remove_if,
+) -> None:
+    remove(owners, owner.at, owner)
     while owner.watches:
         try:
             begun = owner.watches.pop()

@@ -22,6 +22,7 @@ from weakref import ref
 import numpy as np
 
 from onecopy import _native
+from onecopy._core.weak_tables import remove_if
 from onecopy.errors import StaleRef
 from onecopy.files.errors import bad_file
 
@@ -314,8 +315,8 @@ _order: tuple[object, list[int], list[ref[Mapping]]] = (_change, [], [])
 def _gone(which: ref[Mapping]) -> None:
     global _change  # noqa: PLW0603 - the registry belongs to the process
     entry = _entries.pop(which, None)
-    if entry is not None and _shared.get(entry[1]) is which:
-        del _shared[entry[1]]
+    if entry is not None:
+        remove_if(_shared, entry[1], which)
     _change = object()
 
 
