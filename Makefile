@@ -77,7 +77,7 @@ check: $(VENV)/.installed-test-torch $(VENV)/.installed-test-browser test rest n
 
 # Continuous integration: what gives the same answer each time. It depends neither on chance nor on how busy the machine is.
 ci: $(VENV)/.installed-test-torch test rest lint docs native-tests
-	$(MAKE) pythons TARGET=test-basics
+	$(MAKE) pythons TARGET=test-basics VERSIONS=3.13
 
 # With numpy, pytest and the command line only: the subjects that need no more (tests/README.md).
 BASICS := $(addprefix tests/,api containers dropin exits frames inspect locks managers objects pool queue shared_memory stream supervise values)
@@ -85,8 +85,8 @@ test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need n
 	$(PYTEST) -m "$(CORE)" $(BASICS)
 
 TARGET ?= test
-pythons: ## The core of the tests under the other versions of Python that are here
-	sh tests/pythons.sh $(BIN)/python $(TARGET)
+pythons: ## The core of the tests under the other versions of Python that are here, or VERSIONS="3.13"
+	sh tests/pythons.sh $(BIN)/python $(TARGET) $(VERSIONS)
 
 # Everything that is drawn is drawn from this number, which is printed.
 SEED ?=

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Makes a target with each version of Python that onecopy supports, except the one that is in use:
 # each in an environment of its own. A version that is not installed is left out, with a message.
-# Arguments: the Python in use, and the target.
+# Arguments: the Python in use, the target, and the versions (default: all).
 used=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 target=$2
 missing=
 failed=0
-for version in 3.11 3.12 3.13; do
+shift 2
+for version in ${*:-3.11 3.12 3.13}; do
     [ "$version" = "$used" ] && continue
     found=
     for python in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
