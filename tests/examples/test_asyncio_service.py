@@ -116,5 +116,5 @@ def test_a_client_that_goes_away_leaves_nothing(service, pool_directory):
                 b"POST /pictures HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n" + b"x" * 9
             )
             eventually(lambda: observer.snapshot().used >= before + 4_000_000, "the upload")
-        eventually(lambda: observer.snapshot().used == before, "the memory is free again")
+        eventually(lambda: observer.snapshot().used <= before, "the memory is free again")
     assert ask(service, picture(8, 9))["size"] == [9, 8]
