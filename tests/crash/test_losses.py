@@ -148,7 +148,8 @@ def test_lost_descriptor(losers, kind, tmp_path):
             range(1, last + 1) if FULL else sorted({1, 2, last // 2, last} & {*range(1, last + 1)})
         )
         for step in steps:
-            assert losers.lose(without_descriptor(pool, step, by))
+            # An operation does not always take as many steps as it did the first time.
+            assert losers.lose(without_descriptor(pool, step, by)) or losers.last < step
             assert other.read_bytes() == CONTENT
             assert (
                 other.stat().st_blocks * 512 < 2 * len(CONTENT) + 8192

@@ -151,6 +151,7 @@ def look(name="factory", **changes):
         "streams": (),
         "frames": (),
         "locks": (),
+        "objects": (),
         "inner": (),
     }
     snapshot = PoolSnapshot(**(known | changes))
