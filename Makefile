@@ -59,7 +59,7 @@ sh tests/crash/slices.sh $(FAULTS) "$(1)" $(CAMPAIGNS) & slices=$$!; \
 endef
 
 ifeq ($(ARGS),)
-test: $(VENV)/.installed-test faults ## The core of the tests: every subject, nothing random (four minutes)
+test: $(VENV)/.installed-test faults ## The core of the tests: every subject, nothing random (13 minutes on two cores)
 	$(call part,brief,$(CORE))
 else
 test: $(VENV)/.installed-test

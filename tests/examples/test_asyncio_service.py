@@ -6,16 +6,14 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 from children import LIMIT, eventually
+from services import running, workers
 
 import onecopy as oc
 
@@ -23,24 +21,12 @@ cv2 = pytest.importorskip("cv2")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-SERVICE = Path(__file__).parents[2] / "examples" / "web" / "service.py"
-
 
 @pytest.fixture
 def service():
     """The service, running, with its `port`."""
-    process = subprocess.Popen(
-        [sys.executable, SERVICE, "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        process.port = int(process.stdout.readline().rpartition(" ")[2])
+    with running("web") as process:
         yield process
-        process.send_signal(signal.SIGINT)
-        process.wait(LIMIT)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def ask(service, data):
@@ -54,11 +40,6 @@ def picture(height, width, color=(10, 200, 30)):
     pixels = np.empty((height, width, 3), "u1")
     pixels[:] = color[::-1]  # OpenCV: blue first
     return cv2.imencode(".png", pixels)[1].tobytes()
-
-
-def workers(service):
-    tasks = Path(f"/proc/{service.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def test_pictures_that_come_at_once(service):

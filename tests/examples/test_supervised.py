@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from children import LIMIT, eventually
+from services import running, workers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -71,34 +72,16 @@ def test_group_by(tmp_path):
 
 
 @pytest.fixture
-def service(tmp_path):
-    """The service, running, with its `port`; `workers` returns its worker processes."""
-    process = subprocess.Popen(
-        [sys.executable, EXAMPLES / "web_service" / "service.py", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # a line for each request
-        text=True,
-    )
-    try:
-        process.port = int(process.stdout.readline().rpartition(" ")[2])
+def service():
+    """The service, running, with its `port`."""
+    with running("web_service", stderr=subprocess.DEVNULL) as process:  # a line for each request
         yield process
-        process.send_signal(signal.SIGINT)
-        process.wait(LIMIT)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def ask(service, data):
     url = f"http://127.0.0.1:{service.port}/"
     with urllib.request.urlopen(url, data, LIMIT) as response:
         return json.load(response)
-
-
-def workers(service):
-    tasks = Path(f"/proc/{service.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def test_the_service_answers(service):

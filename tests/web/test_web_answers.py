@@ -1,4 +1,4 @@
-"""What the server of `onecopy web` answers: who may ask, and what is shown of pools of any kind."""
+"""The answers of `onecopy web`: which requests are refused, and what is shown of any pool."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def becomes(client, path, status):
     eventually(lambda: client.get(path).status_code == status, f"status {status}")
 
 
-# ---- who may ask
+# ---- requests that are refused
 
 
 @pytest.mark.parametrize(

@@ -166,12 +166,20 @@ def test_a_missing_package(missing):
     )
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])  # noqa: S104 - it is refused
+def test_other_machines_only_if_it_is_wanted(host):
+    code, text = failure("--host", host)
+    assert code == 2
+    assert "--public" in text
+
+
 @pytest.mark.check
 def test_a_host_that_others_reach_is_named():
     done = patched(
         "import socket, onecopy.web.server as server\n"
         "server.bound = lambda host, port: socket.create_server(('127.0.0.1', 0))\n"
         "server.serve = lambda application, listening: listening.close()",
+        "--public",
         "--host",
         "camera-pc",
     )

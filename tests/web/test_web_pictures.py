@@ -12,7 +12,8 @@ import pytest
 from children import eventually
 
 import onecopy as oc
-from onecopy._core.pictures import find, in_words, png, small
+from onecopy._core.pictures import find, png, small
+from onecopy._core.showing import described
 from onecopy.web.server import app
 from onecopy.web.visiting import NotJoinedError, Visits
 from onecopy.web.watching import key_of
@@ -133,11 +134,11 @@ def test_the_picture_in_a_message():
 )
 def test_what_is_no_picture(message):
     assert find(message) is None
-    assert isinstance(in_words(message), str)
+    assert isinstance(described(message), str)
 
 
 def test_a_large_array_is_not_read_for_its_range():
-    assert in_words(np.zeros((1 << 24, 8), np.uint8)) == "uint8 (16777216, 8)"
+    assert described(np.zeros((1 << 24, 8), np.uint8)) == "uint8 (16777216, 8)"
 
 
 # ---- joining

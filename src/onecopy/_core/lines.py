@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unicodedata import combining, east_asian_width
 
-__all__ = ["cut", "escaped", "shown", "width"]
+__all__ = ["cut", "escaped", "shown", "told", "width"]
 
 
 def escaped(text: str) -> str:
@@ -37,6 +37,24 @@ def shown(name: str) -> str:
         As Python would write it, in quotes, unless it is plain.
     """
     return name if name.isprintable() and not set(name) & set(" \"'\\,") and name else repr(name)
+
+
+def told(error: Exception) -> str:
+    """Return the text of an error, of an `OSError` without its number.
+
+    Parameters
+    ----------
+    error : Exception
+        Any error.
+
+    Returns
+    -------
+    str
+        It may have several lines and unprintable characters.
+    """
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return str(error)
 
 
 def width(text: str) -> int:

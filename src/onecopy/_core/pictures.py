@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onecopy._core.showing import described
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,7 +23,6 @@ LARGEST = 480  # pixels of the longer side
 SMALLEST = 8  # pixels of a side; smaller arrays are no pictures
 _DEEPEST = 3  # levels of dicts, lists and records in which an array is looked for
 _MANY = 64  # values of one of them
-_RANGE = 1 << 26  # bytes of an array whose smallest and largest element are looked for
 _COLOURS = {1: 0, 3: 2, 4: 6}  # channels, and the type of colour in a PNG file
 
 
@@ -182,21 +179,3 @@ def png(pixels: Pixels) -> bytes:
 def _chunk(kind: bytes, data: bytes) -> bytes:
     check = zlib.crc32(data, zlib.crc32(kind))
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-
-def in_words(message: Any) -> str:
-    """Describe a message without a picture.
-
-    Parameters
-    ----------
-    message : object
-        Any message.
-
-    Returns
-    -------
-    str
-        Its dtype, shape and range if it is an array; else its type and value, shortened.
-    """
-    if isinstance(message, np.ndarray) and message.nbytes > _RANGE:
-        return f"{message.dtype.name} {message.shape}"
-    return described(message)

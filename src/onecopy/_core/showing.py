@@ -11,6 +11,7 @@ __all__ = ["described"]
 
 _WIDTH = 100  # characters of a value that is not an array
 _WITH_RANGE = "biufmM"  # kinds of dtypes that have a smallest and a largest element
+_LARGEST = 1 << 26  # bytes of an array of which all elements are looked at
 
 
 class _Shortened(reprlib.Repr):
@@ -57,6 +58,6 @@ def _of_array(array: np.ndarray[Any, Any]) -> str:
     dtype = array.dtype.name if array.dtype.names is None else f"record{array.dtype.names}"
     text = f"{type(array).__name__} " if type(array) is not np.ndarray else ""
     text += f"{dtype} {array.shape}"
-    if array.dtype.kind in _WITH_RANGE and array.size:
+    if array.dtype.kind in _WITH_RANGE and array.size and array.nbytes <= _LARGEST:
         text += f", {array.min()} to {array.max()}"
     return text

@@ -61,7 +61,8 @@ def metrics(
             file=sys.stderr,
         )
         raise typer.Exit(PROBLEM)
-    from onecopy.metrics.server import is_loopback, serving
+    from onecopy._core.hosts import is_loopback
+    from onecopy.metrics.server import serving
 
     with one_line():
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onecopy._core.lines import escaped, shown, width
+from onecopy._core.lines import escaped, shown, told, width
 from onecopy.errors import OneCopyError, PoolNotFound
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def one_line() -> Iterator[None]:
 
 
 def _message(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror is not None:
-        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    text = told(error)
     if isinstance(error, PoolNotFound):
         text += ". `onecopy ls` lists the existing pools"
     return escaped(text)

@@ -35,13 +35,19 @@ def web(
         str,
         typer.Option(
             "--host",
-            help="The address to serve at. Any other than one of the loopback interface makes the "
-            "page reachable from other machines, without encryption.",
+            help="The address to serve at.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="The port. 0: a free one.")
     ] = 0,
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public",
+            help="Allow a --host that other machines can reach. The traffic is not encrypted.",
+        ),
+    ] = False,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Also open the page in the browser.")
     ] = False,
@@ -59,11 +65,17 @@ def web(
                 f"onecopy: the page needs {package}, which is not installed. "
                 "Run: pip install 'onecopy[web]'"
             )
+    from onecopy._core.hosts import is_loopback
     from onecopy.observer import observe
-    from onecopy.web.guard import is_loopback
+    from onecopy.web.guard import is_loopback_name
     from onecopy.web.server import app, bound, serve
 
     with one_line():
+        if not public and not is_loopback(host):
+            raise ValueError(
+                f"other machines can reach {host}; if that is wanted, add --public. The traffic "
+                "contains the token, and is not encrypted"
+            )
         if pool is not None:
             with observe(pool) as observer:  # an error now is better than a page that shows it
                 observer.snapshot()
@@ -72,7 +84,7 @@ def web(
         listening = bound(host, port)
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listening.getsockname()[1]}/#token={token}"
-        if not is_loopback(host):
+        if not is_loopback_name(host):
             print(
                 f"onecopy: warning: other machines can reach {host}. The traffic contains the "
                 "token, and is not encrypted",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
-import socket
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -15,27 +13,7 @@ from onecopy.metrics.prometheus import PoolCollector
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["is_loopback", "serving"]
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only processes of this machine can reach a host.
-
-    Parameters
-    ----------
-    host : str
-        An address, or a name that is looked up.
-
-    Raises
-    ------
-    OSError
-        There is no such host.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise OSError(f"cannot listen at {host}: {error.strerror}") from None
-    return all(ipaddress.ip_address(str(each[4][0])).is_loopback for each in found)
+__all__ = ["serving"]
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onecopy._core import paths, stale
+from onecopy._core.lines import told
 from onecopy.errors import OneCopyError, PoolNotFound
 from onecopy.observer.look import Observer, observe
 
@@ -135,7 +136,7 @@ class Watch:
             self._observers.pop(path, None)
             return PoolLook(name, path, None, str(error), gone=True)
         except (OneCopyError, OSError) as error:
-            return PoolLook(name, path, None, _told(error))
+            return PoolLook(name, path, None, told(error))
         self._observers[path] = observer, snapshot.id
         return PoolLook(name, path, snapshot, "")
 
@@ -145,9 +146,3 @@ def _name_of(pool: str | os.PathLike[str] | Pool) -> str | os.PathLike[str]:
         return observe(pool).path
     paths.locate(pool)  # it checks the name
     return pool
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return str(error)

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["TOKEN_HEADER", "Guard", "host_problem", "is_loopback"]
+__all__ = ["TOKEN_HEADER", "Guard", "host_problem", "is_loopback_name"]
 
 TOKEN_HEADER = "x-onecopy-token"  # noqa: S105 - the name of the header
 _HEADERS = {
@@ -28,7 +28,7 @@ _HEADERS = {
 }
 
 
-def is_loopback(host: str) -> bool:
+def is_loopback_name(host: str) -> bool:
     """Tell whether a host name stands for this machine only.
 
     Parameters
@@ -67,9 +67,9 @@ def host_problem(header: str | None, served: str) -> str | None:
     if not header:
         return "the request has no Host header"
     name = header.rpartition("]")[0].lstrip("[") if header[0] == "[" else header.partition(":")[0]
-    if is_loopback(name):
+    if is_loopback_name(name):
         return None
-    if not is_loopback(served):
+    if not is_loopback_name(served):
         if name.lower() in {served.lower(), socket.gethostname().lower()}:
             return None
         try:

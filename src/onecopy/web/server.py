@@ -16,11 +16,12 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from onecopy._core.lines import told
 from onecopy.errors import OneCopyError, PoolNotFound
 from onecopy.web.guard import Guard
 from onecopy.web.view import dump
 from onecopy.web.visiting import UNUSED, NotJoinedError, Visits
-from onecopy.web.watching import Watches, problem_of
+from onecopy.web.watching import Watches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -126,7 +127,9 @@ def _json(body: bytes, every: float | None = None) -> Response:
 
 
 def _problem(error: Exception, status: int) -> Response:
-    return Response(dump({"problem": problem_of(error)}), status, media_type="application/json")
+    return Response(
+        dump({"problem": " ".join(told(error).split())}), status, media_type="application/json"
+    )
 
 
 def app(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._core import membership
 from onecopy._core.kinds import Kind
-from onecopy._core.pictures import find, in_words, png, small
+from onecopy._core.pictures import find, png, small
+from onecopy._core.showing import described
 from onecopy.errors import OneCopyError, PoolCorrupted, PoolNotFound
 from onecopy.pool import Pool
 from onecopy.web.watching import SHARE, key_of
@@ -169,7 +170,7 @@ def _newest(stream: Stream[Any], *, bgr: bool) -> dict[str, Any]:
         return {"text": f"the message cannot be shown: {type(error).__name__}: {error}"}
     array = find(message)
     if array is None:
-        return {"text": in_words(message)}
+        return {"text": described(message)}
     picture = small(array, bgr=bgr)
     del array, message  # its memory is free before the work of encoding
     return {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from onecopy.observer import Observer
 
-__all__ = ["Answer", "Paced", "Watch", "Watches", "key_of", "problem_of"]
+__all__ = ["Answer", "Paced", "Watch", "Watches", "key_of"]
 
 SHARE = 0.005  # of a core, for one kind of snapshot
 _EARLY = 0.1  # of the interval; so a browser whose clock is a little fast gets a new snapshot
@@ -223,21 +223,3 @@ def _look_at(path: str) -> inspect.PoolInfo:
     if not os.path.lexists(path):
         return inspect.PoolInfo(name, path, "failed", None, "there is no such pool any more")
     return inspect.PoolInfo(name, path, stale.state_of(path), None, None)
-
-
-def problem_of(error: Exception) -> str:
-    """Return an error as one line.
-
-    Parameters
-    ----------
-    error : Exception
-        Of this package, or of the system.
-
-    Returns
-    -------
-    str
-    """
-    words = str(error)
-    if isinstance(error, OSError) and error.strerror is not None:
-        words = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return " ".join(words.split())
