@@ -48,7 +48,7 @@ enum class Done {
 
 // The place of memory in a pool.
 struct Place {
-    Held held;  // of its own, because the object behind it may let go while the message waits
+    Held held;  // of its own, because the object behind it may release it while the message waits
     Handle handle = 0;
     u64 offset = 0;  // in the block's payload
     bool shared = false;

@@ -68,31 +68,31 @@ std::string file_name(nb::handle object) {
 namespace {
 
 PyObject* sweep(Through way, const std::string& directory, const std::string& name, bool remove) {
-    Orphan found;
+    PoolFileState found;
     {
         WaitOutside p;
         found = sweep_pool(way, directory, name, remove, p);
     }
     const char* text = "failed";
     switch (found) {
-        case Orphan::in_use:
+        case PoolFileState::in_use:
             text = "in_use";
             break;
-        case Orphan::removed:
-            text = remove ? "removed" : "orphan";
+        case PoolFileState::removed:
+            text = remove ? "removed" : "stale";
             break;
-        case Orphan::kept_persistent:
+        case PoolFileState::kept_persistent:
             text = "persistent";
             break;
-        case Orphan::not_a_pool:
+        case PoolFileState::not_a_pool:
             text = "not_a_pool";
             break;
-        case Orphan::failed:
+        case PoolFileState::failed:
             break;
-        case Orphan::locked:
+        case PoolFileState::locked:
             text = "locked";
             break;
-        case Orphan::interrupted:
+        case PoolFileState::interrupted:
             return raise_status(Status::interrupted, "the pool directory");
     }
     return PyUnicode_FromString(text);

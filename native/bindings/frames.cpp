@@ -98,7 +98,7 @@ std::string none_free_text(FramesObject& f, const Deadline& deadline) {
     const u32 count = f.frames.count();
     std::string text =
         "no frame of " + title("the frames", nb::find(f)) +
-        (deadline.from == 0 ? " is free" : " came home" + waited(deadline, " within ")) + ": " +
+        (deadline.from == 0 ? " is free" : " became free" + waited(deadline, " within ")) + ": " +
         std::to_string(count - f.frames.available()) + " of " + std::to_string(count) +
         " frames are out";
     const char* before = ", held by ";
@@ -114,7 +114,7 @@ std::string none_free_text(FramesObject& f, const Deadline& deadline) {
         }
         text += " (" + std::to_string(holder.frames) + ")";
     }
-    return text + ". A frame comes home when the last array of it is let go";
+    return text + ". A frame becomes free when its last array is deleted";
 }
 
 PyObject* acquire(FramesObject& f, const Deadline& deadline) noexcept {
@@ -247,7 +247,7 @@ void bind_frames(nb::module_& m) {
             arg("timeout", nb::none()), "Wait until a frame is free, and take none.")
         .def(
             "detach", [](FramesObject& f) noexcept { f.detach(); },
-            "Let go of the frames in this process.")
+            "Release the frames in this process; other processes keep them.")
         .def_prop_ro(
             "count",
             [](FramesObject& f) noexcept {
@@ -259,7 +259,7 @@ void bind_frames(nb::module_& m) {
             [](FramesObject& f) noexcept {
                 return result(usable(f) ? number(f.frames.available()) : nullptr);
             },
-            "How many of them are at home.")
+            "How many of them are free.")
         .def_prop_ro(
             "shape", [](FramesObject& f) noexcept { return result(shape_of(f)); }, "Of each frame.")
         .def_prop_ro(

@@ -218,7 +218,7 @@ void bind_member(nb::module_& m) {
                      })
         .def(
             "release", [](HoldObject& h) noexcept { h.held.release(); },
-            "Let go of the block. Releasing twice does nothing.");
+            "Release the block. Releasing twice does nothing.");
 
     Class<MemberObject>(m, "Member", nb::is_weak_referenceable(),
                         "The process's membership in a pool: one per pool and process.")

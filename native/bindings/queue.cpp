@@ -531,7 +531,7 @@ void bind_queue(nb::module_& m) {
             "once if `immediate`.")
         .def(
             "detach", [](QueueObject& q) noexcept { q.detach(); },
-            "Let go of the queue in this process.")
+            "Release the queue in this process; other processes keep it.")
         .def_prop_ro(
             "redeliver",
             [](QueueObject& q) noexcept {

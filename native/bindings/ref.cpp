@@ -114,7 +114,7 @@ void bind_ref(nb::module_& m) {
         .def(
             // The pool too, as Channel::release does.
             "release", [](RefObject& r) noexcept { r.held = Held(); },
-            "Let go of the object. Releasing twice does nothing.")
+            "Release the object. Releasing twice does nothing.")
         .def_prop_ro(
             "released", [](RefObject& r) noexcept { return !r.held; },
             "Whether the reference was released.")

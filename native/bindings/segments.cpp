@@ -200,7 +200,7 @@ const char* text_of(SegmentState state) noexcept {
         case SegmentState::removed:
             return "removed";
         case SegmentState::stale:
-            return "orphan";
+            return "stale";
         case SegmentState::persistent:
             return "persistent";
         default:

@@ -408,7 +408,7 @@ void bind_stream(nb::module_& m) {
             "Whether this process has published through this object.")
         .def(
             "detach", [](StreamObject& s) noexcept { s.detach(); },
-            "Let go of the stream in this process.")
+            "Release the stream in this process; other processes keep it.")
         .def_prop_ro(
             "depth",
             [](StreamObject& s) noexcept {

@@ -41,7 +41,8 @@ void construct_sync(Object* self, nb::handle hold, nb::handle member, const char
 template <class Object, class Class>
 void bind_channel(Class& type, const char* what) {
     type.def(
-            "detach", [](Object& o) noexcept { o.detach(); }, "Let go of it in this process.")
+            "detach", [](Object& o) noexcept { o.detach(); },
+            "Release it in this process; other processes keep it.")
         .def_prop_ro(
             "handle", [](Object& o) noexcept { return o.handle; }, "Its number in the pool.")
         .def_prop_ro(

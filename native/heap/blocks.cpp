@@ -236,7 +236,8 @@ void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noex
     b.cells_count.store_release(count);  // [block.cells]
 }
 
-// ---- letting go ---------------------------------------------------------------------------------
+// ---- releasing
+// -----------------------------------------------------------------------------------
 
 namespace {
 

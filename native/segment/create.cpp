@@ -29,9 +29,9 @@ Status no_room(Failure& why, const char* step, bool in_memory, int error) {
 
 // Removes the file with the name, if it is a pool whose members are all dead. Directory locked.
 Status make_free(int dirfd, const std::string& name, Failure& why) {
-    const Orphan found = look_behind(dirfd, name, true);
-    if (found == Orphan::removed) return Status::ok;
-    if (found == Orphan::failed && lacks_means(errno))
+    const PoolFileState found = look_behind(dirfd, name, true);
+    if (found == PoolFileState::removed) return Status::ok;
+    if (found == PoolFileState::failed && lacks_means(errno))
         return fail(why, "look at what has the name");
     return fail(why, "publish the pool", EEXIST);
 }

@@ -61,25 +61,26 @@ Status add_line(int dirfd, const Place& place, int memory, WaitPolicy& p) {
 }
 
 // Finds the state of a name; removes the name if no process uses its file. The directory is locked.
-Orphan look_behind(int dirfd, const std::string& name, bool remove) {
+PoolFileState look_behind(int dirfd, const std::string& name, bool remove) {
     const PoolFd fd([&] { return os::open_at(dirfd, name.c_str(), os::Access::write); });
     if (!fd) {
         // This is not the file of a pool: a directory, a link, a device without a driver.
         const bool is_other =
             errno == EISDIR || errno == ELOOP || errno == ENXIO || errno == ENODEV;
-        return is_other ? Orphan::not_a_pool : Orphan::failed;
+        return is_other ? PoolFileState::not_a_pool : PoolFileState::failed;
     }
     os::FileStatus st;
-    if (!os::look_at(fd.get(), st)) return Orphan::failed;
-    if (!st.is_file) return Orphan::not_a_pool;
+    if (!os::look_at(fd.get(), st)) return PoolFileState::failed;
+    if (!st.is_file) return PoolFileState::not_a_pool;
     auto gone = [&] {
-        return !remove || os::remove_name(dirfd, name.c_str()) ? Orphan::removed : Orphan::failed;
+        return !remove || os::remove_name(dirfd, name.c_str()) ? PoolFileState::removed
+                                                               : PoolFileState::failed;
     };
     auto gone_if_alone = [&](const os::SharedFile& of) {
         const os::Others others = users_of(of, kMemberByte, remove);
         if (others != os::Others::none)
-            return others == os::Others::unknown ? Orphan::failed : Orphan::in_use;
-        const Orphan result = gone();
+            return others == os::Others::unknown ? PoolFileState::failed : PoolFileState::in_use;
+        const PoolFileState result = gone();
         // Explicitly: a copy of the descriptor in a child would keep the lock.
         if (remove) of.unlock(kMemberByte);
         return result;
@@ -94,7 +95,8 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
         PoolFd memory;
         switch (reach_any(r, memory)) {
             case Reach::unknown:
-                return errno == EACCES || errno == EPERM ? Orphan::in_use : Orphan::failed;
+                return errno == EACCES || errno == EPERM ? PoolFileState::in_use
+                                                         : PoolFileState::failed;
             case Reach::stale:
                 return gone();
             case Reach::found:
@@ -105,12 +107,12 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
     // Uses only the first line of the header, which is the same in every version: pools of older
     // builds must be removed too.
     HeaderCopy h;
-    if (!h.read(fd.get())) return errno != 0 ? Orphan::failed : Orphan::not_a_pool;
-    if (h.get().magic != kMagic) return Orphan::not_a_pool;
+    if (!h.read(fd.get())) return errno != 0 ? PoolFileState::failed : PoolFileState::not_a_pool;
+    if (h.get().magic != kMagic) return PoolFileState::not_a_pool;
     const os::Others others = fd->others(kMemberByte);
-    if (others == os::Others::unknown) return Orphan::failed;
-    if (others != os::Others::none) return Orphan::in_use;
-    if (h.get().flags & kPersistent) return Orphan::kept_persistent;
+    if (others == os::Others::unknown) return PoolFileState::failed;
+    if (others != os::Others::none) return PoolFileState::in_use;
+    if (h.get().flags & kPersistent) return PoolFileState::kept_persistent;
     return gone_if_alone(*fd);
 }
 
@@ -118,16 +120,17 @@ Orphan look_behind(int dirfd, const std::string& name, bool remove) {
 
 using namespace storage;
 
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
-                  WaitPolicy& p) {
-    if (!valid_name(name)) return Orphan::not_a_pool;
+PoolFileState sweep_pool(Through way, const std::string& directory, const std::string& name,
+                         bool remove, WaitPolicy& p) {
+    if (!valid_name(name)) return PoolFileState::not_a_pool;
     Failure why;
     Fd dirfd;
-    if (!good(directory_for(way, directory, dirfd, why))) return Orphan::failed;
+    if (!good(directory_for(way, directory, dirfd, why))) return PoolFileState::failed;
     BoundedWait policy(p, from_now(kSweepWait));
     const DirectoryLock directory_lock(dirfd.get(), policy);
     if (directory_lock) return look_behind(dirfd.get(), name, remove);
-    return directory_lock.status() == Status::interrupted ? Orphan::interrupted : Orphan::locked;
+    return directory_lock.status() == Status::interrupted ? PoolFileState::interrupted
+                                                          : PoolFileState::locked;
 }
 
 }  // namespace onecopy

@@ -12,9 +12,17 @@ namespace onecopy {
 // Finds the state of a name in the pool directory, for `gc`; removes the name if no process uses
 // its file. `removed` without `remove`: it would be removed. `locked`: the directory is locked, so
 // its other names cannot be checked either.
-enum class Orphan { in_use, removed, kept_persistent, not_a_pool, failed, locked, interrupted };
-Orphan sweep_pool(Through way, const std::string& directory, const std::string& name, bool remove,
-                  WaitPolicy& p);
+enum class PoolFileState {
+    in_use,
+    removed,
+    kept_persistent,
+    not_a_pool,
+    failed,
+    locked,
+    interrupted
+};
+PoolFileState sweep_pool(Through way, const std::string& directory, const std::string& name,
+                         bool remove, WaitPolicy& p);
 
 namespace storage {
 
@@ -38,7 +46,7 @@ bool still_there(int dirfd, const Place& place);
 // ok, no_entry (it leads elsewhere), or why it is not locked or not removed.
 Status remove_name(int dirfd, const Place& place, const DirectoryLock& directory_lock);
 // Finds the state of a name; removes the name if no process uses its file.
-Orphan look_behind(int dirfd, const std::string& name, bool remove);
+PoolFileState look_behind(int dirfd, const std::string& name, bool remove);
 // Adds a line for this process to the rendezvous file of a memfd. It locks the directory itself.
 // no_entry: the file does not exist, or belongs to another pool.
 Status add_line(int dirfd, const Place& place, int memory, WaitPolicy& p);

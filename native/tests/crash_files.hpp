@@ -54,7 +54,7 @@ inline Status unlink_it(Member& m) {
     UnboundedWait wait;
     return unlink_pool(m, why, wait);
 }
-inline Orphan sweep_it() {
+inline PoolFileState sweep_it() {
     UnboundedWait wait;
     return sweep_pool(Through::pool_directory, directory_of_world(), "p", true, wait);
 }
@@ -71,7 +71,7 @@ inline void opened(bool, Joined& pool) {
 inline void leave_it(bool, Joined& pool) {
     leave_pool(*pool);
 }
-inline void orphan(bool memfd, Joined&) {
+inline void stale_pool(bool memfd, Joined&) {
     const pid_t child = fork();
     if (child == 0) {
         Joined pool;
@@ -84,20 +84,21 @@ inline void orphan(bool memfd, Joined&) {
 
 inline const FileCase kFileCases[] = {
     {"create", false, no_file, made},
-    {"create in the place of a dead one", false, orphan, made},
+    {"create in the place of a dead one", false, stale_pool, made},
     {"create what exists", true, no_file,
      [](bool memfd, Joined& pool) { CHECK(make(memfd, pool) == Status::exists); }},
     {"open", true, no_file, opened},
-    {"open a dead one", false, orphan,
+    {"open a dead one", false, stale_pool,
      [](bool, Joined& pool) { CHECK(open_it(pool) == Status::no_entry); }},
     {"leave", true, opened, leave_it},
     {"leave as the last one", false, made, leave_it},
     {"leave one that stays", false, made_to_stay, leave_it, false, true},
     {"unlink", true, opened, [](bool, Joined& pool) { CHECK(unlink_it(*pool) == Status::ok); },
      true},
-    {"sweep a dead one", false, orphan,
-     [](bool, Joined&) { CHECK(sweep_it() == Orphan::removed); }},
-    {"sweep one in use", true, no_file, [](bool, Joined&) { CHECK(sweep_it() == Orphan::in_use); }},
+    {"sweep a dead one", false, stale_pool,
+     [](bool, Joined&) { CHECK(sweep_it() == PoolFileState::removed); }},
+    {"sweep one in use", true, no_file,
+     [](bool, Joined&) { CHECK(sweep_it() == PoolFileState::in_use); }},
 };
 
 inline int files_in_directory() {
@@ -159,7 +160,7 @@ inline void come_after(const FileCase& one, bool memfd) {
     for (const std::string& left : os::names_in(folder.number(), storage::kPoolFiles.prefix)) {
         UnboundedWait wait;
         CHECK(sweep_pool(Through::pool_directory, directory_of_world(), left, true, wait) ==
-              Orphan::removed);
+              PoolFileState::removed);
     }
     if (one.survivor) {
         const Status s = open_it(pool);

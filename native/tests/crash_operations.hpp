@@ -240,7 +240,7 @@ inline void owner_of_heap_lock_died(Hand& h) {
     collect_dead(h.m);
 }
 inline void owner_of_names_lock_died(Hand& h) {
-    auto inside = [](Hand& v) { set_name(v, "orphan", 100); };
+    auto inside = [](Hand& v) { set_name(v, "ownerless", 100); };
     const u64 step = step_inside(h.m.file.number(), inside,
                                  [](Member& m) -> LockWord& { return m.header().names_lock; });
     collect_dead(h.m);
@@ -615,9 +615,9 @@ inline const Operation kOperations[] = {
      [](Hand& h) { collect_dead(h.m); }},
     {"collect, taking, counted", counted_by_two<true, 2>, nothing,
      [](Hand& h) { collect_dead(h.m); }},
-    {"allocate with an orphaned heap lock", owner_of_heap_lock_died, nothing,
+    {"allocate with a dead owner's heap lock", owner_of_heap_lock_died, nothing,
      [](Hand& h) { allocate_block(h, 700); }, kMany},
-    {"find with an orphaned directory", owner_of_names_lock_died, nothing,
+    {"find with a dead owner's directory lock", owner_of_names_lock_died, nothing,
      [](Hand& h) { set_name(h, "x", 100); }, kMany},
 };
 

@@ -66,7 +66,7 @@ void act_as_actor(const Operation& op, int fd, u64 step) {
     kill(getpid(), SIGKILL);  // it dies with everything that it has
 }
 
-// Every process that comes out of `start`, orphans included, has ended when this returns.
+// Every process that comes out of `start`, adopted ones included, has ended when this returns.
 template <class Start>
 void to_the_end(Start start) {
     const pid_t child = fork();

@@ -35,7 +35,7 @@ inline Status leaves(bool, Joined& pool) {
     return Status::ok;
 }
 inline Status sweeps(bool, Joined&) {
-    return sweep_it() == Orphan::removed ? Status::ok : Status::would_block;
+    return sweep_it() == PoolFileState::removed ? Status::ok : Status::would_block;
 }
 // And stays in the old pool, too.
 inline Joined& old_pool() {
@@ -54,12 +54,12 @@ inline const FilePair kFilePairs[] = {
      false},
     {"file: open / the last one leaves", made, no_file, opens, leaves, Status::no_entry},
     {"file: the last one leaves / open", no_file, made, leaves, opens, Status::ok},
-    {"file: open / open", orphan, no_file, opens, opens, Status::no_entry},
+    {"file: open / open", stale_pool, no_file, opens, opens, Status::no_entry},
     {"file: make / make", no_file, no_file, creates, creates, Status::exists},
-    {"file: make / make, a dead one's", orphan, no_file, creates, creates, Status::exists},
-    {"file: make / sweep", orphan, no_file, creates, sweeps, Status::ok},
-    {"file: sweep / make", orphan, no_file, sweeps, creates, Status::would_block},
-    {"file: open a dead one / make", orphan, no_file, opens, creates, Status::no_entry},
+    {"file: make / make, a dead one's", stale_pool, no_file, creates, creates, Status::exists},
+    {"file: make / sweep", stale_pool, no_file, creates, sweeps, Status::ok},
+    {"file: sweep / make", stale_pool, no_file, sweeps, creates, Status::would_block},
+    {"file: open a dead one / make", stale_pool, no_file, opens, creates, Status::no_entry},
     {"file: unlink / open", no_file, made, unlinks, opens, Status::ok, false},
 };
 

@@ -96,10 +96,10 @@ void a_pool(bool memfd) {
     u64 used = 0, unknown = 0;
     for (u64 calls = 0; calls < kReads; ++calls) {
         os::reads_left(calls);
-        const Orphan s = sweep_pool(Through::pool_directory, folder.path, "p", true, wait);
+        const PoolFileState s = sweep_pool(Through::pool_directory, folder.path, "p", true, wait);
         os::reads_left(kAlways);
-        CHECK(s == Orphan::in_use || s == Orphan::failed);
-        (s == Orphan::in_use ? used : unknown) += 1;
+        CHECK(s == PoolFileState::in_use || s == PoolFileState::failed);
+        (s == PoolFileState::in_use ? used : unknown) += 1;
         CHECK(folder.has("p"));
     }
     CHECK(used > 0 && unknown > 0);

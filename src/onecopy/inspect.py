@@ -47,7 +47,7 @@ class PoolInfo(NamedTuple):
     path : str
         The file.
     state : str
-        "in_use", "orphan" (all its processes are dead; the next use removes it), "persistent" (not
+        "in_use", "stale" (all its processes are dead; the next use removes it), "persistent" (not
         in use, and kept), "not_a_pool", or "failed" (the file could not be read).
     stats : PoolStats or None
         None: the pool could not be read.
@@ -261,7 +261,7 @@ def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]
     Returns
     -------
     list of PoolInfo
-        Those that were removed ("removed"), or would be ("orphan").
+        Those that were removed ("removed"), or would be ("stale").
     """
     directory = directory or paths.pool_directory()
     return [
@@ -269,7 +269,7 @@ def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]
             paths.pool_name(f"{directory}/{filename}"), f"{directory}/{filename}", state, None, None
         )
         for filename, state in stale.sweep(directory, remove=not dry_run)
-        if state in {"removed", "orphan"}
+        if state in {"removed", "stale"}
     ]
 
 
@@ -295,7 +295,7 @@ def gc_segments(*, dry_run: bool = False) -> list[SegmentInfo]:
     Returns
     -------
     list of SegmentInfo
-        Those that were removed ("removed"), or would be ("orphan").
+        Those that were removed ("removed"), or would be ("stale").
     """
     found = segments.sweep(remove=not dry_run)
-    return [info for info in found if info.state in {"removed", "orphan"}]
+    return [info for info in found if info.state in {"removed", "stale"}]

@@ -93,7 +93,7 @@ def test_frames_name_those_that_have_them(pool, method, start):
     sent = pool.queue()
     sent.put(frames.acquire())
     text = empty(frames.acquire, timeout=0.01)
-    assert "no frame of the frames 'cam0' came home within 0.01 s" in text
+    assert "no frame of the frames 'cam0' became free within 0.01 s" in text
     assert "4 of 4 frames are out" in text
     assert "this process (2)" in text
     assert f"process {pid} (1)" in text

@@ -6,7 +6,7 @@ from planted_bug import Bug
 
 BUGS = (
     Bug(
-        "an orphaned directory lock is taken without a rebuild",
+        "a dead owner's directory lock is taken without a rebuild",
         "native/directory/directory.cpp",
         "if (status == Status::owner_died) status = rebuild(m) ? Status::ok : broken(m);",
         "if (status == Status::owner_died) status = Status::ok;",

@@ -33,7 +33,7 @@ BUGS = (
         where=("crash_test", "drop"),
     ),
     Bug(
-        "an orphaned heap lock is taken without a rebuild",
+        "a dead owner's heap lock is taken without a rebuild",
         "native/heap/heap.cpp",
         "    rebuild_heap(m);\n    if (!m.corrupt()) return s;",
         "    if (!m.corrupt()) return s;",

@@ -353,7 +353,7 @@ def die():
 def test_gc_tells_what_it_removes(pool_directory, start):
     assert start("spawn", die).wait() == 3
     path = str(pool_directory / "gone.pool")
-    expected = {"name": "gone", "kind": "pool", "state": "orphan", "path": path}
+    expected = {"name": "gone", "kind": "pool", "state": "stale", "path": path}
     assert expected in json.loads(output("gc", "--dry-run", "--json"))
     assert f"would remove {path}\n" in output("gc", "--dry-run")
     assert expected | {"state": "removed"} in json.loads(output("gc", "--json"))

@@ -144,20 +144,20 @@ def test_holders_are_listed_largest_first(pool, start):
 
 
 def die():
-    # The orphan last: making a pool removes the orphans of the directory.
+    # The stale pool last: making a pool removes the stale pools of the directory.
     oc.Pool.create("kept", size="16MiB", persistent=True)["a"] = 1
-    orphan = oc.Pool.create("orphan", size="16MiB")
-    orphan["a"] = 1
+    stale = oc.Pool.create("stale", size="16MiB")
+    stale["a"] = 1
     os._exit(3)
 
 
 def test_orphans_are_removed(pool_directory, start):
     assert start("spawn", die).wait() == 3
     states = {info.name: info.state for info in inspect.list_pools()}
-    assert states == {"kept": "persistent", "orphan": "orphan"}
-    assert [(info.name, info.state) for info in inspect.gc(dry_run=True)] == [("orphan", "orphan")]
-    assert sorted(path.name for path in pool_directory.iterdir()) == ["kept.pool", "orphan.pool"]
-    assert [(info.name, info.state) for info in inspect.gc()] == [("orphan", "removed")]
+    assert states == {"kept": "persistent", "stale": "stale"}
+    assert [(info.name, info.state) for info in inspect.gc(dry_run=True)] == [("stale", "stale")]
+    assert sorted(path.name for path in pool_directory.iterdir()) == ["kept.pool", "stale.pool"]
+    assert [(info.name, info.state) for info in inspect.gc()] == [("stale", "removed")]
     assert sorted(path.name for path in pool_directory.iterdir()) == ["kept.pool"]
     oc.Pool.open("kept").unlink()
 
@@ -172,7 +172,7 @@ def test_an_orphan_goes_with_the_next_use_of_the_directory(pool_directory, start
 def test_an_orphan_is_no_pool_to_open(start):
     assert start("spawn", die).wait() == 3
     with pytest.raises(oc.PoolNotFound):
-        oc.Pool.open("orphan")
-    with oc.Pool("orphan", size="16MiB") as pool:
+        oc.Pool.open("stale")
+    with oc.Pool("stale", size="16MiB") as pool:
         assert len(pool) == 0
     oc.Pool.open("kept").unlink()

@@ -99,14 +99,14 @@ def test_a_stale_pool_is_shown_and_stays(pool_directory, alive, backing):
     for _ in range(2):
         listed = inspect.list_pools()
         assert [(info.name, info.state, info.stats) for info in listed] == [
-            ("camera", "orphan", None)
+            ("camera", "stale", None)
         ]
         for look in (inspect.holders, inspect.inspect_pool):
             with pytest.raises(oc.PoolNotFound, match=r"have died.*onecopy gc"):
                 look("camera")
             with pytest.raises(oc.PoolNotFound, match="have died"):
                 look(pool_directory / "camera.pool")
-        assert [info.state for info in inspect.gc(dry_run=True)] == ["orphan"]
+        assert [info.state for info in inspect.gc(dry_run=True)] == ["stale"]
         assert state(pool_directory) == before
     assert [info.state for info in inspect.gc()] == ["removed"]
     assert state(pool_directory) == {}
@@ -120,14 +120,14 @@ def test_a_stale_pool_is_shown_and_stays_on_the_command_line(pool_directory, ali
     shown = command("ls", "--json")
     assert (shown.returncode, shown.stderr) == (0, "")
     pools = [each for each in json.loads(shown.stdout) if each["kind"] == "pool"]
-    assert [(each["name"], each["state"]) for each in pools] == [("camera", "orphan")]
-    assert "orphan" in command("ls").stdout
+    assert [(each["name"], each["state"]) for each in pools] == [("camera", "stale")]
+    assert "stale" in command("ls").stdout
     for arguments in (["inspect"], ["holders"], ["inspect", "--json"], ["holders", "--json"]):
         done = command(arguments[0], "camera", *arguments[1:])
         assert (done.returncode, done.stdout) == (1, "")
         assert "have died" in done.stderr
         assert "Traceback" not in done.stderr
-    assert "camera: orphan" in command("doctor").stdout
+    assert "camera: stale" in command("doctor").stdout
     assert state(pool_directory) == before
 
 
@@ -224,7 +224,7 @@ def test_looking_into_a_pool_leaves_what_a_dead_member_had(alive):
 def test_what_a_dead_maker_left_is_swept(pool_directory, sweep):
     (pool_directory / LEFT).write_bytes(b"half a line")
     assert inspect.list_pools() == []
-    assert [info.state for info in inspect.gc(dry_run=True)] == ["orphan"]
+    assert [info.state for info in inspect.gc(dry_run=True)] == ["stale"]
     assert set(state(pool_directory)) == {LEFT}
     if sweep == "gc":
         assert [(info.path, info.state) for info in inspect.gc()] == [

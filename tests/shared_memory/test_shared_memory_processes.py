@@ -293,7 +293,7 @@ def test_the_end_of_a_whole_program(name, tmp_path, method, end):
         else:
             process.stdin.write("end\n")
     if end == "killed":
-        assert state_of(name) in {"orphan", None}  # None: another test has swept it
+        assert state_of(name) in {"stale", None}  # None: another test has swept it
         command = [sys.executable, "-m", "onecopy.cli", "gc"]
         subprocess.run(command, check=True, capture_output=True)
     assert not exists(name)  # otherwise without a sweep

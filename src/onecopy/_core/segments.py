@@ -41,7 +41,7 @@ __all__ = [
 
 DIRECTORY = _native.SEGMENT_DIRECTORY  # where glibc, and so every program, has shared memory
 Kind: TypeAlias = Literal["onecopy", "multiprocessing"]
-State: TypeAlias = Literal["in_use", "kept", "removed", "orphan", "persistent", "failed"]
+State: TypeAlias = Literal["in_use", "kept", "removed", "stale", "persistent", "failed"]
 
 _HIDDEN = _native.SEGMENT_HIDDEN_PREFIX
 _SWEEP_EVERY = 1.0  # seconds between two looks at all of /dev/shm
@@ -60,7 +60,7 @@ class SegmentInfo(NamedTuple):
     path : str
         The file.
     state : str
-        "in_use", "kept" (nobody holds it, but its owner process lives), "orphan" (nobody holds it,
+        "in_use", "kept" (nobody holds it, but its owner process lives), "stale" (nobody holds it,
         and its owner has ended; the next use removes it), "removed", "persistent" (nobody holds
         it, and it stays until it is unlinked), or "failed" (it could not be looked at).
     size : int

@@ -12,7 +12,7 @@ __all__ = ["State", "prepare", "state_of", "sweep"]
 
 _HIDDEN = _native.POOL_HIDDEN_PREFIX  # unfinished files, on file systems where they need a name
 
-State: TypeAlias = Literal["in_use", "removed", "orphan", "persistent", "not_a_pool", "failed"]
+State: TypeAlias = Literal["in_use", "removed", "stale", "persistent", "not_a_pool", "failed"]
 
 
 def prepare(directory: str) -> None:
@@ -51,7 +51,7 @@ def sweep(directory: str, *, remove: bool) -> list[tuple[str, State]]:
     Returns
     -------
     list of (str, str)
-        File names, sorted, and their states: "in_use", "removed", "orphan" (instead of "removed",
+        File names, sorted, and their states: "in_use", "removed", "stale" (instead of "removed",
         without `remove`), "persistent" (not in use, and kept), "not_a_pool", or "failed" (the file
         could not be read).
 

@@ -24,7 +24,7 @@ class Parent:
     """
 
     def __init__(self) -> None:
-        self._adopter: int | None = None  # a process that adopts an orphan has another pid
+        self._adopter: int | None = None  # a process that adopts a process has another pid
         self._fd = -1
         parent: Any = parent_process()
         pid = os.getppid() if parent is None else parent.pid

@@ -53,7 +53,7 @@ PoolName = Annotated[
 def ls(as_json: Json = False) -> None:
     """List the pools and shared memory segments of this user.
 
-    A pool is in_use, persistent (not in use, and kept), or an orphan (all its processes are dead:
+    A pool is in_use, persistent (not in use, and kept), or stale (all its processes are dead:
     `onecopy gc` removes it). A segment is the memory of a SharedMemory object.
 
     The column "used" counts bytes of data. "structures" counts bytes of queues, locks and the like.

@@ -179,7 +179,7 @@ function offer(pools) {
   listed = now;
   const place = find("pools");
   const options = pools.map((each) => {
-    const state = each.state === "in_use" ? "" : ` (${{ orphan: "its processes are dead", persistent: "not in use", failed: "cannot be read" }[each.state] ?? each.state})`;
+    const state = each.state === "in_use" ? "" : ` (${{ stale: "its processes are dead", persistent: "not in use", failed: "cannot be read" }[each.state] ?? each.state})`;
     return make("option", { value: each.key, text: each.name + state });
   });
   if (chosen !== null && !pools.some((each) => each.key === chosen)) {
