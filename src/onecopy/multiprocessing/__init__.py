@@ -12,7 +12,7 @@ method: to set it in one sets it in the other.
 
 import importlib
 import multiprocessing as standard
-from typing import Any
+from typing import Any, Final
 
 from onecopy.multiprocessing.context import (
     AuthenticationError,
@@ -63,38 +63,38 @@ __all__ = [
     "set_start_method",
 ]
 
-Array = default_context.Array
-Barrier = default_context.Barrier
-BoundedSemaphore = default_context.BoundedSemaphore
-Condition = default_context.Condition
-Event = default_context.Event
-JoinableQueue = default_context.JoinableQueue
-Lock = default_context.Lock
-Manager = default_context.Manager
-Pipe = default_context.Pipe
-Pool = default_context.Pool
-Queue = default_context.Queue
-RLock = default_context.RLock
-RawArray = default_context.RawArray
-RawValue = default_context.RawValue
-Semaphore = default_context.Semaphore
-SimpleQueue = default_context.SimpleQueue
-Value = default_context.Value
-active_children = default_context.active_children
-allow_connection_pickling = default_context.allow_connection_pickling
-cpu_count = default_context.cpu_count
-current_process = default_context.current_process
-freeze_support = default_context.freeze_support
-get_all_start_methods = default_context.get_all_start_methods
-get_context = default_context.get_context
-get_logger = default_context.get_logger
-get_start_method = default_context.get_start_method
-log_to_stderr = default_context.log_to_stderr
-parent_process = default_context.parent_process
-reducer = default_context.reducer
-set_executable = default_context.set_executable
-set_forkserver_preload = default_context.set_forkserver_preload
-set_start_method = default_context.set_start_method
+Array: Final = default_context.Array
+Barrier: Final = default_context.Barrier
+BoundedSemaphore: Final = default_context.BoundedSemaphore
+Condition: Final = default_context.Condition
+Event: Final = default_context.Event
+JoinableQueue: Final = default_context.JoinableQueue
+Lock: Final = default_context.Lock
+Manager: Final = default_context.Manager
+Pipe: Final = default_context.Pipe
+Pool: Final = default_context.Pool
+Queue: Final = default_context.Queue
+RLock: Final = default_context.RLock
+RawArray: Final = default_context.RawArray
+RawValue: Final = default_context.RawValue
+Semaphore: Final = default_context.Semaphore
+SimpleQueue: Final = default_context.SimpleQueue
+Value: Final = default_context.Value
+active_children: Final = default_context.active_children
+allow_connection_pickling: Final = default_context.allow_connection_pickling
+cpu_count: Final = default_context.cpu_count
+current_process: Final = default_context.current_process
+freeze_support: Final = default_context.freeze_support
+get_all_start_methods: Final = default_context.get_all_start_methods
+get_context: Final = default_context.get_context
+get_logger: Final = default_context.get_logger
+get_start_method: Final = default_context.get_start_method
+log_to_stderr: Final = default_context.log_to_stderr
+parent_process: Final = default_context.parent_process
+reducer: Final = default_context.reducer
+set_executable: Final = default_context.set_executable
+set_forkserver_preload: Final = default_context.set_forkserver_preload
+set_start_method: Final = default_context.set_start_method
 
 _MODULES = frozenset(
     {

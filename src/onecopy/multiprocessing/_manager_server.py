@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from onecopy.multiprocessing import _wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from onecopy.pool import Pool
 
@@ -25,7 +25,7 @@ __all__ = ["Server", "Starter", "begin"]
 _also: Any = standard  # typeshed has a part of it
 
 
-class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
+class Server(standard.Server):
     """The server of a manager; made by `BaseManager.get_server`, or in the process of `start`.
 
     Attributes
@@ -34,8 +34,15 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         Where it listens.
     """
 
-    public: Sequence[str] = [*_also.Server.public, "onecopy_pool", "onecopy_proxy_type"]
+    public: list[str] = [  # noqa: RUF012 - as in the base class
+        *_also.Server.public,
+        "onecopy_pool",
+        "onecopy_proxy_type",
+    ]
 
+    # Typeshed does not know all of them.
+    listener: Any
+    stop_event: threading.Event
     registry: dict[str, Any]
     id_to_obj: dict[str, Any]
     id_to_refcount: dict[str, int]
@@ -45,7 +52,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         super().__init__(*args)
         self.registry = dict(self.registry)
         # Re-entrant: a thread that has it may free a proxy at any time, by garbage collection.
-        self.mutex = threading.RLock()
+        self.mutex: threading.RLock = threading.RLock()
         self._nested: Counter[str] = Counter()  # per object, the proxies in objects of this server
 
     def nest(self, ident: str, make: Callable[[], Any]) -> Any:
@@ -172,7 +179,7 @@ class Server(_also.Server):  # type: ignore[misc]  # typeshed has a part of it
         """Agree on a pool with a client that this thread serves."""
         return conn.answer(joined)
 
-    fallback_mapping: Mapping[str, Callable[..., Any]] = {
+    fallback_mapping: dict[str, Callable[..., Any]] = {  # noqa: RUF012 - as above
         **_also.Server.fallback_mapping,
         _wire.QUESTION: _answer_question,
     }

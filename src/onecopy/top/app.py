@@ -87,14 +87,14 @@ class Top(App[int]):
         The table that is shown first.
     """
 
-    CSS = """
+    CSS: ClassVar[str] = """
     #head { height: 1; background: $primary; color: $text; }
     #about { height: 1; color: $text-muted; }
     #filter { height: 1; border: none; padding: 0; display: none; }
     #table { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
     #page { height: 1fr; scrollbar-size-vertical: 1; display: none; }
     """
-    ENABLE_COMMAND_PALETTE = False
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
     BINDINGS: ClassVar = [
         Binding("q", "leave", "Quit"),
         Binding("escape", "up", "Back", key_display="esc"),

@@ -115,8 +115,8 @@ class Watch:
 
     def __init__(self, path: str, least: float) -> None:
         self.path = path
-        self.key = key_of(path)
-        self.asked = time.monotonic()
+        self.key: str = key_of(path)
+        self.asked: float = time.monotonic()
         self._observer: Observer | None = None
         self._paced: Paced[bytes] = Paced(self._snapshot, least)
 
