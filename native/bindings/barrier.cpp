@@ -108,7 +108,7 @@ void bind_barrier(nb::module_& m) {
             "Break the barrier: all who wait get an error.")
         .def(
             "reset", [](BarrierObject& o) noexcept { return result(act(o, Act::reset)); },
-            "Make it empty and whole again; who waits gets an error.")
+            "Make it empty, and usable if it was broken. Processes that wait get an error.")
         .def_prop_ro("parties", [](BarrierObject& o) noexcept { return o.sync.parties(); })
         .def_prop_ro(
             "n_waiting",

@@ -186,7 +186,7 @@ bool is_plain(PyObject* object) noexcept;
 
 struct Hooks {
     PyObject* encode = nullptr;
-    PyObject* missing = nullptr;  // told of a ModuleNotFoundError; raises a better one
+    PyObject* missing = nullptr;  // gets a ModuleNotFoundError; raises a better one
     PyObject* pool_handle = nullptr;
     PyObject* plan = nullptr;  // how objects of a class are taken apart: onecopy._codec.plans
     // onecopy._codec.built: take_apart(object) -> (builder, arguments) | None, and

@@ -24,7 +24,6 @@
 
 namespace onecopy::py {
 
-constexpr u8 kPackedVersion = 2;
 enum PackedFlags : u8 {
     kHasPickle = 1,
     kHasClasses = 2,  // classes, zones or builders by name: reading it imports modules

@@ -85,7 +85,7 @@ PyObject* refuse(const TypeNode& node, PyObject* object, Refusal& why,
 
 // ---- the walk -----------------------------------------------------------------------------------
 
-// Both directions: an object is checked; a record, and a container with records, is built anew.
+// Both directions: an object is checked; a record, and a container with records, is built again.
 class Walk {
   public:
     Walk(Refusal& why, bool sending) noexcept : why_(why), sending_(sending) {}

@@ -16,9 +16,9 @@ struct ContainerObject : SyncObject<Core> {
 };
 
 // Waits until the users' lock is free, or belongs to this thread. It does not take the lock: a
-// thread that has it may be held up for the GIL, and with it everybody else. Another thread may be
-// faster then; `run` looks again. A dead owner is reported to every caller until one of them has
-// dealt with it. False with an exception set.
+// thread that has it may have to wait for the GIL, and all other processes with it. Another thread
+// may be faster then; `run` looks again. A dead owner is reported to every caller until one of them
+// has dealt with it. False with an exception set.
 template <class Core>
 bool wait_for_users(ContainerObject<Core>& o) noexcept {
     Mutex mutex = o.sync.mutex();  // of this thread: it notes which process died

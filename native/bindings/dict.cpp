@@ -80,7 +80,7 @@ PyObject* set_default(DictObject& o, PyObject* object, PyObject* value) noexcept
     if (!held || !usable(o)) return nullptr;
     const Handle handle = handle_of(o.core(), held.index());
     s = run(o, [&](WaitPolicy& p) { return o.sync.set(key.get(), handle, true, p, found); });
-    if (s == Status::ok) return open_envelope(held);  // the form that everybody gets from now on
+    if (s == Status::ok) return open_envelope(held);  // the form that all callers get from now on
     if (s == Status::exists) return open_envelope(Held(o.pool, handle_index(found)));
     return raise_dict(o, s);
 }

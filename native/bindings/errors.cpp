@@ -354,7 +354,7 @@ PyObject* raise_for_pool(Status s, const Failure& why, const std::string& path) 
                 PyErr_Format(PyExc_TimeoutError,
                              "%s: another process has had the pool directory locked for seconds; "
                              "it may be stopped (Ctrl-Z, SIGSTOP, a debugger) in the middle of "
-                             "making or removing a pool. Let it go on, or end it.",
+                             "making or removing a pool. Resume it (fg, SIGCONT), or end it.",
                              where);
                 return nullptr;
             }

@@ -13,7 +13,7 @@ struct LeaseObject {
     unsigned char* data;  // the part of it that this lease exports
     u64 length;
     bool readonly;
-    bool shared;  // everybody may write it, at any time (kFlagShared)
+    bool shared;  // any process may write it, at any time (kFlagShared)
 };
 
 bool init_lease(PyObject* module) noexcept;

@@ -3,7 +3,7 @@
 // It leaves as late as it can, so that exit handlers and finalizers of any kind still find the
 // pools: in Py_AtExit, when the interpreter has ended and no Python code can run any more. A child
 // that multiprocessing has forked ends by os._exit, which does not come there;
-// onecopy._core.membership calls `leave_all` instead. Shared-memory segments are released at the
+// onecopy._core.leaving calls `leave_all` instead. Shared-memory segments are released at the
 // same moments.
 //
 // There are two ways to leave. If no other thread of this process can touch the pools any more, the

@@ -190,7 +190,7 @@ static void bind(nb::module_& m) {
         nb::arg("value").none(),
         "Whether rebuilding it runs nobody's code: a number, text, or a small container of such.");
     m.def("set_file_hook", &set_file_hook, nb::arg("in_file").none());
-    m.def("members", &all_members, "Every membership of this process that somebody uses.");
+    m.def("members", &all_members, "The memberships of this process that are in use.");
     m.def("monotonic_ns", &os::monotonic_ns);
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     bind_faults(m);

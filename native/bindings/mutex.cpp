@@ -116,7 +116,7 @@ void bind_mutex(nb::module_& m) {
             [](MutexObject& o) noexcept {
                 return result(usable(o) ? PyBool_FromLong(o.sync.locked()) : nullptr);
             },
-            "Whether somebody who lives has it.")
+            "Whether a process that is alive has it.")
         .def(
             "_wait_ready",
             [](MutexObject& o, Timeout timeout) noexcept {
@@ -143,7 +143,7 @@ void bind_mutex(nb::module_& m) {
                 return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
                                                 : Py_NewRef(Py_None));
             },
-            "Who has it: pid, whether it lives, seconds since it took it.");
+            "Its owner: pid, whether it is alive, seconds since it took the lock.");
     bind_acquire(
         type,
         [](Self<MutexObject> self, Given block, Timeout timeout, nb::handle blocking) noexcept {

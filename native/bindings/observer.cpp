@@ -13,8 +13,18 @@ constexpr std::array kPurposes = {
     "",          "lock",  "get",       "put",   "join",      "read",    "publish", "frame",
     "read_lock", "drain", "semaphore", "event", "condition", "barrier", "memory",  "read_or_end"};
 static_assert(kPurposes.size() == kWaitPurposes + 1);
-constexpr std::array kLives = {"dead", "alive", "unknown"};
 constexpr std::array kRows = {"free", "live", "embryo", "reaping"};
+
+const char* word_of(os::Life life) noexcept {
+    switch (life) {
+        case os::Life::alive:
+            return "alive";
+        case os::Life::dead:
+            return "dead";
+        default:
+            return "unknown";
+    }
+}
 
 nb::object text_of(const std::string& text) {
     // As another process has written it: it may not be UTF-8.
@@ -38,7 +48,7 @@ nb::dict of(const observer::Process& process) {
     d["pid"] = process.pid;
     d["parent_pid"] = process.parent_pid;
     d["row"] = kRows[static_cast<std::size_t>(process.state)];
-    d["life"] = kLives[static_cast<std::size_t>(process.life)];
+    d["life"] = word_of(process.life);
     d["start_ticks"] = process.start_ticks;
     d["pid_namespace"] = process.pid_namespace;
     d["born_ns"] = process.born_ns;
@@ -56,7 +66,11 @@ nb::dict of(const observer::Thing& thing) {
     nb::dict d;
     d["index"] = thing.index;
     d["generation"] = thing.gen;
-    d["body"] = static_cast<u32>(thing.body);
+    if (const Structure* structure = structure_of(thing.body)) {
+        d["body"] = structure->name;
+    } else {
+        d["body"] = nb::none();  // an object
+    }
     d["name_kind"] = thing.name_kind;
     if (thing.name_kind == 0) {
         d["name"] = nb::none();

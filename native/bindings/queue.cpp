@@ -527,8 +527,8 @@ void bind_queue(nb::module_& m) {
             "shutdown",
             [](QueueObject& q, bool immediate) noexcept { return result(shut_down(q, immediate)); },
             arg("immediate", false),
-            "End the queue for everybody: no more puts; gets go on until it is empty, or fail at "
-            "once if `immediate`.")
+            "End the queue for all processes: no more puts; gets work until it is empty, or fail "
+            "at once if `immediate`.")
         .def(
             "detach", [](QueueObject& q) noexcept { q.detach(); },
             "Release the queue in this process; other processes keep it.")

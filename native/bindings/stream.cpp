@@ -324,7 +324,7 @@ void bind_stream(nb::module_& m) {
             "The next message. Raises queue.Empty, and ShutDown once the stream was shut down and "
             "everything is read. Arrays in it are read-only. With copy=\"on_write\" they are "
             "writable and private, and a page is copied when it is written; with copy=True all of "
-            "them are copied at once. None: as `Stream.subscribe` was told. "
+            "them are copied at once. None: as `Stream.subscribe` says. "
             "`onecopy.writable_copy` copies one of them.")
         .def(
             "_wait_ready",
@@ -402,7 +402,7 @@ void bind_stream(nb::module_& m) {
             "as for `Subscription.get`. Raises queue.Empty if nothing was published yet.")
         .def(
             "shutdown", [](StreamObject& s) noexcept { return result(shut_down(s)); },
-            "End the stream for everybody: subscribers read what is there, and then get ShutDown.")
+            "End the stream for all processes: subscribers read what is there, then get ShutDown.")
         .def_prop_ro(
             "_has_published", [](StreamObject& s) noexcept { return s.has_published(); },
             "Whether this process has published through this object.")

@@ -66,8 +66,8 @@ void bind_waits(nb::module_& m) {
             "Make it readable until the next `take`.");
     Class<WaitObject> wait(m, "Wait", nb::is_weak_referenceable(),
                            "A call that gets it as its timeout does not wait. It notes what it "
-                           "would wait for, and the loop is told when it is worthwhile to call it "
-                           "again.");
+                           "would wait for, and the loop is notified when the call should be "
+                           "tried again.");
     wait.def(
             "__init__",
             [](WaitObject* self, nb::handle of, bool one) {

@@ -13,12 +13,15 @@ namespace onecopy {
 
 struct Structure {
     BodyKind kind;
+    const char* name;  // the word of docs/glossary.md, as an observer gets it
     // Of all structs that its body and its other blocks consist of.
     u64 (*layout)() noexcept;
     // Looks into the body at `index` under its locks. What is wrong, in words; empty: nothing.
     Findings (*validate)(Member& m, u32 index);
     // Takes each lock of the body, repairs what a dead owner left, and gives the lock back. Does
     // nothing where a living process has it. Null: the next owner has nothing to repair.
+    // Only `validate` calls it, so that it looks at a repaired body. In life, each operation of the
+    // structure repairs when its lock answers `owner_died`.
     void (*repair)(Member& m, u32 index, WaitPolicy& p) noexcept;
     // Reads the body at `index` for an observer: without locks, and without a store. What it reads
     // may be half changed, or of a body that is freed meanwhile; every index and length is checked.

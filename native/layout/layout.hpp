@@ -29,6 +29,9 @@ using Handle = u64;  // generation:32 | index:32; 0 is null (generations start a
 
 constexpr u64 kMagic = 0x31'79'70'6f'63'65'6e'6fULL;  // "onecopy1", little endian
 constexpr u32 kVersion = 6;
+// Of the bytes by which containers travel (bindings/codec_packed.hpp). A part of the layout hash:
+// builds that differ in it refuse each other's pools.
+constexpr u8 kPackedVersion = 2;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;

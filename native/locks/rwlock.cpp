@@ -263,7 +263,7 @@ Status RwLock::close_and_drain(WaitPolicy& p) noexcept {
         if (Status s = wait_for_turn(p); s != Status::ok) return s;
     }
     // Readers go first, unless a writer has died while it wrote: then nobody reads before a new
-    // owner was told.
+    // owner got `owner_died`.
     const bool readers_first = prefer_ == Prefer::reader && b_->active.load() == 0;
     if (!readers_first) b_->closed.store(m_->tag());  // [rwlock.closed/readers]
     u32 blocker = kNoSlot;

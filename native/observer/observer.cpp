@@ -5,8 +5,6 @@
 #include <bit>
 #include <cstring>
 
-#include "os/processes.hpp"
-
 namespace onecopy::observer {
 namespace {
 
@@ -140,15 +138,15 @@ void read_waits(Member& m, Row& row, const std::vector<Extent>& bodies, Process&
     out.more_may_wait = used == kWaitRecords;
 }
 
-Life life_of(const Member& m, u32 slot) noexcept {
-    if (m.readonly) return Life::dead;
+os::Life life_of(const Member& m, u32 slot) noexcept {
+    if (m.readonly) return os::Life::dead;
     switch (m.file.others(kSlotByte + slot)) {
         case os::Others::none:
-            return Life::dead;
+            return os::Life::dead;
         case os::Others::unknown:
-            return Life::unknown;
+            return os::Life::unknown;
         default:
-            return Life::alive;
+            return os::Life::alive;
     }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "body/structures.hpp"
+#include "os/processes.hpp"
 
 namespace onecopy::observer {
 
@@ -22,12 +23,10 @@ struct Wait {
     const char* part;  // "heap", "names", "memory", or "" if it is a structure
 };
 
-enum class Life : u32 { dead = 0, alive = 1, unknown = 2 };
-
 struct Process {
     u32 slot, pid, parent_pid, gen;
     RowState state;
-    Life life;
+    os::Life life;
     u64 start_ticks, pid_namespace, born_ns, blocks, bytes;
     std::vector<Wait> waits;
     bool more_may_wait;  // all records are in use

@@ -1,5 +1,5 @@
 // The core's fork handlers. Handlers of a child run in the order in which they were
-// registered, so with a second registration the number below could be an old one in somebody's
+// registered, so with a second registration the number below could be an old one in another
 // handler.
 #pragma once
 

@@ -10,9 +10,9 @@
 // A lost number does not take the locks along. They belong to the open file description, and a
 // member maps one page of the file through it (`hold_on`), which keeps the description as the
 // number did. So a process that lost its descriptor still is a member for all others, until it
-// leaves or ends. It cannot reserve memory, and it cannot ask who is alive: each such question is
-// answered by `failed` or `unknown`, and `lost` stays true. No child inherits that page: it would
-// keep its parent's locks.
+// leaves or ends. It cannot reserve memory, and it cannot ask which processes are alive: each such
+// question is answered by `failed` or `unknown`, and `lost` stays true. No child inherits that
+// page: it would keep its parent's locks.
 //
 // Another thread can close the number, and open another file in it, between the comparison and the
 // use. Therefore

@@ -14,7 +14,7 @@ constexpr std::size_t kMostWaitedWords = 128;  // FUTEX_WAITV_MAX
 
 // Sleeps until one of the words is woken, or has not the expected value, or until a time of the
 // monotonic clock (-1: for ever). The index of a word that was woken; -1: look at all of them.
-// Several may have been woken, and one index is told.
+// Several may have been woken; one index is returned.
 //
 // It needs Linux 5.16 (futex_waitv). Without that call, or if a filter forbids it, the thread looks
 // at the words every 1 ms, and after 50 ms without a change every 5 ms.

@@ -13,7 +13,7 @@
 //|          +-- of the names        directory/directory.cpp
 //|          +-- of a structure      queue/repair.cpp, frames/repair.cpp, locks/semaphore.cpp,
 //|          |                       containers/list_repair.cpp, containers/dict_repair.cpp
-//|          +-- of a user           nobody repairs: the user is told
+//|          +-- of a user           nobody repairs: the user gets `owner_died`
 //|
 //|  validate   1 the heap, the names
 //|             2 by the table of structures (body/structures.hpp): `repair` of each body, then

@@ -73,7 +73,7 @@ Status look_at_pool(Through way, const std::string& directory, const std::string
                     const std::function<void(Member&)>& see, Failure& why, bool everything = false);
 // Returns when the file has what the memory had; nothing to do for a memfd, and for a reader.
 Status flush_pool(Member& m, Failure& why);
-// Removes the name now; members go on. ok, no_entry, ...
+// Removes the name now; members stay members. ok, no_entry, ...
 Status unlink_pool(Member& m, Failure& why, WaitPolicy& p);
 // In a child after fork: adds this process to the rendezvous file of a memfd pool, so that others
 // find the pool when the parent is gone. Does nothing for other pools, or twice in a process. Not

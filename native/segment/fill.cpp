@@ -1,13 +1,13 @@
 // Writing 100 MB of new memory through the mapping is 25000 page faults, each of which also clears
-// a page that is then overwritten: four times the work of the copy itself. So three kinds of pages
-// are told apart:
+// a page that is then overwritten: four times the work of the copy itself. So there are
+// three kinds of pages:
 //
 //   nobody has written them    pwrite, which neither clears nor maps
-//   somebody has               mapped ahead, which takes a sixteenth of the faults, then copied
-//   mapped by us before        copied; this takes no system call, or memory that goes round would
-//   pay for the question
+//   a process has              mapped ahead, which takes a sixteenth of the faults, then copied
+//   mapped by us before        copied. No system call asks for its state: the call would cost time
+//                              each time that the memory is used again
 //
-// What was written by pwrite is of the second kind for its writer as for everybody else. What is
+// What was written by pwrite is of the second kind, for its writer too. What is
 // noted as mapped may not be any more (its memory was given back, or it was mapped for a part
 // only): then there are faults, and nothing else.
 #include "segment/fill.hpp"
@@ -23,7 +23,7 @@ class Filling {
   public:
     explicit Filling(Member& m) noexcept : m_(m) {}
 
-    // BoundedWait one piece.
+    // One piece at most.
     void copy(unsigned char* to, const unsigned char* from, u64 bytes) noexcept {
         u64 done = 0;
         if (!m_.mapped.has(m_.offset_of(to), bytes)) {

@@ -29,8 +29,8 @@ void give_up_byte(const Pool& pool) noexcept {
     if (!m.readonly && m.file) depart(m.file, pool.place, pool.persistent || !m.last_one_unlinks);
 }
 
-// Under pools_mutex, which is free meanwhile: what others hold up holds up neither a fork nor what
-// other threads do with other pools.
+// Under pools_mutex, which is free meanwhile: if another process delays this
+// step, neither a fork nor what other threads do with other pools waits for it.
 void leave_marked(std::unique_lock<std::mutex>& guard, Pool& pool) noexcept {
     pool.leaving = lineage();  // keeps the member and this entry: drop_member waits
     guard.unlock();
@@ -118,8 +118,8 @@ void announce(Member& m, WaitPolicy& p) {
     BoundedWait policy(p, from_now(kDirectoryWait));
     Status s = open_directory(place.directory, dirfd, why);
     if (good(s)) s = add_line(dirfd.get(), place, m.file.number(), policy);
-    // Whether it works or not, unless it is for want of a descriptor, or of time: not finding us is
-    // no reason to try on every operation.
+    // Whether it works or not, unless it is for want of a descriptor, or of time: others may
+    // then not find the pool through us, but trying at each operation would cost more.
     if (s == Status::timed_out || s == Status::would_block) return;
     if (!good(s) && lacks_means(errno)) return;
     std::lock_guard guard(pools_mutex());

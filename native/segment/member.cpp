@@ -267,7 +267,7 @@ void Member::forget_wait(const WaitNote& note) noexcept {
 // A child shares its parent's open file descriptions, and with them the parent's locks: others
 // would take a dead parent for alive for as long as the child has its descriptor. So the child gets
 // a description and a slot of its own, made before the fork, and closes the parent's. The mapping
-// it keeps: that was made through a description that carries no lock (see segment/file.cpp).
+// it keeps: that was made through a description that carries no lock (see os/shared_file.hpp).
 //
 // A child that gets no description (rights were dropped, no /proc, no descriptor left) or no slot
 // (the table is full) lives, but is no member. Nothing keeps what it has inherited, so it cannot

@@ -76,7 +76,7 @@ class Member final : public Liveness {
     bool last_one_unlinks = true;
     // A private mapping of a file without writers; fixed before `check`
     bool readonly = false;
-    // Somebody of another uid: as the file said when it was opened.
+    // Processes of another uid: as the file said when it was opened.
     bool others_may_write = false;
     std::string path;  // where the name is; empty when there is none
 
@@ -109,7 +109,7 @@ class Member final : public Liveness {
     // Cleans up after the dead member whose slot this process has just taken.
     static void (*recover_own)(Member&) noexcept;
 
-    // ---- slots. In a private mapping everybody else is dead, and every slot is ours to take.
+    // ---- slots. In a private mapping all other processes are dead, and we may take any slot.
     // Only `taken` proves that the slot has no process.
     os::ByteLock lock_slot(u32 index) noexcept {
         return readonly ? os::ByteLock::taken : file.lock(kSlotByte + index, true);

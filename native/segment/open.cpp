@@ -98,7 +98,7 @@ Status try_open(int dirfd, const std::string& directory, const std::string& name
 
     Adoption adoption(place);
     if (fd->others(kSlotByte) == os::Others::share)
-        return fail(why, "somebody reads it", Status::read_elsewhere);
+        return fail(why, "another process reads it", Status::read_elsewhere);
     bool alone = false;
     switch (fd->lock(kMemberByte, true)) {
         case os::ByteLock::failed:

@@ -78,7 +78,7 @@ Status try_read(int dirfd, const std::string& directory, const std::string& name
         case os::ByteLock::failed:
             return fail(why, "lock the slots");
         case os::ByteLock::busy:
-            return fail(why, "somebody is a member", Status::written_elsewhere);
+            return fail(why, "another process is a member", Status::written_elsewhere);
         case os::ByteLock::taken:
             break;
     }

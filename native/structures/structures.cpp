@@ -19,21 +19,29 @@
 namespace onecopy {
 namespace {
 
-// A structure without `repair` says so by the null.
 template <class S>
-constexpr Structure entry(BodyKind kind) noexcept {
-    Structure made{kind, &S::layout, &S::validate, nullptr, &S::observe};
-    if constexpr (requires { &S::repair; }) made.repair = &S::repair;
-    return made;
+constexpr Structure with_repair(BodyKind kind, const char* name) noexcept {
+    return {kind, name, &S::layout, &S::validate, &S::repair, &S::observe};
+}
+
+template <class S>
+constexpr Structure without_repair(BodyKind kind, const char* name) noexcept {
+    static_assert(!requires { &S::repair; }, "it has a `repair`: use with_repair");
+    return {kind, name, &S::layout, &S::validate, nullptr, &S::observe};
 }
 
 constexpr std::array kStructures = {
-    entry<Queue>(BodyKind::queue),     entry<Stream>(BodyKind::stream),
-    entry<Frames>(BodyKind::frames),   entry<Mutex>(BodyKind::mutex),
-    entry<RwLock>(BodyKind::rwlock),   entry<Semaphore>(BodyKind::semaphore),
-    entry<Event>(BodyKind::event),     entry<Condition>(BodyKind::condition),
-    entry<Barrier>(BodyKind::barrier), entry<List>(BodyKind::list),
-    entry<Dict>(BodyKind::dict),
+    with_repair<Queue>(BodyKind::queue, "queue"),
+    without_repair<Stream>(BodyKind::stream, "stream"),
+    with_repair<Frames>(BodyKind::frames, "frames"),
+    without_repair<Mutex>(BodyKind::mutex, "lock"),
+    without_repair<RwLock>(BodyKind::rwlock, "rwlock"),
+    with_repair<Semaphore>(BodyKind::semaphore, "semaphore"),
+    without_repair<Event>(BodyKind::event, "event"),
+    without_repair<Condition>(BodyKind::condition, "condition"),
+    without_repair<Barrier>(BodyKind::barrier, "barrier"),
+    with_repair<List>(BodyKind::list, "list"),
+    with_repair<Dict>(BodyKind::dict, "dict"),
 };
 
 constexpr bool every_kind_stands_once() {

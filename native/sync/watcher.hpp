@@ -1,17 +1,17 @@
 // Waits without a thread of their own (docs/design/0021-asyncio.md). A task that finds nothing
 // notes the word on which a thread would sleep. One native thread per process sleeps on the words
-// of all notes, 127 for each such thread. When a word changes, the note's task is told through the
-// sink of its event loop, and tries again.
+// of all notes, 127 for each such thread. When a word changes, the note's task is notified through
+// the sink of its event loop, and tries again.
 //
 //|  note    off ──note()──> waiting ──the word changes──> fired ──take()──> off, and the task tries
 //|
-//|  group   all notes on one word. Of those that want one wake each (`one`), the first gets it and
-//|          has the baton. The others stay, and the word is not watched, until the holder
-//|            notes again       nothing is left: the word is watched again, the holder is first
-//|            is done           there may be more: the baton goes to the next note
-//|            is cancelled      so does the baton; without a next note the wake goes back to the
+//|  group   all notes on one word. Of those that want one wake each (`one`), the first gets it: it
+//|          is the active note. The others stay, and the word is not watched, until that note
+//|            notes again       nothing is left: the word is watched again, this note is first
+//|            is done           there may be more: the next note becomes the active one
+//|            is cancelled      the same; if there is no next note, the wake is given back to the
 //|                              word, for another process
-//|          Notes that are not `one` are told together.
+//|          Notes that are not `one` are notified together.
 //
 // Shared memory: a note changes the sleepers' bit as a thread does that is about to sleep. Nothing
 // names the process, so nothing is left of one that dies.
@@ -46,7 +46,7 @@ class Sink {
     Sink(const Sink&) = delete;
     Sink& operator=(const Sink&) = delete;
     int descriptor() const noexcept { return fd_; }
-    // The next note that was told, and nullptr after the last one: then it is not readable.
+    // The next note that was notified, and nullptr after the last one: then it is not readable.
     Note* take() noexcept;
     // It is readable until the next `take`, although nothing is there.
     void ring() noexcept;
@@ -66,12 +66,12 @@ class Note {
     Note(const Note&) = delete;
     Note& operator=(const Note&) = delete;
 
-    // `for_all`: others may wait on this word for something else, so all are told together.
+    // `for_all`: others may wait on this word for something else, so all are notified together.
     void put(shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon, bool for_all) noexcept;
     // The wait is over. `unused`: its wake, if it got one, was for nobody.
     void end(bool unused) noexcept;
     bool is_on() const noexcept { return noted_; }
-    // No memory or no thread for it: it will never be told.
+    // No memory or no thread for it: it will never be notified.
     bool has_failed() const noexcept { return failed_; }
     // Before an attempt.
     void clear() noexcept { noted_ = failed_ = false; }

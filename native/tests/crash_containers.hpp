@@ -189,7 +189,7 @@ inline const Operation kContainerOperations[] = {
     {"dict: set the first", dict_of<0>, nothing, set_key<50, 20>, kInBetween},
     {"dict: set and grow", dict_of<16>, nothing, set_key<50, 90>, kInBetween},
     {"dict: set in a freed slot", hole_in_dict, nothing, set_key<50, 20>},
-    {"dict: set anew", dict_of<5>, nothing, set_key<3, 20>},
+    {"dict: set again", dict_of<5>, nothing, set_key<3, 20>},
     {"dict: setdefault", dict_of<5>, nothing, set_key<50, 20, true>},
     {"dict: delete", dict_of<9>, nothing, erase_key<3, 20>},
     {"dict: delete, long key", dict_of<9>, nothing, erase_key<5, 100>},

@@ -114,7 +114,7 @@ inline int files_in_directory() {
 // Puts something in, to see that the pool works.
 inline void work_in(Member& m) {
     collect_dead(m);
-    test::expect_sound(m, "a pool whose file somebody died over");
+    test::expect_sound(m, "a pool in whose file a process died");
     UnboundedWait wait;
     Allocated a;
     CHECK(allocate(m, {.bytes = 5000}, wait, a) == Status::ok);

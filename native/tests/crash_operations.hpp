@@ -533,7 +533,7 @@ inline const Operation kOperations[] = {
      }},
     // directory
     {"set a name", two_names, nothing, [](Hand& h) { set_name(h, "new", 300); }},
-    {"set a name anew", two_names, nothing, [](Hand& h) { set_name(h, "x", 300); }},
+    {"set a name again", two_names, nothing, [](Hand& h) { set_name(h, "x", 300); }},
     {"set a name that exists", two_names, nothing, [](Hand& h) { set_name(h, "x", 300, true); }},
     {"erase a name", two_names, nothing, [](Hand& h) { erase_name(h, "x"); }},
     {"erase a name of several kinds", one_name_of_three_kinds, nothing,

@@ -3,7 +3,7 @@
 //
 // Three processes: the actor, which dies; the survivor, which lives through it, and in some cases
 // holds or owns the segment; the outsider, which comes afterwards. One sweep by the outsider leaves
-// nothing that nobody uses, and takes nothing that somebody does.
+// nothing that nobody uses, and takes nothing that a process uses.
 #pragma once
 #include <string>
 
@@ -32,7 +32,7 @@ struct SegmentCase {
     Survivor survivor;
     void (*ready)(Held&);  // by the actor, before its crash points count
     void (*act)(Held&);
-    bool may_lose_name = false;  // the name may be gone, although somebody uses the segment
+    bool may_lose_name = false;  // the name may be gone, although a process uses the segment
     bool persistent = false;     // what the actor makes stays until it is unlinked
 };
 
@@ -168,7 +168,7 @@ inline const SegmentCase kSegmentCases[] = {
      [](Held& held) { CHECK(unlink_segment(*held) == Status::ok); }, true},
     {"segment: unlink as the only one", Survivor::none, segment_made,
      [](Held& held) { CHECK(unlink_segment(*held) == Status::ok); }},
-    {"segment: unlink, and make it anew", Survivor::none, segment_made,
+    {"segment: unlink, and make it again", Survivor::none, segment_made,
      [](Held& held) {
          CHECK(unlink_segment(*held) == Status::ok);
          segment_made(held);

@@ -443,7 +443,7 @@ int main(int argc, char** argv) {
     }
     std::printf("crash: seed=%lu\n", plan.seed);
     crash_after(0);  // its fork handler comes before the pools'
-    ledger();        // before the first fork, so that it is everybody's
+    ledger();        // before the first fork, so that all processes have it
     install_recovery();
     const std::int64_t start = os::monotonic_ns();
     Totals totals;

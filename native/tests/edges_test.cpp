@@ -190,8 +190,8 @@ void the_last_member_counts() {
 // ---- names and frames
 // -------------------------------------------------------------------------------------------------
 
-// The first, the second and the last entry of the directory; also after the directory was made anew
-// because the owner of its lock had died.
+// The first, the second and the last entry of the directory; also after the directory was made
+// again because the owner of its lock had died.
 void each_name_survives_a_rebuild() {
     const int fd = test::make_pool(16 * kMiB, 8);
     auto m = test::join_pool(fd);
@@ -214,7 +214,7 @@ void each_name_survives_a_rebuild() {
         CHECK(directory::erase(*m, NameKind::object, std::to_string(i), wait) == Status::ok);
     }
     CHECK(directory::count(*m, NameKind::object) == 0);
-    test::expect_sound(*m, "the directory was made anew");
+    test::expect_sound(*m, "the directory was made again");
     drop(*m, block.index, wait);
 }
 

@@ -1,4 +1,4 @@
-// Anything may stand in a pool. A pool is spoilt, one word at a time or at random, and then used.
+// Anything may stand in a pool. A pool is damaged, one word at a time or at random, and then used.
 // Every round must end with a status; a signal or a hang is a bug. A pool that was found corrupt
 // stays refused.
 //
@@ -110,7 +110,7 @@ class Campaign {
         const char* what = !WIFSIGNALED(status)          ? "a corrupt pool was not refused"
                            : WTERMSIG(status) == SIGALRM ? "hang"
                                                          : strsignal(WTERMSIG(status));
-        std::fprintf(stderr, "%s, %s:", what, in_use ? "spoilt in use" : "spoilt before");
+        std::fprintf(stderr, "%s, %s:", what, in_use ? "damaged in use" : "damaged before");
         for (const Change& c : changes)
             std::fprintf(stderr, " [%s +%#lx u%u := %#lx]", c.where, c.offset - start_of(c),
                          c.width * 8, c.value);

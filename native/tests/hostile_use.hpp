@@ -1,4 +1,4 @@
-// Uses all of a pool that may be spoilt: every answer is allowed but a signal or a hang.
+// Uses all of a pool that may be damaged: every answer is allowed but a signal or a hang.
 #pragma once
 #include "tests/hostile_pool.hpp"
 
@@ -328,7 +328,7 @@ inline bool is_refused(Member& m, Opened& o) {
         return false;
     if (o.there[1] && o.streams[0].publish(msg, now) != Status::corrupt) return false;
     if (o.there[4] && o.frames.acquire(now, h) != Status::corrupt) return false;
-    return m.check() != Status::ok;  // its version may be spoilt as well
+    return m.check() != Status::ok;  // its version may be damaged as well
 }
 
 }  // namespace onecopy::hostile

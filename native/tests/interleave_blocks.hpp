@@ -8,7 +8,7 @@ namespace onecopy::interleave {
 
 using namespace onecopy::campaign;
 
-// ---- blocks that somebody holds: nobody else's bytes may appear in them
+// ---- blocks that a process holds: nobody else's bytes may appear in them
 
 constexpr u64 kMark = 0x1122334455667788;
 constexpr u64 kSize = 2000;

@@ -50,7 +50,7 @@ inline Status unlinks_and_makes_anew(bool memfd, Joined& pool) {
 
 inline const FilePair kFilePairs[] = {
     {"file: open / unlink", made, no_file, opens, unlinks, Status::no_entry, false},
-    {"file: open / unlink and make anew", made, no_file, opens, unlinks_and_makes_anew, Status::ok,
+    {"file: open / unlink and make again", made, no_file, opens, unlinks_and_makes_anew, Status::ok,
      false},
     {"file: open / the last one leaves", made, no_file, opens, leaves, Status::no_entry},
     {"file: the last one leaves / open", no_file, made, leaves, opens, Status::ok},

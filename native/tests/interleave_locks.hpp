@@ -131,7 +131,7 @@ inline void passes_barrier(Hand& h) {
           Status::ok);
 }
 
-// ---- the end of what somebody waits for
+// ---- the end of what a process waits for
 
 inline Stream the_extra_stream(Hand& h) {
     Stream s;

@@ -119,7 +119,7 @@ inline const Pair kPairs[] = {
     {"wait / set and clear an event", nothing, nothing, waits_for_event, nothing,
      sets_and_clears_event},
     {"barrier / barrier", nothing, nothing, passes_barrier, nothing, passes_barrier},
-    // the end of what somebody waits for
+    // the end of what a process waits for
     {"read / close a stream", extra_stream, follows_extra, reads_to_the_end, nothing,
      closes_stream},
     {"close / read a stream", extra_stream, nothing, closes_stream, follows_extra,

@@ -123,7 +123,7 @@ int main(int argc, char** argv) {
     }
     std::printf("interleave: seed=%lu\n", seed);
     crash_after(0);  // its fork handler comes before the pools'
-    ledger();        // before the first fork, so that they are everybody's
+    ledger();        // before the first fork, so that all processes have them
     stage();
     const std::int64_t begin = os::monotonic_ns();
     u64 pairs = 0, points = 0, pauses = 0, waits = 0;

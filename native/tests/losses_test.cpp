@@ -358,7 +358,7 @@ int main(int argc, char** argv) {
     }
     std::printf("losses: seed=%lu\n", plan.seed);
     crash_after(0);  // its fork handler comes before the pools'
-    ledger();        // before the first fork, so that it is everybody's
+    ledger();        // before the first fork, so that all processes have it
     for (const KindOfLoss& loss : kKinds) {
         if (!wanted.empty() && wanted != loss.name) continue;
         try_kind(loss, plan);

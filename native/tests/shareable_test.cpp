@@ -364,7 +364,7 @@ int main() {
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
     meetings();
     deaths();
-    std::puts("shareable lists: every death of a set, and of who takes over");
+    std::puts("shareable lists: every death of a set, and of a process that takes over");
 #endif
     return 0;
 }

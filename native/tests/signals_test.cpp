@@ -92,7 +92,7 @@ const Case kCases[] = {
          Allocated a;
          CHECK(allocate(*p.m, {.bytes = 100}, p.wait, a) == Status::ok);
      }},
-    {"a list that somebody has locked",
+    {"a list that another process has locked",
      [](Party& p) {
          List list = p.open<List>("list");
          CHECK(list.mutex().acquire(p.wait) == Status::ok);

@@ -100,8 +100,10 @@ def test_type_checkers_know_the_types_of_what_is_public(tmp_path):
     pytest.importorskip("pyright")
     beside = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     done = subprocess.run(
-        [sys.executable, "-m", "pyright", "--verifytypes", "onecopy"]
-        + ["--ignoreexternal", "--outputjson"],
+        [
+            *[sys.executable, "-m", "pyright", "--verifytypes", "onecopy"],
+            *["--ignoreexternal", "--outputjson"],
+        ],
         cwd=tmp_path,  # in the project it would find the sources
         env=os.environ | beside,  # it asks the Python that is found first
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The map in tests/README.md is complete, and each test that a text names exists."""
+"""The map in tests/README.md is complete, and each file and test that a text names exists."""
 
 import ast
 import re
@@ -16,6 +16,10 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if path.suffix in {".md", ".py", ".sh", ".toml", ""} and path != Path(__file__)
 )
+
+
+# Where a path in ARCHITECTURE.md or native/README.md may begin.
+BEGINNINGS = ("", "src/onecopy", "native", "src/onecopy/_codec", "src/onecopy/_core")
 
 
 def folders():
@@ -53,3 +57,22 @@ def test_what_is_named_is_there(page):
         if test:
             tree = ast.parse(found[0].read_text(encoding="utf-8"))
             assert test in {node.name for node in ast.walk(tree) if hasattr(node, "name")}, name
+
+
+def rows():
+    """Yield the rows of tables and the paragraphs of the pages on the structure."""
+    for page in ("ARCHITECTURE.md", "native/README.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for part in re.split(r"\n(?=\|)|\n\n", text):
+            if "`" in part:
+                yield pytest.param(part, id=f"{page}: {part[:60]!r}")
+
+
+@pytest.mark.parametrize("part", list(rows()))
+def test_files_of_the_architecture_are_there(part):
+    """Each name of a file in backticks. One without a folder lies beside another one of its row."""
+    named = re.findall(r"`([\w/.*-]+(?:\.(?:py|pyi|cpp|hpp|md|toml|\*)|/))`", part)
+    beside = {Path(name) if name.endswith("/") else Path(name).parent for name in named}
+    for name in named:
+        places = [ROOT / top / near for top in BEGINNINGS for near in (Path(), *beside)]
+        assert any([*place.glob(name)] for place in places), name

@@ -1,8 +1,8 @@
 """Comments, docstrings, messages and pages use the words of docs/glossary.md.
 
 `REPLACED` lists words that this project does not use any more, and what to write instead. The test
-reads comments and strings of Python files, and the pages. `NOT_YET` lists the paths that still have
-such words.
+reads comments and strings of Python and C++ files, and the pages. `NOT_YET` lists the paths that
+still have such words.
 """
 
 import io
@@ -71,6 +71,9 @@ def words_in(name, text):
         for match in re.finditer(r"(?:[^\n]+\n?)+", text):
             yield text.count("\n", 0, match.start()) + 1, match[0]
         return
+    if name.endswith((".cpp", ".hpp", ".h")):
+        yield from words_in_cpp(text)
+        return
     comments = []
     kinds = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -84,6 +87,32 @@ def words_in(name, text):
             yield block[0][0], "\n".join(each for _, each in block)
             block = []
         block.append((line, comment))
+
+
+CPP = re.compile(
+    r"//(?P<comment>[^\n]*)"
+    r"|/\*(?P<block>.*?)\*/"
+    r"|\"(?P<string>(?:\\.|[^\"\\\n])*)\""
+    r"|'(?:\\.|[^'\\\n])'",
+    re.DOTALL,
+)
+
+
+def words_in_cpp(text):
+    """Yield the first line and the text of neighbouring comments, and of neighbouring strings."""
+    kind, first, end, words = None, 0, 0, []
+    for match in CPP.finditer(text):
+        if match.lastgroup is None:  # a character
+            continue
+        if match.lastgroup != kind or text[end : match.start()].strip():
+            if words:
+                yield first, "".join(words)
+            kind, words = match.lastgroup, []
+            first = text.count("\n", 0, match.start()) + 1
+        words.append(match[kind])
+        end = match.end()
+    if words:
+        yield first, "".join(words)
 
 
 def replaced_in(name, text):
@@ -101,7 +130,7 @@ def replaced_in(name, text):
 
 def test_replaced_words_do_not_come_back():
     seen, found = 0, []
-    for name, text in files(".py", ".pyi", ".md"):
+    for name, text in files(".py", ".pyi", ".md", ".cpp", ".hpp", ".h"):
         if name != Path(__file__).relative_to(ROOT).as_posix():
             seen += 1
             found += replaced_in(name, text)
@@ -117,6 +146,9 @@ def test_replaced_words_do_not_come_back():
         ("a.py", '"""Let go of it."""\n', 1),
         ("a.py", 'raise ValueError(f"{name} will not do")\n', 1),
         ("a.py", "lent = whoever.goes_home(anew)\n", 0),
+        ("a.cpp", "// Whoever waits\n// is told.\n", 2),
+        ("a.cpp", 'f("Let "\n  "it go on.");  // who waits\n', 2),
+        ("a.cpp", "int anew = '\"';  // it's free\n", 0),
         ("a.md", "It goes\non.\n", 1),
         ("a.md", "It continues.\n", 0),
     ],

@@ -38,10 +38,10 @@ class NotNowError(Exception):
 class Copies:
     """What has been written into the pool for arguments, found again by where it came from.
 
-    A copy stays while a call that takes it is on its way, and after that as long as the array that
-    owns the memory it was made of; where no array does, as long as the arguments of the call. It is
-    never taken for current without a look at every byte. Copies that no call needs take half of the
-    pool at most, and are released when their room is needed.
+    A copy stays while a call that takes it is on its way. After that it stays until the array that
+    owns the original memory is deleted or, if no array owns it, until the arguments of the call
+    are. Before a copy is used again, every byte is compared. Copies that no call needs take half
+    of the pool at most, and are released when their room is needed.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ class Copies:
         self._turn = RLock()  # a signal handler may submit, too
         self._most = pool.size // 2
         self._found: WeakValueDictionary[Key, npt.NDArray[np.uint8]] = WeakValueDictionary()
-        # The longest unused one first. Each step on these is one of the interpreter's: finalizers,
-        # and allocations that fail, come in between in any thread.
+        # The longest unused one first. Each step on these is atomic in the interpreter, because
+        # finalizers and failing allocations may come between two steps in any thread.
         self._kept: OrderedDict[Key, npt.NDArray[np.uint8]] = OrderedDict()
         self._watches: dict[Key, list[Watch]] = {}
         self.hold_back = False

@@ -113,9 +113,9 @@ class Calls:
     """The calls that workers take.
 
     In the executor's process it is filled by the manager thread, which never waits here. A call for
-    which the pool has no room waits until answers have made some. Until then none is encoded ahead
-    of its turn, and of the calls behind it only those go out that are encoded: they take no room,
-    and their answers make some.
+    which the pool has no room waits until answers have made some. Until then no call is encoded
+    ahead of its turn. Later calls are sent only if they are encoded already: they need no more
+    room, and their answers free some.
 
     Parameters
     ----------

@@ -29,20 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory", "read"]
 
-# Of a body without a name; as in native/layout/layout.hpp, `BodyKind`.
-_BODIES = {
-    1: "queue",
-    3: "stream",
-    4: "frames",
-    5: "lock",
-    6: "rwlock",
-    7: "semaphore",
-    8: "event",
-    9: "condition",
-    10: "barrier",
-    16: "list",
-    17: "dict",
-}
+_CHANNELS = ("queue", "stream", "frames")
 _ROLES = (
     "owner",
     "writer",
@@ -290,7 +277,7 @@ def _kind(thing: Mapping[str, Any]) -> str:
     try:
         return Kind(thing["name_kind"]).name.lower()
     except ValueError:
-        kind = _BODIES.get(thing["body"], "object")
+        kind: str = thing["body"] or "object"
         return "rlock" if kind == "lock" and thing["facts"].get("recursive") else kind
 
 
@@ -317,13 +304,12 @@ def read(seen: Mapping[str, Any], name: str, path: str, memory: Memory) -> PoolS
     """
     reader = _Reader(seen, memory)
     things = seen["things"]
-    queues = [reader.queue(thing) for thing in things if thing["body"] == 1]
-    streams = [reader.stream(thing) for thing in things if thing["body"] == 3]
-    frames = [reader.frames(thing) for thing in things if thing["body"] == 4]
-    locks = [
-        reader.lock(thing) for thing in things if thing["body"] in _BODIES and thing["body"] > 4
-    ]
-    objects = [ThingView(**reader.common(each)) for each in things if each["body"] not in _BODIES]
+    queues = [reader.queue(thing) for thing in things if thing["body"] == "queue"]
+    streams = [reader.stream(thing) for thing in things if thing["body"] == "stream"]
+    frames = [reader.frames(thing) for thing in things if thing["body"] == "frames"]
+    # Lists and dicts too: what is to be seen of them is their lock.
+    locks = [reader.lock(thing) for thing in things if thing["body"] not in (None, *_CHANNELS)]
+    objects = [ThingView(**reader.common(each)) for each in things if each["body"] is None]
     snapshot = PoolSnapshot(
         name=name,
         path=path,
