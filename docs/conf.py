@@ -10,7 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
-from sphinx.search import SearchEnglish, languages
+from sphinx.search import languages
+from sphinx.search.en import SearchEnglish
 from sphinx.util.docutils import SphinxDirective
 
 import onecopy
