@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+from sphinx.search import languages
+from sphinx.search.en import SearchEnglish
 from sphinx.util.docutils import SphinxDirective
 
 import onecopy
@@ -76,6 +79,63 @@ def _link_to_files(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = _OUTSIDE.sub(link, source[0])
 
 
+# The pages in docs/zh. A line of Chinese text may end anywhere, and there are no spaces between the
+# characters.
+_CHINESE = r"\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
+_LINE_END = re.compile(rf"(?<=[{_CHINESE}])\n *(?=\[?[{_CHINESE}])")
+
+
+def _join_chinese_lines(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Leave out line ends between Chinese characters: a browser would show them as spaces."""
+    if page.startswith("zh/"):
+        source[0] = _LINE_END.sub("", source[0])
+
+
+def _show_in_chinese(
+    _app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: object
+) -> None:
+    """Name the language of a Chinese page, and list the Chinese pages first in its margin.
+
+    Browsers choose the forms of Chinese characters by the language.
+    """
+    if page.startswith("zh/"):
+        context["language"] = "zh-CN"
+        lists = re.split('(?=<p class="caption")', context["furo_navigation_tree"])
+        lists.sort(key=lambda each: "中文<" not in each)
+        context["furo_navigation_tree"] = "".join(lists)
+
+
+class SearchEnglishAndChinese(SearchEnglish):
+    """The words of both languages.
+
+    Chinese text has no spaces: to Sphinx, all between two punctuation marks is one word. Here, each
+    two neighbouring characters are one, in the text and in what a reader looks for.
+    """
+
+    js_splitter_code = r"""
+function splitQuery(query) {
+  const words = query.match(/[\u4e00-\u9fff]+|((?![\u4e00-\u9fff])[\p{Letter}\p{Number}_])+/gu);
+  return (words || []).flatMap(function (word) {
+    return word.match(/^[\u4e00-\u9fff]{2,}$/)
+      ? Array.from(word.slice(1), function (_, at) { return word.slice(at, at + 2); })
+      : [word];
+  });
+}
+"""
+
+    def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx's name
+        """Return the words of a text; of Chinese text each character, and each two."""
+        found = []
+        for word in re.findall(r"[\u4e00-\u9fff]+|[^\W\u4e00-\u9fff]+", input):
+            is_chinese = "\u4e00" <= word[0] <= "\u9fff"
+            pairs = [a + b for a, b in itertools.pairwise(word)]
+            found += [*word, *pairs] if is_chinese else [word]
+        return found
+
+
+languages["en"] = SearchEnglishAndChinese
+
+
 class CommandHelp(SphinxDirective):
     """The help text of a command: ``{command-help} onecopy ls``."""
 
@@ -104,4 +164,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("command-help", CommandHelp)
     app.connect("autodoc-skip-member", _skip)
     app.connect("source-read", _link_to_files)
+    app.connect("source-read", _join_chinese_lines)
+    app.connect("html-page-context", _show_in_chinese, priority=900)  # after furo
     return {"parallel_read_safe": True}
