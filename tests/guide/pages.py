@@ -8,8 +8,9 @@
 - a ``console`` block is typed into one shell: lines after ``$ `` are commands, the others are what
   they print. The shell stays for the next block, and so do programs in the background.
 
-``...`` in an output stands for anything. ``<!-- skip: next -->`` leaves out the next block. A block
-of another kind is only shown.
+``...`` in an output stands for anything. ``<!-- skip: next -->`` leaves out the next block, and
+``<!-- skip: next if(missing("ray"), reason="ray is not installed") -->`` does so where a package is
+not installed. A block of another kind is only shown.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from unittest import SkipTest
 
 from sybil.document import Document
 from sybil.evaluators.python import PythonEvaluator
@@ -42,6 +45,11 @@ def differs(expected: str, found: str) -> str | None:
     if CHECK.check_output(expected, found, FLAGS):
         return None
     return CHECK.output_difference(doctest.Example("", expected), found, FLAGS)
+
+
+def missing(package: str) -> bool:
+    """Tell whether a package is not installed: pages call it in their conditions."""
+    return find_spec(package) is None
 
 
 def environment() -> dict[str, str]:
@@ -95,6 +103,7 @@ class Page:
             CodeBlockParser("console", self._console),
         )
         self._document.namespace["__name__"] = "__page__"
+        self._document.namespace["missing"] = missing
 
     def __enter__(self) -> Self:
         return self
@@ -105,10 +114,13 @@ class Page:
             self._shell.end()
 
     def run(self) -> int:
-        """Run all blocks; return how many there are."""
+        """Run all blocks whose packages are installed; return how many these are."""
         count = 0
         for example in self._document.examples():
-            example.evaluate()
+            try:
+                example.evaluate()
+            except SkipTest:
+                continue
             count += 1
         return count
 

@@ -27,20 +27,12 @@ PAGES = [
     ),
 ]
 BLOCK = re.compile(r"^( *)(`{3,}).*?^\1\2$", re.DOTALL | re.MULTILINE)
-INCLUDE = re.compile(r"^```\{include\} (\S+)\n(?::start-line: (\d+)\n)?```$", re.MULTILINE)
 HEADING = re.compile(r"^(#+) ", re.MULTILINE)
 LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def text_of(name):
-    """Return the text of a page; what it includes from another file is part of it."""
-    path = ROOT / name
-
-    def filled(match):
-        lines = (path.parent / match[1]).read_text(encoding="utf-8").splitlines()
-        return "\n".join(lines[int(match[2] or 0) :])
-
-    return INCLUDE.sub(filled, path.read_text(encoding="utf-8"))
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def blocks(text):
@@ -216,13 +208,6 @@ def test_the_english_page_has_a_switch():
     english = ENGLISH.replace("[中文]", "[Chinese]")
     differ = differences("how-to/x.md", english, CHINESE)
     assert any("[中文](../zh/how-to/x.md)" in each for each in differ)
-
-
-def test_what_is_included_is_part_of_the_text():
-    page = text_of("docs/explanation/security.md")
-    assert "{include}" not in page
-    assert "## Reporting" in page
-    assert dict(headings(page)) == dict(headings(text_of("SECURITY.md")))
 
 
 class TestReadme:

@@ -10,9 +10,11 @@ from pages import ROOT, Page
 # Pages that a reader follows from the top to the end. Other pages have fragments.
 RUN = [
     *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
+    *sorted((ROOT / "docs" / "coming-from").glob("*.md")),
     *(
         path
-        for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))
+        for folder in ("how-to", "explanation")
+        for path in sorted((ROOT / "docs" / folder).glob("*.md"))
         if re.search(r"^(>>>|\$) ", path.read_text(encoding="utf-8"), re.MULTILINE)
     ),
 ]

@@ -126,7 +126,11 @@ def test_a_pool_that_others_may_only_read_is_unpickled(shared, mode):
 
 
 def refused(path, error):
-    for again in (lambda: oc.Pool.open(path), lambda: oc.Pool(path, size="16MiB")):
+    for again in (
+        lambda: oc.Pool.open(path),
+        lambda: oc.Pool.open(path, mode="r"),
+        lambda: oc.Pool(path, size="16MiB"),
+    ):
         with pytest.raises(error):
             again()
 
