@@ -48,6 +48,10 @@ PyObject* flush_member(Member& m) {
 PyObject* unlink_member(Member& m) {
     if (m.readonly) return raise_readonly(m.path);
     if (m.excluded != Status::ok) return raise_closed(m, "the pool");
+    if (m.path.empty())
+        return raise(Error::pool_not_found,
+                     "this pool has no name any more: it was unlinked before. Its members keep it "
+                     "until the last one has closed it");
     Failure why;
     Status s;
     {

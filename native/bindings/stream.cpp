@@ -175,6 +175,11 @@ PyObject* subscribe(StreamObject& self, nb::handle kind, u32 history, Copy how) 
         GilWaitPolicy p;
         s = self.stream.subscribe(p, fresh.number, history);
     }
+    if (s == Status::table_full)
+        return raise(Error::root,
+                     "%s has %u subscribers, the most that a stream can have. Close a subscription "
+                     "(Subscription.close), or publish to a second stream too",
+                     title("the stream", nb::find(self)).c_str(), kSubscribers);
     if (s != Status::ok) return raise_status(s, "the stream");
     const Member& m = self.core();
     fresh.pool = self.pool;

@@ -199,6 +199,8 @@ def test_unlink_takes_the_name_and_leaves_the_members(pool_directory):
             oc.Pool.open("camera")
         with oc.Pool.create("camera", size="16MiB") as other:
             assert other != pool
+        with pytest.raises(oc.PoolNotFound, match="has no name any more: it was unlinked before"):
+            pool.unlink()
 
 
 def test_stats_count_what_is_held(pool):
