@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -251,6 +252,7 @@ def _all_pools() -> list[str]:
 
 def _explain(name: str, longer_than: float, *, many: bool) -> dict[str, Any] | None:
     from onecopy.observer import explain, headline, observe
+    from onecopy.observer.directory import stopped_directory_owners
 
     try:
         with observe(name) as observer:
@@ -263,7 +265,7 @@ def _explain(name: str, longer_than: float, *, many: bool) -> dict[str, Any] | N
     return {
         "pool": seen.name,
         "problem": None,
-        "said": headline(seen),
+        "said": headline(seen) + stopped_directory_owners(os.path.dirname(seen.path)),  # noqa: PTH120 - paths are strings here
         "chains": [_chain(chain) for chain in chains],
         "processes": [_of_process(process) for process in seen.processes],
     }
