@@ -81,6 +81,13 @@ nb::dict of(const observer::Thing& thing) {
         parts.append(nb::make_tuple(part.role, slot, part.passed, part.count, part.more));
     }
     d["parts"] = parts;
+    if (thing.seen.typed) {
+        const std::string& schema = thing.seen.schema;
+        d["schema"] =
+            nb::make_tuple(nb::bytes(schema.data(), schema.size()), thing.seen.schema_sound);
+    } else {
+        d["schema"] = nb::none();
+    }
     return d;
 }
 

@@ -3,6 +3,7 @@
 `explain` says which processes of a pool wait for which.
 """
 
+from onecopy._core.schema_view import SchemaView
 from onecopy.observer.look import Observer, observe
 from onecopy.observer.records import (
     FrameHolder,
@@ -30,6 +31,7 @@ __all__ = [
     "PoolSnapshot",
     "ProcessView",
     "QueueView",
+    "SchemaView",
     "StreamView",
     "SubscriberView",
     "ThingView",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from onecopy._core.kinds import Kind
+from onecopy._typed.view import view_of
 from onecopy.observer.records import (
     FrameHolder,
     FramesView,
@@ -25,6 +26,7 @@ from onecopy.observer.system import look_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from onecopy._core.schema_view import SchemaView
     from onecopy.observer.records import ProcessState
 
 __all__ = ["Memory", "read"]
@@ -170,6 +172,7 @@ class _Reader:
             inner=self.holders(thing, "inner"),
             producers_waiting=self.waits(thing, "put"),
             consumers_waiting=self.waits(thing, "get", "read_or_end"),
+            schema=_schema(thing),
         )
 
     def _oldest(self, thing: Mapping[str, Any]) -> float | None:
@@ -206,6 +209,7 @@ class _Reader:
             inner=self.holders(thing, "inner"),
             publishers_waiting=self.waits(thing, "publish"),
             readers_waiting=self.waits(thing, "read"),
+            schema=_schema(thing),
         )
 
     def frames(self, thing: Mapping[str, Any]) -> FramesView:
@@ -280,6 +284,10 @@ class _Reader:
             ),
             more_may_wait=process["more_may_wait"],
         )
+
+
+def _schema(thing: Mapping[str, Any]) -> SchemaView | None:
+    return None if thing["schema"] is None else view_of(*thing["schema"])
 
 
 def _key(thing: Mapping[str, Any]) -> _Key:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from onecopy._core.schema_view import SchemaView
 
 __all__ = [
     "FrameHolder",
@@ -164,6 +167,8 @@ class QueueView(ThingView):
         The processes that have taken messages and not finished them; only if it redelivers.
     producers_waiting, consumers_waiting : int
         How many threads wait to put and to get.
+    schema : SchemaView or None
+        The type of its messages; None: it takes any.
     """
 
     depth: int
@@ -182,6 +187,7 @@ class QueueView(ThingView):
     inner: tuple[LockHolder, ...]
     producers_waiting: int
     consumers_waiting: int
+    schema: SchemaView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,8 @@ class StreamView(ThingView):
         Its subscriptions.
     publishers_waiting, readers_waiting : int
         How many threads wait to publish and to read.
+    schema : SchemaView or None
+        The type of its messages; None: it takes any.
     """
 
     published: int
@@ -234,6 +242,7 @@ class StreamView(ThingView):
     inner: tuple[LockHolder, ...]
     publishers_waiting: int
     readers_waiting: int
+    schema: SchemaView | None = None
 
 
 @dataclass(frozen=True, slots=True)
