@@ -669,6 +669,15 @@ def look_at_pool(
     directory: str, name: str, by_path: bool
 ) -> tuple[dict[str, int], list[dict[str, Any]]]: ...
 def observe_pool(directory: str, name: str, by_path: bool) -> dict[str, Any]: ...
+def peek_queue(
+    directory: str,
+    name: str,
+    by_path: bool,
+    block: int,
+    generation: int,
+    most: int,
+    budget: int,
+) -> dict[str, Any]: ...
 
 class DirectoryLock:
     def __init__(self, path: str) -> None: ...

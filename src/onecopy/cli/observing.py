@@ -62,7 +62,9 @@ def _plain(value: Any) -> Any:
         return {key: _plain(part) for key, part in value._asdict().items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: _plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.name.startswith("_")
         }
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]

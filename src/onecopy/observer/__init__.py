@@ -5,6 +5,7 @@
 
 from onecopy._core.schema_view import SchemaView
 from onecopy.observer.look import Observer, observe
+from onecopy.observer.peeking import Peek, PeekedMessage
 from onecopy.observer.records import (
     FrameHolder,
     FramesView,
@@ -28,6 +29,8 @@ __all__ = [
     "LockHolder",
     "LockView",
     "Observer",
+    "Peek",
+    "PeekedMessage",
     "PoolSnapshot",
     "ProcessView",
     "QueueView",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._core.kinds import Kind
 from onecopy._typed.view import view_of
+from onecopy.observer.peeking import QueueSource
 from onecopy.observer.records import (
     FrameHolder,
     FramesView,
@@ -72,8 +73,9 @@ class Memory:
 
 
 class _Reader:
-    def __init__(self, seen: Mapping[str, Any], memory: Memory) -> None:
+    def __init__(self, seen: Mapping[str, Any], path: str, memory: Memory) -> None:
         self.seen = seen
+        self.path = path
         self.memory = memory
         self.now: float = seen["now_ns"] / 1e9
         self.passed: float | None = None
@@ -173,6 +175,13 @@ class _Reader:
             producers_waiting=self.waits(thing, "put"),
             consumers_waiting=self.waits(thing, "get", "read_or_end"),
             schema=_schema(thing),
+            _source=QueueSource(
+                self.path,
+                self.seen["id"],
+                thing["index"],
+                thing["generation"],
+                thing["schema"][0] if thing["schema"] is not None and thing["schema"][1] else None,
+            ),
         )
 
     def _oldest(self, thing: Mapping[str, Any]) -> float | None:
@@ -323,7 +332,7 @@ def read(seen: Mapping[str, Any], name: str, path: str, memory: Memory) -> PoolS
     PoolSnapshot
         The records.
     """
-    reader = _Reader(seen, memory)
+    reader = _Reader(seen, path, memory)
     things = seen["things"]
     queues = [reader.queue(thing) for thing in things if thing["body"] == 1]
     streams = [reader.stream(thing) for thing in things if thing["body"] == 3]
