@@ -262,6 +262,18 @@ void bind_files(nb::module_& m) {
         nb::sig("def observe_pool(directory: str, name: str, by_path: bool) -> "
                 "dict[str, typing.Any]"),
         "All that is in a pool, without joining, and also if its processes are all dead.");
+    m.def(
+        "peek_queue",
+        [](nb::handle directory, nb::handle name, bool by_path, u32 block, u32 generation, u32 most,
+           u64 budget) {
+            return result(peek_queue(through(by_path), file_name(directory), file_name(name), block,
+                                     generation, most, budget));
+        },
+        nb::arg("directory"), nb::arg("name"), nb::arg("by_path"), nb::arg("block"),
+        nb::arg("generation"), nb::arg("most"), nb::arg("budget"),
+        nb::sig("def peek_queue(directory: str, name: str, by_path: bool, block: int, "
+                "generation: int, most: int, budget: int) -> dict[str, typing.Any]"),
+        "Copies of the next messages of a queue, without joining, and without taking them.");
 }
 
 }  // namespace onecopy::py

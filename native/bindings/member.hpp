@@ -34,6 +34,8 @@ PyObject* trim_pool(Member& m) noexcept;
 
 // ---- observer.cpp
 PyObject* observe(Through way, const std::string& directory, const std::string& name);
+PyObject* peek_queue(Through way, const std::string& directory, const std::string& name, u32 index,
+                     u32 gen, u32 most, u64 budget);
 
 // ---- files.cpp
 PyObject* create_member(const CreateSpec& spec);

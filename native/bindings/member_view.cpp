@@ -150,12 +150,12 @@ PyObject* things(Member& m) {
                              ? Py_NewRef(Py_None)
                              : PyUnicode_DecodeUTF8(
                                    name.data(), static_cast<Py_ssize_t>(name.size()), "replace");
-        PyObject* one =
-            text == nullptr
-                ? nullptr
-                : Py_BuildValue("(INKKI)", static_cast<unsigned>(thing.kind), text,
-                                static_cast<unsigned long long>(thing.bytes),
-                                static_cast<unsigned long long>(thing.blocks), thing.processes);
+        PyObject* one = text == nullptr
+                            ? nullptr
+                            : Py_BuildValue("(INKKII)", static_cast<unsigned>(thing.kind), text,
+                                            static_cast<unsigned long long>(thing.bytes),
+                                            static_cast<unsigned long long>(thing.blocks),
+                                            thing.processes, thing.index);
         if (one == nullptr || PyList_Append(list, one) != 0) Py_CLEAR(list);
         Py_XDECREF(one);
     }

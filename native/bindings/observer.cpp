@@ -5,6 +5,7 @@
 
 #include "bindings/member.hpp"
 #include "bindings/numpy_api.hpp"
+#include "queue/peek.hpp"
 
 namespace onecopy::py {
 namespace {
@@ -95,6 +96,13 @@ nb::dict of(const observer::Thing& thing) {
         parts.append(nb::make_tuple(part.role, slot, part.passed, part.count, part.more));
     }
     d["parts"] = parts;
+    if (thing.seen.typed) {
+        const std::string& schema = thing.seen.schema;
+        d["schema"] =
+            nb::make_tuple(nb::bytes(schema.data(), schema.size()), thing.seen.schema_sound);
+    } else {
+        d["schema"] = nb::none();
+    }
     return d;
 }
 
@@ -133,6 +141,29 @@ nb::dict of(const observer::Pool& pool) {
     return d;
 }
 
+nb::object of(const CopiedBlock& block) {
+    nb::object bytes = nb::none();
+    if (block.whole)
+        bytes = nb::bytes(reinterpret_cast<const char*>(block.bytes.data()), block.bytes.size());
+    return nb::make_tuple(block.length, bytes);
+}
+
+nb::dict of(const PeekedMessage& message) {
+    nb::dict d;
+    d["position"] = message.position;
+    d["sound"] = message.sound;
+    d["returned"] = message.returned;
+    d["redeliveries"] = message.redeliveries;
+    d["bytes"] =
+        nb::bytes(reinterpret_cast<const char*>(message.bytes.data()), message.bytes.size());
+    d["block"] = message.has_block ? of(message.block) : nb::none();
+    nb::list children;
+    for (const CopiedBlock& child : message.children)
+        children.append(of(child));
+    d["children"] = children;
+    return d;
+}
+
 }  // namespace
 
 PyObject* observe(Through way, const std::string& directory, const std::string& name) {
@@ -146,6 +177,35 @@ PyObject* observe(Through way, const std::string& directory, const std::string& 
     }
     if (s != Status::ok) return raise_for_pool(s, why, directory + "/" + name);
     return of(pool).release().ptr();
+}
+
+PyObject* peek_queue(Through way, const std::string& directory, const std::string& name, u32 index,
+                     u32 gen, u32 most, u64 budget) {
+    Peeked peeked;
+    u64 id[2] = {};
+    Failure why;
+    Status s, found = Status::ok;
+    {
+        Outside outside;
+        s = look_at_pool(
+            way, directory, name,
+            [&](Member& m) {
+                id[0] = m.header().id[0];
+                id[1] = m.header().id[1];
+                found = peek(m, index, gen, most, budget, peeked);
+            },
+            why, true);
+    }
+    if (s != Status::ok) return raise_for_pool(s, why, directory + "/" + name);
+    nb::dict d;
+    d["id"] = nb::bytes(reinterpret_cast<const char*>(id), sizeof id);
+    d["found"] = found == Status::ok ? "ok" : found == Status::stale ? "stale" : "corrupt";
+    d["taken"] = peeked.taken;
+    nb::list messages;
+    for (const PeekedMessage& each : peeked.messages)
+        messages.append(of(each));
+    d["messages"] = messages;
+    return d.release().ptr();
 }
 
 }  // namespace onecopy::py

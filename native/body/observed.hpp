@@ -2,9 +2,11 @@
 // no member: it takes no lock and writes nothing. So what it reads may change meanwhile. Nothing
 // here may be used for anything but showing it to people.
 #pragma once
+#include <string>
 #include <vector>
 
 #include "body/body.hpp"
+#include "body/schema.hpp"
 
 namespace onecopy {
 
@@ -23,10 +25,19 @@ struct Observed {
     bool readable = false;  // the fixed fields make sense
     std::vector<Fact> facts;
     std::vector<Part> parts;
+    bool typed = false;         // a queue or stream that has a type
+    std::string schema;         // its text
+    bool schema_sound = false;  // the text has the hash that it must have
 
     void fact(const char* name, u64 value) { facts.push_back({name, value}); }
     void part(const char* role, u32 slot, bool passed, u64 count = 0, u64 more = 0) {
         parts.push_back({role, slot, passed, count, more});
+    }
+    // A schema in shared memory. It is copied before its hash is computed. hash 0: there is none.
+    void take_schema(std::string_view text, u64 hash) {
+        typed = hash != 0;
+        schema.assign(text);
+        schema_sound = schema_hash(schema) == hash;
     }
     // Of a lock word, or of a tag; nothing if it is free.
     void owner(const Member& m, const char* role, u32 word, u64 count = 0, u64 more = 0) {

@@ -206,7 +206,8 @@ Status things(Member& m, WaitPolicy& p, std::vector<Thing>& out) {
         // A process that has a value open holds its memory, and not the block that says which type
         // it has.
         const Holders& open = kind == NameKind::value ? leaves : holders;
-        out.push_back({std::move(name), kind, kept.bytes, kept.blocks, open.count()});
+        out.push_back(
+            {std::move(name), kind, kept.bytes, kept.blocks, open.count(), handle_index(h)});
     };
     for (Item& item : named) {
         const u32 index = handle_index(item.value);

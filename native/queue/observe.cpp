@@ -28,6 +28,7 @@ void Queue::observe(Member& m, u32 index, Observed& out) {
     out.fact("unfinished", tail < done ? 0 : tail - done);
     out.fact("closed", b.closed.load());
     out.fact("redelivers", q.redelivers_);
+    out.take_schema(q.schema_, q.schema_hash_);
     out.owner(m, "inner", b.put_lock.word.load());
     out.owner(m, "inner", b.get_lock.word.load());
     if (!q.redelivers_) return;

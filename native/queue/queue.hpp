@@ -30,6 +30,9 @@ constexpr u64 kUnboundedSize = u64{1} << 20;  // maxsize=0: as many as this, or 
 
 enum QueueFlags : u32 { kQueueRedelivers = 1 };
 
+struct Peeked;         // peek.hpp
+struct PeekedMessage;  // peek.hpp
+
 class Queue {
   public:
     // `maxsize` 0: unbounded. `schema`: of a typed queue; too_large if it is too long. The body is
@@ -82,6 +85,7 @@ class Queue {
     bool is_shut_down() const noexcept;
     static std::vector<std::string> validate(Member& m, u32 index);
     static void observe(Member& m, u32 index, Observed& out);
+    static Status peek(Member& m, u32 index, u32 gen, u32 most, u64 budget, Peeked& out);
     static void repair(Member& m, u32 index, WaitPolicy& p) noexcept;
     static u64 layout() noexcept;
 
@@ -114,6 +118,10 @@ class Queue {
     u64 add_done(u64 n, bool clamp) noexcept;
     Status take_everything(WaitPolicy& p) noexcept;
     void check_table(std::vector<std::string>& out);
+
+    // ---- peek.cpp
+    bool copy_message(u64 position, bool only_returned, u64& budget, PeekedMessage& out);
+    void peek_returned(u32 most, u64& budget, Peeked& out);
 
     // ---- redeliver.cpp
     struct Range;    // floor, head, tail

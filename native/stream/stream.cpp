@@ -530,6 +530,7 @@ void Stream::observe(Member& m, u32 index, Observed& out) {
     Body& b = *stream.b_;
     out.fact("depth", stream.depth_);
     out.fact("policy", static_cast<u32>(stream.policy_));
+    out.take_schema(stream.schema_, stream.schema_hash_);
     out.fact("closed", b.closed.load_acquire());  // [stream.closed]
     out.owner(m, "inner", b.lock.word.load());
     for (Subscriber& sub : b.subscribers) {

@@ -13,7 +13,9 @@ from onecopy import _native
 from onecopy._core import membership, paths, segments, stale
 from onecopy._core.kinds import Kind
 from onecopy._core.pool_stats import PoolStats, stats_from
+from onecopy._core.schema_view import SchemaView
 from onecopy._core.things import Thing, things_in
+from onecopy._typed.view import view_of
 from onecopy.errors import OneCopyError
 from onecopy.pool import Pool
 
@@ -27,6 +29,7 @@ __all__ = [
     "Holder",
     "PoolInfo",
     "PoolView",
+    "SchemaView",
     "Thing",
     "gc",
     "gc_segments",
@@ -115,7 +118,8 @@ class PoolView(NamedTuple):
     problems : list of str
         Broken invariants; see `Pool.validate`.
     things : list of Thing
-        Named things, and structures without a name, by how much memory they keep.
+        Named things, and structures without a name, by how much memory they keep; with the schemas
+        of typed channels.
     """
 
     stats: PoolStats
@@ -223,8 +227,35 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
             names={kind.name.lower(): member.name_list(kind) for kind in Kind},
             holders=members,
             problems=member.validate() if validate else [],
-            things=things_in(member),
+            things=_with_schemas(things_in(member), member.path),
         )
+
+
+def _with_schemas(things: list[Thing], path: str) -> list[Thing]:
+    """Add the schemas of typed channels.
+
+    The observer reads them: to open a channel would hold it, and fails if its schema is damaged.
+    """
+    channels = {thing.block for thing in things if thing.kind in {"queue", "stream"}}
+    if not channels or not path:
+        return things
+    directory, filename = os.path.split(path)
+    by_path = not paths.is_pool_directory(directory)
+    try:
+        seen = _native.observe_pool(directory, filename, by_path)
+    except (OneCopyError, OSError):  # its name is gone meanwhile
+        return things
+    found = {each["index"]: each for each in seen["things"] if each["index"] in channels}
+    return [
+        thing._replace(schema=_schema(found[thing.block])) if thing.block in found else thing
+        for thing in things
+    ]
+
+
+def _schema(seen: dict[str, Any]) -> SchemaView | None:
+    if not seen["readable"]:
+        return SchemaView(None, {}, "its fixed fields make no sense")
+    return None if seen["schema"] is None else view_of(*seen["schema"])
 
 
 def holders(name: str | os.PathLike[str]) -> list[Holder]:

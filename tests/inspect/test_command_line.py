@@ -30,6 +30,7 @@ COMMANDS = [
     "metrics",
     "web",
     "tail",
+    "peek",
     "record",
     "replay",
     "gc",

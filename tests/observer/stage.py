@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 
-from children import eventually, start
+from children import LIMIT, eventually, start
 
 import onecopy as oc
 
@@ -14,19 +19,28 @@ def play(name, text, line):
     """Run a part in a process of its own. `idle()` says that it is ready, and never returns."""
 
     def ready():
-        os.write(line, b"!")
+        with Path(line).open("wb", buffering=0) as pipe:
+            pipe.write(b"!")
 
     def idle():
         ready()
         while True:
             signal.pause()
 
+    def busy():
+        ready()
+        while True:
+            pass
+
     pool = oc.Pool.open(name)
-    exec(text, {"oc": oc, "pool": pool, "ready": ready, "idle": idle})  # noqa: S102 - the parts are texts of tests
+    exec(text, {"oc": oc, "pool": pool, "ready": ready, "idle": idle, "busy": busy})  # noqa: S102 - the parts are texts of tests
 
 
 class Stage:
-    """Processes with roles, in a pool of their own that the test does not join."""
+    """Processes with roles, in a pool of their own that the test does not join.
+
+    `method` says how they are started, as in `children.METHODS`.
+    """
 
     def __init__(self, method="fork", **settings):
         self.name = f"stage-{os.getpid()}"
@@ -36,6 +50,7 @@ class Stage:
         settings = {"size": "16MiB"} | settings
         oc.Pool.create(self.name, persistent=True, **settings).close()
         self.observer = oc.observe(self.name)
+        self._lines = Path(tempfile.mkdtemp(prefix="onecopy-stage-"))
 
     def __enter__(self):
         return self
@@ -43,26 +58,58 @@ class Stage:
     def __exit__(self, *_):
         for person in self.people.values():
             person.end()
+        shutil.rmtree(self._lines)
+        eventually(self._workers_are_gone, "the workers to be gone")
         with oc.Pool.open(self.name) as pool:
             pool.unlink()
 
-    def enter(self, role, text, waits=None):
+    def _workers_are_gone(self):
+        """Kill what killed processes have started: a worker that runs a task does not end."""
+        left = [each for each in self.observer.snapshot().processes if each.state != "dead"]
+        for worker in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+        return not left
+
+    def enter(self, role, text, waits=None, worker=False):
         """Start a process, and wait until it is idle, or until one of its threads waits.
 
-        `waits` is what it waits for, as in `WaitView.why`.
+        `waits` is what it waits for, as in `WaitView.why`. `worker`: not the process itself waits,
+        but one that it has started.
         """
-        heard, line = os.pipe()
+        line = self._lines / role
+        os.mkfifo(line)
+        heard = os.open(line, os.O_RDWR)  # also for writing: so opening does not wait
         try:
-            self.people[role] = start("fork", play, self.name, text, line)
+            self.people[role] = start(self.method, play, self.name, text, str(line))
             self.pids[role] = self.people[role].pid
             if waits is None:
+                assert select.select([heard], [], [], LIMIT)[0], f"{role} is not ready"
                 assert os.read(heard, 1) == b"!"
+            elif worker:
+                eventually(lambda: waits in self._waits_of_workers(), f"a worker: {waits}")
             else:
-                eventually(lambda: waits in self.waits(role), f"{role} to wait for {waits}")
+                self.until(role, waits)
         finally:
             os.close(heard)
-            os.close(line)
         return self
+
+    def until(self, role, waits):
+        """Wait until a thread of a process waits for something; None: until none waits."""
+        eventually(
+            lambda: waits in self.waits(role) if waits is not None else not self.waits(role),
+            f"{role} to wait for {waits}",
+        )
+        return self
+
+    def _waits_of_workers(self):
+        own = set(self.pids.values())
+        return [
+            wait.why
+            for process in self.observer.snapshot().processes
+            if process.pid not in own
+            for wait in process.waits
+        ]
 
     def process(self, role):
         """Return what the observer sees of a process now."""

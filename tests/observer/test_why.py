@@ -1,4 +1,4 @@
-"""Processes hang in every way that there is, and `explain` names the one that is to blame."""
+"""Processes hang in many ways, and `explain` names the one that is to blame."""
 
 from __future__ import annotations
 
@@ -10,150 +10,18 @@ import sys
 
 import pytest
 from children import LIMIT, eventually
+from hangs import HANGS
 from stage import Stage
 
 from onecopy.observer import explain, headline
 
-WAITS_FOR_JOBS = "pool.queue('jobs').get()"
+BY_NAME = {str(each): each for each in HANGS}
+EMPTY_QUEUE = BY_NAME["queue: empty, and the producer does something else"]
+HELD_LOCK = BY_NAME["lock: held for long"]
+FRAMES = BY_NAME["frames: one process has all of them"]
+WITH_A_CULPRIT = [each for each in HANGS if each.has_one_culprit]
 
-
-def empty_queue(stage):
-    """A consumer waits. The producer has put all that it had, and does something else."""
-    stage.enter("culprit", "q = pool.queue('jobs'); idle()")
-    stage.enter("consumer", WAITS_FOR_JOBS, "get")
-    return "could", "queue 'jobs', which is empty"
-
-
-def full_queue(stage):
-    """A producer waits. The consumer does something else."""
-    stage.enter("culprit", "q = pool.queue('jobs', maxsize=2); idle()")
-    stage.enter("producer", "q = pool.queue('jobs'); [q.put(i) for i in range(3)]", "put")
-    return "could", "room in queue 'jobs', which has 2 of 2 messages"
-
-
-def held_lock(stage):
-    """A lock is held for long."""
-    stage.enter("culprit", "lock = pool.lock('door'); lock.acquire(); idle()")
-    stage.enter("waiter", "pool.lock('door').acquire()", "lock")
-    return "holds", "lock 'door'"
-
-
-def frames(stage):
-    """The example of the issue: consumer, producer, and the process that has all frames."""
-    stage.enter(
-        "culprit",
-        "f = pool.frames('cam0', (16,), 'u1', count=4)\n"
-        "kept = [f.acquire() for _ in range(4)]; idle()",
-    )
-    stage.enter("camera", "q = pool.queue('jobs'); pool.frames('cam0').acquire()", "frame")
-    stage.enter("detector", WAITS_FOR_JOBS, "get")
-    return "holds", "a frame of frames 'cam0', of which 0 of 4 are free"
-
-
-def frames_in_a_queue(stage):
-    """All frames are in messages that a consumer does not take."""
-    stage.enter("culprit", "q = pool.queue('jobs'); idle()")
-    stage.enter(
-        "camera",
-        "q = pool.queue('jobs'); f = pool.frames('cam0', (16,), 'u1', count=4)\n"
-        "while True: q.put(f.acquire())",
-        "frame",
-    )
-    return "holds", "all 4 frames are in queue 'jobs'"
-
-
-def lossless_stream(stage):
-    """One reader of a lossless stream does not read."""
-    stage.enter(
-        "culprit", "s = pool.stream('news', depth=4, policy='lossless').subscribe(); idle()"
-    )
-    stage.enter("publisher", "s = pool.stream('news')\nwhile True: s.publish(1)", "publish")
-    return "holds", "room in the lossless stream 'news', which keeps 4 messages"
-
-
-def silent_stream(stage):
-    """A subscriber waits, and the publisher does something else."""
-    stage.enter("culprit", "s = pool.stream('news'); idle()")
-    stage.enter("subscriber", "pool.stream('news').subscribe().get()", "read")
-    return "could", "a message of stream 'news'"
-
-
-def full_pool(stage):
-    """One process holds the memory."""
-    stage.enter("culprit", "kept = [pool.zeros((1 << 20,), 'u1') for _ in range(14)]; idle()")
-    stage.enter("hungry", "pool.queue('jobs').put(bytes(4 << 20), timeout=1000)", "memory")
-    return "holds", "memory in the pool"
-
-
-def semaphore(stage):
-    """The tokens are taken."""
-    stage.enter("culprit", "s = pool.semaphore('seats', 1); s.acquire(); idle()")
-    stage.enter("waiter", "pool.semaphore('seats').acquire()", "semaphore")
-    return "holds", "semaphore 'seats', whose value is 0"
-
-
-def barrier(stage):
-    """One party does not come."""
-    stage.enter("culprit", "b = pool.barrier('start', 3); idle()")
-    stage.enter("first", "pool.barrier('start').wait()", "barrier")
-    stage.enter("second", "pool.barrier('start').wait()", "barrier")
-    return "could", "barrier 'start', at which 2 of 3 parties have arrived"
-
-
-def event(stage):
-    """Nobody sets an event."""
-    stage.enter("culprit", "e = pool.event('go'); idle()")
-    stage.enter("waiter", "pool.event('go').wait()", "event")
-    return "could", "event 'go', which is not set"
-
-
-def condition(stage):
-    """Nobody notifies."""
-    stage.enter("culprit", "c = pool.condition('news'); idle()")
-    stage.enter("waiter", "c = pool.condition('news'); c.acquire(); c.wait()", "condition")
-    return "could", "condition 'news', which was not notified"
-
-
-def writer_and_reader(stage):
-    """A reader does not finish."""
-    stage.enter("culprit", "lock = pool.rwlock('table'); lock.read().__enter__(); idle()")
-    stage.enter("writer", "pool.rwlock('table').write().__enter__()", "drain")
-    return "holds", "the readers of rwlock 'table'"
-
-
-def reader_and_writer(stage):
-    """A writer does not finish."""
-    stage.enter("culprit", "lock = pool.rwlock('table'); lock.write().__enter__(); idle()")
-    stage.enter("reader", "pool.rwlock('table').read().__enter__()", "read_lock")
-    return "holds", "rwlock 'table'"
-
-
-def unfinished(stage):
-    """A message was taken and is not finished."""
-    stage.enter(
-        "culprit", "q = pool.queue('jobs', redeliver=True); q.put(1); kept = q.get(); idle()"
-    )
-    stage.enter("joiner", "pool.queue('jobs').join()", "join")
-    return "holds", "the end of 1 message of queue 'jobs'"
-
-
-HANGS = [
-    empty_queue,
-    full_queue,
-    held_lock,
-    frames,
-    frames_in_a_queue,
-    lossless_stream,
-    silent_stream,
-    full_pool,
-    semaphore,
-    barrier,
-    event,
-    condition,
-    writer_and_reader,
-    reader_and_writer,
-    unfinished,
-]
+every_hang = pytest.mark.parametrize("hang", HANGS, ids=str)
 
 
 def said(stage):
@@ -166,21 +34,44 @@ def said(stage):
     return chains, blamed
 
 
-@pytest.mark.parametrize("hang", HANGS)
-def test_a_process_that_is_busy_elsewhere(hang):
-    with Stage() as stage:
-        fault, subject = hang(stage)
-        chains, blamed = said(stage)
-        assert blamed == {("culprit", fault)}
-        assert len(chains) == 1
-        assert subject in chains[0].text
-        assert str(stage.pids["culprit"]) in chains[0].culprits[0].text
+def check(stage, hang):
+    """Check that exactly those are named that are the cause."""
+    chains, blamed = said(stage)
+    assert blamed == hang.blames
+    assert len(chains) == 1
+    assert hang.says in chains[0].text
+    for culprit in chains[0].culprits:
+        assert culprit.pid == 0 or str(culprit.pid) in culprit.text
 
 
-@pytest.mark.parametrize("hang", HANGS)
+def test_the_table_is_as_large_as_it_says():
+    assert len(HANGS) >= 50
+    assert len({each.kind for each in HANGS}) >= 10
+    assert len(BY_NAME) == len(HANGS)
+
+
+@every_hang
+def test_the_cause_of_a_hang(hang):
+    with Stage(size=hang.size) as stage:
+        hang.happen(stage)
+        check(stage, hang)
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("hang", HANGS[::6], ids=str)
+@pytest.mark.parametrize("way", ["by forkserver", "by spawn", "of strangers"])
+def test_the_cause_of_a_hang_of_processes(hang, way):
+    method = "stranger" if way == "of strangers" else way.partition(" ")[2]
+    with Stage(method, size=hang.size) as stage:
+        hang.happen(stage)
+        check(stage, hang)
+
+
+@pytest.mark.one_in(6)
+@pytest.mark.parametrize("hang", WITH_A_CULPRIT, ids=str)
 def test_a_stopped_process(hang):
-    with Stage() as stage:
-        hang(stage)
+    with Stage(size=hang.size) as stage:
+        hang.happen(stage)
         stage.stop("culprit")
         chains, blamed = said(stage)
         assert blamed == {("culprit", "stopped")}
@@ -189,111 +80,53 @@ def test_a_stopped_process(hang):
         assert f"kill -CONT {stage.pids['culprit']}" in chains[0].culprits[0].text
 
 
-@pytest.mark.parametrize("hang", HANGS)
+@pytest.mark.one_in(12)
+@every_hang
 def test_all_processes_are_stopped(hang):
-    with Stage() as stage:
-        hang(stage)
+    """None of them can help the observer. Those that other processes wait for are named."""
+    with Stage(size=hang.size) as stage:
+        hang.happen(stage)
         for role in stage.pids:
             stage.stop(role)
         _, blamed = said(stage)
-        assert blamed == {(role, "stopped") for role in stage.pids}
+        stopped = {role for role, fault in blamed if fault == "stopped"}
+        assert stopped >= {role for role, _ in hang.blames} - {None}
+        assert stopped >= {part.role for part in hang.parts if part.waits and not part.worker}
 
 
-@pytest.mark.parametrize("hang", [empty_queue, silent_stream, event])
-def test_a_dead_process_that_nobody_has_cleaned_up(hang):
-    """Waiters of these do not look for dead processes: a new one could come."""
-    with Stage() as stage:
-        hang(stage)
+@pytest.mark.one_in(5)
+@pytest.mark.parametrize("hang", WITH_A_CULPRIT, ids=str)
+def test_a_dead_process(hang):
+    """A waiter notices the death of one that it surely waits for. Others could still come."""
+    with Stage(size=hang.size) as stage:
+        hang.happen(stage)
         stage.kill("culprit")
-        chains, blamed = said(stage)
-        assert blamed == {("culprit", "dead")}
-        assert f"{stage.pids['culprit']} is dead" in chains[0].text
+        if hang.dead:
+            chains, blamed = said(stage)
+            assert blamed == {("culprit", "dead")}
+            assert f"{stage.pids['culprit']} is dead" in chains[0].text
+        else:
+            eventually(lambda: "culprit" not in {role for role, _ in said(stage)[1]}, "an end")
 
 
-def test_two_locks_in_two_orders():
-    with Stage() as stage:
-        take = (
-            "import threading\n"
-            "a, b, e = pool.lock({0!r}), pool.lock({1!r}), pool.event('both')\n"
-            "a.acquire()\n"
-            "{2}\n"
-            "b.acquire()"
-        )
-        stage.enter("one", take.format("a", "b", "e.wait()"), "event")
-        stage.enter("two", take.format("b", "a", "e.set()"), "lock")
-        eventually(lambda: stage.waits("one") == ["lock"], "the first to wait for a lock")
-        chains, blamed = said(stage)
-        assert blamed == {("one", "cycle"), ("two", "cycle")}
-        assert len(chains) == 1
-        assert "this is a cycle" in chains[0].text
-
-
-def test_three_locks_in_a_ring():
-    with Stage() as stage:
-        for mine, other in ("ab", "bc", "ca"):
-            stage.enter(
-                mine,
-                f"a, b = pool.lock({mine!r}), pool.lock({other!r})\n"
-                "a.acquire(); pool.event('go').wait(); b.acquire()",
-                "event",
-            )
-        stage.enter("starter", "pool.event('go').set(); idle()")
-        for mine in "abc":
-            eventually(lambda mine=mine: stage.waits(mine) == ["lock"], "a lock")
-        _, blamed = said(stage)
-        assert blamed == {(mine, "cycle") for mine in "abc"}
-
-
-def test_two_queues_that_wait_for_each_other():
-    with Stage() as stage:
-        text = "a, b = pool.queue('a'), pool.queue('b'); {}.get()"
-        stage.enter("one", text.format("a"), "get")
-        stage.enter("two", text.format("b"), "get")
-        _, blamed = said(stage)
-        assert blamed == {("one", "cycle"), ("two", "cycle")}
-
-
-def test_a_lock_that_its_own_process_has():
-    with Stage() as stage:
-        stage.enter("one", "lock = pool.lock('door'); lock.acquire(); lock.acquire()", "lock")
-        chains, blamed = said(stage)
-        assert blamed == {("one", "itself")}
-        assert "waits for itself" in chains[0].text
-
-
-def test_nobody_can_fill_a_queue():
-    with Stage() as stage:
-        stage.enter("one", WAITS_FOR_JOBS, "get")
-        stage.enter("two", WAITS_FOR_JOBS, "get")
-        chains, blamed = said(stage)
-        assert blamed == {(None, "nobody")}
-        assert "no other process that has the queue open could put a message" in chains[0].text
-
-
-def test_a_thread_in_the_background_is_no_excuse():
-    """It waits for orders all the time. That is not why its process keeps a lock."""
-    with Stage() as stage:
-        stage.enter(
-            "culprit",
-            "import threading\n"
-            "orders = pool.queue('orders')\n"
-            "threading.Thread(target=orders.get, daemon=True).start()\n"
-            "pool.lock('door').acquire(); idle()",
-        )
-        stage.enter("waiter", "pool.lock('door').acquire()", "lock")
-        _, blamed = said(stage)
-        assert ("culprit", "holds") in blamed
+def test_the_one_that_started_a_worker_may_wait_for_it():
+    hang = BY_NAME["executor: its worker waits for a lock that the program has"]
+    with Stage(size=hang.size) as stage:
+        hang.happen(stage)
+        ((chain,), _) = said(stage)
+        (culprit,) = chain.culprits
+        assert f"it has started {chain.pids[0]} " in culprit.text
 
 
 def test_short_waits_are_left_out():
     with Stage() as stage:
-        empty_queue(stage)
+        EMPTY_QUEUE.happen(stage)
         assert explain(stage.observer.snapshot(), longer_than=3600) == []
 
 
 def test_a_pool_whose_processes_are_all_dead():
     with Stage() as stage:
-        empty_queue(stage)
+        EMPTY_QUEUE.happen(stage)
         for role in stage.pids:
             stage.kill(role)
         seen = stage.observer.snapshot()
@@ -320,7 +153,7 @@ def onecopy(*arguments):
 
 def test_the_command_names_the_culprit():
     with Stage() as stage:
-        frames(stage)
+        FRAMES.happen(stage)
         stage.stop("culprit")
         done = onecopy("why", stage.name, "--longer-than", "0")
         assert (done.stderr, done.returncode) == ("", 0)
@@ -328,9 +161,27 @@ def test_the_command_names_the_culprit():
         assert "frames 'cam0', of which 0 of 4 are free" in done.stdout
 
 
+def test_a_stopped_process_that_has_the_lock_of_the_directory():
+    """It is in no pool's memory. The system tells which process has it."""
+    with Stage() as stage:
+        stage.enter(
+            "culprit",
+            "import fcntl, os\n"
+            "fd = os.open(os.environ['ONECOPY_DIR'], os.O_RDONLY); fcntl.flock(fd, fcntl.LOCK_EX)\n"
+            "idle()",
+        )
+        before = onecopy("why", stage.name)
+        stage.stop("culprit")
+        done = onecopy("why", stage.name)
+        assert (before.stderr, done.stderr, done.returncode) == ("", "", 0)
+        assert "the lock of the directory" not in before.stdout
+        assert f"{stage.pids['culprit']} " in done.stdout
+        assert "is stopped, and has the lock of the directory" in done.stdout
+
+
 def test_the_command_in_json():
     with Stage() as stage:
-        held_lock(stage)
+        HELD_LOCK.happen(stage)
         done = onecopy("why", stage.name, "--longer-than", "0", "--json")
         assert (done.stderr, done.returncode) == ("", 0)
         (pool,) = json.loads(done.stdout)
@@ -343,7 +194,7 @@ def test_the_command_in_json():
 
 def test_the_command_without_a_pool_explains_all():
     with Stage() as stage:
-        held_lock(stage)
+        HELD_LOCK.happen(stage)
         done = onecopy("why", "--longer-than", "0")
         assert (done.stderr, done.returncode) == ("", 0)
         assert f"Pool {stage.name}:" in done.stdout
@@ -360,7 +211,7 @@ def test_the_command_for_a_pool_that_is_not_there():
 def test_stacks_without_py_spy(tmp_path):
     """One line says what to install; with py-spy, its answer is printed as it is."""
     with Stage() as stage:
-        held_lock(stage)
+        HELD_LOCK.happen(stage)
         done = onecopy("why", stage.name, "--longer-than", "0", "--stacks")
         assert (done.stderr, done.returncode) == ("", 0)
         for role in ("culprit", "waiter"):

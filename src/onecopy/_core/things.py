@@ -11,6 +11,7 @@ from onecopy.errors import PoolCorrupted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from onecopy._core.schema_view import SchemaView
     from onecopy._native import Member
 
 __all__ = ["Thing", "describe", "things_in"]
@@ -32,6 +33,11 @@ class Thing(NamedTuple):
     processes : int
         How many processes have it open. Dead processes count until they are cleaned up. If 0, only
         its name, or another thing that refers to it, keeps it.
+    block : int
+        The number of its block. Another thing may get the number later.
+    schema : SchemaView or None
+        The type of its messages, if it is a typed queue or stream; only in
+        `onecopy.inspect.PoolView`.
     """
 
     kind: str
@@ -39,6 +45,8 @@ class Thing(NamedTuple):
     bytes: int
     blocks: int
     processes: int
+    block: int = 0
+    schema: SchemaView | None = None
 
 
 def things_in(member: Member) -> list[Thing]:
@@ -57,8 +65,8 @@ def things_in(member: Member) -> list[Thing]:
         call visits every block that one of the things keeps.
     """
     return [
-        Thing(_kind_name(kind), name, nbytes, blocks, processes)
-        for kind, name, nbytes, blocks, processes in member.things()
+        Thing(_kind_name(kind), name, nbytes, blocks, processes, block)
+        for kind, name, nbytes, blocks, processes, block in member.things()
         if kind != Kind.VALUE_LOCK
     ]
 

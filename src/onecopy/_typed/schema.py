@@ -30,6 +30,7 @@ __all__ = [
     "differences",
     "dtype_of",
     "dump",
+    "fields_of",
     "is_same",
     "load",
     "spell",
@@ -254,6 +255,22 @@ def _rows(schema: Schema, path: str, out: dict[str, str]) -> dict[str, str]:
             if absent:
                 out[f"{wrapped}.{name}" if wrapped else name] += f" ({ABSENT})"
     return out
+
+
+def fields_of(schema: Schema) -> dict[str, str]:
+    """Return the types of all fields, also of records in records, by their paths.
+
+    Parameters
+    ----------
+    schema : Schema
+        A schema.
+
+    Returns
+    -------
+    dict of str to str
+        ``{"pose.x": "float"}``. A message that is no record has the path ``"(message)"``.
+    """
+    return _rows(schema, "", {})
 
 
 def differences(there: Schema, here: Schema) -> str:

@@ -72,7 +72,18 @@ def build() -> typer.Typer:
     """
     import typer
 
-    from onecopy.cli import demo, metrics, observing, pools, recordings, tail, top, version, web
+    from onecopy.cli import (
+        demo,
+        metrics,
+        observing,
+        peek,
+        pools,
+        recordings,
+        tail,
+        top,
+        version,
+        web,
+    )
     from onecopy.cli.output import EXIT_CODES
 
     app = typer.Typer(
@@ -98,6 +109,7 @@ def build() -> typer.Typer:
     app.command("metrics")(metrics.metrics)
     app.command("web")(web.web)
     app.command("tail")(tail.tail)
+    app.command("peek")(peek.peek)
     app.command("record")(recordings.record)
     app.command("replay")(recordings.replay)
     app.command("gc")(pools.gc)

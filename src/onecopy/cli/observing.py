@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,20 @@ import typer
 from onecopy._core.sizes import format_size
 from onecopy.cli.output import escaped, one_line, print_json, print_table, shown
 from onecopy.cli.pools import Json, PoolName, pool_names
+from onecopy.cli.schemas import schema_word
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onecopy.observer import Chain, PoolSnapshot, ProcessView, ThingView
+    from onecopy.observer import (
+        Chain,
+        PoolSnapshot,
+        ProcessView,
+        QueueView,
+        StreamView,
+        ThingView,
+    )
 
 __all__ = ["show", "why"]
 
@@ -49,9 +58,13 @@ def show(
 
 def _plain(value: Any) -> Any:
     """Convert records to dicts, at all levels."""
+    if hasattr(value, "_asdict"):
+        return {key: _plain(part) for key, part in value._asdict().items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: _plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.name.startswith("_")
         }
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
@@ -74,7 +87,10 @@ def _print_snapshot(seen: PoolSnapshot) -> None:
         "pid holds",
     )
     _table(
-        ("queue", "depth", "put", "put/s", "taken", "taken/s", "oldest", "putting", "getting"),
+        _columns(
+            seen.queues,
+            ("queue", "depth", "put", "put/s", "taken", "taken/s", "oldest", "putting", "getting"),
+        ),
         [
             (
                 _name(queue),
@@ -86,13 +102,17 @@ def _print_snapshot(seen: PoolSnapshot) -> None:
                 "-" if queue.oldest is None else f"> {queue.oldest:.1f} s",
                 str(queue.producers_waiting),
                 str(queue.consumers_waiting),
+                schema_word(queue.schema),
             )
             for queue in seen.queues
         ],
         "depth put put/s taken taken/s putting getting",
     )
     _table(
-        ("stream", "policy", "published", "per s", "subscribers", "most behind", "missed"),
+        _columns(
+            seen.streams,
+            ("stream", "policy", "published", "per s", "subscribers", "most behind", "missed"),
+        ),
         [
             (
                 _name(stream),
@@ -102,6 +122,7 @@ def _print_snapshot(seen: PoolSnapshot) -> None:
                 str(len(stream.subscribers)),
                 f"{max((each.lag for each in stream.subscribers), default=0):,}",
                 f"{sum(each.missed for each in stream.subscribers):,}",
+                schema_word(stream.schema),
             )
             for stream in seen.streams
         ],
@@ -141,7 +162,15 @@ def _print_snapshot(seen: PoolSnapshot) -> None:
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers: str) -> None:
     if rows:
         print()
-        print_table(head, rows, numbers)
+        print_table(head, [row[: len(head)] for row in rows], numbers)
+
+
+def _columns(
+    channels: Sequence[QueueView] | Sequence[StreamView], head: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the columns of channels: their type is one of them if a channel has a type."""
+    typed = any(channel.schema is not None for channel in channels)
+    return (*head, "type") if typed else head
 
 
 def _name(thing: ThingView) -> str:
@@ -251,6 +280,7 @@ def _all_pools() -> list[str]:
 
 def _explain(name: str, longer_than: float, *, many: bool) -> dict[str, Any] | None:
     from onecopy.observer import explain, headline, observe
+    from onecopy.observer.directory import stopped_directory_owners
 
     try:
         with observe(name) as observer:
@@ -263,7 +293,7 @@ def _explain(name: str, longer_than: float, *, many: bool) -> dict[str, Any] | N
     return {
         "pool": seen.name,
         "problem": None,
-        "said": headline(seen),
+        "said": headline(seen) + stopped_directory_owners(os.path.dirname(seen.path)),  # noqa: PTH120 - paths are strings here
         "chains": [_chain(chain) for chain in chains],
         "processes": [_of_process(process) for process in seen.processes],
     }

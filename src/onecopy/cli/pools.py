@@ -18,6 +18,7 @@ from onecopy._core.huge_pages import huge_pages
 from onecopy._core.limits import memory_limit
 from onecopy._core.sizes import format_size
 from onecopy.cli.output import PROBLEM, escaped, one_line, plain, print_json, print_table, shown
+from onecopy.cli.schemas import print_schema
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
     Lists named things, and queues, locks and the like without a name, the largest first. The column
     "keeps" includes the contents of a thing. "open in" counts the processes that have it open. A
     thing that is open in 0 processes is kept by its name, or by another thing that refers to it. In
-    a program, `pool.delete(name)` deletes a name.
+    a program, `pool.delete(name)` deletes a name. Of a typed queue or stream, the fields of its
+    messages follow; long lists are cut, and --json has all of it.
 
     Exits with 1 if an invariant is broken.
     """
@@ -134,6 +136,10 @@ def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
             )
             print(f"  {format_size(stats.committed)} of memory are reserved")
             _print_things(view.things)
+            for thing in view.things:
+                if thing.schema is not None:
+                    name = f"{thing.kind} {'-' if thing.name is None else shown(thing.name)}"
+                    print_schema(name, thing.schema)
             print()
             _print_holders(view.holders)
             print()

@@ -25,14 +25,14 @@ PoolOption = Annotated[
         "--pool",
         "-p",
         metavar="POOL",
-        help="The pool of the streams: its name, or the path of its file.",
+        help="The pool: its name, or the path of its file.",
         show_default=False,
     ),
 ]
 
 
-def split(stream: str, pool: str | None) -> tuple[str, str]:
-    """Return the names of the pool and of the stream that an argument says.
+def split(stream: str, pool: str | None, what: str = "STREAM") -> tuple[str, str]:
+    """Return the names of the pool and of the stream, or the queue, that an argument says.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def split(stream: str, pool: str | None) -> tuple[str, str]:
     name, slash, rest = stream.partition("/")
     if not slash or not name or not rest:
         raise ValueError(
-            f"{stream!r} does not say which pool: write POOL/STREAM, or --pool POOL STREAM"
+            f"{stream!r} does not say which pool: write POOL/{what}, or --pool POOL {what}"
         )
     return name, rest
 

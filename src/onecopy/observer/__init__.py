@@ -3,7 +3,9 @@
 `explain` says which processes of a pool wait for which.
 """
 
+from onecopy._core.schema_view import SchemaView
 from onecopy.observer.look import Observer, observe
+from onecopy.observer.peeking import Peek, PeekedMessage
 from onecopy.observer.records import (
     FrameHolder,
     FramesView,
@@ -27,9 +29,12 @@ __all__ = [
     "LockHolder",
     "LockView",
     "Observer",
+    "Peek",
+    "PeekedMessage",
     "PoolSnapshot",
     "ProcessView",
     "QueueView",
+    "SchemaView",
     "StreamView",
     "SubscriberView",
     "ThingView",

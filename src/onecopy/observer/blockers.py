@@ -36,6 +36,8 @@ class Blocked:
         The processes that could end the wait.
     surely : bool
         Whether `by` are known to be the cause, or are only those that could be.
+    threads : bool
+        If the waiter is in `by`: whether another one of its threads is meant.
     """
 
     role: str
@@ -43,6 +45,7 @@ class Blocked:
     reason: str
     by: tuple[ProcessView, ...]
     surely: bool
+    threads: bool = False
 
 
 def blocked_by(pool: PoolSnapshot, waiter: ProcessView, wait: WaitView) -> Blocked:
@@ -102,6 +105,25 @@ def _others(
     return tuple(each for each in found if each.slot != waiter.slot and not waits(each))
 
 
+def _could(
+    pool: PoolSnapshot, waiter: ProcessView, thing: ThingView, doing: str, *whys: str
+) -> tuple[str, tuple[ProcessView, ...], bool]:
+    """Return who could end a wait, in words and as processes, and whether it is the waiter itself.
+
+    The waiter's other threads count only if no other process could do it: a thread that waits for
+    orders in the background explains nothing.
+    """
+    others = _others(pool, thing, waiter, *whys)
+    if others:
+        return _who(others, doing, thing), others, False
+    if any(
+        wait.thing is None or wait.thing.index != thing.index or wait.why not in whys
+        for wait in waiter.waits
+    ):
+        return f"only another thread of the same process could {doing}", (waiter,), True
+    return _who((), doing, thing), (), False
+
+
 def _who(processes: tuple[ProcessView, ...], doing: str, thing: ThingView) -> str:
     """Say that only these could do something."""
     kind = thing.kind.replace("_", " ")
@@ -122,35 +144,37 @@ def _get(pool: PoolSnapshot, waiter: ProcessView, thing: QueueView) -> Blocked:
     if thing.depth:
         subject = f"{thing}, which has {several(thing.depth, 'message')}"
         return Blocked("consumer", subject, "it will get one as soon as it runs", (), False)
-    others = _others(pool, thing, waiter, "get", "read_or_end")
-    reason = _who(others, "put a message", thing)
-    return Blocked("consumer", f"{thing}, which is empty", reason, others, False)
+    reason, by, own = _could(pool, waiter, thing, "put a message", "get", "read_or_end")
+    return Blocked("consumer", f"{thing}, which is empty", reason, by, False, own)
 
 
 def _put(pool: PoolSnapshot, waiter: ProcessView, thing: QueueView) -> Blocked:
     subject = f"room in {thing}, which has {thing.occupied:,} of {several(thing.room, 'message')}"
     if thing.takers and thing.depth < thing.occupied:
-        return _takers(pool, thing, "producer", subject)
-    others = _others(pool, thing, waiter, "put")
-    return Blocked("producer", subject, _who(others, "take a message", thing), others, False)
+        return _takers(pool, waiter, thing, "producer", subject)
+    reason, by, own = _could(pool, waiter, thing, "take a message", "put")
+    return Blocked("producer", subject, reason, by, False, own)
 
 
 def _join(pool: PoolSnapshot, waiter: ProcessView, thing: QueueView) -> Blocked:
     subject = f"the end of {several(thing.unfinished, 'message')} of {thing}"
     if thing.takers:
-        return _takers(pool, thing, "process", subject)
-    others = _others(pool, thing, waiter, "join")
-    return Blocked("process", subject, _who(others, "finish them", thing), others, False)
+        return _takers(pool, waiter, thing, "process", subject)
+    reason, by, own = _could(pool, waiter, thing, "finish them", "join")
+    return Blocked("process", subject, reason, by, False, own)
 
 
-def _takers(pool: PoolSnapshot, thing: QueueView, role: str, subject: str) -> Blocked:
+def _takers(
+    pool: PoolSnapshot, waiter: ProcessView, thing: QueueView, role: str, subject: str
+) -> Blocked:
     by = _processes(pool, [each.slot for each in thing.takers])
     parts = [
         f"{process_name(process)} has taken {several(each.count, 'message')} and not finished"
         for each in thing.takers
         if (process := pool.process(each.slot)) is not None
     ]
-    return Blocked(role, subject, joined(parts) if parts else "", by, True)
+    others_wait = len({(wait.why, wait.thing and wait.thing.index) for wait in waiter.waits}) > 1
+    return Blocked(role, subject, joined(parts) if parts else "", by, True, others_wait)
 
 
 # ---- streams ------------------------------------------------------------------------------------
@@ -160,8 +184,12 @@ def _read(pool: PoolSnapshot, waiter: ProcessView, thing: StreamView) -> Blocked
     readers = {each.slot for each in thing.subscribers}
     others = _others(pool, thing, waiter, "read")
     publishers = tuple(each for each in others if each.slot not in readers) or others
-    reason = _who(publishers, "publish", thing)
-    return Blocked("subscriber", f"a message of {thing}", reason, publishers, False)
+    own = False
+    if publishers:
+        reason = _who(publishers, "publish", thing)
+    else:
+        reason, publishers, own = _could(pool, waiter, thing, "publish", "read")
+    return Blocked("subscriber", f"a message of {thing}", reason, publishers, False, own)
 
 
 def _publish(pool: PoolSnapshot, _waiter: ProcessView, thing: StreamView) -> Blocked:
@@ -195,8 +223,8 @@ def _frame(pool: PoolSnapshot, waiter: ProcessView, thing: FramesView) -> Blocke
             by.append(process)
         elif holder.thing is not None:
             verb = "are" if holder.frames > 1 else "is"
-            parts.append(f"{frames} {verb} in {holder.thing}{age}")
-            by += [each for each in _takers_of(pool, holder.thing) if each.slot != waiter.slot]
+            parts.append(f"{frames} {verb} in {holder.thing}{_keeps_last(pool, holder.thing)}{age}")
+            by += _emptiers(pool, waiter, holder.thing)
         else:
             parts.append(f"a message or a name keeps {frames}{age}")
     unique = tuple({each.slot: each for each in by}.values())
@@ -204,19 +232,31 @@ def _frame(pool: PoolSnapshot, waiter: ProcessView, thing: FramesView) -> Blocke
     return Blocked("process", subject, joined(parts) if parts else "", unique, True)
 
 
-def _takers_of(pool: PoolSnapshot, thing: ThingView) -> tuple[ProcessView, ...]:
-    """Return the processes that have open what frames are in: they could take them out."""
-    whole = next((each for each in pool.queues if each.index == thing.index), None)
-    found = _processes(pool, thing.open_in)
-    if whole is None:
-        return found
-    producers = {
-        process.slot
-        for process in found
-        for wait in process.waits
-        if wait.why == "put" and wait.thing is not None and wait.thing.index == thing.index
-    }
-    return tuple(process for process in found if process.slot not in producers)
+def _emptiers(pool: PoolSnapshot, waiter: ProcessView, thing: ThingView) -> tuple[ProcessView, ...]:
+    """Return the processes that could take out what a thing keeps.
+
+    A stream keeps its last messages whatever its subscribers do: publishing replaces them. So a
+    process that waits and has the stream open waits for itself.
+    """
+    stream = _stream(pool, thing)
+    if stream is not None:
+        if waiter.slot in thing.open_in:
+            return (waiter,)
+        readers = {each.slot for each in stream.subscribers}
+        found = _processes(pool, [slot for slot in thing.open_in if slot not in readers])
+        return found or _processes(pool, thing.open_in)
+    waiting = "put" if thing.kind == "queue" else ""
+    return _others(pool, thing, waiter, waiting)
+
+
+def _stream(pool: PoolSnapshot, thing: ThingView) -> StreamView | None:
+    return next((each for each in pool.streams if each.index == thing.index), None)
+
+
+def _keeps_last(pool: PoolSnapshot, thing: ThingView) -> str:
+    """Say how many messages a stream keeps; "" if it is none."""
+    stream = _stream(pool, thing)
+    return "" if stream is None else f", which keeps its last {several(stream.depth, 'message')}"
 
 
 # ---- locks --------------------------------------------------------------------------------------
@@ -247,8 +287,12 @@ def _lock(pool: PoolSnapshot, waiter: ProcessView, thing: LockView) -> Blocked:
         died = f"its last owner {owner.pid or ''} is gone".replace("  ", " ")
         return Blocked("process", f"{thing}", died, (), True)
     if process.slot == waiter.slot:
-        reason = f"a thread of the same process has had it{_held(owner)}"
-    elif owner.role == "next writer":
+        # The thread that has an rlock never waits for it. Of a lock, the same thread may have it.
+        other = thing.kind == "rlock"
+        which = "another" if other else "a"
+        reason = f"{which} thread of the same process has had it{_held(owner)}"
+        return Blocked("process", f"{thing}", reason, (process,), True, other)
+    if owner.role == "next writer":
         reason = f"{process_name(process)} has the turn to write, and waits for readers"
     else:
         reason = f"{process_name(process)} has had it{_held(owner)}"
@@ -280,20 +324,19 @@ def _semaphore(pool: PoolSnapshot, waiter: ProcessView, thing: LockView) -> Bloc
     subject = f"{thing}, whose value is {thing.details.get('value', 0)}"
     if by:
         return Blocked("process", subject, joined(parts), by, True)
-    others = _others(pool, thing, waiter, "semaphore")
-    return Blocked("process", subject, _who(others, "release it", thing), others, False)
+    reason, by, own = _could(pool, waiter, thing, "release it", "semaphore")
+    return Blocked("process", subject, reason, by, False, own)
 
 
 def _event(pool: PoolSnapshot, waiter: ProcessView, thing: LockView) -> Blocked:
-    others = _others(pool, thing, waiter, "event")
+    reason, by, own = _could(pool, waiter, thing, "set it", "event")
     state = "which is set" if thing.details.get("is_set") else "which is not set"
-    return Blocked("process", f"{thing}, {state}", _who(others, "set it", thing), others, False)
+    return Blocked("process", f"{thing}, {state}", reason, by, False, own)
 
 
 def _condition(pool: PoolSnapshot, waiter: ProcessView, thing: LockView) -> Blocked:
-    others = _others(pool, thing, waiter, "condition")
-    reason = _who(others, "notify it", thing)
-    return Blocked("process", f"{thing}, which was not notified", reason, others, False)
+    reason, by, own = _could(pool, waiter, thing, "notify it", "condition")
+    return Blocked("process", f"{thing}, which was not notified", reason, by, False, own)
 
 
 def _barrier(pool: PoolSnapshot, waiter: ProcessView, thing: LockView) -> Blocked:
@@ -324,12 +367,12 @@ def _memory(pool: PoolSnapshot, waiter: ProcessView) -> Blocked:
         own = " itself" if process.slot == waiter.slot else ""
         parts.append(f"{process_name(process)}{own} holds {format_size(process.bytes)}")
         by.append(process)
-    things: list[ThingView] = [*pool.queues, *pool.streams, *pool.frames, *pool.locks]
+    things = [*pool.queues, *pool.streams, *pool.frames, *pool.locks, *pool.objects]
     for thing in sorted(things, key=lambda each: -each.bytes)[:2]:
         if thing.bytes * 20 < pool.size:
             continue
         parts.append(f"{thing} keeps {format_size(thing.bytes)}")
-        by += [each for each in _takers_of(pool, thing) if each.slot != waiter.slot]
+        by += _emptiers(pool, waiter, thing)
     unique = tuple({each.slot: each for each in by}.values())
     return Blocked("process", subject, joined(parts) if parts else "", unique, True)
 

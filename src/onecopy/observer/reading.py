@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from onecopy._core.kinds import Kind
+from onecopy._typed.view import view_of
+from onecopy.observer.peeking import QueueSource
 from onecopy.observer.records import (
     FrameHolder,
     FramesView,
@@ -25,6 +27,7 @@ from onecopy.observer.system import look_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from onecopy._core.schema_view import SchemaView
     from onecopy.observer.records import ProcessState
 
 __all__ = ["Memory", "read"]
@@ -57,8 +60,9 @@ class Memory:
 
 
 class _Reader:
-    def __init__(self, seen: Mapping[str, Any], memory: Memory) -> None:
+    def __init__(self, seen: Mapping[str, Any], path: str, memory: Memory) -> None:
         self.seen = seen
+        self.path = path
         self.memory = memory
         self.now: float = seen["now_ns"] / 1e9
         self.passed: float | None = None
@@ -157,6 +161,14 @@ class _Reader:
             inner=self.holders(thing, "inner"),
             producers_waiting=self.waits(thing, "put"),
             consumers_waiting=self.waits(thing, "get", "read_or_end"),
+            schema=_schema(thing),
+            _source=QueueSource(
+                self.path,
+                self.seen["id"],
+                thing["index"],
+                thing["generation"],
+                thing["schema"][0] if thing["schema"] is not None and thing["schema"][1] else None,
+            ),
         )
 
     def _oldest(self, thing: Mapping[str, Any]) -> float | None:
@@ -193,6 +205,7 @@ class _Reader:
             inner=self.holders(thing, "inner"),
             publishers_waiting=self.waits(thing, "publish"),
             readers_waiting=self.waits(thing, "read"),
+            schema=_schema(thing),
         )
 
     def frames(self, thing: Mapping[str, Any]) -> FramesView:
@@ -269,6 +282,10 @@ class _Reader:
         )
 
 
+def _schema(thing: Mapping[str, Any]) -> SchemaView | None:
+    return None if thing["schema"] is None else view_of(*thing["schema"])
+
+
 def _key(thing: Mapping[str, Any]) -> _Key:
     return thing["index"], thing["generation"]
 
@@ -302,7 +319,7 @@ def read(seen: Mapping[str, Any], name: str, path: str, memory: Memory) -> PoolS
     PoolSnapshot
         The records.
     """
-    reader = _Reader(seen, memory)
+    reader = _Reader(seen, path, memory)
     things = seen["things"]
     queues = [reader.queue(thing) for thing in things if thing["body"] == "queue"]
     streams = [reader.stream(thing) for thing in things if thing["body"] == "stream"]

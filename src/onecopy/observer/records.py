@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from onecopy._core.schema_view import SchemaView
+    from onecopy.observer.peeking import Peek, QueueSource
 
 __all__ = [
     "FrameHolder",
@@ -164,6 +168,8 @@ class QueueView(ThingView):
         The processes that have taken messages and not finished them; only if it redelivers.
     producers_waiting, consumers_waiting : int
         How many threads wait to put and to get.
+    schema : SchemaView or None
+        The type of its messages; None: it takes any.
     """
 
     depth: int
@@ -182,6 +188,39 @@ class QueueView(ThingView):
     inner: tuple[LockHolder, ...]
     producers_waiting: int
     consumers_waiting: int
+    schema: SchemaView | None = None
+    _source: QueueSource | None = field(default=None, repr=False, compare=False)
+
+    def peek(self, n: int = 10) -> Peek:
+        """Look at the next messages without taking them.
+
+        It opens the pool again for reading only. So it shows the messages of now, and not those of
+        the snapshot. It takes no lock and no slot, and changes nothing. Nothing is unpickled.
+
+        Parameters
+        ----------
+        n : int, optional
+            At most how many messages, up to 1000.
+
+        Returns
+        -------
+        Peek
+            Copies of the messages, as text, and how many were taken while we looked.
+
+        Raises
+        ------
+        ValueError
+            `n` is out of range, or this record was not made by an observer.
+        OneCopyError
+            The queue is gone, or it cannot be read.
+        PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
+            As `Observer.snapshot`.
+        """
+        from onecopy.observer.peeking import peek
+
+        if self._source is None:
+            raise ValueError("this record was not made by an observer, so its pool is not known")
+        return peek(self._source, n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +262,8 @@ class StreamView(ThingView):
         Its subscriptions.
     publishers_waiting, readers_waiting : int
         How many threads wait to publish and to read.
+    schema : SchemaView or None
+        The type of its messages; None: it takes any.
     """
 
     published: int
@@ -234,6 +275,7 @@ class StreamView(ThingView):
     inner: tuple[LockHolder, ...]
     publishers_waiting: int
     readers_waiting: int
+    schema: SchemaView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,17 @@ class _Walk:
         pid = 0 if process is None else process.pid
         self.culprits.setdefault((slot, fault), Culprit(pid, slot, fault, text))
 
-    def visit(self, process: ProcessView, waits: list[WaitView], path: tuple[int, ...]) -> None:
-        """Describe the wait of a process, and visit those that it waits for."""
+    def visit(
+        self,
+        process: ProcessView,
+        waits: list[WaitView],
+        path: tuple[int, ...],
+        background: bool = False,
+    ) -> None:
+        """Describe the wait of a process, and visit those that it waits for.
+
+        That nobody can end a wait of a thread in the background is no cause.
+        """
         blocked = blocked_by(self.graph.pool, process, waits[0])
         self.seen |= {id(wait) for wait in waits}
         self.pids.append(process.pid)
@@ -211,10 +220,12 @@ class _Walk:
             self.blame(process, "stopped", _stopped(process))
         path = (*path, process.slot)
         if not blocked.by:
-            if process.state != "stopped" and not blocked.reason.startswith("it "):
-                self.blame(
-                    None, "nobody", f"No process is known that could end this: {blocked.subject}."
-                )
+            if (
+                process.state != "stopped"
+                and not blocked.reason.startswith("it ")
+                and not background
+            ):
+                self.blame(None, "nobody", _by_nobody(blocked))
             return
         for blocker in blocked.by:
             self._look_at(blocker, blocked, path)
@@ -254,33 +265,68 @@ class _Walk:
         fresh = [each for each in groups if not self.seen & {id(wait) for wait in each}]
         if len(path) < _FARTHEST:
             for waits in fresh:
-                self.visit(process, waits, path)
+                self.visit(process, waits, path, background=not main_waits)
         if main_waits:
             return None
         # A thread in the background may wait all the time: that explains nothing.
         who = f"the main thread of {name}" if groups else name
+        text = f"{who} does not wait in the pool{self._for_a_child(process, path)}."
         if blocked.surely:
-            text = f"{blocked.reason}; {who} does not wait in the pool."
-            self.blame(process, "holds", text[0].upper() + text[1:])
-        else:
-            text = f"{who} does not wait in the pool."
-            self.blame(process, "could", text[0].upper() + text[1:])
-        return None
+            text = f"{blocked.reason}; {text}"
+        fault: Fault = "holds" if blocked.surely else "could"
+        return self.blame(process, fault, text[0].upper() + text[1:])
+
+    def _for_a_child(self, process: ProcessView, path: tuple[int, ...]) -> str:
+        """Say that a process may wait for a worker that it has started, and that waits for it."""
+        for slot in path:
+            child = self.graph.pool.process(slot)
+            if (
+                child is not None
+                and child.parent_pid == process.pid
+                and child.same_namespace
+                and process.same_namespace
+            ):
+                child_name = process_name(child)
+                return f"; it has started {child_name}, and may wait for it in another way"
+        return ""
 
     def _come_back(self, process: ProcessView, blocked: Blocked, path: tuple[int, ...]) -> None:
         if not blocked.surely and len(blocked.by) > 1:
             return None  # another process could end the wait
         name = process_name(process)
         ring = path[path.index(process.slot) :]
-        if len(ring) == 1:
-            self.parts.append(f"{name} waits for itself")
-            return self.blame(process, "itself", f"{name} waits for what it has itself.")
+        if len(set(ring)) == 1:
+            return self._itself(process, blocked, path)
         self.parts.append(f"so {name} waits for itself: this is a cycle")
         for slot in ring:
             member = self.graph.pool.process(slot)
             if member is not None:
                 self.blame(member, "cycle", f"{process_name(member)} is in the cycle.")
         return None
+
+    def _itself(self, process: ProcessView, blocked: Blocked, path: tuple[int, ...]) -> None:
+        """Continue with the other threads of a process, if one of them may have it."""
+        groups = self.graph.groups(process)
+        fresh = [each for each in groups if not self.seen & {id(wait) for wait in each}]
+        if blocked.threads and fresh and len(path) < _FARTHEST:
+            for waits in fresh:
+                self.visit(process, waits, path)
+            return None
+        if blocked.threads and process.state == "stopped":
+            return None  # it is blamed for that already
+        if blocked.threads and blocked.surely and len(path) == 1:
+            text = f"{blocked.reason}, and that thread does not wait in the pool."
+            return self.blame(process, "holds", f"{process_name(process)}: {text}")
+        name = process_name(process)
+        self.parts.append(f"{name} waits for itself")
+        return self.blame(
+            process, "itself", f"{name} waits for what it has itself: {blocked.reason}."
+        )
+
+
+def _by_nobody(blocked: Blocked) -> str:
+    kept = f"; {blocked.reason}" if blocked.surely and blocked.reason else ""
+    return f"No process is known that could end this: {blocked.subject}{kept}."
 
 
 def _stopped(process: ProcessView) -> str:
