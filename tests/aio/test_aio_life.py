@@ -311,3 +311,31 @@ def test_an_interpreter_that_ends_with_waits(end):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_memory_that_a_closed_queue_had_is_not_written(pool):
+    """The native thread still sleeps on a word of the queue when its memory has another content."""
+    pattern = 0x7FFFFFFF
+
+    async def main():
+        other = pool.queue()
+        for _ in range(20):
+            watched = asyncio.create_task(other.aio.get())
+            queue = pool.queue(maxsize=8)
+            task = asyncio.create_task(queue.aio.get())
+            await asyncio.sleep(0.002)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            queue.close()
+            del queue, task
+            gc.collect()
+            arrays = [pool.shared_array(1 << size, "u4") for size in range(4, 14) for _ in range(8)]
+            for array in arrays:
+                array[:] = pattern
+            # Its thread looks at all its words.
+            other.put(1)
+            await watched
+            await asyncio.sleep(0.03)
+            assert all((array == pattern).all() for array in arrays)
+
+    run(main())
