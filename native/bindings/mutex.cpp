@@ -55,6 +55,10 @@ PyObject* wait_ready(MutexObject& o, std::int64_t deadline) noexcept {
 
 PyObject* release(MutexObject& o) noexcept {
     if (!usable(o)) return nullptr;
+    if (o.owed != 0) [[unlikely]] {
+        --o.owed;
+        return Py_NewRef(Py_None);
+    }
     Using call(o);
     const bool abandon = o.unrepaired && o.sync.mine() && o.sync.once();
     const Status s = abandon ? o.sync.abandon() : o.sync.release();
