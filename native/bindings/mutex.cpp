@@ -138,6 +138,9 @@ void bind_mutex(nb::module_& m) {
         .def_prop_ro(
             "_mine", [](MutexObject& o) noexcept { return o.reachable() && o.sync.mine(); },
             "Whether this process (recursive: this thread) has it.")
+        .def_prop_ro(
+            "_owed", [](MutexObject& o) noexcept { return o.owed; },
+            "How many of the next releases do nothing.")
         .def_prop_ro("_is_recursive", [](MutexObject& o) noexcept { return o.sync.recursive(); })
         .def_prop_ro(
             "_owner_info",

@@ -215,6 +215,7 @@ def test_a_child_has_no_part_in_the_waits_of_its_parent(condition):
                 destroy(other)
                 assert condition._lock.owner is not None
                 assert condition.n_waiting == 2
+                assert condition._lock._owed == 0  # the copies have released what they owed
 
             assert forks.in_child(child) is None
             assert not condition.acquire(False)

@@ -288,13 +288,23 @@ def test_an_interpreter_that_ends_with_waits(end):
         import onecopy as oc
         pool = oc.Pool.create(size="8MiB")
         queue = pool.queue()
+        condition = pool.condition("c", pool.lock("l"))
+        barrier = pool.barrier("b", 100)
+        async def at_the_condition():
+            async with condition.aio:
+                await condition.aio.wait()
+        def waits(make):
+            kinds = (queue.aio.get, at_the_condition, barrier.aio.wait)
+            return [make(each()) for each in kinds for _ in range(3)]
         async def main():
-            tasks = [asyncio.create_task(queue.aio.get()) for _ in range(5)]
+            tasks = waits(asyncio.create_task)
             await asyncio.sleep(0.01)
         asyncio.run(main())
+        barrier.reset()
         loop = asyncio.new_event_loop()
-        task = loop.create_task(queue.aio.get())
-        task._log_destroy_pending = False
+        tasks = waits(loop.create_task)
+        for task in tasks:
+            task._log_destroy_pending = False
         loop.run_until_complete(asyncio.sleep(0.01))
         def forever():
             async def wait():

@@ -64,9 +64,12 @@ class AioLock:
     ) -> None:
         """Release it."""
         # A forked child has copies of the tasks of its parent. When they end there, the lock that a
-        # task of the parent has stays locked.
-        if self._forks == forks():
+        # task of the parent has stays locked. A release that does nothing is used up.
+        if self._forks == forks() or self._owes():
             self._lock.release()
+
+    def _owes(self) -> bool:
+        return bool(getattr(self._lock, "_owed", 0))
 
 
 class AioEvent:

@@ -71,6 +71,9 @@ class AioCondition(AioLock):
             result = predicate()
         return result
 
+    def _owes(self) -> bool:
+        return bool(self._lock_below._owed)
+
     def notify(self, n: int = 1) -> None:
         """Wake the `n` waiters that have waited longest; see `Condition.notify`."""
         self._condition._notify_with(self._lock_below, n)
