@@ -33,6 +33,28 @@ PyObject* not_held(ConditionObject& o, const char* doing) noexcept {
     return raise_not_held(nb::find(o), "cannot %s a condition whose lock is not held", doing);
 }
 
+// The wait has not begun, and the caller still has the lock.
+bool has_no_place(Status s) noexcept {
+    return s == Status::no_memory || s == Status::too_large || s == Status::table_full;
+}
+PyObject* raise_no_place(ConditionObject& o, Status s) noexcept {
+    return raise_status(s, kWhat, o.pool, 16384);
+}
+
+// The waiter has got the lock of a dead owner. The caller has the lock in every case, because it is
+// about to release it. False: an exception is set.
+bool report_death(MutexObject& mutex, nb::handle lock) noexcept {
+    SavedError interrupted;  // the wait may have been ended by an exception, which comes first
+    const bool told = mutex.on_death.tell(lock.ptr(), mutex.sync.died()) != OnDeath::Said::failed;
+    if (!told) mutex.unrepaired = true;
+    if (interrupted) {
+        PyErr_Clear();
+        interrupted.restore();
+        return false;
+    }
+    return PyErr_Occurred() == nullptr;
+}
+
 PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexcept {
     MutexObject* mutex = lock_of(o, lock);
     if (mutex == nullptr) return nullptr;
@@ -43,22 +65,93 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
         s = o.sync.wait(mutex->sync, p, again);
     }
     if (s == Status::not_held) return not_held(o, "wait on");
-    if (s == Status::no_memory || s == Status::too_large || s == Status::table_full)
-        return raise_status(s, kWhat, o.pool, 16384);
-    if (again == Status::owner_died) {
-        SavedError interrupted;  // the wait may have been ended by an exception, which comes first
-        const bool told =
-            mutex->on_death.tell(lock.ptr(), mutex->sync.died()) != OnDeath::Said::failed;
-        // The caller gets the lock in every case, because it is about to release it.
-        if (!told) mutex->unrepaired = true;
-        if (interrupted) {
-            PyErr_Clear();
-            interrupted.restore();
-            return nullptr;
-        }
-        if (PyErr_Occurred()) return nullptr;
-    }
+    if (has_no_place(s)) return raise_no_place(o, s);
+    if (again == Status::owner_died && !report_death(*mutex, lock)) return nullptr;
     return yes_or_no(s, kWhat);
+}
+
+// ---- the wait of a task, in steps ---------------------------------------------------------------
+
+// One wait of one task (docs/design/0021-asyncio.md). It counts as a call of the condition and of
+// its lock, so a detach in between frees neither before the task has noticed.
+struct StayObject {
+    nb::object condition, lock;
+    ConditionObject* of = nullptr;
+    MutexObject* mutex = nullptr;
+    Condition::Stay stay;
+    bool over = true;
+
+    StayObject() = default;
+    StayObject(const StayObject&) = delete;
+    StayObject& operator=(const StayObject&) = delete;
+    // A coroutine that was destroyed has called `close`; this is for one whose frame had no time.
+    ~StayObject() {
+        if (over) return;
+        leave();
+        end();
+    }
+    bool reachable() const noexcept { return of->core().excluded == Status::ok; }
+    void leave() noexcept {
+        if (reachable()) of->sync.leave(stay);
+    }
+    // The caller believes that it has the lock, and will release it.
+    void leave_without_lock() noexcept {
+        leave();
+        ++mutex->owed;
+    }
+    void end() noexcept {
+        over = true;
+        const Using call(*of), also(*mutex);
+        --of->busy;
+        --mutex->busy;
+    }
+};
+
+bool begin_stay(StayObject& w, nb::handle condition, nb::handle lock, PyObject* timeout) noexcept {
+    Deadline deadline;  // only to refuse what is none
+    if (!standard_deadline(Py_True, timeout, deadline)) return false;
+    if (!nb::isinstance<ConditionObject>(condition) || !nb::inst_ready(condition)) {
+        PyErr_SetString(PyExc_TypeError, "condition must be a onecopy.Condition");
+        return false;
+    }
+    auto& o = *nb::inst_ptr<ConditionObject>(condition);
+    MutexObject* mutex = lock_of(o, lock);
+    if (mutex == nullptr) return false;
+    Using call(o), also(*mutex);
+    Status s;
+    {
+        GilWaitPolicy p;
+        s = o.sync.begin(mutex->sync, p, w.stay);
+    }
+    if (s != Status::ok) {
+        if (s == Status::not_held) return not_held(o, "wait on") != nullptr;
+        return (has_no_place(s) ? raise_no_place(o, s) : raise_status(s, kWhat)) != nullptr;
+    }
+    w.condition = nb::borrow(condition);
+    w.lock = nb::borrow(lock);
+    w.of = &o;
+    w.mutex = mutex;
+    w.over = false;
+    ++o.busy;
+    ++mutex->busy;
+    return true;
+}
+
+// Ends a wait whose task can wait no more: it takes the lock if it is free. Otherwise the lock's
+// next release, which is that of this task, does nothing.
+void close_stay(StayObject& w) noexcept {
+    if (w.over) return;
+    const Using call(*w.of), also(*w.mutex);
+    if (w.reachable()) {
+        Condition::give_up(w.stay, Status::interrupted);
+        Status again;
+        WaitPolicy now(kNoWait);
+        w.of->sync.attempt(w.mutex->sync, now, w.stay, again);
+        // No Python code runs here. The next owner gets the report.
+        if (again == Status::owner_died) w.mutex->unrepaired = true;
+    }
+    if (w.stay.word != nullptr) w.leave_without_lock();
+    w.end();
 }
 
 PyObject* notify(ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
@@ -70,6 +163,32 @@ PyObject* notify(ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
         o.sync.notify(mutex->sync, n > 0xffffffffLL ? 0xffffffffu : static_cast<u32>(n));
     if (s == Status::not_held) return not_held(o, "notify");
     return s == Status::ok ? Py_NewRef(Py_None) : raise_status(s, kWhat);
+}
+
+// True: notified, False: not, and the lock is held; or False with a note. An exception: the lock is
+// held, or the pool is not usable.
+PyObject* attempt_stay(StayObject& w, std::int64_t deadline) noexcept {
+    if (w.over) {
+        PyErr_SetString(PyExc_RuntimeError, "this wait is over");
+        return nullptr;
+    }
+    const Using call(*w.of), also(*w.mutex);
+    if (!w.of->reachable()) {
+        close_stay(w);
+        w.of->usable(kWhat);
+        return nullptr;
+    }
+    Status s, again;
+    {
+        GilWaitPolicy p(deadline);
+        s = w.of->sync.attempt(w.mutex->sync, p, w.stay, again);
+    }
+    if (s == Status::would_block) return Py_NewRef(Py_False);
+    if (w.stay.word != nullptr) w.leave_without_lock();
+    w.end();
+    if (again == Status::owner_died && !report_death(*w.mutex, w.lock)) return nullptr;
+    // What interrupted the task is an exception of its own.
+    return s == Status::interrupted ? Py_NewRef(Py_False) : yes_or_no(s, kWhat);
 }
 
 // ---- its lock's methods, in C as the lock's own are: no exception of a signal handler comes
@@ -171,6 +290,42 @@ void bind_condition(nb::module_& m) {
             return o.reachable() ? o.sync.waiting() : 0u;
         });
     bind_channel<ConditionObject>(type, kWhat);
+    Class<StayObject> stay(m, "ConditionStay", nb::is_weak_referenceable(),
+                           "The wait of one task at a condition, in steps.");
+    stay.def(
+            "__init__",
+            [](StayObject* self, nb::handle condition, nb::handle lock, Timeout timeout) {
+                new (self) StayObject();
+                if (begin_stay(*self, condition, lock, timeout.ptr())) return;
+                self->~StayObject();
+                throw nb::python_error();
+            },
+            arg("condition"), arg("lock"), arg("timeout"), PartOf{"wait"})
+        .def(
+            "attempt",
+            [](StayObject& w, Timeout wait) noexcept {
+                Deadline deadline;
+                return result(deadline_of(wait.ptr(), deadline) ? attempt_stay(w, deadline)
+                                                                : nullptr);
+            },
+            arg("wait"),
+            "Whether it was notified; the lock is held then. False, and `over` is not: noted.")
+        .def(
+            "give_up",
+            [](StayObject& w, bool interrupted) noexcept {
+                Condition::give_up(w.stay, interrupted ? Status::interrupted : Status::timed_out);
+                return none_or_error(true);
+            },
+            arg("interrupted"), "It only waits for the lock from now on.")
+        .def(
+            "close",
+            [](StayObject& w) noexcept {
+                close_stay(w);
+                return none_or_error(true);
+            },
+            "End it without a wait. If the lock is not free, its next release does nothing.")
+        .def_prop_ro(
+            "over", [](StayObject& w) noexcept { return w.over; }, "Whether it has ended.");
     check(intern_names());
     for (PyMethodDef& method : methods)
         add_method(type, method);

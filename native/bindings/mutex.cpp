@@ -55,6 +55,10 @@ PyObject* wait_ready(MutexObject& o, std::int64_t deadline) noexcept {
 
 PyObject* release(MutexObject& o) noexcept {
     if (!usable(o)) return nullptr;
+    if (o.owed != 0) [[unlikely]] {
+        --o.owed;
+        return Py_NewRef(Py_None);
+    }
     Using call(o);
     const bool abandon = o.unrepaired && o.sync.mine() && o.sync.once();
     const Status s = abandon ? o.sync.abandon() : o.sync.release();
@@ -134,6 +138,9 @@ void bind_mutex(nb::module_& m) {
         .def_prop_ro(
             "_mine", [](MutexObject& o) noexcept { return o.reachable() && o.sync.mine(); },
             "Whether this process (recursive: this thread) has it.")
+        .def_prop_ro(
+            "_owed", [](MutexObject& o) noexcept { return o.owed; },
+            "How many of the next releases do nothing.")
         .def_prop_ro("_is_recursive", [](MutexObject& o) noexcept { return o.sync.recursive(); })
         .def_prop_ro(
             "_owner_info",

@@ -141,7 +141,7 @@ Status Barrier::try_arrive(WaitPolicy& p, Arrival& out) noexcept {
         s = Status::would_block;
     } else {
         shm_atomic<u64>& entry = waiting_[m_->slot];
-        out = {phase, arrived(phase), false};
+        out = {phase, arrived(phase), false, m_->tag()};
         const u64 w = entry.load();
         // COMMIT
         entry.store_release(  // [barrier.waiting]
@@ -174,20 +174,22 @@ void Barrier::count_out(u32 phase) noexcept {
         entry.store_release(entry_of(phase, counted(w, phase) - 1, m_->gen));  // [barrier.waiting]
 }
 
-Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
-    auto outcome = [&] {
-        const u64 state = b_->state.load();  // [barrier.state]
-        if (phase_of(state) == mine.phase)
-            return kind_of(state) == kBroken ? Status::broken : Status::would_block;
-        return b_->resets.load() >> (mine.phase % 64) & 1 ? Status::broken : Status::ok;
-    };
-    Status s = wait_for(
+// would_block: the phase is not over.
+Status Barrier::outcome(const Arrival& mine) const noexcept {
+    const u64 state = b_->state.load();  // [barrier.state]
+    if (phase_of(state) == mine.phase)
+        return kind_of(state) == kBroken ? Status::broken : Status::would_block;
+    return b_->resets.load() >> (mine.phase % 64) & 1 ? Status::broken : Status::ok;
+}
+
+Status Barrier::await(WaitPolicy& p, const Arrival& mine) noexcept {
+    return wait_for(
         b_->changed, {*m_, WaitPurpose::barrier, b_}, p,
         [&] {
             if (Status u = usable(*m_); u != Status::ok) return u;
-            return outcome();
+            return outcome(mine);
         },
-        [&] { return outcome() != Status::would_block || usable(*m_) != Status::ok; },
+        [&] { return outcome(mine) != Status::would_block || usable(*m_) != Status::ok; },
         [&] {
             UninterruptibleWait uninterruptible(p);
             if (!find_the_dead(mine.phase, true) || enter(uninterruptible) != Status::ok) return;
@@ -198,15 +200,45 @@ Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
             }
             unlock(b_->lock);
         });
-    if (s == Status::ok || s == Status::closed || s == Status::corrupt || s == Status::lost)
-        return s;
+}
+
+// How the phase was when this party stopped: would_block if it was not over, and is broken now.
+Status Barrier::stop_waiting(WaitPolicy& p, const Arrival& mine) noexcept {
     UninterruptibleWait uninterruptible(p);
     if (Status e = enter(uninterruptible); e != Status::ok) return e;
-    const Status now = outcome();  // it may have tripped before this thread had the lock
+    const Status now = outcome(mine);  // it may have tripped before this thread had the lock
     if (now == Status::would_block) break_it(mine.phase);
     if (now != Status::ok) count_out(mine.phase);
     unlock(b_->lock);
-    return now == Status::ok && s != Status::interrupted ? Status::ok : s;
+    return now;
+}
+
+namespace {
+constexpr bool is_over(Status s) noexcept {
+    return s == Status::ok || s == Status::closed || s == Status::corrupt || s == Status::lost;
+}
+}  // namespace
+
+Status Barrier::wait(WaitPolicy& p, const Arrival& mine) noexcept {
+    const Status s = await(p, mine);
+    if (is_over(s)) return s;
+    const Status now = stop_waiting(p, mine);
+    if (now == Status::ok) return s == Status::interrupted ? s : now;
+    return now == Status::would_block || now == Status::broken ? s : now;
+}
+
+Status Barrier::attempt(WaitPolicy& p, const Arrival& mine) noexcept {
+    const Status s = await(p, mine);
+    if (is_over(s) || s == Status::would_block) return s;
+    const Status now = stop_waiting(p, mine);
+    return now == Status::would_block ? Status::broken : now;
+}
+
+Status Barrier::give_up(WaitPolicy& p, const Arrival& mine) noexcept {
+    // The parent of a forked child is the party, not the child.
+    if (mine.tag != m_->tag()) return Status::broken;
+    const Status now = stop_waiting(p, mine);
+    return now == Status::would_block ? Status::broken : now;
 }
 
 Status Barrier::trip(WaitPolicy& outer, const Arrival& mine) noexcept {

@@ -28,12 +28,18 @@ class Barrier {
         u32 phase = 0;
         u32 index = 0;       // how many arrived before
         bool trips = false;  // the last party: it runs the action, and then calls `trip`
+        u32 tag = 0;         // of the member that arrived: a forked child has another one
     };
     // ok: counted in. broken. While the action of this phase runs, it waits for the next phase.
     Status arrive(WaitPolicy& p, Arrival& out) noexcept;
     // Waits until the phase of an arrival is over. ok. broken, also after a reset. timed_out,
     // would_block and interrupted break the barrier.
     Status wait(WaitPolicy& p, const Arrival& mine) noexcept;
+    // As `wait`; but would_block: `p` has noted what it waits for, and the party still counts. Then
+    // `attempt` again, or `give_up`.
+    Status attempt(WaitPolicy& p, const Arrival& mine) noexcept;
+    // Breaks the barrier, unless the phase is over. ok: it has tripped. broken.
+    Status give_up(WaitPolicy& p, const Arrival& mine) noexcept;
     // broken: another party has broken or reset the barrier meanwhile.
     Status trip(WaitPolicy& p, const Arrival& mine) noexcept;
     Status abort(WaitPolicy& p) noexcept;
@@ -56,6 +62,9 @@ class Barrier {
     void break_it(u32 phase) noexcept;
     void count_out(u32 phase) noexcept;
     Status try_arrive(WaitPolicy& p, Arrival& out) noexcept;
+    Status outcome(const Arrival& mine) const noexcept;
+    Status await(WaitPolicy& p, const Arrival& mine) noexcept;
+    Status stop_waiting(WaitPolicy& p, const Arrival& mine) noexcept;
 
     Member* m_ = nullptr;
     Body* b_ = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 namespace onecopy {
 
@@ -206,26 +207,30 @@ void Condition::hand_over() noexcept {
     });
 }
 
+bool Condition::is_dead_notified_somewhere() const noexcept {
+    return each_until(b_->used.load_acquire(),  // [condition.used]
+                      [this](Place& at) { return is_dead_notified(at, true); });
+}
+
 // Without the mutex. Sleeps until the place has changed, the wait has to end, or there is something
 // to hand over (would_block).
-Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
+Status Condition::sleep(const Stay& mine, WaitPolicy& p) noexcept {
     const int budget = Spin::budget();
-    for (int i = 0; i < budget && own.word.load_relaxed() == stay; ++i)
+    for (int i = 0; i < budget && mine.word->load_relaxed() == mine.waiting; ++i)
         cpu_relax();
     Waiting waiting(*m_, WaitPurpose::condition, b_);
     std::int64_t nap = kFirstNap, look = os::monotonic_ns() + nap;
-    while (own.word.load() == stay) {
+    while (mine.word->load() == mine.waiting) {
         const std::int64_t ns = p.may_wait() ? p.left(nap) : 0;
         if (ns == 0) return Status::timed_out;
         p.about_to_block();
         waiting.sleeps();
-        if (os::maybe_signal(os::futex_wait(own.word.word(), stay, ns)) && p.interrupted())
+        if (os::maybe_signal(os::futex_wait(mine.word->word(), mine.waiting, ns)) &&
+            p.interrupted())
             return Status::interrupted;
         if (const std::int64_t now = os::monotonic_ns(); now >= look) {
             if (Status s = usable(*m_); s != Status::ok) return s;
-            if (each_until(b_->used.load_acquire(),  // [condition.used]
-                           [this](Place& at) { return is_dead_notified(at, true); }))
-                return Status::would_block;
+            if (is_dead_notified_somewhere()) return Status::would_block;
             nap = std::min(nap * 2, kLongestNap);
             look = now + nap;
         }
@@ -233,32 +238,97 @@ Status Condition::sleep(Place& own, u32 stay, WaitPolicy& p) noexcept {
     return Status::ok;
 }
 
-Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
-    again = Status::ok;
+// `sleep` of a caller that notes. timed_out: noted. A notification moves the word, and always
+// wakes, so there is no bit of sleepers.
+Status Condition::note(const Stay& mine, WaitPolicy& p) noexcept {
+    if (mine.word->load() != mine.waiting) return Status::ok;
+    if (p.had_a_nap() && is_dead_notified_somewhere()) return Status::would_block;
+    p.note(*mine.word, WordKind::place, mine.waiting, false);
+    return Status::timed_out;
+}
+
+Status Condition::begin(Mutex& mutex, WaitPolicy& p, Stay& mine) noexcept {
     if (Status s = usable(*m_); s != Status::ok) return s;
     if (!mutex.mine()) return Status::not_held;
     Place* taken = nullptr;
     if (Status s = take_place(p, taken); s != Status::ok) return s;
-    Place& own = *taken;
-    const u32 stay = own.word.load();
+    mine = {};
+    mine.word = &taken->word;
+    mine.tag_of_place = &taken->tag;
+    mine.waiting = taken->word.load();
+    mine.tag = m_->tag();
+    mine.depth = mutex.release_all();
+    return Status::ok;
+}
+
+// Mutex held again. would_block: it was for others, and this waiter sleeps again.
+Status Condition::end(Stay& mine, Status why, Status again) noexcept {
+    if (std::exchange(mine.hands_over, false)) hand_over();
+    const bool notified = mine.word->load() != mine.waiting;
+    if (why == Status::would_block) {
+        // A death in the mutex must be reported, so the wait ends: for the caller, a wake without a
+        // reason.
+        if (!notified && again == Status::ok) return Status::would_block;
+        why = Status::ok;
+    }
+    // This caller will not act on the notification, so another waiter gets it.
+    if (notified && why == Status::interrupted) wake(1);
+    std::exchange(mine.word, nullptr)->store(mine.waiting & ~kStateBits);  // free
+    return notified && why != Status::interrupted ? Status::ok : why;
+}
+
+Status Condition::wait(Mutex& mutex, WaitPolicy& p, Status& again) noexcept {
+    again = Status::ok;
+    Stay mine;
+    if (Status s = begin(mutex, p, mine); s != Status::ok) return s;
     UninterruptibleWait uninterruptible(
         p);  // the caller has the mutex again before it does anything else
     for (;;) {
-        const u32 depth = mutex.release_all();
-        Status s = sleep(own, stay, p);
-        again = mutex.acquire_again(depth, uninterruptible);
+        const Status why = sleep(mine, p);
+        mine.hands_over = why == Status::would_block;
+        again = mutex.acquire_again(mine.depth, uninterruptible);
         if (!good(again)) return again;
-        if (s == Status::would_block) hand_over();
-        const bool notified = own.word.load() != stay;
-        // A death in the mutex must be reported, so the wait ends: for the caller, a wake without a
-        // reason.
-        if (s == Status::would_block && !notified && again == Status::ok) continue;
-        // This caller will not act on the notification, so another waiter gets it.
-        if (notified && s == Status::interrupted) wake(1);
-        own.word.store(stay & ~kStateBits);  // free
-        return notified || s == Status::would_block ? (s == Status::interrupted ? s : Status::ok)
-                                                    : s;
+        const Status s = end(mine, why, again);
+        if (s != Status::would_block) return s;
+        mutex.release_all();
     }
+}
+
+// ---- the same in steps --------------------------------------------------------------------------
+
+Status Condition::attempt(Mutex& mutex, WaitPolicy& p, Stay& mine, Status& again) noexcept {
+    again = Status::ok;
+    if (mine.word == nullptr || mine.tag != m_->tag()) return Status::closed;
+    for (;;) {
+        if (mine.asleep) {
+            if (Status s = usable(*m_); s != Status::ok) return s;
+            const Status why = note(mine, p);
+            if (why == Status::timed_out) return Status::would_block;
+            mine.hands_over |= why == Status::would_block;
+            mine.why = why;
+            mine.asleep = false;
+        }
+        again = mutex.acquire_again(mine.depth, p);
+        if (!good(again)) return again;
+        const Status s = end(mine, mine.why, again);
+        if (s != Status::would_block) return s;
+        mutex.release_all();
+        mine.asleep = true;
+    }
+}
+
+void Condition::give_up(Stay& mine, Status why) noexcept {
+    // What was interrupted stays so: its caller gets an exception.
+    if (mine.why != Status::interrupted || mine.asleep) mine.why = why;
+    mine.asleep = false;
+}
+
+void Condition::leave(Stay& mine) noexcept {
+    const bool there = mine.word != nullptr && mine.tag == m_->tag() && usable(*m_) == Status::ok;
+    mine.word = nullptr;
+    // A process with the mutex may be notifying this place. Then `hand_over` finds the notification
+    // there, as a dead process's.
+    if (there) mine.tag_of_place->store(kAbandoned);  // COMMIT of leave
 }
 
 // Mutex held.
@@ -332,7 +402,8 @@ std::vector<std::string> Condition::validate(Member& m, u32 index) {
         if (state == kStateBits) out.push_back(who + name + " has no valid state");
         if (state != kFree && i >= used)
             out.push_back(who + name + " is taken, but was never used");
-        if (state != kFree && tag_slot(at.tag.load()) >= m.geo().max_processes)
+        const u32 tag = at.tag.load();
+        if (state != kFree && tag != kAbandoned && tag_slot(tag) >= m.geo().max_processes)
             out.push_back(who + name + " belongs to no slot");
         ++i;
         return false;

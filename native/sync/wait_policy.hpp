@@ -9,8 +9,9 @@
 
 namespace onecopy {
 
-// What a word is to those who sleep on it: an event count, or the word of a lock.
-enum class WordKind : std::uint8_t { event, lock };
+// What a word is to those who sleep on it: an event count, the word of a lock, or the word of one
+// waiter's place, on which nobody else sleeps.
+enum class WordKind : std::uint8_t { event, lock, place };
 
 class WaitPolicy {
   public:

@@ -15,7 +15,7 @@
 #include "os/forks.hpp"
 #include "os/os.hpp"
 #include "os/waits.hpp"
-#include "sync/event_count.hpp"
+#include "sync/lock.hpp"
 
 namespace onecopy {
 
@@ -81,21 +81,16 @@ bool inside(const void* at, const void* from, std::size_t length) noexcept {
     return a >= b && a - b < length;
 }
 
-// Gives a wake back to the word, for another sleeper.
+// Gives a wake back to the word, for another sleeper. It stores nothing: the block of the word may
+// have been freed since the thread listed it, and may have another content. The waker has already
+// moved the sequence of an event count, so those that are about to sleep find another value. What
+// wakes by this looks again: at a lock that another thread has taken meanwhile, it sets the bit of
+// waiters.
 void pass_on(shm_atomic<u32>& word, WordKind kind) noexcept {
-    if (kind == WordKind::event) {
-        notify(reinterpret_cast<EventCount&>(word));
-        return;
-    }
-    // A sleeper that the release of a lock wakes takes the lock, or sets the bit of waiters again.
-    u32 seen = word.load();
-    for (;;) {
-        if (seen == 0) {
-            os::futex_wake(word.word(), 1);
-            return;
-        }
-        if ((seen & kWaiters) != 0 || word.cas(seen, seen | kWaiters)) return;
-    }
+    const u32 seen = word.load();
+    if (kind == WordKind::event && (seen & 1u) == 0) return;       // nobody sleeps
+    if (kind == WordKind::lock && (seen & kWaiters) != 0) return;  // its release wakes one
+    os::futex_wake(word.word(), 1);
 }
 
 }  // namespace

@@ -128,6 +128,59 @@ inline void die_in_a_wait(Hand& h) {
     victim(h.m.file.number(), 3, wait_in_vain);
 }
 
+// ---- waits of tasks, in steps (docs/design/0021-asyncio.md)
+
+inline void begin_a_stay(Hand& h, Condition::Stay& mine) {
+    CHECK(good(h.locks.rmutex.acquire(h.wait)) &&
+          h.locks.condition.begin(h.locks.rmutex, h.wait, mine) == Status::ok);
+    WaitPolicy notes(WaitPolicy::kNote);
+    Status again;
+    CHECK(h.locks.condition.attempt(h.locks.rmutex, notes, mine, again) == Status::would_block);
+}
+inline void end_a_stay(Hand& h, Condition::Stay& mine, Status answer) {
+    WaitPolicy notes(WaitPolicy::kNote);
+    Status again;
+    CHECK(h.locks.condition.attempt(h.locks.rmutex, notes, mine, again) == answer &&
+          again == Status::ok && h.locks.rmutex.mine());
+    CHECK(h.locks.rmutex.release() == Status::ok && h.locks.condition.waiting() == 0);
+}
+inline void notify_the_stay(Hand& h) {
+    CHECK(good(h.locks.rmutex.acquire(h.wait)) &&
+          h.locks.condition.notify(h.locks.rmutex, 1) == Status::ok &&
+          h.locks.rmutex.release() == Status::ok);
+}
+inline void stay_until_notified(Hand& h) {
+    Condition::Stay mine;
+    begin_a_stay(h, mine);
+    notify_the_stay(h);
+    end_a_stay(h, mine, Status::ok);
+}
+template <bool notified>
+void stay_and_give_up(Hand& h) {
+    Condition::Stay mine;
+    begin_a_stay(h, mine);
+    if (notified) notify_the_stay(h);
+    Condition::give_up(mine, Status::interrupted);
+    end_a_stay(h, mine, Status::interrupted);
+}
+// Its task is destroyed while another one has the mutex.
+template <bool notified>
+void stay_and_leave(Hand& h) {
+    Condition::Stay mine;
+    begin_a_stay(h, mine);
+    if (notified) notify_the_stay(h);
+    h.locks.condition.leave(mine);
+    CHECK(mine.word == nullptr && h.locks.condition.waiting() == 0);
+}
+inline void arrive_and_give_up(Hand& h) {
+    Barrier::Arrival mine;
+    WaitPolicy notes(WaitPolicy::kNote);
+    CHECK(h.locks.barrier.arrive(notes, mine) == Status::ok && !mine.trips);
+    CHECK(h.locks.barrier.attempt(notes, mine) == Status::would_block);
+    CHECK(h.locks.barrier.give_up(h.wait, mine) == Status::broken && h.locks.barrier.is_broken());
+    CHECK(h.locks.barrier.reset(h.wait) == Status::ok);
+}
+
 inline const Operation kLockOperations[] = {
     {"lock", nothing, nothing, lock_it},
     {"unlock", nothing, lock_it, [](Hand& h) { CHECK(h.locks.mutex.release() == Status::ok); }},
@@ -179,6 +232,12 @@ inline const Operation kLockOperations[] = {
     {"notify all, the dead too", die_waiting,
      [](Hand& h) { CHECK(h.locks.rmutex.acquire(h.wait) == Status::ok); },
      [](Hand& h) { CHECK(h.locks.condition.notify(h.locks.rmutex, 1000) == Status::ok); }, kMany},
+    {"wait at a condition as a task", nothing, nothing, stay_until_notified, kMany},
+    {"give up at a condition as a task", nothing, nothing, stay_and_give_up<false>, kMany},
+    {"give up at a condition as a notified task", nothing, nothing, stay_and_give_up<true>, kMany},
+    {"leave a condition as a task", nothing, nothing, stay_and_leave<false>, kMany},
+    {"leave a condition as a notified task", nothing, nothing, stay_and_leave<true>, kMany},
+    {"give up at a barrier as a task", nothing, nothing, arrive_and_give_up, kMany},
     {"pass a barrier", nothing, nothing, [](Hand& h) { arrive_and_trip(h.locks.barrier, h.wait); }},
     {"arrive after a dead party", die_with_everything, nothing,
      [](Hand& h) {

@@ -28,7 +28,7 @@ from onecopy._native import FramesBase, own_methods
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Self
 
     import numpy.typing as npt
@@ -99,10 +99,10 @@ class Frames(FramesBase[Scalar]):
 
     @property
     def aio(self) -> AioFrames[Scalar]:
-        """`acquire` as a coroutine: ``await frames.aio.acquire()``; see docs/asyncio.md."""
+        """`acquire` and `lend` for tasks of an event loop; see docs/asyncio.md."""
         from onecopy._aio.channels import AioFrames
 
-        return AioFrames(self)
+        return AioFrames(self, contextlib.contextmanager(lent_for_a_block))
 
     @contextlib.contextmanager
     def lend(self, timeout: float | None = None) -> Iterator[npt.NDArray[Scalar]]:
@@ -127,19 +127,7 @@ class Frames(FramesBase[Scalar]):
         queue.Empty
             No frame became free in time.
         """
-        frame = self.acquire(timeout)
-        lent = frame.view()
-        del frame
-        try:
-            yield lent
-        finally:
-            lent.flags.writeable = False
-            # numpy shortens chains of bases: a view of this array refers to the frame and not to
-            # this array. So such views keep the frame. But objects that refer to this array itself
-            # would lose its memory. So empty the array only if nothing but the variable of the
-            # block refers to it.
-            if sys.getrefcount(lent) <= _references_to_a_lent_array():
-                cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
+        yield from lent_for_a_block([self.acquire(timeout)])
 
     def close(self) -> None:
         """Release the frames in this process, as `Queue.close` and `Stream.close` do.
@@ -260,6 +248,23 @@ def _checked(
     if not 1 <= count <= _MOST:
         raise ValueError(f"count={count}: it must be between 1 and {_MOST:,}")
     return shape, dtype, count
+
+
+def lent_for_a_block(
+    acquired: list[npt.NDArray[Scalar]],
+) -> Generator[npt.NDArray[Scalar], None, None]:
+    """Yield an array of the frame that the list has. At its end, empty it; see `Frames.lend`."""
+    lent = acquired.pop().view()
+    try:
+        yield lent
+    finally:
+        lent.flags.writeable = False
+        # numpy shortens chains of bases: a view of this array refers to the frame and not to this
+        # array. So such views keep the frame. But objects that refer to this array itself would
+        # lose its memory. So empty the array only if nothing but the variable of the block refers
+        # to it.
+        if sys.getrefcount(lent) <= _references_to_a_lent_array():
+            cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
 
 
 @functools.cache

@@ -1,63 +1,15 @@
 """The awaitable twins do what the blocking methods do, on each event loop."""
 
 import asyncio
-import contextlib
 import queue as standard
 import threading
 
 import children
 import numpy as np
 import pytest
+from event_loops import later, run
 
 import onecopy as oc
-from onecopy import _native
-
-LOOPS = ["asyncio", "uvloop", "trio", "polling"]
-
-
-def run(loop, function, *arguments):
-    """Run a coroutine function in a loop of this kind, with a limit."""
-    if loop == "trio":
-        trio = pytest.importorskip("trio")
-
-        async def limited():
-            with trio.fail_after(children.LIMIT):
-                return await function(*arguments)
-
-        return trio.run(limited)
-
-    async def limited():
-        return await asyncio.wait_for(function(*arguments), children.LIMIT)
-
-    if loop == "uvloop":
-        uvloop = pytest.importorskip("uvloop")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(limited())
-    return asyncio.run(limited())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _libuv():
-    """libuv keeps a pipe for signals, which it opens with the first loop."""
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        uvloop.new_event_loop().close()
-
-
-@pytest.fixture(params=LOOPS)
-def loop(request):
-    """Each kind of loop; "polling": a kernel without futex_waitv."""
-    _native.pretend_no_futex_waitv(request.param == "polling")
-    yield request.param
-    _native.pretend_no_futex_waitv(False)
-
-
-def later(function, *arguments):
-    """Call it in a thread, a moment later: while the task waits, or just before."""
-    timer = threading.Timer(0.02, function, arguments)
-    timer.start()
-    return timer
 
 
 def test_a_get_waits_for_a_put(pool, loop):

@@ -288,13 +288,23 @@ def test_an_interpreter_that_ends_with_waits(end):
         import onecopy as oc
         pool = oc.Pool.create(size="8MiB")
         queue = pool.queue()
+        condition = pool.condition("c", pool.lock("l"))
+        barrier = pool.barrier("b", 100)
+        async def at_the_condition():
+            async with condition.aio:
+                await condition.aio.wait()
+        def waits(make):
+            kinds = (queue.aio.get, at_the_condition, barrier.aio.wait)
+            return [make(each()) for each in kinds for _ in range(3)]
         async def main():
-            tasks = [asyncio.create_task(queue.aio.get()) for _ in range(5)]
+            tasks = waits(asyncio.create_task)
             await asyncio.sleep(0.01)
         asyncio.run(main())
+        barrier.reset()
         loop = asyncio.new_event_loop()
-        task = loop.create_task(queue.aio.get())
-        task._log_destroy_pending = False
+        tasks = waits(loop.create_task)
+        for task in tasks:
+            task._log_destroy_pending = False
         loop.run_until_complete(asyncio.sleep(0.01))
         def forever():
             async def wait():
@@ -311,3 +321,31 @@ def test_an_interpreter_that_ends_with_waits(end):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_memory_that_a_closed_queue_had_is_not_written(pool):
+    """The native thread still sleeps on a word of the queue when its memory has another content."""
+    pattern = 0x7FFFFFFF
+
+    async def main():
+        other = pool.queue()
+        for _ in range(20):
+            watched = asyncio.create_task(other.aio.get())
+            queue = pool.queue(maxsize=8)
+            task = asyncio.create_task(queue.aio.get())
+            await asyncio.sleep(0.002)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            queue.close()
+            del queue, task
+            gc.collect()
+            arrays = [pool.shared_array(1 << size, "u4") for size in range(4, 14) for _ in range(8)]
+            for array in arrays:
+                array[:] = pattern
+            # Its thread looks at all its words.
+            other.put(1)
+            await watched
+            await asyncio.sleep(0.03)
+            assert all((array == pattern).all() for array in arrays)
+
+    run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -192,6 +193,80 @@ def notify_all(w: World) -> None:
         w.it.notify_all()
 
 
+def with_a_lock(w: World) -> None:
+    """Make a condition that tasks can use, as ``w.it``."""
+    w.things["it"] = w.pool.condition(None, w.pool.lock())
+
+
+def wait_as_a_task(w: World) -> None:
+    async def main() -> None:
+        async with w.it.aio:
+            assert await w.it.aio.wait_for(lambda: False, timeout=0.001) is False
+
+    asyncio.run(main())
+
+
+def notified_as_a_task(w: World) -> None:
+    async def waiter() -> None:
+        async with w.it.aio:
+            assert await w.it.aio.wait(5)
+
+    async def main() -> None:
+        task = asyncio.create_task(waiter())
+        await asyncio.sleep(0)
+        async with w.it.aio:
+            w.it.aio.notify()
+        await task
+
+    asyncio.run(main())
+
+
+def cancelled_as_a_task(w: World) -> None:
+    async def waiter() -> None:
+        async with w.it.aio:
+            await w.it.aio.wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(waiter())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def destroyed_as_a_task(w: World) -> None:
+    """Destroy a task that waits, while another one has the lock."""
+
+    async def waiter() -> None:
+        async with w.it.aio:
+            await w.it.aio.wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(waiter())
+        await asyncio.sleep(0)
+        async with w.it.aio:
+            task.get_coro().close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def cancelled_at_a_barrier(w: World) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(w.it.aio.wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def pass_as_a_task(w: World) -> None:
+    asyncio.run(w.it.aio.wait())
+
+
 def pass_alone(w: World) -> None:
     w.it.wait()
 
@@ -309,6 +384,31 @@ LOCK_OPERATIONS = [
         notify_all,
         thing("condition"),
         look=condition_works,
+    ),
+    *(
+        Operation(
+            f"Condition.aio, {name}", ("Condition.aio",), act, with_a_lock, look=condition_works
+        )
+        for name, act in (
+            ("not in time", wait_as_a_task),
+            ("notified", notified_as_a_task),
+            ("cancelled", cancelled_as_a_task),
+            ("destroyed", destroyed_as_a_task),
+        )
+    ),
+    Operation(
+        "Barrier.aio, alone",
+        ("Barrier.aio",),
+        pass_as_a_task,
+        thing("barrier", None, 1),
+        look=barrier_works,
+    ),
+    Operation(
+        "Barrier.aio, cancelled",
+        ("Barrier.aio",),
+        cancelled_at_a_barrier,
+        thing("barrier", None, 2),
+        look=barrier_works,
     ),
     Operation(
         "Condition.detach",

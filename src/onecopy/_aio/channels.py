@@ -12,13 +12,18 @@ from onecopy._core.typevars import Scalar, T
 from onecopy.errors import Closed, PoolFull, ShutDown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Self
+    from collections.abc import Callable, Iterable
+    from typing import Self, TypeAlias
 
     import numpy.typing as npt
 
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._native import FramesBase, Message, QueueBase, StreamBase, SubscriptionBase
+
+    # Lends the frame in the list for a block.
+    _Block: TypeAlias = Callable[
+        [list[npt.NDArray[Scalar]]], contextlib.AbstractContextManager[npt.NDArray[Scalar]]
+    ]
 
 __all__ = ["AioFrames", "AioQueue", "AioStream", "AioSubscription"]
 
@@ -225,10 +230,11 @@ class AioSubscription(Generic[T]):
 class AioFrames(Generic[Scalar]):
     """Frames for tasks: the blocking methods of `Frames` as coroutines."""
 
-    __slots__ = ("_frames",)
+    __slots__ = ("_block", "_frames")
 
-    def __init__(self, frames: FramesBase[Scalar]) -> None:
+    def __init__(self, frames: FramesBase[Scalar], block: _Block[Scalar]) -> None:
         self._frames = frames
+        self._block = block
 
     async def acquire(self, timeout: float | None = None) -> npt.NDArray[Scalar]:
         """Acquire a free frame; see `Frames.acquire`. A cancelled task has none."""
@@ -245,3 +251,31 @@ class AioFrames(Generic[Scalar]):
             return await repeat(frames.acquire, timeout, one=False)
         except Late:
             return frames.acquire(0)
+
+    def lend(
+        self, timeout: float | None = None
+    ) -> contextlib.AbstractAsyncContextManager[npt.NDArray[Scalar]]:
+        """Acquire a frame for the length of an ``async with`` block; see `Frames.lend`."""
+        return _Lent(self, self._block, timeout)
+
+
+class _Lent(Generic[Scalar]):
+    # Not an asynchronous generator: the end of the block never waits, also if the task is
+    # destroyed.
+    __slots__ = ("_block", "_entered", "_frames", "_timeout")
+    _entered: contextlib.AbstractContextManager[npt.NDArray[Scalar]]
+
+    def __init__(
+        self, frames: AioFrames[Scalar], block: _Block[Scalar], timeout: float | None
+    ) -> None:
+        self._frames = frames
+        self._block = block
+        self._timeout = timeout
+
+    async def __aenter__(self) -> npt.NDArray[Scalar]:
+        acquired = [await self._frames.acquire(self._timeout)]
+        self._entered = self._block(acquired)
+        return self._entered.__enter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._entered.__exit__(*error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from onecopy._aio.loops import checkpoint
+from onecopy._aio.loops import checkpoint, forks
 from onecopy._aio.waiting import CALLS_IN_A_ROW, Late, repeat, tick, waits
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ class AioLock:
     while it waits has taken nothing.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_forks", "_lock")
 
     def __init__(self, lock: _Lock) -> None:
         self._lock = lock
+        self._forks = forks()
 
     async def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Acquire it; False: not in time."""
@@ -53,6 +54,7 @@ class AioLock:
     async def __aenter__(self) -> None:
         """Acquire it."""
         await self.acquire()
+        self._forks = forks()
 
     async def __aexit__(
         self,
@@ -61,7 +63,13 @@ class AioLock:
         traceback: TracebackType | None,
     ) -> None:
         """Release it."""
-        self._lock.release()
+        # A forked child has copies of the tasks of its parent. When they end there, the lock that a
+        # task of the parent has stays locked. A release that does nothing is used up.
+        if self._forks == forks() or self._owes():
+            self._lock.release()
+
+    def _owes(self) -> bool:
+        return bool(getattr(self._lock, "_owed", 0))
 
 
 class AioEvent:

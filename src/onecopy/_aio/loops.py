@@ -17,7 +17,15 @@ from onecopy._native import Wait, Wakeups
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Loop", "LoopWait", "checkpoint", "current_loop", "running_trio", "wake_all"]
+__all__ = [
+    "Loop",
+    "LoopWait",
+    "checkpoint",
+    "current_loop",
+    "forks",
+    "running_trio",
+    "wake_all",
+]
 
 
 class LoopWait(Wait):
@@ -46,6 +54,24 @@ class Loop(Protocol):
     async def sleep(self, wait: LoopWait, seconds: float | None) -> None:
         """Return when the wait was notified, or after so many seconds."""
 
+    async def sleep_through(
+        self, wait: LoopWait, seconds: float | None
+    ) -> asyncio.CancelledError | None:
+        """Sleep likewise, also if the task is cancelled. Return an exception to raise later."""
+
+
+class _Patient(asyncio.Future[None]):
+    """A future that remembers that its task was cancelled, and lets the task wait for it."""
+
+    error: asyncio.CancelledError | None = None
+    is_left = False  # the coroutine that waited for it was destroyed
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if self.is_left:
+            return super().cancel(msg)
+        self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        return True
+
 
 class _Asyncio:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,8 +79,22 @@ class _Asyncio:
         loop.add_reader(self.wakeups.fileno(), wake_all, self.wakeups)
 
     async def sleep(self, wait: LoopWait, seconds: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        await self._sleep(wait, seconds, asyncio.get_running_loop().create_future())
+
+    async def sleep_through(
+        self, wait: LoopWait, seconds: float | None
+    ) -> asyncio.CancelledError | None:
+        future = _Patient(loop=asyncio.get_running_loop())
+        try:
+            await self._sleep(wait, seconds, future)
+        finally:
+            future.is_left = True
+        return future.error
+
+    async def _sleep(
+        self, wait: LoopWait, seconds: float | None, future: asyncio.Future[None]
+    ) -> None:
+        loop = future.get_loop()
 
         def wake() -> None:
             if not future.done():
@@ -85,6 +125,14 @@ class _Trio:
         finally:
             wait.wake = None
 
+    async def sleep_through(
+        self, wait: LoopWait, seconds: float | None
+    ) -> asyncio.CancelledError | None:
+        # trio itself raises at the next checkpoint.
+        with sys.modules["trio"].CancelScope(shield=True):
+            await self.sleep(wait, seconds)
+        return None
+
 
 async def _pump(lowlevel: Any, wakeups: Wakeups) -> None:
     while True:
@@ -94,11 +142,18 @@ async def _pump(lowlevel: Any, wakeups: Wakeups) -> None:
 
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Asyncio] = weakref.WeakKeyDictionary()
 _run_var: list[Any] = []
+_forks = [0]
 
 
 def _forget() -> None:
     # The descriptors are shared with the parent, whose tasks they are for.
     _loops.clear()
+    _forks[0] += 1
+
+
+def forks() -> int:
+    """Return a number that is another one in a forked child than in its parent."""
+    return _forks[0]
 
 
 os.register_at_fork(after_in_child=_forget)

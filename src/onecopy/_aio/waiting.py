@@ -13,7 +13,7 @@ from onecopy.errors import PoolFull
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALLS_IN_A_ROW", "Late", "repeat", "tick", "waits"]
+__all__ = ["CALLS_IN_A_ROW", "Late", "repeat", "repeat_through", "tick", "waits"]
 
 _T = TypeVar("_T")
 
@@ -82,6 +82,49 @@ async def repeat(attempt: Callable[[Any], _T], timeout: float | None, *, one: bo
             await loop.sleep(wait, left)
     finally:
         wait.end(unused)
+
+
+# Seconds between two attempts that could not be noted.
+_WITHOUT_A_NOTE: Final = 0.01
+
+
+async def repeat_through(
+    attempt: Callable[[Any], object], is_over: Callable[[], bool], cancelled: Callable[[], object]
+) -> None:
+    """Call `attempt` until it need not wait, also if the task is cancelled.
+
+    Parameters
+    ----------
+    attempt : callable
+        Calls a method with the wait as its timeout.
+    is_over : callable
+        Whether the last attempt did what it has to do.
+    cancelled : callable
+        Called before the next attempt if the task was cancelled.
+
+    Raises
+    ------
+    asyncio.CancelledError
+        The task was cancelled meanwhile. It is over nevertheless. (trio raises later.)
+    """
+    loop = current_loop()
+    wait = LoopWait(loop.wakeups, True)
+    raise_later: BaseException | None = None
+    unused = True
+    try:
+        while True:
+            attempt(wait)
+            if is_over():
+                unused = False
+                break
+            error = await loop.sleep_through(wait, None if wait.noted else _WITHOUT_A_NOTE)
+            if error is not None:
+                raise_later = error
+                cancelled()
+    finally:
+        wait.end(unused)
+    if raise_later is not None:
+        raise raise_later
 
 
 def _check(wait: LoopWait) -> None:

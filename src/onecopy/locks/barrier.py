@@ -12,6 +12,7 @@ from onecopy._native import BarrierBase, own_methods
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._aio.parties import AioBarrier
     from onecopy._native import Hold, Member
 
 __all__ = ["Barrier", "checked_parties"]
@@ -88,6 +89,13 @@ class Barrier(Shared, BarrierBase):
 
     def _describe(self) -> str:
         return f", {'broken' if self.broken else f'{self.n_waiting} of {self.parties} waiting'}"
+
+    @property
+    def aio(self) -> AioBarrier:
+        """`wait` as a coroutine: ``await barrier.aio.wait()``; see docs/asyncio.md."""
+        from onecopy._aio.parties import AioBarrier
+
+        return AioBarrier(self, self._action, self._timeout)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have arrived.

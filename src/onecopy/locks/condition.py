@@ -14,6 +14,7 @@ from onecopy.locks.mutex import Lock, RLock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onecopy._aio.parties import AioCondition
     from onecopy._native import Hold, Member
 
 __all__ = ["Condition", "checked_lock"]
@@ -43,7 +44,8 @@ class Condition(Shared, ConditionBase):
     Parameters
     ----------
     lock : Lock or RLock, optional
-        The lock that protects the condition. Default: a new RLock.
+        The lock that protects the condition. Default: a new RLock. Tasks of an event loop need a
+        `Lock`; see `aio`.
 
     Raises
     ------
@@ -103,6 +105,20 @@ class Condition(Shared, ConditionBase):
 
     def _describe(self) -> str:
         return f", {self.n_waiting} waiting, {self._lock!r}"
+
+    @property
+    def aio(self) -> AioCondition:
+        """`wait` and ``async with`` for tasks of an event loop; see docs/asyncio.md."""
+        if self._lock._recursive:
+            name = "" if self._name is None else f" {self._name!r}"
+            raise AttributeError(
+                f"tasks cannot use the condition{name}, because its lock is an RLock: an RLock "
+                "belongs to a thread, and all tasks of an event loop run in one thread. Make the "
+                "condition with a Lock: pool.condition(name, pool.lock())"
+            )
+        from onecopy._aio.parties import AioCondition
+
+        return AioCondition(self, self._lock)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait for a notification, and acquire the lock again.
