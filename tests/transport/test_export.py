@@ -184,6 +184,28 @@ def test_an_unwritten_private_view_has_the_same_place(pool):
     assert pool.import_(part)[0] == numbers()[8192 : MIB + 8192].data
 
 
+@pytest.mark.parametrize(
+    "array_of",
+    [
+        lambda view: np.frombuffer(view, "u1"),
+        lambda view: np.ndarray((2, MIB), "u1", view),
+        lambda view: np.ndarray((2, MIB), "u1", view).T[:, 1],
+        lambda view: np.ndarray((2, MIB), "u1", view).ravel().data,
+        lambda view: pickle.PickleBuffer(np.asarray(view)),
+        lambda view: pickle.loads(
+            pickle.dumps(np.empty(2 * MIB, "u1"), 5, buffer_callback=lambda _: None),
+            buffers=[view],
+        ),
+    ],
+)
+def test_arrays_over_a_private_view_have_its_place(pool, array_of):
+    places, _lease = pool.export([numbers()])
+    [view] = pool.import_(places, writable="private")
+    [place], second = pool.export([array_of(view)])
+    assert place.block == places[0].block
+    assert second.copied == 0
+
+
 @pytest.mark.parametrize("at", [0, MIB, 2 * MIB - 1])
 def test_a_written_private_view_is_copied(pool, at):
     places, _lease = pool.export([numbers()])

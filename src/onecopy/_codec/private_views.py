@@ -52,7 +52,8 @@ def view_of(part: memoryview[Any], origin: Place, *, writable: bool) -> memoryvi
     if type(private) is not PrivateMemory:  # small, or shared: it was copied
         copied = memoryview(private)
         return copied if writable else copied.toreadonly()
-    array = np.frombuffer(memoryview(private), np.uint8).view(_PrivateView)
+    # Its base is no array: numpy would skip this one when it shortens a chain of bases.
+    array = _PrivateView(private.nbytes, np.uint8, memoryview(private))
     array.origin = origin
     array.flags.writeable = writable
     _views[address(array)] = array
