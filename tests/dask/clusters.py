@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LIMIT = 110  # seconds: a watchdog
 
-PRELUDE = '''
+PRELUDE = """
 import contextlib, gc, logging, os, signal, sys, time, warnings
 import numpy as np
 
@@ -74,7 +74,7 @@ def is_empty():
     gc.collect()
     pool().collect()
     return pool().stats().blocks == 0
-'''
+"""
 
 
 def needs(module: str) -> None:

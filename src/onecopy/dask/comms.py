@@ -51,6 +51,8 @@ ACK, NACK = "onecopy-ack", "onecopy-nack"
 LINGER = 10.0  # seconds for what was on its way when a comm was closed
 _NO_SPLIT = 1 << 62  # frames are not split: a place has any length
 _OFFLOAD = 4 << 20  # bytes to copy from which on another thread copies them
+# `BatchedSend` keeps what is smaller in a log, and with it arrays and their memory in the pool.
+_NOT_LOGGED = 1_000_000
 _DATA = (Serialize, Serialized, ToPickle, Pickled)
 
 
@@ -170,7 +172,7 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
             self._release()
             raise CommClosedError
         written = await super().write({ENVELOPE: Serialized(header, frames)})
-        return logical or written
+        return max(logical, _NOT_LOGGED) if sent is not None else written
 
     async def _read_next(self, deserializers: Any) -> Any:
         """Read the next message that is for Dask: an `_Envelope`, or the message itself."""
