@@ -1,6 +1,9 @@
 """Small clusters of Dask: data between workers, client and scheduler; deaths; memory; bytes."""
 
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import namespaces
 import pytest
@@ -9,6 +12,7 @@ from clusters import needs, run
 needs("distributed")
 pytestmark = pytest.mark.check
 
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ENABLED = """
     import onecopy.dask
 
@@ -19,6 +23,22 @@ ENABLED = """
 
 def enabled(text, folder, **options):
     return run(ENABLED + text, folder, **options)
+
+
+def test_the_program_of_the_page(tmp_path):
+    """The lines of docs/dask.md, as a reader copies them."""
+    page = (Path(__file__).parents[2] / "docs" / "dask.md").read_text(encoding="utf-8")
+    [program] = [block for block in BLOCK.findall(page) if "__main__" in block]
+    path = tmp_path / "of_the_page.py"
+    path.write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == "4000000.0"
+    assert "Counts(messages=" in second
+    assert " sent=0," not in second
 
 
 def test_every_way_of_numpy(tmp_path):
@@ -155,7 +175,7 @@ def test_arrays_frames_actors_and_joblib(tmp_path):
     needs("dask.dataframe")
     enabled(
         """
-    class Keeper:
+    class Actor:
         def keep(self, array):
             self.array = array
             return int(array[0])
@@ -182,15 +202,15 @@ def test_arrays_frames_actors_and_joblib(tmp_path):
             assert merged == frame.merge(frame.iloc[:1000], on="k").v_x.sum()
             sums = table.shuffle("k").groupby("k").v.sum().compute().sort_index()
             assert np.allclose(sums, frame.groupby("k").v.sum())
-            keeper = client.submit(Keeper, actor=True, workers=[a]).result()
-            assert keeper.keep(filled(4 * MIB, 5)).result() == 5
-            assert (keeper.give().result() == 5).all()
+            actor = client.submit(Actor, actor=True, workers=[a]).result()
+            assert actor.keep(filled(4 * MIB, 5)).result() == 5
+            assert (actor.give().result() == 5).all()
             assert client.submit(inside, filled(4 * MIB, 1)).result() == 4 * MIB
             with joblib.parallel_config(backend="dask"):
                 calls = [joblib.delayed(total)(filled(2 * MIB, n)) for n in range(3)]
                 assert joblib.Parallel()(calls) == [0, 2 * MIB, 4 * MIB]
             assert places_of(client.run(counted)) > 10
-            del x, y, frame, table, other, keeper, sums, calls
+            del x, y, frame, table, other, actor, sums, calls
             eventually(lambda: is_empty() or not client.run(gc.collect), "an empty pool", 30)
     """,
         tmp_path,
