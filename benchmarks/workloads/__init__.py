@@ -26,6 +26,7 @@ NAMES = (
     "dropin",
     "tables",
     "calls",
+    "dask",
     "deaths",
     "promises",
 )

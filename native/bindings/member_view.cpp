@@ -34,6 +34,7 @@ struct Holder {
     u32 pid = 0;
     bool alive = false;
     u64 start_ticks = 0, born_ns = 0, blocks = 0, bytes = 0;
+    u64 share = 0;  // of each block, its bytes divided by the number of its holders
 };
 
 struct Fill {
@@ -58,12 +59,19 @@ std::vector<Holder> look_at_holders(Member& m) {
         const BlockWord w{b.word.load_acquire()};  // [block.word]
         if (w.state() != BlockState::live || (w.flags() & kFlagBody) != 0) continue;
         const u64 size = b.size.load_relaxed() - b.slack.load_relaxed();  // as `used` counts
+        u64 words[kHolderWords];  // read once, so that what is counted is what is divided by
+        u64 holders = 0;
         for (u32 word = 0; word < kHolderWords; ++word) {
-            for (u64 bits = b.holder_word(word).load_relaxed(); bits != 0; bits &= bits - 1) {
+            words[word] = b.holder_word(word).load_relaxed();
+            holders += static_cast<u64>(std::popcount(words[word]));
+        }
+        for (u32 word = 0; word < kHolderWords; ++word) {
+            for (u64 bits = words[word]; bits != 0; bits &= bits - 1) {
                 const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(bits));
                 if (slot >= all.size()) continue;
                 ++all[slot].blocks;
                 all[slot].bytes += size;
+                all[slot].share += size / holders;
             }
         }
     }
@@ -97,9 +105,10 @@ PyObject* as_list(const std::vector<Holder>& all) noexcept {
     for (const Holder& h : all) {
         if (list == nullptr) break;
         PyObject* one =
-            Py_BuildValue("{sIsIsKsOsKsKsK}", "slot", h.slot, "pid", h.pid, "start_ticks",
+            Py_BuildValue("{sIsIsKsOsKsKsKsK}", "slot", h.slot, "pid", h.pid, "start_ticks",
                           number(h.start_ticks), "alive", h.alive ? Py_True : Py_False, "blocks",
-                          number(h.blocks), "bytes", number(h.bytes), "born_ns", number(h.born_ns));
+                          number(h.blocks), "bytes", number(h.bytes), "born_ns", number(h.born_ns),
+                          "share", number(h.share));
         if (one == nullptr || PyList_Append(list, one) != 0) Py_CLEAR(list);
         Py_XDECREF(one);
     }

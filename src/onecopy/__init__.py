@@ -9,6 +9,8 @@
 import typing as _typing
 
 from onecopy._codec.arrays import SharedArray
+from onecopy._codec.places import Place
+from onecopy._codec.transport import ExportLease
 from onecopy._core.pool_stats import PoolStats
 from onecopy._native import Ref
 from onecopy._typed.shape import Shape
@@ -78,6 +80,7 @@ __all__ = [
     "Dict",
     "Event",
     "Executor",
+    "ExportLease",
     "Frames",
     "List",
     "Lock",
@@ -88,6 +91,7 @@ __all__ = [
     "OneCopyError",
     "OwnerDied",
     "OwnerDiedWarning",
+    "Place",
     "Pool",
     "PoolCorrupted",
     "PoolExists",

@@ -84,6 +84,8 @@ class Holder(NamedTuple):
         What it holds. A block that several processes hold counts for each.
     born_ns : int
         When it joined, in nanoseconds since 1970.
+    share : int
+        As `bytes`, but each block divided by the number of processes that hold it.
     """
 
     slot: int
@@ -93,6 +95,7 @@ class Holder(NamedTuple):
     blocks: int
     bytes: int
     born_ns: int
+    share: int
 
 
 class PoolView(NamedTuple):

@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 from onecopy._codec import arrays, pickler  # noqa: F401 - the pickler connects itself to the core
 from onecopy._codec.object_factory import ObjectFactory
+from onecopy._codec.transport import Transport
 from onecopy._core import membership, memory_pressure, paths
 from onecopy._core.keepalive import keep_for_child
 from onecopy._core.object_directory import ObjectDirectory
@@ -58,7 +59,7 @@ _LARGEST = 3  # things that the statistics of a pool name
 _ROUNDS = 100  # attempts to open the pool, else to make it
 
 
-class Pool(LockFactory, ContainerFactory, ObjectFactory, ObjectDirectory):
+class Pool(LockFactory, ContainerFactory, ObjectFactory, Transport, ObjectDirectory):
     """A piece of shared memory in which objects, arrays, queues, streams, frames and locks live.
 
     ``Pool(name, size)`` opens the pool of that name, or makes it. `create` always makes a pool, and

@@ -179,6 +179,8 @@ NOT_TRIED = {
             "Pool.member",
             "Pool.stats",
             "Pool.of",
+            "Pool.can_see",
+            "Pool.share",
         ),
         "tells what this process knows, or reads counters",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from crash_things import (
     everything_named,
+    exported_place,
     hold_some,
     kinds_named,
     large_ref,
@@ -87,6 +88,21 @@ POOL_OPERATIONS = [
     Operation("Ref.release", ("Ref.release",), lambda w: w.mine.release(), ready=second_ref),
     Operation(
         "pickle a Ref", ("Ref.__reduce__",), lambda w: by_reference(w.mine), ready=second_ref
+    ),
+    # ---- places
+    Operation("export", ("Pool.export",), lambda w: w.pool.export([bytes(9000)], 1)),
+    Operation("export, large", ("Pool.export",), lambda w: w.pool.export([bytes(3 << 20)])),
+    Operation(
+        "export what lies in the pool",
+        ("Pool.export", "Pool.seal", "Pool.where"),
+        lambda w: w.pool.export([w.pool.zeros(900)], 1),
+    ),
+    Operation("import", ("Pool.import_",), lambda w: w.pool.import_([w.place]), exported_place),
+    Operation(
+        "import, private pages",
+        ("Pool.import_",),
+        lambda w: np.asarray(w.pool.import_([w.place], "private")[0]).fill(1),
+        exported_place,
     ),
     # ---- names
     Operation(

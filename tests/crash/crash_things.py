@@ -24,6 +24,10 @@ def large_item(index: int) -> dict[str, object]:
     return {"number": index, "data": np.full(75_000, index, "i4")}
 
 
+def exported_place(w: World) -> None:
+    [w.things["place"]], w.things["lease"] = w.pool.export([np.full(75_000, 1, "i4")], "4KiB")
+
+
 def queue_of(count: int, **options: int) -> Callable[[World], None]:
     def prepare(w: World) -> None:
         w.things["queue"] = w.pool.queue(**options)

@@ -1,0 +1,78 @@
+"""Data between the workers of Dask and its client: over TCP, or by onecopy.
+
+Two workers and 64 MB. Dask alone sends bytes over the loopback. With `onecopy.dask`, what is
+received lies in private pages (as Dask's users have it: writable) or is read-only; or results are
+made in the pool, too (born). Each way has a cluster of its own, and they alternate.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import peers
+from benchmarks.dask_cluster import ARGUMENT, CASES, EMPTY, GATHER, RECHUNK, SCATTER, TO_WORKER
+from benchmarks.harness import interleave
+from benchmarks.report import Report, at_least, at_most, quotient
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Options
+
+MIB, QUICK_MIB = 64, 8
+LIMIT = 300  # seconds for one cluster
+TCP = "Dask over TCP"
+WAYS = {
+    TCP: "plain",
+    "private pages": "private",
+    "read-only": "readonly",
+    "born in the pool": "born",
+}
+
+
+def measure(way: str, rounds: int, mib: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.dask_cluster", way, str(rounds), str(mib)]
+    done = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        cwd=Path(__file__).parents[2],
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def run(options: Options) -> Report:
+    mib = QUICK_MIB if options.quick else MIB
+    report = Report("dask", f"data of {mib} MiB in a cluster of Dask with two workers", TCP)
+    why_not = peers.without_onecopy(options)
+    if why_not is None and importlib.util.find_spec("distributed") is None:
+        why_not = "distributed is not installed: pip install 'onecopy[dask]'"
+    if why_not:
+        report.skipped["onecopy"] = why_not
+        return report
+    rounds = max(3, round(7 * options.seconds))
+    ways = {name: partial(measure, way, rounds, mib) for name, way in WAYS.items()}
+    outcomes = interleave(ways, options.runs, options.say)
+    for case in CASES:
+        report.add(case, "ms", outcomes, case)
+
+    def gain(case: str, way: str) -> float | None:
+        return quotient(report.median(case, TCP), report.median(case, way))
+
+    for case in (TO_WORKER, GATHER, SCATTER, ARGUMENT):
+        report.targets.append(at_least(f"{case}: private pages", gain(case, "private pages"), 4.0))
+    for case in (TO_WORKER, GATHER):
+        report.targets.append(at_least(f"{case}: born", gain(case, "born in the pool"), 10.0))
+    report.targets.append(
+        at_least(f"{RECHUNK}: private pages", gain(RECHUNK, "private pages"), 1.5)
+    )
+    slower = quotient(report.median(EMPTY, "private pages"), report.median(EMPTY, TCP))
+    report.targets.append(at_most(f"{EMPTY}: private pages against TCP", slower, 1.05))
+    return report

@@ -1,0 +1,97 @@
+"""Which versions of distributed this integration was tested with, and whether one can be used.
+
+It uses names that distributed does not promise to keep. So each of them is looked for before the
+first is changed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+
+__all__ = ["TESTED", "UntestedVersionWarning", "can_be_used"]
+
+# The first and the last version with which the tests ran.
+TESTED = ("2025.9.1", "2026.8.0")
+
+# By module: attributes, and attributes of classes.
+_NAMES = {
+    "distributed.comm.tcp": (
+        "TCP.read",
+        "TCP.write",
+        "TCP.close",
+        "TCP.abort",
+        "TLS.read",
+        "TCPConnector.comm_class",
+        "TCPListener.comm_class",
+        "TLSConnector.comm_class",
+        "TLSListener.comm_class",
+    ),
+    "distributed.comm.core": ("Comm.handshake_info", "CommClosedError"),
+    "distributed.comm.utils": ("to_frames", "from_frames"),
+    "distributed.protocol.numpy": ("serialize_numpy_ndarray", "deserialize_numpy_ndarray"),
+    "distributed.protocol.serialize": (
+        "Pickled",
+        "Serialize",
+        "Serialized",
+        "ToPickle",
+        "dask_deserialize",
+        "dask_serialize",
+        "deserialize",
+        "families",
+        "register_serialization_family",
+        "serialize",
+    ),
+    "distributed.system_monitor": ("SystemMonitor.get_process_memory",),
+    "distributed.utils": ("offload",),
+    "distributed.worker": ("Worker.get_data",),
+}
+
+
+class UntestedVersionWarning(UserWarning):
+    """The installed distributed was not tested with this onecopy; Dask works without onecopy."""
+
+
+def can_be_used() -> bool:
+    """Tell whether the installed distributed can be used, and warn if not."""
+    import distributed
+
+    found = distributed.__version__
+    reason = ""
+    if not _number(TESTED[0]) <= _number(found) <= _number(TESTED[1]):
+        reason = f"onecopy was tested with distributed {TESTED[0]} to {TESTED[1]}"
+    elif missing := _missing():
+        reason = f"it does not have {', '.join(missing)}"
+    if reason:
+        warnings.warn(
+            f"onecopy.dask does nothing with distributed {found}: {reason}. Dask works as without "
+            "onecopy. Install a tested version, or a newer onecopy",
+            UntestedVersionWarning,
+            stacklevel=4,
+        )
+    return not reason
+
+
+def _number(version: str) -> tuple[int, ...]:
+    numbers = []
+    for part in version.split("+", maxsplit=1)[0].split(".")[:3]:
+        digits = "".join(letter for letter in part if letter.isdigit())
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+def _missing() -> list[str]:
+    missing = []
+    for module, names in _NAMES.items():
+        try:
+            loaded: object = import_module(module)
+        except ImportError:
+            missing.append(module)
+            continue
+        for name in names:
+            found: object = loaded
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is None:
+                missing.append(f"{module}.{name}")
+    return missing

@@ -1,0 +1,116 @@
+"""Programs that make a small cluster of Dask, in processes of their own.
+
+A program is a file, because workers import it. It has `PRELUDE` before it. Its `main` gets nothing
+and asserts. What it prints is shown if it fails.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+LIMIT = 110  # seconds: a watchdog
+
+PRELUDE = """
+import contextlib, gc, logging, os, signal, sys, time, warnings
+import numpy as np
+
+MIB = 1 << 20
+
+
+def filled(nbytes, value=3):
+    return np.full(nbytes, value, "u1")
+
+
+def total(array):
+    return int(array.sum())
+
+
+def add_one(array):
+    array += 1
+    return int(array[0]), int(array[-1])
+
+
+def counted():
+    import onecopy.dask
+    return onecopy.dask.counts
+
+
+def places_of(counted):
+    return sum(each.messages for each in counted.values())
+
+
+@contextlib.contextmanager
+def cluster(workers=2, **options):
+    from distributed import Client, LocalCluster
+
+    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, **options}
+    with LocalCluster(n_workers=workers, **options) as made, Client(made) as client:
+        yield client, list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def eventually(condition, what, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+def pool():
+    from onecopy.dask.membership import membership
+    return membership.pool
+
+
+def is_empty():
+    gc.collect()
+    pool().collect()
+    return pool().stats().blocks == 0
+"""
+
+
+def needs(module: str) -> None:
+    """Skip the test, if a library is not installed."""
+    # It is not imported: distributed changes much in a process.
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        found = False
+    if not found:
+        reason = f"needs {module}, which is not installed: pip install 'onecopy[dask]'"
+        pytest.skip(reason, allow_module_level=True)
+
+
+def run(
+    text: str,
+    folder: Path,
+    *,
+    inside: Sequence[str] = (),
+    **environment: str,
+) -> str:
+    """Run a program that defines `main`; return what it prints."""
+    path = folder / "program.py"
+    end = '\n\nif __name__ == "__main__":\n    main()\n    print("done")\n'
+    path.write_text(PRELUDE + textwrap.dedent(text) + end, encoding="utf-8")
+    done = subprocess.run(
+        [*inside, sys.executable, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+        cwd=folder,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
+    )
+    said = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, said[-6000:]
+    assert done.stdout.endswith("done\n"), said[-6000:]
+    return said
