@@ -10,7 +10,7 @@ import pytest
 from clusters import needs, run
 
 needs("distributed")
-pytestmark = pytest.mark.check
+pytestmark = pytest.mark.slow
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ENABLED = """
