@@ -19,7 +19,9 @@ class Part:
     role: str
     text: str
     waits: str | None
-    at_last: str | None  # for what it waits when all have started; "nothing": none of its threads
+    # For what it waits when all have started. "nothing": none of its threads waits. "ready": it has
+    # said that it is ready.
+    at_last: str | None
     worker: bool
 
 
@@ -54,7 +56,9 @@ class Hang:
         for part in self.parts:
             stage.enter(part.role, part.text, part.waits, part.worker)
         for part in self.parts:
-            if part.at_last is not None:
+            if part.at_last == "ready":
+                stage.until_ready(part.role)
+            elif part.at_last is not None:
                 stage.until(part.role, None if part.at_last == "nothing" else part.at_last)
 
 
@@ -377,6 +381,7 @@ HANGS = [
             "    kept.append(each)\n"
             "    if len(kept) == 4: idle()",
             "read",
+            at_last="ready",
         ),
         waits(
             "camera",

@@ -47,6 +47,7 @@ class Stage:
         self.method = method
         self.people = {}
         self.pids = {}
+        self._heard = {}
         settings = {"size": "16MiB"} | settings
         oc.Pool.create(self.name, persistent=True, **settings).close()
         self.observer = oc.observe(self.name)
@@ -58,6 +59,8 @@ class Stage:
     def __exit__(self, *_):
         for person in self.people.values():
             person.end()
+        for heard in self._heard.values():
+            os.close(heard)
         shutil.rmtree(self._lines)
         eventually(self._workers_are_gone, "the workers to be gone")
         with oc.Pool.open(self.name) as pool:
@@ -79,20 +82,23 @@ class Stage:
         """
         line = self._lines / role
         os.mkfifo(line)
-        heard = os.open(line, os.O_RDWR)  # also for writing: so opening does not wait
-        try:
-            self.people[role] = start(self.method, play, self.name, text, str(line))
-            self.pids[role] = self.people[role].pid
-            if waits is None:
-                assert select.select([heard], [], [], LIMIT)[0], f"{role} is not ready"
-                assert os.read(heard, 1) == b"!"
-            elif worker:
-                eventually(lambda: waits in self._waits_of_workers(), f"a worker: {waits}")
-            else:
-                self.until(role, waits)
-        finally:
-            os.close(heard)
+        # Also for writing: so opening does not wait.
+        self._heard[role] = os.open(line, os.O_RDWR)
+        self.people[role] = start(self.method, play, self.name, text, str(line))
+        self.pids[role] = self.people[role].pid
+        if waits is None:
+            self.until_ready(role)
+        elif worker:
+            eventually(lambda: waits in self._waits_of_workers(), f"a worker: {waits}")
+        else:
+            self.until(role, waits)
         return self
+
+    def until_ready(self, role):
+        """Wait until a process has said that it is ready."""
+        heard = self._heard[role]
+        assert select.select([heard], [], [], LIMIT)[0], f"{role} is not ready"
+        assert os.read(heard, 1) == b"!"
 
     def until(self, role, waits):
         """Wait until a thread of a process waits for something; None: until none waits."""
