@@ -183,7 +183,7 @@ def test_a_message_that_can_never_fit_is_refused_at_once(pool):
 def test_the_number_of_subscribers_is_finite(pool):
     stream = pool.stream("ticks")
     subscriptions = [stream.subscribe() for _ in range(64)]
-    with pytest.raises(oc.OneCopyError, match=r"stream 'ticks' has 64 subscribers, the most .*close"):
+    with pytest.raises(oc.OneCopyError, match=r"stream .ticks. has 64 subscribers, .*close"):
         stream.subscribe()
     subscriptions.pop().close()
     subscriptions.append(stream.subscribe())
