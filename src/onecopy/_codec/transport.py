@@ -56,8 +56,8 @@ class ExportLease:
 
     def __init__(self, leases: list[Lease], nbytes: int, copied: int) -> None:
         self._leases = leases
-        self.nbytes = nbytes
-        self.copied = copied
+        self.nbytes: int = nbytes
+        self.copied: int = copied
 
     @property
     def released(self) -> bool:

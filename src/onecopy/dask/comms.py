@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "ByPlace", "PlaceTCP", "PlaceTLS", "install", "shares_pool", "uninstall"]
 
-logger = logging.getLogger("onecopy.dask")
+_logger: logging.Logger = logging.getLogger("onecopy.dask")
 
 VERSION = 1
 KEY = "onecopy"  # in the handshake, and in the context of serializers
@@ -203,7 +203,7 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
         self._only_bytes = True
         sent = self._sent_last.pop(number, None) or self._sent_unacked.pop(number, None)
         if sent is None:  # the peer has acknowledged it already
-            logger.error("a peer asks for a message again that it has got: %r", self)
+            _logger.error("a peer asks for a message again that it has got: %r", self)
             self.abort()
             raise CommClosedError
         counts.resent += 1
@@ -236,7 +236,7 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
             views = self._import(header["places"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the bytes are the answer
             counts.refused += 1
-            logger.debug("cannot import, so the bytes are asked for: %r", error)
+            _logger.debug("cannot import, so the bytes are asked for: %r", error)
             self._only_bytes = True
             await super().write({NACK: number})
             return await self._bytes_of(number, deserializers)
@@ -306,7 +306,7 @@ async def _export(pool: Pool, frames: list[Any]) -> tuple[list[Place | None], Ex
     try:
         places, lease = await offload(job) if large >= _OFFLOAD else job()
     except Exception as error:  # noqa: BLE001 - bytes are always possible
-        logger.debug("cannot export, so bytes are sent: %r", error)
+        _logger.debug("cannot export, so bytes are sent: %r", error)
         return None
     counts.sent += lease.nbytes
     counts.copied += lease.copied

@@ -44,4 +44,4 @@ class Counts:
             setattr(self, name, 0)
 
 
-counts = Counts()
+counts: Counts = Counts()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Membership", "membership"]
 
-logger = logging.getLogger("onecopy.dask")
+_logger: logging.Logger = logging.getLogger("onecopy.dask")
 
 
 class Membership:
@@ -37,8 +37,8 @@ class Membership:
         self._pool: Pool | None = None
         self._identity = b""
         self._failed = False
-        self.settings = Settings()
-        self.threshold = parse_size(self.settings.threshold)
+        self.settings: Settings = Settings()
+        self.threshold: int = parse_size(self.settings.threshold)
 
     def open(self) -> Pool:
         """Join the pool, or make it.
@@ -66,7 +66,7 @@ class Membership:
                 self.open()
             except (OneCopyError, OSError, ValueError, TypeError, MemoryError) as error:
                 self._failed = True
-                logger.warning("Dask sends bytes: this process cannot join the pool: %s", error)
+                _logger.warning("Dask sends bytes: this process cannot join the pool: %s", error)
         return self.pool
 
     @property
@@ -92,6 +92,6 @@ class Membership:
         self._lock = threading.RLock()
 
 
-membership = Membership()
+membership: Membership = Membership()
 _after_fork: Callable[[], None] = membership.forked
 os.register_at_fork(after_in_child=_after_fork)

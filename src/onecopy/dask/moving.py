@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mover"]
 
-logger = logging.getLogger("onecopy.dask")
+_logger: logging.Logger = logging.getLogger("onecopy.dask")
 
 # Values of these libraries are equal to what they are rebuilt from, and have no other identity.
 _LIBRARIES = {"pandas", "pyarrow", "scipy", "xarray"}
@@ -99,7 +99,7 @@ class Mover:
                 self._worker.data[key] = value = new[0]
                 counts.moved += 1
         except Exception as error:  # noqa: BLE001 - it is sent as it would have been sent
-            logger.debug("%r is not moved into the pool: %r", key, error)
+            _logger.debug("%r is not moved into the pool: %r", key, error)
         finally:
             del self._busy[key]
             finished.set()

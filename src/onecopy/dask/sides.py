@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dask_setup", "install", "set_up_worker", "uninstall"]
 
-logger = logging.getLogger("onecopy.dask")
+_logger: logging.Logger = logging.getLogger("onecopy.dask")
 
 _OURS = "_onecopy_mover"
 _installed = False
@@ -86,7 +86,7 @@ def _make_results_in(pool: Any) -> None:
     try:
         born_in_pool(membership.threshold, pool)
     except (OneCopyError, ValueError, OSError) as error:
-        logger.warning("results are not made in the pool: %s", error)
+        _logger.warning("results are not made in the pool: %s", error)
 
 
 def set_up_nanny(nanny: Nanny) -> None:
