@@ -143,7 +143,7 @@ BUGS = (
     Bug(
         "an interrupted waiter keeps its notification",
         "native/locks/condition.cpp",
-        """        if (notified && s == Status::interrupted) wake(1);
+        """    if (notified && why == Status::interrupted) wake(1);
 """,
         "",
         "it does not act on it, and another one sleeps on",
