@@ -130,9 +130,9 @@ LOSES = {
 }
 
 
-# asyncio does not survive it: if a callback of a future finds no memory, the task is never run again,
-# and `asyncio.run` waits for it. An `asyncio.Event` with one waiter that is cancelled hangs so at one
-# in ten of its allocations.
+# asyncio does not survive it: if a callback of a future finds no memory, the task is never run
+# again, and `asyncio.run` waits for it. An `asyncio.Event` with one waiter that is cancelled hangs
+# so at one in ten of its allocations.
 ASYNCIO = ("Condition.aio, ", "Barrier.aio, ")
 
 
