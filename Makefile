@@ -80,7 +80,7 @@ ci: $(VENV)/.installed-test-torch test rest lint docs native-tests
 	$(MAKE) pythons TARGET=test-basics VERSIONS=3.13
 
 # With numpy, pytest and the command line only: the subjects that need no more (tests/README.md).
-BASICS := $(addprefix tests/,api containers dropin exits frames inspect locks managers objects pool queue shared_memory stream supervise values)
+BASICS := $(addprefix tests/,api containers dropin exits frames inspect locks managers objects pool queue shared_memory stream supervise typed values)
 test-basics: $(VENV)/.installed-test-basics ## The core of the tests that need no extra but `cli`
 	$(PYTEST) -m "$(CORE)" $(BASICS)
 

@@ -3,6 +3,7 @@
 import mmap
 import pickle
 import re
+import sys
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple, NotRequired, TypedDict
@@ -39,6 +40,34 @@ def test_the_schema_as_text(pool, kind):
     assert pool.stream().schema is None
     assert pool.queue(type=Partial).schema == "Partial(id: int, note?: str)"
     assert pool.validate() == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax came with Python 3.12")
+def test_aliases_with_parameters(pool):
+    """numpy's `NDArray` is one since numpy 2.5."""
+    names = {"np": np, "npt": npt}
+    exec(  # noqa: S102 - older versions cannot read it
+        "type Image = npt.NDArray[np.uint8]\n"
+        "type Same[T] = T\n"
+        "type Swapped[A, B] = dict[B, A]\n"
+        "type Pixels[T: np.generic] = np.ndarray[tuple[int, int], np.dtype[T]]\n"
+        "type Always[T] = int\n",
+        names,
+    )
+    image, same, swapped, pixels, always = (
+        names[each] for each in ("Image", "Same", "Swapped", "Pixels", "Always")
+    )
+    for alias, plain in (
+        (image, npt.NDArray[np.uint8]),
+        (same[int], int),
+        (same[image], npt.NDArray[np.uint8]),
+        (swapped[float, str], dict[str, float]),
+        (pixels[np.uint8], np.ndarray[tuple[int, int], np.dtype[np.uint8]]),
+        (always[str], int),
+        (list[same[int]], list[int]),
+    ):
+        said = pool.queue(type=make_dataclass("Message", [("a", alias)])).schema
+        assert said == pool.queue(type=make_dataclass("Message", [("a", plain)])).schema
 
 
 def test_the_same_type_again(pool, kind):

@@ -168,10 +168,27 @@ def _unwrapped(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[A
             (annotation,) = typing.get_args(annotation)
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":  # Python 3.12
+        elif _is_alias(annotation):
             annotation = annotation.__value__
+        elif _is_alias(origin):  # with arguments: `NDArray[np.uint8]` since numpy 2.5
+            annotation = _with_arguments(origin, typing.get_args(annotation))
         else:
             return annotation, metadata
+
+
+def _is_alias(annotation: Any) -> bool:
+    return type(annotation).__name__ == "TypeAliasType"  # Python 3.12
+
+
+def _with_arguments(alias: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return what an alias stands for, with arguments in the place of its type variables."""
+    given = dict(zip(alias.__type_params__, arguments, strict=False))
+    value = alias.__value__
+    if isinstance(value, typing.TypeVar):  # type Alias[T] = T
+        return given.get(value, value)
+    # The value has its own order of the variables.
+    inside = getattr(value, "__parameters__", ())
+    return value[tuple(given.get(one, one) for one in inside)] if inside else value
 
 
 def _array(arguments: tuple[Any, ...], path: str, metadata: tuple[Any, ...]) -> Schema:
