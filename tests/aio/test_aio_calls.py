@@ -160,18 +160,16 @@ def test_an_event(pool, loop):
     event = pool.event("e")
     assert run(loop, event.aio.wait, 0.01) is False
 
+    done = threading.Event()
+
     def blink():
-        event.set()
-        event.clear()  # waiters resume nevertheless
+        while not done.wait(0.001):
+            event.set()
+            event.clear()  # waiters resume nevertheless
 
     timer = later(blink)
-    started = threading.Event()
-
-    async def wait():
-        started.set()
-        return await event.aio.wait()
-
-    assert run(loop, wait) is True
+    assert run(loop, event.aio.wait) is True
+    done.set()
     timer.join()
     event.set()
     assert run(loop, event.aio.wait) is True
