@@ -124,12 +124,18 @@ void bind_private_memory(nb::module_& m) {
         "that are copied when they are written, or a copy.");
     m.def(
         "guard_writes",
-        [](nb::handle on) noexcept {
+        [](nb::handle on) noexcept -> nb::object {
+            const Guard before = guard;
             guard = on.is_none() ? Guard::automatic : on.ptr() == Py_True ? Guard::on : Guard::off;
+            if (before == Guard::automatic) return nb::none();
+            return nb::bool_(before == Guard::on);
         },
-        nb::arg("on").none(), nb::sig("def guard_writes(on: bool | None) -> None"),
+        nb::arg("on").none(), nb::sig("def guard_writes(on: bool | None) -> bool | None"),
         "Whether what writes to read-only memory that was received, against the rules, writes for "
-        "this process alone. None: once torch is loaded.");
+        "this process alone. None: once torch is loaded. Returns what it was before.");
+    m.def(
+        "guards_writes", []() noexcept { return as_said(Copy::unsaid) == Copy::guarded; },
+        "Whether it does so now.");
     m.def(
         "check_copy",
         [](nb::handle copy) {

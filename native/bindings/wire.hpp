@@ -1,4 +1,5 @@
-// The bytes of a message: tags, and cursors that check their bounds.
+// The bytes of a message: tags, and cursors that check their bounds. A change needs one in
+// src/onecopy/observer/decoding.py too, which reads them for people (a test compares).
 #pragma once
 #include <cstring>
 #include <type_traits>

@@ -512,9 +512,9 @@ def test_after_the_second_descriptor_was_closed_another_one_is_opened(pool):
 @pytest.fixture
 def guarded():
     """As in a process that has loaded torch, which writes to memory that is read-only."""
-    _native.guard_writes(True)
+    before = _native.guard_writes(True)
     yield
-    _native.guard_writes(None)
+    _native.guard_writes(before)
 
 
 def force(array):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -25,6 +24,7 @@ from onecopy._codec.places import (
 from onecopy._codec.private_views import origin_of, view_of
 from onecopy._codec.sealing import seal_memory
 from onecopy._core.sizes import parse_size
+from onecopy._native import guards_writes
 from onecopy.errors import PoolFull, Untrusted
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Transport:
         member = self.member
         _check_trust(member)
         # Torch writes to read-only memory, so it gets pages of its own, as in `get`.
-        private = writable == "private" or "torch" in sys.modules
+        private = writable == "private" or guards_writes()
         held: dict[int, memoryview[Any]] = {}
         given: list[memoryview | None] = []
         for item in places:

@@ -40,7 +40,8 @@ def enable(
         The smallest buffer that is shared.
     writable : {"private", "readonly"}, optional
         How tasks and the client get shared data. ``"private"``: writable; a page is copied when it
-        is written, and no other process sees that. ``"readonly"``: faster, but not what Dask does.
+        is written, and no other process sees that. ``"readonly"``: no page is ever copied,
+        but functions written for plain Dask may expect to write.
     born : bool, optional
         Whether results of numpy in workers are made in the pool; see `onecopy.born_in_pool`.
 
