@@ -11,19 +11,21 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 LIMIT = 110  # seconds: a watchdog
+TESTS = str(Path(__file__).parents[1])  # programs use `children`
 
 PRELUDE = """
 import contextlib, gc, logging, os, signal, sys, time, warnings
 import numpy as np
+from children import eventually
 
 MIB = 1 << 20
 
@@ -57,13 +59,6 @@ def cluster(workers=2, **options):
     options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, **options}
     with LocalCluster(n_workers=workers, **options) as made, Client(made) as client:
         yield client, list(client.scheduler_info(n_workers=-1)["workers"])
-
-
-def eventually(condition, what, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 def pool():
@@ -108,7 +103,12 @@ def run(
         check=False,
         timeout=LIMIT,
         cwd=folder,
-        env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
+        env={
+            **os.environ,
+            "PYTHONFAULTHANDLER": "1",
+            "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(":"),
+            **environment,
+        },
     )
     said = f"{done.stdout}\n{done.stderr}"
     assert done.returncode == 0, said[-6000:]

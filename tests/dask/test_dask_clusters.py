@@ -211,7 +211,7 @@ def test_arrays_frames_actors_and_joblib(tmp_path):
                 assert joblib.Parallel()(calls) == [0, 2 * MIB, 4 * MIB]
             assert places_of(client.run(counted)) > 10
             del x, y, frame, table, other, actor, sums, calls
-            eventually(lambda: is_empty() or not client.run(gc.collect), "an empty pool", 30)
+            eventually(lambda: is_empty() or not client.run(gc.collect), "an empty pool")
     """,
         tmp_path,
     )
@@ -319,7 +319,7 @@ def test_spilled_data_are_bytes_and_free_the_pool(tmp_path):
             memory, on_disk = client.run(spilled, workers=[a])[a]
             assert memory >= 64 * MIB and on_disk >= 64 * MIB or on_disk > 0, (memory, on_disk)
             del sums
-            eventually(is_empty, "spilled data to free the pool", 30)
+            eventually(is_empty, "spilled data to free the pool")
             assert (made[3].result() == 3).all()  # read from the disk
     """,
         tmp_path,
@@ -386,7 +386,7 @@ def test_a_worker_is_killed(tmp_path, victim):
                 if a not in workers or b not in workers:
                     a, b = list(workers)[:2]
                 del made, sums
-            eventually(is_empty, "the pool to be empty", 40)
+            eventually(is_empty, "the pool to be empty")
             assert pool().validate() == []
     """,
         tmp_path,
