@@ -150,6 +150,15 @@ BUGS = (
         program=("wakes_test",),
     ),
     Bug(
+        "a destroyed task keeps its place at a condition",
+        "native/locks/condition.cpp",
+        """    if (there) mine.tag_of_place->store(kAbandoned);  // COMMIT of leave
+""",
+        "    static_cast<void>(there);\n",
+        "it is notified, and nobody takes the notification over",
+        test="tests/aio/test_aio_condition_lives.py",
+    ),
+    Bug(
         "a reader in the last slot is not seen",
         "native/locks/rwlock.cpp",
         """    for (u32 slot = 0; slot < readers_.used(*m_); ++slot) {
