@@ -121,32 +121,15 @@ struct Deadline {
 };
 
 // None: without a limit. A `Wait`: the call notes what it waits for. Otherwise seconds. False with
-// an exception set, in the words of queue.Queue: it is neither, or negative.
+// an exception set, in the words of queue.Queue: it is neither, or negative. A lock is taken without
+// a timeout almost always, so that case is inline.
+bool deadline_of_object(PyObject* timeout, Deadline& out) noexcept;
 inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
-    if (timeout == Py_None) {
+    if (timeout == Py_None) [[likely]] {
         out = WaitPolicy::kForever;
         return true;
     }
-    if (!PyFloat_CheckExact(timeout) && as_wait(timeout, noting)) {
-        noting->clear();
-        out = WaitPolicy::kNote;
-        return true;
-    }
-    const double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) return false;
-    if (!(seconds >= 0)) {
-        PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
-        return false;
-    }
-    if (seconds == 0) {
-        out = kNoWait;
-    } else if (seconds > 3e8) {  // ten years, and no overflow
-        out = WaitPolicy::kForever;
-    } else {
-        out.from = os::monotonic_ns();
-        out.at = out.from + static_cast<std::int64_t>(seconds * 1e9) + 1;
-    }
-    return true;
+    return deadline_of_object(timeout, out);
 }
 inline bool deadline_of(PyObject* block, PyObject* timeout, Deadline& out) noexcept {
     if (block != Py_True) {

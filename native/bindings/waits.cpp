@@ -39,6 +39,29 @@ bool as_wait(PyObject* object, Note*& out) noexcept {
     return true;
 }
 
+bool deadline_of_object(PyObject* timeout, Deadline& out) noexcept {
+    if (!PyFloat_CheckExact(timeout) && as_wait(timeout, noting)) {
+        noting->clear();
+        out = WaitPolicy::kNote;
+        return true;
+    }
+    const double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) return false;
+    if (!(seconds >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
+        return false;
+    }
+    if (seconds == 0) {
+        out = kNoWait;
+    } else if (seconds > 3e8) {  // ten years, and no overflow
+        out = WaitPolicy::kForever;
+    } else {
+        out.from = os::monotonic_ns();
+        out.at = out.from + static_cast<std::int64_t>(seconds * 1e9) + 1;
+    }
+    return true;
+}
+
 void bind_waits(nb::module_& m) {
     Class<WakeupsObject> wakeups(m, "Wakeups", nb::is_weak_referenceable(),
                                  "Notifies one event loop of its waits.");
