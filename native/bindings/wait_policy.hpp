@@ -78,11 +78,12 @@ class GilWaitPolicy final : public WaitPolicy {
         return false;
     }
 
-    void note(shm_atomic<std::uint32_t>& word, WordKind kind, std::uint32_t seen,
+    void note(Liveness& me, shm_atomic<std::uint32_t>& word, WordKind kind, std::uint32_t seen,
               bool soon) noexcept override {
-        if (note_ != nullptr) note_->put(word, kind, seen, soon, for_all_);
+        if (note_ != nullptr) note_->put(me, word, kind, seen, soon, for_all_);
     }
     bool had_a_nap() noexcept override { return note_ != nullptr && note_->had_a_nap(); }
+    bool has_turn() noexcept override { return note_ != nullptr && note_->has_turn(); }
     std::uint32_t first_seen(std::uint32_t now) noexcept override {
         return note_ == nullptr ? now : note_->first_seen(now);
     }

@@ -59,14 +59,6 @@ void finish_free(Member& m, u32 index, WaitPolicy& p) noexcept;
 // `offset`. All of them are null now.
 void declare_cells(Member& m, u32 index, u32 offset, u32 stride, u32 count) noexcept;
 
-// ---- the dead
-// Cleans up after every dead member; returns how many there were. Recovery, a layer above, has
-// installed itself in `Member::recover_slot`.
-u32 recover_dead(Member& m) noexcept;
-// The same, for a caller that only looks. It also notes that the pool's descriptor was lost, even
-// if there is no member to ask for.
-u32 collect_dead(Member& m) noexcept;
-
 // The steps of a change of references, for this folder and for recovery.
 namespace refs {
 // False: the count would overflow or underflow.

@@ -242,8 +242,8 @@ Status Condition::sleep(const Stay& mine, WaitPolicy& p) noexcept {
 // wakes, so there is no bit of sleepers.
 Status Condition::note(const Stay& mine, WaitPolicy& p) noexcept {
     if (mine.word->load() != mine.waiting) return Status::ok;
-    if (p.had_a_nap() && is_dead_notified_somewhere()) return Status::would_block;
-    p.note(*mine.word, WordKind::place, mine.waiting, false);
+    if (had_a_nap(p, *m_) && is_dead_notified_somewhere()) return Status::would_block;
+    p.note(*m_, *mine.word, WordKind::place, mine.waiting, false);
     return Status::timed_out;
 }
 

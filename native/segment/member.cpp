@@ -225,6 +225,26 @@ bool Member::gone(u32 tag) noexcept {
     return passed(tag);
 }
 
+u32 recover_dead(Member& m) noexcept {
+    u32 cleaned = 0;
+    // [pool.rows_used]
+    const u32 rows = std::min(m.header().rows_used.load_acquire(), m.geo().max_processes);
+    for (u32 slot = 0; slot < rows && Member::recover_slot != nullptr; ++slot) {
+        if (slot != m.slot && m.row(slot).state.load() != static_cast<u32>(RowState::free))
+            cleaned += Member::recover_slot(m, slot);
+    }
+    return cleaned;
+}
+
+u32 collect_dead(Member& m) noexcept {
+    if (!m.readonly && !m.file.is_ours()) return 0;
+    return recover_dead(m);
+}
+
+void Member::look_for_the_dead() noexcept {
+    collect_dead(*this);
+}
+
 // ---- waits --------------------------------------------------------------------------------------
 
 namespace {

@@ -94,6 +94,11 @@ class Member final : public Liveness {
     bool passed(u32 tag) const noexcept override;
     bool gone(u32 tag) noexcept override;
     bool cannot_tell() const noexcept override { return file.lost(); }
+    void look_for_the_dead() noexcept override;
+    u64 epoch() const noexcept override {
+        // [pool.death_epoch]
+        return header().death_epoch.load_acquire() << 2 | u64{file.lost()} << 1 | u64{corrupt()};
+    }
     WaitNote note_wait(WaitPurpose why, const void* subject) noexcept override;
     void forget_wait(const WaitNote& note) noexcept override;
 
@@ -195,5 +200,13 @@ u64 fixed_bytes(const Geometry& g) noexcept;  // what must be reserved before `f
 // copy of the descriptor, and unmaps what it has inherited.
 void register_member(Member& m, bool made = true) noexcept;
 void forget_member(Member& m) noexcept;
+
+// ---- the dead
+// Cleans up after every dead member; returns how many there were. Recovery, a layer above, has
+// installed itself in `Member::recover_slot`.
+u32 recover_dead(Member& m) noexcept;
+// The same, for a caller that only looks. It also notes that the pool's descriptor was lost, even
+// if there is no member to ask for.
+u32 collect_dead(Member& m) noexcept;
 
 }  // namespace onecopy

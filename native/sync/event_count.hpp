@@ -38,10 +38,10 @@ inline void notify_all(EventCount& event) noexcept {
 // `wait_for` of a caller that does not sleep. [commit/sleepers]: a change after the note moves the
 // word, or `ready` has seen it.
 template <class Attempt, class Ready, class Idle>
-[[gnu::noinline]] Status note_wait(EventCount& event, WaitPolicy& policy, Attempt attempt,
-                                   Ready ready, Idle idle) noexcept {
+[[gnu::noinline]] Status note_wait(EventCount& event, Liveness& me, WaitPolicy& policy,
+                                   Attempt attempt, Ready ready, Idle idle) noexcept {
     constexpr int kMostTries = 8;
-    const bool look = policy.had_a_nap();
+    const bool look = had_a_nap(policy, me);
     if (look) idle();
     for (int tries = 0;; ++tries) {
         if (look || tries != 0) {
@@ -50,7 +50,7 @@ template <class Attempt, class Ready, class Idle>
         const u32 seen = event.word.fetch_or(1u) | 1u;
         const bool news = ready();
         if (news && tries < kMostTries) continue;
-        policy.note(event.word, WordKind::event, seen, news);
+        policy.note(me, event.word, WordKind::event, seen, news);
         return Status::would_block;
     }
 }
@@ -70,7 +70,7 @@ Status wait_for(EventCount& event, Waiting&& waiting, WaitPolicy& policy, Attemp
     constexpr int kSpinBeforeRelease = 200;
     Status s = attempt();
     if (s != Status::would_block || !policy.may_wait()) return s;
-    if (policy.notes()) return note_wait(event, policy, attempt, ready, idle);
+    if (policy.notes()) return note_wait(event, waiting.me(), policy, attempt, ready, idle);
     std::int64_t nap = kFirstNap, look = 0;
     for (;;) {
         const int budget = Spin::budget();

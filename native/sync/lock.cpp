@@ -74,11 +74,11 @@ Status lock_slow(LockWord& lock, Liveness& me, WaitPolicy& policy) noexcept {
             seen |= kWaiters;
         }
         if (policy.notes()) {
-            if (policy.had_a_nap()) {
+            if (had_a_nap(policy, me)) {
                 if (me.gone(seen & ~kWaiters)) continue;  // the next look finds that it has passed
                 if (me.cannot_tell()) return Status::lost;
             }
-            policy.note(lock.word, WordKind::lock, seen, false);
+            policy.note(me, lock.word, WordKind::lock, seen, false);
             return Status::would_block;
         }
         std::int64_t ns = policy.left(nap);
@@ -120,9 +120,9 @@ Status await_free(LockWord& lock, Liveness& me, WaitPolicy& policy, u32& tag) no
             seen |= kWaiters;
         }
         if (policy.notes()) {
-            if (policy.had_a_nap() && me.gone(tag)) return Status::owner_died;
+            if (had_a_nap(policy, me) && me.gone(tag)) return Status::owner_died;
             if (me.cannot_tell()) return Status::lost;
-            policy.note(lock.word, WordKind::lock, seen, false);
+            policy.note(me, lock.word, WordKind::lock, seen, false);
             return Status::would_block;
         }
         const std::int64_t ns = policy.left(nap);

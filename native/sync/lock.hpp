@@ -48,6 +48,11 @@ class Liveness {
     virtual bool gone(u32 tag) noexcept = 0;
     // `gone` cannot prove a death any more, so waiting for a dead owner would never end.
     virtual bool cannot_tell() const noexcept = 0;
+    // Cleans up after the dead members of the pool.
+    virtual void look_for_the_dead() noexcept = 0;
+    // Another number after a member has left or died, and after this process has lost the pool or
+    // found it damaged: waits in the pool try again. Cheap.
+    virtual u64 epoch() const noexcept = 0;
     // Writes down what this thread waits for, and removes that again. For people who look at the
     // pool; the place of the record is in `WaitNote`.
     virtual WaitNote note_wait(WaitPurpose why, const void* subject) noexcept = 0;
@@ -71,6 +76,7 @@ class Waiting {
         asked_ = true;
         note_ = me_.note_wait(why_, subject_);
     }
+    Liveness& me() const noexcept { return me_; }
 
   private:
     Liveness& me_;
@@ -79,6 +85,12 @@ class Waiting {
     WaitPurpose why_;
     bool asked_ = false;
 };
+
+// Of a wait that notes, before its next attempt. Whether it had a nap without news.
+inline bool had_a_nap(WaitPolicy& policy, Liveness& me) noexcept {
+    if (policy.has_turn()) me.look_for_the_dead();
+    return policy.had_a_nap();
+}
 
 inline bool try_lock(LockWord& lock, const Liveness& me) noexcept {
     u32 free = 0;

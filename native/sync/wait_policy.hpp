@@ -13,6 +13,8 @@ namespace onecopy {
 // waiter's place, on which nobody else sleeps.
 enum class WordKind : std::uint8_t { event, lock, place };
 
+class Liveness;
+
 class WaitPolicy {
   public:
     static constexpr std::int64_t kForever = -1;
@@ -32,15 +34,19 @@ class WaitPolicy {
 
     // Only of policies with the deadline kNote. The caller has set the bit of sleepers, and has
     // seen after it that there is nothing to do as long as the word has this value. `soon`: there
-    // may be something, and others were faster.
-    virtual void note(shm_atomic<std::uint32_t>& word, WordKind, std::uint32_t seen,
+    // may be something, and others were faster. `me`: the member whose pool the word is in.
+    virtual void note(Liveness& me, shm_atomic<std::uint32_t>& word, WordKind, std::uint32_t seen,
                       bool soon) noexcept {
+        static_cast<void>(me);
         static_cast<void>(word);
         static_cast<void>(seen);
         static_cast<void>(soon);
     }
-    // Whether the last note had a nap without news: time to look for dead processes.
+    // Whether the last note had a nap without news: time to look at the dead processes that matter
+    // for this wait.
     virtual bool had_a_nap() noexcept { return false; }
+    // Whether it is this wait's turn to look for dead processes of the pool.
+    virtual bool has_turn() noexcept { return false; }
     // What the first attempt of this wait saw. For waits of which each attempt is one call.
     virtual std::uint32_t first_seen(std::uint32_t now) noexcept { return now; }
 

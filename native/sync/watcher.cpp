@@ -41,7 +41,18 @@ void NoteList::remove(Note& n) noexcept {
 
 // ---- groups and lanes ---------------------------------------------------------------------------
 
+// The notes in one pool. A death is often all that they wait for, or it has taken a wake along. So
+// one of them at a time looks for dead processes, and all try again when the pool's epoch moves.
+struct PoolOfNotes {
+    u64 epoch = 0;
+    std::int64_t look = 0;       // when the next one looks
+    std::int64_t all_again = 0;  // not before: all try again
+    std::size_t groups = 0;
+};
+
 struct NoteGroup {
+    Liveness* me = nullptr;
+    PoolOfNotes* pool = nullptr;
     shm_atomic<u32>* word = nullptr;
     WordKind kind = WordKind::event;
     std::size_t lane = 0;
@@ -49,16 +60,20 @@ struct NoteGroup {
     bool slept_on = false;  // the lane sleeps on the word, with `expected`
     NoteList waiting;
     Note* holder = nullptr;  // of the baton
-    // A note without news tries again after a nap, in case that a process died between its commit
-    // and its wake. A holder that has not tried by then has a loop that does not run: the baton
-    // goes to the next note.
+    // A note without news tries again after a nap, in case that a process was stopped between its
+    // commit and its wake. A holder that has not tried by then has a loop that does not run: the
+    // baton goes to the next note.
     std::int64_t nap = kFirstNap, look = 0;
 };
 
 namespace {
 
-// With many notes the naps become longer, so that a thousand idle tasks cost little.
-constexpr std::int64_t kNapPerNote = 1'000'000, kNapAtMost = 1'000'000'000, kSoon = 1'000'000;
+// With many notes the naps become longer, so that a thousand idle tasks cost little: 20 attempts
+// per second. What they might miss meanwhile, a look at the pool finds.
+constexpr std::int64_t kNapPerNote = 50'000'000, kNapAtMost = 60'000'000'000, kSoon = 1'000'000;
+constexpr std::int64_t kPoolLook = 500'000'000;
+// After this time for each note, all may try again: processes may come and go all the time.
+constexpr std::int64_t kAgainPerNote = 2'000'000;
 constexpr std::size_t kShortList = 32;
 constexpr std::int64_t kPause = 200'000;                      // ns
 constexpr std::size_t kLaneWords = os::kMostWaitedWords - 1;  // the first is the lane's own
@@ -111,7 +126,7 @@ class Watcher {
         return seen;
     }
 
-    bool put(Note& n, shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon,
+    bool put(Note& n, Liveness& me, shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon,
              bool all) noexcept {
         const std::lock_guard guard(mutex_);
         if (n.watcher_ != this) {
@@ -125,9 +140,12 @@ class Watcher {
             pass_baton(*had, false);
             had = nullptr;
         }
-        NoteGroup* g = had != nullptr ? had : group_of(word, kind);
+        NoteGroup* g = had != nullptr ? had : group_of(me, word, kind);
         if (g == nullptr) return false;
-        if (had != nullptr) g->holder = nullptr;
+        if (had != nullptr) {
+            g->holder = nullptr;
+            g->look = 0;  // it was the end of the holder's time
+        }
         n.word_ = &word;
         n.kind_ = kind;
         n.seen_ = seen;
@@ -141,9 +159,9 @@ class Watcher {
         } else {
             g->waiting.push_back(n);
         }
-        ++waiting_;
         if (!g->slept_on) g->expected = seen;
-        const std::int64_t look = soon ? os::monotonic_ns() + kSoon : end_of_nap(*g);
+        const std::int64_t now = os::monotonic_ns();
+        const std::int64_t look = soon ? now + kSoon : end_of_nap(*g, now);
         if (g->look == 0 || (soon && look < g->look)) g->look = look;
         if (g->holder == nullptr && (soon || !g->slept_on)) kick(*lanes_[g->lane]);
         return true;
@@ -154,7 +172,7 @@ class Watcher {
         take_off(n);
         remove_from_all(n);
         n.watcher_ = nullptr;
-        n.noted_ = n.remembers_ = n.nap_ = false;
+        n.noted_ = n.remembers_ = n.nap_ = n.turn_ = false;
         n.nap_ns_ = 0;
         const bool woken = std::exchange(n.woken_, false);
         auto* word = std::exchange(n.word_, nullptr);
@@ -223,16 +241,17 @@ class Watcher {
         n.older_ = newest_;
         if (newest_ != nullptr) newest_->newer_ = &n;
         newest_ = &n;
+        ++notes_;
     }
     void remove_from_all(Note& n) noexcept {
         (n.newer_ == nullptr ? newest_ : n.newer_->older_) = n.older_;
         if (n.older_ != nullptr) n.older_->newer_ = n.newer_;
         n.older_ = n.newer_ = nullptr;
+        --notes_;
     }
     void take_off(Note& n) noexcept {
         if (n.at_ == Note::At::waiting) {
             n.group_->waiting.remove(n);
-            --waiting_;
             drop_if_empty(*n.group_);
         } else if (n.at_ == Note::At::fired) {
             n.sink_->told_.remove(n);
@@ -243,7 +262,6 @@ class Watcher {
     // The group stays, even if it is empty now.
     void fire(Note& n, bool after_nap) noexcept {
         n.group_->waiting.remove(n);
-        --waiting_;
         n.group_ = nullptr;
         n.woken_ = true;
         n.nap_ = after_nap;
@@ -255,11 +273,18 @@ class Watcher {
 
     // ---- groups
 
-    NoteGroup* group_of(shm_atomic<u32>& word, WordKind kind) noexcept {
+    NoteGroup* group_of(Liveness& me, shm_atomic<u32>& word, WordKind kind) noexcept {
         if (const auto at = groups_.find(&word); at != groups_.end()) return at->second.get();
         NoteGroup* made = nullptr;
         static_cast<void>(within_memory([&] {
+            const auto [pool, is_new] = pools_.try_emplace(&me);
+            if (is_new) {
+                pool->second.epoch = me.epoch();
+                pool->second.look = os::monotonic_ns() + kPoolLook;
+            }
             auto g = std::make_unique<NoteGroup>();
+            g->me = &me;
+            g->pool = &pool->second;
             g->word = &word;
             g->kind = kind;
             while (g->lane < lanes_.size() && lanes_[g->lane]->groups.size() >= kLaneWords)
@@ -272,14 +297,23 @@ class Watcher {
             } catch (const std::bad_alloc&) {
                 lanes_[made->lane]->groups.pop_back();
                 made = nullptr;
+                return Status::out_of_memory;
             }
+            ++made->pool->groups;
             return Status::ok;
         }));
+        if (made == nullptr) drop_pool_if_empty(me);
         return made;
+    }
+    void drop_pool_if_empty(Liveness& me) noexcept {
+        if (const auto at = pools_.find(&me); at != pools_.end() && at->second.groups == 0)
+            pools_.erase(at);
     }
     void drop_if_empty(NoteGroup& g) noexcept {
         if (!g.waiting.empty() || g.holder != nullptr) return;
         std::erase(lanes_[g.lane]->groups, &g);
+        --g.pool->groups;
+        drop_pool_if_empty(*g.me);
         groups_.erase(g.word);
     }
     void tell_all(NoteGroup& g) noexcept {
@@ -299,9 +333,7 @@ class Watcher {
         return true;
     }
     void wake(NoteGroup& g, bool after_nap) noexcept {
-        const std::int64_t most = std::max(
-            kLongestNap, std::min(static_cast<std::int64_t>(waiting_) * kNapPerNote, kNapAtMost));
-        g.nap = after_nap ? std::min(g.nap * 2, most) : kFirstNap;
+        g.nap = after_nap ? next_nap(g.nap) : kFirstNap;
         g.look = 0;
         bool told = false;
         for (Note *n = g.waiting.first, *next = nullptr; n != nullptr; n = next) {
@@ -322,16 +354,41 @@ class Watcher {
         if (unused) pass_on(*g.word, g.kind);
         if (!g.waiting.empty()) {
             g.expected = g.waiting.last->seen_;
-            g.look = end_of_nap(g);
+            g.look = end_of_nap(g, os::monotonic_ns());
             kick(*lanes_[g.lane]);
         }
         drop_if_empty(g);
     }
 
-    // Long naps end together, so that a loop with many notes wakes up once for all of them.
-    static std::int64_t end_of_nap(const NoteGroup& g) noexcept {
-        const std::int64_t end = os::monotonic_ns() + g.nap, step = g.nap / 4;
+    std::int64_t next_nap(std::int64_t nap) const noexcept {
+        const std::int64_t all = std::min(notes_, kNapAtMost / kNapPerNote) * kNapPerNote;
+        return all > kLongestNap ? all : std::min(nap * 2, kLongestNap);
+    }
+    // Naps end together, so that a loop with many notes wakes up once for many of them.
+    static std::int64_t end_of_nap(const NoteGroup& g, std::int64_t now) noexcept {
+        const std::int64_t end = now + g.nap, step = std::min(g.nap / 4, kLongestNap / 4);
         return g.nap <= kFirstNap || step == 0 ? end : end / step * step;
+    }
+
+    // ---- pools
+
+    // One of its notes looks for dead processes. Whether a member has left or died since the last
+    // time, so that all of them must try again.
+    bool look_at_pool(NoteGroup& g, std::int64_t now) noexcept {
+        PoolOfNotes& pool = *g.pool;
+        pool.look = now + kPoolLook;
+        g.waiting.first->turn_ = true;
+        if (pool.all_again > now) return false;
+        const u64 epoch = g.me->epoch();
+        if (std::exchange(pool.epoch, epoch) == epoch) return false;
+        pool.all_again = now + notes_ * kAgainPerNote;
+        return true;
+    }
+    void wake_pool(const PoolOfNotes* pool) noexcept {
+        for (auto at = groups_.begin(); at != groups_.end();) {
+            NoteGroup& g = *(at++)->second;
+            if (g.pool == pool && g.holder == nullptr && !g.waiting.empty()) wake(g, true);
+        }
     }
 
     // ---- lanes
@@ -385,6 +442,7 @@ class Watcher {
             if (g->waiting.empty()) continue;
             if (until < 0 || g->look < until) until = g->look;
             if (g->holder != nullptr) continue;
+            until = std::min(until, g->pool->look);
             g->slept_on = true;
             lane.words[lane.n] = {g->word->word(), g->expected};
             lane.shared[lane.n] = g->word;
@@ -411,7 +469,14 @@ class Watcher {
         // From the end: a group that has no notes any more goes.
         for (std::size_t i = lane.groups.size(); i-- > 0;) {
             NoteGroup& g = *lane.groups[i];
-            if (g.waiting.empty() || g.look == 0 || now < g.look) continue;
+            if (g.waiting.empty()) continue;
+            const bool look = g.holder == nullptr && now >= g.pool->look;
+            if (look && look_at_pool(g, now)) {
+                wake_pool(g.pool);
+                i = std::min(i, lane.groups.size());
+                continue;
+            }
+            if (!look && (g.look == 0 || now < g.look)) continue;
             if (g.holder == nullptr) {
                 wake(g, true);
             } else {
@@ -425,9 +490,10 @@ class Watcher {
     std::mutex mutex_;
     std::condition_variable rounds_;
     std::map<shm_atomic<u32>*, std::unique_ptr<NoteGroup>> groups_;
+    std::map<Liveness*, PoolOfNotes> pools_;
     std::vector<std::unique_ptr<Lane>> lanes_;
-    std::size_t waiting_ = 0;
     Note* newest_ = nullptr;
+    std::int64_t notes_ = 0;  // waits that are not over
 };
 
 // ---- for bindings -------------------------------------------------------------------------------
@@ -446,18 +512,22 @@ void Sink::ring() noexcept {
     os::signal_eventfd(fd_);
 }
 
-void Note::put(shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon, bool for_all) noexcept {
+void Note::put(Liveness& me, shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon,
+               bool for_all) noexcept {
     Watcher* const w = Watcher::make();
-    noted_ = w != nullptr && w->put(*this, word, kind, seen, soon, for_all);
+    noted_ = w != nullptr && w->put(*this, me, word, kind, seen, soon, for_all);
     failed_ = !noted_;
 }
 void Note::end(bool unused) noexcept {
     // In a forked child there is nothing to end: its parent's watcher is not there.
     if (watcher_ != nullptr && watcher_ == Watcher::there()) watcher_->end(*this, unused);
-    noted_ = failed_ = remembers_ = nap_ = false;
+    noted_ = failed_ = remembers_ = nap_ = turn_ = false;
 }
 bool Note::had_a_nap() noexcept {
     return std::exchange(nap_, false);
+}
+bool Note::has_turn() noexcept {
+    return std::exchange(turn_, false);
 }
 u32 Note::first_seen(u32 now) noexcept {
     if (!std::exchange(remembers_, true)) first_ = now;

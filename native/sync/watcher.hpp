@@ -24,6 +24,7 @@
 
 namespace onecopy {
 
+class Liveness;
 class Watcher;
 class Note;
 struct NoteGroup;
@@ -67,7 +68,8 @@ class Note {
     Note& operator=(const Note&) = delete;
 
     // `for_all`: others may wait on this word for something else, so all are notified together.
-    void put(shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon, bool for_all) noexcept;
+    void put(Liveness& me, shm_atomic<u32>& word, WordKind kind, u32 seen, bool soon,
+             bool for_all) noexcept;
     // The wait is over. `unused`: its wake, if it got one, was for nobody.
     void end(bool unused) noexcept;
     bool is_on() const noexcept { return noted_; }
@@ -76,6 +78,7 @@ class Note {
     // Before an attempt.
     void clear() noexcept { noted_ = failed_ = false; }
     bool had_a_nap() noexcept;
+    bool has_turn() noexcept;
     u32 first_seen(u32 now) noexcept;
     void* owner = nullptr;
 
@@ -88,6 +91,7 @@ class Note {
     bool noted_ = false;
     bool failed_ = false;
     bool nap_ = false;
+    bool turn_ = false;  // to look for dead processes of the pool
     bool remembers_ = false;
     bool woken_ = false;  // got a wake, and has neither used nor returned it
     At at_ = At::off;
