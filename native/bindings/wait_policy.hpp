@@ -122,8 +122,8 @@ struct Deadline {
 };
 
 // None: without a limit. A `Wait`: the call notes what it waits for. Otherwise seconds. False with
-// an exception set, in the words of queue.Queue: it is neither, or negative. A lock is taken without
-// a timeout almost always, so that case is inline.
+// an exception set, in the words of queue.Queue: it is neither, or negative. A lock is taken
+// without a timeout almost always, so that case is inline.
 bool deadline_of_object(PyObject* timeout, Deadline& out) noexcept;
 inline bool deadline_of(PyObject* timeout, Deadline& out) noexcept {
     if (timeout == Py_None) [[likely]] {
