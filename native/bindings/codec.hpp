@@ -137,7 +137,7 @@ u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it ref
 // What an envelope says of its object, which is not built.
 struct Glance {
     Tag tag;
-    bool pickled;  // to build it runs a pickle
+    bool pickled;  // to build it runs a pickle; those of dtypes in containers do not count
     u64 bytes;     // that are read to build it; those of arrays and buffers do not count
 };
 bool glance(const Held& held, Glance& out) noexcept;  // false with an exception set

@@ -124,7 +124,7 @@ def as_html(ref: Ref[Any]) -> str | None:
     -----
     Arrays are read in place. A long text, an object that needs a pickle, and containers and objects
     of more than 64 KiB (arrays in them do not count) are not built: the table says what is known
-    without that.
+    without that. If an array in a container has a dtype with metadata, that dtype is unpickled.
     """
     from onecopy._core.cards import card
 
