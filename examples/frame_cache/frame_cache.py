@@ -9,10 +9,9 @@ fast as it can, while the consumer still works on the first ones.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import functools
 import sys
 import time
-from multiprocessing.connection import wait
 
 import cv2
 import numpy as np
@@ -74,7 +73,6 @@ def main() -> int:
     parser.add_argument("--bursts", type=int, default=3)
     arguments = parser.parse_args()
 
-    context = multiprocessing.get_context("spawn")
     shape = (arguments.height, arguments.width, 3)
     size = arguments.count * int(np.prod(shape))
     with oc.Pool.create(size=size + size // 4 + (32 << 20)) as pool:
@@ -82,15 +80,15 @@ def main() -> int:
         jobs = pool.queue("jobs", maxsize=arguments.count)
         done = pool.queue("done")
         report = pool.queue("report")
-        processes = [
-            context.Process(target=produce, args=(frames, jobs, done, report, arguments.bursts)),
-            context.Process(target=consume, args=(frames, jobs, done, report)),
-        ]
-        for process in processes:
-            process.start()
-        if not join(processes):
-            print("a process failed", file=sys.stderr)
-            return 1
+        to_produce = frames, jobs, done, report, arguments.bursts
+        start = functools.partial(oc.supervise, mp_context="spawn", max_restarts=0)
+        # A process that fails ends the block, and the other one.
+        with (
+            start(produce, args=to_produce) as producer,
+            start(consume, args=(frames, jobs, done, report)) as consumer,
+        ):
+            producer.join()
+            consumer.join()
         reports = {who: rest for who, *rest in (report.get(), report.get())}
         unused = frames.available
     waits, filling = reports["producer"]
@@ -109,18 +107,6 @@ def main() -> int:
         f"found no free frame {waits} times; {unused} of {arguments.count} frames are free again"
     )
     return 0 if complete and waits == 0 and unused == arguments.count else 1
-
-
-def join(processes: list[multiprocessing.Process]) -> bool:
-    """Wait for all processes. If one fails, end the others, which might wait for it."""
-    running = processes
-    while running:
-        wait([process.sentinel for process in running])
-        if any(process.exitcode for process in processes):
-            for process in running:
-                process.terminate()
-        running = [process for process in running if process.exitcode is None]
-    return not any(process.exitcode for process in processes)
 
 
 if __name__ == "__main__":

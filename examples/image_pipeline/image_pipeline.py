@@ -10,12 +10,12 @@ megabytes.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import importlib.util
-import multiprocessing
 import sys
 import time
 import zlib
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import cv2
@@ -88,23 +88,19 @@ def main() -> int:
         print(f"no pictures in {arguments.folder}", file=sys.stderr)
         return 1
 
-    context = multiprocessing.get_context("spawn")
-    with oc.Pool.create(size=arguments.pool_size) as pool:
+    start = functools.partial(oc.supervise, mp_context="spawn", max_restarts=0)
+    with oc.Pool.create(size=arguments.pool_size) as pool, contextlib.ExitStack() as running:
         jobs = pool.queue("pictures", maxsize=arguments.depth)
         outcome = pool.queue("outcome", maxsize=1)
-        consumer = context.Process(target=consume, args=(jobs, outcome, arguments.quiet))
-        producers = [
-            context.Process(
-                target=produce,
-                args=(f"producer{index}", pool, jobs, files[index::PRODUCERS], arguments.rounds),
-            )
-            for index in range(PRODUCERS)
-        ]
-        for process in (consumer, *producers):
-            process.start()
-        if not join([consumer, *producers]):
-            print("a process failed", file=sys.stderr)
-            return 1
+        groups = [start(consume, args=(jobs, outcome, arguments.quiet))]
+        for index in range(PRODUCERS):
+            mine = files[index::PRODUCERS]
+            to_produce = f"producer{index}", pool, jobs, mine, arguments.rounds
+            groups.append(start(produce, args=to_produce))
+        for group in groups:
+            running.enter_context(group)  # a process that fails ends the block, and the others
+        for group in groups:
+            group.join()
         received, megabytes, middle, wrong = outcome.get()
     for line in wrong:
         print(f"WRONG: {line}", file=sys.stderr)
@@ -114,18 +110,6 @@ def main() -> int:
         f"{len(wrong)}"
     )
     return 1 if wrong or not received else 0
-
-
-def join(processes: list[multiprocessing.Process]) -> bool:
-    """Wait for all processes. If one fails, end the others, which might wait for it."""
-    running = processes
-    while running:
-        wait([process.sentinel for process in running])
-        if any(process.exitcode for process in processes):
-            for process in running:
-                process.terminate()
-        running = [process for process in running if process.exitcode is None]
-    return not any(process.exitcode for process in processes)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -233,38 +233,89 @@ bool is_envelope(const Held& held) noexcept {
            info.length >= kEnvelopeHead;
 }
 
-PyObject* open_envelope(const Held& held, Copy how) noexcept {
+namespace {
+
+// The message of an envelope, and the block that it refers to. False with an exception set.
+bool read_envelope(const Held& held, Envelope& envelope, Held& block) noexcept {
     const PoolPtr& pool = held.pool();
-    if (held.core().corrupt()) return raise_status(Status::corrupt, "the pool");
+    const auto corrupt = [&] { return raise_corrupt(pool, "an object in the pool") != nullptr; };
+    if (held.core().corrupt()) return raise_status(Status::corrupt, "the pool") != nullptr;
     BlockInfo info;
     if (!is_envelope(held) || inspect(held.core(), held.index(), info) != Status::ok)
-        return raise_corrupt(pool, "an object in the pool");
-    Envelope envelope;
+        return corrupt();
     std::memcpy(&envelope, info.data, kEnvelopeHead);
     if (envelope.length > kInlineBytes || kEnvelopeHead + envelope.length > info.length)
-        return raise_corrupt(pool, "an object in the pool");
+        return corrupt();
     std::memcpy(envelope.bytes, info.data + kEnvelopeHead, envelope.length);
-    Held block;
     switch (envelope.inside) {
         case Inside::none:
-            break;
+            return true;
         case Inside::own:
             block = held.again();
-            break;
+            return true;
         case Inside::child: {
             const Handle child = child_cell(info.data).load_acquire();  // [block.cell]
             // The envelope's reference keeps the child alive: it exists, or the pool is damaged.
-            if (const Status s = hold(held.core(), child); s != Status::ok) {
-                return s == Status::closed ? raise_status(s, "the pool")
-                                           : raise_corrupt(pool, "an object in the pool");
-            }
-            block = Held(held.pool(), handle_index(child));
+            if (const Status s = hold(held.core(), child); s != Status::ok)
+                return s == Status::closed ? raise_status(s, "the pool") != nullptr : corrupt();
+            block = Held(pool, handle_index(child));
+            return true;
+        }
+        default:
+            return corrupt();
+    }
+}
+
+}  // namespace
+
+PyObject* open_envelope(const Held& held, Copy how) noexcept {
+    Envelope envelope;
+    Held block;
+    if (!read_envelope(held, envelope, block)) return nullptr;
+    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block), how);
+}
+
+bool glance(const Held& held, Glance& out) noexcept {
+    Envelope envelope;
+    Held block;
+    if (!read_envelope(held, envelope, block)) return false;
+    Reader from(envelope.bytes, envelope.length);
+    bool sound = from.get(out.tag);
+    out.bytes = from.left();
+    out.pickled = false;
+    u8 byte = 0;
+    u64 at = 0;
+    switch (out.tag) {
+        case Tag::array:
+            sound = sound && from.get(byte);
+            out.pickled = is_pickled_dtype(byte);
+            break;
+        case Tag::long_text:
+        case Tag::long_bytes:
+            sound = sound && from.get(at) && from.get(out.bytes);
+            break;
+        case Tag::pickle:
+        case Tag::pickle_block:
+            out.pickled = true;
+            break;
+        case Tag::packed:
+            sound = sound && from.get(byte) && from.get(byte);  // the version, the flags
+            out.pickled = (byte & kHasPickle) != 0;
+            break;
+        case Tag::packed_block: {
+            PackedHead head{};
+            BlockInfo info;
+            sound = sound && from.get(at) && block &&
+                    inspect(held.core(), block.index(), info) == Status::ok && at <= info.length &&
+                    Reader(info.data + at, info.length - at).get(head);
+            out.pickled = (head.flags & kHasPickle) != 0;
+            out.bytes = head.body_bytes;
             break;
         }
         default:
-            return raise_corrupt(pool, "an object in the pool");
+            break;
     }
-    return decode(held.pool(), envelope.bytes, envelope.length, std::move(block), how);
+    return sound || raise_corrupt(held.pool(), "an object in the pool") != nullptr;
 }
 
 // The object's bytes, not those of what it is wrapped in: its data and what it refers to, or, for

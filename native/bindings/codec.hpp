@@ -134,12 +134,20 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept;
 bool is_envelope(const Held& held) noexcept;
 PyObject* open_envelope(const Held& held, Copy how = Copy::unsaid) noexcept;
 u64 envelope_bytes(const Held& held) noexcept;  // in the pool, with what it refers to
+// What an envelope says of its object, which is not built.
+struct Glance {
+    Tag tag;
+    bool pickled;  // to build it runs a pickle; those of dtypes in containers do not count
+    u64 bytes;     // that are read to build it; those of arrays and buffers do not count
+};
+bool glance(const Held& held, Glance& out) noexcept;  // false with an exception set
 
 // ---- arrays -------------------------------------------------------------------------------------
 bool write_dtype(PyArray_Descr* dtype,
                  Writer& to) noexcept;  // false: it does not fit, or an exception is set
 PyArray_Descr* read_dtype(const PoolPtr& pool,
                           Reader& from) noexcept;  // new reference; nullptr with an exception set
+bool is_pickled_dtype(u8 form) noexcept;           // its first byte in a message
 bool can_share(PyArray_Descr* dtype) noexcept;     // its elements are plain bytes
 // Whether `write_dtype` needs no pickle: 1, 0; -1 with an exception set.
 int goes_without_pickle(PyArray_Descr* dtype) noexcept;

@@ -166,6 +166,10 @@ PyArray_Descr* unspell(const PoolPtr& pool, Form form, const unsigned char* data
 
 }  // namespace
 
+bool is_pickled_dtype(u8 form) noexcept {
+    return form == static_cast<u8>(Form::pickled);
+}
+
 bool can_share(PyArray_Descr* dtype) noexcept {
     const int type = dtype->type_num;
     if (PyDataType_REFCHK(dtype) || type == NPY_OBJECT) return false;

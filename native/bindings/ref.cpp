@@ -56,6 +56,38 @@ nb::object reduce(RefObject& ref) noexcept {
         Py_BuildValue("O(NK)", rebuild, pool, static_cast<unsigned long long>(ref.handle)));
 }
 
+const char* form_of(Tag tag) noexcept {
+    switch (tag) {
+        case Tag::array:
+            return "array";
+        case Tag::long_text:
+            return "str";
+        case Tag::long_bytes:
+            return "bytes";
+        case Tag::packed:
+        case Tag::packed_block:
+            return "packed";
+        default:
+            return "other";
+    }
+}
+
+nb::object look_at(RefObject& ref) noexcept {
+    Glance seen{};
+    if (!usable(ref) || !glance(ref.held, seen)) return result(nullptr);
+    return result(Py_BuildValue("sKO", form_of(seen.tag),
+                                static_cast<unsigned long long>(seen.bytes),
+                                seen.pickled ? Py_True : Py_False));
+}
+
+PyObject* as_html(nb::handle self) noexcept {
+    PyObject* module = PyImport_ImportModule("onecopy.ref");
+    PyObject* text =
+        module == nullptr ? nullptr : PyObject_CallMethod(module, "as_html", "O", self.ptr());
+    Py_XDECREF(module);
+    return text;
+}
+
 // numpy calls this: `np.asarray(ref)`. All of it is about numpy, so it is in Python.
 PyObject* as_array(nb::handle self, nb::handle dtype, nb::handle copy) noexcept {
     PyObject* module = PyImport_ImportModule("onecopy.ref");
@@ -136,6 +168,11 @@ void bind_ref(nb::module_& m) {
             "The process's membership in the pool.")
         .def("__array__", of<&as_array>, arg("dtype", nb::none()), arg("copy", nb::none()),
              "Give the array that it refers to, without a copy, for `numpy.asarray(ref)`.")
+        .def("_glance", of<&look_at>,
+             "What the pool says of the object, without building it: its form, the bytes that are "
+             "read to build it, and whether that runs a pickle.")
+        .def("_repr_html_", of<&as_html>,
+             "Give a table for notebooks: type, shape, dtype, size, pool, and a picture.")
         .def("__reduce__", of<&reduce>)
         .def("__repr__", of<&describe>);
     ref_type = reinterpret_cast<PyTypeObject*>(type.ptr());

@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onecopy._core.lines import cut
+from onecopy._core.paths import pool_name
+from onecopy._core.sizes import format_size
 from onecopy._native import Ref
-from onecopy.errors import PoolNotFound, StaleRef
+from onecopy.errors import OneCopyError, PoolNotFound, StaleRef
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from onecopy._core.membership import PoolHandle
 
-__all__ = ["Ref", "as_array", "rebuild"]
+__all__ = ["Ref", "as_array", "as_html", "rebuild"]
+
+_MOST = 1 << 16  # bytes of containers and objects that are built to be shown
+_WIDTH = 100  # characters of a dtype
 
 
 def rebuild(pool: PoolHandle, handle: int) -> Ref[Any]:
@@ -98,3 +104,61 @@ def as_array(ref: Ref[Any], dtype: npt.DTypeLike | None, copy: bool | None) -> n
             "copy out, or leave dtype out"
         )
     return array.astype(dtype)
+
+
+def as_html(ref: Ref[Any]) -> str | None:
+    """Return a table for notebooks. `Ref._repr_html_` calls this.
+
+    Parameters
+    ----------
+    ref : Ref
+        Any reference.
+
+    Returns
+    -------
+    str or None
+        Type, shape, dtype, size and pool, and the picture if there is one in the object. It refers
+        to no memory of the pool. None: the reference was released, or its pool is out of reach.
+
+    Notes
+    -----
+    Arrays are read in place. A long text, an object that needs a pickle, and containers and objects
+    of more than 64 KiB (arrays in them do not count) are not built: the table says what is known
+    without that. If an array in a container has a dtype with metadata, that dtype is unpickled.
+    """
+    from onecopy._core.cards import card
+
+    try:
+        form, nbytes, pickled = ref._glance()
+        place = [("size", format_size(ref.nbytes)), ("pool", repr(pool_name(ref.member.path)))]
+    except OneCopyError:
+        return None
+    rows, below = _shown(ref, form, nbytes, pickled)
+    return card("Ref", [*rows, *place], below)
+
+
+def _shown(
+    ref: Ref[Any], form: str, nbytes: int, pickled: bool
+) -> tuple[list[tuple[str, str]], str]:
+    """Return what is known of the object: rows of the table, and HTML below it."""
+    from onecopy._core.cards import preview, thumbnail
+
+    if form in {"str", "bytes"}:  # long ones: they would be copied
+        return [("type", form)], ""
+    if pickled:
+        return [("type", "any: it was pickled, and ref.get() unpickles it")], ""
+    if form == "packed" and nbytes > _MOST:
+        return [("type", "a large container or object, which ref.get() builds")], ""
+    try:
+        value = ref.get()
+        rows = [("type", type(value).__name__)]
+        shape = getattr(value, "shape", None)
+        if not isinstance(shape, tuple):
+            return rows, preview(value)
+        rows.append(("shape", str(shape)))
+        dtype = getattr(value, "dtype", None)
+        if dtype is not None:
+            rows.append(("dtype", cut(str(dtype), _WIDTH)))
+        return rows, thumbnail(value)
+    except Exception as error:  # noqa: BLE001 - a class of the object may raise anything
+        return [("type", f"cannot be built here: {type(error).__name__}")], ""

@@ -130,9 +130,25 @@ def test_frame_cache_never_makes_the_producer_wait(run):
     )
 
 
-@pytest.mark.parametrize("folder", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()))
+@pytest.mark.parametrize(
+    "folder",
+    sorted(path for path in EXAMPLES.iterdir() if path.is_dir()),
+    ids=lambda path: path.name,
+)
 def test_every_example_tells_its_story(folder):
-    scripts = {path.name for path in folder.glob("*.py")}
+    programs = {path.name for ending in ("py", "ipynb") for path in folder.glob(f"*.{ending}")}
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    assert scripts or list(folder.glob("*.json"))  # Grafana's dashboard is no program
-    assert [name for name in sorted(scripts - {"scene.py"}) if name not in readme] == []
+    assert programs or list(folder.glob("*.json"))  # Grafana's dashboard is no program
+    assert [name for name in sorted(programs - {"scene.py"}) if name not in readme] == []
+    assert "](picture.svg)" in readme
+    assert f"`{folder.name}`" in (EXAMPLES.parent / "docs" / "examples.md").read_text("utf-8")
+
+
+def test_the_pictures_are_those_that_the_script_draws():
+    done = subprocess.run(
+        [sys.executable, EXAMPLES.parent / "tools" / "draw_examples.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")

@@ -112,8 +112,14 @@ class Rig:
             self.forgive()
             self._new_queue()
 
-    def open(self, reference, message, check=True):
-        """Get an object that was put. `check`: whether to see that a corrupt pool is refused."""
+    def open(self, reference, message, check=True, show=True):
+        """Get an object that was put.
+
+        `check`: whether to see that a corrupt pool is refused. `show`: whether to show it before.
+        """
+        if show:
+            reference._repr_html_()  # it never raises, whatever the bytes are
+            self.forgive()
         self._outcome(message, message - 16, reference.get, check)
 
     def _has_code(self, message, block):

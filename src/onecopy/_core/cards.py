@@ -12,7 +12,7 @@ from onecopy._core.showing import described
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["card", "preview"]
+__all__ = ["card", "preview", "thumbnail"]
 
 _PICTURE = 160  # pixels: how wide and high a picture is shown at most
 
@@ -43,7 +43,7 @@ def card(title: str, rows: Iterable[tuple[str, str]], below: str = "") -> str:
 
 
 def preview(message: Any) -> str:
-    """Return HTML that shows a message: its picture, or one line.
+    """Return HTML that shows a message: its picture, and one line.
 
     Parameters
     ----------
@@ -55,13 +55,28 @@ def preview(message: Any) -> str:
     str
         It refers to no memory of the pool.
     """
+    return f"{thumbnail(message)}<div><code>{html.escape(described(message))}</code></div>"
+
+
+def thumbnail(message: Any) -> str:
+    """Return HTML with the picture in a message.
+
+    Parameters
+    ----------
+    message : object
+        Any message. The first array in it that looks like a picture is shown.
+
+    Returns
+    -------
+    str
+        It refers to no memory of the pool. "": there is no such array.
+    """
     array = find(message)
-    line = f"<code>{html.escape(described(message))}</code>"
     if array is None:
-        return f"<div>{line}</div>"
+        return ""
     picture = small(array)
     data = base64.b64encode(png(picture.pixels)).decode()
     return (
         f"<div><img alt='{html.escape(picture.text)}' src='data:image/png;base64,{data}' "
-        f"style='max-width:{_PICTURE}px;max-height:{_PICTURE}px'></div><div>{line}</div>"
+        f"style='max-width:{_PICTURE}px;max-height:{_PICTURE}px'></div>"
     )
