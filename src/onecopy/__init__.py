@@ -20,6 +20,7 @@ from onecopy.default import array, default_pool, empty, put, shared_array, zeros
 from onecopy.errors import (
     Closed,
     CrashLoop,
+    NotEncryptedWarning,
     NotRebuilt,
     OneCopyError,
     OwnerDied,
@@ -54,6 +55,7 @@ from onecopy.values import Value
 
 if _typing.TYPE_CHECKING:
     from onecopy._aio.ready import wait
+    from onecopy._core.tls import TLS
     from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
@@ -71,6 +73,7 @@ if _typing.TYPE_CHECKING:
     from onecopy.supervisor import Worker, WorkerGroup, supervise
 
 __all__ = [
+    "TLS",
     "BadFile",
     "Barrier",
     "BoundedSemaphore",
@@ -86,6 +89,7 @@ __all__ = [
     "Lock",
     "MappedArray",
     "Message",
+    "NotEncryptedWarning",
     "NotRebuilt",
     "Observer",
     "OneCopyError",
@@ -142,6 +146,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use, because they import more of the standard library than the rest.
 _LATER = {
+    "TLS": "onecopy._core.tls",
     "Executor": "onecopy.executor",
     "Observer": "onecopy.observer",
     "PoolSnapshot": "onecopy.observer",

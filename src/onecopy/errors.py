@@ -16,6 +16,7 @@
      ├── NotRebuilt        (UnpicklingError)    a call's arguments or result cannot be unpickled
      └── Untrusted         (PermissionError)    data that another user could have written
     OwnerDiedWarning (RuntimeWarning)           a lock's owner died; the next process took it over
+    NotEncryptedWarning (RuntimeWarning)        other machines can reach what listens without TLS
 
 ¹ From Python 3.13 on, where the standard library has it.
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Closed",
     "CrashLoop",
+    "NotEncryptedWarning",
     "NotRebuilt",
     "OneCopyError",
     "OwnerDied",
@@ -132,3 +134,7 @@ class Untrusted(OneCopyError, PermissionError):  # noqa: N818 - a public name
 
 class OwnerDiedWarning(RuntimeWarning):
     """The caller took over a lock whose owner died."""
+
+
+class NotEncryptedWarning(RuntimeWarning):
+    """Other machines can reach what listens here, and what is sent is not encrypted."""

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from onecopy.multiprocessing import _wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from onecopy.pool import Pool
 
-__all__ = ["Server", "Starter", "begin"]
+__all__ = ["Server", "Starter", "begin", "workers"]
 
 _also: Any = standard  # typeshed has a part of it
 
@@ -230,5 +230,32 @@ def begin(pool: Pool | None, initializer: Callable[..., object] | None, *initarg
     del pool
     global _starter  # noqa: PLW0603 - there is one in a process
     _starter = Starter()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def workers(
+    processes: int | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    maxtasksperchild: int | None = None,
+) -> Any:
+    """Make a pool of workers in the server."""
+    from onecopy.multiprocessing.pool import Pool
+
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    return Pool(processes, _begin_work, (initializer, *initargs), maxtasksperchild)
+
+
+def _begin_work(initializer: Callable[..., object] | None, *initargs: Any) -> None:
+    """Run first in a worker: make it end with the server, which is the only process to end it."""
+
+    def end_with_server() -> None:
+        connection.wait(server.signs)
+        os._exit(1)
+
+    server = Starter()
+    threading.Thread(target=end_with_server, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)

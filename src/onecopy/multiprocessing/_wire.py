@@ -49,6 +49,8 @@ from onecopy.multiprocessing._wire_errors import (
 from onecopy.multiprocessing._wire_objects import SERIALIZER, Apart, MessagePickler, receiving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Member
 
@@ -73,6 +75,7 @@ class Connection(connection.Connection):
     """
 
     handle: PoolHandle | None = None
+    serializer: Any = None  # with TLS: what replaces the serializers of other ends in messages
     _ours: bool | None = False
     _pool: Member | None = None
     _offered: Member | None = None
@@ -94,7 +97,7 @@ class Connection(connection.Connection):
         """
         with plain:
             self = cls(os.dup(plain.fileno()))
-        _set_timeout(self.fileno(), HANDSHAKE_TIMEOUT)
+        set_timeout(self.fileno(), HANDSHAKE_TIMEOUT)
         self._unproved = True
         # A forked child has no thread that serves the connection. If it kept the descriptor, the
         # client would not notice the death of this process.
@@ -170,12 +173,18 @@ class Connection(connection.Connection):
         """
         if self._unproved:
             self._unproved = False
-            _set_timeout(self.fileno(), 0)
+            set_timeout(self.fileno(), 0)
         while True:
             data = self.recv_bytes()
             self._in_flight = None
             if data != ACKNOWLEDGED or self._pool is None:
-                return pickle.loads(data)
+                break
+        before = getattr(receiving, "serializer", None)
+        receiving.serializer = self.serializer
+        try:
+            return pickle.loads(data)
+        finally:
+            receiving.serializer = before
 
     def close(self) -> None:
         """Close it."""
@@ -205,6 +214,13 @@ class ClientConnection(Connection):
         self.address = address
         self.key = key
         self._pid = os.getpid()
+
+    def another(self) -> Any:
+        """Connect to the same server again."""
+        return Client(self.address, authkey=self.key)
+
+    def begin(self) -> None:
+        """Do what comes before the first message: nothing, without TLS."""
 
     @property
     def usable(self) -> bool:
@@ -250,7 +266,7 @@ class ClientConnection(Connection):
         """
         if self._ours is None:
             self._ours = False
-            with Client(self.address, authkey=self.key) as other:
+            with self.another() as other:
                 try:
                     offered = standard.dispatch(other, None, "onecopy_pool")  # type: ignore[attr-defined]  # undocumented
                 except standard.RemoteError:
@@ -331,7 +347,11 @@ class Listener(connection.Listener):
 
     def accept(self) -> Connection:
         """Wait for a client."""
-        return Connection.accepted(super().accept())
+        return self.take(super().accept())
+
+    def take(self, plain: connection.Connection[Any, Any]) -> Connection:
+        """Take over a connection that was accepted."""
+        return Connection.accepted(plain)
 
     def close_in_child(self) -> None:
         """Close the socket in a forked child; the listener of the parent, and its file, stay."""
@@ -367,12 +387,22 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
     TypeError
         The key is not of type bytes.
     """
+    return reach(ClientConnection, address, family, authkey)
+
+
+def reach(
+    kind: Callable[[int, Any, bytes | None], ClientConnection],
+    address: Any,
+    family: str | None,
+    authkey: bytes | None,
+) -> ClientConnection:
+    """Connect to a server as `Client` does, by a connection of some kind."""
     if authkey is not None and not isinstance(authkey, bytes):
         raise TypeError(f"authkey is bytes, not {type(authkey).__name__}")
     family = family or connection.address_type(address)  # type: ignore[attr-defined]  # undocumented
     with socket.socket(getattr(socket, family)) as sock:
         sock.setblocking(True)
-        _set_timeout(sock.fileno(), HANDSHAKE_TIMEOUT)
+        set_timeout(sock.fileno(), HANDSHAKE_TIMEOUT)
         try:
             sock.connect(address)
         except BlockingIOError as error:
@@ -383,11 +413,12 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
             if family == "AF_UNIX":
                 raise TimeoutError(what) from error  # a server exists, and is busy
             raise TimeoutError(errno.ETIMEDOUT, what) from error
-        self = ClientConnection(sock.detach(), address, authkey)
+        self = kind(sock.detach(), address, authkey)
     try:
+        self.begin()
         if authkey is not None:
             _prove(self, authkey)
-        _set_timeout(self.fileno(), 0)
+        set_timeout(self.fileno(), 0)
     except BaseException:
         self.close()
         raise
@@ -402,10 +433,7 @@ def _prove(self: ClientConnection, authkey: bytes) -> None:
     except standard_context.AuthenticationError:
         raise
     except BlockingIOError as error:
-        raise TimeoutError(
-            f"what listens at {self.address!r} has not answered for {HANDSHAKE_TIMEOUT} s: is it a "
-            "manager?"
-        ) from error
+        raise no_answer(self.address) from error
     except (AssertionError, EOFError, OSError) as error:
         raise NoManagerError(
             f"what listens at {self.address!r} is no manager, or has ended just now: it did not "
@@ -413,7 +441,15 @@ def _prove(self: ClientConnection, authkey: bytes) -> None:
         ) from error
 
 
-def _set_timeout(descriptor: int, seconds: int) -> None:
+def no_answer(address: Any) -> TimeoutError:
+    """Make the error for a process that listens, and says nothing."""
+    return TimeoutError(
+        f"what listens at {address!r} has not answered for {HANDSHAKE_TIMEOUT} s: is it a manager? "
+        "A manager with tls= waits for clients with tls=, and one without for clients without"
+    )
+
+
+def set_timeout(descriptor: int, seconds: int) -> None:
     """Make reads and writes of a socket fail (EAGAIN) after a time; 0: never."""
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         sock.setblocking(True)  # also after socket.setdefaulttimeout

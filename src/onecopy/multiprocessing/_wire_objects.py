@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         """What is used of a `Connection` here, to which a message goes."""
 
         handle: PoolHandle | None
+        serializer: SerializerName | None
 
         def pool(self) -> Member | None: ...
         def pool_id(self) -> bytes | None: ...
@@ -45,13 +46,15 @@ __all__ = [
     "Apart",
     "MessagePickler",
     "arrive",
+    "receivers_own",
     "receiving",
     "together",
 ]
 
 LARGE = 64 << 10  # bytes; from here a copy into the pool takes less time than a socket
 
-receiving = threading.local()  # `connection`: this thread unpickles a message of it
+# `connection`: this thread unpickles a message of it. `serializer`: of that connection, with TLS.
+receiving = threading.local()
 
 
 class SerializerName(str):
@@ -69,6 +72,24 @@ class SerializerName(str):
 
 
 SERIALIZER = SerializerName("onecopy")
+
+
+def receivers_own() -> SerializerName:
+    """Return the serializer of the connection of a message, which has the receiver's files for TLS.
+
+    It replaces the sender's serializer with TLS in a message over TLS: names of files have no
+    meaning on another host.
+
+    Raises
+    ------
+    UnpicklingError
+        The message did not come over TLS.
+    """
+    own: SerializerName | None = getattr(receiving, "serializer", None)
+    if own is None:
+        raise pickle.UnpicklingError("this proxy belongs to a message that came over TLS")
+    return own
+
 
 # Proxy types of onecopy, and the standard types for peers without onecopy. `managers` fills it.
 STANDARD: dict[Any, Any] = {}
@@ -90,7 +111,9 @@ class MessagePickler(reduction.ForkingPickler):
         kind = type(obj)
         if kind is np.ndarray or kind is SharedArray:
             return self._array(obj)
-        if kind is SerializerName:
+        if issubclass(kind, SerializerName):
+            if kind is not SerializerName and self._to.serializer is not None:
+                return receivers_own, ()
             return NotImplemented if self._to.is_ours() else (str, ("pickle",))
         if issubclass(kind, standard.BaseProxy) and not self._to.is_ours():
             _, (function, *rest) = obj.__reduce__()

@@ -34,26 +34,32 @@ library raises in this case. An attempt to connect fails after 30 s without an a
 
 If a method of a proxy is interrupted (Ctrl-C), the proxy stays usable. The server may have executed
 the call.
+
+*On other machines.* ``tls=onecopy.TLS(…)`` encrypts a manager with a TCP address, and both ends
+show a certificate. Proxies take it with them. Without it, an address that other machines can reach
+gives a `NotEncryptedWarning`.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from multiprocessing import connection, process
 from multiprocessing import managers as standard
+from multiprocessing import process
 from multiprocessing.context import ProcessError
 from multiprocessing.managers import Namespace, RemoteError, Token
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from onecopy._core.exposed import is_exposed, warn_of_readers
 from onecopy.multiprocessing import _wire, _wire_objects
-from onecopy.multiprocessing._manager_server import Server, Starter, begin
+from onecopy.multiprocessing._manager_elsewhere import Elsewhere
+from onecopy.multiprocessing._manager_server import Server, begin, workers
 from onecopy.multiprocessing._segments_manager import SharedMemoryManager
 from onecopy.multiprocessing._wire_errors import ServerEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from onecopy._core.tls import TLS
 
 
 __all__ = [
@@ -109,11 +115,29 @@ class BaseManager(standard.BaseManager):
         Starts the process. Default: the context of the default start method.
     shutdown_timeout : float
         Seconds that `shutdown` waits for the server before it kills it.
+    tls : TLS, optional
+        Encrypts all connections, by TLS 1.3, and each end checks the certificate of the other. For
+        an address with host and port, at the server and at clients alike. Default: messages are
+        readable on their way.
+
+    Raises
+    ------
+    TypeError
+        `tls` is not a `TLS`. An `ssl.SSLContext` cannot be sent to the server's process.
+    ValueError
+        `tls` needs an address with host and port, and the serializer "pickle".
+
+    Warns
+    -----
+    NotEncryptedWarning
+        By `start`, `get_server` or `connect`, once for a manager: other machines can reach the
+        address, and there is no `tls`.
 
     Notes
     -----
     Messages are pickles, so a process that has the key can run any code in the server. The server
-    unpickles nothing from a process without the key.
+    unpickles nothing from a process without the key, and with `tls` nothing from a process without
+    a certificate.
     """
 
     _Server = Server
@@ -126,10 +150,42 @@ class BaseManager(standard.BaseManager):
         ctx: Any = None,
         *,
         shutdown_timeout: float = 1.0,
+        tls: TLS | None = None,
     ) -> None:
-        super().__init__(
-            address, authkey, _serializer(serializer), ctx, shutdown_timeout=shutdown_timeout
-        )
+        self._tls_files = tls
+        self._is_safe = tls is not None  # or it has warned
+        name: str = _serializer(serializer)
+        if tls is not None:
+            from onecopy.multiprocessing._wire_tls import checked
+
+            name = checked(tls, address, name)
+        super().__init__(address, authkey, name, ctx, shutdown_timeout=shutdown_timeout)
+
+    def connect(self) -> None:
+        """Connect to the server at the address, which another process has started.
+
+        Raises
+        ------
+        AuthenticationError
+            The server has another key; or one end does not accept the certificate of the other.
+        ConnectionRefusedError, FileNotFoundError, OSError
+            No process listens there.
+        ConnectionError
+            What listens there is not a manager; or only one end uses TLS.
+        TimeoutError
+            There was no answer for 30 s.
+        ValueError
+            The files of `tls` cannot be used.
+        """
+        self._warn()
+        super().connect()
+
+    def _warn(self) -> None:
+        mine: Any = self
+        address = mine._address
+        if not self._is_safe and isinstance(address, tuple) and is_exposed(address[0]):
+            self._is_safe = True
+            warn_of_readers(f"the manager at {address!r}", stacklevel=3)
 
     def get_server(self) -> Any:
         """Make the server in this process. Its `serve_forever` runs until it is shut down.
@@ -140,6 +196,8 @@ class BaseManager(standard.BaseManager):
             It was started, or shut down.
         OSError
             The address is not available.
+        ValueError
+            The files of `tls` cannot be used.
         """
         mine: Any = self
         state = mine._state.value
@@ -147,6 +205,7 @@ class BaseManager(standard.BaseManager):
             raise ProcessError(
                 "Already started server" if state == State.STARTED else "Manager has shut down"
             )
+        self._warn()
         return self._Server(mine._registry, mine._address, mine._authkey, mine._serializer)
 
     def start(
@@ -170,11 +229,18 @@ class BaseManager(standard.BaseManager):
         EOFError
             The process ended before it had a server, for example because the address is in use. It
             has written the reason to its stderr.
+        ValueError
+            The files of `tls` cannot be used.
         """
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         member = None
         if self._state.value == State.INITIAL:  # type: ignore[attr-defined]  # undocumented
+            if self._tls_files is not None:
+                from onecopy._core.tls import context_of
+
+                context_of(self._tls_files, server=True)  # an error here, not in the server
+            self._warn()
             member = _wire.offer()  # made here, so that the server uses it too
         from onecopy.pool import Pool
 
@@ -278,7 +344,7 @@ class BaseProxy(standard.BaseProxy):
         """
         mine: Any = self
         if mine._manager is None:  # this process does not have the manager
-            mine._manager = _Elsewhere(mine)
+            mine._manager = Elsewhere(mine, _type_of_kind)
         tls = mine._tls
         last = getattr(tls, "connection", None)
         if isinstance(last, _wire.ClientConnection) and not last.usable:
@@ -292,49 +358,10 @@ class BaseProxy(standard.BaseProxy):
         return rebuild_proxy, (AutoProxy if function is _also.AutoProxy else function, *rest)
 
 
-class _Elsewhere:
-    """Replaces the manager in a process that has a proxy and not its manager.
-
-    Methods that return proxies need it: it knows the types of these proxies.
-    """
-
-    _state = None  # unknown here: a request shows whether the server runs
-
-    def __init__(self, proxy: Any) -> None:
-        self._authkey = proxy._authkey
-        self._registry = _Types(proxy)
-
-
-class _Types:
-    """The registry of a manager that this process does not have; it asks the server."""
-
-    def __init__(self, proxy: Any) -> None:
-        self._forked: Mapping[str, Any] | None = proxy._registry
-        self._address = proxy._token.address
-        self._authkey = proxy._authkey
-        self._connect = proxy._Client
-        self._answers: dict[str, Any] = {}
-
-    def __getitem__(self, typeid: str) -> tuple[Any, ...]:
-        """Return an entry whose last element is the proxy type, as in a manager's registry."""
-        if self._forked is not None and typeid in self._forked:
-            entry: tuple[Any, ...] = self._forked[typeid]
-            return entry
-        if typeid not in self._answers:
-            self._answers[typeid] = self._ask(typeid)
-        return None, None, None, self._answers[typeid]
-
-    def __contains__(self, typeid: str) -> bool:
-        return True
-
-    def _ask(self, typeid: str) -> Any:
-        try:
-            with self._connect(self._address, authkey=self._authkey) as conn:
-                return dispatch(conn, None, "onecopy_proxy_type", (typeid,))
-        except (RemoteError, AttributeError, ImportError):
-            # A server of the standard library, or a type that no module defines.
-            kinds: Any = SyncManager
-            return kinds._registry.get(typeid, (AutoProxy,))[-1]
+def _type_of_kind(typeid: str) -> Any:
+    """Return the proxy type of a common kind of object."""
+    kinds: Any = SyncManager
+    return kinds._registry.get(typeid, (AutoProxy,))[-1]
 
 
 def rebuild_proxy(function: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:
@@ -520,33 +547,6 @@ class SyncManager(BaseManager, standard.SyncManager):
     """
 
 
-def _workers(
-    processes: int | None = None,
-    initializer: Callable[..., object] | None = None,
-    initargs: Iterable[Any] = (),
-    maxtasksperchild: int | None = None,
-) -> Any:
-    """Make a pool of workers in the server."""
-    from onecopy.multiprocessing.pool import Pool
-
-    if initializer is not None and not callable(initializer):
-        raise TypeError("initializer must be a callable")
-    return Pool(processes, _begin_work, (initializer, *initargs), maxtasksperchild)
-
-
-def _begin_work(initializer: Callable[..., object] | None, *initargs: Any) -> None:
-    """Run first in a worker: make it end with the server, which is the only process to end it."""
-
-    def end_with_server() -> None:
-        connection.wait(server.signs)
-        os._exit(1)
-
-    server = Starter()
-    threading.Thread(target=end_with_server, daemon=True).start()
-    if initializer is not None:
-        initializer(*initargs)
-
-
 def _register_kinds() -> None:
     """Register the kinds of the standard library, with the proxies of onecopy."""
     ours = {theirs: mine for mine, theirs in _wire_objects.STANDARD.items()}
@@ -554,7 +554,7 @@ def _register_kinds() -> None:
     for typeid, (callable, exposed, to_typeid, proxytype) in list(registry.items()):
         SyncManager.register(
             typeid,
-            _workers if typeid == "Pool" else callable,
+            workers if typeid == "Pool" else callable,
             ours.get(proxytype, proxytype),
             exposed,
             to_typeid,
