@@ -172,6 +172,7 @@ BUGS = (
         "another library's memory becomes part of the pool",
         program=("process_test", "mapping"),
         more=(
+            ("#include <algorithm>\n", "#include <sys/mman.h>\n\n#include <algorithm>\n"),
             (
                 """    file = std::move(child_file_);  // closes only: unlocking would unlock the parent
 """,
