@@ -2,7 +2,8 @@
 
 *Wake-up*: a sender pauses, then puts the time into a queue; the receiver is a task that waits. Half
 of each loop is asyncio's own: `asyncio.Queue` has both tasks in one loop, and `janus` has a thread
-and a loop; nothing crosses a process there. The pipe is read by a stream reader of asyncio.
+and a loop; nothing crosses a process there. The pipe is read by a stream reader of asyncio, the
+stream of sharedbox by `async for`.
 
 *Throughput*: the receiver loops over a queue that another process keeps filled. *Waiting*: the
 processor time of a process with a thousand tasks that wait on one queue, or each on its own.
@@ -11,6 +12,7 @@ processor time of a process with a thousand tasks that wait on one queue, or eac
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import multiprocessing
 import os
 import threading
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Options, Run
 
 IN_PROCESS, PIPE, JANUS, BLOCKING = "asyncio.Queue", "pipe", "janus", "blocking get"
+SHAREDBOX = "sharedbox"
 P50, P99 = "wake-up, median", "wake-up, 99th percentile"
 RATE = "busy loop over a queue"
 ONE, EACH = "1,000 tasks wait on one queue", "1,000 tasks wait on 1,000 queues"
@@ -140,6 +143,38 @@ def janus_wakes(count: int) -> dict[str, float]:
     return percentiles(asyncio.run(main()))
 
 
+def sharedbox_wakes(count: int) -> dict[str, float]:
+    from typing import Annotated
+
+    from sharedbox import Capacity
+
+    from benchmarks.peers.sharedbox_ import Stream
+
+    stream = Stream(Annotated[bytes, Capacity(8)], 64)
+    sender = multiprocessing.get_context("spawn").Process(
+        target=send_by_sharedbox, args=(stream, count)
+    )
+    sender.start()
+
+    async def main() -> list[int]:
+        with stream.stream.reader(start="oldest") as reader:
+
+            async def get() -> int:
+                return int.from_bytes(await anext(reader), "little")
+
+            return await receive(get, count)
+
+    times = asyncio.run(main())
+    sender.join()
+    stream.close()
+    return percentiles(times)
+
+
+def send_by_sharedbox(stream: Any, count: int) -> None:
+    with stream.stream.sender() as sender:
+        send_times(lambda now: sender.send(now.to_bytes(8, "little")), count)
+
+
 def fill(queue: Any, count: int) -> None:
     for number in range(count):
         queue.put(number)
@@ -205,12 +240,12 @@ def run(options: Options) -> Report:
         PIPE: pipe_wakes,
         IN_PROCESS: asyncio_wakes,
         JANUS: janus_wakes,
+        SHAREDBOX: sharedbox_wakes,
     }
-    try:
-        import janus  # noqa: F401
-    except ImportError:
-        del wakes[JANUS]
-        report.skipped[JANUS] = "janus is not installed"
+    for name in (JANUS, SHAREDBOX):
+        if importlib.util.find_spec(name) is None:
+            del wakes[name]
+            report.skipped[name] = f"{name} is not installed"
     count = max(100, round(options.seconds / PAUSE))
 
     def contender(function: Callable[..., Any], *arguments: Any, **named: Any) -> Run:
