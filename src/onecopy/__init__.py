@@ -59,6 +59,7 @@ if _typing.TYPE_CHECKING:
     from onecopy.executor import Executor
     from onecopy.files.array import open_array
     from onecopy.files.table import open_table
+    from onecopy.flight import FlightServer, fetch, serve
     from onecopy.observer import Observer, PoolSnapshot, observe
     from onecopy.recordings import (
         RecordedChannel,
@@ -84,6 +85,7 @@ __all__ = [
     "Event",
     "Executor",
     "ExportLease",
+    "FlightServer",
     "Frames",
     "List",
     "Lock",
@@ -128,6 +130,7 @@ __all__ = [
     "born_in_pool",
     "default_pool",
     "empty",
+    "fetch",
     "observe",
     "open_array",
     "open_recording",
@@ -135,6 +138,7 @@ __all__ = [
     "put",
     "record",
     "replay",
+    "serve",
     "shared_array",
     "supervise",
     "wait",
@@ -148,6 +152,7 @@ __version__ = "0.1.0"
 _LATER = {
     "TLS": "onecopy._core.tls",
     "Executor": "onecopy.executor",
+    "FlightServer": "onecopy.flight",
     "Observer": "onecopy.observer",
     "PoolSnapshot": "onecopy.observer",
     "RecordedChannel": "onecopy.recordings",
@@ -157,12 +162,14 @@ _LATER = {
     "RecordingWriter": "onecopy.recordings",
     "Worker": "onecopy.supervisor",
     "WorkerGroup": "onecopy.supervisor",
+    "fetch": "onecopy.flight",
     "observe": "onecopy.observer",
     "open_array": "onecopy.files.array",
     "open_recording": "onecopy.recordings",
     "open_table": "onecopy.files.table",
     "record": "onecopy.recordings",
     "replay": "onecopy.recordings",
+    "serve": "onecopy.flight",
     "supervise": "onecopy.supervisor",
     "wait": "onecopy._aio.ready",
 }

@@ -29,7 +29,7 @@ def test_every_error_has_a_cause_and_a_cure():
 
 # Errors that no call of a user raises: they are caught within the package.
 INNER = {"DemoError", "Late", "NotJoinedError", "NotNowError", "NotPlain", "RemoteTraceback"}
-INNER |= {"UnfitError", "UnreadablePictureError", "Wrong"}
+INNER |= {"Unexpected", "UnfitError", "UnreadablePictureError", "Wrong"}
 ERROR = re.compile(
     r"^ *class ([A-Z]\w+)\([^)]*\b(?:Exception|\w*Error|\w*Warning|_StandardShutDown)\b[^)]*\):",
     re.MULTILINE,
