@@ -17,7 +17,11 @@ MODULES = {module.name for module in pkgutil.iter_modules(oc.__path__)}
 FACE = {name for name in dir(oc) if not name.startswith("_")} - MODULES
 CLASSES = sorted(name for name in FACE if isinstance(getattr(oc, name), type))
 # Attributes of instances alone: type checkers see them in `__init__`; the class has none.
-OF_INSTANCES = {"CrashLoop": {"worker"}, "WorkerGroup": {"name"}}
+OF_INSTANCES = {
+    "CrashLoop": {"worker"},
+    "TLS": {"cafile", "certfile", "keyfile"},  # fields without a default
+    "WorkerGroup": {"name"},
+}
 # What `import onecopy` may load beyond numpy: small modules of the standard library.
 LIGHT = {"__future__", "_heapq", "_queue", "atexit", "heapq", "queue", "threading"}
 
