@@ -145,7 +145,8 @@ def test_restart(pool, context, tmp_path):
         marks = [tmp_path / str(i) for i in range(3)]
         got = list(executor.map(calls.die_with, [array] * 3, marks))
         assert got == [100_000.0] * 3
-        assert len(executor._processes) == 2
+        # A second worker is started only if none is idle when a call is submitted.
+        assert 1 <= len(executor._processes) <= 2
         assert list(executor.map(pow, range(10), [2] * 10)) == [i * i for i in range(10)]
     del array, executor
     children.eventually(lambda: gone(pool), "the pool to be empty")
