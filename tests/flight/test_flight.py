@@ -1,4 +1,4 @@
-"""Objects that are fetched by tickets: what arrives, where it lies, and who may have it."""
+"""A client fetches objects by tickets: the object is right, it is in the right pool, and a ticket is needed."""
 
 from __future__ import annotations
 
