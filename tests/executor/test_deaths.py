@@ -149,9 +149,10 @@ def test_restart(pool, context, tmp_path):
         got = list(executor.map(calls.die_with, [array] * 3, marks))
         assert got == [100_000.0] * 3
         # The other worker may find the call of a dead one, and answer it, before that is replaced.
-        children.eventually(lambda: len(executor._processes) == 2, "both workers to be there")
+        running = executor._processes
+        children.eventually(lambda there=running: len(there) == 2, "both workers to be there")
         assert list(executor.map(pow, range(10), [2] * 10)) == [i * i for i in range(10)]
-    del array, executor
+    del array, executor, running
     children.eventually(lambda: gone(pool), "the pool to be empty")
     assert pool.validate() == []
 

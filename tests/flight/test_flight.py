@@ -1,4 +1,4 @@
-"""A client fetches objects by tickets: the object is right, it is in the right pool, and a ticket is needed."""
+"""A client with a ticket gets the right object, in the right pool; without one it gets nothing."""
 
 from __future__ import annotations
 
