@@ -455,15 +455,20 @@ def test_the_server_warns_once_if_others_can_read(tls):
         SyncManager(EVERYWHERE, KEY, tls=named).get_server().listener.close()
 
 
-def test_start_and_client_warn_once_too(monkeypatch):
+def test_start_and_client_warn_once_too():
     with contextlib.ExitStack() as stack:
         with pytest.warns(NotEncryptedWarning) as caught:
             manager = stack.enter_context(started(EVERYWHERE))
-        assert len(caught) == 1
+        assert not_encrypted(caught) == 1
         assert goes_on(manager)  # warnings are errors in these tests
         client = SyncManager(manager.address, KEY)
         with pytest.warns(NotEncryptedWarning) as caught:
             client.connect()
-        assert len(caught) == 1
+        assert not_encrypted(caught) == 1
         client.connect()
         assert goes_on(client)
+
+
+def not_encrypted(caught):
+    # `pytest.warns` records every warning. Python 3.12 and newer also warn of fork beside threads.
+    return sum(warning.category is NotEncryptedWarning for warning in caught)
