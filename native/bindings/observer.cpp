@@ -134,6 +134,11 @@ nb::dict of(const observer::Pool& pool) {
         nb::object slot = each.slot == kNoSlot ? nb::none() : nb::cast(each.slot);
         locks.append(nb::make_tuple(each.name, slot, each.passed));
     }
+    nb::list cells;
+    for (const observer::Cell& each : pool.map.cells)
+        cells.append(nb::make_tuple(each.used, each.thing, each.holder, each.holders));
+    d["cell_bytes"] = pool.map.cell_bytes;
+    d["cells"] = cells;
     d["processes"] = processes;
     d["things"] = things;
     d["referrers"] = referrers;

@@ -273,13 +273,22 @@ Pool observe(Member& m) {
     }
 
     const std::vector<u32> parents = find_parents(m, top);
+    out.map = MemoryMap(m.geo().capacity);
     for (u32 i = 1; i < top; ++i) {
         BlockInfo info;
         if (!is_live(word_of(m, i)) || inspect(m, i, info) != Status::ok) continue;
         const u32 thing = is_thing[i] ? i : keeper_of(parents, is_thing, i);
+        out.map.add(info.offset, info.size, i, place[thing] == 0 ? 0 : thing);
         if (thing == 0 || place[thing] == 0) continue;
         out.things[place[thing] - 1].bytes += info.length;
         ++out.things[place[thing] - 1].blocks;
+    }
+    for (Cell& cell : out.map.cells) {
+        if (cell.block == 0) continue;
+        each_holder(m, cell.block, rows, [&](u32 slot) {
+            cell.holder = slot;
+            ++cell.holders;
+        });
     }
     for (Thing& thing : out.things) {
         thing.parent = keeper_of(parents, is_thing, thing.index);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "body/structures.hpp"
+#include "observer/memory_map.hpp"
 #include "os/processes.hpp"
 
 namespace onecopy::observer {
@@ -66,6 +67,7 @@ struct Pool {
     std::vector<Thing> things;
     std::vector<Referrer> referrers;
     std::vector<Inner> locks;  // of the heap and the names, with their owners
+    MemoryMap map;
 };
 
 // Throws std::bad_alloc.

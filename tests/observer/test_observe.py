@@ -181,6 +181,72 @@ def test_memory(pool, seen):
     assert kept.nbytes == 1 << 21
 
 
+# ---- where the memory lies ----------------------------------------------------------------------
+
+
+def places(shot, belongs):
+    """Return the numbers of the parts that one block fills."""
+    return [
+        number
+        for number, cell in enumerate(shot.memory_map)
+        if cell.used == shot.cell_bytes and belongs(cell)
+    ]
+
+
+def test_the_map_of_the_memory_has_the_order_of_addresses(pool, seen):
+    empty = seen()
+    assert 256 < len(empty.memory_map) <= 512
+    assert empty.cell_bytes * len(empty.memory_map) >= empty.size
+    assert empty.cell_bytes * (len(empty.memory_map) - 1) < empty.size
+    assert sum(cell.used for cell in empty.memory_map) == empty.used + empty.structure_bytes
+    size = 4 * empty.cell_bytes
+    pool["kept"] = np.ones(size, "u1")
+    kept, held = pool["kept"], pool.zeros(size, "u1")
+    shot = seen()
+    assert sum(cell.used for cell in shot.memory_map) == shot.used + shot.structure_bytes
+    of_kept = places(shot, lambda cell: cell.thing is not None and cell.thing.name == "kept")
+    of_held = places(shot, lambda cell: cell.thing is None)
+    for found in (of_kept, of_held):
+        assert len(found) >= 3
+        assert found == list(range(found[0], found[-1] + 1))
+    here = pool.member.slot
+    for number in of_kept + of_held:
+        assert (shot.memory_map[number].slot, shot.memory_map[number].holders) == (here, 1)
+    apart = (held.ctypes.data - kept.ctypes.data) / shot.cell_bytes
+    assert abs(of_held[0] - of_kept[0] - apart) <= 1
+    del kept, held
+    assert [each.slot for each in seen().memory_map] == [each.slot for each in empty.memory_map]
+
+
+def test_the_map_of_the_memory_knows_who_holds_a_block(pool, seen, start):
+    size = 4 * seen().cell_bytes
+    pool["kept"] = np.ones(size, "u1")
+    mine = places(seen(), lambda cell: cell.thing is not None)
+    assert len(mine) >= 3
+    assert all(seen().memory_map[number].holders == 0 for number in mine)
+    ready = pool.queue()
+    child = start("fork", hold_and_stay, pool, "kept", ready)
+    ready.get(timeout=LIMIT)
+    (slot,) = [each.slot for each in seen().processes if each.pid == child.pid]
+    for number in mine:
+        cell = seen().memory_map[number]
+        assert (cell.thing.name, cell.slot, cell.holders) == ("kept", slot, 1)
+    kept = pool["kept"]
+    assert all(seen().memory_map[number].holders == 2 for number in mine)
+    child.kill()
+    pool.collect()
+    here = pool.member.slot
+    assert all(seen().memory_map[number].slot == here for number in mine)
+    del kept
+
+
+def hold_and_stay(pool, name, ready):
+    kept = pool[name]
+    ready.put(None)
+    pool.event("never").wait()
+    del kept
+
+
 # ---- processes ----------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The answers of `onecopy web`: which requests are refused, and what is shown of any pool."""
 
+import collections
 import dataclasses
 import json
 import re
@@ -13,7 +14,7 @@ import onecopy as oc
 from onecopy.web import server
 from onecopy.web.guard import host_problem
 from onecopy.web.server import app
-from onecopy.web.view import ROWS, dump, seen
+from onecopy.web.view import LEVELS, PARTS, ROWS, dump, seen
 from onecopy.web.watching import Paced, Watches, key_of
 
 pytest.importorskip("httpx2")
@@ -168,6 +169,38 @@ def test_a_pool():
         assert {"jobs", "live", "cam", "numbers", "free"} <= {each["name"] for each in parts}
         assert sum(each["bytes"] for each in parts) == found["size"]
         del held, ready
+
+
+def test_the_map_of_the_memory():
+    with oc.Pool.create("factory", size="64MiB") as pool, page() as client:
+        pool["kept"] = bytes(8 << 20)
+        held = pool.zeros(16 << 20, "u1")
+        memory = look(client, "factory").json()["memory"]
+        names = [each["name"] for each in memory["parts"]]
+        assert 256 < sum(many for many, *_ in memory["map"]) <= 512
+        sizes = collections.Counter()
+        for many, full, thing, process in memory["map"]:
+            if full == 0:
+                assert (thing, process) == (None, None)
+                sizes["free"] += many * memory["cell"]
+            elif full == LEVELS:
+                name = names[thing] if isinstance(thing, int) else thing
+                sizes[name, process] += many * memory["cell"]
+        small = 2 * memory["cell"]  # at each end of a block
+        assert sizes["kept", "none"] == pytest.approx(8 << 20, abs=small)
+        assert sizes["held", 0] == pytest.approx(16 << 20, abs=small)
+        assert sizes["free"] == pytest.approx(40 << 20, abs=2 << 20)
+        assert memory["holders"][0]["slot"] == pool.member.slot
+        del held
+
+
+def test_the_map_of_the_memory_names_ten_things_and_ten_processes():
+    with oc.Pool.create("crowd", size="64MiB") as pool, page() as client:
+        for number in range(PARTS + 2):
+            pool[f"part {number}"] = bytes((2 << 20) + (number << 16))
+        memory = look(client, "crowd").json()["memory"]
+        things = {thing for _, full, thing, _ in memory["map"] if full == LEVELS}
+        assert things == {*range(PARTS), "other"}
 
 
 def test_nothing_is_joined_and_nothing_is_changed():

@@ -141,6 +141,36 @@ def test_a_pool_is_shown(driver, url, size, theme):
         assert errors(driver) == []
 
 
+def test_the_map_of_the_memory(driver, url):
+    with busy("factory") as pool:
+        held = pool.zeros(26 << 20, "u1")  # more than the frames have
+        driver.get(url)
+        choose(driver, "factory")
+        shows(driver, "#legend", "cam0")
+        shows(driver, "#map-said", "Each part is 128.0 KiB")
+        colours = """
+            return [...document.getElementById("map").children].map((each) =>
+                each.className || each.style.background)"""
+        by_thing = driver.execute_script(colours)
+        assert 256 < len(by_thing) <= 512
+        assert "free" in by_thing
+        assert len(set(by_thing)) >= 3  # the frames, what only this process holds, free
+        driver.execute_script("document.getElementById('by-process').click()")
+        by_process = driver.execute_script(colours)
+        assert by_process != by_thing
+        assert [each == "free" for each in by_process] == [each == "free" for each in by_thing]
+        point = """
+            const cell = document.getElementById("map").children[arguments[0]];
+            cell.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));"""
+        driver.execute_script(point, by_thing.index("free"))
+        shows(driver, "#map-said", "free.")
+        large = max(set(by_process) - {"free"}, key=by_process.count)
+        driver.execute_script(point, by_process.index(large) + 2)
+        shows(driver, "#map-said", f"kept by nothing; held by {os.getpid()}")
+        assert errors(driver) == []
+        del held
+
+
 def keep(driver, name):
     folder = os.environ.get("ONECOPY_SCREENSHOTS")
     if folder:

@@ -14,6 +14,7 @@ from onecopy.observer.records import (
     FramesView,
     LockHolder,
     LockView,
+    MemoryCell,
     PoolSnapshot,
     ProcessView,
     QueueView,
@@ -249,6 +250,10 @@ class _Reader:
             details={name: value for name, value in thing["facts"].items() if name != "lock"},
         )
 
+    def cell(self, used: int, thing: int, slot: int, holders: int) -> MemoryCell:
+        keeper = self.base(thing) if thing else None
+        return MemoryCell(used, keeper, slot if holders else None, holders)
+
     # ---- processes
 
     def process(self, process: Mapping[str, Any]) -> ProcessView:
@@ -349,6 +354,13 @@ def read(seen: Mapping[str, Any], name: str, path: str, memory: Memory) -> PoolS
         objects=tuple(_by_name(objects)),
         inner=reader.holders(
             {"parts": [("inner", *lock[1:], 0, 0) for lock in seen["locks"]]}, "inner"
+        ),
+        cell_bytes=seen["cell_bytes"],
+        memory_map=tuple(
+            MemoryCell(
+                used, reader.base(thing) if thing else None, slot if holders else None, holders
+            )
+            for used, thing, slot, holders in seen["cells"]
         ),
     )
     memory.at, memory.counts = reader.next.at, reader.next.counts

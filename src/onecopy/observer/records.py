@@ -14,6 +14,7 @@ __all__ = [
     "FramesView",
     "LockHolder",
     "LockView",
+    "MemoryCell",
     "PoolSnapshot",
     "ProcessState",
     "ProcessView",
@@ -378,6 +379,29 @@ class LockView(ThingView):
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryCell:
+    """A part of a pool's memory. Several blocks may lie in it: it tells whose the largest one is.
+
+    Attributes
+    ----------
+    used : int
+        Bytes in it that blocks take.
+    thing : ThingView or None
+        What keeps the block that takes the most bytes of it. None: it is free, or only processes
+        hold that block.
+    slot : int or None
+        A process that holds that block. None: no process does.
+    holders : int
+        How many processes hold it.
+    """
+
+    used: int
+    thing: ThingView | None
+    slot: int | None
+    holders: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """What is in a pool. Others write while it is read: its parts are of slightly different times.
 
@@ -409,6 +433,10 @@ class PoolSnapshot:
     inner : tuple of LockHolder
         The processes that have the locks of the pool's heap and of its names. They are held for
         microseconds.
+    cell_bytes : int
+        Bytes of a part of the pool's memory, see `memory_map`.
+    memory_map : tuple of MemoryCell
+        At most 512 equal parts of the memory for objects, in the order of their addresses.
     """
 
     name: str
@@ -431,6 +459,8 @@ class PoolSnapshot:
     locks: tuple[LockView, ...]
     objects: tuple[ThingView, ...]
     inner: tuple[LockHolder, ...]
+    cell_bytes: int = 0
+    memory_map: tuple[MemoryCell, ...] = ()
 
     def process(self, slot: int | None) -> ProcessView | None:
         """Return the process of a slot; None: nobody has it.

@@ -35,7 +35,8 @@ __all__ = ["dump", "listed", "seen"]
 LONGER_THAN = 1.0  # seconds; shorter waits are not explained
 ROWS = 600  # of one table
 CHAINS = 50
-PARTS = 10  # of the bar that shows the memory
+PARTS = 10  # things, and processes, that the map of the memory shows one by one
+LEVELS = 4  # of how full a part of the memory is
 LONGEST = 400  # characters of a text
 
 
@@ -163,7 +164,7 @@ def _rows(
 
 
 def _memory(pool: PoolSnapshot) -> dict[str, Any]:
-    """Divide the pool's memory: by what keeps it, and by the processes that hold it.
+    """Divide the pool's memory: by what keeps it, by the processes that hold it, and by address.
 
     Each block counts for one thing, so the parts add up. What no thing keeps is held by processes
     only. A block that several processes hold counts for each of them.
@@ -178,6 +179,7 @@ def _memory(pool: PoolSnapshot) -> dict[str, Any]:
     used = pool.used + pool.structure_bytes
     things.sort(key=lambda each: -each.bytes)
     kept = sum(each.bytes for each in things)
+    shown = [each for each in things[:PARTS] if each.bytes]
     parts = [
         {
             "id": _id(each),
@@ -185,10 +187,9 @@ def _memory(pool: PoolSnapshot) -> dict[str, Any]:
             "name": _name(each),
             "bytes": each.bytes,
         }
-        for each in things[:PARTS]
-        if each.bytes
+        for each in shown
     ]
-    rest = kept - sum(each.bytes for each in things[:PARTS])
+    rest = kept - sum(each.bytes for each in shown)
     if rest > 0:
         more = len(things) - len(parts)
         parts.append({"kind": "other", "name": f"{more:,} smaller things", "bytes": rest})
@@ -199,15 +200,57 @@ def _memory(pool: PoolSnapshot) -> dict[str, Any]:
     # The numbers are of slightly different times.
     free = max(pool.size - max(used, kept), 0)
     parts.append({"kind": "free", "name": "free", "bytes": free})
-    holders = sorted((each for each in pool.processes if each.bytes), key=lambda each: -each.bytes)
+    processes = sorted(
+        (each for each in pool.processes if each.bytes), key=lambda each: -each.bytes
+    )
+    holders = processes[:PARTS]
     return {
         "parts": parts,
         "holders": [
-            {"slot": each.slot, "name": process_name(each), "bytes": each.bytes}
-            for each in holders[:PARTS]
+            {
+                "id": f"{each.slot}-{each.pid}-{each.joined}",
+                "slot": each.slot,
+                "name": process_name(each),
+                "bytes": each.bytes,
+            }
+            for each in holders
         ],
-        "more_holders": max(len(holders) - PARTS, 0),
+        "more_holders": max(len(processes) - PARTS, 0),
+        "cell": pool.cell_bytes,
+        "map": _map(
+            pool,
+            {each.index: i for i, each in enumerate(shown)},
+            {each.slot: i for i, each in enumerate(holders)},
+        ),
     }
+
+
+def _map(pool: PoolSnapshot, parts: dict[int, int], holders: dict[int, int]) -> list[list[Any]]:
+    """Describe the map of the memory, as runs of parts that look alike.
+
+    Returns
+    -------
+    list
+        ``[how many, how full, thing, process]``. How full: 0 to `LEVELS`; all of it is used, or a
+        part. The thing: a place in the list of parts, "other" or "held". The process: a place in
+        the list of holders, "other", "several", or "none".
+    """
+    runs: list[list[Any]] = []
+    for cell in pool.memory_map:
+        full = -(-cell.used * LEVELS // max(pool.cell_bytes, 1))
+        thing: int | str | None = None
+        process: int | str | None = None
+        if full:
+            thing = "held" if cell.thing is None else parts.get(cell.thing.index, "other")
+            if cell.slot is None:
+                process = "none"
+            else:
+                process = "several" if cell.holders > 1 else holders.get(cell.slot, "other")
+        if runs and runs[-1][1:] == [full, thing, process]:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, full, thing, process])
+    return runs
 
 
 # ---- rows of the tables -------------------------------------------------------------------------

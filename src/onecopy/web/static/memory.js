@@ -1,12 +1,15 @@
-// Which things keep the memory of a pool, and which processes hold it.
+// Which things keep the memory of a pool, which processes hold it, and where it lies.
 
 import { Colours } from "./colours.js";
 import { find, make } from "./dom.js";
+import { MemoryMap } from "./map.js";
 import { percent, size } from "./words.js";
 
 export class Memory {
   constructor(colours) {
     this.colours = colours;
+    this.ofProcesses = new Colours();
+    this.map = new MemoryMap(colours, this.ofProcesses);
     this.last = "";
   }
 
@@ -14,6 +17,12 @@ export class Memory {
     const now = JSON.stringify([pool.memory, pool.size]);
     if (now === this.last) return;
     this.last = now;
+    this.showThings(pool);
+    this.showProcesses(pool);
+    this.map.show(pool);
+  }
+
+  showThings(pool) {
     const bar = [];
     const legend = [];
     for (const part of pool.memory.parts) {
@@ -35,9 +44,13 @@ export class Memory {
     }
     find("bar").replaceChildren(...bar);
     find("legend").replaceChildren(...legend);
+  }
+
+  showProcesses(pool) {
     const holders = pool.memory.holders.map((each) => {
       const fill = make("i");
       fill.style.width = `${Math.min(100, (100 * each.bytes) / pool.size)}%`;
+      fill.style.background = this.ofProcesses.of(each.id);
       return make(
         "li",
         {},
