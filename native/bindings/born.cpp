@@ -279,6 +279,16 @@ void bind_born(nanobind::module_& m) {
         nb::arg("array"), nb::sig("def born_lease(array: object) -> Lease | None"),
         "A lease on the block in which numpy itself made an array. None: it did not.");
     m.def(
+        "address",
+        [](nb::handle array) {
+            if (!PyArray_Check(array.ptr())) throw nb::type_error("address wants an array");
+            auto* a = reinterpret_cast<PyArrayObject*>(array.ptr());
+            return reinterpret_cast<std::uintptr_t>(PyArray_DATA(a));
+        },
+        nb::arg("array"), nb::sig("def address(array: object) -> int"),
+        "The address of an array's first element in this process. (`__array_interface__` of numpy\n"
+        "2.4 ends the process if there is no memory.)");
+    m.def(
         "seal", [](nb::handle array) { seal(array.ptr()); }, nb::arg("array"),
         nb::sig("def seal(array: object) -> None"),
         "Make an array of a pool read-only in this process, and the arrays that it is a view of.");

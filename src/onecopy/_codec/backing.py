@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecopy._native import Lease, PrivateMemory, born_lease
+from onecopy._native import Lease, PrivateMemory, address, born_lease
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["address", "lease_of", "memory_behind"]
-
-
-def address(array: npt.NDArray[Any]) -> int:
-    """Return the address of an array's first element in this process."""
-    return cast("int", array.__array_interface__["data"][0])
 
 
 def lease_of(array: npt.NDArray[Any]) -> Lease | None:

@@ -43,7 +43,7 @@ import numpy as np
 from onecopy import _native
 from onecopy._codec import blocks, built
 from onecopy._codec.arrays import SharedArray
-from onecopy._codec.backing import lease_of
+from onecopy._codec.backing import address, lease_of
 from onecopy._codec.leased import reduce_leased
 from onecopy._codec.naming import wrap
 from onecopy._codec.plans import plan_of
@@ -417,9 +417,13 @@ class _Unsealed:
     """The memory of a read-only array, marked as writable. It is only read."""
 
     def __init__(self, memory: npt.NDArray[np.uint8]) -> None:
-        interface = dict(memory.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": memory.shape,
+            "strides": memory.strides,
+            "data": (address(memory), False),
+        }
         self._memory = memory
 
 
@@ -521,8 +525,7 @@ def _span(array: npt.NDArray[Any], lease: Lease) -> tuple[npt.NDArray[np.uint8],
     if array.flags.forc:
         return _bytes(array), 0
     memory = np.frombuffer(memoryview(lease), np.uint8)
-    base: int = memory.__array_interface__["data"][0]
-    first: int = array.__array_interface__["data"][0]
+    base, first = address(memory), address(array)
     low = high = first
     for count, stride in zip(array.shape, array.strides, strict=True):
         if stride < 0:

@@ -237,7 +237,7 @@ def _map(fd: int, path: str, size: int, identity: Identity, mode: str) -> Mappin
     mapping.path = os.path.realpath(path)
     mapping.identity = identity
     mapping.mode = mode
-    mapping.address = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+    mapping.address = _native.address(np.frombuffer(mapping, np.uint8))
     return mapping
 
 

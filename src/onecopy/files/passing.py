@@ -41,7 +41,7 @@ def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
     """
     if not array.size:
         return None
-    first = low = high = array.__array_interface__["data"][0]
+    first = low = high = _native.address(array)
     for count, stride in zip(array.shape, array.strides, strict=True):
         if stride < 0:
             low += (count - 1) * stride
@@ -68,8 +68,8 @@ def span_of(memory: memoryview[Any]) -> Span | None:
         As from `mapping.find`, for reading: a receiver of a table does not expect that writing to
         it changes a file, and the sender's table.
     """
-    address = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
-    return mapping.find(address, memory.nbytes, writable=False)
+    first = _native.address(np.frombuffer(memory, np.uint8))
+    return mapping.find(first, memory.nbytes, writable=False)
 
 
 def bytes_of(*span: Any) -> memoryview[Any]:
