@@ -5,6 +5,7 @@
 
 #include "base/crash_point.hpp"
 #include "base/private_memory.hpp"
+#include "bindings/async_items.hpp"
 #include "bindings/born.hpp"
 #include "bindings/codec_typed.hpp"
 #include "bindings/containers.hpp"
@@ -153,7 +154,8 @@ static void bind(nb::module_& m) {
     // Memberships and queues live in globals of Python modules, some of which the interpreter never
     // clears.
     nb::set_leak_warnings(false);
-    if (!init_lease(m.ptr()) || !init_private_memory(m.ptr())) throw nb::python_error();
+    if (!init_lease(m.ptr()) || !init_private_memory(m.ptr()) || !init_async_items())
+        throw nb::python_error();
     bind_files(m);
     bind_waits(m);
     bind_member(m);

@@ -5,6 +5,7 @@
 #include <new>
 #include <optional>
 
+#include "bindings/async_items.hpp"
 #include "bindings/codec.hpp"
 #include "bindings/waiting.hpp"
 
@@ -188,6 +189,20 @@ PyObject* next(QueueObject& q) noexcept {
         PyErr_SetNone(PyExc_StopIteration);
     }
     return object;
+}
+
+PyObject* take_now(PyObject* object) noexcept {
+    QueueObject& q = *nb::inst_ptr<QueueObject>(object);
+    if (!q.reachable()) return nullptr;
+    Using call(q);
+    Message message;
+    Status s;
+    {
+        GilWaitPolicy p(kNoWait);
+        s = q.queue.get(message, p);
+    }
+    if (s != Status::ok) return nullptr;
+    return decode(q, message, q.as_standard ? Copy::fresh : Copy::unsaid);
 }
 
 // ---- many ---------------------------------------------------------------------------------------
@@ -441,6 +456,12 @@ void bind_queue(nb::module_& m) {
             "__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); },
             "Take objects until the queue is shut down and empty.")
         .def("__next__", [](QueueObject& q) noexcept { return result(next(q)); })
+        .def(
+            "_items",
+            [](nb::handle self, nb::handle later) noexcept {
+                return result(async_items(self.ptr(), &take_now, later.ptr()));
+            },
+            arg("later"), "Objects for `async for`; `later(pause)` waits for one.")
         .def(
             "get",
             [](QueueObject& q, nb::handle wait, Timeout timeout, nb::handle copy) noexcept {

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "bindings/async_items.hpp"
 #include "bindings/codec_typed.hpp"
 #include "bindings/instance.hpp"
 #include "bindings/leaving.hpp"
@@ -245,6 +246,23 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
     return raise_status(s, s == Status::stale ? "the subscription" : "the stream");
 }
 
+PyObject* take_now(PyObject* object) noexcept {
+    SubscriptionObject& self = *nb::inst_ptr<SubscriptionObject>(object);
+    if (self.detached || !self.ours()) return nullptr;
+    Using call(self);
+    Message message;
+    u64 missed = 0;
+    Status s;
+    {
+        GilWaitPolicy p(kNoWait);
+        s = self.stream.read(self.number, message, missed, p);
+    }
+    self.missed += missed;
+    if (s != Status::ok) return nullptr;
+    return received(self.typing, self.pool, message, self.copy,
+                    [&self] { return title("stream", self.name.ptr()); });
+}
+
 PyObject* wait_ready(SubscriptionObject& self, std::int64_t deadline) noexcept {
     if (self.detached || !self.ours())
         return raise(Error::closed, "the subscription was closed in this process");
@@ -341,6 +359,12 @@ void bind_stream(nb::module_& m) {
             arg("timeout", nb::none()), "Wait until there is a message, and read nothing.")
         .def("__iter__", [](nb::handle self) noexcept { return nb::borrow<nb::object>(self); })
         .def("__next__", [](SubscriptionObject& s) noexcept { return result(next(s)); })
+        .def(
+            "_items",
+            [](nb::handle self, nb::handle later) noexcept {
+                return result(async_items(self.ptr(), &take_now, later.ptr()));
+            },
+            arg("later"), "Messages for `async for`; `later(pause)` waits for one.")
         .def(
             "close",
             [](SubscriptionObject& s) noexcept {

@@ -109,6 +109,12 @@ def test_random_cancellations_neither_lose_nor_double(pool, share):
     async def get():
         taken.append(await jobs.aio.get())
 
+    async def get_some():
+        async for number in jobs.aio:
+            taken.append(number)
+            if number % 3 == 0:
+                break
+
     async def put_one(number):
         await results.aio.put(number)
         put.append(number)
@@ -136,7 +142,7 @@ def test_random_cancellations_neither_lose_nor_double(pool, share):
         del held
 
     async def main():
-        kinds = [get, get, put_one, token, locked, frame]
+        kinds = [get, get_some, put_one, token, locked, frame]
         tasks, cancelled, number = set(), 0, 0
         while cancelled < rounds:
             while len(tasks) < 24:

@@ -7,21 +7,31 @@ import signal
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from crash_world import HANG, Operation, World, by_reference, item, number
+from crash_world import HANG, Operation, World, by_reference, item, nothing, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def list_of(count: int) -> Callable[[World], None]:
+def list_of(count: int, and_then: Callable[[World], object] = nothing) -> Callable[[World], None]:
     """Make a list of this many numbered items, as ``w.list``."""
 
     def prepare(w: World) -> None:
         w.things["list"] = w.pool.list(
             item(index) if index % 2 else index for index in range(count)
         )
+        and_then(w)
 
     return prepare
+
+
+def age_blocks(w: World) -> None:
+    """Make the handles of new queues as long as they stay.
+
+    An item that refers to a queue has its handle, whose length depends on the block's generation.
+    """
+    while w.pool.queue().handle >> 32 < 1 << 8:
+        pass
 
 
 def dict_of(count: int) -> Callable[[World], None]:
@@ -127,10 +137,11 @@ CONTAINER_OPERATIONS = [
     Operation("list, with items", ("Pool.list",), lambda w: w.pool.list([1, item(2)])),
     Operation("list, named", ("Pool.list",), lambda w: w.pool.list([1], name="list"), several=True),
     on_list("append", "append", lambda w: w.list.append(item(6))),
-    on_list(
-        "append a queue",
-        "append",
+    Operation(
+        "list, append a queue",
+        ("List.append",),
         lambda w: w.list.append(w.pool.queue()),
+        list_of(6, and_then=age_blocks),
         look=lambda w: len(w.list),
     ),
     on_list(

@@ -12,8 +12,8 @@ from onecopy._core.typevars import Scalar, T
 from onecopy.errors import Closed, PoolFull, ShutDown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Self, TypeAlias
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from typing import TypeAlias
 
     import numpy.typing as npt
 
@@ -149,19 +149,19 @@ class AioQueue(Generic[T]):
         except Late:
             queue.join(0)
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[T]:
         """Take objects until the queue is shut down and empty."""
-        return self
+        return self._queue._items(self._next)
 
     async def __anext__(self) -> T:
         """Take the next object."""
+        return await self._next(False)
+
+    async def _next(self, pause: bool) -> T:
         try:
-            if tick() % CALLS_IN_A_ROW == 0:
+            if pause:
                 await checkpoint()
-            try:
-                return self._queue.get_nowait()
-            except Empty:
-                return await self.get()
+            return await self.get()
         except ShutDown:
             raise StopAsyncIteration from None
 
@@ -215,13 +215,18 @@ class AioSubscription(Generic[T]):
         except Late:
             return subscription.get(0, copy)
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[T]:
         """Read messages until the stream is shut down or the subscription is closed."""
-        return self
+        return self._subscription._items(self._next)
 
     async def __anext__(self) -> T:
         """Read the next message."""
+        return await self._next(False)
+
+    async def _next(self, pause: bool) -> T:
         try:
+            if pause:
+                await checkpoint()
             return await self.get()
         except (ShutDown, Closed):
             raise StopAsyncIteration from None
