@@ -383,8 +383,8 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, Transport, ObjectDirect
 
         Queues, locks, and everything else that was made or opened through this object are released,
         too, in this process only. A thread that waits in one of them continues to wait until it
-        succeeds or its time is up. Arrays and references stay valid. The process stays a member
-        until the last of them is gone. Closing twice does nothing.
+        succeeds or its time is up. Arrays, references and subscriptions stay valid. The process
+        stays a member until the last of them is gone. Closing twice does nothing.
         """
         if self._member is None:
             return

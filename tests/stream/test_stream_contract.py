@@ -141,6 +141,16 @@ def test_a_closed_subscription_says_so(pool):
     assert list(subscription) == []
 
 
+def test_a_subscription_goes_on_after_its_pool_is_closed_in_this_process():
+    with oc.Pool.create(size="4MiB") as pool:
+        stream = pool.stream()
+        subscription = stream.subscribe()
+        stream.publish("before")
+    assert pool.closed
+    assert subscription.get(timeout=0) == "before"
+    subscription.close()  # with which the process leaves the pool
+
+
 def test_names(pool):
     stream = pool.stream("camera", depth=8, policy="lossless")
     twin = pool.stream("camera")
