@@ -1,8 +1,9 @@
 """Whether a pool keeps its invariants. Unlike an observer, the check joins the pool.
 
 A stopped process may have a lock for hours. Then a part of the pool cannot be checked, which does
-not mean that it is broken. The observer tells before the check who has the locks of the pool
-itself, for which the core would wait without limit; and after it who has those of structures.
+not mean that it is broken. An observer finds out which process it is: before the check for the
+locks of the pool itself, for which the core would wait without limit, and after it for those of
+structures.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _join(path: str) -> Pool:
 
 
 def _locks_of_the_pool(path: str) -> list[str]:
-    """Say who has the lock of the heap or of the names, and keeps it."""
+    """Say which process has the lock of the heap or of the names, and keeps it."""
     with observe(path) as observer:
         deadline = time.monotonic() + _PATIENCE
         keepers: set[int] | None = None
