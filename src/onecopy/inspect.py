@@ -1,7 +1,7 @@
 """A view of the pools of this user: which pools exist, how full they are, what processes hold.
 
-These functions do not change a pool: what dead processes left stays until the next use, or until
-`gc`. `list_pools` and `holders` do not join a pool. `inspect_pool` joins it during the call.
+These functions join no pool, take no lock of one and change none. What dead processes left stays
+until the next use, or until `gc`. Only `inspect_pool` with ``validate=True`` joins the pool.
 """
 
 from __future__ import annotations
@@ -10,20 +10,29 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from onecopy import _native
-from onecopy._core import membership, paths, segments, stale
+from onecopy._checking import check
+from onecopy._core import paths, segments, stale
 from onecopy._core.kinds import Kind
 from onecopy._core.pool_stats import PoolStats, stats_from
 from onecopy._core.schema_view import SchemaView
-from onecopy._core.things import Thing, things_in
-from onecopy._typed.view import view_of
+from onecopy._core.things import Thing
 from onecopy.errors import OneCopyError
-from onecopy.pool import Pool
+from onecopy.observer.reading import Memory, read
+from onecopy.observer.why import headline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from onecopy._core.segments import SegmentInfo
     from onecopy._core.stale import State
+    from onecopy.observer.records import (
+        PoolSnapshot,
+        ProcessState,
+        ProcessView,
+        ThingView,
+        WaitView,
+    )
 
 __all__ = [
     "Holder",
@@ -66,26 +75,38 @@ class PoolInfo(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A process that is a member of a pool.
+    """A process that is a member of a pool, or died as one and is not cleaned up yet.
 
     Attributes
     ----------
     slot : int
         Its index in the pool's table of processes.
     pid : int
-        The process number in the process's own PID namespace. In another container it may stand for
-        another process.
+        The process number in the process's own PID namespace. See `same_namespace`.
     start_ticks : int
         When it started, in clock ticks since boot, as in ``/proc/PID/stat``. It distinguishes the
         process from a later one with the same pid.
     alive : bool
-        Whether it is alive.
+        Whether it is alive. A stopped process is. So is one of which the system does not tell.
     blocks, bytes : int
         What it holds. A block that several processes hold counts for each.
     born_ns : int
         When it joined, in nanoseconds since 1970.
-    share : int
-        As `bytes`, but each block divided by the number of processes that hold it.
+    share : int or None
+        As `bytes`, but each block divided by the number of processes that hold it. None: it is not
+        known, because all processes of the pool are dead, or the pool is marked corrupt.
+    state : str
+        "alive", "stopped" (by a signal or a debugger), "dead", or "unknown".
+    same_namespace : bool
+        Whether the pid is one of this PID namespace. If not, it may stand for another process here.
+    command : tuple of str or None
+        Its command line. None: it is not known.
+    started : float or None
+        When it started, in seconds since 1970. None: it is not known.
+    waits : tuple of WaitView
+        What its threads wait for. Of a dead process: what they waited for when it died.
+    more_may_wait : bool
+        Whether there may be more threads that wait: a process records twenty at most.
     """
 
     slot: int
@@ -95,7 +116,13 @@ class Holder(NamedTuple):
     blocks: int
     bytes: int
     born_ns: int
-    share: int
+    share: int | None
+    state: ProcessState = "unknown"
+    same_namespace: bool = False
+    command: tuple[str, ...] | None = None
+    started: float | None = None
+    waits: tuple[WaitView, ...] = ()
+    more_may_wait: bool = False
 
 
 class PoolView(NamedTuple):
@@ -104,7 +131,8 @@ class PoolView(NamedTuple):
     Attributes
     ----------
     stats : PoolStats
-        How full it is. A process that joined only for this call is not counted.
+        How full it is. Only processes that are alive count. Of a pool whose processes are all dead,
+        `structures` leaves out the blocks that queues and lists have besides the first one.
     id : str
         The pool's id in hexadecimal.
     path : str
@@ -114,15 +142,24 @@ class PoolView(NamedTuple):
     memfd : bool
         Whether its memory is a memfd. Then the file only says where to find it.
     names : dict of str to list of str
-        Named things by their kind: "object", "queue", "stream", "frames", "array".
+        Named things by their kind: "object", "queue", "stream", "frames", "array" and so on.
     holders : list of Holder
-        Its members, the largest holder first. This process is not included if it joined only for
-        this call.
+        Its members, the largest holder first.
     problems : list of str
-        Broken invariants; see `Pool.validate`.
+        Broken invariants; see `Pool.validate`. Empty if they were not checked.
     things : list of Thing
         Named things, and structures without a name, by how much memory they keep; with the schemas
-        of typed channels.
+        of typed channels. A block to which two things refer counts for one of them.
+    state : str
+        "in_use", "persistent" (not in use, and kept), or "stale" (all its processes are dead).
+    corrupt : bool
+        Whether the pool is marked corrupt. Then no process can use it any more.
+    notes : list of str
+        What is to be said of the whole pool, in sentences: which processes are dead or stopped.
+    checked : bool
+        Whether the invariants were checked.
+    unchecked : list of str
+        What could not be checked, and why.
     """
 
     stats: PoolStats
@@ -134,6 +171,11 @@ class PoolView(NamedTuple):
     holders: list[Holder]
     problems: list[str]
     things: list[Thing]
+    state: State = "in_use"
+    corrupt: bool = False
+    notes: list[str] = []  # noqa: RUF012 - nobody changes it
+    checked: bool = False
+    unchecked: list[str] = []  # noqa: RUF012 - nobody changes it
 
 
 def list_pools(directory: str | None = None) -> list[PoolInfo]:
@@ -180,28 +222,39 @@ def _look(path: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
     return _native.look_at_pool(directory, filename, not paths.is_pool_directory(directory))
 
 
-def _looking_into(name: str | os.PathLike[str]) -> Pool:
-    """Join a pool without removing what is stale; or open it for reading, if it has readers."""
-    directory, filename = paths.locate(name)
+def _observe(path: str) -> tuple[Mapping[str, Any], PoolSnapshot]:
+    """Observe a pool once: what the core has read, and the records."""
+    directory, filename = os.path.split(path)
+    seen = _native.observe_pool(directory, filename, not paths.is_pool_directory(directory))
+    return seen, read(seen, paths.pool_name(path), path, Memory())
+
+
+def _look_too(path: str) -> tuple[dict[str, int], dict[tuple[int, int], int]]:
+    """Return the counts, and the shares of slots and start times, which an observer does not read.
+
+    Empty: all processes of the pool are dead, or it is marked corrupt.
+    """
     try:
-        return Pool.of(membership.open_file(directory, filename, only_looks=True))
-    except OneCopyError:
-        try:
-            return Pool.open(name, mode="r")
-        except (OneCopyError, OSError):
-            pass
-        raise
+        counts, members = _look(path)
+    except (OneCopyError, OSError):
+        return {}, {}
+    return counts, {(each["slot"], each["born_ns"]): each["share"] for each in members}
 
 
-def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> PoolView:
-    """Return what is in a pool.
+def inspect_pool(name: str | os.PathLike[str], *, validate: bool = False) -> PoolView:
+    """Return what is in a pool, without joining it.
+
+    It works also if all processes of the pool are stuck, stopped or dead, and if all slots are in
+    use. It takes no lock and changes nothing.
 
     Parameters
     ----------
     name : str or path-like
         As for `Pool.open`.
     validate : bool, optional
-        Whether to check its invariants. The check visits every block.
+        Whether to check its invariants, too. The check joins the pool: it takes a slot, and the
+        locks of the pool and of its structures. It visits every block. If a process does not
+        release a lock, for example because it is stopped, `unchecked` of the result says so.
 
     Returns
     -------
@@ -210,59 +263,114 @@ def inspect_pool(name: str | os.PathLike[str], *, validate: bool = True) -> Pool
     Raises
     ------
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
-        As `Pool.open`.
+        As `Observer.snapshot`.
     """
-    joined_before = membership.current()
-    with _looking_into(name) as pool:
-        member = pool.member
-        members = [Holder(**holder) for holder in member.holders()]
-        stats = pool.stats()
-        if all(member is not each for each in joined_before):  # it joined only for this call
-            others = [each for each in members if each.slot != member.slot]
-            stats = stats._replace(processes=stats.processes - len(members) + len(others))
-            members = others
-        return PoolView(
-            stats=stats,
-            id=member.id.hex(),
-            path=member.path,
-            persistent=member.persistent,
-            memfd=member.memfd,
-            names={kind.name.lower(): member.name_list(kind) for kind in Kind},
-            holders=members,
-            problems=member.validate() if validate else [],
-            things=_with_schemas(things_in(member), member.path),
+    path = "/".join(paths.locate(name))
+    raw, seen = _observe(path)
+    counts, shares = _look_too(path)
+    members = _holders(raw, seen, shares)
+    state = _state(seen)
+    found = _things(raw, seen)
+    bodies = sum(each["body"] is not None for each in raw["things"])
+    view = PoolView(
+        stats=PoolStats(
+            name=seen.name,
+            size=seen.size,
+            used=seen.used,
+            free=seen.size - seen.used - seen.structure_bytes,
+            blocks=raw["blocks"],
+            processes=sum(each.alive for each in members),
+            max_processes=seen.max_processes,
+            structures=counts.get("bodies", bodies),
+            structure_bytes=seen.structure_bytes,
+            committed=seen.committed,
+            largest=tuple(found[:3]),
+        ),
+        id=seen.id,
+        path=seen.path,
+        persistent=seen.persistent,
+        memfd=seen.memfd,
+        names=_names(raw),
+        holders=members,
+        problems=[],
+        things=found,
+        state=state,
+        corrupt=seen.corrupt,
+        notes=headline(seen),
+    )
+    if not validate:
+        return view
+    problems, unchecked = check(seen)
+    return view._replace(problems=problems, unchecked=unchecked, checked=True)
+
+
+def _state(seen: PoolSnapshot) -> State:
+    if any(process.state != "dead" for process in seen.processes):
+        return "in_use"
+    return "persistent" if seen.persistent else "stale"
+
+
+def _names(raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {kind.name.lower(): [] for kind in Kind}
+    for thing in raw["things"]:
+        if thing["name"] is not None:
+            names[Kind(thing["name_kind"]).name.lower()].append(thing["name"])
+    return names
+
+
+def _things(raw: Mapping[str, Any], seen: PoolSnapshot) -> list[Thing]:
+    """List things as `onecopy._core.things` does, the largest first."""
+    views: dict[int, ThingView] = {
+        view.index: view
+        for group in (seen.queues, seen.streams, seen.frames, seen.locks, seen.objects)
+        for view in group
+    }
+    keepers: dict[int, int] = {}  # of what is a part of another thing: the thing that is listed
+    for view in views.values():
+        keeper: ThingView = view
+        while keeper.name is None and keeper.owner is not None:
+            keeper = keeper.owner
+        keepers[view.index] = keeper.index
+    kept: dict[int, list[int]] = {index: [0, 0] for index in keepers.values()}
+    for index, keeper_index in keepers.items():
+        kept[keeper_index][0] += views[index].bytes
+        kept[keeper_index][1] += views[index].blocks
+    # A process that has a value open holds its lock and its memory, not the block with its name.
+    open_values = {
+        view.name: len(view.open_in) for view in views.values() if view.kind == "value_lock"
+    }
+    found = []
+    for index in (thing["index"] for thing in raw["things"]):
+        if index not in kept or views[index].kind == "value_lock":
+            continue
+        view = views[index]
+        found.append(
+            Thing(
+                kind=view.kind,
+                name=view.name,
+                bytes=kept[index][0],
+                blocks=kept[index][1],
+                processes=(
+                    open_values.get(view.name) if view.kind == "value" else len(view.open_in)
+                ),
+                block=index,
+                schema=_schema(view),
+            )
         )
+    return sorted(found, key=lambda thing: -thing.bytes)
 
 
-def _with_schemas(things: list[Thing], path: str) -> list[Thing]:
-    """Add the schemas of typed channels.
-
-    The observer reads them: to open a channel would hold it, and fails if its schema is damaged.
-    """
-    channels = {thing.block for thing in things if thing.kind in {"queue", "stream"}}
-    if not channels or not path:
-        return things
-    directory, filename = os.path.split(path)
-    by_path = not paths.is_pool_directory(directory)
-    try:
-        seen = _native.observe_pool(directory, filename, by_path)
-    except (OneCopyError, OSError):  # its name is gone meanwhile
-        return things
-    found = {each["index"]: each for each in seen["things"] if each["index"] in channels}
-    return [
-        thing._replace(schema=_schema(found[thing.block])) if thing.block in found else thing
-        for thing in things
-    ]
-
-
-def _schema(seen: dict[str, Any]) -> SchemaView | None:
-    if not seen["readable"]:
+def _schema(view: ThingView) -> SchemaView | None:
+    if view.kind not in {"queue", "stream"}:
+        return None
+    if not view.readable:
         return SchemaView(None, {}, "its fixed fields make no sense")
-    return None if seen["schema"] is None else view_of(*seen["schema"])
+    schema: SchemaView | None = getattr(view, "schema", None)
+    return schema
 
 
 def holders(name: str | os.PathLike[str]) -> list[Holder]:
-    """List the processes that are members of a pool.
+    """List the processes that are members of a pool, without joining it.
 
     Parameters
     ----------
@@ -272,14 +380,45 @@ def holders(name: str | os.PathLike[str]) -> list[Holder]:
     Returns
     -------
     list of Holder
-        The largest holder first. This process is included only if it is a member.
+        The largest holder first. Processes that died and are not cleaned up yet are included. This
+        process is included only if it is a member.
 
     Raises
     ------
     PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
-        As `Pool.open`.
+        As `Observer.snapshot`.
     """
-    return [Holder(**holder) for holder in _look("/".join(paths.locate(name)))[1]]
+    path = "/".join(paths.locate(name))
+    raw, seen = _observe(path)
+    return _holders(raw, seen, _look_too(path)[1])
+
+
+def _holders(
+    raw: Mapping[str, Any], seen: PoolSnapshot, shares: Mapping[tuple[int, int], int]
+) -> list[Holder]:
+    pairs: Iterable[tuple[Mapping[str, Any], ProcessView]] = zip(
+        raw["processes"], seen.processes, strict=True
+    )
+    found = [
+        Holder(
+            slot=process.slot,
+            pid=process.pid,
+            start_ticks=row["start_ticks"],
+            alive=process.state != "dead",
+            blocks=process.blocks,
+            bytes=process.bytes,
+            born_ns=row["born_ns"],
+            share=shares.get((process.slot, row["born_ns"])),
+            state=process.state,
+            same_namespace=process.same_namespace,
+            command=process.command,
+            started=process.started,
+            waits=process.waits,
+            more_may_wait=process.more_may_wait,
+        )
+        for row, process in pairs
+    ]
+    return sorted(found, key=lambda holder: -holder.bytes)
 
 
 def gc(directory: str | None = None, *, dry_run: bool = False) -> list[PoolInfo]:

@@ -185,7 +185,7 @@ def test_inspect_lists_what_is_there(pool):
     jobs = pool.queue("jobs")
     jobs.put(np.zeros(1 << 20, "u1"))
     pool.lock("gate")
-    text = output("inspect", pool.name)
+    text = output("inspect", pool.name, "--validate")
     lines = [cells(line) for line in text.splitlines()]
     assert ["kind", "name", "keeps", "blocks", "open in"] in lines
     assert ["queue", "jobs", "1.0 MiB", "3", "1"] in lines
@@ -240,9 +240,12 @@ def test_broken_invariants_are_told_and_fail(pool, pool_directory):
     with path.open("r+b") as file:  # header.used
         file.seek(3 * 64 + 24)
         file.write(struct.pack("Q", 77))
-    text = output("inspect", pool.name, code=1)
+    text = output("inspect", pool.name, "--validate", code=1)
     assert "Broken invariants:\n  " in text
-    assert json.loads(output("inspect", pool.name, "--json", code=1))["problems"] != []
+    view = json.loads(output("inspect", pool.name, "--validate", "--json", code=1))
+    assert (view["checked"], view["problems"] != []) == (True, True)
+    view = json.loads(output("inspect", pool.name, "--json"))  # it does not join the pool
+    assert (view["checked"], view["problems"]) == (False, [])
     assert "used is 77" in output("doctor", code=1)
     report = json.loads(output("doctor", "--json", code=1))
     assert report["sound"] is False
@@ -371,7 +374,8 @@ def test_doctor_of_a_sound_machine(pool):
     huge = report["huge_pages"]
     assert set(huge) == {"mount", "setting", "files", "memfds"}
     assert f"shmem_enabled: {huge['setting']}" in text or huge["setting"] is None
-    assert [(entry["name"], entry["problems"]) for entry in report["pools"]] == [(pool.name, [])]
+    (entry,) = report["pools"]
+    assert (entry["name"], entry["problems"], entry["unchecked"]) == (pool.name, [], [])
 
 
 # --------------------------------------------------------------------------------------- completion

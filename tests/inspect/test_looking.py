@@ -93,19 +93,37 @@ def make_pool(backing, **keywords):
 
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_a_stale_pool_is_shown_and_stays(pool_directory, alive, backing):
-    alive(make_pool(backing)).kill()
+    child = alive(make_pool(backing))
+    child.kill()
     before = state(pool_directory)
     assert set(before) == {"camera.pool"}
-    for _ in range(2):
+    for name in ("camera", pool_directory / "camera.pool"):
         listed = inspect.list_pools()
         assert [(info.name, info.state, info.stats) for info in listed] == [
             ("camera", "stale", None)
         ]
-        for look in (inspect.holders, inspect.inspect_pool):
-            with pytest.raises(oc.PoolNotFound, match=r"have died.*onecopy gc"):
-                look("camera")
-            with pytest.raises(oc.PoolNotFound, match="have died"):
-                look(pool_directory / "camera.pool")
+        if backing == "memfd":  # its memory is gone
+            for look in (inspect.holders, inspect.inspect_pool):
+                with pytest.raises(oc.PoolNotFound, match=r"have died.*onecopy gc"):
+                    look(name)
+        else:
+            (dead,) = inspect.holders(name)
+            assert (dead.pid, dead.alive, dead.state, dead.share) == (
+                child.pid,
+                False,
+                "dead",
+                None,
+            )
+            assert dead.bytes >= 100_000
+            for validate in (False, True):
+                view = inspect.inspect_pool(name, validate=validate)
+                assert (view.state, view.stats.processes) == ("stale", 0)
+                assert view.notes == [
+                    "All processes of the pool are dead. `onecopy gc` removes the pool."
+                ]
+                assert view.names["queue"] == ["jobs"]
+                assert (view.checked, view.problems) == (validate, [])
+                assert len(view.unchecked) == validate
         assert [info.state for info in inspect.gc(dry_run=True)] == ["stale"]
         assert state(pool_directory) == before
     assert [info.state for info in inspect.gc()] == ["removed"]
@@ -124,10 +142,18 @@ def test_a_stale_pool_is_shown_and_stays_on_the_command_line(pool_directory, ali
     assert "stale" in command("ls").stdout
     for arguments in (["inspect"], ["holders"], ["inspect", "--json"], ["holders", "--json"]):
         done = command(arguments[0], "camera", *arguments[1:])
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "have died" in done.stderr
-        assert "Traceback" not in done.stderr
-    assert "camera: stale" in command("doctor").stdout
+        if backing == "memfd":  # its memory is gone
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "have died" in done.stderr
+            assert "Traceback" not in done.stderr
+        else:
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "dead" in done.stdout
+    if backing == "shm":
+        done = command("inspect", "camera", "--validate")
+        assert (done.returncode, done.stderr) == (3, "")
+        assert "could not be checked: all its processes are dead" in done.stdout
+    assert "camera: stale, not checked" in command("doctor").stdout
     assert state(pool_directory) == before
 
 
@@ -162,8 +188,15 @@ def test_looking_takes_no_place_in_a_pool(pool_directory, alive, backing):
         stats = inspect.list_pools()[0].stats
         assert (stats.processes, stats.max_processes, stats.structures) == (1, 1, 1)
         assert stats.name == "camera"
+        view = inspect.inspect_pool("camera")
+        assert (view.stats.processes, view.names["queue"]) == (1, ["jobs"])
         with pytest.raises(oc.OneCopyError, match="camera"):
             oc.Pool.open("camera", mode="r")
+    done = command("inspect", "camera", "--validate")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "could not be checked, as it could not be joined" in done.stdout
+    assert "no slot left" in done.stdout
+    assert "no slot left" not in command("inspect", "camera").stdout
     shown = json.loads(command("holders", "camera", "--json").stdout)
     assert [each["pid"] for each in shown] == [child.pid]
     if backing == "shm":

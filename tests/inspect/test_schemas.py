@@ -189,8 +189,9 @@ def test_damaged_bytes_are_one_line():
         spoil(pool, change)
         for found in schemas(pool):
             assert found["poses"] == inspect.SchemaView(None, {}, "its schema is damaged")
-        text = output("inspect", "camera", code=1)
+        text = output("inspect", "camera")
         assert text.count("queue poses: its schema is damaged\n") == 1
+        assert "Broken invariants:" in output("inspect", "camera", "--validate", code=1)
         assert "its schema is damaged" in output("show", "camera", "--seconds", "0")
 
 
@@ -212,7 +213,8 @@ def test_a_length_that_cannot_be(length):
         else:
             assert inspected["poses"].problem == "its fixed fields make no sense"
             assert observed["poses"] is None
-        output("inspect", "camera", code=1)
+        output("inspect", "camera")
+        output("inspect", "camera", "--validate", code=1)
 
 
 @pytest.mark.seeded

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +191,20 @@ def test_damaged_and_missing_pools_are_down(pool_directory):
     ups = [value(found, "onecopy_pool_up", pool=name) for name in ("good", "junk", "missing")]
     assert ups == [1, 0, 0]
     assert value(samples(registry), "onecopy_pool_up", pool="good") == 0
+
+
+def test_a_pool_of_another_version_is_down():
+    with oc.Pool.create("other", size="4MiB") as pool, Path(pool.member.path).open("r+b") as file:
+        file.seek(16)
+        version = file.read(4)
+        file.seek(16)
+        file.write(struct.pack("I", 999))
+        file.flush()
+        found = samples(scrape("other"))
+        file.seek(16)
+        file.write(version)
+    assert value(found, "onecopy_pool_up", pool="other") == 0
+    assert not any(name == "onecopy_pool_size_bytes" for name, _ in found)
 
 
 def test_a_pool_that_vanishes_is_down_for_a_while():

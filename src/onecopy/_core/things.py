@@ -30,9 +30,10 @@ class Thing(NamedTuple):
     bytes, blocks : int
         The memory that it keeps, including itself: the messages of a queue, a set of frames, the
         items of a list. If two things refer to a block, the block counts for both.
-    processes : int
+    processes : int or None
         How many processes have it open. Dead processes count until they are cleaned up. If 0, only
-        its name, or another thing that refers to it, keeps it.
+        its name, or another thing that refers to it, keeps it. None: it is not known; only of a
+        value without a lock of its own in `onecopy.inspect.PoolView`.
     block : int
         The number of its block. Another thing may get the number later.
     schema : SchemaView or None
@@ -44,7 +45,7 @@ class Thing(NamedTuple):
     name: str | None
     bytes: int
     blocks: int
-    processes: int
+    processes: int | None
     block: int = 0
     schema: SchemaView | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onecopy._core.sizes import format_size
-from onecopy.cli.output import escaped, one_line, print_json, print_table, shown
+from onecopy.cli.output import (
+    PROBLEM,
+    escaped,
+    one_line,
+    plain,
+    print_json,
+    print_table,
+    shown,
+)
 from onecopy.cli.pools import Json, PoolName, pool_names
+from onecopy.cli.processes import longest_wait, pid_of, program_of, waits_of
 from onecopy.cli.schemas import schema_word
 from onecopy.errors import OneCopyError
 
@@ -51,24 +59,9 @@ def show(
             time.sleep(seconds)
             seen = observer.snapshot()
         if as_json:
-            print_json(_plain(seen))
+            print_json(plain(seen))
         else:
             _print_snapshot(seen)
-
-
-def _plain(value: Any) -> Any:
-    """Convert records to dicts, at all levels."""
-    if hasattr(value, "_asdict"):
-        return {key: _plain(part) for key, part in value._asdict().items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not field.name.startswith("_")
-        }
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return value
 
 
 def _print_snapshot(seen: PoolSnapshot) -> None:
@@ -194,7 +187,7 @@ def _pid(seen: PoolSnapshot, slot: int | None, pid: int) -> str:
     process = seen.process(slot)
     if process is None:
         return f"{pid or 'a process'} (gone)"
-    return str(process.pid)
+    return pid_of(process)
 
 
 def _frame_holders(seen: PoolSnapshot, holders: Sequence[Any]) -> str:
@@ -210,20 +203,16 @@ def _frame_holders(seen: PoolSnapshot, holders: Sequence[Any]) -> str:
 
 
 def _process_row(process: ProcessView) -> tuple[str, ...]:
-    from onecopy.observer.system import short_command
-    from onecopy.observer.words import duration, waits_for
+    from onecopy.observer.words import duration
 
-    waits = process.waits
-    what = ", ".join(dict.fromkeys(escaped(waits_for(wait)) for wait in waits))
-    more = ", and perhaps more" if process.more_may_wait else ""
     return (
-        str(process.pid) if process.same_namespace else f"{process.pid} (other namespace)",
-        escaped(short_command(process.command)) or "-",
+        pid_of(process),
+        program_of(process),
         process.state,
         format_size(process.bytes),
         duration(max(0.0, time.time() - process.joined)),
-        (what or "-") + more,
-        duration(max(wait.seconds for wait in waits)) if waits else "-",
+        waits_of(process),
+        longest_wait(process),
     )
 
 
@@ -252,6 +241,8 @@ def why(
 
     Follows each wait from process to process, and names the process at its end. It does not join
     the pool, takes no lock and changes nothing. So it works if all processes are stuck.
+
+    Exits with 1 if a pool cannot be read. Without POOL the others are explained all the same.
     """
     with one_line():
         names = [pool] if pool is not None else _all_pools()
@@ -265,11 +256,13 @@ def why(
                 record["stacks"] = _stacks(record)
         if as_json:
             print_json(records)
-            return
-        for record in records:
-            _print_why(record, longer_than)
-        if not records:
-            print("There is no pool.")
+        else:
+            for record in records:
+                _print_why(record, longer_than)
+            if not records:
+                print("There is no pool.")
+        if any(record["problem"] is not None for record in records):
+            raise typer.Exit(PROBLEM)
 
 
 def _all_pools() -> list[str]:
@@ -288,6 +281,8 @@ def _explain(name: str, longer_than: float, *, many: bool) -> dict[str, Any] | N
     except (OneCopyError, OSError) as error:
         if not many:
             raise
+        if not os.path.lexists(name):  # it is gone meanwhile
+            return None
         return {"pool": name, "problem": str(error), "said": [], "chains": [], "processes": []}
     chains = explain(seen, longer_than)
     return {
@@ -300,8 +295,8 @@ def _explain(name: str, longer_than: float, *, many: bool) -> dict[str, Any] | N
 
 
 def _chain(chain: Chain) -> dict[str, Any]:
-    plain: dict[str, Any] = _plain(chain)
-    return plain
+    record: dict[str, Any] = plain(chain)
+    return record
 
 
 def _of_process(process: ProcessView) -> dict[str, Any]:

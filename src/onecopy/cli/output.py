@@ -7,6 +7,7 @@ terminal and in a pipe.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_CODES",
     "PROBLEM",
+    "UNCHECKED",
     "escaped",
     "one_line",
     "plain",
@@ -30,10 +32,10 @@ __all__ = [
     "shown",
 ]
 
-PROBLEM, USAGE = 1, 2
+PROBLEM, USAGE, UNCHECKED = 1, 2, 3
 EXIT_CODES = (
-    "0 if there is no problem, 1 if a problem was found or the command could not be done, and 2 "
-    "for wrong usage"
+    "0 if there is no problem, 1 if a problem was found or the command could not be done, 2 "
+    "for wrong usage, and 3 if something could not be checked"
 )
 """The exit codes of commands, as their help describes them."""
 
@@ -84,9 +86,15 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str
 
 
 def plain(value: Any) -> Any:
-    """Convert named tuples to dicts, at all levels."""
+    """Convert named tuples and records to dicts, at all levels. Private fields are left out."""
     if hasattr(value, "_asdict"):
         return {key: plain(part) for key, part in value._asdict().items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.name.startswith("_")
+        }
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     if isinstance(value, dict):

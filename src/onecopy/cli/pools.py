@@ -17,7 +17,17 @@ from onecopy._core import paths
 from onecopy._core.huge_pages import huge_pages
 from onecopy._core.limits import memory_limit
 from onecopy._core.sizes import format_size
-from onecopy.cli.output import PROBLEM, escaped, one_line, plain, print_json, print_table, shown
+from onecopy.cli.output import (
+    PROBLEM,
+    UNCHECKED,
+    escaped,
+    one_line,
+    plain,
+    print_json,
+    print_table,
+    shown,
+)
+from onecopy.cli.processes import longest_wait, pid_of, program_of, waits_of
 from onecopy.cli.schemas import print_schema
 from onecopy.errors import OneCopyError
 
@@ -25,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onecopy._core.segments import SegmentInfo
-    from onecopy.inspect import Holder, PoolInfo, Thing
+    from onecopy.inspect import Holder, PoolInfo, PoolView, Thing
 
 __all__ = ["doctor", "gc", "holders", "inspect_pool", "ls"]
 
@@ -111,43 +121,82 @@ def _cell(column: str, value: int | str | None) -> str:
     return shown(value) if column == "name" else escaped(value)
 
 
-def inspect_pool(pool: PoolName, as_json: Json = False) -> None:
-    """Show what is in a pool, and check that it is sound.
+def inspect_pool(
+    pool: PoolName,
+    validate: Annotated[
+        bool,
+        typer.Option(
+            "--validate",
+            help="Also check that the pool is sound. This joins the pool: it takes a slot, and the "
+            "locks of the pool and of its structures, each for a moment.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a pool, without joining it.
+
+    It works also if the processes of the pool are all stuck, stopped or dead, and it changes
+    nothing.
 
     Lists named things, and queues, locks and the like without a name, the largest first. The column
     "keeps" includes the contents of a thing. "open in" counts the processes that have it open. A
     thing that is open in 0 processes is kept by its name, or by another thing that refers to it. In
     a program, `pool.delete(name)` deletes a name. Of a typed queue or stream, the fields of its
-    messages follow; long lists are cut, and --json has all of it.
+    messages follow; long lists are cut, and --json has all of it. "-" means unknown.
 
-    Exits with 1 if an invariant is broken.
+    Exits with 1 if the pool is marked corrupt. With --validate it exits with 1 if an invariant is
+    broken, and with 3 if none is known to be broken, but something could not be checked: for
+    example because a stopped process has a lock.
     """
     with one_line():
-        view = inspect.inspect_pool(pool)
+        view = inspect.inspect_pool(pool, validate=validate)
         if as_json:
             print_json(plain(view))
         else:
-            stats = view.stats
-            print(f"{shown(stats.name)}   {shown(view.path)}")
-            print(
-                f"  {format_size(stats.used)} of {format_size(stats.size)} are data, in "
-                f"{_count(stats.blocks, 'block')}; {format_size(stats.structure_bytes)} are "
-                f"structures, in {_count(stats.structures, 'block')}"
-            )
-            print(f"  {format_size(stats.committed)} of memory are reserved")
-            _print_things(view.things)
-            for thing in view.things:
-                if thing.schema is not None:
-                    name = f"{thing.kind} {'-' if thing.name is None else shown(thing.name)}"
-                    print_schema(name, thing.schema)
-            print()
-            _print_holders(view.holders)
-            print()
-            print("Broken invariants:" if view.problems else "Every invariant holds.")
-            for problem in view.problems:
-                print(f"  {escaped(problem)}")
-        if view.problems:
+            _print_view(view)
+        if view.problems or view.corrupt:
             raise typer.Exit(PROBLEM)
+        if view.unchecked:
+            raise typer.Exit(UNCHECKED)
+
+
+def _print_view(view: PoolView) -> None:
+    stats = view.stats
+    print(f"{shown(stats.name)}   {shown(view.path)}")
+    print(
+        f"  {format_size(stats.used)} of {format_size(stats.size)} are data, in "
+        f"{_count(stats.blocks, 'block')}; {format_size(stats.structure_bytes)} are "
+        f"structures, in {_count(stats.structures, 'block')}"
+    )
+    print(f"  {format_size(stats.committed)} of memory are reserved")
+    _print_notes(view)
+    _print_things(view.things)
+    for thing in view.things:
+        if thing.schema is not None:
+            name = f"{thing.kind} {'-' if thing.name is None else shown(thing.name)}"
+            print_schema(name, thing.schema)
+    if view.holders:
+        print()
+        _print_holders(view.holders)
+    if view.checked:
+        print()
+        _print_check(view)
+
+
+def _print_notes(view: PoolView) -> None:
+    for line in view.notes:
+        print(f"  {escaped(line)}")
+
+
+def _print_check(view: PoolView) -> None:
+    if view.problems:
+        print("Broken invariants:")
+        for problem in view.problems:
+            print(f"  {escaped(problem)}")
+    for line in view.unchecked:
+        print(escaped(line))
+    if not view.problems and not view.unchecked:
+        print("Every invariant holds.")
 
 
 def _count(number: int, what: str) -> str:
@@ -166,7 +215,7 @@ def _print_things(things: Sequence[Thing]) -> None:
                 "-" if thing.name is None else shown(thing.name),
                 format_size(thing.bytes),
                 f"{thing.blocks:,}",
-                str(thing.processes),
+                "-" if thing.processes is None else str(thing.processes),
             )
             for thing in things
         ],
@@ -175,35 +224,53 @@ def _print_things(things: Sequence[Thing]) -> None:
 
 
 def holders(pool: PoolName, as_json: Json = False) -> None:
-    """List the processes of a pool and what each holds, the largest first.
+    """List the processes of a pool and what each holds, the largest first, without joining it.
+
+    It works also if the processes are all stuck, stopped or dead, and it changes nothing.
 
     The column "slot" is the index of a process in the pool. A block that several processes hold
     counts for each. What a dead process held is freed when another process needs it, or by
-    `Pool.collect`.
+    `Pool.collect`. "runs for" is the time since its start, "since" for how long it has waited.
     """
     with one_line():
-        found = inspect.holders(pool)
+        view = inspect.inspect_pool(pool)
         if as_json:
-            print_json(plain(found))
-        else:
-            _print_holders(found)
+            print_json(plain(view.holders))
+            return
+        _print_notes(view)
+        if view.holders:
+            _print_holders(view.holders)
 
 
 def _print_holders(found: Sequence[Holder]) -> None:
+    from onecopy.observer.words import duration
+
     now = time.time()
-    if not found:
-        print("No process is a member.")
-        return
     print_table(
-        ("slot", "pid", "state", "holds", "blocks", "member for"),
+        (
+            "slot",
+            "pid",
+            "program",
+            "state",
+            "holds",
+            "blocks",
+            "runs for",
+            "member for",
+            "waits for",
+            "since",
+        ),
         [
             (
                 str(holder.slot),
-                str(holder.pid),
-                "alive" if holder.alive else "dead",
+                pid_of(holder),
+                program_of(holder),
+                holder.state,
                 format_size(holder.bytes),
                 f"{holder.blocks:,}",
-                f"{max(0.0, now - holder.born_ns / 1e9):.0f} s",
+                "-" if holder.started is None else duration(max(0.0, now - holder.started)),
+                duration(max(0.0, now - holder.born_ns / 1e9)),
+                waits_of(holder),
+                longest_wait(holder),
             )
             for holder in found
         ],
@@ -240,7 +307,11 @@ def gc(
 def doctor(as_json: Json = False) -> None:
     """Check this machine, and every pool of this user on it.
 
-    Exits with 1 if a pool is not sound, or the pool directory cannot be used.
+    It joins each pool that is in use or kept, as `onecopy inspect POOL --validate` does: it takes a
+    slot, and the locks of the pool and of its structures, each for a moment.
+
+    Exits with 1 if a pool is not sound, or the pool directory cannot be used. Otherwise it exits
+    with 3 if a pool could not be checked: for example because a stopped process has a lock.
     """
     with one_line():
         report = _examine()
@@ -248,8 +319,8 @@ def doctor(as_json: Json = False) -> None:
             print_json(report)
         else:
             _print_report(report)
-        if not report["sound"]:
-            raise typer.Exit(PROBLEM)
+        if report["sound"] is not True:
+            raise typer.Exit(UNCHECKED if report["sound"] is None else PROBLEM)
 
 
 def _examine() -> dict[str, Any]:
@@ -272,6 +343,9 @@ def _examine() -> dict[str, Any]:
         )
         pools = []
     huge = huge_pages(place)
+    sound: bool | None = None if any(pool["unchecked"] for pool in pools) else True
+    if problems or any(pool["problems"] for pool in pools):
+        sound = False
     return {
         "onecopy": onecopy.__version__,
         "python": platform.python_version(),
@@ -284,20 +358,29 @@ def _examine() -> dict[str, Any]:
         "huge_pages": huge._asdict() | {"files": huge.files, "memfds": huge.memfds},
         "problems": problems,
         "pools": pools,
-        "sound": not problems and not any(pool["problems"] for pool in pools),
+        "sound": sound,  # None: no problem is known, but a pool could not be checked
     }
 
 
 def _examine_pool(info: PoolInfo) -> dict[str, Any]:
     problems = [info.problem] if info.problem else []
+    unchecked: list[str] = []
     if info.stats is not None:
         try:
-            problems += inspect.inspect_pool(info.path).problems
+            view = inspect.inspect_pool(info.path, validate=True)
+            problems += view.problems
+            unchecked += view.unchecked
         except (OneCopyError, OSError) as error:
             problems.append(str(error))
     if info.state in {"not_a_pool", "failed"} and not problems:
         problems.append("it is not a pool" if info.state == "not_a_pool" else "it cannot be read")
-    return {"name": info.name, "path": info.path, "state": info.state, "problems": problems}
+    return {
+        "name": info.name,
+        "path": info.path,
+        "state": info.state,
+        "problems": problems,
+        "unchecked": unchecked,
+    }
 
 
 def _about_huge_pages(huge: dict[str, Any]) -> str:
@@ -331,5 +414,7 @@ def _print_report(report: dict[str, Any]) -> None:
     for problem in report["problems"]:
         print(f"problem: {escaped(problem)}")
     for pool in report["pools"]:
-        said = escaped("; ".join(pool["problems"])) or "sound"
-        print(f"{shown(pool['name'])}: {pool['state']}, {said}")
+        said = "; ".join(pool["problems"] + pool["unchecked"])
+        if not said:  # nobody can use a stale pool any more
+            said = "not checked" if pool["state"] == "stale" else "sound"
+        print(f"{shown(pool['name'])}: {pool['state']}, {escaped(said)}")

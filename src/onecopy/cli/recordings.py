@@ -13,8 +13,8 @@ import typer
 
 from onecopy._core.sizes import format_size, parse_size
 from onecopy.cli.output import PROBLEM, escaped, one_line, plain, print_json, print_table, shown
-from onecopy.cli.streams import STREAM_HELP, PoolOption, find_stream, split
-from onecopy.errors import OneCopyError
+from onecopy.cli.streams import STREAM_HELP, PoolOption, find_stream, join, split
+from onecopy.errors import OneCopyError, PoolNotFound
 from onecopy.pool import Pool
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def record(
 
     The file has the format MCAP. It can be read also if this command is killed: at most the
     messages of the last second are lost. `onecopy replay` publishes it again, and in a program
-    onecopy.open_recording(FILE) reads it.
+    onecopy.open_recording(FILE) reads it. A pool whose processes are all dead stays as it is: the
+    command says so and ends.
 
     Exits with 1 if the disk is full, or if a message could not be recorded.
     """
@@ -114,7 +115,7 @@ def _open_streams(
 ) -> dict[str, Stream[object]]:
     """Open the streams, and name their channels: by the stream, and by the pool if need be."""
     places = list(dict.fromkeys(split(stream, pool) for stream in streams))
-    pools = {name: stack.enter_context(Pool.open(name)) for name, _ in places}
+    pools = {name: stack.enter_context(join(name)) for name, _ in places}
     names = [name for _, name in places]
     return {
         name if names.count(name) == 1 else f"{where}/{name}": find_stream(pools[where], name)
@@ -185,6 +186,13 @@ def _channel(recording: Recording, name: str) -> Recording:
         raise OneCopyError(error.args[0]) from None
 
 
+def _join_or_make(name: str) -> Pool:
+    try:
+        return join(name)
+    except PoolNotFound:
+        return Pool(name)
+
+
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording.", show_default=False)],
     stream: Annotated[
@@ -220,8 +228,9 @@ def replay(
 ) -> None:
     """Publish the messages of a recording, at the pace at which they were recorded.
 
-    The pool and the streams are made if they do not exist. At the end the streams are shut down, so
-    that their subscribers end, too.
+    The pool and the streams are made if they do not exist. A pool whose processes are all dead
+    stays as it is: the command says so and ends. At the end the streams are shut down, so that
+    their subscribers end, too.
     """
     from onecopy.recordings import open_recording
     from onecopy.recordings import replay as replay_recording
@@ -236,7 +245,7 @@ def replay(
                 raise ValueError("where to? Write POOL/STREAM after the file, or --pool POOL")
             chosen = recording if channel is None else _channel(recording, channel)
             where, name = (pool or "", None) if stream is None else split(stream, pool)
-            with Pool(where) as opened:
+            with _join_or_make(where) as opened:
                 count = replay_recording(
                     chosen,
                     opened if name is None else opened.stream(name),

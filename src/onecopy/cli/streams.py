@@ -1,4 +1,8 @@
-"""Streams on the command line: how they are named, and found without being made."""
+"""Streams on the command line: how they are named, and found without being made.
+
+The commands that use them join the pool. A pool whose processes are all dead is left alone: to join
+it would be to remove it, with what a user may still want to look at.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onecopy._core import membership, paths, stale
 from onecopy._core.kinds import Kind
 from onecopy.cli.output import shown
-from onecopy.errors import OneCopyError
+from onecopy.errors import OneCopyError, PoolNotFound
+from onecopy.pool import Pool
 
 if TYPE_CHECKING:
-    from onecopy.pool import Pool
     from onecopy.stream import Stream
 
-__all__ = ["STREAM_HELP", "PoolOption", "find_stream", "split"]
+__all__ = ["STREAM_HELP", "PoolOption", "find_stream", "join", "split"]
 
 STREAM_HELP = (
     "POOL/STREAM, for example camera/frames. With --pool it is only the name of the stream."
@@ -47,6 +52,31 @@ def split(stream: str, pool: str | None, what: str = "STREAM") -> tuple[str, str
             f"{stream!r} does not say which pool: write POOL/{what}, or --pool POOL {what}"
         )
     return name, rest
+
+
+def join(name: str) -> Pool:
+    """Join a pool that exists. If all its processes are dead, it stays as it is.
+
+    Raises
+    ------
+    OneCopyError
+        All its processes are dead.
+    PoolNotFound, PoolVersionError, PoolCorrupted, PermissionError
+        As `Pool.open`.
+    """
+    directory, filename = paths.locate(name)
+    try:
+        member = membership.open_file(directory, filename, only_looks=True)
+    except PoolNotFound:
+        if stale.state_of(f"{directory}/{filename}") != "stale":
+            raise
+        raise OneCopyError(
+            f"all processes of pool {name!r} are dead: nobody publishes in it, and to join it "
+            "would remove it. `onecopy show`, `why` and `peek` show what is in it, and "
+            "`onecopy gc` removes it"
+        ) from None
+    member.collect()  # as each new member does
+    return Pool.of(member)
 
 
 def find_stream(pool: Pool, name: str) -> Stream[Any]:

@@ -10,9 +10,8 @@ import typer
 from onecopy._core.lines import escaped
 from onecopy._core.showing import described
 from onecopy.cli.output import one_line
-from onecopy.cli.streams import STREAM_HELP, PoolOption, find_stream, split
+from onecopy.cli.streams import STREAM_HELP, PoolOption, find_stream, join, split
 from onecopy.errors import Closed, PoolCorrupted, ShutDown
-from onecopy.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +38,12 @@ def tail(
 
     An array is shown by its dtype, its shape, and its smallest and largest element. Another value
     is shown as Python would print it, shortened. The command is a subscriber: a lossless stream
-    waits for it. Ctrl-C ends it.
+    waits for it. Ctrl-C ends it. A pool whose processes are all dead stays as it is: the command
+    says so and ends.
     """
     with one_line():
         where, name = split(stream, pool)
-        with Pool.open(where) as opened:
+        with join(where) as opened:
             subscription = find_stream(opened, name).subscribe(history)
             try:
                 for line in _lines(subscription, count):

@@ -13,6 +13,7 @@ import typer
 
 from onecopy.cli.output import PROBLEM, one_line
 from onecopy.cli.pools import pool_names
+from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
     from onecopy.observer.several import Watch
@@ -66,6 +67,8 @@ def top(
 
     If the output or the input is not a terminal, or the terminal cannot move its cursor
     (TERM=dumb), it prints one plain table and ends, as with --batch --count 1.
+
+    With plain tables it exits with 1 if POOL cannot be read at first or at last.
     """
     from onecopy.observer import observe
     from onecopy.observer.several import Watch
@@ -75,9 +78,9 @@ def top(
             observe(pool)  # a wrong name is an error now, not a row that stays empty
         watch = Watch(None if pool is None else [pool])
         if batch or count is not None or sort or match:
-            _print(watch, interval, count, sort, match)
+            _print(watch, interval, count, sort, match, alone=pool is not None)
         elif not _is_terminal():
-            _print(watch, interval, 1, sort, match)
+            _print(watch, interval, 1, sort, match, alone=pool is not None)
         else:
             _run(watch, interval, "pools" if pool is None else "channels")
 
@@ -111,7 +114,9 @@ def _ascii_only() -> bool:
     return False
 
 
-def _print(watch: Watch, interval: float, count: int | None, sort: str, match: str) -> None:
+def _print(
+    watch: Watch, interval: float, count: int | None, sort: str, match: str, *, alone: bool
+) -> None:
     from onecopy.top.arrange import Sorting
     from onecopy.top.plain import keys, lines
 
@@ -122,14 +127,20 @@ def _print(watch: Watch, interval: float, count: int | None, sort: str, match: s
     columns = shutil.get_terminal_size((_WIDE, 24)).columns  # COLUMNS, or the terminal's width
     try:
         watch.look()  # rates need two
-        number = 0
+        number, unread = 0, False
         while count is None or number < count:
             time.sleep(interval)
+            looks = watch.look()
+            unread = alone and looks[0].snapshot is None
+            if unread and not number:
+                raise OneCopyError(looks[0].problem)
             if number:
                 print()
-            for line in lines(watch.look(), columns, sorting, match, ascii_only=_ascii_only()):
+            for line in lines(looks, columns, sorting, match, ascii_only=_ascii_only()):
                 print(line)
             sys.stdout.flush()
             number += 1
+        if unread:  # since one of the later looks
+            raise typer.Exit(PROBLEM)
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None

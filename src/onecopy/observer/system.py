@@ -63,8 +63,8 @@ def _command(pid: int) -> tuple[str, ...]:
 def _boot() -> float:
     """Return when the machine started, in seconds since 1970; 0 if it is not known."""
     try:
-        for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
-            if line.startswith("btime "):
+        for line in Path("/proc/stat").read_bytes().splitlines():
+            if line.startswith(b"btime "):
                 return float(line.split()[1])
     except OSError:
         pass

@@ -34,7 +34,7 @@ def lines(
     *,
     ascii_only: bool = False,
 ) -> Iterator[str]:
-    """Print the three tables.
+    """Print the three tables; only the first one, if the only pool cannot be read.
 
     Parameters
     ----------
@@ -57,11 +57,9 @@ def lines(
     many = len(looks) != 1
     head = f"onecopy top  {time.strftime('%H:%M:%S')}  {several(len(looks), 'pool')}"
     yield cut(head, columns)
-    tables = [
-        pools(looks),
-        channels(looks, with_pool=many),
-        processes(looks, with_pool=many),
-    ]
+    tables = [pools(looks)]
+    if many or looks[0].snapshot is not None:  # else the first table has the reason
+        tables += [channels(looks, with_pool=many), processes(looks, with_pool=many)]
     for table in tables:
         yield from _lines(table, columns, sorting, text, ascii_only=ascii_only)
 
