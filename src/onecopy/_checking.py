@@ -121,6 +121,7 @@ def _several(processes: Iterable[ProcessView | None]) -> str:
 
 def _check_inside(pool: Pool, path: str) -> tuple[list[str], list[str]]:
     problems: list[str] | None = None
+    unchecked: list[str] = []
     with observe(path) as observer:
         for _ in range(_TIMES):
             found = pool.validate()
