@@ -1,5 +1,6 @@
 #include "bindings/codec.hpp"
 
+#include "bindings/codec_envelope.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/objects.hpp"
@@ -156,17 +157,6 @@ PyObject* decode(const PoolPtr& pool, const unsigned char* bytes, u32 length, He
 
 namespace {
 
-enum class Inside : u32 { none = 0, own = 1, child = 2 };  // where the message's block is
-// A block that has nothing else in it ends with the message; else the rest begins behind all of
-// this.
-struct Envelope {
-    u32 length;
-    Inside inside;
-    u64 child;  // reference cell
-    unsigned char bytes[kInlineBytes];
-    u64 spare;
-};
-static_assert(sizeof(Envelope) == 256 && sizeof(Envelope) % kUnit == 0);
 constexpr u32 kChildCell = offsetof(Envelope, child);
 constexpr u32 kEnvelopeHead = offsetof(Envelope, bytes);
 

@@ -1,4 +1,4 @@
-// The buffers of a pickle, when it is sent and when it is received: codec_objects.cpp.
+// A pickle in a block, and its buffers, when it is sent and when it is received: codec_objects.cpp.
 #pragma once
 #include <vector>
 
@@ -7,11 +7,20 @@
 
 namespace onecopy::py {
 
+struct PickleHead {
+    u32 buffers;
+    u32 children;
+    u64 pickle_bytes;
+    ONECOPY_SHARED_STRUCT(PickleHead, buffers, children, pickle_bytes)
+};
+static_assert(sizeof(PickleHead) == 16);
+
 struct PickleBuffer {
     u32 child;
     u32 fresh;  // 1: a copy that was made for this message
     u64 offset;
     u64 bytes;
+    ONECOPY_SHARED_STRUCT(PickleBuffer, child, fresh, offset, bytes)
 };
 static_assert(sizeof(PickleBuffer) == 24);
 constexpr u32 kNoChild = 0xffffffff;  // of an empty buffer

@@ -21,13 +21,6 @@
 namespace onecopy::py {
 namespace {
 
-struct PickleHead {
-    u32 buffers;
-    u32 children;
-    u64 pickle_bytes;
-};
-static_assert(sizeof(PickleHead) == 16);
-
 PyObject* wrong_object(const PoolPtr& pool) noexcept {
     return raise_corrupt(pool, "a pickled object");
 }

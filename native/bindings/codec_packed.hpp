@@ -38,6 +38,7 @@ struct PackedHead {
     u32 buffers;
     u32 spare;
     u64 body_bytes;
+    ONECOPY_SHARED_STRUCT(PackedHead, version, flags, zero, children, buffers, spare, body_bytes)
 };
 static_assert(sizeof(PackedHead) == 24);
 

@@ -23,12 +23,26 @@ Geometry geometry(u64 capacity, u32 max_processes) noexcept {
 }
 
 u64 fixed_layout() noexcept {
-    return fold_layouts({kVersion, kPackedVersion, sizeof(void*),
+    return fold_layouts({kVersion,
+                         kPackedVersion,
+                         kMessageLayout,
+                         sizeof(void*),
                          64,  // cache line
-                         LockWord::layout(), EventCount::layout(), Header::layout(),
-                         WaitRecord::layout(), Row::layout(), Block::layout(), NameEntry::layout(),
-                         HeapIndex::layout(), kMaxProcesses, kUnit, kExtent, kBuckets, kNameBytes,
-                         kFirstLevels, kSecondLevels});
+                         LockWord::layout(),
+                         EventCount::layout(),
+                         Header::layout(),
+                         WaitRecord::layout(),
+                         Row::layout(),
+                         Block::layout(),
+                         NameEntry::layout(),
+                         HeapIndex::layout(),
+                         kMaxProcesses,
+                         kUnit,
+                         kExtent,
+                         kBuckets,
+                         kNameBytes,
+                         kFirstLevels,
+                         kSecondLevels});
 }
 
 }  // namespace onecopy

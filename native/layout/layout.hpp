@@ -32,6 +32,8 @@ constexpr u32 kVersion = 6;
 // Of the bytes by which containers travel (bindings/codec_packed.hpp). A part of the layout hash:
 // builds that differ in it refuse each other's pools.
 constexpr u8 kPackedVersion = 2;
+// Of the structs and tags of all messages; bindings/message_layout.cpp compares it with them.
+constexpr u64 kMessageLayout = 7490859608709571110ULL;
 constexpr u32 kMaxProcesses = 512;
 constexpr u32 kHolderWords = kMaxProcesses / 64;
 constexpr u32 kNoSlot = 0xffff;

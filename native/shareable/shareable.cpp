@@ -83,6 +83,8 @@ void ShareableList::finish(unsigned char* base) noexcept {
 }
 
 Status ShareableList::open(unsigned char* base, u64 length, ShareableList& out) noexcept {
+    static_assert(fold_layouts({Head::layout(), Entry::layout()}) == kLayout,
+                  "the layout has changed: it needs another kVersion, and its number in kLayout");
     if (length < sizeof(Head)) return Status::bad_argument;
     const auto& h = *reinterpret_cast<const Head*>(base);
     if (h.magic.load_acquire() != kMagic) return Status::bad_argument;  // [shareable.magic]

@@ -39,6 +39,7 @@
 #include "base/bits.hpp"
 #include "base/shm_atomic.hpp"
 #include "base/status.hpp"
+#include "layout/shared_struct.hpp"
 #include "sync/wait_policy.hpp"
 
 namespace onecopy {
@@ -117,14 +118,18 @@ class ShareableList {
     struct Head {
         shm_atomic<u64> magic, version, count, bytes;
         u64 spare[4];
+        ONECOPY_SHARED_STRUCT(Head, magic, version, count, bytes, spare)
     };
     struct Entry {
         shm_atomic<u64> state, claim, where, spare;
+        ONECOPY_SHARED_STRUCT(Entry, state, claim, where, spare)
     };
     static_assert(sizeof(Head) == 64 && sizeof(Entry) == 32);
     // NUL "oclist1", little endian: as a count of items it is impossible.
     static constexpr u64 kMagic = 0x31'74'73'69'6c'63'6f'00ULL;
     static constexpr u64 kVersion = 1;
+    // Of version 1. A segment has no layout hash: the version says it (shareable.cpp compares).
+    static constexpr u64 kLayout = 13502921826615482503ULL;
     static constexpr u64 kPidMask = (u64{1} << 22) - 1;
 
     struct Place {

@@ -22,9 +22,9 @@ ROW = re.compile(
 
 # Structs that are no part of a pool, with the reason.
 NOT_IN_POOLS = {
-    "shareable/": "lies in a segment of its own, with a version of its own",
+    "shareable/": "lies in a segment of its own, with a version of its own: see below",
     "tests/": "lies in memory that a campaign shares with its victims",
-    "bindings/": "is the process's own",
+    "bindings/": "is the process's own, or a part of a message: see below",
 }
 SHARED_TYPES = {"shm_atomic", "LockWord", "EventCount"}
 
@@ -157,6 +157,30 @@ def test_every_registered_struct_is_in_the_hash() -> None:
             and "Body::layout()" in code
         ]
         assert uses, f"{file}: {owner}::layout() does not use {name}"
+
+
+def test_the_structs_of_messages_are_in_the_hash() -> None:
+    """A struct of the bindings whose size is fixed is copied into blocks."""
+    code = {path: code_of(path) for path in sorted((NATIVE / "bindings").glob("*.[hc]pp"))}
+    fixed = {
+        name
+        for text in code.values()
+        for name in re.findall(r"static_assert\(sizeof\((\w+)\) ==", text)
+    }
+    assert {"Envelope", "PickleHead", "PickleBuffer", "PackedHead"} <= fixed
+    form = (NATIVE / "bindings" / "message_layout.cpp").read_text(encoding="utf-8")
+    for name in fixed:
+        assert any(f"ONECOPY_SHARED_STRUCT({name}," in text for text in code.values()), name
+        assert f"{name}::layout()" in form, name
+    assert "kMessageLayout" in (NATIVE / "layout" / "layout.cpp").read_text(encoding="utf-8")
+
+
+def test_the_structs_of_lists_in_segments_are_compared_with_their_version() -> None:
+    header = (NATIVE / "shareable" / "shareable.hpp").read_text(encoding="utf-8")
+    for name in ("Head", "Entry"):
+        assert f"ONECOPY_SHARED_STRUCT({name}," in header, name
+    code = (NATIVE / "shareable" / "shareable.cpp").read_text(encoding="utf-8")
+    assert "fold_layouts({Head::layout(), Entry::layout()}) == kLayout" in code
 
 
 def map_of(text: str) -> list[tuple[str, str, str | None]]:
