@@ -1,5 +1,6 @@
 // Packed messages: containers and their contents, without pickle (docs/design/0019). A change needs
-// one in src/onecopy/observer/decoding.py too, which reads them for people (a test compares).
+// one in message_forms.py and decoding.py of src/onecopy/observer too, which read them for people.
+// A test compares the numbers.
 //
 //   inline, in the slot   Tag::packed        u8 version, u8 flags, body; message.block: child 0
 //   in a block            Tag::packed_block  u64 the place of the head in the block

@@ -1,5 +1,6 @@
 // The bytes of a message: tags, and cursors that check their bounds. A change needs one in
-// src/onecopy/observer/decoding.py too, which reads them for people (a test compares).
+// message_forms.py and decoding.py of src/onecopy/observer too, which read them for people. A test
+// compares the numbers.
 #pragma once
 #include <cstring>
 #include <type_traits>

@@ -1,14 +1,20 @@
 """What stands in shared memory: its map, and the structs that the layout hash covers.
 
-The tests read the sources of the core. They need no build.
+The tests read the sources of the core.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from onecopy.observer.message_forms import Node, Part, Tag
+
+if TYPE_CHECKING:
+    from enum import IntEnum
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "native"
@@ -173,6 +179,26 @@ def test_the_structs_of_messages_are_in_the_hash() -> None:
         assert any(f"ONECOPY_SHARED_STRUCT({name}," in text for text in code.values()), name
         assert f"{name}::layout()" in form, name
     assert "kMessageLayout" in (NATIVE / "layout" / "layout.cpp").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("form", "file", "name"),
+    [
+        (Tag, "wire.hpp", "Tag"),
+        (Node, "codec_packed.hpp", "Node"),
+        (Part, "codec_packed.hpp", "PartKind"),
+    ],
+)
+def test_the_decoder_of_the_observer_has_the_numbers_of_the_core(
+    form: type[IntEnum], file: str, name: str
+) -> None:
+    code = code_of(NATIVE / "bindings" / file)
+    body = body_at(code, code.index("{", code.index(f"enum class {name} : u8")))
+    numbers: dict[str, int] = {}
+    for each in filter(None, map(str.strip, body.split(","))):
+        word, _, value = each.partition("=")
+        numbers[word.strip().upper()] = int(value) if value else max(numbers.values()) + 1
+    assert {each.name: each.value for each in form} == numbers
 
 
 def test_the_structs_of_lists_in_segments_are_compared_with_their_version() -> None:

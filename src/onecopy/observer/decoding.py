@@ -19,6 +19,7 @@ import numpy as np
 
 from onecopy._core.showing import described
 from onecopy._typed.schema import dtype_of
+from onecopy.observer.message_forms import Node, Part, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _MOST_NODES = 10_000
 _DEEPEST = 100
 _LARGEST = 1 << 30  # bytes of an array
 _LONGEST_TEXT = 4096  # bytes of a long text or bytes that are looked at
+_CONSTANTS: dict[int, bool | None] = {Tag.NONE: None, Tag.YES: True, Tag.NO: False}
 _STANDARD = {5: "UUID", 6: "Decimal", 7: "PosixPath", 8: "PurePosixPath"}
 
 
@@ -123,40 +125,40 @@ def _part(block: Block | None, offset: int, length: int) -> bytes | None:
 
 def _message(data: _Bytes, block: Block | None, children: Sequence[Block]) -> Any:
     tag = data.get("B")
-    if tag <= 8:
+    if tag <= Tag.TUPLE:
         return _small(tag, data, 0)
-    if tag == 9:
+    if tag == Tag.ARRAY:
         return _array(data, block)
-    if tag == 10:
+    if tag == Tag.VIEW:
         return _view(data)
-    if tag in {11, 12}:
+    if tag in {Tag.LONG_TEXT, Tag.LONG_BYTES}:
         offset, length = data.get("QQ")
-        return _long(_part(block, offset, length), length, text=tag == 11)
-    if tag == 13:
+        return _long(_part(block, offset, length), length, text=tag == Tag.LONG_TEXT)
+    if tag == Tag.REF:
         return Shown(f"a reference to an object of {0 if block is None else block[0]:,} bytes")
-    if tag == 14:
+    if tag == Tag.PICKLE:
         if data.get("B") & 0x7F:
             data.get("QQ")
         return _pickled(data.take(len(data.data) - data.at))
-    if tag == 15:
+    if tag == Tag.PICKLE_BLOCK:
         return _pickle_block(data.get("Q"), block)
-    if tag == 16:
+    if tag == Tag.PACKED:
         version, flags = data.get("BB")
         return _Unpacker(data, version, flags, () if block is None else (block,)).message()
-    if tag == 17:
+    if tag == Tag.PACKED_BLOCK:
         return _packed_block(data.get("Q"), block, children)
     raise Wrong(f"there is no form {tag}")
 
 
 def _small(tag: int, data: _Bytes, depth: int) -> Any:
-    if tag in {1, 2, 3}:
-        return (None, True, False)[tag - 1]
-    if tag in {4, 5}:
-        return data.get("q" if tag == 4 else "d")
-    if tag in {6, 7}:
+    if tag in _CONSTANTS:
+        return _CONSTANTS[tag]
+    if tag in {Tag.INTEGER, Tag.REAL}:
+        return data.get("q" if tag == Tag.INTEGER else "d")
+    if tag in {Tag.TEXT, Tag.BYTES}:
         content = data.take(data.get("B"))
-        return content if tag == 7 else content.decode(errors="backslashreplace")
-    if tag == 8 and depth < _DEEPEST:
+        return content if tag == Tag.BYTES else content.decode(errors="backslashreplace")
+    if tag == Tag.TUPLE and depth < _DEEPEST:
         return tuple(_small(data.get("B"), data, depth + 1) for _ in range(data.get("B")))
     raise Wrong(f"there is no small form {tag}")
 
@@ -343,11 +345,11 @@ class _Unpacker:
     def _read_part(self, pickle: int) -> Any:
         data = self.data
         kind = data.get("B")
-        if kind in {1, 5}:
+        if kind in {Part.IN_CHILD, Part.SHARED}:
             child = data.get("I")
             block = self.children[child] if child < len(self.children) else None
             return _array(data, block)
-        if kind == 2:
+        if kind == Part.INSIDE:
             dtype = _dtype(data)
             dimensions, order = data.get("BB")
             shape = _shape(data, dimensions)
@@ -357,10 +359,10 @@ class _Unpacker:
             return (
                 _over(content, dtype, shape, 0, None, order) if content else np.zeros(shape, dtype)
             )
-        if kind == 3:
+        if kind == Part.PICKLED:
             data.get("I")
             return Shown(f"pickled, {pickle:,} bytes")
-        if kind == 4:
+        if kind == Part.STANDARD:
             return self._standard()
         raise Wrong(f"there is no kind of part {kind}")
 
@@ -403,10 +405,10 @@ class _Unpacker:
         where = data.at - self.first
         kind = data.get("B")
         shared, kind = kind & 0x80, kind & 0x7F
-        if kind >= 96:
-            return kind - 96
-        if kind >= 64:
-            return data.take(kind - 64).decode("latin-1")
+        if kind >= Node.SHORT_INT:
+            return kind - Node.SHORT_INT
+        if kind >= Node.SHORT_TEXT:
+            return data.take(kind - Node.SHORT_TEXT).decode("latin-1")
         if kind in _CONTAINERS:
             return self._container(kind, where if shared else None, depth)
         if kind in _OF_CLASSES:
@@ -425,23 +427,23 @@ class _Unpacker:
             raise Wrong("a container has too many elements")
         if where is not None:
             self.met[where] = Shown("itself")
-        if kind == 19:
+        if kind == Node.DICT:
             made: Any = {}
             for _ in range(count):
                 key = self.read(depth + 1)
                 made[_hashable(key)] = self.read(depth + 1)
         else:
             made = [self.read(depth + 1) for _ in range(count)]
-            if kind == 15:
+            if kind == Node.TUPLE:
                 made = tuple(made)
-            elif kind in {17, 18}:
-                made = (set if kind == 17 else frozenset)(map(_hashable, made))
+            elif kind in {Node.SET, Node.FROZEN_SET}:
+                made = (set if kind == Node.SET else frozenset)(map(_hashable, made))
         if where is not None:
             self.met[where] = made
         return made
 
     def _of_class(self, kind: int, depth: int) -> Any:
-        if kind == 31:  # taken apart by code of a library
+        if kind == Node.BUILT:  # taken apart by code of a library
             self.data.get("B")
             self.read(depth + 1)
             return Shown("an object of a library")
@@ -452,12 +454,12 @@ class _Unpacker:
         elif number > len(self.classes):
             raise Wrong("a class is missing")
         name = self.classes[number]
-        if kind == 25:  # a member of an enum
+        if kind == Node.MEMBER:  # of an enum
             return Record(name, [("", self.read(depth + 1))])
         count = self.data.count()
         if count > len(self.data.data):
             raise Wrong("an object has too many fields")
-        if kind in {23, 27, 30}:  # with names
+        if kind in {Node.PLAIN, Node.SLOTTED, Node.CALLED_BY_NAME}:  # with names
             return Record(
                 name, [(str(self.read(depth + 1)), self.read(depth + 1)) for _ in range(count)]
             )
@@ -507,28 +509,38 @@ def _text(self: _Unpacker, encoding: str, width: int) -> str:
 
 
 _VALUES: dict[int, Callable[[_Unpacker], Any]] = {
-    1: lambda _: None,
-    2: lambda _: True,
-    3: lambda _: False,
-    4: lambda self: self.data.get("b"),
-    5: lambda self: self.data.get("i"),
-    6: lambda self: self.data.get("q"),
-    7: lambda self: _big(self.data.take(self.data.count())),
-    8: lambda self: self.data.get("d"),
-    9: lambda self: complex(*self.data.get("dd")),
-    10: lambda self: _text(self, "latin-1", 1),
-    11: lambda self: _text(self, "utf-16-le", 2),
-    12: lambda self: _text(self, "utf-32-le", 4),
-    13: lambda self: self.data.take(self.data.count()),
-    14: lambda self: bytearray(self.data.take(self.data.count())),
-    20: _part_of,
-    21: _again,
-    22: _scalar,
-    26: _moment,
+    Node.NONE: lambda _: None,
+    Node.YES: lambda _: True,
+    Node.NO: lambda _: False,
+    Node.INT8: lambda self: self.data.get("b"),
+    Node.INT32: lambda self: self.data.get("i"),
+    Node.INT64: lambda self: self.data.get("q"),
+    Node.BIG_INT: lambda self: _big(self.data.take(self.data.count())),
+    Node.REAL: lambda self: self.data.get("d"),
+    Node.COMPLEX: lambda self: complex(*self.data.get("dd")),
+    Node.LATIN1: lambda self: _text(self, "latin-1", 1),
+    Node.UCS2: lambda self: _text(self, "utf-16-le", 2),
+    Node.UCS4: lambda self: _text(self, "utf-32-le", 4),
+    Node.BYTES: lambda self: self.data.take(self.data.count()),
+    Node.BYTE_ARRAY: lambda self: bytearray(self.data.take(self.data.count())),
+    Node.PART: _part_of,
+    Node.AGAIN: _again,
+    Node.SCALAR: _scalar,
+    Node.MOMENT: _moment,
 }
-# The numbers of `Node`: tuple, list, set, frozenset, dict; plain to called_by_name, and built.
-_CONTAINERS = frozenset({15, 16, 17, 18, 19})
-_OF_CLASSES = frozenset({23, 24, 25, 27, 28, 29, 30, 31})
+_CONTAINERS = frozenset({Node.TUPLE, Node.LIST, Node.SET, Node.FROZEN_SET, Node.DICT})
+_OF_CLASSES = frozenset(
+    {
+        Node.PLAIN,
+        Node.NAMED,
+        Node.MEMBER,
+        Node.SLOTTED,
+        Node.FROZEN,
+        Node.CALLED,
+        Node.CALLED_BY_NAME,
+        Node.BUILT,
+    }
+)
 
 
 def _big(content: bytes) -> Any:
