@@ -16,8 +16,8 @@ constexpr bool same_form() noexcept {
     return true;
 }
 
-// The last one of an enumeration tells its length. tests/structure/test_native_layout.py compares their numbers
-// with those of the decoder.
+// The last one of an enumeration tells its length. tests/structure/test_native_layout.py compares
+// all numbers with those of the decoder.
 constexpr u64 kForm = fold_layouts({
     Envelope::layout(),
     PickleHead::layout(),
