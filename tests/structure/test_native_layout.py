@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from onecopy._typed import plan
 from onecopy.observer.message_forms import Node, Part, Tag
 
 if TYPE_CHECKING:
@@ -193,12 +194,33 @@ def test_the_decoder_of_the_observer_has_the_numbers_of_the_core(
     form: type[IntEnum], file: str, name: str
 ) -> None:
     code = code_of(NATIVE / "bindings" / file)
+    assert {each.name: each.value for each in form} == enumerators(code, name)
+
+
+def enumerators(code: str, name: str) -> dict[str, int]:
+    """Give the names of an enumeration, in capitals, and their numbers."""
     body = body_at(code, code.index("{", code.index(f"enum class {name} : u8")))
     numbers: dict[str, int] = {}
     for each in filter(None, map(str.strip, body.split(","))):
         word, _, value = each.partition("=")
         numbers[word.strip().upper()] = int(value) if value else max(numbers.values()) + 1
-    assert {each.name: each.value for each in form} == numbers
+    return numbers
+
+
+def test_the_plans_of_typed_channels_have_the_numbers_of_the_core() -> None:
+    code = code_of(NATIVE / "bindings" / "codec_typed.hpp")
+    kinds = enumerators(code, "Kind")
+    words = {"bool": "BOOLEAN", "int": "INTEGER", "float": "REAL", "str": "TEXT"}
+    plain = {words.get(name, name.upper()): number for name, number in plan._KIND.items()}
+    others = ("SCALAR", "ARRAY", "LIST", "RUN", "TUPLE", "DICT", "RECORD")
+    assert plain | {name: getattr(plan, f"_{name}") for name in others} == kinds
+    forms = ("OBJECT", "NAMED", "MAPPING", "PARTIAL")
+    assert {name: getattr(plan, f"_{name}") for name in forms} == enumerators(code, "Form")
+    found = re.search(r"kAny = (-?\d+), kFirstName = (-?\d+)", code)
+    assert found is not None
+    assert (plan._ANY, plan._FIRST_NAME) == (int(found[1]), int(found[2]))
+    schema = code_of(NATIVE / "body" / "schema.hpp")
+    assert f"kLongestSchema = {plan._LONGEST // 1024} * 1024;" in schema
 
 
 def test_the_structs_of_lists_in_segments_are_compared_with_their_version() -> None:
