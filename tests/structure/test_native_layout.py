@@ -218,7 +218,7 @@ def test_the_plans_of_typed_channels_have_the_numbers_of_the_core() -> None:
     assert {name: getattr(plan, f"_{name}") for name in forms} == enumerators(code, "Form")
     found = re.search(r"kAny = (-?\d+), kFirstName = (-?\d+)", code)
     assert found is not None
-    assert (plan._ANY, plan._FIRST_NAME) == (int(found[1]), int(found[2]))
+    assert (int(found[1]), int(found[2])) == (plan._ANY, plan._FIRST_NAME)
     schema = code_of(NATIVE / "body" / "schema.hpp")
     assert f"kLongestSchema = {plan._LONGEST // 1024} * 1024;" in schema
 
