@@ -50,6 +50,7 @@ from onecopy.locks import (
 from onecopy.pool import Pool
 from onecopy.queue import Message, Queue
 from onecopy.stream import Stream, Subscription
+from onecopy.tables import registration as _registration  # noqa: F401 - tables register themselves
 from onecopy.tables.writable import writable_copy
 from onecopy.values import Value
 

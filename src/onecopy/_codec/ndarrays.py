@@ -12,6 +12,7 @@ import numpy as np
 
 from onecopy._codec.backing import address, memory_behind
 from onecopy._codec.packing import has_own_reducer
+from onecopy._codec.registry import register
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,8 +23,10 @@ __all__ = ["reduce", "types_of"]
 
 
 def types_of(library: str) -> tuple[tuple[type[Any], Reducer], ...]:
-    """Return the types that this module takes apart, besides `numpy.ndarray`."""
-    return ((np.ma.MaskedArray, reduce_masked),) if library == "numpy.ma" else ()
+    """Return the types that this module takes apart."""
+    if library == "numpy.ma":
+        return ((np.ma.MaskedArray, reduce_masked),)
+    return ((np.ndarray, reduce),)
 
 
 def reduce(array: npt.NDArray[Any], packing: Packing) -> Any:
@@ -100,3 +103,8 @@ def _masked(
         keep_mask=False,  # this is the whole mask; do not combine it with another one
         copy=False,
     )
+
+
+# In this order: the registry asks the types of later entries first, and masked arrays are arrays.
+register("numpy", reducers=__name__)
+register("numpy.ma", reducers=__name__)  # numpy loads it on first use

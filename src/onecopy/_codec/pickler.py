@@ -23,8 +23,8 @@ a contiguous memoryview                   as above
 of Python objects                         pickled; many strings: see `_codec.text`
 ========================================  =======================================================
 
-If the pickling of another library would copy, `onecopy.tables` takes its objects apart, above all
-tables. The results are the same buffers and arrays.
+If the pickling of another library would copy, the code that is registered for its types takes its
+objects apart, above all tables (`_codec.registry`). The results are the same buffers and arrays.
 
 Memory in a pool is read-only for the receiver, except a `SharedArray`.
 """
@@ -36,18 +36,18 @@ import io
 import os
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 import numpy as np
 
 from onecopy import _native
-from onecopy._codec import blocks, built
+from onecopy._codec import blocks, built, ndarrays  # noqa: F401 - ndarrays registers itself
 from onecopy._codec.arrays import SharedArray
 from onecopy._codec.backing import address, lease_of
 from onecopy._codec.leased import reduce_leased
 from onecopy._codec.naming import wrap
 from onecopy._codec.plans import plan_of
-from onecopy._codec.registry import registry
+from onecopy._codec.registry import has_tables, registry
 from onecopy._codec.text import reduce_text
 from onecopy._core import membership
 from onecopy._core.keepalive import keep_for_child
@@ -66,18 +66,6 @@ __all__ = ["OUT_OF_BAND", "Pickler", "decode", "encode", "private_copy", "raise_
 
 OUT_OF_BAND = 4096  # bytes; buffers of this size or larger are not in the pickle
 _PLAIN_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")  # the formats that memoryview.cast accepts
-_TABLES = {"pandas", "polars", "pyarrow"}  # the libraries that the extra "tables" installs
-
-
-class MemoryInFiles(NamedTuple):
-    """Functions that know which memory lies in a mapped file. It travels by the file's name."""
-
-    reduce_array: Callable[[npt.NDArray[Any]], tuple[Any, ...] | None]
-    span_of: Callable[[memoryview[Any]], tuple[Any, ...] | None]
-    bytes_of: Callable[..., memoryview[Any]]
-
-
-files: MemoryInFiles | None = None  # None: this process has not mapped a file
 
 
 @overload
@@ -207,7 +195,7 @@ def raise_missing(error: ModuleNotFoundError) -> NoReturn:
     library = (error.name or "").partition(".")[0]
     how = (
         f"pip install 'onecopy[tables]' brings {library}"
-        if library in _TABLES
+        if has_tables(library)
         else f"install {library!r}, or make it importable here, as it is in the sender"
     )
     raise ModuleNotFoundError(
@@ -289,8 +277,8 @@ class Pickler(pickle.Pickler):
                 offset,
                 shared,
             )
-        if files is not None and not self._private:
-            named = files.reduce_array(obj)
+        if registry.files is not None and not self._private:
+            named = registry.files.reduce_array(obj)
             if named is not None:
                 return named
         small = obj.nbytes < OUT_OF_BAND
@@ -480,6 +468,7 @@ class _Elsewhere:
         return True
 
     def _name_of(self, memory: memoryview[Any]) -> Named | None:
+        files = registry.files
         if files is not None and (span := files.span_of(memory)) is not None:
             return files.bytes_of, tuple(span)
         if not self.pools:
@@ -586,6 +575,7 @@ def _whole(
     return np.ndarray(shape, np.dtype(dtype), buffer, order="F" if order == "F" else "C")
 
 
+registry.refresh()  # numpy is always loaded: its types are known from now on
 _native.set_hooks(encode, raise_missing, membership.handle_of)
 _native.set_plan_hook(plan_of)
 _native.set_build_hooks(built.take_apart, built.builder_of)

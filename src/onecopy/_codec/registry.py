@@ -1,21 +1,121 @@
-"""The types that onecopy takes apart, and by which functions. It grows as libraries are loaded."""
+"""The registry of codecs: which code takes which objects apart. It knows none of that code.
+
+The package that has a codec registers it when it is imported:
+
+==========================  =======================================  ==========================
+what registers              with                                     where
+==========================  =======================================  ==========================
+types of a library          `register`                               `_codec.ndarrays` (numpy),
+                                                                     `tables.registration`
+memory in mapped files      `register_files`                         `files.passing`
+==========================  =======================================  ==========================
+
+A codec for a library is registered by the name of the library, and by the names of modules of the
+package that registers it. These modules are imported when the program has loaded the library and
+sends something. So `import onecopy` loads no other library.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from onecopy._codec import ndarrays
 from onecopy._codec.packing import is_being_loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy.typing as npt
+
     from onecopy._codec.packing import Packing, Reducer
 
-__all__ = ["Registry", "registry"]
+__all__ = [
+    "Codec",
+    "MemoryInFiles",
+    "Registry",
+    "codecs",
+    "has_tables",
+    "register",
+    "register_files",
+    "registry",
+]
+
+
+class Codec(NamedTuple):
+    """The code for the types of one library, as it was registered; see `register`."""
+
+    reducers: str | None
+    built: str | None
+    builders: Mapping[int, str]
+    tables: bool
+
+
+class MemoryInFiles(NamedTuple):
+    """Functions that know which memory lies in a mapped file. It travels by the file's name."""
+
+    reduce_array: Callable[[npt.NDArray[Any]], tuple[Any, ...] | None]
+    span_of: Callable[[memoryview[Any]], tuple[Any, ...] | None]
+    bytes_of: Callable[..., memoryview[Any]]
+
+
+codecs: dict[str, Codec] = {}  # by the name of the library; only `register` changes it
+
+
+def register(
+    library: str,
+    *,
+    reducers: str | None = None,
+    built: str | None = None,
+    builders: Mapping[int, str] | None = None,
+    tables: bool = False,
+) -> None:
+    """Register the code that takes the types of a library apart.
+
+    The modules are imported when the program has loaded the library. If that raises an error, the
+    library's objects are pickled in their own way.
+
+    Parameters
+    ----------
+    library : str
+        The name of the library's module. It is in `sys.modules` when the library is loaded.
+    reducers : str, optional
+        The module for types that travel in a pickle. Its function ``types_of(library)`` returns
+        pairs of a type and a `Reducer`.
+    built : str, optional
+        The module for types that travel without pickle; see `_codec.built`. Its function
+        ``types_of()`` returns a dict: for each type the function that takes objects apart.
+    builders : mapping of int to str, optional
+        The functions of the module `built` that put such objects together again, by their numbers.
+        A number is part of messages, so it never gets another meaning.
+    tables : bool
+        Whether the library has tables. The extra "tables" installs such a library, and its objects
+        own memory that is not the memory of an array.
+
+    Raises
+    ------
+    ValueError
+        If the library, or the number of a builder, is registered already.
+    """
+    taken = [number for codec in codecs.values() for number in codec.builders]
+    ours = dict(builders or {})
+    if library in codecs or not ours.keys().isdisjoint(taken):
+        raise ValueError(f"{library!r}, or one of the builders {[*ours]}, is registered already")
+    codecs[library] = Codec(reducers, built, ours, tables)
+    if reducers is not None:
+        registry.expect(library, reducers)
+
+
+def has_tables(library: str) -> bool:
+    """Tell whether a library is one of those with tables; see `register`."""
+    codec = codecs.get(library)
+    return codec is not None and codec.tables
+
+
+def register_files(files: MemoryInFiles) -> None:
+    """Register the functions for memory in mapped files. A process that has mapped one does so."""
+    registry.files = files
 
 
 class Registry:
@@ -30,24 +130,24 @@ class Registry:
     ----------
     kinds : tuple of type
         The types whose instances `reduce` accepts.
+    files : MemoryInFiles or None
+        None: this process has not mapped a file.
     """
 
-    __slots__ = ("_loaded", "_reducers", "_waiting", "kinds")
+    __slots__ = ("_loaded", "_reducers", "_waiting", "files", "kinds")
 
     def __init__(self) -> None:
         self.kinds: tuple[type[Any], ...] = ()
+        self.files: MemoryInFiles | None = None
         self._reducers: tuple[tuple[type[Any], Reducer], ...] = ()
-        self._loaded: dict[str, tuple[tuple[type[Any], Reducer], ...]] = {
-            "numpy": ((np.ndarray, ndarrays.reduce),)
-        }
+        self._loaded: dict[str, tuple[tuple[type[Any], Reducer], ...]] = {}
         self._waiting = {
-            "numpy.ma": "onecopy._codec.ndarrays",  # numpy loads it on first use
-            "pyarrow": "onecopy.tables.arrow",
-            "pandas": "onecopy.tables.pandas_columns",
-            "polars": "onecopy.tables.polars_frames",
-            "torch": "onecopy.tables.tensors",
+            library: codec.reducers for library, codec in codecs.items() if codec.reducers
         }
-        self._arrange()
+
+    def expect(self, library: str, module: str) -> None:
+        """Take the types of a library from this module, when the program has loaded the library."""
+        self._waiting[library] = module
 
     def refresh(self) -> None:
         """Add the types of libraries that the program has loaded since. The cost is negligible."""

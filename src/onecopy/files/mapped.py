@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from onecopy._codec import pickler
 from onecopy._codec.arrays import InPlaceArray
+from onecopy._codec.registry import registry
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,7 +40,7 @@ class MappedArray(InPlaceArray, np.memmap[Any, Any]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by the file's name and identity."""
-        named = None if pickler.files is None else pickler.files.reduce_array(self)
+        named = None if registry.files is None else registry.files.reduce_array(self)
         return self.view(np.ndarray).__reduce_ex__(protocol) if named is None else named
 
     def __reduce__(self) -> Any:

@@ -1,6 +1,7 @@
 """How memory in mapped files is encoded: by the name of the file, without a copy.
 
-The codecs do not depend on this module. It connects itself to them when a file has been mapped.
+The codecs do not depend on this module. It registers itself with them (`_codec.registry`) when a
+file has been mapped.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecopy import _native
-from onecopy._codec import pickler
 from onecopy._codec.copy_mode import is_private
+from onecopy._codec.registry import MemoryInFiles, register_files
 from onecopy.files import mapping
 from onecopy.files.mapped import MappedArray, over
 from onecopy.files.mapping import Span
@@ -99,7 +100,7 @@ def _connect() -> None:
 
     Disconnecting when the last mapping ends would race with a new mapping.
     """
-    pickler.files = pickler.MemoryInFiles(reduce_array, span_of, bytes_of)
+    register_files(MemoryInFiles(reduce_array, span_of, bytes_of))
     _native.set_file_hook(mapping.contains)
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, cast
 from joblib.externals.loky import process_executor
 from joblib.externals.loky.backend.process import LokyProcess
 
+from onecopy._codec.registry import has_tables
 from onecopy._workers.copies import NotNowError
 from onecopy._workers.packing import pack
 from onecopy.errors import OneCopyError
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from onecopy.pool import Pool
 
 __all__ = ["WorkerPool", "WorkerSpec", "acquire", "shutdown"]
-
-_TABLES = {"pandas", "polars", "pyarrow"}  # whose objects own memory that is no array's
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,9 @@ class _Executor(Executor):
     def _task(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         # What an argument owns is kept by its arrays. Only tables hold memory of other kinds.
         given = [part for _, some, named in fn.items for part in (*some, *named.values())]
-        tables = tuple(part for part in given if type(part).__module__.partition(".")[0] in _TABLES)
+        tables = tuple(
+            part for part in given if has_tables(type(part).__module__.partition(".")[0])
+        )
         call = fn, args, kwargs
         task = Task(partial(_packed, call, self._pool.member, self._picklers, self._copies, tables))
         task.try_ahead()

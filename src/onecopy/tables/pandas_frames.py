@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["frame_of", "index_of", "range_of", "text_index_of", "types_of"]
 
-# As in `onecopy._codec.built`.
+# As in `registration`.
 _FRAME, _RANGE, _INDEX, _TEXT_INDEX = 1, 2, 3, 4
 _MOST_TEXTS = 256  # an index of more texts is pickled: its Arrow buffer is copied at once
 _OBJECTS, _ARROW = 0, 1  # what an index of texts has
