@@ -1,15 +1,15 @@
 // Objects to messages and back.
 //
-//   object                                        message
-//   None, bool, int64, float, str, bytes, tuple   inline
-//   ndarray in the pool                           inline: dtype, shape, place; block: its own
-//   ndarray elsewhere                             same; block: a new one, with a copy
-//   memoryview, long bytes, long str              as arrays
-//   Ref                                           block: what it refers to
-//   dict, list, set and what is in them           packed: codec_packed.hpp
-//   anything else                                 pickle protocol 5, inline if it fits; buffers in
-//                                                 the pool by reference, others copied once
-//                                                 or written there by who knows how
+//|  object                                        message
+//|  None, bool, int64, float, str, bytes, tuple   inline
+//|  ndarray in the pool                           inline: dtype, shape, place; block: its own
+//|  ndarray elsewhere                             same; block: a new one, with a copy
+//|  memoryview, long bytes, long str              as arrays
+//|  Ref                                           block: what it refers to
+//|  dict, list, set and what is in them           packed: codec_packed.hpp
+//|  anything else                                 pickle protocol 5, inline if it fits; buffers in
+//|                                                the pool by reference, others copied once
+//|                                                or written there by a writer of their class
 //
 // An envelope is a block that begins with a message (what Pool.put makes): the message's own block
 // is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any
