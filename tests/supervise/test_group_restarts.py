@@ -343,7 +343,7 @@ def test_on_exit_may_stop_the_group(told):
     assert {worker.restarts for worker in group.workers} == {0}
 
 
-# -------------------------------------------------------------------------------- who uses it
+# -------------------------------------------------------------------------- what uses it
 
 
 def test_several_groups_and_threads(told):

@@ -67,7 +67,7 @@ def take_addressed(
     message : object
         What was taken; a `NotRebuilt` error if it could not be rebuilt.
     numbers : tuple of int or None
-        Whom the error belongs to; None if the message is whole.
+        The call that the error belongs to; None if the message is whole.
 
     Raises
     ------
