@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from children import LIMIT, eventually, running
-from crew import both, do, end, ended, forever, replaced, runs, serve, take, tell
+from worker_functions import both, do, end, ended, forever, replaced, runs, serve, take, tell
 
 import onecopy as oc
 from onecopy import multiprocessing as onecopys

@@ -102,9 +102,9 @@ def not_rebuilt(what: str, error: BaseException, kind: type[NotRebuilt] = NotReb
     reason = f"{type(error).__qualname__}: {_shortened(_text_of(error))}{_place_of(error)}"
     bare = error.with_traceback(None)
     bare.__context__ = None
-    told = kind(f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}")
-    told.__cause__ = bare
-    return told
+    raised = kind(f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}")
+    raised.__cause__ = bare
+    return raised
 
 
 def cannot_send(error: BaseException, reason: BaseException) -> NotRebuilt:
