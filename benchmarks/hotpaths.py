@@ -1,9 +1,9 @@
 """Ten hot paths: what `instructions.py` counts and `compare.py` times.
 
 Each path stays in one process, so that nothing waits. A call of an executor is not among them: it
-needs a second process, and what it costs depends on who sleeps. This module needs onecopy and numpy
-only, and uses public names only: `compare.py` also runs it in an environment in which an older
-commit is installed.
+needs a second process, and what it costs depends on which one sleeps. This module needs onecopy
+and numpy only, and uses public names only: `compare.py` also runs it in an environment in which an
+older commit is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw the pictures of the examples, examples/*/picture.svg: which process hands what to whom.
+"""Draw the pictures of the examples, examples/*/picture.svg: what each process gives to which.
 
 Usage: python tools/draw_examples.py [--check]
 

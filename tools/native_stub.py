@@ -63,7 +63,7 @@ class Scope:
 # --------------------------------------------------------------------------------- the built module
 
 
-def told(function: Any) -> list[Signature] | None:
+def signatures_of(function: Any) -> list[Signature] | None:
     """Return the signatures that the core knows for a function; None if it knows none."""
     if hasattr(function, "__nb_signature__"):
         return [signature_of(text, values) for text, _, values in function.__nb_signature__]
@@ -101,7 +101,7 @@ def built(module: Any) -> Scope:
         if isinstance(value, type):
             scope.classes[name] = built_class(value)
         elif callable(value):
-            scope.functions[name] = told(value) or []
+            scope.functions[name] = signatures_of(value) or []
         else:
             scope.attributes[name] = None
     return scope
@@ -124,14 +124,14 @@ def built_class(cls: type) -> Scope:
                 hasattr(object, name) or PAIRED.get(name, "") in vars(cls)
             ):
                 continue
-            signatures = told(getattr(cls, name))
+            signatures = signatures_of(getattr(cls, name))
             if isinstance(value, staticmethod):
                 scope.static.add(name)
             elif signatures is not None:
                 signatures = [signature[1:] for signature in signatures]  # self
             scope.functions[name] = signatures or []
     if (cls.__text_signature__ or "()") != "()":
-        scope.functions.setdefault("__init__", told(cls) or [])
+        scope.functions.setdefault("__init__", signatures_of(cls) or [])
     if all(isinstance(vars(cls).get(name), SLOT) for name in ("__getitem__", "__len__")):
         scope.functions.setdefault("__iter__", [()])  # Python iterates over sequences itself
     return scope

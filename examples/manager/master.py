@@ -1,8 +1,8 @@
 """The master: puts tasks, collects results, and ends the run.
 
-    python master.py [--host 127.0.0.1] [--port 50000] [--key-file FILE] [--tasks 6] [--patience 10]
+    python master.py [--host 127.0.0.1] [--port 50000] [--key-file FILE] [--tasks 6] [--timeout 10]
 
-Half of the tasks are names, the other half are pictures. If no result arrives for `--patience`
+Half of the tasks are names, the other half are pictures. If no result arrives for `--timeout`
 seconds, unanswered tasks are put again, because a client may have died. The first answer counts.
 Tasks and results carry the name of their run, so that results of an earlier master are ignored.
 There is one master at a time: if another one begins, this one ends.
@@ -47,7 +47,7 @@ def is_right(task: dict, result: dict) -> bool:
     return result["answer"] == task["name"].upper()
 
 
-def work(manager: Manager, count: int, name: str, patience: float) -> int:
+def work(manager: Manager, count: int, name: str, timeout: float) -> int:
     tasks, results, runs = manager.get_tasks(), manager.get_results(), manager.get_runs()
     run = runs.begin()
     missing = make_tasks(run, count, name)
@@ -56,7 +56,7 @@ def work(manager: Manager, count: int, name: str, patience: float) -> int:
     wrong = 0
     while missing:
         try:
-            result = results.get(timeout=patience)
+            result = results.get(timeout=timeout)
         except queue.Empty:
             result = None
         if result is None or result["run"] != run:
@@ -64,7 +64,7 @@ def work(manager: Manager, count: int, name: str, patience: float) -> int:
                 print("master: another one has begun", file=sys.stderr)
                 return 1
             if result is None:
-                print(f"master: no result for {patience:g} s; putting {len(missing)} tasks again")
+                print(f"master: no result for {timeout:g} s; putting {len(missing)} tasks again")
                 for task in missing.values():
                     tasks.put(task)
             continue
@@ -82,13 +82,13 @@ def main() -> int:
     parser = common.parser(__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=6)
     parser.add_argument("--name", default="name", help="what the names begin with")
-    parser.add_argument("--patience", type=float, default=10, help="seconds")
+    parser.add_argument("--timeout", type=float, default=10, help="seconds")
     arguments = parser.parse_args()
 
     manager = Manager((arguments.host, arguments.port), common.key_of(arguments))
     try:
         manager.connect()
-        return work(manager, arguments.tasks, arguments.name, arguments.patience)
+        return work(manager, arguments.tasks, arguments.name, arguments.timeout)
     except KeyboardInterrupt:
         print("master: stopped")
         return 130

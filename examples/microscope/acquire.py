@@ -21,7 +21,7 @@ import onecopy as oc
 def acquire(images: int, interval: float, frames: oc.Frames, jobs: oc.Queue, live: oc.Stream):
     core = microscope.CMMCore()
     core.startSequenceAcquisition(images, interval, False)
-    patience = core.getBufferTotalCapacity() * interval / 1000  # seconds until images are lost
+    time_left = core.getBufferTotalCapacity() * interval / 1000  # seconds until images are lost
     number = most = 0
     while core.isSequenceRunning() or core.getRemainingImageCount():
         if core.getRemainingImageCount() == 0:
@@ -29,9 +29,9 @@ def acquire(images: int, interval: float, frames: oc.Frames, jobs: oc.Queue, liv
             continue
         most = max(most, core.getRemainingImageCount())
         try:
-            frame = frames.acquire(timeout=patience)  # while it waits, the core's buffer fills
+            frame = frames.acquire(timeout=time_left)  # while it waits, the core's buffer fills
         except queue.Empty:
-            waited = f"no frame was free for {1000 * patience:.0f} ms"
+            waited = f"no frame was free for {1000 * time_left:.0f} ms"
             sys.exit(f"{waited}: the writer is too slow for {frames.count} frames")
         np.copyto(frame, core.popNextImage())  # the one copy
         jobs.put((number, frame))

@@ -182,7 +182,7 @@ void bind_barrier(nb::module_& m) {
             arg("action"), arg("timeout"), PartOf{"wait"})
         .def(
             "abort", [](BarrierObject& o) noexcept { return result(act(o, Act::abort)); },
-            "Break the barrier: all who wait get an error.")
+            "Break the barrier: all threads that wait get an error.")
         .def(
             "reset", [](BarrierObject& o) noexcept { return result(act(o, Act::reset)); },
             "Make it empty, and usable if it was broken. Processes that wait get an error.")

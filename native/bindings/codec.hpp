@@ -1,15 +1,16 @@
 // Objects to messages and back.
 //
-//   object                                        message
-//   None, bool, int64, float, str, bytes, tuple   inline
-//   ndarray in the pool                           inline: dtype, shape, place; block: its own
-//   ndarray elsewhere                             same; block: a new one, with a copy
-//   memoryview, long bytes, long str              as arrays
-//   Ref                                           block: what it refers to
-//   dict, list, set and what is in them           packed: codec_packed.hpp
-//   anything else                                 pickle protocol 5, inline if it fits; buffers in
-//                                                 the pool by reference, others copied once
-//                                                 or written there by who knows how
+//|  object                                        message
+//|  None, bool, int64, float, str, bytes, tuple   inline
+//|  ndarray in the pool                           inline: dtype, shape, place; block: its own
+//|  ndarray elsewhere                             same; block: a new one, with a copy
+//|  memoryview, long bytes, long str              as arrays
+//|  Ref                                           block: what it refers to
+//|  dict, list, set and what is in them           packed: codec_packed.hpp
+//|  anything else                                 pickle protocol 5, inline if it fits; buffers in
+//|                                                the pool by reference, others copied once,
+//|                                                or written there by a function of their
+//|                                                codec (`later` in _codec/packing.py)
 //
 // An envelope is a block that begins with a message (what Pool.put makes): the message's own block
 // is the envelope itself, or its child. Encoding may run Python code (pickle) and ends before any
@@ -159,8 +160,9 @@ bool extent(int ndim, const npy_intp* shape, const npy_intp* strides, npy_intp i
             std::int64_t& low, std::int64_t& high) noexcept;
 // shape's product times itemsize; false: overflow or a negative entry.
 bool total(int ndim, const npy_intp* shape, npy_intp itemsize, std::int64_t& out) noexcept;
-// Whether the strides are those that numpy gives a new array: it calls an array contiguous whatever
-// stands for dimensions of length 1, and an array that travels keeps its strides.
+// Whether the strides are those that numpy gives a new array of this shape. numpy's own flags are
+// not enough: for them the strides of dimensions of length 1 do not matter. They matter here,
+// because an array that is sent keeps its strides.
 bool is_canonical(Order order, int ndim, const npy_intp* shape, const npy_intp* strides,
                   npy_intp itemsize) noexcept;
 // Memory that needs no copy although it lies in no pool of members: in a pool that was opened for

@@ -1,7 +1,7 @@
 // Objects of libraries (tables) that Python code takes apart, and builders of onecopy put together
 // again: onecopy._codec.built. The arguments of a builder are packed like every other object.
 //
-//   u8 Node::built, u8 which builder, node: a tuple of its arguments
+//|  u8 Node::built, u8 which builder, node: a tuple of its arguments
 #include "bindings/codec_buffers.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"

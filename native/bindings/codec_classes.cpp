@@ -1,12 +1,12 @@
 // Objects of plain classes, named tuples, members of enums. onecopy._codec.plans makes a plan once
 // for each class; it knows what pickle does with the class.
 //
-//   u8 node, count: which class of the message; if it is a new one: text node: module, text node:
-//   name; then
-//     plain     count, pairs of nodes: its attributes, in their order
-//     named     count, nodes
-//     member    node: its value
-//     others    codec_slots.cpp
+//|  u8 node, count: which class of the message; if it is a new one: text node: module,
+//|  text node: name; then
+//|    plain     count, pairs of nodes: its attributes, in their order
+//|    named     count, nodes
+//|    member    node: its value
+//|    others    codec_slots.cpp
 #include "bindings/codec_buffers.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"

@@ -1,13 +1,13 @@
 // The form of a dtype in a message.
 //
-//   form       then                             for
-//   simple     u8 type number                   numbers in this machine's byte order
-//   swapped    u8 type number                   numbers in the other
-//   sized      u8 type number, u32 item size    S, V, and U in this machine's byte order
-//   spelled    u16 length, text: dtype.str      dates and times, U in the other byte order
-//   described  u16 length, text: dtype.descr    structured dtypes, where that says it all
-//   pickled    u16 length, a pickle             those with metadata, titles or alignment, users'
-//   own
+//|  form       then                             for
+//|  simple     u8 type number                   numbers in this machine's byte order
+//|  swapped    u8 type number                   numbers in the other
+//|  sized      u8 type number, u32 item size    S, V, and U in this machine's byte order
+//|  spelled    u16 length, text: dtype.str      dates and times, U in the other byte order
+//|  described  u16 length, text: dtype.descr    structured dtypes, where that says it all
+//|  pickled    u16 length, a pickle             those with metadata, titles or alignment, and
+//|                                              types that users define
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 

@@ -2,10 +2,10 @@
 //
 // A message that is too large for a slot is a block:
 //
-//   PickleHead    16 bytes
-//   PickleBuffer  24 bytes each: in which child, where in it, how long
-//   cells         u64 each: references to the children
-//   the pickle
+//|  PickleHead    16 bytes
+//|  PickleBuffer  24 bytes each: in which child, where in it, how long
+//|  cells         u64 each: references to the children
+//|  the pickle
 //
 // A child is a block that has buffers: a block that was in the pool before, or a new block with the
 // copy of a buffer. Each copy has a block of its own. So a receiver that keeps one part of a

@@ -2,23 +2,23 @@
 // one in message_forms.py and decoding.py of src/onecopy/observer too, which read them for people.
 // A test compares the numbers.
 //
-//   inline, in the slot   Tag::packed        u8 version, u8 flags, body; message.block: child 0
-//   in a block            Tag::packed_block  u64 the place of the head in the block
-//
-//   body    count           parts
-//           count           bytes of the pickle
-//           part …          u8 kind, then:  in_child  u32 child, as Tag::array from the dtype on
-//                                           inside    dtype, u8 ndim, u8 order, i64 shape[ndim],
-//                                                     the elements
-//                                           pickled   u32 which element of the pickle's list
-//                                           standard  of a class of the standard library:
-//                                                     codec_standard.cpp
-//                                           shared    a SharedArray: as in_child
-//           the pickle      of a list of the objects that the core does not know
-//           node            the object
-//
-//   count   u8 below 254; 254 and u32; 255 and u64
-//   node    u8: kind, and kShared if an `again` refers to it; then what the kind says
+//|  inline, in the slot   Tag::packed        u8 version, u8 flags, body; message.block: child 0
+//|  in a block            Tag::packed_block  u64 the place of the head in the block
+//|
+//|  body    count           parts
+//|          count           bytes of the pickle
+//|          part …          u8 kind, then:  in_child  u32 child, as Tag::array from the dtype on
+//|                                          inside    dtype, u8 ndim, u8 order, i64 shape[ndim],
+//|                                                    the elements
+//|                                          pickled   u32 which element of the pickle's list
+//|                                          standard  of a class of the standard library:
+//|                                                    codec_standard.cpp
+//|                                          shared    a SharedArray: as in_child
+//|          the pickle      of a list of the objects that the core does not know
+//|          node            the object
+//|
+//|  count   u8 below 254; 254 and u32; 255 and u64
+//|  node    u8: kind, and kShared if an `again` refers to it; then what the kind says
 #pragma once
 #include "bindings/codec.hpp"
 #include "bindings/few.hpp"

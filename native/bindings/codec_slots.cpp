@@ -1,11 +1,11 @@
 // Objects whose fields lie at fixed places: those of classes with slots, and those that a library
 // makes with a call of their class (msgspec's structs). The walk reads the fields without code.
 //
-//   u8 node, class: as in codec_classes.cpp; then
-//     slotted          count, pairs of nodes: the fields that are set
-//     frozen           count, nodes: the fields of a frozen dataclass, in their order
-//     called           count, nodes: the arguments for the class
-//     called_by_name   count, pairs of nodes
+//|  u8 node, class: as in codec_classes.cpp; then
+//|    slotted          count, pairs of nodes: the fields that are set
+//|    frozen           count, nodes: the fields of a frozen dataclass, in their order
+//|    called           count, nodes: the arguments for the class
+//|    called_by_name   count, pairs of nodes
 #include "bindings/codec_buffers.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"

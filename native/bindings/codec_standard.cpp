@@ -1,19 +1,19 @@
 // Parts of a packed message that are objects of classes of the standard library. The part has the
 // arguments that pickle would give to the class.
 //
-//   u8 PartKind::standard, u8 which, then
-//     date          u16 year, u8 month, u8 day
-//     time          u8 hour, u8 minute, u8 second, u32 microsecond, u8 zone and fold; kZone: zone
-//     datetime      both
-//     timedelta     i32 days, i32 seconds, i32 microseconds
-//     uuid          16 bytes
-//     decimal, …    count, UTF-8: the only argument of the class
-//     zone          zone
-//
-//   zone            count: which zone of the message; if it is a new one: u8 kind, then
-//                     offset       i32 days, i32 seconds, i32 microseconds
-//                     named        the same; count, UTF-8: its name
-//                     key          count, UTF-8: the key of a ZoneInfo, which reads a file
+//|  u8 PartKind::standard, u8 which, then
+//|    date          u16 year, u8 month, u8 day
+//|    time          u8 hour, u8 minute, u8 second, u32 microsecond, u8 zone and fold; kZone: zone
+//|    datetime      both
+//|    timedelta     i32 days, i32 seconds, i32 microseconds
+//|    uuid          16 bytes
+//|    decimal, …    count, UTF-8: the only argument of the class
+//|    zone          zone
+//|
+//|  zone            count: which zone of the message; if it is a new one: u8 kind, then
+//|                    offset       i32 days, i32 seconds, i32 microseconds
+//|                    named        the same; count, UTF-8: its name
+//|                    key          count, UTF-8: the key of a ZoneInfo, which reads a file
 #include "bindings/codec_buffers.hpp"
 #include "bindings/codec_packed.hpp"
 #include "bindings/errors.hpp"

@@ -1,9 +1,9 @@
 // The type of a channel's messages: the check of each message, and the change between objects of
 // classes and plain ones, which the codec takes. docs/design/0020.
 //
-//   record of any class        a tuple of its fields, in their order
-//   dict with absent keys      a dict of the others
-//   everything else            itself
+//|  record of any class        a tuple of its fields, in their order
+//|  dict with absent keys      a dict of the others
+//|  everything else            itself
 #pragma once
 #include <memory>
 #include <string>

@@ -1,10 +1,13 @@
 // How the core gets the type of a channel: nested tuples, made by onecopy._typed.plan.
 //
-//   node     (kind, nullable, text for errors, more)
-//   more     scalar  its class            list, run  node            tuple   (node, …)
-//            dict    (node, node)         record  (form, class or None, ((name, required, node),
-//            …)) array   (kinds, item size or 0, dtype or None, None or (dimension, …), place of
-//            ... or -1)
+//|  node     (kind, nullable, text for errors, more)
+//|  more     scalar     its class
+//|           list, run  node
+//|           tuple      (node, …)
+//|           dict       (node, node)
+//|           record     (form, class or None, ((name, required, node), …))
+//|           array      (kinds, item size or 0, dtype or None, None or (dimension, …),
+//|                      place of ... or -1)
 #include "bindings/codec_typed.hpp"
 
 #include <structmember.h>

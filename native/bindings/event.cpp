@@ -47,7 +47,7 @@ void bind_event(nb::module_& m) {
             arg("hold"), arg("member"))
         .def(
             "set", [](EventObject& o) noexcept { return result(change(o, true)); },
-            "Set the flag, and wake all who wait for it.")
+            "Set the flag, and wake all threads that wait for it.")
         .def(
             "clear", [](EventObject& o) noexcept { return result(change(o, false)); },
             "Clear the flag.")

@@ -207,8 +207,8 @@ void bind_files(nb::module_& m) {
     m.def(
         "is_readable", [](int fd) noexcept { return os::is_readable(fd); }, nb::arg("fd"),
         nb::sig("def is_readable(fd: int) -> bool"),
-        "Whether reading would not wait. Python's own ways to ask may be replaced by such as "
-        "switch coroutines.");
+        "Whether a read would return at once. It is used in place of Python's `select` module, "
+        "because libraries that switch coroutines (gevent) replace functions of that module.");
     m.def(
         "hold_new_file", [](int fd) noexcept { return hold_new_file(fd); }, nb::arg("fd"),
         nb::sig("def hold_new_file(fd: int) -> bool"),

@@ -201,7 +201,7 @@ void bind_rwlock(nb::module_& m) {
                 return result(o.sync.owner(who) ? owner_tuple(who.pid, who.alive, who.since_ns)
                                                 : Py_NewRef(Py_None));
             },
-            "Who writes: pid, whether it lives, seconds since it began.");
+            "The process that writes: pid, whether it lives, seconds since it began.");
     type.def(
             "read",
             [](nb::handle self, Timeout timeout) noexcept { return side(self, false, timeout); },

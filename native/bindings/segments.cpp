@@ -275,7 +275,7 @@ void bind_shared_memory(nb::module_& m) {
     m.def(
         "note_segment_owner", [](std::uint32_t parent) noexcept { note_owner(parent); },
         nb::arg("parent"), nb::sig("def note_segment_owner(parent: int) -> None"),
-        "Before a fork: find out who owns what this process makes, which its child cannot.");
+        "Before a fork: find out which process owns what this process makes. Its child cannot.");
     m.def("keep_segments", &keep_segments, nb::sig("def keep_segments() -> None"),
           "Note that this process may own segments that it does not hold.");
     m.def(

@@ -20,8 +20,9 @@ struct WaitObject {
 PyObject* taken(WakeupsObject& w) noexcept {
     PyObject* all = PyList_New(0);
     if (all == nullptr) return nullptr;
-    // Without memory for the list the note stays told, and counts as taken: its task has a timeout,
-    // or the error of this call.
+    // If there is no memory for the list, the notes that were taken are lost: the sink does not
+    // have them any more. Their tasks continue when their timeouts end, or get the error of this
+    // call.
     while (Note* n = w.sink.take()) {
         if (PyList_Append(all, static_cast<PyObject*>(n->owner)) == 0) continue;
         Py_DECREF(all);

@@ -1,9 +1,9 @@
 // Which parts of a pool's memory are in use, in the order of their addresses.
 // docs/design/0022-observer.md
 //
-//   heap   |0                                                            capacity|
-//   cells  |   0   |   1   |   2   |  …                              | n - 1 |       n <= kMapCells
-//   blocks    [a][b]  [c          ]       the largest part of cell 0 is a's or b's, of cell 1 c's
+//|  heap   |0                                                            capacity|
+//|  cells  |   0   |   1   |   2   |  …                              | n - 1 |       n <= kMapCells
+//|  blocks    [a][b]  [c          ]       the largest part of cell 0 is a's or b's, of cell 1 c's
 #pragma once
 #include <vector>
 

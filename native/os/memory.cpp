@@ -273,7 +273,7 @@ void Search::look_upwards(const Mount& mount, const char* group, bool v1) noexce
     MemoryLimit here;
     for (const std::size_t top = std::strlen(mount.point);;) {
         const bool is_top = std::strlen(directory) == top && std::strcmp(mount.root, "/") != 0;
-        // Also where it is equal: the group above has the limit, if both are as tight.
+        // `<=`: if a group leaves as much room as a group below it, the upper one is reported.
         if (look_at(directory, v1, is_top, here) && (!found || here.room <= out_.room)) {
             out_ = here;
             found = true;

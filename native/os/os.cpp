@@ -225,8 +225,9 @@ Identity identity() noexcept {
     struct stat s{};
     if (seen_as != id.pid) {
         // /proc belongs to a namespace above ours (`unshare --pid` without `--mount-proc`), and
-        // shows us under another number. It is that number by which we are found in it, by those
-        // who see the same /proc.
+        // has another number for this process. Processes that see the same /proc find this process
+        // in it by that number. So the identity is that number, and the device number of /proc in
+        // the place of a namespace.
         id.pid = seen_as;
         if (stat("/proc", &s) == 0) id.pid_namespace = kByMount | s.st_dev;
     } else if (stat("/proc/self/ns/pid", &s) == 0) {

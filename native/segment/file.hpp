@@ -12,8 +12,8 @@
 //
 // A process that opens a pool for reading only (open_to_read) is no member. It maps the file
 // privately: its bookkeeping, and the recovery that it needs, go to pages of its own, and the file
-// is never changed. It has *all* slot bytes locked, shared. One lock so tells that the pool has no
-// members, and keeps others from becoming one.
+// is never changed. It has *all* slot bytes locked, shared. It gets this lock only if the pool has
+// no members. While it has the lock, no process can become a member.
 //
 // A memfd has no name. Its place takes a rendezvous file (storage/rendezvous.hpp), which is
 // compared by the pool's id and not by inode, because it is replaced when it has grown.

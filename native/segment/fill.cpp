@@ -2,10 +2,10 @@
 // a page that is then overwritten: four times the work of the copy itself. So there are
 // three kinds of pages:
 //
-//   nobody has written them    pwrite, which neither clears nor maps
-//   a process has              mapped ahead, which takes a sixteenth of the faults, then copied
-//   mapped by us before        copied. No system call asks for its state: the call would cost time
-//                              each time that the memory is used again
+//|  nobody has written them    pwrite, which neither clears nor maps
+//|  a process has              mapped ahead, which takes a sixteenth of the faults, then copied
+//|  mapped by us before        copied. No system call asks for its state: the call would cost time
+//|                             each time that the memory is used again
 //
 // What was written by pwrite is of the second kind, for its writer too. What is
 // noted as mapped may not be any more (its memory was given back, or it was mapped for a part

@@ -391,7 +391,8 @@ void Member::fork_prepare() noexcept {
 }
 
 void Member::fork_parent() noexcept {
-    // The child's copy keeps the locks; if the fork failed they go with this one.
+    // The child has a copy of the descriptor, which keeps the locks. If the fork failed, there is
+    // no copy, and this call releases the locks.
     give_back_child_file();
 }
 

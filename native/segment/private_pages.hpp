@@ -1,7 +1,7 @@
 // Pages of a pool's file that a process has mapped a second time, for itself alone.
 //
-//   the pool's mapping   shared    every member sees every store
-//   private pages        private   copied by the kernel at the first store; nobody else sees it
+//|  the pool's mapping   shared    every member sees every store
+//|  private pages        private   copied by the kernel at the first store; nobody else sees it
 //
 // A block is not aligned to pages, so the mapping covers the pages around it. Bytes of neighbours
 // on the first and the last page are visible there, and change until that page is written for the

@@ -1,28 +1,28 @@
 // A list of fixed length in a shared-memory segment of its own. Each item is replaced on its own. A
 // reader gets a complete item, or none.
 //
-//   0    magic             the list is finished
-//   8    version
-//   16   count
-//   24   bytes             of all that follows; count and the rooms determine it
-//   64   Entry[count]      32 bytes each: state, claim, where, spare
-//   ...  buffers           A and B of each item, `room` bytes each, in the order of the items
-//
-//   state   length:24 | kind:4 | active:1 | sequence:35
-//           all that a reader needs; the sequence changes with every change of the item
-//   claim   pid:22 | start:24 | namespace:18
-//           the process that is writing the item; 0: no process
-//   where   offset/8:40 | room/8:24
-//           the place of A; B is `room` bytes further. Fixed, as are count and bytes
+//|  0    magic             the list is finished
+//|  8    version
+//|  16   count
+//|  24   bytes             of all that follows; count and the rooms determine it
+//|  64   Entry[count]      32 bytes each: state, claim, where, spare
+//|  ...  buffers           A and B of each item, `room` bytes each, in the order of the items
+//|
+//|  state   length:24 | kind:4 | active:1 | sequence:35
+//|          all that a reader needs; the sequence changes with every change of the item
+//|  claim   pid:22 | start:24 | namespace:18
+//|          the process that is writing the item; 0: no process
+//|  where   offset/8:40 | room/8:24
+//|          the place of A; B is `room` bytes further. Fixed, as are count and bytes
 //
 // A writer claims the item, fills the buffer that is not active, publishes it by one store of the
 // state, and releases the claim. If it dies:
 //
-//   before the claim, or after the release    nothing to do
-//   after the claim, or halfway through       the old item stays valid. The next writer takes the
-//   the buffer                                claim over, and fills the same buffer again
-//   after the store of the state, before      the new item is valid. The next writer takes the
-//   the release                               claim over
+//|  before the claim, or after the release    nothing to do
+//|  after the claim, or halfway through       the old item stays valid. The next writer takes the
+//|  the buffer                                claim over, and fills the same buffer again
+//|  after the store of the state, before      the new item is valid. The next writer takes the
+//|  the release                               claim over
 //
 // COMMIT of a set: state := new [shareable.state]. A reader takes no lock. It reads the state,
 // copies the buffer, and reads the state again. If the state is the same, the copy is complete,

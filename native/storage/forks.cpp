@@ -10,8 +10,8 @@
 namespace onecopy {
 
 std::mutex& pools_mutex() noexcept {
-    // Never destroyed: members may be destroyed after static destructors ran. Not allocated: a fork
-    // takes it, and may have no memory.
+    // No destructor runs for it, because members may be destroyed after the static destructors. It
+    // is not allocated, because a fork locks it, and an allocation could fail then.
     static_assert(std::is_trivially_destructible_v<std::mutex>);
     static constinit std::mutex m;
     return m;

@@ -1,8 +1,8 @@
 // A file that gets its name when it is complete. So no process sees an incomplete file, and a
 // process that is killed while it makes the file leaves nothing.
 //
-//   unnamed --publish--> named                    where the file system has unnamed files
-//   hidden  --publish--> named                    elsewhere: it has a hidden name until then
+//|  unnamed --publish--> named                    where the file system has unnamed files
+//|  hidden  --publish--> named                    elsewhere: it has a hidden name until then
 //
 // The process that makes a hidden file locks the user's byte, shared, right after it made the file.
 // A hidden file on which no process has that lock is a leftover.

@@ -3,8 +3,8 @@
 //
 // The access time of the file names the owner process:
 //
-//   seconds       kOwnerEpoch + the clock tick since boot at which the process started
-//   nanoseconds   pid, and above it (kOwnerPidBits) seven bits of its PID namespace
+//|  seconds       kOwnerEpoch + the clock tick since boot at which the process started
+//|  nanoseconds   pid, and above it (kOwnerPidBits) seven bits of its PID namespace
 //
 // A process that maps a file sets the access time. Under `relatime`, the default of Linux, it does
 // so only if that time is in the past. A process that writes to mapped memory sets the other two

@@ -3,13 +3,13 @@
 //
 // onecopy stores its data about a segment outside of the contents:
 //
-//   mode      0600: made by the standard library or another program, and never removed here.
-//             01600 (the sticky bit means nothing else for a file): made by onecopy; it is removed
-//             when it is stale. 01700: made by onecopy; it stays until a process unlinks it.
-//   lock      each holder has kSegmentHoldByte locked, shared. The lock belongs to the open file
-//             description. The kernel drops it with the last descriptor of the holder, so also
-//             after kill -9. A forked child shares it with its parent.
-//   owner     a segment without holders is stale after the end of this process (owner.hpp)
+//|  mode      0600: made by the standard library or another program, and never removed here.
+//|            01600 (the sticky bit means nothing else for a file): made by onecopy; it is removed
+//|            when it is stale. 01700: made by onecopy; it stays until a process unlinks it.
+//|  lock      each holder has kSegmentHoldByte locked, shared. The lock belongs to the open file
+//|            description. The kernel drops it with the last descriptor of the holder, so also
+//|            after kill -9. A forked child shares it with its parent.
+//|  owner     a segment without holders is stale after the end of this process (owner.hpp)
 //
 // A segment is stale when no process holds it and its owner is dead. Only stale segments are
 // removed: by a sweep, by a process that attaches, by the last holder, or by the owner when it

@@ -9,8 +9,8 @@ namespace {
 constexpr int kMaxSpin = 1500;  // about 40 us
 constexpr int kMinSpin = 4;
 const bool many_cpus = os::usable_cpus() > 1;
-// A sleep that ends earlier would have been saved by looking: a wake-up takes 15 to 40 us, and the
-// one who wakes us may have been asleep too.
+// If a sleep is shorter than this, the thread would have lost less time by spinning. A wake-up
+// takes 15 to 40 us. The limit is longer, because the waker may have had to be woken first.
 constexpr std::int64_t kShortSleep = 100'000;
 constexpr int kMaxTryEvery = 1024;  // short sleeps between two tries
 thread_local int spin_budget = kMaxSpin;

@@ -9,8 +9,8 @@
 
 namespace onecopy {
 
-// What a word is to those who sleep on it: an event count, the word of a lock, or the word of one
-// waiter's place, on which nobody else sleeps.
+// What a word is to the threads that sleep on it: an event count, the word of a lock, or the word
+// of one waiter's place, on which nobody else sleeps.
 enum class WordKind : std::uint8_t { event, lock, place };
 
 class Liveness;

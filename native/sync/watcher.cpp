@@ -230,8 +230,9 @@ class Watcher {
     }
 
   private:
-    // A child of a fork has none of the threads, and perhaps the mutex as another thread had it. So
-    // it forgets all of it. What it inherits of notes names a watcher that is not its own.
+    // A forked child has none of the watcher's threads, and another thread of the parent may have
+    // had the mutex during the fork. So the child does not use this watcher any more, and makes its
+    // own when it needs one. Notes that it inherits still point to the parent's watcher.
     static void in_child() noexcept { current_.store(nullptr); }
 
     // ---- notes

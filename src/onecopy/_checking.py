@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_PATIENCE = 2.0  # seconds for the locks of the heap and the names, as the core has for structures
+_TIMEOUT = 2.0  # seconds for the locks of the heap and the names, as the core has for structures
 _TIMES = 3  # how often a finding must be made while others change the pool
 
 _LOCKED = re.compile(r"(?P<kind>\w+) (?P<block>\d+): its (?P<lock>.*)cannot be (taken|acquired.*)")
@@ -87,8 +87,8 @@ def _join(path: str) -> Pool:
 def _locks_of_the_pool(path: str) -> list[str]:
     """Say which process has the lock of the heap or of the names, and keeps it."""
     with observe(path) as observer:
-        deadline = time.monotonic() + _PATIENCE
-        keepers: set[int] | None = None
+        deadline = time.monotonic() + _TIMEOUT
+        owners: set[int] | None = None
         while True:
             seen = observer.snapshot()
             now = {
@@ -96,13 +96,13 @@ def _locks_of_the_pool(path: str) -> list[str]:
                 for holder in seen.inner
                 if holder.slot is not None and _is_there(seen.process(holder.slot))
             }
-            keepers = now if keepers is None else keepers & now
-            if not keepers:
+            owners = now if owners is None else owners & now
+            if not owners:
                 return []
             if time.monotonic() > deadline:
                 break
-            time.sleep(_PATIENCE / 20)
-    names = _several(seen.process(slot) for slot in sorted(keepers))
+            time.sleep(_TIMEOUT / 20)
+    names = _several(seen.process(slot) for slot in sorted(owners))
     return [f"the pool could not be checked: {names} has the lock of its heap or of its names"]
 
 

@@ -325,16 +325,16 @@ def _things(raw: Mapping[str, Any], seen: PoolSnapshot) -> list[Thing]:
         for group in (seen.queues, seen.streams, seen.frames, seen.locks, seen.objects)
         for view in group
     }
-    keepers: dict[int, int] = {}  # of what is a part of another thing: the thing that is listed
+    owners: dict[int, int] = {}  # of what is a part of another thing: the thing that is listed
     for view in views.values():
-        keeper: ThingView = view
-        while keeper.name is None and keeper.owner is not None:
-            keeper = keeper.owner
-        keepers[view.index] = keeper.index
-    kept: dict[int, list[int]] = {index: [0, 0] for index in keepers.values()}
-    for index, keeper_index in keepers.items():
-        kept[keeper_index][0] += views[index].bytes
-        kept[keeper_index][1] += views[index].blocks
+        outer: ThingView = view
+        while outer.name is None and outer.owner is not None:
+            outer = outer.owner
+        owners[view.index] = outer.index
+    kept: dict[int, list[int]] = {index: [0, 0] for index in owners.values()}
+    for index, owner_index in owners.items():
+        kept[owner_index][0] += views[index].bytes
+        kept[owner_index][1] += views[index].blocks
     # A process that has a value open holds its lock and its memory, not the block with its name.
     open_values = {
         view.name: len(view.open_in) for view in views.values() if view.kind == "value_lock"

@@ -155,7 +155,7 @@ BUGS = (
         where=("crash_test", "hold what"),
     ),
     Bug(
-        "hold does not turn back who doubts",
+        "hold does not turn back a thread that doubts",
         "native/heap/blocks.cpp",
         """            b.word.cas(expected,
                        BlockWord::make(w.gen(), BlockState::live, kNoSlot, w.flags()).raw);

@@ -119,7 +119,7 @@ BUGS = (
         "native/queue/redeliver.cpp",
         "        if (t.state() == Taking::done) clear_slot(slot, p);\n",
         "",
-        "who died between finishing and emptying the slot leaves the block to nobody",
+        "a process that died between finishing and emptying the slot leaves the block to nobody",
         where=("redeliver_test", ""),
     ),
     Bug(
@@ -212,16 +212,16 @@ BUGS = (
         """        if (done + add == tail) notify_all(b_->all_done);
 """,
         "",
-        "who joins finds out only after its nap",
+        "a process that joins finds out only after its nap",
         program=("wakes_test",),
     ),
     Bug(
-        "who only waits for a message keeps the wake",
+        "a process that only waits for a message keeps the wake",
         "native/queue/queue.cpp",
         """    if (s == Status::ok) notify(b_->not_empty);
     return s == Status::ok && stopped""",
         "    return s == Status::ok && stopped",
-        "who would take it sleeps on",
+        "a process that would take it sleeps on",
         program=("wakes_test",),
     ),
     Bug(

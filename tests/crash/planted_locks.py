@@ -47,7 +47,7 @@ BUGS = (
         "native/locks/rwlock.cpp",
         "    if (const u32 writer = b_->writer.word.load() & ~kWaiters; writer != 0) m_->gone(writer);\n",
         "",
-        "who took over from a dead writer and died at once is never found",
+        "a process that took over from a dead writer and died at once is never found",
         where=("crash_test", "read after a dead writer"),
     ),
     Bug(
@@ -204,13 +204,13 @@ BUGS = (
         where=("interleave_test", "wait / abort a barrier"),
     ),
     Bug(
-        "who only waits for a free lock keeps the wake",
+        "a process that only waits for a free lock keeps the wake",
         "native/sync/lock.cpp",
         """            if (slept) os::futex_wake(lock.word.word(), 1);
 """,
         """            static_cast<void>(slept);
 """,
-        "who would take it sleeps on",
+        "a process that would take it sleeps on",
         program=("wakes_test",),
     ),
     Bug(
@@ -241,7 +241,7 @@ BUGS = (
         program=("losses_test", "closed", "only=write after a dead reader"),
     ),
     Bug(
-        "who cannot tell whether an owner lives waits on",
+        "a process that cannot tell whether an owner lives waits on",
         "native/sync/lock.cpp",
         """            lock.word.cas(seen, me.tag() | kWaiters))
             return Status::owner_died;

@@ -100,7 +100,7 @@ BUGS = (
         program=("process_test", "exec"),
     ),
     Bug(
-        "who opens a pool does not look for its name again",
+        "a process that opens a pool does not look for its name again",
         "native/segment/open.cpp",
         """        return place.memfd ? fd->again()
                            : os::SharedFile(os::open_at(dirfd, name.c_str(), os::Access::write));
@@ -113,7 +113,7 @@ BUGS = (
         where=("interleave_test", "file: open / unlink"),
     ),
     Bug(
-        "who opens a pool does not look which file its name leads to by now",
+        "a process that opens a pool does not look which file its name leads to by now",
         "native/segment/open.cpp",
         "    if (again->identity() != fd->identity())",
         "    if (false)",

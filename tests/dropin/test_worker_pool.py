@@ -1,4 +1,4 @@
-"""Pools of workers, beyond CPython's own tests: which process dies, and who owns the memory."""
+"""Pools of workers, beyond CPython's own tests: which process dies, and which owns memory."""
 
 import concurrent.futures
 import gc

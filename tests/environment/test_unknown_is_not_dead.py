@@ -64,7 +64,7 @@ def with_few(act, still=lambda: True):
 """
 
 
-def keeper(text):
+def owner_program(text):
     program = Running(
         "from onecopy.multiprocessing.shared_memory import SharedMemory\n"
         + text
@@ -76,7 +76,7 @@ def keeper(text):
 
 
 def pool_of_another(backing):
-    return keeper(
+    return owner_program(
         f"pool = oc.Pool.create('theirs', size='16MiB', backing={backing!r})\npool['x'] = 7"
     )
 
@@ -142,7 +142,7 @@ assert os.listdir(directory) == []
 )
 @pytest.mark.parametrize("held", [True, False], ids=["held", "kept"])
 def test_a_segment_in_use_keeps_its_name_when_descriptors_run_out(name, act, held):
-    other = keeper(
+    other = owner_program(
         f"shm = SharedMemory({name!r}, create=True, size=10)" + ("" if held else "\ndel shm")
     )
     try:
@@ -162,7 +162,7 @@ with_few(lambda: {act.format(name=name)}, lambda: os.path.exists("/dev/shm/{name
     eventually(lambda: segments.sweep() is not None and not exists(name), "it to be swept")
 
 
-def test_a_segment_made_with_few_descriptors_has_its_keeper(name):
+def test_a_segment_made_with_few_descriptors_has_its_owner(name):
     """It is made with the right owner, or not at all: the end of a child does not remove it."""
     expect(f"""
 made = []
@@ -181,7 +181,7 @@ for each in os.listdir("/dev/shm"):
 """)
 
 
-def test_a_shortage_that_is_over_leaves_no_wrong_keeper_behind(name):
+def test_a_shortage_that_is_over_leaves_no_wrong_owner_behind(name):
     """What could not be found out is checked again: what is made then is not treated as unowned."""
     expect(f"""
 segments._SWEEP_EVERY = 0
@@ -207,7 +207,7 @@ first.unlink()
 
 def test_a_pool_in_use_keeps_its_name_without_proc():
     others = [
-        keeper(f"pool = oc.Pool.create({backing!r}, size='16MiB', backing={backing!r})")
+        owner_program(f"pool = oc.Pool.create({backing!r}, size='16MiB', backing={backing!r})")
         for backing in ("shm", "memfd")
     ]
     names = left()
@@ -245,7 +245,7 @@ else:
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "kept"])
 def test_a_segment_in_use_keeps_its_name_without_proc(name, held):
-    other = keeper(
+    other = owner_program(
         f"shm = SharedMemory({name!r}, create=True, size=10)" + ("" if held else "\ndel shm")
     )
     try:

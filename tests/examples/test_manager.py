@@ -133,7 +133,7 @@ def test_a_client_that_sees_no_pool_is_sent_the_bytes(play, server, tmp_path):
 
 def test_when_a_client_is_killed_another_one_does_its_task(play, server):
     victim = waiting(play, server, "--work", 3600)
-    master = play("master.py", server.port, "--tasks", 4, "--patience", 1)
+    master = play("master.py", server.port, "--tasks", 4, "--timeout", 1)
     assert victim.line().startswith(f"client {victim.pid}: took task ")
     victim.kill()
     client = waiting(play, server)
@@ -152,7 +152,7 @@ def test_when_a_client_is_killed_another_one_does_its_task(play, server):
 def test_a_client_that_others_left_no_task_ends_with_the_run(play, server):
     slow, quick = waiting(play, server), waiting(play, server)
     slow.send(signal.SIGSTOP)
-    master = play("master.py", server.port, "--tasks", 4, "--patience", 1)
+    master = play("master.py", server.port, "--tasks", 4, "--timeout", 1)
     status, said, complained = master.end()
     assert (status, complained) == (0, "")
     assert said[-1] == "master: 4 tasks answered, 0 of them wrongly"
@@ -203,7 +203,7 @@ def test_a_second_master_ends_the_first(play, server):
     manager = Manager(("127.0.0.1", server.port), b"onecopy-demo")
     manager.connect()
     runs = manager.get_runs()
-    first = play("master.py", server.port, "--patience", 0.1)
+    first = play("master.py", server.port, "--timeout", 0.1)
     eventually(lambda: runs.current() is not None, "a master")
     runs.begin()
     status, _, complained = first.end()

@@ -242,7 +242,7 @@ def test_another_users_pool(path, permissions, unchanged):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-# -------------------------------------------------------------------------------- who excludes whom
+# --------------------------------------------------------------------- which process excludes which
 
 
 @pytest.mark.parametrize("method", ["fork", "stranger"])

@@ -462,7 +462,7 @@ def test_an_object_that_was_never_made(cls):
 
 
 def test_a_policy_that_refers_to_the_lock_is_garbage_in_the_end(pool):
-    class Keeper:
+    class Holder:
         def __init__(self):
             self.lock = pool.lock(on_owner_death=self.repair)
             self.rw = pool.rwlock(on_owner_death=self.repair)
@@ -472,7 +472,7 @@ def test_a_policy_that_refers_to_the_lock_is_garbage_in_the_end(pool):
             pass
 
     before = pool.stats().structures
-    Keeper()
+    Holder()
     assert pool.stats().structures > before
     gc.collect()
     assert pool.stats().structures == before

@@ -1,4 +1,4 @@
-"""Pools and other users, with a real second user: who may join, and what is never unpickled."""
+"""Pools and other users, with a real second user: which may join, and what is never unpickled."""
 
 from __future__ import annotations
 

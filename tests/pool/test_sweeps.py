@@ -49,7 +49,7 @@ def sweep_for_ever(directory, ready):
         stale.sweep(directory, remove=True)
 
 
-class Crew:
+class Children:
     """Processes that are replaced when they end, for a number of ends."""
 
     def __init__(self, directory, name, backing):
@@ -101,7 +101,7 @@ class Crew:
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_members_come_and_go_while_others_sweep(pool_directory, backing):
-    Crew(str(pool_directory), "busy", backing).work(ends=60)
+    Children(str(pool_directory), "busy", backing).work(ends=60)
     inspect.gc()  # all are dead now
     assert left() == []
 

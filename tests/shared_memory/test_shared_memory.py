@@ -304,7 +304,7 @@ def test_a_time_that_names_nobody(name, when):
     assert not exists(name)
 
 
-def test_another_with_the_keepers_pid_is_not_the_keeper(name):
+def test_another_with_the_owner_s_pid_is_not_the_owner(name):
     shm = SharedMemory(name, create=True, size=10)
     when = path_of(name).stat().st_atime_ns - 10**9
     os.utime(path_of(name), ns=(when, when))

@@ -25,14 +25,14 @@ def test_two_processes_sum_a_list(method):
     with SharedMemoryManager() as manager:
         items = manager.ShareableList(range(2000))
         mine, theirs = context.Pipe()
-        crew = [
+        processes = [
             context.Process(target=half_sum, args=(items, at, at + 1000, theirs))
             for at in (0, 1000)
         ]
-        for process in crew:
+        for process in processes:
             process.start()
         total = mine.recv() + mine.recv()
-        for process in crew:
+        for process in processes:
             process.join()
             assert process.exitcode == 0
             process.close()

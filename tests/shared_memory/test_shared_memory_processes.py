@@ -299,7 +299,7 @@ def test_the_end_of_a_whole_program(name, tmp_path, method, end):
     assert not exists(name)  # otherwise without a sweep
 
 
-def test_a_keeper_that_ends_leaves_what_others_have(name):
+def test_an_owner_that_ends_leaves_what_others_have(name):
     text = CREATE_OURS.format(name, "").replace("signal.pause()", "os.read(0, 1)")
     process = subprocess.Popen(
         [sys.executable, "-c", "import os, signal, sys\n" + text],

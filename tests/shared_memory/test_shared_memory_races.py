@@ -122,16 +122,18 @@ def test_creators_users_and_the_dead_of_one_name(name):
     context = multiprocessing.get_context("fork")
     report = context.SimpleQueue()
     report.close, report.join_thread = (lambda: None), (lambda: None)
-    crew, met = [], 0
+    processes, met = [], 0
     for number in range(more(40)):
-        crew.append(context.Process(target=come_and_go, args=(name, SEED + number, 40, report)))
-        crew[-1].start()
-        while len(crew) == 4:
-            multiprocessing.connection.wait([process.sentinel for process in crew])
-            for process in [one for one in crew if not one.is_alive()]:
+        processes.append(
+            context.Process(target=come_and_go, args=(name, SEED + number, 40, report))
+        )
+        processes[-1].start()
+        while len(processes) == 4:
+            multiprocessing.connection.wait([process.sentinel for process in processes])
+            for process in [one for one in processes if not one.is_alive()]:
                 process.close()
-                crew.remove(process)
-    for process in crew:
+                processes.remove(process)
+    for process in processes:
         process.join(LIMIT)
         process.close()
     while not report.empty():
@@ -174,14 +176,14 @@ def unlink_again(name, times, report):
 def test_a_name_is_unlinked_once(name):
     """A process that makes the name again in between keeps it."""
     context = multiprocessing.get_context("fork")
-    crew = []
+    processes = []
     for _ in range(3):
         mine, theirs = context.Pipe()
         process = context.Process(target=unlink_again, args=(name, 100, theirs))
         process.start()
         theirs.close()
-        crew.append((process, mine))
-    for process, pipe in crew:
+        processes.append((process, mine))
+    for process, pipe in processes:
         assert pipe.recv() == 100
         process.join(LIMIT)
         assert process.exitcode == 0

@@ -33,7 +33,7 @@ POPULATION = {
     "visitor": 2,
 }
 POOL, SIZE = "soak", 96 << 20
-PATIENCE = 60.0  # seconds after which a process that was asked to end counts as stuck
+END_TIMEOUT = 60.0  # seconds after which a process that was asked to end counts as stuck
 
 
 @dataclass
@@ -276,7 +276,7 @@ class Soak:
             if child.role != "worker":
                 child.told = True
                 child.signal(signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + END_TIMEOUT
         while round_.queue.qsize() or any(child.role != "worker" for child in self.children):
             self._reap(directory)
             if time.monotonic() > deadline:
@@ -287,7 +287,7 @@ class Soak:
             child.signal(signal.SIGTERM)
 
     def _wait(self, directory: Path) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + END_TIMEOUT
         while self.children:
             self._reap(directory)
             if time.monotonic() > deadline:
@@ -301,7 +301,7 @@ class Soak:
 
     def _alone(self, pool: oc.Pool) -> None:
         """Wait until no other process is in the pool, and check the pool."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + END_TIMEOUT
         while True:
             pool.collect()
             if pool.stats().processes == 1:

@@ -20,7 +20,7 @@ import onecopy as oc
 from .ledger import Ledger
 
 FRAME = 20_000  # bytes
-PATIENCE = 0.2  # seconds that an operation waits before it looks whether it is to finish
+POLL_TIMEOUT = 0.2  # seconds that an operation waits before it looks whether it is to finish
 NAMES = 24
 QUEUE, MAXSIZE = "jobs", 512
 LOSSY, LOSSLESS = "lossy", "lossless"
@@ -105,7 +105,7 @@ def producer(all_: Round, book: Ledger, randomness: random.Random, identity: int
             continue
         while items:
             item = items.pop(0)
-            _step(book, item[1], lambda item=item: all_.queue.put(item, timeout=PATIENCE))
+            _step(book, item[1], lambda item=item: all_.queue.put(item, timeout=POLL_TIMEOUT))
             del item
         time.sleep(0.001)
 
@@ -156,7 +156,7 @@ def _finish(book: Ledger, message) -> None:
 
 
 def take(
-    all_: Round, book: Ledger, most: int, timeout: float = PATIENCE, *, finish: bool = True
+    all_: Round, book: Ledger, most: int, timeout: float = POLL_TIMEOUT, *, finish: bool = True
 ) -> list:
     """Ask for messages once; return them."""
     if all_.redeliver:
@@ -213,7 +213,7 @@ def subscriber(all_: Round, book: Ledger, randomness: random.Random, identity: i
             if not going():
                 break
             try:
-                received = subscription.get(timeout=PATIENCE)
+                received = subscription.get(timeout=POLL_TIMEOUT)
             except standard.Empty:
                 continue
             try:
@@ -277,12 +277,12 @@ def _visit(pool, book, randomness, identity, name, number) -> None:
             own = pool.queue(maxsize=8)
             own.put(np.zeros(10_000))
             own.put([pool.zeros(1_000), 1])
-            own.get(timeout=PATIENCE)
+            own.get(timeout=POLL_TIMEOUT)
         case 8:
             stream, frames = pool.stream(depth=2), pool.frames(None, (100,), "u1", 3)
             subscription = stream.subscribe()
-            stream.publish(frames.acquire(timeout=PATIENCE))
-            subscription.get(timeout=PATIENCE)
+            stream.publish(frames.acquire(timeout=POLL_TIMEOUT))
+            subscription.get(timeout=POLL_TIMEOUT)
         case 9:
             held = []
             with contextlib.suppress(oc.PoolFull):

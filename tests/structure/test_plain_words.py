@@ -1,8 +1,8 @@
 """Comments, docstrings, messages and pages use the words of docs/glossary.md.
 
 `REPLACED` lists words that this project does not use any more, and what to write instead. The test
-reads comments and strings of Python and C++ files, and the pages. `NOT_YET` lists the paths that
-still have such words.
+reads comments and strings of Python, C++ and JavaScript files, and the pages. `NOT_YET` lists the
+paths that still have such words.
 """
 
 import io
@@ -16,12 +16,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINE = 120  # characters of a line in a page
 
+# Of processes, threads and things. (People and users are persons: "people who change onecopy".)
+VERBS = (
+    "asks?|can(?:not)?|chang(?:es?|ed)|comes?|could|die[sd]?|does|doubts?|excludes?|finds?|frees?"
+    "|gets?|had|has|have|holds?|is|joins?|keeps?|knows?|may|might|must|needs?|only|opens?|owns?"
+    "|produces?|publish(?:es)?|puts?|reads?|receives?|repairs?|sees?|sends?|should|sleeps?|starts?"
+    "|stands?|takes?|took|tries|try|use[sd]?|waits?|wakes?|wants?|was|were|will|works?|would"
+    "|writes?|wrote"
+)
+
 REPLACED = {
     r"let(?:s|ting)? go\b": "release",
     r"\bwhoever\b|\bwhomever\b": "a process that",
-    r"\bwho (?:has|have|had|is|does|takes|gets|comes|waits|wants|needs|keeps|finds|dies)\b": (
-        "a process that"
-    ),
+    rf"(?<!people )(?<!users )(?<!authors )\bwho (?:{VERBS})\b": "a process that, which process",
+    r"\bwhom\b": "for which, to which",
     r"\b(?:is|are|was|were|be|been|being) told\b|\btold of\b": "notified, reported",
     r"\bhush\w*": "clear",
     r"\b(?:go|goes|come|comes|went|gone) home\b|\bat home\b": "becomes free, is free",
@@ -43,6 +51,7 @@ REPLACED = {
 NOT_YET = {
     "tests/structure/test_plain_words.py": "has the words",
     ".github/": "forms of the forge",
+    "src/onecopy/web/static/uplot/": "is another project's",
 }
 
 RULES = {re.compile(words, re.IGNORECASE): instead for words, instead in REPLACED.items()}
@@ -71,7 +80,7 @@ def words_in(name, text):
         for match in re.finditer(r"(?:[^\n]+\n?)+", text):
             yield text.count("\n", 0, match.start()) + 1, match[0]
         return
-    if name.endswith((".cpp", ".hpp", ".h")):
+    if name.endswith((".cpp", ".hpp", ".h", ".js")):
         yield from words_in_cpp(text)
         return
     comments = []
@@ -93,6 +102,7 @@ CPP = re.compile(
     r"//(?P<comment>[^\n]*)"
     r"|/\*(?P<block>.*?)\*/"
     r"|\"(?P<string>(?:\\.|[^\"\\\n])*)\""
+    r"|`(?P<template>(?:\\.|[^`\\])*)`"  # of JavaScript
     r"|'(?:\\.|[^'\\\n])'",
     re.DOTALL,
 )
@@ -130,7 +140,7 @@ def replaced_in(name, text):
 
 def test_replaced_words_do_not_come_back():
     seen, found = 0, []
-    for name, text in files(".py", ".pyi", ".md", ".cpp", ".hpp", ".h"):
+    for name, text in files(".py", ".pyi", ".md", ".cpp", ".hpp", ".h", ".js"):
         if name != Path(__file__).relative_to(ROOT).as_posix():
             seen += 1
             found += replaced_in(name, text)
@@ -149,6 +159,9 @@ def test_replaced_words_do_not_come_back():
         ("a.cpp", "// Whoever waits\n// is told.\n", 2),
         ("a.cpp", 'f("Let "\n  "it go on.");  // who waits\n', 2),
         ("a.cpp", "int anew = '\"';  // it's free\n", 0),
+        ("a.cpp", "// The thread who wakes it, and who will write.\n", 2),
+        ("a.cpp", "// People who use it: who(wakes).\n", 0),
+        ("a.js", 'f(`for whom ${x}`, "x"); // a process\n// who owns it\n', 2),
         ("a.md", "It goes\non.\n", 1),
         ("a.md", "It continues.\n", 0),
     ],

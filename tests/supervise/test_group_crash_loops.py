@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from children import LIMIT, running
-from crew import do, forever, replaced, runs, serve, take, tell
+from worker_functions import do, forever, replaced, runs, serve, take, tell
 
 import onecopy as oc
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from children import LIMIT, eventually, running
-from crew import both, do, end, ended, forever, replaced, runs, serve, take, tell
+from worker_functions import both, do, end, ended, forever, replaced, runs, serve, take, tell
 
 import onecopy as oc
 from onecopy import multiprocessing as onecopys
@@ -343,7 +343,7 @@ def test_on_exit_may_stop_the_group(told):
     assert {worker.restarts for worker in group.workers} == {0}
 
 
-# -------------------------------------------------------------------------------- who uses it
+# -------------------------------------------------------------------------- what uses it
 
 
 def test_several_groups_and_threads(told):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from children import LIMIT, eventually, running
-from crew import forever, take, tell
 from programs import Running, run
+from worker_functions import forever, take, tell
 
 import onecopy as oc
 from onecopy._workers.parents import Parent

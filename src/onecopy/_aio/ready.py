@@ -88,23 +88,23 @@ def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
     poll = select.poll()
     poll.register(wakeups.fileno(), select.POLLIN)
     waits = [Wait(wakeups, False) for _ in things]
-    told: Iterable[int] = range(len(things))
+    notified: Iterable[int] = range(len(things))
     places = {id(each): place for place, each in enumerate(waits)}
     try:
         while True:
             # All of them, so that each has noted what it waits for.
-            news = [_is_ready(looks[place], waits[place]) for place in told]
+            news = [_is_ready(looks[place], waits[place]) for place in notified]
             if any(news):
                 found = ready()
                 if found:
                     return found
-                told = range(len(things))  # another process was faster
+                notified = range(len(things))  # another process was faster
                 continue
             left = min(end - time.monotonic(), _LONGEST)
             if left <= 0:
                 return ready()
             poll.poll(math.ceil(left * 1000))
-            told = [places[id(each)] for each in wakeups.take()]
+            notified = [places[id(each)] for each in wakeups.take()]
     finally:
         for each in waits:
             each.end(True)

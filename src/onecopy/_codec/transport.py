@@ -1,6 +1,7 @@
 """The methods of `Pool` for other transports: places instead of bytes.
 
-docs/design/0027-hooks-and-dask.md says who holds what when, and what each death leaves.
+docs/design/0027-hooks-and-dask.md says which process holds what when, and what each
+death leaves.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unicodedata import combining, east_asian_width
 
-__all__ = ["cut", "escaped", "shown", "told", "width"]
+__all__ = ["cut", "error_text", "escaped", "shown", "width"]
 
 
 def escaped(text: str) -> str:
@@ -39,7 +39,7 @@ def shown(name: str) -> str:
     return name if name.isprintable() and not set(name) & set(" \"'\\,") and name else repr(name)
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return the text of an error, of an `OSError` without its number.
 
     Parameters

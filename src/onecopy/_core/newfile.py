@@ -16,22 +16,23 @@ __all__ = ["NewFile"]
 
 
 class NewFile:
-    """A file in the making; it goes when it is closed without having got a name.
+    """A new file, which gets its name when it is complete. `close` removes it if it has no name.
 
-    Where the file system has no files without a name (``O_TMPFILE``), it has one of its own until
-    then, which ends in ``onecopy-new-`` and 16 hexadecimal digits, and which a maker that is killed
-    may leave behind. A hidden one is removed by the next use of the pool directory.
+    Some file systems have no files without a name (``O_TMPFILE``). There the new file has a
+    temporary name, which ends in ``onecopy-new-`` and 16 hexadecimal digits. If the process is
+    killed, a file with this name may stay. If the temporary name is hidden, the next use of the
+    pool directory removes the file.
 
     Parameters
     ----------
     path : str
-        Where it is going to be; the directory must exist. With `folder`, a name in it.
+        The name that the file gets; the directory must exist. With `folder`, a name in it.
     mode : int
         Permissions, less what the process's umask takes away.
     hidden : bool
-        Whether a name of its own begins with a dot, in the place of the name it is going to have.
+        Whether a temporary name begins with a dot. If not, it begins with the file's later name.
     folder : int, optional
-        Descriptor of the directory, where that was checked. It stays the caller's.
+        Descriptor of the directory, if the caller has checked it. `close` does not close it.
 
     Attributes
     ----------
@@ -49,8 +50,9 @@ class NewFile:
     ) -> None:
         where, self._name = os.path.split(path)
         self._is_hidden = hidden
-        self._own_name = ""  # while it has one
-        # Everything goes through this descriptor, also if the directory is exchanged meanwhile.
+        self._own_name = ""  # the temporary name; empty: there is none
+        # All calls use this descriptor, so that they all use the same directory, even if another
+        # one is put in its place.
         self._folder = (
             os.open(where or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if folder is None
@@ -67,7 +69,8 @@ class NewFile:
 
     def _open(self, mode: int) -> int:
         flags = os.O_RDWR | os.O_CLOEXEC
-        with contextlib.suppress(OSError):  # not every file system can; if it is full, we shall see
+        # Not every file system has files without a name. Other errors come again below.
+        with contextlib.suppress(OSError):
             fd = os.open(".", flags | os.O_TMPFILE, mode, dir_fd=self._folder)
             if os.path.exists(f"/proc/self/fd/{fd}"):  # noqa: PTH110 - pathlib is not loaded for this
                 return fd
@@ -100,7 +103,7 @@ class NewFile:
             os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._folder)
 
     def replace(self) -> None:
-        """Give the file its name, and take it from what has it.
+        """Give the file its name. A file that has the name loses it.
 
         Raises
         ------
@@ -119,7 +122,7 @@ class NewFile:
         return None
 
     def close(self) -> None:
-        """Take away a name of its own, if it has one still."""
+        """Remove the temporary name, if the file still has one."""
         if self._own_name:
             os.unlink(self._own_name, dir_fd=self._folder)
             self._own_name = ""

@@ -19,7 +19,7 @@ _LARGEST = 3  # how many holders, and how many things, a message names
 
 
 def pool_full_message(member: Member, nbytes: int) -> str:
-    """Release memory that no object needs; then say why `nbytes` do not fit, and who holds most.
+    """Release memory that no object needs; then say why `nbytes` do not fit, and what holds most.
 
     Parameters
     ----------

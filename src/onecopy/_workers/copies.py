@@ -208,7 +208,10 @@ def _drop(copies: ref[Copies], key: Key) -> None:
 def _place_of(
     position: int, memory: npt.NDArray[np.uint8], owners: tuple[Any, ...]
 ) -> tuple[Key, tuple[Any, ...]]:
-    """Give what memory is found by, and with whom its copy goes: its array, or the arguments."""
+    """Return the key of a copy, and the objects with whose end the copy is released.
+
+    That is the array that owns the memory. If no array owns it, it is the arguments of the call.
+    """
     living = _owner_of(memory)
     if living:
         return (address(memory), memory.nbytes), living

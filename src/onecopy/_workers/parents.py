@@ -19,8 +19,9 @@ _LOOK_EVERY = 0.5  # second, where nothing announces its end
 class Parent:
     """The process that started this one; a worker that waits for tasks looks whether it lives.
 
-    The pipe that multiprocessing has for this is no sign: whatever the parent forked later has its
-    other end, too.
+    multiprocessing has a pipe for this, whose other end closes when the parent ends. That is not
+    reliable: each process that the parent forks later has a copy of the other end, and keeps the
+    pipe open after the parent's end.
     """
 
     def __init__(self) -> None:

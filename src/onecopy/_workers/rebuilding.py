@@ -67,7 +67,7 @@ def take_addressed(
     message : object
         What was taken; a `NotRebuilt` error if it could not be rebuilt.
     numbers : tuple of int or None
-        Whom the error belongs to; None if the message is whole.
+        The call that the error belongs to; None if the message is whole.
 
     Raises
     ------
@@ -102,9 +102,9 @@ def not_rebuilt(what: str, error: BaseException, kind: type[NotRebuilt] = NotReb
     reason = f"{type(error).__qualname__}: {_shortened(_text_of(error))}{_place_of(error)}"
     bare = error.with_traceback(None)
     bare.__context__ = None
-    told = kind(f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}")
-    told.__cause__ = bare
-    return told
+    raised = kind(f"{what} could not be rebuilt in process {os.getpid()}: {reason}. {_cure(error)}")
+    raised.__cause__ = bare
+    return raised
 
 
 def cannot_send(error: BaseException, reason: BaseException) -> NotRebuilt:

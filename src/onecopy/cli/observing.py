@@ -237,7 +237,7 @@ def why(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say in words why a pool does not move: which processes wait, and for whom.
+    """Say in words why a pool does not move: which processes wait, and for which.
 
     Follows each wait from process to process, and names the process at its end. It does not join
     the pool, takes no lock and changes nothing. So it works if all processes are stuck.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onecopy._core.lines import escaped, shown, told, width
+from onecopy._core.lines import error_text, escaped, shown, width
 from onecopy.errors import OneCopyError, PoolNotFound
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def one_line() -> Iterator[None]:
 
 
 def _message(error: Exception) -> str:
-    text = told(error)
+    text = error_text(error)
     if isinstance(error, PoolNotFound):
         text += ". `onecopy ls` lists the existing pools"
     return escaped(text)

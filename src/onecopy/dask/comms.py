@@ -8,7 +8,7 @@ the handshake has shown that the peer has the same pool::
         frames   the other frames of the message
     {ACK: number}, {NACK: number}      about an envelope; Dask does not see them
 
-docs/design/0027-hooks-and-dask.md says who holds what when.
+docs/design/0027-hooks-and-dask.md says which process holds what when.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS_ROOM", "NOT_BEGUN", "CallNotRebuilt", "Calls", "Results", "Task"]
 
 _ROOM_WITHIN = 60.0  # seconds that a worker, or a call, waits for memory in the pool
-# Results for whose arrival a worker keeps what they refer to. The manager thread takes an answer as
-# soon as it comes, so it never has that many before it.
+# A worker keeps alive what its last results refer to, because the manager thread may not have taken
+# these results yet. This is the number of results. The manager thread takes each answer as soon as
+# it comes, so there are never so many answers that it has not taken.
 _KEPT_RESULTS = 64
 
 _ADDRESSED = 3  # parts of an answer that begins with an address

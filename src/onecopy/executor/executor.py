@@ -102,17 +102,18 @@ class Executor(futures.ProcessPoolExecutor):
 
     Notes
     -----
-    **Arguments** are encoded by `submit`: changes that are made later reach no call that was
-    submitted before, and every call that is submitted after. (Not so for memory that lies in the
-    pool: an array of it is sealed when it is sent, but a write through another view of it, or
-    through a `SharedArray`, changes what the worker reads.) To know that an object is what it was,
-    its bytes are compared with those in the pool, at the speed of memory; what lies in the pool,
-    and what a `Ref` from `share` is for, is not looked at. If calls take a third of
-    the room, the rest is left to results, and the next ones are encoded when their turn comes. An
-    executor keeps copies for as long as the objects that they were made of live, at most half of
-    the pool, and releases them if the room is needed; another executor makes its own.
-    What lies in another pool that has a name is taken from there and kept until the call is done,
-    also if it is written (`SharedArray`).
+    **Arguments** are encoded by `submit`. If you change an object after `submit`, the call still
+    gets the object as it was. The next `submit` sends the object as it is then. (Memory that lies
+    in the pool is different: an array of it is sealed when it is sent, but a write through another
+    view of it, or through a `SharedArray`, changes what the worker reads.) To find out whether an
+    object has changed, `submit` compares its bytes with those in the pool, at the speed of memory.
+    It does not compare what lies in the pool, nor the object of a `Ref` from `share`.
+    If calls take a third of the room, the rest is left to results: further calls are encoded when
+    it is their turn. An executor keeps a copy as long as the object lives of which
+    the copy was made. These copies take at most half of the pool, and the executor releases them
+    if the room is needed. Another executor makes its own copies.
+    What lies in another pool that has a name is not copied. It is kept until the call is done, and
+    workers may write it if it can be written (`SharedArray`).
 
     **Workers** get views that are read-only (``copy="on_write"`` and `onecopy.writable_copy` give
     views that can be written), and small arrays, lists and the like as copies of their own.

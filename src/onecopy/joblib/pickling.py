@@ -60,7 +60,7 @@ class JoblibPickler(ValuePickler):
         self._share_above = share_above
 
     def reducer_override(self, obj: Any) -> Any:
-        """Take apart what the executor's pickler, or else cloudpickle, has a way for."""
+        """Reduce arrays of files and small arrays; leave the rest to `ValuePickler`."""
         if isinstance(obj, np.ndarray) and obj.size:
             file = _file_of(obj)
             if file is not None:

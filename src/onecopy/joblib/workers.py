@@ -1,16 +1,17 @@
 """The worker processes that joblib's calls share.
 
-Starting processes takes as long as many a call does; so workers outlive the call that they were
-started for, as in joblib's own backend. One pool is kept, with what it was asked for (how many,
-threads per worker, initializer, pool): the next call that asks for the same gets it. It works
-for one call at a time. So a call that is given up takes its workers along at once, and no other
-call notices.
+To start processes takes as long as many calls take. So workers stay after the call for which they
+were started, as in joblib's own backend. One `WorkerPool` is kept, with its requirements (number of
+workers, threads per worker, initializer, pool). The next call gets it if its requirements are the
+same. It works for one call at a time. So if a call is aborted, its workers can be killed at once:
+no other call uses them.
 
-Workers are started by the means of joblib's own backend (loky): a new interpreter, which does not
-run the user's script again. joblib's users do not write ``if __name__ == "__main__"``, so methods
-that import the main module ("spawn", "forkserver") would start them without end. A fork is no way
-out: OpenMP, BLAS and polars have threads, which a fork does not copy, but whose locks it does. And
-these means take the environment of a process, in which the number of such threads is set.
+Workers are started with the functions of joblib's own backend (loky): a new interpreter, which does
+not run the user's script again. Users of joblib do not write ``if __name__ == "__main__"``, so
+start methods that import the main module ("spawn", "forkserver") would start workers without end.
+A fork is not safe: OpenMP, BLAS and polars have threads. A fork does not copy these threads, but it
+copies the locks that they hold. Also, loky's functions take the environment of a process, in which
+the number of such threads is set.
 """
 
 from __future__ import annotations
@@ -84,16 +85,16 @@ class WorkerSpec:
 
 
 class WorkerPool:
-    """Workers for one call of joblib's at a time.
+    """Workers for one call of joblib at a time.
 
     Parameters
     ----------
     spec : WorkerSpec
-        What they are to be.
+        The requirements of the calls.
 
     Notes
     -----
-    Made by `acquire`. Its user ends with `leave` or `kill`, in any thread.
+    Made by `acquire`. Its user calls `leave` or `kill` at the end, in any thread.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -217,12 +218,12 @@ def acquire(spec: WorkerSpec) -> WorkerPool:
     Parameters
     ----------
     spec : WorkerSpec
-        What they are to be.
+        The requirements of the call.
 
     Returns
     -------
     WorkerPool
-        The one that is kept, if it is what was ordered; otherwise a new one.
+        The one that is kept, if its requirements are the same; otherwise a new one.
 
     Raises
     ------

@@ -79,7 +79,7 @@ def blocked_by(pool: PoolSnapshot, waiter: ProcessView, wait: WaitView) -> Block
     return Blocked("process", f"{wait.thing}", "", (), False)
 
 
-# ---- who could do it ----------------------------------------------------------------------------
+# ---- which process could do it -------------------------------------------------------------------
 
 
 def _processes(pool: PoolSnapshot, slots: Iterable[int | None]) -> tuple[ProcessView, ...]:
@@ -108,7 +108,9 @@ def _others(
 def _could(
     pool: PoolSnapshot, waiter: ProcessView, thing: ThingView, doing: str, *whys: str
 ) -> tuple[str, tuple[ProcessView, ...], bool]:
-    """Return who could end a wait, in words and as processes, and whether it is the waiter itself.
+    """Return which processes could end a wait, and whether it is the waiter itself.
+
+    First in words, then as records.
 
     The waiter's other threads count only if no other process could do it: a thread that waits for
     orders in the background explains nothing.

@@ -73,7 +73,7 @@ class _Reader:
         self.things: dict[int, ThingView] = {}
         self.raw = {thing["index"]: thing for thing in seen["things"]}
         self.pids = {process["slot"]: process["pid"] for process in seen["processes"]}
-        self.keepers = dict(seen["referrers"])
+        self.referrers = dict(seen["referrers"])
         self.waiting = Counter(
             (wait["subject"], wait["why"])
             for process in seen["processes"]
@@ -218,7 +218,7 @@ class _Reader:
             if role != "frame":
                 continue
             out.add(block)
-            holder = (slot, 0 if slot is not None else self.keepers.get(block, 0))
+            holder = (slot, 0 if slot is not None else self.referrers.get(block, 0))
             mark = (slot, block, generation)
             since = self.next.frames[mark] = self.memory.frames.get(mark, self.now)
             counts[holder] += 1
@@ -230,8 +230,10 @@ class _Reader:
             out=len(out),
             frame_bytes=facts.get("frame_bytes", 0),
             holders=tuple(
-                FrameHolder(slot, self.base(keeper) if keeper else None, n, longest[slot, keeper])
-                for (slot, keeper), n in counts.most_common()
+                FrameHolder(
+                    slot, self.base(referrer) if referrer else None, n, longest[slot, referrer]
+                )
+                for (slot, referrer), n in counts.most_common()
             ),
             inner=self.holders(thing, "inner"),
             waiting=self.waits(thing, "frame"),
@@ -251,8 +253,8 @@ class _Reader:
         )
 
     def cell(self, used: int, thing: int, slot: int, holders: int) -> MemoryCell:
-        keeper = self.base(thing) if thing else None
-        return MemoryCell(used, keeper, slot if holders else None, holders)
+        referrer = self.base(thing) if thing else None
+        return MemoryCell(used, referrer, slot if holders else None, holders)
 
     # ---- processes
 

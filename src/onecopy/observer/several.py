@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onecopy._core import paths, stale
-from onecopy._core.lines import told
+from onecopy._core.lines import error_text
 from onecopy.errors import OneCopyError, PoolNotFound
 from onecopy.observer.look import Observer, observe
 
@@ -136,7 +136,7 @@ class Watch:
             self._observers.pop(path, None)
             return PoolLook(name, path, None, str(error), gone=True)
         except (OneCopyError, OSError) as error:
-            return PoolLook(name, path, None, told(error))
+            return PoolLook(name, path, None, error_text(error))
         self._observers[path] = observer, snapshot.id
         return PoolLook(name, path, snapshot, "")
 

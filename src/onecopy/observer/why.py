@@ -71,7 +71,7 @@ class Chain:
 
 
 def explain(pool: PoolSnapshot, longer_than: float = 0.0) -> list[Chain]:
-    """Explain which processes wait, and for whom.
+    """Explain which processes wait, and for which.
 
     Parameters
     ----------

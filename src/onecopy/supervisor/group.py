@@ -381,7 +381,7 @@ class WorkerGroup:
             self._attended = True
         try:
             while self._tend():
-                for process in self._ends.wait(self._patience()):
+                for process in self._ends.wait(self._timeout()):
                     self._look_at(process)
         except BaseException as error:  # noqa: BLE001 - raised by `join`
             self._failure = error
@@ -409,7 +409,7 @@ class WorkerGroup:
                 self._send(wanted)
         return any(place.process is not None or place.due is not None for place in self._places)
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Return the seconds until the next work is due; None: no work is due."""
         times = [place.due for place in self._places if place.due is not None]
         with self._lock:

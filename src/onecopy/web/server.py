@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from onecopy._core.lines import told
+from onecopy._core.lines import error_text
 from onecopy.errors import OneCopyError, PoolNotFound
 from onecopy.web.guard import Guard
 from onecopy.web.view import dump
@@ -128,7 +128,9 @@ def _json(body: bytes, every: float | None = None) -> Response:
 
 def _problem(error: Exception, status: int) -> Response:
     return Response(
-        dump({"problem": " ".join(told(error).split())}), status, media_type="application/json"
+        dump({"problem": " ".join(error_text(error).split())}),
+        status,
+        media_type="application/json",
     )
 
 
