@@ -44,12 +44,16 @@ FREE = {"os", "tests"}  # may include the kernel's headers
 KERNEL = re.compile(
     r"(sys|linux|asm)/.*|(unistd|fcntl|sched|dirent|signal|poll|pthread|time|dlfcn|semaphore)\.h"
 )
-# Of functions whose names nobody gives to a method.
+# Functions whose names no function of the core has, and (in the second part) functions whose names
+# methods of the core have, too. Of those only `::name(` is certainly the kernel's.
 CALL = re.compile(
     r"(?<![\w.>:])(?:::)?(fcntl|flock|fstat|fstatat|statx|openat|unlinkat|linkat|renameat2?|fchmod"
     r"|ftruncate|fallocate|posix_fallocate|pread|pwrite|dup2|memfd_create|futimens|mmap|munmap"
     r"|madvise|mprotect|mincore|msync|syscall|getpid|getppid|geteuid|getuid|gettid|kill|getrandom"
-    r"|nanosleep|usleep|clock_gettime|sysconf|getrlimit|sigfillset|sched_\w+|pthread_\w+)\("
+    r"|nanosleep|usleep|clock_gettime|sysconf|getrlimit|sigfillset|sched_\w+|pthread_\w+"
+    r"|v?fork|p?poll|epoll_\w+|eventfd|ioctl|l?stat|rename|mkdir|rmdir|chmod|f?chown|access"
+    r"|faccessat|symlink|readlink|lseek|f(?:data)?sync|pipe2?|dup3?|waitpid|waitid|pidfd_\w+)\("
+    r"|(?<![\w>:)])::(open|close|read|write|link|unlink|truncate|select|send|recv|signal|raise)\("
 )
 EXCEPTIONS: set[tuple[str, str]] = set()  # (folder, folder) or (file, header)
 
@@ -68,7 +72,7 @@ def calls(path: Path) -> list[tuple[int, str]]:
     """List the calls of the kernel in a file: line and function. Comments are not looked at."""
     text = path.read_text(encoding="utf-8")
     return [
-        (number, match[1])
+        (number, match[1] or match[2])
         for number, line in enumerate(text.splitlines(), 1)
         for match in CALL.finditer(line.partition("//")[0])
     ]
