@@ -192,7 +192,7 @@ for line in sys.stdin:
         numbers = pool.frames("numbers", (5,), "f4", count=1)
         held = [numbers.acquire()]
         held[0][:] = 7
-    if word == "anew":
+    if word == "another":
         held.clear()
         cam.close()
         cam = pool.frames("cam", (9, 9), "u1", count=1)
@@ -281,7 +281,7 @@ def test_a_frame_that_a_process_has(frames, tell):
     assert "perhaps half written: uint8, shape (40, 60), 10 to 10" in found["text"]
     tell("acquire 20")
     assert (frames(1)["published"], frames(1)["grey"]) == (2, {20})
-    tell("write 30")  # the process goes on to write the frame that it has
+    tell("write 30")  # the process writes the frame that it has again
     assert (frames(2)["published"], frames(2)["grey"]) == (2, {30})
     tell("release")  # the last one
     assert (frames(2)["published"], frames(2)["grey"]) == (1, {10})
@@ -332,7 +332,7 @@ def test_frames_that_are_no_pictures_and_frames_that_are_gone(frames, tell, clie
 def test_a_member_that_shows_frames_does_not_keep_them_open(frames, tell):
     tell("acquire 10")
     assert frames()["published"] == 1
-    tell("anew")
+    tell("another")
     found = frames()
     assert found["text"].endswith("perhaps half written: uint8, shape (9, 9), 5 to 5")
 

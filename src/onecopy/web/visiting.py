@@ -70,7 +70,7 @@ class _Visit:
                 break
         else:
             raise PoolNotFound("the pool has no such frame pool any more")
-        # Not kept open: frames that no process has open can be made anew, of another shape.
+        # Not kept open: frames that no process has open can be made again, of another shape.
         with self.pool.frames(name, wait=0) as frames:
             shape, dtype, handle = frames.shape, frames.dtype, frames.handle
         out = frames_out(self.path, handle)
