@@ -20,6 +20,10 @@ def area(shot: Shot) -> float:
     return 1.0 * shot.id
 
 
+def number() -> int:
+    return 3
+
+
 async def queues(pool: oc.Pool) -> None:
     shots = pool.queue("shots", type=Shot)
     assert_type(await shots.aio.get(), Shot)
@@ -59,15 +63,15 @@ async def frames(pool: oc.Pool) -> None:
 
 async def locks(pool: oc.Pool) -> None:
     lock = pool.lock("l")
-    async with lock.aio as nothing:
-        assert_type(nothing, None)
+    async with lock.aio:
+        pass
     assert_type(await lock.aio.acquire(timeout=1), bool)
     assert_type(await pool.semaphore("s").aio.acquire(False), bool)
     assert_type(await pool.event("e").aio.wait(1), bool)
     condition = pool.condition("c", lock)
     async with condition.aio:
         assert_type(await condition.aio.wait(timeout=1), bool)
-        assert_type(await condition.aio.wait_for(lambda: 3), int)
+        assert_type(await condition.aio.wait_for(number), int)
         condition.aio.notify()
     assert_type(await pool.barrier("b", 2).aio.wait(), int)
     assert_type(pool.rlock().aio, Any)  # type: ignore[attr-defined]
