@@ -2,10 +2,13 @@
 
 import selectors
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from queue import Empty
 
 import children
 import forks
+import numpy as np
 import pytest
 
 import onecopy as oc
@@ -88,9 +91,61 @@ def test_wrong_arguments(pool):
         oc.wait([queue, 7])
     with pytest.raises(ValueError, match="timeout=-1"):
         oc.wait([queue], -1)
+    with pytest.raises(ValueError, match="timeout=-inf"):
+        oc.wait([queue], float("-inf"))
+    with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
+        oc.wait([queue], float("nan"))
+    with pytest.raises(TypeError, match=r"write timeout=1"):
+        oc.wait([queue], "1")
     queue.close()
     with pytest.raises(oc.Closed):
         oc.wait([queue])
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.01), np.int64(0), Fraction(1, 100), Decimal("0.01")]
+)
+def test_any_number_is_a_timeout(pool, number):
+    assert oc.wait([pool.queue()], number) == []
+
+
+def test_a_timeout_without_end(pool):
+    queue = pool.queue()
+    for endless in (float("inf"), 1e300):
+        timer = later(queue.put, 1)
+        assert oc.wait([queue], endless) == [queue]
+        timer.join()
+        queue.get()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_thing_is_passed_in_a_list(pool, kind):
+    thing, make_ready = everything(pool)[kind]
+    make_ready()
+    for things in (thing, iter(thing) if hasattr(thing, "__iter__") else thing):
+        with pytest.raises(TypeError, match=rf"write onecopy\.wait\(\[{kind}\]\)"):
+            oc.wait(things, 0.1)
+    assert oc.wait([thing], 0) == [thing]  # nothing was taken
+
+
+@pytest.mark.parametrize("wrong", [7, None, "stream", "condition", "barrier", "rwlock"])
+def test_what_is_neither_a_thing_nor_a_list(pool, wrong):
+    made = {
+        "stream": pool.stream,
+        "condition": pool.condition,
+        "barrier": lambda: pool.barrier("b", 2),
+        "rwlock": pool.rwlock,
+    }
+    with pytest.raises(TypeError, match="'things' must be a list of queues, subscriptions"):
+        oc.wait(made[wrong]() if wrong in made else wrong)
+
+
+def test_a_generator_over_a_queue_is_left_at_the_first_message(pool):
+    queue = pool.queue()
+    queue.put_many([1, 2, 3])
+    with pytest.raises(TypeError, match="not int 1"):
+        oc.wait(message for message in queue)
+    assert queue.get_many(3) == [2, 3]
 
 
 def wait_and_do_not_take(queue, ready, done):

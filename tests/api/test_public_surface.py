@@ -82,11 +82,12 @@ def test_type_checkers_see_the_names_of_a_class(seen, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("file", ["generics.py", "tasks.py"])
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_type_checkers_see_the_types_of_messages(checker):
+def test_type_checkers_see_the_types_of_messages(checker, file):
     """Both agree with each `assert_type` in this file, which is never run."""
     pytest.importorskip(checker)
-    program = Path(__file__).parents[1] / "typing" / "generics.py"
+    program = Path(__file__).parents[1] / "typing" / file
     done = subprocess.run(
         [sys.executable, "-m", checker, program],
         cwd=program.parents[2],

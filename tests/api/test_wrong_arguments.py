@@ -271,7 +271,10 @@ def test_waiting_for_a_group():
     with oc.supervise(done, mp_context="fork") as group:
         assert "WorkerGroup.join() argument 'timeout'" in refused(group.join, timeout="6")
         assert "write timeout=6" in refused(group.stop, timeout="6")
-        assert group.join()
+        for wait in (group.join, group.stop):
+            with pytest.raises(ValueError, match="timeout"):
+                wait(timeout=float("nan"))
+        assert group.join(timeout=float("inf"))
 
 
 # -------------------------------------------------------------------------------------- Executor
@@ -288,6 +291,11 @@ def test_map(pool):
         assert "write timeout=1" in refused(executor.map, abs, [1], timeout="1")
         assert "write chunksize=1" in refused(executor.map, abs, [1], chunksize="1")
         assert list(executor.map(abs, [-1])) == [1]  # the start method was wrong
+        with pytest.raises(ValueError, match="timeout"):
+            executor.map(abs, [1], timeout=float("nan"))
+        for endless in (float("inf"), 1e300):
+            assert list(executor.map(abs, [-1], timeout=endless)) == [1]
+            assert list(executor.map(abs, [-1], timeout=endless, buffersize=1)) == [1]
 
 
 # ------------------------------------------------------------------------------------------ Pool
@@ -323,13 +331,17 @@ def test_a_policy_that_is_nearly_one(pool):
         (lambda p: p.stream().subscribe(), "get_nowait", "subscription.get(timeout=0)"),
         (lambda p: p.frames("f", 3, "u1", 1), "get", "frames.acquire()"),
         (lambda p: p.frames("f", 3, "u1", 1), "release", "del frame"),
+        (lambda p: p.rlock("r"), "aio", "write pool.lock(name).aio"),
+        (lambda p: omp.RLock(), "aio", "belongs to a thread"),
+        (lambda p: p.rwlock("rw"), "aio", "write pool.lock(name).aio"),
     ],
 )
 def test_methods_that_are_somewhere_else(pool, make, name, says):
     thing = make(pool)
     assert not hasattr(thing, name)
     assert name not in dir(thing)  # the name that completion offers
-    assert {"close", "__init__", "__reduce__"} <= set(dir(thing))
+    assert {"__init__", "__reduce__"} <= set(dir(thing))
+    assert {"close", "detach"} & set(dir(thing))
     with pytest.raises(AttributeError) as caught:
         getattr(thing, name)
     assert says in str(caught.value)

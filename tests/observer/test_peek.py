@@ -19,6 +19,7 @@ import pytest
 from children import LIMIT, eventually
 from seeds import SEED, more
 from stage import Stage
+from terminals import COLOURS, onecopy_in_a_terminal
 
 import onecopy as oc
 from onecopy.cli import peek as command
@@ -92,7 +93,7 @@ SHOWN = [
     (np.arange(4).astype(">i4"), "int32 (4,), 0 to 3"),
     (np.array(["ab", "c"]), "str64 (2,)"),
     ({"id": 7, "image": IMAGE}, "{'id': 7, 'image': <uint8 (480, 640), 0 to 199>}"),
-    ({"id": 7, "few": np.arange(5)}, "{'few': <int64 (5,), 0 to 4>, 'id': 7}"),
+    ({"id": 7, "few": np.arange(5)}, "{'id': 7, 'few': <int64 (5,), 0 to 4>}"),
     (np.int16(3), "3"),
     (Pose(1.0, 2.0), "Pose(x=1.0, y=2.0)"),
     ([Pose(1.0, 2.0)], "[Pose(x=1.0, y=2.0)]"),
@@ -238,10 +239,10 @@ def test_messages_that_are_taken_while_we_look_are_never_mixed():
         for message in messages:
             assert message.problem is None
             text = re.fullmatch(
-                r"{'a': <int64 \((\d+),\), (\d+) to (\d+)>, 'k': (\d+)}", message.text
+                r"{'k': (\d+), 'a': <int64 \((\d+),\), (\d+) to (\d+)>}", message.text
             )
-            size, *numbers = map(int, text.groups())
-            assert {*numbers, size - 40_000} == {numbers[0]}
+            key, size, *numbers = map(int, text.groups())
+            assert {*numbers, size - 40_000} == {key}
         assert messages
         eventually(lambda: view.peek(8).taken > 0, "a message that is taken meanwhile")
 
@@ -412,6 +413,17 @@ def test_the_command():
         with pytest.raises(queue.Empty):
             channel.get(timeout=0)
         assert onecopy("camera/jobs") == "The queue jobs is empty.\n"
+
+
+def test_the_command_draws_pictures_on_a_terminal():
+    with oc.Pool.create("camera", size="8MiB") as pool:
+        pool.queue("jobs").put({"z": 1, "a": IMAGE})
+        lines = onecopy_in_a_terminal("peek", "camera/jobs")
+        assert lines[0] == "     0  {'z': 1, 'a': <uint8 (480, 640), 0 to 199>}"
+        assert len(lines) == 1 + 16
+        coloured = onecopy_in_a_terminal("peek", "camera/jobs", COLORTERM="truecolor")
+        assert sum(COLOURS in line for line in coloured) == 16
+        assert len(onecopy_in_a_terminal("peek", "camera/jobs", "--no-pictures")) == 1
 
 
 def test_the_command_says_what_was_taken(pool, capsys):

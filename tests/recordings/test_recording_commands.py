@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from children import LIMIT, eventually
+from terminals import COLOURS, onecopy_in_a_terminal
 
 import onecopy as oc
 from onecopy._core.showing import described
@@ -217,9 +218,55 @@ def test_tail(pool):
     assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", line) for line in lines)
     lines = [line[14:] for line in lines]
     assert lines[0] == "uint8 (3, 4), 0 to 11"
-    assert lines[1].startswith("{'box': <float32 (2, 2), 0.0 to 0.0>, 'id': 7, 'text': 'a\\nb")
+    assert lines[1].startswith("{'id': 7, 'box': <float32 (2, 2), 0.0 to 0.0>, 'text': 'a\\nb")
     assert lines[2] == r"'two\nlines'"
     assert max(map(len, lines)) <= 100
+
+
+@pytest.fixture
+def pictures(pool):
+    """A stream of a picture by itself, one in a dict, and an array that is no picture."""
+    stream = pool.stream("camera", depth=20)
+    picture = (np.add.outer(np.arange(48), np.arange(64)) * 2).astype("u1")
+    stream.publish(picture)
+    stream.publish({"id": 7, "image": picture})
+    stream.publish(np.zeros(5))
+    stream.shutdown()
+    return stream
+
+
+def test_tail_draws_pictures_on_a_terminal(pictures):
+    ask = "tail", "robot/camera", "--history", 3
+    lines = onecopy_in_a_terminal(*ask)
+    assert len(lines) == 3 + 2 * 16
+    assert [line[14:30] for line in lines[::17]] == [
+        "uint8 (48, 64), ", "{'id': 7, 'image", "float64 (5,), 0.",
+    ]  # fmt: skip
+    assert all(line.startswith("        ") and len(line) <= 8 + 48 for line in lines[1:17])
+    assert not any(COLOURS in line for line in lines)
+    coloured = onecopy_in_a_terminal(*ask, COLORTERM="truecolor")
+    assert sum(COLOURS in line for line in coloured) == 2 * 16
+    assert len(onecopy_in_a_terminal(*ask, "--no-pictures")) == 3
+
+
+def test_tail_draws_pictures_into_a_pipe_only_if_it_is_asked_to(pictures):
+    ask = "tail", "robot/camera", "--history", 3
+    assert len(Command(*ask).end()[0]) == 3
+    assert len(Command(*ask, "--pictures").end()[0]) == 3 + 2 * 16
+
+
+def test_tail_keeps_no_frame_while_it_waits(pool):
+    stream = pool.stream("camera", depth=1, policy="lossless")
+    frames = pool.frames("f", (48, 64), "u1", count=1)
+    command = Command("tail", "robot/camera", "--count", 2, "--pictures")
+    eventually(lambda: stream.subscribers, "the command")
+    frame = frames.acquire(timeout=LIMIT)
+    stream.publish(frame)
+    del frame
+    stream.publish(1)  # waits for the command; the stream keeps one message
+    frames.acquire(timeout=LIMIT)  # the command has released it, too
+    lines, _ = command.end()
+    assert len(lines) == 2 + 16
 
 
 def test_tail_counts(pool):
@@ -256,6 +303,11 @@ class Rude:
         (np.zeros(2, [("a", "u1")]), "record('a',) (2,)"),
         (np.array(["2026-01-01"], "M8[D]"), "datetime64[D] (1,), 2026-01-01 to 2026-01-01"),
         ([1] * 100, "[1, 1, 1, 1, 1, 1, ...]"),
+        ({"z": 1, "a": {"d": 2, "c": 3}}, "{'z': 1, 'a': {'d': 2, 'c': 3}}"),
+        (dict.fromkeys("hgfedcba"), "{'h': None, 'g': None, 'f': None, 'e': None, 'd': None, 'c'"),
+        ({"b": {"b": {"b": {"b": {}}}}}, "{'b': {'b': {'b': {...}}}}"),
+        ({1: {}}, "{1: {}}"),
+        ({2, 1}, "{1, 2}"),
         pytest.param(10**500, "1000", id="large"),
         (None, "None"),
         (Rude(), "<Rude instance at"),

@@ -159,6 +159,7 @@ def test_a_pool():
         (stream,) = found["streams"]
         assert (stream["published"], stream["key"]) == (1, key_of("live"))
         (cam,) = found["frames"]
+        assert cam["key"] == key_of("cam")
         assert (cam["free"], cam["count"]) == (2, 3)
         assert cam["holders"][0]["by"].startswith(found["memory"]["holders"][0]["name"])
         by_name = {each["name"]: each for each in found["locks"]}

@@ -212,6 +212,19 @@ def test_a_picture_after_joining(driver, url):
         eventually(lambda: driver.execute_script(size) == [480, 360], "the picture")
         assert pool.stats().processes == 3
         keep(driver, "picture")
+        assert text_of(driver, "#picture-body select") == "live\ncam0"
+        choose = """
+            const place = document.querySelector("#picture-body select");
+            place.selectedIndex = 1;
+            place.dispatchEvent(new Event("change"));
+        """
+        driver.execute_script(choose)  # a frame pool, of which a process holds frames
+        shows(driver, "#picture-body", "perhaps half written: uint8, shape (480, 640, 3)")
+        alternative = "return document.querySelector('#picture-body img').alt"
+        eventually(
+            lambda: driver.execute_script(alternative) == "Newest picture of the frame pool cam0",
+            "the picture of a frame",
+        )
         driver.execute_script("document.querySelectorAll('#picture-body button')[1].click()")
         eventually(lambda: pool.stats().processes == 2, "the server to leave")
         assert errors(driver) == []

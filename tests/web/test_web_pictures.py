@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -163,6 +164,8 @@ class Bad:
     def __reduce__(self):
         return (exec, ("raise RuntimeError('<b>no</b>')",))
 objects = pool.stream("objects")
+cam = pool.frames("cam", (40, 60), "u1", count=3)
+held, sent = [], pool.queue("sent")
 print("ready", flush=True)
 for line in sys.stdin:
     if line == "live\\n":
@@ -172,6 +175,29 @@ for line in sys.stdin:
     if line == "many\\n":
         for number in range(50):
             lossless.publish(number)
+    word, _, value = line.strip().partition(" ")
+    if word in {"acquire", "send"}:
+        frame = cam.acquire()
+        frame[:] = int(value)
+        held.append(frame) if word == "acquire" else sent.put(frame)
+        del frame
+    if word == "write":
+        held[-1][:] = int(value)
+    if word == "release":
+        held.pop()
+    if word == "all":
+        held = [cam.acquire(0 if value else 60) for _ in range(3)]
+        held.clear()
+    if word == "numbers":
+        numbers = pool.frames("numbers", (5,), "f4", count=1)
+        held = [numbers.acquire()]
+        held[0][:] = 7
+    if word == "another":
+        held.clear()
+        cam.close()
+        cam = pool.frames("cam", (9, 9), "u1", count=1)
+        held = [cam.acquire()]
+        held[0][:] = 5
     print(pool.stats().processes, flush=True)
 """
 
@@ -220,6 +246,95 @@ def test_the_newest_picture(client, tell):
     assert (numbers["text"], numbers["published"]) == ("49", 50)
     assert client.post(f"/api/pools/{key}/leave").json() == {"joined": False}
     assert tell("nothing") == 1
+
+
+@pytest.fixture
+def frames(client, tell):
+    """A function that asks for the picture of a set of frames, of a pool that was joined."""
+    (key,) = [each["key"] for each in client.get("/api/pools").json()]
+    path = f"/api/pools/{key}/frames/{key_of('cam')}"
+    assert client.get(path).status_code == 409
+    client.post(f"/api/pools/{key}/join")
+
+    def ask(after=-1, path=path):
+        answer = client.get(f"{path}?after={after}")
+        assert float(answer.headers["x-onecopy-every"]) >= 1
+        found = answer.json()
+        if found["png"]:
+            found["grey"] = set(decoded(base64.b64decode(found["png"])).flat)
+        return found
+
+    ask.path = path
+    return ask
+
+
+def test_a_frame_that_a_process_has(frames, tell):
+    found = frames()
+    assert (found["published"], found["png"]) == (0, "")
+    assert found["text"] == "no frame is out: all of them are free"
+    assert frames(0)["text"] == found["text"]
+    tell("acquire 10")
+    found = frames()
+    assert (found["published"], found["width"], found["height"]) == (1, 60, 40)
+    assert found["grey"] == {10}
+    assert "A frame of process" in found["text"]
+    assert "perhaps half written: uint8, shape (40, 60), 10 to 10" in found["text"]
+    tell("acquire 20")
+    assert (frames(1)["published"], frames(1)["grey"]) == (2, {20})
+    tell("write 30")  # the process writes the frame that it has again
+    assert (frames(2)["published"], frames(2)["grey"]) == (2, {30})
+    tell("release")  # the last one
+    assert (frames(2)["published"], frames(2)["grey"]) == (1, {10})
+    tell("release")
+    assert frames(1) == {"published": 1, "same": True, "png": ""}
+    assert frames(-1)["text"] == "no frame is out: all of them are free"
+
+
+def test_a_frame_that_was_sent_comes_before_one_that_may_be_half_written(frames, tell):
+    tell("send 40")
+    tell("acquire 10")
+    found = frames()
+    assert found["grey"] == {40}
+    assert found["text"] == "A frame that was sent: uint8, shape (40, 60), 40 to 40"
+    tell("acquire 11")
+    assert frames()["grey"] == {11}
+
+
+def test_pictures_take_no_frame_away(frames, tell):
+    """A producer that needs all frames of the set at once gets them, while pictures are made."""
+    stop, seen = threading.Event(), []
+
+    def look():
+        while not stop.is_set():
+            seen.append(frames())
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    eventually(lambda: seen, "a first look")
+    for _ in range(30):
+        tell("all")
+    stop.set()
+    looker.join()
+    assert frames()["text"] == "no frame is out: all of them are free"
+    tell("all at once")
+
+
+def test_frames_that_are_no_pictures_and_frames_that_are_gone(frames, tell, client):
+    tell("numbers")
+    found = frames(path=frames.path.replace(key_of("cam"), key_of("numbers")))
+    assert found["png"] == ""
+    assert found["text"].endswith("perhaps half written: float32 (5,), 7.0 to 7.0")
+    answer = client.get(frames.path.replace(key_of("cam"), "unknown"))
+    assert answer.status_code == 404
+    assert "no such frame pool" in answer.json()["problem"]
+
+
+def test_a_member_that_shows_frames_does_not_keep_them_open(frames, tell):
+    tell("acquire 10")
+    assert frames()["published"] == 1
+    tell("another")
+    found = frames()
+    assert found["text"].endswith("perhaps half written: uint8, shape (9, 9), 5 to 5")
 
 
 def test_a_message_that_cannot_be_unpickled(client, tell):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Generic
 
 from onecopy._aio.loops import checkpoint
-from onecopy._aio.waiting import CALLS_IN_A_ROW, Late, repeat, tick, waits
+from onecopy._aio.waiting import CALLS_IN_A_ROW, Late, limit_of, repeat, tick, waits
+from onecopy._core.arguments import items
 from onecopy._core.typevars import Scalar, T
 from onecopy.errors import Closed, PoolFull, ShutDown
 
@@ -112,11 +114,19 @@ class AioQueue(Generic[T]):
 
         A task that is cancelled has put those before the one that it waited with.
         """
-        from time import monotonic
-
-        end = monotonic() + timeout if timeout is not None and waits(True, timeout) else None
-        for obj in iterable:
-            await self.put(obj, True, timeout if end is None else max(0.0, end - monotonic()))
+        items("iterable", iterable)
+        # It puts nothing, and refuses what is no timeout.
+        self._queue.put_many((), timeout)
+        limit = limit_of(timeout)
+        end = None if limit is None else time.monotonic() + limit
+        put = 0
+        try:
+            for obj in iterable:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                await self.put(obj, True, left)
+                put += 1
+        except Full as error:
+            raise Full(f"{error}; {put} objects were put before that") from None
 
     async def get_many(
         self, max_items: int, timeout: float | None = None, copy: CopyMode = None

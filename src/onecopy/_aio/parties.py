@@ -47,6 +47,7 @@ class AioCondition(AioLock):
         A task that is cancelled acquires the lock again before the exception is raised. If it was
         notified, the notification goes to another waiter.
         """
+        timeout = seconds("timeout", timeout)
         current_loop()  # outside of a loop nothing has changed yet
         if tick() % CALLS_IN_A_ROW == 0:
             await checkpoint()
@@ -60,7 +61,7 @@ class AioCondition(AioLock):
     async def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
         """Wait until something is true; see `Condition.wait_for`."""
         function("predicate", predicate)
-        seconds("timeout", timeout)
+        timeout = seconds("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         result = predicate()
         while not result:
@@ -127,7 +128,7 @@ class AioBarrier:
         If a task is cancelled while it waits for the others, the barrier breaks, as it does when
         the time is up.
         """
-        timeout = self._timeout if timeout is None else timeout
+        timeout = self._timeout if timeout is None else seconds("timeout", timeout)
         current_loop()  # outside of a loop nothing has changed yet
         party = BarrierParty(self._barrier, timeout)
         action = self._action

@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from onecopy._core.arguments import refuse, seconds
+from onecopy._core.arguments import items, refuse, seconds
 from onecopy._native import (
     EventBase,
     FramesBase,
@@ -29,6 +29,15 @@ __all__ = ["Bell", "wait"]
 _T = TypeVar("_T", bound=object)
 
 _WITH_LOOK = (QueueBase, SubscriptionBase, FramesBase, SemaphoreBase, LockBase)
+_NOUNS: dict[type[Any], str] = {
+    QueueBase: "queue",
+    SubscriptionBase: "subscription",
+    FramesBase: "frames",
+    EventBase: "event",
+    SemaphoreBase: "semaphore",
+    LockBase: "lock",
+}
+_WAITABLE = "queues, subscriptions, frames, events, locks and semaphores"
 _LONGEST = 3600.0  # seconds; then it looks again
 
 
@@ -38,7 +47,28 @@ def _look_of(thing: object) -> Callable[[Any], bool]:
         return thing._wait_ready
     if isinstance(thing, EventBase):
         return thing.wait
-    return refuse("things", "queues, subscriptions, frames, events, locks and semaphores", thing)
+    return refuse("things", _WAITABLE, thing)
+
+
+def _noun_of(thing: object) -> str:
+    return next(noun for kind, noun in _NOUNS.items() if isinstance(thing, kind))
+
+
+def _looks_of(things: Iterable[_T]) -> list[tuple[_T, Callable[[Any], bool]]]:
+    """Return each thing, and the function that `_look_of` returns for it.
+
+    A loop over a queue or a subscription takes its messages. So such an argument is refused before
+    it is iterated. An iterator that hides one, a generator for example, is left at the first item.
+    """
+    if isinstance(things, tuple(_NOUNS)):
+        refuse(
+            "things",
+            f"a list of {_WAITABLE}",
+            things,
+            f"a single one is passed in a list, too: write onecopy.wait([{_noun_of(things)}])",
+        )
+    items("things", things, f"a list of {_WAITABLE}")
+    return [(thing, _look_of(thing)) for thing in things]
 
 
 def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
@@ -61,9 +91,10 @@ def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
     Raises
     ------
     TypeError
-        One of them is nothing that can be waited for.
+        One of them is nothing that can be waited for; or `things` itself is one of these things,
+        and not a list of them.
     ValueError
-        `timeout` is negative.
+        `timeout` is negative or not a number.
     Closed
         One of them was closed in this process.
 
@@ -71,24 +102,24 @@ def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
     -----
     Another process or thread may be faster. So get, or acquire, with ``block=False`` afterwards.
     """
-    things = list(things)
-    looks = [_look_of(thing) for thing in things]
-    seconds("timeout", timeout)
-    if timeout is not None and timeout < 0:
+    limit = seconds("timeout", timeout)  # before an iterator is used up
+    if limit is not None and limit < 0:
         raise ValueError(f"timeout={timeout}: it is a number of seconds, 0 or more")
+    pairs = _looks_of(things)
+    looks = [look for _, look in pairs]
 
     def ready() -> list[_T]:
-        return [thing for thing, look in zip(things, looks, strict=True) if look(0)]
+        return [thing for thing, look in pairs if look(0)]
 
     found = ready()
-    if found or timeout == 0:
+    if found or limit == 0:
         return found
-    end = math.inf if timeout is None else time.monotonic() + timeout
+    end = math.inf if limit is None else time.monotonic() + limit
     wakeups = Wakeups()
     poll = select.poll()
     poll.register(wakeups.fileno(), select.POLLIN)
-    waits = [Wait(wakeups, False) for _ in things]
-    notified: Iterable[int] = range(len(things))
+    waits = [Wait(wakeups, False) for _ in looks]
+    notified: Iterable[int] = range(len(looks))
     places = {id(each): place for place, each in enumerate(waits)}
     try:
         while True:
@@ -98,7 +129,7 @@ def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
                 found = ready()
                 if found:
                     return found
-                notified = range(len(things))  # another process was faster
+                notified = range(len(looks))  # another process was faster
                 continue
             left = min(end - time.monotonic(), _LONGEST)
             if left <= 0:

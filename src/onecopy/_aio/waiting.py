@@ -13,7 +13,7 @@ from onecopy.errors import PoolFull
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALLS_IN_A_ROW", "Late", "repeat", "repeat_through", "tick", "waits"]
+__all__ = ["CALLS_IN_A_ROW", "Late", "limit_of", "repeat", "repeat_through", "tick", "waits"]
 
 _T = TypeVar("_T")
 
@@ -32,20 +32,40 @@ class Late(Exception):  # noqa: N818  # it is caught where the call's own error 
 
 def waits(block: bool, timeout: float | None) -> bool:
     """Tell whether a call may wait. The blocking method checks the arguments of all others."""
-    # What is no number is for the blocking method to refuse.
-    given: object = timeout
-    return bool(block) and (given is None or (isinstance(given, (int, float)) and given > 0))
+    if not block:
+        return False
+    limit = limit_of(timeout)
+    return limit is None or limit > 0
 
 
-async def repeat(attempt: Callable[[Any], _T], timeout: float | None, *, one: bool) -> _T:
+def limit_of(timeout: object) -> float | None:
+    """Return the seconds that a call may wait; None: without limit.
+
+    Every number counts, also one of numpy, a `Fraction` or a `Decimal`: the blocking method would
+    wait for it, and stop the loop. 0: it may not wait, or it is no number, which is for the
+    blocking method to refuse.
+    """
+    given: Any = timeout
+    if given is None:
+        return None
+    if not (hasattr(given, "__float__") or hasattr(given, "__index__")):
+        return 0.0
+    try:
+        limit = float(given)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return limit if limit > 0 else 0.0  # NaN is not greater, too
+
+
+async def repeat(attempt: Callable[[Any], _T], timeout: object, *, one: bool) -> _T:
     """Call `attempt` until it need not wait.
 
     Parameters
     ----------
     attempt : callable
         Calls a blocking method with the wait as its timeout.
-    timeout : float or None
-        Seconds.
+    timeout : number or None
+        Seconds, as `limit_of` reads them.
     one : bool
         Whether a wake is for one of the waits on the same thing.
 
@@ -60,7 +80,8 @@ async def repeat(attempt: Callable[[Any], _T], timeout: float | None, *, one: bo
         The time is up.
     """
     loop = current_loop()
-    end = None if timeout is None else time.monotonic() + timeout
+    limit = limit_of(timeout)
+    end = None if limit is None else time.monotonic() + limit
     wait = LoopWait(loop.wakeups, one)
     unused = True
     try:

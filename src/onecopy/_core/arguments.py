@@ -6,6 +6,7 @@ does the same for functions in Python.
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from functools import wraps
@@ -112,16 +113,21 @@ def integer(name: str, value: Any, hint: str = "") -> int:
 
 
 def seconds(name: str, value: Any) -> float | None:
-    """Check that an argument is a number of seconds, or None.
+    """Convert an argument to a number of seconds. None stays None.
 
     Raises
     ------
     TypeError
         It is neither.
+    ValueError
+        It is not a number (NaN). Whether it may be negative is for the caller to check.
     """
-    if value is None or hasattr(value, "__float__") or hasattr(value, "__index__"):
-        return value  # type: ignore[no-any-return]  # the waiting function converts it
-    refuse(name, "a number of seconds, or None", value, _number_in(name, value))
+    if value is None:
+        return None
+    found = number(name, value, "a number of seconds, or None")
+    if math.isnan(found):
+        raise ValueError(f"{name!r} must be a non-negative number")  # in the core's words
+    return found
 
 
 def number(name: str, value: Any, expected: str = "a number") -> float:

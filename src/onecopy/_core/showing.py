@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,18 @@ class _Shortened(reprlib.Repr):
         if isinstance(x, np.ndarray):
             return f"<{_of_array(x)}>"
         return super().repr1(x, level)
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """As in reprlib, which sorts the keys. Here they keep their order."""
+        if x and level <= 0:
+            return f"{{{self.fillvalue}}}"
+        pairs = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}"
+            for key, value in islice(x.items(), self.maxdict)
+        ]
+        if len(x) > self.maxdict:
+            pairs.append(self.fillvalue)
+        return f"{{{', '.join(pairs)}}}"
 
 
 _shortened = _Shortened()

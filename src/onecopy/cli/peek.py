@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onecopy._core.lines import escaped
+from onecopy.cli.drawing import INDENT, Pictures, are_wanted, drawn
 from onecopy.cli.output import one_line, print_json, shown
 from onecopy.cli.pools import Json  # noqa: TC001 - typer reads it
 from onecopy.cli.streams import PoolOption, split
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from onecopy.observer import Peek, PoolSnapshot, QueueView
 
 __all__ = ["peek"]
-
-_COLUMNS, _LINES = 48, 16  # of a picture on the terminal
-_GREYS = " .:-=+*#%@"
 
 
 def peek(
@@ -39,14 +33,7 @@ def peek(
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, max=1000, help="Show at most so many messages.")
     ] = 10,
-    pictures: Annotated[
-        bool | None,
-        typer.Option(
-            "--pictures/--no-pictures",
-            help="Draw arrays that may be pictures. Default: on a terminal.",
-            show_default=False,
-        ),
-    ] = None,
+    pictures: Pictures = None,
     as_json: Json = False,
 ) -> None:
     """Show the next messages of a queue, one line each, without taking them.
@@ -66,7 +53,7 @@ def peek(
         if as_json:
             print_json(_plain(found, seen))
             return
-        _print(found, seen, sys.stdout.isatty() if pictures is None else pictures)
+        _print(found, seen, are_wanted(pictures))
 
 
 def _find(seen: PoolSnapshot, name: str) -> QueueView:
@@ -94,37 +81,9 @@ def _print(queue: QueueView, seen: Peek, pictures: bool) -> None:
         again = f"  (given out {message.redeliveries} before)" if message.redeliveries else ""
         print(f"{message.position:>6}  {escaped(text)}{again}")
         if pictures and message.picture is not None:
-            for line in _drawn(message.picture):
-                print(f"        {line}")
+            for line in drawn(message.picture):
+                print(f"{INDENT}{line}")
     if seen.taken:
         print(f"{seen.taken:,} taken while we looked")
     if not seen.messages and not seen.taken:
         print(f"The queue {shown(queue.name or '')} is empty.")
-
-
-def _drawn(array: npt.NDArray[Any]) -> list[str]:
-    """Draw a picture: in colours if the terminal says that it has them, else in characters."""
-    import numpy as np
-
-    from onecopy._core import pictures
-
-    pixels = pictures.small(array).pixels
-    height, width = pixels.shape[:2]
-    scale = min(_COLUMNS / width, 2 * _LINES / height, 1.0)
-    columns = (np.arange(max(1, round(width * scale))) / scale).astype(int).clip(0, width - 1)
-    rows = (np.arange(max(2, round(height * scale))) / scale).astype(int).clip(0, height - 1)
-    few = pixels[np.ix_(rows, columns)]
-    if few.shape[2] == 1:
-        few = few.repeat(3, axis=2)
-    upper, lower = few[: len(few) // 2 * 2 : 2], few[1::2]
-    if os.environ.get("COLORTERM") in {"truecolor", "24bit"} and sys.stdout.isatty():
-        return [
-            "".join(
-                f"\x1b[38;2;{a[0]};{a[1]};{a[2]};48;2;{b[0]};{b[1]};{b[2]}m▀"
-                for a, b in zip(top, bottom, strict=True)
-            )
-            + "\x1b[0m"
-            for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True)
-        ]
-    grey = (upper[:, :, :3].mean(2) + lower[:, :, :3].mean(2)) / 2
-    return ["".join(_GREYS[int(each * (len(_GREYS) - 1) / 255)] for each in line) for line in grey]

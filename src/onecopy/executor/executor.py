@@ -459,7 +459,9 @@ class Executor(futures.ProcessPoolExecutor):
         ValueError, TypeError
             `chunksize` or `buffersize` is not a number above zero.
         """
-        seconds("timeout", timeout)
+        timeout = seconds("timeout", timeout)
+        if timeout is not None and timeout > threading.TIMEOUT_MAX:
+            timeout = None
         if integer("chunksize", chunksize) < 1:
             raise ValueError(f"chunksize={chunksize}: it must be 1 or more")
         if buffersize is not None:

@@ -80,7 +80,20 @@ class CallFuture(Future[_T]):
 
         What it raises is reported and has no other effect, in the thread that takes the answers
         also `SystemExit` and `KeyboardInterrupt`.
+
+        Raises
+        ------
+        TypeError
+            `asyncio.wait` calls it, which takes only futures and tasks of asyncio.
         """
+        # It would wait for ever: the function sets a future of asyncio in the thread that takes the
+        # answers, and nothing wakes the loop. The standard library does not notice that.
+        if getattr(fn, "__module__", None) == "asyncio.tasks":
+            raise TypeError(
+                "asyncio.wait() takes futures and tasks of asyncio, and this is a future of an "
+                "executor. Write asyncio.wait([asyncio.wrap_future(future)]); or await the future, "
+                "or pass it to asyncio.gather() or asyncio.as_completed()"
+            )
         super().add_done_callback(partial(_call_back, fn))
 
 

@@ -159,7 +159,7 @@ class Condition(Shared, ConditionBase):
             The last result of the predicate. It is false if the time is up.
         """
         function("predicate", predicate)
-        seconds("timeout", timeout)
+        timeout = seconds("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         result = predicate()
         while not result:

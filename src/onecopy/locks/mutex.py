@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onecopy._core.arguments import unnamed
+from onecopy._core.arguments import Elsewhere, unnamed, without_elsewhere
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import LockBase, own_methods
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from onecopy._aio.locks import AioLock
     from onecopy._native import Hold, Member
 
-__all__ = ["Lock", "RLock"]
+__all__ = ["ONLY_LOCKS", "Lock", "RLock"]
+
+ONLY_LOCKS = (  # what to write instead of `rlock.aio` and `rwlock.aio`
+    "pool.lock(name).aio. Such a lock belongs to a thread, and all tasks of an event loop run in "
+    "one thread, so it would not exclude them from each other"
+)
 
 
 class _Mutex(Shared, LockBase):
@@ -110,3 +115,6 @@ class RLock(_Mutex):
 
     _recursive = True
     _made_by = "rlock"
+    if not TYPE_CHECKING:
+        aio = Elsewhere(ONLY_LOCKS)
+        __dir__ = without_elsewhere

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from onecopy._core.arguments import choice
+from onecopy._core.arguments import Elsewhere, choice, without_elsewhere
 from onecopy._core.current import default_member
 from onecopy._core.shared import Shared
 from onecopy._native import RWLockBase, own_methods
 from onecopy.locks.deaths import LockOwner, OnDeath, OwnerDeathPolicy, owner_of
+from onecopy.locks.mutex import ONLY_LOCKS
 
 if TYPE_CHECKING:
     from onecopy._native import Hold, Member
@@ -81,6 +82,9 @@ class RWLock(Shared, RWLockBase):
     """
 
     _on_death: OnDeath
+    if not TYPE_CHECKING:
+        aio = Elsewhere(ONLY_LOCKS)
+        __dir__ = without_elsewhere
 
     def __init__(
         self, prefer: Prefer = "writer", *, on_owner_death: OwnerDeathPolicy = "warn"

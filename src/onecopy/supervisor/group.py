@@ -286,7 +286,8 @@ class WorkerGroup:
             A worker failed again and again, so all were stopped.
         """
         self._check_owner()
-        if not self._wait(arguments.seconds("timeout", timeout)):
+        limit = arguments.seconds("timeout", timeout)
+        if not self._wait(None if limit is None else min(limit, _FOREVER)):
             return False
         self._settle()
         if self._failure is not None:

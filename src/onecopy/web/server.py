@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -82,14 +82,22 @@ class _Pages:
 
         return await _answer(work)
 
-    async def picture(self, request: Request) -> Response:
+    async def message(self, request: Request) -> Response:
+        return await self._picture(request, self.visits.newest, "stream")
+
+    async def frame(self, request: Request) -> Response:
+        return await self._picture(request, self.visits.frame, "frames")
+
+    async def _picture(
+        self, request: Request, look: Callable[..., dict[str, Any]], kind: str
+    ) -> Response:
         after = request.query_params.get("after", "")
         count = int(after) if after.isdecimal() and len(after) < 20 else -1
 
         def work() -> Response:
-            found = self.visits.newest(
+            found = look(
                 self.watches.watch(request.path_params["key"]).path,
-                request.path_params["stream"],
+                request.path_params[kind],
                 count,
                 bgr=request.query_params.get("bgr") == "1",
             )
@@ -173,7 +181,8 @@ def app(
             Route("/api/pools/{key}", pages.pool),
             Route("/api/pools/{key}/join", pages.join, methods=["POST"]),
             Route("/api/pools/{key}/leave", pages.leave, methods=["POST"]),
-            Route("/api/pools/{key}/streams/{stream}", pages.picture),
+            Route("/api/pools/{key}/streams/{stream}", pages.message),
+            Route("/api/pools/{key}/frames/{frames}", pages.frame),
             Mount("/static", StaticFiles(directory=folder)),
         ],
         middleware=[Middleware(Guard, token=token, host=host)],

@@ -134,7 +134,7 @@ def seen(pool: PoolSnapshot, key_of: Callable[[str], str]) -> dict[str, Any]:
         "processes": _rows(pool, pool.processes, _process),
         "queues": _rows(pool, pool.queues, _queue),
         "streams": _rows(pool, pool.streams, lambda pool, each: _stream(pool, each, key_of)),
-        "frames": _rows(pool, pool.frames, _frames),
+        "frames": _rows(pool, pool.frames, lambda pool, each: _frames(pool, each, key_of)),
         "locks": _rows(pool, sorted(locks, key=lambda each: -each.waiting), _lock),
         "counts": {
             "processes": len(pool.processes),
@@ -308,8 +308,9 @@ def _stream(
     }
 
 
-def _frames(pool: PoolSnapshot, frames: FramesView) -> dict[str, Any]:
+def _frames(pool: PoolSnapshot, frames: FramesView, key_of: Callable[[str], str]) -> dict[str, Any]:
     return _common(frames) | {
+        "key": None if frames.name is None else key_of(frames.name),
         "count": frames.count,
         "free": frames.free,
         "out": frames.out,

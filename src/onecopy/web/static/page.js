@@ -147,7 +147,7 @@ function show(pool) {
   locks.show(pool.locks, pool.counts.locks);
   processes.show(pool.processes, pool.counts.processes);
   memory.show(pool);
-  picture.show(pool.streams);
+  picture.show(pool.streams, pool.frames);
   find("main").hidden = false;
   mark(find("main"), "");
   charts.show();

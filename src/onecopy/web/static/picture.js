@@ -1,4 +1,4 @@
-// The newest picture of a stream. To read it, the server has to join the pool, so a button asks.
+// The newest picture of a stream, or a frame of a frame pool. To read it, the server has to join the pool, so a button asks.
 
 import { ask } from "./api.js";
 import { find, make, say } from "./dom.js";
@@ -6,7 +6,7 @@ import { find, make, say } from "./dom.js";
 export class Picture {
   constructor() {
     this.pool = null;
-    this.streams = "";
+    this.known = "";
     this.joined = false;
     this.timer = 0;
     this.published = -1;
@@ -22,13 +22,14 @@ export class Picture {
       text:
         "To read a message, the server of this page joins the pool: it takes a slot, and appears below Processes. " +
         "It reads without a subscription, so no publisher waits for it. Objects of other classes than numpy's and Python's own are unpickled. " +
+        "Of a frame pool it shows the frame that was acquired last, as far as it has seen. It takes no frame away. The process that has the frame may be writing to it: then the picture is half written. " +
         "It leaves when you press Leave, or 10 seconds after this page is closed.",
     });
-    this.empty = make("p", { class: "empty", text: "This pool has no stream that has a name." });
+    this.empty = make("p", { class: "empty", text: "This pool has no stream and no frame pool that has a name." });
     this.controls = make(
       "div",
       { class: "controls" },
-      make("label", {}, "Stream ", this.choice),
+      make("label", {}, "Stream or frame pool ", this.choice),
       make("label", {}, this.bgr, " colours are BGR (OpenCV)"),
       this.join,
       this.leave,
@@ -42,21 +43,30 @@ export class Picture {
     if (pool === this.pool) return;
     if (this.joined) this.exit();
     this.pool = pool;
-    this.streams = "";
+    this.known = "";
     this.reset("");
   }
 
-  show(streams) {
-    const named = streams.filter((each) => each.key !== null);
-    const now = JSON.stringify(named.map((each) => [each.key, each.name]));
-    if (now === this.streams) return;
-    this.streams = now;
+  // The value of an option is the end of the path of its pictures.
+  show(streams, frames) {
+    const groups = [
+      ["Streams", "streams", streams],
+      ["Frame pools", "frames", frames],
+    ].map(([label, path, things]) => [label, things.filter((each) => each.key !== null).map((each) => [`${path}/${each.key}`, each.name])]);
+    const now = JSON.stringify(groups);
+    if (now === this.known) return;
+    this.known = now;
     const before = this.choice.value;
-    this.choice.replaceChildren(...named.map((each) => make("option", { value: each.key, text: each.name })));
-    if (named.some((each) => each.key === before)) this.choice.value = before;
-    this.empty.hidden = named.length > 0;
-    this.controls.hidden = this.about.hidden = named.length === 0;
-    if (this.joined && named.length > 0) this.restart();
+    const options = groups.flatMap(([, named]) => named);
+    this.choice.replaceChildren(
+      ...groups
+        .filter(([, named]) => named.length > 0)
+        .map(([label, named]) => make("optgroup", { label }, ...named.map(([value, text]) => make("option", { value, text })))),
+    );
+    if (options.some(([value]) => value === before)) this.choice.value = before;
+    this.empty.hidden = options.length > 0;
+    this.controls.hidden = this.about.hidden = options.length === 0;
+    if (this.joined && options.length > 0) this.restart();
   }
 
   reset(text) {
@@ -112,7 +122,7 @@ export class Picture {
     let wait = 1;
     if (!document.hidden) {
       try {
-        const path = `api/pools/${this.pool}/streams/${this.choice.value}?after=${this.published}${bgr}`;
+        const path = `api/pools/${this.pool}/${this.choice.value}?after=${this.published}${bgr}`;
         const { body, every } = await ask(path);
         if (turn !== this.turn) return;
         wait = every;
@@ -135,12 +145,13 @@ export class Picture {
   draw(body) {
     if (body.same) return;
     this.published = body.published;
-    const stream = this.choice.selectedOptions[0]?.textContent ?? "";
-    const number = body.published > 0 ? `Message ${body.published.toLocaleString("en")}: ` : "";
+    const name = this.choice.selectedOptions[0]?.textContent ?? "";
+    const isStream = this.choice.value.startsWith("streams/");
+    const number = isStream && body.published > 0 ? `Message ${body.published.toLocaleString("en")}: ` : "";
     this.image.hidden = body.png === "";
     if (body.png !== "") {
       this.image.src = `data:image/png;base64,${body.png}`;
-      this.image.alt = `Newest picture of the stream ${stream}`;
+      this.image.alt = `Newest picture of the ${isStream ? "stream" : "frame pool"} ${name}`;
       this.image.className = Math.max(body.width, body.height) < 120 ? "tiny" : "";
     }
     this.tell(`${number}${body.text}`);
