@@ -60,6 +60,7 @@ class Hang:
                 stage.until_ready(part.role)
             elif part.at_last is not None:
                 stage.until(part.role, None if part.at_last == "nothing" else part.at_last)
+        stage.until_readers_are_through()
 
 
 def does(role, text, how="idle"):

@@ -108,6 +108,25 @@ class Stage:
         )
         return self
 
+    def until_readers_are_through(self):
+        """Wait until no subscriber has a message to read that it has not noticed yet."""
+        eventually(lambda: not self._wakes_a_reader(), "the readers to read what is there")
+        return self
+
+    def _wakes_a_reader(self):
+        seen = self.observer.snapshot()
+        reads = {
+            (process.slot, wait.thing.index)
+            for process in seen.processes
+            for wait in process.waits
+            if wait.why == "read" and wait.thing is not None
+        }
+        return any(
+            each.lag and (each.slot, stream.index) in reads
+            for stream in seen.streams
+            for each in stream.subscribers
+        )
+
     def _waits_of_workers(self):
         own = set(self.pids.values())
         return [
