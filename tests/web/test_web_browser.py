@@ -219,7 +219,7 @@ def test_a_picture_after_joining(driver, url):
             place.dispatchEvent(new Event("change"));
         """
         driver.execute_script(choose)  # a frame pool, of which a process holds frames
-        shows(driver, "#picture-body", "perhaps half written: uint8, shape (480, 640, 3)")
+        shows(driver, "#picture-body", "perhaps half written: float64, shape (480, 640, 3)")
         alternative = "return document.querySelector('#picture-body img').alt"
         eventually(
             lambda: driver.execute_script(alternative) == "Newest picture of the frame pool cam0",
