@@ -1,8 +1,4 @@
-"""What all things in a pool that travel by handle share: a name, a pool, pickling by reference.
-
-Queues, streams, frames, locks and containers are such things. What a pickle of them has, and how
-the receiver opens the same thing, is written here only.
-"""
+"""What all locks and similar structures share: a name, a pool, pickling by reference."""
 
 from __future__ import annotations
 
@@ -13,14 +9,12 @@ from onecopy._core.membership import handle_of, join
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from typing import Self, TypeAlias
+    from typing import Self
 
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
 
-    Place: TypeAlias = tuple[PoolHandle, int, str | None]  # the pool, the handle, the name
-
-__all__ = ["Closable", "Shared"]
+__all__ = ["Shared"]
 
 _T = TypeVar("_T", bound="Shared")
 
@@ -33,7 +27,6 @@ class Shared:
     """
 
     _name: str | None = None
-    _shown_as: str | None = None  # what reprs call the thing; None: the name of its class
 
     if TYPE_CHECKING:
 
@@ -65,54 +58,22 @@ class Shared:
     def _describe(self) -> str:
         return ""
 
-    def _travels_as(self) -> type[Shared]:
-        """Return the class of the object that unpickling makes."""
-        return type(self)
-
-    def _place(self) -> Place:
-        """Return where the thing is, for a pickle that a receiver will open with `_open_at`."""
-        keep_for_child(self)
-        return handle_of(self.member), self.handle, self._name
-
-    def _open_at(self, place: Place, *state: Any) -> None:
-        """Make this new object open the thing that is at a place, if it still exists."""
-        pool, handle, self._name = place
-        member = join(pool)
-        self._attach(member.hold(handle), member, *state)
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference: unpickling opens the same thing, if it still exists."""
-        return _rebuild, (self._travels_as(), *self._place(), *self._state())
-
-    def _label(self) -> str:
-        """Return what people are shown as the thing: what it is, and its name if it has one."""
-        what = self._shown_as or type(self).__name__
-        return what if self._name is None else f"{what} {self._name!r}"
+        keep_for_child(self)
+        arguments = (type(self), handle_of(self.member), self.handle, self._name, self._state())
+        return _rebuild, arguments
 
     def __repr__(self) -> str:
+        name = "" if self._name is None else f" {self._name!r}"
         try:
-            return f"<onecopy.{self._label()}{self._describe()}>"
+            return f"<onecopy.{type(self).__name__}{name}{self._describe()}>"
         except OneCopyError:
-            return f"<onecopy.{self._label()}, closed>"
+            return f"<onecopy.{type(self).__name__}{name}, closed>"
 
 
-class Closable(Shared):
-    """A thing that a ``with`` block closes in this process. A lock's ``with`` acquires it."""
-
-    def close(self) -> None:
-        """Release the thing in this process."""
-        self.detach()
-
-    def __enter__(self) -> Self:
-        """Use the thing in a ``with`` block, which closes it in this process at the end."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the thing in this process."""
-        self.close()
-
-
-def _rebuild(cls: type[_T], pool: PoolHandle, handle: int, name: str | None, *state: Any) -> _T:
-    thing = cls.__new__(cls)
-    thing._open_at((pool, handle, name), *state)
-    return thing
+def _rebuild(
+    cls: type[_T], pool: PoolHandle, handle: int, name: str | None, state: tuple[Any, ...]
+) -> _T:
+    member = join(pool)
+    return cls._open(member.hold(handle), member, name, *state)
