@@ -4,6 +4,9 @@
 
 namespace onecopy::py {
 
+// What it means for a call that nothing is there. No error: the call returns nullptr.
+enum class Nothing : bool { is_an_error, is_no_error };
+
 // Takes an item without waiting. nullptr without an exception: there is none now, or an error that
 // the coroutine will raise.
 using TakeNow = PyObject* (*)(PyObject* channel) noexcept;

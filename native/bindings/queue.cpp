@@ -148,7 +148,8 @@ PyObject* put(QueueObject& q, PyObject* object, const Deadline& deadline,
     return done;
 }
 
-PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
+PyObject* get(QueueObject& q, const Deadline& deadline, Copy how,
+              Nothing nothing = Nothing::is_an_error) noexcept {
     if (!usable(q)) return nullptr;
     Using call(q);
     Message message;
@@ -159,7 +160,7 @@ PyObject* get(QueueObject& q, const Deadline& deadline, Copy how) noexcept {
     }
     if (s == Status::ok) [[likely]]
         return decode(q, message, how);
-    return raise_get(q, s, deadline);
+    return nothing == Nothing::is_no_error ? nullptr : raise_get(q, s, deadline);
 }
 
 }  // namespace
@@ -193,16 +194,7 @@ PyObject* next(QueueObject& q) noexcept {
 
 PyObject* take_now(PyObject* object) noexcept {
     QueueObject& q = *nb::inst_ptr<QueueObject>(object);
-    if (!q.reachable()) return nullptr;
-    Using call(q);
-    Message message;
-    Status s;
-    {
-        GilWaitPolicy p(kNoWait);
-        s = q.queue.get(message, p);
-    }
-    if (s != Status::ok) return nullptr;
-    return decode(q, message, q.as_standard ? Copy::fresh : Copy::unsaid);
+    return get(q, kNoWait, q.as_standard ? Copy::fresh : Copy::unsaid, Nothing::is_no_error);
 }
 
 // ---- many ---------------------------------------------------------------------------------------

@@ -215,7 +215,8 @@ PyObject* shut_down(StreamObject& self) noexcept {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noexcept {
+PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how,
+               Nothing nothing = Nothing::is_an_error) noexcept {
     if (self.detached) return raise(Error::closed, "the subscription was closed in this process");
     if (!self.ours()) {
         if (self.core().excluded != Status::ok) return raise_closed(self.core(), "the stream");
@@ -236,6 +237,7 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
     if (s == Status::ok)
         return received(self.typing, self.pool, message, how,
                         [&self] { return title("stream", self.name.ptr()); });
+    if (nothing == Nothing::is_no_error) return nullptr;
     if (self.detached)
         return raise(Error::closed, "the subscription was closed in this process while it waited");
     if (s == Status::timed_out || s == Status::would_block)
@@ -248,19 +250,8 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how) noe
 
 PyObject* take_now(PyObject* object) noexcept {
     SubscriptionObject& self = *nb::inst_ptr<SubscriptionObject>(object);
-    if (self.detached || !self.ours()) return nullptr;
-    Using call(self);
-    Message message;
-    u64 missed = 0;
-    Status s;
-    {
-        GilWaitPolicy p(kNoWait);
-        s = self.stream.read(self.number, message, missed, p);
-    }
-    self.missed += missed;
-    if (s != Status::ok) return nullptr;
-    return received(self.typing, self.pool, message, self.copy,
-                    [&self] { return title("stream", self.name.ptr()); });
+    if (self.detached || !self.ours()) return nullptr;  // the coroutine ends the loop, or raises
+    return read(self, kNoWait, self.copy, Nothing::is_no_error);
 }
 
 PyObject* wait_ready(SubscriptionObject& self, std::int64_t deadline) noexcept {
