@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
-from children import LIMIT, eventually
+from children import eventually
+from commands import output
 from namespaces import own_pids
 from programs import Running
 
@@ -19,19 +18,6 @@ assert os.getpid() == 1
 held = oc.Pool.open("shared").queue("jobs")
 print(held.get())
 """
-
-
-def output(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "onecopy.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-        env=os.environ | {"PYTHONUTF8": "1"},
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    return done.stdout
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from children import LIMIT, eventually
+from commands import output
 
 import onecopy as oc
 from onecopy.observer import explain
@@ -50,19 +51,6 @@ def crowd():
             parent.wait(LIMIT)
             parent.stdout.close()
         del kept
-
-
-def output(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "onecopy.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-        env=os.environ | {"PYTHONUTF8": "1"},
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    return done.stdout
 
 
 def test_500_processes(crowd):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from children import LIMIT, eventually
+from commands import output
 from seeds import SEED
 from stage import Stage
 
@@ -483,16 +484,7 @@ def test_a_pool_that_goes_away():
 
 
 def show(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "onecopy.cli", "show", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-        env=os.environ | {"PYTHONUTF8": "1"},
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    return done.stdout
+    return output("show", *arguments)
 
 
 def test_show(pool):

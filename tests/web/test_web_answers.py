@@ -195,7 +195,7 @@ def test_the_map_of_the_memory():
         del held
 
 
-def test_the_map_of_the_memory_names_ten_things_and_ten_processes():
+def test_the_map_of_the_memory_names_ten_things():
     with oc.Pool.create("crowd", size="64MiB") as pool, page() as client:
         for number in range(PARTS + 2):
             pool[f"part {number}"] = bytes((2 << 20) + (number << 16))
