@@ -198,7 +198,8 @@ def test_the_owner_of_the_lock_dies(pool):
             await condition.aio.wait(0.01)
 
     async def kill_the_owner(child):
-        await until(lambda: condition._lock.owner is not None)
+        # Not this process, which has the lock between two waits.
+        await until(lambda: (owner := condition._lock.owner) and owner.pid == child.pid)
         child.kill()
 
     run("asyncio", main)
