@@ -130,6 +130,7 @@ PyObject* sendable(const Typing& typing, PyObject* object, Title title) noexcept
     PyObject* plain = typing.type->take_apart(object, why);
     if (plain != nullptr) [[likely]]
         return plain;
+    if (PyErr_Occurred()) return nullptr;  // the title looks up an attribute, which clears it
     try {
         return why.raise(title(), false);
     } catch (const std::bad_alloc&) {
@@ -147,6 +148,7 @@ PyObject* received(const Typing& typing, const PoolPtr& pool, const Message& mes
     PyObject* made = typing.type->receive(pool, message, how, why);
     if (made != nullptr) [[likely]]
         return made;
+    if (PyErr_Occurred()) return nullptr;  // as above
     try {
         return why.raise(title(), true);
     } catch (const std::bad_alloc&) {

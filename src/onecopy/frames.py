@@ -17,24 +17,21 @@ import numpy as np
 
 from onecopy._core.arguments import Elsewhere, integer, without_elsewhere
 from onecopy._core.current import default_member
-from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
 from onecopy._core.lookup import check_matches, checked_name, open_or_create
-from onecopy._core.membership import handle_of, join
 from onecopy._core.paths import pool_name
 from onecopy._core.shapes import checked_dtype, checked_shape
+from onecopy._core.shared import Closable, rebuild
 from onecopy._core.typevars import Scalar
 from onecopy._native import FramesBase, own_methods
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from typing import Self
 
     import numpy.typing as npt
 
     from onecopy._aio.channels import AioFrames
-    from onecopy._core.membership import PoolHandle
     from onecopy._core.shapes import ShapeLike
     from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
@@ -42,11 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["Frames", "open_frames"]
 
 _MOST = 1 << 20
+_EXISTS = (1,), np.dtype("u1"), 1  # the arguments that existing frames do not need
 _LOOKS = 20  # checks of frames with another shape, a millisecond apart, before they count as in use
 
 
 @own_methods
-class Frames(FramesBase[Scalar]):
+class Frames(Closable, FramesBase[Scalar]):
     """A fixed number of equal arrays in a pool. Each of them is free, or has holders.
 
     ``Frames(shape, dtype, count)`` makes them in the default pool. `Pool.frames` makes or opens
@@ -75,7 +73,7 @@ class Frames(FramesBase[Scalar]):
     processes keep all ``count`` frames, `acquire` waits.
     """
 
-    _name: str | None = None
+    _shown_as = "Frames"  # also if they are of a subclass
     if not TYPE_CHECKING:
         get = Elsewhere("frames.acquire()")
         put = Elsewhere("queue.put(frame) or stream.publish(frame), which send a frame")
@@ -90,12 +88,18 @@ class Frames(FramesBase[Scalar]):
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None: ...
     def __init__(self, shape: ShapeLike, dtype: npt.DTypeLike, count: int) -> None:
         shape, dtype, count = _checked(shape, dtype, count)
-        super().__init__(None, default_member(), shape, dtype, count)
+        self._attach(None, default_member(), shape, dtype, count)
 
-    @property
-    def name(self) -> str | None:
-        """The name by which `Pool.frames` opens the frames, or None."""
-        return self._name
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        shape, dtype, count = state or _EXISTS
+        FramesBase.__init__(self, hold, member, shape, dtype, count)
+
+    def _opener(self) -> tuple[Any, ...]:
+        return (_rebuild,)  # they arrive as frames also if the class is a subclass
+
+    def _describe(self) -> str:
+        free = f"{self.available} of {self.count} free"
+        return f", {free}, shape {self.shape}, {self.dtype}"
 
     @property
     def aio(self) -> AioFrames[Scalar]:
@@ -137,34 +141,10 @@ class Frames(FramesBase[Scalar]):
         """
         self.detach()
 
-    def __enter__(self) -> Self:
-        """Use the frames in a ``with`` block, which closes them in this process at the end."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the frames in this process."""
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by reference."""
-        keep_for_child(self)
-        return _rebuild, (handle_of(self.member), self.handle, self._name)
-
-    def __repr__(self) -> str:
-        name = "" if self._name is None else f" {self._name!r}"
-        try:
-            return (
-                f"<onecopy.Frames{name}, {self.available} of {self.count} free, "
-                f"shape {self.shape}, {self.dtype}>"
-            )
-        except OneCopyError:
-            return f"<onecopy.Frames{name}, closed>"
-
     def _repr_html_(self) -> str | None:
         """Return a table for notebooks."""
         from onecopy._core.cards import card
 
-        name = "" if self._name is None else f" {self._name!r}"
         try:
             rows = [
                 ("free", f"{self.available:,} of {self.count:,}"),
@@ -173,7 +153,7 @@ class Frames(FramesBase[Scalar]):
             ]
         except OneCopyError:
             return None
-        return card(f"Frames{name}", rows)
+        return card(self._label(), rows)
 
 
 def open_frames(
@@ -199,8 +179,9 @@ def open_frames(
                     f"pool {pool_name(member.path)!r} has no frames named {name!r}; "
                     "to make them, pass shape, dtype and count"
                 )
-            return _make(member, None, *_checked(asked_shape, asked_dtype, count), name)
-        return _make(member, hold, (1,), np.dtype("u1"), 1, name)
+            checked = _checked(asked_shape, asked_dtype, count)
+            return Frames._open(None, member, name, *checked)
+        return Frames._open(hold, member, name)
 
     asked = {"shape": asked_shape, "dtype": asked_dtype, "count": count}
     looks = 0
@@ -289,20 +270,5 @@ def _references_to_a_lent_array() -> int:
     return counts[0]
 
 
-def _make(
-    member: Member,
-    hold: Hold | None,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    count: int,
-    name: str | None,
-) -> Frames:
-    frames = Frames.__new__(Frames)
-    FramesBase.__init__(frames, hold, member, shape, dtype, count)
-    frames._name = name
-    return frames
-
-
-def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Frames:
-    member = join(pool)
-    return _make(member, member.hold(handle), (1,), np.dtype("u1"), 1, name)
+def _rebuild(*place: Any) -> Frames:
+    return rebuild(Frames, *place)

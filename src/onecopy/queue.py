@@ -11,21 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from onecopy._core.arguments import Elsewhere, flag, integer, without_elsewhere
 from onecopy._core.current import default_member
-from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
 from onecopy._core.lookup import check_matches, open_or_create
-from onecopy._core.membership import handle_of, join
+from onecopy._core.shared import Closable, rebuild
 from onecopy._core.typevars import T
 from onecopy._native import Message, QueueBase, own_methods
 from onecopy._typed.later import bind, described, typed_by
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from onecopy._aio.channels import AioQueue
     from onecopy._aio.ready import Bell
-    from onecopy._core.membership import PoolHandle
     from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
     from onecopy._typed.plan import Typed
@@ -33,10 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAXSIZE", "Message", "Queue", "open_queue"]
 
 DEFAULT_MAXSIZE = 1024
+_EXISTS = 0, False  # the arguments that an existing queue does not need
 
 
 @own_methods
-class Queue(QueueBase[T]):
+class Queue(Closable, QueueBase[T]):
     """A first-in, first-out queue of objects; the methods and errors of `queue.Queue`.
 
     ``Queue(maxsize)`` makes a queue in the default pool. `Pool.queue` makes or opens a queue in any
@@ -78,7 +75,7 @@ class Queue(QueueBase[T]):
     that its parent took.
     """
 
-    _name: str | None = None
+    _shown_as = "Queue"  # also if it is of a subclass
     _typed: Typed | None = None  # the type that this process has passed
     _bell: Bell | None = None
     if not TYPE_CHECKING:
@@ -87,12 +84,24 @@ class Queue(QueueBase[T]):
         __dir__ = without_elsewhere
 
     def __init__(self, maxsize: int = 0) -> None:
-        super().__init__(None, default_member(), max(0, integer("maxsize", maxsize)), False)
+        self._attach(None, default_member(), max(0, integer("maxsize", maxsize)), False, None)
 
-    @property
-    def name(self) -> str | None:
-        """The name by which `Pool.queue` opens the queue, or None."""
-        return self._name
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        maxsize, redeliver, typed = state or (*_EXISTS, None)
+        schema = None if typed is None or hold is not None else typed.text
+        QueueBase.__init__(self, hold, member, maxsize, redeliver, schema)
+        bind("queue", self._name, self, typed)
+        if typed is not None:
+            self._typed = typed
+
+    def _state(self) -> tuple[Any, ...]:
+        return () if self._typed is None else (*_EXISTS, self._typed)
+
+    def _opener(self) -> tuple[Any, ...]:
+        return (_rebuild,) if type(self) is Queue else super()._opener()
+
+    def _describe(self) -> str:
+        return f", {self.qsize()} of {self.maxsize or '∞'}"
 
     @property
     def schema(self) -> str | None:
@@ -146,59 +155,10 @@ class Queue(QueueBase[T]):
         self._when_empty(None)
         self.detach()
 
-    def __enter__(self) -> Self:
-        """Use the queue in a ``with`` block, which closes it in this process at the end."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the queue in this process."""
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by reference."""
-        keep_for_child(self)
-        place = handle_of(self.member), self.handle, self._name
-        if self._typed is not None:
-            return _rebuild_typed, (*place, self._typed.annotation)
-        return (_rebuild, place) if type(self) is Queue else (_rebuild_as, (type(self), *place))
-
-    @classmethod
-    def _open(cls, member: Member, hold: Hold, name: str | None) -> Self:
-        """Open the queue that the hold is on."""
-        return cls._make(member, hold, 0, False, name)  # its body has the rest
-
-    @classmethod
-    def _make(
-        cls,
-        member: Member,
-        hold: Hold | None,
-        maxsize: int,
-        redeliver: bool,
-        name: str | None,
-        typed: Typed | None = None,
-    ) -> Self:
-        queue = cls.__new__(cls)
-        schema = None if typed is None or hold is not None else typed.text
-        QueueBase.__init__(queue, hold, member, maxsize, redeliver, schema)
-        queue._name = name
-        bind("queue", name, queue, typed)
-        if typed is not None:
-            queue._typed = typed
-        return queue
-
-    def __repr__(self) -> str:
-        name = "" if self._name is None else f" {self._name!r}"
-        try:
-            size, maxsize = self.qsize(), self.maxsize or "∞"
-        except OneCopyError:
-            return f"<onecopy.Queue{name}, closed>"
-        return f"<onecopy.Queue{name}, {size} of {maxsize}>"
-
     def _repr_html_(self) -> str | None:
         """Return a table for notebooks. It shows no message, because it takes none."""
         from onecopy._core.cards import card
 
-        name = "" if self._name is None else f" {self._name!r}"
         try:
             rows = [
                 ("messages", f"{self.qsize():,}"),
@@ -208,7 +168,7 @@ class Queue(QueueBase[T]):
             ]
         except OneCopyError:
             return None
-        return card(f"Queue{name}", rows)
+        return card(self._label(), rows)
 
 
 def open_queue(
@@ -231,8 +191,8 @@ def open_queue(
     def make(hold: Hold | None) -> Queue:
         if hold is None:
             asked = DEFAULT_MAXSIZE if maxsize is None else maxsize
-            return Queue._make(member, None, asked, bool(redeliver), name, typed)
-        queue = Queue._make(member, hold, 0, False, name, typed)
+            return Queue._open(None, member, name, asked, bool(redeliver), typed)
+        queue: Queue = Queue._open(hold, member, name, *_EXISTS, typed)
         check_matches("queue", name, "maxsize", maxsize, queue.maxsize)
         check_matches("queue", name, "redeliver", redeliver, queue.redeliver)
         return queue
@@ -240,15 +200,5 @@ def open_queue(
     return open_or_create(member, Kind.QUEUE, name, make, wait=wait)
 
 
-def _rebuild(pool: PoolHandle, handle: int, name: str | None) -> Queue:
-    return _rebuild_as(Queue, pool, handle, name)
-
-
-def _rebuild_as(cls: type[Queue], pool: PoolHandle, handle: int, name: str | None) -> Queue:
-    member = join(pool)
-    return cls._open(member, member.hold(handle), name)
-
-
-def _rebuild_typed(pool: PoolHandle, handle: int, name: str | None, annotation: Any) -> Queue:
-    member = join(pool)
-    return Queue._make(member, member.hold(handle), 0, False, name, typed_by(annotation))
+def _rebuild(*place: Any) -> Queue:
+    return rebuild(Queue, *place)

@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
 from onecopy._core.arguments import Elsewhere, choice, integer, without_elsewhere
 from onecopy._core.current import default_member
-from onecopy._core.keepalive import keep_for_child
 from onecopy._core.kinds import Kind
 from onecopy._core.lookup import check_matches, open_or_create
-from onecopy._core.membership import handle_of, join
+from onecopy._core.shared import Closable, rebuild
 from onecopy._core.typevars import T
 from onecopy._native import StreamBase, SubscriptionBase, own_methods
 from onecopy._typed.later import bind, described, typed_by
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from onecopy._aio.channels import AioStream, AioSubscription
     from onecopy._codec.copy_mode import CopyMode
-    from onecopy._core.membership import PoolHandle
     from onecopy._core.until_made import Wait
     from onecopy._native import Hold, Member
     from onecopy._typed.plan import Typed
@@ -40,6 +36,7 @@ POLICIES: Final[tuple[Policy, ...]] = ("lossy", "lossless", "latest")
 DEFAULT_DEPTH = 16
 DEFAULT_POLICY: Final = "lossy"
 _DEEPEST = 1 << 20
+_EXISTS = 1, 0  # the arguments that an existing stream does not need
 
 
 @own_methods
@@ -86,7 +83,7 @@ class Subscription(SubscriptionBase[T]):
 
 
 @own_methods
-class Stream(StreamBase[T]):
+class Stream(Closable, StreamBase[T]):
     """A stream of objects to any number of subscribers, in this and other processes.
 
     ``Stream(depth, policy)`` makes a stream in the default pool. `Pool.stream` makes or opens a
@@ -115,7 +112,7 @@ class Stream(StreamBase[T]):
         There is no room for the stream.
     """
 
-    _name: str | None = None
+    _shown_as = "Stream"  # also if it is of a subclass
     _typed: Typed | None = None  # the type that this process has passed
     if not TYPE_CHECKING:
         put = Elsewhere("stream.publish(obj)")
@@ -125,12 +122,24 @@ class Stream(StreamBase[T]):
     def __init__(self, depth: int | None = None, policy: Policy = DEFAULT_POLICY) -> None:
         index = _checked_policy(policy)
         depth = default_depth(index) if depth is None else _checked_depth(depth)
-        super().__init__(None, default_member(), depth, index)
+        self._attach(None, default_member(), depth, index, None)
 
-    @property
-    def name(self) -> str | None:
-        """The name by which `Pool.stream` opens the stream, or None."""
-        return self._name
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        depth, policy, typed = state or (*_EXISTS, None)
+        schema = None if typed is None or hold is not None else typed.text
+        StreamBase.__init__(self, hold, member, depth, policy, schema)
+        bind("stream", self._name, self, typed)
+        if typed is not None:
+            self._typed = typed
+
+    def _state(self) -> tuple[Any, ...]:
+        return () if self._typed is None else (*_EXISTS, self._typed)
+
+    def _opener(self) -> tuple[Any, ...]:
+        return (_rebuild,)  # it arrives as a stream also if the class is a subclass
+
+    def _describe(self) -> str:
+        return f", {self.policy}, depth {self.depth}"
 
     @property
     def schema(self) -> str | None:
@@ -201,34 +210,10 @@ class Stream(StreamBase[T]):
             self.shutdown()
         self.detach()
 
-    def __enter__(self) -> Self:
-        """Use the stream in a ``with`` block, which closes it in this process at the end."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the stream in this process."""
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by reference."""
-        keep_for_child(self)
-        place = handle_of(self.member), self.handle, self._name
-        if self._typed is not None:
-            return _rebuild, (*place, self._typed.annotation)
-        return _rebuild, place
-
-    def __repr__(self) -> str:
-        name = "" if self._name is None else f" {self._name!r}"
-        try:
-            return f"<onecopy.Stream{name}, {self.policy}, depth {self.depth}>"
-        except OneCopyError:
-            return f"<onecopy.Stream{name}, closed>"
-
     def _repr_html_(self) -> str | None:
         """Return a table for notebooks, with the newest message, as a picture if it has one."""
         from onecopy._core.cards import card, preview
 
-        name = "" if self._name is None else f" {self._name!r}"
         try:
             rows = [
                 ("policy", self.policy),
@@ -242,7 +227,7 @@ class Stream(StreamBase[T]):
             newest = preview(self.latest())
         except Exception:  # noqa: BLE001 - there is none yet, or this process cannot rebuild it
             newest = ""
-        return card(f"Stream{name}", rows, newest)
+        return card(self._label(), rows, newest)
 
 
 def open_stream(
@@ -261,7 +246,7 @@ def open_stream(
 
     def make(hold: Hold | None) -> Stream:
         fresh = default_depth(index) if depth is None else depth
-        stream = _make(member, hold, fresh, index, name, typed)
+        stream: Stream = Stream._open(hold, member, name, fresh, index, typed)
         if hold is not None:
             check_matches("stream", name, "depth", depth, stream.depth)
             check_matches("stream", name, "policy", policy, stream.policy)
@@ -290,24 +275,5 @@ def _checked_policy(policy: object) -> int:
     return choice("policy", policy, POLICIES)
 
 
-def _make(
-    member: Member,
-    hold: Hold | None,
-    depth: int,
-    policy: int,
-    name: str | None,
-    typed: Typed | None,
-) -> Stream:
-    stream = Stream.__new__(Stream)
-    schema = None if typed is None or hold is not None else typed.text
-    StreamBase.__init__(stream, hold, member, depth, policy, schema)
-    stream._name = name
-    bind("stream", name, stream, typed)
-    if typed is not None:
-        stream._typed = typed
-    return stream
-
-
-def _rebuild(pool: PoolHandle, handle: int, name: str | None, annotation: Any = None) -> Stream:
-    member = join(pool)
-    return _make(member, member.hold(handle), 1, 0, name, typed_by(annotation))
+def _rebuild(*place: Any) -> Stream:
+    return rebuild(Stream, *place)

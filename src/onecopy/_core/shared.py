@@ -1,4 +1,8 @@
-"""What all locks and similar structures share: a name, a pool, pickling by reference."""
+"""What all things in a pool that travel by handle share: a name, a pool, pickling by reference.
+
+Queues, streams, frames, locks and containers are such things. What a pickle of them has, and how
+the receiver opens the same thing, is written here only.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ from onecopy._core.membership import handle_of, join
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Self, TypeAlias
 
     from onecopy._core.membership import PoolHandle
     from onecopy._native import Hold, Member
 
-__all__ = ["Shared"]
+    Place: TypeAlias = tuple[PoolHandle, int, str | None]  # the pool, the handle, the name
+
+__all__ = ["Closable", "Shared", "rebuild"]
 
 _T = TypeVar("_T", bound="Shared")
 
@@ -27,6 +33,7 @@ class Shared:
     """
 
     _name: str | None = None
+    _shown_as: str | None = None  # what reprs call the thing; None: the name of its class
 
     if TYPE_CHECKING:
 
@@ -58,22 +65,60 @@ class Shared:
     def _describe(self) -> str:
         return ""
 
+    def _opener(self) -> tuple[Any, ...]:
+        """Return the function that unpickling calls, and its arguments before the place.
+
+        A class of which there are many pickles, for example in messages, has a function of its own:
+        such a pickle names no class, and is shorter.
+        """
+        return rebuild, type(self)
+
+    def _place(self) -> Place:
+        """Return where the thing is, for a pickle that a receiver will open with `_open_at`."""
+        keep_for_child(self)
+        return handle_of(self.member), self.handle, self._name
+
+    def _open_at(self, place: Place, *state: Any) -> None:
+        """Make this new object open the thing that is at a place, if it still exists."""
+        pool, handle, self._name = place
+        member = join(pool)
+        self._attach(member.hold(handle), member, *state)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference: unpickling opens the same thing, if it still exists."""
-        keep_for_child(self)
-        arguments = (type(self), handle_of(self.member), self.handle, self._name, self._state())
-        return _rebuild, arguments
+        function, *first = self._opener()
+        return function, (*first, *self._place(), *self._state())
+
+    def _label(self) -> str:
+        """Return what people are shown as the thing: what it is, and its name if it has one."""
+        what = self._shown_as or type(self).__name__
+        return what if self._name is None else f"{what} {self._name!r}"
 
     def __repr__(self) -> str:
-        name = "" if self._name is None else f" {self._name!r}"
         try:
-            return f"<onecopy.{type(self).__name__}{name}{self._describe()}>"
+            return f"<onecopy.{self._label()}{self._describe()}>"
         except OneCopyError:
-            return f"<onecopy.{type(self).__name__}{name}, closed>"
+            return f"<onecopy.{self._label()}, closed>"
 
 
-def _rebuild(
-    cls: type[_T], pool: PoolHandle, handle: int, name: str | None, state: tuple[Any, ...]
-) -> _T:
-    member = join(pool)
-    return cls._open(member.hold(handle), member, name, *state)
+class Closable(Shared):
+    """A thing that a ``with`` block closes in this process. A lock's ``with`` acquires it."""
+
+    def close(self) -> None:
+        """Release the thing in this process."""
+        self.detach()
+
+    def __enter__(self) -> Self:
+        """Use the thing in a ``with`` block, which closes it in this process at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the thing in this process."""
+        self.close()
+
+
+def rebuild(cls: type[_T], pool: PoolHandle, handle: int, name: str | None, *state: Any) -> _T:
+    """Open the thing of a class that a pickle refers to."""
+    thing = cls.__new__(cls)
+    thing._open_at((pool, handle, name), *state)
+    return thing

@@ -70,6 +70,10 @@ class Typed:
                 f"takes {_LONGEST} at most"
             )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the annotation: the receiver makes the rest of it."""
+        return Typed, (self.annotation,)
+
 
 def bind(what: str, name: str | None, channel: Channel, typed: Typed | None) -> None:
     """Give a channel the plan of its type, if it has one.

@@ -200,9 +200,9 @@ class Executor(futures.ProcessPoolExecutor):
     def _make_channels(self) -> None:
         """Make the mailboxes, and what starts workers that have them."""
         member = self._pool.member
-        answers = Mailbox(Queue._make(member, None, 0, False, None))
+        answers = Mailbox(Queue._open(None, member, None, 0, False, None))
         results = Results(answers, self._picklers, self._copy)
-        queue = Queue._make(member, None, 0, self._restart_workers, None)
+        queue = Queue._open(None, member, None, 0, self._restart_workers, None)
         calls = Calls(Mailbox(queue), results, self._max_workers + _EXTRA_CALLS, self._copy)
         arguments = (
             calls,

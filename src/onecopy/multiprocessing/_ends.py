@@ -186,7 +186,7 @@ class _Readiness:
         self._use = threading.RLock()  # of the descriptor: no thread closes it during a call
         self._descriptor: _Descriptor | None = _Descriptor()
         member = queue.member
-        self.watched = own.Queue._open(member, member.hold(queue.handle), None)
+        self.watched = own.Queue._open(member.hold(queue.handle), member, None)
         weakref.finalize(queue, self.stop).atexit = False
         threading.Thread(
             target=_watch, args=(self,), name="onecopy-queue-readiness", daemon=True

@@ -437,7 +437,7 @@ def _default_member() -> Member:
 
 def _redelivering() -> Queue:
     """Make a queue without a limit that redelivers what a dead process had taken."""
-    queue = Queue._make(_default_member(), None, 0, True, None)
+    queue = Queue._open(None, _default_member(), None, 0, True, None)
     queue._as_standard = True
     return queue
 

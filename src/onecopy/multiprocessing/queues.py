@@ -14,9 +14,8 @@ from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from onecopy import queue as own
-from onecopy._core.keepalive import keep_for_child
-from onecopy._core.membership import handle_of, join
-from onecopy._native import QueueBase, own_methods
+from onecopy._core.shared import rebuild
+from onecopy._native import own_methods
 from onecopy.errors import OneCopyError
 from onecopy.multiprocessing._ends import ClearsReadiness, ReadEnd, WriteEnd
 
@@ -64,17 +63,14 @@ class Queue(own.Queue):
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize)
+
+    def _attach(self, hold: Hold | None, member: Member, *state: Any) -> None:
+        super()._attach(hold, member, *state)
         self._as_standard = True
 
     # As in the standard library. Otherwise `Process(args=(queue))`, without the comma, would take
     # all messages and wait for ever.
     __iter__: ClassVar[None] = None  # type: ignore[assignment]  # of the class that has it
-
-    @classmethod
-    def _open(cls, member: Member, hold: Hold, name: str | None) -> Queue:
-        queue = super()._open(member, hold, name)
-        queue._as_standard = True
-        return queue
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Adapt a subclass that overrides methods; other queues take no extra time."""
@@ -88,21 +84,23 @@ class Queue(own.Queue):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by reference, with the state that a subclass adds to it."""
+        _, cls = self._opener()
+        if cls.__getstate__ is Queue.__getstate__ and cls.__setstate__ is Queue.__setstate__:
+            return super().__reduce__()
+        return _blank, (cls,), self.__getstate__()
+
+    def _opener(self) -> tuple[Any, ...]:
         cls: Any = type(self)
         if issubclass(cls, ClearsReadiness):  # pickle finds only the original class
             cls = cls.__mro__[2]
-        state = self.__getstate__()
-        if cls.__getstate__ is Queue.__getstate__ and cls.__setstate__ is Queue.__setstate__:
-            return own._rebuild_as, (cls, *state)
-        return _blank, (cls,), state
+        return rebuild, cls
 
     def __getstate__(self) -> Any:
         """Return a reference to the queue. Subclasses add to it, as in multiprocessing.
 
         An attribute of the object is pickled only if its class adds it here.
         """
-        keep_for_child(self)
-        return handle_of(self.member), self.handle, self._name
+        return self._place()
 
     def __setstate__(self, state: Any) -> None:
         """Open the queue to which the result of `__getstate__` refers.
@@ -112,10 +110,7 @@ class Queue(own.Queue):
         StaleRef, PoolNotFound
             The queue does not exist any more.
         """
-        pool, handle, self._name = state
-        member = join(pool)
-        QueueBase.__init__(self, member.hold(handle), member, 0, False)
-        self._as_standard = True
+        self._open_at(state)
 
     @staticmethod
     def _on_queue_feeder_error(error: Exception, obj: Any) -> None:
