@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from children import LIMIT, eventually
 from hangs import HANGS
 from stage import Stage
 
+from onecopy.cli.observing import _stack
 from onecopy.observer import explain, headline
 
 BY_NAME = {str(each): each for each in HANGS}
@@ -210,15 +213,44 @@ def test_the_command_for_a_pool_that_is_not_there():
     assert done.stderr.count("\n") == 1
 
 
-def test_stacks_without_py_spy(tmp_path):
-    """One line says what to install; with py-spy, its answer is printed as it is."""
+def test_stacks_of_processes_that_wait_and_that_are_stopped():
+    if not (Path(sys.executable).with_name("py-spy").exists() or shutil.which("py-spy")):
+        pytest.skip("py-spy is not installed")
     with Stage() as stage:
         HELD_LOCK.happen(stage)
+        stage.stop("culprit")
         done = onecopy("why", stage.name, "--longer-than", "0", "--stacks")
         assert (done.stderr, done.returncode) == ("", 0)
+        if "ermission" in done.stdout:
+            pytest.skip("this user may not trace processes")
+        parts = done.stdout.split("--- ")[1:]
+        stacks = {int(part.split()[0].rstrip(":,")): part for part in parts}
         for role in ("culprit", "waiter"):
-            assert f"--- {stage.pids[role]}" in done.stdout
-        assert "py-spy" in done.stdout or "Thread" in done.stdout
+            assert " play (" in stacks[stage.pids[role]], done.stdout
+        assert stage.process("culprit").state == "stopped"  # as before
+
+
+@pytest.mark.parametrize(
+    ("script", "answer"),
+    [
+        (None, "py-spy is not installed. Run: pip install 'onecopy[stacks]'"),
+        (
+            "echo 'Process 1'; printf 'Error: no\\nCause: it\\n\\nStack backtrace:' >&2; exit 1",
+            "py-spy failed: Error: no Cause: it",
+        ),
+        ("exit 3", "py-spy failed: exit status 3"),
+        ('echo "$@"', "dump --nonblocking --pid 7"),
+    ],
+)
+def test_what_py_spy_says(script, answer, tmp_path, monkeypatch):
+    """Without it, one line says what to install; its errors are one line."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    if script is not None:
+        program = tmp_path / "py-spy"
+        program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        program.chmod(0o700)
+    assert _stack(7) == answer
 
 
 def test_a_process_that_goes_on_is_not_disturbed():

@@ -353,8 +353,10 @@ def _stack(pid: int) -> str:
     if program is None:
         return "py-spy is not installed. Run: pip install 'onecopy[stacks]'"
     try:
+        # Without --nonblocking, it pauses the process, which it cannot do to one that is stopped. A
+        # process that waits does not change its stack.
         done = subprocess.run(  # noqa: S603 - the arguments are a number
-            [program, "dump", "--pid", str(pid)],
+            [program, "dump", "--nonblocking", "--pid", str(pid)],
             capture_output=True,
             text=True,
             check=False,
@@ -362,4 +364,7 @@ def _stack(pid: int) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"py-spy failed: {error}"
-    return done.stdout.strip() or f"py-spy failed: {done.stderr.strip()}"
+    if done.returncode:  # it may have printed its first lines before that
+        said, _, _ = done.stderr.strip().partition("\n\nStack backtrace")  # of py-spy itself
+        return f"py-spy failed: {' '.join(said.split()) or f'exit status {done.returncode}'}"
+    return done.stdout.strip()
