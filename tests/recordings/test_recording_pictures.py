@@ -301,7 +301,7 @@ def test_record_encodes_pictures(tmp_path, pool):
 
 
 def test_what_is_missed_while_a_picture_is_encoded(tmp_path, pool, monkeypatch):
-    """A lossy stream goes on, and what was missed is counted; the other stream is recorded."""
+    """A lossy stream does not wait, and what it missed is counted. The other stream is recorded."""
     taken, released = threading.Event(), threading.Event()
     encode = pictures.Pictures._file_of
 
