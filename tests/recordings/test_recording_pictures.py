@@ -1,7 +1,9 @@
 """Pictures in a recording as PNG or JPEG: what is read, recorded and published again."""
 
 import dataclasses
+import gc
 import io
+import json
 import os
 import pickle
 import signal
@@ -13,6 +15,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from children import LIMIT, eventually
+from mcap.reader import make_reader
 
 import onecopy as oc
 from onecopy.recordings import pictures, plain
@@ -127,13 +130,15 @@ def test_the_first_channel_is_red(tmp_path):
     picture[..., 0] = 255
     for encode in ("png", "jpeg"):
         path = write(tmp_path / f"{encode}.mcap", [picture], encode=encode)
+        with path.open("rb") as file:
+            ((schema, channel, message),) = make_reader(file).iter_messages()
+        assert json.loads(schema.data) == {"dtype": "|u1", "shape": [16, 16, 3]}
+        assert channel.message_encoding == schema.encoding == f"onecopy.{encode}"
+        with Image.open(io.BytesIO(message.data)) as opened:
+            assert opened.format == encode.upper()
+            red, green, blue = opened.getpixel((5, 5))
+        assert (red > 250, green < 5, blue < 5) == (True, True, True)
         with oc.open_recording(path) as recording:
-            chunk, at, channel, _ = recording._entries[0].tolist()
-            data = recording._file.message(chunk, at, channel)
-            with Image.open(io.BytesIO(data)) as opened:
-                assert opened.format == encode.upper()
-                red, green, blue = opened.getpixel((5, 5))
-            assert (red > 250, green < 5, blue < 5) == (True, True, True)
             assert recording[0][5, 5, 0] > 250
 
 
@@ -367,6 +372,35 @@ def test_a_picture_that_cannot_be_encoded_is_skipped(tmp_path, pool, monkeypatch
     assert "encoder error" in report.problem
     with oc.open_recording(tmp_path / "run.mcap") as recording:
         assert [int(each[0, 0]) for each in recording] == [0, 1, 2, 4, 5]
+
+
+def test_a_frame_that_cannot_be_encoded_becomes_free(tmp_path, pool, monkeypatch):
+    """At once, and not only when the collector of garbage runs."""
+
+    def fail(*_):
+        raise OSError("encoder error")
+
+    monkeypatch.setattr(pictures.Pictures, "_file_of", fail)
+    stream = pool.stream("camera", depth=1, policy="lossless")
+    frames = pool.frames("f", (4, 5), "u1", count=1)
+    reports = []
+    recorder = threading.Thread(
+        target=lambda: reports.append(oc.record(stream, tmp_path / "run.mcap", encode="png"))
+    )
+    recorder.start()
+    eventually(lambda: stream.subscribers, "the recorder")
+    gc.disable()
+    try:
+        frame = frames.acquire(timeout=LIMIT)
+        stream.publish(frame)
+        del frame
+        stream.publish(1)  # the stream keeps one message
+        frames.acquire(timeout=LIMIT)
+    finally:
+        gc.enable()
+        stream.shutdown()
+        recorder.join(LIMIT)
+    assert (reports[0].messages, reports[0].skipped) == ({"camera": 1}, {"camera": 1})
 
 
 @pytest.mark.parametrize(

@@ -279,11 +279,11 @@ class _Run:
                 self._end("shut_down")
 
     def _write(self, name: str, message: Any, sequence: int) -> bool:
-        problem = prepared = None
+        prepared, problem = None, ""
         try:
             prepared = self._writer._prepare(name, message)  # without the lock: it may take long
         except Exception as error:  # noqa: BLE001 - pickling runs code of others
-            problem = error
+            problem = str(error)  # the error itself would keep the message, by its traceback
         with self._lock:
             if self._done.is_set() or self._left == 0:
                 return False
@@ -309,7 +309,7 @@ class _Run:
         with self._lock:
             self._note(name, error)
 
-    def _note(self, name: str, error: Exception | None) -> None:
+    def _note(self, name: str, problem: Exception | str) -> None:
         self._skipped[name] = self._skipped.get(name, 0) + 1
         if self._problem is None:
-            self._problem = f"{name!r}: {error}"
+            self._problem = f"{name!r}: {problem}"
