@@ -133,11 +133,11 @@ def test_an_exception_ends_the_file(pool, tmp_path, monkeypatch):
     for number in range(10):
         stream.publish(number)
     got = threading.Event()
-    write = oc.RecordingWriter.write
+    write = oc.RecordingWriter._write
 
-    def written(self, *arguments, **options):
-        done = write(self, *arguments, **options)
-        if arguments[1] == 9:
+    def written(self, name, prepared, sequence):
+        done = write(self, name, prepared, sequence)
+        if sequence == 9:
             got.set()
         return done
 
@@ -145,7 +145,7 @@ def test_an_exception_ends_the_file(pool, tmp_path, monkeypatch):
         if got.is_set():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(oc.RecordingWriter, "write", written)
+    monkeypatch.setattr(oc.RecordingWriter, "_write", written)
     monkeypatch.setattr(oc.RecordingWriter, "flush_due", interrupt)
     with pytest.raises(KeyboardInterrupt):
         oc.record(stream, tmp_path / "run.mcap", history=ALL)

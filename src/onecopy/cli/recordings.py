@@ -68,6 +68,21 @@ def record(
     compression: Annotated[
         str, typer.Option("--compression", metavar="none|lz4|zstd", help="Compress the messages.")
     ] = "none",
+    encode: Annotated[
+        str | None,
+        typer.Option(
+            "--encode",
+            metavar="png|jpeg",
+            help="Encode pictures. PNG keeps every element; JPEG changes them, also in masks.",
+            show_default=False,
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--quality", metavar="1..100", help="Of JPEG. Default: 90.", show_default=False
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if it exists.")
     ] = False,
@@ -99,6 +114,8 @@ def record(
                 max_bytes=largest,
                 history=history,
                 compression=compression,  # type: ignore[arg-type] # it is checked there
+                encode=encode,  # type: ignore[arg-type] # as above
+                quality=quality,
                 overwrite=overwrite,
                 stop=stop,
             )

@@ -1,6 +1,6 @@
 """Recordings: the messages of streams in a file, and back. See docs/recordings.md.
 
-They need the package mcap: ``pip install 'onecopy[record]'``.
+They need the package mcap, and Pillow for encoded pictures: ``pip install 'onecopy[record]'``.
 """
 
 from onecopy.recordings.recorder import RecordingReport, record

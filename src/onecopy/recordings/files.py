@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Chunk", "Contents", "RecordingFile", "import_mcap"]
+__all__ = ["Chunk", "Contents", "RecordingFile", "import_mcap", "packed"]
 
 MAGIC = b"\x89MCAP0\r\n"
 HEAD = struct.Struct("<BQ")  # of each record: opcode, length
@@ -394,6 +394,32 @@ def _entries(channels: Any, times: Any, places: Any) -> npt.NDArray[Any]:
     found = np.empty(len(times), [("channel", "u2"), ("time", "u8"), ("at", "u8")])
     found["channel"], found["time"], found["at"] = channels, times, places
     return found
+
+
+def packed(data: bytearray, compression: str) -> bytes | bytearray:
+    """Compress the records of a chunk.
+
+    Parameters
+    ----------
+    data : bytearray
+        The records.
+    compression : {"", "lz4", "zstd"}
+        How.
+
+    Returns
+    -------
+    bytes or bytearray
+        The chunk; without compression the records themselves.
+    """
+    if compression == "zstd":
+        import zstandard
+
+        return bytes(zstandard.compress(data))
+    if compression == "lz4":
+        import lz4.frame
+
+        return bytes(lz4.frame.compress(data))
+    return data
 
 
 def _unpack(data: memoryview, compression: str, size: int) -> bytes | memoryview:

@@ -9,6 +9,15 @@ plain values      `CBOR`, no schema              see `onecopy.recordings.plain`
 anything else     `PICKLE`, no schema            a pickle. A reader refuses it unless it is trusted
 ================  =============================  ==================================================
 
+A writer that encodes pictures (see `onecopy.recordings.pictures`) has four more encodings. Builds
+without them refuse these by name:
+
+==================  ===============================================================================
+`PNG`, `JPEG`       a picture by itself, as such a file; the schema is that of the array
+`CBOR_PICTURES`     plain values; at least one array is a picture
+`PICKLE_PICTURES`   a pickle; at least one array is a picture
+==================  ===============================================================================
+
 A stream may have messages of several forms. Each form, shape and dtype is a channel of the file;
 they have the same name (MCAP: topic).
 """
@@ -27,13 +36,22 @@ from onecopy.errors import NotRebuilt, OneCopyError, Untrusted
 from onecopy.files.errors import BadFile
 from onecopy.recordings import plain
 from onecopy.recordings.dtypes import NotPlain, array_from, described, dtype_from, raw_bytes
+from onecopy.recordings.pictures import decoded, decoded_of_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ARRAY", "CBOR", "PICKLE", "Encoded", "Form", "array_of", "decode", "encode", "form_of"]
+    from onecopy.recordings.pictures import Pictures
+
+__all__ = ["PICKLES", "Encoded", "Form", "array_of", "decode", "encode", "form_of"]
 
 ARRAY, CBOR, PICKLE = "onecopy.ndarray", "cbor", "pickle"
+PNG, JPEG = "onecopy.png", "onecopy.jpeg"
+CBOR_PICTURES, PICKLE_PICTURES = "onecopy.cbor+pictures", "onecopy.pickle+pictures"
+PICKLES = (PICKLE, PICKLE_PICTURES)
+_PICTURES = {PNG: "png", JPEG: "jpeg"}
+_WITH_SCHEMA = (ARRAY, PNG, JPEG)
+_KNOWN = (*_WITH_SCHEMA, CBOR, CBOR_PICTURES, *PICKLES)
 
 
 class Form(NamedTuple):
@@ -42,9 +60,9 @@ class Form(NamedTuple):
     Attributes
     ----------
     encoding : str
-        `ARRAY`, `CBOR`, `PICKLE`, or one that only other programs know.
+        One of those at the top of this module, or one that only other programs know.
     schema : bytes
-        Of arrays: JSON with dtype and shape. Otherwise empty.
+        Of arrays and pictures: JSON with dtype and shape. Otherwise empty.
     """
 
     encoding: str
@@ -58,7 +76,7 @@ class Encoded(NamedTuple):
     parts: Sequence[bytes | memoryview]
 
 
-def encode(value: Any, *, own_channel: bool = True) -> Encoded:
+def encode(value: Any, *, own_channel: bool = True, pictures: Pictures | None = None) -> Encoded:
     """Write a message.
 
     Parameters
@@ -67,6 +85,8 @@ def encode(value: Any, *, own_channel: bool = True) -> Encoded:
         Any message.
     own_channel : bool, optional
         Whether an array may have a channel for its shape and dtype.
+    pictures : Pictures, optional
+        How pictures in it are encoded. Default: they are written as arrays.
 
     Returns
     -------
@@ -83,18 +103,36 @@ def encode(value: Any, *, own_channel: bool = True) -> Encoded:
     try:
         if own_channel and type(value) in plain.ARRAYS:
             description = {"dtype": described(value.dtype), "shape": list(value.shape)}
-            return Encoded(Form(ARRAY, json.dumps(description).encode()), [raw_bytes(value)])
-        return Encoded(Form(CBOR), plain.dump(value))
+            schema = json.dumps(description).encode()
+            data = pictures.encoded(value) if pictures is not None else None
+            if pictures is not None and data is not None:
+                return Encoded(Form(PNG if pictures.format == "png" else JPEG, schema), [data])
+            return Encoded(Form(ARRAY, schema), [raw_bytes(value)])
+        parts = plain.dump(value, pictures)
+        has_some = pictures is not None and pictures.used
+        return Encoded(Form(CBOR_PICTURES if has_some else CBOR), parts)
     except NotPlain:
+        if pictures is not None:
+            pictures.begin_again()
         file = io.BytesIO()
-        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
-        return Encoded(Form(PICKLE), [file.getvalue()])
+        _Pickler(file, pictures).dump(value)
+        has_some = pictures is not None and pictures.used
+        return Encoded(Form(PICKLE_PICTURES if has_some else PICKLE), [file.getvalue()])
 
 
 class _Pickler(pickle.Pickler):
     """Pickles so that the result needs no pool."""
 
+    def __init__(self, file: io.BytesIO, pictures: Pictures | None) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self._pictures = pictures
+
     def reducer_override(self, obj: Any) -> Any:
+        if self._pictures is not None and type(obj) in plain.ARRAYS:
+            data = self._pictures.encoded(obj)
+            if data is not None:
+                state = (self._pictures.format, obj.dtype.str, obj.shape, data)
+                return decoded_of_pickle, state
         if isinstance(obj, np.ndarray) and type(obj) in plain.ARRAYS[1:]:
             return np.array(obj, subok=False).__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         if type(obj).__module__.partition(".")[0] == "onecopy" and hasattr(obj, "handle"):
@@ -107,9 +145,9 @@ class _Pickler(pickle.Pickler):
 
 def form_of(encoding: str, schema_encoding: str, schema: bytes) -> Form:
     """Return the form of a channel of a file. An unknown encoding is kept as it is."""
-    if encoding == ARRAY and schema_encoding != ARRAY:
-        return Form(f"{ARRAY}, without its schema")
-    return Form(encoding, schema if encoding == ARRAY else b"")
+    if encoding in _WITH_SCHEMA and schema_encoding != encoding:
+        return Form(f"{encoding}, without its schema")
+    return Form(encoding, schema if encoding in _WITH_SCHEMA else b"")
 
 
 class _Array(NamedTuple):
@@ -118,14 +156,16 @@ class _Array(NamedTuple):
 
 
 @functools.lru_cache(256)
-def array_of(form: Form) -> _Array:
-    """Return dtype and shape of the arrays of a channel.
+def array_of(form: Form) -> _Array | None:
+    """Return dtype and shape of the arrays or pictures of a channel; None if it has others.
 
     Raises
     ------
     ValueError
         The schema does not say them.
     """
+    if form.encoding not in _WITH_SCHEMA:
+        return None
     try:
         found = json.loads(form.schema)
         dtype, shape = dtype_from(found["dtype"]), found["shape"]
@@ -163,8 +203,10 @@ def decode(form: Form, data: memoryview, trust: bool, where: str) -> Any:
         The bytes are not a message of that form, or the form is unknown.
     NotRebuilt
         Its pickle cannot be loaded here.
+    ImportError
+        It has a picture as PNG or JPEG, and Pillow is not installed.
     """
-    if form.encoding == PICKLE:
+    if form.encoding in PICKLES:
         if not trust:
             raise Untrusted(
                 f"{where} is a pickle, and loading a pickle can run any code. If you trust its"
@@ -175,14 +217,16 @@ def decode(form: Form, data: memoryview, trust: bool, where: str) -> Any:
         except Exception as error:
             raise NotRebuilt(f"{where} cannot be unpickled here: {error!r}") from error
     try:
-        if form.encoding == ARRAY:
-            kind, shape = array_of(form)
-            return array_from(kind, shape, data)
-        if form.encoding == CBOR:
+        array = array_of(form)
+        if array is not None and form.encoding == ARRAY:
+            return array_from(array.dtype, array.shape, data)
+        if array is not None:
+            return decoded(_PICTURES[form.encoding], array.dtype, array.shape, data)
+        if form.encoding in {CBOR, CBOR_PICTURES}:
             return plain.load(data)
     except ValueError as error:
         raise BadFile(f"{where} is damaged: {error}") from None
     raise BadFile(
         f"{where} has the encoding {form.encoding!r}. open_recording reads those that `onecopy "
-        f"record` writes: {ARRAY}, {CBOR}, {PICKLE}. The package mcap reads others"
+        f"record` of this version writes: {', '.join(_KNOWN)}. The package mcap reads others"
     )

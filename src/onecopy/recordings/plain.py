@@ -8,6 +8,7 @@ None, bool, int, float, str, bytes, list, dict          CBOR's own; large ints b
 tuple, set, frozenset, bytearray, complex, date,        a tag of our own, see `_TAGS`
 time, datetime, timedelta, Decimal, numpy's arrays and
 scalars of plain elements
+a picture, if the writer encodes them                   a tag of our own: format, dtype, shape, file
 ======================================================  ==========================================
 
 Everything else is `NotPlain`: subclasses, dataclasses, tables, more than 50 levels, cycles. An
@@ -34,9 +35,12 @@ from onecopy.recordings.dtypes import (
     is_plain,
     raw_bytes,
 )
+from onecopy.recordings.pictures import MOST_PIXELS, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from onecopy.recordings.pictures import Pictures
 
 __all__ = ["ARRAYS", "NotPlain", "dump", "load"]
 
@@ -47,6 +51,7 @@ _DEEPEST = 50
 _TAG = 0x6F63_0000  # "oc"; tags of this size are for anyone to take
 _TUPLE, _SET, _FROZENSET, _BYTEARRAY, _COMPLEX = range(_TAG, _TAG + 5)
 _DATE, _TIME, _DATETIME, _TIMEDELTA, _DECIMAL, _ARRAY, _SCALAR = range(_TAG + 5, _TAG + 12)
+_PICTURE = _TAG + 12
 _UUID, _POSITIVE, _NEGATIVE = 37, 2, 3
 _NONE, _FALSE, _TRUE = b"\xf6", b"\xf4", b"\xf5"
 
@@ -54,13 +59,24 @@ _NONE, _FALSE, _TRUE = b"\xf6", b"\xf4", b"\xf5"
 # ------------------------------------------------------------------------------------------ writing
 
 
-def dump(value: Any) -> list[bytes | memoryview]:
+class _Parts(list["bytes | memoryview"]):
+    """What was written so far, and how pictures are written."""
+
+    __slots__ = ("pictures",)
+
+    def __init__(self, pictures: Pictures | None) -> None:
+        self.pictures = pictures
+
+
+def dump(value: Any, pictures: Pictures | None = None) -> list[bytes | memoryview]:
     """Write a value.
 
     Parameters
     ----------
     value : object
         What the table at the top of this module lists.
+    pictures : Pictures, optional
+        How pictures in it are encoded. Default: they are written as arrays.
 
     Returns
     -------
@@ -72,7 +88,7 @@ def dump(value: Any) -> list[bytes | memoryview]:
     NotPlain
         The value, or a part of it, has no form here.
     """
-    out: list[bytes | memoryview] = []
+    out = _Parts(pictures)
     _write(value, out, 0)
     return out
 
@@ -86,7 +102,7 @@ def _head(major: int, number: int) -> bytes:
     raise NotPlain
 
 
-def _write(value: Any, out: list[bytes | memoryview], depth: int) -> None:
+def _write(value: Any, out: _Parts, depth: int) -> None:
     if depth > _DEEPEST:
         raise NotPlain
     kind = type(value)
@@ -99,7 +115,7 @@ def _write(value: Any, out: list[bytes | memoryview], depth: int) -> None:
         raise NotPlain
 
 
-def _write_int(value: int, out: list[bytes | memoryview], _: int) -> None:
+def _write_int(value: int, out: _Parts, _: int) -> None:
     number = value if value >= 0 else -1 - value
     if number < 1 << 64:
         out.append(_head(0 if value >= 0 else 1, number))
@@ -108,7 +124,7 @@ def _write_int(value: int, out: list[bytes | memoryview], _: int) -> None:
     out += (_head(6, _POSITIVE if value >= 0 else _NEGATIVE), _head(2, len(data)), data)
 
 
-def _write_str(value: str, out: list[bytes | memoryview], _: int) -> None:
+def _write_str(value: str, out: _Parts, _: int) -> None:
     try:
         data = value.encode()
     except UnicodeEncodeError:  # a part of a character
@@ -116,33 +132,33 @@ def _write_str(value: str, out: list[bytes | memoryview], _: int) -> None:
     out += (_head(3, len(data)), data)
 
 
-def _write_bytes(value: bytes, out: list[bytes | memoryview], _: int) -> None:
+def _write_bytes(value: bytes, out: _Parts, _: int) -> None:
     out += (_head(2, len(value)), value)
 
 
-def _write_bytearray(value: bytearray, out: list[bytes | memoryview], depth: int) -> None:
+def _write_bytearray(value: bytearray, out: _Parts, depth: int) -> None:
     out.append(_head(6, _BYTEARRAY))
     _write_bytes(bytes(value), out, depth)
 
 
-def _write_list(value: Any, out: list[bytes | memoryview], depth: int) -> None:
+def _write_list(value: Any, out: _Parts, depth: int) -> None:
     items = list(value)
     out.append(_head(4, len(items)))
     for item in items:
         _write(item, out, depth + 1)
 
 
-def _tagged(tag: int) -> Callable[[Any, list[bytes | memoryview], int], None]:
+def _tagged(tag: int) -> Callable[[Any, _Parts, int], None]:
     head = _head(6, tag)
 
-    def write(value: Any, out: list[bytes | memoryview], depth: int) -> None:
+    def write(value: Any, out: _Parts, depth: int) -> None:
         out.append(head)
         _write_list(value, out, depth)
 
     return write
 
 
-def _write_dict(value: dict[Any, Any], out: list[bytes | memoryview], depth: int) -> None:
+def _write_dict(value: dict[Any, Any], out: _Parts, depth: int) -> None:
     pairs = list(value.items())
     out.append(_head(5, len(pairs)))
     for key, item in pairs:
@@ -150,12 +166,12 @@ def _write_dict(value: dict[Any, Any], out: list[bytes | memoryview], depth: int
         _write(item, out, depth + 1)
 
 
-def _write_complex(value: complex, out: list[bytes | memoryview], depth: int) -> None:
+def _write_complex(value: complex, out: _Parts, depth: int) -> None:
     out.append(_head(6, _COMPLEX))
     _write_list((value.real, value.imag), out, depth)
 
 
-def _write_timedelta(value: dt.timedelta, out: list[bytes | memoryview], depth: int) -> None:
+def _write_timedelta(value: dt.timedelta, out: _Parts, depth: int) -> None:
     out.append(_head(6, _TIMEDELTA))
     _write_list((value.days, value.seconds, value.microseconds), out, depth)
 
@@ -163,7 +179,7 @@ def _write_timedelta(value: dt.timedelta, out: list[bytes | memoryview], depth: 
 def _text(tag: int, write: Callable[[Any], str]) -> Callable[..., None]:
     head = _head(6, tag)
 
-    def write_text(value: Any, out: list[bytes | memoryview], depth: int) -> None:
+    def write_text(value: Any, out: _Parts, depth: int) -> None:
         zone = getattr(value, "tzinfo", None)
         if zone is not None and (
             type(zone) is not dt.timezone
@@ -178,20 +194,27 @@ def _text(tag: int, write: Callable[[Any], str]) -> Callable[..., None]:
     return write_text
 
 
-def _write_uuid(value: UUID, out: list[bytes | memoryview], _: int) -> None:
+def _write_uuid(value: UUID, out: _Parts, _: int) -> None:
     out += (_head(6, _UUID), _head(2, 16), value.bytes)
 
 
-def _write_array(value: np.ndarray[Any, Any], out: list[bytes | memoryview], depth: int) -> None:
+def _write_array(value: np.ndarray[Any, Any], out: _Parts, depth: int) -> None:
     kind = described(value.dtype)
-    data = raw_bytes(value)
-    out += (_head(6, _ARRAY), _head(4, 3))
+    data: bytes | memoryview | None = None
+    if out.pictures is not None:
+        data = out.pictures.encoded(value)
+    if out.pictures is not None and data is not None:
+        out += (_head(6, _PICTURE), _head(4, 4))
+        _write_str(out.pictures.format, out, depth)
+    else:
+        data = raw_bytes(value)
+        out += (_head(6, _ARRAY), _head(4, 3))
     _write(kind, out, depth + 1)
     _write_list(value.shape, out, depth)
     out += (_head(2, len(data)), data)
 
 
-def _write_scalar(value: np.generic, out: list[bytes | memoryview]) -> None:
+def _write_scalar(value: np.generic, out: _Parts) -> None:
     if not is_plain(value.dtype) or type(value) is not value.dtype.type:
         raise NotPlain
     kind = described(value.dtype)
@@ -203,7 +226,7 @@ def _write_scalar(value: np.generic, out: list[bytes | memoryview]) -> None:
     out += (_head(2, len(data)), data)
 
 
-_WRITERS: dict[type, Callable[[Any, list[bytes | memoryview], int], None]] = {
+_WRITERS: dict[type, Callable[[Any, _Parts, int], None]] = {
     type(None): lambda _, out, __: out.append(_NONE),
     bool: lambda value, out, _: out.append(_TRUE if value else _FALSE),
     int: _write_int,
@@ -266,6 +289,7 @@ class _Reader:
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self.at = 0
+        self._pixels_left = MOST_PIXELS
 
     def value(self, depth: int) -> Any:
         if depth > 2 * _DEEPEST + 2:  # a tag and its list are two
@@ -329,6 +353,8 @@ class _Reader:
     def _tagged(self, tag: int, depth: int) -> Any:
         if tag == _ARRAY:
             return self._array(depth)
+        if tag == _PICTURE:
+            return self._picture(depth)
         content = self.value(depth + 1)
         read = _TAGS.get(tag)
         if read is None:
@@ -350,6 +376,15 @@ class _Reader:
         if major != 2:
             raise ValueError("an array has no bytes")
         return array_from(kind, shape, self._bytes(self._number(info)))
+
+    def _picture(self, depth: int) -> Any:
+        parts = self.value(depth + 1)
+        if type(parts) is not list or len(parts) != 4 or type(parts[3]) is not bytes:
+            raise ValueError("a picture does not have four parts")
+        name, kind, shape, data = parts
+        found = decoded(name, dtype_from(kind), shape, data, self._pixels_left)
+        self._pixels_left -= found.shape[0] * found.shape[1]
+        return found
 
 
 def _scalar(parts: list[Any]) -> Any:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    from onecopy.recordings.pictures import Format
     from onecopy.stream import Subscription
 
 __all__ = ["RecordingReport", "record"]
@@ -65,6 +66,8 @@ def record(
     max_bytes: int | None = None,
     history: int = 0,
     compression: Compression = "none",
+    encode: Format | None = None,
+    quality: int | None = None,
     overwrite: bool = False,
     flush_seconds: float = FLUSH_SECONDS,
     stop: threading.Event | None = None,
@@ -86,7 +89,7 @@ def record(
         How large the file may become.
     history : int, optional
         How many earlier messages of each stream are recorded first; see `Stream.subscribe`.
-    compression, overwrite, flush_seconds
+    compression, encode, quality, overwrite, flush_seconds
         See `RecordingWriter`.
     stop : threading.Event, optional
         Set it, in another thread or a signal handler, to end the recording.
@@ -124,6 +127,8 @@ def record(
     writer = RecordingWriter(
         path,
         compression=compression,
+        encode=encode,
+        quality=quality,
         max_bytes=max_bytes,
         overwrite=overwrite,
         flush_seconds=flush_seconds,
@@ -274,16 +279,24 @@ class _Run:
                 self._end("shut_down")
 
     def _write(self, name: str, message: Any, sequence: int) -> bool:
+        prepared, problem = None, ""
+        try:
+            prepared = self._writer._prepare(name, message)  # without the lock: it may take long
+        except Exception as error:  # noqa: BLE001 - pickling runs code of others
+            problem = str(error)  # the error itself would keep the message, by its traceback
         with self._lock:
             if self._done.is_set() or self._left == 0:
                 return False
+            if prepared is None:
+                self._note(name, problem)
+                return True
             try:
-                if not self._writer.write(name, message, sequence=sequence):
+                if not self._writer._write(name, prepared, sequence):
                     self._end("max_bytes")
                     return False
             except OSError:
                 raise
-            except Exception as error:  # noqa: BLE001 - pickling runs code of others
+            except Exception as error:  # noqa: BLE001 - more channels than a file can have
                 self._note(name, error)
                 return True
             if self._left is not None:
@@ -296,7 +309,7 @@ class _Run:
         with self._lock:
             self._note(name, error)
 
-    def _note(self, name: str, error: Exception) -> None:
+    def _note(self, name: str, problem: Exception | str) -> None:
         self._skipped[name] = self._skipped.get(name, 0) + 1
         if self._problem is None:
-            self._problem = f"{name!r}: {error}"
+            self._problem = f"{name!r}: {problem}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from onecopy.errors import Closed
 from onecopy.recordings.files import RecordingFile
-from onecopy.recordings.messages import ARRAY, array_of, decode, form_of
+from onecopy.recordings.messages import array_of, decode, form_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,7 +49,8 @@ class RecordedChannel(NamedTuple):
     messages : int
         How many messages it has here.
     encodings : tuple of str
-        The forms of its messages: "onecopy.ndarray", "cbor", "pickle".
+        The forms of its messages: "onecopy.ndarray", "cbor", "pickle"; with pictures that are
+        encoded: "onecopy.png", "onecopy.jpeg", "onecopy.cbor+pictures", "onecopy.pickle+pictures".
     dtype : numpy.dtype or None
         Of all its messages, if they are arrays with one dtype.
     shape : tuple of int or None
@@ -147,7 +148,7 @@ class Recording:
         dtypes, shapes = set(), set()
         for form in forms:
             try:
-                array = array_of(form) if form.encoding == ARRAY else None
+                array = array_of(form)
                 dtypes.add(None if array is None else array.dtype)
                 shapes.add(None if array is None else tuple(array.shape))
             except (ValueError, TypeError):  # damaged: reading a message says so
@@ -323,7 +324,8 @@ def open_recording(path: str | os.PathLike[str], *, trust: bool = False) -> Reco
     OSError
         The file does not exist, or this process may not open it.
     ImportError
-        The package mcap is not installed.
+        The package mcap is not installed. Reading a message raises it if a picture in it is encoded
+        as PNG or JPEG, and Pillow is not installed.
 
     Notes
     -----

@@ -79,6 +79,8 @@ def replay(
         `speed` is negative, or the mapping has no stream for a channel.
     BadFile, Untrusted, NotRebuilt
         A message cannot be read. Those before it were published.
+    ImportError
+        As `open_recording`, and reading a message of it.
     OneCopyError
         See `Stream.publish`.
 

@@ -7,12 +7,12 @@ error or an exception in the middle leaves bytes after the end, which the next w
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 import weakref
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from onecopy._core.arguments import choice
@@ -26,14 +26,17 @@ from onecopy.recordings.files import (
     MESSAGE,
     MESSAGE_OP,
     import_mcap,
+    packed,
 )
-from onecopy.recordings.messages import ARRAY, PICKLE, encode
+from onecopy.recordings.messages import PICKLES, encode
+from onecopy.recordings.pictures import Pictures, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
     from onecopy.recordings.messages import Encoded, Form
+    from onecopy.recordings.pictures import Format
 
 __all__ = ["COMPRESSIONS", "Compression", "RecordingWriter"]
 
@@ -51,6 +54,13 @@ class _Channel(NamedTuple):
     name: str
     records: bytes  # schema and channel, as the file has them
     pickled: bool
+
+
+class _Prepared(NamedTuple):
+    """A message that is not in a chunk yet, and when it came."""
+
+    encoded: Encoded
+    time: int
 
 
 class _Entry(NamedTuple):
@@ -101,6 +111,12 @@ class RecordingWriter:
     compression : {"none", "lz4", "zstd"}, optional
         How chunks are compressed. Pictures of cameras take time and become little smaller.
         Default: "none".
+    encode : {"png", "jpeg"}, optional
+        How to encode uint8 arrays of height and width, or height, width and 3 (red, green, blue).
+        PNG: also height, width and 4, and uint16 of height and width. They are read as arrays. PNG
+        keeps every element; JPEG changes them, also in masks. Default: all arrays are kept.
+    quality : int, optional
+        Of JPEG: from 1 to 100. Default: 90.
     max_bytes : int, optional
         The file, with its index, does not become larger. `write` then returns False.
     overwrite : bool, optional
@@ -116,7 +132,7 @@ class RecordingWriter:
     FileExistsError
         The file exists, and `overwrite` is false.
     ImportError
-        The package mcap is not installed.
+        The package mcap is not installed; or Pillow, which `encode` needs.
     OSError
         The file cannot be made.
     ValueError
@@ -133,6 +149,8 @@ class RecordingWriter:
         path: str | os.PathLike[str],
         *,
         compression: Compression = "none",
+        encode: Format | None = None,
+        quality: int | None = None,
         max_bytes: int | None = None,
         overwrite: bool = False,
         flush_seconds: float = FLUSH_SECONDS,
@@ -145,6 +163,7 @@ class RecordingWriter:
                 "0 seconds or more"
             )
         self._records, self._streams = import_mcap()
+        self._pictures = settings_of(encode, quality)
         self._path = os.path.abspath(os.fspath(path))  # noqa: PTH100 - paths are strings here
         self._compression = "" if compression == "none" else compression
         self._max_bytes = max_bytes
@@ -167,7 +186,7 @@ class RecordingWriter:
         if max_bytes is not None and max_bytes < self._start + self._summary_bytes:
             raise ValueError(f"max_bytes={max_bytes}: a recording has at least 1,000 bytes")
         if overwrite:
-            _remove_file(self._path)
+            Path(self._path).unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(self._path, flags, 0o666)
@@ -179,7 +198,7 @@ class RecordingWriter:
             self._put(start, 0)
         except BaseException as error:
             self._close_fd()
-            _remove_file(self._path)
+            Path(self._path).unlink(missing_ok=True)
             if isinstance(error, OSError):
                 error.filename = self._path
             raise
@@ -250,10 +269,7 @@ class RecordingWriter:
         Exception
             The error of pickle, if the value cannot be pickled. Nothing is written.
         """
-        encoded = encode(value, own_channel=self._forms.get(channel, 0) < _MOST_FORMS)
-        with self._lock:
-            self._check()
-            return self._add(channel, encoded, time_ns, sequence)
+        return self._write(channel, self._prepare(channel, value, time_ns), sequence)
 
     def flush(self) -> None:
         """Write what is in memory to the file. It then survives a kill of the process.
@@ -322,15 +338,27 @@ class RecordingWriter:
 
     # ------------------------------------------------------------------------- messages and chunks
 
-    def _add(self, name: str, encoded: Encoded, time_ns: int | None, sequence: int | None) -> bool:
+    def _prepare(self, name: str, value: Any, time_ns: int | None = None) -> _Prepared:
+        """Encode a message, which may take long and changes nothing. Its time is now, or given."""
+        if time_ns is None:
+            time_ns = time.monotonic_ns() + self._clock_offset
+        pictures = None if self._pictures is None else Pictures(self._pictures)
+        own_channel = self._forms.get(name, 0) < _MOST_FORMS
+        return _Prepared(encode(value, own_channel=own_channel, pictures=pictures), time_ns)
+
+    def _write(self, name: str, prepared: _Prepared, sequence: int | None) -> bool:
+        """Write a message that was prepared for a channel of that name; see `write`."""
+        with self._lock:
+            self._check()
+            return self._add(name, prepared.encoded, prepared.time, sequence)
+
+    def _add(self, name: str, encoded: Encoded, time_ns: int, sequence: int | None) -> bool:
         """Add a message to the chunk that is collected."""
         length = sum(map(len, encoded.parts))
         pending = self._fresh()
         channel = self._channel(name, encoded.form)
         if not self._fits(pending, channel, length):
             return False
-        if time_ns is None:
-            time_ns = time.monotonic_ns() + self._clock_offset
         if sequence is None:
             sequence = self._sequences.get(name, 0)
         head = MESSAGE.pack(channel.number, sequence & 0xFFFFFFFF, time_ns, time_ns)
@@ -342,8 +370,7 @@ class RecordingWriter:
         if not pending.entries:
             pending.since = time.monotonic()
         pending.channels[channel.number] = channel
-        # The message is in the chunk from here on.
-        pending.entries.append(_Entry(channel, time_ns, at, len(pending.data)))
+        pending.entries.append(_Entry(channel, time_ns, at, len(pending.data)))  # it is in there
         self._sequences[name] = sequence + 1
         if pending.used >= self._chunk_bytes or self._is_due():
             self._commit()
@@ -379,14 +406,15 @@ class RecordingWriter:
                 self._forms[name] = 0
                 self._summary_bytes += 100 + 2 * len(name.encode())  # of the metadata
             schema = b""
-            if form.encoding == ARRAY:
+            if form.schema:
                 self._forms[name] += 1
-                schema = self._built(self._records.Schema(number, form.schema, ARRAY, ARRAY))
+                kind = form.encoding
+                schema = self._built(self._records.Schema(number, form.schema, kind, kind))
             channel = self._records.Channel(
                 number, name, form.encoding, {}, number if schema else 0
             )
             records = schema + self._built(channel)
-            known = _Channel(number, name, records, form.encoding == PICKLE)
+            known = _Channel(number, name, records, form.encoding in PICKLES)
             self._channels[name, form] = known
         return known
 
@@ -431,23 +459,23 @@ class RecordingWriter:
         del pending.data[pending.used :]
         new = self._new_channels(pending)
         preamble = b"".join(channel.records for channel in new)
-        packed = _packed(pending.data, self._compression)
+        content = packed(pending.data, self._compression)
         times = [entry.time for entry in entries]
         name = self._compression.encode()
         head = (
             CHUNK.pack(min(times), max(times), len(pending.data), zlib.crc32(pending.data))
             + len(name).to_bytes(4, "little")
             + name
-            + len(packed).to_bytes(8, "little")
+            + len(content).to_bytes(8, "little")
         )
-        length = HEAD.size + len(head) + len(packed)
+        length = HEAD.size + len(head) + len(content)
         at = self._end + len(preamble)
         indexes, offsets = self._indexes(entries, at + length)
         index = self._records.ChunkIndex(
             chunk_length=length,
             chunk_start_offset=at,
             compression=self._compression,
-            compressed_size=len(packed),
+            compressed_size=len(content),
             message_end_time=max(times),
             message_index_length=len(indexes),
             message_index_offsets=offsets,
@@ -456,7 +484,7 @@ class RecordingWriter:
         )
         chunk_head = HEAD.pack(CHUNK_OP, length - HEAD.size) + head
         self._put(preamble + chunk_head, self._end)
-        self._put(packed, at + len(chunk_head))
+        self._put(content, at + len(chunk_head))
         self._put(indexes, at + length)
         self._summary_bytes += len(preamble) + len(self._built(index)) + 10 * len(new)
         return _Committed(
@@ -565,25 +593,8 @@ def _counted(things: Any) -> dict[Any, int]:
     return found
 
 
-def _packed(data: bytearray, compression: str) -> bytes | bytearray:
-    if compression == "zstd":
-        import zstandard
-
-        return bytes(zstandard.compress(data))
-    if compression == "lz4":
-        import lz4.frame
-
-        return bytes(lz4.frame.compress(data))
-    return data
-
-
 def _explained(error: OSError, path: str) -> OSError:
     what = (
         f"{error.strerror}. The recording ends here; all messages before are whole and can be read"
     )
     return OSError(error.errno, what, path)
-
-
-def _remove_file(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - paths are strings here
