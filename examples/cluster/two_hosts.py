@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent
 SIZE = SHAPE[0] * SHAPE[1] * SHAPE[2]
 LIMIT = 600  # seconds for everything: a watchdog
-# Who has no onecopy. Workers are "A0", "A1", "B0" and "B1"; the others "A" and "B".
+# The processes without onecopy. Workers are "A0", "A1", "B0" and "B1"; the others "A" and "B".
 WITHOUT = {"onecopy": "", "mixed": "A1 B1", "plain": "A A0 A1 B B0 B1"}
 CERTIFICATE = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=test"
 
@@ -65,6 +66,7 @@ class Host(NamedTuple):
                 # The picture of a task that is moved to another worker would be sent twice.
                 "DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING": "False",
             },
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - there are no threads
         )
 
     def bytes(self) -> tuple[int, int]:
@@ -78,6 +80,11 @@ class Host(NamedTuple):
         return int(cable[0]) + int(cable[8]), int(loop[8])
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this process when `two_hosts.py` dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def command(*words: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
@@ -85,11 +92,25 @@ def command(*words: str) -> str:
     return done.stdout
 
 
+def sweep(folder: Path) -> None:
+    """Remove what runs left that were killed."""
+    for left in (*Path("/run/netns").glob("onecopy-*-[AB]"), *folder.glob("onecopy-*-hosts")):
+        if Path("/proc", left.name.split("-")[1]).exists():
+            continue
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif os.geteuid() == 0:
+            command("ip", "netns", "del", left.name)
+
+
 @contextlib.contextmanager
 def hosts(loopback: bool) -> Iterator[tuple[Host, Host]]:
     """Make the two hosts, and remove them in any case."""
-    memory = "/dev/shm"  # noqa: S108 - a folder of its own is made in it
-    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    around = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    sweep(around)
+    folder = around / f"onecopy-{os.getpid()}-hosts"
+    folder.mkdir(mode=0o700)
     spaces = [] if loopback else [f"onecopy-{os.getpid()}-{name}" for name in "AB"]
     try:
         pem = str(folder / "cluster.pem")

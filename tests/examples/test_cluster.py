@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -30,14 +31,27 @@ pytestmark = [
 ]
 
 
-def two_hosts(*arguments, inside=()):
-    return subprocess.run(
+@contextlib.contextmanager
+def running(*arguments, inside=()):
+    """Run the script; end it in any case, so that it removes what it has made."""
+    process = subprocess.Popen(
         [*inside, sys.executable, SCRIPT, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=DEADLINE,
-        check=False,
     )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def two_hosts(*arguments, inside=()):
+    """Return its status, its output and its errors."""
+    with running(*arguments, inside=inside) as process:
+        said, complaint = process.communicate(timeout=DEADLINE)
+        return process.returncode, said, complaint
 
 
 def spaces():
@@ -74,49 +88,55 @@ def figures(text, kind):
 @pytest.mark.check
 @pytest.mark.parametrize("kind", ["onecopy", pytest.param("mixed", marks=pytest.mark.slow)])
 def test_two_hosts_on_the_loopback(kind):
-    done = two_hosts("--loopback", kind)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == SUCCESS
-    assert figures(done.stdout, kind)["by place, within a host"] > PICTURE
+    status, said, complaint = two_hosts("--loopback", kind)
+    assert (status, complaint) == (0, "")
+    assert said.splitlines()[-1] == SUCCESS
+    assert figures(said, kind)["by place, within a host"] > PICTURE
 
 
 @pytest.mark.slow
 def test_two_hosts_in_network_namespaces(network):
-    done = two_hosts("onecopy", "mixed", "plain")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == SUCCESS
-    with_onecopy, plain = figures(done.stdout, "onecopy"), figures(done.stdout, "plain")
+    status, said, complaint = two_hosts()
+    assert (status, complaint) == (0, "")
+    assert said.splitlines()[-1] == SUCCESS
+    with_onecopy, plain = figures(said, "onecopy"), figures(said, "plain")
     for end in "AB":
         assert with_onecopy[f"on the loopback of {end}"] < PICTURE / 2
-    assert with_onecopy["on the cable"] > PICTURE
+    assert figures(said, "mixed")["by place, within a host"] > PICTURE
     assert plain["on the loopback of A"] > 8 * PICTURE  # from the master to the scheduler
     assert plain["by place, within a host"] == 0
-    assert [space for space in spaces() if space.startswith("onecopy-")] == []
+
+
+def spaces_of(process):
+    return [space for space in spaces() if space.startswith(f"onecopy-{process.pid}-")]
+
+
+def has_begun(process):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return len(spaces_of(process)) == 2 and children.read_text()
 
 
 @pytest.mark.slow
 def test_namespaces_are_removed_when_it_is_ended_in_the_middle(network):
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "onecopy"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    mine = f"onecopy-{process.pid}-"
-    try:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        eventually(
-            lambda: any(space.startswith(mine) for space in spaces()) and children.read_text(),
-            "the hosts",
-        )
+    with running("onecopy") as process:
+        eventually(lambda: has_begun(process), "the hosts")
         process.send_signal(signal.SIGTERM)
         _, complaint = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 1
-    assert complaint.endswith("two_hosts.py: stopped by SIGTERM\n")
-    assert not any(space.startswith(mine) for space in spaces())
+        assert process.returncode == 1
+        assert complaint.endswith("two_hosts.py: stopped by SIGTERM\n")
+        assert spaces_of(process) == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_leaves_is_removed_by_the_next_one(network):
+    with running("onecopy") as killed:
+        eventually(lambda: has_begun(killed), "the hosts")
+        killed.kill()
+        killed.communicate(timeout=DEADLINE)  # its processes end: they have its streams
+        assert len(spaces_of(killed)) == 2
+    with running("onecopy") as process:
+        eventually(lambda: has_begun(process), "the hosts")
+        assert spaces_of(killed) == []
 
 
 def test_without_root_one_line_says_so():
@@ -125,8 +145,8 @@ def test_without_root_one_line_says_so():
         inside = ["unshare", "--user"]
         if shutil.which("unshare") is None or subprocess.call([*inside, "true"]) != 0:
             pytest.skip("this machine does not allow `unshare --user`")
-    done = two_hosts(inside=inside)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "two_hosts.py: network namespaces need root. Use sudo, or --loopback, which needs none\n"
+    assert two_hosts(inside=inside) == (
+        1,
+        "",
+        "two_hosts.py: network namespaces need root. Use sudo, or --loopback, which needs none\n",
     )
