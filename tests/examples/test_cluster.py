@@ -150,3 +150,48 @@ def test_without_root_one_line_says_so():
         "",
         "two_hosts.py: network namespaces need root. Use sudo, or --loopback, which needs none\n",
     )
+
+
+@pytest.fixture
+def role(tmp_path):
+    """Start a role of a cluster, with a certificate."""
+    pem = tmp_path / "cluster.pem"
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    files = ["-subj", "/CN=test", "-keyout", pem, "-out", pem]
+    subprocess.run([*words.split(), *files], check=True, capture_output=True)
+    with contextlib.ExitStack() as stack:
+
+        def role(script, *arguments):
+            process = subprocess.Popen(
+                [sys.executable, SCRIPT.parent / script, *arguments, "--certificate", pem],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "DASK_LOGGING__DISTRIBUTED": "critical",
+                },
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield role
+
+
+@pytest.mark.slow
+def test_what_a_killed_worker_had_is_done_by_others(role):
+    scheduler = role("scheduler.py", "--scheduler", "tls://127.0.0.1:0")
+    to = ("--scheduler", scheduler.stdout.readline().split()[1])
+    victim, other = [role("worker.py", *to, "--name", name) for name in ("victim", "other")]
+    for worker in (victim, other):
+        assert worker.stdout.readline().startswith("worker: ")
+    assert role("put.py", *to, "--tasks", "4").communicate()[0] == "put: 4 tasks\n"
+    victim.kill()
+    victim.wait()
+    _, *lines, last = role("collect.py", *to).communicate()[0].splitlines()
+    assert [line.split()[1:3] for line in lines] == [[str(number), "other"] for number in range(4)]
+    assert last.startswith("collect: all is done")
+    assert role("stop.py", *to).communicate()[0].startswith("stop: other received by place: ")
+    for process in (scheduler, other):
+        assert process.wait() == 0
