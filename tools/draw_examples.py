@@ -173,6 +173,19 @@ FLOWS = {
         ),
         "master.py>server.py, server.py>client.py, server.py>client.py ",
     ),
+    "cluster": Flow(
+        "Two hosts: bytes travel between their pools, and nothing within a host",
+        (
+            ("+put.py|puts tasks",),
+            ("+scheduler.py|two queues",),
+            ("+worker.py|on host A", "+worker.py |on host B"),
+            ("=pool of A|each picture once", "=pool of B|each picture once"),
+            ("+collect.py|on host A", "+collect.py |on host B"),
+        ),
+        "put.py>scheduler.py, scheduler.py>worker.py, scheduler.py>worker.py , "
+        "worker.py>pool of A, worker.py >pool of B, pool of A>collect.py, pool of A>collect.py , "
+        "pool of B>collect.py , pool of B>collect.py",
+    ),
     "grafana": Flow(
         "From a pool to a dashboard",
         (
