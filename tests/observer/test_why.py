@@ -13,6 +13,7 @@ from children import LIMIT, eventually
 from hangs import HANGS
 from stage import Stage
 
+from onecopy.cli import observing
 from onecopy.observer import explain, headline
 
 BY_NAME = {str(each): each for each in HANGS}
@@ -219,6 +220,36 @@ def test_stacks_without_py_spy(tmp_path):
         for role in ("culprit", "waiter"):
             assert f"--- {stage.pids[role]}" in done.stdout
         assert "py-spy" in done.stdout or "Thread" in done.stdout
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_stack_of_a_stopped_process(tmp_path, monkeypatch, stopped):
+    """py-spy cannot stop a process that is stopped, so it is told not to."""
+    fake = tmp_path / "py-spy"
+    fake.write_text("#!/bin/sh\necho \"$@\"\n")
+    fake.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert ("--nonblocking" in observing._stack(7, stopped=stopped)) == stopped
+
+
+def test_what_py_spy_has_printed_before_it_failed_is_not_all(tmp_path, monkeypatch):
+    fake = tmp_path / "py-spy"
+    fake.write_text("#!/bin/sh\necho Process 7\necho Error: no >&2\nexit 1\n")
+    fake.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert observing._stack(7, stopped=False) == "Process 7\npy-spy failed: Error: no"
+
+
+def test_few_of_many_culprits_are_printed(capsys):
+    culprits = [{"fault": "dead", "text": f"{pid} is dead."} for pid in range(200)]
+    culprits.append({"fault": "stopped", "text": "999 is stopped."})
+    chain = {"text": "It waits.", "culprits": culprits}
+    observing._print_why({"pool": "p", "problem": None, "said": [], "chains": [chain]}, 1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 20
+    assert "  -> 0 is dead." in lines
+    assert "  -> 999 is stopped." in lines
+    assert lines[-1] == "  -> and 192 more like these; --json lists all."
 
 
 def test_a_process_that_goes_on_is_not_disturbed():
