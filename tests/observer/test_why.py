@@ -226,7 +226,7 @@ def test_stacks_without_py_spy(tmp_path):
 def test_the_stack_of_a_stopped_process(tmp_path, monkeypatch, stopped):
     """py-spy cannot stop a process that is stopped, so it is told not to."""
     fake = tmp_path / "py-spy"
-    fake.write_text("#!/bin/sh\necho \"$@\"\n")
+    fake.write_text('#!/bin/sh\necho "$@"\n')
     fake.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert ("--nonblocking" in observing._stack(7, stopped=stopped)) == stopped

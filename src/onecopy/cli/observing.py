@@ -349,9 +349,7 @@ def _stacks(record: dict[str, Any]) -> dict[str, str]:
         for process in record["processes"]
         if process["same_namespace"] and process["state"] != "dead"
     }
-    return {
-        str(pid): _stack(pid, stopped=here[pid] == "stopped") for pid in wanted if pid in here
-    }
+    return {str(pid): _stack(pid, stopped=here[pid] == "stopped") for pid in wanted if pid in here}
 
 
 def _stack(pid: int, *, stopped: bool) -> str:
