@@ -224,7 +224,7 @@ def test_stacks_without_py_spy(tmp_path):
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_stack_of_a_stopped_process(tmp_path, monkeypatch, stopped):
-    """py-spy cannot stop a process that is stopped, so it is told not to."""
+    """py-spy cannot stop a process that is stopped, so it must not try."""
     fake = tmp_path / "py-spy"
     fake.write_text('#!/bin/sh\necho "$@"\n')
     fake.chmod(0o700)
