@@ -1,6 +1,10 @@
-"""Timeouts of the awaitable twins: what is refused, and that each number counts."""
+"""The arguments of the awaitable twins.
+
+Names are those of the blocking methods, what is refused is the same, and each number is a timeout.
+"""
 
 import asyncio
+import inspect
 import re
 import threading
 from decimal import Decimal
@@ -168,6 +172,58 @@ def condition_wait_for(pool):
 def barrier(pool):
     made = pool.barrier("b", 2)
     return *_of(made, "wait"), made.wait
+
+
+THINGS = {
+    "barrier": lambda pool: pool.barrier(None, 2),
+    "bounded semaphore": lambda pool: pool.bounded_semaphore(None, 1),
+    "condition": lambda pool: pool.condition(None, pool.lock()),
+    "event": lambda pool: pool.event(),
+    "frames": lambda pool: pool.frames("f", (2,), "u1", 1),
+    "lock": lambda pool: pool.lock(),
+    "queue": lambda pool: pool.queue(),
+    "semaphore": lambda pool: pool.semaphore(None, 1),
+    "stream": lambda pool: pool.stream(),
+    "subscription": lambda pool: pool.stream().subscribe(),
+}
+
+
+def parameters(method):
+    try:
+        found = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [(each.name, each.kind, each.default) for each in found]
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_each_method_that_may_wait_has_a_twin_with_the_same_parameters(pool, name):
+    thing = THINGS[name](pool)
+    methods = {each: parameters(getattr(thing, each)) for each in dir(thing) if each[0] != "_"}
+    may_wait = {
+        each: found
+        for each, found in methods.items()
+        if any(parameter[0] == "timeout" for parameter in found)
+    }
+    assert may_wait
+    assert {each: parameters(getattr(thing.aio, each)) for each in may_wait} == may_wait
+
+
+@pytest.mark.parametrize("name", ["lock", "semaphore", "condition"])
+def test_blocking_is_another_name_of_block(pool, name):
+    thing = THINGS[name](pool)
+    acquire = thing.aio.acquire
+
+    async def main():
+        assert await acquire(blocking=True, timeout=60)
+        assert not await acquire(blocking=False)
+        assert not await acquire(block=False, blocking=False)
+        assert not await acquire(timeout=0.01, blocking=True)
+        with pytest.raises(TypeError, match="pass one of them"):
+            await acquire(block=False, blocking=True)
+        thing.aio.release()
+
+    run("asyncio", main)
 
 
 def outcome(function, *arguments):

@@ -345,6 +345,21 @@ def test_a_full_disk_is_one_line(pool):
     assert done.stderr == b"onecopy: No space left on device\n"
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2])
+@pytest.mark.parametrize("command", ["ls", "--help", "top"])
+def test_a_closed_stream_is_no_traceback(pool, tmp_path, command, closed):
+    """As of a daemon: ``onecopy ls >&-``."""
+    files = [tmp_path / "stdin", tmp_path / "stdout", tmp_path / "stderr"]
+    files[0].touch()
+    redirections = " ".join(
+        f"{fd}{'<' if fd == 0 else '>'}{'&-' if fd == closed else files[fd]}" for fd in range(3)
+    )
+    shell = ["sh", "-c", f'"$0" "$1" {redirections}', SCRIPT, command]
+    assert subprocess.run(shell, check=False, timeout=LIMIT).returncode == 0
+    assert closed == 2 or not files[2].read_text()
+    assert closed == 1 or files[1].read_text()
+
+
 # --------------------------------------------------------------------------------------- gc, doctor
 
 

@@ -20,6 +20,13 @@ print(held.get())
 """
 
 
+LOCKED = """
+lock = oc.Pool.open("shared").lock("door")
+print(lock.acquire())
+lock.acquire()
+"""
+
+
 @pytest.fixture
 def member_inside():
     """Start a process 1 of a namespace that waits in the pool "shared"."""
@@ -46,3 +53,15 @@ def test_a_member_of_another_namespace_is_marked(member_inside):
     (found,) = [each for each in json.loads(output("holders", "shared", "--json")) if each["waits"]]
     assert (found["pid"], found["same_namespace"], found["command"]) == (1, False, None)
     assert (found["state"], found["waits"][0]["why"]) == ("alive", "get")
+
+
+def test_a_chain_that_begins_in_another_namespace():
+    with oc.Pool.create("shared", size="4MiB") as pool:
+        kept = pool.lock("door")
+        program = Running(LOCKED, holding=False, inside=own_pids())
+        with oc.observe(pool) as observer:
+            eventually(lambda: observer.snapshot().locks[0].waiting, "it to wait")
+        text = output("why", "shared", "--longer-than", "0")
+        program.kill()
+        del kept
+    assert "* Process 1 of another PID namespace has waited" in text

@@ -15,7 +15,7 @@ from children import LIMIT, eventually
 from hangs import HANGS
 from stage import Stage
 
-from onecopy.cli.observing import _stack
+from onecopy.cli.observing import _print_why, _stack
 from onecopy.observer import explain, headline
 
 BY_NAME = {str(each): each for each in HANGS}
@@ -231,18 +231,20 @@ def test_stacks_of_processes_that_wait_and_that_are_stopped():
 
 
 @pytest.mark.parametrize(
-    ("script", "answer"),
+    ("script", "stopped", "answer"),
     [
-        (None, "py-spy is not installed. Run: pip install 'onecopy[stacks]'"),
+        (None, False, "py-spy is not installed. Run: pip install 'onecopy[stacks]'"),
         (
             "echo 'Process 1'; printf 'Error: no\\nCause: it\\n\\nStack backtrace:' >&2; exit 1",
+            False,
             "py-spy failed: Error: no Cause: it",
         ),
-        ("exit 3", "py-spy failed: exit status 3"),
-        ('echo "$@"', "dump --nonblocking --pid 7"),
+        ("exit 3", True, "py-spy failed: exit status 3"),
+        ('echo "$@"', False, "dump --pid 7"),
+        ('echo "$@"', True, "dump --nonblocking --pid 7"),
     ],
 )
-def test_what_py_spy_says(script, answer, tmp_path, monkeypatch):
+def test_what_py_spy_says(script, stopped, answer, tmp_path, monkeypatch):
     """Without it, one line says what to install; its errors are one line."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", "")
@@ -250,7 +252,19 @@ def test_what_py_spy_says(script, answer, tmp_path, monkeypatch):
         program = tmp_path / "py-spy"
         program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         program.chmod(0o700)
-    assert _stack(7) == answer
+    assert _stack(7, stopped=stopped) == answer
+
+
+def test_few_of_many_culprits_are_printed(capsys):
+    culprits = [{"fault": "dead", "text": f"{pid} is dead."} for pid in range(200)]
+    culprits.append({"fault": "stopped", "text": "999 is stopped."})
+    chain = {"text": "It waits.", "culprits": culprits}
+    _print_why({"pool": "p", "problem": None, "said": [], "chains": [chain]}, 1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 20
+    assert "  -> 0 is dead." in lines
+    assert "  -> 999 is stopped." in lines
+    assert lines[-1] == "  -> and 192 more like these; --json lists all."
 
 
 def test_a_process_that_goes_on_is_not_disturbed():

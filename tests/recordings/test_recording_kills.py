@@ -8,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+from children import eventually
 from forks import in_child
 from namespaces import small
 from programs import Running
@@ -145,6 +146,9 @@ def test_killed_at_random(tmp_path, pool, round_):
     program = Running(RECORDER.format(pool=pool.name, path=str(path), flush=flush), holding=False)
     try:
         program.says("ready")
+        eventually(
+            lambda: stream.subscribers, "the recorder"
+        )  # a stream keeps the last messages only
         last = dice.randrange(1, 3000)
         for number in range(3000):
             stream.publish((number, np.full(dice.randrange(2000), number % 256, "u1")), timeout=60)

@@ -377,7 +377,7 @@ def test_indices(numbers):
     for wrong in (100, -101):
         with pytest.raises(IndexError, match="100 messages"):
             numbers[wrong]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"recording\.channel\('odd'\)"):
         numbers["odd"]
     with pytest.raises(ValueError, match="read-only"):
         numbers.times[0] = 1

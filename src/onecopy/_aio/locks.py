@@ -16,7 +16,9 @@ __all__ = ["AioEvent", "AioLock"]
 
 
 class _Lock(Protocol):
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def acquire(
+        self, block: bool = True, timeout: float | None = None, *, blocking: bool | None = None
+    ) -> bool: ...
     def release(self) -> None: ...
 
 
@@ -33,9 +35,15 @@ class AioLock:
         self._lock = lock
         self._forks = forks()
 
-    async def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Acquire it; False: not in time."""
+    async def acquire(
+        self, block: bool = True, timeout: float | None = None, *, blocking: bool | None = None
+    ) -> bool:
+        """Acquire it; False: not in time. `blocking` is another name of `block`."""
         lock = self._lock
+        if blocking is not None and bool(blocking) != bool(block):
+            if blocking:
+                return lock.acquire(block, timeout, blocking=blocking)  # refuses the contradiction
+            block = False  # the default is True, too
         if not waits(block, timeout):
             return lock.acquire(block, timeout)
         if tick() % CALLS_IN_A_ROW == 0:

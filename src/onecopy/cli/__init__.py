@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line, and exit with its status."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # It was closed when the program began (`>&-`).
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
         # Escape characters that the terminal's encoding does not have, instead of raising an error.
         if hasattr(stream, "reconfigure"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -309,6 +310,9 @@ def _of_process(process: ProcessView) -> dict[str, Any]:
     }
 
 
+_ALIKE = 8  # culprits of a chain with the same fault that are printed
+
+
 def _print_why(record: dict[str, Any], longer_than: float) -> None:
     print(f"Pool {shown(record['pool'])}:")
     if record["problem"] is not None:
@@ -317,8 +321,14 @@ def _print_why(record: dict[str, Any], longer_than: float) -> None:
         print(f"  {escaped(line)}")
     for chain in record["chains"]:
         print(f"* {escaped(chain['text'])}")
+        alike: Counter[str] = Counter()
         for culprit in chain["culprits"]:
-            print(f"  -> {escaped(culprit['text'])}")
+            alike[culprit["fault"]] += 1
+            if alike[culprit["fault"]] <= _ALIKE:
+                print(f"  -> {escaped(culprit['text'])}")
+        more = sum(max(0, count - _ALIKE) for count in alike.values())
+        if more:
+            print(f"  -> and {more} more like these; --json lists all.")
     if not record["chains"] and record["problem"] is None:
         print(f"  No thread has waited longer than {longer_than:g} s.")
     for pid, text in record.get("stacks", {}).items():
@@ -335,14 +345,14 @@ def _stacks(record: dict[str, Any]) -> dict[str, str]:
         for pid in (*chain["pids"], *(culprit["pid"] for culprit in chain["culprits"]))
     )
     here = {
-        process["pid"]
+        process["pid"]: process["state"]
         for process in record["processes"]
         if process["same_namespace"] and process["state"] != "dead"
     }
-    return {str(pid): _stack(pid) for pid in wanted if pid in here}
+    return {str(pid): _stack(pid, stopped=here[pid] == "stopped") for pid in wanted if pid in here}
 
 
-def _stack(pid: int) -> str:
+def _stack(pid: int, *, stopped: bool) -> str:
     import shutil
     import subprocess
     import sys
@@ -352,11 +362,11 @@ def _stack(pid: int) -> str:
     program = str(beside) if beside.exists() else shutil.which("py-spy")
     if program is None:
         return "py-spy is not installed. Run: pip install 'onecopy[stacks]'"
+    # py-spy pauses a process while it reads. It cannot pause one that is stopped, and need not.
+    how = ["--nonblocking"] if stopped else []
     try:
-        # Without --nonblocking, it pauses the process, which it cannot do to one that is stopped. A
-        # process that waits does not change its stack.
         done = subprocess.run(  # noqa: S603 - the arguments are a number
-            [program, "dump", "--nonblocking", "--pid", str(pid)],
+            [program, "dump", *how, "--pid", str(pid)],
             capture_output=True,
             text=True,
             check=False,

@@ -44,7 +44,11 @@ class Figures:
         self.values: Values = {name: {} for name in METRICS}
 
     def put(self, name: str, value: float, *labels: str) -> None:
-        """Note a value. Of two things with the same name, the first counts."""
+        """Note a value. Of two things with the same name, the first counts.
+
+        A NUL in a name becomes "␀": a program that reads the figures may end the text there.
+        """
+        labels = tuple(label.replace("\0", "␀") for label in labels)
         self.values[name].setdefault(labels, float(value))
 
 

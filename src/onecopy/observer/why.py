@@ -341,10 +341,10 @@ def _sentence(
 ) -> str:
     seconds = max(wait.seconds for wait in waits)
     threads = f", in {several(len(waits), 'thread')}," if len(waits) > 1 else ""
-    text = (
-        f"{blocked.role} {process_name(process)}{threads} has waited {duration(seconds)} "
-        f"for {blocked.subject}"
-    )
+    name = process_name(process)
+    if blocked.role != "process" or process.same_namespace:  # else the name has this word
+        name = f"{blocked.role} {name}"
+    text = f"{name}{threads} has waited {duration(seconds)} for {blocked.subject}"
     if peers:
         names = [process_name(each) for each in peers[:4]]
         if len(peers) > 4:

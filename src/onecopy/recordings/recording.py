@@ -179,6 +179,10 @@ class Recording:
             start, stop, step = index.indices(len(self))
             index = slice(start, None if stop < 0 else stop, step)
             return self._some(index, index)
+        if isinstance(index, str):
+            raise TypeError(
+                f"recording[{index!r}]: for a channel, write recording.channel({index!r})"
+            )
         return self._value(self._place(index))
 
     def __iter__(self) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -224,7 +225,9 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise OSError(
-            f"port {port} of {host} cannot be used: {error.strerror}. Choose another one with "
+            f"{host!r} is not an address of this machine; choose another one with --host"
+            if error.errno == errno.EADDRNOTAVAIL
+            else f"port {port} of {host} cannot be used: {error.strerror}. Choose another one with "
             "--port, or leave --port out to get a free one"
         ) from None
     return found
