@@ -173,7 +173,7 @@ class Recording:
     def __getitem__(self, index: int) -> Any: ...
     @overload
     def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice | str) -> Any:
         """Read a message; or return a recording of some messages, without reading them."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
