@@ -27,7 +27,7 @@ class Service(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no 
     def __init__(self, location: str, tickets: Tickets, **options: Any) -> None:
         self._tickets = tickets
         forks.begin()
-        self.listens = False
+        self.listens: bool = False
         forks.watch(self)  # before: another thread may fork at any time
         super().__init__(location, **options)
         self.listens = True

@@ -133,7 +133,7 @@ class Pictures:
 
     def __init__(self, settings: Settings) -> None:
         self.format: Format = settings.format
-        self.used = False
+        self.used: bool = False
         self._quality = settings.quality
         self._left = MOST_PIXELS
         # A message that turns out to need pickle is written twice; its pictures are encoded once.
