@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing.shared_memory import SharedMemory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -134,7 +134,12 @@ class SharedMemoryPerFrame:
         return read
 
     def close(self) -> None:
-        while not self.names.empty():  # a run that was cut short
+        # A receiver that was killed may have the lock of the queue for ever. Then the resource
+        # tracker removes the segments, when this program ends.
+        names: Any = self.names
+        lock = names._rlock  # get() waits for it, without a limit
+        while not self.names.empty() and lock.acquire(timeout=1.0):
+            lock.release()  # no process is left that could take it
             segment = SharedMemory(self.names.get())
             segment.close()
             segment.unlink()

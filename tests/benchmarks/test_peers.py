@@ -13,6 +13,7 @@ import pytest
 from benchmarks import peers
 from benchmarks.flows import batch_rate, single_rate
 from benchmarks.harness import Options, RunFailed, apart
+from benchmarks.peers.handmade import SharedMemoryPerFrame
 from benchmarks.peers.multiprocessing_ import QueueFrames, QueueMessages
 from benchmarks.workloads import cold, deaths, frames, handoff, idle, latency, promises
 
@@ -197,3 +198,11 @@ def test_copies_are_seen(name, fills, reads):
     (peer,) = [peer for peer in peers.load(Options()).peers if peer.name == name]
     with promises.bench_of(peer.frames) as bench:
         assert promises.in_place(bench) == (fills, reads)
+
+
+def test_the_end_of_a_flow_does_not_wait_for_a_killed_receiver():
+    """One that had the lock of the queue: `deaths` would then wait without end."""
+    flow = SharedMemoryPerFrame()
+    flow.names.put("a name")
+    assert flow.names._rlock.acquire(timeout=60)
+    flow.close()
