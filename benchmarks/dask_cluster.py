@@ -131,7 +131,7 @@ def main(way: str, rounds: int, mib: int) -> None:
         assert onecopy.dask.enable(size, writable=writable, born=way == "born")
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

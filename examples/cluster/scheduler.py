@@ -16,7 +16,9 @@ from distributed import Scheduler
 
 async def main() -> None:
     given = common.arguments(__doc__.splitlines()[0])
-    async with Scheduler(host=given.scheduler, dashboard=False) as scheduler:
+    async with Scheduler(
+        host=given.scheduler, dashboard_address=":0", dashboard=False
+    ) as scheduler:
         print("scheduler:", scheduler.address, flush=True)
         await scheduler.finished()
 

@@ -56,7 +56,7 @@ def places_of(counted):
 def cluster(workers=2, **options):
     from distributed import Client, LocalCluster
 
-    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, **options}
+    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0", **options}
     with LocalCluster(n_workers=workers, **options) as made, Client(made) as client:
         yield client, list(client.scheduler_info(n_workers=-1)["workers"])
 
