@@ -472,7 +472,8 @@ def test_processes_that_are_started_by_hand(tmp_path):
         name = "by-hand"
         environment = {**os.environ, "DASK_ONECOPY__POOL": name, "DASK_ONECOPY__SIZE": "256MiB"}
         command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-        command += ["--dashboard-address", ":0", "--port", "0", "--host", "127.0.0.1", "--scheduler-file", "scheduler.json"]
+        command += ["--dashboard-address", ":0", "--port", "0", "--host", "127.0.0.1"]
+        command += ["--scheduler-file", "scheduler.json"]
         started = [subprocess.Popen([*command, "--preload", "onecopy.dask"], env=environment)]
         eventually(lambda: os.path.exists("scheduler.json"), "the scheduler")
         try:
