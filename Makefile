@@ -272,7 +272,7 @@ $(VENV)/.made: $(if $(MADE_WITH),$(if $(filter-out $(MADE_WITH),$(PYTHON)),FORCE
 	  echo "onecopy: '$(PYTHON)' has no C headers; on Debian and Ubuntu install python3-dev" >&2; exit 1; }
 	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
 	  echo "onecopy: no C++ compiler here; on Debian and Ubuntu install g++" >&2; exit 1; }
-	@[ -e $@ ] || [ ! -e $(VENV)/pyvenv.cfg ] || { as='$(VENV).'$$(date +%Y%m%d-%H%M%S); mv '$(VENV)' "$$as"; \
+	@[ -e $@ ] || [ ! -e $(VENV)/pyvenv.cfg ] || { as='$(VENV).'$$(date +%Y%m%d-%H%M%S); mv '$(VENV)' "$$as" && \
 	  echo "onecopy: make has not made the environment '$(VENV)', or was interrupted. It is '$$as' now, and make makes its own" >&2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@echo '$(PYTHON)' > $@

@@ -146,9 +146,8 @@ def test_killed_at_random(tmp_path, pool, round_):
     program = Running(RECORDER.format(pool=pool.name, path=str(path), flush=flush), holding=False)
     try:
         program.says("ready")
-        eventually(
-            lambda: stream.subscribers, "the recorder"
-        )  # a stream keeps the last messages only
+        # Before, the stream would lose all but the last messages.
+        eventually(lambda: stream.subscribers, "the recorder")
         last = dice.randrange(1, 3000)
         for number in range(3000):
             stream.publish((number, np.full(dice.randrange(2000), number % 256, "u1")), timeout=60)
