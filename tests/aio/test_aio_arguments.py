@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from children import LIMIT
 from event_loops import later, run
 
 # Each makes a thing that a call has to wait for. It returns the blocking call, its twin, and what
@@ -131,17 +132,21 @@ def event(pool):
 
 @call
 def condition(pool):
-    made = pool.condition("c", pool.lock("cl"))
+    made, locked = pool.condition("c", pool.lock("cl")), threading.Event()
 
     def blocking(timeout):
         with made:
+            locked.set()
             return made.wait(timeout)
 
     async def twin(timeout):  # noqa: ASYNC109 - as the twins have it
         async with made.aio:
+            locked.set()
             return await made.aio.wait(timeout)
 
     def notify():
+        # Before the other has the lock, a notification would reach nobody.
+        assert locked.wait(LIMIT)
         with made:
             made.notify()
 

@@ -271,6 +271,13 @@ def test_futures_of_an_executor(loop):
 
 
 def test_a_call_outside_of_a_loop(pool):
-    coroutine = pool.queue().aio.get()
-    with pytest.raises(RuntimeError):
-        coroutine.send(None)
+    queue, lock = pool.queue(), pool.lock()
+    # Each 64th call lets other tasks run first.
+    for _ in range(64):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            queue.aio.get().send(None)
+    lock.acquire()
+    for _ in range(64):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            lock.aio.acquire().send(None)
+    lock.release()

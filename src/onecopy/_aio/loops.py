@@ -184,9 +184,16 @@ def current_loop() -> Loop:
 
 
 async def checkpoint() -> None:
-    """Let the other tasks of the loop run."""
+    """Let the other tasks of the loop run.
+
+    Raises
+    ------
+    RuntimeError
+        No loop runs.
+    """
     trio = running_trio()
     if trio is None:
+        asyncio.get_running_loop()  # `sleep(0)` does not ask for one
         await asyncio.sleep(0)
     else:
         await trio.lowlevel.checkpoint()
