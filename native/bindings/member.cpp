@@ -2,6 +2,8 @@
 #include "bindings/instance.hpp"
 #include "bindings/methods.hpp"
 
+#include <optional>
+
 #include "bindings/codec.hpp"
 #include "bindings/ref.hpp"
 
@@ -101,13 +103,9 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     if (s != Status::ok) return raise_status(s, "the pool", pool, spec.bytes);
     Held held(pool, block.index);
     if (zero) {
-        if (spec.bytes < kCopyOutside) {
-            std::memset(block.data, 0, spec.bytes);
-        } else {
-            Outside outside;
-            std::memset(block.data, 0, spec.bytes);
-        }
-        crash_point();
+        std::optional<Outside> outside;
+        if (spec.bytes >= kCopyOutside) outside.emplace();
+        onecopy::zero(pool->core(), block, spec.bytes);
     }
     LeaseObject* lease = make_lease(std::move(held), true);
     if (lease == nullptr) return nullptr;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 
 #include "base/bits.hpp"
 #include "heap/extents.hpp"
@@ -65,14 +64,16 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, WaitPolicy& p, 
                                                                      : Status::system_error;
     }
     out = {index, m.heap() + offset};
-    if (spec.zero) {
-        std::memset(out.data, 0, size);
-        crash_point();
-    }
+    if (spec.zero) zero(m, out, size);
     return Status::ok;
 }
 
 }  // namespace
+
+void zero(Member& m, const Allocated& block, u64 bytes) noexcept {
+    m.file.zero(block.data, static_cast<u64>(block.data - m.base), bytes);
+    crash_point();
+}
 
 Status lock_heap(Member& m, WaitPolicy& p) noexcept {
     if (m.corrupt()) return Status::corrupt;

@@ -23,6 +23,9 @@ struct BlockSpec {
 // (ever), timed_out, interrupted, corrupt. Before it answers no_memory, it looks for blocks of dead
 // processes.
 Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out) noexcept;
+// Makes the payload of a block zero that only this process has. Memory that was never written since
+// it was reserved is zero, and is not touched.
+void zero(Member& m, const Allocated& block, u64 bytes) noexcept;
 
 // Gives the memory of free spans back to the system. How many bytes.
 u64 trim(Member& m, WaitPolicy& p) noexcept;
