@@ -9,6 +9,10 @@ from __future__ import annotations
 import array
 import importlib
 import multiprocessing
+import threading
+from functools import partial
+from operator import itemgetter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +34,9 @@ SMALL, LARGE, POOL_MAP = "Queue, small objects", "Queue, 2.33 MB arrays", "Pool.
 LOCK, CONTENDED, VALUE = "Lock, with", "Lock, two processes", "Value += 1 under its lock"
 LIST_TO_ARRAY, ARRAY_ARRAY = 'RawArray("d", list of 1 M)', 'array.array("d", list of 1 M)'
 NDARRAY_TO_ARRAY, COPYTO = 'RawArray("d", ndarray of 1 M)', "warm np.copyto of 1 M doubles"
+COPY_NEW = "np.copyto of 1 M doubles, new memory"
+# What the loop of VALUE costs without anything that is shared.
+PRIVATE = "the same loop, threading.Lock and a private number"
 ITEM_GET, ITEM_SET = "ShareableList get", "ShareableList set"
 SEGMENT = "SharedMemory of 4 KB, made and unlinked"
 DICT_GET, DICT_SET = "dict get", "dict set"
@@ -45,10 +52,12 @@ UNITS = {
     LOCK: "ns",
     CONTENDED: "locks/s",
     VALUE: "ns",
+    PRIVATE: "ns",
     LIST_TO_ARRAY: "ms",
     ARRAY_ARRAY: "ms",
     NDARRAY_TO_ARRAY: "ms",
     COPYTO: "ms",
+    COPY_NEW: "ms",
     ITEM_GET: "ns",
     ITEM_SET: "ns",
     SEGMENT: "µs",
@@ -248,16 +257,20 @@ def locks(peer: str, count: int) -> dict[str, float]:
 
 
 def values(peer: str, count: int) -> dict[str, float]:
-    value = package(peer).Value("l", 0)
+    lock = threading.Lock()
+    # `get_lock` is a call in C, as it is of the shared one.
+    private = SimpleNamespace(value=0, get_lock=partial(itemgetter(0), (lock,)))
+    numbers: dict[str, float] = {}
+    for case, value in ((VALUE, package(peer).Value("l", 0)), (PRIVATE, private)):
 
-    def add() -> None:
-        for _ in range(count):
-            with value.get_lock():
-                value.value += 1
+        def add(value: Any = value) -> None:
+            for _ in range(count):
+                with value.get_lock():
+                    value.value += 1
 
-    answer = per_call(add, count) * 1e9
-    assert value.value == 2 * count
-    return {VALUE: answer}
+        numbers[case] = per_call(add, count) * 1e9
+        assert value.value == 2 * count
+    return numbers
 
 
 def arrays(peer: str, count: int) -> dict[str, float]:
@@ -266,7 +279,7 @@ def arrays(peer: str, count: int) -> dict[str, float]:
     source = np.arange(FLOATS, dtype="d")
     target = np.zeros_like(source)
     rounds = max(3, count // 50_000)
-    times = np.zeros((rounds, 4))
+    times = np.zeros((rounds, 5))
     for number in range(-1, rounds):  # the first round warms up
         start = clock()
         ours = raw_array("d", numbers)
@@ -283,16 +296,22 @@ def arrays(peer: str, count: int) -> dict[str, float]:
         before_copy = clock()
         np.copyto(target, source)
         after_copy = clock()
-        assert copied[FLOATS - 1] == target[-1] == FLOATS - 1
-        del copied
+        source.sum()
+        before_new = clock()
+        fresh = np.empty_like(source)  # numpy gives memory of this size back to the system
+        np.copyto(fresh, source)
+        after_new = clock()
+        assert copied[FLOATS - 1] == target[-1] == fresh[-1] == FLOATS - 1
+        del copied, fresh
         times[max(number, 0)] = (
             after_list - start,
             after_array - after_list,
             after_ndarray - before_ndarray,
             after_copy - before_copy,
+            after_new - before_new,
         )
     medians = np.median(times, axis=0) * 1e3
-    names = (LIST_TO_ARRAY, ARRAY_ARRAY, NDARRAY_TO_ARRAY, COPYTO)
+    names = (LIST_TO_ARRAY, ARRAY_ARRAY, NDARRAY_TO_ARRAY, COPYTO, COPY_NEW)
     return dict(zip(names, (float(median) for median in medians), strict=True))
 
 

@@ -1,7 +1,8 @@
 """The object store: `pool.put` of an array, and `get` through its `Ref`, in one process.
 
 Small arrays are put in batches, and released outside the measured time. The big put is compared
-with `np.copyto` into memory that has been written before, which is the cost of the copy alone. For
+with `np.copyto` into memory that has been written before, which is the cost of the copy alone.
+Memory that nobody has written before is measured in a new pool each time, beside numpy's own. For
 comparison, the standard library is measured, too: a SharedMemory per object, which is opened by its
 name for every get.
 """
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 SMALL, BIG = 1_000, 100_000_000
 PUT, GET = "put 1 KB", "get 1 KB"
 PUT_BIG, GET_BIG = "put 100 MB", "get 100 MB"
+COPY = "warm np.copyto of 100 MB"
+# In memory that was never used before: of onecopy, and of numpy.
+PUT_NEW, ZEROS, WRITTEN = "put 100 MB, new memory", "zeros of 100 MB", "zeros of 100 MB, written"
+FIRST_PUT = "first put of 1 GB that lies in the pool"
 # Puts between two releases.
 BATCH = 1000
 
@@ -39,7 +44,8 @@ def onecopy_step() -> Step:
     def step(count: int) -> dict[str, float]:
         put, get = small(pool.put, filled(SMALL), count)
         put_big, get_big, copy = big(pool.put, filled(BIG), max(3, count // 10_000))
-        return {PUT: put, GET: get, PUT_BIG: put_big, GET_BIG: get_big, "np.copyto": copy}
+        warm = {PUT: put, GET: get, PUT_BIG: put_big, GET_BIG: get_big, COPY: copy}
+        return warm | new_memory(max(3, count // 20_000))
 
     return step
 
@@ -91,6 +97,58 @@ def big(put: Any, array: np.ndarray, rounds: int) -> tuple[float, float, float]:
         times[max(number, 0)] = after_put - start, get, after_copy - after_put
     put_time, get_time, copy_time = np.median(times, axis=0) * 1e6
     return float(put_time), float(get_time), float(copy_time)
+
+
+def new_memory(rounds: int) -> dict[str, float]:
+    """Return microseconds in memory that was never used before: medians of `rounds`."""
+    source = filled(BIG)
+    times: dict[str, list[float]] = {}
+
+    def timed(case: str, action: Any, *arguments: Any) -> Any:
+        start = clock()
+        answer = action(*arguments)
+        times.setdefault(case, []).append((clock() - start) * 1e6)
+        return answer
+
+    for _ in range(rounds):
+        in_new_pools(timed, source)
+        assert timed(numpys(PUT_NEW), copied, source)[-1] == source[-1]
+        assert not timed(numpys(ZEROS), np.zeros, BIG, np.uint8).any()
+        assert timed(numpys(WRITTEN), written, np.zeros, BIG).all()
+    return {case: float(np.median(each)) for case, each in times.items()}
+
+
+def in_new_pools(timed: Any, source: np.ndarray) -> None:
+    import onecopy
+
+    with onecopy.Pool.create(size=3 * BIG) as pool:
+        ref = timed(PUT_NEW, pool.put, source)
+        assert ref.get()[-1] == source[-1]
+        assert not timed(ZEROS, pool.zeros, BIG, np.uint8).any()
+    with onecopy.Pool.create(size=12 * BIG) as pool:
+        assert timed(WRITTEN, written, pool.zeros, BIG).all()
+        large, queue = pool.zeros(10 * BIG, np.uint8), pool.queue()
+        large[-1] = 7
+        timed(FIRST_PUT, queue.put, large)
+        got = queue.get()
+        assert got.nbytes == 10 * BIG
+        assert got[-1] == 7
+
+
+def written(zeros: Any, nbytes: int) -> np.ndarray:
+    array: np.ndarray = zeros(nbytes, np.uint8)
+    array[:] = 1
+    return array
+
+
+def copied(source: np.ndarray) -> np.ndarray:
+    target = np.empty_like(source)
+    np.copyto(target, source)
+    return target
+
+
+def numpys(case: str) -> str:
+    return f"numpy: {case}"
 
 
 def stdlib_step() -> Step:
@@ -146,14 +204,21 @@ def run(options: Options) -> Report:
     outcomes = interleave(contenders, options.runs, options.say)
     for case in (PUT, GET, PUT_BIG, GET_BIG):
         report.add(case, "µs", outcomes, case)
-    copy = "warm np.copyto of 100 MB"
     if "onecopy" in outcomes:
-        report.add(copy, "µs", {"numpy": outcomes["onecopy"]}, "np.copyto")
+        ours = outcomes["onecopy"]
+        report.add(COPY, "µs", {"numpy": ours}, COPY)
+        for case in (PUT_NEW, ZEROS, WRITTEN, FIRST_PUT):
+            report.add(case, "µs", {"onecopy": ours}, case)
+            if case != FIRST_PUT:
+                report.add(case, "µs", {"numpy": ours}, numpys(case))
 
     put, get = report.median(PUT, "onecopy"), report.median(GET, "onecopy")
     report.targets += [at_most(PUT, put, 3.0, "µs"), at_most(GET, get, 2.0, "µs")]
-    speed = quotient(report.median(copy, "numpy"), report.median(PUT_BIG, "onecopy"))
+    speed = quotient(report.median(COPY, "numpy"), report.median(PUT_BIG, "onecopy"))
     report.targets.append(at_least(f"speed of {PUT_BIG} against a warm np.copyto", speed, 0.9))
+    new = quotient(report.median(PUT_NEW, "numpy"), report.median(PUT_NEW, "onecopy"))
+    report.targets.append(at_least(f"{PUT_NEW}: speed against numpy's own", new, 1.0))
+    report.targets.append(at_most(FIRST_PUT, report.median(FIRST_PUT, "onecopy"), 50.0, "µs"))
     flat = quotient(report.median(GET_BIG, "onecopy"), get)
     report.targets.append(at_most(f"{GET_BIG} against {GET}", flat, 1.2))
     return report
