@@ -184,7 +184,22 @@ void bind_message(nb::module_& m) {
         "Message()\n--\n\n"
         "An object taken from a queue, with what belongs to it. Made by `Queue.get_message`.\n\n"
         "In a queue that redelivers, a message that is dropped before anybody has looked at its "
-        "`item`, or used it in a `with` statement, goes back to the head of the queue.");
+        "`item`, or used it in a `with` statement, goes back to the head of the queue.\n\n"
+        "Examples\n--------\n"
+        ">>> pool = oc.Pool(\"factory\", size=\"16MiB\")\n"
+        ">>> jobs = pool.queue(\"jobs\", redeliver=True)\n"
+        ">>> jobs.put_many([1, 2])\n"
+        ">>> message = jobs.get_message(timeout=10)\n"
+        ">>> message.item, message.deliveries, message.redelivered\n"
+        "(1, 1, False)\n"
+        ">>> message.give_back()  # another consumer shall have it\n"
+        ">>> message = jobs.get_message()\n"
+        ">>> message.item, message.redelivered\n"
+        "(1, True)\n"
+        ">>> message.task_done()\n"
+        ">>> with jobs.get_message() as message:  # done at the end of the block\n"
+        "...     message.item\n"
+        "2\n");
     type.subscriptable()
         .made_by("Queue.get_message")
         .def_prop_rw(

@@ -131,7 +131,18 @@ void bind_ref(nb::module_& m) {
         m, "Ref", nb::is_weak_referenceable(), nb::is_final(),
         // With a signature: calling the class is refused, whatever is passed.
         "Ref()\n--\n\n"
-        "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.");
+        "A reference to an object in a pool; keeps the object alive. Made by `Pool.put`.\n\n"
+        "Examples\n--------\n"
+        ">>> pool = oc.Pool(\"studio\", size=\"64MiB\")\n"
+        ">>> ref = pool.put(np.zeros((480, 640), np.uint8))\n"
+        ">>> ref.get().shape, ref.nbytes, ref.released\n"
+        "((480, 640), 307200, False)\n"
+        ">>> ref.get(copy=\"on_write\").flags.writeable\n"
+        "True\n"
+        ">>> pool.queue(\"refs\").put(ref)  # the reference is sent, not the array\n"
+        ">>> ref.release()  # the one on the queue keeps the array\n"
+        ">>> pool.queue(\"refs\").get().get().shape\n"
+        "(480, 640)\n");
     type.subscriptable()
         .made_by("Pool.put")
         .def(

@@ -73,6 +73,18 @@ class born_in_pool:  # noqa: N801 - a function to its users, as numpy.errstate
     to call `born_in_pool` itself, for example as the `initializer` of an `Executor`.
 
     **Threads.** Any thread may call this at any time.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("born", size="64MiB")
+    >>> with oc.born_in_pool("1MiB", pool):
+    ...     image = np.ones((480, 640)) / 255
+    >>> pool.where(image) is not None
+    True
+    >>> switch = oc.born_in_pool("1MiB", pool)
+    >>> switch.stop()
+    >>> oc.born_in_pool.counts()["made"] > 0
+    True
     """
 
     def __init__(self, threshold: SupportsIndex | str = "1MiB", pool: Pool | None = None) -> None:

@@ -56,6 +56,14 @@ def default_pool() -> Pool:
         ``ONECOPY_POOL_SIZE`` is not a size.
     PoolFull, PermissionError, OSError
         As `Pool.create`.
+
+    Examples
+    --------
+    >>> oc.default_pool() is oc.default_pool()
+    True
+    >>> array = oc.zeros(3)
+    >>> oc.default_pool().where(array) is not None
+    True
     """
     global _pool  # noqa: PLW0603 - the pool belongs to the process
     pool = _pool
@@ -96,27 +104,60 @@ current.provide(default_pool, adopt)
 
 
 def put(obj: T) -> Ref[T]:
-    """Write an object into the default pool; see `Pool.put`."""
+    """Write an object into the default pool; see `Pool.put`.
+
+    Examples
+    --------
+    >>> ref = oc.put({"id": 7, "image": np.zeros((480, 640))})
+    >>> ref.get()["image"].shape
+    (480, 640)
+    """
     return default_pool().put(obj)
 
 
 def empty(shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Allocate an array in the default pool; see `Pool.empty`."""
+    """Allocate an array in the default pool; see `Pool.empty`.
+
+    Examples
+    --------
+    >>> image = oc.empty((480, 640, 3), np.uint8)
+    >>> image[:] = 0
+    """
     return default_pool().empty(shape, dtype)
 
 
 def zeros(shape: ShapeLike, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Allocate an array of zeros in the default pool; see `Pool.zeros`."""
+    """Allocate an array of zeros in the default pool; see `Pool.zeros`.
+
+    Examples
+    --------
+    >>> oc.zeros(3)
+    array([0., 0., 0.])
+    """
     return default_pool().zeros(shape, dtype)
 
 
 def array(obj: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Copy an array into the default pool; see `Pool.array`."""
+    """Copy an array into the default pool; see `Pool.array`.
+
+    Examples
+    --------
+    >>> oc.array([1, 2, 3])
+    array([1, 2, 3])
+    """
     return default_pool().array(obj, dtype)
 
 
 def shared_array(
     shape: ShapeLike | None = None, dtype: npt.DTypeLike | None = None, name: str | None = None
 ) -> SharedArray:
-    """Allocate a writable shared array in the default pool; see `Pool.shared_array`."""
+    """Allocate a writable shared array in the default pool; see `Pool.shared_array`.
+
+    Examples
+    --------
+    >>> total = oc.shared_array(2, np.int64)
+    >>> total[0] += 5
+    >>> total
+    SharedArray([5, 0])
+    """
     return default_pool().shared_array(shape, dtype, name)

@@ -71,6 +71,24 @@ class Frames(Closable, FramesBase[Scalar]):
     -----
     A frame also becomes free when its holder dies. A frame that a process keeps is not free. If
     processes keep all ``count`` frames, `acquire` waits.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("studio", size="64MiB")
+    >>> frames = pool.frames("buffers", (480, 640), np.uint8, count=4)
+    >>> picture = frames.acquire(timeout=10)
+    >>> picture[:] = 7
+    >>> frames.available, frames.count
+    (3, 4)
+    >>> pool.queue("pictures").put(picture)  # a handle is sent; the picture becomes read-only
+    >>> received = pool.queue("pictures").get()
+    >>> del picture, received  # with its last reference, the frame is free again
+    >>> with frames.lend() as picture:
+    ...     picture[:] = 8
+    >>> frames.available
+    4
+    >>> frames.detach()  # this process has them no more; other processes keep them
+    >>> pool.frames("buffers", (480, 640), np.uint8, count=4).close()  # the same
     """
 
     _shown_as = "Frames"  # also if they are of a subclass

@@ -104,6 +104,61 @@ class Pool(LockFactory, ContainerFactory, ObjectFactory, Transport, ObjectDirect
     continues, and every use of the pool raises a `OneCopyError` that says why. The arrays that it
     inherited are not mapped in the child: accessing them is a segmentation fault. The child may
     open the pool again.
+
+    Examples
+    --------
+    A pool is opened by its name in each program:
+
+    >>> pool = oc.Pool("studio", size="64MiB")
+    >>> oc.Pool.open("studio") == pool  # it must exist
+    True
+    >>> oc.Pool.create(size="1MiB").close()  # it must not; this one has no name
+    >>> pool
+    <onecopy.Pool 'studio', ... of 64.0 MiB in use>
+
+    Arrays are allocated in it, or copied into it:
+
+    >>> image = pool.empty((480, 640), np.uint8)
+    >>> zeros, sevens = pool.zeros(3), pool.full(3, 7)
+    >>> pool.array([1, 2]), sevens
+    (array([1, 2]), array([7, 7, 7]))
+    >>> total = pool.shared_array(4, np.int64)  # every process that has it may write
+
+    Objects have names, or are referred to:
+
+    >>> pool["calibration"] = {"gain": 2.0, "dark": image}
+    >>> pool["calibration"]["gain"], pool.get("missing", 0)
+    (2.0, 0)
+    >>> pool.update(size=(480, 640), gain=1)
+    >>> sorted(pool.keys()), len(list(pool.values())), dict(pool.items())["gain"]
+    (['calibration', 'gain', 'size'], 3, 1)
+    >>> pool.setdefault("gain", 5), pool.pop("gain")
+    (1, 1)
+    >>> pool.popitem()[0] in ("calibration", "size")
+    True
+    >>> pool.clear()
+    >>> pool.put("anything that pickle takes").get()
+    'anything that pickle takes'
+
+    Everything that processes share has a name, too. The first call makes it, each other call opens
+    it:
+
+    >>> jobs, pictures = pool.queue("jobs"), pool.stream("pictures")
+    >>> frames = pool.frames("buffers", (480, 640), np.uint8, 4)
+    >>> settings, results = pool.dict(name="settings"), pool.list(name="results")
+    >>> lock, rlock, rwlock = pool.lock("l"), pool.rlock("r"), pool.rwlock("rw")
+    >>> condition, event, barrier = pool.condition("c"), pool.event("e"), pool.barrier("b", 2)
+    >>> tokens, limited = pool.semaphore("s", 2), pool.bounded_semaphore("bs", 2)
+    >>> counter = pool.value("i", 0)
+    >>> pool.delete("jobs")  # the name is free; processes that have the queue keep it
+
+    What is in the pool, and what dead processes left:
+
+    >>> pool.stats().processes, pool.validate(), pool.collect()
+    (1, [], 0)
+    >>> pool.flush()  # for a pool in a file on a disk: until it is there
+    >>> pool.unlink()  # no other process can join any more
+    >>> pool.close()
     """
 
     __slots__ = ("__weakref__", "_key", "_member", "_name", "_parts")

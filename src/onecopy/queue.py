@@ -73,6 +73,51 @@ class Queue(Closable, QueueBase[T]):
     took. A thread that works on several objects should use `get_message`. An object that could not
     be rebuilt (`get` raised the exception) counts as taken. A forked child cannot finish an object
     that its parent took.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("factory", size="64MiB")
+    >>> jobs = pool.queue("jobs", maxsize=100)
+    >>> jobs.put({"id": 7, "image": pool.zeros((480, 640), np.uint8)})
+    >>> jobs.put_nowait("text")
+    >>> jobs.put_many([1, 2, 3])
+    >>> jobs.qsize(), jobs.empty(), jobs.full()
+    (5, False, False)
+
+    Another process opens ``pool.queue("jobs")``, and gets:
+
+    >>> job = jobs.get(timeout=10)
+    >>> job["image"].shape, job["image"].flags.writeable
+    ((480, 640), False)
+    >>> jobs.get_nowait(), jobs.get_many(2)
+    ('text', [1, 2])
+
+    Each taken object can be reported as done, and a producer can wait for that:
+
+    >>> message = jobs.get_message()
+    >>> message.item
+    3
+    >>> message.task_done()
+    >>> for _ in range(4):
+    ...     jobs.task_done()
+    >>> jobs.join()
+
+    `shutdown` ends loops over the queue in all processes, when it is empty:
+
+    >>> jobs.put("last")
+    >>> jobs.shutdown()
+    >>> list(jobs)
+    ['last']
+
+    `select` and event loops of other libraries wait for its descriptor:
+
+    >>> import select
+    >>> results = pool.queue("results")
+    >>> results.put(1)
+    >>> select.select([results.fileno()], [], [], 10)[0] == [results.fileno()]
+    True
+    >>> results.detach()  # this process has it no more; other processes keep it
+    >>> jobs.close()  # the same; calls of this object raise Closed
     """
 
     _shown_as = "Queue"  # also if it is of a subclass

@@ -50,6 +50,20 @@ class Subscription(SubscriptionBase[T]):
     Notes
     -----
     When a process dies, its subscriptions end: a lossless stream does not wait for it.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("studio", size="64MiB")
+    >>> stream = pool.stream("newest", policy="latest")
+    >>> subscription = stream.subscribe()
+    >>> for number in range(3):
+    ...     stream.publish(number)
+    >>> subscription.get(timeout=10), subscription.missed
+    (2, 2)
+    >>> stream.shutdown()
+    >>> list(subscription)
+    []
+    >>> subscription.close()
     """
 
     if not TYPE_CHECKING:
@@ -110,6 +124,20 @@ class Stream(Closable, StreamBase[T]):
         There is no such policy, or the depth is not between 1 and 1,048,576.
     PoolFull
         There is no room for the stream.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("studio", size="64MiB")
+    >>> stream = pool.stream("pictures", depth=8)
+    >>> first, second = stream.subscribe(), stream.subscribe()
+    >>> stream.publish({"number": 0, "picture": pool.zeros((480, 640), np.uint8)})
+    >>> first.get()["number"], second.get()["picture"].shape  # one picture, no copy
+    (0, (480, 640))
+    >>> stream.latest()["number"], stream.subscribers, stream.published
+    (0, 2, 1)
+    >>> stream.shutdown()  # the loops of all subscribers end
+    >>> stream.detach()  # this process has it no more; other processes keep it
+    >>> pool.stream("pictures").close()  # the same; calls of this object raise Closed
     """
 
     _shown_as = "Stream"  # also if it is of a subclass

@@ -101,6 +101,16 @@ def wait(things: Iterable[_T], timeout: float | None = None) -> list[_T]:
     Notes
     -----
     Another process or thread may be faster. So get, or acquire, with ``block=False`` afterwards.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("factory", size="16MiB")
+    >>> jobs, stop = pool.queue("jobs"), pool.event("stop")
+    >>> jobs.put(1)
+    >>> oc.wait([jobs, stop], timeout=10) == [jobs]
+    True
+    >>> oc.wait([stop], timeout=0)
+    []
     """
     limit = seconds("timeout", timeout)  # before an iterator is used up
     if limit is not None and limit < 0:

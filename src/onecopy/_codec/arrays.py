@@ -83,6 +83,16 @@ class SharedArray(InPlaceArray):
     done. A message, object or container in another pool does not keep it. In three cases an
     ordinary copy arrives: in a result of an `Executor` that has another pool; in a pool in a file,
     if the array's own pool is not in a file; and if the array's own pool has lost its name.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("studio", size="16MiB")
+    >>> totals = pool.shared_array(4, np.int64)
+    >>> lock = pool.lock("totals")
+    >>> with lock:  # another process may add at the same time
+    ...     totals[0] += 5
+    >>> totals
+    SharedArray([5, 0, 0, 0])
     """
 
     def __getitem__(self, index: Any) -> Any:

@@ -38,6 +38,14 @@ class Place(NamedTuple):
         The handle of the block, below 2**64.
     offset, nbytes : int
         The part of the block, in bytes.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("places", size="16MiB")
+    >>> image = pool.zeros((480, 640), np.uint8)
+    >>> place = pool.where(image[100:200])
+    >>> place.nbytes
+    64000
     """
 
     pool: bytes

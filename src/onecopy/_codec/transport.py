@@ -51,6 +51,16 @@ class ExportLease:
         Bytes that have places.
     copied : int
         Bytes of them that were copied into the pool. The others lay there already.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("exports", size="16MiB")
+    >>> places, lease = pool.export([np.ones(1 << 20)])
+    >>> lease.nbytes, lease.copied, lease.released
+    (8388608, 8388608, False)
+    >>> lease.release()  # when the other side has imported the places
+    >>> lease.released
+    True
     """
 
     __slots__ = ("__weakref__", "_leases", "copied", "nbytes")
@@ -163,6 +173,29 @@ class Transport:
         at the receiver. It never gives other data.
 
         Memory of a `SharedArray` gets a place, too, and stays writable for all processes.
+
+        Examples
+        --------
+        What a transport sends instead of bytes, and what the other side makes of it:
+
+        >>> pool = oc.Pool("transport", size="16MiB")
+        >>> places, lease = pool.export([b"small", np.ones(1 << 20)], threshold="1MiB")
+        >>> places[0], places[1].nbytes
+        (None, 8388608)
+        >>> pool.can_see(pool.id)
+        True
+        >>> memory = pool.import_(places)[1]
+        >>> np.frombuffer(memory).sum()
+        np.float64(1048576.0)
+        >>> lease.release()
+
+        A transport may also send an array of the pool by its place:
+
+        >>> image = pool.zeros((480, 640), np.uint8)
+        >>> pool.where(image) is not None, pool.seal(image), image.flags.writeable
+        (True, True, False)
+        >>> pool.share() >= image.nbytes  # bytes of the pool that count for this process
+        True
         """
         member, smallest = self.member, parse_size(threshold, "threshold")
         _check_trust(member)

@@ -41,6 +41,14 @@ class PoolStats(NamedTuple):
     largest : tuple of Thing
         The three things that keep most memory, each with its kind, name and bytes. Empty if the
         statistics were read without joining the pool.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("numbers", size="16MiB")
+    >>> image = pool.zeros((480, 640), np.uint8)
+    >>> stats = pool.stats()
+    >>> stats.processes, stats.blocks, stats.used >= image.nbytes
+    (1, 1, True)
     """
 
     name: str

@@ -44,6 +44,16 @@ class TLS:
     Notes
     -----
     Relative names are made absolute when it is made. Any thread and any process may use it.
+
+    Examples
+    --------
+    >>> tls = oc.TLS("here.pem", "here.key", cafile="authority.pem")
+    >>> pool = oc.Pool("results", size="16MiB")
+    >>> server = oc.serve(pool, "grpc+tls://10.0.0.5:0", tls=tls)  # doctest: +SKIP
+    >>> tls.read()  # what servers and clients do when they need the files
+    Traceback (most recent call last):
+        ...
+    ValueError: the files for TLS cannot be used: ...
     """
 
     certfile: str | os.PathLike[str]

@@ -37,7 +37,7 @@ class Shape:
 
     Examples
     --------
-    >>> Shape("height", "width", 3)
+    >>> oc.Shape("height", "width", 3)
     Shape('height', 'width', 3)
     """
 

@@ -78,6 +78,27 @@ class Dict(Container, DictBase[K, V]):
 
     If a value is itself a queue, a lock or another dict, it stays alive as long as it is in the
     dict. So a dict that contains itself stays until you remove it from itself.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("cameras", size="16MiB")
+    >>> settings = pool.dict(name="settings")
+    >>> settings["gain"] = 2.0
+    >>> settings.update(exposure=10, dark=np.zeros(4))
+    >>> settings["dark"].flags.writeable, settings.get("missing"), "gain" in settings
+    (False, None, True)
+    >>> settings.setdefault("gain", 1.0), settings.pop("exposure")
+    (2.0, 10)
+    >>> sorted(settings.keys()), len(settings.values()), len(settings.items())
+    (['dark', 'gain'], 2, 2)
+    >>> with settings.lock():  # for several steps that belong together
+    ...     settings["gain"] = settings["gain"] + 1
+    >>> settings.copy()["gain"], settings.popitem()[0] in ("dark", "gain")
+    (3.0, True)
+    >>> settings.clear()
+    >>> settings.detach()  # this process has it no more; other processes keep it
+    >>> oc.Dict.fromkeys(["a", "b"], 0).copy()  # in the default pool
+    {'a': 0, 'b': 0}
     """
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as dict: it changes

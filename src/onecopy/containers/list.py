@@ -70,6 +70,27 @@ class List(Container, ListBase[T]):
 
     If an item is itself a queue, a lock or another list, it stays alive as long as it is in the
     list. So a list that contains itself stays until you remove it from itself.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("cameras", size="16MiB")
+    >>> results = pool.list(name="results")
+    >>> results.append(3)
+    >>> results.extend([1, 2, 2])
+    >>> results.insert(0, "first")
+    >>> results.index(1), results.count(2), len(results)
+    (2, 2, 5)
+    >>> results.pop(0)
+    'first'
+    >>> results.remove(3)
+    >>> results.sort(reverse=True)
+    >>> results.reverse()
+    >>> results.copy(), results[-1]
+    ([1, 2, 2], 2)
+    >>> with results.lock():  # for several steps that belong together
+    ...     results[0] = results[0] + 1
+    >>> results.clear()
+    >>> results.detach()  # this process has it no more; other processes keep it
     """
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as list: it changes

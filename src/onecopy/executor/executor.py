@@ -59,9 +59,6 @@ class Executor(futures.ProcessPoolExecutor):
     once, however many calls take it, and read there by all workers; results come back the same way,
     without a copy through a pipe.
 
-    >>> with oc.Executor() as ex:  # doctest: +SKIP
-    ...     futures = [ex.submit(summarize, frame, carrier) for carrier in carriers]
-
     Parameters
     ----------
     max_workers : int, optional
@@ -123,6 +120,20 @@ class Executor(futures.ProcessPoolExecutor):
 
     Threads may submit at once. A child forked from the process has no use of the executor. Workers
     end with the process that has it, also if that is killed.
+
+    Examples
+    --------
+    >>> image = np.ones((480, 640))
+    >>> with oc.Executor(2) as executor:
+    ...     reference = executor.share(image)  # written once, for many calls
+    ...     futures = [executor.submit(np.sum, image) for _ in range(3)]
+    ...     [int(future.result()) for future in futures]
+    ...     list(executor.map(abs, [-1, -2], chunksize=2))
+    [307200, 307200, 307200]
+    [1, 2]
+    >>> executor = oc.Executor(1)
+    >>> executor.terminate_workers(), executor.kill_workers(), executor.shutdown()
+    (None, None, None)
     """
 
     _picklers: Picklers = CallPickler

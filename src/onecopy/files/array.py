@@ -97,6 +97,16 @@ def open_array(
     -----
     Several threads may open and use arrays at the same time. A forked child has its parent's
     mappings.
+
+    Examples
+    --------
+    >>> np.save("numbers.npy", np.arange(1_000_000))
+    >>> numbers = oc.open_array("numbers.npy")  # nothing is read yet
+    >>> int(numbers[-1])
+    999999
+    >>> with oc.Executor(1) as executor:  # its name is sent, and the worker maps the file
+    ...     int(executor.submit(np.sum, numbers).result())
+    499999500000
     """
     if mode not in _MODES:
         raise ValueError(f"mode={mode!r}: it is one of {', '.join(map(repr, _MODES))}")

@@ -29,6 +29,14 @@ class MappedArray(InPlaceArray, np.memmap[Any, Any]):
     Two processes can write to the same bytes at the same time (``"r+"``, ``"w+"``): use a lock, or
     let each process write to another part. If a file is cut short while it is mapped, SIGBUS ends a
     process that reads beyond the new end.
+
+    Examples
+    --------
+    >>> array = oc.open_array("numbers.npy", np.float32, (1000, 3), mode="w+")
+    >>> array[:] = 1
+    >>> array.flush()  # until it is on the disk
+    >>> oc.open_array("numbers.npy").shape
+    (1000, 3)
     """
 
     def __getitem__(self, index: Any) -> Any:

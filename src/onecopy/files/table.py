@@ -123,6 +123,14 @@ def open_table(
     pool. For compressed IPC it is one record batch. Do not change an uncompressed IPC file in place
     while it is open: replace it. Several threads may open tables at the same time. Threads that
     open the same table wait for the first one.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, pyarrow.feather
+    >>> table = pa.table({"delay": [3, -1, 7]})
+    >>> pyarrow.feather.write_feather(table, "flights.arrow", compression="uncompressed")
+    >>> oc.open_table("flights.arrow").to_pandas()["delay"].sum()
+    np.int64(9)
     """
     _import()
     checked_advice(advise)

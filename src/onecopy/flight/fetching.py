@@ -92,6 +92,14 @@ def fetch(
     -----
     Nothing of what another host sends is unpickled. The bytes of arrays and tables are written
     into the pool as they come. Data frames and bytes are built in this process first, and then put.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("results", size="64MiB")
+    >>> with oc.serve(pool) as server:
+    ...     ref = oc.fetch(server.ticket(np.arange(1000)))  # on another host
+    >>> ref.get().shape
+    (1000,)
     """
     flight = import_flight()
     forks.check()

@@ -72,6 +72,14 @@ def serve(
     -----
     NotEncryptedWarning
         Other machines can reach the address, and there is no `tls`.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("results", size="64MiB")
+    >>> with oc.serve(pool) as server:
+    ...     url = server.ticket(np.ones(1000))  # a text, to be sent to the other host
+    ...     oc.fetch(url).get().shape
+    (1000,)
     """
     import_flight()
     forks.check()
@@ -92,6 +100,16 @@ class FlightServer:
     Any thread may use it. A forked child has no server: the object is closed there, its methods
     raise a `RuntimeError`, `close` does nothing, and the server of the parent continues. It cannot
     be pickled; send the URLs.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("results", size="64MiB")
+    >>> server = oc.serve(pool)
+    >>> url = server.ticket(np.arange(1000), expires=60)
+    >>> int(oc.fetch(url).get()[-1])
+    999
+    >>> server.release(url)  # nobody can fetch it any more
+    >>> server.close()
     """
 
     def __init__(self, pool: Pool, asked: Address, tls: TLS | None, url_host: str | None) -> None:

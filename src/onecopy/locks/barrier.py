@@ -63,6 +63,22 @@ class Barrier(Shared, BarrierBase):
     If a process dies while it waits or while it runs the action, the barrier breaks. Within a
     fraction of a second, all waiters get `threading.BrokenBarrierError`, which names the process.
     ``reset()`` makes the barrier usable again.
+
+    Examples
+    --------
+    >>> import threading
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> start = pool.barrier("start", 2)
+    >>> other = threading.Thread(target=start.wait)  # or another process
+    >>> other.start()
+    >>> start.wait(timeout=10) in (0, 1)
+    True
+    >>> other.join()
+    >>> start.abort()  # who waits gets threading.BrokenBarrierError
+    >>> start.broken
+    True
+    >>> start.reset()
+    >>> start.detach()  # this process has it no more; other processes keep it
     """
 
     _action: Callable[[], object] | None

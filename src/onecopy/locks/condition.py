@@ -61,6 +61,23 @@ class Condition(Shared, ConditionBase):
     lock dies, the lock's `on_owner_death` applies to the next thread that gets the lock back in
     `wait`. That thread owns the lock in any case. After such a death a wait may end without a
     notification: check what you wait for, as `wait_for` does.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> changed = pool.condition("changed")
+    >>> with changed:
+    ...     changed.wait(timeout=0.001)  # releases the lock while it waits
+    False
+    >>> with changed:
+    ...     changed.wait_for(lambda: True, timeout=10)
+    True
+    >>> changed.acquire()
+    True
+    >>> changed.notify()  # one of those that wait
+    >>> changed.notify_all()
+    >>> changed.release()
+    >>> changed.detach()  # this process has it no more; other processes keep it
     """
 
     _lock: Lock | RLock

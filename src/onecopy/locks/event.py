@@ -28,6 +28,18 @@ class Event(Shared, EventBase):
     ------
     PoolFull
         There is no room for the event.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> ready = pool.event("ready")
+    >>> ready.wait(timeout=0.001)
+    False
+    >>> ready.set()  # all that wait for it continue
+    >>> ready.is_set(), ready.wait()
+    (True, True)
+    >>> ready.clear()
+    >>> ready.detach()  # this process has it no more; other processes keep it
     """
 
     _made_by = "event"

@@ -93,6 +93,20 @@ class Lock(_Mutex):
     ValueError. Ownership is per process: if a thread ends while it owns the lock, onecopy does not
     notice. A forked child does not own its parent's locks. A process that is stopped (SIGSTOP)
     keeps its locks.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> lock = pool.lock("door")  # another process opens the same lock by this name
+    >>> with lock:
+    ...     lock.locked(), lock.owner is not None
+    (True, True)
+    >>> lock.acquire(timeout=10)
+    True
+    >>> lock.release()
+    >>> lock.locked()
+    False
+    >>> lock.detach()  # this process has it no more; other processes keep it
     """
 
     _made_by = "lock"
@@ -111,6 +125,18 @@ class RLock(_Mutex):
 
     Like `Lock`, but only the thread that acquired it may release it (otherwise RuntimeError), as
     many times as it acquired it. For `on_owner_death` see `Lock`.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> lock = pool.rlock("door")
+    >>> with lock, lock:  # its owner may take it again
+    ...     lock.locked()
+    True
+    >>> lock.acquire(block=False)
+    True
+    >>> lock.release()
+    >>> lock.detach()  # this process has it no more; other processes keep it
     """
 
     _recursive = True

@@ -79,6 +79,18 @@ class RWLock(Shared, RWLockBase):
     acquire the reading side (RuntimeError), because it would wait for itself. The thread that
     acquired a side must release it. If a thread ends without releasing the reading side, writers
     wait as long as its process lives. A forked child owns neither side of its parent's locks.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> lock = pool.rwlock("table")
+    >>> with lock.read():  # many readers at a time
+    ...     lock.readers
+    1
+    >>> with lock.write(timeout=10):  # one writer, and no reader
+    ...     lock.readers
+    0
+    >>> lock.detach()  # this process has it no more; other processes keep it
     """
 
     _on_death: OnDeath

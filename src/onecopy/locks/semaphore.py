@@ -56,6 +56,20 @@ class Semaphore(Shared, SemaphoreBase):
         `value` is negative.
     PoolFull
         There is no room for the semaphore.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> printers = pool.semaphore("printers", 2)
+    >>> with printers:
+    ...     printers.get_value()
+    1
+    >>> printers.acquire(timeout=10)
+    True
+    >>> printers.release()
+    >>> printers.get_value()
+    2
+    >>> printers.detach()  # this process has it no more; other processes keep it
     """
 
     _options = 0
@@ -96,7 +110,23 @@ class Semaphore(Shared, SemaphoreBase):
 
 @own_methods
 class BoundedSemaphore(Semaphore):
-    """A `Semaphore` that refuses (ValueError) to have more tokens than its initial value."""
+    """A `Semaphore` that refuses (ValueError) to have more tokens than its initial value.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("locks", size="4MiB")
+    >>> printers = pool.bounded_semaphore("printers", 1)
+    >>> printers.acquire()
+    True
+    >>> printers.release()
+    >>> printers.release()
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
+    >>> printers.get_value()
+    1
+    >>> printers.detach()  # this process has it no more; other processes keep it
+    """
 
     _options = _BOUNDED
     _made_by = "bounded_semaphore"

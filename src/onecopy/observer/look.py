@@ -26,6 +26,15 @@ class Observer:
     It takes no slot and no lock, changes nothing in the pool, and keeps nothing open between two
     snapshots. So it works on a pool whose processes are all stuck, stopped or dead, and a stale
     pool stays. Each snapshot visits every block of the pool.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("factory", size="16MiB")
+    >>> pool.queue("jobs").put(1)
+    >>> observer = oc.observe("factory")
+    >>> [queue.name for queue in observer.snapshot().queues]
+    ['jobs']
+    >>> observer.close()
     """
 
     def __init__(self, path: str) -> None:

@@ -437,6 +437,17 @@ class PoolSnapshot:
         Bytes of a part of the pool's memory, see `memory_map`.
     memory_map : tuple of MemoryCell
         At most 512 equal parts of the memory for objects, in the order of their addresses.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("factory", size="16MiB")
+    >>> lock = pool.lock("door")
+    >>> with lock, oc.observe("factory") as observer:
+    ...     snapshot = observer.snapshot()
+    >>> owner = snapshot.process(snapshot.locks[0].holders[0].slot)
+    >>> import os
+    >>> owner.pid == os.getpid()
+    True
     """
 
     name: str

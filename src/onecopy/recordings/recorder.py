@@ -118,6 +118,22 @@ def record(
 
     A kill of the process loses the messages of the last `flush_seconds`. After an exception
     (KeyboardInterrupt, too), the file is ended before it is raised.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("studio", size="64MiB")
+    >>> camera = pool.stream("camera", policy="lossless")
+    >>> import threading, time
+    >>> def publish():
+    ...     while not camera.subscribers:
+    ...         time.sleep(0.001)
+    ...     for number in range(3):
+    ...         camera.publish(np.full((2, 2), number))
+    ...     camera.shutdown()
+    >>> threading.Thread(target=publish).start()  # or another process
+    >>> report = oc.record(camera, "camera.mcap")
+    >>> report.messages, report.missed
+    ({'camera': 3}, {'camera': 0})
     """
     named = _named(streams)
     for name, limit in (("seconds", seconds), ("messages", messages)):

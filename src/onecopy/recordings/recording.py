@@ -75,6 +75,22 @@ class Recording:
     messages, without reading them. A `torch.utils.data.DataLoader` takes it as a dataset.
 
     Any thread may read it, and so may a forked child. A pickled recording opens the file again.
+
+    Examples
+    --------
+    >>> with oc.RecordingWriter("run.mcap") as writer:
+    ...     done = [writer.write("camera", number, time_ns=number) for number in range(4)]
+    ...     done = [writer.write("sensor", {"at": 0.5}, time_ns=9)]
+    >>> recording = oc.open_recording("run.mcap")
+    >>> len(recording), recording[0], list(recording[1:3]), recording.complete
+    (5, 0, [1, 2], True)
+    >>> recording.message(4).channel, recording.message(4).time_ns
+    ('sensor', 9)
+    >>> [message.value for message in recording.messages()][:2]
+    [0, 1]
+    >>> len(recording.channel("camera")), list(recording.channels)
+    (4, ['camera', 'sensor'])
+    >>> recording.close()
     """
 
     _file: RecordingFile
@@ -338,6 +354,18 @@ def open_recording(path: str | os.PathLike[str], *, trust: bool = False) -> Reco
 
     Opening reads the index, about 20 bytes for each message. A message is read with its chunk, of
     about 1 MB; the chunk that was read last is kept.
+
+    Examples
+    --------
+    >>> with oc.RecordingWriter("run.mcap") as writer:
+    ...     for number in range(3):
+    ...         writer.write("camera", np.full((2, 2), number))
+    True
+    True
+    True
+    >>> with oc.open_recording("run.mcap") as recording:
+    ...     len(recording), int(recording[2][0, 0]), list(recording.channels)
+    (3, 2, ['camera'])
     """
     file = RecordingFile(os.path.abspath(os.fspath(path)))  # noqa: PTH100 - paths are strings here
     return Recording._of(file, trust, _ordered(file), ())

@@ -88,6 +88,18 @@ def replay(
     -----
     Message `i` is due ``(times[i] - times[0]) / speed`` after the beginning. A message that is
     late, because a lossless stream waited for its subscribers, does not delay the others.
+
+    Examples
+    --------
+    >>> pool = oc.Pool("studio", size="64MiB")
+    >>> with oc.RecordingWriter("run.mcap") as writer:
+    ...     done = [writer.write("camera", number) for number in range(3)]
+    >>> camera = pool.stream("camera", depth=8)
+    >>> subscription = camera.subscribe()
+    >>> oc.replay("run.mcap", pool, speed=1000)
+    3
+    >>> list(subscription)
+    [0, 1, 2]
     """
     if not speed >= 0 or math.isinf(speed):
         raise ValueError(f"speed={speed}: it is a factor, 0 or more")

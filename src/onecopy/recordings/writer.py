@@ -13,10 +13,11 @@ import time
 import weakref
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from onecopy._core.arguments import choice
 from onecopy.errors import Closed, OneCopyError
+from onecopy.recordings.chunks import Channel, Committed, Entry, Pending, Prepared
 from onecopy.recordings.files import (
     CHUNK,
     CHUNK_INDEX_OP,
@@ -47,55 +48,6 @@ FLUSH_SECONDS = 1.0
 _MOST_FORMS = 64  # channels of the file for the shapes of one stream; more shapes are in CBOR
 _LARGEST_CHUNK_HEAD = HEAD.size + CHUNK.size + 4 + 4 + 8
 _END_BYTES = 400  # at most: DataEnd, statistics, offsets of the summary, footer, and their heads
-
-
-class _Channel(NamedTuple):
-    number: int
-    name: str
-    records: bytes  # schema and channel, as the file has them
-    pickled: bool
-
-
-class _Prepared(NamedTuple):
-    """A message that is not in a chunk yet, and when it came."""
-
-    encoded: Encoded
-    time: int
-
-
-class _Entry(NamedTuple):
-    """A message in a chunk."""
-
-    channel: _Channel
-    time: int
-    at: int
-    end: int
-
-
-class _Committed(NamedTuple):
-    """What is in the file after a chunk."""
-
-    end: int
-    index: Any  # the ChunkIndex of mcap
-    channels: tuple[_Channel, ...]  # those that appear first in this chunk
-    counts: dict[str, int]
-    pickled: dict[str, int]
-    by_channel: dict[int, int]
-
-
-class _Pending:
-    """The chunk that is collected."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number  # how many chunks were committed before
-        self.data = bytearray()
-        self.entries: list[_Entry] = []
-        self.channels: dict[int, _Channel] = {}
-        self.since = 0.0  # when its first message came
-
-    @property
-    def used(self) -> int:
-        return self.entries[-1].end if self.entries else 0
 
 
 class RecordingWriter:
@@ -142,6 +94,20 @@ class RecordingWriter:
     -----
     A chunk that was written survives a kill of the process. `close` also waits until the disk has
     everything. A loss of power before that loses what the kernel has not yet written.
+
+    Examples
+    --------
+    >>> writer = oc.RecordingWriter("run.mcap", compression="none")
+    >>> writer.write("camera", np.zeros((480, 640), np.uint8))
+    True
+    >>> writer.write("sensor", {"celsius": 20.5})
+    True
+    >>> writer.note_missed("camera", 3)  # the recorder was too slow for three of them
+    >>> writer.flush()  # who opens the file now finds all messages
+    >>> writer.flush_due()  # the same, if a message has waited for long enough
+    >>> writer.close()
+    >>> list(oc.open_recording("run.mcap").channels)
+    ['camera', 'sensor']
     """
 
     def __init__(
@@ -169,13 +135,13 @@ class RecordingWriter:
         self._max_bytes = max_bytes
         self._flush_seconds, self._chunk_bytes = flush_seconds, chunk_bytes
         self._lock = threading.Lock()
-        self._channels: dict[tuple[str, Form], _Channel] = {}
+        self._channels: dict[tuple[str, Form], Channel] = {}
         self._in_file: set[int] = set()  # channels whose records were committed
         self._forms: dict[str, int] = {}  # how many channels the arrays of a name have
         self._sequences: dict[str, int] = {}
         self._missed: dict[str, int] = {}
-        self._log: list[_Committed] = []
-        self._pending = _Pending(0)
+        self._log: list[Committed] = []
+        self._pending = Pending(0)
         self._failed: OSError | None = None
         self._size = 0
         # Time since 1970 that never goes backwards, as a clock that is set may do.
@@ -338,15 +304,15 @@ class RecordingWriter:
 
     # ------------------------------------------------------------------------- messages and chunks
 
-    def _prepare(self, name: str, value: Any, time_ns: int | None = None) -> _Prepared:
+    def _prepare(self, name: str, value: Any, time_ns: int | None = None) -> Prepared:
         """Encode a message, which may take long and changes nothing. Its time is now, or given."""
         if time_ns is None:
             time_ns = time.monotonic_ns() + self._clock_offset
         pictures = None if self._pictures is None else Pictures(self._pictures)
         own_channel = self._forms.get(name, 0) < _MOST_FORMS
-        return _Prepared(encode(value, own_channel=own_channel, pictures=pictures), time_ns)
+        return Prepared(encode(value, own_channel=own_channel, pictures=pictures), time_ns)
 
-    def _write(self, name: str, prepared: _Prepared, sequence: int | None) -> bool:
+    def _write(self, name: str, prepared: Prepared, sequence: int | None) -> bool:
         """Write a message that was prepared for a channel of that name; see `write`."""
         with self._lock:
             self._check()
@@ -370,7 +336,7 @@ class RecordingWriter:
         if not pending.entries:
             pending.since = time.monotonic()
         pending.channels[channel.number] = channel
-        pending.entries.append(_Entry(channel, time_ns, at, len(pending.data)))  # it is in there
+        pending.entries.append(Entry(channel, time_ns, at, len(pending.data)))  # it is in there
         self._sequences[name] = sequence + 1
         if pending.used >= self._chunk_bytes or self._is_due():
             self._commit()
@@ -387,13 +353,13 @@ class RecordingWriter:
         if self._failed is not None:
             raise self._failed
 
-    def _fresh(self) -> _Pending:
+    def _fresh(self) -> Pending:
         """Return the chunk that is collected; a new one if the last one was committed."""
         if self._pending.number != len(self._log):
-            self._pending = _Pending(len(self._log))
+            self._pending = Pending(len(self._log))
         return self._pending
 
-    def _channel(self, name: str, form: Form) -> _Channel:
+    def _channel(self, name: str, form: Form) -> Channel:
         known = self._channels.get((name, form))
         if known is None:
             number = len(self._channels) + 1
@@ -414,11 +380,11 @@ class RecordingWriter:
                 number, name, form.encoding, {}, number if schema else 0
             )
             records = schema + self._built(channel)
-            known = _Channel(number, name, records, form.encoding in PICKLES)
+            known = Channel(number, name, records, form.encoding in PICKLES)
             self._channels[name, form] = known
         return known
 
-    def _fits(self, pending: _Pending, channel: _Channel, length: int) -> bool:
+    def _fits(self, pending: Pending, channel: Channel, length: int) -> bool:
         if self._max_bytes is None:
             return True
         used = len(pending.channels) + 1
@@ -430,7 +396,7 @@ class RecordingWriter:
         total = self._end + records + _LARGEST_CHUNK_HEAD + data + indexes + summary
         return total <= self._max_bytes
 
-    def _new_channels(self, pending: _Pending, more: _Channel | None = None) -> list[_Channel]:
+    def _new_channels(self, pending: Pending, more: Channel | None = None) -> list[Channel]:
         """List the channels of a chunk whose records are not in the file yet."""
         found = dict(pending.channels)
         if more is not None:
@@ -454,7 +420,7 @@ class RecordingWriter:
         self._log.append(committed)
         self._in_file.update(channel.number for channel in committed.channels)
 
-    def _written(self, pending: _Pending) -> _Committed:
+    def _written(self, pending: Pending) -> Committed:
         entries = pending.entries
         del pending.data[pending.used :]
         new = self._new_channels(pending)
@@ -487,7 +453,7 @@ class RecordingWriter:
         self._put(content, at + len(chunk_head))
         self._put(indexes, at + length)
         self._summary_bytes += len(preamble) + len(self._built(index)) + 10 * len(new)
-        return _Committed(
+        return Committed(
             at + length + len(indexes),
             index,
             tuple(new),
@@ -496,7 +462,7 @@ class RecordingWriter:
             _counted(entry.channel.number for entry in entries),
         )
 
-    def _indexes(self, entries: Sequence[_Entry], at: int) -> tuple[bytes, dict[int, int]]:
+    def _indexes(self, entries: Sequence[Entry], at: int) -> tuple[bytes, dict[int, int]]:
         by_channel: dict[int, list[tuple[int, int]]] = {}
         for entry in entries:
             by_channel.setdefault(entry.channel.number, []).append((entry.time, entry.at))

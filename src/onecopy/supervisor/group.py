@@ -107,6 +107,13 @@ def supervise(
     In a worker SIGTERM raises `SystemExit`, so that `with` blocks, `finally` and exit handlers run;
     Ctrl-C has no effect there: it stops the group through the supervisor. Workers end when the
     supervisor does, also if it is killed, and get their `grace` then too.
+
+    Examples
+    --------
+    >>> import math
+    >>> with oc.supervise(math.sqrt, 2, args=(4,), mp_context="fork") as group:
+    ...     group.join(timeout=10)  # both have returned
+    True
     """
     n = arguments.integer("n", n)
     if n < 1:
@@ -196,6 +203,23 @@ class WorkerGroup:
     ----------
     name : str
         Of the group.
+
+    Examples
+    --------
+    >>> jobs, results = oc.Queue(), oc.Queue()
+    >>> def work(jobs, results):
+    ...     for job in jobs:
+    ...         results.put(job * job)
+    >>> group = oc.supervise(work, 2, args=(jobs, results), mp_context="fork")
+    >>> len(group.pids), [worker.name for worker in group.workers]
+    (2, ['work-0', 'work-1'])
+    >>> jobs.put_many([1, 2, 3])
+    >>> sorted(results.get() for _ in range(3))
+    [1, 4, 9]
+    >>> jobs.shutdown()  # the workers return when the queue is empty
+    >>> group.join(timeout=10)
+    True
+    >>> group.stop()  # at once; here they have ended already
     """
 
     def __init__(

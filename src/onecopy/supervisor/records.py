@@ -63,6 +63,14 @@ class Worker:
         How often it was started after its first start.
     last_exit : Exit or None
         How its last process ended.
+
+    Examples
+    --------
+    >>> import time
+    >>> with oc.supervise(time.sleep, 1, args=(100,), mp_context="fork") as group:
+    ...     worker = group.workers[0]
+    ...     worker.index, worker.restarts, worker.last_exit
+    (0, 0, None)
     """
 
     index: int

@@ -52,8 +52,13 @@ def writable_copy(obj: _T) -> _T:
 
     Examples
     --------
-    >>> frame = onecopy.writable_copy(queue.get())  # doctest: +SKIP
-    >>> frame.loc[frame.delay < 0, "delay"] = 0  # doctest: +SKIP
+    >>> import pandas as pd
+    >>> queue = oc.Queue()
+    >>> queue.put(pd.DataFrame({"delay": [3, -1, 7]}))
+    >>> frame = oc.writable_copy(queue.get())
+    >>> frame.loc[frame.delay < 0, "delay"] = 0
+    >>> frame.delay.tolist()
+    [3, 0, 7]
     """
     given: Any = obj
     if isinstance(given, memoryview):

@@ -246,5 +246,13 @@ def Value(  # noqa: N802 - spelled as in multiprocessing
     See Also
     --------
     Pool.value : in any pool, and with a name.
+
+    Examples
+    --------
+    >>> counter = oc.Value("i", 0)
+    >>> with counter.get_lock():
+    ...     counter.value += 1
+    >>> counter.value
+    1
     """
     return with_lock(raw_value(default_member(), typecode_or_type, *args), lock)
