@@ -74,7 +74,7 @@ class Barrier(Shared, BarrierBase):
     >>> start.wait(timeout=10) in (0, 1)
     True
     >>> other.join()
-    >>> start.abort()  # who waits gets threading.BrokenBarrierError
+    >>> start.abort()  # threads that wait get threading.BrokenBarrierError
     >>> start.broken
     True
     >>> start.reset()

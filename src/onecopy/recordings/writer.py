@@ -103,7 +103,7 @@ class RecordingWriter:
     >>> writer.write("sensor", {"celsius": 20.5})
     True
     >>> writer.note_missed("camera", 3)  # the recorder was too slow for three of them
-    >>> writer.flush()  # who opens the file now finds all messages
+    >>> writer.flush()  # now all messages are in the file
     >>> writer.flush_due()  # the same, if a message has waited for long enough
     >>> writer.close()
     >>> list(oc.open_recording("run.mcap").channels)
