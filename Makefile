@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage docs bench peers bench-test bench-compare chart instructions lint format wheel clean
+        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -247,6 +247,9 @@ format: $(VENV)/.installed-dev ## Lay the code out as `make lint` wants it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
+
+release: ## Version, changelog, commit and tag: make release VERSION=1.2.3
+	$(PYTHON) tools/release.py $(VERSION) $(ARGS)
 
 wheel: $(VENV)/.made ## Build dist/*.whl in isolation, as a user's pip would
 	rm -rf build/wheel
