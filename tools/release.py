@@ -2,8 +2,8 @@
 
 Usage: python tools/release.py VERSION [--dry-run]
 
-VERSION is as in "1.2.3" or "1.2.0rc1", and not lower than the present one. The work tree must have no
-changes, and the changelog something under "Unreleased". Nothing is pushed: the command that does
+VERSION is as in "1.2.3" or "1.2.0rc1", and not lower than the present one. The work tree must have
+no changes, and the changelog something under "Unreleased". Nothing is pushed: the command that does
 it is printed.
 """
 

@@ -47,7 +47,7 @@ def own_methods(cls):
             continue
         owner = next(each for each in cls.__mro__ if name in vars(each))
         is_ours = owner.__module__.startswith("onecopy") and owner is not tuple
-        # A hint at the method of another class, for those who try the wrong one.
+        # `Elsewhere` only names the method of another class.
         if is_ours and type(method).__name__ != "Elsewhere":
             yield name
 
