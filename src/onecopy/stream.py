@@ -15,6 +15,9 @@ from onecopy._typed.later import bind, described, typed_by
 from onecopy.errors import OneCopyError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
     from onecopy._aio.channels import AioStream, AioSubscription
     from onecopy._codec.copy_mode import CopyMode
     from onecopy._core.until_made import Wait
@@ -44,8 +47,9 @@ class Subscription(SubscriptionBase[T]):
     """The object by which a process receives from a stream; `Stream.subscribe` makes it.
 
     It is an iterator. A loop over it waits for each message. The loop ends when the stream was shut
-    down and all messages are read, or when the subscription is closed. A subscription belongs to
-    the process that made it: it cannot be pickled, and a forked child must subscribe itself.
+    down and all messages are read, or when the subscription is closed. It is also a context
+    manager, which closes it. A subscription belongs to the process that made it: it cannot be
+    pickled, and a forked child must subscribe itself.
 
     Notes
     -----
@@ -60,6 +64,9 @@ class Subscription(SubscriptionBase[T]):
     ...     stream.publish(number)
     >>> subscription.get(timeout=10), subscription.missed
     (2, 2)
+    >>> with stream.subscribe() as another:  # closed at the end of the block
+    ...     another.get()
+    2
     >>> stream.shutdown()
     >>> list(subscription)
     []
@@ -80,6 +87,19 @@ class Subscription(SubscriptionBase[T]):
         from onecopy._aio.channels import AioSubscription
 
         return AioSubscription(self)
+
+    def __enter__(self) -> Self:
+        """Return the subscription."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
 
     def __repr__(self) -> str:
         try:

@@ -141,6 +141,19 @@ def test_a_closed_subscription_says_so(pool):
     assert list(subscription) == []
 
 
+def test_a_block_closes_a_subscription(pool):
+    stream = pool.stream()
+    with stream.subscribe() as subscription:
+        stream.publish(1)
+        assert subscription.get() == 1
+        assert stream.subscribers == 1
+    assert subscription.closed
+    assert stream.subscribers == 0
+    with pytest.raises(RuntimeError, match="within"), stream.subscribe() as subscription:
+        raise RuntimeError("within")
+    assert subscription.closed
+
+
 def test_a_subscription_goes_on_after_its_pool_is_closed_in_this_process():
     with oc.Pool.create(size="4MiB") as pool:
         stream = pool.stream()
