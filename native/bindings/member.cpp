@@ -92,7 +92,8 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     }
     if (!fits) bytes = INT64_MAX;
     const BlockSpec spec{.bytes = static_cast<u64>(bytes),
-                         .flags = static_cast<u8>(shared ? kFlagShared : 0)};
+                         .flags = static_cast<u8>(shared ? kFlagShared : 0),
+                         .zero_later = zero};
     Allocated block;
     Status s = AtOnce().allocate(pool, spec, block);
     if (s == Status::no_memory) {
@@ -105,7 +106,7 @@ PyObject* empty(const PoolPtr& pool, PyObject* shape, PyObject* dtype_object, bo
     if (zero) {
         std::optional<Outside> outside;
         if (spec.bytes >= kCopyOutside) outside.emplace();
-        onecopy::zero(pool->core(), block, spec.bytes);
+        onecopy::zero(block, spec.bytes);
     }
     LeaseObject* lease = make_lease(std::move(held), true);
     if (lease == nullptr) return nullptr;

@@ -19,9 +19,15 @@ static int punch_extents(Member& m, u64 first, u64 end) noexcept {
 // twice is harmless, and an extent is given back only while it lies in a free span. 0 or errno; or
 // `interrupted`, because the kernel takes a third of a second for a gigabyte. The bits are set when
 // all memory is there. Until then they tell `give_back_reserved` what this reservation has taken.
-int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted) noexcept {
+//
+// A clear bit does not say that an extent is zero: a process may have died in `trim` before it gave
+// the memory back. So, where zeros are wanted, an extent that is wholly in the block and has a
+// clear bit is given back before it is reserved. No other process has any of it.
+int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted,
+                     Part* zeros) noexcept {
     constexpr u64 kPiece = 64 * kMiB / kExtent;
     const u64 first = offset / kExtent, end = (offset + size + kExtent - 1) / kExtent;
+    Part run;
     for (u64 e = first; e < end;) {
         if (is_backed(m, e)) {
             ++e;
@@ -33,8 +39,16 @@ int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& inter
         p.about_to_block();
         const u64 from = m.geo().heap_off + start * kExtent;
         const u64 to = std::min(m.geo().heap_off + e * kExtent, m.geo().file_size);
+        const u64 own = std::max(start, first_extent(offset)), own_end = (offset + size) / kExtent;
+        const Part inside{own * kExtent, std::min(e, own_end) * kExtent};
+        const bool zero = zeros != nullptr && inside.from < inside.to &&
+                          os::give_back(m.heap() + inside.from, inside.to - inside.from) == 0;
         if (int error = os::room_for(m.file, to - from)) return error;
         if (int error = m.file.reserve(from, to - from)) return error;
+        if (zero) {
+            run = {run.to == inside.from ? run.from : inside.from, inside.to};
+            if (run.to - run.from > zeros->to - zeros->from) *zeros = run;
+        }
         if (e < end && p.interrupted()) {
             interrupted = true;
             return 0;

@@ -21,9 +21,14 @@ inline u64 end_extent(Member& m, u64 offset) noexcept {
     return offset == m.header().heap_top.load_relaxed() ? first_extent(offset) : offset / kExtent;
 }
 
+// A part of the heap, or nothing.
+struct Part {
+    u64 from = 0, to = 0;
+};
 // Reserves the memory that is missing under [offset, offset+size). Takes no lock. 0 or errno; or
-// `interrupted`.
-int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted) noexcept;
+// `interrupted`. `zeros`, if it is not nullptr: a part of the range that is zero, the longest one.
+int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted,
+                     Part* zeros) noexcept;
 // Gives back what a reservation for this block has taken before it failed or was interrupted. The
 // block is still ours.
 void give_back_reserved(Member& m, u32 index, WaitPolicy& outer) noexcept;

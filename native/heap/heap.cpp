@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstring>
 
 #include "base/bits.hpp"
 #include "heap/extents.hpp"
@@ -54,7 +55,9 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, WaitPolicy& p, 
     unlock(m.header().heap_lock);
     if (taken != Status::ok) return taken;
     bool interrupted = false;
-    error = back_with_memory(m, offset, size, p, interrupted);
+    Part zeros;
+    const bool wanted = spec.zero || spec.zero_later;
+    error = back_with_memory(m, offset, size, p, interrupted, wanted ? &zeros : nullptr);
     if (error != 0 || interrupted) {
         give_back_reserved(m, index, p);
         drop(m, index, p);
@@ -64,14 +67,20 @@ Status allocate_once(Member& m, const BlockSpec& spec, u64 size, WaitPolicy& p, 
                                                                      : Status::system_error;
     }
     out = {index, m.heap() + offset};
-    if (spec.zero) zero(m, out, size);
+    if (zeros.to != 0) {
+        out.zero_from = zeros.from - offset;
+        out.zero_to = zeros.to - offset;
+    }
+    if (spec.zero) zero(out, size);
     return Status::ok;
 }
 
 }  // namespace
 
-void zero(Member& m, const Allocated& block, u64 bytes) noexcept {
-    m.file.zero(block.data, static_cast<u64>(block.data - m.base), bytes);
+void zero(const Allocated& block, u64 bytes) noexcept {
+    const u64 from = std::min(block.zero_from, bytes), to = std::min(block.zero_to, bytes);
+    std::memset(block.data, 0, from);
+    std::memset(block.data + to, 0, bytes - to);
     crash_point();
 }
 

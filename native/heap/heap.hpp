@@ -11,21 +11,23 @@ namespace onecopy {
 struct Allocated {
     u32 index = 0;
     unsigned char* data = nullptr;
+    u64 zero_from = 0, zero_to = 0;  // this part of the payload is zero, if zeros were wanted
 };
 struct BlockSpec {
     u64 bytes;
     u8 flags = 0;
     BodyKind kind = BodyKind::none;
-    u32 home = kNil;    // frames body
-    bool zero = false;  // payload zeroed
+    u32 home = kNil;          // frames body
+    bool zero = false;        // payload zeroed
+    bool zero_later = false;  // the caller will call `zero`, where other threads can run
 };
 // A block that this process holds once, with its memory reserved. ok, no_memory (now), too_large
 // (ever), timed_out, interrupted, corrupt. Before it answers no_memory, it looks for blocks of dead
 // processes.
 Status allocate(Member& m, const BlockSpec& spec, WaitPolicy& p, Allocated& out) noexcept;
-// Makes the payload of a block zero that only this process has. Memory that was never written since
-// it was reserved is zero, and is not touched.
-void zero(Member& m, const Allocated& block, u64 bytes) noexcept;
+// Makes the first `bytes` of the payload zero. Memory that was reserved for this block is zero
+// already, and is not touched.
+void zero(const Allocated& block, u64 bytes) noexcept;
 
 // Gives the memory of free spans back to the system. How many bytes.
 u64 trim(Member& m, WaitPolicy& p) noexcept;

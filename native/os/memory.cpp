@@ -312,8 +312,9 @@ class LastLook {
   public:
     static constexpr std::uint64_t kBytes = 256 << 10;
 
-    // Takes the bytes from what the look allows.
+    // Takes the bytes from what the look allows, and what the kernel needs for a file besides.
     bool allows(std::uint64_t bytes) noexcept {
+        bytes += kFile;
         if (bytes > kBytes || monotonic_ns() >= until_.load(std::memory_order_relaxed))
             return false;
         std::uint64_t left = left_.load(std::memory_order_relaxed);
@@ -323,6 +324,7 @@ class LastLook {
         }
         return false;
     }
+    void found_none() noexcept { left_.store(0, std::memory_order_relaxed); }
     void found_room() noexcept {
         left_.store(kBytes, std::memory_order_relaxed);
         until_.store(monotonic_ns() + kTime, std::memory_order_relaxed);
@@ -330,6 +332,7 @@ class LastLook {
 
   private:
     static constexpr std::int64_t kTime = 100'000'000;  // ns
+    static constexpr std::uint64_t kFile = 4096;        // inode, entry, open file: 2.7 KiB here
     std::atomic<std::uint64_t> left_{0};
     std::atomic<std::int64_t> until_{0};
 };
@@ -342,6 +345,9 @@ bool memory_limit(MemoryLimit& out, const char* proc) noexcept {
 }
 
 int room_for(const SharedFile& file, std::uint64_t bytes) noexcept {
+    // What the kernel charges are pages.
+    const std::uint64_t page = page_size();
+    bytes = (bytes + page - 1) / page * page;
     if (file.identity().in_memory && last_look.allows(bytes)) return 0;
     struct statfs system{};
     // No blocks: a file system in memory without a limit.
@@ -356,6 +362,7 @@ int room_for(const SharedFile& file, std::uint64_t bytes) noexcept {
         last_look.found_room();
         return 0;
     }
+    last_look.found_none();
     return bytes > limit.room ? ENOMEM : 0;
 }
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "base/crash_point.hpp"
@@ -44,6 +44,25 @@ ByteLock set(int number, struct flock l) noexcept {
         if (errno == EINTR) continue;
         return errno == EAGAIN || errno == EACCES ? ByteLock::busy : ByteLock::failed;
     }
+}
+
+constexpr off_t kReadAtOnce = 64 << 10;  // whole pages, on every machine
+
+// Where a range that begins with zeros ends to be zero, in steps of what is read at once; `from` if
+// it does not, or cannot be read. Reading waits for a page that the kernel moves, and gives no
+// memory to a hole.
+off_t end_of_zeros(int number, off_t from, off_t end) noexcept {
+    std::array<unsigned char, kReadAtOnce> bytes;
+    while (from < end) {
+        const auto n = static_cast<std::size_t>(std::min(kReadAtOnce, end - from));
+        const ssize_t got = pread(number, bytes.data(), n, from);
+        if (got < 0 && errno == EINTR) continue;
+        if (got != static_cast<ssize_t>(n) ||
+            std::any_of(bytes.begin(), bytes.begin() + got, [](auto byte) { return byte != 0; }))
+            break;
+        from += got;
+    }
+    return from;
 }
 
 }  // namespace
@@ -203,37 +222,16 @@ void SharedFile::give_back_unwritten(void* mapped, std::uint64_t offset,
         const off_t data = lseek(file.number(), hole, SEEK_DATA);
         if (data < 0 && errno != ENXIO) return;  // ENXIO: the hole reaches to the end of the file
         at = data < 0 || data > end ? end : data;
-        os::give_back(
-            static_cast<unsigned char*>(mapped) + (static_cast<std::uint64_t>(hole) - offset),
-            static_cast<std::size_t>(at - hole));
+        for (off_t from = hole; from < at;) {
+            const off_t to = end_of_zeros(file.number(), from, at);
+            if (to > from) {
+                os::give_back(static_cast<unsigned char*>(mapped) +
+                                  (static_cast<std::uint64_t>(from) - offset),
+                              static_cast<std::size_t>(to - from));
+            }
+            from = std::min<off_t>(at, std::max<off_t>(to, from) + kReadAtOnce);
+        }
     }
-}
-
-void SharedFile::zero(void* mapped, std::uint64_t offset, std::uint64_t length) const noexcept {
-    // A look for each piece takes 1/500 of the time that it may save. A piece ends where a page
-    // ends: otherwise its last bytes would make the next piece a written one.
-    constexpr std::uint64_t kPiece = 2 << 20;
-    auto* bytes = static_cast<unsigned char*>(mapped);
-    for (std::uint64_t at = 0; at < length;) {
-        if (length - at >= kPiece / 2) at += unwritten_at(offset + at, length - at);
-        const std::uint64_t n = std::min(kPiece - (offset + at) % kPiece, length - at);
-        std::memset(bytes + at, 0, n);
-        at += n;
-    }
-}
-
-// How much of a range is unwritten from its start on. What cannot be known counts as written.
-std::uint64_t SharedFile::unwritten_at(std::uint64_t offset, std::uint64_t length) const noexcept {
-    // A file in memory keeps which of its reserved pages were written. On a disk that may not be
-    // so, or take long.
-    if (!identity_.in_memory || !is_ours()) return 0;
-    // This moves the position of the open file, which nothing uses.
-    const off_t data = lseek(number_, static_cast<off_t>(offset), SEEK_DATA);
-    const bool none = data < 0 && errno == ENXIO;
-    if (!is_ours()) return 0;
-    if (none) return length;
-    if (data < static_cast<off_t>(offset)) return 0;
-    return std::min(static_cast<std::uint64_t>(data) - offset, length);
 }
 
 std::size_t SharedFile::write_at(std::uint64_t offset, const void* from,

@@ -92,13 +92,10 @@ class SharedFile {
     // memory: its caller gives that back.
     int reserve(std::uint64_t offset, std::uint64_t length) const noexcept;
     // Gives back what is reserved in the range and was never written. `mapped` is where the range
-    // is mapped. Nobody writes there meanwhile.
+    // is mapped. Nobody writes there meanwhile. What the system calls a hole is read first: while
+    // the kernel moves a written page, it may look like one that was never written.
     void give_back_unwritten(void* mapped, std::uint64_t offset,
                              std::uint64_t length) const noexcept;
-    // Makes a range zero. `mapped` is where it is mapped, and all of it is reserved. What was
-    // reserved and never written is zero already: it is left alone, so it costs no page faults
-    // here. Nobody writes there meanwhile.
-    void zero(void* mapped, std::uint64_t offset, std::uint64_t length) const noexcept;
     // As many bytes as could be written at `offset`: all of them, unless the source is not
     // readable, the system refuses, or the number is not ours.
     std::size_t write_at(std::uint64_t offset, const void* from, std::size_t n) const noexcept;
@@ -117,8 +114,6 @@ class SharedFile {
     void close() noexcept;
 
   private:
-    std::uint64_t unwritten_at(std::uint64_t offset, std::uint64_t length) const noexcept;
-
     int number_ = -1;
     FileIdentity identity_;
     mutable std::atomic<bool> lost_{false};

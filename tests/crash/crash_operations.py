@@ -242,6 +242,8 @@ NOT_TRIED = {
     "Queue.__exit__": "as Queue.close",
     "Stream.__enter__": "gives the stream itself",
     "Stream.__exit__": "as Stream.close",
+    "Subscription.__enter__": "gives the subscription itself",
+    "Subscription.__exit__": "as Subscription.close",
     "Frames.__enter__": "gives the frames themselves",
     "Frames.__exit__": "as Frames.close",
     "Pool.flush": "one system call that changes nothing in memory",

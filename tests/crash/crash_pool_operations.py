@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from crash_things import (
+    LARGE,
     everything_named,
     exported_place,
     hold_some,
@@ -20,8 +21,11 @@ from crash_things import (
     queue_of,
     ref,
     second_ref,
+    spoil_and_collect,
+    spoil_memory,
     use_named_queue,
     write_to,
+    zeros_are_zero,
 )
 from crash_world import Operation, by_reference, item
 
@@ -71,6 +75,27 @@ POOL_OPERATIONS = [
     Operation("empty", ("Pool.empty",), lambda w: w.pool.empty(1000)),
     Operation("empty, large", ("Pool.empty",), lambda w: w.pool.empty(5 << 20, "u1")),
     Operation("zeros", ("Pool.zeros",), lambda w: w.pool.zeros(1000)),
+    Operation(
+        "zeros, large",
+        ("Pool.zeros",),
+        lambda w: w.pool.zeros(LARGE, "u1"),
+        ready=spoil_memory,
+        look=zeros_are_zero,
+    ),
+    Operation(
+        "zeros, large, of memory that was given back",
+        ("Pool.zeros",),
+        lambda w: w.pool.zeros(LARGE, "u1"),
+        ready=spoil_and_collect,
+        look=zeros_are_zero,
+    ),
+    Operation(
+        "collect, what was written",
+        ("Pool.collect",),
+        lambda w: w.pool.collect(),
+        ready=spoil_memory,
+        look=zeros_are_zero,
+    ),
     Operation("full", ("Pool.full",), lambda w: w.pool.full(1000, 7)),
     Operation("array", ("Pool.array",), lambda w: w.pool.array(np.arange(1000))),
     Operation("shared_array", ("Pool.shared_array",), lambda w: w.pool.shared_array(1000)),

@@ -278,6 +278,30 @@ def hold_some(w: World) -> None:
     w.things["held"] = [w.pool.put(item(1)), w.pool.zeros(500), w.pool.queue()]
 
 
+# ---- memory that was written, and is free again
+
+LARGE = 6 << 20  # two of them fit the pool; each has whole extents of 2 MiB
+
+
+def spoil_memory(w: World) -> None:
+    array = w.pool.empty(LARGE, "u1")
+    array[:] = 255
+    del array
+    gc.collect()
+
+
+def spoil_and_collect(w: World) -> None:
+    spoil_memory(w)
+    w.pool.collect()
+
+
+def zeros_are_zero(w: World) -> None:
+    zeros = w.pool.zeros(LARGE, "u1")
+    assert not zeros.any()
+    del zeros
+    gc.collect()
+
+
 # ---- another pool, in which the second survivor is, or nobody
 
 

@@ -327,8 +327,8 @@ def test_shared_memory():
         )
 
 
-@pytest.mark.parametrize("kilobytes", [4, 60, 200, 300])
-def test_many_small_segments_are_refused_before_the_kernel_kills(kilobytes):
+@pytest.mark.parametrize("size", [1, 100, 4096, 4097, 60_000, 200_000, 300_000])
+def test_many_small_segments_are_refused_before_the_kernel_kills(size):
     """One look at the limits is enough for a few of them, but not for all."""
     with limited(64 * MB) as within:
         run(
@@ -336,9 +336,9 @@ def test_many_small_segments_are_refused_before_the_kernel_kills(kilobytes):
             "from onecopy.multiprocessing.shared_memory import SharedMemory\n"
             "made = []\n"
             "try:\n"
-            f"    while True: made.append(SharedMemory(create=True, size={kilobytes} << 10))\n"
+            f"    while True: made.append(SharedMemory(create=True, size={size}))\n"
             "except oc.PoolFull as full: assert 'onecopy-test-' in str(full), full\n"
-            f"assert len(made) * {kilobytes} << 10 < 62 << 20, len(made)\n"
+            f"assert len(made) * {size} < 62 << 20, len(made)\n"
             "for each in made: each.close(); each.unlink()\n",
         )
 
