@@ -16,8 +16,8 @@ static int punch_extents(Member& m, u64 first, u64 end) noexcept {
 }
 
 // Reserves the memory that is missing under [offset, offset+size). It takes no lock: reserving
-// twice is harmless, and an extent is given back only while it lies in a free span. 0 or errno; or
-// `interrupted`, because the kernel takes a third of a second for a gigabyte. The bits are set when
+// twice is harmless, and an extent is given back only while it lies in a free span, or in a block
+// that was not written yet. 0 or errno; or `interrupted`, because the kernel takes a third of a second for a gigabyte. The bits are set when
 // all memory is there. Until then they tell `give_back_reserved` what this reservation has taken.
 //
 // A clear bit does not say that an extent is zero: a process may have died in `trim` before it gave
@@ -26,8 +26,8 @@ static int punch_extents(Member& m, u64 first, u64 end) noexcept {
 int back_with_memory(Member& m, u64 offset, u64 size, WaitPolicy& p, bool& interrupted,
                      Part* zeros) noexcept {
     constexpr u64 kPiece = 64 * kMiB / kExtent;
-    const u64 first = offset / kExtent, end = (offset + size + kExtent - 1) / kExtent;
     Part run;
+    const u64 first = offset / kExtent, end = (offset + size + kExtent - 1) / kExtent;
     for (u64 e = first; e < end;) {
         if (is_backed(m, e)) {
             ++e;

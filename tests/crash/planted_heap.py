@@ -96,4 +96,12 @@ BUGS = (
         "what a process had reserved, but not marked before it died, is never given back",
         program=("edges_test",),
     ),
+    Bug(
+        "zeros trusts the mark of an extent",
+        "native/heap/extents.cpp",
+        "os::give_back(m.heap() + inside.from, inside.to - inside.from) == 0;",
+        "true;",
+        "what a process wrote is there again, if another one died while it gave the memory back",
+        test="tests/crash/test_crash_points.py::test_killed_in[collect, what was written]",
+    ),
 )
