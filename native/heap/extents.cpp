@@ -17,8 +17,9 @@ static int punch_extents(Member& m, u64 first, u64 end) noexcept {
 
 // Reserves the memory that is missing under [offset, offset+size). It takes no lock: reserving
 // twice is harmless, and an extent is given back only while it lies in a free span, or in a block
-// that was not written yet. 0 or errno; or `interrupted`, because the kernel takes a third of a second for a gigabyte. The bits are set when
-// all memory is there. Until then they tell `give_back_reserved` what this reservation has taken.
+// that was not written yet. 0 or errno; or `interrupted`, because the kernel takes a third of a
+// second for a gigabyte. The bits are set when all memory is there. Until then they tell
+// `give_back_reserved` what this reservation has taken.
 //
 // A clear bit does not say that an extent is zero: a process may have died in `trim` before it gave
 // the memory back. So, where zeros are wanted, an extent that is wholly in the block and has a
