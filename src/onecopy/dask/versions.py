@@ -7,7 +7,8 @@ first is changed.
 from __future__ import annotations
 
 import warnings
-from importlib import import_module
+
+from onecopy._core.tested import in_range, lacking
 
 __all__ = ["TESTED", "UntestedVersionWarning", "can_be_used"]
 
@@ -58,9 +59,9 @@ def can_be_used() -> bool:
 
     found = distributed.__version__
     reason = ""
-    if not _number(TESTED[0]) <= _number(found) <= _number(TESTED[1]):
+    if not in_range(found, *TESTED):
         reason = f"onecopy was tested with distributed {TESTED[0]} to {TESTED[1]}"
-    elif missing := _missing():
+    elif missing := lacking(_NAMES):
         reason = f"it does not have {', '.join(missing)}"
     if reason:
         warnings.warn(
@@ -70,28 +71,3 @@ def can_be_used() -> bool:
             stacklevel=4,
         )
     return not reason
-
-
-def _number(version: str) -> tuple[int, ...]:
-    numbers = []
-    for part in version.split("+", maxsplit=1)[0].split(".")[:3]:
-        digits = "".join(letter for letter in part if letter.isdigit())
-        numbers.append(int(digits or 0))
-    return tuple(numbers)
-
-
-def _missing() -> list[str]:
-    missing = []
-    for module, names in _NAMES.items():
-        try:
-            loaded: object = import_module(module)
-        except ImportError:
-            missing.append(module)
-            continue
-        for name in names:
-            found: object = loaded
-            for part in name.split("."):
-                found = getattr(found, part, None)
-            if found is None:
-                missing.append(f"{module}.{name}")
-    return missing

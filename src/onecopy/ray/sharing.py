@@ -1,0 +1,173 @@
+"""What this process shares: the pool, the settings, and the way to the keeper."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import ray
+from ray._private.worker import global_worker
+
+from onecopy._core import membership
+from onecopy.pool import Pool
+from onecopy.ray.counts import counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from onecopy._core.membership import PoolHandle
+
+__all__ = ["VARIABLE", "Settings", "Sharing", "in_band", "keeper_name", "sharing"]
+
+VARIABLE = "ONECOPY_RAY"  # the settings of a job, for its workers
+NAMESPACE = "onecopy"
+_PATIENCE = 30  # seconds that a sender waits for the keeper, before it sends bytes
+
+_logger: logging.Logger = logging.getLogger("onecopy.ray")
+
+
+class Settings(NamedTuple):
+    """What `init` was called with.
+
+    Attributes
+    ----------
+    handle : PoolHandle
+        The pool.
+    threshold : int
+        The smallest array that travels by place.
+    born : bool
+        Whether results of numpy in workers are made in the pool.
+    """
+
+    handle: PoolHandle
+    threshold: int
+    born: bool
+
+    def dump(self) -> str:
+        """Return them as a text, for an environment variable."""
+        return json.dumps([[self.handle[0].hex(), *self.handle[1:]], self.threshold, self.born])
+
+    @classmethod
+    def load(cls, text: str) -> Settings:
+        """Return the settings from `dump`."""
+        (identity, *rest), threshold, born = json.loads(text)
+        handle: Any = (bytes.fromhex(identity), *rest)
+        return cls(handle, threshold, born)
+
+
+def keeper_name(pool: bytes) -> str:
+    """Return the name of the keeper of a pool, by its id."""
+    return f"onecopy-{pool.hex()}"
+
+
+def in_band() -> bool:
+    """Tell whether Ray pickles one of its objects now.
+
+    Otherwise it is code of a user that calls Ray's cloudpickle, or the closure of a function. Ray
+    would count a ticket in there for ever.
+    """
+    return bool(
+        global_worker.connected
+        and global_worker.get_serialization_context().is_in_band_serialization()
+    )
+
+
+class Sharing:
+    """The pool and the keeper of this process."""
+
+    def __init__(self) -> None:
+        self.pool: Pool | None = None
+        self.settings: Settings | None = None
+        self._keepers: dict[tuple[Any, bytes], Any] = {}  # by job and pool; None: there is none
+
+    def start(self, settings: Settings) -> Pool:
+        """Join the pool, or raise as `membership.join`."""
+        pool = Pool.of(membership.join(settings.handle))
+        self.pool, self.settings = pool, settings
+        return pool
+
+    def stop(self) -> None:
+        """Send bytes from now on."""
+        self.pool = None
+
+    def usable(self) -> Pool | None:
+        """Return the pool if arrays of it shall travel by place."""
+        pool = self.pool
+        return None if pool is None or pool.closed else pool
+
+    def keeper(self, pool: bytes) -> Any:
+        """Return the keeper of a pool in this job, by the id of the pool. None: there is none."""
+        key = global_worker.current_job_id, pool
+        if key not in self._keepers:
+            try:
+                found = ray.get_actor(keeper_name(pool), NAMESPACE)
+            except ValueError:
+                found = None
+            self._keepers[key] = found
+        return self._keepers[key]
+
+    def knows(self, pool: bytes, keeper: Any) -> None:
+        """Note the keeper that this process has made."""
+        self._keepers[global_worker.current_job_id, pool] = keeper
+
+    def ticket(self, pool: bytes, place: Any, pickled: bytes = b"") -> Any:
+        """Have the keeper hold something. None: it cannot; send bytes.
+
+        The caller pickles for Ray now, and Ray notes in the thread what the pickle refers to. A
+        call pickles, too. So another thread makes it.
+        """
+        ticket: list[Any] = []
+
+        def ask() -> None:
+            keeper = self.keeper(pool)
+            if keeper is None:
+                return
+            try:
+                ticket.extend(ray.get(keeper.hold.remote(place, pickled), timeout=_PATIENCE))
+            except Exception as error:  # noqa: BLE001 - Ray has many, and it can send the bytes
+                _logger.warning("an object travels as bytes, as the keeper does not hold: %s", error)
+
+        _apart(ask)
+        if not ticket:
+            counts.refused += 1
+            return None
+        return ticket[0]
+
+    def fetch(self, pool: bytes, place: Any) -> Any:
+        """Return the bytes of a place, from the host that has them. None: there is no keeper."""
+        got: list[Any] = []
+        failed: list[BaseException] = []
+
+        def ask() -> None:
+            keeper = self.keeper(pool)
+            if keeper is None:
+                return
+            try:
+                got.append(ray.get(keeper.fetch.remote(place)).memory)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+
+        _apart(ask)
+        if failed:
+            raise failed[0]
+        return got[0] if got else None
+
+
+def _apart(ask: Callable[[], None]) -> None:
+    thread = threading.Thread(target=ask, name="onecopy-ray", daemon=True)
+    thread.start()
+    thread.join()
+
+
+sharing: Sharing = Sharing()
+
+
+def _forked() -> None:
+    # A forked child cannot use Ray.
+    sharing.stop()
+
+
+os.register_at_fork(after_in_child=_forked)
