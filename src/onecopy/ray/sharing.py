@@ -126,7 +126,9 @@ class Sharing:
             if keeper is None:
                 return
             try:
-                ticket.extend(ray.get(keeper.hold.remote(place, pickled), timeout=_PATIENCE))
+                # `ray.get` would warn in an actor that is asynchronous: it sees no other threads.
+                answer = keeper.hold.remote(place, pickled).future()
+                ticket.extend(answer.result(timeout=_PATIENCE))
             except Exception as error:  # noqa: BLE001 - Ray has many, and it can send the bytes
                 _logger.warning("an object travels as bytes, as the keeper does not hold: %s", error)
 
@@ -137,23 +139,13 @@ class Sharing:
         return ticket[0]
 
     def fetch(self, pool: bytes, place: Any) -> Any:
-        """Return the bytes of a place, from the host that has them. None: there is no keeper."""
-        got: list[Any] = []
-        failed: list[BaseException] = []
+        """Return the bytes of a place, from the host that has them. None: there is no keeper.
 
-        def ask() -> None:
-            keeper = self.keeper(pool)
-            if keeper is None:
-                return
-            try:
-                got.append(ray.get(keeper.fetch.remote(place)).memory)
-            except Exception as error:  # noqa: BLE001 - raised below
-                failed.append(error)
-
-        _apart(ask)
-        if failed:
-            raise failed[0]
-        return got[0] if got else None
+        The caller unpickles for Ray now, and owns a lock that this call needs, too. So no other
+        thread makes it.
+        """
+        keeper = self.keeper(pool)
+        return None if keeper is None else ray.get(keeper.fetch.remote(place)).memory
 
 
 def _apart(ask: Callable[[], None]) -> None:
