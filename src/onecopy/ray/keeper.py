@@ -39,7 +39,7 @@ class Held:
 
 
 class Tickets(TensorTransportManager):  # type: ignore[misc]
-    """The transport of `Held`: nothing is ever sent, Ray only tells when the last ticket is gone."""
+    """The transport of `Held`. Nothing is sent: Ray only tells when the last ticket is gone."""
 
     def tensor_transport_backend(self) -> str:
         """Return the name."""

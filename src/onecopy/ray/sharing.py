@@ -130,7 +130,9 @@ class Sharing:
                 answer = keeper.hold.remote(place, pickled).future()
                 ticket.extend(answer.result(timeout=_PATIENCE))
             except Exception as error:  # noqa: BLE001 - Ray has many, and it can send the bytes
-                _logger.warning("an object travels as bytes, as the keeper does not hold: %s", error)
+                _logger.warning(
+                    "an object travels as bytes; the keeper does not hold it: %s", error
+                )
 
         _apart(ask)
         if not ticket:

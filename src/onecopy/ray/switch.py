@@ -53,8 +53,8 @@ def init(
     threshold : int or str, optional
         The smallest array that travels by place: bytes, or a size such as ``"4MiB"``.
     pool : Pool, optional
-        The pool. Default: the default pool. It becomes the default pool of each worker, so what a
-        worker makes by `onecopy.empty` lies in it.
+        The pool. Default: the default pool. It becomes the default pool of each process of the job
+        that has none. So what workers make by `onecopy.empty` lies in it.
     born : bool, optional
         Whether results of numpy in workers are made in the pool; see `onecopy.born_in_pool`.
 
@@ -98,6 +98,7 @@ def init(
     runtime_env["env_vars"] = {**runtime_env.get("env_vars", {}), VARIABLE: settings.dump()}
     context = ray.init(*args, runtime_env=runtime_env, **options)
     sharing.start(settings)
+    default.adopt(chosen.member)
     sharing.knows(chosen.id, _keeper(chosen, settings))
     serializers.install()
     return context
