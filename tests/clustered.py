@@ -27,7 +27,8 @@ def needs(module: str, extra: str) -> None:
     """Skip the test, if a library is not installed."""
     # It is not imported: distributed changes much in a process.
     try:
-        found = importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
+        found = spec is not None and spec.origin is not None  # a folder of tests is no package
     except ModuleNotFoundError:  # the package around it
         found = False
     if not found:

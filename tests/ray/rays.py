@@ -48,13 +48,13 @@ def pool_of_it():
     return sharing.pool
 
 
-def keeper():
+def holder():
     from onecopy.ray.sharing import sharing
-    return sharing.keeper(sharing.pool.id)
+    return sharing.holder(sharing.pool.id)
 
 
 def kept():
-    return ray.get(keeper().held.remote())[0]
+    return ray.get(holder().held.remote())[0]
 
 
 def full(value, n=N):
@@ -86,7 +86,7 @@ def kill(pid):
 
 def nothing_is_left():
     gc.collect()
-    eventually(lambda: kept() == 0, "the keeper")
+    eventually(lambda: kept() == 0, "the holder")
     pool_of_it().collect()
     assert pool_of_it().stats().blocks == 0, pool_of_it().stats()
 

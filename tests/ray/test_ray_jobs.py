@@ -118,7 +118,7 @@ def test_receivers_are_killed(tmp_path):
         with started() as pool:
             actor = Actor.remote()
             pid = ray.get(actor.keep.remote(full(2)))  # it has the array itself
-            eventually(lambda: kept() == 0, "the keeper")
+            eventually(lambda: kept() == 0, "the holder")
             assert pool.stats().blocks == 1
             kill(pid)
             pool.collect()
@@ -137,7 +137,7 @@ def test_receivers_are_killed(tmp_path):
     )
 
 
-def test_the_keeper_is_killed(tmp_path):
+def test_the_holder_is_killed(tmp_path):
     run(
         """
     def works():
@@ -150,17 +150,17 @@ def test_the_keeper_is_killed(tmp_path):
         with started() as pool:
             ref, array = ray.put(full(2)), full(3)
             mapped = ray.get(ray.put(full(4)))
-            kill(ray.get(keeper().held.remote())[1])
+            kill(ray.get(holder().held.remote())[1])
             pool.collect()
             try:
                 ray.get(ref)
             except ray.exceptions.RayError as error:
-                assert "StaleRef" in str(error) and "keeper" in str(error), error
+                assert "StaleRef" in str(error) and "holder" in str(error), error
             else:
                 raise AssertionError("the array is there")
             assert ray.get(ray.put(array))[-1] == 3  # by place or not
             assert mapped[-1] == 4
-            eventually(works, "the next keeper")
+            eventually(works, "the next holder")
             before = sent()
             assert ray.get(ray.put(array))[-1] == 3 and sent() == before + 1
             del ref, array, mapped

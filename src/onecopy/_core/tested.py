@@ -1,4 +1,4 @@
-"""Versions of other packages: whether one is in a tested range, and which names it lacks.
+"""Versions of other packages: whether one was tested, and has what an integration uses.
 
 An integration may use names that a package does not promise to keep. It looks for each of them
 before it changes the first.
@@ -12,12 +12,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["in_range", "lacking"]
+__all__ = ["objection"]
 
 
-def in_range(version: str, first: str, last: str) -> bool:
-    """Tell whether a version is not older than `first`, and not newer than `last`."""
-    return _number(first) <= _number(version) <= _number(last)
+def objection(
+    package: str, version: str, tested: tuple[str, str], names: Mapping[str, tuple[str, ...]]
+) -> str:
+    """Tell why a version of a package cannot be used; "" if it can.
+
+    Parameters
+    ----------
+    package : str
+        Its name, for the text.
+    version : str
+        What is installed.
+    tested : tuple of str
+        The first and the last version that can be used.
+    names : mapping
+        What is used of it, by module: attributes, and attributes of classes ("Class.method").
+    """
+    if not _number(tested[0]) <= _number(version) <= _number(tested[1]):
+        return f"onecopy was tested with {package} {tested[0]} to {tested[1]}"
+    missing = _lacking(names)
+    return f"it does not have {', '.join(missing)}" if missing else ""
 
 
 def _number(version: str) -> tuple[int, ...]:
@@ -28,19 +45,7 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def lacking(names: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return what cannot be found.
-
-    Parameters
-    ----------
-    names : mapping
-        By module: attributes, and attributes of classes ("Class.method").
-
-    Returns
-    -------
-    list of str
-        Modules, and names with their modules.
-    """
+def _lacking(names: Mapping[str, tuple[str, ...]]) -> list[str]:
     missing = []
     for module, wanted in names.items():
         try:

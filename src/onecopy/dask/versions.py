@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 
-from onecopy._core.tested import in_range, lacking
+from onecopy._core.tested import objection
 
 __all__ = ["TESTED", "UntestedVersionWarning", "can_be_used"]
 
@@ -58,11 +58,7 @@ def can_be_used() -> bool:
     import distributed
 
     found = distributed.__version__
-    reason = ""
-    if not in_range(found, *TESTED):
-        reason = f"onecopy was tested with distributed {TESTED[0]} to {TESTED[1]}"
-    elif missing := lacking(_NAMES):
-        reason = f"it does not have {', '.join(missing)}"
+    reason = objection("distributed", found, TESTED, _NAMES)
     if reason:
         warnings.warn(
             f"onecopy.dask does nothing with distributed {found}: {reason}. Dask works as without "

@@ -9,7 +9,7 @@ An array that lies in the pool then travels through Ray by its place. Nothing el
 from __future__ import annotations
 
 try:
-    import ray as _ray
+    from ray import put as _put  # a folder of that name has none
 except ImportError as _error:
     raise ImportError(
         "onecopy.ray is for Ray, which is not installed: pip install 'onecopy[ray]'"
@@ -29,4 +29,4 @@ __all__ = [
     "setup",
 ]
 
-del _ray
+del _put

@@ -18,7 +18,7 @@ class Counts:
     fetched : int
         Arrays whose bytes were fetched, because this process does not see their pool.
     refused : int
-        Objects that were sent as plain Ray sends them, because the keeper did not answer.
+        Objects that were sent as plain Ray sends them, because the holder did not answer.
     """
 
     sent: int = 0

@@ -96,7 +96,7 @@ def _memory(handle: PoolHandle, place: tuple[Any, ...]) -> Any:
         reason: Exception = StaleRef("this process does not see the pool of the array")
     except StaleRef as error:
         raise StaleRef(
-            "the array is gone: its keeper, an actor of onecopy on the host of the driver, has "
+            "the array is gone: its holder, an actor of onecopy on the host of the driver, has "
             "died. Call the task again"
         ) from error
     except (OneCopyError, OSError, ValueError, MemoryError) as error:
@@ -105,7 +105,7 @@ def _memory(handle: PoolHandle, place: tuple[Any, ...]) -> Any:
     if found is None:
         raise StaleRef(
             f"the array is out of reach: {reason}. Its bytes could not be fetched either, because "
-            "this job has no keeper: read the array in the job that made it"
+            "this job has no holder: read the array in the job that made it"
         ) from reason
     counts.fetched += 1
     return found

@@ -1,4 +1,4 @@
-"""What this process shares: the pool, the settings, and the way to the keeper."""
+"""What this process shares: the pool, the settings, and the way to the holder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from onecopy._core.membership import PoolHandle
 
-__all__ = ["VARIABLE", "Settings", "Sharing", "in_band", "keeper_name", "sharing"]
+__all__ = ["VARIABLE", "Settings", "Sharing", "holder_name", "in_band", "sharing"]
 
 VARIABLE = "ONECOPY_RAY"  # the settings of a job, for its workers
 NAMESPACE = "onecopy"
-_PATIENCE = 30  # seconds that a sender waits for the keeper, before it sends bytes
+_PATIENCE = 30  # seconds that a sender waits for the holder, before it sends bytes
 
 _logger: logging.Logger = logging.getLogger("onecopy.ray")
 
@@ -58,8 +58,8 @@ class Settings(NamedTuple):
         return cls(handle, threshold, born)
 
 
-def keeper_name(pool: bytes) -> str:
-    """Return the name of the keeper of a pool, by its id."""
+def holder_name(pool: bytes) -> str:
+    """Return the name of the holder of a pool, by its id."""
     return f"onecopy-{pool.hex()}"
 
 
@@ -76,12 +76,12 @@ def in_band() -> bool:
 
 
 class Sharing:
-    """The pool and the keeper of this process."""
+    """The pool and the holder of this process."""
 
     def __init__(self) -> None:
         self.pool: Pool | None = None
         self.settings: Settings | None = None
-        self._keepers: dict[tuple[Any, bytes], Any] = {}  # by job and pool; None: there is none
+        self._holders: dict[tuple[Any, bytes], Any] = {}  # by job and pool; None: there is none
 
     def start(self, settings: Settings) -> Pool:
         """Join the pool, or raise as `membership.join`."""
@@ -98,23 +98,23 @@ class Sharing:
         pool = self.pool
         return None if pool is None or pool.closed else pool
 
-    def keeper(self, pool: bytes) -> Any:
-        """Return the keeper of a pool in this job, by the id of the pool. None: there is none."""
+    def holder(self, pool: bytes) -> Any:
+        """Return the holder of a pool in this job, by the id of the pool. None: there is none."""
         key = global_worker.current_job_id, pool
-        if key not in self._keepers:
+        if key not in self._holders:
             try:
-                found = ray.get_actor(keeper_name(pool), NAMESPACE)
+                found = ray.get_actor(holder_name(pool), NAMESPACE)
             except ValueError:
                 found = None
-            self._keepers[key] = found
-        return self._keepers[key]
+            self._holders[key] = found
+        return self._holders[key]
 
-    def knows(self, pool: bytes, keeper: Any) -> None:
-        """Note the keeper that this process has made."""
-        self._keepers[global_worker.current_job_id, pool] = keeper
+    def knows(self, pool: bytes, holder: Any) -> None:
+        """Note the holder that this process has made."""
+        self._holders[global_worker.current_job_id, pool] = holder
 
     def ticket(self, pool: bytes, place: Any, pickled: bytes = b"") -> Any:
-        """Have the keeper hold something. None: it cannot; send bytes.
+        """Have the holder hold something. None: it cannot; send bytes.
 
         The caller pickles for Ray now, and Ray notes in the thread what the pickle refers to. A
         call pickles, too. So another thread makes it.
@@ -122,16 +122,16 @@ class Sharing:
         ticket: list[Any] = []
 
         def ask() -> None:
-            keeper = self.keeper(pool)
-            if keeper is None:
+            holder = self.holder(pool)
+            if holder is None:
                 return
             try:
                 # `ray.get` would warn in an actor that is asynchronous: it sees no other threads.
-                answer = keeper.hold.remote(place, pickled).future()
+                answer = holder.hold.remote(place, pickled).future()
                 ticket.extend(answer.result(timeout=_PATIENCE))
             except Exception as error:  # noqa: BLE001 - Ray has many, and it can send the bytes
                 _logger.warning(
-                    "an object travels as bytes; the keeper does not hold it: %s", error
+                    "an object travels as bytes; the holder does not hold it: %s", error
                 )
 
         _apart(ask)
@@ -141,13 +141,13 @@ class Sharing:
         return ticket[0]
 
     def fetch(self, pool: bytes, place: Any) -> Any:
-        """Return the bytes of a place, from the host that has them. None: there is no keeper.
+        """Return the bytes of a place, from the host that has them. None: there is no holder.
 
         The caller unpickles for Ray now, and owns a lock that this call needs, too. So no other
         thread makes it.
         """
-        keeper = self.keeper(pool)
-        return None if keeper is None else ray.get(keeper.fetch.remote(place)).memory
+        holder = self.holder(pool)
+        return None if holder is None else ray.get(holder.fetch.remote(place)).memory
 
 
 def _apart(ask: Callable[[], None]) -> None:

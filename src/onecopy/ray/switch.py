@@ -16,8 +16,8 @@ from onecopy.born import born_in_pool
 from onecopy.errors import OneCopyError, Untrusted
 from onecopy.pool import Pool
 from onecopy.ray import serializers
-from onecopy.ray.keeper import Keeper
-from onecopy.ray.sharing import NAMESPACE, VARIABLE, Settings, keeper_name, sharing
+from onecopy.ray.holder import Holder
+from onecopy.ray.sharing import NAMESPACE, VARIABLE, Settings, holder_name, sharing
 from onecopy.ray.versions import can_be_used
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def init(
     An array that was sent is read-only in its sender, as every array of a pool.
 
     The array lives as long as Ray has a reference to an object with it, or a process has the array.
-    An actor, the keeper, holds it meanwhile. It ends with the driver's job.
+    An actor, the holder, holds it meanwhile. It ends with the driver's job.
     """
     smallest = parse_size(threshold, "threshold")
     if pool is not None and not isinstance(pool, Pool):
@@ -99,7 +99,7 @@ def init(
     context = ray.init(*args, runtime_env=runtime_env, **options)
     sharing.start(settings)
     default.adopt(chosen.member)
-    sharing.knows(chosen.id, _keeper(chosen, settings))
+    sharing.knows(chosen.id, _holder(chosen, settings))
     serializers.install()
     return context
 
@@ -117,11 +117,11 @@ def _check(pool: Pool) -> None:
         )
 
 
-def _keeper(pool: Pool, settings: Settings) -> Any:
+def _holder(pool: Pool, settings: Settings) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Keeper)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Holder)
     return actor.options(
-        name=keeper_name(pool.id), namespace=NAMESPACE, scheduling_strategy=here
+        name=holder_name(pool.id), namespace=NAMESPACE, scheduling_strategy=here
     ).remote(settings.handle)
 
 

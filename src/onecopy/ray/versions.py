@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 
-from onecopy._core.tested import in_range, lacking
+from onecopy._core.tested import objection
 
 __all__ = ["TESTED", "UntestedVersionWarning", "can_be_used"]
 
@@ -43,11 +43,7 @@ def can_be_used() -> bool:
     import ray
 
     found = ray.__version__
-    reason = ""
-    if not in_range(found, *TESTED):
-        reason = f"onecopy was tested with Ray {TESTED[0]} to {TESTED[1]}"
-    elif missing := lacking(_NAMES):
-        reason = f"it does not have {', '.join(missing)}"
+    reason = objection("Ray", found, TESTED, _NAMES)
     if reason:
         warnings.warn(
             f"onecopy.ray does nothing with Ray {found}: {reason}. Ray works as without onecopy. "

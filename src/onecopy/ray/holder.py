@@ -1,9 +1,9 @@
-"""The keeper: an actor that holds what travels by place, as long as Ray has a reference to it.
+"""The holder: an actor that holds what travels by place, as long as Ray has a reference to it.
 
 A place in one of Ray's objects holds nothing. Ray may read such an object often, late or never. So
-the sender gives the keeper the place, and gets a reference of Ray's, a *ticket*, which it puts into
+the sender gives the holder the place, and gets a reference of Ray's, a *ticket*, which it puts into
 the object, too. Ray counts tickets as all references. When no process and no object has the ticket
-any more, Ray tells the keeper (`garbage_collect` of a tensor transport), which drops the memory.
+any more, Ray tells the holder (`garbage_collect` of a tensor transport), which drops the memory.
 docs/design/0030-ray.md says what each death leaves.
 """
 
@@ -26,13 +26,13 @@ from onecopy.pool import Pool
 if TYPE_CHECKING:
     from onecopy._core.membership import PoolHandle
 
-__all__ = ["Bytes", "Keeper"]
+__all__ = ["Bytes", "Holder"]
 
 TRANSPORT = "ONECOPY"
 
 
 class Held:
-    """What the keeper holds for one ticket."""
+    """What the holder holds for one ticket."""
 
     def __init__(self, what: object) -> None:
         self.what = what
@@ -95,7 +95,7 @@ class Bytes:
         return Bytes, (pickle.PickleBuffer(self.memory),)
 
 
-class Keeper:
+class Holder:
     """The actor. There is one for each job, on the host of the driver.
 
     Parameters
