@@ -96,8 +96,8 @@ def _memory(handle: PoolHandle, place: tuple[Any, ...]) -> Any:
         reason: Exception = StaleRef("this process does not see the pool of the array")
     except StaleRef as error:
         raise StaleRef(
-            "the array is gone: its holder, an actor of onecopy on the host of the driver, has "
-            "died. Call the task again"
+            "the array is gone: most likely its holder, an actor of onecopy on the host of the "
+            "driver, has died. Call the task again"
         ) from error
     except (OneCopyError, OSError, ValueError, MemoryError) as error:
         reason = error

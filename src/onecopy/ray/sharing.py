@@ -126,9 +126,10 @@ class Sharing:
             if holder is None:
                 return
             try:
-                # `ray.get` would warn in an actor that is asynchronous: it sees no other threads.
-                answer = holder.hold.remote(place, pickled).future()
-                ticket.extend(answer.result(timeout=_PATIENCE))
+                # This reference must be there when the ticket comes: otherwise Ray does not count
+                # the ticket. `ray.get` would warn in an asynchronous actor: it sees no threads.
+                answer = holder.hold.remote(place, pickled)
+                ticket.extend(answer.future().result(timeout=_PATIENCE))
             except Exception as error:  # noqa: BLE001 - Ray has many, and it can send the bytes
                 _logger.warning(
                     "an object travels as bytes; the holder does not hold it: %s", error
