@@ -32,6 +32,13 @@ def test_what_travels_by_place_and_what_does_not(tmp_path):
             del made, nested, back
             nothing_is_left()
 
+            values = [ray.get(total.remote(full(value))) for value in range(20)]
+            assert values == [value * N for value in range(20)]
+            frame = {"parts": [full(1)[start:] for start in range(5)]}
+            assert len(ray.get(ray.put(frame))["parts"]) == 5
+            del frame
+            nothing_is_left()
+
             before = sent()
             outside, small, gaps = np.full(N, 4.0), full(5, 1000), full(6)[::2]
             objects = np.array([{"a": 1}] * 200_000, dtype=object)

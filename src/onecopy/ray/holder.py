@@ -9,6 +9,7 @@ docs/design/0030-ray.md says what each death leaves.
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,7 @@ class Holder:
         self._pool = Pool.of(membership.join(handle))
         self._ticket(None)  # Ray's first one loads torch, if there is one
 
-    def hold(self, place: tuple[Any, ...] | None, pickled: bytes = b"") -> list[Any]:
+    def hold(self, place: tuple[Any, ...] | None, pickled: bytes = b"") -> tuple[Any, int]:
         """Hold memory, or an object that was pickled by reference, and return the ticket.
 
         Parameters
@@ -121,12 +122,11 @@ class Holder:
 
         Returns
         -------
-        list
-            The ticket. In a list, because Ray would replace it by its value otherwise.
+        tuple
+            The ticket, and the number of this process.
         """
-        if place is None:
-            return [self._ticket(pickle.loads(pickled))]
-        return [self._ticket(self._memory(place))]
+        what = pickle.loads(pickled) if place is None else self._memory(place)
+        return self._ticket(what), os.getpid()
 
     @staticmethod
     def _ticket(what: object) -> Any:
@@ -146,6 +146,4 @@ class Holder:
 
     def held(self) -> tuple[int, int]:
         """Return how many bytes of the pool this process holds (its share), and its number."""
-        import os
-
         return self._pool.share(), os.getpid()

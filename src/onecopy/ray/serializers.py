@@ -60,7 +60,7 @@ def reduce_array(array: npt.NDArray[Any]) -> Any:
         place = pool.where(arguments[0]) or origin_of(arguments[0].raw())
         if place is None or not pool.can_see(place.pool):
             return plain
-        ticket = sharing.ticket(pool.id, place)
+        ticket = sharing.ticket(_bottom(array), pool.id, place)
         if ticket is None:
             return plain
         pool.seal(array)
@@ -69,6 +69,13 @@ def reduce_array(array: npt.NDArray[Any]) -> Any:
     counts.sent += 1
     handle = membership.handle_of(pool.member)
     return _array_at, (handle, tuple(place), ticket, build, arguments[1:])
+
+
+def _bottom(obj: Any) -> object:
+    """Return the array of which all views are made; the views may be made for the pickle only."""
+    while isinstance(obj, np.ndarray) and isinstance(obj.base, np.ndarray):
+        obj = obj.base
+    return obj
 
 
 def _array_at(
@@ -117,7 +124,7 @@ def reduce_reference(obj: Any) -> Any:
     pool = sharing.usable()
     if pool is None or len(plain) > 2 or not in_band():
         return plain
-    ticket = sharing.ticket(pool.id, None, pickle.dumps(obj))
+    ticket = sharing.ticket(_bottom(obj), pool.id, None, pickle.dumps(obj))
     if ticket is None:
         return plain
     counts.sent += 1

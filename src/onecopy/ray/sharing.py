@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 import ray
 from ray._private.worker import global_worker
@@ -16,8 +17,6 @@ from onecopy.pool import Pool
 from onecopy.ray.counts import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from onecopy._core.membership import PoolHandle
 
 __all__ = ["VARIABLE", "Settings", "Sharing", "holder_name", "in_band", "sharing"]
@@ -75,6 +74,23 @@ def in_band() -> bool:
     )
 
 
+class _Sent(NamedTuple):
+    """What was sent from this process: its ticket, and the process of the holder."""
+
+    owner: ref[Any]
+    job: Any
+    ticket: Any
+    pid: int
+
+    def valid(self) -> bool:
+        """Tell whether the holder that gave the ticket still lives."""
+        try:
+            os.kill(self.pid, 0)
+        except OSError:
+            return False
+        return True
+
+
 class Sharing:
     """The pool and the holder of this process."""
 
@@ -82,6 +98,7 @@ class Sharing:
         self.pool: Pool | None = None
         self.settings: Settings | None = None
         self._holders: dict[tuple[Any, bytes], Any] = {}  # by job and pool; None: there is none
+        self._sent: dict[int, _Sent] = {}  # by the identity of the owner
 
     def start(self, settings: Settings) -> Pool:
         """Join the pool, or raise as `membership.join`."""
@@ -92,6 +109,7 @@ class Sharing:
     def stop(self) -> None:
         """Send bytes from now on."""
         self.pool = None
+        self._sent.clear()
 
     def usable(self) -> Pool | None:
         """Return the pool if arrays of it shall travel by place."""
@@ -113,13 +131,34 @@ class Sharing:
         """Note the holder that this process has made."""
         self._holders[global_worker.current_job_id, pool] = holder
 
-    def ticket(self, pool: bytes, place: Any, pickled: bytes = b"") -> Any:
-        """Have the holder hold something. None: it cannot; send bytes.
+    def ticket(self, owner: object, pool: bytes, place: Any, pickled: bytes = b"") -> Any:
+        """Return a ticket for the block of `owner`. None: there is none; send bytes.
+
+        Ray does not count references in arguments between pickling and submitting: it relies on
+        the caller, who has the argument. So the ticket lives as long as `owner` does in this
+        process. Its next message has the same ticket.
+        """
+        key, job = id(owner), global_worker.current_job_id
+        known = self._sent.get(key)
+        if known is None or known.job != job or known.owner() is not owner or not known.valid():
+            answer = self._ask(pool, place, pickled)
+            if answer is None:
+                counts.refused += 1
+                return None
+            forget = self._sent.pop
+            new = _Sent(ref(owner, lambda _: forget(key, None)), job, *answer)
+            if self._sent.get(key) is known:  # no other thread was faster
+                self._sent[key] = new
+            known = self._sent.get(key, new)
+        return known.ticket
+
+    def _ask(self, pool: bytes, place: Any, pickled: bytes) -> tuple[Any, int] | None:
+        """Have the holder hold something.
 
         The caller pickles for Ray now, and Ray notes in the thread what the pickle refers to. A
         call pickles, too. So another thread makes it.
         """
-        ticket: list[Any] = []
+        got: list[tuple[Any, int]] = []
 
         def ask() -> None:
             holder = self.holder(pool)
@@ -129,17 +168,16 @@ class Sharing:
                 # This reference must be there when the ticket comes: otherwise Ray does not count
                 # the ticket. `ray.get` would warn in an asynchronous actor: it sees no threads.
                 answer = holder.hold.remote(place, pickled)
-                ticket.extend(answer.future().result(timeout=_PATIENCE))
+                got.append(answer.future().result(timeout=_PATIENCE))
             except Exception as error:  # noqa: BLE001 - Ray has many, and it can send the bytes
                 _logger.warning(
-                    "an object travels as bytes; the holder does not hold it: %s", error
+                    "an object travels as bytes: the holder does not hold it: %s", error
                 )
 
-        _apart(ask)
-        if not ticket:
-            counts.refused += 1
-            return None
-        return ticket[0]
+        thread = threading.Thread(target=ask, name="onecopy-ray", daemon=True)
+        thread.start()
+        thread.join()
+        return got[0] if got else None
 
     def fetch(self, pool: bytes, place: Any) -> Any:
         """Return the bytes of a place, from the host that has them. None: there is no holder.
@@ -149,12 +187,6 @@ class Sharing:
         """
         holder = self.holder(pool)
         return None if holder is None else ray.get(holder.fetch.remote(place)).memory
-
-
-def _apart(ask: Callable[[], None]) -> None:
-    thread = threading.Thread(target=ask, name="onecopy-ray", daemon=True)
-    thread.start()
-    thread.join()
 
 
 sharing: Sharing = Sharing()
