@@ -74,7 +74,9 @@ def sent():
 def is_dead(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
+            ended = file.read().rpartition(")")[2].split()[0] == "Z"
+        # Its first thread may have ended before the others.
+        return ended and len(os.listdir(f"/proc/{pid}/task")) == 1
     except FileNotFoundError:
         return True
 
