@@ -135,7 +135,7 @@ class Sharing:
         """Return a ticket for the block of `owner`. None: there is none; send bytes.
 
         Ray does not count references in arguments between pickling and submitting: it relies on
-        the caller, who has the argument. So the ticket lives as long as `owner` does in this
+        the caller, which has the argument. So the ticket lives as long as `owner` does in this
         process. Its next message has the same ticket.
         """
         key, job = id(owner), global_worker.current_job_id
