@@ -1,26 +1,14 @@
-"""Programs that make a small cluster of Dask, in processes of their own.
-
-A program is a file, because workers import it. It has `PRELUDE` before it. Its `main` gets nothing
-and asserts. What it prints is shown if it fails.
-"""
+"""Programs that make a small cluster of Dask."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
+import clustered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-LIMIT = 110  # seconds: a watchdog
-TESTS = str(Path(__file__).parents[1])  # programs use `children`
+    from pathlib import Path
 
 PRELUDE = """
 import contextlib, gc, logging, os, signal, sys, time, warnings
@@ -75,14 +63,7 @@ def is_empty():
 
 def needs(module: str) -> None:
     """Skip the test, if a library is not installed."""
-    # It is not imported: distributed changes much in a process.
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        found = False
-    if not found:
-        reason = f"needs {module}, which is not installed: pip install 'onecopy[dask]'"
-        pytest.skip(reason, allow_module_level=True)
+    clustered.needs(module, "dask")
 
 
 def run(
@@ -93,24 +74,4 @@ def run(
     **environment: str,
 ) -> str:
     """Run a program that defines `main`; return what it prints."""
-    path = folder / "program.py"
-    end = '\n\nif __name__ == "__main__":\n    main()\n    print("done")\n'
-    path.write_text(PRELUDE + textwrap.dedent(text) + end, encoding="utf-8")
-    done = subprocess.run(
-        [*inside, sys.executable, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONFAULTHANDLER": "1",
-            "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(":"),
-            **environment,
-        },
-    )
-    said = f"{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said[-6000:]
-    assert done.stdout.endswith("done\n"), said[-6000:]
-    return said
+    return clustered.run_main(PRELUDE, text, folder, environment, inside)

@@ -7,7 +7,8 @@ first is changed.
 from __future__ import annotations
 
 import warnings
-from importlib import import_module
+
+from onecopy._core.tested import objection
 
 __all__ = ["TESTED", "UntestedVersionWarning", "can_be_used"]
 
@@ -57,11 +58,7 @@ def can_be_used() -> bool:
     import distributed
 
     found = distributed.__version__
-    reason = ""
-    if not _number(TESTED[0]) <= _number(found) <= _number(TESTED[1]):
-        reason = f"onecopy was tested with distributed {TESTED[0]} to {TESTED[1]}"
-    elif missing := _missing():
-        reason = f"it does not have {', '.join(missing)}"
+    reason = objection("distributed", found, TESTED, _NAMES)
     if reason:
         warnings.warn(
             f"onecopy.dask does nothing with distributed {found}: {reason}. Dask works as without "
@@ -70,28 +67,3 @@ def can_be_used() -> bool:
             stacklevel=4,
         )
     return not reason
-
-
-def _number(version: str) -> tuple[int, ...]:
-    numbers = []
-    for part in version.split("+", maxsplit=1)[0].split(".")[:3]:
-        digits = "".join(letter for letter in part if letter.isdigit())
-        numbers.append(int(digits or 0))
-    return tuple(numbers)
-
-
-def _missing() -> list[str]:
-    missing = []
-    for module, names in _NAMES.items():
-        try:
-            loaded: object = import_module(module)
-        except ImportError:
-            missing.append(module)
-            continue
-        for name in names:
-            found: object = loaded
-            for part in name.split("."):
-                found = getattr(found, part, None)
-            if found is None:
-                missing.append(f"{module}.{name}")
-    return missing
