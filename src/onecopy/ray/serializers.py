@@ -63,7 +63,8 @@ def reduce_array(array: npt.NDArray[Any]) -> Any:
         ticket = sharing.ticket(_bottom(array), pool.id, place)
         if ticket is None:
             return plain
-        pool.seal(array)
+        sealed: Any = array  # numpy's types say from Python 3.12 on that it is a buffer
+        pool.seal(sealed)
     except OneCopyError:  # closed meanwhile
         return plain
     counts.sent += 1
