@@ -6,8 +6,10 @@ and asserts. What it prints is shown if it fails.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -90,18 +92,22 @@ def run(
     folder: Path,
     *,
     inside: Sequence[str] = (),
+    limit: float = LIMIT,
     **environment: str,
 ) -> str:
-    """Run a program that defines `main`; return what it prints."""
+    """Run a program that defines `main`; return what it prints.
+
+    It is in a process group of its own with all that it starts. None of that is left.
+    """
     path = folder / "program.py"
     end = '\n\nif __name__ == "__main__":\n    main()\n    print("done")\n'
     path.write_text(PRELUDE + textwrap.dedent(text) + end, encoding="utf-8")
-    done = subprocess.run(
+    program = subprocess.Popen(
         [*inside, sys.executable, str(path)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=LIMIT,
+        start_new_session=True,
         cwd=folder,
         env={
             **os.environ,
@@ -110,7 +116,18 @@ def run(
             **environment,
         },
     )
-    said = f"{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said[-6000:]
-    assert done.stdout.endswith("done\n"), said[-6000:]
+    late = False
+    try:
+        stdout, stderr = program.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        late = True
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+    if late:
+        stdout, stderr = program.communicate()
+    said = f"{stdout}\n{stderr}"
+    assert not late, f"it has not ended after {limit} s\n{said[-6000:]}"
+    assert program.returncode == 0, said[-6000:]
+    assert stdout.endswith("done\n"), said[-6000:]
     return said
