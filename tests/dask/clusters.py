@@ -72,6 +72,21 @@ def is_empty():
     gc.collect()
     pool().collect()
     return pool().stats().blocks == 0
+
+
+def addresses(client):
+    return list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def nanny_is_running(dask_worker=None):
+    return dask_worker.status.name == "running"
+
+
+def pids_to_kill(client):
+    # Dask does not restart a worker that dies before its nanny knows that it has started.
+    everywhere = lambda: all(client.run(nanny_is_running, nanny=True).values())
+    eventually(everywhere, "nannies that know of their workers")
+    return client.run(os.getpid)
 """
 
 
@@ -121,6 +136,9 @@ def run(
         stdout, stderr = program.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         late = True
+        os.killpg(program.pid, signal.SIGABRT)  # all say where their threads are
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(5)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)

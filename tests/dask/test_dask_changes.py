@@ -341,7 +341,7 @@ LOAD = """
 
 
     def killed_worker(cluster, client, chance):
-        pids = sorted(client.run(os.getpid).items())
+        pids = sorted(pids_to_kill(client).items())
         os.kill(chance.choice(pids)[1], signal.SIGKILL)
 
 

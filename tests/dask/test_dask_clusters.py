@@ -385,17 +385,18 @@ def test_a_worker_is_killed(tmp_path, victim):
                 made = client.submit(filled, 8 * MIB, number, workers=[a, b], pure=False)
                 where = next(iter(client.who_has(made).values()), ()) or ()
                 sums = [client.submit(slow_sum, made, 0.01 * n, pure=False) for n in range(6)]
-                pids = client.run(os.getpid)
+                pids = pids_to_kill(client)
                 holder = next((w for w in where if w in pids), None)
                 others = [w for w in pids if w != holder]
                 chosen = holder if {victim!r} == "holder" and holder else others[0]
                 os.kill(pids[chosen], signal.SIGKILL)
                 assert client.gather(sums) == [8 * MIB * number] * 6
                 assert (made.result() == number).all()
-                client.wait_for_workers(3)
-                workers = client.scheduler_info(n_workers=-1)["workers"]
-                if a not in workers or b not in workers:
-                    a, b = list(workers)[:2]
+                eventually(
+                    lambda: len(addresses(client)) == 3 and chosen not in addresses(client),
+                    "another worker in its place",
+                )
+                a, b, c = addresses(client)
                 del made, sums
             eventually(is_empty, "the pool to be empty")
             assert pool().validate() == []
