@@ -78,6 +78,11 @@ def addresses(client):
     return list(client.scheduler_info(n_workers=-1)["workers"])
 
 
+def replaced(client, dead, workers):
+    found = addresses(client)
+    return len(found) == workers and dead not in found
+
+
 def nanny_is_running(dask_worker=None):
     return dask_worker.status.name == "running"
 

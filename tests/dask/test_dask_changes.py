@@ -345,6 +345,11 @@ LOAD = """
         os.kill(chance.choice(pids)[1], signal.SIGKILL)
 
 
+    def complete(cluster, client, before):
+        found = by_name(client)
+        return found.keys() == cluster.nannies.keys() and found != before
+
+
     def killed(kind, rounds, seed):
         chance = random.Random(seed)
         cluster = ByHand(workers=3)
@@ -357,11 +362,7 @@ LOAD = """
                 assert client.gather(sums) == right(number), number
                 got = client.gather(made)
                 assert all((one == n).all() for n, one in enumerate(got)), number
-                eventually(
-                    lambda: by_name(client).keys() == cluster.nannies.keys()
-                    and by_name(client) != before,
-                    "the worker that replaces it",
-                )
+                eventually(lambda: complete(cluster, client, before), "another worker")
                 del made, sums, got
                 eventually(is_empty, "the pool to be empty")
                 assert sound(), number

@@ -392,10 +392,7 @@ def test_a_worker_is_killed(tmp_path, victim):
                 os.kill(pids[chosen], signal.SIGKILL)
                 assert client.gather(sums) == [8 * MIB * number] * 6
                 assert (made.result() == number).all()
-                eventually(
-                    lambda: len(addresses(client)) == 3 and chosen not in addresses(client),
-                    "another worker in its place",
-                )
+                eventually(lambda: replaced(client, chosen, 3), "another worker in its place")
                 a, b, c = addresses(client)
                 del made, sums
             eventually(is_empty, "the pool to be empty")
