@@ -122,23 +122,25 @@ def run(
     path = folder / "program.py"
     end = '\n\nif __name__ == "__main__":\n    main()\n    print("done")\n'
     path.write_text(PRELUDE + textwrap.dedent(text) + end, encoding="utf-8")
-    program = subprocess.Popen(
-        [*inside, sys.executable, str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONFAULTHANDLER": "1",
-            "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(":"),
-            **environment,
-        },
-    )
+    search = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
+    outputs = folder / "stdout", folder / "stderr"
+    with outputs[0].open("w") as stdout, outputs[1].open("w") as stderr:
+        program = subprocess.Popen(
+            [*inside, sys.executable, str(path)],
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONFAULTHANDLER": "1",
+                "PYTHONPATH": search.rstrip(os.pathsep),
+                **environment,
+            },
+        )
     late = False
     try:
-        stdout, stderr = program.communicate(timeout=limit)
+        program.wait(limit)
     except subprocess.TimeoutExpired:
         late = True
         os.killpg(program.pid, signal.SIGABRT)  # all say where their threads are
@@ -147,10 +149,10 @@ def run(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
-    if late:
-        stdout, stderr = program.communicate()
-    said = f"{stdout}\n{stderr}"
+        program.wait()
+    printed, said = (path.read_text(encoding="utf-8", errors="replace") for path in outputs)
+    said = f"{printed}\n{said}"
     assert not late, f"it has not ended after {limit} s\n{said[-6000:]}"
     assert program.returncode == 0, said[-6000:]
-    assert stdout.endswith("done\n"), said[-6000:]
+    assert printed.endswith("done\n"), said[-6000:]
     return said

@@ -378,7 +378,9 @@ def test_a_worker_is_killed(tmp_path, victim):
 
     def main():
         import dask
+        # Without the second, the cluster gives up a worker that takes 15 s to come back.
         dask.config.set({{"distributed.scheduler.allowed-failures": 100}})
+        dask.config.set({{"distributed.deploy.lost-worker-timeout": "1h"}})
         enable()
         with cluster(workers=3) as (client, (a, b, c)):
             for number in range(4):
