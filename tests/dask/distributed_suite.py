@@ -5,8 +5,8 @@
 distributed is installed without its tests. CHECKOUT is a folder with its sources, at the tag of the
 installed version. What runs is the installed package; only the tests come from there. Each frame of
 one byte and more travels by place, in all schedulers, workers and nannies, and in clients of the
-process that runs the tests. What fails is run again without onecopy: if it fails there, too, it
-does not count. ``--plain`` runs all without onecopy.
+process that runs the tests. What fails is run again, with and without onecopy. It counts if it
+fails twice with onecopy, and not without it. ``--plain`` runs all without onecopy.
 
 Each module has a process of its own, in a network of its own: a loopback that is the default route,
 too. So no test reaches another machine. The last line of the output is a JSON object with the
@@ -181,13 +181,16 @@ def run(names: list[str], folder: Path, plain: bool) -> dict[str, Any]:
 
 
 def compared(module: str, folder: Path) -> dict[str, Any]:
-    """Run a module with onecopy; take out the tests that fail without it, too."""
+    """Run a module with onecopy; run again, with and without it, what fails."""
     found = run([module], folder, plain=False)
     failed = [name for name in found["failed"] if "::" in name]
     if failed:
+        twice = run(failed, folder, plain=False)["failed"]
         without = run(failed, folder, plain=True)["failed"]
+        found["failed once"] = [name for name in failed if name not in twice]
         found["fails without onecopy"] = [name for name in failed if name in without]
-        found["failed"] = [name for name in found["failed"] if name not in without]
+        known = {*found["failed once"], *found["fails without onecopy"]}
+        found["failed"] = [name for name in found["failed"] if name not in known]
     return found
 
 
