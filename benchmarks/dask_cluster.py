@@ -1,27 +1,36 @@
-"""One cluster of Dask with two workers: `python -m benchmarks.dask_cluster WAY ROUNDS MIB`.
+"""A cluster of Dask with two workers: `python -m benchmarks.dask_cluster WAY ROUNDS MIB MEGABYTES`.
 
 WAY is plain, private, readonly or born. It prints the median of each case in milliseconds, as JSON.
 Each case checks its data. The first round of each case is not counted.
+
+Then an array of MEGABYTES is broadcast to a cluster with four workers. The memory of the workers is
+measured while each has it and has read a number of each page. It is the sum of their PSS, less the
+same sum before, in copies of the array.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks import memory
 from benchmarks.harness import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TO_WORKER, GATHER, SCATTER = "worker to worker", "gather", "scatter"
 ARGUMENT, FRAME, RECHUNK, EMPTY = "argument of submit", "gather of a frame", "rechunk", "500 tasks"
 CASES = (TO_WORKER, GATHER, SCATTER, ARGUMENT, FRAME, RECHUNK, EMPTY)
+BROADCAST, BROADCAST_MEMORY = "broadcast to four workers", "memory of four workers"
 TASKS = 500
+BROADCASTS = 3  # and one that is not counted
 
 
 def compute(count: int, value: int) -> Any:
@@ -117,30 +126,67 @@ def cases(client: Any, mib: int) -> dict[str, Callable[[int], float]]:
     return dict(zip(CASES, steps, strict=True))
 
 
-def main(way: str, rounds: int, mib: int) -> None:
-    import warnings
+def broadcasts(client: Any, megabytes: int) -> dict[str, float]:
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    pids = list(client.run(os.getpid).values())
+    count = megabytes * 1_000_000
+    times, copies = [], []
+    for value in range(BROADCASTS + 1):
+        before = memory.together(pids)
+        array = compute(count, value)
+        start = clock()
+        there = client.scatter(array, broadcast=True, hash=False)
+        got = [client.submit(ends, there, workers=[w], pure=False) for w in workers]
+        assert client.gather(got) == [(value + 1,) * 3] * len(workers)
+        times.append(clock() - start)
+        assert len(client.who_has(there)[there.key]) == len(workers)
+        # The first one counts. Later ones may use memory that the one before has freed.
+        copies.append((memory.together(pids) - before) / count)
+        del there, got
+    return {BROADCAST: median(times[1:]) * 1000, BROADCAST_MEMORY: copies[0]}
 
+
+@contextlib.contextmanager
+def cluster(workers: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
-    warnings.simplefilter("ignore")  # "Sending large graph" is what is measured
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as made,
+        Client(made) as client,
+    ):
+        yield client
+
+
+def enable(way: str, size: int) -> None:
+    """Have the next clusters work in this way, with a new pool."""
     if way != "plain":
         import onecopy.dask
 
         writable: Any = "readonly" if way == "readonly" else "private"
-        size = 40 * mib << 20
         assert onecopy.dask.enable(size, writable=writable, born=way == "born")
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        found = {}
+
+
+def main(way: str, rounds: int, mib: int, megabytes: int) -> None:
+    import warnings
+
+    import dask
+
+    warnings.simplefilter("ignore")  # "Sending large graph" is what is measured
+    enable(way, 40 * mib << 20)
+    found = {}
+    with cluster(2) as client:
         for name, step in cases(client, mib).items():
             times = [step(value) for value in range(rounds + 1)][1:]
             found[name] = median(times) * 1000
+    # Dask's memory manager would drop copies that no task needs any more, at instants of its own.
+    dask.config.set({"distributed.scheduler.active-memory-manager.start": False})
+    enable(way, 4 * megabytes << 20)
+    with cluster(4) as client:
+        found |= broadcasts(client, megabytes)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

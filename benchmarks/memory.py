@@ -1,4 +1,4 @@
-"""The memory of this process and its children; each page counts once."""
+"""The memory of some processes; each page counts once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import multiprocessing
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - used by glibc, and by pools by default
 
 
-def together() -> int:
-    """Return the bytes that this process and its children have mapped or open in shared memory.
+def together(these: Iterable[int] | None = None) -> int:
+    """Return the bytes that processes have mapped or open in shared memory.
 
     Mapped memory is the proportional set size (PSS): a page that several processes have mapped is
     divided among them, so it counts once in the sum. PSS alone would be too low if a contender
@@ -19,10 +23,11 @@ def together() -> int:
     no PSS, but uses memory. So each file in shared memory counts with all its pages, once. (More
     may be mapped without a file, so the larger number is used.)
 
-    Children are those that `multiprocessing` started, including the servers of managers.
+    Default: this process and its children. Children are those that `multiprocessing` started,
+    including the servers of managers.
     """
     children = (process.pid for process in multiprocessing.active_children())
-    pids = [pid for pid in (os.getpid(), *children) if pid]
+    pids = [pid for pid in (os.getpid(), *children) if pid] if these is None else these
     private = mapped = 0
     files: dict[tuple[int, int], int] = {}
     for pid in pids:

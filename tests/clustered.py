@@ -6,8 +6,10 @@ and asserts. What it prints is shown if it fails.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -44,25 +46,44 @@ def run_main(
     inside: Sequence[str] = (),
     limit: float = LIMIT,
 ) -> str:
-    """Run a program that defines `main`; return what it prints."""
+    """Run a program that defines `main`; return what it prints.
+
+    It is in a process group of its own with all that it starts. None of that is left.
+    """
     path = folder / "program.py"
     end = '\n\nif __name__ == "__main__":\n    main()\n    print("done")\n'
     path.write_text(prelude + textwrap.dedent(text) + end, encoding="utf-8")
-    done = subprocess.run(
-        [*inside, sys.executable, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=limit,
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONFAULTHANDLER": "1",
-            "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]).rstrip(":"),
-            **environment,
-        },
-    )
-    said = f"{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said[-6000:]
-    assert done.stdout.endswith("done\n"), said[-6000:]
+    search = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
+    outputs = folder / "stdout", folder / "stderr"
+    with outputs[0].open("w") as stdout, outputs[1].open("w") as stderr:
+        program = subprocess.Popen(
+            [*inside, sys.executable, str(path)],
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONFAULTHANDLER": "1",
+                "PYTHONPATH": search.rstrip(os.pathsep),
+                **environment,
+            },
+        )
+    late = False
+    try:
+        program.wait(limit)
+    except subprocess.TimeoutExpired:
+        late = True
+        os.killpg(program.pid, signal.SIGABRT)  # all say where their threads are
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(5)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+    printed, said = (path.read_text(encoding="utf-8", errors="replace") for path in outputs)
+    said = f"{printed}\n{said}"
+    assert not late, f"it has not ended after {limit} s\n{said[-6000:]}"
+    assert program.returncode == 0, said[-6000:]
+    assert printed.endswith("done\n"), said[-6000:]
     return said

@@ -2,7 +2,10 @@
 
 Two workers and 64 MB. Dask alone sends bytes over the loopback. With `onecopy.dask`, what is
 received lies in private pages (as Dask's users have it: writable) or is read-only; or results are
-made in the pool, too (born). Each way has a cluster of its own, and they alternate.
+made in the pool, too (born). Each way has clusters of its own, and they alternate.
+
+Then four workers, and 240 MB that the client scatters to all of them, until each has read a number
+of each page; and how much memory the workers use then.
 """
 
 from __future__ import annotations
@@ -16,7 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import peers
-from benchmarks.dask_cluster import ARGUMENT, CASES, EMPTY, GATHER, RECHUNK, SCATTER, TO_WORKER
+from benchmarks.dask_cluster import (
+    ARGUMENT,
+    BROADCAST,
+    BROADCAST_MEMORY,
+    CASES,
+    EMPTY,
+    GATHER,
+    RECHUNK,
+    SCATTER,
+    TO_WORKER,
+)
 from benchmarks.harness import interleave
 from benchmarks.report import Report, at_least, at_most, quotient
 
@@ -24,6 +37,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Options
 
 MIB, QUICK_MIB = 64, 8
+MEGABYTES, QUICK_MEGABYTES = 240, 48  # of the broadcast
 LIMIT = 300  # seconds for one cluster
 TCP = "Dask over TCP"
 WAYS = {
@@ -34,8 +48,8 @@ WAYS = {
 }
 
 
-def measure(way: str, rounds: int, mib: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.dask_cluster", way, str(rounds), str(mib)]
+def measure(way: str, *sizes: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.dask_cluster", way, *map(str, sizes)]
     done = subprocess.run(
         command,
         check=True,
@@ -49,7 +63,7 @@ def measure(way: str, rounds: int, mib: int) -> dict[str, float]:
 
 
 def run(options: Options) -> Report:
-    mib = QUICK_MIB if options.quick else MIB
+    mib, megabytes = (QUICK_MIB, QUICK_MEGABYTES) if options.quick else (MIB, MEGABYTES)
     report = Report("dask", f"data of {mib} MiB in a cluster of Dask with two workers", TCP)
     why_not = peers.without_onecopy(options)
     if why_not is None and importlib.util.find_spec("distributed") is None:
@@ -58,10 +72,12 @@ def run(options: Options) -> Report:
         report.skipped["onecopy"] = why_not
         return report
     rounds = max(3, round(7 * options.seconds))
-    ways = {name: partial(measure, way, rounds, mib) for name, way in WAYS.items()}
+    ways = {name: partial(measure, way, rounds, mib, megabytes) for name, way in WAYS.items()}
     outcomes = interleave(ways, options.runs, options.say)
     for case in CASES:
         report.add(case, "ms", outcomes, case)
+    report.add(f"{megabytes} MB: {BROADCAST}", "ms", outcomes, BROADCAST)
+    report.add(BROADCAST_MEMORY, "copies", outcomes, BROADCAST_MEMORY)
 
     def gain(case: str, way: str) -> float | None:
         return quotient(report.median(case, TCP), report.median(case, way))
@@ -73,6 +89,8 @@ def run(options: Options) -> Report:
     report.targets.append(
         at_least(f"{RECHUNK}: private pages", gain(RECHUNK, "private pages"), 1.5)
     )
+    copies = report.median(BROADCAST_MEMORY, "private pages")
+    report.targets.append(at_most(f"{BROADCAST_MEMORY}: private pages", copies, 1.25, "copies"))
     slower = quotient(report.median(EMPTY, "private pages"), report.median(EMPTY, TCP))
     report.targets.append(at_most(f"{EMPTY}: private pages against TCP", slower, 1.05))
     return report

@@ -58,6 +58,26 @@ def is_empty():
     gc.collect()
     pool().collect()
     return pool().stats().blocks == 0
+
+
+def addresses(client):
+    return list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def replaced(client, dead, workers):
+    found = addresses(client)
+    return len(found) == workers and dead not in found
+
+
+def nanny_is_running(dask_worker=None):
+    return dask_worker.status.name == "running"
+
+
+def pids_to_kill(client):
+    # Dask does not restart a worker that dies before its nanny knows that it has started.
+    everywhere = lambda: all(client.run(nanny_is_running, nanny=True).values())
+    eventually(everywhere, "nannies that know of their workers")
+    return client.run(os.getpid)
 """
 
 
@@ -71,7 +91,8 @@ def run(
     folder: Path,
     *,
     inside: Sequence[str] = (),
+    limit: float = clustered.LIMIT,
     **environment: str,
 ) -> str:
     """Run a program that defines `main`; return what it prints."""
-    return clustered.run_main(PRELUDE, text, folder, environment, inside)
+    return clustered.run_main(PRELUDE, text, folder, environment, inside, limit)

@@ -163,6 +163,39 @@ def test_a_request_is_held_until_the_answer(tmp_path):
     )
 
 
+def test_an_idle_comm_holds_nothing(tmp_path):
+    """A reply may be the last message for long: the comm goes back to Dask's pool of comms."""
+    comms(
+        """
+    async def tried():
+        enable()
+        from onecopy.dask import comms
+        comms.LATE = 0.05
+        async with pair() as (here, there):
+            reading = asyncio.ensure_future(here.read())  # as a server waits for the next request
+            for _ in range(2):
+                await here.write({"x": data()})
+            for _ in range(2):
+                check((await there.read())["x"])
+            await empty()
+            assert not here._sent_last and not reading.done()
+            await there.write("next")
+            assert await reading == "next"
+            # Here the other side waits for nothing, and sees the acknowledgement with the next one.
+            await there.write({"x": data()})
+            check((await here.read())["x"])
+            while here._owed is not None:
+                await asyncio.sleep(0.01)
+            assert there._sent_last
+            await here.write("last")
+            assert await there.read() == "last"
+            assert not there._sent_last
+        await empty()
+    """,
+        tmp_path,
+    )
+
+
 def test_a_stream_is_held_until_it_is_acknowledged(tmp_path):
     comms(
         """

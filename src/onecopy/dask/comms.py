@@ -13,6 +13,7 @@ docs/design/0027-hooks-and-dask.md says which process holds what when.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
@@ -49,6 +50,7 @@ KEY = "onecopy"  # in the handshake, and in the context of serializers
 FAMILY = ENVELOPE = "onecopy-envelope"
 ACK, NACK = "onecopy-ack", "onecopy-nack"
 LINGER = 10.0  # seconds for what was on its way when a comm was closed
+LATE = 1.0  # seconds after which a message is acknowledged that was not answered until then
 _NO_SPLIT = 1 << 62  # frames are not split: a place has any length
 _OFFLOAD = 4 << 20  # bytes to copy from which on another thread copies them
 # `BatchedSend` keeps what is smaller in a log, and with it arrays and their memory in the pool.
@@ -95,11 +97,12 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sent_last: dict[int, _Sent] = {}  # until the next message comes in
+        self._sent_last: dict[int, _Sent] = {}  # until a message comes in, or an acknowledgement
         self._sent_unacked: dict[int, _Sent] = {}  # of streams: until the peer acknowledges
         self._number = 0
         self._only_bytes = False  # the peer could not import
         self._early: list[Any] = []  # read while a message was sent again
+        self._owed: int | None = None  # the number of a message whose sender waits for an answer
         stream = self.stream
         if stream is not None:
             closed = functools.partial(_closed, weakref.ref(self), stream._close_callback)
@@ -133,6 +136,7 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
 
         A caller that keeps small messages for its log must not keep this one.
         """
+        self._owed = None  # the peer learns from this message that its last one was read
         if not self.peer_shares_pool or not has_data(msg):
             return await super().write(msg, serializers=serializers, on_error=on_error)
         if self.stream is None:
@@ -187,6 +191,8 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
             if type(msg) is dict and len(msg) == 1:
                 if ACK in msg:
                     self._sent_unacked.pop(msg[ACK], None)
+                    for number in [each for each in self._sent_last if each <= msg[ACK]]:
+                        del self._sent_last[number]
                     continue
                 if NACK in msg:
                     await self._send_again(msg[NACK])
@@ -242,8 +248,18 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
             return await self._bytes_of(number, deserializers)
         if header["ack"]:
             await super().write({ACK: number})
+        else:
+            self._owed = number
+            IOLoop.current().call_later(LATE, _acknowledge, weakref.ref(self), number)
         rest = iter(frames)
         return [next(rest) if view is None else view for view in views]
+
+    async def acknowledge(self, number: int) -> None:
+        """Acknowledge a message that may be the last one on this comm for a long time."""
+        if self._owed == number and self.stream is not None:
+            self._owed = None
+            with contextlib.suppress(CommClosedError):
+                await super().write({ACK: number})
 
     def _import(self, places: Any) -> list[memoryview | None]:
         pool = membership.pool
@@ -328,6 +344,12 @@ def _linger(sent: list[_Sent]) -> None:
 def _end_lingering() -> None:
     now = time.monotonic()
     _lingering[:] = [each for each in _lingering if each[0] > now]
+
+
+async def _acknowledge(known: weakref.ref[ByPlace], number: int) -> None:
+    comm = known()
+    if comm is not None:
+        await comm.acknowledge(number)
 
 
 def _closed(known: weakref.ref[ByPlace], before: Any) -> None:
