@@ -14,7 +14,7 @@ from pathlib import Path
 
 SUITE = os.environ.get("ONECOPY_DEBIAN_SUITE", "forky")
 VERSIONS = ("3.14", "3.15")
-PACKAGES = ("ca-certificates", "g++", "openssl", "procps")
+PACKAGES = ("ca-certificates", "ccache", "g++", "openssl", "procps")
 OF_A_VERSION = ("python{}-venv", "python{}-dev", "libpython{}-testsuite")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"

@@ -107,8 +107,10 @@ class Python:
             # `unshare` and `mount` are of this machine; the PATH is for what they start.
             path = environment.pop("PATH", debian_folder.PATH)
             whole = debian_folder.command(self.root, ROOT, ["env", f"PATH={path}", *words])
-            for name in ("CMAKE_CXX_COMPILER_LAUNCHER", "CC", "CXX", "TMPDIR"):
-                variables.pop(name, None)  # programs and folders of this machine
+            for name in ("CC", "CXX", "TMPDIR"):
+                variables.pop(name, None)  # a program and a folder of this machine
+            # The core does not depend on Python: it is compiled once for all versions there.
+            variables["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
         done = subprocess.run(
             whole,
             cwd=ROOT,
