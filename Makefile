@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel clean
+        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -254,6 +254,11 @@ release: ## Version, changelog, commit and tag: make release VERSION=1.2.3
 wheel: $(VENV)/.made ## Build dist/*.whl in isolation, as a user's pip would
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --no-deps --config-settings=build-dir=build/wheel -w dist .
+
+# Not a part of `check` or `ci`: the newer Pythons need root and a mirror of Debian (tools/debian_folder.py).
+VERSIONS ?=
+wheels: $(VENV)/.made ## Wheels of all Pythons from the sdist, tested without a compiler: build/wheels/out; VERSIONS="3.11"
+	$(BIN)/python tools/wheels.py $(VERSIONS)
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

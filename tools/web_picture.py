@@ -132,7 +132,7 @@ def take(driver: Any, url: str, folder: Path) -> None:
 
 def start(command: list[str], place: str) -> Any:
     """Start a program in the folder, which is the directory of its pools too."""
-    return subprocess.Popen(  # noqa: S603 - programs of this file
+    return subprocess.Popen(
         command,
         cwd=place,
         env=dict(os.environ, ONECOPY_DIR=place),

@@ -1,5 +1,6 @@
 // The pools of this process: which it is a member of, and how members are made and leave.
 #pragma once
+#include <algorithm>
 #include <list>
 #include <memory>
 #include <mutex>

@@ -2,6 +2,8 @@
 // also: a member is killed after each of its shared stores in turn. A survivor finds every message
 // that was not finished, in order, and flagged if it was given out before. With an argument, the
 // recoverer is killed at each of *its* stores too.
+#include <algorithm>
+
 #include "tests/redeliver_party.hpp"
 
 using namespace onecopy;

@@ -44,6 +44,17 @@ def use_dict(manager):
         table["d"]
 
 
+def use_set(manager):
+    things = manager.set({1, 2})
+    things.add(3)
+    things |= {4}
+    assert len(things) == 4
+    assert sorted(things - {1}) == [2, 3, 4]
+    assert things.copy() == {1, 2, 3, 4}
+    with pytest.raises(KeyError):
+        things.remove(5)
+
+
 def use_namespace(manager):
     names = manager.Namespace(x=1)
     names.y = 2
@@ -168,6 +179,8 @@ KINDS = {
     "Barrier": use_barrier,
     "Pool": use_pool,
 }
+if hasattr(standard.SyncManager, "set"):  # since Python 3.14
+    KINDS["set"] = use_set
 
 
 @pytest.mark.parametrize("kind", KINDS)

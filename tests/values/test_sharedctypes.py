@@ -56,6 +56,18 @@ def test_every_type_code(code):
     assert Array(code, [value] * 3)[:] == (kind * 3)(*[value] * 3)[:]
 
 
+@pytest.mark.parametrize("make", [RawValue, Value])
+def test_an_unknown_type_code_is_called_so(make):
+    with pytest.raises(TypeError, match="bad typecode"):
+        make("x", None)
+
+
+@pytest.mark.parametrize("make", [RawArray, Array])
+def test_an_unknown_type_code_of_items_is_called_so(make):
+    with pytest.raises(TypeError, match="bad typecode"):
+        make("x", [])
+
+
 def test_memory_is_zero_also_when_it_was_used():
     full = RawArray("B", b"\xff" * 5000)
     del full

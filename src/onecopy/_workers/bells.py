@@ -57,9 +57,9 @@ class Bell:
         assert_spawning(self)
         return _received, (DupFd(self._descriptor),)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Any = os.close) -> None:  # at the interpreter's end, `os` may be None
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            close(self._descriptor)
 
 
 def _received(duplicate: Any) -> Bell:

@@ -123,10 +123,11 @@ class Ends:
         self._watched.clear()
         self._own, self._bells, self._poll = None, {}, None
 
-    def _forget(self, process: Any) -> None:
+    # At the interpreter's end, `os` may be None.
+    def _forget(self, process: Any, close: Any = os.close) -> None:
         pidfd = self._pidfds.pop(process, None)
         if pidfd is not None:
-            os.close(pidfd)
+            close(pidfd)
 
 
 def _pidfd(process: Any) -> int:

