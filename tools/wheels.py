@@ -289,6 +289,9 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     """Build and prove the versions that were given, or all; the exit status says if one failed."""
     versions = tuple(sys.argv[1:]) or VERSIONS
+    if not set(versions) <= set(VERSIONS):
+        print(f"{__doc__}\nVersions: {', '.join(VERSIONS)}", file=sys.stderr)
+        return 2
     WORK.mkdir(parents=True, exist_ok=True)
     if any(find(version) is None for version in versions):
         try:
