@@ -49,7 +49,8 @@ def differs(expected: str, found: str) -> str | None:
 
 def missing(package: str) -> bool:
     """Tell whether a package is not installed: pages call it in their conditions."""
-    return find_spec(package) is None
+    spec = find_spec(package)
+    return spec is None or spec.origin is None  # a folder of tests is no package
 
 
 def environment() -> dict[str, str]:
