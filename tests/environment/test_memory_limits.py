@@ -222,15 +222,22 @@ def test_a_pool_that_is_larger_than_the_limit_is_made_and_says_so(small, caplog)
     assert str(small) in line
 
 
+def _refuse(_size, _persistent):
+    raise OSError(errno.ENOMEM, "reserve its memory")
+
+
 def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small, monkeypatch):
     """The core refuses it, with an errno; here is the reason. `test_shared_memory` has both."""
-
-    def refuse(_size, _persistent):
-        raise OSError(errno.ENOMEM, "reserve its memory")
-
-    monkeypatch.setattr(_native, "NewSegment", refuse)
+    monkeypatch.setattr(_native, "NewSegment", _refuse)
     with pytest.raises(oc.PoolFull, match=r"60\.0 MiB: the memory limit of the control group /gro"):
         SharedMemory(create=True, size=60 * MB)
+
+
+def test_a_small_segment_is_refused_with_the_reason(small, monkeypatch):
+    """The core counts whole pages, and the group's room changes: the errno says what was full."""
+    monkeypatch.setattr(_native, "NewSegment", _refuse)
+    with pytest.raises(oc.PoolFull, match=r"100 B: the memory limit of the control group /gro"):
+        SharedMemory(create=True, size=100)
 
 
 # ------------------------------------------------------------------------------- the kernel's own

@@ -116,9 +116,10 @@ def checked_name(name: object) -> str:
     return short
 
 
-def _full(size: int, name: str | None) -> PoolFull:
+def _full(size: int, name: str | None, number: int) -> PoolFull:
     group = memory_limit()
-    if group is not None and size > group.room:
+    # ENOMEM: the core has looked at the group. Its room may be another one by now.
+    if group is not None and (number == errno.ENOMEM or size > group.room):
         return PoolFull(
             f"no room for {'a segment' if name is None else repr(name)} of {format_size(size)}: "
             f"{group}. Unlink segments that are not needed (`onecopy ls` lists them), or give the "
@@ -318,7 +319,8 @@ def _new_segment(size: int, *, persistent: bool) -> _native.NewSegment:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-    raise _full(size, None)
+        number = error.errno
+    raise _full(size, None, number)
 
 
 def release_all() -> None:
