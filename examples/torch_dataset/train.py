@@ -46,11 +46,15 @@ class SharedPictures(Pictures):
 
 
 def proportional_memory():
-    """Return the memory of this process and its children in bytes; a shared page counts once."""
+    """Return the memory of this process and its children in bytes; a shared page counts once.
+
+    Pages of libraries do not count: how much of them is this program's depends on other programs.
+    """
     total = 0
     for pid in [os.getpid(), *(process.pid for process in multiprocessing.active_children())]:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            total += 1024 * int(line.split()[1]) if line.startswith("Pss:") else 0
+            counts = line.startswith(("Pss_Anon:", "Pss_Shmem:"))
+            total += 1024 * int(line.split()[1]) if counts else 0
     return total
 
 

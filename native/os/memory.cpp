@@ -305,39 +305,6 @@ bool tightest(MemoryLimit& out, const char* proc, std::uint64_t bytes) noexcept 
     return search.found;
 }
 
-// A look takes about 20 system calls. One that found room also counts for a few small files after
-// it: for less than the margin that each limit leaves, and for a short time, because the group's
-// other processes take memory, too.
-class LastLook {
-  public:
-    static constexpr std::uint64_t kBytes = 256 << 10;
-
-    // Takes the bytes from what the look allows, and what the kernel needs for a file besides.
-    bool allows(std::uint64_t bytes) noexcept {
-        bytes += kFile;
-        if (bytes > kBytes || monotonic_ns() >= until_.load(std::memory_order_relaxed))
-            return false;
-        std::uint64_t left = left_.load(std::memory_order_relaxed);
-        while (left >= bytes) {
-            if (left_.compare_exchange_weak(left, left - bytes, std::memory_order_relaxed))
-                return true;
-        }
-        return false;
-    }
-    void found_none() noexcept { left_.store(0, std::memory_order_relaxed); }
-    void found_room() noexcept {
-        left_.store(kBytes, std::memory_order_relaxed);
-        until_.store(monotonic_ns() + kTime, std::memory_order_relaxed);
-    }
-
-  private:
-    static constexpr std::int64_t kTime = 100'000'000;  // ns
-    static constexpr std::uint64_t kFile = 4096;        // inode, entry, open file: 2.7 KiB here
-    std::atomic<std::uint64_t> left_{0};
-    std::atomic<std::int64_t> until_{0};
-};
-constinit LastLook last_look;
-
 }  // namespace
 
 bool memory_limit(MemoryLimit& out, const char* proc) noexcept {
@@ -345,25 +312,16 @@ bool memory_limit(MemoryLimit& out, const char* proc) noexcept {
 }
 
 int room_for(const SharedFile& file, std::uint64_t bytes) noexcept {
-    // What the kernel charges are pages.
-    const std::uint64_t page = page_size();
-    bytes = (bytes + page - 1) / page * page;
-    if (file.identity().in_memory && last_look.allows(bytes)) return 0;
     struct statfs system{};
     // No blocks: a file system in memory without a limit.
     if (file.is_ours() && fstatfs(file.number(), &system) == 0 && system.f_blocks != 0 &&
         bytes / static_cast<std::uint64_t>(system.f_bsize) >
             static_cast<std::uint64_t>(system.f_bfree))
         return ENOSPC;
-    if (!file.identity().in_memory) return 0;
-    const std::uint64_t and_more = bytes + LastLook::kBytes;
     MemoryLimit limit;
-    if (!tightest(limit, "/proc", and_more) || and_more <= limit.room) {
-        last_look.found_room();
-        return 0;
-    }
-    last_look.found_none();
-    return bytes > limit.room ? ENOMEM : 0;
+    return file.identity().in_memory && tightest(limit, "/proc", bytes) && bytes > limit.room
+               ? ENOMEM
+               : 0;
 }
 
 int reserve_all(const SharedFile& file, void* mapped, std::uint64_t offset,

@@ -21,8 +21,7 @@ struct MemoryLimit {
 bool memory_limit(MemoryLimit& out, const char* proc = "/proc") noexcept;
 
 // 0; ENOSPC or ENOMEM: the file system of the file, or for a file in memory the cgroup, has no room
-// for so many bytes more. What is unknown counts as room. One look at the limits is enough for
-// small files that follow within 0.1 s, up to 256 KiB in all.
+// for so many bytes more. What is unknown counts as room.
 int room_for(const SharedFile& file, std::uint64_t bytes) noexcept;
 
 // As `reserve`, for a range that is zero, not reserved, and not being reserved by another thread:

@@ -234,7 +234,7 @@ def test_a_segment_beyond_the_limit_is_refused_with_the_reason(small, monkeypatc
 
 
 def test_a_small_segment_is_refused_with_the_reason(small, monkeypatch):
-    """The core counts whole pages, and the group's room changes: the errno says what was full."""
+    """The group's room may have changed since the core looked: the errno says what was full."""
     monkeypatch.setattr(_native, "NewSegment", _refuse)
     with pytest.raises(oc.PoolFull, match=r"100 B: the memory limit of the control group /gro"):
         SharedMemory(create=True, size=100)
@@ -330,22 +330,6 @@ def test_shared_memory():
             "    while True: made.append(SharedMemory(create=True, size=30 << 20))\n"
             "except oc.PoolFull as full: assert 'onecopy-test-' in str(full), full\n"
             "assert 3 <= len(made) < 7, len(made)\n"
-            "for each in made: each.close(); each.unlink()\n",
-        )
-
-
-@pytest.mark.parametrize("size", [1, 100, 4096, 4097, 60_000, 200_000, 300_000])
-def test_many_small_segments_are_refused_before_the_kernel_kills(size):
-    """One look at the limits is enough for a few of them, but not for all."""
-    with limited(64 * MB) as within:
-        run(
-            within,
-            "from onecopy.multiprocessing.shared_memory import SharedMemory\n"
-            "made = []\n"
-            "try:\n"
-            f"    while True: made.append(SharedMemory(create=True, size={size}))\n"
-            "except oc.PoolFull as full: assert 'onecopy-test-' in str(full), full\n"
-            f"assert len(made) * {size} < 62 << 20, len(made)\n"
             "for each in made: each.close(); each.unlink()\n",
         )
 
