@@ -46,7 +46,7 @@ def own_methods(cls):
         if issubclass(cls, np.ndarray) and hasattr(np.ndarray, name):
             continue
         owner = next(each for each in cls.__mro__ if name in vars(each))
-        is_ours = owner.__module__.startswith("onecopy") and owner is not tuple
+        is_ours = owner.__module__.startswith("onecopy")
         # `Elsewhere` only names the method of another class.
         if is_ours and type(method).__name__ != "Elsewhere":
             yield name

@@ -305,7 +305,6 @@ def test_spilled_data_are_bytes_and_free_the_pool(tmp_path):
     enabled(
         """
     def spilled(dask_worker=None):
-        folder = dask_worker.data.slow.data.d.directory if False else None
         files = []
         for at, _, names in os.walk(dask_worker.local_directory):
             files += [os.path.getsize(os.path.join(at, name)) for name in names]
