@@ -26,7 +26,7 @@ import pytest
 import seeds
 
 import onecopy as oc
-from onecopy import default
+from onecopy import _native, default
 from onecopy._core import stale
 
 # A shell that runs this in the background makes it ignore Ctrl-C. All processes that tests start
@@ -155,11 +155,14 @@ def _nothing_left_behind(pool_directory, request):
 
 
 def _state_of_process():
-    """Check that a test does not change the process's umask and signal handlers."""
+    """Return what a test must not change: umask, signal handlers, and how arrays are received.
+
+    A test that loads torch changes the last for the tests after it, if it does not take it back.
+    """
     umask = os.umask(0o022)
     os.umask(umask)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    return umask, handlers
+    return umask, handlers, _native.guards_writes()
 
 
 def _swept(directory):

@@ -11,6 +11,10 @@
 ``...`` in an output stands for anything. ``<!-- skip: next -->`` leaves out the next block, and
 ``<!-- skip: next if(missing("ray"), reason="ray is not installed") -->`` does so where a package is
 not installed. A block of another kind is only shown.
+
+A reader starts with a new interpreter. What another page has imported, torch for example, or the
+pool that it has made, must not change what this one prints. So each page is run in a process of its
+own: `python pages.py PAGE FOLDER` runs a page, and prints how many of its blocks ran.
 """
 
 from __future__ import annotations
@@ -163,3 +167,29 @@ class Page:
         if self._shell is None:
             self._shell = Shell(self._folder)
         return differs(f"{expected}\n", f"{self._shell.run(chr(10).join(commands)).rstrip()}\n")
+
+
+def run_alone(path: Path, folder: Path) -> int:
+    """Run a page in a process of its own, as a reader would; return how many blocks ran."""
+    ran = subprocess.run(
+        [sys.executable, __file__, path, folder],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return int(ran.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run the page that the command line names."""
+    _, path, folder = sys.argv
+    with Page(Path(path), Path(folder)) as page:
+        count = page.run()
+    print(count)
+
+
+if __name__ == "__main__":
+    main()

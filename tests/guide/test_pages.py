@@ -5,7 +5,7 @@ import re
 import textwrap
 
 import pytest
-from pages import ROOT, Page
+from pages import ROOT, run_alone
 
 # Pages that a reader follows from the top to the end. Other pages have fragments.
 RUN = [
@@ -31,8 +31,7 @@ BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 )
 @pytest.mark.usefixtures("the_last_have_left")
 def test_a_page_prints_what_it_shows(path, tmp_path):
-    with Page(path, tmp_path) as page:
-        assert page.run() > 0
+    assert run_alone(path, tmp_path) > 0
 
 
 @pytest.mark.parametrize(
