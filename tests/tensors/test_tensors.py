@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -349,7 +350,10 @@ def test_what_only_torch_understands(pool, torch):
 
 def test_storages(pool, ramp):
     storage = ramp.untyped_storage()
-    first, second, typed = pool.put([storage, storage, ramp.storage()]).get()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, when this is the first one of the process
+        of_type = ramp.storage()
+    first, second, typed = pool.put([storage, storage, of_type]).get()
     assert first is second
     assert bytes(first[:8]) == bytes(storage[:8])
     assert typed.dtype == ramp.dtype

@@ -9,7 +9,7 @@ import psutil
 
 from onecopy import default
 from onecopy.born import born_in_pool
-from onecopy.dask import comms, serializers
+from onecopy.dask import comms, logs, serializers
 from onecopy.dask.membership import membership
 from onecopy.dask.memory import counting_once, process_memory
 from onecopy.dask.moving import Mover
@@ -37,6 +37,7 @@ def install() -> bool:
             return False
         serializers.install()
         comms.install()
+        logs.install()
         _installed = True
     return True
 
@@ -46,6 +47,7 @@ def uninstall() -> None:
     global _installed  # noqa: PLW0603 - of the process
     if _installed:
         comms.uninstall()
+        logs.uninstall()
         _installed = False
 
 

@@ -44,7 +44,7 @@ _NAMES = {
         "serialize",
     ),
     "distributed.system_monitor": ("SystemMonitor.get_process_memory",),
-    "distributed.utils": ("offload",),
+    "distributed.utils": ("DequeHandler.emit", "offload"),
     "distributed.worker": ("Worker.get_data",),
 }
 
