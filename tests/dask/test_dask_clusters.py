@@ -7,6 +7,7 @@ from pathlib import Path
 
 import namespaces
 import pytest
+from certificates import Authority
 from clusters import needs, run
 
 needs("distributed")
@@ -136,17 +137,19 @@ def test_types(tmp_path):
             return np.zeros(N, "i8,f8")
         if kind == "bytes":
             return bytes(4 * MIB)
+        if kind == "polars":
+            import polars
+            return polars.DataFrame({"a": numbers, "s": ["text %d" % i for i in range(N)]})
         if kind == "xarray":
             import xarray
             return xarray.DataArray(numbers, dims="t")
         raise AssertionError(kind)
 
     KINDS = ("frame series table batch sparse list fortran dates record bytes").split()
-    try:
-        import xarray
-        KINDS.append("xarray")
-    except ImportError:
-        pass
+    for library in ("polars", "xarray"):
+        with contextlib.suppress(ImportError):
+            __import__(library)
+            KINDS.append(library)
 
     def equal(one, two):
         if isinstance(one, (list, tuple)):
@@ -517,13 +520,20 @@ def test_processes_that_are_started_by_hand(tmp_path):
 
 
 def test_tls(tmp_path):
-    needs("cryptography")
+    tls = Authority(tmp_path / "tls").sign("peer")
+    files = {
+        f"tls_{role}_{part}": str(path)
+        for role in ("client", "scheduler", "worker")
+        for part, path in (("cert", tls.certfile), ("key", tls.keyfile))
+    }
+    files["tls_ca_file"] = str(tls.cafile)
     enabled(
-        """
+        f"""
     def main():
         from distributed.security import Security
         enable()
-        with cluster(security=Security.temporary(), protocol="tls://") as (client, (a, b)):
+        secure = Security(**{files!r}, require_encryption=True)
+        with cluster(security=secure, protocol="tls://") as (client, (a, b)):
             assert a.startswith("tls://")
             made = client.submit(filled, 16 * MIB, 3, workers=[a])
             assert client.submit(total, made, workers=[b]).result() == 48 * MIB
