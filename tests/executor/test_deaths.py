@@ -4,7 +4,11 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
+import threading
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from types import SimpleNamespace
 
 import children
 import numpy as np
@@ -155,6 +159,58 @@ def test_restart(pool, context, tmp_path):
     del array, executor, running
     children.eventually(lambda: gone(pool), "the pool to be empty")
     assert pool.validate() == []
+
+
+def test_a_call_that_comes_while_a_worker_is_replaced(pool, tmp_path, monkeypatch):
+    """`submit` starts the worker that is missing. Then the replacement would be one too many."""
+    context, go = multiprocessing.get_context("forkserver"), tmp_path / "go"
+    with oc.Executor(2, pool, context, restart_workers=True) as executor:
+        here, there = tmp_path / "here", tmp_path / "there"
+        assert list(executor.map(calls.meet, [np.ones(9)] * 2, [here, there], [there, here]))
+        futures = []
+
+        def collect():  # between the end of the worker and its replacement
+            pool.member.collect()
+            futures.extend(executor.submit(calls.wait_for, go) for _ in range(3))
+
+        seen = SimpleNamespace(member=SimpleNamespace(collect=collect))
+        with monkeypatch.context() as patched:
+            patched.setattr(executor._executor_manager_thread, "_pool", seen)
+            os.kill(next(iter(executor._processes)), signal.SIGKILL)
+            children.eventually(lambda: len(futures) == 3, "the calls")
+        go.touch()
+        assert all(future.result(60) for future in futures)
+        assert len(executor._processes) == 2
+
+
+def test_a_call_that_comes_when_the_only_worker_has_left(pool, monkeypatch):
+    """It has run its share of calls. One of two threads starts the next one, and not both."""
+    context, started = multiprocessing.get_context("forkserver"), []
+    with oc.Executor(1, pool, context, max_tasks_per_child=1) as executor:
+        assert executor.submit(pow, 2, 3).result(60) == 8
+        manager, start_one = executor._executor_manager_thread, executor._workers.start_one
+        children.eventually(lambda: not executor._processes, "the worker to leave")
+        children.eventually(lambda: is_in(manager, "_wait"), "the thread to sleep")
+
+        def start():
+            started.append(threading.current_thread())
+            if len(started) == 1 and started[0] is not manager:  # `submit`, which has the lock
+                manager.wake()
+                replaces = partial(is_in, manager, "_replace_those_that_left")
+                children.eventually(replaces, "the thread to look whether a worker is missing")
+            start_one()
+
+        monkeypatch.setattr(executor._workers, "start_one", start)
+        assert executor.submit(pow, 2, 4).result(60) == 16
+        assert len(started) == 1
+
+
+def is_in(thread, function):
+    """Tell whether a thread is in a function of that name."""
+    frame = sys._current_frames()[thread.ident]
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None
 
 
 def test_what_others_do_goes_on(pool, tmp_path):

@@ -329,9 +329,14 @@ class Manager(threading.Thread):
         del executor
         waiting = len(self._pending)
         wanted = min(self._most_workers if on_its_own else 1, waiting)
+        self._start_up_to(wanted)
+
+    def _start_up_to(self, wanted: int) -> None:
+        """Start workers until there are as many. `submit` may start some at the same time."""
         while len(self._workers.running) < wanted:
             with self._lock:
-                self._workers.start_one()
+                if len(self._workers.running) < wanted:
+                    self._workers.start_one()
 
     def stop_restarting(self) -> None:
         """Treat the next death of a worker as the requested end."""
@@ -354,6 +359,7 @@ class Manager(threading.Thread):
         self._one_has_died = True
         if not self._restart:
             return []
+        wanted = len(self._workers.running)
         del self._workers.running[process.pid]
         process.join()
         self._deaths += 1
@@ -366,8 +372,7 @@ class Manager(threading.Thread):
             return [why]
         self._pool.member.collect()  # which gives back the call that it had taken
         try:
-            with self._lock:
-                self._workers.start_one()
+            self._start_up_to(wanted)
         except Exception as error:  # noqa: BLE001 - no memory, no process number, no descriptor
             return ["a worker died and cannot be replaced: ", *format_exception(error)]
         self._calls.wake_workers()
